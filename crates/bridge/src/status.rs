@@ -1,0 +1,118 @@
+//! What a relay tells of itself. `/status`, `/metrics` and `/readyz` are made from these and from nothing else.
+
+use serde::Serialize;
+
+/// Every route of a relay.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RelayStatus {
+    /// The routes, in the order of the configuration.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One route.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it has its partitions and its endpoints are bound.
+    pub ready: bool,
+    /// Why it is not ready, or why it stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the route has stopped for good.
+    pub stopped: bool,
+    /// Endpoints it listens on, wildcards resolved, and those it connects to.
+    pub endpoints: Vec<String>,
+    /// The group it reads in, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Counters since the start.
+    pub counters: RouteCounters,
+    /// Bytes in the ring now.
+    pub ring_bytes: usize,
+    /// Bound of the ring in bytes.
+    pub ring_bytes_max: usize,
+    /// Peers with at least one subscription now.
+    pub peers_subscribed: usize,
+    /// Partitions it holds now, sorted by topic and partition.
+    pub partitions: Vec<PartitionStatus>,
+    /// Peers it has now.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Counters of a route since its start; each only grows.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RouteCounters {
+    /// Records read from Kafka.
+    pub records_read: u64,
+    /// Bytes of encoded messages.
+    pub bytes_encoded: u64,
+    /// Records for which no peer had a subscription.
+    pub records_unheard: u64,
+    /// Messages written to peers, over all peers.
+    pub messages_sent: u64,
+    /// Bytes written to peers, over all peers.
+    pub bytes_sent: u64,
+    /// Messages skipped for slow peers, over all peers.
+    pub messages_dropped: u64,
+    /// Bytes that peers which disconnected had not been sent.
+    pub bytes_unsent: u64,
+    /// Records the log no longer had when they were due.
+    pub records_skipped: u64,
+    /// Times a partition was set to another offset because the log no longer had the one due.
+    pub offset_resets: u64,
+    /// Header fields of templates that a record did not have.
+    pub headers_missing: u64,
+    /// Commits that the cluster accepted.
+    pub commits: u64,
+    /// Commits that the cluster refused.
+    pub commits_failed: u64,
+    /// Rebalances (assigned, revoked, lost).
+    pub rebalances: u64,
+    /// Errors that the cluster's brokers or the connections to them reported.
+    pub kafka_errors: u64,
+    /// Connections that became peers.
+    pub peers_accepted: u64,
+    /// Connections refused or closed, by reason.
+    pub peers_closed: Vec<(String, u64)>,
+}
+
+/// One partition. `read` >= `delivered` >= `committed`; each is the next offset, not the last one.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PartitionStatus {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Next offset to read from Kafka.
+    pub read: i64,
+    /// Next offset to deliver: all before it was delivered or dropped by policy.
+    pub delivered: i64,
+    /// The group's committed offset, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed: Option<i64>,
+    /// Offsets from `delivered` to the end a reader can see (the last stable offset under read_committed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+}
+
+/// One peer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PeerStatus {
+    /// Its address: `IP:PORT`, or the path of an ipc endpoint.
+    pub address: String,
+    /// Its socket type (SUB or XSUB).
+    pub socket: String,
+    /// Its subscriptions, the first 100, as text where they are UTF-8.
+    pub subscriptions: Vec<String>,
+    /// How many subscriptions it has.
+    pub subscriptions_total: usize,
+    /// Bytes in the ring that it has yet to be sent.
+    pub bytes_queued: u64,
+    /// Messages sent to it.
+    pub messages_sent: u64,
+    /// Messages skipped for it.
+    pub messages_dropped: u64,
+    /// When it connected, in ms since the epoch.
+    pub connected_since: i64,
+}

@@ -1,0 +1,192 @@
+//! What can be set on the Kafka side, already parsed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+
+/// A text that no log, error or debug output ever shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// How to reach a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `HOST:PORT` of some of its brokers; never empty.
+    pub bootstrap_servers: Vec<String>,
+    /// TLS and SASL.
+    pub security: Security,
+    /// The rack to fetch from where a replica is there (KIP-392).
+    pub client_rack: Option<String>,
+}
+
+/// TLS and SASL, each on or off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// TLS, where on.
+    pub tls: Option<Tls>,
+    /// SASL, where on.
+    pub sasl: Option<Sasl>,
+}
+
+/// TLS settings; files are PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and key, for mutual TLS.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A client's certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key (PKCS#8).
+    pub key: PathBuf,
+    /// Password of the key, where it is encrypted.
+    pub key_password: Option<Secret>,
+}
+
+/// A SASL mechanism with what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sasl {
+    /// PLAIN (RFC 4616).
+    Plain(Credentials),
+    /// SCRAM-SHA-256 (RFC 7677).
+    ScramSha256(Credentials),
+    /// SCRAM-SHA-512.
+    ScramSha512(Credentials),
+    /// OAUTHBEARER (RFC 7628, KIP-255) with OIDC client credentials (RFC 6749 section 4.4).
+    OAuthBearer(OidcClient),
+}
+
+/// A user and a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// A client of an OIDC provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OidcClient {
+    /// The provider's token endpoint.
+    pub token_url: String,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Secret,
+    /// Scopes to ask for.
+    pub scope: Vec<String>,
+    /// `audience` parameter of the token request, where the provider wants one.
+    pub audience: Option<String>,
+    /// Certificate authorities to trust for the token endpoint instead of the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// SASL extensions (KIP-342).
+    pub extensions: Vec<(String, String)>,
+}
+
+/// What a route reads from a cluster.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Name of the route, for logs.
+    pub route: String,
+    /// Topics by name or pattern; never empty.
+    pub topics: Vec<TopicSelector>,
+    /// The group to read in; without one every partition is read and nothing is committed.
+    pub group: Option<GroupConfig>,
+    /// Where a partition without a committed offset begins.
+    pub start: Start,
+    /// What of transactions is read.
+    pub isolation: Isolation,
+    /// What to do where the log no longer has an offset.
+    pub on_out_of_range: OnOutOfRange,
+    /// Time a revoked partition has to drain.
+    pub revoke_timeout: Duration,
+    /// Time between two listings of topics.
+    pub topic_refresh: Duration,
+}
+
+/// One entry of `topics`.
+#[derive(Clone, Debug)]
+pub enum TopicSelector {
+    /// A topic by its name.
+    Name(String),
+    /// A pattern that must match a whole name; never matches internal topics (`__...`).
+    Pattern(Regex),
+}
+
+/// Membership in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// `group.id`.
+    pub id: String,
+    /// `group.instance.id` of a static member (KIP-345).
+    pub instance: Option<String>,
+    /// The protocol; what the cluster has where `None`.
+    pub protocol: Option<GroupProtocol>,
+}
+
+/// How a group is coordinated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// KIP-848: the coordinator assigns.
+    Consumer,
+    /// The leading member assigns, cooperative-sticky (KIP-429).
+    Classic,
+}
+
+/// Where a partition without a committed offset begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the first record the log still has.
+    Earliest,
+    /// At what is written from now on.
+    #[default]
+    Latest,
+    /// At the first record that is not older than this time, in ms since the epoch.
+    Time(i64),
+}
+
+/// What of transactions is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Committed transactions only.
+    #[default]
+    ReadCommitted,
+    /// Open and aborted transactions too.
+    ReadUncommitted,
+}
+
+/// What to do where the log no longer has the offset a partition stands at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnOutOfRange {
+    /// Go on at the earliest offset; what was skipped is counted and logged.
+    #[default]
+    Earliest,
+    /// Stop the route.
+    Stop,
+}

@@ -1,0 +1,70 @@
+//! What can be set on a socket, already parsed.
+
+use std::time::Duration;
+
+use crate::Endpoint;
+
+/// What happens to a peer that falls behind the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SlowPeer {
+    /// What the ring no longer has is skipped for that peer, and counted.
+    #[default]
+    Drop,
+    /// No more is taken from Kafka until there is room.
+    Block,
+}
+
+/// ZMTP heartbeats (ZMTP 3.1, "Heartbeats"); a PING goes to 3.1 peers only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time between two PINGs.
+    pub interval: Duration,
+    /// A peer from which nothing has come for this long after a PING is closed.
+    pub timeout: Duration,
+}
+
+/// What a peer can make us hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of one socket, those in their handshake included.
+    pub max_peers: usize,
+    /// Distinct subscriptions of one peer.
+    pub max_subscriptions: usize,
+    /// Size of one inbound frame in bytes.
+    pub max_inbound_frame: usize,
+    /// Time a connection has to finish its ZMTP handshake.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_peers: 16_384,
+            max_subscriptions: 10_000,
+            max_inbound_frame: 64 * 1024,
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A PUB socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PubConfig {
+    /// Endpoints to listen on.
+    pub bind: Vec<Endpoint>,
+    /// Endpoints to connect to, and to connect to again when they are lost.
+    pub connect: Vec<Endpoint>,
+    /// The policy for a peer that falls behind.
+    pub slow_peer: SlowPeer,
+    /// Peers with a subscription without which nothing is taken from Kafka.
+    pub min_peers: usize,
+    /// Bound of the ring in bytes.
+    pub ring_bytes: usize,
+    /// Heartbeats, off as in libzmq where `None`.
+    pub heartbeat: Option<Heartbeat>,
+    /// What a peer can make us hold.
+    pub limits: Limits,
+}
+
+/// Bound of a route's ring unless set, in bytes.
+pub const DEFAULT_RING_BYTES: usize = 16 * 1024 * 1024;

@@ -1,0 +1,66 @@
+//! Frame headers (ZMTP 3.1, section "Framing"): one flags octet, then the body's size in one octet or in eight.
+
+/// Flag: more frames of the same message follow.
+pub const MORE: u8 = 0b001;
+/// Flag: the size is eight octets, big-endian.
+pub const LONG: u8 = 0b010;
+/// Flag: the frame is a command, not part of a message.
+pub const COMMAND: u8 = 0b100;
+
+/// The longest body that a one-octet size can tell, in bytes.
+pub const SHORT_MAX: usize = 255;
+
+/// Whether a frame ends its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// More frames of the same message follow.
+    More,
+    /// The last frame of its message.
+    Last,
+}
+
+/// Appends the header of a message frame with a body of `size` bytes.
+#[inline]
+pub fn put_header(out: &mut Vec<u8>, position: Position, size: usize) {
+    let more = match position {
+        Position::More => MORE,
+        Position::Last => 0,
+    };
+    if size <= SHORT_MAX {
+        out.extend_from_slice(&[more, size as u8]);
+    } else {
+        out.push(more | LONG);
+        out.extend_from_slice(&(size as u64).to_be_bytes());
+    }
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The flags octet as it came.
+    pub flags: u8,
+    /// Size of the header itself in bytes: 2 or 9.
+    pub header_size: usize,
+    /// Size of the body in bytes, as announced (not yet checked against any limit).
+    pub body_size: u64,
+}
+
+/// Reads a frame header from the start of `input`; `None` where more bytes are needed.
+#[inline]
+pub fn read_header(input: &[u8]) -> Option<Header> {
+    let flags = *input.first()?;
+    if flags & LONG == 0 {
+        let body_size = u64::from(*input.get(1)?);
+        return Some(Header { flags, header_size: 2, body_size });
+    }
+    let size: [u8; 8] = input.get(1..9)?.try_into().ok()?;
+    Some(Header { flags, header_size: 9, body_size: u64::from_be_bytes(size) })
+}
+
+/// The body of the frame that starts `input`, if it is whole.
+#[inline]
+pub fn first_body(input: &[u8]) -> Option<&[u8]> {
+    let header = read_header(input)?;
+    let end = usize::try_from(header.body_size).ok()?.checked_add(header.header_size)?;
+    input.get(header.header_size..end)
+}
