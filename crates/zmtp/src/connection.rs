@@ -1,0 +1,361 @@
+//! One side of a connection: greeting, handshake, traffic.
+//!
+//! Commands are taken between the frames of a message too: RFC 37 has them between messages only,
+//! but libzmq sends PING wherever its timer finds it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::command::{self, Command};
+use crate::decoder::{Body, Decoder, Frame};
+use crate::error::{Error, printable};
+use crate::frame::{self, COMMAND, Position};
+use crate::handshake::{self, MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
+use crate::heartbeat::{Heartbeat, Watch};
+use crate::{Minor, SocketType, greeting};
+
+/// The most bytes of replies that may wait for `poll_output`.
+pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+
+/// The most frames that one inbound message may have.
+pub const MAX_MESSAGE_FRAMES: usize = 4096;
+
+/// Which end of the transport we are. NULL treats both alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Our side is bound.
+    Server,
+    /// Our side connected.
+    Client,
+}
+
+/// What our side is, and what it takes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our socket type.
+    pub socket_type: SocketType,
+    /// Which end we are.
+    pub role: Role,
+    /// The security mechanism; the peer must have the same.
+    pub mechanism: Mechanism,
+    /// Our identity (routing id), at most 255 bytes, empty for none; sent by REQ, DEALER and ROUTER.
+    pub identity: Bytes,
+    /// The largest inbound frame body, in bytes.
+    pub max_frame: usize,
+    /// The most bytes that the frames of one inbound message may have together.
+    pub max_message: usize,
+    /// Heartbeats of our own; never sent to a 3.0 peer.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// What came from the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake is done. Always the first event.
+    Ready(PeerInfo),
+    /// The peer subscribes to a prefix (our side is PUB or XPUB). Prefixes are not counted here.
+    Subscribe(Bytes),
+    /// The peer cancels one subscription to a prefix.
+    Cancel(Bytes),
+    /// A whole message, one or more frames. A PUB side never gets one.
+    Message(Vec<Bytes>),
+}
+
+/// One side of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    config: Config,
+    state: State,
+    decoder: Decoder,
+    watch: Watch,
+    /// Frames of the message under way, and their bytes.
+    message: Message,
+    output: Vec<u8>,
+    /// Bytes of `output` that the peer made us write.
+    replies: usize,
+    /// A PING of ours waits in `output`.
+    ping_waits: bool,
+    /// Subscriptions that wait for the handshake.
+    pending: Vec<(Interest, Bytes)>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting(greeting::Incoming),
+    Handshake(Minor),
+    Ready(Minor),
+    Failed(Box<Error>),
+}
+
+#[derive(Debug, Default)]
+struct Message {
+    frames: Vec<Bytes>,
+    count: usize,
+    size: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Interest {
+    Subscribe,
+    Cancel,
+}
+
+impl Connection {
+    /// A new connection; our greeting is queued.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let output = greeting::encode(&config.mechanism).to_vec();
+        Self {
+            config,
+            state: State::Greeting(greeting::Incoming::new()),
+            decoder: Decoder::default(),
+            watch: Watch::new(None, now),
+            message: Message::default(),
+            output,
+            replies: 0,
+            ping_waits: false,
+            pending: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes what the peer sent, in any pieces; all of it, unless there is an error.
+    ///
+    /// After an error the connection is to be closed, best once what `poll_output` has is written:
+    /// it may tell the peer why. Further calls give the same error.
+    pub fn handle_input(&mut self, input: &[u8], now: Instant) -> Result<(), Error> {
+        if let State::Failed(error) = &self.state {
+            return Err((**error).clone());
+        }
+        if !input.is_empty() {
+            self.watch.heard();
+        }
+        let taken = self.take(input, now);
+        taken.map_err(|error| self.fail(error))
+    }
+
+    /// Does what is due: a PING, or giving up a silent peer.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if let State::Failed(error) = &self.state {
+            return Err((**error).clone());
+        }
+        match self.watch.due(now) {
+            Ok(Some(heartbeat)) if !self.ping_waits => {
+                let ttl = heartbeat.ttl_tenths().to_be_bytes();
+                command::put(&mut self.output, "PING", &[&ttl]);
+                self.ping_waits = true;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// When `handle_timeout` is to be called; it may change with every other call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Failed(_) => None,
+            _ => self.watch.poll_timeout(),
+        }
+    }
+
+    /// What is to be sent at the next message boundary: greeting, handshake, replies, heartbeats,
+    /// subscriptions. Ask only when the last one is written, or the bound on replies bounds nothing.
+    pub fn poll_output(&mut self) -> Option<Vec<u8>> {
+        if self.output.is_empty() {
+            return None;
+        }
+        self.replies = 0;
+        self.ping_waits = false;
+        Some(std::mem::take(&mut self.output))
+    }
+
+    /// What came, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > 0 {
+            // Ten thousand idle peers keep no buffers.
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// Whether the handshake is done, and nothing failed since.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    /// Subscribes to a prefix, in the form that the peer's version has; before the handshake is done
+    /// it waits for that. Does nothing unless our side is SUB or XSUB.
+    pub fn subscribe(&mut self, prefix: &[u8]) {
+        self.announce(Interest::Subscribe, prefix);
+    }
+
+    /// Cancels one subscription to a prefix, as `subscribe` does.
+    pub fn cancel(&mut self, prefix: &[u8]) {
+        self.announce(Interest::Cancel, prefix);
+    }
+
+    fn announce(&mut self, interest: Interest, prefix: &[u8]) {
+        if !self.config.socket_type.subscribes() {
+            return;
+        }
+        match self.state {
+            State::Ready(minor) => put_interest(&mut self.output, minor, interest, prefix),
+            State::Failed(_) => {}
+            _ => self.pending.push((interest, Bytes::copy_from_slice(prefix))),
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        if let Error::IncompatibleSocket { .. } = error {
+            command::put_error(&mut self.output, "Invalid socket type");
+        }
+        self.state = State::Failed(Box::new(error.clone()));
+        self.decoder = Decoder::default();
+        self.message = Message::default();
+        self.pending = Vec::new();
+        error
+    }
+
+    fn take(&mut self, mut input: &[u8], now: Instant) -> Result<(), Error> {
+        if let State::Greeting(greeting) = &mut self.state {
+            let Some(minor) = greeting.take(&mut input, &self.config.mechanism)? else {
+                return Ok(());
+            };
+            let Config { mechanism, socket_type, identity, .. } = &self.config;
+            handshake::put_first(&mut self.output, mechanism, *socket_type, identity);
+            self.state = State::Handshake(minor);
+        }
+        while !input.is_empty() {
+            let Self { decoder, config, message, state, .. } = self;
+            let check = |flags, size| match state {
+                State::Ready(_) => check_traffic(config, message, flags, size),
+                _ => check_handshake(flags, size),
+            };
+            let Some(frame) = decoder.take(&mut input, check)? else {
+                return Ok(());
+            };
+            self.watch.heard();
+            match self.state {
+                State::Handshake(minor) => self.on_handshake(minor, &frame, now)?,
+                _ if frame.is_command() => self.on_command(frame.body.as_slice(), now)?,
+                _ => self.on_frame(frame),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_handshake(&mut self, minor: Minor, frame: &Frame<'_>, now: Instant) -> Result<(), Error> {
+        let Config { mechanism, socket_type, heartbeat, .. } = &self.config;
+        let peer = handshake::take(mechanism, frame.body.as_slice(), *socket_type, minor)?;
+        self.state = State::Ready(minor);
+        self.watch = Watch::new(heartbeat.filter(|_| minor >= Minor::One), now);
+        for (interest, prefix) in std::mem::take(&mut self.pending) {
+            put_interest(&mut self.output, minor, interest, &prefix);
+        }
+        self.events.push_back(Event::Ready(peer));
+        Ok(())
+    }
+
+    fn on_command(&mut self, body: &[u8], now: Instant) -> Result<(), Error> {
+        let publishes = self.config.socket_type.publishes();
+        match command::parse(body)? {
+            Command::Ping { ttl_tenths, context } => {
+                self.watch.pinged(ttl_tenths, now);
+                self.reply(context)?;
+            }
+            Command::Error { reason } => return Err(Error::PeerError { reason: printable(reason) }),
+            Command::Subscribe(prefix) if publishes => {
+                self.events.push_back(Event::Subscribe(Bytes::copy_from_slice(prefix)));
+            }
+            Command::Cancel(prefix) if publishes => {
+                self.events.push_back(Event::Cancel(Bytes::copy_from_slice(prefix)));
+            }
+            // What is unknown, or means nothing here, is ignored, as libzmq does.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, context: &[u8]) -> Result<(), Error> {
+        let before = self.output.len();
+        command::put(&mut self.output, "PONG", &[context]);
+        self.replies += self.output.len() - before;
+        if self.replies > MAX_REPLY_BYTES {
+            let error = Error::OutputOverflow { waiting: self.replies, limit: MAX_REPLY_BYTES };
+            self.output = Vec::new();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// A frame of a message. A PUB or XPUB side takes each frame that begins with 0 or 1 as a
+    /// subscription, in messages of several frames too: so does libzmq.
+    fn on_frame(&mut self, frame: Frame<'_>) {
+        let last = !frame.has_more();
+        self.message.count += 1;
+        self.message.size += frame.body.as_slice().len() as u64;
+        let socket_type = self.config.socket_type;
+        match (socket_type.publishes(), frame.body.as_slice().split_first()) {
+            (true, Some((1, _))) => self.events.push_back(Event::Subscribe(after_first(frame.body))),
+            (true, Some((0, _))) => self.events.push_back(Event::Cancel(after_first(frame.body))),
+            _ if socket_type == SocketType::Pub => {}
+            _ => self.message.frames.push(frame.body.into_bytes()),
+        }
+        if last {
+            let message = std::mem::take(&mut self.message);
+            if !message.frames.is_empty() {
+                self.events.push_back(Event::Message(message.frames));
+            }
+        }
+    }
+}
+
+fn after_first(body: Body<'_>) -> Bytes {
+    body.into_bytes().slice(1..)
+}
+
+fn put_interest(out: &mut Vec<u8>, minor: Minor, interest: Interest, prefix: &[u8]) {
+    let (name, first) = match interest {
+        Interest::Subscribe => ("SUBSCRIBE", 1),
+        Interest::Cancel => ("CANCEL", 0),
+    };
+    match minor {
+        Minor::One => command::put(out, name, &[prefix]),
+        Minor::Zero => {
+            frame::put_header(out, Position::Last, 1 + prefix.len());
+            out.push(first);
+            out.extend_from_slice(prefix);
+        }
+    }
+}
+
+fn check_handshake(flags: u8, size: u64) -> Result<(), Error> {
+    if flags & COMMAND == 0 {
+        return Err(Error::malformed("handshake", "a message where a command should be"));
+    }
+    if size > MAX_HANDSHAKE_COMMAND as u64 {
+        return Err(Error::FrameTooLarge { size, limit: MAX_HANDSHAKE_COMMAND });
+    }
+    Ok(())
+}
+
+fn check_traffic(config: &Config, message: &Message, flags: u8, size: u64) -> Result<(), Error> {
+    if size > config.max_frame as u64 {
+        return Err(Error::FrameTooLarge { size, limit: config.max_frame });
+    }
+    if flags & COMMAND != 0 {
+        return Ok(());
+    }
+    let size = message.size.saturating_add(size);
+    if size > config.max_message as u64 {
+        return Err(Error::MessageTooLarge { size, limit: config.max_message });
+    }
+    if message.count >= MAX_MESSAGE_FRAMES {
+        return Err(Error::TooManyFrames { limit: MAX_MESSAGE_FRAMES });
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Heartbeats (RFC 37, "Connection Heartbeating"): when to send PING, and when to give a peer up.
+//!
+//! A peer's PING may carry a time to live: if nothing more comes within it, the connection is to be
+//! closed. The RFC calls that a strong hint and libzmq obeys it always, so we do, too.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// Heartbeats of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time between two PINGs.
+    pub interval: Duration,
+    /// How long after a PING something must come from the peer. It is sent along as time to live,
+    /// in tenths of a second (at most 6553.5 s).
+    pub timeout: Duration,
+}
+
+impl Heartbeat {
+    /// The time to live as it stands in a PING.
+    pub(crate) fn ttl_tenths(&self) -> u16 {
+        u16::try_from(self.timeout.as_millis().div_ceil(100)).unwrap_or(u16::MAX)
+    }
+}
+
+/// Who is waited for, until when.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    ours: Option<Heartbeat>,
+    next_ping: Option<Instant>,
+    /// Set by our PING, until anything comes.
+    reply_by: Option<Instant>,
+    /// Set by the peer's PING, until anything comes.
+    alive: Option<(Instant, Duration)>,
+}
+
+impl Watch {
+    pub(crate) fn new(ours: Option<Heartbeat>, now: Instant) -> Self {
+        let next_ping = ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
+        Self { ours, next_ping, reply_by: None, alive: None }
+    }
+
+    /// Something came.
+    pub(crate) fn heard(&mut self) {
+        self.reply_by = None;
+        self.alive = None;
+    }
+
+    /// The peer's PING came.
+    pub(crate) fn pinged(&mut self, ttl_tenths: u16, now: Instant) {
+        let ttl = Duration::from_millis(u64::from(ttl_tenths) * 100);
+        self.alive = if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
+    }
+
+    /// When `due` wants to be asked.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let alive = self.alive.map(|(until, _)| until);
+        [self.next_ping, self.reply_by, alive].into_iter().flatten().min()
+    }
+
+    /// The PING that is due, if one is.
+    pub(crate) fn due(&mut self, now: Instant) -> Result<Option<Heartbeat>, Error> {
+        if let (Some(until), Some(ours)) = (self.reply_by, self.ours)
+            && now >= until
+        {
+            return Err(Error::HeartbeatTimeout { within: ours.timeout, after: "our PING" });
+        }
+        if let Some((until, within)) = self.alive
+            && now >= until
+        {
+            return Err(Error::HeartbeatTimeout { within, after: "its PING" });
+        }
+        let Some(ours) = self.ours.filter(|_| self.next_ping.is_some_and(|next| now >= next)) else {
+            return Ok(None);
+        };
+        self.next_ping = now.checked_add(ours.interval);
+        if self.reply_by.is_none() {
+            self.reply_by = now.checked_add(ours.timeout);
+        }
+        Ok(Some(ours))
+    }
+}

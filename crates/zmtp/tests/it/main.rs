@@ -1,0 +1,5 @@
+//! Two connections joined under a virtual clock, recorded peers, malformed input, properties.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod pair;
+mod traffic;

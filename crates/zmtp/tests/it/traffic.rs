@@ -1,0 +1,139 @@
+//! What two sides say to each other once they are ready.
+
+use bytes::Bytes;
+use zafka_zmtp::frame::{Position, put_header};
+use zafka_zmtp::{Error, Event, Minor, SocketType};
+
+use crate::pair::{Pair, config, events, output};
+
+#[test]
+fn every_valid_pair_of_types_gets_ready_and_every_other_is_refused() {
+    for ours in SocketType::ALL {
+        for theirs in SocketType::ALL {
+            let mut left = config(ours);
+            left.identity = Bytes::from_static(b"left");
+            let mut pair = Pair::new(left, config(theirs));
+            let result = pair.exchange();
+            if !ours.accepts(theirs) {
+                let error = result.unwrap_err();
+                assert_eq!(error.kind(), "socket_type", "{ours} and {theirs}");
+                continue;
+            }
+            result.unwrap();
+            let Some(Event::Ready(peer)) = pair.right.poll_event() else { panic!("no Ready") };
+            assert_eq!((peer.socket_type, peer.minor), (ours, Minor::One));
+            let known = matches!(ours, SocketType::Req | SocketType::Dealer | SocketType::Router);
+            assert_eq!(peer.identity, if known { &b"left"[..] } else { b"" });
+            assert!(pair.left.is_ready() && pair.right.is_ready());
+        }
+    }
+}
+
+#[test]
+fn a_refused_peer_is_told_why_before_the_close() {
+    let mut pair = Pair::new(config(SocketType::Pub), config(SocketType::Pull));
+    let hello = output(&mut pair.right);
+    pair.left.handle_input(&hello, pair.now).unwrap();
+    let answer = output(&mut pair.left);
+    pair.right.handle_input(&answer, pair.now).unwrap_err();
+    let ready = output(&mut pair.right);
+    let error = pair.left.handle_input(&ready, pair.now).unwrap_err();
+    let expected = Error::IncompatibleSocket { ours: SocketType::Pub, theirs: "PULL".into() };
+    assert_eq!(error, expected);
+    assert!(!pair.left.is_ready());
+    assert_eq!(output(&mut pair.left), b"\x04\x1a\x05ERROR\x13Invalid socket type");
+    assert_eq!(pair.left.handle_input(b"x", pair.now), Err(expected));
+    assert_eq!(pair.left.poll_timeout(), None);
+}
+
+#[test]
+fn subscriptions_wait_for_the_handshake_and_come_in_order() {
+    for (ours, theirs) in [(SocketType::Sub, SocketType::Pub), (SocketType::XSub, SocketType::XPub)] {
+        let mut pair = Pair::new(config(ours), config(theirs));
+        pair.left.subscribe(b"a");
+        pair.left.cancel(b"a");
+        pair.exchange().unwrap();
+        pair.left.subscribe(&[7; 300]);
+        pair.exchange().unwrap();
+        let got = events(&mut pair.right);
+        assert!(matches!(got[0], Event::Ready(_)));
+        assert_eq!(
+            got[1..],
+            [
+                Event::Subscribe(Bytes::from_static(b"a")),
+                Event::Cancel(Bytes::from_static(b"a")),
+                Event::Subscribe(Bytes::from(vec![7; 300])),
+            ]
+        );
+    }
+}
+
+#[test]
+fn messages_come_whole() {
+    let mut pair = Pair::ready(config(SocketType::Pull), config(SocketType::Push));
+    let mut bytes = Vec::new();
+    put_header(&mut bytes, Position::More, 0);
+    put_header(&mut bytes, Position::More, 300);
+    bytes.extend_from_slice(&[5; 300]);
+    pair.left.handle_input(&bytes, pair.now).unwrap();
+    assert_eq!(pair.left.poll_event(), None);
+    pair.left.handle_input(b"\x00\x03end", pair.now).unwrap();
+    let message = vec![Bytes::new(), Bytes::from(vec![5; 300]), Bytes::from_static(b"end")];
+    assert_eq!(events(&mut pair.left), [Event::Message(message)]);
+}
+
+#[test]
+fn a_publisher_takes_subscriptions_in_both_forms_and_drops_messages() {
+    let mut pair = Pair::ready(config(SocketType::Pub), config(SocketType::Sub));
+    let input: &[&[u8]] = &[
+        b"\x00\x02\x01a", // as messages
+        b"\x00\x02\x00a",
+        b"\x04\x0b\x09SUBSCRIBEb", // as commands
+        b"\x04\x08\x06CANCELb",
+        b"\x00\x05hello", // no subscription
+        b"\x00\x00",
+        b"\x01\x02hi\x00\x02\x01c", // in a message of two frames
+        b"\x04\x0a\x09SUBSCRIBE",   // to everything
+        b"\x00\x01\x01",
+    ];
+    pair.left.handle_input(&input.concat(), pair.now).unwrap();
+    let prefix = Bytes::from_static;
+    assert_eq!(
+        events(&mut pair.left),
+        [
+            Event::Subscribe(prefix(b"a")),
+            Event::Cancel(prefix(b"a")),
+            Event::Subscribe(prefix(b"b")),
+            Event::Cancel(prefix(b"b")),
+            Event::Subscribe(prefix(b"c")),
+            Event::Subscribe(prefix(b"")),
+            Event::Subscribe(prefix(b"")),
+        ]
+    );
+}
+
+#[test]
+fn an_xpub_gives_messages_and_subscriptions() {
+    let mut pair = Pair::ready(config(SocketType::XPub), config(SocketType::XSub));
+    pair.left.handle_input(b"\x01\x02\x01a\x01\x02hi\x00\x02yo", pair.now).unwrap();
+    let message = vec![Bytes::from_static(b"hi"), Bytes::from_static(b"yo")];
+    assert_eq!(events(&mut pair.left), [Event::Subscribe(Bytes::from_static(b"a")), Event::Message(message)]);
+}
+
+#[test]
+fn commands_that_mean_nothing_here_are_ignored() {
+    let mut pair = Pair::ready(config(SocketType::Pull), config(SocketType::Push));
+    let input = b"\x04\x0b\x09SUBSCRIBEb\x04\x05\x04JOIN\x04\x05\x04PONG\x00\x01m";
+    pair.left.handle_input(input, pair.now).unwrap();
+    assert_eq!(events(&mut pair.left), [Event::Message(vec![Bytes::from_static(b"m")])]);
+}
+
+#[test]
+fn a_ping_is_answered_also_between_the_frames_of_a_message() {
+    let mut pair = Pair::ready(config(SocketType::Pull), config(SocketType::Push));
+    let input = b"\x01\x01a\x04\x0b\x04PING\x00\x00ctxt\x00\x01b";
+    pair.left.handle_input(input, pair.now).unwrap();
+    assert_eq!(output(&mut pair.left), b"\x04\x09\x04PONGctxt");
+    let message = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+    assert_eq!(events(&mut pair.left), [Event::Message(message)]);
+}
