@@ -3,7 +3,22 @@
 //! Knows ZMTP and bytes. Does not know Kafka, records or envelopes.
 #![forbid(unsafe_code)]
 
+mod chunk;
 pub mod config;
+mod connect;
 mod endpoint;
+mod listen;
+mod peer;
+mod pub_socket;
+mod ring;
+mod shared;
+mod stream;
+mod sub_socket;
+mod subscriptions;
+mod writer;
 
+pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
+pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
+pub use ring::RingCounters;
+pub use sub_socket::{SubEvent, SubSocket};

@@ -1,0 +1,180 @@
+//! Chunks: many encoded messages in one buffer, written to every peer as it is.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use zafka_zmtp::frame;
+
+/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
+///
+/// The ring knows it only as a number that grows and a flag; what the number means is the route's affair.
+#[derive(Debug)]
+pub struct Origin {
+    delivered: AtomicI64,
+    withdrawn: AtomicBool,
+}
+
+impl Origin {
+    /// An origin that was delivered up to `position`.
+    pub fn new(position: i64) -> Arc<Self> {
+        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn: AtomicBool::new(false) })
+    }
+
+    /// The position up to which everything was accepted by the kernel for every peer owed it, or dropped by policy.
+    pub fn delivered(&self) -> i64 {
+        self.delivered.load(Ordering::Acquire)
+    }
+
+    /// Whether its messages were taken out of the ring.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn deliver(&self, position: i64) {
+        if !self.is_withdrawn() {
+            self.delivered.store(position, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+    }
+}
+
+/// Encoded messages of one origin.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    same_routing: bool,
+    records: u64,
+    origin: Arc<Origin>,
+    position: i64,
+}
+
+impl Chunk {
+    /// Makes a chunk of whole messages in ZMTP framing.
+    ///
+    /// `ends` holds the end of each message in `bytes`, rising, the last one being its length.
+    /// `same_routing` tells that every message starts with the same first frame. `records` is what they count for,
+    /// and `position` is where the origin stands once all of them are delivered.
+    pub fn new(
+        bytes: Vec<u8>,
+        ends: Vec<usize>,
+        same_routing: bool,
+        records: u64,
+        origin: Arc<Origin>,
+        position: i64,
+    ) -> Self {
+        debug_assert_eq!(ends.last().copied().unwrap_or(0), bytes.len());
+        Self { bytes, ends, same_routing, records, origin, position }
+    }
+
+    /// A chunk without messages: it moves the origin's position when its turn comes.
+    pub fn marker(origin: Arc<Origin>, position: i64) -> Self {
+        Self::new(Vec::new(), Vec::new(), true, 0, origin, position)
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no messages.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Number of messages.
+    pub fn messages(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub(crate) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    pub(crate) fn position(&self) -> i64 {
+        self.position
+    }
+
+    pub(crate) fn same_routing(&self) -> bool {
+        self.same_routing
+    }
+
+    /// The routing frame of the message that starts at byte `start`.
+    pub(crate) fn routing_frame(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..).and_then(frame::first_body).unwrap_or_default()
+    }
+
+    /// The byte ranges of its messages, in order, from the first that ends after byte `from`.
+    pub(crate) fn messages_from(&self, from: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let first = self.ends.partition_point(|end| *end <= from);
+        let mut start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.ends[first..].iter().map(move |end| {
+            let message = start..*end;
+            start = *end;
+            message
+        })
+    }
+
+    /// How many messages end in `range` (its end included).
+    pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
+        let ending_by = |position: usize| self.ends.partition_point(|end| *end <= position);
+        (ending_by(range.end) - ending_by(range.start)) as u64
+    }
+
+    /// The end of the message of which bytes before `sent` were written, unless `sent` lies between two messages.
+    pub(crate) fn half_written(&self, sent: usize) -> Option<usize> {
+        let index = self.ends.partition_point(|end| *end < sent);
+        match self.ends.get(index) {
+            Some(end) if *end != sent && sent != 0 => {
+                let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+                (start < sent).then_some(*end)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_messages() -> Chunk {
+        let bytes = b"\x00\x01a\x00\x02bb\x00\x01c".to_vec();
+        Chunk::new(bytes, vec![3, 7, 10], false, 3, Origin::new(0), 3)
+    }
+
+    #[test]
+    fn finds_its_messages() {
+        let chunk = three_messages();
+        let from = |position| chunk.messages_from(position).collect::<Vec<_>>();
+        assert_eq!(from(0), vec![0..3, 3..7, 7..10]);
+        assert_eq!(from(2), vec![0..3, 3..7, 7..10]);
+        assert_eq!(from(3), vec![3..7, 7..10]);
+        assert_eq!(from(10), vec![]);
+        assert_eq!(chunk.routing_frame(3), b"bb");
+        assert_eq!(chunk.messages_ending_in(&(2..7)), 2);
+        assert_eq!(chunk.messages_ending_in(&(3..7)), 1);
+    }
+
+    #[test]
+    fn knows_a_half_written_message() {
+        let chunk = three_messages();
+        for (sent, end) in
+            [(0, None), (1, Some(3)), (3, None), (4, Some(7)), (7, None), (9, Some(10)), (10, None)]
+        {
+            assert_eq!(chunk.half_written(sent), end, "after {sent} bytes");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! A peer: one connection of a PUB socket, from its handshake to its end.
+//!
+//! Its task always reads, even while its output is blocked: a close with unread input would become a reset, and throw
+//! away what the kernel still holds for the peer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
+
+use crate::ring::Subscribed;
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::subscriptions::PeerId;
+use crate::writer::{Drained, Writer};
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 8 * 1024;
+/// Reads before others get their turn.
+const READS: usize = 8;
+/// Commands that may wait for a peer that does not read.
+const MAX_CONTROL_BYTES: usize = 64 * 1024;
+
+/// What the socket knows of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    id: PeerId,
+    stream: Stream,
+    address: String,
+    since: SystemTime,
+    socket_type: OnceLock<SocketType>,
+    writer: Mutex<Writer>,
+    wake: Notify,
+}
+
+impl Peer {
+    pub(crate) fn id(&self) -> PeerId {
+        self.id
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// The peer's socket type, once its handshake is done.
+    pub(crate) fn socket_type(&self) -> Option<SocketType> {
+        self.socket_type.get().copied()
+    }
+
+    /// Writes to a peer that was idle, from the task that made the chunk, so that a lone record needs no wake-up.
+    /// Where the peer's own task is writing, or the kernel takes no more, that task goes on.
+    pub(crate) fn write_now(&self, shared: &Shared) {
+        let drained = self.writer.try_lock().map(|mut writer| writer.drain(shared, self));
+        if !matches!(drained, Some(Ok(Drained::Idle))) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("the peer closed the connection")]
+    ByPeer,
+    #[error("the socket is closing")]
+    BySocket,
+    #[error(transparent)]
+    Protocol(#[from] zafka_zmtp::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("no handshake within {0:?}")]
+    HandshakeTimeout(std::time::Duration),
+    #[error("more than {0} subscriptions (max_subscriptions)")]
+    TooManySubscriptions(usize),
+    #[error("more than {MAX_CONTROL_BYTES} bytes of replies wait for a peer that does not read")]
+    DoesNotRead,
+}
+
+impl Closed {
+    /// A short label for the count of closed connections.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::ByPeer => "peer",
+            Self::BySocket => "socket",
+            Self::Protocol(error) => error.kind(),
+            Self::Io(_) => "connection",
+            Self::HandshakeTimeout(_) => "handshake_timeout",
+            Self::TooManySubscriptions(_) => "subscription_limit",
+            Self::DoesNotRead => "output_overflow",
+        }
+    }
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Accepted,
+    Connected,
+}
+
+/// Serves a connection to its end. Returns whether its handshake had succeeded.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, address: String, origin: Origin) -> bool {
+    let max_peers = shared.config.limits.max_peers;
+    let joined = {
+        let mut ring = shared.ring();
+        (ring.peer_count() < max_peers).then(|| {
+            ring.join(|id| {
+                Arc::new(Peer {
+                    id,
+                    stream,
+                    address: address.clone(),
+                    since: SystemTime::now(),
+                    socket_type: OnceLock::new(),
+                    writer: Mutex::default(),
+                    wake: Notify::new(),
+                })
+            })
+        })
+    };
+    let Some(peer) = joined else {
+        shared.count_closed("peer_limit");
+        warn!(route = shared.name, peer = address, max_peers, "connection refused: max_peers reached");
+        return false;
+    };
+    let membership = Membership { shared: Arc::clone(&shared), id: peer.id };
+    let closed = match run(&shared, &peer, origin).await {
+        Ok(never) => match never {},
+        Err(closed) => closed,
+    };
+    drop(membership);
+    shared.count_closed(closed.label());
+    let established = peer.socket_type().is_some();
+    match &closed {
+        Closed::ByPeer | Closed::BySocket | Closed::Io(_) => {
+            debug!(route = shared.name, peer = address, reason = %closed, "peer gone");
+        }
+        _ => warn!(route = shared.name, peer = address, reason = %closed, "connection closed"),
+    }
+    established
+}
+
+/// A peer's place in the ring; given up also where the task is dropped.
+struct Membership {
+    shared: Arc<Shared>,
+    id: PeerId,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.shared.ring().leave(self.id);
+        self.shared.room.notify_one();
+    }
+}
+
+enum Never {}
+
+async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Closed> {
+    let mut closing = shared.closing.subscribe();
+    let limits = &shared.config.limits;
+    let handshake_end = Instant::now() + limits.handshake_timeout;
+    let mut connection = Connection::new(connection_config(shared, origin), std::time::Instant::now());
+    let mut finishing = false;
+    loop {
+        let blocked = match flush(shared, peer, &mut connection)? {
+            Drained::Idle => false,
+            Drained::Blocked => true,
+            Drained::More => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let timer = if connection.is_ready() {
+            connection.poll_timeout().map(Instant::from_std)
+        } else {
+            Some(handshake_end)
+        };
+        tokio::select! {
+            readable = peer.stream.readable() => {
+                readable?;
+                let outcome = read(shared, peer, &mut connection);
+                if outcome.is_err() {
+                    // The peer is told why, where that fits into the kernel's buffer.
+                    let _ = flush(shared, peer, &mut connection);
+                }
+                outcome?;
+            }
+            writable = peer.stream.writable(), if blocked => writable?,
+            () = peer.wake.notified() => {}
+            () = tokio::time::sleep_until(timer.unwrap_or(handshake_end)), if timer.is_some() => {
+                if !connection.is_ready() {
+                    return Err(Closed::HandshakeTimeout(limits.handshake_timeout));
+                }
+                connection.handle_timeout(std::time::Instant::now())?;
+            }
+            _ = closing.wait_for(|closing| *closing), if !finishing => {
+                // The peer gets the end of our direction after all that the kernel holds, and answers with its own.
+                finishing = true;
+                if !connection.is_ready() || peer.stream.shutdown_write().is_err() {
+                    return Err(Closed::BySocket);
+                }
+            }
+        }
+    }
+}
+
+fn connection_config(shared: &Shared, origin: Origin) -> Config {
+    let limits = &shared.config.limits;
+    Config {
+        socket_type: SocketType::Pub,
+        role: match origin {
+            Origin::Accepted => Role::Server,
+            Origin::Connected => Role::Client,
+        },
+        mechanism: Mechanism::Null,
+        identity: Bytes::new(),
+        max_frame: limits.max_inbound_frame,
+        max_message: limits.max_inbound_frame,
+        heartbeat: shared.config.heartbeat.map(|heartbeat| zafka_zmtp::Heartbeat {
+            interval: heartbeat.interval,
+            timeout: heartbeat.timeout,
+        }),
+    }
+}
+
+/// Queues what the connection has to say, and writes what can be written.
+fn flush(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Drained, Closed> {
+    let mut writer = peer.writer.lock();
+    while let Some(output) = connection.poll_output() {
+        writer.queue(&output);
+    }
+    let drained = writer.drain(shared, peer)?;
+    if writer.queued() > MAX_CONTROL_BYTES {
+        return Err(Closed::DoesNotRead);
+    }
+    Ok(drained)
+}
+
+/// Reads what is there, up to a number of reads.
+fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<(), Closed> {
+    let mut buffer = [0; READ_BYTES];
+    for _ in 0..READS {
+        match peer.stream.try_read(&mut buffer) {
+            Ok(0) => return Err(Closed::ByPeer),
+            Ok(read) => {
+                let outcome = connection.handle_input(&buffer[..read], std::time::Instant::now());
+                while let Some(event) = connection.poll_event() {
+                    handle_event(shared, peer, event)?;
+                }
+                outcome?;
+                if read < buffer.len() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn handle_event(shared: &Shared, peer: &Peer, event: Event) -> Result<(), Closed> {
+    match event {
+        Event::Ready(info) => {
+            shared.count_accepted();
+            info!(
+                route = shared.name,
+                peer = peer.address,
+                socket = info.socket_type.name(),
+                "peer connected"
+            );
+            let _ = peer.socket_type.set(info.socket_type);
+        }
+        Event::Subscribe(prefix) => {
+            let max = shared.config.limits.max_subscriptions;
+            debug!(route = shared.name, peer = peer.address, prefix = %prefix.escape_ascii(), "subscribed");
+            if shared.ring().subscribe(peer.id, &prefix, max) == Subscribed::TooMany {
+                return Err(Closed::TooManySubscriptions(max));
+            }
+            shared.room.notify_one();
+        }
+        Event::Cancel(prefix) => shared.ring().cancel(peer.id, &prefix),
+        // A SUB has nothing else to say to a PUB; libzmq drops it as well.
+        Event::Message(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! The PUB socket: live fan-out of chunks to SUB and XSUB peers.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::Endpoint;
+use crate::chunk::{Chunk, Origin};
+use crate::config::PubConfig;
+use crate::connect::{Backoff, connect};
+use crate::listen::Listener;
+use crate::peer::{self, Peer};
+use crate::ring::RingCounters;
+use crate::shared::Shared;
+
+/// How many of a peer's subscriptions a snapshot lists.
+const PREFIXES_SHOWN: usize = 100;
+/// How long peers have to answer the end of a connection with theirs.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Time between two looks at whether something has finished, where nothing tells.
+const LOOK: Duration = Duration::from_millis(2);
+/// Pause after a failed accept (out of file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a socket did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot bind {endpoint}: {source}")]
+pub struct BindError {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// A PUB socket with its listeners, connectors and peers.
+#[derive(Debug)]
+pub struct PubSocket {
+    shared: Arc<Shared>,
+    endpoints: Vec<Endpoint>,
+    tasks: JoinSet<()>,
+}
+
+/// The one writer of a socket's ring.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    idle: Vec<Arc<Peer>>,
+}
+
+/// What is known of a socket at one moment.
+#[derive(Clone, Debug)]
+pub struct SocketSnapshot {
+    /// Bytes in the ring.
+    pub ring_bytes: usize,
+    /// Peers with at least one subscription.
+    pub peers_subscribed: usize,
+    /// Counts since the start.
+    pub counters: RingCounters,
+    /// Connections that became peers since the start.
+    pub accepted: u64,
+    /// Connections that ended or were refused since the start, by reason.
+    pub closed: Vec<(&'static str, u64)>,
+    /// The peers whose handshake is done.
+    pub peers: Vec<PeerSnapshot>,
+}
+
+/// What is known of a peer at one moment.
+#[derive(Clone, Debug)]
+pub struct PeerSnapshot {
+    /// `IP:PORT`, or the path of an ipc endpoint.
+    pub address: String,
+    /// SUB or XSUB.
+    pub socket_type: &'static str,
+    /// Its first subscriptions, sorted.
+    pub subscriptions: Vec<Vec<u8>>,
+    /// How many it has.
+    pub subscriptions_total: usize,
+    /// Bytes in the ring that it has yet to be sent.
+    pub bytes_queued: u64,
+    /// Messages sent to it.
+    pub messages_sent: u64,
+    /// Messages skipped for it.
+    pub messages_dropped: u64,
+    /// When it connected, in ms since the epoch.
+    pub connected_since: i64,
+}
+
+impl PubSocket {
+    /// Binds every `bind` endpoint and begins to connect to every `connect` endpoint. `name` is for the logs.
+    ///
+    /// # Errors
+    /// The first endpoint that cannot be bound; those bound before it are let go.
+    pub async fn start(name: &str, config: PubConfig) -> Result<(Self, Publisher), BindError> {
+        let mut listeners = Vec::new();
+        let mut endpoints = Vec::new();
+        for endpoint in &config.bind {
+            let failed = |source| BindError { endpoint: endpoint.clone(), source };
+            let listener = Listener::bind(endpoint).await.map_err(failed)?;
+            endpoints.push(listener.endpoint().map_err(failed)?);
+            listeners.push(listener);
+        }
+        let shared = Shared::new(name.to_owned(), config);
+        let mut tasks = JoinSet::new();
+        for (listener, endpoint) in listeners.into_iter().zip(&endpoints) {
+            info!(route = name, %endpoint, "bound");
+            tasks.spawn(accept(Arc::clone(&shared), listener));
+        }
+        for endpoint in &shared.config.connect {
+            endpoints.push(endpoint.clone());
+            tasks.spawn(keep_connected(Arc::clone(&shared), endpoint.clone()));
+        }
+        let publisher = Publisher { shared: Arc::clone(&shared), idle: Vec::new() };
+        Ok((Self { shared, endpoints, tasks }, publisher))
+    }
+
+    /// The endpoints it is bound to, wildcards resolved, and those it connects to.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// What is known of the socket now.
+    pub fn snapshot(&self) -> SocketSnapshot {
+        let ring = self.shared.ring();
+        let peers = ring
+            .peers()
+            .filter_map(|(id, peer)| {
+                let view = ring.view(id, PREFIXES_SHOWN)?;
+                let since = peer.since().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Some(PeerSnapshot {
+                    address: peer.address().to_owned(),
+                    socket_type: peer.socket_type()?.name(),
+                    subscriptions: view.prefixes,
+                    subscriptions_total: view.prefixes_total,
+                    bytes_queued: view.bytes_queued,
+                    messages_sent: view.messages_sent,
+                    messages_dropped: view.messages_dropped,
+                    connected_since: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+                })
+            })
+            .collect();
+        SocketSnapshot {
+            ring_bytes: ring.bytes(),
+            peers_subscribed: ring.subscribed(),
+            counters: ring.counters(),
+            accepted: self.shared.accepted(),
+            closed: self.shared.closed(),
+            peers,
+        }
+    }
+
+    /// Takes what is unsent of an origin out of the ring; messages that are half written are finished. The origin's
+    /// delivered position does not move any more.
+    pub fn withdraw(&self, origin: &Arc<Origin>) {
+        self.shared.ring().withdraw(origin);
+        self.shared.room.notify_one();
+    }
+
+    /// Waits until every peer has been written all that it is owed. False where that took longer than `deadline`.
+    pub async fn drained(&self, deadline: Instant) -> bool {
+        loop {
+            if self.shared.ring().is_drained() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Ends every connection: what the kernel holds is still delivered, nothing else is.
+    pub async fn close(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.closing.send_replace(true);
+        let deadline = Instant::now() + FAREWELL;
+        while self.shared.ring().peer_count() > 0 && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Publisher {
+    /// Waits until a chunk of `size` bytes may be published: peers enough, and (where slow peers block) room in the
+    /// ring. There is no deadline: how long a peer may hold a route back is the operator's choice.
+    pub async fn room(&self, size: usize) {
+        while !self.shared.ring().admits(size) {
+            self.shared.room.notified().await;
+        }
+    }
+
+    /// Adds a chunk to the ring and writes it to the peers that are idle.
+    pub fn publish(&mut self, chunk: Chunk) {
+        self.shared.ring().publish(chunk, &mut self.idle);
+        for peer in self.idle.drain(..) {
+            peer.write_now(&self.shared);
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                tokio::spawn(peer::serve(Arc::clone(&shared), stream, address, peer::Origin::Accepted));
+            }
+            Err(error) => {
+                warn!(route = shared.name, %error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
+    let mut backoff = Backoff::default();
+    loop {
+        match connect(&endpoint).await {
+            Ok(stream) => {
+                // A task of its own: the connection is ended by the socket's closing, not with this one.
+                let serving = tokio::spawn(peer::serve(
+                    Arc::clone(&shared),
+                    stream,
+                    endpoint.to_string(),
+                    peer::Origin::Connected,
+                ));
+                if serving.await.unwrap_or(false) {
+                    backoff.reset();
+                }
+            }
+            Err(error) => info!(route = shared.name, %endpoint, %error, "cannot connect, trying again"),
+        }
+        sleep(backoff.next_pause()).await;
+    }
+}

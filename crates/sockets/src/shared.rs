@@ -1,0 +1,68 @@
+//! What the tasks of one socket share: the ring under its lock, and the socket's counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, watch};
+
+use crate::config::PubConfig;
+use crate::peer::Peer;
+use crate::ring::{Ring, RingConfig};
+
+/// Shared by the publisher, the listeners, the connectors and the peers of a socket.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) config: PubConfig,
+    ring: Mutex<Ring<Arc<Peer>>>,
+    /// Told whenever the ring may admit more than before.
+    pub(crate) room: Notify,
+    /// True once the socket closes.
+    pub(crate) closing: watch::Sender<bool>,
+    accepted: AtomicU64,
+    closed: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Shared {
+    pub(crate) fn new(name: String, config: PubConfig) -> Arc<Self> {
+        let ring = Ring::new(RingConfig {
+            slow_peer: config.slow_peer,
+            min_peers: config.min_peers,
+            ring_bytes: config.ring_bytes,
+        });
+        Arc::new(Self {
+            name,
+            config,
+            ring: Mutex::new(ring),
+            room: Notify::new(),
+            closing: watch::Sender::new(false),
+            accepted: AtomicU64::new(0),
+            closed: Mutex::default(),
+        })
+    }
+
+    /// The ring, for a moment: never held across a write or an await.
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring<Arc<Peer>>> {
+        self.ring.lock()
+    }
+
+    /// Counts a connection whose handshake succeeded.
+    pub(crate) fn count_accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that ended or was refused.
+    pub(crate) fn count_closed(&self, reason: &'static str) {
+        *self.closed.lock().entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn closed(&self) -> Vec<(&'static str, u64)> {
+        self.closed.lock().iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+}

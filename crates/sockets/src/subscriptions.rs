@@ -1,0 +1,157 @@
+//! Subscriptions: prefixes counted for each peer, and which peers a routing frame concerns.
+//!
+//! A look-up costs one hash for each distinct length of prefix that fits the frame, however many peers there are.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Which peer, within one socket.
+pub(crate) type PeerId = usize;
+
+/// Prefixes of distinct lengths, with something kept for each.
+#[derive(Debug, Default)]
+struct PrefixMap<T> {
+    entries: HashMap<Box<[u8]>, T>,
+    lengths: BTreeMap<usize, usize>,
+}
+
+impl<T> PrefixMap<T> {
+    fn entry(&mut self, prefix: &[u8]) -> &mut T
+    where
+        T: Default,
+    {
+        match self.entries.entry(prefix.into()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                *self.lengths.entry(prefix.len()).or_default() += 1;
+                entry.insert(T::default())
+            }
+        }
+    }
+
+    fn remove(&mut self, prefix: &[u8]) {
+        if self.entries.remove(prefix).is_some()
+            && let Some(count) = self.lengths.get_mut(&prefix.len())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&prefix.len());
+            }
+        }
+    }
+
+    fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a T> + 'a {
+        self.lengths.range(..=frame.len()).filter_map(move |(length, _)| self.entries.get(&frame[..*length]))
+    }
+}
+
+/// The subscriptions of one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Prefixes(PrefixMap<u32>);
+
+impl Prefixes {
+    /// Counts a subscription; true where the prefix is new.
+    pub(crate) fn add(&mut self, prefix: &[u8]) -> bool {
+        let count = self.0.entry(prefix);
+        *count = count.saturating_add(1);
+        *count == 1
+    }
+
+    /// Takes one subscription back; true where that was the last of its prefix. One that never was is ignored.
+    pub(crate) fn remove(&mut self, prefix: &[u8]) -> bool {
+        match self.0.entries.get_mut(prefix) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            Some(_) => {
+                self.0.remove(prefix);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn contains(&self, prefix: &[u8]) -> bool {
+        self.0.entries.contains_key(prefix)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.entries.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.entries.keys().map(|prefix| &**prefix)
+    }
+
+    /// Whether a message with this routing frame is wanted.
+    pub(crate) fn matches(&self, frame: &[u8]) -> bool {
+        self.0.matching(frame).next().is_some()
+    }
+}
+
+/// The subscriptions of all peers of a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Index(PrefixMap<BTreeSet<PeerId>>);
+
+impl Index {
+    pub(crate) fn add(&mut self, peer: PeerId, prefix: &[u8]) {
+        self.0.entry(prefix).insert(peer);
+    }
+
+    pub(crate) fn remove(&mut self, peer: PeerId, prefix: &[u8]) {
+        if let Some(peers) = self.0.entries.get_mut(prefix) {
+            peers.remove(&peer);
+            if peers.is_empty() {
+                self.0.remove(prefix);
+            }
+        }
+    }
+
+    /// The peers that want a message with this routing frame; one with several matching prefixes comes several times.
+    pub(crate) fn peers<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = PeerId> + 'a {
+        self.0.matching(frame).flatten().copied()
+    }
+
+    /// Whether any peer wants a message with this routing frame.
+    pub(crate) fn any(&self, frame: &[u8]) -> bool {
+        self.0.matching(frame).next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_each_prefix() {
+        let mut prefixes = Prefixes::default();
+        assert!(prefixes.add(b"a"));
+        assert!(!prefixes.add(b"a"));
+        assert!(!prefixes.remove(b"a"));
+        assert!(prefixes.matches(b"abc"));
+        assert!(prefixes.remove(b"a"));
+        assert!(!prefixes.matches(b"abc"));
+        assert!(!prefixes.remove(b"a"), "what is not there cannot be cancelled");
+        assert!(prefixes.0.lengths.is_empty());
+    }
+
+    #[test]
+    fn matches_by_prefix() {
+        let mut index = Index::default();
+        index.add(1, b"");
+        index.add(2, b"orders");
+        index.add(3, b"orders.eu");
+        index.add(3, b"o");
+        let peers =
+            |frame: &[u8]| index.peers(frame).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        assert_eq!(peers(b"orders"), [1, 2, 3]);
+        assert_eq!(peers(b"orders.eu.1"), [1, 2, 3]);
+        assert_eq!(peers(b"payments"), [1]);
+        assert_eq!(peers(b""), [1]);
+    }
+}
