@@ -18,6 +18,21 @@ pub(crate) enum Command<'a> {
     Unknown { name: &'a [u8] },
 }
 
+impl Command<'_> {
+    /// The name, for a log line.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Ready { .. } => "READY".into(),
+            Self::Error { .. } => "ERROR".into(),
+            Self::Ping { .. } => "PING".into(),
+            Self::Pong => "PONG".into(),
+            Self::Subscribe(_) => "SUBSCRIBE".into(),
+            Self::Cancel(_) => "CANCEL".into(),
+            Self::Unknown { name } => printable(name),
+        }
+    }
+}
+
 /// Reads the body of a command frame.
 pub(crate) fn parse(body: &[u8]) -> Result<Command<'_>, Error> {
     let Some((&size, rest)) = body.split_first() else {

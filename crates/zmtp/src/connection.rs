@@ -40,7 +40,7 @@ pub struct Config {
     pub role: Role,
     /// The security mechanism; the peer must have the same.
     pub mechanism: Mechanism,
-    /// Our identity (routing id), at most 255 bytes, empty for none; sent by REQ, DEALER and ROUTER.
+    /// Our identity (routing id), empty for none; of a longer one the first 255 bytes count. Sent by REQ, DEALER and ROUTER.
     pub identity: Bytes,
     /// The largest inbound frame body, in bytes.
     pub max_frame: usize,
@@ -185,6 +185,13 @@ impl Connection {
     /// Whether the handshake is done, and nothing failed since.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
+    }
+
+    /// Bytes of memory held for an inbound frame or message that is not whole yet; never more than
+    /// twice what has come of it.
+    pub fn buffered(&self) -> usize {
+        let frames = self.message.frames.iter().map(Bytes::len).sum::<usize>();
+        self.decoder.buffered() + frames
     }
 
     /// Subscribes to a prefix, in the form that the peer's version has; before the handshake is done

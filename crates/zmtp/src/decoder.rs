@@ -92,6 +92,11 @@ impl Decoder {
         Ok(self.gather(input))
     }
 
+    /// Bytes of memory held for the frame under way.
+    pub(crate) fn buffered(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.body.capacity())
+    }
+
     fn take_header(&mut self, input: &mut &[u8]) -> Option<Header> {
         if self.head_size == 0
             && let Some(header) = read_header(input)

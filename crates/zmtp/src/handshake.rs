@@ -68,10 +68,7 @@ pub(crate) fn take(
         (Mechanism::Null, Command::Ready { metadata }) => read_peer(metadata, ours, minor),
         (_, Command::Error { reason }) => Err(Error::PeerError { reason: printable(reason) }),
         (Mechanism::Null, other) => {
-            let name = match other {
-                Command::Unknown { name } => printable(name),
-                known => format!("{known:?}"),
-            };
+            let name = other.name();
             Err(Error::malformed("handshake", format!("{name} where READY or ERROR should be")))
         }
     }

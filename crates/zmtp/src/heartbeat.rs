@@ -10,10 +10,10 @@ use crate::error::Error;
 /// Heartbeats of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Time between two PINGs.
+    /// Time between two PINGs; zero: none are sent.
     pub interval: Duration,
     /// How long after a PING something must come from the peer. It is sent along as time to live,
-    /// in tenths of a second (at most 6553.5 s).
+    /// in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and nothing is expected.
     pub timeout: Duration,
 }
 
@@ -37,6 +37,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(ours: Option<Heartbeat>, now: Instant) -> Self {
+        let ours = ours.filter(|heartbeat| !heartbeat.interval.is_zero());
         let next_ping = ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
         Self { ours, next_ping, reply_by: None, alive: None }
     }
@@ -75,7 +76,7 @@ impl Watch {
             return Ok(None);
         };
         self.next_ping = now.checked_add(ours.interval);
-        if self.reply_by.is_none() {
+        if self.reply_by.is_none() && !ours.timeout.is_zero() {
             self.reply_by = now.checked_add(ours.timeout);
         }
         Ok(Some(ours))

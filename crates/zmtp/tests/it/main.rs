@@ -1,5 +1,9 @@
 //! Two connections joined under a virtual clock, recorded peers, malformed input, properties.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod heartbeats;
+mod malformed;
 mod pair;
+mod properties;
+mod recorded;
 mod traffic;

@@ -1,0 +1,135 @@
+//! Heartbeats under a virtual clock.
+
+use std::time::{Duration, Instant};
+
+use zafka_zmtp::{Connection, Error, MAX_REPLY_BYTES, SocketType};
+
+use crate::pair::{Pair, config, events, heartbeat, output};
+use crate::recorded::greeting;
+
+const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn with_heartbeat() -> Pair {
+    let mut left = config(SocketType::Pub);
+    left.heartbeat = heartbeat(1000, 250);
+    Pair::ready(left, config(SocketType::Sub))
+}
+
+#[test]
+fn a_live_peer_answers_every_ping() {
+    let mut pair = with_heartbeat();
+    for _ in 0..5 {
+        let due = pair.left.poll_timeout().unwrap();
+        assert_eq!(due, pair.now + ms(1000));
+        pair.left.handle_timeout(due - ms(1)).unwrap();
+        assert_eq!(pair.left.poll_output(), None);
+        pair.now = due;
+        pair.left.handle_timeout(due).unwrap();
+        let ping = output(&mut pair.left);
+        assert_eq!(ping, b"\x04\x07\x04PING\x00\x03"); // 250 ms are three tenths, rounded up
+        assert_eq!(pair.left.poll_timeout(), Some(due + ms(250)));
+        pair.right.handle_input(&ping, pair.now).unwrap();
+        assert_eq!(pair.right.poll_timeout(), Some(due + ms(300)));
+        pair.exchange().unwrap();
+        pair.right.handle_input(b"\x00\x01m", pair.now).unwrap();
+    }
+    assert_eq!(pair.right.poll_timeout(), None);
+    assert!(pair.left.is_ready() && events(&mut pair.left).is_empty());
+}
+
+#[test]
+fn a_silent_peer_is_given_up_and_any_byte_is_a_sign_of_life() {
+    let mut pair = with_heartbeat();
+    let ping_at = pair.now + ms(1000);
+    pair.left.handle_timeout(ping_at).unwrap();
+    pair.left.handle_input(b"\x00", ping_at + ms(200)).unwrap(); // half a header
+    pair.left.handle_timeout(ping_at + ms(250)).unwrap();
+    let ping_at = ping_at + ms(1000);
+    assert_eq!(pair.left.poll_timeout(), Some(ping_at));
+    pair.left.handle_timeout(ping_at).unwrap();
+    let error = pair.left.handle_timeout(ping_at + ms(250)).unwrap_err();
+    assert_eq!(error, Error::HeartbeatTimeout { within: ms(250), after: "our PING" });
+    assert_eq!(pair.left.poll_timeout(), None);
+    assert_eq!(pair.left.handle_timeout(ping_at + ms(250)), Err(error));
+}
+
+#[test]
+fn the_deadline_is_that_of_the_first_unanswered_ping() {
+    let mut left = config(SocketType::Pub);
+    left.heartbeat = heartbeat(100, 250);
+    let mut pair = Pair::ready(left, config(SocketType::Sub));
+    let start = pair.now;
+    for at in [100, 200, 300] {
+        pair.left.handle_timeout(start + ms(at)).unwrap();
+    }
+    // Unsent PINGs do not pile up.
+    assert_eq!(output(&mut pair.left), b"\x04\x07\x04PING\x00\x03");
+    assert_eq!(pair.left.handle_timeout(start + ms(350)).unwrap_err().kind(), "heartbeat");
+}
+
+#[test]
+fn a_peers_time_to_live_is_kept_without_heartbeats_of_our_own() {
+    let mut pair = Pair::ready(config(SocketType::Pub), config(SocketType::Sub));
+    assert_eq!(pair.left.poll_timeout(), None);
+    pair.left.handle_input(b"\x04\x07\x04PING\x00\x00", pair.now).unwrap();
+    assert_eq!(pair.left.poll_timeout(), None);
+    pair.left.handle_input(b"\x04\x07\x04PING\x00\x0a", pair.now).unwrap();
+    let until = pair.now + ms(1000);
+    assert_eq!(pair.left.poll_timeout(), Some(until));
+    pair.left.handle_timeout(until - ms(1)).unwrap();
+    let error = pair.left.handle_timeout(until).unwrap_err();
+    assert_eq!(error, Error::HeartbeatTimeout { within: ms(1000), after: "its PING" });
+}
+
+#[test]
+fn a_3_0_peer_gets_no_ping_but_its_own_are_answered() {
+    let now = Instant::now();
+    let mut ours = config(SocketType::Pub);
+    ours.heartbeat = heartbeat(1000, 1000);
+    let mut connection = Connection::new(ours, now);
+    connection.handle_input(&[&greeting(1, 0)[..], READY_SUB].concat(), now).unwrap();
+    output(&mut connection);
+    assert_eq!(connection.poll_timeout(), None);
+    connection.handle_timeout(now + ms(5000)).unwrap();
+    assert_eq!(connection.poll_output(), None);
+    connection.handle_input(b"\x04\x08\x04PING\x00\x00c", now).unwrap();
+    assert_eq!(output(&mut connection), b"\x04\x06\x04PONGc");
+}
+
+#[test]
+fn no_heartbeats_before_the_handshake_is_done() {
+    let mut ours = config(SocketType::Pub);
+    ours.heartbeat = heartbeat(1000, 1000);
+    let connection = Connection::new(ours, Instant::now());
+    assert_eq!(connection.poll_timeout(), None);
+}
+
+#[test]
+fn a_zero_interval_is_off_and_a_zero_timeout_expects_nothing() {
+    let mut left = config(SocketType::Pub);
+    left.heartbeat = heartbeat(0, 1000);
+    assert_eq!(Pair::ready(left.clone(), config(SocketType::Sub)).left.poll_timeout(), None);
+    left.heartbeat = heartbeat(1000, 0);
+    let mut pair = Pair::ready(left, config(SocketType::Sub));
+    pair.left.handle_timeout(pair.now + ms(1000)).unwrap();
+    assert_eq!(output(&mut pair.left), b"\x04\x07\x04PING\x00\x00");
+    assert_eq!(pair.left.poll_timeout(), Some(pair.now + ms(2000)));
+}
+
+#[test]
+fn a_flood_of_pings_is_bounded_by_what_the_peer_reads() {
+    let ping = b"\x04\x17\x04PING\x00\x000123456789abcdef";
+    let pong = b"\x04\x15\x04PONG0123456789abcdef".len();
+    let fits = MAX_REPLY_BYTES / pong;
+    let mut pair = Pair::ready(config(SocketType::Pub), config(SocketType::Sub));
+    for _ in 0..3 {
+        pair.left.handle_input(&ping.repeat(fits), pair.now).unwrap();
+        assert_eq!(output(&mut pair.left).len(), fits * pong);
+    }
+    let error = pair.left.handle_input(&ping.repeat(fits + 1), pair.now).unwrap_err();
+    assert_eq!(error.kind(), "output_overflow");
+}
