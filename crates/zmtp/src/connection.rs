@@ -40,7 +40,8 @@ pub struct Config {
     pub role: Role,
     /// The security mechanism; the peer must have the same.
     pub mechanism: Mechanism,
-    /// Our identity (routing id), empty for none; of a longer one the first 255 bytes count. Sent by REQ, DEALER and ROUTER.
+    /// Our identity (routing id), empty for none; of a longer one the first 255 bytes count.
+    /// Sent by REQ, DEALER and ROUTER.
     pub identity: Bytes,
     /// The largest inbound frame body, in bytes.
     pub max_frame: usize,
