@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -42,7 +43,7 @@ pub struct BindError {
 pub struct PubSocket {
     shared: Arc<Shared>,
     endpoints: Vec<Endpoint>,
-    tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// The one writer of a socket's ring.
@@ -115,7 +116,7 @@ impl PubSocket {
             tasks.spawn(keep_connected(Arc::clone(&shared), endpoint.clone()));
         }
         let publisher = Publisher { shared: Arc::clone(&shared), idle: Vec::new() };
-        Ok((Self { shared, endpoints, tasks }, publisher))
+        Ok((Self { shared, endpoints, tasks: Mutex::new(tasks) }, publisher))
     }
 
     /// The endpoints it is bound to, wildcards resolved, and those it connects to.
@@ -174,9 +175,9 @@ impl PubSocket {
     }
 
     /// Ends every connection: what the kernel holds is still delivered, nothing else is.
-    pub async fn close(mut self) {
-        self.tasks.abort_all();
-        while self.tasks.join_next().await.is_some() {}
+    pub async fn close(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
         self.shared.closing.send_replace(true);
         let deadline = Instant::now() + FAREWELL;
         while self.shared.ring().peer_count() > 0 && Instant::now() < deadline {
