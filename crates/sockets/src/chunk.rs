@@ -86,6 +86,11 @@ impl Chunk {
         self.bytes.is_empty()
     }
 
+    /// Whether its messages come from `origin`.
+    pub fn is_of(&self, origin: &Arc<Origin>) -> bool {
+        Arc::ptr_eq(&self.origin, origin)
+    }
+
     /// Number of messages.
     pub fn messages(&self) -> usize {
         self.ends.len()

@@ -190,9 +190,14 @@ impl Publisher {
     /// Waits until a chunk of `size` bytes may be published: peers enough, and (where slow peers block) room in the
     /// ring. There is no deadline: how long a peer may hold a route back is the operator's choice.
     pub async fn room(&self, size: usize) {
-        while !self.shared.ring().admits(size) {
+        while !self.admits(size) {
             self.shared.room.notified().await;
         }
+    }
+
+    /// Whether a chunk of `size` bytes may be published now.
+    pub fn admits(&self, size: usize) -> bool {
+        self.shared.ring().admits(size)
     }
 
     /// Adds a chunk to the ring and writes it to the peers that are idle.

@@ -1,0 +1,114 @@
+//! A relay: all routes of one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use zafka_kafka::Source;
+use zafka_kafka::config::ClusterConfig;
+use zafka_sockets::{BindError, PubSocket};
+
+use crate::config::RouteConfig;
+use crate::route::Route;
+use crate::shared::RouteShared;
+use crate::status::RelayStatus;
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An endpoint cannot be bound.
+    #[error("route \"{route}\": {source}")]
+    Bind {
+        /// The route.
+        route: String,
+        /// Which endpoint, and why.
+        #[source]
+        source: BindError,
+    },
+    /// The Kafka client cannot be made.
+    #[error("route \"{route}\": {source}")]
+    Kafka {
+        /// The route.
+        route: String,
+        /// Why.
+        #[source]
+        source: zafka_kafka::StartError,
+    },
+}
+
+/// Routes that run.
+#[derive(Debug)]
+pub struct Relay {
+    routes: Vec<Arc<RouteShared>>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<Option<Instant>>,
+}
+
+/// Tells the status of a relay, also while it shuts down.
+#[derive(Clone, Debug)]
+pub struct StatusHandle(Vec<Arc<RouteShared>>);
+
+impl StatusHandle {
+    /// The status now.
+    pub fn status(&self) -> RelayStatus {
+        RelayStatus { routes: self.0.iter().map(|route| route.status()).collect() }
+    }
+}
+
+impl Relay {
+    /// Binds every endpoint, then begins to read. Brokers need not be reachable: they are tried until they are.
+    ///
+    /// # Errors
+    /// The first route that cannot be started; those before it are ended.
+    pub async fn start(cluster: &ClusterConfig, routes: Vec<RouteConfig>) -> Result<Self, StartError> {
+        let mut relay = Self { routes: Vec::new(), tasks: JoinSet::new(), stop: watch::Sender::new(None) };
+        let mut bound = Vec::new();
+        for config in routes {
+            let socket = PubSocket::start(&config.name, config.socket.clone()).await;
+            let (socket, publisher) =
+                socket.map_err(|source| StartError::Bind { route: config.name.clone(), source })?;
+            bound.push((config, socket, publisher));
+        }
+        for (config, socket, publisher) in bound {
+            let (source, receivers) = Source::start(cluster, config.source.clone())
+                .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
+            let shared = Arc::new(RouteShared {
+                config,
+                socket,
+                source,
+                partitions: Mutex::default(),
+                records_read: Default::default(),
+                bytes_encoded: Default::default(),
+                headers_missing: Default::default(),
+                stopped: Mutex::default(),
+            });
+            let route = Route::new(Arc::clone(&shared), publisher);
+            relay.tasks.spawn(route.run(receivers, relay.stop.subscribe()));
+            relay.routes.push(shared);
+        }
+        Ok(relay)
+    }
+
+    /// A handle that tells the relay's status.
+    pub fn status_handle(&self) -> StatusHandle {
+        StatusHandle(self.routes.clone())
+    }
+
+    /// Waits until every route has stopped by itself, and says why. Routes stop only where they cannot go on.
+    pub async fn stopped(&mut self) -> Vec<(String, String)> {
+        while self.tasks.join_next().await.is_some() {}
+        self.routes
+            .iter()
+            .filter_map(|route| Some((route.config.name.clone(), route.stopped.lock().clone()?)))
+            .collect()
+    }
+
+    /// Stops reading, sends what is in the rings within `timeout`, commits what was delivered, leaves the groups.
+    pub async fn shutdown(mut self, timeout: Duration) {
+        self.stop.send_replace(Some(Instant::now() + timeout));
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

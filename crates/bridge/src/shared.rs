@@ -1,0 +1,100 @@
+//! What a route's task shares with those who report on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use zafka_kafka::Source;
+use zafka_sockets::{PeerSnapshot, PubSocket};
+
+use crate::config::RouteConfig;
+use crate::partition::Progress;
+use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
+
+/// Topic and partition.
+pub(crate) type PartitionKey = (Arc<str>, i32);
+
+/// A route as seen from outside its task.
+#[derive(Debug)]
+pub(crate) struct RouteShared {
+    pub(crate) config: RouteConfig,
+    pub(crate) socket: PubSocket,
+    pub(crate) source: Source,
+    pub(crate) partitions: Mutex<BTreeMap<PartitionKey, Arc<Progress>>>,
+    pub(crate) records_read: AtomicU64,
+    pub(crate) bytes_encoded: AtomicU64,
+    pub(crate) headers_missing: AtomicU64,
+    /// Why the route stopped for good, once it did.
+    pub(crate) stopped: Mutex<Option<String>>,
+}
+
+impl RouteShared {
+    pub(crate) fn status(&self) -> RouteStatus {
+        let source = self.source.status();
+        let socket = self.socket.snapshot();
+        let stopped = self.stopped.lock().clone();
+        let reason = stopped.clone().or_else(|| source.not_ready.clone());
+        let partitions = self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
+        RouteStatus {
+            name: self.config.name.clone(),
+            ready: reason.is_none(),
+            reason,
+            stopped: stopped.is_some(),
+            endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
+            group: self.config.source.group.as_ref().map(|group| group.id.clone()),
+            counters: RouteCounters {
+                records_read: self.records_read.load(Ordering::Relaxed),
+                bytes_encoded: self.bytes_encoded.load(Ordering::Relaxed),
+                records_unheard: socket.counters.records_unheard,
+                messages_sent: socket.counters.messages_sent,
+                bytes_sent: socket.counters.bytes_sent,
+                messages_dropped: socket.counters.messages_dropped,
+                bytes_unsent: socket.counters.bytes_unsent,
+                records_skipped: source.records_skipped,
+                offset_resets: source.offset_resets,
+                headers_missing: self.headers_missing.load(Ordering::Relaxed),
+                commits: source.commits,
+                commits_failed: source.commits_failed,
+                rebalances: source.rebalances,
+                kafka_errors: source.kafka_errors,
+                peers_accepted: socket.accepted,
+                peers_closed: socket.closed.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            },
+            ring_bytes: socket.ring_bytes,
+            ring_bytes_max: self.config.socket.ring_bytes,
+            peers_subscribed: socket.peers_subscribed,
+            partitions,
+            peers: socket.peers.into_iter().map(peer_status).collect(),
+        }
+    }
+
+    fn partition_status(&self, progress: &Progress) -> PartitionStatus {
+        let assignment = &progress.assignment;
+        let delivered = progress.delivered();
+        PartitionStatus {
+            topic: assignment.topic.to_string(),
+            partition: assignment.partition,
+            read: progress.read(),
+            delivered,
+            committed: assignment.committed(),
+            lag: self
+                .source
+                .end_offset(&assignment.topic, assignment.partition)
+                .map(|end| end.saturating_sub(delivered).max(0)),
+        }
+    }
+}
+
+fn peer_status(peer: PeerSnapshot) -> PeerStatus {
+    PeerStatus {
+        address: peer.address,
+        socket: peer.socket_type.to_owned(),
+        subscriptions: peer.subscriptions.iter().map(|prefix| prefix.escape_ascii().to_string()).collect(),
+        subscriptions_total: peer.subscriptions_total,
+        bytes_queued: peer.bytes_queued,
+        messages_sent: peer.messages_sent,
+        messages_dropped: peer.messages_dropped,
+        connected_since: peer.connected_since,
+    }
+}
