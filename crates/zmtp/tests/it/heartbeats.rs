@@ -80,6 +80,9 @@ fn a_peers_time_to_live_is_kept_without_heartbeats_of_our_own() {
     pair.left.handle_input(b"\x04\x07\x04PING\x00\x0a", pair.now).unwrap();
     let until = pair.now + ms(1000);
     assert_eq!(pair.left.poll_timeout(), Some(until));
+    pair.left.handle_input(b"\x04\x07\x04PING\x00\x0a\x00\x01m", pair.now).unwrap();
+    assert_eq!(pair.left.poll_timeout(), None, "the message after the PING is traffic");
+    pair.left.handle_input(b"\x04\x07\x04PING\x00\x0a", pair.now).unwrap();
     pair.left.handle_timeout(until - ms(1)).unwrap();
     let error = pair.left.handle_timeout(until).unwrap_err();
     assert_eq!(error, Error::HeartbeatTimeout { within: ms(1000), after: "its PING" });
