@@ -1,0 +1,18 @@
+//! What can be set on a route, already parsed.
+
+use zafka_envelope::FramePlan;
+use zafka_kafka::config::SourceConfig;
+use zafka_sockets::config::PubConfig;
+
+/// A route from Kafka to a PUB socket.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Its name; unique within a relay.
+    pub name: String,
+    /// What it reads.
+    pub source: SourceConfig,
+    /// How a record is laid out as frames.
+    pub frames: FramePlan,
+    /// Where it serves peers, and how.
+    pub socket: PubConfig,
+}
