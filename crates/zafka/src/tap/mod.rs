@@ -1,0 +1,167 @@
+//! `zafka tap`: subscribe to an endpoint and show what comes.
+
+mod gaps;
+mod message;
+mod print;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use zafka_envelope::Preset;
+use zafka_sockets::{Endpoint, SubEvent, SubSocket};
+
+use gaps::Gaps;
+use message::Content;
+use print::Style;
+
+/// What to show.
+#[derive(Clone, Debug)]
+pub(crate) struct TapConfig {
+    /// Where to subscribe.
+    pub(crate) endpoint: Endpoint,
+    /// Prefixes of routing frames; one that is empty means everything.
+    pub(crate) prefixes: Vec<Vec<u8>>,
+    /// End after so many messages.
+    pub(crate) count: Option<u64>,
+    /// How the messages are laid out.
+    pub(crate) preset: Preset,
+}
+
+/// Shows messages until `count` is reached or `stop` is done.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
+    let mut socket = SubSocket::new(config.endpoint.clone(), config.prefixes.clone());
+    let mut viewer = Viewer::new(config.preset, config.count);
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tokio::pin!(stop);
+    while !viewer.is_done() {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            _ = tick.tick() => viewer.show_status()?,
+            event = socket.next() => match event {
+                SubEvent::Message(frames) => match viewer.show(frames) {
+                    // Whoever read our output has gone: that is an end like any other.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                    outcome => outcome?,
+                },
+                SubEvent::Connected => viewer.note(&format!("connected to {}", config.endpoint))?,
+                SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint))?,
+            },
+        }
+    }
+    viewer.finish()
+}
+
+/// Prints messages to standard output, and notes and a status line to standard error.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    preset: Preset,
+    count: Option<u64>,
+    style: Style,
+    /// Whether standard error can show a line that is written over.
+    live_status: bool,
+    status_shown: bool,
+    messages: u64,
+    messages_at_tick: u64,
+    last_tick: Instant,
+    rate: f64,
+    gaps: Gaps,
+    last_note: String,
+}
+
+impl Viewer {
+    pub(crate) fn new(preset: Preset, count: Option<u64>) -> Self {
+        let style = match (io::stdout().is_terminal(), std::env::var_os("NO_COLOR")) {
+            (false, _) => Style::Json,
+            (true, None) => Style::Colour,
+            (true, Some(_)) => Style::Plain,
+        };
+        Self {
+            preset,
+            count,
+            style,
+            live_status: io::stderr().is_terminal(),
+            status_shown: false,
+            messages: 0,
+            messages_at_tick: 0,
+            last_tick: Instant::now(),
+            rate: 0.0,
+            gaps: Gaps::default(),
+            last_note: String::new(),
+        }
+    }
+
+    /// For people, whatever standard output is.
+    pub(crate) fn readable(mut self) -> Self {
+        if self.style == Style::Json {
+            self.style = Style::Plain;
+        }
+        self
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.count.is_some_and(|count| self.messages >= count)
+    }
+
+    /// Prints a message.
+    pub(crate) fn show(&mut self, frames: Vec<bytes::Bytes>) -> io::Result<()> {
+        let content = message::read(self.preset, frames);
+        if let Content::Records(records) = &content {
+            records.iter().for_each(|record| self.gaps.see(record));
+        }
+        self.messages += 1;
+        self.clear_status()?;
+        let mut out = io::stdout().lock();
+        for line in print::lines(&content, self.style) {
+            writeln!(out, "{line}")?;
+        }
+        out.flush()
+    }
+
+    /// Says something beside the messages; the same thing is not said twice in a row.
+    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        if self.last_note == text {
+            return Ok(());
+        }
+        text.clone_into(&mut self.last_note);
+        self.clear_status()?;
+        writeln!(io::stderr(), "{text}")
+    }
+
+    /// Brings the status line up to date, once a second.
+    pub(crate) fn show_status(&mut self) -> io::Result<()> {
+        let elapsed = self.last_tick.elapsed().as_secs_f64();
+        if elapsed > 0.0 {
+            self.rate = (self.messages - self.messages_at_tick) as f64 / elapsed;
+        }
+        self.last_tick = Instant::now();
+        self.messages_at_tick = self.messages;
+        if self.live_status {
+            self.status_shown = true;
+            write!(io::stderr(), "\r\x1b[2K{}", self.status())?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the last status behind.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.clear_status()?;
+        writeln!(io::stderr(), "{}", self.status())
+    }
+
+    fn status(&self) -> String {
+        format!("{} messages, {:.0}/s, {} gaps", self.messages, self.rate, self.gaps.found())
+    }
+
+    fn clear_status(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.status_shown) {
+            write!(io::stderr(), "\r\x1b[2K")?;
+        }
+        Ok(())
+    }
+}
