@@ -1,6 +1,7 @@
 //! Arbitrary bytes into the three decoders. What decodes is encoded and decoded again, and must be the same.
 //!
 //! The input is ZMTP frames, so that the fuzzer decides on their number and sizes.
+//! To run it, in `crates/envelope`: `cargo +nightly fuzz run decode`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -40,8 +41,11 @@ fn check(
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     for record in records {
-        let mut encoder =
-            FramePlan::preset(preset).encoder("", record.topic.as_deref().unwrap_or_default(), record.partition);
+        let mut encoder = FramePlan::preset(preset).encoder(
+            "",
+            record.topic.as_deref().unwrap_or_default(),
+            record.partition,
+        );
         let mut out = Encoded::default();
         encoder.encode(&record.as_record(&record.borrow_headers()), &mut out);
         encoder.finish(&mut out);
