@@ -1,1 +1,34 @@
-fn main() {}
+//! zafka: a lightweight relay between Apache Kafka and ZeroMQ.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod cli;
+mod config;
+mod relay_url;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, CommandError};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.log.init();
+    match cli.command {
+        Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or(ExitCode::FAILURE),
+        Command::Run(args) => {
+            cli::exit_code(config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
+                cli::announce(&loaded);
+                run::run(loaded.config)
+            }))
+        }
+        Command::Relay(args) => {
+            let admin = args.admin.map(|bind| config::AdminConfig { bind });
+            let config = relay_url::relay(&args.source, &args.destination, admin);
+            cli::exit_code(config.map_err(CommandError::from).and_then(run::run))
+        }
+        Command::Tap(_) | Command::Demo(_) => ExitCode::FAILURE,
+    }
+}

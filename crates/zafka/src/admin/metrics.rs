@@ -1,0 +1,150 @@
+//! `/metrics`: the status as Prometheus text (format 0.0.4).
+
+use std::time::Duration;
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+use zafka_bridge::status::{PartitionStatus, PeerStatus, RelayStatus, RouteCounters, RouteStatus};
+
+use super::VERSION;
+
+type OfCounters = fn(&RouteCounters) -> u64;
+type OfRoute = fn(&RouteStatus) -> u64;
+type OfPartition = fn(&PartitionStatus) -> Option<i64>;
+
+/// Counters of a route: name, help, where it comes from.
+const COUNTERS: &[(&str, &str, OfCounters)] = &[
+    ("zafka_records_read_total", "Records read from Kafka.", |c| c.records_read),
+    ("zafka_encoded_bytes_total", "Bytes of encoded messages.", |c| c.bytes_encoded),
+    ("zafka_records_unheard_total", "Records for which no peer had a subscription.", |c| c.records_unheard),
+    ("zafka_messages_sent_total", "Messages written to peers, over all peers.", |c| c.messages_sent),
+    ("zafka_sent_bytes_total", "Bytes written to peers, over all peers.", |c| c.bytes_sent),
+    ("zafka_messages_dropped_total", "Messages skipped for slow peers, over all peers.", |c| {
+        c.messages_dropped
+    }),
+    ("zafka_unsent_bytes_total", "Bytes that disconnected peers had not been sent.", |c| c.bytes_unsent),
+    ("zafka_records_skipped_total", "Records the log no longer had when they were due.", |c| {
+        c.records_skipped
+    }),
+    ("zafka_offset_resets_total", "Partitions set to another offset: the log had lost theirs.", |c| {
+        c.offset_resets
+    }),
+    ("zafka_headers_missing_total", "Header fields of templates that a record did not have.", |c| {
+        c.headers_missing
+    }),
+    ("zafka_commits_total", "Commits that the cluster accepted.", |c| c.commits),
+    ("zafka_commits_failed_total", "Commits that the cluster refused.", |c| c.commits_failed),
+    ("zafka_rebalances_total", "Rebalances of the group.", |c| c.rebalances),
+    ("zafka_kafka_errors_total", "Errors of brokers and of the connections to them.", |c| c.kafka_errors),
+    ("zafka_peers_accepted_total", "Connections that became peers.", |c| c.peers_accepted),
+];
+
+/// Gauges of a route.
+const GAUGES: &[(&str, &str, OfRoute)] = &[
+    ("zafka_route_ready", "Whether the route is ready.", |r| r.ready.into()),
+    ("zafka_route_stopped", "Whether the route has stopped for good.", |r| r.stopped.into()),
+    ("zafka_partitions", "Partitions that the route holds.", |r| r.partitions.len() as u64),
+    ("zafka_peers", "Peers connected.", |r| r.peers.len() as u64),
+    ("zafka_peers_subscribed", "Peers with a subscription.", |r| r.peers_subscribed as u64),
+    ("zafka_ring_bytes", "Bytes in the ring.", |r| r.ring_bytes as u64),
+    ("zafka_ring_limit_bytes", "Bound of the ring.", |r| r.ring_bytes_max as u64),
+    ("zafka_peer_queued_max_bytes", "Bytes that the peer furthest behind has yet to be sent.", queued_max),
+];
+
+/// Gauges of a partition.
+const PARTITION_GAUGES: &[(&str, &str, OfPartition)] = &[
+    ("zafka_partition_read_offset", "Next offset to read.", |p| Some(p.read)),
+    ("zafka_partition_delivered_offset", "Next offset to deliver.", |p| Some(p.delivered)),
+    ("zafka_partition_committed_offset", "Committed offset of the group.", |p| p.committed),
+    ("zafka_partition_lag", "Offsets from delivered to the end that a reader can see.", |p| p.lag),
+];
+
+/// The text that a scrape gets.
+///
+/// # Errors
+/// The encoder refuses; it does for no status.
+pub fn text(status: &RelayStatus, uptime: Duration) -> prometheus::Result<String> {
+    let mut families = vec![
+        family(
+            "zafka_build_info",
+            "The version of zafka.",
+            MetricType::GAUGE,
+            vec![gauge(&[("version", VERSION)], 1.0)],
+        ),
+        family(
+            "zafka_uptime_seconds",
+            "Time since the start.",
+            MetricType::GAUGE,
+            vec![gauge(&[], uptime.as_secs_f64())],
+        ),
+    ];
+    for (name, help, value) in COUNTERS {
+        let of = |route: &RouteStatus| counter(&[("route", &route.name)], value(&route.counters));
+        families.push(family(name, help, MetricType::COUNTER, status.routes.iter().map(of).collect()));
+    }
+    let closed = status.routes.iter().flat_map(|route| {
+        let reasons = route.counters.peers_closed.iter();
+        reasons.map(|(reason, count)| counter(&[("reason", reason), ("route", &route.name)], *count))
+    });
+    let help = "Connections refused or closed.";
+    families.push(family("zafka_peers_closed_total", help, MetricType::COUNTER, closed.collect()));
+    for (name, help, value) in GAUGES {
+        let of = |route: &RouteStatus| gauge(&[("route", &route.name)], value(route) as f64);
+        families.push(family(name, help, MetricType::GAUGE, status.routes.iter().map(of).collect()));
+    }
+    for (name, help, value) in PARTITION_GAUGES {
+        let metrics = status.routes.iter().flat_map(|route| {
+            route.partitions.iter().filter_map(|partition| {
+                let number = partition.partition.to_string();
+                let labels = [("partition", &*number), ("route", &*route.name), ("topic", &*partition.topic)];
+                value(partition).map(|value| gauge(&labels, value as f64))
+            })
+        });
+        families.push(family(name, help, MetricType::GAUGE, metrics.collect()));
+    }
+    // The format has no families without samples.
+    families.retain(|family| !family.get_metric().is_empty());
+    let mut out = Vec::new();
+    TextEncoder::new().encode(&families, &mut out)?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+fn queued_max(route: &RouteStatus) -> u64 {
+    let queued = |peer: &PeerStatus| peer.bytes_queued;
+    route.peers.iter().map(queued).max().unwrap_or(0)
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+    let label = |(name, value): &(&str, &str)| {
+        let mut label = LabelPair::default();
+        label.set_name((*name).to_owned());
+        label.set_value((*value).to_owned());
+        label
+    };
+    pairs.iter().map(label).collect()
+}
+
+fn counter(pairs: &[(&str, &str)], value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = Metric::from_label(labels(pairs));
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(pairs: &[(&str, &str)], value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels(pairs));
+    metric.set_gauge(gauge);
+    metric
+}

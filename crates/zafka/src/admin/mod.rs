@@ -1,0 +1,135 @@
+//! The admin server: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP/1.1.
+//!
+//! It shows what a status function tells and knows nothing else of the relay. GET and HEAD only; request bodies are
+//! never read; slow and numerous clients are cut off.
+
+mod metrics;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use zafka_bridge::status::RelayStatus;
+
+/// Tells the relay's status at the moment it is called.
+pub type StatusSource = Arc<dyn Fn() -> RelayStatus + Send + Sync>;
+
+/// The version that `/status` and `/metrics` tell.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The admin server, listening. Dropped, it ends.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// The admin server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("admin server: cannot listen on {bind}: {source}")]
+pub struct AdminError {
+    /// The address.
+    pub bind: SocketAddr,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl Admin {
+    /// Listens on `bind` and serves until dropped.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(bind: SocketAddr, status: StatusSource) -> Result<Self, AdminError> {
+        let fail = |source| AdminError { bind, source };
+        let listener = TcpListener::bind(bind).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let task = tokio::spawn(serve::serve(listener, router(status)));
+        tracing::info!(%address, "admin server listens");
+        Ok(Self { address, task })
+    }
+
+    /// Where it listens, a wildcard port resolved.
+    #[cfg(test)]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        tracing::debug!(address = %self.address, "admin server ends");
+        self.task.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    status: StatusSource,
+    started: Instant,
+}
+
+fn router(status: StatusSource) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(show_status))
+        .with_state(Shared { status, started: Instant::now() })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    not_ready: Vec<NotReady>,
+}
+
+#[derive(Serialize)]
+struct NotReady {
+    route: String,
+    reason: String,
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    let routes = (shared.status)().routes.into_iter().filter(|route| !route.ready);
+    let not_ready: Vec<_> = routes
+        .map(|route| NotReady { route: route.name, reason: route.reason.unwrap_or("not ready".to_owned()) })
+        .collect();
+    let ready = not_ready.is_empty();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Ready { ready, not_ready })).into_response()
+}
+
+#[derive(Serialize)]
+struct FullStatus {
+    version: &'static str,
+    uptime_seconds: u64,
+    #[serde(flatten)]
+    relay: RelayStatus,
+}
+
+async fn show_status(State(shared): State<Shared>) -> Response {
+    let uptime_seconds = shared.started.elapsed().as_secs();
+    Json(FullStatus { version: VERSION, uptime_seconds, relay: (shared.status)() }).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match metrics::text(&(shared.status)(), shared.started.elapsed()) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

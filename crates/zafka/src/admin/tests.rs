@@ -1,0 +1,117 @@
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use zafka_bridge::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
+
+use super::*;
+
+fn status(ready: bool) -> RelayStatus {
+    let route = RouteStatus {
+        name: "a \"quoted\"\\\nname".to_owned(),
+        ready,
+        reason: (!ready).then(|| "no broker is reachable".to_owned()),
+        counters: RouteCounters {
+            records_read: 7,
+            peers_closed: vec![("handshake timeout".to_owned(), 2)],
+            ..RouteCounters::default()
+        },
+        partitions: vec![PartitionStatus {
+            topic: "orders".to_owned(),
+            partition: 3,
+            read: 12,
+            delivered: 10,
+            committed: None,
+            lag: Some(5),
+        }],
+        peers: vec![PeerStatus { bytes_queued: 9, ..PeerStatus::default() }],
+        ..RouteStatus::default()
+    };
+    RelayStatus { routes: vec![route] }
+}
+
+async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String) {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let admin = Admin::start(bind, Arc::new(move || status(ready))).await.unwrap();
+    let mut stream = TcpStream::connect(admin.address()).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: zafka\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, head.to_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn answers_by_path_and_method() {
+    for (method, path, ready, code, part) in [
+        ("GET", "/healthz", false, 200, "ok"),
+        ("GET", "/readyz", true, 200, "\"ready\":true"),
+        ("GET", "/readyz", false, 503, "no broker is reachable"),
+        ("GET", "/status", true, 200, "\"uptime_seconds\":0"),
+        ("GET", "/status", true, 200, "\"records_read\":7"),
+        ("GET", "/metrics", true, 200, "zafka_build_info{version="),
+        ("POST", "/healthz", true, 405, ""),
+        ("GET", "/", true, 404, ""),
+    ] {
+        let (found, _, body) = request(method, path, ready).await;
+        assert_eq!(found, code, "{method} {path}");
+        assert!(body.contains(part), "{method} {path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn status_is_json() {
+    let (_, head, body) = request("GET", "/status", true).await;
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["version"], VERSION);
+    assert_eq!(json["routes"][0]["partitions"][0]["lag"], 5);
+}
+
+#[tokio::test]
+async fn metrics_escape_their_labels() {
+    let (_, head, body) = request("GET", "/metrics", true).await;
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    for line in [
+        r#"zafka_records_read_total{route="a \"quoted\"\\\nname"} 7"#,
+        r#"zafka_peers_closed_total{reason="handshake timeout",route="a \"quoted\"\\\nname"} 2"#,
+        r#"zafka_partition_lag{partition="3",route="a \"quoted\"\\\nname",topic="orders"} 5"#,
+        r#"zafka_peer_queued_max_bytes{route="a \"quoted\"\\\nname"} 9"#,
+    ] {
+        assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+    }
+    assert!(!body.contains("zafka_partition_committed_offset"), "a family without samples");
+}
+
+#[tokio::test]
+async fn a_request_without_end_is_refused() {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let admin = Admin::start(bind, Arc::new(|| status(true))).await.unwrap();
+    let mut stream = TcpStream::connect(admin.address()).await.unwrap();
+    let endless = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024));
+    stream.write_all(endless.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response).await;
+    let response = String::from_utf8_lossy(&response);
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
+}
+
+#[test]
+#[ignore = "needs promtool"]
+fn promtool_finds_nothing_to_say() {
+    let text = metrics::text(&status(true), std::time::Duration::from_millis(1500)).unwrap();
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}

@@ -1,0 +1,61 @@
+//! The log: to stderr, as text or as JSON.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Loaded;
+
+/// How to log.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Format of the log on stderr.
+    #[arg(long, value_enum, global = true, default_value = "text")]
+    log_format: LogFormat,
+    /// What to log: a level (error, warn, info, debug, trace) or directives such as zafka_kafka=debug. RUST_LOG where
+    /// it is missing, and info without that.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = filter)]
+    log_level: Option<EnvFilter>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogArgs {
+    /// Sets the log up for this process. A second call changes nothing.
+    pub fn init(self) {
+        let filter = self
+            .log_level
+            .or_else(|| EnvFilter::try_from_default_env().ok())
+            .unwrap_or_else(|| EnvFilter::new("info"));
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let set = match self.log_format {
+            LogFormat::Text => {
+                builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+            }
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        };
+        if let Err(error) = set {
+            eprintln!("zafka: the log is set up already: {error}");
+        }
+    }
+}
+
+/// Parses directives; a text that is one word must be a level.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
+    if is_word && text.parse::<tracing::Level>().is_err() && text != "off" {
+        return Err("allowed: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug"
+            .to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+/// Logs what in a configuration may not be meant.
+pub fn announce(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!(line = warning.line, key = warning.key, "{}", warning.text);
+    }
+}

@@ -1,0 +1,25 @@
+//! `[admin]`.
+
+use std::net::SocketAddr;
+
+use super::AdminConfig;
+use super::keys;
+use super::mistake::Wrong;
+use super::reader::Table;
+
+/// The admin server's configuration.
+pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
+    let bind = table.text(&keys::ADMIN_BIND, |text| {
+        text.parse().map_err(|_| Wrong::allowed("IP:PORT such as \"127.0.0.1:9644\""))
+    })?;
+    if let Some(text) = bind_warning(bind) {
+        table.reader().warn(&table.span_of(&keys::ADMIN_BIND), "admin.bind", text);
+    }
+    Some(AdminConfig { bind })
+}
+
+/// What to say of an address that others than this machine reach.
+pub fn bind_warning(bind: SocketAddr) -> Option<String> {
+    let text = || format!("{bind} is no loopback address, and the admin server has no authentication");
+    (!bind.ip().is_loopback()).then(text)
+}

@@ -1,0 +1,269 @@
+//! Every key of the file: its name, what it takes, its default, what it is for.
+//!
+//! The file is read by these tables, and `docs/configuration.md` is generated from them.
+
+/// Whether a key must be there, and what it is where it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Must be there.
+    Required,
+    /// May be missing; what that means is in the key's `doc`.
+    Optional,
+    /// Its default, as TOML; it is read as if it stood in the file.
+    Default(&'static str),
+}
+use Presence::{Default, Optional, Required};
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: &'static str,
+    /// Whether it must be there.
+    pub presence: Presence,
+    /// What it is for.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the documentation"))]
+    pub doc: &'static str,
+}
+
+/// One table of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// Its path; empty for the top level.
+    pub path: &'static str,
+    /// What it is for.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the documentation"))]
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static Key],
+    /// Names of keys that come with a later version.
+    pub later: &'static [&'static str],
+}
+
+macro_rules! keys {
+    ($($id:ident = $name:literal, $takes:literal, $presence:expr, $doc:literal;)*) => {
+        $(#[doc = $doc] pub static $id: Key =
+            Key { name: $name, takes: $takes, presence: $presence, doc: $doc };)*
+    };
+}
+
+keys! {
+    SHUTDOWN_TIMEOUT = "shutdown_timeout", "duration", Default("\"5s\""),
+        "Time to send what is in the rings after SIGTERM or Ctrl-C.";
+    KAFKA = "kafka", "table", Required, "The cluster.";
+    ADMIN = "admin", "table", Optional, "The admin server; none without this table.";
+    ROUTE = "route", "array of tables", Required, "The routes; at least one.";
+
+    BOOTSTRAP_SERVERS = "bootstrap_servers", "list of HOST:PORT", Required, "Some of the cluster's brokers.";
+    CLIENT_RACK = "client_rack", "text", Optional,
+        "The rack zafka runs in: partitions with a replica there are read from it (KIP-392).";
+    SECURITY = "security", "table", Optional, "TLS and SASL; plain text without this table.";
+
+    TLS = "tls", "true, false, or a table", Default("false"),
+        "TLS to the brokers; `true` trusts the system's certificate authorities.";
+    SASL = "sasl", "table", Optional, "Authentication by SASL.";
+
+    TLS_CA = "ca", "path", Optional,
+        "Certificate authorities to trust (PEM); the system's where it is missing.";
+    TLS_CERTIFICATE = "certificate", "path", Optional,
+        "The client's certificate chain (PEM), for mutual TLS; needs `key`.";
+    TLS_KEY = "key", "path", Optional, "The client's private key (PEM, PKCS#8); needs `certificate`.";
+    TLS_KEY_PASSWORD = "key_password", "secret", Optional, "Password of an encrypted key.";
+    TLS_KEY_PASSWORD_FILE = "key_password_file", "path", Optional, "File that holds `key_password`.";
+
+    SASL_MECHANISM = "mechanism", "\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\"", Required,
+        "The mechanism. Kerberos (GSSAPI) is not supported.";
+    SASL_USERNAME = "username", "text", Optional, "User name; for PLAIN and SCRAM, required there.";
+    SASL_PASSWORD = "password", "secret", Optional,
+        "Password; for PLAIN and SCRAM, which require this key or the next.";
+    SASL_PASSWORD_FILE = "password_file", "path", Optional, "File that holds `password`.";
+    SASL_TOKEN_URL = "token_url", "URL", Optional,
+        "Token endpoint of the OIDC provider, https unless it is on this machine; for OAUTHBEARER, required there.";
+    SASL_CLIENT_ID = "client_id", "text", Optional, "Client id; for OAUTHBEARER, required there.";
+    SASL_CLIENT_SECRET = "client_secret", "secret", Optional,
+        "Client secret; for OAUTHBEARER, which requires this key or the next.";
+    SASL_CLIENT_SECRET_FILE = "client_secret_file", "path", Optional, "File that holds `client_secret`.";
+    SASL_SCOPE = "scope", "list of texts", Optional, "Scopes to ask for; for OAUTHBEARER.";
+    SASL_AUDIENCE = "audience", "text", Optional,
+        "`audience` of the token request, where the provider wants one; for OAUTHBEARER.";
+    SASL_CA = "ca", "path", Optional,
+        "Certificate authorities to trust for the token endpoint (PEM); for OAUTHBEARER.";
+    SASL_EXTENSIONS = "extensions", "table of texts", Optional, "SASL extensions (KIP-342); for OAUTHBEARER.";
+
+    ADMIN_BIND = "bind", "IP:PORT", Required,
+        "Where the admin server listens. It has no authentication: keep it on a loopback address, or on a network \
+         that only the people who run zafka reach.";
+
+    NAME = "name", "text", Required, "Name of the route; unique.";
+    FROM = "from", "table", Required, "Where the route reads: `from.kafka`.";
+    TO = "to", "table", Required, "Where the route writes: `to.zmq`.";
+    FROM_KAFKA = "kafka", "table", Required, "What the route reads from Kafka.";
+    TO_ZMQ = "zmq", "table", Required, "The ZeroMQ socket that the route serves.";
+
+    TOPICS = "topics", "list of names and /patterns/", Required,
+        "Topics by name, or by a regular expression between slashes (the syntax of the Rust crate `regex`). A pattern \
+         never matches an internal topic (`__...`).";
+    GROUP = "group", "text", Optional,
+        "The Kafka group to read in. Without one the route reads every partition and commits nothing.";
+    GROUP_PROTOCOL = "group_protocol", "\"consumer\" or \"classic\"", Optional,
+        "How the group is coordinated; whatever the cluster has where it is missing. Needs `group`.";
+    INSTANCE = "instance", "text", Optional,
+        "`group.instance.id` of a static member (KIP-345), which keeps its place over a restart. Needs `group`.";
+    START = "start", "\"earliest\", \"latest\" or an RFC 3339 time", Default("\"latest\""),
+        "Where a partition without a committed offset begins.";
+    ISOLATION = "isolation", "\"read_committed\" or \"read_uncommitted\"", Default("\"read_committed\""),
+        "What of transactions is read: committed ones only, or open and aborted ones too.";
+    ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),
+        "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
+         route.";
+    REVOKE_TIMEOUT = "revoke_timeout", "duration", Default("\"5s\""),
+        "Time a partition that the group takes back has to send what was read of it.";
+    TOPIC_REFRESH = "topic_refresh", "duration", Default("\"30s\""), "Time between two listings of topics.";
+
+    SOCKET = "socket", "\"pub\"", Required, "The socket type: `pub` serves SUB and XSUB.";
+    BIND = "bind", "list of endpoints", Optional,
+        "Endpoints to listen on: `tcp://HOST:PORT` (`*` for every interface, or for any free port), `ipc:///PATH`. \
+         `bind` or `connect` must be there.";
+    CONNECT = "connect", "list of endpoints", Optional,
+        "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`.";
+    FRAMES = "frames", "preset or list of templates", Default("\"json\""),
+        "How a record is laid out as frames: `json`, `packed`, `batch`, `value`, or templates, one a frame.";
+    SLOW_PEER = "slow_peer", "\"drop\" or \"block\"", Default("\"drop\""),
+        "What happens to a peer that falls behind the ring: `drop` skips and counts what the ring no longer has, \
+         `block` reads no more from Kafka until there is room.";
+    MIN_PEERS = "min_peers", "whole number", Default("0"),
+        "Peers with a subscription without which nothing is read.";
+    RING_BYTES = "ring_bytes", "size", Default("\"16MiB\""),
+        "Bound of the ring of encoded messages. A larger message is admitted alone.";
+    HEARTBEAT = "heartbeat", "table", Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
+    MAX_PEERS = "max_peers", "whole number", Default("16384"), "Connections of the socket.";
+    MAX_SUBSCRIPTIONS = "max_subscriptions", "whole number", Default("10000"),
+        "Distinct subscriptions of one peer.";
+    MAX_INBOUND_FRAME = "max_inbound_frame", "size", Default("\"64KiB\""),
+        "Size of one frame that a peer sends.";
+
+    HEARTBEAT_INTERVAL = "interval", "duration", Required, "Time between two PINGs.";
+    HEARTBEAT_TIMEOUT = "timeout", "duration", Optional,
+        "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing.";
+}
+
+/// The top level.
+pub static TOP: Section = Section {
+    path: "",
+    doc: "The top level of the file.",
+    keys: &[&SHUTDOWN_TIMEOUT, &KAFKA, &ADMIN, &ROUTE],
+    later: &[],
+};
+
+/// `[kafka]`.
+pub static KAFKA_SECTION: Section = Section {
+    path: "kafka",
+    doc: "The cluster that the routes share.",
+    keys: &[&BOOTSTRAP_SERVERS, &CLIENT_RACK, &SECURITY],
+    later: &[],
+};
+
+/// `[kafka.security]`.
+pub static SECURITY_SECTION: Section = Section {
+    path: "kafka.security",
+    doc: "How zafka and the brokers know each other.",
+    keys: &[&TLS, &SASL],
+    later: &[],
+};
+
+/// `kafka.security.tls`.
+pub static TLS_SECTION: Section = Section {
+    path: "kafka.security.tls",
+    doc: "TLS with settings of its own.",
+    keys: &[&TLS_CA, &TLS_CERTIFICATE, &TLS_KEY, &TLS_KEY_PASSWORD, &TLS_KEY_PASSWORD_FILE],
+    later: &[],
+};
+
+/// `kafka.security.sasl`.
+pub static SASL_SECTION: Section = Section {
+    path: "kafka.security.sasl",
+    doc: "A SASL mechanism with what it needs.",
+    keys: &[
+        &SASL_MECHANISM,
+        &SASL_USERNAME,
+        &SASL_PASSWORD,
+        &SASL_PASSWORD_FILE,
+        &SASL_TOKEN_URL,
+        &SASL_CLIENT_ID,
+        &SASL_CLIENT_SECRET,
+        &SASL_CLIENT_SECRET_FILE,
+        &SASL_SCOPE,
+        &SASL_AUDIENCE,
+        &SASL_CA,
+        &SASL_EXTENSIONS,
+    ],
+    later: &[],
+};
+
+/// `[admin]`.
+pub static ADMIN_SECTION: Section = Section {
+    path: "admin",
+    doc: "Serves `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP.",
+    keys: &[&ADMIN_BIND],
+    later: &[],
+};
+
+/// `[[route]]`.
+pub static ROUTE_SECTION: Section =
+    Section { path: "route", doc: "One flow.", keys: &[&NAME, &FROM, &TO], later: &[] };
+
+/// `route.from`.
+pub static FROM_SECTION: Section =
+    Section { path: "route.from", doc: "Where the route reads.", keys: &[&FROM_KAFKA], later: &["zmq"] };
+
+/// `route.to`.
+pub static TO_SECTION: Section =
+    Section { path: "route.to", doc: "Where the route writes.", keys: &[&TO_ZMQ], later: &["kafka"] };
+
+/// `route.from.kafka`.
+pub static FROM_KAFKA_SECTION: Section = Section {
+    path: "route.from.kafka",
+    doc: "What the route reads from Kafka.",
+    keys: &[
+        &TOPICS,
+        &GROUP,
+        &GROUP_PROTOCOL,
+        &INSTANCE,
+        &START,
+        &ISOLATION,
+        &ON_OUT_OF_RANGE,
+        &REVOKE_TIMEOUT,
+        &TOPIC_REFRESH,
+    ],
+    later: &["fetcher", "stall_timeout"],
+};
+
+/// `route.to.zmq`.
+pub static TO_ZMQ_SECTION: Section = Section {
+    path: "route.to.zmq",
+    doc: "The ZeroMQ socket that the route serves.",
+    keys: &[
+        &SOCKET,
+        &BIND,
+        &CONNECT,
+        &FRAMES,
+        &SLOW_PEER,
+        &MIN_PEERS,
+        &RING_BYTES,
+        &HEARTBEAT,
+        &MAX_PEERS,
+        &MAX_SUBSCRIPTIONS,
+        &MAX_INBOUND_FRAME,
+    ],
+    later: &[],
+};
+
+/// `route.to.zmq.heartbeat`.
+pub static HEARTBEAT_SECTION: Section = Section {
+    path: "route.to.zmq.heartbeat",
+    doc: "ZMTP heartbeats, sent to ZMTP 3.1 peers only.",
+    keys: &[&HEARTBEAT_INTERVAL, &HEARTBEAT_TIMEOUT],
+    later: &[],
+};

@@ -1,0 +1,153 @@
+//! The configuration file: from TOML to typed configuration, with every mistake of a file at once.
+//!
+//! `keys` holds each key once; `reader` walks the file by it; `text` makes values of texts; the rest puts them
+//! together. Nothing behind this module checks a value again.
+
+mod admin;
+pub mod checks;
+#[cfg(test)]
+mod docs;
+mod expand;
+mod keys;
+mod mistake;
+mod reader;
+mod route;
+mod security;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::DeTable;
+use zafka_bridge::config::RouteConfig;
+use zafka_kafka::config::{ClusterConfig, Security};
+
+pub use admin::bind_warning;
+pub use mistake::{ConfigError, Mistake, Warning, Wrong};
+use reader::{Reader, Table, is_world_readable};
+
+/// Time to send what is in the rings, unless set.
+pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a process relays, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster that all routes read from.
+    pub cluster: ClusterConfig,
+    /// The routes; never empty, their names unique.
+    pub routes: Vec<RouteConfig>,
+    /// The admin server, where there is one.
+    pub admin: Option<AdminConfig>,
+    /// Time to send what is in the rings at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// The admin server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub bind: SocketAddr,
+}
+
+/// A configuration, and what in it may not be meant.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Sorted by line.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads a file, with the variables of this process.
+///
+/// # Errors
+/// The file cannot be read, or has mistakes: all of them.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let variable = |name: &str| std::env::var(name).ok();
+    let exposed = is_world_readable(path);
+    parse(&text, directory, &variable, exposed)
+        .map_err(|mistakes| ConfigError::Mistakes { place: path.display().to_string(), mistakes })
+}
+
+/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read the file.
+fn parse(
+    text: &str,
+    directory: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    exposed: bool,
+) -> Result<Loaded, Vec<Mistake>> {
+    let reader = Reader {
+        text,
+        directory,
+        variable,
+        mistakes: RefCell::default(),
+        warnings: RefCell::default(),
+        plain_secret: RefCell::default(),
+    };
+    let tree = match DeTable::parse(text) {
+        Ok(tree) => tree,
+        Err(error) => {
+            let at = error.span().unwrap_or(0..0);
+            reader.mistake(&at, "", format!("not TOML: {}", error.message().replace('\n', ", ")), "");
+            return Err(reader.mistakes.into_inner());
+        }
+    };
+    let top = reader.table(&keys::TOP, tree.get_ref(), 0..0);
+    let config = top_level(&top);
+    if let (true, Some((span, key))) = (exposed, reader.plain_secret.take()) {
+        let text = "a secret stands in a file that every user of this machine can read; use \"${VARIABLE}\" or a file";
+        reader.warn(&span, &key, text);
+    }
+    let mut mistakes = reader.mistakes.into_inner();
+    let mut warnings = reader.warnings.into_inner();
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+    warnings.sort_by_key(|warning| warning.line);
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(mistakes),
+    }
+}
+
+fn top_level(top: &Table<'_, '_>) -> Option<Config> {
+    let hour = Duration::from_secs(3600);
+    let shutdown_timeout =
+        top.text(&keys::SHUTDOWN_TIMEOUT, |text| text::duration(text, Duration::ZERO, hour));
+    let cluster = cluster(top);
+    let admin = top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
+    let routes = route::routes(top);
+    route::compare(top.reader(), &routes);
+    if let Some(limit) = checks::open_files_limit() {
+        checks::compare_with_limit(top.reader(), &routes, limit);
+    }
+    for route in &routes {
+        let pairs = checks::prefix_pairs(&route.config, &checks::named_topics(&route.config));
+        for (short, long) in pairs {
+            let text =
+                format!("whoever subscribes to {short} receives {long} too: SUB sockets match by prefix");
+            top.reader().warn(&route.topics_at, "route.from.kafka.topics", text);
+        }
+    }
+    let routes = routes.into_iter().map(|route| route.config).collect();
+    Some(Config { cluster: cluster?, routes, admin, shutdown_timeout: shutdown_timeout? })
+}
+
+fn cluster(top: &Table<'_, '_>) -> Option<ClusterConfig> {
+    let table = top.table(&keys::KAFKA, &keys::KAFKA_SECTION)?;
+    let servers = table.list(&keys::BOOTSTRAP_SERVERS, text::broker);
+    let client_rack = table.text(&keys::CLIENT_RACK, text::label);
+    let security = if table.has(&keys::SECURITY) {
+        let section = table.table(&keys::SECURITY, &keys::SECURITY_SECTION);
+        section.and_then(|section| security::security(&section))
+    } else {
+        Some(Security::default())
+    };
+    let bootstrap_servers = servers?.into_iter().map(|(server, _)| server).collect();
+    Some(ClusterConfig { bootstrap_servers, security: security?, client_rack })
+}

@@ -1,0 +1,320 @@
+//! Walks the tables of a TOML file by the tables of `keys`, and collects every mistake with its place.
+
+use std::cell::RefCell;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use zafka_kafka::config::Secret;
+
+use super::expand::expand;
+use super::keys::{Key, Presence, Section};
+use super::mistake::{Mistake, Warning, Wrong};
+use super::text::Read;
+
+/// Bytes of the file, from where to where.
+pub type Span = Range<usize>;
+type Value<'a> = Spanned<DeValue<'a>>;
+
+/// What reading a file needs and what it gathers.
+pub struct Reader<'a> {
+    /// The text of the file.
+    pub text: &'a str,
+    /// The directory that relative paths start from.
+    pub directory: &'a Path,
+    /// Looks up an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// What is wrong.
+    pub mistakes: RefCell<Vec<Mistake>>,
+    /// What may not be meant.
+    pub warnings: RefCell<Vec<Warning>>,
+    /// Where the file holds a secret in plain text, if it does.
+    pub plain_secret: RefCell<Option<(Span, String)>>,
+}
+
+/// One table of the file, its keys known to be allowed.
+pub struct Table<'r, 'a> {
+    reader: &'r Reader<'a>,
+    section: &'static Section,
+    table: &'r DeTable<'a>,
+    span: Span,
+}
+
+impl<'a> Reader<'a> {
+    /// A mistake at `span`.
+    pub fn mistake(&self, span: &Span, key: &str, found: impl Into<String>, allowed: impl Into<String>) {
+        let (line, column) = self.place(span.start);
+        let (key, found, allowed) = (key.to_owned(), found.into(), allowed.into());
+        self.mistakes.borrow_mut().push(Mistake { line, column, key, found, allowed });
+    }
+
+    /// A warning at `span`.
+    pub fn warn(&self, span: &Span, key: &str, text: impl Into<String>) {
+        let (line, _) = self.place(span.start);
+        self.warnings.borrow_mut().push(Warning { line, key: key.to_owned(), text: text.into() });
+    }
+
+    /// Line and column of a byte, both from 1.
+    pub fn place(&self, byte: usize) -> (usize, usize) {
+        let before = self.text.get(..byte).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// Takes a table up: reports the keys that do not belong to it and those that are missing.
+    pub fn table<'r>(
+        &'r self,
+        section: &'static Section,
+        table: &'r DeTable<'a>,
+        span: Span,
+    ) -> Table<'r, 'a> {
+        for (key, _) in table {
+            let name = key.get_ref();
+            if section.keys.iter().any(|known| known.name == name) {
+                continue;
+            }
+            let found = if section.later.contains(&name.as_ref()) {
+                "not available in this version".to_owned()
+            } else {
+                match nearest(name, section) {
+                    Some(near) => format!("unknown key; did you mean `{near}`?"),
+                    None => "unknown key".to_owned(),
+                }
+            };
+            let names: Vec<_> = section.keys.iter().map(|known| known.name).collect();
+            self.mistake(&key.span(), &path(section, name), found, names.join(", "));
+        }
+        for key in section.keys {
+            if key.presence == Presence::Required && !table.contains_key(key.name) {
+                self.mistake(&span, &path(section, key.name), "missing", key.takes);
+            }
+        }
+        Table { reader: self, section, table, span }
+    }
+
+    /// The text of a value with its variables expanded, and the text as it stands in the file.
+    fn expanded<'v>(&self, value: &'v Value<'_>) -> Result<(&'v str, String), (String, String)> {
+        let DeValue::String(raw) = value.get_ref() else {
+            return Err((format!("found {}", describe(value.get_ref())), String::new()));
+        };
+        match expand(raw, self.variable) {
+            Ok(text) => Ok((raw, text)),
+            Err(wrong) => Err((wrong.about(raw), wrong.allowed.into_owned())),
+        }
+    }
+}
+
+impl<'r, 'a> Table<'r, 'a> {
+    /// The reader that the table belongs to.
+    pub fn reader(&self) -> &'r Reader<'a> {
+        self.reader
+    }
+
+    /// Whether a key is there.
+    pub fn has(&self, key: &Key) -> bool {
+        self.table.contains_key(key.name)
+    }
+
+    /// Where a key's value is, or the table where it is not there.
+    pub fn span_of(&self, key: &Key) -> Span {
+        self.raw(key).map_or_else(|| self.span.clone(), Spanned::span)
+    }
+
+    /// A mistake about a key.
+    pub fn mistake(&self, key: &Key, found: impl Into<String>, allowed: impl Into<String>) {
+        self.reader.mistake(&self.span_of(key), &path(self.section, key.name), found, allowed);
+    }
+
+    /// The value as it stands in the file.
+    pub fn raw(&self, key: &Key) -> Option<&'r Value<'a>> {
+        self.table.get(key.name)
+    }
+
+    /// A text, a number or a time, read by `read` after its variables are expanded; the default where it is missing.
+    pub fn text<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<T> {
+        let Some(value) = self.raw(key) else {
+            return match key.presence {
+                Presence::Default(default) => read(default.trim_matches('"')).ok(),
+                Presence::Required | Presence::Optional => None,
+            };
+        };
+        self.scalar(key, value, &read)
+    }
+
+    /// A list of texts; `None` where it is missing or has a mistake.
+    pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<(T, Span)>> {
+        let value = self.raw(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            return None;
+        };
+        if items.is_empty() {
+            self.mistake(key, "found an empty list", format!("{}, at least one", key.takes));
+            return None;
+        }
+        let read: Vec<_> = items
+            .iter()
+            .map(|item| self.scalar(key, item, &read).map(|value| (value, item.span())))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn scalar<T>(&self, key: &Key, value: &Value<'_>, read: &impl Fn(&str) -> Read<T>) -> Option<T> {
+        let span = value.span();
+        let report = |found: String, allowed: &str| {
+            self.reader.mistake(&span, &path(self.section, key.name), found, allowed);
+            None
+        };
+        let number = key.takes == "whole number" || key.takes == "size";
+        let (raw, text) = match value.get_ref() {
+            DeValue::Integer(integer) if number && integer.radix() == 10 => {
+                (integer.as_str(), integer.as_str().replace('_', ""))
+            }
+            DeValue::Datetime(time) if key.takes.contains("time") => ("this time", time.to_string()),
+            _ => match self.reader.expanded(value) {
+                Ok(both) => both,
+                Err((found, allowed)) if allowed.is_empty() => return report(found, key.takes),
+                Err((found, allowed)) => return report(found, &allowed),
+            },
+        };
+        match read(&text) {
+            Ok(value) => Some(value),
+            Err(wrong) => report(about(&wrong, raw, value.get_ref()), &wrong.allowed),
+        }
+    }
+
+    /// A table inside this one.
+    pub fn table(&self, key: &Key, section: &'static Section) -> Option<Table<'r, 'a>> {
+        let value = self.raw(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(self.reader.table(section, table, value.span())),
+            other => {
+                self.mistake(key, format!("found {}", describe(other)), key.takes);
+                None
+            }
+        }
+    }
+
+    /// The names and texts of a free table; those with a mistake are reported and left out.
+    pub fn texts(&self, key: &Key, read: impl Fn(&str) -> Read<String>) -> Vec<(String, String)> {
+        let Some(value) = self.raw(key) else { return Vec::new() };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            return Vec::new();
+        };
+        let pairs = table.iter();
+        pairs
+            .filter_map(|(name, value)| Some((name.get_ref().to_string(), self.scalar(key, value, &read)?)))
+            .collect()
+    }
+
+    /// A path of a file that can be read; relative ones start at the file's directory.
+    pub fn path(&self, key: &Key) -> Option<PathBuf> {
+        let text = self.text(key, |text| Ok(text.to_owned()))?;
+        let path = self.reader.directory.join(text);
+        let opened = fs::File::open(&path).and_then(|file| file.metadata());
+        match opened {
+            Ok(metadata) if metadata.is_file() => Some(path),
+            Ok(_) => {
+                self.mistake(key, format!("{} is not a file", path.display()), "a file that can be read");
+                None
+            }
+            Err(error) => {
+                let found = format!("cannot read {}: {error}", path.display());
+                self.mistake(key, found, "a file that can be read");
+                None
+            }
+        }
+    }
+
+    /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at its end.
+    pub fn secret(&self, key: &Key, file_key: &Key) -> Option<Secret> {
+        if self.has(file_key) {
+            if self.has(key) {
+                self.mistake(file_key, format!("`{}` is there too", key.name), "one of the two");
+                return None;
+            }
+            let path = self.path(file_key)?;
+            if is_world_readable(&path) {
+                let text = format!("{} can be read by every user of this machine", path.display());
+                self.reader.warn(&self.span_of(file_key), &self::path(self.section, file_key.name), text);
+            }
+            let Ok(text) = fs::read_to_string(&path) else {
+                self.mistake(file_key, format!("{} is not UTF-8", path.display()), "a text file");
+                return None;
+            };
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            if text.is_empty() {
+                self.mistake(
+                    file_key,
+                    format!("{} is empty", path.display()),
+                    "a file that holds the secret",
+                );
+                return None;
+            }
+            return Some(Secret::new(text));
+        }
+        let value = self.raw(key)?;
+        let DeValue::String(raw) = value.get_ref() else {
+            self.mistake(key, "found a value that is not a text", "a text");
+            return None;
+        };
+        match expand(raw, self.reader.variable) {
+            Ok(text) if text.is_empty() => {
+                self.mistake(key, "empty", "a text, \"${VARIABLE}\"");
+                None
+            }
+            Ok(text) => {
+                if !raw.contains("${") {
+                    let plain = (value.span(), path(self.section, key.name));
+                    *self.reader.plain_secret.borrow_mut() = Some(plain);
+                }
+                Some(Secret::new(text))
+            }
+            Err(wrong) => {
+                self.mistake(key, wrong.why.unwrap_or_default(), wrong.allowed);
+                None
+            }
+        }
+    }
+}
+
+/// Whether every user of the machine can read the file.
+pub fn is_world_readable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+fn about(wrong: &Wrong, raw: &str, value: &DeValue<'_>) -> String {
+    match (value, &wrong.why) {
+        (DeValue::String(_), _) => wrong.about(raw),
+        (_, Some(why)) => format!("found {raw}: {why}"),
+        (_, None) => format!("found {raw}"),
+    }
+}
+
+fn path(section: &Section, key: &str) -> String {
+    if section.path.is_empty() { key.to_owned() } else { format!("{}.{key}", section.path) }
+}
+
+fn nearest(name: &str, section: &Section) -> Option<&'static str> {
+    let near =
+        section.keys.iter().map(|key| (strsim::damerau_levenshtein(name, key.name), key.name)).min()?;
+    (near.0 <= 2.max(near.1.len() / 3) && near.0 < near.1.len()).then_some(near.1)
+}
+
+/// A value's type, and the value where it is short and no text.
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(_) => "a text".to_owned(),
+        DeValue::Integer(integer) => integer.as_str().to_owned(),
+        DeValue::Float(float) => float.as_str().to_owned(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(_) => "a time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

@@ -1,0 +1,388 @@
+use std::path::PathBuf;
+
+use zafka_envelope::FramePlan;
+use zafka_kafka::config::{GroupProtocol, Isolation, OnOutOfRange, Sasl, Start, TopicSelector};
+use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
+
+use super::*;
+
+const PASSWORD: &str = "hunter2-not-to-be-seen";
+
+fn variable(name: &str) -> Option<String> {
+    match name {
+        "PASSWORD" => Some(PASSWORD.to_owned()),
+        "SERVER" => Some("broker:9092".to_owned()),
+        "TWO" => Some("2".to_owned()),
+        _ => None,
+    }
+}
+
+fn read(text: &str) -> Result<Loaded, Vec<Mistake>> {
+    parse(text, Path::new("."), &variable, false)
+}
+
+/// A file whose first line is `first`, with a cluster and a route that are in order.
+fn with_security(security: &str) -> String {
+    format!(
+        "[kafka.security]\n{security}\n[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
+         from.kafka = {{ topics = ['t'] }}\nto.zmq = {{ socket = 'pub', bind = ['tcp://*:*'] }}\n"
+    )
+}
+
+/// A file with these keys in from.kafka (line 5) and to.zmq (line 6).
+fn with_route(from: &str, to: &str) -> String {
+    format!(
+        "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.kafka = {{ {from} }}\nto.zmq = {{ {to} }}\n"
+    )
+}
+
+const FROM: &str = "topics = ['t']";
+const TO: &str = "socket = 'pub', bind = ['tcp://127.0.0.1:1']";
+
+#[track_caller]
+fn expect(text: &str, expected: &[(usize, &str, &str, &str)]) {
+    let mistakes = read(text).expect_err(text);
+    let shown: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    let shown = shown.join("\n");
+    assert_eq!(mistakes.len(), expected.len(), "{text}\n{shown}");
+    for (mistake, (line, key, found, allowed)) in mistakes.iter().zip(expected) {
+        assert_eq!((mistake.line, mistake.key.as_str()), (*line, *key), "{shown}");
+        assert!(mistake.found.contains(found), "expected {found:?}\n{shown}");
+        assert!(mistake.allowed.contains(allowed), "expected {allowed:?}\n{shown}");
+    }
+    assert!(!shown.contains(PASSWORD), "{shown}");
+}
+
+#[test]
+fn the_example_is_read() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/zafka.toml");
+    let config = load(&path).unwrap().config;
+    assert_eq!(config.cluster.bootstrap_servers, ["127.0.0.1:9092"]);
+    assert_eq!(config.admin.unwrap().bind.to_string(), "127.0.0.1:9644");
+    let [orders, telemetry] = config.routes.as_slice() else { panic!("{config:?}") };
+    assert_eq!(orders.source.group.as_ref().unwrap().id, "zafka-orders");
+    assert!(matches!(&orders.source.topics[1], TopicSelector::Pattern(p) if p.is_match("payments.eu")));
+    assert_eq!(orders.socket.slow_peer, SlowPeer::Block);
+    assert_eq!(telemetry.source.route, "telemetry");
+    assert_eq!(telemetry.socket.heartbeat.unwrap().timeout, Duration::from_secs(30));
+    let frames = FramePlan::parse(&["{topic}/{header.device}", "{offset:u64be}", "{value}"]).unwrap();
+    assert_eq!(telemetry.frames, frames);
+}
+
+#[test]
+fn defaults() {
+    let config = read(&with_route(FROM, TO)).unwrap().config;
+    assert_eq!(config.shutdown_timeout, DEFAULT_SHUTDOWN_TIMEOUT);
+    assert!(config.admin.is_none());
+    assert_eq!(config.cluster.security, Security::default());
+    let route = &config.routes[0];
+    assert!(route.source.group.is_none());
+    assert_eq!(route.source.start, Start::Latest);
+    assert_eq!(route.source.isolation, Isolation::ReadCommitted);
+    assert_eq!(route.source.on_out_of_range, OnOutOfRange::Earliest);
+    assert_eq!(route.source.revoke_timeout, Duration::from_secs(5));
+    assert_eq!(route.source.topic_refresh, Duration::from_secs(30));
+    assert_eq!(route.frames, FramePlan::default());
+    assert_eq!(route.socket.slow_peer, SlowPeer::Drop);
+    assert_eq!(route.socket.min_peers, 0);
+    assert_eq!(route.socket.ring_bytes, DEFAULT_RING_BYTES);
+    assert_eq!(route.socket.limits, Limits::default());
+    assert!(route.socket.heartbeat.is_none());
+}
+
+#[test]
+fn every_value_can_be_set() {
+    let from = "topics = ['t'], group = 'g', group_protocol = 'classic', instance = 'i', \
+                start = 2026-01-31T08:00:00Z, isolation = 'read_uncommitted', on_out_of_range = 'stop', \
+                revoke_timeout = '1s', topic_refresh = '500ms'";
+    let to = "socket = 'pub', connect = ['tcp://h:1'], frames = 'packed', min_peers = '${TWO}', ring_bytes = '1MiB', \
+              heartbeat = { interval = '2s' }, max_peers = 10, max_subscriptions = 1_0, max_inbound_frame = 2048";
+    let config = read(&with_route(from, to)).unwrap().config;
+    let route = &config.routes[0];
+    let group = route.source.group.as_ref().unwrap();
+    assert_eq!(group.protocol, Some(GroupProtocol::Classic));
+    assert_eq!(group.instance.as_deref(), Some("i"));
+    assert_eq!(route.source.start, Start::Time(1_769_846_400_000));
+    assert_eq!(route.source.isolation, Isolation::ReadUncommitted);
+    assert_eq!(route.source.on_out_of_range, OnOutOfRange::Stop);
+    assert_eq!(route.source.topic_refresh, Duration::from_millis(500));
+    assert_eq!(route.socket.min_peers, 2);
+    assert_eq!(route.socket.ring_bytes, 1024 * 1024);
+    assert_eq!(route.socket.heartbeat.unwrap().timeout, Duration::from_secs(2));
+    let limits = route.socket.limits;
+    assert_eq!((limits.max_peers, limits.max_subscriptions, limits.max_inbound_frame), (10, 10, 2048));
+}
+
+#[test]
+fn all_mistakes_of_a_file_at_once() {
+    let text = "shutdown_timeout = 5\n\
+                [kafka]\n\
+                bootstrap_servers = ['a:1', 'b']\n\
+                rack = 'x'\n\
+                [[route]]\n\
+                nmae = 'r'\n\
+                [route.from.kafka]\n\
+                topics = ['a b', '/(/']\n\
+                start = 'yesterday'\n\
+                fetcher = 'librdkafka'\n\
+                [route.to.zmq]\n\
+                socket = 'push'\n\
+                bind = ['tcp://127.0.0.1']\n\
+                frames = ['{topic}', '{nope}']\n\
+                slow_peer = 'replay'\n";
+    expect(
+        text,
+        &[
+            (1, "shutdown_timeout", "found 5", "duration"),
+            (3, "kafka.bootstrap_servers", "found \"b\": no port", "HOST:PORT"),
+            (4, "kafka.rack", "unknown key", "bootstrap_servers, client_rack, security"),
+            (5, "route.name", "missing", "text"),
+            (6, "route.nmae", "did you mean `name`?", "name, from, to"),
+            (8, "route.from.kafka.topics", "\"a b\": a name is made of", "a topic's name"),
+            (8, "route.from.kafka.topics", "not a regular expression", "regex"),
+            (9, "route.from.kafka.start", "\"yesterday\"", "RFC 3339"),
+            (10, "route.from.kafka.fetcher", "not available in this version", "topics, group"),
+            (12, "route.to.zmq.socket", "\"push\": not available in this version", "\"pub\""),
+            (13, "route.to.zmq.bind", "no port", "tcp://HOST:PORT"),
+            (14, "route.to.zmq.frames", "unknown field `nope`", ""),
+            (
+                15,
+                "route.to.zmq.slow_peer",
+                "\"replay\": not available in this version",
+                "\"drop\", \"block\"",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_syntax_error_stands_alone() {
+    expect("[kafka]\nbootstrap_servers = [\nfoo = 'x'\n[[route]]\n", &[(3, "", "not TOML", "")]);
+    expect("a = 1\na = 2\n", &[(2, "", "not TOML", "")]);
+}
+
+#[test]
+fn mistakes_of_a_source() {
+    let key = |name: &str| format!("route.from.kafka.{name}");
+    for (from, name, found, allowed) in [
+        ("group = 'g'", "topics", "missing", "list of names"),
+        ("topics = []", "topics", "an empty list", "at least one"),
+        ("topics = 't'", "topics", "a text", "list of names"),
+        ("topics = [1]", "topics", "found 1", "list of names"),
+        ("topics = ['..']", "topics", "are not names", "a topic's name"),
+        ("topics = ['/a']", "topics", "ends with a slash", "pattern between slashes"),
+        ("topics = ['t'], group = ''", "group", "found \"\"", "1 to 255 bytes"),
+        ("topics = ['t'], instance = 'i'", "instance", "`group` is missing", "together"),
+        (
+            "topics = ['t'], group = 'g', group_protocol = 'new'",
+            "group_protocol",
+            "\"new\"",
+            "\"consumer\", \"classic\"",
+        ),
+        ("topics = ['t'], start = '2026-01-31'", "start", "\"2026-01-31\"", "RFC 3339"),
+        ("topics = ['t'], start = 7", "start", "found 7", "RFC 3339"),
+        ("topics = ['t'], topic_refresh = '0s'", "topic_refresh", "\"0s\"", "from 100ms to 1h"),
+        ("topics = ['t'], stall_timeout = '5s'", "stall_timeout", "not available in this version", "topics"),
+        ("topics = ['${NONE}']", "topics", "variable NONE is not set", "${NONE:-...}"),
+    ] {
+        expect(&with_route(from, TO), &[(5, &key(name), found, allowed)]);
+    }
+}
+
+#[test]
+fn mistakes_of_a_socket() {
+    let key = |name: &str| format!("route.to.zmq.{name}");
+    for (to, name, found, allowed) in [
+        ("bind = ['tcp://*:1']", "socket", "missing", "pub"),
+        ("socket = 'router', bind = ['tcp://*:1']", "socket", "not available", "\"pub\""),
+        ("socket = 'xpub', bind = ['tcp://*:1']", "socket", "found \"xpub\"", "\"pub\""),
+        ("socket = 'pub'", "bind", "neither `bind` nor `connect`", "list of endpoints"),
+        (
+            "socket = 'pub', connect = ['tcp://*:1']",
+            "connect",
+            "a wildcard can only be bound",
+            "tcp://HOST:PORT",
+        ),
+        ("socket = 'pub', bind = ['tcp://*:1', 'tcp://*:1']", "bind", "bound twice", "once"),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], min_peers = 3, max_peers = 2",
+            "min_peers",
+            "found 3",
+            "at most",
+        ),
+        ("socket = 'pub', bind = ['ipc:///a'], min_peers = -1", "min_peers", "found -1", "from 0"),
+        ("socket = 'pub', bind = ['ipc:///a'], max_peers = 0", "max_peers", "found 0", "from 1"),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], ring_bytes = '16MB'",
+            "ring_bytes",
+            "16MB",
+            "from 64KiB to 64GiB",
+        ),
+        ("socket = 'pub', bind = ['ipc:///a'], ring_bytes = 1024", "ring_bytes", "found 1024", "from 64KiB"),
+        ("socket = 'pub', bind = ['ipc:///a'], frames = 'xml'", "frames", "\"xml\"", "\"json\", \"packed\""),
+        ("socket = 'pub', bind = ['ipc:///a'], frames = []", "frames", "an empty list", "at least one"),
+        ("socket = 'pub', bind = ['ipc:///a'], heartbeat = '5s'", "heartbeat", "a text", "table"),
+        ("socket = 'pub', bind = ['ipc:///a'], heartbeat = {}", "heartbeat.interval", "missing", "duration"),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], heartbeat = { interval = '1s', timeout = '2h' }",
+            "heartbeat.timeout",
+            "\"2h\"",
+            "from 100ms",
+        ),
+    ] {
+        expect(&with_route(FROM, to), &[(6, &key(name), found, allowed)]);
+    }
+}
+
+#[test]
+fn mistakes_between_routes() {
+    let two = |from: &str, name: &str, from2: &str, bind2: &str| {
+        with_route(from, TO)
+            + &format!(
+                "[[route]]\nname = '{name}'\nfrom.kafka = {{ {from2} }}\n\
+                 to.zmq = {{ socket = 'pub', bind = ['{bind2}'] }}\n"
+            )
+    };
+    let free = "tcp://127.0.0.1:*";
+    let topics = "route.from.kafka.topics";
+    expect(&two(FROM, "r", FROM, free), &[(8, "route.name", "for the second time", "of its own")]);
+    expect(&two(FROM, "s", FROM, "tcp://*:1"), &[(10, "route.to.zmq.bind", "bound twice", "once")]);
+    let grouped = "topics = ['a', 'b'], group = 'g', instance = 'i'";
+    expect(
+        &two(grouped, "s", "topics = ['b'], group = 'g'", free),
+        &[(9, topics, "reads b", "a group of its own")],
+    );
+    expect(
+        &two(grouped, "s", "topics = ['/a|z/'], group = 'g'", free),
+        &[(9, topics, "reads /a|z/", "a group")],
+    );
+    let instance = "topics = ['c'], group = 'g', instance = 'i'";
+    expect(
+        &two(grouped, "s", instance, free),
+        &[(9, "route.from.kafka.instance", "the same instance", "of its own")],
+    );
+    let protocol = "topics = ['c'], group = 'g', group_protocol = 'classic'";
+    expect(
+        &two(grouped, "s", protocol, free),
+        &[(9, "route.from.kafka.group", "another group_protocol", "one")],
+    );
+    assert!(read(&two(grouped, "s", "topics = ['a'], group = 'h'", free)).is_ok());
+    assert!(read(&two(FROM, "s", FROM, free)).is_ok());
+}
+
+#[test]
+fn what_is_missing_or_comes_later() {
+    expect("", &[(1, "kafka", "missing", "table"), (1, "route", "missing", "array of tables")]);
+    let text = "[kafka]\nbootstrap_servers = ['${SERVER}']\n[[route]]\nname = 'r'\n\
+                from.zmq = { socket = 'pull' }\nto.kafka = { topic = 'x' }\n";
+    expect(
+        text,
+        &[
+            (5, "route.from.kafka", "missing", "table"),
+            (5, "route.from.zmq", "not available in this version", "kafka"),
+            (6, "route.to.zmq", "missing", "table"),
+            (6, "route.to.kafka", "not available in this version", "zmq"),
+        ],
+    );
+    let text = with_route(FROM, TO) + "[admin]\nbind = 'localhost'\n";
+    expect(&text, &[(8, "admin.bind", "\"localhost\"", "IP:PORT")]);
+    expect(
+        &with_route(FROM, TO).replace("'a:1'", ""),
+        &[(2, "kafka.bootstrap_servers", "an empty list", "one")],
+    );
+}
+
+#[test]
+fn mistakes_of_security() {
+    let sasl = "kafka.security.sasl";
+    for (security, key, found, allowed) in [
+        ("tls = 'yes'", "kafka.security.tls".to_owned(), "a text", "true, false, or a table"),
+        ("tls = { ca = 'none.pem' }", "kafka.security.tls.ca".to_owned(), "cannot read", "a file"),
+        (
+            "sasl = { mechanism = 'GSSAPI' }",
+            format!("{sasl}.mechanism"),
+            "Kerberos is not supported",
+            "PLAIN",
+        ),
+        (
+            "sasl = { mechanism = 'PLAIN', username = 'u' }",
+            format!("{sasl}.password"),
+            "missing",
+            "password_file",
+        ),
+        (
+            "sasl = { mechanism = 'PLAIN', username = 'u', password = '${NONE}' }",
+            format!("{sasl}.password"),
+            "variable NONE is not set",
+            "",
+        ),
+        (
+            "sasl = { mechanism = 'PLAIN', username = 'u', password = ['hunter2-not-to-be-seen'] }",
+            format!("{sasl}.password"),
+            "not a text",
+            "a text",
+        ),
+        (
+            "sasl = { mechanism = 'SCRAM-SHA-512', username = 'u', password = 'p', scope = ['s'] }",
+            format!("{sasl}.scope"),
+            "not a key of this mechanism",
+            "username",
+        ),
+        (
+            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'http://idp/t', client_id = 'c', client_secret = 's' }",
+            format!("{sasl}.token_url"),
+            "in the clear",
+            "https",
+        ),
+        (
+            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'https://i/t', client_id = 'c', client_secret = 's', \
+             extensions = { auth = 'x' } }",
+            format!("{sasl}.extensions"),
+            "\"auth\"",
+            "letters",
+        ),
+    ] {
+        expect(&with_security(security), &[(2, &key, found, allowed)]);
+    }
+}
+
+#[test]
+fn secrets_are_read_and_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), format!("{PASSWORD}\n\n")).unwrap();
+    std::fs::write(directory.path().join("ca.pem"), "").unwrap();
+    for (security, expected) in [
+        ("sasl = { mechanism = 'PLAIN', username = 'u', password = '${PASSWORD}' }", PASSWORD.to_owned()),
+        ("sasl = { mechanism = 'PLAIN', username = 'u', password_file = 'secret' }", format!("{PASSWORD}\n")),
+    ] {
+        let text = with_security(&format!("tls = {{ ca = 'ca.pem' }}\n{security}"));
+        let loaded = parse(&text, directory.path(), &variable, true).unwrap();
+        let security = &loaded.config.cluster.security;
+        let Some(Sasl::Plain(credentials)) = &security.sasl else { panic!("{security:?}") };
+        assert_eq!(credentials.password.expose(), expected);
+        assert_eq!(security.tls.as_ref().unwrap().ca, Some(directory.path().join("ca.pem")));
+        assert!(!format!("{loaded:?}").contains("hunter2"));
+    }
+}
+
+#[test]
+fn warnings() {
+    let route = with_route("topics = ['orders', 'orders.eu', 'x']", TO);
+    let admin = with_route(FROM, TO) + "[admin]\nbind = '0.0.0.0:1'\n";
+    let plain = with_security("sasl = { mechanism = 'PLAIN', username = 'u', password = 'p' }");
+    let peers = with_route(FROM, TO)
+        + "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
+           to.zmq = { socket = 'pub', bind = ['tcp://*:2'] }\n";
+    for (text, line, part) in [
+        (&route, 5, "subscribes to \"orders\" receives \"orders.eu\" too"),
+        (&admin, 8, "no authentication"),
+        (&plain, 2, "the password travels"),
+        (&plain, 2, "every user of this machine can read"),
+    ] {
+        let loaded = parse(text, Path::new("."), &variable, true).unwrap();
+        let found = loaded.warnings.iter().any(|warning| warning.line == line && warning.text.contains(part));
+        assert!(found, "{part}: {:?}", loaded.warnings);
+    }
+    let routes = parse(&peers, Path::new("."), &variable, true).unwrap().config.routes;
+    assert_eq!(routes.len(), 2);
+}

@@ -1,0 +1,235 @@
+//! Values from text, once their variables are expanded. The file and the URLs of `zafka relay` share these.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::Uri;
+use regex::Regex;
+use zafka_envelope::{FramePlan, Preset};
+use zafka_kafka::config::{GroupProtocol, Isolation, OnOutOfRange, Start, TopicSelector};
+use zafka_sockets::Endpoint;
+use zafka_sockets::config::SlowPeer;
+
+use super::mistake::Wrong;
+
+/// A value, or why the text is none.
+pub type Read<T> = Result<T, Wrong>;
+
+/// Values that come with a later version: the names, then what is allowed now.
+fn one_of<T: Copy>(text: &str, now: &[(&str, T)], later: &[&str]) -> Read<T> {
+    if let Some((_, value)) = now.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<_> = now.iter().map(|(name, _)| format!("{name:?}")).collect();
+    let allowed = names.join(", ");
+    if later.contains(&text) {
+        return Err(Wrong::because("not available in this version", allowed));
+    }
+    Err(Wrong::allowed(allowed))
+}
+
+/// `slow_peer`.
+pub fn slow_peer(text: &str) -> Read<SlowPeer> {
+    one_of(text, &[("drop", SlowPeer::Drop), ("block", SlowPeer::Block)], &["replay"])
+}
+
+/// `socket`: only PUB is there.
+pub fn socket(text: &str) -> Read<()> {
+    one_of(text, &[("pub", ())], &["push", "router"])
+}
+
+/// `group_protocol`.
+pub fn group_protocol(text: &str) -> Read<GroupProtocol> {
+    one_of(text, &[("consumer", GroupProtocol::Consumer), ("classic", GroupProtocol::Classic)], &[])
+}
+
+/// `isolation`.
+pub fn isolation(text: &str) -> Read<Isolation> {
+    let values =
+        [("read_committed", Isolation::ReadCommitted), ("read_uncommitted", Isolation::ReadUncommitted)];
+    one_of(text, &values, &[])
+}
+
+/// `on_out_of_range`.
+pub fn on_out_of_range(text: &str) -> Read<OnOutOfRange> {
+    one_of(text, &[("earliest", OnOutOfRange::Earliest), ("stop", OnOutOfRange::Stop)], &[])
+}
+
+/// `start`: a word or an RFC 3339 time.
+pub fn start(text: &str) -> Read<Start> {
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        _ => match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Ok(Start::Time(time.as_millisecond())),
+            Err(_) => Err(Wrong::allowed(
+                "\"earliest\", \"latest\", an RFC 3339 time such as \"2026-01-31T08:00:00Z\"",
+            )),
+        },
+    }
+}
+
+/// A topic's name, or `/PATTERN/`.
+pub fn topic(text: &str) -> Read<TopicSelector> {
+    let allowed = "a topic's name, or a pattern between slashes such as \"/^payments\\\\./\"";
+    if let Some(pattern) = text.strip_prefix('/') {
+        let Some(pattern) = pattern.strip_suffix('/').filter(|pattern| !pattern.is_empty()) else {
+            return Err(Wrong::because("a pattern ends with a slash and is not empty", allowed));
+        };
+        return Regex::new(pattern).map(TopicSelector::Pattern).map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Wrong::because(
+                format!("not a regular expression: {reason}"),
+                "the syntax of the Rust crate regex",
+            )
+        });
+    }
+    legal_name(text, allowed).map(TopicSelector::Name)
+}
+
+/// A name by Kafka's rule for topics, which also holds for the instances of static members.
+pub fn legal_name(text: &str, allowed: &'static str) -> Read<String> {
+    let why = if text.is_empty() {
+        "empty"
+    } else if text == "." || text == ".." {
+        "\".\" and \"..\" are not names"
+    } else if text.len() > 249 {
+        "longer than 249 characters"
+    } else if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        "a name is made of letters, digits, '.', '_' and '-'"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(Wrong::because(why, allowed))
+}
+
+/// `instance`.
+pub fn instance(text: &str) -> Read<String> {
+    legal_name(text, "1 to 249 letters, digits, '.', '_' and '-'")
+}
+
+/// A text of at least one character, none of them a control character.
+pub fn label(text: &str) -> Read<String> {
+    let fine = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::allowed("1 to 255 bytes without control characters")) }
+}
+
+/// One scope of a token request (RFC 6749 section 3.3).
+pub fn scope(text: &str) -> Read<String> {
+    let fine = !text.is_empty() && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::allowed("one scope, without spaces and quotes")) }
+}
+
+/// `HOST:PORT` of a broker.
+pub fn broker(text: &str) -> Read<String> {
+    let allowed = "HOST:PORT";
+    if text.contains(['/', ',', ' ']) {
+        return Err(Wrong::because("one broker's host and port and nothing else", allowed));
+    }
+    let endpoint: Endpoint = format!("tcp://{text}")
+        .parse()
+        .map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))?;
+    if endpoint.can_connect() { Ok(text.to_owned()) } else { Err(Wrong::because("a wildcard", allowed)) }
+}
+
+/// An endpoint to bind.
+pub fn bind(text: &str) -> Read<Endpoint> {
+    let allowed = "tcp://HOST:PORT, tcp://*:PORT, tcp://HOST:*, ipc:///PATH";
+    text.parse().map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))
+}
+
+/// An endpoint to connect to.
+pub fn connect(text: &str) -> Read<Endpoint> {
+    let allowed = "tcp://HOST:PORT, ipc:///PATH";
+    let endpoint: Endpoint =
+        text.parse().map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))?;
+    if endpoint.can_connect() {
+        Ok(endpoint)
+    } else {
+        Err(Wrong::because("a wildcard can only be bound", allowed))
+    }
+}
+
+/// The name of a preset.
+pub fn preset(text: &str) -> Read<FramePlan> {
+    text.parse::<Preset>().map(FramePlan::preset).map_err(|_| {
+        let presets: Vec<_> = Preset::ALL.iter().map(|preset| format!("{:?}", preset.name())).collect();
+        Wrong::allowed(format!(
+            "{}, a list of templates such as [\"{{topic}}\", \"{{value}}\"]",
+            presets.join(", ")
+        ))
+    })
+}
+
+/// A whole number from `min` to `max`.
+pub fn whole(text: &str, min: u64, max: u64) -> Read<u64> {
+    match text.parse::<u64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(Wrong::allowed(format!("a whole number from {min} to {max}"))),
+    }
+}
+
+/// A size in bytes from `min` to `max`: a whole number, or one with the unit KiB, MiB or GiB.
+pub fn size(text: &str, min: u64, max: u64) -> Read<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "" | "B" => Some(1),
+        "KiB" => Some(1024),
+        "MiB" => Some(1024 * 1024),
+        "GiB" => Some(1024 * 1024 * 1024),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
+    match bytes {
+        Some(bytes) if (min..=max).contains(&bytes) => Ok(bytes),
+        _ => {
+            let (min, max) = (size_text(min), size_text(max));
+            Err(Wrong::allowed(format!(
+                "bytes, or a size such as \"16MiB\" (KiB, MiB, GiB), from {min} to {max}"
+            )))
+        }
+    }
+}
+
+fn size_text(bytes: u64) -> String {
+    for (factor, unit) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= factor && bytes.is_multiple_of(factor) {
+            return format!("{}{unit}", bytes / factor);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+/// A duration from `min` to `max`, such as "5s" or "500ms".
+pub fn duration(text: &str, min: Duration, max: Duration) -> Read<Duration> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (min..=max).contains(&duration) => Ok(duration),
+        _ => {
+            let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+            Err(Wrong::allowed(format!("a duration such as \"5s\" or \"500ms\", from {min} to {max}")))
+        }
+    }
+}
+
+/// A token endpoint: https, or http on this machine.
+pub fn token_url(text: &str) -> Read<String> {
+    let allowed = "https://HOST[:PORT]/PATH (http only for a loopback address)";
+    let uri: Uri = text.parse().map_err(|_| Wrong::because("not a URL", allowed))?;
+    let host = uri.host().ok_or_else(|| Wrong::because("not a URL with a host", allowed))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Wrong::because("credentials do not belong in a URL", allowed));
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(text.to_owned()),
+        Some("http") if is_loopback(host) => Ok(text.to_owned()),
+        Some("http") => Err(Wrong::because("the client's secret would travel in the clear", allowed)),
+        _ => Err(Wrong::because("another scheme", allowed)),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}

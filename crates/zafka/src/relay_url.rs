@@ -1,0 +1,210 @@
+//! `zafka relay SOURCE DESTINATION`: a route as two URLs (percent-decoding by RFC 3986; `+` is literal).
+
+use std::time::Duration;
+
+use zafka_bridge::config::RouteConfig;
+use zafka_envelope::{FramePlan, Preset};
+use zafka_kafka::config::{ClusterConfig, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig};
+use zafka_sockets::Endpoint;
+use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig};
+
+use crate::config::{AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text};
+
+const SOURCE: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest";
+const DESTINATION: &str = "pub+tcp://, pub+connect+tcp://, pub+ipc://, pub+connect+ipc://";
+const SOURCE_KEYS: &[&str] = &["group", "start"];
+const DESTINATION_KEYS: &[&str] = &["frames", "slow_peer", "min_peers"];
+/// Name of the one route.
+const ROUTE: &str = "relay";
+
+/// The configuration of one route named `relay`, from its two URLs.
+///
+/// # Errors
+/// Every mistake of both URLs.
+pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Result<Config, ConfigError> {
+    let mut mistakes = Mistakes::default();
+    let from = from_kafka(source, &mut mistakes);
+    let to = to_zmq(destination, &mut mistakes);
+    match (from, to) {
+        (Some((cluster, source)), Some((frames, socket))) if mistakes.0.is_empty() => Ok(Config {
+            cluster,
+            routes: vec![RouteConfig { name: ROUTE.to_owned(), source, frames, socket }],
+            admin,
+            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
+        }),
+        _ => Err(ConfigError::Mistakes { place: "the command line".to_owned(), mistakes: mistakes.0 }),
+    }
+}
+
+fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, SourceConfig)> {
+    let Some((rest, query)) = url.strip_prefix("kafka://").map(split_query) else {
+        return mistakes.add("SOURCE", format!("found {url:?}"), SOURCE);
+    };
+    let query = Query::parse("SOURCE", query, SOURCE_KEYS, mistakes);
+    let (servers, topics) = rest.split_once('/').unwrap_or((rest, ""));
+    let servers: Vec<_> =
+        servers.split(',').map(|s| mistakes.decoded("SOURCE brokers", s, text::broker)).collect();
+    let topics: Vec<_> =
+        topics.split(',').map(|t| mistakes.decoded("SOURCE topics", t, text::topic)).collect();
+    let group = query.one("group", text::label, mistakes);
+    let start = query.one("start", text::start, mistakes);
+    let cluster = ClusterConfig {
+        bootstrap_servers: servers.into_iter().collect::<Option<_>>()?,
+        security: Security::default(),
+        client_rack: None,
+    };
+    let source = SourceConfig {
+        route: ROUTE.to_owned(),
+        topics: topics.into_iter().collect::<Option<_>>()?,
+        group: group.map(|id| GroupConfig { id, instance: None, protocol: None }),
+        start: start.unwrap_or_default(),
+        isolation: Isolation::default(),
+        on_out_of_range: OnOutOfRange::default(),
+        revoke_timeout: Duration::from_secs(5),
+        topic_refresh: Duration::from_secs(30),
+    };
+    Some((cluster, source))
+}
+
+fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> {
+    let found = |mistakes: &mut Mistakes| mistakes.add("DESTINATION", format!("found {url:?}"), DESTINATION);
+    let Some((scheme, rest)) = url.split_once("://") else { return found(mistakes) };
+    let (transport, read): (_, fn(&str) -> text::Read<Endpoint>) = match scheme {
+        "pub+tcp" => ("tcp", text::bind),
+        "pub+connect+tcp" => ("tcp", text::connect),
+        "pub+ipc" => ("ipc", text::bind),
+        "pub+connect+ipc" => ("ipc", text::connect),
+        _ => return found(mistakes),
+    };
+    let (address, query) = split_query(rest);
+    let query = Query::parse("DESTINATION", query, DESTINATION_KEYS, mistakes);
+    let endpoint = mistakes.decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}")));
+    let frames = query.frames(mistakes);
+    let slow_peer = query.one("slow_peer", text::slow_peer, mistakes);
+    let max_peers = Limits::default().max_peers;
+    let min_peers = query.one("min_peers", |text| text::whole(text, 0, max_peers as u64), mistakes);
+    let endpoint = vec![endpoint?];
+    let (bind, connect) =
+        if scheme.contains("connect") { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
+    let socket = PubConfig {
+        bind,
+        connect,
+        slow_peer: slow_peer.unwrap_or_default(),
+        min_peers: usize::try_from(min_peers.unwrap_or(0)).ok()?,
+        ring_bytes: DEFAULT_RING_BYTES,
+        heartbeat: None,
+        limits: Limits::default(),
+    };
+    Some((frames?, socket))
+}
+
+/// Splits a URL at its `?`.
+fn split_query(url: &str) -> (&str, &str) {
+    url.split_once('?').unwrap_or((url, ""))
+}
+
+#[derive(Default)]
+struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    fn add<T>(&mut self, key: &str, found: impl Into<String>, allowed: impl Into<String>) -> Option<T> {
+        let (key, found, allowed) = (key.to_owned(), found.into(), allowed.into());
+        self.0.push(Mistake { line: 0, column: 0, key, found, allowed });
+        None
+    }
+
+    /// Decodes a part of a URL, then reads it.
+    fn decoded<T>(&mut self, key: &str, raw: &str, read: impl Fn(&str) -> text::Read<T>) -> Option<T> {
+        match decode(raw).and_then(|text| read(&text)) {
+            Ok(value) => Some(value),
+            Err(wrong) => self.add(key, wrong.about(raw), wrong.allowed),
+        }
+    }
+}
+
+/// The keys of a URL's query, not yet decoded.
+struct Query<'a> {
+    url: &'static str,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Query<'a> {
+    fn parse(url: &'static str, query: &'a str, allowed: &[&str], mistakes: &mut Mistakes) -> Self {
+        let mut pairs = Vec::new();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            if allowed.contains(&key) {
+                pairs.push((key, value));
+                continue;
+            }
+            let other = if url == "SOURCE" { "DESTINATION" } else { "SOURCE" };
+            let keys = allowed.join(", ");
+            if SOURCE_KEYS.contains(&key) || DESTINATION_KEYS.contains(&key) {
+                mistakes.add::<()>(url, format!("found the key {key:?}, which belongs to {other}"), keys);
+            } else {
+                let allowed = format!("{keys}; everything else wants a file (zafka run -c FILE)");
+                mistakes.add::<()>(url, format!("found the key {key:?}"), allowed);
+            }
+        }
+        Self { url, pairs }
+    }
+
+    fn values(&self, key: &str) -> Vec<&'a str> {
+        self.pairs.iter().filter(|(name, _)| *name == key).map(|(_, value)| *value).collect()
+    }
+
+    /// A key that may be there once.
+    fn one<T>(&self, key: &str, read: impl Fn(&str) -> text::Read<T>, mistakes: &mut Mistakes) -> Option<T> {
+        let path = format!("{} {key}", self.url);
+        match self.values(key).as_slice() {
+            [] => None,
+            [raw] => mistakes.decoded(&path, raw, read),
+            many => mistakes.add(&path, format!("found {} times", many.len()), "once"),
+        }
+    }
+
+    /// `frames`: a preset, or a template for each time the key is there.
+    fn frames(&self, mistakes: &mut Mistakes) -> Option<FramePlan> {
+        let path = format!("{} frames", self.url);
+        let values = self.values("frames");
+        let is_template = |text: &&str| text.contains(['{', '%']);
+        match values.as_slice() {
+            [] => return Some(FramePlan::preset(Preset::Json)),
+            [one] if !is_template(one) => return mistakes.decoded(&path, one, text::preset),
+            _ => {}
+        }
+        let templates: Vec<_> =
+            values.iter().map(|raw| mistakes.decoded(&path, raw, |text| Ok(text.to_owned()))).collect();
+        let templates: Vec<String> = templates.into_iter().collect::<Option<_>>()?;
+        match FramePlan::parse(&templates) {
+            Ok(plan) => Some(plan),
+            Err(list) => {
+                list.iter().for_each(|mistake| {
+                    mistakes.add::<()>(&path, mistake.to_string(), "");
+                });
+                None
+            }
+        }
+    }
+}
+
+/// Percent-decoding by RFC 3986, section 2.1; the result is UTF-8.
+fn decode(text: &str) -> text::Read<String> {
+    let malformed =
+        || Wrong::because("a percent sign without two hexadecimal digits", "%25 for a percent sign");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(malformed);
+        let (high, low) = (digit()?, digit()?);
+        bytes.extend(u8::try_from(high * 16 + low).ok());
+    }
+    String::from_utf8(bytes).map_err(|_| Wrong::because("not UTF-8 once decoded", "UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;
