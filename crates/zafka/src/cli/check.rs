@@ -45,3 +45,51 @@ fn summary(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> (ExitCode, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("zafka.toml");
+        std::fs::write(&config, text).unwrap();
+        let mut out = Vec::new();
+        let code = check(&CheckArgs { config }, &mut out).unwrap();
+        (code, String::from_utf8(out).unwrap().replace(&directory.path().display().to_string(), ""))
+    }
+
+    #[test]
+    fn tells_every_mistake() {
+        let (code, out) = run("[kafka]\nbootstrap_servers = ['a']\n[admin]\nbind = 1\n[[route]]\n");
+        assert_eq!(code, ExitCode::FAILURE);
+        let lines: Vec<_> = out.lines().collect();
+        assert!(
+            lines[0].starts_with("/zafka.toml: line 2, column 22: kafka.bootstrap_servers: found \"a\""),
+            "{out}"
+        );
+        assert_eq!(lines.last(), Some(&"/zafka.toml: 5 mistakes"), "{out}");
+    }
+
+    #[test]
+    fn sums_up_and_warns() {
+        let (code, out) = run("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
+                               from.kafka = { topics = ['t', 't2', '/u.*/'] }\n\
+                               to.zmq = { socket = 'pub', bind = ['tcp://*:1'], connect = ['ipc:///p'] }\n");
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(
+            out.contains("warning: line 5: route.from.kafka.topics: whoever subscribes to \"t\""),
+            "{out}"
+        );
+        assert!(out.contains("route \"r\": t, t2, /u.*/ -> tcp://*:1, ipc:///p (connects)\n"), "{out}");
+        assert!(out.ends_with("/zafka.toml: no mistakes\n"), "{out}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there() {
+        let mut out = Vec::new();
+        let args = CheckArgs { config: "/nowhere/zafka.toml".into() };
+        assert_eq!(check(&args, &mut out).unwrap(), ExitCode::FAILURE);
+        assert!(String::from_utf8(out).unwrap().starts_with("cannot read /nowhere/zafka.toml: "));
+    }
+}

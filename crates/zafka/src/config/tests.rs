@@ -386,3 +386,32 @@ fn warnings() {
     let routes = parse(&peers, Path::new("."), &variable, true).unwrap().config.routes;
     assert_eq!(routes.len(), 2);
 }
+
+#[test]
+fn prefixes_of_partitions_and_constants() {
+    let pairs = |frames: &str, topics: &[(&str, i32)]| {
+        let config = read(&with_route(FROM, &format!("{TO}, frames = [{frames}]"))).unwrap().config;
+        let topics: Vec<_> =
+            topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
+        checks::prefix_pairs(&config.routes[0], &topics).len()
+    };
+    assert_eq!(pairs("'{topic}.{partition}'", &[("a", 11)]), 1, "1 and 10");
+    assert_eq!(pairs("'{topic}.{partition}.'", &[("a", 11)]), 0);
+    assert_eq!(pairs("'{topic}'", &[("a", 1), ("ab", 1), ("abc", 1), ("b", 1)]), 3);
+    assert_eq!(pairs("'all', '{topic}'", &[("a", 1), ("ab", 1)]), 0, "the same frame");
+    assert_eq!(pairs("'{key}'", &[("a", 1), ("ab", 1)]), 0, "differs from record to record");
+}
+
+#[test]
+fn no_mistake_shows_a_variable() {
+    for key in
+        ["topics = ['/${PASSWORD}(/']", "topics = ['t'], start = '${PASSWORD}'", "topics = ['/${PASSWORD}']"]
+    {
+        let mistakes = read(&with_route(key, TO)).unwrap_err();
+        assert!(!format!("{mistakes:?}").contains("hunter2"), "{mistakes:?}");
+    }
+    for key in ["bind = ['${PASSWORD}']", "bind = ['tcp://*:1'], frames = '${PASSWORD}'"] {
+        let mistakes = read(&with_route(FROM, &format!("socket = 'pub', {key}"))).unwrap_err();
+        assert!(!format!("{mistakes:?}").contains("hunter2"), "{mistakes:?}");
+    }
+}
