@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod relay_url;
 mod run;
+mod tap;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             let config = relay_url::relay(&args.source, &args.destination, admin);
             cli::exit_code(config.map_err(CommandError::from).and_then(run::run))
         }
-        Command::Tap(_) | Command::Demo(_) => ExitCode::FAILURE,
+        Command::Tap(args) => cli::exit_code(run::tap(args)),
+        Command::Demo(_) => ExitCode::FAILURE,
     }
 }

@@ -1,4 +1,4 @@
-//! `zafka run` and `zafka relay`: start, serve, and end in order.
+//! `zafka run`, `zafka relay` and `zafka tap`: start, serve, and end in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use zafka_bridge::Relay;
 
 use crate::admin::Admin;
-use crate::cli::CommandError;
+use crate::cli::{CommandError, TapArgs};
 use crate::config::{Config, bind_warning};
+use crate::tap::{self, TapConfig};
 
 /// Every route has stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,27 @@ pub fn run(config: Config) -> Result<(), CommandError> {
     let result = runtime.block_on(relay(config));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Shows the messages of an endpoint until a signal comes or enough are shown.
+pub fn tap(args: TapArgs) -> Result<(), CommandError> {
+    let prefixes = if args.topics.is_empty() { vec![String::new()] } else { args.topics };
+    let config = TapConfig {
+        endpoint: args.endpoint,
+        prefixes: prefixes.into_iter().map(String::into_bytes).collect(),
+        count: args.count,
+        preset: args.frames,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let stop = async {
+            signals.next().await;
+        };
+        tap::run(config, stop).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(result?)
 }
 
 async fn relay(config: Config) -> Result<(), CommandError> {
