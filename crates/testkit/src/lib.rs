@@ -1,1 +1,29 @@
-//! zafka testkit.
+//! What zafka's integration tests stand on: a real Kafka, real ZeroMQ peers, an identity
+//! provider, tools that break things, and the checker that says whether a record was lost.
+//!
+//! Everything that is not Rust comes from package registries, by the project files in this
+//! crate, into `target/testkit`. Helpers panic where a test should fail. Processes die with
+//! the test that started them, also when it is killed; see [`child`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that cannot do its work fails the test that asked"
+)]
+
+pub mod admin;
+pub mod checker;
+pub mod child;
+pub mod kafka;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod wait;
+
+pub use admin::{Admin, Record, Sequence};
+pub use checker::{Checker, Received, Session, decode_json};
+pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions};
+pub use process::Zafka;
+pub use proxy::Proxy;
+pub use wait::{unique, wait_until};

@@ -1,0 +1,14 @@
+//! Kafka from Maven: one node, three nodes, or one with every kind of security.
+
+mod broker;
+mod cluster;
+mod config;
+pub mod jars;
+mod node;
+
+pub use cluster::KafkaCluster;
+pub use config::KafkaOptions;
+pub use node::KafkaNode;
+
+/// Any 16 bytes in URL-safe base64; clusters never meet, so one id does.
+const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";

@@ -1,0 +1,167 @@
+//! A TCP proxy that cuts, stalls and refuses.
+//!
+//! Clients of Kafka go where it tells them, so the broker has to advertise the proxy's port:
+//! [`crate::KafkaNode::start_behind_proxy`].
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::ports::free_port;
+
+/// What is done with traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    Stall,
+    Refuse,
+}
+
+#[derive(Debug)]
+struct State {
+    mode: Mode,
+    upstream: String,
+    open: Vec<TcpStream>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    accepted: AtomicU64,
+}
+
+/// A proxy on a port of 127.0.0.1. Dropping it cuts everything.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Listens on a free port for connections to `upstream` (`host:port`).
+    pub fn start(upstream: &str) -> Self {
+        let port = free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let state = State { mode: Mode::Pass, upstream: upstream.into(), open: Vec::new(), ended: false };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            accepted: AtomicU64::new(0),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if accepting.state.lock().unwrap().ended {
+                    return;
+                }
+                serve(client, &accepting);
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// The port that clients connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where later connections lead.
+    pub fn set_upstream(&self, upstream: &str) {
+        self.shared.state.lock().unwrap().upstream = upstream.to_owned();
+    }
+
+    /// Cuts every open connection; new ones are served.
+    pub fn cut(&self) {
+        for stream in self.shared.state.lock().unwrap().open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets nothing through, in either direction, with all connections left open.
+    pub fn stall(&self) {
+        self.set(Mode::Stall);
+    }
+
+    /// Cuts all connections, and closes new ones at once.
+    pub fn refuse(&self) {
+        self.set(Mode::Refuse);
+        self.cut();
+    }
+
+    /// Ends [`Self::stall`] and [`Self::refuse`].
+    pub fn resume(&self) {
+        self.set(Mode::Pass);
+    }
+
+    /// Connections accepted so far, refused ones too.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, mode: Mode) {
+        self.shared.state.lock().unwrap().mode = mode;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.state.lock().unwrap().ended = true;
+        self.set(Mode::Refuse);
+        self.cut();
+        // Wakes the accepting thread, which then ends.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn serve(client: TcpStream, shared: &Arc<Shared>) {
+    shared.accepted.fetch_add(1, Ordering::Relaxed);
+    let upstream = {
+        let state = shared.state.lock().unwrap();
+        if state.mode == Mode::Refuse {
+            return;
+        }
+        state.upstream.clone()
+    };
+    let Ok(server) = TcpStream::connect(upstream) else { return };
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let mut state = shared.state.lock().unwrap();
+    // `refuse` may have come while we connected; what is not in `open` would never be cut.
+    if state.mode == Mode::Refuse {
+        return;
+    }
+    state.open.push(client.try_clone().unwrap());
+    state.open.push(server.try_clone().unwrap());
+    drop(state);
+    let ends = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+    for (from, to) in ends {
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || pump(from, to, &shared));
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(size @ 1..) = from.read(&mut buffer) {
+        let mut state = shared.state.lock().unwrap();
+        while state.mode == Mode::Stall && !state.ended {
+            state = shared.changed.wait_timeout(state, Duration::from_secs(1)).unwrap().0;
+        }
+        drop(state);
+        if to.write_all(&buffer[..size]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
