@@ -76,6 +76,14 @@ impl Chunk {
         Self::new(Vec::new(), Vec::new(), true, 0, origin, position)
     }
 
+    /// Memory that a chunk takes beside its messages and their index, in bytes.
+    pub(crate) const OVERHEAD: usize = size_of::<Self>() + 32;
+
+    /// Memory that the chunk takes, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.len() + self.ends.len() * size_of::<usize>() + Self::OVERHEAD
+    }
+
     /// Size in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()

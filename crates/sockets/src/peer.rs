@@ -175,8 +175,14 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
     let handshake_end = Instant::now() + limits.handshake_timeout;
     let mut connection = Connection::new(connection_config(shared, origin), std::time::Instant::now());
     let mut finishing = false;
+    let mut more_to_read = false;
     loop {
-        let blocked = match flush(shared, peer, &mut connection)? {
+        if std::mem::take(&mut more_to_read) {
+            tokio::task::yield_now().await;
+        }
+        // After the end of our direction nothing more can be written, and the failure would cut off what the kernel holds.
+        let drained = if finishing { Drained::Idle } else { flush(shared, peer, &mut connection)? };
+        let blocked = match drained {
             Drained::Idle => false,
             Drained::Blocked => true,
             Drained::More => {
@@ -184,7 +190,9 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
                 continue;
             }
         };
-        let timer = if connection.is_ready() {
+        let timer = if finishing {
+            None
+        } else if connection.is_ready() {
             connection.poll_timeout().map(Instant::from_std)
         } else {
             Some(handshake_end)
@@ -193,11 +201,11 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
             readable = peer.stream.readable() => {
                 readable?;
                 let outcome = read(shared, peer, &mut connection);
-                if outcome.is_err() {
+                if outcome.is_err() && !finishing {
                     // The peer is told why, where that fits into the kernel's buffer.
                     let _ = flush(shared, peer, &mut connection);
                 }
-                outcome?;
+                more_to_read = outcome? == Read::More;
             }
             writable = peer.stream.writable(), if blocked => writable?,
             () = peer.wake.notified() => {}
@@ -250,8 +258,17 @@ fn flush(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Dr
     Ok(drained)
 }
 
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// All that is there was read.
+    All,
+    /// There may be more, but others should get their turn.
+    More,
+}
+
 /// Reads what is there, up to a number of reads.
-fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<(), Closed> {
+fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Read, Closed> {
     let mut buffer = [0; READ_BYTES];
     for _ in 0..READS {
         match peer.stream.try_read(&mut buffer) {
@@ -263,15 +280,15 @@ fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<(),
                 }
                 outcome?;
                 if read < buffer.len() {
-                    return Ok(());
+                    return Ok(Read::All);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::All),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(Read::More)
 }
 
 fn handle_event(shared: &Shared, peer: &Peer, event: Event) -> Result<(), Closed> {

@@ -56,7 +56,7 @@ pub struct Publisher {
 /// What is known of a socket at one moment.
 #[derive(Clone, Debug)]
 pub struct SocketSnapshot {
-    /// Bytes in the ring.
+    /// Bytes of memory that the chunks in the ring take.
     pub ring_bytes: usize,
     /// Peers with at least one subscription.
     pub peers_subscribed: usize,
@@ -186,6 +186,12 @@ impl PubSocket {
     }
 }
 
+impl Drop for PubSocket {
+    fn drop(&mut self) {
+        self.shared.closing.send_replace(true);
+    }
+}
+
 impl Publisher {
     /// Waits until a chunk of `size` bytes may be published: peers enough, and (where slow peers block) room in the
     /// ring. There is no deadline: how long a peer may hold a route back is the operator's choice.
@@ -215,6 +221,8 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
             Ok((stream, address)) => {
                 tokio::spawn(peer::serve(Arc::clone(&shared), stream, address, peer::Origin::Accepted));
             }
+            // It was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 warn!(route = shared.name, %error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;

@@ -5,8 +5,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Which peer, within one socket.
-pub(crate) type PeerId = usize;
+/// Which peer, within one socket. Never given twice.
+pub(crate) type PeerId = u64;
 
 /// Prefixes of distinct lengths, with something kept for each.
 #[derive(Debug, Default)]

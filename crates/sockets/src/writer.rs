@@ -18,6 +18,8 @@ pub(crate) struct Writer {
     control: Vec<u8>,
     /// Bytes of `control` that were written.
     control_sent: usize,
+    /// Whether a part of the commands was written: the others come before the next message.
+    control_begun: bool,
 }
 
 /// How a drain ended.
@@ -34,6 +36,9 @@ pub(crate) enum Drained {
 impl Writer {
     /// Queues bytes for the next message boundary.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
+        // A peer that makes us answer and reads slowly must not make us keep what it has read.
+        self.control.drain(..self.control_sent);
+        self.control_sent = 0;
         self.control.extend_from_slice(bytes);
     }
 
@@ -68,7 +73,7 @@ impl Writer {
     /// of the batch were taken.
     fn write(&mut self, peer: &Peer, batch: &Batch) -> io::Result<usize> {
         // A command that was begun is finished first: it stands before whatever the batch holds.
-        let before = if self.control_sent > 0 { 0 } else { batch.rest.len() + batch.half_written() };
+        let before = if self.control_begun { 0 } else { batch.rest.len() + batch.half_written() };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
         let mut slices = Slices { list: [IoSlice::new(&[]); MAX_SLICES], len: 0 };
         let mut left_before = Some(before);
@@ -96,9 +101,11 @@ impl Writer {
         }
         let of_control = written.saturating_sub(before).min(control.len());
         self.control_sent += of_control;
+        self.control_begun |= of_control > 0;
         if self.control_sent == self.control.len() {
             self.control = Vec::new();
             self.control_sent = 0;
+            self.control_begun = false;
         }
         Ok(written - of_control)
     }

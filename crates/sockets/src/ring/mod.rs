@@ -4,16 +4,23 @@
 //! been past it (or the policy dropped it for that peer, counted), and that an origin is told of its delivery only
 //! then. A peer that has nothing to be written costs nothing when a chunk is published.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
-use std::sync::Arc;
+mod batch;
+mod peers;
+mod select;
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
-use slab::Slab;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::chunk::{Chunk, Origin};
 use crate::config::SlowPeer;
-use crate::subscriptions::{Index, PeerId, Prefixes};
+use crate::subscriptions::{Index, PeerId};
+
+pub(crate) use batch::{Batch, Segment};
+use peers::{Cursors, Entry, Place};
+pub(crate) use peers::{PeerView, Subscribed};
+use select::rest_of;
 
 /// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -43,89 +50,6 @@ pub struct RingCounters {
     pub bytes_unsent: u64,
 }
 
-/// Consecutive bytes of one chunk.
-#[derive(Debug)]
-pub(crate) struct Segment {
-    sequence: u64,
-    chunk: Arc<Chunk>,
-    range: Range<usize>,
-}
-
-impl Segment {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.chunk.bytes().get(self.range.clone()).unwrap_or_default()
-    }
-}
-
-/// What a peer is to be written next; handed back with [`Ring::advance`].
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// The rest of a half-written message whose chunk is no longer in the ring.
-    pub(crate) rest: Bytes,
-    pub(crate) segments: Vec<Segment>,
-    end: u64,
-}
-
-impl Batch {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty() && self.segments.is_empty()
-    }
-
-    /// How many bytes of the first segment end a message that is half written.
-    pub(crate) fn half_written(&self) -> usize {
-        match self.segments.first() {
-            Some(first) if self.rest.is_empty() => {
-                first.chunk.half_written(first.range.start).map_or(0, |end| end - first.range.start)
-            }
-            _ => 0,
-        }
-    }
-}
-
-/// Where a peer stands.
-#[derive(Debug)]
-enum Place {
-    /// It has been written everything it is owed.
-    Live,
-    /// It is owed chunks from `next` on.
-    Behind {
-        next: u64,
-        /// Bytes of chunk `next` that were written or passed over.
-        sent: usize,
-        /// The chunks of the batch that is being written.
-        writing: Option<Range<u64>>,
-    },
-}
-
-#[derive(Debug)]
-struct Entry<P> {
-    peer: P,
-    prefixes: Prefixes,
-    place: Place,
-    rest: Bytes,
-    messages_sent: u64,
-    messages_dropped: u64,
-}
-
-/// What a subscription did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subscribed {
-    /// It counts, and the peer may have something to be written.
-    Counted,
-    /// The peer has as many distinct prefixes as it may have.
-    TooMany,
-}
-
-/// What is known of one peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PeerView {
-    pub(crate) prefixes: Vec<Vec<u8>>,
-    pub(crate) prefixes_total: usize,
-    pub(crate) bytes_queued: u64,
-    pub(crate) messages_sent: u64,
-    pub(crate) messages_dropped: u64,
-}
-
 /// The ring. `P` is whatever the caller keeps for a peer.
 #[derive(Debug)]
 pub(crate) struct Ring<P> {
@@ -133,11 +57,13 @@ pub(crate) struct Ring<P> {
     chunks: VecDeque<Arc<Chunk>>,
     /// Sequence number of the first chunk.
     base: u64,
+    /// What its chunks weigh.
     bytes: usize,
     index: Index,
-    peers: Slab<Entry<P>>,
-    /// The peers that are behind, by the chunk they stand at.
-    cursors: BTreeMap<u64, BTreeSet<PeerId>>,
+    peers: BTreeMap<PeerId, Entry<P>>,
+    /// Never given twice: the publisher may still hold a peer that has left.
+    next_peer: PeerId,
+    cursors: Cursors,
     subscribed: usize,
     counters: RingCounters,
 }
@@ -150,13 +76,15 @@ impl<P: Clone> Ring<P> {
             base: 0,
             bytes: 0,
             index: Index::default(),
-            peers: Slab::new(),
-            cursors: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            next_peer: 0,
+            cursors: Cursors::default(),
             subscribed: 0,
             counters: RingCounters::default(),
         }
     }
 
+    /// Bytes of memory that the chunks take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -172,7 +100,7 @@ impl<P: Clone> Ring<P> {
 
     /// Peers, those without a subscription included.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (PeerId, &P)> {
-        self.peers.iter().map(|(id, entry)| (id, &entry.peer))
+        self.peers.iter().map(|(id, entry)| (*id, &entry.peer))
     }
 
     pub(crate) fn peer_count(&self) -> usize {
@@ -191,7 +119,9 @@ impl<P: Clone> Ring<P> {
         }
         match self.config.slow_peer {
             SlowPeer::Drop => true,
-            SlowPeer::Block => self.bytes == 0 || self.bytes + size <= self.config.ring_bytes,
+            SlowPeer::Block => {
+                self.bytes == 0 || self.bytes + size + Chunk::OVERHEAD <= self.config.ring_bytes
+            }
         }
     }
 
@@ -211,23 +141,17 @@ impl<P: Clone> Ring<P> {
     // ---- peers
 
     pub(crate) fn join(&mut self, make: impl FnOnce(PeerId) -> P) -> P {
-        let entry = self.peers.vacant_entry();
-        let peer = make(entry.key());
-        entry.insert(Entry {
-            peer: peer.clone(),
-            prefixes: Prefixes::default(),
-            place: Place::Live,
-            rest: Bytes::new(),
-            messages_sent: 0,
-            messages_dropped: 0,
-        });
+        let id = self.next_peer;
+        self.next_peer += 1;
+        let peer = make(id);
+        self.peers.insert(id, Entry::new(peer.clone()));
         peer
     }
 
     /// The peer is gone: it is owed nothing more.
     pub(crate) fn leave(&mut self, id: PeerId) {
         let unsent = self.bytes_queued(id);
-        let Some(entry) = self.peers.try_remove(id) else { return };
+        let Some(entry) = self.peers.remove(&id) else { return };
         self.counters.bytes_unsent += unsent;
         for prefix in entry.prefixes.iter() {
             self.index.remove(id, prefix);
@@ -236,7 +160,7 @@ impl<P: Clone> Ring<P> {
             self.subscribed -= 1;
         }
         if let Place::Behind { next, .. } = entry.place {
-            remove_cursor(&mut self.cursors, next, id);
+            self.cursors.remove(next, id);
         }
         self.retire();
     }
@@ -245,7 +169,7 @@ impl<P: Clone> Ring<P> {
     /// peers, it is owed all that is undelivered.
     pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
         let held = self.is_held();
-        let Some(entry) = self.peers.get_mut(id) else { return Subscribed::Counted };
+        let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
         if entry.prefixes.len() >= max_subscriptions && !entry.prefixes.contains(prefix) {
             return Subscribed::TooMany;
         }
@@ -257,7 +181,7 @@ impl<P: Clone> Ring<P> {
             self.subscribed += 1;
             if held && !self.chunks.is_empty() && matches!(entry.place, Place::Live) {
                 entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
-                self.cursors.entry(self.base).or_default().insert(id);
+                self.cursors.add(self.base, id);
             }
             self.retire();
         }
@@ -265,7 +189,7 @@ impl<P: Clone> Ring<P> {
     }
 
     pub(crate) fn cancel(&mut self, id: PeerId, prefix: &[u8]) {
-        let Some(entry) = self.peers.get_mut(id) else { return };
+        let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
             self.index.remove(id, prefix);
             if entry.prefixes.is_empty() {
@@ -276,23 +200,34 @@ impl<P: Clone> Ring<P> {
 
     // ---- what goes in
 
-    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before.
+    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before. A chunk of an
+    /// origin that was withdrawn is not taken.
     pub(crate) fn publish(&mut self, chunk: Chunk, idle: &mut Vec<P>) {
+        if chunk.origin().is_withdrawn() {
+            return;
+        }
         let sequence = self.tail();
         let chunk = Arc::new(chunk);
-        self.bytes += chunk.len();
+        self.bytes += chunk.weight();
         self.chunks.push_back(Arc::clone(&chunk));
+        let mut unheard = 0;
         if chunk.same_routing() {
             if !chunk.is_empty() && !self.concern(sequence, chunk.routing_frame(0), idle) {
-                self.counters.records_unheard += chunk.records();
+                unheard = chunk.records();
             }
         } else {
             for message in chunk.messages_from(0) {
                 if !self.concern(sequence, chunk.routing_frame(message.start), idle) {
-                    self.counters.records_unheard += 1;
+                    unheard += 1;
                 }
             }
         }
+        // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
+        // restores the count hears it.
+        if self.is_held() {
+            return;
+        }
+        self.counters.records_unheard += unheard;
         if self.config.slow_peer == SlowPeer::Drop {
             while self.bytes > self.config.ring_bytes && self.chunks.len() > 1 {
                 self.evict();
@@ -304,11 +239,11 @@ impl<P: Clone> Ring<P> {
     /// Puts the peers that want `frame` behind, if they were live. False where nobody wants it.
     fn concern(&mut self, sequence: u64, frame: &[u8], idle: &mut Vec<P>) -> bool {
         for id in self.index.peers(frame) {
-            if let Some(entry) = self.peers.get_mut(id)
+            if let Some(entry) = self.peers.get_mut(&id)
                 && matches!(entry.place, Place::Live)
             {
                 entry.place = Place::Behind { next: sequence, sent: 0, writing: None };
-                self.cursors.entry(sequence).or_default().insert(id);
+                self.cursors.add(sequence, id);
                 idle.push(entry.peer.clone());
             }
         }
@@ -320,9 +255,9 @@ impl<P: Clone> Ring<P> {
         let Some(chunk) = self.chunks.pop_front() else { return };
         let evicted = self.base;
         self.base += 1;
-        self.bytes -= chunk.len();
-        for id in self.cursors.remove(&evicted).unwrap_or_default() {
-            let Some(entry) = self.peers.get_mut(id) else { continue };
+        self.bytes -= chunk.weight();
+        for id in self.cursors.at(evicted) {
+            let Some(entry) = self.peers.get_mut(&id) else { continue };
             if let Place::Behind { next, sent, writing } = &mut entry.place {
                 if !writing.as_ref().is_some_and(|range| range.contains(&evicted)) {
                     // What is being written is counted when it is handed back.
@@ -334,8 +269,8 @@ impl<P: Clone> Ring<P> {
                 *next = self.base;
                 *sent = 0;
             }
-            self.cursors.entry(self.base).or_default().insert(id);
         }
+        self.cursors.shift(evicted, self.base);
         chunk.origin().deliver(chunk.position());
     }
 
@@ -347,8 +282,8 @@ impl<P: Clone> Ring<P> {
                 continue;
             }
             let sequence = self.base + index as u64;
-            for id in self.cursors.get(&sequence).into_iter().flatten() {
-                let Some(entry) = self.peers.get_mut(*id) else { continue };
+            for id in self.cursors.at(sequence) {
+                let Some(entry) = self.peers.get_mut(&id) else { continue };
                 if let Place::Behind { sent, writing, .. } = &mut entry.place
                     && !writing.as_ref().is_some_and(|range| range.contains(&sequence))
                 {
@@ -356,8 +291,9 @@ impl<P: Clone> Ring<P> {
                     *sent = 0;
                 }
             }
-            self.bytes -= slot.len();
+            self.bytes -= slot.weight();
             *slot = Arc::new(Chunk::marker(Arc::clone(origin), slot.position()));
+            self.bytes += slot.weight();
         }
         self.retire();
     }
@@ -367,12 +303,12 @@ impl<P: Clone> Ring<P> {
         if self.is_held() {
             return;
         }
-        let oldest = self.cursors.first_key_value().map_or(u64::MAX, |(sequence, _)| *sequence);
+        let oldest = self.cursors.oldest().unwrap_or(u64::MAX);
         while self.base < oldest
             && let Some(chunk) = self.chunks.pop_front()
         {
             self.base += 1;
-            self.bytes -= chunk.len();
+            self.bytes -= chunk.weight();
             chunk.origin().deliver(chunk.position());
         }
     }
@@ -383,7 +319,7 @@ impl<P: Clone> Ring<P> {
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
         let tail = self.tail();
         let mut batch = Batch { end: tail, ..Batch::default() };
-        let Some(entry) = self.peers.get_mut(id) else { return batch };
+        let Some(entry) = self.peers.get_mut(&id) else { return batch };
         let Place::Behind { next, sent, writing } = &mut entry.place else { return batch };
         batch.rest = entry.rest.clone();
         let (start, mut bytes) = (*next, 0);
@@ -403,7 +339,7 @@ impl<P: Clone> Ring<P> {
             // Nothing up to the tail concerns it.
             let start = *next;
             entry.place = Place::Live;
-            remove_cursor(&mut self.cursors, start, id);
+            self.cursors.remove(start, id);
             self.retire();
         } else {
             *writing = Some(start..batch.end);
@@ -414,9 +350,12 @@ impl<P: Clone> Ring<P> {
     /// Tells how many bytes of a batch the kernel accepted.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) {
         let tail = self.tail();
-        let Some(entry) = self.peers.get_mut(id) else { return };
+        let Some(entry) = self.peers.get_mut(&id) else { return };
         let Place::Behind { next, sent, writing } = &mut entry.place else { return };
-        *writing = None;
+        // An empty batch leaves the peer where it is: since then it may have fallen behind.
+        if writing.take().is_none() {
+            return;
+        }
         self.counters.bytes_sent += written as u64;
 
         let of_rest = written.min(batch.rest.len());
@@ -472,12 +411,12 @@ impl<P: Clone> Ring<P> {
         let before = *next;
         if reached.0 == tail && entry.rest.is_empty() {
             entry.place = Place::Live;
-            remove_cursor(&mut self.cursors, before, id);
+            self.cursors.remove(before, id);
         } else {
             (*next, *sent) = reached;
             if before != reached.0 {
-                remove_cursor(&mut self.cursors, before, id);
-                self.cursors.entry(reached.0).or_default().insert(id);
+                self.cursors.remove(before, id);
+                self.cursors.add(reached.0, id);
             }
         }
         self.retire();
@@ -486,7 +425,7 @@ impl<P: Clone> Ring<P> {
     // ---- what is known
 
     fn bytes_queued(&self, id: PeerId) -> u64 {
-        let Some(entry) = self.peers.get(id) else { return 0 };
+        let Some(entry) = self.peers.get(&id) else { return 0 };
         let Place::Behind { next, sent, .. } = &entry.place else { return 0 };
         let mut bytes = entry.rest.len();
         for sequence in *next..self.tail() {
@@ -498,7 +437,7 @@ impl<P: Clone> Ring<P> {
     }
 
     pub(crate) fn view(&self, id: PeerId, prefixes_shown: usize) -> Option<PeerView> {
-        let entry = self.peers.get(id)?;
+        let entry = self.peers.get(&id)?;
         let mut prefixes: Vec<_> = entry.prefixes.iter().take(prefixes_shown).map(<[u8]>::to_vec).collect();
         prefixes.sort();
         Some(PeerView {
@@ -508,63 +447,5 @@ impl<P: Clone> Ring<P> {
             messages_sent: entry.messages_sent,
             messages_dropped: entry.messages_dropped,
         })
-    }
-}
-
-fn remove_cursor(cursors: &mut BTreeMap<u64, BTreeSet<PeerId>>, sequence: u64, id: PeerId) {
-    if let Some(peers) = cursors.get_mut(&sequence) {
-        peers.remove(&id);
-        if peers.is_empty() {
-            cursors.remove(&sequence);
-        }
-    }
-}
-
-/// The rest of the message that is half written after `sent` bytes of `chunk`, or else the one that was pending.
-fn rest_of(chunk: &Chunk, sent: usize, pending: &Bytes) -> Bytes {
-    match chunk.half_written(sent).and_then(|end| chunk.bytes().get(sent..end)) {
-        Some(rest) if pending.is_empty() => Bytes::copy_from_slice(rest),
-        _ => pending.clone(),
-    }
-}
-
-impl Prefixes {
-    /// Hands out the runs of messages in `chunk`, from byte `sent` on, that these prefixes want. A message of which a
-    /// part was sent is wanted in any case.
-    fn select(&self, chunk: &Chunk, sent: usize, mut run: impl FnMut(Range<usize>)) {
-        if sent >= chunk.len() {
-            return;
-        }
-        let half_written = chunk.half_written(sent);
-        if chunk.same_routing() {
-            if self.matches(chunk.routing_frame(0)) {
-                run(sent..chunk.len());
-            } else if let Some(end) = half_written {
-                run(sent..end);
-            }
-            return;
-        }
-        let mut open: Option<Range<usize>> = half_written.map(|end| sent..end);
-        for message in chunk.messages_from(half_written.unwrap_or(sent)) {
-            if self.matches(chunk.routing_frame(message.start)) {
-                match &mut open {
-                    Some(range) => range.end = message.end,
-                    None => open = Some(message),
-                }
-            } else if let Some(range) = open.take() {
-                run(range);
-            }
-        }
-        if let Some(range) = open {
-            run(range);
-        }
-    }
-
-    /// How many messages of `chunk` these prefixes want that were not begun after `sent` bytes.
-    fn count_messages(&self, chunk: &Chunk, sent: usize) -> u64 {
-        let mut messages = 0;
-        let from = chunk.half_written(sent).unwrap_or(sent);
-        self.select(chunk, from, |range| messages += chunk.messages_ending_in(&range));
-        messages
     }
 }

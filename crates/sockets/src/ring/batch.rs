@@ -1,0 +1,47 @@
+//! A batch: what one write to a peer is made of.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::chunk::Chunk;
+
+/// Consecutive bytes of one chunk.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(super) sequence: u64,
+    pub(super) chunk: Arc<Chunk>,
+    pub(super) range: Range<usize>,
+}
+
+impl Segment {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.chunk.bytes().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// What a peer is to be written next; handed back with [`Ring::advance`].
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The rest of a half-written message whose chunk is no longer in the ring.
+    pub(crate) rest: Bytes,
+    pub(crate) segments: Vec<Segment>,
+    pub(super) end: u64,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.segments.is_empty()
+    }
+
+    /// How many bytes of the first segment end a message that is half written.
+    pub(crate) fn half_written(&self) -> usize {
+        match self.segments.first() {
+            Some(first) if self.rest.is_empty() => {
+                first.chunk.half_written(first.range.start).map_or(0, |end| end - first.range.start)
+            }
+            _ => 0,
+        }
+    }
+}

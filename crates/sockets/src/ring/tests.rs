@@ -1,0 +1,472 @@
+//! The ring against a naive model: random joins, subscriptions, chunks, partial writes and withdrawals.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TOPICS: [&str; 5] = ["", "a", "ab", "b", "abc"];
+const PREFIXES: [&str; 4] = ["", "a", "ab", "b"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Join(usize),
+    JoinIdle,
+    Leave(usize),
+    Subscribe(usize, usize),
+    Cancel(usize, usize),
+    Publish { origin: usize, topics: Vec<usize>, size: usize },
+    Marker(usize),
+    Gather(usize),
+    Advance(usize, u8),
+    Withdraw(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0..4_usize).prop_map(Op::Join),
+        1 => Just(Op::JoinIdle),
+        1 => (0..8_usize).prop_map(Op::Leave),
+        1 => (0..8_usize, 0..4_usize).prop_map(|(peer, prefix)| Op::Subscribe(peer, prefix)),
+        1 => (0..8_usize, 0..4_usize).prop_map(|(peer, prefix)| Op::Cancel(peer, prefix)),
+        10 => (0..3_usize, prop_oneof![
+                (0..5_usize, 1..6_usize).prop_map(|(topic, count)| vec![topic; count]),
+                prop::collection::vec(0..5_usize, 1..6),
+            ], prop_oneof![0..40_usize, 100..200_usize])
+            .prop_map(|(origin, topics, size)| Op::Publish { origin, topics, size }),
+        1 => (0..3_usize).prop_map(Op::Marker),
+        10 => (0..8_usize).prop_map(Op::Gather),
+        10 => (0..8_usize, prop_oneof![Just(0), Just(255), any::<u8>()]).prop_map(|(peer, part)| Op::Advance(peer, part)),
+        1 => (0..3_usize).prop_map(Op::Withdraw),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    InRing,
+    Evicted,
+    Retired,
+    Withdrawn,
+}
+
+/// A published chunk as the model knows it.
+struct Published {
+    origin: Arc<Origin>,
+    position: i64,
+    messages: Vec<(u64, &'static str)>,
+    fate: Fate,
+}
+
+#[derive(Default)]
+struct Model {
+    stream: Vec<u8>,
+    batch: Option<Batch>,
+    prefixes: BTreeMap<&'static str, u32>,
+    /// Prefixes it ever had.
+    ever: Vec<&'static str>,
+    owed: Vec<u64>,
+    /// Subscriptions were added or taken back, so that it may get more, or less, than it was owed.
+    changed: bool,
+    cancelled: bool,
+}
+
+struct World {
+    ring: Ring<PeerId>,
+    models: BTreeMap<PeerId, Model>,
+    origins: [(Arc<Origin>, i64); 3],
+    published: Vec<Published>,
+    next_message: u64,
+    unheard: u64,
+    sent: u64,
+    bytes_sent: u64,
+    dropped: u64,
+    heaviest: usize,
+    ring_bytes: usize,
+}
+
+/// The numbers of the whole messages in a stream. Panics where it is not made of messages.
+fn whole_messages(stream: &[u8]) -> Vec<(u64, &'static str)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < stream.len() {
+        let Some(routing) = stream.get(at..).and_then(zafka_zmtp::frame::first_body) else { break };
+        assert_eq!(stream[at], 1, "a routing frame starts a message");
+        let second = at + 2 + routing.len();
+        let Some(body) = stream.get(second..).and_then(zafka_zmtp::frame::first_body) else { break };
+        assert_eq!(stream[second], 0, "the second frame ends it");
+        let topic =
+            TOPICS.iter().find(|topic| topic.as_bytes() == routing).expect("a topic that was published");
+        let (number, padding) = body.split_first_chunk::<8>().expect("a number");
+        assert!(padding.iter().all(|byte| *byte == b'.'));
+        found.push((u64::from_be_bytes(*number), *topic));
+        at = second + 2 + body.len();
+    }
+    found
+}
+
+/// Whether a stream ends within a message.
+fn ends_halfway(stream: &[u8]) -> bool {
+    let Some(without_last) = stream.split_last().map(|(_, rest)| rest) else { return false };
+    whole_messages(without_last).len() == whole_messages(stream).len()
+}
+
+impl World {
+    fn new(slow_peer: SlowPeer, min_peers: usize, ring_bytes: usize) -> Self {
+        Self {
+            ring: Ring::new(RingConfig { slow_peer, min_peers, ring_bytes }),
+            models: BTreeMap::new(),
+            origins: std::array::from_fn(|_| (Origin::new(0), 0)),
+            published: Vec::new(),
+            next_message: 0,
+            unheard: 0,
+            sent: 0,
+            bytes_sent: 0,
+            dropped: 0,
+            heaviest: 0,
+            ring_bytes,
+        }
+    }
+
+    fn pick(&self, index: usize) -> Option<PeerId> {
+        self.models.keys().nth(index % self.models.len().max(1)).copied()
+    }
+
+    fn run(&mut self, op: Op) {
+        let held = self.ring.is_held();
+        let before: Vec<_> = self.origins.iter().map(|(origin, _)| origin.delivered()).collect();
+        match op {
+            Op::JoinIdle => self.join(),
+            Op::Join(prefix) => {
+                self.join();
+                let id = *self.models.keys().last().unwrap();
+                self.subscribe(id, PREFIXES[prefix]);
+            }
+            Op::Leave(index) => {
+                if let Some(id) = self.pick(index) {
+                    let model = self.models.remove(&id).unwrap();
+                    self.tally(id, &model, false);
+                    self.ring.leave(id);
+                    // Its write may be under way.
+                    if let Some(batch) = model.batch {
+                        self.ring.advance(id, &batch, 1);
+                    }
+                }
+            }
+            Op::Subscribe(index, prefix) => {
+                if let Some(id) = self.pick(index) {
+                    // A peer that comes back to a held socket may hear things twice: what is undelivered counts more than order.
+                    let model = &self.models[&id];
+                    if !(model.prefixes.is_empty() && model.cancelled) {
+                        self.subscribe(id, PREFIXES[prefix]);
+                    }
+                }
+            }
+            Op::Cancel(index, prefix) => {
+                if let Some(id) = self.pick(index) {
+                    self.ring.cancel(id, PREFIXES[prefix].as_bytes());
+                    let model = self.models.get_mut(&id).unwrap();
+                    if let Some(count) = model.prefixes.get_mut(PREFIXES[prefix]) {
+                        *count -= 1;
+                        if *count == 0 {
+                            model.prefixes.remove(PREFIXES[prefix]);
+                            model.changed = true;
+                            model.cancelled = true;
+                        }
+                    }
+                }
+            }
+            Op::Publish { origin, topics, size } => self.publish(origin, &topics, size),
+            Op::Marker(origin) => {
+                let (origin, position) = &mut self.origins[origin];
+                if self.ring.admits(0) {
+                    *position += 1;
+                    let chunk = Chunk::marker(Arc::clone(origin), *position);
+                    let entry = Published {
+                        origin: Arc::clone(origin),
+                        position: *position,
+                        messages: Vec::new(),
+                        fate: Fate::InRing,
+                    };
+                    self.add(chunk, entry);
+                }
+            }
+            Op::Gather(index) => {
+                if let Some(id) = self.pick(index) {
+                    self.gather(id);
+                }
+            }
+            Op::Advance(index, part) => {
+                if let Some(id) = self.pick(index) {
+                    self.advance(id, part);
+                }
+            }
+            Op::Withdraw(index) => {
+                let (origin, position) = &mut self.origins[index];
+                for published in self.published.iter_mut() {
+                    if Arc::ptr_eq(&published.origin, origin) && published.fate == Fate::InRing {
+                        published.fate = Fate::Withdrawn;
+                    }
+                }
+                self.ring.withdraw(origin);
+                *origin = Origin::new(*position);
+            }
+        }
+        if held && self.ring.is_held() {
+            for ((origin, position), before) in self.origins.iter().zip(before) {
+                assert!(
+                    origin.delivered() == before || origin.delivered() == *position,
+                    "held, and yet delivered"
+                );
+            }
+        }
+        self.check();
+    }
+
+    fn join(&mut self) {
+        let id = self.ring.join(|id| id);
+        self.models.insert(id, Model::default());
+    }
+
+    fn subscribe(&mut self, id: PeerId, prefix: &'static str) {
+        let held = self.ring.is_held();
+        let undelivered = self.ring.base as usize;
+        assert_eq!(self.ring.subscribe(id, prefix.as_bytes(), 100), Subscribed::Counted);
+        let model = self.models.get_mut(&id).unwrap();
+        if model.prefixes.is_empty() && held {
+            let kept = self.published[undelivered..].iter().filter(|chunk| chunk.fate == Fate::InRing);
+            let messages = kept.flat_map(|chunk| &chunk.messages);
+            model.owed =
+                messages.filter(|(_, topic)| topic.starts_with(prefix)).map(|(number, _)| *number).collect();
+        } else if !model.prefixes.contains_key(prefix) {
+            model.changed = !model.ever.is_empty();
+        }
+        *model.prefixes.entry(prefix).or_default() += 1;
+        model.ever.push(prefix);
+    }
+
+    fn publish(&mut self, origin: usize, topics: &[usize], size: usize) {
+        let (mut bytes, mut ends, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        for topic in topics {
+            let topic = TOPICS[*topic];
+            bytes.extend_from_slice(&[1, topic.len() as u8]);
+            bytes.extend_from_slice(topic.as_bytes());
+            bytes.extend_from_slice(&[0, 8 + size as u8]);
+            bytes.extend_from_slice(&(self.next_message + messages.len() as u64).to_be_bytes());
+            bytes.resize(bytes.len() + size, b'.');
+            ends.push(bytes.len());
+            messages.push((self.next_message + messages.len() as u64, topic));
+        }
+        if !self.ring.admits(bytes.len()) {
+            return;
+        }
+        self.next_message += messages.len() as u64;
+        let same = messages.iter().all(|(_, topic)| *topic == messages[0].1);
+        let (origin, position) = &mut self.origins[origin];
+        *position += messages.len() as i64;
+        let records = messages.len() as u64;
+        let chunk = Chunk::new(bytes, ends, same, records, Arc::clone(origin), *position);
+        let entry =
+            Published { origin: Arc::clone(origin), position: *position, messages, fate: Fate::InRing };
+        self.add(chunk, entry);
+    }
+
+    fn add(&mut self, chunk: Chunk, entry: Published) {
+        self.heaviest = self.heaviest.max(chunk.weight());
+        for (number, topic) in &entry.messages {
+            let mut heard = false;
+            for model in self.models.values_mut() {
+                if model.prefixes.keys().any(|prefix| topic.starts_with(prefix)) {
+                    heard = true;
+                    model.owed.push(*number);
+                }
+            }
+            self.unheard += u64::from(!heard);
+        }
+        let dropped = self.ring.counters().messages_dropped;
+        let base = self.ring.base;
+        self.published.push(entry);
+        let mut idle = Vec::new();
+        let live: Vec<_> = self.live();
+        self.ring.publish(chunk, &mut idle);
+        assert!(idle.iter().all(|id| live.contains(id)), "only idle peers are listed");
+        // Chunks that left were evicted, but for those that nobody was owed any more.
+        for published in &mut self.published[base as usize..self.ring.base as usize] {
+            if published.fate == Fate::InRing {
+                published.fate = Fate::Evicted;
+            }
+        }
+        if self.ring.config.slow_peer == SlowPeer::Block {
+            assert_eq!(self.ring.counters().messages_dropped, dropped);
+        }
+    }
+
+    fn live(&self) -> Vec<PeerId> {
+        let live = |entry: &Entry<PeerId>| matches!(entry.place, Place::Live);
+        self.ring.peers.iter().filter(|(_, entry)| live(entry)).map(|(id, _)| *id).collect()
+    }
+
+    fn gather(&mut self, id: PeerId) {
+        let model = self.models.get_mut(&id).unwrap();
+        if model.batch.is_none() {
+            let batch = self.ring.gather(id);
+            model.batch = (!batch.is_empty()).then_some(batch);
+        }
+    }
+
+    fn advance(&mut self, id: PeerId, part: u8) {
+        let model = self.models.get_mut(&id).unwrap();
+        let Some(batch) = model.batch.take() else { return };
+        let mut bytes = batch.rest.to_vec();
+        batch.segments.iter().for_each(|segment| bytes.extend_from_slice(segment.bytes()));
+        // Commands go where `half_written` and the rest say: there the stream must be between two messages.
+        let boundary = batch.rest.len() + batch.half_written();
+        let mut until_boundary = model.stream.clone();
+        until_boundary.extend_from_slice(&bytes[..boundary]);
+        assert!(!ends_halfway(&until_boundary), "commands go between messages");
+        let written = bytes.len() * usize::from(part) / 255;
+        let model = self.models.get_mut(&id).unwrap();
+        model.stream.extend_from_slice(&bytes[..written]);
+        self.bytes_sent += written as u64;
+        self.ring.advance(id, &batch, written);
+    }
+
+    fn fate(&self, number: u64) -> &Published {
+        let holds = |chunk: &&Published| chunk.messages.iter().any(|(message, _)| *message == number);
+        self.published.iter().find(holds).unwrap()
+    }
+
+    /// What holds for a peer at any moment; `finished` tells that nothing is left to be written to it.
+    fn tally(&mut self, id: PeerId, model: &Model, finished: bool) {
+        let received = whole_messages(&model.stream);
+        let view = self.ring.view(id, 0).unwrap();
+        assert_eq!(view.messages_sent, received.len() as u64, "messages sent to {id}");
+        self.sent += received.len() as u64;
+        self.dropped += view.messages_dropped;
+        if finished {
+            assert_eq!(view.bytes_queued, 0);
+            let mut at_least = 0;
+            let mut at_most = 0;
+            for number in &model.owed {
+                if received.iter().all(|(received, _)| received != number) {
+                    match self.fate(*number).fate {
+                        Fate::Evicted => at_least += 1,
+                        Fate::Withdrawn => at_most += 1,
+                        fate => assert!(model.cancelled, "message {number} is missing at {id}: {fate:?}"),
+                    }
+                }
+            }
+            at_most += at_least;
+            if !model.changed {
+                let range = at_least..=at_most;
+                assert!(range.contains(&view.messages_dropped), "{} not in {range:?}", view.messages_dropped);
+                assert!(
+                    received.iter().all(|(number, _)| model.owed.contains(number)),
+                    "more than it was owed"
+                );
+            } else if !model.cancelled {
+                assert!(view.messages_dropped >= at_least);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        // Retired by something else than a chunk's publication.
+        let base = self.ring.base as usize;
+        for published in &mut self.published[..base] {
+            if published.fate == Fate::InRing {
+                published.fate = Fate::Retired;
+            }
+        }
+        let weight: usize = self.ring.chunks.iter().map(|chunk| chunk.weight()).sum();
+        assert_eq!(weight, self.ring.bytes);
+        assert!(weight <= self.ring_bytes + self.heaviest, "{weight} bytes in the ring");
+        assert_eq!(self.ring.counters().records_unheard, self.unheard);
+        assert_eq!(self.ring.counters().bytes_sent, self.bytes_sent);
+        for (id, model) in &self.models {
+            let received = whole_messages(&model.stream);
+            assert!(
+                received.is_sorted_by(|(one, _), (other, _)| one < other),
+                "out of order at {id}: {received:?}"
+            );
+            for (_, topic) in &received {
+                assert!(
+                    model.ever.iter().any(|prefix| topic.starts_with(prefix)),
+                    "{topic} was not asked for"
+                );
+            }
+            if model.cancelled {
+                continue;
+            }
+            for number in &model.owed {
+                let published = self.fate(*number);
+                let delivered = published.origin.delivered() >= published.position;
+                let accounted = matches!(published.fate, Fate::Evicted | Fate::Withdrawn);
+                let was_received = || received.iter().any(|(received, _)| received == number);
+                assert!(
+                    !delivered || accounted || was_received(),
+                    "{number} counts as delivered, {id} has it not"
+                );
+                assert!(
+                    was_received() || accounted || published.fate == Fate::InRing,
+                    "{number} left the ring, {id} has it not"
+                );
+            }
+        }
+    }
+
+    /// Everybody takes all there is.
+    fn finish(mut self) {
+        for id in self.models.keys().copied().collect::<Vec<_>>() {
+            self.advance(id, 100);
+            while !self.live().contains(&id) {
+                self.gather(id);
+                self.advance(id, 255);
+                self.check();
+            }
+        }
+        assert!(self.ring.is_drained());
+        for (id, model) in std::mem::take(&mut self.models) {
+            self.tally(id, &model, true);
+            assert!(model.batch.is_none());
+            assert!(!ends_halfway(&model.stream), "half a message was left unfinished at {id}");
+            let held = self.ring.is_held();
+            self.ring.leave(id);
+            assert!(held || self.ring.config.min_peers > 0 || self.ring.chunks.is_empty());
+        }
+        let counters = self.ring.counters();
+        assert_eq!(counters.messages_sent, self.sent);
+        assert_eq!(counters.messages_dropped, self.dropped);
+        assert!(self.ring.subscribed == 0 && self.ring.peers.is_empty() && self.ring.cursors.is_empty());
+        if self.ring.config.min_peers == 0 {
+            assert_eq!((self.ring.chunks.len(), self.ring.bytes), (0, 0));
+            for (origin, position) in &self.origins {
+                assert_eq!(origin.delivered(), *position, "all is delivered");
+            }
+        }
+        drop(self.ring);
+        self.published.clear();
+        for (origin, _) in &self.origins {
+            assert_eq!(Arc::strong_count(origin), 1, "a chunk is still held somewhere");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keeps_its_promises(
+        ops in prop::collection::vec(op(), 1..120),
+        block in any::<bool>(),
+        min_peers in 0..3_usize,
+        ring_bytes in prop_oneof![Just(1), 300..3000_usize],
+    ) {
+        let slow_peer = if block { SlowPeer::Block } else { SlowPeer::Drop };
+        let mut world = World::new(slow_peer, min_peers, ring_bytes);
+        for op in ops {
+            world.run(op);
+        }
+        world.finish();
+    }
+}
