@@ -1,0 +1,94 @@
+//! Builds the peers of other languages, each once, from the project files under `peers/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Kind;
+use crate::child::run;
+use crate::kafka::jars::{class_path, maven};
+use crate::paths::{once, own};
+
+/// The program and the arguments that come before a subscriber's own.
+pub(super) fn program(kind: Kind) -> (PathBuf, Vec<String>) {
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    match kind {
+        Kind::Python => (python(), vec![text(own("peers/python/sub.py"))]),
+        Kind::Node => ("node".into(), vec![text(node().join("sub.js"))]),
+        Kind::GoPebbe => (go("pebbe"), vec![]),
+        Kind::GoPure => (go("gozeromq"), vec![]),
+        Kind::Java => {
+            let libs = maven("jeromq-libs", "peers/java/pom.xml");
+            let path = format!("{}:{}", java(&libs).display(), class_path(&libs));
+            let flags = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"];
+            let mut args: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+            args.extend([path, "Sub".to_owned()]);
+            ("java".into(), args)
+        }
+        Kind::Rust => (rust(), vec![]),
+    }
+}
+
+/// The interpreter of a venv with `peers/python/requirements.txt`.
+pub fn python() -> PathBuf {
+    let requirements = own("peers/python/requirements.txt");
+    once("venv", &read(&requirements), |place| {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(place));
+        run(Command::new(place.join("bin/python"))
+            .args(["-m", "pip", "install", "-q", "-r"])
+            .arg(&requirements));
+    })
+    .join("bin/python")
+}
+
+fn node() -> PathBuf {
+    let files = ["package.json", "package-lock.json", ".npmrc", "sub.js"];
+    let source = own("peers/node");
+    let stamp: String = files.iter().map(|file| read(&source.join(file))).collect();
+    once("peer-node", &stamp, |place| {
+        fs::create_dir_all(place).unwrap();
+        for file in files {
+            fs::copy(source.join(file), place.join(file)).unwrap();
+        }
+        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(place));
+    })
+}
+
+fn go(name: &str) -> PathBuf {
+    let source = own("peers/go");
+    let stamp = read(&source.join("go.sum")) + &read(&source.join(name).join("main.go"));
+    once(&format!("peer-go-{name}"), &stamp, |place| {
+        run(Command::new("go")
+            .args(["build", "-o"])
+            .arg(place)
+            .arg(format!("./{name}"))
+            .current_dir(&source));
+    })
+}
+
+fn java(libs: &Path) -> PathBuf {
+    let source = own("peers/java/Sub.java");
+    once("peer-java", &read(&source), |place| {
+        let javac = &mut Command::new("javac");
+        run(javac.arg("-cp").arg(class_path(libs)).arg("-d").arg(place).arg(&source));
+    })
+}
+
+fn rust() -> PathBuf {
+    let source = own("peers/rust");
+    let stamp = read(&source.join("Cargo.lock")) + &read(&source.join("src/main.rs"));
+    once("peer-rust", &stamp, |place| {
+        // The flags of the test's own build (coverage, sanitizers) are not for the peer.
+        run(Command::new("cargo")
+            .args(["build", "--release", "--locked"])
+            .env("CARGO_TARGET_DIR", place)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .current_dir(&source));
+    })
+    .join("release/zafka-testkit-sub")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
