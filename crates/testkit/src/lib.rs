@@ -15,6 +15,7 @@ pub mod admin;
 pub mod checker;
 pub mod child;
 pub mod kafka;
+pub mod oidc;
 pub mod paths;
 pub mod peers;
 pub mod ports;
@@ -24,7 +25,7 @@ pub mod wait;
 
 pub use admin::{Admin, Record, Sequence};
 pub use checker::{Checker, Received, Session, decode_json};
-pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions};
+pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions, SecuredKafka};
 pub use peers::{Kind, LibzmqSub, Peer};
 pub use process::Zafka;
 pub use proxy::Proxy;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zafka_testkit::{KafkaCluster, KafkaNode, Record, Sequence, unique};
+use zafka_testkit::{Admin, KafkaCluster, KafkaNode, Record, Sequence, unique};
 
 #[test]
 #[ignore = "needs Java and Maven"]
@@ -58,4 +58,19 @@ fn a_cluster_moves_leaders() {
     });
     cluster.admin().produce_sequence(&Sequence::new("orders", 10));
     cluster.restart(2);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn clients_of_a_node_behind_a_proxy_come_through_it() {
+    let (node, proxy) = KafkaNode::start_behind_proxy();
+    node.admin().create_topic("orders", 1, &[]);
+    assert_eq!(proxy.accepted(), 0);
+    let client = Admin::connect(node.bootstrap());
+    client.produce("orders", &[Record::new("k", "v")]);
+    // One connection for the bootstrap, another to the address that it advertises.
+    assert!(proxy.accepted() >= 2, "{}", proxy.accepted());
+    proxy.cut();
+    client.produce("orders", &[Record::new("k", "v")]);
+    assert_eq!(node.admin().describe("orders").partition(0).latest, 2);
 }

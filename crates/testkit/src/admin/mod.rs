@@ -32,7 +32,8 @@ impl Admin {
         Self::connect_with(bootstrap, &[])
     }
 
-    /// As [`Self::connect`], with more of the Java clients' settings.
+    /// As [`Self::connect`], with more of the Java clients' settings; a name that begins
+    /// with `-D` is a system property of the JVM.
     pub fn connect_with(bootstrap: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![("bootstrap.servers", bootstrap)];
         all.extend(settings);

@@ -34,14 +34,19 @@ impl Pipe {
             jars::class_path(&jars::kafka()),
             crate::paths::own("kafka").display()
         );
+        let (flags, settings): (Vec<String>, Vec<String>) = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .partition(|setting| setting.starts_with("-D"));
         let mut java = command("java");
         java.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .arg(format!(
                 "-Dlog4j2.configurationFile={}",
                 crate::paths::own("kafka/log4j2.properties").display()
             ))
+            .args(flags)
             .args(["-cp", &classes, "Helper"])
-            .args(settings.iter().map(|(name, value)| format!("{name}={value}")))
+            .args(settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap());

@@ -1,0 +1,122 @@
+//! One Kafka node with TLS, mutual TLS, SCRAM, PLAIN, OAUTHBEARER and ACLs.
+
+use std::sync::Arc;
+
+use super::broker::Broker;
+use super::config::write;
+use super::{CLUSTER_ID, KafkaOptions};
+use crate::admin::Admin;
+use crate::oidc::{Certificates, Oidc};
+use crate::paths::{RunDir, own};
+use crate::ports::free_port;
+
+/// The password of "zafka" and "mallory", by SCRAM and PLAIN.
+pub const PASSWORD: &str = "correct horse";
+
+/// A node that lets nobody do anything who was not allowed to ([`Admin::allow`]): "zafka" and
+/// "mallory" by password or certificate, "zafka" by token.
+#[derive(Debug)]
+pub struct SecuredKafka {
+    broker: Broker,
+    admin: Arc<Admin>,
+    ports: [u16; 3],
+    /// The identity provider that the node trusts.
+    pub oidc: Oidc,
+    /// The CA, and the clients' certificates.
+    pub certificates: Certificates,
+}
+
+impl SecuredKafka {
+    /// Starts the provider (tokens live 60 s) and the node.
+    pub fn start() -> Self {
+        Self::start_with(60, KafkaOptions::default())
+    }
+
+    /// As [`Self::start`], with another life of tokens and other settings.
+    pub fn start_with(token_seconds: u32, options: KafkaOptions) -> Self {
+        let certificates = Certificates::make();
+        let oidc = Oidc::start(&certificates, token_seconds);
+        let [oauth, sasl, mtls] = [free_port(), free_port(), free_port()];
+        let [internal, controller] = [free_port(), free_port()];
+        let directory = RunDir::new("kafka-secured");
+        let properties = directory.join("node.properties");
+        write(
+            &own("kafka/secured.properties"),
+            &properties,
+            &[
+                ("OAUTH", oauth.to_string()),
+                ("SASL", sasl.to_string()),
+                ("MTLS", mtls.to_string()),
+                ("INTERNAL", internal.to_string()),
+                ("CONTROLLER", controller.to_string()),
+                ("DATA_DIR", directory.join("data").display().to_string()),
+                ("TLS_DIR", certificates.directory().display().to_string()),
+                ("PASSWORD", PASSWORD.to_owned()),
+                ("ISSUER", oidc.issuer()),
+            ],
+            &options.properties,
+        );
+        let mut jvm_args = options.jvm_args;
+        jvm_args.push(format!(
+            "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={0}/jwks,{0}/token",
+            oidc.issuer()
+        ));
+        let mut format_args = options.format_args;
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            for user in ["zafka", "mallory"] {
+                format_args.push("--add-scram".to_owned());
+                format_args.push(format!("{mechanism}=[name={user},password={PASSWORD}]"));
+            }
+        }
+        let admin = Arc::new(Admin::connect(&format!("127.0.0.1:{internal}")));
+        let mut broker = Broker::new(directory, properties, jvm_args);
+        broker.format(&admin, CLUSTER_ID, &format_args);
+        broker.launch();
+        broker.wait_ready(&admin, 1);
+        Self { broker, admin, ports: [oauth, sasl, mtls], oidc, certificates }
+    }
+
+    /// SASL_SSL with OAUTHBEARER, `host:port`.
+    pub fn oauth(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// SASL_SSL with SCRAM-SHA-256, SCRAM-SHA-512 and PLAIN.
+    pub fn sasl(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[1])
+    }
+
+    /// SSL where the client must have a certificate of the CA.
+    pub fn mtls(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[2])
+    }
+
+    /// A super user, past all security.
+    pub fn admin(&self) -> &Arc<Admin> {
+        &self.admin
+    }
+
+    /// Makes a topic that `user` may read, as a member of `group`.
+    pub fn create_topic_for(&self, user: &str, topic: &str, partitions: i32, group: &str) {
+        self.admin.create_topic(topic, partitions, &[]);
+        self.admin.allow(user, "read", "topic", topic);
+        self.admin.allow(user, "read", "group", group);
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.broker.process().kill9();
+    }
+
+    /// Starts it again on the same ports and data, and waits until it answers.
+    pub fn restart(&mut self) {
+        self.broker.terminate();
+        self.broker.launch();
+        self.broker.wait_ready(&self.admin, 1);
+    }
+
+    /// The end of the broker's log, where it says whom it refused.
+    pub fn log_tail(&mut self) -> String {
+        self.broker.process().log_tail()
+    }
+}
