@@ -1,0 +1,196 @@
+//! Peers that do not fit, are silent, ask for too much, or are no ZMTP peers: each is closed alone, and counted.
+
+use std::time::Duration;
+
+use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
+
+use crate::raw::{RawPeer, command, greeting, ready, subscription};
+use crate::support::{Server, bodies_until_end, config, eventually, zmq_socket, zmq_sub};
+
+/// The socket still serves a SUB that was there before, and a new one.
+async fn still_serves(server: &mut Server, witness: zmq::Socket) {
+    let newcomer = zmq_sub(&server.address(), &["t"]);
+    server.until_subscribed(2).await;
+    server.send("t", "1").await;
+    server.send("t", "end").await;
+    assert_eq!(bodies_until_end(witness).await, ["1"]);
+    assert_eq!(bodies_until_end(newcomer).await, ["1"]);
+}
+
+async fn with_limits(limits: Limits) -> (Server, zmq::Socket) {
+    let server = Server::start(PubConfig { limits, ..config() }).await;
+    let witness = zmq_sub(&server.address(), &["t"]);
+    server.until_subscribed(1).await;
+    (server, witness)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn socket_types_that_do_not_fit_are_refused() {
+    for kind in [zmq::PULL, zmq::REQ, zmq::DEALER, zmq::PUB] {
+        let (mut server, witness) = with_limits(Limits::default()).await;
+        let stranger = zmq_socket(kind);
+        stranger.connect(&server.address()).unwrap();
+        server.until_closed("socket_type").await;
+        server.send("t", "0").await;
+        if kind == zmq::PULL {
+            stranger.set_rcvtimeo(50).unwrap();
+            assert!(stranger.recv_bytes(0).is_err(), "it must not be given anything");
+        }
+        drop(stranger);
+        server.send("t", "end").await;
+        assert_eq!(bodies_until_end(witness).await, ["0"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_zmtp_3_is_closed_with_a_reason() {
+    let mut bad_flags = greeting(1);
+    bad_flags.extend_from_slice(&ready("SUB"));
+    bad_flags.extend_from_slice(&[0xf0, 1, 1]);
+    let mut message_first = greeting(1);
+    message_first.extend_from_slice(&subscription(b"t"));
+    let mut plain = greeting(1);
+    plain[12..17].copy_from_slice(b"PLAIN");
+    let mut error = greeting(1);
+    error.extend_from_slice(&ready("SUB"));
+    error.extend_from_slice(&command(b"\x05ERROR\x02no"));
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("an HTTP request", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "version"),
+        ("ZMTP 2", b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x02\0\0".to_vec(), "version"),
+        ("ZMTP 1", b"\x01\0".to_vec(), "version"),
+        ("random bytes", (0..200).map(|byte: u8| byte.wrapping_mul(97) ^ 0x5a).collect(), "version"),
+        ("another mechanism", plain, "mechanism"),
+        ("a message in the handshake", message_first, "malformed"),
+        ("a PULL", [greeting(1), ready("PULL")].concat(), "socket_type"),
+        ("flags that do not exist", bad_flags, "malformed"),
+        ("an ERROR", error, "peer_error"),
+    ];
+    let (mut server, witness) = with_limits(Limits::default()).await;
+    for (what, bytes, reason) in cases {
+        let before = server.closed(reason);
+        let mut peer = RawPeer::connect(&server.address()).await;
+        peer.send(&bytes).await;
+        eventually(what, || server.closed(reason) == before + 1).await;
+        peer.rest().await;
+    }
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_has_a_deadline() {
+    let limits = Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
+    let (mut server, witness) = with_limits(limits).await;
+    for begun in [0, 5, 64] {
+        let before = server.closed("handshake_timeout");
+        let mut peer = RawPeer::connect(&server.address()).await;
+        peer.send(&greeting(1)[..begun]).await;
+        eventually("the deadline", || server.closed("handshake_timeout") == before + 1).await;
+        peer.rest().await;
+    }
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inbound_frames_are_limited() {
+    let (mut server, witness) = with_limits(Limits { max_inbound_frame: 100, ..Limits::default() }).await;
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    peer.subscribe(&"x".repeat(99)).await;
+    server.until_subscribed(2).await;
+    peer.send(&[2, 0, 0, 0, 0xff, 0, 0, 0, 0]).await;
+    server.until_closed("frame_limit").await;
+    peer.rest().await;
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_limited() {
+    let (mut server, witness) = with_limits(Limits { max_subscriptions: 3, ..Limits::default() }).await;
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    for prefix in ["a", "b", "c", "a", "b"] {
+        peer.subscribe(prefix).await;
+    }
+    eventually("three prefixes are counted", || {
+        server.socket.snapshot().peers.iter().any(|peer| peer.subscriptions_total == 3)
+    })
+    .await;
+    peer.subscribe("d").await;
+    server.until_closed("subscription_limit").await;
+    peer.rest().await;
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_are_limited() {
+    let (mut server, witness) = with_limits(Limits { max_peers: 2, ..Limits::default() }).await;
+    let mut second = RawPeer::connect(&server.address()).await;
+    second.shake_hands(1).await;
+    let mut third = RawPeer::connect(&server.address()).await;
+    assert_eq!(third.rest().await, b"");
+    server.until_closed("peer_limit").await;
+    drop(second);
+    server.until_closed("peer").await;
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_are_answered() {
+    let mut server = Server::start(config()).await;
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    peer.send(&command(b"\x04PING\0\0who")).await;
+    assert_eq!(peer.frame().await, (4, b"\x04PONGwho".to_vec()));
+
+    // libzmq closes a peer that does not answer, and would connect again.
+    let sub = zmq_socket(zmq::SUB);
+    sub.set_heartbeat_ivl(20).unwrap();
+    sub.set_heartbeat_timeout(1000).unwrap();
+    sub.set_heartbeat_ttl(1000).unwrap();
+    sub.set_subscribe(b"t").unwrap();
+    sub.connect(&server.address()).unwrap();
+    server.until_subscribed(1).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    server.send("t", "end").await;
+    bodies_until_end(sub).await;
+    assert_eq!(server.socket.snapshot().accepted, 2, "it had no reason to connect again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_peer_is_closed_and_a_3_0_peer_is_not_pinged() {
+    let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(300) };
+    let mut server = Server::start(PubConfig { heartbeat: Some(heartbeat), ..config() }).await;
+    let mut old = RawPeer::connect(&server.address()).await;
+    old.shake_hands(0).await;
+    old.subscribe("t").await;
+    let witness = zmq_sub(&server.address(), &["t"]);
+    server.until_subscribed(2).await;
+
+    let mut silent = RawPeer::connect(&server.address()).await;
+    silent.shake_hands(1).await;
+    assert_eq!(silent.frame().await, (4, b"\x04PING\0\x03".to_vec()));
+    server.until_closed("heartbeat").await;
+    silent.rest().await;
+
+    // By now the old peer would have been pinged, too. What it gets first is a message.
+    server.send("t", "end").await;
+    assert_eq!(old.frame().await, (1, b"t".to_vec()));
+    assert_eq!(old.frame().await, (0, b"end".to_vec()));
+    bodies_until_end(witness).await;
+    assert_eq!(server.closed("heartbeat"), 1, "libzmq answers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_pings_and_does_not_read_is_closed() {
+    let (mut server, witness) = with_limits(Limits::default()).await;
+    let mut peer = RawPeer::connect_small(&server.address()).await;
+    peer.shake_hands(1).await;
+    let pings = command(b"\x04PING\0\x000123456789abcdef").repeat(1000);
+    let flood = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        while peer.0.write_all(&pings).await.is_ok() {}
+    });
+    server.until_closed("output_overflow").await;
+    flood.await.unwrap();
+    still_serves(&mut server, witness).await;
+}

@@ -1,0 +1,10 @@
+//! PUB and SUB sockets against real libzmq peers, and against peers that misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod endpoints;
+mod hostile;
+mod policies;
+mod raw;
+mod streams;
+mod subscriptions;
+mod support;
