@@ -22,7 +22,9 @@ pub(crate) enum Style {
 /// The lines of a message.
 pub(crate) fn lines(content: &Content, style: Style) -> Vec<String> {
     match (content, style) {
-        (Content::Records(records), Style::Json) => records.iter().map(|r| record_json(r).to_string()).collect(),
+        (Content::Records(records), Style::Json) => {
+            records.iter().map(|r| record_json(r).to_string()).collect()
+        }
         (Content::Records(records), _) => records.iter().map(|record| record_line(record, style)).collect(),
         (Content::Value { topic, value }, Style::Json) => {
             vec![json!({"topic": bytes_json(topic), "value": bytes_json(value)}).to_string()]
@@ -113,8 +115,9 @@ fn record_json(record: &OwnedRecord) -> Value {
     object.insert("value".to_owned(), optional_json(record.value.as_deref()));
     if !record.headers.is_empty() {
         let headers = record.headers.iter();
-        let headers: Vec<Value> =
-            headers.map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())])).collect();
+        let headers: Vec<Value> = headers
+            .map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())]))
+            .collect();
         object.insert("headers".to_owned(), json!(headers));
     }
     Value::Object(object)

@@ -1,0 +1,18 @@
+//! The program against real parts: Kafka, libzmq peers, an identity provider.
+
+mod records;
+
+use std::time::Duration;
+
+use zafka_testkit::{Received, decode_json};
+
+/// How long anything may take before a test gives up on it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program.
+const ZAFKA: &str = env!("CARGO_BIN_EXE_zafka");
+
+/// Messages in the `json` envelope, decoded by the testkit's own reader.
+fn decoded(messages: &[Vec<Vec<u8>>]) -> Vec<Received> {
+    messages.iter().map(|frames| decode_json(frames).expect("an envelope of preset json")).collect()
+}
