@@ -92,7 +92,11 @@ impl Partition {
             self.encoder.encode(&Record { prev, ..*record }, &mut encoded);
             self.prev = Some(record.offset);
             next = record.offset + 1;
-            if encoded.bytes.len() >= chunk_bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if encoded.bytes.len() >= chunk_bytes {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         self.encoder.finish(&mut encoded);
         if finished {

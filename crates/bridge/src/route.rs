@@ -69,10 +69,17 @@ impl Route {
 
     /// Runs until `stop` holds a deadline: then what is in the ring is sent until that moment, what was delivered is
     /// committed, and the group is left.
-    pub(crate) async fn run(mut self, mut receivers: SourceReceivers, mut stop: watch::Receiver<Option<Instant>>) {
+    pub(crate) async fn run(
+        mut self,
+        mut receivers: SourceReceivers,
+        mut stop: watch::Receiver<Option<Instant>>,
+    ) {
         self.relay(&mut receivers, &mut stop).await;
         let deadline = stop.borrow().unwrap_or_else(|| Instant::now() + STOPPED_DRAIN);
-        self.drain(&mut receivers.events, deadline).await;
+        let SourceReceivers { mut events, records } = receivers;
+        // Nothing more is taken: the fetch thread ends where it waits.
+        drop(records);
+        self.drain(&mut events, deadline).await;
         for revoking in std::mem::take(&mut self.revoking) {
             self.release(revoking);
         }
@@ -151,7 +158,8 @@ impl Route {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         let shared = &self.shared;
         let take_up = || {
-            let partition = Partition::new(Arc::clone(assignment), &shared.config.frames, &shared.config.name);
+            let partition =
+                Partition::new(Arc::clone(assignment), &shared.config.frames, &shared.config.name);
             shared.partitions.lock().insert(
                 (Arc::clone(&assignment.topic), assignment.partition),
                 Arc::clone(&partition.progress),
@@ -182,7 +190,11 @@ impl Route {
                 self.look_at_revoking();
             }
             SourceEvent::Lost(assignments) => {
-                warn!(route, partitions = assignments.len(), "partitions lost: another member may hold them already");
+                warn!(
+                    route,
+                    partitions = assignments.len(),
+                    "partitions lost: another member may hold them already"
+                );
                 for progress in self.take_away(&assignments) {
                     self.shared.socket.withdraw(&progress.origin);
                 }
@@ -197,7 +209,8 @@ impl Route {
 
     /// Forgets partitions that are no longer the route's, with what of them was not published.
     fn take_away(&mut self, assignments: &[Arc<Assignment>]) -> Vec<Arc<Progress>> {
-        let gone = |assignment: &Arc<Assignment>| assignments.iter().any(|other| Arc::ptr_eq(other, assignment));
+        let gone =
+            |assignment: &Arc<Assignment>| assignments.iter().any(|other| Arc::ptr_eq(other, assignment));
         let mut taken = Vec::new();
         let mut shown = self.shared.partitions.lock();
         self.partitions.retain(|key, partition| {
@@ -221,9 +234,10 @@ impl Route {
     /// Gives revoked partitions back once they have drained or their time is up.
     fn look_at_revoking(&mut self) {
         let now = Instant::now();
-        let (over, waiting) = std::mem::take(&mut self.revoking).into_iter().partition(|revoking: &Revoking| {
-            now >= revoking.deadline || revoking.partitions.iter().all(|progress| progress.is_drained())
-        });
+        let (over, waiting) =
+            std::mem::take(&mut self.revoking).into_iter().partition(|revoking: &Revoking| {
+                now >= revoking.deadline || revoking.partitions.iter().all(|progress| progress.is_drained())
+            });
         self.revoking = waiting;
         for revoking in over {
             self.release(revoking);
@@ -256,7 +270,7 @@ impl Route {
     }
 
     /// Lets the peers have what is in the ring, answering the group meanwhile.
-    async fn drain(&mut self, events: &mut mpsc::Receiver<SourceEvent>, deadline: Instant) {
+    async fn drain(&mut self, events: &mut mpsc::UnboundedReceiver<SourceEvent>, deadline: Instant) {
         self.fetched = None;
         self.pending = None;
         let shared = Arc::clone(&self.shared);

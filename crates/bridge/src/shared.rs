@@ -35,7 +35,8 @@ impl RouteShared {
         let socket = self.socket.snapshot();
         let stopped = self.stopped.lock().clone();
         let reason = stopped.clone().or_else(|| source.not_ready.clone());
-        let partitions = self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
+        let partitions =
+            self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
         RouteStatus {
             name: self.config.name.clone(),
             ready: reason.is_none(),
@@ -59,7 +60,11 @@ impl RouteShared {
                 rebalances: source.rebalances,
                 kafka_errors: source.kafka_errors,
                 peers_accepted: socket.accepted,
-                peers_closed: socket.closed.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+                peers_closed: socket
+                    .closed
+                    .iter()
+                    .map(|(reason, count)| ((*reason).to_owned(), *count))
+                    .collect(),
             },
             ring_bytes: socket.ring_bytes,
             ring_bytes_max: self.config.socket.ring_bytes,
