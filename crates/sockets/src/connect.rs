@@ -17,7 +17,12 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
     let attempt = async {
         match endpoint {
             Endpoint::Tcp { host, port: Port::Number(port) } => {
-                Stream::tcp(TcpStream::connect((host.as_str(), *port)).await?)
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                // On one machine, a port that nobody listens on can be picked for our own end of the connection.
+                if stream.local_addr()? == stream.peer_addr()? {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+                }
+                Stream::tcp(stream)
             }
             Endpoint::Tcp { .. } => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "a wildcard port cannot be connected to"))

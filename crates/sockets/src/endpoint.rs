@@ -78,6 +78,9 @@ impl FromStr for Endpoint {
                 Ok(Self::Tcp { host: host.to_owned(), port })
             }
             "ipc" if address.is_empty() => Err(fail("no path")),
+            "ipc" if address.starts_with('@') || address == "*" => {
+                Err(fail("abstract names and wildcards are not served"))
+            }
             "ipc" if address.len() > 107 => Err(fail("a Unix socket's path is at most 107 bytes")),
             "ipc" => Ok(Self::Ipc(PathBuf::from(address))),
             _ => Err(fail("this transport is not served")),
@@ -135,6 +138,7 @@ mod tests {
             ("tcp://h:+1", "65535"),
             ("pgm://h:1", "not served"),
             ("ipc://", "no path"),
+            ("ipc://@abstract", "abstract names"),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert!(error.to_string().contains(why), "{text}: {error}");

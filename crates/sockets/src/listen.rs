@@ -74,7 +74,10 @@ async fn bind_tcp(host: &str, port: Port) -> io::Result<TcpListener> {
     };
     let host = if host == "*" { "0.0.0.0" } else { host };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in lookup_host((host, port)).await? {
+    // As libzmq does, a name with addresses of both kinds is served on its IPv4 address.
+    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    addresses.sort_by_key(|address| address.is_ipv6());
+    for address in addresses {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {

@@ -27,7 +27,10 @@ pub(crate) struct Batch {
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(crate) rest: Bytes,
     pub(crate) segments: Vec<Segment>,
-    pub(super) end: u64,
+    /// Where the peer stands once all of it is written: a chunk, and bytes of it.
+    pub(super) end: (u64, usize),
+    /// The chunk it ends in or at, where it does not reach up to the ring's end.
+    pub(super) last: Option<Arc<Chunk>>,
 }
 
 impl Batch {

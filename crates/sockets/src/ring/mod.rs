@@ -5,6 +5,7 @@
 //! then. A peer that has nothing to be written costs nothing when a chunk is published.
 
 mod batch;
+mod output;
 mod peers;
 mod select;
 #[cfg(test)]
@@ -21,11 +22,6 @@ pub(crate) use batch::{Batch, Segment};
 use peers::{Cursors, Entry, Place};
 pub(crate) use peers::{PeerView, Subscribed};
 use select::rest_of;
-
-/// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger.
-const BATCH_BYTES: usize = 512 * 1024;
-/// Segments that one batch of a peer holds at the most (well under IOV_MAX).
-const BATCH_SEGMENTS: usize = 64;
 
 /// What a ring is made with.
 #[derive(Clone, Copy, Debug)]
@@ -311,141 +307,5 @@ impl<P: Clone> Ring<P> {
             self.bytes -= chunk.weight();
             chunk.origin().deliver(chunk.position());
         }
-    }
-
-    // ---- what comes out
-
-    /// What the peer is to be written next, from where it stands. Empty where there is nothing.
-    pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
-        let tail = self.tail();
-        let mut batch = Batch { end: tail, ..Batch::default() };
-        let Some(entry) = self.peers.get_mut(&id) else { return batch };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return batch };
-        batch.rest = entry.rest.clone();
-        let (start, mut bytes) = (*next, 0);
-        for sequence in start..tail {
-            if bytes >= BATCH_BYTES || batch.segments.len() >= BATCH_SEGMENTS {
-                batch.end = sequence;
-                break;
-            }
-            let Some(chunk) = self.chunks.get((sequence - self.base) as usize) else { break };
-            let sent = if sequence == start { *sent } else { 0 };
-            entry.prefixes.select(chunk, sent, |range| {
-                bytes += range.len();
-                batch.segments.push(Segment { sequence, chunk: Arc::clone(chunk), range });
-            });
-        }
-        if batch.is_empty() {
-            // Nothing up to the tail concerns it.
-            let start = *next;
-            entry.place = Place::Live;
-            self.cursors.remove(start, id);
-            self.retire();
-        } else {
-            *writing = Some(start..batch.end);
-        }
-        batch
-    }
-
-    /// Tells how many bytes of a batch the kernel accepted.
-    pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) {
-        let tail = self.tail();
-        let Some(entry) = self.peers.get_mut(&id) else { return };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return };
-        // An empty batch leaves the peer where it is: since then it may have fallen behind.
-        if writing.take().is_none() {
-            return;
-        }
-        self.counters.bytes_sent += written as u64;
-
-        let of_rest = written.min(batch.rest.len());
-        let mut left = written - of_rest;
-        let mut messages = 0;
-        entry.rest = batch.rest.slice(of_rest..);
-        if !batch.rest.is_empty() && entry.rest.is_empty() {
-            messages += 1;
-        }
-
-        // Where the write came to: `stop` is the first segment that was not written whole.
-        let mut reached = (batch.end, 0);
-        let mut stop = batch.segments.len();
-        for (index, segment) in batch.segments.iter().enumerate() {
-            let accepted = left.min(segment.range.len());
-            let position = segment.range.start + accepted;
-            messages += segment.chunk.messages_ending_in(&(segment.range.start..position));
-            left -= accepted;
-            if accepted < segment.range.len() {
-                reached = (segment.sequence, position);
-                stop = index;
-                break;
-            }
-        }
-        entry.messages_sent += messages;
-        self.counters.messages_sent += messages;
-
-        let half_done = batch.segments.get(stop);
-        let evicted = reached.0 < *next;
-        let withdrawn = half_done.is_some_and(|segment| segment.chunk.origin().is_withdrawn());
-        if let Some(segment) = half_done
-            && (evicted || withdrawn)
-        {
-            entry.rest = rest_of(&segment.chunk, reached.1, &entry.rest);
-        }
-        if evicted {
-            let mut dropped = 0;
-            for segment in batch.segments[stop..].iter().filter(|segment| segment.sequence < *next) {
-                let from = segment.range.start.max(if segment.sequence == reached.0 { reached.1 } else { 0 });
-                dropped += segment.chunk.messages_ending_in(&(from..segment.range.end.max(from)));
-            }
-            // The message that is half written will be finished.
-            let dropped = dropped.saturating_sub(u64::from(
-                half_done.is_some_and(|segment| segment.chunk.half_written(reached.1).is_some()),
-            ));
-            entry.messages_dropped += dropped;
-            self.counters.messages_dropped += dropped;
-            reached = (*next, 0);
-        } else if withdrawn {
-            reached.1 = 0;
-        }
-
-        let before = *next;
-        if reached.0 == tail && entry.rest.is_empty() {
-            entry.place = Place::Live;
-            self.cursors.remove(before, id);
-        } else {
-            (*next, *sent) = reached;
-            if before != reached.0 {
-                self.cursors.remove(before, id);
-                self.cursors.add(reached.0, id);
-            }
-        }
-        self.retire();
-    }
-
-    // ---- what is known
-
-    fn bytes_queued(&self, id: PeerId) -> u64 {
-        let Some(entry) = self.peers.get(&id) else { return 0 };
-        let Place::Behind { next, sent, .. } = &entry.place else { return 0 };
-        let mut bytes = entry.rest.len();
-        for sequence in *next..self.tail() {
-            let Some(chunk) = self.chunk(sequence) else { break };
-            let sent = if sequence == *next { *sent } else { 0 };
-            entry.prefixes.select(chunk, sent, |range| bytes += range.len());
-        }
-        bytes as u64
-    }
-
-    pub(crate) fn view(&self, id: PeerId, prefixes_shown: usize) -> Option<PeerView> {
-        let entry = self.peers.get(&id)?;
-        let mut prefixes: Vec<_> = entry.prefixes.iter().take(prefixes_shown).map(<[u8]>::to_vec).collect();
-        prefixes.sort();
-        Some(PeerView {
-            prefixes,
-            prefixes_total: entry.prefixes.len(),
-            bytes_queued: self.bytes_queued(id),
-            messages_sent: entry.messages_sent,
-            messages_dropped: entry.messages_dropped,
-        })
     }
 }

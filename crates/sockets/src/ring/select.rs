@@ -16,42 +16,40 @@ pub(super) fn rest_of(chunk: &Chunk, sent: usize, pending: &Bytes) -> Bytes {
 }
 
 impl Prefixes {
-    /// Hands out the runs of messages in `chunk`, from byte `sent` on, that these prefixes want. A message of which a
-    /// part was sent is wanted in any case.
-    pub(super) fn select(&self, chunk: &Chunk, sent: usize, mut run: impl FnMut(Range<usize>)) {
-        if sent >= chunk.len() {
-            return;
-        }
+    /// The runs of messages in `chunk`, from byte `sent` on, that these prefixes want. A message of which a part was
+    /// sent is wanted in any case.
+    pub(super) fn select<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        sent: usize,
+    ) -> impl Iterator<Item = Range<usize>> + 'a {
         let half_written = chunk.half_written(sent);
-        if chunk.same_routing() {
-            if self.matches(chunk.routing_frame(0)) {
-                run(sent..chunk.len());
-            } else if let Some(end) = half_written {
-                run(sent..end);
-            }
-            return;
-        }
-        let mut open: Option<Range<usize>> = half_written.map(|end| sent..end);
-        for message in chunk.messages_from(half_written.unwrap_or(sent)) {
-            if self.matches(chunk.routing_frame(message.start)) {
-                match &mut open {
-                    Some(range) => range.end = message.end,
-                    None => open = Some(message),
+        let whole = chunk.same_routing() && sent < chunk.len() && self.matches(chunk.routing_frame(0));
+        let mut messages = chunk.messages_from(half_written.unwrap_or(sent));
+        let mut open = if whole { Some(sent..chunk.len()) } else { half_written.map(|end| sent..end) };
+        let mut more = !chunk.same_routing();
+        std::iter::from_fn(move || {
+            while more {
+                let Some(message) = messages.next() else {
+                    more = false;
+                    break;
+                };
+                if self.matches(chunk.routing_frame(message.start)) {
+                    match &mut open {
+                        Some(range) => range.end = message.end,
+                        None => open = Some(message),
+                    }
+                } else if open.is_some() {
+                    break;
                 }
-            } else if let Some(range) = open.take() {
-                run(range);
             }
-        }
-        if let Some(range) = open {
-            run(range);
-        }
+            open.take()
+        })
     }
 
     /// How many messages of `chunk` these prefixes want that were not begun after `sent` bytes.
     pub(super) fn count_messages(&self, chunk: &Chunk, sent: usize) -> u64 {
-        let mut messages = 0;
         let from = chunk.half_written(sent).unwrap_or(sent);
-        self.select(chunk, from, |range| messages += chunk.messages_ending_in(&range));
-        messages
+        self.select(chunk, from).map(|range| chunk.messages_ending_in(&range)).sum()
     }
 }

@@ -470,3 +470,69 @@ proptest! {
         world.finish();
     }
 }
+
+fn one_message(origin: &Arc<Origin>, position: i64) -> Chunk {
+    Chunk::new(b"\x01\x01t\x00\x01x".to_vec(), vec![6], true, 1, Arc::clone(origin), position)
+}
+
+fn ring(min_peers: usize, ring_bytes: usize) -> Ring<PeerId> {
+    Ring::new(RingConfig { slow_peer: SlowPeer::Drop, min_peers, ring_bytes })
+}
+
+#[test]
+fn what_is_published_as_the_last_peer_leaves_waits_for_the_next() {
+    let mut ring = ring(1, 1);
+    let origin = Origin::new(0);
+    for position in 1..=3 {
+        ring.publish(one_message(&origin, position), &mut Vec::new());
+    }
+    assert_eq!((origin.delivered(), ring.counters().records_unheard), (0, 0));
+    let id = ring.join(|id| id);
+    ring.subscribe(id, b"t", 10);
+    let batch = ring.gather(id);
+    assert_eq!(batch.segments.len(), 3);
+    ring.advance(id, &batch, 18);
+    assert_eq!((origin.delivered(), ring.is_drained()), (3, true));
+}
+
+#[test]
+fn a_peer_that_has_left_disturbs_nobody() {
+    let mut ring = ring(0, 1000);
+    let origin = Origin::new(0);
+    let gone = ring.join(|id| id);
+    ring.subscribe(gone, b"t", 10);
+    ring.publish(one_message(&origin, 1), &mut Vec::new());
+    let batch = ring.gather(gone);
+    ring.leave(gone);
+    let next = ring.join(|id| id);
+    ring.subscribe(next, b"t", 10);
+    ring.publish(one_message(&origin, 2), &mut Vec::new());
+    // The publisher was still writing to the one that left.
+    ring.advance(gone, &batch, 6);
+    assert!(ring.gather(gone).is_empty());
+    assert_eq!((origin.delivered(), ring.gather(next).segments.len()), (1, 1));
+}
+
+#[test]
+fn handing_back_an_empty_batch_skips_nothing() {
+    let mut ring = ring(1, 1000);
+    let origin = Origin::new(0);
+    ring.publish(one_message(&origin, 1), &mut Vec::new());
+    let id = ring.join(|id| id);
+    let nothing = ring.gather(id);
+    // Its first subscription is processed while a command is written to it.
+    ring.subscribe(id, b"t", 10);
+    ring.advance(id, &nothing, 0);
+    assert_eq!((origin.delivered(), ring.gather(id).segments.len()), (0, 1));
+}
+
+#[test]
+fn a_withdrawn_origin_publishes_nothing() {
+    let mut ring = ring(0, 1000);
+    let origin = Origin::new(0);
+    let id = ring.join(|id| id);
+    ring.subscribe(id, b"t", 10);
+    ring.withdraw(&origin);
+    ring.publish(one_message(&origin, 1), &mut Vec::new());
+    assert!(ring.is_drained() && ring.gather(id).is_empty() && origin.delivered() == 0);
+}

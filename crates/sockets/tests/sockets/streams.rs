@@ -19,7 +19,7 @@ fn size(index: u64) -> usize {
     match index {
         500 => 1 << 20,
         1000 => 10 << 20,
-        _ if index % 100 == 0 => SIZES[(index / 100) as usize % SIZES.len()],
+        _ if index.is_multiple_of(100) => SIZES[(index / 100) as usize % SIZES.len()],
         _ => SIZES[index as usize % 7],
     }
 }
