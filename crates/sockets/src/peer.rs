@@ -182,14 +182,6 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
         }
         // After the end of our direction nothing more can be written, and the failure would cut off what the kernel holds.
         let drained = if finishing { Drained::Idle } else { flush(shared, peer, &mut connection)? };
-        let blocked = match drained {
-            Drained::Idle => false,
-            Drained::Blocked => true,
-            Drained::More => {
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
         let timer = if finishing {
             None
         } else if connection.is_ready() {
@@ -207,7 +199,9 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
                 }
                 more_to_read = outcome? == Read::More;
             }
-            writable = peer.stream.writable(), if blocked => writable?,
+            writable = peer.stream.writable(), if drained == Drained::Blocked => writable?,
+            // Others get their turn, and so does what this peer has to say.
+            () = tokio::task::yield_now(), if drained == Drained::More => {}
             () = peer.wake.notified() => {}
             () = tokio::time::sleep_until(timer.unwrap_or(handshake_end)), if timer.is_some() => {
                 if !connection.is_ready() {

@@ -234,3 +234,29 @@ async fn replies_go_between_messages_also_where_writes_are_cut() {
     }
     publishing.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_kernel_holds_survives_the_close_also_where_the_peer_talks_on() {
+    const COUNT: usize = 8;
+    let mut server = Server::start(config()).await;
+    let mut slow = stalled(&server).await;
+    server.until_subscribed(1).await;
+    for index in 0..COUNT {
+        server.publish(&[big(index)]).await;
+    }
+    // All of it is in the kernel, most of it on our side.
+    server.until_delivered().await;
+    let (closed, talked) = tokio::join!(server.socket.close(), async {
+        for _ in 0..10 {
+            slow.send(&command(b"\x04PING\0\0")).await;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        slow
+    });
+    let () = closed;
+    let mut slow = talked;
+    for index in 0..COUNT {
+        assert_eq!(number(&mut slow).await, index);
+        slow.send(&command(b"\x04PING\0\0")).await;
+    }
+}
