@@ -100,7 +100,8 @@ impl Partition {
         });
         self.encoder.finish(&mut encoded);
         if finished {
-            next = fetched.next_offset();
+            // Past what no reader is given: control records, aborted and compacted ones.
+            next = next.max(fetched.next_offset());
         }
         let moved = next != self.progress.read.swap(next, Ordering::Relaxed);
         let records = u64::from(encoded.records);
