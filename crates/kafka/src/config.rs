@@ -135,7 +135,8 @@ pub struct SourceConfig {
 pub enum TopicSelector {
     /// A topic by its name.
     Name(String),
-    /// A pattern that must match a whole name; never matches internal topics (`__...`).
+    /// A pattern that is searched for in the whole name (`^` and `$` pin it down); never matches internal topics
+    /// (`__...`).
     Pattern(Regex),
 }
 

@@ -1,0 +1,146 @@
+//! Partitions as a source holds them, and what it tells of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::mpsc::Sender;
+
+use tokio::sync::mpsc;
+
+use crate::fetcher::Fetched;
+use crate::membership::Command;
+
+const ACTIVE: u8 = 0;
+const REVOKING: u8 = 1;
+const GONE: u8 = 2;
+
+/// No offset committed yet.
+const NONE: i64 = -1;
+
+/// One take-up of a partition by this relay.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// Offset of the first record to be handed out, or of where it would be.
+    pub start: i64,
+    phase: AtomicU8,
+    committed: AtomicI64,
+}
+
+impl Assignment {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, start: i64, committed: Option<i64>) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            partition,
+            start,
+            phase: AtomicU8::new(ACTIVE),
+            committed: AtomicI64::new(committed.unwrap_or(NONE)),
+        })
+    }
+
+    /// Whether the partition is still held; false from the moment it is revoked or lost.
+    pub fn is_active(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == ACTIVE
+    }
+
+    /// The offset that the group's coordinator has; the next one to be read.
+    pub fn committed(&self) -> Option<i64> {
+        let committed = self.committed.load(Ordering::Acquire);
+        (committed != NONE).then_some(committed)
+    }
+
+    /// Whether a commit is still this relay's to make.
+    pub(crate) fn may_commit(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != GONE
+    }
+
+    pub(crate) fn set_revoking(&self) {
+        let _ = self.phase.compare_exchange(ACTIVE, REVOKING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.phase.store(GONE, Ordering::Release);
+    }
+
+    pub(crate) fn set_committed(&self, offset: i64) {
+        self.committed.store(offset, Ordering::Release);
+    }
+
+    /// Lets the next commit go below the last one: the log was cut, or is another one.
+    pub(crate) fn forget_committed(&self) {
+        self.set_committed(NONE);
+    }
+}
+
+/// Positions: assignments with the next offset to be read.
+pub(crate) type Positions = Vec<(Arc<Assignment>, i64)>;
+
+/// What happens to a source's partitions.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Partitions were taken up.
+    Assigned(Vec<Arc<Assignment>>),
+    /// Partitions are to be given back: nothing more of them is handed out. `done` is to be completed once what was
+    /// handed out is drained; after the route's `revoke_timeout` and a little they go without it.
+    Revoked {
+        /// Which.
+        assignments: Vec<Arc<Assignment>>,
+        /// The answer.
+        done: RevokeDone,
+    },
+    /// Partitions are gone without being asked back: another member may hold them already. Nothing is committed.
+    Lost(Vec<Arc<Assignment>>),
+    /// The log no longer had the offset `from`. The assignment goes on at `to`.
+    Reset {
+        /// Which.
+        assignment: Arc<Assignment>,
+        /// The offset that was due.
+        from: i64,
+        /// Where it goes on; below `from` where the log was cut or made anew.
+        to: i64,
+    },
+    /// The source cannot go on, and why. Nothing follows.
+    Stopped(String),
+}
+
+/// The answer to [`SourceEvent::Revoked`]. Dropped, it completes with no positions.
+#[derive(Debug)]
+pub struct RevokeDone {
+    id: u64,
+    answer: Option<Sender<Command>>,
+}
+
+impl RevokeDone {
+    pub(crate) fn new(id: u64, answer: Sender<Command>) -> Self {
+        Self { id, answer: Some(answer) }
+    }
+
+    /// Lets the partitions go, after these positions are committed.
+    pub fn complete(mut self, positions: Vec<(Arc<Assignment>, i64)>) {
+        self.send(positions);
+    }
+
+    fn send(&mut self, positions: Positions) {
+        if let Some(answer) = self.answer.take() {
+            // A source that has ended has nothing left to let go.
+            let _ = answer.send(Command::Drained { id: self.id, positions });
+        }
+    }
+}
+
+impl Drop for RevokeDone {
+    fn drop(&mut self) {
+        self.send(Vec::new());
+    }
+}
+
+/// What a source hands out.
+#[derive(Debug)]
+pub struct SourceReceivers {
+    /// What happens to partitions.
+    pub events: mpsc::Receiver<SourceEvent>,
+    /// Records. While they are not received, fetching stands still and the membership lives on.
+    pub records: mpsc::Receiver<Fetched>,
+}

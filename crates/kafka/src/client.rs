@@ -1,0 +1,157 @@
+//! A librdkafka client and what it calls back: rebalances, errors, statistics, log lines.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Statistics, TopicPartitionList};
+use tracing::{debug, error, info, warn};
+
+use crate::error::StartError;
+use crate::noise::Noise;
+use crate::status::Board;
+
+/// A client; a member of a group where its settings name one.
+pub(crate) type Client = BaseConsumer<Context>;
+
+/// Topic and partition.
+pub(crate) type Part = (String, i32);
+
+/// What the group asks for, in its order.
+#[derive(Debug)]
+pub(crate) enum Rebalance {
+    /// To be answered with `incremental_assign`.
+    Assign(Vec<Part>),
+    /// To be answered with `incremental_unassign`.
+    Revoke(Vec<Part>),
+    /// As `Revoke`, but the group has already taken them away.
+    Lost(Vec<Part>),
+}
+
+/// What librdkafka calls back. Everything but its closing is left to the membership thread.
+pub(crate) struct Context {
+    route: String,
+    board: Arc<Board>,
+    noise: Arc<Noise>,
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    fatal: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    closing: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(route: &str, board: &Arc<Board>, noise: &Arc<Noise>) -> Self {
+        Self {
+            route: route.to_owned(),
+            board: Arc::clone(board),
+            noise: Arc::clone(noise),
+            rebalances: Mutex::default(),
+            fatal: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on partitions go as soon as they are asked back.
+    pub(crate) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn next_rebalance(&self) -> Option<Rebalance> {
+        self.rebalances.lock().pop_front()
+    }
+
+    /// The error after which the client is of no use, if there was one.
+    pub(crate) fn take_fatal(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.fatal.lock().take()
+    }
+
+    /// Counts and shows an error; tells it unless it has just been told.
+    pub(crate) fn report(&self, text: &str) {
+        self.board.kafka_errors.add(1);
+        self.board.set_error(text.to_owned());
+        match self.noise.tell(text, Instant::now()) {
+            None => {}
+            Some(0) => warn!(route = self.route, "Kafka: {text}"),
+            Some(again) => warn!(route = self.route, again, "Kafka: {text}"),
+        }
+    }
+}
+
+/// Makes a client.
+pub(crate) fn create(settings: &ClientConfig, context: Context) -> Result<Arc<Client>, StartError> {
+    let client = Client::from_config_and_context(settings, context);
+    client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))
+}
+
+/// An error without the wrapper's words.
+pub(crate) fn plain(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => format!("{key}: {reason}"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters comes as an error event too, so a log line of librdkafka is seldom news.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                error!(target: "librdkafka", route = self.route, "{facility}: {message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                info!(target: "librdkafka", route = self.route, "{facility}: {message}");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
+            }
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.board.take(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => {
+                let mut fatal = self.fatal.lock();
+                fatal.get_or_insert((RDKafkaErrorCode::Fatal, reason.to_owned()));
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.board.set_connected(false);
+                self.report(reason);
+            }
+            _ => self.report(reason),
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, client: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let parts =
+            || list.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
+        let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Acquire) {
+            let empty = TopicPartitionList::new();
+            let answer =
+                if assign { client.incremental_assign(&empty) } else { client.incremental_unassign(list) };
+            if let Err(error) = answer {
+                debug!(route = self.route, %error, "rebalance while closing");
+            }
+            return;
+        }
+        let rebalance = match code {
+            _ if assign => Rebalance::Assign(parts()),
+            _ if client.assignment_lost() => Rebalance::Lost(parts()),
+            _ => Rebalance::Revoke(parts()),
+        };
+        self.rebalances.lock().push_back(rebalance);
+    }
+}

@@ -1,0 +1,98 @@
+//! librdkafka's settings for a cluster, a scout and a source.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use crate::config::{ClusterConfig, GroupProtocol, Isolation, SourceConfig};
+use crate::security;
+
+/// Bytes that are fetched ahead, over all partitions of a source.
+const PREFETCH_BYTES: usize = 64 << 20;
+/// The least and the most of them for one partition.
+const PREFETCH_PARTITION_KB: (usize, usize) = (256, 16 << 10);
+/// The most that one partition gives in one response, unless its first batch is larger (KIP-74).
+const PARTITION_FETCH_BYTES: (usize, usize) = (128 << 10, 1 << 20);
+/// The most of one response, unless its first batch is larger.
+const FETCH_BYTES: usize = 8 << 20;
+/// The largest response that is believed; a record is at most about this large.
+const RESPONSE_BYTES: usize = 512 << 20;
+
+/// What every client needs.
+pub(crate) fn settings(cluster: &ClusterConfig) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings
+        .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
+        .set("client.id", "zafka")
+        .set("allow.auto.create.topics", "false")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "5000")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set_log_level(RDKafkaLogLevel::Info);
+    if let Some(rack) = &cluster.client_rack {
+        settings.set("client.rack", rack);
+    }
+    security::configure(&cluster.security, &mut settings);
+    settings
+}
+
+/// A client that reads `partitions` partitions; a member of the group by `protocol`, if there is a group.
+pub(crate) fn source_settings(
+    cluster: &ClusterConfig,
+    config: &SourceConfig,
+    protocol: GroupProtocol,
+    partitions: usize,
+) -> ClientConfig {
+    let mut settings = settings(cluster);
+    let share = PREFETCH_BYTES / partitions.max(1);
+    let prefetch_kb = (share >> 10).clamp(PREFETCH_PARTITION_KB.0, PREFETCH_PARTITION_KB.1);
+    let partition_bytes = (share / 2).clamp(PARTITION_FETCH_BYTES.0, PARTITION_FETCH_BYTES.1);
+    settings
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("check.crcs", "true")
+        .set(
+            "isolation.level",
+            match config.isolation {
+                Isolation::ReadCommitted => "read_committed",
+                Isolation::ReadUncommitted => "read_uncommitted",
+            },
+        )
+        .set("fetch.min.bytes", "1")
+        .set("fetch.wait.max.ms", "500")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.error.backoff.ms", "100")
+        .set("queued.min.messages", "100000")
+        .set("queued.max.messages.kbytes", prefetch_kb.to_string())
+        .set("fetch.message.max.bytes", partition_bytes.to_string())
+        .set("fetch.max.bytes", FETCH_BYTES.to_string())
+        .set("receive.message.max.bytes", RESPONSE_BYTES.to_string())
+        .set("topic.metadata.refresh.interval.ms", millis(config.topic_refresh))
+        .set("statistics.interval.ms", "1000");
+    let Some(group) = &config.group else { return settings };
+    settings.set("group.id", &group.id);
+    if let Some(instance) = &group.instance {
+        settings.set("group.instance.id", instance);
+    }
+    match protocol {
+        GroupProtocol::Consumer => {
+            settings.set("group.protocol", "consumer");
+        }
+        GroupProtocol::Classic => {
+            settings
+                .set("group.protocol", "classic")
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", "45000")
+                .set("heartbeat.interval.ms", "3000");
+        }
+    }
+    settings
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().clamp(100, 3_600_000).to_string()
+}

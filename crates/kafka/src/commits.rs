@@ -1,0 +1,166 @@
+//! The thread that commits. A commit waits for the coordinator, so nobody else does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
+
+use crate::assignment::{Assignment, Positions};
+use crate::client::Client;
+use crate::membership::Command;
+use crate::native;
+use crate::status::Board;
+
+/// How long one request for a commit is waited for.
+const WAIT: Duration = Duration::from_secs(10);
+/// Time between two tries.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Commit these; newer positions of the same partitions take their place.
+    Commit(Positions),
+    /// Commit these until the deadline, then answer with the id.
+    Final { id: u64, positions: Positions, deadline: Instant },
+}
+
+/// Runs until no order can come any more.
+pub(crate) fn run(client: &Client, board: &Board, orders: &Receiver<Order>, answers: &Sender<Command>) {
+    let mut due = Due::default();
+    let mut backoff = BACKOFF.0;
+    loop {
+        let order = if due.is_empty() { orders.recv().ok() } else { orders.recv_timeout(backoff).ok() };
+        match order {
+            None if due.is_empty() => return,
+            None => {}
+            Some(order) => due.add(order, answers),
+        }
+        while let Ok(order) = orders.try_recv() {
+            due.add(order, answers);
+        }
+        let outcome = due.commit(client, board);
+        due.answer(answers);
+        backoff = if outcome { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
+    }
+}
+
+/// What is to be committed: the newest position of each partition.
+#[derive(Default)]
+struct Due {
+    positions: BTreeMap<(Arc<str>, i32), (Arc<Assignment>, i64)>,
+    finals: Vec<(u64, Vec<Arc<Assignment>>, Instant)>,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    fn add(&mut self, order: Order, answers: &Sender<Command>) {
+        let (positions, last) = match order {
+            Order::Commit(positions) => (positions, None),
+            Order::Final { id, positions, deadline } => (positions, Some((id, deadline))),
+        };
+        let mut wanted = Vec::new();
+        for (assignment, offset) in positions {
+            if assignment.may_commit() && assignment.committed().is_none_or(|committed| offset > committed) {
+                wanted.push(Arc::clone(&assignment));
+                let key = (Arc::clone(&assignment.topic), assignment.partition);
+                self.positions.insert(key, (assignment, offset));
+            }
+        }
+        if let Some((id, deadline)) = last {
+            self.finals.push((id, wanted, deadline));
+            self.answer(answers);
+        }
+    }
+
+    /// Commits once. False where something is to be tried again.
+    fn commit(&mut self, client: &Client, board: &Board) -> bool {
+        self.positions.retain(|_, (assignment, _)| assignment.may_commit());
+        let mut list = TopicPartitionList::with_capacity(self.positions.len());
+        for (assignment, offset) in self.positions.values() {
+            let added =
+                list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset));
+            if let Err(error) = added {
+                debug!(%error, topic = %assignment.topic, offset, "not an offset to commit");
+            }
+        }
+        if list.count() == 0 {
+            self.positions.clear();
+            return true;
+        }
+        let wait = self
+            .finals
+            .iter()
+            .map(|(_, _, deadline)| deadline.saturating_duration_since(Instant::now()))
+            .min();
+        let result = native::commit(client, &list, wait.map_or(WAIT, |wait| wait.min(WAIT)));
+        let (everything, failed) = match result {
+            Ok(failed) => (None, failed),
+            Err(code) => (Some(code), Vec::new()),
+        };
+        let mut again = BTreeMap::new();
+        for (key, (assignment, offset)) in std::mem::take(&mut self.positions) {
+            let own = failed.iter().find(|(topic, partition, _)| **topic == *key.0 && *partition == key.1);
+            match everything.or(own.map(|(_, _, code)| *code)) {
+                None | Some(RDKafkaErrorCode::NoError) => {
+                    assignment.set_committed(offset);
+                    board.commits.add(1);
+                }
+                Some(code) => {
+                    board.commits_failed.add(1);
+                    client.context().report(&format!(
+                        "commit of {offset} for {}/{} failed: {code}",
+                        assignment.topic, assignment.partition
+                    ));
+                    if is_worth_another_try(code) {
+                        again.insert(key, (assignment, offset));
+                    }
+                }
+            }
+        }
+        self.positions = again;
+        self.positions.is_empty()
+    }
+
+    /// Answers the final orders that are done or past their time.
+    fn answer(&mut self, answers: &Sender<Command>) {
+        let now = Instant::now();
+        let positions = &self.positions;
+        self.finals.retain(|(id, assignments, deadline)| {
+            let waits = assignments.iter().any(|assignment| {
+                let key = (Arc::clone(&assignment.topic), assignment.partition);
+                positions.get(&key).is_some_and(|(due, _)| Arc::ptr_eq(due, assignment))
+            });
+            if waits && now < *deadline {
+                return true;
+            }
+            // The membership thread may have ended: then nobody waits.
+            let _ = answers.send(Command::Committed { id: *id });
+            false
+        });
+    }
+}
+
+/// Errors that say the group has moved on, or that the position can never be committed, are final.
+pub(crate) fn is_worth_another_try(code: RDKafkaErrorCode) -> bool {
+    !matches!(
+        code,
+        RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::FencedInstanceId
+            | RDKafkaErrorCode::FencedMemberEpoch
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::OffsetMetadataTooLarge
+            | RDKafkaErrorCode::Fatal
+    )
+}

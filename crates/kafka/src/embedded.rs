@@ -1,0 +1,119 @@
+//! A broker in this process, for the demo and for tests: librdkafka's mock cluster, and a producer for it.
+//!
+//! It keeps 5 MB a partition in memory and forgets older records.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+
+/// What the embedded broker, or its producer, could not do.
+#[derive(Debug, thiserror::Error)]
+#[error("the embedded broker: {0}")]
+pub struct EmbeddedError(#[from] rdkafka::error::KafkaError);
+
+/// A broker in this process; it ends when it is dropped.
+pub struct EmbeddedBroker(MockCluster<'static, DefaultProducerContext>);
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EmbeddedBroker").field(&self.bootstrap()).finish()
+    }
+}
+
+impl EmbeddedBroker {
+    /// Starts one on a free port of the loopback interface.
+    ///
+    /// # Errors
+    /// Where librdkafka cannot make it.
+    pub fn start() -> Result<Self, EmbeddedError> {
+        Ok(Self(MockCluster::new(1)?))
+    }
+
+    /// Its `HOST:PORT`.
+    pub fn bootstrap(&self) -> String {
+        self.0.bootstrap_servers()
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// Where there is one of that name.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {
+        Ok(self.0.create_topic(name, partitions, 1)?)
+    }
+
+    /// Makes the broker unreachable, or reachable again.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
+        Ok(if reachable { self.0.broker_up(1)? } else { self.0.broker_down(1)? })
+    }
+
+    /// A producer for it.
+    ///
+    /// # Errors
+    /// Where librdkafka cannot make it.
+    pub fn producer(&self) -> Result<EmbeddedProducer, EmbeddedError> {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", self.bootstrap()).set("linger.ms", "0");
+        Ok(EmbeddedProducer(settings.create()?))
+    }
+}
+
+/// A record to be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewRecord<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition; by the key where `None`.
+    pub partition: Option<i32>,
+    /// Key.
+    pub key: Option<&'a [u8]>,
+    /// Value.
+    pub value: Option<&'a [u8]>,
+    /// Headers.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// Time in ms since the epoch; now where `None`.
+    pub timestamp: Option<i64>,
+}
+
+/// Writes records into an embedded broker.
+pub struct EmbeddedProducer(ThreadedProducer<DefaultProducerContext>);
+
+impl fmt::Debug for EmbeddedProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EmbeddedProducer")
+    }
+}
+
+impl EmbeddedProducer {
+    /// Queues a record to be written.
+    ///
+    /// # Errors
+    /// Where the queue is full.
+    pub fn send(&self, record: &NewRecord<'_>) -> Result<(), EmbeddedError> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in record.headers {
+            headers = headers.insert(Header { key, value: *value });
+        }
+        let mut new = BaseRecord::<[u8], [u8]>::to(record.topic).headers(headers);
+        new.key = record.key;
+        new.payload = record.value;
+        new.partition = record.partition;
+        new.timestamp = record.timestamp;
+        Ok(self.0.send(new).map_err(|(error, _)| error)?)
+    }
+
+    /// Waits until everything queued is written.
+    ///
+    /// # Errors
+    /// Where that takes longer than `wait`.
+    pub fn flush(&self, wait: Duration) -> Result<(), EmbeddedError> {
+        Ok(self.0.flush(wait)?)
+    }
+}

@@ -1,0 +1,193 @@
+//! Fetching by librdkafka: a thread takes its messages off one queue and hands them on, partition by partition.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::{mpsc, watch};
+use zafka_envelope::Record;
+
+use crate::assignment::Assignment;
+use crate::client::Client;
+use crate::membership::Command;
+use crate::native::{Messages, Queue};
+
+/// About as many bytes are taken at once.
+const TAKE_BYTES: usize = 1 << 20;
+/// At most as many messages are taken at once.
+const TAKE_MESSAGES: usize = 4096;
+/// How long the first message is waited for; also how long the membership may wait for the table.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Records of one partition, in their order. May hold none and only move the position.
+pub struct Fetched {
+    /// Whose records these are.
+    pub assignment: Arc<Assignment>,
+    next_offset: i64,
+    taken: usize,
+    messages: Messages,
+}
+
+impl Fetched {
+    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out. True once all
+    /// were handed out. `prev` is left to the caller.
+    pub fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        let mut headers = Vec::new();
+        let messages = self.messages.as_slice();
+        while let Some(message) = messages.get(self.taken) {
+            self.taken += 1;
+            if message.error().is_some() {
+                continue;
+            }
+            headers.clear();
+            message.headers(&mut headers);
+            let record = Record {
+                offset: message.offset(),
+                prev: None,
+                timestamp: message.timestamp(),
+                key: message.key(),
+                value: message.value(),
+                headers: &headers,
+            };
+            if f(&record).is_break() {
+                break;
+            }
+        }
+        self.taken == messages.len()
+    }
+
+    /// The offset to go on from after all of them, past offsets that hold no record a reader sees.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("topic", &self.assignment.topic)
+            .field("partition", &self.assignment.partition)
+            .field("next_offset", &self.next_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The assignments that are held. The fetch thread has it locked while it takes messages and looks up whose they
+/// are, so that a message never counts for a later take-up of its partition than the one it was fetched for.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Mutex<HashMap<String, HashMap<i32, Arc<Assignment>>>>);
+
+impl Held {
+    pub(crate) fn insert(&self, assignments: &[Arc<Assignment>]) {
+        let mut held = self.0.lock();
+        for assignment in assignments {
+            let partitions = held.entry(assignment.topic.to_string()).or_default();
+            partitions.insert(assignment.partition, Arc::clone(assignment));
+        }
+    }
+
+    pub(crate) fn remove(&self, assignments: &[Arc<Assignment>]) {
+        let mut held = self.0.lock();
+        for assignment in assignments {
+            if let Some(partitions) = held.get_mut(&*assignment.topic) {
+                partitions.remove(&assignment.partition);
+                if partitions.is_empty() {
+                    held.remove(&*assignment.topic);
+                }
+            }
+        }
+    }
+}
+
+/// The fetch thread's own.
+pub(crate) struct Fetcher {
+    pub(crate) client: Arc<Client>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) held: Arc<Held>,
+    pub(crate) records: mpsc::Sender<Fetched>,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Fetcher {
+    /// Runs until it is told to stop, or nobody receives any more.
+    pub(crate) fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        let mut max = 64;
+        while !*self.stop.borrow() {
+            let runs = self.take(&mut max);
+            for fetched in runs {
+                if self.hand_out(fetched, runtime).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&self, max: &mut usize) -> Vec<Fetched> {
+        let held = self.held.0.lock();
+        let messages = self.queue.take(*max, WAIT);
+        let count = messages.as_slice().len();
+        if let Some(average) = messages.size().checked_div(count) {
+            *max = (TAKE_BYTES / average.max(1)).clamp(1, TAKE_MESSAGES);
+        }
+        let mut fetched = Vec::new();
+        for run in messages.into_runs() {
+            let Some(message) = run.as_slice().first() else { continue };
+            let assignment = message.topic().and_then(|topic| held.get(topic)?.get(&message.partition()));
+            match (message.error(), assignment) {
+                (None, Some(assignment)) => {
+                    let last = run.as_slice().last().unwrap_or(message);
+                    fetched.push(Fetched {
+                        assignment: Arc::clone(assignment),
+                        next_offset: last.offset() + 1,
+                        taken: 0,
+                        messages: run,
+                    });
+                }
+                (Some(RDKafkaErrorCode::PartitionEOF), Some(assignment)) => {
+                    let (assignment, next_offset) = (Arc::clone(assignment), message.offset());
+                    fetched.push(Fetched { assignment, next_offset, taken: 0, messages: run });
+                }
+                (Some(RDKafkaErrorCode::AutoOffsetReset), Some(assignment)) => {
+                    let (assignment, from) = (Arc::clone(assignment), message.offset());
+                    // Where the membership has ended, nothing is to be reset.
+                    let _ = self.commands.send(Command::OutOfRange { assignment, from });
+                }
+                (Some(code), _) => {
+                    let text = String::from_utf8_lossy(message.value().unwrap_or_default());
+                    let place = message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
+                    self.client.context().report(&format!("{}{code}: {text}", place.unwrap_or_default()));
+                }
+                (None, None) => {}
+            }
+        }
+        fetched
+    }
+
+    /// Waits for room among the records; the place where backpressure stops the fetching.
+    fn hand_out(&mut self, fetched: Fetched, runtime: &tokio::runtime::Runtime) -> ControlFlow<()> {
+        if !fetched.assignment.is_active() {
+            return ControlFlow::Continue(());
+        }
+        match self.records.try_send(fetched) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => ControlFlow::Break(()),
+            Err(mpsc::error::TrySendError::Full(fetched)) => runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = self.stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
+                    sent = self.records.send(fetched) => match sent {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_) => ControlFlow::Break(()),
+                    },
+                }
+            }),
+        }
+    }
+}

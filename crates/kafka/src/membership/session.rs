@@ -1,0 +1,229 @@
+//! One client's life: poll, answer, and at last close.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::Command;
+use super::partitions::Partitions;
+use super::thread::Starting;
+use crate::assignment::{Positions, SourceEvent};
+use crate::client::{Client, Rebalance};
+use crate::commits::{self, Order};
+use crate::fetcher::{Fetcher, Held};
+use crate::lookup::{Ask, Lookup};
+use crate::native::Queue;
+use crate::topics::{Listing, Selection};
+
+/// How long librdkafka is waited for before commands are looked at again.
+const POLL: Duration = Duration::from_millis(20);
+/// How long the last commit and the leaving of the group may take, each.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// How a session ended.
+pub(super) enum Outcome {
+    /// As it was told.
+    Closed,
+    /// The group, or the cluster, wants the other protocol; why.
+    OtherProtocol(String),
+}
+
+/// The session's threads and what they are told by.
+pub(super) struct Session<'a> {
+    pub(super) source: &'a Starting,
+    pub(super) client: Arc<Client>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) held: Arc<Held>,
+    pub(super) questions: Sender<Ask>,
+    pub(super) orders: Sender<Order>,
+    stop: watch::Sender<bool>,
+    fetch_thread: Option<JoinHandle<()>>,
+    /// Events that found no room yet.
+    events: VecDeque<SourceEvent>,
+    next_id: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Runs until closed, or until the client is of no more use.
+    pub(super) fn run(
+        source: &'a Starting,
+        client: Arc<Client>,
+        first: Listing,
+        may_fall_back: bool,
+    ) -> Result<Outcome, String> {
+        let mut session =
+            Self::start(source, client, &first).map_err(|error| format!("no thread: {error}"))?;
+        let mut partitions = Partitions::default();
+        partitions.listed(&mut session, first);
+        loop {
+            // Everything but fatal errors comes by the callbacks.
+            let _ = session.client.poll(POLL);
+            while let Some(rebalance) = session.client.context().next_rebalance() {
+                session.source.board.rebalances.add(1);
+                match rebalance {
+                    Rebalance::Assign(parts) => partitions.assign(&mut session, parts),
+                    Rebalance::Revoke(parts) => partitions.revoke(&mut session, &parts),
+                    Rebalance::Lost(parts) => partitions.lost(&mut session, &parts),
+                }
+            }
+            while let Some(command) = session.source.next_command() {
+                match command {
+                    Command::Close(last) => {
+                        session.close(&mut partitions, last);
+                        return Ok(Outcome::Closed);
+                    }
+                    command => partitions.handle(&mut session, command)?,
+                }
+            }
+            partitions.look_at_revoking(&mut session);
+            session.flush_events();
+            if let Some(outcome) = session.fatal(may_fall_back) {
+                session.end(&mut partitions);
+                return outcome;
+            }
+        }
+    }
+
+    fn start(source: &'a Starting, client: Arc<Client>, first: &Listing) -> std::io::Result<Self> {
+        let queue = Queue::new(&client).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let (queue, held) = (Arc::new(queue), Arc::new(Held::default()));
+        let (questions, asked) = channel();
+        let (orders, ordered) = channel();
+        let (stop, stopped) = watch::channel(false);
+        let config = &source.config;
+        let lookup = Lookup {
+            client: Arc::clone(&client),
+            selection: Selection::new(&config.topics),
+            refresh: config.topic_refresh,
+            start: config.start,
+            in_group: config.group.is_some(),
+            first: first.topics.clone(),
+            commands: source.commands.0.clone(),
+        };
+        Builder::new().name("kafka-lookup".to_owned()).spawn(move || lookup.run(&asked))?;
+        let (committing, board, answers) =
+            (Arc::clone(&client), Arc::clone(&source.board), source.commands.0.clone());
+        let commit = move || commits::run(&committing, &board, &ordered, &answers);
+        Builder::new().name("kafka-commit".to_owned()).spawn(commit)?;
+        let fetcher = Fetcher {
+            client: Arc::clone(&client),
+            queue: Arc::clone(&queue),
+            held: Arc::clone(&held),
+            records: source.records.clone(),
+            commands: source.commands.0.clone(),
+            stop: stopped,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let fetch_thread =
+            Builder::new().name("kafka-fetch".to_owned()).spawn(move || fetcher.run(&runtime))?;
+        Ok(Self {
+            source,
+            client,
+            queue,
+            held,
+            questions,
+            orders,
+            stop,
+            fetch_thread: Some(fetch_thread),
+            events: VecDeque::new(),
+            next_id: 0,
+        })
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Tells the route, now or as soon as there is room.
+    pub(super) fn tell(&mut self, event: SourceEvent) {
+        self.events.push_back(event);
+        self.flush_events();
+    }
+
+    fn flush_events(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            if let Err(TrySendError::Full(event)) = self.source.events.try_send(event) {
+                self.events.push_front(event);
+                return;
+            }
+        }
+    }
+
+    /// What a fatal error, if there was one, means.
+    fn fatal(&self, may_fall_back: bool) -> Option<Result<Outcome, String>> {
+        let (code, reason) = self.client.context().take_fatal()?;
+        let code = self.client.client().fatal_error().map_or(code, |(code, _)| code);
+        let other_protocol = matches!(
+            code,
+            RDKafkaErrorCode::UnsupportedFeature
+                | RDKafkaErrorCode::UnsupportedVersion
+                | RDKafkaErrorCode::InconsistentGroupProtocol
+                | RDKafkaErrorCode::InvalidRequest
+        );
+        if may_fall_back && other_protocol {
+            return Some(Ok(Outcome::OtherProtocol(reason)));
+        }
+        Some(Err(format!("{code}: {reason}")))
+    }
+
+    /// Commits, leaves the group, ends the threads.
+    fn close(&mut self, partitions: &mut Partitions, last: Positions) {
+        partitions.stop_reading();
+        if self.source.config.group.is_some() && !last.is_empty() {
+            self.commit_last(last);
+        }
+        self.end(partitions);
+    }
+
+    fn commit_last(&mut self, last: Positions) {
+        let (id, deadline) = (self.next_id(), Instant::now() + CLOSE_WAIT);
+        // The commit thread lives as long as its orders' sender.
+        let _ = self.orders.send(Order::Final { id, positions: last, deadline });
+        let slack = Duration::from_millis(500);
+        while Instant::now() < deadline + slack {
+            let _ = self.client.poll(POLL);
+            while let Some(command) = self.source.next_command() {
+                if matches!(command, Command::Committed { id: done } if done == id) {
+                    return;
+                }
+            }
+        }
+        warn!(route = self.source.config.route, "the last commit was not answered in time");
+    }
+
+    /// Lets every partition go, leaves the group (a static member keeps its place), ends the threads.
+    fn end(&mut self, partitions: &mut Partitions) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.fetch_thread.take() {
+            // It panics only where a caller's receiver does, which is told there.
+            let _ = thread.join();
+        }
+        self.client.context().set_closing();
+        partitions.release_all(self);
+        if self.source.config.group.is_none() {
+            return;
+        }
+        if let Err(error) = self.client.close_queue() {
+            warn!(route = self.source.config.route, %error, "the group was not left");
+            return;
+        }
+        let deadline = Instant::now() + CLOSE_WAIT;
+        while !self.client.closed() && Instant::now() < deadline {
+            let _ = self.client.poll(POLL);
+        }
+        if self.client.closed() {
+            info!(route = self.source.config.route, "left the group");
+        } else {
+            warn!(route = self.source.config.route, "the group was not left in time");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! TLS and SASL as librdkafka's settings.
+
+use rdkafka::ClientConfig;
+
+use crate::config::{Credentials, Sasl, Security, Tls};
+
+/// Adds what `security` asks for.
+pub(crate) fn configure(security: &Security, settings: &mut ClientConfig) {
+    let protocol = match (&security.tls, &security.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    settings.set("security.protocol", protocol);
+    if let Some(tls) = &security.tls {
+        configure_tls(tls, settings);
+    }
+    match &security.sasl {
+        None => {}
+        Some(Sasl::Plain(credentials)) => password(credentials, "PLAIN", settings),
+        Some(Sasl::ScramSha256(credentials)) => password(credentials, "SCRAM-SHA-256", settings),
+        Some(Sasl::ScramSha512(credentials)) => password(credentials, "SCRAM-SHA-512", settings),
+        Some(Sasl::OAuthBearer(_)) => {
+            settings.set("sasl.mechanism", "OAUTHBEARER");
+        }
+    }
+}
+
+fn configure_tls(tls: &Tls, settings: &mut ClientConfig) {
+    match &tls.ca {
+        Some(ca) => settings.set("ssl.ca.location", ca.display().to_string()),
+        // The vendored OpenSSL knows no directory of its own: look where systems keep theirs.
+        None => settings.set("ssl.ca.location", "probe"),
+    };
+    if let Some(client) = &tls.client {
+        settings.set("ssl.certificate.location", client.certificate.display().to_string());
+        settings.set("ssl.key.location", client.key.display().to_string());
+        if let Some(password) = &client.key_password {
+            settings.set("ssl.key.password", password.expose());
+        }
+    }
+}
+
+fn password(credentials: &Credentials, mechanism: &str, settings: &mut ClientConfig) {
+    settings
+        .set("sasl.mechanism", mechanism)
+        .set("sasl.username", &credentials.username)
+        .set("sasl.password", credentials.password.expose());
+}

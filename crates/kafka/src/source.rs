@@ -1,0 +1,94 @@
+//! A source: what one route reads from Kafka.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::assignment::{Assignment, SourceReceivers};
+use crate::config::{ClusterConfig, SourceConfig};
+use crate::error::StartError;
+use crate::membership::{Command, Starting, start};
+use crate::status::{Board, SourceStatus};
+
+/// Events that wait to be received before they are kept back.
+const EVENTS: usize = 256;
+/// Record batches that wait to be received.
+const RECORDS: usize = 2;
+/// How long closing may take in all.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reads what a route asks for. Owns the threads that do it; dropped, they end without a last commit.
+#[derive(Debug)]
+pub struct Source {
+    board: Arc<Board>,
+    commands: Sender<Command>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Source {
+    /// Begins. Waits for no broker: they are tried until they are there, which the log and the status tell.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses the settings.
+    pub fn start(
+        cluster: &ClusterConfig,
+        config: SourceConfig,
+    ) -> Result<(Self, SourceReceivers), StartError> {
+        let board = Arc::new(Board::default());
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let (records_in, records) = mpsc::channel(RECORDS);
+        let (commands, commanded) = channel();
+        let (ended, end) = oneshot::channel();
+        start(Starting {
+            cluster: cluster.clone(),
+            config,
+            board: Arc::clone(&board),
+            noise: Arc::default(),
+            events: events_in,
+            records: records_in,
+            commands: (commands.clone(), commanded),
+            ended,
+        })?;
+        Ok((Self { board, commands, ended: Mutex::new(Some(end)) }, SourceReceivers { events, records }))
+    }
+
+    /// How it is now.
+    pub fn status(&self) -> SourceStatus {
+        self.board.status()
+    }
+
+    /// The end of a partition as a reader sees it, a second old at most: the last stable offset under
+    /// `read_committed`. `None` until it is known.
+    pub fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.board.end_offset(topic, partition)
+    }
+
+    /// Commits positions (next offsets) in the background, with retries. The newest of a partition wins; none goes
+    /// back. Nothing happens without a group.
+    pub fn commit(&self, positions: Vec<(Arc<Assignment>, i64)>) {
+        // Where the source has ended, so has its right to commit.
+        let _ = self.commands.send(Command::Commit(positions));
+    }
+
+    /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads.
+    pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {
+        let Some(end) = self.ended.lock().take() else { return };
+        // A thread that has ended by itself has told so by `end`.
+        let _ = self.commands.send(Command::Close(last));
+        if timeout(CLOSE_TIMEOUT, end).await.is_err() {
+            warn!("the Kafka client did not close in time");
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // As above.
+        let _ = self.commands.send(Command::Close(Vec::new()));
+    }
+}

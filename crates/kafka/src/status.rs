@@ -1,0 +1,141 @@
+//! What a source shows of itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::Statistics;
+
+/// A source as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Why not every partition due is held; `None` when it is ready. An empty assignment is ready.
+    pub not_ready: Option<String>,
+    /// The last error of a broker or of a connection, if there was one.
+    pub last_error: Option<String>,
+    /// Assignments and revocations by the group.
+    pub rebalances: u64,
+    /// Commits that the coordinator has.
+    pub commits: u64,
+    /// Commits that were given up, or tried again.
+    pub commits_failed: u64,
+    /// Errors of brokers and of the connections to them.
+    pub kafka_errors: u64,
+    /// Times that the log no longer had the offset due.
+    pub offset_resets: u64,
+    /// Records skipped by that.
+    pub records_skipped: u64,
+}
+
+/// A counter.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the threads of a source write, and its status reads.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    pub(crate) rebalances: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) commits_failed: Counter,
+    pub(crate) kafka_errors: Counter,
+    pub(crate) offset_resets: Counter,
+    pub(crate) records_skipped: Counter,
+    state: Mutex<State>,
+    ends: Mutex<HashMap<String, HashMap<i32, i64>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether a broker is connected; not known before the first statistics.
+    connected: Option<bool>,
+    last_error: Option<String>,
+    /// Whether the assignment is known and taken up.
+    assigned: bool,
+    /// Topics that were named and cannot be read, with the reason.
+    missing: Vec<(String, String)>,
+    stopped: Option<String>,
+}
+
+impl Board {
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.state.lock().connected = Some(connected);
+    }
+
+    pub(crate) fn set_error(&self, error: String) {
+        self.state.lock().last_error = Some(error);
+    }
+
+    pub(crate) fn set_assigned(&self, assigned: bool) {
+        self.state.lock().assigned = assigned;
+    }
+
+    pub(crate) fn set_missing(&self, missing: Vec<(String, String)>) {
+        self.state.lock().missing = missing;
+    }
+
+    pub(crate) fn set_stopped(&self, reason: &str) {
+        self.state.lock().stopped = Some(reason.to_owned());
+    }
+
+    /// Takes what librdkafka's statistics say of connections and of the ends of logs.
+    pub(crate) fn take(&self, statistics: &Statistics) {
+        self.set_connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        let mut ends = self.ends.lock();
+        for (name, topic) in &statistics.topics {
+            let known = topic.partitions.iter().filter_map(|(id, partition)| {
+                // Under read_committed the end is the last stable offset.
+                let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+                (*id >= 0 && end >= 0).then_some((*id, end))
+            });
+            ends.entry(name.clone()).or_default().extend(known);
+        }
+        let names: BTreeSet<&String> = statistics.topics.keys().collect();
+        ends.retain(|name, _| names.contains(name));
+    }
+
+    pub(crate) fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.ends.lock().get(topic)?.get(&partition).copied()
+    }
+
+    pub(crate) fn status(&self) -> SourceStatus {
+        let state = self.state.lock();
+        SourceStatus {
+            not_ready: state.not_ready(),
+            last_error: state.last_error.clone(),
+            rebalances: self.rebalances.get(),
+            commits: self.commits.get(),
+            commits_failed: self.commits_failed.get(),
+            kafka_errors: self.kafka_errors.get(),
+            offset_resets: self.offset_resets.get(),
+            records_skipped: self.records_skipped.get(),
+        }
+    }
+}
+
+impl State {
+    fn not_ready(&self) -> Option<String> {
+        if let Some(reason) = &self.stopped {
+            return Some(reason.clone());
+        }
+        let error = || self.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        match self.connected {
+            None => return Some(format!("no broker reached yet{}", error())),
+            Some(false) => return Some(format!("no broker connected{}", error())),
+            Some(true) => {}
+        }
+        if let Some((topic, reason)) = self.missing.first() {
+            return Some(format!("topic \"{topic}\": {reason}"));
+        }
+        (!self.assigned).then(|| "waiting for partitions".to_owned())
+    }
+}

@@ -1,0 +1,143 @@
+//! Reading in a group.
+
+use std::time::{Duration, Instant};
+
+use zafka_kafka::config::{GroupProtocol, Start};
+
+use crate::route::{Route, broker, cluster, config, numbers, write};
+
+const PROTOCOLS: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Consumer];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn goes_on_from_what_was_committed() {
+    for protocol in PROTOCOLS {
+        let (broker, producer) = broker(&[("orders", 1)]);
+        let cluster = cluster(&broker.bootstrap());
+        write(&producer, "orders", 0, 0..100);
+        let mut route = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        route.until("100 records", |route| route.records.len() == 100).await;
+        assert_eq!(route.values(), numbers(0..100), "{protocol:?}");
+        assert_eq!(route.held[0].committed(), Some(0), "the start is committed before its first record");
+        let (assignment, _) = route.positions()[0].clone();
+        route.source.commit(vec![(assignment.clone(), 40)]);
+        route.until("a commit", |_| assignment.committed() == Some(40)).await;
+        route.source.commit(vec![(assignment.clone(), 30)]);
+        route.source.commit(vec![(assignment.clone(), 60)]);
+        route.until("a second commit", |_| assignment.committed() == Some(60)).await;
+        route.source.close(vec![(assignment, 70)]).await;
+
+        let mut route = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        route.until("the rest", |route| route.records.len() == 30).await;
+        assert_eq!(route.values(), numbers(70..100), "{protocol:?}");
+        assert_eq!(route.source.status().commits_failed, 0);
+        route.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_begins_at_the_end_and_is_committed() {
+    let (broker, producer) = broker(&[("orders", 2)]);
+    let cluster = cluster(&broker.bootstrap());
+    write(&producer, "orders", 0, 0..10);
+    let latest = || config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Latest);
+    let mut route = Route::start(&cluster, latest());
+    route.until("an assignment", |route| route.held.len() == 2).await;
+    let starts: Vec<_> =
+        route.held.iter().map(|held| (held.partition, held.start, held.committed())).collect();
+    assert!(starts.contains(&(0, 10, Some(10))) && starts.contains(&(1, 0, Some(0))), "{starts:?}");
+    // Nothing read, nothing committed by the route: what is written now is not skipped by the next.
+    route.source.close(Vec::new()).await;
+    write(&producer, "orders", 0, 10..20);
+    let mut route = Route::start(&cluster, latest());
+    route.until("ten records", |route| route.records.len() == 10).await;
+    assert_eq!(route.values(), numbers(10..20));
+    route.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn membership_lives_on_while_nothing_is_received() {
+    let (broker, producer) = broker(&[("orders", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    write(&producer, "orders", 0, 0..20_000);
+    let mut route =
+        Route::start(&cluster, config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest));
+    route.until("an assignment", |route| !route.held.is_empty()).await;
+    let assignment = route.held[0].clone();
+    // Commits and events go on though no records are taken.
+    for position in [1, 2, 3] {
+        route.source.commit(vec![(assignment.clone(), position)]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while assignment.committed() != Some(position) {
+            assert!(Instant::now() < deadline, "no commit of {position}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    route.until("all records", |route| route.records.len() == 20_000).await;
+    assert_eq!(route.values(), numbers(0..20_000));
+    route.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_move_between_members_without_loss() {
+    for protocol in PROTOCOLS {
+        let (broker, producer) = broker(&[("orders", 4)]);
+        let cluster = cluster(&broker.bootstrap());
+        for partition in 0..4 {
+            write(&producer, "orders", partition, 0..50);
+        }
+        let mut one = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        one.until("200 records", |route| route.records.len() == 200).await;
+        let mut two = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while one.held.len() != 2 || two.held.len() != 2 {
+            assert!(Instant::now() < deadline, "{protocol:?}: {:?} {:?}", one.events, two.events);
+            one.step(Duration::from_millis(20)).await;
+            two.step(Duration::from_millis(20)).await;
+        }
+        for partition in 0..4 {
+            write(&producer, "orders", partition, 50..60);
+        }
+        one.until("its share", |route| route.records.len() == 220).await;
+        two.until("its share", |route| route.records.len() == 20).await;
+        one.close().await;
+        two.until("everything", |route| route.held.len() == 4).await;
+        two.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreachable_at_start_then_there() {
+    let (broker, producer) = broker(&[("orders", 1)]);
+    write(&producer, "orders", 0, 0..10);
+    broker.set_reachable(false).unwrap();
+    let cluster = cluster(&broker.bootstrap());
+    let mut route =
+        Route::start(&cluster, config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest));
+    route.until("an error", |route| route.source.status().kafka_errors > 0).await;
+    assert!(route.source.status().not_ready.is_some());
+    broker.set_reachable(true).unwrap();
+    route.until("ten records", |route| route.records.len() == 10).await;
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+    route.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_appear_later_start_at_their_beginning() {
+    let (broker, producer) = broker(&[("pay.eu", 1), ("xpay.eu", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    let topics = ["/pay\\..*/", "later"];
+    let mut route =
+        Route::start(&cluster, config(&topics, Some(("g", GroupProtocol::Classic)), Start::Latest));
+    route.until("an assignment", |route| route.held.len() == 1).await;
+    let reason = route.source.status().not_ready.unwrap_or_default();
+    assert!(reason.contains("later"), "{reason}");
+    for topic in ["pay.us", "later"] {
+        broker.create_topic(topic, 1).unwrap();
+        write(&producer, topic, 0, 0..5);
+    }
+    write(&producer, "xpay.eu", 0, 0..5);
+    route.until("ten records", |route| route.records.len() == 10).await;
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+    assert!(route.records.iter().all(|(topic, ..)| topic == "pay.us" || topic == "later"));
+    route.close().await;
+}

@@ -1,0 +1,43 @@
+//! Records come through byte for byte.
+
+use zafka_envelope::Timestamp;
+use zafka_kafka::config::Start;
+use zafka_kafka::embedded::NewRecord;
+
+use crate::route::{PATIENCE, Route, broker, cluster, config};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_and_empty_and_headers() {
+    let (broker, producer) = broker(&[("a", 1)]);
+    let base = NewRecord {
+        topic: "a",
+        partition: Some(0),
+        timestamp: Some(1_700_000_000_123),
+        ..NewRecord::default()
+    };
+    let headers: [(&str, Option<&[u8]>); 4] =
+        [("h", Some(b"1")), ("h", None), ("", Some(b"")), ("bin", Some(b"\xff\x00"))];
+    let written = [
+        base,
+        NewRecord { key: Some(b""), value: Some(b""), ..base },
+        NewRecord { key: Some(b"\x00\xff"), value: None, headers: &headers, ..base },
+        NewRecord { key: None, value: Some(b"v"), ..base },
+    ];
+    for record in &written {
+        producer.send(record).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let mut route = Route::start(&cluster(&broker.bootstrap()), config(&["a"], None, Start::Earliest));
+    route.until("four records", |route| route.records.len() == 4).await;
+    for ((_, _, got), sent) in route.records.iter().zip(&written) {
+        assert_eq!(got.key.as_deref(), sent.key);
+        assert_eq!(got.value.as_deref(), sent.value);
+        assert_eq!(got.timestamp, Timestamp::Create(1_700_000_000_123));
+        let got: Vec<_> = got.headers.iter().map(|header| (&*header.name, header.value.as_deref())).collect();
+        let sent: Vec<_> = sent.headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+        assert_eq!(got, sent);
+    }
+    let offsets: Vec<_> = route.records.iter().map(|(_, _, record)| record.offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3]);
+    route.close().await;
+}

@@ -1,0 +1,176 @@
+//! A source as a route has it, and what a test reads from it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zafka_envelope::{OwnedHeader, OwnedRecord};
+use zafka_kafka::config::{
+    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnOutOfRange, Security, SourceConfig, Start,
+    TopicSelector,
+};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
+use zafka_kafka::{Assignment, Source, SourceEvent, SourceReceivers};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn cluster(bootstrap: &str) -> ClusterConfig {
+    ClusterConfig {
+        bootstrap_servers: vec![bootstrap.to_owned()],
+        security: Security::default(),
+        client_rack: None,
+    }
+}
+
+pub fn config(topics: &[&str], group: Option<(&str, GroupProtocol)>, start: Start) -> SourceConfig {
+    let selector = |topic: &&str| match topic.strip_prefix('/') {
+        Some(pattern) => TopicSelector::Pattern(regex::Regex::new(pattern.trim_end_matches('/')).unwrap()),
+        None => TopicSelector::Name((*topic).to_owned()),
+    };
+    SourceConfig {
+        route: "test".to_owned(),
+        topics: topics.iter().map(selector).collect(),
+        group: group.map(|(id, protocol)| GroupConfig {
+            id: id.to_owned(),
+            instance: None,
+            protocol: Some(protocol),
+        }),
+        start,
+        isolation: Isolation::ReadCommitted,
+        on_out_of_range: OnOutOfRange::Earliest,
+        revoke_timeout: Duration::from_secs(2),
+        topic_refresh: Duration::from_secs(1),
+    }
+}
+
+pub struct Route {
+    pub source: Source,
+    pub receivers: SourceReceivers,
+    pub held: Vec<Arc<Assignment>>,
+    pub positions: BTreeMap<(String, i32), (Arc<Assignment>, i64)>,
+    pub records: Vec<(String, i32, OwnedRecord)>,
+    pub events: Vec<String>,
+}
+
+impl Route {
+    pub fn start(cluster: &ClusterConfig, config: SourceConfig) -> Self {
+        let (source, receivers) = Source::start(cluster, config).unwrap();
+        Self { source, receivers, held: vec![], positions: BTreeMap::new(), records: vec![], events: vec![] }
+    }
+
+    /// Takes records and answers events until `enough`.
+    pub async fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !enough(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {what}: {:?}, {:?}", self.events, self.source.status());
+            self.step(left.min(Duration::from_millis(100))).await;
+        }
+    }
+
+    pub async fn step(&mut self, wait: Duration) {
+        tokio::select! {
+            biased;
+            event = self.receivers.events.recv() => if let Some(event) = event { self.event(event) },
+            fetched = self.receivers.records.recv() => {
+                let Some(mut fetched) = fetched else { return };
+                let assignment = Arc::clone(&fetched.assignment);
+                let records = &mut self.records;
+                // A few at a time, as a route with small chunks would.
+                let mut count = 0;
+                while !fetched.walk(|record| {
+                    records.push((assignment.topic.to_string(), assignment.partition, owned(record)));
+                    count += 1;
+                    if count % 7 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                }) {}
+                let key = (assignment.topic.to_string(), assignment.partition);
+                self.positions.insert(key, (assignment, fetched.next_offset()));
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    fn event(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned(assignments) => {
+                self.events.push(format!("assigned {}", assignments.len()));
+                self.held.extend(assignments);
+            }
+            SourceEvent::Revoked { assignments, done } => {
+                self.events.push(format!("revoked {}", assignments.len()));
+                let positions = assignments.iter().filter_map(|assignment| {
+                    self.positions.remove(&(assignment.topic.to_string(), assignment.partition))
+                });
+                done.complete(positions.collect());
+                self.held.retain(|held| held.is_active());
+            }
+            SourceEvent::Lost(assignments) => {
+                self.events.push(format!("lost {}", assignments.len()));
+                self.held.retain(|held| held.is_active());
+            }
+            SourceEvent::Reset { from, to, .. } => self.events.push(format!("reset {from} {to}")),
+            SourceEvent::Stopped(reason) => self.events.push(format!("stopped {reason}")),
+        }
+    }
+
+    pub fn positions(&self) -> Vec<(Arc<Assignment>, i64)> {
+        self.positions.values().cloned().collect()
+    }
+
+    pub fn values(&self) -> Vec<String> {
+        let text = |value: &Option<Vec<u8>>| {
+            String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned()
+        };
+        self.records.iter().map(|(_, _, record)| text(&record.value)).collect()
+    }
+
+    pub async fn close(self) {
+        self.source.close(self.positions()).await;
+    }
+}
+
+fn owned(record: &zafka_envelope::Record<'_>) -> OwnedRecord {
+    let headers = record.headers.iter();
+    OwnedRecord {
+        topic: None,
+        partition: 0,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        prev: record.prev,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: headers
+            .map(|header| OwnedHeader { name: header.name.to_vec(), value: header.value.map(<[u8]>::to_vec) })
+            .collect(),
+    }
+}
+
+/// Writes values `from..to` to a partition.
+pub fn write(producer: &EmbeddedProducer, topic: &str, partition: i32, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let value = number.to_string();
+        let record = NewRecord {
+            topic,
+            partition: Some(partition),
+            key: Some(b"key"),
+            value: Some(value.as_bytes()),
+            ..NewRecord::default()
+        };
+        producer.send(&record).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+pub fn broker(topics: &[(&str, i32)]) -> (EmbeddedBroker, EmbeddedProducer) {
+    let broker = EmbeddedBroker::start().unwrap();
+    for (topic, partitions) in topics {
+        broker.create_topic(topic, *partitions).unwrap();
+    }
+    let producer = broker.producer().unwrap();
+    (broker, producer)
+}
+
+pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}

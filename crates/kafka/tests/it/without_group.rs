@@ -1,0 +1,56 @@
+//! Reading every partition without a group.
+
+use zafka_kafka::config::{Start, TopicSelector};
+use zafka_kafka::probe;
+
+use crate::route::{Route, broker, cluster, config, write};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_partition_and_those_that_come() {
+    let (broker, producer) = broker(&[("a.one", 3), ("b", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    for partition in 0..3 {
+        write(&producer, "a.one", partition, 0..10);
+    }
+    let mut route = Route::start(&cluster, config(&["/a\\..*/"], None, Start::Earliest));
+    route.until("30 records", |route| route.records.len() == 30).await;
+    broker.create_topic("a.two", 1).unwrap();
+    write(&producer, "a.two", 0, 0..10);
+    route.until("40 records", |route| route.records.len() == 40).await;
+    let (assignment, position) = route.positions()[0].clone();
+    route.source.commit(vec![(assignment.clone(), position)]);
+    route.until("ends of logs", |route| route.source.end_offset("a.two", 0) == Some(10)).await;
+    assert_eq!((assignment.committed(), route.source.status().commits), (None, 0));
+    assert_eq!(route.source.status().not_ready, None);
+    route.close().await;
+
+    // Nothing was committed: the next one reads all of it again.
+    let mut route = Route::start(&cluster, config(&["a.one"], None, Start::Earliest));
+    route.until("30 records", |route| route.records.len() == 30).await;
+    route.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_reads_what_comes() {
+    let (broker, producer) = broker(&[("a", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    write(&producer, "a", 0, 0..10);
+    let mut route = Route::start(&cluster, config(&["a"], None, Start::Latest));
+    route.until("an assignment", |route| route.held.len() == 1).await;
+    assert_eq!(route.held[0].start, 10);
+    write(&producer, "a", 0, 10..12);
+    route.until("two records", |route| route.records.len() == 2).await;
+    assert_eq!(route.values(), ["10", "11"]);
+    route.close().await;
+}
+
+#[test]
+fn probe_lists_topics_and_tells_what_is_missing() {
+    let (broker, _producer) = broker(&[("a", 2), ("b", 1)]);
+    let name = |name: &str| TopicSelector::Name(name.to_owned());
+    let found = probe(
+        &cluster(&broker.bootstrap()),
+        &[name("a"), TopicSelector::Pattern(regex::Regex::new("b").unwrap())],
+    );
+    assert_eq!(found.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+}
