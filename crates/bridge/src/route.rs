@@ -270,7 +270,7 @@ impl Route {
     }
 
     /// Lets the peers have what is in the ring, answering the group meanwhile.
-    async fn drain(&mut self, events: &mut mpsc::UnboundedReceiver<SourceEvent>, deadline: Instant) {
+    async fn drain(&mut self, events: &mut mpsc::Receiver<SourceEvent>, deadline: Instant) {
         self.fetched = None;
         self.pending = None;
         let shared = Arc::clone(&self.shared);

@@ -4,6 +4,7 @@
 mod admin;
 mod cli;
 mod config;
+mod demo;
 mod relay_url;
 mod run;
 mod tap;
@@ -16,7 +17,8 @@ use cli::{Cli, Command, CommandError};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.log.init();
+    // The demo shows messages, not its log.
+    cli.log.init(if matches!(cli.command, Command::Demo(_)) { "error" } else { "info" });
     match cli.command {
         Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or(ExitCode::FAILURE),
         Command::Run(args) => {
@@ -31,6 +33,6 @@ fn main() -> ExitCode {
             cli::exit_code(config.map_err(CommandError::from).and_then(run::run))
         }
         Command::Tap(args) => cli::exit_code(run::tap(args)),
-        Command::Demo(_) => ExitCode::FAILURE,
+        Command::Demo(args) => cli::exit_code(run::demo(args)),
     }
 }

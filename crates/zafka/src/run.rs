@@ -1,4 +1,4 @@
-//! `zafka run`, `zafka relay` and `zafka tap`: start, serve, and end in order.
+//! `zafka run`, `zafka relay`, `zafka tap` and `zafka demo`: start, serve, and end in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use zafka_bridge::Relay;
 
 use crate::admin::Admin;
-use crate::cli::{CommandError, TapArgs};
+use crate::cli::{CommandError, DemoArgs, TapArgs};
 use crate::config::{Config, bind_warning};
+use crate::demo;
 use crate::tap::{self, TapConfig};
 
 /// Every route has stopped by itself.
@@ -18,10 +19,7 @@ struct Stopped(Vec<(String, String)>);
 
 /// Relays until a signal comes or every route has stopped.
 pub fn run(config: Config) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(relay(config));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    result
+    on_runtime(|signals| relay(config, signals))
 }
 
 /// Shows the messages of an endpoint until a signal comes or enough are shown.
@@ -33,20 +31,33 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
         count: args.count,
         preset: args.frames,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+    on_runtime(async |mut signals| {
         let stop = async {
             signals.next().await;
         };
-        tap::run(config, stop).await
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(result?)
+        Ok(tap::run(config, stop).await?)
+    })
 }
 
-async fn relay(config: Config) -> Result<(), CommandError> {
-    let mut signals = Signals::new()?;
+/// Runs the demo until a signal comes or enough is shown.
+pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
+    on_runtime(async |mut signals| {
+        let stop = async {
+            signals.next().await;
+        };
+        demo::run(args, stop).await
+    })
+}
+
+/// Does `work` on a runtime of its own, which gets a second to end what is left.
+fn on_runtime(work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async { work(Signals::new()?).await });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError> {
     let mut relay = Relay::start(&config.cluster, config.routes).await?;
     let status = relay.status_handle();
     let _admin = match config.admin {

@@ -24,12 +24,12 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Sets the log up for this process. A second call changes nothing.
-    pub fn init(self) {
+    /// Sets the log up for this process, at `default` where nothing else was asked for. A second call changes nothing.
+    pub fn init(self, default: &str) {
         let filter = self
             .log_level
             .or_else(|| EnvFilter::try_from_default_env().ok())
-            .unwrap_or_else(|| EnvFilter::new("info"));
+            .unwrap_or_else(|| at_level(default));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let set = match self.log_format {
             LogFormat::Text => {
@@ -43,6 +43,12 @@ impl LogArgs {
     }
 }
 
+/// Everything at one level, but for the client library's own log: what matters of it comes through events, and closing
+/// a client that has left its group is an error to it.
+fn at_level(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("{level},rdkafka=off"))
+}
+
 /// Parses directives; a text that is one word must be a level.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
@@ -50,7 +56,7 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         return Err("allowed: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug"
             .to_owned());
     }
-    EnvFilter::try_new(text).map_err(|error| error.to_string())
+    if is_word { Ok(at_level(text)) } else { EnvFilter::try_new(text).map_err(|error| error.to_string()) }
 }
 
 /// Logs what in a configuration may not be meant.

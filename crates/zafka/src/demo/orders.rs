@@ -5,8 +5,14 @@ use serde_json::json;
 /// The topic they are written to.
 pub(crate) const TOPIC: &str = "orders";
 
-const CUSTOMERS: [(&str, &str); 6] =
-    [("c-1041", "DE"), ("c-1187", "FR"), ("c-1203", "NL"), ("c-1310", "ES"), ("c-1422", "PL"), ("c-1533", "SE")];
+const CUSTOMERS: [(&str, &str); 6] = [
+    ("c-1041", "DE"),
+    ("c-1188", "FR"),
+    ("c-1203", "NL"),
+    ("c-1317", "ES"),
+    ("c-1425", "PL"),
+    ("c-1533", "SE"),
+];
 const ITEMS: [(&str, u32); 7] = [
     ("coffee-1kg", 1890),
     ("filter-papers", 390),
@@ -49,7 +55,11 @@ pub(crate) fn order(number: u64) -> Order {
         "total": f64::from(cents * quantity) / 100.0,
         "country": country,
     });
-    Order { key: customer.to_owned(), value: value.to_string(), header: ("trace", format!("{:08x}", pick(5, 1 << 32))) }
+    Order {
+        key: customer.to_owned(),
+        value: value.to_string(),
+        header: ("trace", format!("{:08x}", pick(5, 1 << 32))),
+    }
 }
 
 #[cfg(test)]

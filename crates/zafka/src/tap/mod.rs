@@ -68,6 +68,7 @@ pub(crate) struct Viewer {
     status_shown: bool,
     messages: u64,
     messages_at_tick: u64,
+    first_message: Option<Instant>,
     last_tick: Instant,
     rate: f64,
     gaps: Gaps,
@@ -89,6 +90,7 @@ impl Viewer {
             status_shown: false,
             messages: 0,
             messages_at_tick: 0,
+            first_message: None,
             last_tick: Instant::now(),
             rate: 0.0,
             gaps: Gaps::default(),
@@ -115,6 +117,7 @@ impl Viewer {
             records.iter().for_each(|record| self.gaps.see(record));
         }
         self.messages += 1;
+        self.first_message.get_or_insert_with(Instant::now);
         self.clear_status()?;
         let mut out = io::stdout().lock();
         for line in print::lines(&content, self.style) {
@@ -148,9 +151,11 @@ impl Viewer {
         Ok(())
     }
 
-    /// Leaves the last status behind.
+    /// Leaves a summary behind: the rate is then that of the whole time since the first message.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.clear_status()?;
+        let elapsed = self.first_message.map_or(0.0, |first| first.elapsed().as_secs_f64());
+        self.rate = if elapsed > 0.0 { self.messages as f64 / elapsed } else { 0.0 };
         writeln!(io::stderr(), "{}", self.status())
     }
 

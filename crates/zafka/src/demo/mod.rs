@@ -1,0 +1,156 @@
+//! `zafka demo`: a broker in this process, a stream of orders, the relay, and what a subscriber receives.
+
+mod orders;
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use zafka_bridge::config::RouteConfig;
+use zafka_bridge::{Relay, StartError};
+use zafka_envelope::{FramePlan, Preset};
+use zafka_kafka::config::{
+    ClusterConfig, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
+};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
+use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
+use zafka_sockets::{Endpoint, SubEvent, SubSocket};
+
+use crate::cli::{CommandError, DemoArgs};
+use crate::tap::Viewer;
+use orders::Order;
+
+/// Partitions of the demo's topic.
+const PARTITIONS: i32 = 2;
+/// Time between two orders.
+const ORDER_INTERVAL: Duration = Duration::from_millis(250);
+/// Orders that are there before the relay starts.
+const HISTORY: u64 = 8;
+/// How long the relay has to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the demo until `count` messages were shown or `stop` is done.
+pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
+    let broker = EmbeddedBroker::start()?;
+    broker.create_topic(orders::TOPIC, PARTITIONS)?;
+    let relay =
+        Relay::start(&cluster(&broker), vec![route(&args.bind)]).await.map_err(|error| match error {
+            StartError::Bind { .. } => format!("{error}\nTry another: zafka demo --bind tcp://127.0.0.1:*"),
+            StartError::Kafka { .. } => error.to_string(),
+        })?;
+    let endpoint = bound(&relay)?;
+    println!("{}", introduction(&broker, &endpoint));
+
+    let producer = broker.producer()?;
+    let result = show(&producer, &endpoint, args.count, stop).await;
+    relay.shutdown(SHUTDOWN_TIMEOUT).await;
+    result
+}
+
+/// Writes orders and shows what comes back over ZeroMQ.
+async fn show(
+    producer: &EmbeddedProducer,
+    endpoint: &Endpoint,
+    count: Option<u64>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CommandError> {
+    let mut socket = SubSocket::new(endpoint.clone(), vec![orders::TOPIC.as_bytes().to_vec()]);
+    let mut viewer = Viewer::new(Preset::Json, count).readable();
+    let mut clock = interval(ORDER_INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut written = 0;
+    tokio::pin!(stop);
+    while !viewer.is_done() {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            event = socket.next() => match event {
+                SubEvent::Message(frames) => viewer.show(frames)?,
+                SubEvent::Connected => {}
+                SubEvent::Disconnected(reason) => viewer.note(&format!("{endpoint}: {reason}"))?,
+            },
+            _ = clock.tick() => {
+                let upto = (written + 1).max(HISTORY);
+                for number in written..upto {
+                    write(producer, &orders::order(number))?;
+                }
+                written = upto;
+            }
+        }
+    }
+    Ok(viewer.finish()?)
+}
+
+fn write(producer: &EmbeddedProducer, order: &Order) -> Result<(), CommandError> {
+    let (name, value) = &order.header;
+    Ok(producer.send(&NewRecord {
+        topic: orders::TOPIC,
+        key: Some(order.key.as_bytes()),
+        value: Some(order.value.as_bytes()),
+        headers: &[(name, Some(value.as_bytes()))],
+        ..NewRecord::default()
+    })?)
+}
+
+fn cluster(broker: &EmbeddedBroker) -> ClusterConfig {
+    ClusterConfig {
+        bootstrap_servers: vec![broker.bootstrap()],
+        security: Security::default(),
+        client_rack: None,
+    }
+}
+
+fn route(bind: &Endpoint) -> RouteConfig {
+    RouteConfig {
+        name: "demo".to_owned(),
+        source: SourceConfig {
+            route: "demo".to_owned(),
+            topics: vec![TopicSelector::Name(orders::TOPIC.to_owned())],
+            group: Some(GroupConfig { id: "zafka-demo".to_owned(), instance: None, protocol: None }),
+            start: Start::Earliest,
+            isolation: Isolation::ReadCommitted,
+            on_out_of_range: OnOutOfRange::Earliest,
+            revoke_timeout: Duration::from_secs(1),
+            topic_refresh: Duration::from_secs(5),
+        },
+        frames: FramePlan::preset(Preset::Json),
+        socket: PubConfig {
+            bind: vec![bind.clone()],
+            connect: Vec::new(),
+            slow_peer: SlowPeer::Drop,
+            min_peers: 1,
+            ring_bytes: DEFAULT_RING_BYTES,
+            heartbeat: None,
+            limits: Limits::default(),
+        },
+    }
+}
+
+/// The endpoint that the relay is bound to, as a subscriber on this machine connects to it.
+fn bound(relay: &Relay) -> Result<Endpoint, CommandError> {
+    let status = relay.status_handle().status();
+    let endpoint =
+        status.routes.first().and_then(|route| route.endpoints.first()).ok_or("the relay is not bound")?;
+    Ok(endpoint.replace("//0.0.0.0:", "//127.0.0.1:").parse()?)
+}
+
+fn introduction(broker: &EmbeddedBroker, endpoint: &Endpoint) -> String {
+    let topic = orders::TOPIC;
+    let bootstrap = broker.bootstrap();
+    format!(
+        r#"Kafka (embedded)  {bootstrap}  topic "{topic}", {PARTITIONS} partitions
+        |  zafka
+ZeroMQ PUB        {endpoint}
+
+Subscribe from Python:
+
+    import zmq
+    socket = zmq.Context().socket(zmq.SUB)
+    socket.connect("{endpoint}")
+    socket.subscribe("{topic}")
+    while True:
+        print(socket.recv_multipart())   # topic, meta, key, value
+
+What a subscriber receives (topic[partition] @offset key  value  headers), Ctrl-C ends it:
+"#
+    )
+}
