@@ -58,10 +58,10 @@ pub struct RunArgs {
 /// `zafka relay`.
 #[derive(Debug, Args)]
 pub struct RelayArgs {
-    /// kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest
+    /// `kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest`
     pub source: String,
-    /// pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1 (pub+connect+tcp:// connects, pub+ipc:///PATH is
-    /// local)
+    /// `pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1`; `pub+connect+tcp://` connects, `pub+ipc:///PATH`
+    /// is local
     pub destination: String,
     /// Serve /healthz, /readyz, /metrics and /status there.
     #[arg(long, value_name = "IP:PORT")]
