@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// A final commit is done, or given up.
     Committed { id: u64 },
     /// The log does not have the offset due.
-    OutOfRange { assignment: Arc<Assignment>, from: i64 },
+    OutOfRange { assignment: Arc<Assignment>, from: i64, reason: String },
     /// Where such a partition goes on.
     ResetTo { assignment: Arc<Assignment>, from: i64, to: i64 },
     /// Topics were listed.

@@ -63,33 +63,24 @@ impl Queue {
         }
     }
 
-    /// Takes up to `max` messages, waiting up to `wait` for the first.
-    pub(crate) fn take(&self, max: usize, wait: Duration) -> Messages {
-        let mut taken: Vec<*mut sys::rd_kafka_message_t> = vec![ptr::null_mut(); max.max(1)];
-        // librdkafka waits until the array is full, so the first is waited for alone.
-        let first = self.fill(&mut taken[..1], wait);
-        let rest = if first == 1 { self.fill(&mut taken[1..], Duration::ZERO) } else { 0 };
-        taken.truncate(first + rest);
-        Messages {
-            messages: taken.into_iter().filter_map(NonNull::new).map(Message).collect(),
-            client: Arc::clone(&self.client),
+    /// Takes messages until they are `messages` or `bytes` many or no more is there, waiting up to `wait` for the
+    /// first.
+    ///
+    /// One call for each message, and not `rd_kafka_consume_batch_queue`: that one counts an end-of-partition or an
+    /// error at offset N as record N consumed, so that the pause and resume of the next rebalance skips that record.
+    pub(crate) fn take(&self, messages: usize, bytes: usize, wait: Duration) -> Messages {
+        let mut taken = Messages { messages: Vec::new(), client: Arc::clone(&self.client) };
+        let mut size = 0;
+        while taken.messages.len() < messages && size < bytes {
+            let wait = if taken.messages.is_empty() { wait } else { Duration::ZERO };
+            // SAFETY: the queue is alive; a message returned is ours to destroy.
+            let message = unsafe { sys::rd_kafka_consume_queue(self.queue.as_ptr(), millis(wait)) };
+            let Some(message) = NonNull::new(message) else { break };
+            let message = Message(message);
+            size += message.size();
+            taken.messages.push(message);
         }
-    }
-
-    fn fill(&self, into: &mut [*mut sys::rd_kafka_message_t], wait: Duration) -> usize {
-        if into.is_empty() {
-            return 0;
-        }
-        // SAFETY: `into` has room for as many pointers as is said; those written become ours to destroy.
-        let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(
-                self.queue.as_ptr(),
-                millis(wait),
-                into.as_mut_ptr(),
-                into.len(),
-            )
-        };
-        usize::try_from(count).unwrap_or(0)
+        taken
     }
 }
 
@@ -257,10 +248,6 @@ pub(crate) struct Messages {
 impl Messages {
     pub(crate) fn as_slice(&self) -> &[Message] {
         &self.messages
-    }
-
-    pub(crate) fn size(&self) -> usize {
-        self.messages.iter().map(Message::size).sum()
     }
 
     /// Parts them into runs of records of one partition; each error is a run of its own.

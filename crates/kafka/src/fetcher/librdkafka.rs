@@ -118,9 +118,8 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// Runs until it is told to stop, or nobody receives any more.
     pub(crate) fn run(mut self, runtime: &tokio::runtime::Runtime) {
-        let mut max = 64;
         while !*self.stop.borrow() {
-            let runs = self.take(&mut max);
+            let runs = self.take();
             for fetched in runs {
                 if self.hand_out(fetched, runtime).is_break() {
                     return;
@@ -129,15 +128,10 @@ impl Fetcher {
         }
     }
 
-    fn take(&self, max: &mut usize) -> Vec<Fetched> {
+    fn take(&self) -> Vec<Fetched> {
         let held = self.held.0.lock();
-        let messages = self.queue.take(*max, WAIT);
-        let count = messages.as_slice().len();
-        if let Some(average) = messages.size().checked_div(count) {
-            *max = (TAKE_BYTES / average.max(1)).clamp(1, TAKE_MESSAGES);
-        }
         let mut fetched = Vec::new();
-        for run in messages.into_runs() {
+        for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
             let Some(message) = run.as_slice().first() else { continue };
             let assignment = message.topic().and_then(|topic| held.get(topic)?.get(&message.partition()));
             match (message.error(), assignment) {
@@ -156,8 +150,9 @@ impl Fetcher {
                 }
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some(assignment)) => {
                     let (assignment, from) = (Arc::clone(assignment), message.offset());
+                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     // Where the membership has ended, nothing is to be reset.
-                    let _ = self.commands.send(Command::OutOfRange { assignment, from });
+                    let _ = self.commands.send(Command::OutOfRange { assignment, from, reason });
                 }
                 (Some(code), _) => {
                     let text = String::from_utf8_lossy(message.value().unwrap_or_default());

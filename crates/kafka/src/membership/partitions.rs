@@ -58,7 +58,9 @@ impl Partitions {
             Command::Commit(_) | Command::Close(_) => {}
             Command::Drained { id, positions } => self.drained(session, id, positions),
             Command::Committed { id } => self.release(session, id),
-            Command::OutOfRange { assignment, from } => return self.out_of_range(session, assignment, from),
+            Command::OutOfRange { assignment, from, reason } => {
+                return self.out_of_range(session, assignment, from, &reason);
+            }
             Command::ResetTo { assignment, from, to } => self.reset(session, assignment, from, to),
             Command::Listed(listing) => self.listed(session, listing),
             Command::TakenUp { id, begins } => self.taken_up(session, id, begins),
@@ -285,14 +287,16 @@ impl Partitions {
         session: &mut Session<'_>,
         assignment: Arc<Assignment>,
         from: i64,
+        reason: &str,
     ) -> Result<(), String> {
         if !assignment.is_active() {
             return Ok(());
         }
+        let (topic, partition) = (&assignment.topic, assignment.partition);
+        error!(route = session.source.config.route, %topic, partition, from, reason, "offset out of range");
         if session.source.config.on_out_of_range == OnOutOfRange::Stop {
-            let (topic, partition) = (&assignment.topic, assignment.partition);
             return Err(format!(
-                "{topic}/{partition}: the log has no offset {from} (on_out_of_range = \"stop\")"
+                "{topic}/{partition}: the log has no offset {from}: {reason} (on_out_of_range = \"stop\")"
             ));
         }
         // The look-up thread lives as long as its questions' sender.

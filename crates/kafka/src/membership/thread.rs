@@ -95,7 +95,10 @@ impl Starting {
             // Errors come by the callbacks.
             let _ = scout.poll(Duration::ZERO);
             match list(scout, &selection, SCOUT_WAIT) {
-                Ok(listing) => return Some(listing),
+                Ok(listing) => {
+                    self.board.set_connected(true);
+                    return Some(listing);
+                }
                 Err(error) => {
                     scout.context().report(&format!("no answer from the cluster: {}", plain(&error)))
                 }

@@ -6,11 +6,13 @@ use zafka_kafka::config::{GroupProtocol, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
-const PROTOCOLS: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Consumer];
+/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, so what needs another one
+/// is tested by the other protocol here, and by both against a real Kafka.
+const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goes_on_from_what_was_committed() {
-    for protocol in PROTOCOLS {
+    for protocol in [REBALANCES] {
         let (broker, producer) = broker(&[("orders", 1)]);
         let cluster = cluster(&broker.bootstrap());
         write(&producer, "orders", 0, 0..100);
@@ -39,7 +41,7 @@ async fn latest_begins_at_the_end_and_is_committed() {
     let (broker, producer) = broker(&[("orders", 2)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..10);
-    let latest = || config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Latest);
+    let latest = || config(&["orders"], Some(("g", REBALANCES)), Start::Latest);
     let mut route = Route::start(&cluster, latest());
     route.until("an assignment", |route| route.held.len() == 2).await;
     let starts: Vec<_> =
@@ -79,7 +81,7 @@ async fn membership_lives_on_while_nothing_is_received() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_move_between_members_without_loss() {
-    for protocol in PROTOCOLS {
+    for protocol in [REBALANCES] {
         let (broker, producer) = broker(&[("orders", 4)]);
         let cluster = cluster(&broker.bootstrap());
         for partition in 0..4 {
@@ -126,8 +128,7 @@ async fn topics_that_appear_later_start_at_their_beginning() {
     let (broker, producer) = broker(&[("pay.eu", 1), ("xpay.eu", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let topics = ["/pay\\..*/", "later"];
-    let mut route =
-        Route::start(&cluster, config(&topics, Some(("g", GroupProtocol::Classic)), Start::Latest));
+    let mut route = Route::start(&cluster, config(&topics, Some(("g", REBALANCES)), Start::Latest));
     route.until("an assignment", |route| route.held.len() == 1).await;
     let reason = route.source.status().not_ready.unwrap_or_default();
     assert!(reason.contains("later"), "{reason}");

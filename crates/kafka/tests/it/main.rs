@@ -5,3 +5,10 @@ mod group;
 mod records;
 mod route;
 mod without_group;
+
+/// Shows the log of a test that fails; RUST_LOG chooses what.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Another test may have done it.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}

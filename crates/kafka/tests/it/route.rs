@@ -55,6 +55,7 @@ pub struct Route {
 
 impl Route {
     pub fn start(cluster: &ClusterConfig, config: SourceConfig) -> Self {
+        crate::log();
         let (source, receivers) = Source::start(cluster, config).unwrap();
         Self { source, receivers, held: vec![], positions: BTreeMap::new(), records: vec![], events: vec![] }
     }
