@@ -1,6 +1,15 @@
 //! The program against real parts: Kafka, libzmq peers, an identity provider.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+mod demo;
+mod peers;
+mod presets;
 mod records;
+mod resets;
+mod starts;
+mod topics;
+mod transactions;
 
 use std::time::Duration;
 

@@ -1,0 +1,151 @@
+//! Offsets that the log no longer has, and topics that are made again.
+
+use serde_json::{Value, json};
+use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, Zafka, unique, wait_until};
+
+use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::{DEADLINE, ZAFKA, decoded};
+
+fn admin() -> &'static Admin {
+    KafkaNode::shared().admin()
+}
+
+/// A new topic of one partition with `count` records.
+fn topic(count: usize) -> String {
+    let topic = unique("resets");
+    admin().create_topic(&topic, 1, &[]);
+    write(&topic, "old", count);
+    topic
+}
+
+/// Writes records whose values are `life` and a number.
+fn write(topic: &str, life: &str, count: usize) {
+    let records: Vec<_> = (0..count).map(|at| Record::new("k", format!("{life} {at}"))).collect();
+    admin().produce(topic, &records);
+}
+
+/// A topic of 20 records that begins at 10, and a group of the same name at `committed`.
+fn cut_topic(committed: i64) -> String {
+    let topic = topic(20);
+    admin().alter_offset(&topic, &topic, 0, committed);
+    admin().delete_records(&topic, 0, 10);
+    topic
+}
+
+fn from(topic: &str, more: &str) -> String {
+    format!(r#"topics = ["{topic}"], group = "{topic}", start = "latest", {more}"#)
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest() {
+    // Offset committed, records skipped; 10 is the first that is there, 20 the end, 25 behind it.
+    for (committed, skipped, resets, first) in [(5, 5, 1, 10), (0, 10, 1, 10), (10, 0, 0, 10), (25, 0, 1, 10)]
+    {
+        let topic = cut_topic(committed);
+        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from(&topic, ""));
+        let subscriber = route.subscribe(&[&topic]);
+        let messages = decoded(&subscriber.wait_messages((20 - first) as usize, DEADLINE));
+        let offsets: Vec<_> = messages.iter().map(|message| message.offset).collect();
+        assert_eq!(offsets, (first..20).collect::<Vec<_>>(), "committed at {committed}");
+        assert_eq!(messages[0].prev, None, "committed at {committed}");
+        let status = route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
+        let counted = (counter(&status, "records_skipped"), counter(&status, "offset_resets"));
+        assert_eq!(counted, (skipped, resets), "committed at {committed}");
+        if resets > 0 {
+            route.relay.wait_log("offset reset", DEADLINE);
+        }
+        wait_until("the end to be committed", DEADLINE, || {
+            admin().committed(&topic).get(&(topic.clone(), 0)) == Some(&20)
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn records_that_go_while_the_route_waits_are_counted() {
+    let topic = topic(20);
+    let mut route = OneRoute::lossless(
+        KafkaNode::shared().bootstrap(),
+        &format!(r#"topics = ["{topic}"], start = "earliest""#),
+    );
+    route.relay.wait_status("the partition", DEADLINE, |status| partition(status, &topic, 0)["read"] == 0);
+    admin().delete_records(&topic, 0, 15);
+    let subscriber = route.subscribe(&[&topic]);
+    route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
+    let messages = decoded(&subscriber.wait_messages(5, DEADLINE));
+    // What was fetched ahead before the records went may come; what does not is counted.
+    let status = route.relay.status().expect("it runs");
+    assert_eq!(messages.len() as u64 + counter(&status, "records_skipped"), 20);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_route_may_stop_where_records_are_gone() {
+    for committed in [5, 25] {
+        let topic = cut_topic(committed);
+        let stop = from(&topic, r#"on_out_of_range = "stop""#);
+        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &stop);
+        let subscriber = route.subscribe(&[&topic]);
+        let status = route.relay.wait_exit(DEADLINE);
+        assert!(!status.success());
+        let log = route.relay.log();
+        assert!(log.contains("every route has stopped") && log.contains(&topic), "{log}");
+        assert!(log.contains(&committed.to_string()), "the offset that is gone: {log}");
+        assert_eq!(subscriber.count(), 0);
+        assert_eq!(admin().committed(&topic).get(&(topic.clone(), 0)), Some(&committed));
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_route_that_stopped_is_told_of_while_others_go_on() {
+    let [gone, kept] = [cut_topic(5), topic(20)];
+    let [first, second] = [endpoint(), endpoint()];
+    let served = |at: &str| format!(r#"bind = ["{at}"], slow_peer = "block""#);
+    let routes = [
+        RouteToml { name: "gone", from: &from(&gone, r#"on_out_of_range = "stop""#), to: &served(&first) },
+        RouteToml { name: "kept", from: &from(&kept, ""), to: &served(&second) },
+    ];
+    let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &routes));
+    let status =
+        relay.wait_status("the route to stop", DEADLINE, |status| status["routes"][0]["stopped"] == true);
+    let reason = status["routes"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains(&gone), "{reason}");
+    wait_until("readyz to name that route alone", DEADLINE, || {
+        let Ok((503, body)) = relay.get("/readyz") else { return false };
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        answer["not_ready"] == json!([{ "route": "gone", "reason": reason }])
+    });
+    let subscriber = LibzmqSub::connect(&second, &[&kept]);
+    relay.wait_status("the subscriber", DEADLINE, |status| status["routes"][1]["peers_subscribed"] == 1);
+    write(&kept, "more", 5);
+    subscriber.wait_messages(5, DEADLINE);
+    relay.terminate();
+    relay.wait_exit(DEADLINE);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_topic_made_again_is_read_from_its_start() {
+    for group in [true, false] {
+        // The second life has fewer records than were read of the first, or more.
+        for count in [5, 30] {
+            let topic = topic(10);
+            let in_group = if group { format!(r#", group = "{topic}""#) } else { String::new() };
+            let from = format!(r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s"{in_group}"#);
+            let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
+            let subscriber = route.subscribe(&[&topic]);
+            route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
+            admin().delete_topic(&topic);
+            admin().create_topic(&topic, 1, &[]);
+            write(&topic, "new", count);
+            let messages = decoded(&subscriber.wait_messages(10 + count, DEADLINE));
+            let values = messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
+            let expected: Vec<_> = (0..count).map(|at| format!("new {at}")).collect();
+            assert_eq!(values.collect::<Vec<_>>(), expected, "group: {group}, {count} records");
+            assert_eq!(messages[10].prev, None);
+            route.relay.wait_status("the end", DEADLINE, |s| is_at(s, &topic, 0, count as i64));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Where a partition begins, and where it goes on.
+
+use std::collections::BTreeMap;
+
+use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, unique, wait_until};
+
+use crate::common::{OneRoute, counter, is_at, partition};
+use crate::{DEADLINE, decoded};
+
+fn admin() -> &'static Admin {
+    KafkaNode::shared().admin()
+}
+
+/// A new topic.
+fn topic(partitions: i32) -> String {
+    let topic = unique("starts");
+    admin().create_topic(&topic, partitions, &[]);
+    topic
+}
+
+/// Writes `count` records to a partition, the value of each its offset as text if it began empty.
+fn write(topic: &str, partition: i32, from: i64, count: i64) {
+    let record = |at: i64| Record::new("k", at.to_string()).partition(partition);
+    let records: Vec<_> = (from..from + count).map(record).collect();
+    let produced = admin().produce(topic, &records);
+    assert!(produced.iter().zip(from..).all(|(at, offset)| at.offset == offset), "{produced:?}");
+}
+
+fn lossless(from: &str) -> OneRoute {
+    OneRoute::lossless(KafkaNode::shared().bootstrap(), from)
+}
+
+/// Offsets by partition, in the order of arrival.
+fn offsets(messages: &[Vec<Vec<u8>>]) -> BTreeMap<(String, i32), Vec<i64>> {
+    let mut offsets: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for message in decoded(messages) {
+        offsets.entry((message.topic, message.partition)).or_default().push(message.offset);
+    }
+    offsets
+}
+
+/// Waits until the route is at the end of `topic`, whose partitions end at `ends`, and the subscriber has each from
+/// `starts` on.
+fn assert_reads(route: &mut OneRoute, subscriber: &LibzmqSub, topic: &str, starts: &[i64], ends: &[i64]) {
+    route.relay.wait_status("the end", DEADLINE, |status| {
+        (0..).zip(ends).all(|(number, end)| is_at(status, topic, number, *end))
+    });
+    let count: i64 = ends.iter().zip(starts).map(|(end, start)| end - start).sum();
+    let messages = subscriber.wait_messages(count as usize, DEADLINE);
+    let expected: BTreeMap<_, Vec<i64>> = (0..)
+        .zip(starts.iter().zip(ends))
+        .filter(|(_, (start, end))| start < end)
+        .map(|(number, (start, end))| ((topic.to_owned(), number), (*start..*end).collect()))
+        .collect();
+    assert_eq!(offsets(&messages), expected);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn start_is_a_position_or_a_time() {
+    const DAY: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
+    let topic = topic(2);
+    for (number, times) in [(0, [-2_000, -1_000, 0, 1_000]), (1, [-4_000, -3_000, -2_000, -1_000])] {
+        let record = |time| Record { timestamp: Some(DAY + time), ..Record::new("k", "v").partition(number) };
+        admin().produce(&topic, &times.map(record));
+    }
+    let cases = [
+        ("earliest", [0, 0]),
+        ("latest", [4, 4]),
+        ("2026-01-01T00:00:00Z", [2, 4]),
+        ("2026-01-01T01:00:00+01:00", [2, 4]),
+        ("2025-12-31T23:59:57.500Z", [0, 2]),
+        ("2000-01-01T00:00:00Z", [0, 0]),
+        ("2100-01-01T00:00:00Z", [4, 4]),
+    ];
+    for (start, starts) in cases {
+        for group in ["", "group"] {
+            let in_group = format!(r#", group = "{topic} {start}""#);
+            let from = format!(r#"topics = ["{topic}"], start = "{start}""#);
+            let mut route = lossless(&(from + if group.is_empty() { "" } else { &in_group }));
+            route.relay.wait_ready();
+            let subscriber = route.subscribe(&[&topic]);
+            assert_reads(&mut route, &subscriber, &topic, &starts, &[4, 4]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn latest_and_a_time_to_come_are_the_end_when_the_route_begins() {
+    for start in ["latest", "2100-01-01T00:00:00Z"] {
+        let topic = topic(1);
+        write(&topic, 0, 0, 10);
+        let mut route = lossless(&format!(r#"topics = ["{topic}"], start = "{start}""#));
+        route.relay.wait_ready();
+        write(&topic, 0, 10, 10);
+        let subscriber = route.subscribe(&[&topic]);
+        assert_reads(&mut route, &subscriber, &topic, &[10], &[20]);
+        let first = &decoded(&subscriber.messages())[0];
+        assert_eq!(first.prev, None, "the route never saw the record before");
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_committed_offset_wins_over_start() {
+    for start in ["earliest", "latest", "2000-01-01T00:00:00Z"] {
+        let topic = topic(2);
+        write(&topic, 0, 0, 10);
+        write(&topic, 1, 0, 10);
+        admin().alter_offset(&topic, &topic, 0, 5);
+        admin().alter_offset(&topic, &topic, 1, 0);
+        let mut route = lossless(&format!(r#"topics = ["{topic}"], group = "{topic}", start = "{start}""#));
+        let subscriber = route.subscribe(&[&topic]);
+        assert_reads(&mut route, &subscriber, &topic, &[5, 0], &[10, 10]);
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn latest_that_was_resolved_survives_a_kill() {
+    for protocol in ["consumer", "classic"] {
+        let topic = topic(3);
+        let ends = [10, 0, 3];
+        (0..).zip(ends).for_each(|(number, end)| write(&topic, number, 0, end));
+        let from = format!(
+            r#"topics = ["{topic}"], group = "{topic}", group_protocol = "{protocol}", start = "latest""#
+        );
+        // Nobody subscribes, so nothing is fetched and nothing delivered.
+        let mut route = lossless(&from);
+        wait_until("the resolved start to be committed", DEADLINE, || admin().committed(&topic).len() == 3);
+        let committed = admin().committed(&topic);
+        assert_eq!(committed.values().copied().collect::<Vec<_>>(), ends);
+        route.relay.kill9();
+        (0..).zip(ends).for_each(|(number, end)| write(&topic, number, end, 10));
+        route.start_again();
+        let subscriber = route.subscribe(&[&topic]);
+        assert_reads(&mut route, &subscriber, &topic, &ends, &ends.map(|end| end + 10));
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn the_start_is_committed_before_the_first_record_is_sent() {
+    let topic = topic(4);
+    (0..4).for_each(|number| write(&topic, number, 0, 5_000));
+    let mut route = lossless(&format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#));
+    let subscriber = route.subscribe(&[&topic]);
+    let messages = decoded(&subscriber.wait_messages(1, DEADLINE));
+    route.relay.kill9();
+    let committed = admin().committed(&topic);
+    for message in messages {
+        let at = committed.get(&(topic.clone(), message.partition));
+        assert!(at.is_some(), "partition {} was sent before its start was committed", message.partition);
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn without_a_group_every_partition_is_read_and_nothing_committed() {
+    let topic = topic(5);
+    (0..5).for_each(|number| write(&topic, number, 0, 100));
+    let mut routes: Vec<_> = (0..2)
+        .map(|_| {
+            let route = lossless(&format!(r#"topics = ["{topic}"], start = "earliest""#));
+            let subscriber = route.subscribe(&[&topic]);
+            (route, subscriber)
+        })
+        .collect();
+    for (route, subscriber) in &mut routes {
+        assert_reads(route, subscriber, &topic, &[0; 5], &[100; 5]);
+        let status = route.relay.status().expect("it runs");
+        assert_eq!(counter(&status, "commits"), 0);
+        assert!(partition(&status, &topic, 0)["committed"].is_null());
+        assert!(status["routes"][0]["group"].is_null());
+        route.relay.terminate();
+        assert!(route.relay.wait_exit(DEADLINE).success(), "{}", route.relay.log());
+    }
+    // Groups of other tests are named by them; one that zafka made up would not be.
+    let ours = format!("-{}-", std::process::id());
+    let groups = admin().groups();
+    let foreign: Vec<_> =
+        groups.keys().filter(|name| name.contains(&topic) || !name.contains(&ours)).collect();
+    assert!(foreign.is_empty(), "groups that nobody asked for: {foreign:?}");
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn what_appears_later_begins_at_its_start() {
+    for group in [true, false] {
+        let prefix = unique("later");
+        let first = format!("{prefix}.first");
+        admin().create_topic(&first, 1, &[]);
+        write(&first, 0, 0, 10);
+        let in_group = if group { format!(r#", group = "{prefix}""#) } else { String::new() };
+        let from =
+            format!(r#"topics = ["/^{prefix}\\./"], start = "latest", topic_refresh = "1s"{in_group}"#);
+        let mut route = lossless(&from);
+        let subscriber = route.subscribe(&[&prefix]);
+        route.relay.wait_status("the first topic", DEADLINE, |status| is_at(status, &first, 0, 10));
+
+        admin().add_partitions(&first, 3);
+        write(&first, 1, 0, 10);
+        write(&first, 2, 0, 10);
+        let second = format!("{prefix}.second");
+        admin().create_topic(&second, 2, &[]);
+        write(&second, 0, 0, 10);
+        write(&second, 1, 0, 10);
+        write(&first, 0, 10, 5);
+        let messages = subscriber.wait_messages(45, DEADLINE);
+        let expected = [
+            (&first, 0, 10, 15),
+            (&first, 1, 0, 10),
+            (&first, 2, 0, 10),
+            (&second, 0, 0, 10),
+            (&second, 1, 0, 10),
+        ]
+        .map(|(topic, number, from, to)| ((topic.clone(), number), (from..to).collect::<Vec<i64>>()));
+        assert_eq!(offsets(&messages), BTreeMap::from(expected), "in a group: {group}");
+    }
+}
