@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::StartError;
 use crate::noise::Noise;
+use crate::security::{self, TokenProvider, Wanted};
 use crate::status::Board;
 
 /// A client; a member of a group where its settings name one.
@@ -42,7 +43,10 @@ pub(crate) struct Context {
     noise: Arc<Noise>,
     rebalances: Mutex<VecDeque<Rebalance>>,
     fatal: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    refusal: Mutex<Option<String>>,
     closing: AtomicBool,
+    /// Ends the thread that supplies tokens, with the client.
+    tokens_wanted: Option<Wanted>,
 }
 
 impl Context {
@@ -53,7 +57,9 @@ impl Context {
             noise: Arc::clone(noise),
             rebalances: Mutex::default(),
             fatal: Mutex::default(),
+            refusal: Mutex::default(),
             closing: AtomicBool::new(false),
+            tokens_wanted: None,
         }
     }
 
@@ -71,6 +77,17 @@ impl Context {
         self.fatal.lock().take()
     }
 
+    /// What a broker answered that it will answer again, if it did: trying on is of no use.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().take()
+    }
+
+    /// Reports what will be answered again, however often it is asked.
+    pub(crate) fn refused(&self, text: &str) {
+        *self.refusal.lock() = Some(text.to_owned());
+        self.report(text);
+    }
+
     /// Counts and shows an error; tells it unless it has just been told.
     pub(crate) fn report(&self, text: &str) {
         self.board.kafka_errors.add(1);
@@ -83,10 +100,20 @@ impl Context {
     }
 }
 
-/// Makes a client.
-pub(crate) fn create(settings: &ClientConfig, context: Context) -> Result<Arc<Client>, StartError> {
+/// Makes a client, supplied with tokens where they are wanted.
+pub(crate) fn create(
+    settings: &ClientConfig,
+    mut context: Context,
+    tokens: Option<&Arc<TokenProvider>>,
+) -> Result<Arc<Client>, StartError> {
+    let (wanted, receiver) = security::wanted();
+    context.tokens_wanted = tokens.map(|_| wanted);
     let client = Client::from_config_and_context(settings, context);
-    client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))
+    let client = client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
+    if let Some(provider) = tokens {
+        security::keep_supplied(&client, provider, receiver)?;
+    }
+    Ok(client)
 }
 
 /// An error without the wrapper's words.
@@ -98,12 +125,35 @@ pub(crate) fn plain(error: &KafkaError) -> String {
     }
 }
 
+/// Whether the same answer is to be expected until somebody changes something.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::Authentication
+            | C::SSL
+            | C::SaslAuthenticationFailed
+            | C::GroupAuthorizationFailed
+            | C::ClusterAuthorizationFailed
+    )
+}
+
+/// librdkafka's text without what differs from one time to the next, so that the same error is the same text.
+fn steady(reason: &str) -> String {
+    let reason = reason.split(" (after ").next().unwrap_or(reason);
+    reason.replacen("/bootstrap: ", ": ", 1)
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error event too, so a log line of librdkafka is seldom news.
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 error!(target: "librdkafka", route = self.route, "{facility}: {message}");
+            }
+            // Lost connections are error events too.
+            _ if matches!(facility, "FAIL" | "ERROR") => {
+                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
             }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
                 info!(target: "librdkafka", route = self.route, "{facility}: {message}");
@@ -124,11 +174,12 @@ impl ClientContext for Context {
                 let mut fatal = self.fatal.lock();
                 fatal.get_or_insert((RDKafkaErrorCode::Fatal, reason.to_owned()));
             }
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.board.set_connected(false);
-                self.report(reason);
+            // What each broker met has been told.
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
+            code => {
+                let reason = steady(reason);
+                if code.is_some_and(is_refusal) { self.refused(&reason) } else { self.report(&reason) }
             }
-            _ => self.report(reason),
         }
     }
 }
@@ -153,5 +204,27 @@ impl ConsumerContext for Context {
             _ => Rebalance::Revoke(parts()),
         };
         self.rebalances.lock().push_back(rebalance);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_error_is_the_same_text() {
+        for (reason, expected) in [
+            (
+                "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+                "127.0.0.1:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused",
+            ),
+            (
+                "a:1/2: Disconnected (after 17ms in state UP, 1 identical error(s) suppressed)",
+                "a:1/2: Disconnected",
+            ),
+            ("plain (as it is)", "plain (as it is)"),
+        ] {
+            assert_eq!(steady(reason), expected);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong before a source runs.
 
+use crate::security::TokenError;
+
 /// Why a Kafka client could not be made. Nothing was sent to a broker.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -9,28 +11,43 @@ pub enum StartError {
     /// The system has no thread left.
     #[error("a thread for the Kafka client cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// The OIDC settings cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
-/// Why a cluster could not be asked for its topics.
+/// Why a topic that is named cannot be read now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicFault {
+    /// The cluster has none of that name, or does not tell.
+    #[error("it does not exist")]
+    Unknown,
+    /// The cluster is just making it.
+    #[error("it has no partitions yet")]
+    NoPartitions,
+    /// The user may not see it.
+    #[error("not authorised to read it")]
+    NotAuthorised,
+    /// Anything else that the cluster says of it.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Why a cluster could not be asked for what a route reads.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The client could not be made.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// No broker answered, or one refused.
-    #[error("{servers}: {reason}")]
-    Unreachable {
-        /// The bootstrap servers.
-        servers: String,
-        /// What the last attempt met.
-        reason: String,
-    },
-    /// A topic that was named cannot be read.
-    #[error("topic \"{topic}\": {reason}")]
-    Topic {
-        /// The topic.
-        topic: String,
-        /// What the cluster says of it.
+    /// No broker answered in time, or one refused.
+    #[error("the cluster cannot be asked: {0}")]
+    Cluster(String),
+    /// The group cannot be used.
+    #[error("group \"{group}\": {reason}")]
+    Group {
+        /// The group.
+        group: String,
+        /// What its coordinator says.
         reason: String,
     },
 }

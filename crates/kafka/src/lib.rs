@@ -29,8 +29,9 @@ mod status;
 mod topics;
 
 pub use assignment::{Assignment, RevokeDone, SourceEvent, SourceReceivers};
-pub use error::{ProbeError, StartError};
+pub use error::{ProbeError, StartError, TopicFault};
 pub use fetcher::Fetched;
-pub use probe::probe;
+pub use probe::{Found, probe};
+pub use security::TokenError;
 pub use source::Source;
 pub use status::SourceStatus;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rdkafka::Statistics;
 
+use crate::error::TopicFault;
+
 /// A source as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatus {
@@ -62,7 +64,7 @@ struct State {
     /// Whether the assignment is known and taken up.
     assigned: bool,
     /// Topics that were named and cannot be read, with the reason.
-    missing: Vec<(String, String)>,
+    missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
 }
 
@@ -79,7 +81,7 @@ impl Board {
         self.state.lock().assigned = assigned;
     }
 
-    pub(crate) fn set_missing(&self, missing: Vec<(String, String)>) {
+    pub(crate) fn set_missing(&self, missing: Vec<(String, TopicFault)>) {
         self.state.lock().missing = missing;
     }
 

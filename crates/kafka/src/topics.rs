@@ -10,6 +10,7 @@ use regex::Regex;
 
 use crate::client::Client;
 use crate::config::TopicSelector;
+use crate::error::TopicFault;
 
 /// Topics with their number of partitions.
 pub(crate) type TopicMap = BTreeMap<String, i32>;
@@ -19,7 +20,7 @@ pub(crate) type TopicMap = BTreeMap<String, i32>;
 pub(crate) struct Listing {
     pub(crate) topics: TopicMap,
     /// Topics that are named and cannot be read, with the reason.
-    pub(crate) missing: Vec<(String, String)>,
+    pub(crate) missing: Vec<(String, TopicFault)>,
 }
 
 impl Listing {
@@ -41,25 +42,16 @@ impl Selection {
         for selector in selectors {
             match selector {
                 TopicSelector::Name(name) => selection.names.push(name.clone()),
-                TopicSelector::Pattern(pattern) => {
-                    // Anchored, since the leftmost match may be a part where another alternative matches the whole.
-                    let whole = Regex::new(&format!("^(?:{})$", pattern.as_str()));
-                    selection.patterns.push(whole.unwrap_or_else(|_| pattern.clone()));
-                }
+                TopicSelector::Pattern(pattern) => selection.patterns.push(pattern.clone()),
             }
         }
         selection
     }
 
-    /// Whether a topic is meant. Patterns match whole names and never internal topics.
+    /// Whether a topic is meant. Patterns are searched for in the name, and never match internal topics.
     pub(crate) fn selects(&self, topic: &str) -> bool {
-        let by_pattern = || {
-            !topic.starts_with("__")
-                && self
-                    .patterns
-                    .iter()
-                    .any(|pattern| pattern.find(topic).is_some_and(|found| found.len() == topic.len()))
-        };
+        let by_pattern =
+            || !topic.starts_with("__") && self.patterns.iter().any(|pattern| pattern.is_match(topic));
         self.names.iter().any(|name| name == topic) || by_pattern()
     }
 }
@@ -78,7 +70,7 @@ pub(crate) fn list(client: &Client, selection: &Selection, wait: Duration) -> Re
         let one = client.fetch_metadata(Some(name), wait)?;
         match one.topics().iter().find(|topic| topic.name() == name) {
             Some(topic) => listing.add(topic),
-            None => listing.missing.push((name.clone(), "the cluster does not list it".to_owned())),
+            None => listing.missing.push((name.clone(), TopicFault::Unknown)),
         }
     }
     Ok(listing)
@@ -91,14 +83,14 @@ impl Listing {
             None if count > 0 => {
                 self.topics.insert(topic.name().to_owned(), count);
             }
-            None => self.missing.push((topic.name().to_owned(), "it has no partitions yet".to_owned())),
+            None => self.missing.push((topic.name().to_owned(), TopicFault::NoPartitions)),
             Some(code) => {
-                let reason = match RDKafkaErrorCode::from(code) {
-                    RDKafkaErrorCode::UnknownTopicOrPartition => "it does not exist".to_owned(),
-                    RDKafkaErrorCode::TopicAuthorizationFailed => "not authorised to read it".to_owned(),
-                    other => other.to_string(),
+                let fault = match RDKafkaErrorCode::from(code) {
+                    RDKafkaErrorCode::UnknownTopicOrPartition => TopicFault::Unknown,
+                    RDKafkaErrorCode::TopicAuthorizationFailed => TopicFault::NotAuthorised,
+                    other => TopicFault::Other(other.to_string()),
                 };
-                self.missing.push((topic.name().to_owned(), reason));
+                self.missing.push((topic.name().to_owned(), fault));
             }
         }
     }
@@ -109,16 +101,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_whole_patterns() {
+    fn names_and_patterns() {
         let pattern = |text| TopicSelector::Pattern(Regex::new(text).unwrap());
         let cases = [
             (TopicSelector::Name("a".to_owned()), "a", true),
             (TopicSelector::Name("a".to_owned()), "ab", false),
             (TopicSelector::Name("__offsets".to_owned()), "__offsets", true),
-            (pattern("a"), "ab", false),
-            (pattern("a|ab"), "ab", true),
-            (pattern("^pay\\..*"), "pay.eu", true),
-            (pattern("^pay\\..*"), "xpay.eu", false),
+            (pattern("b"), "abc", true),
+            (pattern("^b$"), "abc", false),
+            (pattern("^pay\\."), "pay.eu", true),
+            (pattern("^pay\\."), "xpay.eu", false),
             (pattern(".*"), "__consumer_offsets", false),
             (pattern("(?i)ORDERS"), "orders", true),
         ];

@@ -2,7 +2,7 @@
 //! turns out to be the other one, end.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::config::{ClusterConfig, GroupProtocol, SourceConfig};
 use crate::error::StartError;
 use crate::fetcher::Fetched;
 use crate::noise::Noise;
+use crate::security::TokenProvider;
 use crate::status::Board;
 use crate::topics::{Listing, Selection, list};
 
@@ -30,6 +31,7 @@ const SCOUT_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Starting {
     pub(crate) cluster: ClusterConfig,
     pub(crate) config: SourceConfig,
+    pub(crate) tokens: Option<Arc<TokenProvider>>,
     pub(crate) board: Arc<Board>,
     pub(crate) noise: Arc<Noise>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
@@ -40,9 +42,10 @@ pub(crate) struct Starting {
 
 /// Checks the settings, then starts the thread. Waits for no broker.
 pub(crate) fn start(starting: Starting) -> Result<(), StartError> {
-    let scout = create(&settings(&starting.cluster), starting.context())?;
+    let scout = create(&settings(&starting.cluster), starting.context(), starting.tokens.as_ref())?;
     // Settings that only a member has are refused now, not later.
-    drop(create(&starting.settings(GroupProtocol::Classic, 1), starting.context())?);
+    let member = starting.settings(GroupProtocol::Classic, 1).create_native_config();
+    member.map_err(|error| StartError::Client(plain(&error)))?;
     thread::Builder::new().name("kafka-membership".to_owned()).spawn(move || starting.run(scout))?;
     Ok(())
 }
@@ -76,7 +79,8 @@ impl Starting {
         let mut protocol = preferred.unwrap_or(GroupProtocol::Consumer);
         loop {
             let settings = self.settings(protocol, first.partitions());
-            let client = create(&settings, self.context()).map_err(|error| error.to_string())?;
+            let client =
+                create(&settings, self.context(), self.tokens.as_ref()).map_err(|error| error.to_string())?;
             let may_fall_back = preferred.is_none() && protocol == GroupProtocol::Consumer;
             match Session::run(self, client, first.clone(), may_fall_back)? {
                 Outcome::Closed => return Ok(()),
@@ -92,16 +96,19 @@ impl Starting {
     fn reach(&self, scout: &Client) -> Option<Listing> {
         let selection = Selection::new(&self.config.topics);
         loop {
+            let listing = list(scout, &selection, SCOUT_WAIT);
             // Errors come by the callbacks.
-            let _ = scout.poll(Duration::ZERO);
-            match list(scout, &selection, SCOUT_WAIT) {
+            while scout.poll(Duration::ZERO).is_some() {}
+            match listing {
                 Ok(listing) => {
                     self.board.set_connected(true);
                     return Some(listing);
                 }
-                Err(error) => {
-                    scout.context().report(&format!("no answer from the cluster: {}", plain(&error)))
+                // What its connections met says more.
+                Err(error) if self.board.status().last_error.is_none() => {
+                    scout.context().report(&format!("no answer from the cluster: {}", plain(&error)));
                 }
+                Err(_) => {}
             }
             match self.commands.1.recv_timeout(SCOUT_PAUSE) {
                 Ok(Command::Close(_)) | Err(RecvTimeoutError::Disconnected) => return None,
@@ -116,9 +123,6 @@ impl Starting {
 
     /// The commands that have come.
     pub(super) fn next_command(&self) -> Option<Command> {
-        match self.commands.1.try_recv() {
-            Ok(command) => Some(command),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.commands.1.try_recv().ok()
     }
 }

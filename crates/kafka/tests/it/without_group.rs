@@ -1,7 +1,7 @@
 //! Reading every partition without a group.
 
-use zafka_kafka::config::{Start, TopicSelector};
-use zafka_kafka::probe;
+use zafka_kafka::config::{GroupProtocol, Start};
+use zafka_kafka::{TopicFault, probe};
 
 use crate::route::{Route, broker, cluster, config, write};
 
@@ -45,12 +45,18 @@ async fn latest_reads_what_comes() {
 }
 
 #[test]
-fn probe_lists_topics_and_tells_what_is_missing() {
-    let (broker, _producer) = broker(&[("a", 2), ("b", 1)]);
-    let name = |name: &str| TopicSelector::Name(name.to_owned());
-    let found = probe(
-        &cluster(&broker.bootstrap()),
-        &[name("a"), TopicSelector::Pattern(regex::Regex::new("b").unwrap())],
-    );
-    assert_eq!(found.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+fn probe_tells_what_each_source_would_read() {
+    let (broker, _producer) = broker(&[("a", 2), ("b.one", 1), ("b.two", 1)]);
+    let sources = [
+        config(&["a", "/b/"], Some(("g", GroupProtocol::Classic)), Start::Latest),
+        config(&["/^b\\.two$/", "c"], None, Start::Latest),
+    ];
+    let found = probe(&cluster(&broker.bootstrap()), &[&sources[0], &sources[1]]).unwrap();
+    let topics = |list: &[(&str, i32)]| -> Vec<_> {
+        list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    };
+    assert_eq!(found[0].topics, topics(&[("a", 2), ("b.one", 1), ("b.two", 1)]));
+    assert_eq!(found[0].missing, []);
+    assert_eq!(found[1].topics, topics(&[("b.two", 1)]));
+    assert_eq!(found[1].missing, [("c".to_owned(), TopicFault::Unknown)]);
 }
