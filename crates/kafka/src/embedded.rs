@@ -51,7 +51,8 @@ impl EmbeddedBroker {
     /// # Errors
     /// Where librdkafka refuses.
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
-        Ok(if reachable { self.0.broker_up(1)? } else { self.0.broker_down(1)? })
+        let set = if reachable { self.0.broker_up(1) } else { self.0.broker_down(1) };
+        Ok(set?)
     }
 
     /// A producer for it.

@@ -20,6 +20,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
+use crate::security::Token;
 
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
@@ -309,6 +310,43 @@ pub(crate) fn commit(
             Err(code.into())
         } else {
             Ok(failed)
+        }
+    }
+}
+
+/// Gives the client a token for its next connections, and for those that are open (KIP-368).
+pub(crate) fn set_token(
+    client: &Client,
+    token: &Token,
+    principal: &str,
+    extensions: &[(String, String)],
+) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "a token or extension holds a NUL".to_owned());
+    let (secret, principal) = (text(token.secret.expose())?, text(principal)?);
+    let mut pairs = Vec::with_capacity(extensions.len() * 2);
+    for (name, value) in extensions {
+        pairs.push(text(name)?);
+        pairs.push(text(value)?);
+    }
+    let mut pointers: Vec<_> = pairs.iter().map(|text| text.as_ptr()).collect();
+    let mut error = [0; 512];
+    // SAFETY: all texts are C strings that live until after the call, which copies them; the array holds
+    // `pointers.len()` of them; the error is written as a C string within its 512 bytes.
+    unsafe {
+        let code = sys::rd_kafka_oauthbearer_set_token(
+            rk(client),
+            secret.as_ptr(),
+            token.expires_ms,
+            principal.as_ptr(),
+            pointers.as_mut_ptr(),
+            pointers.len(),
+            error.as_mut_ptr(),
+            error.len(),
+        );
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            Ok(())
+        } else {
+            Err(CStr::from_ptr(error.as_ptr()).to_string_lossy().into_owned())
         }
     }
 }

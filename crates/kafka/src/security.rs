@@ -1,8 +1,24 @@
 //! TLS and SASL as librdkafka's settings.
 
+mod refresh;
+mod token;
+
+use std::sync::Arc;
+
 use rdkafka::ClientConfig;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
+pub(crate) use refresh::{Wanted, start as keep_supplied, wanted};
+pub use token::TokenError;
+pub(crate) use token::{Token, TokenProvider};
+
+/// The provider of tokens, where `security` wants them.
+pub(crate) fn token_provider(security: &Security) -> Result<Option<Arc<TokenProvider>>, TokenError> {
+    match &security.sasl {
+        Some(Sasl::OAuthBearer(client)) => Ok(Some(Arc::new(TokenProvider::new(client)?))),
+        _ => Ok(None),
+    }
+}
 
 /// Adds what `security` asks for.
 pub(crate) fn configure(security: &Security, settings: &mut ClientConfig) {

@@ -13,6 +13,7 @@ use crate::assignment::{Assignment, SourceReceivers};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::error::StartError;
 use crate::membership::{Command, Starting, start};
+use crate::security::token_provider;
 use crate::status::{Board, SourceStatus};
 
 /// Events that wait to be received before they are kept back.
@@ -20,7 +21,7 @@ const EVENTS: usize = 256;
 /// Record batches that wait to be received.
 const RECORDS: usize = 2;
 /// How long closing may take in all.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads what a route asks for. Owns the threads that do it; dropped, they end without a last commit.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl Source {
         start(Starting {
             cluster: cluster.clone(),
             config,
+            tokens: token_provider(&cluster.security)?,
             board: Arc::clone(&board),
             noise: Arc::default(),
             events: events_in,
@@ -75,7 +77,8 @@ impl Source {
         let _ = self.commands.send(Command::Commit(positions));
     }
 
-    /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads.
+    /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads. The
+    /// receivers and all [`Fetched`](crate::Fetched) must be dropped before: they hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {
         let Some(end) = self.ended.lock().take() else { return };
         // A thread that has ended by itself has told so by `end`.

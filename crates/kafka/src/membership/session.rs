@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::Command;
 use super::partitions::Partitions;
@@ -26,7 +26,7 @@ use crate::topics::{Listing, Selection};
 /// How long librdkafka is waited for before commands are looked at again.
 const POLL: Duration = Duration::from_millis(20);
 /// How long the last commit and the leaving of the group may take, each.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
 
 /// How a session ended.
 pub(super) enum Outcome {
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
     }
 
     /// Commits, leaves the group, ends the threads.
-    fn close(&mut self, partitions: &mut Partitions, last: Positions) {
+    fn close(mut self, partitions: &mut Partitions, last: Positions) {
         partitions.stop_reading();
         if self.source.config.group.is_some() && !last.is_empty() {
             self.commit_last(last);
@@ -201,29 +201,41 @@ impl<'a> Session<'a> {
     }
 
     /// Lets every partition go, leaves the group (a static member keeps its place), ends the threads.
-    fn end(&mut self, partitions: &mut Partitions) {
+    fn end(mut self, partitions: &mut Partitions) {
         self.stop.send_replace(true);
         if let Some(thread) = self.fetch_thread.take() {
             // It panics only where a caller's receiver does, which is told there.
             let _ = thread.join();
         }
         self.client.context().set_closing();
-        partitions.release_all(self);
-        if self.source.config.group.is_none() {
-            return;
-        }
-        if let Err(error) = self.client.close_queue() {
-            warn!(route = self.source.config.route, %error, "the group was not left");
-            return;
-        }
-        let deadline = Instant::now() + CLOSE_WAIT;
-        while !self.client.closed() && Instant::now() < deadline {
-            let _ = self.client.poll(POLL);
-        }
-        if self.client.closed() {
-            info!(route = self.source.config.route, "left the group");
+        partitions.release_all(&self);
+        let Self { source, client, questions, orders, queue, .. } = self;
+        // Their threads end, and let go of the client.
+        drop((questions, orders, queue));
+        let route = &source.config.route;
+        let (closed, done) = channel();
+        let closer = Builder::new().name("kafka-close".to_owned()).spawn(move || {
+            drop_last(client);
+            // It may have taken too long for anyone to wait.
+            let _ = closed.send(());
+        });
+        if closer.is_err() || done.recv_timeout(CLOSE_WAIT).is_err() {
+            warn!(route, "the client was not closed in time");
         } else {
-            warn!(route = self.source.config.route, "the group was not left in time");
+            debug!(route, "client closed");
         }
+    }
+}
+
+/// Drops the client once nobody else holds it. That closes it, which leaves the group.
+///
+/// Closing it before would make `rdkafka` close it twice and log an error.
+fn drop_last(mut client: Arc<Client>) {
+    loop {
+        match Arc::try_unwrap(client) {
+            Ok(client) => return drop(client),
+            Err(shared) => client = shared,
+        }
+        sleep(Duration::from_millis(2));
     }
 }

@@ -127,7 +127,13 @@ impl Route {
     }
 
     pub async fn close(self) {
-        self.source.close(self.positions()).await;
+        let positions = self.positions();
+        self.close_at(positions).await;
+    }
+
+    pub async fn close_at(self, positions: Vec<(Arc<Assignment>, i64)>) {
+        drop(self.receivers);
+        self.source.close(positions).await;
     }
 }
 

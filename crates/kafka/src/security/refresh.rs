@@ -1,0 +1,63 @@
+//! Keeps a librdkafka client supplied with tokens, from a thread of its own: the polling thread never waits for the
+//! provider.
+
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+
+use super::token::TokenProvider;
+use crate::client::Client;
+use crate::native;
+
+/// Time between two tries while there is no token.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// Held by whoever wants tokens; dropped, the thread ends.
+pub(crate) type Wanted = Sender<Infallible>;
+
+/// A pair: what the client's context holds, and what the thread looks at.
+pub(crate) fn wanted() -> (Wanted, Receiver<Infallible>) {
+    channel()
+}
+
+/// Starts the thread.
+pub(crate) fn start(
+    client: &Arc<Client>,
+    provider: &Arc<TokenProvider>,
+    wanted: Receiver<Infallible>,
+) -> std::io::Result<()> {
+    let (client, provider) = (Arc::downgrade(client), Arc::clone(provider));
+    thread::Builder::new().name("kafka-token".to_owned()).spawn(move || run(&client, &provider, &wanted))?;
+    Ok(())
+}
+
+fn run(client: &Weak<Client>, provider: &TokenProvider, wanted: &Receiver<Infallible>) {
+    let mut retry = RETRY.0;
+    let mut wait = Duration::ZERO;
+    while let Err(RecvTimeoutError::Timeout) = wanted.recv_timeout(wait) {
+        let token = provider.token();
+        let Some(client) = client.upgrade() else { return };
+        let set = match &token {
+            Ok(token) => native::set_token(&client, token, provider.client_id(), provider.extensions()),
+            Err(error) => Err(error.to_string()),
+        };
+        wait = match (token, set) {
+            (Ok(token), Ok(())) => {
+                retry = RETRY.0;
+                token.refresh_at.saturating_duration_since(Instant::now())
+            }
+            (_, set) => {
+                if let Err(reason) = set {
+                    client.context().refused(&reason);
+                }
+                let wait = retry;
+                retry = (retry * 2).min(RETRY.1);
+                wait
+            }
+        };
+    }
+}

@@ -1,0 +1,209 @@
+//! Tokens of an OIDC provider, by client credentials (RFC 6749 section 4.4). One provider serves every connection of
+//! a source: it keeps the token and asks for the next one when four fifths of its life are over.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
+use oauth2::{
+    ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, RequestTokenError, Scope,
+    TokenResponse, TokenUrl,
+};
+use parking_lot::Mutex;
+use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::config::{OidcClient, Secret};
+
+/// How long the provider may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer that is read.
+const ANSWER_BYTES: u64 = 1 << 20;
+/// The life of a token that does not tell its own.
+const UNTOLD_LIFE: Duration = Duration::from_secs(300);
+/// The shortest time between two requests.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// `token_url` is not a URL.
+    #[error("token_url \"{url}\": {reason}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate authorities cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The provider did not answer.
+    #[error("no token from {url}: {reason}")]
+    Unreachable {
+        /// The token endpoint.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The provider said no (RFC 6749 section 5.2).
+    #[error("{url} refuses a token to client \"{client_id}\": {reason}")]
+    Refused {
+        /// The token endpoint.
+        url: String,
+        /// Who asked.
+        client_id: String,
+        /// The provider's `error` and `error_description`.
+        reason: String,
+    },
+    /// The answer is not one of a token endpoint.
+    #[error("{url} answers with no token: {reason}")]
+    Answer {
+        /// The token endpoint.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A token and when it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) secret: Secret,
+    /// End of its life, in ms since the epoch.
+    pub(crate) expires_ms: i64,
+    /// When the next one is due.
+    pub(crate) refresh_at: Instant,
+}
+
+type Endpoint = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+
+/// Gives the token of one client of a provider.
+pub(crate) struct TokenProvider {
+    config: OidcClient,
+    endpoint: Endpoint,
+    agent: Agent,
+    token: Mutex<Option<Token>>,
+}
+
+impl fmt::Debug for TokenProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenProvider").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl TokenProvider {
+    /// Checks the settings; asks nobody.
+    pub(crate) fn new(config: &OidcClient) -> Result<Self, TokenError> {
+        let url = TokenUrl::new(config.token_url.clone())
+            .map_err(|error| TokenError::Url { url: config.token_url.clone(), reason: error.to_string() })?;
+        let endpoint = BasicClient::new(ClientId::new(config.client_id.clone()))
+            .set_client_secret(ClientSecret::new(config.client_secret.expose().to_owned()))
+            .set_token_uri(url);
+        let tls = TlsConfig::builder()
+            .root_certs(roots(config)?)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // A token endpoint that redirects would be sent the client's secret elsewhere.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .build()
+            .new_agent();
+        Ok(Self { config: config.clone(), endpoint, agent, token: Mutex::default() })
+    }
+
+    /// The client's id, which stands for the principal until the broker has read the token.
+    pub(crate) fn client_id(&self) -> &str {
+        &self.config.client_id
+    }
+
+    /// SASL extensions (KIP-342).
+    pub(crate) fn extensions(&self) -> &[(String, String)] {
+        &self.config.extensions
+    }
+
+    /// The token; a new one where the last one's time has come. Blocks while the provider answers.
+    pub(crate) fn token(&self) -> Result<Token, TokenError> {
+        let mut kept = self.token.lock();
+        if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.refresh_at) {
+            return Ok(token.clone());
+        }
+        let token = self.ask()?;
+        *kept = Some(token.clone());
+        Ok(token)
+    }
+
+    fn ask(&self) -> Result<Token, TokenError> {
+        let mut request = self.endpoint.exchange_client_credentials();
+        for scope in &self.config.scope {
+            request = request.add_scope(Scope::new(scope.clone()));
+        }
+        if let Some(audience) = &self.config.audience {
+            request = request.add_extra_param("audience", audience);
+        }
+        let answer: BasicTokenResponse =
+            request.request(&|request| self.send(request)).map_err(|error| self.why(error))?;
+        let life = answer.expires_in().unwrap_or(UNTOLD_LIFE);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Token {
+            secret: Secret::new(answer.access_token().secret()),
+            expires_ms: i64::try_from((now + life).as_millis()).unwrap_or(i64::MAX),
+            refresh_at: Instant::now() + (life * 4 / 5).max(LEAST_WAIT),
+        })
+    }
+
+    fn send(&self, request: HttpRequest) -> Result<HttpResponse, ureq::Error> {
+        let (parts, mut body) = self.agent.run(request)?.into_parts();
+        let mut bytes = Vec::new();
+        body.as_reader().take(ANSWER_BYTES).read_to_end(&mut bytes)?;
+        Ok(HttpResponse::from_parts(parts, bytes))
+    }
+
+    fn why(&self, error: RequestTokenError<ureq::Error, BasicErrorResponse>) -> TokenError {
+        let url = self.config.token_url.clone();
+        match error {
+            RequestTokenError::ServerResponse(refusal) => {
+                let description =
+                    refusal.error_description().map(|text| format!(": {text}")).unwrap_or_default();
+                let (client_id, reason) =
+                    (self.config.client_id.clone(), format!("{}{description}", refusal.error()));
+                TokenError::Refused { url, client_id, reason }
+            }
+            RequestTokenError::Request(error) => TokenError::Unreachable { url, reason: error.to_string() },
+            // The answer itself is not shown: it may hold a token.
+            RequestTokenError::Parse(error, body) => {
+                TokenError::Answer { url, reason: format!("{error} ({} bytes)", body.len()) }
+            }
+            RequestTokenError::Other(reason) => TokenError::Answer { url, reason },
+        }
+    }
+}
+
+fn roots(config: &OidcClient) -> Result<RootCerts, TokenError> {
+    let Some(path) = &config.ca else { return Ok(RootCerts::PlatformVerifier) };
+    let fault = |reason: String| TokenError::Ca { path: path.clone(), reason };
+    let text = fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(error.to_string()))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(fault("no certificate in it (PEM)".to_owned()));
+    }
+    Ok(RootCerts::Specific(Arc::new(certificates)))
+}
