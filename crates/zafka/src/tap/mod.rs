@@ -154,8 +154,9 @@ impl Viewer {
     /// Leaves a summary behind: the rate is then that of the whole time since the first message.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.clear_status()?;
-        let elapsed = self.first_message.map_or(0.0, |first| first.elapsed().as_secs_f64());
-        self.rate = if elapsed > 0.0 { self.messages as f64 / elapsed } else { 0.0 };
+        // What came within a second is no rate to go by: it counts as one second.
+        let elapsed = self.first_message.map_or(1.0, |first| first.elapsed().as_secs_f64().max(1.0));
+        self.rate = self.messages as f64 / elapsed;
         writeln!(io::stderr(), "{}", self.status())
     }
 
