@@ -17,8 +17,9 @@ use cli::{Cli, Command, CommandError};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The demo shows messages, not its log.
-    cli.log.init(if matches!(cli.command, Command::Demo(_)) { "error" } else { "info" });
+    // The demo shows messages, and the check its findings: not a log.
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
+    cli.log.init(if quiet { "error" } else { "info" });
     match cli.command {
         Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or(ExitCode::FAILURE),
         Command::Run(args) => {

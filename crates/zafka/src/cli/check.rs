@@ -1,13 +1,15 @@
-//! `zafka check`: every mistake of a file, and what may not be meant.
+//! `zafka check`: every mistake of a file, what may not be meant, and whether the cluster can be used.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::CheckArgs;
+use zafka_bridge::config::RouteConfig;
+
+use super::{CheckArgs, connect};
 use crate::config::checks::selector_text;
 use crate::config::{Config, ConfigError, load};
 
-/// Checks the file; 0 where it has no mistake, 1 where it has.
+/// Checks the file, and asks the cluster where that is wanted; 0 where nothing is wrong, 1 where something is.
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode> {
     let file = args.config.display();
     match load(&args.config) {
@@ -15,7 +17,12 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
             for warning in &loaded.warnings {
                 writeln!(out, "{file}: warning: {warning}")?;
             }
-            summary(&loaded.config, out)?;
+            if args.connect {
+                return connected(args, &loaded.config, out);
+            }
+            for route in &loaded.config.routes {
+                writeln!(out, "{}", summary(route))?;
+            }
             writeln!(out, "{file}: no mistakes")?;
             Ok(ExitCode::SUCCESS)
         }
@@ -34,16 +41,37 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
     }
 }
 
-/// One line for each route.
-fn summary(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
-    for route in &config.routes {
-        let topics: Vec<_> = route.source.topics.iter().map(selector_text).collect();
-        let bind = route.socket.bind.iter().map(ToString::to_string);
-        let connect = route.socket.connect.iter().map(|endpoint| format!("{endpoint} (connects)"));
-        let endpoints: Vec<_> = bind.chain(connect).collect();
-        writeln!(out, "route {:?}: {} -> {}", route.name, topics.join(", "), endpoints.join(", "))?;
+/// Each route, with what the cluster says of it.
+fn connected(args: &CheckArgs, config: &Config, out: &mut dyn Write) -> std::io::Result<ExitCode> {
+    let (file, servers) = (args.config.display(), config.cluster.bootstrap_servers.join(", "));
+    let found = match connect::ask(config) {
+        Ok(found) => found,
+        Err(error) => {
+            writeln!(out, "{file}: no mistakes, but {error} (bootstrap_servers: {servers})")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let mut errors = 0;
+    for (route, found) in config.routes.iter().zip(&found) {
+        writeln!(out, "{}", summary(route))?;
+        errors += connect::show(route, found, out)?;
     }
-    Ok(())
+    if errors == 0 {
+        writeln!(out, "{file}: no mistakes, and the cluster answers")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plural = if errors == 1 { "" } else { "s" };
+    writeln!(out, "{file}: no mistakes, but {errors} error{plural} of the cluster")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// A route in one line.
+fn summary(route: &RouteConfig) -> String {
+    let topics: Vec<_> = route.source.topics.iter().map(selector_text).collect();
+    let bind = route.socket.bind.iter().map(ToString::to_string);
+    let connect = route.socket.connect.iter().map(|endpoint| format!("{endpoint} (connects)"));
+    let endpoints: Vec<_> = bind.chain(connect).collect();
+    format!("route {:?}: {} -> {}", route.name, topics.join(", "), endpoints.join(", "))
 }
 
 #[cfg(test)]
@@ -55,7 +83,7 @@ mod tests {
         let config = directory.path().join("zafka.toml");
         std::fs::write(&config, text).unwrap();
         let mut out = Vec::new();
-        let code = check(&CheckArgs { config }, &mut out).unwrap();
+        let code = check(&CheckArgs { config, connect: false }, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap().replace(&directory.path().display().to_string(), ""))
     }
 
@@ -88,7 +116,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there() {
         let mut out = Vec::new();
-        let args = CheckArgs { config: "/nowhere/zafka.toml".into() };
+        let args = CheckArgs { config: "/nowhere/zafka.toml".into(), connect: false };
         assert_eq!(check(&args, &mut out).unwrap(), ExitCode::FAILURE);
         assert!(String::from_utf8(out).unwrap().starts_with("cannot read /nowhere/zafka.toml: "));
     }

@@ -9,11 +9,18 @@ use crate::config::Loaded;
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// Format of the log on stderr.
-    #[arg(long, value_enum, global = true, default_value = "text")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        global = true,
+        default_value = "text",
+        help_heading = "Log"
+    )]
     log_format: LogFormat,
-    /// What to log: a level (error, warn, info, debug, trace) or directives such as zafka_kafka=debug. RUST_LOG where
-    /// it is missing, and info without that.
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = filter)]
+    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug. RUST_LOG where it is
+    /// missing, and without that what suits the command.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = filter, help_heading = "Log")]
     log_level: Option<EnvFilter>,
 }
 

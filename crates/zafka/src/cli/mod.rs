@@ -1,6 +1,9 @@
 //! The command line: what the user typed. What it means is the commands' business.
 
 mod check;
+mod connect;
+#[cfg(test)]
+mod docs;
 mod log;
 
 use std::net::SocketAddr;
@@ -19,6 +22,12 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// What a command that failed says last.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
+
+const RELAY_HELP: &str = "\
+Example (quoted, for the shell's sake):
+  zafka relay 'kafka://127.0.0.1:9092/orders?group=edge&start=earliest' 'pub+tcp://127.0.0.1:5556?slow_peer=block&min_peers=1'
+
+Only group, start, frames, slow_peer and min_peers can be given this way. Everything else wants a file: zafka run -c FILE.";
 
 /// A lightweight relay between Apache Kafka and ZeroMQ.
 #[derive(Debug, Parser)]
@@ -57,11 +66,14 @@ pub struct RunArgs {
 
 /// `zafka relay`.
 #[derive(Debug, Args)]
+#[command(after_help = RELAY_HELP)]
 pub struct RelayArgs {
-    /// `kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest`
+    /// What to read, as a `kafka://` URL.
+    #[arg(help = "What to read: kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest")]
     pub source: String,
-    /// `pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1`; `pub+connect+tcp://` connects, `pub+ipc:///PATH`
-    /// is local
+    /// Where to publish, as a `pub+tcp://` or `pub+ipc://` URL.
+    #[arg(help = "Where to publish: pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1; \
+                  pub+connect+tcp:// connects instead of binding, pub+ipc:///PATH is local")]
     pub destination: String,
     /// Serve /healthz, /readyz, /metrics and /status there.
     #[arg(long, value_name = "IP:PORT")]
@@ -74,12 +86,16 @@ pub struct CheckArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "zafka.toml")]
     pub config: PathBuf,
+    /// Reach the brokers and authenticate too, and list the topics that each route would read.
+    #[arg(long)]
+    pub connect: bool,
 }
 
 /// `zafka tap`.
 #[derive(Debug, Args)]
 pub struct TapArgs {
     /// Endpoint to connect to: tcp://HOST:PORT or ipc:///PATH.
+    #[arg(value_parser = to_connect)]
     pub endpoint: Endpoint,
     /// Prefix of the routing frame to subscribe to; again for more. Everything without it.
     #[arg(long = "topic", value_name = "PREFIX")]
@@ -101,6 +117,14 @@ pub struct DemoArgs {
     /// End after so many messages shown.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+}
+
+/// Parses an endpoint to connect to.
+fn to_connect(text: &str) -> Result<Endpoint, String> {
+    crate::config::text::connect(text).map_err(|wrong| match wrong.why {
+        Some(why) => format!("{why}; allowed: {}", wrong.allowed),
+        None => format!("allowed: {}", wrong.allowed),
+    })
 }
 
 /// Says why a command failed, and turns that into an exit code.

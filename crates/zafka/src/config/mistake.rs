@@ -88,7 +88,7 @@ impl fmt::Display for Warning {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source} (-c FILE names another file)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
