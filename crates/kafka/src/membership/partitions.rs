@@ -170,7 +170,14 @@ impl Partitions {
         if session.source.config.group.is_none() {
             return Ok(());
         }
-        session.client.incremental_assign(&list).map_err(|error| error.to_string())
+        session.client.incremental_assign(&list).map_err(|error| error.to_string())?;
+        // librdkafka ends the forwarding of a partition that was let go (`rd_kafka_toppar_fetch_stop`), and that may
+        // come as late as just before the partition is taken again. It is over by now, and what was fetched meanwhile
+        // is forwarded too.
+        for (assignment, _) in positions {
+            session.queue.forward(&assignment.topic, assignment.partition);
+        }
+        Ok(())
     }
 
     fn unread(&self, session: &Session<'_>, parts: &[Part]) {
