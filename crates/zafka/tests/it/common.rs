@@ -55,6 +55,11 @@ impl OneRoute {
         self.relay = Zafka::run(ZAFKA, &self.toml);
     }
 
+    /// The endpoint it binds.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A SUB with these subscriptions.
     pub fn subscribe(&self, prefixes: &[&str]) -> LibzmqSub {
         LibzmqSub::connect(&self.endpoint, prefixes)

@@ -1,13 +1,16 @@
 //! The program against real parts: Kafka, libzmq peers, an identity provider.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admin;
 mod common;
 mod demo;
 mod peers;
 mod presets;
+mod program;
 mod records;
 mod resets;
 mod starts;
+mod tap;
 mod topics;
 mod transactions;
 
