@@ -42,7 +42,6 @@ pub(crate) struct Context {
     board: Arc<Board>,
     noise: Arc<Noise>,
     rebalances: Mutex<VecDeque<Rebalance>>,
-    fatal: Mutex<Option<(RDKafkaErrorCode, String)>>,
     refusal: Mutex<Option<String>>,
     closing: AtomicBool,
     /// Ends the thread that supplies tokens, with the client.
@@ -56,7 +55,6 @@ impl Context {
             board: Arc::clone(board),
             noise: Arc::clone(noise),
             rebalances: Mutex::default(),
-            fatal: Mutex::default(),
             refusal: Mutex::default(),
             closing: AtomicBool::new(false),
             tokens_wanted: None,
@@ -70,11 +68,6 @@ impl Context {
 
     pub(crate) fn next_rebalance(&self) -> Option<Rebalance> {
         self.rebalances.lock().pop_front()
-    }
-
-    /// The error after which the client is of no use, if there was one.
-    pub(crate) fn take_fatal(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.fatal.lock().take()
     }
 
     /// What a broker answered that it will answer again, if it did: trying on is of no use.
@@ -148,12 +141,12 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error event too, so a log line of librdkafka is seldom news.
         match level {
+            // These are error events too.
+            _ if matches!(facility, "FAIL" | "ERROR" | "FATAL") => {
+                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
+            }
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 error!(target: "librdkafka", route = self.route, "{facility}: {message}");
-            }
-            // Lost connections are error events too.
-            _ if matches!(facility, "FAIL" | "ERROR") => {
-                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
             }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
                 info!(target: "librdkafka", route = self.route, "{facility}: {message}");
@@ -170,10 +163,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                let mut fatal = self.fatal.lock();
-                fatal.get_or_insert((RDKafkaErrorCode::Fatal, reason.to_owned()));
-            }
+            // Whoever polls looks for it, and knows what it means.
+            Some(RDKafkaErrorCode::Fatal) => {}
+            _ if reason.contains(" fatal error: ") => {}
             // What each broker met has been told.
             Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
             code => {

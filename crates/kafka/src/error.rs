@@ -1,5 +1,7 @@
 //! What can go wrong before a source runs.
 
+use std::path::PathBuf;
+
 use crate::security::TokenError;
 
 /// Why a Kafka client could not be made. Nothing was sent to a broker.
@@ -8,6 +10,15 @@ pub enum StartError {
     /// librdkafka refuses the settings, such as a certificate that cannot be read.
     #[error("the Kafka client cannot be made: {0}")]
     Client(String),
+    /// A certificate or key cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The system has no thread left.
     #[error("a thread for the Kafka client cannot be started: {0}")]
     Thread(#[from] std::io::Error),

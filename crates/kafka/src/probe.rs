@@ -10,9 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::client::{Client, Context, create, plain};
 use crate::cluster::settings;
 use crate::config::{ClusterConfig, GroupConfig, SourceConfig};
-use crate::error::{ProbeError, StartError, TopicFault};
+use crate::error::{ProbeError, TopicFault};
 use crate::noise::Noise;
-use crate::security::token_provider;
+use crate::security::prepare;
 use crate::status::Board;
 use crate::topics::{Selection, list};
 
@@ -73,7 +73,7 @@ impl Asking {
             settings.set("group.id", &group.id);
         }
         let context = Context::new("check", &board, &Arc::new(Noise::default()));
-        let tokens = token_provider(&cluster.security).map_err(StartError::from)?;
+        let tokens = prepare(&cluster.security)?;
         Ok(Self { client: create(&settings, context, tokens.as_ref())?, board })
     }
 

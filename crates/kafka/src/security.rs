@@ -3,21 +3,36 @@
 mod refresh;
 mod token;
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
+use crate::error::StartError;
 pub(crate) use refresh::{Wanted, start as keep_supplied, wanted};
 pub use token::TokenError;
 pub(crate) use token::{Token, TokenProvider};
 
-/// The provider of tokens, where `security` wants them.
-pub(crate) fn token_provider(security: &Security) -> Result<Option<Arc<TokenProvider>>, TokenError> {
+/// Checks that the files are there, and makes the provider of tokens where one is wanted.
+pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<TokenProvider>>, StartError> {
+    for path in files(security) {
+        File::open(path).map_err(|source| StartError::File { path: path.clone(), source })?;
+    }
     match &security.sasl {
         Some(Sasl::OAuthBearer(client)) => Ok(Some(Arc::new(TokenProvider::new(client)?))),
         _ => Ok(None),
     }
+}
+
+/// librdkafka tells of OpenSSL's error, not of the file.
+fn files(security: &Security) -> impl Iterator<Item = &PathBuf> {
+    let tls = security.tls.iter();
+    tls.flat_map(|tls| {
+        let client = tls.client.iter().flat_map(|client| [&client.certificate, &client.key]);
+        tls.ca.iter().chain(client)
+    })
 }
 
 /// Adds what `security` asks for.

@@ -13,7 +13,7 @@ use crate::assignment::{Assignment, SourceReceivers};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::error::StartError;
 use crate::membership::{Command, Starting, start};
-use crate::security::token_provider;
+use crate::security::prepare;
 use crate::status::{Board, SourceStatus};
 
 /// Events that wait to be received before they are kept back.
@@ -48,7 +48,7 @@ impl Source {
         start(Starting {
             cluster: cluster.clone(),
             config,
-            tokens: token_provider(&cluster.security)?,
+            tokens: prepare(&cluster.security)?,
             board: Arc::clone(&board),
             noise: Arc::default(),
             events: events_in,

@@ -73,6 +73,11 @@ impl Board {
         self.state.lock().connected = Some(connected);
     }
 
+    /// Whether a broker is connected, as far as is known.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.lock().connected == Some(true)
+    }
+
     pub(crate) fn set_error(&self, error: String) {
         self.state.lock().last_error = Some(error);
     }
@@ -138,6 +143,6 @@ impl State {
         if let Some((topic, reason)) = self.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));
         }
-        (!self.assigned).then(|| "waiting for partitions".to_owned())
+        (!self.assigned).then(|| format!("waiting for partitions{}", error()))
     }
 }

@@ -10,6 +10,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
+use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{debug, warn};
 
 use super::Command;
@@ -27,6 +28,8 @@ use crate::topics::{Listing, Selection};
 const POLL: Duration = Duration::from_millis(20);
 /// How long the last commit and the leaving of the group may take, each.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
+/// The same where no broker is connected.
+const CLOSE_WAIT_ALONE: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 pub(super) enum Outcome {
@@ -64,7 +67,7 @@ impl<'a> Session<'a> {
         let mut partitions = Partitions::default();
         partitions.listed(&mut session, first);
         loop {
-            // Everything but fatal errors comes by the callbacks.
+            // Errors come by the callbacks.
             let _ = session.client.poll(POLL);
             while let Some(rebalance) = session.client.context().next_rebalance() {
                 session.source.board.rebalances.add(1);
@@ -160,8 +163,7 @@ impl<'a> Session<'a> {
 
     /// What a fatal error, if there was one, means.
     fn fatal(&self, may_fall_back: bool) -> Option<Result<Outcome, String>> {
-        let (code, reason) = self.client.context().take_fatal()?;
-        let code = self.client.client().fatal_error().map_or(code, |(code, _)| code);
+        let (code, reason) = self.client.client().fatal_error()?;
         let other_protocol = matches!(
             code,
             RDKafkaErrorCode::UnsupportedFeature
@@ -184,8 +186,12 @@ impl<'a> Session<'a> {
         self.end(partitions);
     }
 
+    fn close_wait(&self) -> Duration {
+        if self.source.board.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
+    }
+
     fn commit_last(&mut self, last: Positions) {
-        let (id, deadline) = (self.next_id(), Instant::now() + CLOSE_WAIT);
+        let (id, deadline) = (self.next_id(), Instant::now() + self.close_wait());
         // The commit thread lives as long as its orders' sender.
         let _ = self.orders.send(Order::Final { id, positions: last, deadline });
         let slack = Duration::from_millis(500);
@@ -209,17 +215,17 @@ impl<'a> Session<'a> {
         }
         self.client.context().set_closing();
         partitions.release_all(&self);
-        let Self { source, client, questions, orders, queue, .. } = self;
+        let (wait, route) = (self.close_wait(), &self.source.config.route);
+        let Self { client, questions, orders, queue, .. } = self;
         // Their threads end, and let go of the client.
         drop((questions, orders, queue));
-        let route = &source.config.route;
         let (closed, done) = channel();
         let closer = Builder::new().name("kafka-close".to_owned()).spawn(move || {
             drop_last(client);
             // It may have taken too long for anyone to wait.
             let _ = closed.send(());
         });
-        if closer.is_err() || done.recv_timeout(CLOSE_WAIT).is_err() {
+        if closer.is_err() || done.recv_timeout(wait).is_err() {
             warn!(route, "the client was not closed in time");
         } else {
             debug!(route, "client closed");
@@ -233,7 +239,8 @@ impl<'a> Session<'a> {
 fn drop_last(mut client: Arc<Client>) {
     loop {
         match Arc::try_unwrap(client) {
-            Ok(client) => return drop(client),
+            // `rdkafka` logs an error where a client that has met a fatal one, told before, is closed.
+            Ok(client) => return with_default(NoSubscriber::new(), || drop(client)),
             Err(shared) => client = shared,
         }
         sleep(Duration::from_millis(2));

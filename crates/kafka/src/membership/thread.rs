@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::Command;
 use super::session::{Outcome, Session};
@@ -25,6 +25,7 @@ use crate::topics::{Listing, Selection, list};
 
 /// How long the scout waits for an answer; closing waits as long.
 const SCOUT_WAIT: Duration = Duration::from_secs(2);
+const SCOUT_POLL: Duration = Duration::from_millis(20);
 const SCOUT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the thread is made of.
@@ -74,9 +75,9 @@ impl Starting {
 
     fn sessions(&self, scout: Arc<Client>) -> Result<(), String> {
         let Some(first) = self.reach(&scout) else { return Ok(()) };
-        drop(scout);
         let preferred = self.config.group.as_ref().and_then(|group| group.protocol);
-        let mut protocol = preferred.unwrap_or(GroupProtocol::Consumer);
+        let mut protocol = preferred.unwrap_or_else(|| self.existing_protocol(&scout));
+        drop(scout);
         loop {
             let settings = self.settings(protocol, first.partitions());
             let client =
@@ -97,8 +98,8 @@ impl Starting {
         let selection = Selection::new(&self.config.topics);
         loop {
             let listing = list(scout, &selection, SCOUT_WAIT);
-            // Errors come by the callbacks.
-            while scout.poll(Duration::ZERO).is_some() {}
+            // Errors come by the callbacks; a poll without time ends at the first log line.
+            while scout.poll(SCOUT_POLL).is_some() {}
             match listing {
                 Ok(listing) => {
                     self.board.set_connected(true);
@@ -113,6 +114,30 @@ impl Starting {
             match self.commands.1.recv_timeout(SCOUT_PAUSE) {
                 Ok(Command::Close(_)) | Err(RecvTimeoutError::Disconnected) => return None,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// The protocol of the group's members, if it has any; else the newer one, which the first request to the
+    /// coordinator refuses where the cluster does not offer it.
+    ///
+    /// A group with members of the classic protocol answers DescribeGroups; one of the newer protocol is not found by
+    /// it, and neither is one that does not exist.
+    fn existing_protocol(&self, scout: &Client) -> GroupProtocol {
+        let Some(group) = &self.config.group else { return GroupProtocol::Consumer };
+        match scout.fetch_group_list(Some(&group.id), SCOUT_WAIT) {
+            Ok(found) if found.groups().iter().any(|found| !found.members().is_empty()) => {
+                info!(
+                    route = self.config.route,
+                    group = group.id,
+                    "the group has members of the classic protocol"
+                );
+                GroupProtocol::Classic
+            }
+            Ok(_) => GroupProtocol::Consumer,
+            Err(error) => {
+                debug!(route = self.config.route, %error, "the group could not be described");
+                GroupProtocol::Consumer
             }
         }
     }

@@ -1,9 +1,11 @@
-//! The Kafka side against librdkafka's mock cluster.
+//! The Kafka side against librdkafka's mock cluster, and against the real Kafka.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod group;
+mod real;
 mod records;
 mod route;
+mod secured;
 mod without_group;
 
 /// Shows the log of a test that fails; RUST_LOG chooses what.

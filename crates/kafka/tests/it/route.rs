@@ -23,6 +23,12 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
     }
 }
 
+/// As [`config`], by whatever protocol the cluster and the group have.
+pub fn config_in(topics: &[&str], group: &str, start: Start) -> SourceConfig {
+    let group = GroupConfig { id: group.to_owned(), instance: None, protocol: None };
+    SourceConfig { group: Some(group), ..config(topics, None, start) }
+}
+
 pub fn config(topics: &[&str], group: Option<(&str, GroupProtocol)>, start: Start) -> SourceConfig {
     let selector = |topic: &&str| match topic.strip_prefix('/') {
         Some(pattern) => TopicSelector::Pattern(regex::Regex::new(pattern.trim_end_matches('/')).unwrap()),

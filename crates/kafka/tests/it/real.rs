@@ -1,0 +1,122 @@
+//! Groups of a real Kafka.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use zafka_kafka::config::{GroupProtocol, SourceConfig, Start};
+use zafka_testkit::kafka::KafkaOptions;
+use zafka_testkit::{KafkaNode, Sequence, unique};
+
+use crate::route::{Route, cluster, config, config_in};
+
+fn sequence(topic: &str, first: u64, count: usize) -> Sequence {
+    Sequence { partitions: vec![0, 1, 2, 3], first, ..Sequence::new(topic, count) }
+}
+
+/// Steps both until each holds two of four partitions.
+async fn share(one: &mut Route, two: &mut Route) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while one.held.len() != 2 || two.held.len() != 2 {
+        assert!(Instant::now() < deadline, "{:?} {:?}", one.events, two.events);
+        one.step(Duration::from_millis(10)).await;
+        two.step(Duration::from_millis(10)).await;
+    }
+}
+
+fn offsets(routes: &[&Route]) -> BTreeSet<(i32, i64)> {
+    routes
+        .iter()
+        .flat_map(|route| &route.records)
+        .map(|(_, partition, record)| (*partition, record.offset))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn a_group_shares_and_moves_partitions_without_loss_or_repeat() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let (kafka, topic) = (KafkaNode::shared(), unique("shared"));
+        kafka.admin().create_topic(&topic, 4, &[]);
+        let cluster = cluster(kafka.bootstrap());
+        let member = || config(&[&topic], Some((&topic, protocol)), Start::Earliest);
+        kafka.admin().produce_sequence(&sequence(&topic, 0, 4000));
+        let mut one = Route::start(&cluster, member());
+        one.until("4000 records", |route| route.records.len() == 4000).await;
+        let mut two = Route::start(&cluster, member());
+        share(&mut one, &mut two).await;
+        kafka.admin().produce_sequence(&sequence(&topic, 4000, 4000));
+        one.until("its half", |route| route.records.len() == 6000).await;
+        two.until("its half", |route| route.records.len() == 2000).await;
+        one.receivers.records.close();
+        let records = std::mem::take(&mut one.records);
+        one.close().await;
+        two.until("all partitions", |route| route.held.len() == 4).await;
+        kafka.admin().produce_sequence(&sequence(&topic, 8000, 400));
+        two.until("the rest", |route| route.records.len() == 2400).await;
+        two.records.extend(records);
+        assert_eq!(offsets(&[&two]).len(), 8400, "{protocol:?}: none missing, none twice");
+        let positions = two.positions.values().map(|(_, position)| position).sum::<i64>();
+        two.close().await;
+        assert_eq!(kafka.admin().committed(&topic).values().sum::<i64>(), positions);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other() {
+    let (kafka, topic) = (KafkaNode::shared(), unique("protocol"));
+    kafka.admin().create_topic(&topic, 4, &[]);
+    let cluster = cluster(kafka.bootstrap());
+    let automatic = |group: &str| config_in(&[&topic], group, Start::Earliest);
+    for (existing, expected) in [
+        (None, "Consumer"),
+        (Some(GroupProtocol::Classic), "Classic"),
+        (Some(GroupProtocol::Consumer), "Consumer"),
+    ] {
+        let group = unique("group");
+        let first: SourceConfig = match existing {
+            Some(protocol) => config(&[&topic], Some((&group, protocol)), Start::Earliest),
+            None => automatic(&group),
+        };
+        let mut one = Route::start(&cluster, first);
+        one.until("all partitions", |route| route.held.len() == 4).await;
+        let mut two = Route::start(&cluster, automatic(&group));
+        share(&mut one, &mut two).await;
+        assert_eq!(kafka.admin().groups().get(&group).map(String::as_str), Some(expected), "{existing:?}");
+        assert_eq!(kafka.admin().group(&group).unwrap().members.len(), 2);
+        one.close().await;
+        two.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn an_aborted_transaction_moves_the_position() {
+    let (kafka, topic) = (KafkaNode::shared(), unique("aborted"));
+    let admin = kafka.admin();
+    admin.create_topic(&topic, 1, &[]);
+    let mut route = Route::start(&cluster(kafka.bootstrap()), config_in(&[&topic], &topic, Start::Latest));
+    route.until("a partition", |route| route.held.len() == 1).await;
+    admin.begin("tx");
+    admin.produce_as(&topic, &[zafka_testkit::Record::new("k", "aborted")], "none", Some("tx"));
+    admin.abort("tx");
+    // Record and marker.
+    route.until("the position", |route| route.positions().first().is_some_and(|(_, next)| *next == 2)).await;
+    assert_eq!(route.records.len(), 0);
+    route.until("the end", |route| route.source.end_offset(&topic, 0) == Some(2)).await;
+    route.close().await;
+    assert_eq!(admin.committed(&topic).values().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one() {
+    let classic = KafkaOptions::default().property("group.coordinator.rebalance.protocols", "classic");
+    let kafka = KafkaNode::start_with(classic);
+    kafka.admin().create_topic("orders", 4, &[]);
+    let mut route = Route::start(&cluster(kafka.bootstrap()), config_in(&["orders"], "g", Start::Earliest));
+    route.until("all partitions", |route| route.held.len() == 4).await;
+    assert_eq!(kafka.admin().groups().get("g").map(String::as_str), Some("Classic"));
+    assert_eq!(route.source.status().not_ready, None);
+    route.close().await;
+}

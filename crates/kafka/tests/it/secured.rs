@@ -1,0 +1,169 @@
+//! The ways into a secured Kafka, and what each refusal says.
+
+use std::time::Duration;
+
+use zafka_kafka::config::{
+    ClientCertificate, ClusterConfig, Credentials, OidcClient, Sasl, Secret, Security, Start, Tls,
+};
+use zafka_kafka::{Source, StartError, probe};
+use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
+use zafka_testkit::{Record, SecuredKafka};
+
+use crate::route::{Route, config_in};
+
+fn credentials(password: &str) -> Credentials {
+    Credentials { username: "zafka".to_owned(), password: Secret::new(password) }
+}
+
+fn oidc(kafka: &SecuredKafka, client_id: &str) -> OidcClient {
+    OidcClient {
+        token_url: kafka.oidc.token_url(),
+        client_id: client_id.to_owned(),
+        client_secret: Secret::new("s3cret"),
+        scope: vec!["kafka".to_owned()],
+        audience: None,
+        ca: Some(kafka.certificates.ca()),
+        extensions: Vec::new(),
+    }
+}
+
+fn at(bootstrap: &str, tls: Tls, sasl: Option<Sasl>) -> ClusterConfig {
+    ClusterConfig {
+        bootstrap_servers: vec![bootstrap.to_owned()],
+        security: Security { tls: Some(tls), sasl },
+        client_rack: None,
+    }
+}
+
+fn client_certificate(kafka: &SecuredKafka) -> Option<ClientCertificate> {
+    let (certificate, key) = kafka.certificates.client("zafka");
+    Some(ClientCertificate { certificate, key, key_password: None })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn every_way_in_and_every_refusal() {
+    let kafka = SecuredKafka::start();
+    kafka.create_topic_for("zafka", "orders", 1, "g");
+    kafka.admin().produce("orders", &[Record::new("k", "v")]);
+    let tls = || Tls { ca: Some(kafka.certificates.ca()), client: None };
+    let (sasl, oauth, mtls) = (kafka.sasl(), kafka.oauth(), kafka.mtls());
+
+    for (name, cluster) in [
+        ("PLAIN", at(&sasl, tls(), Some(Sasl::Plain(credentials(PASSWORD))))),
+        ("SCRAM-SHA-256", at(&sasl, tls(), Some(Sasl::ScramSha256(credentials(PASSWORD))))),
+        ("SCRAM-SHA-512", at(&sasl, tls(), Some(Sasl::ScramSha512(credentials(PASSWORD))))),
+        ("OAUTHBEARER", at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))))),
+        ("mutual TLS", at(&mtls, Tls { client: client_certificate(&kafka), ..tls() }, None)),
+    ] {
+        println!("{name}");
+        let mut route = Route::start(&cluster, config_in(&["orders"], "g", Start::Earliest));
+        route
+            .until(name, |route| route.records.len() == 1 || route.held.iter().any(|held| held.start == 1))
+            .await;
+        route.close_at(Vec::new()).await;
+    }
+
+    let other = || Tls { ca: Some(kafka.certificates.other_ca()), client: None };
+    let mut unreachable = oidc(&kafka, "zafka");
+    unreachable.token_url = "https://127.0.0.1:1/token".to_owned();
+    for (name, cluster, expected) in [
+        (
+            "wrong password",
+            at(&sasl, tls(), Some(Sasl::ScramSha512(credentials("wrong")))),
+            "Authentication failed",
+        ),
+        (
+            "wrong audience",
+            at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(&kafka, "wrong-audience")))),
+            "invalid_token",
+        ),
+        ("no certificate", at(&mtls, tls(), None), "certificate"),
+        (
+            "unknown authority",
+            at(&sasl, other(), Some(Sasl::Plain(credentials(PASSWORD)))),
+            "certificate verify failed",
+        ),
+        (
+            "no provider",
+            at(&oauth, tls(), Some(Sasl::OAuthBearer(unreachable))),
+            "no token from https://127.0.0.1:1/token",
+        ),
+    ] {
+        let config = config_in(&["orders"], "g", Start::Earliest);
+        let (probed, asked) = (cluster.clone(), config.clone());
+        let error =
+            tokio::task::spawn_blocking(move || probe(&probed, &[&asked])).await.unwrap().unwrap_err();
+        println!("{name}: {error}");
+        assert!(error.to_string().contains(expected), "{name}: {error}");
+        let mut route = Route::start(&cluster, config);
+        route
+            .until(name, |route| route.source.status().not_ready.unwrap_or_default().contains(expected))
+            .await;
+        route.close().await;
+    }
+
+    kafka.admin().create_topic("forbidden", 1, &[]);
+    let cluster = at(&sasl, tls(), Some(Sasl::Plain(credentials(PASSWORD))));
+    let mut route = Route::start(&cluster, config_in(&["forbidden"], "g", Start::Earliest));
+    let reason = |route: &Route| route.source.status().not_ready.unwrap_or_default();
+    route.until("a refusal", |route| reason(route).contains("\"forbidden\": not authorised")).await;
+    route.close().await;
+    let mut route = Route::start(&cluster, config_in(&["orders"], "other", Start::Earliest));
+    route
+        .until("a refusal", |route| reason(route).to_lowercase().contains("group authorization failed"))
+        .await;
+    route.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn tokens_are_refreshed_before_they_end() {
+    // The broker closes a connection whose token has ended and is not renewed (KIP-368).
+    let options = KafkaOptions::default().property("connections.max.reauth.ms", "600000");
+    let mut kafka = SecuredKafka::start_with(6, options);
+    kafka.create_topic_for("zafka", "orders", 1, "g");
+    let cluster = at(
+        &kafka.oauth(),
+        Tls { ca: Some(kafka.certificates.ca()), client: None },
+        Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))),
+    );
+    let mut route = Route::start(&cluster, config_in(&["orders"], "g", Start::Earliest));
+    for number in 0..8 {
+        kafka.admin().produce("orders", &[Record::new("k", number.to_string())]);
+        route.until("a record", |route| route.records.len() == number + 1).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    kafka.oidc.restart();
+    kafka.admin().produce("orders", &[Record::new("k", "after")]);
+    route.until("a record", |route| route.records.len() == 9).await;
+    route.close().await;
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_at_once() {
+    let client = |token_url: &str, ca: Option<&str>| OidcClient {
+        token_url: token_url.to_owned(),
+        client_id: "a".to_owned(),
+        client_secret: Secret::new("s3cret"),
+        scope: Vec::new(),
+        audience: None,
+        ca: ca.map(Into::into),
+        extensions: Vec::new(),
+    };
+    for (sasl, tls, expected) in [
+        (Some(Sasl::OAuthBearer(client("not a url", None))), Tls::default(), "token_url \"not a url\""),
+        (
+            Some(Sasl::OAuthBearer(client("http://a/token", Some("/nowhere.pem")))),
+            Tls::default(),
+            "/nowhere.pem",
+        ),
+        (None, Tls { ca: Some("/nowhere.pem".into()), client: None }, "/nowhere.pem"),
+    ] {
+        let cluster = at("127.0.0.1:1", tls, sasl);
+        let started: Result<_, StartError> = Source::start(&cluster, config_in(&["a"], "g", Start::Earliest));
+        let error = started.map(drop).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!format!("{cluster:?}").contains("s3cret"));
+    }
+}
