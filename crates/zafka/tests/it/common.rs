@@ -38,9 +38,14 @@ pub struct OneRoute {
 impl OneRoute {
     /// The keys of `from.kafka`, and those of `to.zmq` but socket and bind.
     pub fn start(bootstrap: &str, from: &str, to: &str) -> Self {
+        Self::start_with("", bootstrap, from, to)
+    }
+
+    /// As [`Self::start`], with lines that come before the tables.
+    pub fn start_with(top: &str, bootstrap: &str, from: &str, to: &str) -> Self {
         let endpoint = endpoint();
         let to = format!("bind = [\"{endpoint}\"], {to}");
-        let toml = relay_toml(bootstrap, &[RouteToml { name: "orders", from, to: &to }]);
+        let toml = top.to_owned() + &relay_toml(bootstrap, &[RouteToml { name: "orders", from, to: &to }]);
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint, toml }
     }
 

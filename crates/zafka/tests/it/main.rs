@@ -3,7 +3,10 @@
 
 mod admin;
 mod common;
+mod delivery;
 mod demo;
+mod flow;
+mod groups;
 mod peers;
 mod presets;
 mod program;
