@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::StartError;
 use crate::noise::Noise;
+use crate::reason::steady;
 use crate::security::{self, TokenProvider, Wanted};
 use crate::status::Board;
 
@@ -131,12 +132,6 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// librdkafka's text without what differs from one time to the next, so that the same error is the same text.
-fn steady(reason: &str) -> String {
-    let reason = reason.split(" (after ").next().unwrap_or(reason);
-    reason.replacen("/bootstrap: ", ": ", 1)
-}
-
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error event too, so a log line of librdkafka is seldom news.
@@ -196,27 +191,5 @@ impl ConsumerContext for Context {
             _ => Rebalance::Revoke(parts()),
         };
         self.rebalances.lock().push_back(rebalance);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_error_is_the_same_text() {
-        for (reason, expected) in [
-            (
-                "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
-                "127.0.0.1:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused",
-            ),
-            (
-                "a:1/2: Disconnected (after 17ms in state UP, 1 identical error(s) suppressed)",
-                "a:1/2: Disconnected",
-            ),
-            ("plain (as it is)", "plain (as it is)"),
-        ] {
-            assert_eq!(steady(reason), expected);
-        }
     }
 }

@@ -23,6 +23,7 @@ mod membership;
 mod native;
 mod noise;
 mod probe;
+mod reason;
 mod security;
 mod source;
 mod status;

@@ -86,8 +86,10 @@ impl Board {
         self.state.lock().assigned = assigned;
     }
 
-    pub(crate) fn set_missing(&self, missing: Vec<(String, TopicFault)>) {
-        self.state.lock().missing = missing;
+    /// Gives those that are news.
+    pub(crate) fn set_missing(&self, missing: Vec<(String, TopicFault)>) -> Vec<(String, TopicFault)> {
+        let known = std::mem::replace(&mut self.state.lock().missing, missing.clone());
+        missing.into_iter().filter(|fault| !known.contains(fault)).collect()
     }
 
     pub(crate) fn set_stopped(&self, reason: &str) {

@@ -70,7 +70,9 @@ impl Partitions {
 
     /// Subscribes to what there is; without a group, takes up what is new and lets go of what is no more.
     pub(super) fn listed(&mut self, session: &mut Session<'_>, listing: Listing) {
-        session.source.board.set_missing(listing.missing);
+        for (topic, fault) in session.source.board.set_missing(listing.missing) {
+            warn!(route = session.source.config.route, "topic \"{topic}\": {fault}");
+        }
         let known = std::mem::replace(&mut self.topics, listing.topics);
         if session.source.config.group.is_some() {
             if !known.keys().eq(self.topics.keys()) {

@@ -1,7 +1,11 @@
 //! The log: to stderr, as text or as JSON.
 
 use clap::{Args, ValueEnum};
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Loaded;
 
@@ -40,9 +44,12 @@ impl LogArgs {
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let set = match self.log_format {
             LogFormat::Text => {
-                builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+                let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+                builder.with_ansi(ansi).finish().with(filter_fn(is_fit_to_log)).try_init()
             }
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Json => {
+                builder.json().flatten_event(true).finish().with(filter_fn(is_fit_to_log)).try_init()
+            }
         };
         if let Err(error) = set {
             eprintln!("zafka: the log is set up already: {error}");
@@ -54,6 +61,12 @@ impl LogArgs {
 /// a client that has left its group is an error to it.
 fn at_level(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{level},rdkafka=off"))
+}
+
+/// Whether a source of log lines never tells a secret: the HTTP client dumps what it sends and receives, tokens
+/// among it, at level trace.
+fn is_fit_to_log(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("ureq_proto")
 }
 
 /// Parses directives; a text that is one word must be a level.

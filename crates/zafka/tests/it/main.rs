@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
+mod brokers;
 mod common;
 mod delivery;
 mod demo;
@@ -12,6 +13,7 @@ mod presets;
 mod program;
 mod records;
 mod resets;
+mod security;
 mod starts;
 mod tap;
 mod topics;

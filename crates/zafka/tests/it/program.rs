@@ -12,10 +12,16 @@ use crate::{DEADLINE, ZAFKA, decoded};
 
 /// A command run to its end: exit, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
+    run_with(arguments, &[])
+}
+
+/// As [`run`], with environment variables.
+pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String, String) {
     let directory = tempfile::tempdir().unwrap();
     let [out, err] = ["out", "err"].map(|name| directory.path().join(name));
     let mut zafka = command(ZAFKA);
-    zafka.args(arguments).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+    zafka.args(arguments).envs(environment.iter().copied());
+    zafka.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
     let mut process = Running::adopt(spawn(zafka), &err);
     let read = |path| std::fs::read_to_string(path).unwrap();
     match process.wait_exit(DEADLINE) {
