@@ -1,0 +1,157 @@
+//! Brokers that are not there, that go and come back, and connections that break.
+
+use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::Duration;
+
+use zafka_testkit::admin::Background;
+use zafka_testkit::{KafkaCluster, KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
+
+use crate::common::{OneRoute, counter};
+use crate::flow::{expecting, load, shown_committed, wait_records};
+use crate::{DEADLINE, decoded};
+
+/// One cluster at a time: each is several JVMs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn in_group(topic: &str) -> String {
+    format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#)
+}
+
+/// Waits until a SUB has some more messages than now.
+fn wait_flow(subscriber: &LibzmqSub) {
+    let before = subscriber.count();
+    wait_until("records to flow", DEADLINE, || subscriber.count() > before + 500);
+}
+
+/// That the SUB has everything, in order and without a repeat, and that all of it is committed.
+fn assert_flowed(route: &mut OneRoute, subscriber: &LibzmqSub, records: &Sequence, writing: Background) {
+    let produced = writing.join();
+    let messages = wait_records(&[subscriber], records.count).remove(0);
+    expecting(&[(records, &produced)]).assert(&[Session::new(messages)]);
+    route.relay.wait_status("all of it to be committed", DEADLINE, |status| {
+        shown_committed(status, 0).values().sum::<i64>() == records.count as i64
+    });
+    route.relay.wait_ready();
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_node_that_comes_late_and_is_killed_under_load() {
+    let _turn = ONE_AT_A_TIME.lock();
+    let mut kafka = KafkaNode::start();
+    let topic = unique("late");
+    kafka.admin().create_topic(&topic, 2, &[]);
+    kafka.terminate();
+    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(&topic));
+    let subscriber = route.subscribe(&[&topic]);
+    route.relay.wait_status("errors", DEADLINE, |status| counter(status, "kafka_errors") > 0);
+    let (code, body) = route.relay.get("/readyz").unwrap();
+    assert_eq!(code, 503);
+    assert!(body.contains("Connection refused"), "{body}");
+    let lines = route.relay.log().lines().count();
+    assert!(lines < 30, "a flood of {lines} lines:\n{}", route.relay.log());
+
+    kafka.restart();
+    route.relay.wait_ready();
+    let records = load(&topic, 2, 20_000, 2_000);
+    let writing = kafka.admin().produce_in_background(records.clone());
+    wait_flow(&subscriber);
+    let before = route.relay.log().lines().count();
+    kafka.kill9();
+    wait_until("readyz to tell", DEADLINE, || route.relay.get("/readyz").is_ok_and(|(code, _)| code == 503));
+    kafka.restart();
+    assert_flowed(&mut route, &subscriber, &records, writing);
+    let lines = route.relay.log().lines().count() - before;
+    assert!((1..50).contains(&lines), "{lines} lines for a killed broker:\n{}", route.relay.log());
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn connections_that_are_cut_stall_and_are_refused() {
+    let _turn = ONE_AT_A_TIME.lock();
+    let (kafka, proxy) = KafkaNode::start_behind_proxy();
+    let topic = unique("cut");
+    kafka.admin().create_topic(&topic, 2, &[]);
+    kafka.admin().set_config("group", &topic, "consumer.session.timeout.ms", "6000");
+    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(&topic));
+    let subscriber = route.subscribe(&[&topic]);
+    let records = load(&topic, 2, 20_000, 2_000);
+    let writing = kafka.admin().produce_in_background(records.clone());
+    for _ in 0..3 {
+        wait_flow(&subscriber);
+        proxy.cut();
+    }
+    wait_flow(&subscriber);
+    proxy.stall();
+    sleep(Duration::from_secs(1));
+    proxy.resume();
+    assert_flowed(&mut route, &subscriber, &records, writing);
+    let had = subscriber.count();
+
+    // Away for so long that the group takes the partitions: they are lost, and come back.
+    let more = Sequence { first: 20_000, ..load(&topic, 2, 10_000, 2_000) };
+    let writing = kafka.admin().produce_in_background(more.clone());
+    wait_flow(&subscriber);
+    proxy.refuse();
+    wait_until("the group to be empty", DEADLINE, || {
+        kafka.admin().group(&topic).is_ok_and(|group| group.members.is_empty())
+    });
+    let floor = kafka.admin().committed(&topic);
+    proxy.resume();
+    let produced = writing.join();
+    wait_until("everything to be committed", DEADLINE, || {
+        kafka.admin().committed(&topic).values().sum::<i64>() == 30_000
+    });
+    route.relay.wait_ready();
+    let messages = decoded(&subscriber.messages()[had..]);
+    // What was on its way when the connection went comes before the new take-up.
+    let again = messages.iter().filter(|message| message.prev.is_none()).count();
+    assert_eq!(again, 2, "each partition is taken up once more");
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let mut taken_up = [false; 2];
+    for message in messages {
+        let taken_up = &mut taken_up[message.partition as usize];
+        *taken_up |= message.prev.is_none();
+        if *taken_up { after.push(message) } else { before.push(message) }
+    }
+    let sessions = [Session::new(before), Session::above(after, floor)];
+    expecting(&[(&more, &produced)]).assert(&sessions);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn leaders_and_coordinators_that_move_or_die_under_load() {
+    let _turn = ONE_AT_A_TIME.lock();
+    let mut cluster = KafkaCluster::start(3);
+    let topic = unique("replicated");
+    let replicas: Vec<Vec<usize>> = [[1, 2, 3], [2, 3, 1], [3, 1, 2]].map(Vec::from).to_vec();
+    cluster.admin().create_topic_on(&topic, &replicas, &[]);
+    let mut route = OneRoute::lossless(&cluster.bootstrap().replace(',', "\", \""), &in_group(&topic));
+    let subscriber = route.subscribe(&[&topic]);
+    let records = load(&topic, 3, 60_000, 2_000);
+    let writing = cluster.admin().produce_in_background(records.clone());
+    wait_flow(&subscriber);
+
+    for (partition, to) in [(0, 2), (1, 3), (0, 3), (2, 1)] {
+        cluster.admin().move_leader(&topic, partition, to);
+        wait_until("the leader to move", DEADLINE, || cluster.leader_of(&topic, partition) == Some(to));
+        wait_flow(&subscriber);
+    }
+    let leader = cluster.leader_of(&topic, 0).expect("it has a leader");
+    cluster.kill9(leader);
+    wait_until("another leader", DEADLINE, || cluster.leader_of(&topic, 0).is_some_and(|id| id != leader));
+    wait_flow(&subscriber);
+    cluster.restart(leader);
+
+    let coordinator = cluster.coordinator_of(&topic);
+    cluster.kill9(coordinator);
+    let committed: i64 = cluster.admin().committed(&topic).values().sum();
+    wait_flow(&subscriber);
+    wait_until("commits to go on", DEADLINE, || {
+        cluster.admin().committed(&topic).values().sum::<i64>() > committed
+    });
+    cluster.restart(coordinator);
+    assert_flowed(&mut route, &subscriber, &records, writing);
+    assert!(!route.relay.log().contains("partitions lost"), "{}", route.relay.log());
+}
