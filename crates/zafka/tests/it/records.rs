@@ -164,7 +164,6 @@ fn holes_of_a_compacted_topic_are_no_gaps() {
     let configs =
         [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0.001")];
     admin.create_topic(&topic, 1, &configs);
-    admin.set_config("broker", "1", "log.cleaner.backoff.ms", "100");
     // Each round is a segment: the time it covers is over when the next one comes.
     let mut last = 0;
     for round in 0..10 {

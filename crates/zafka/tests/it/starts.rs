@@ -46,7 +46,11 @@ fn assert_reads(route: &mut OneRoute, subscriber: &LibzmqSub, topic: &str, start
         (0..).zip(ends).all(|(number, end)| is_at(status, topic, number, *end))
     });
     let count: i64 = ends.iter().zip(starts).map(|(end, start)| end - start).sum();
-    let messages = subscriber.wait_messages(count as usize, DEADLINE);
+    let status = route.relay.status();
+    wait_until(&format!("{count} messages, at {status:#?}"), DEADLINE, || {
+        subscriber.count() >= count as usize
+    });
+    let messages = subscriber.messages();
     let expected: BTreeMap<_, Vec<i64>> = (0..)
         .zip(starts.iter().zip(ends))
         .filter(|(_, (start, end))| start < end)
