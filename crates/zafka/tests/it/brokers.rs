@@ -1,6 +1,6 @@
 //! Brokers that are not there, that go and come back, and connections that break.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -124,34 +124,41 @@ fn connections_that_are_cut_stall_and_are_refused() {
 fn leaders_and_coordinators_that_move_or_die_under_load() {
     let _turn = ONE_AT_A_TIME.lock();
     let mut cluster = KafkaCluster::start(3);
+    let admin = Arc::clone(cluster.admin());
     let topic = unique("replicated");
     let replicas: Vec<Vec<usize>> = [[1, 2, 3], [2, 3, 1], [3, 1, 2]].map(Vec::from).to_vec();
-    cluster.admin().create_topic_on(&topic, &replicas, &[]);
+    admin.create_topic_on(&topic, &replicas, &[]);
     let mut route = OneRoute::lossless(&cluster.bootstrap().replace(',', "\", \""), &in_group(&topic));
     let subscriber = route.subscribe(&[&topic]);
-    let records = load(&topic, 3, 60_000, 2_000);
-    let writing = cluster.admin().produce_in_background(records.clone());
-    wait_flow(&subscriber);
-
-    for (partition, to) in [(0, 2), (1, 3), (0, 3), (2, 1)] {
-        cluster.admin().move_leader(&topic, partition, to);
-        wait_until("the leader to move", DEADLINE, || cluster.leader_of(&topic, partition) == Some(to));
+    let mut checker = expecting(&[]);
+    // Each fault comes while records flow, and all of them arrive while it lasts.
+    let mut under_load = |fault: &mut dyn FnMut()| {
+        let records = Sequence { first: checker.len() as u64, ..load(&topic, 3, 10_000, 2_000) };
+        let writing = admin.produce_in_background(records.clone());
         wait_flow(&subscriber);
-    }
-    let leader = cluster.leader_of(&topic, 0).expect("it has a leader");
-    cluster.kill9(leader);
-    wait_until("another leader", DEADLINE, || cluster.leader_of(&topic, 0).is_some_and(|id| id != leader));
-    wait_flow(&subscriber);
-    cluster.restart(leader);
-
-    let coordinator = cluster.coordinator_of(&topic);
-    cluster.kill9(coordinator);
-    let committed: i64 = cluster.admin().committed(&topic).values().sum();
-    wait_flow(&subscriber);
-    wait_until("commits to go on", DEADLINE, || {
-        cluster.admin().committed(&topic).values().sum::<i64>() > committed
+        fault();
+        checker.expect_sequence(&records, &writing.join());
+        subscriber.wait_messages(checker.len(), 2 * DEADLINE);
+    };
+    under_load(&mut || {
+        for (partition, to) in [(0, 2), (1, 3), (0, 3), (2, 1)] {
+            admin.move_leader(&topic, partition, to);
+            wait_until("the leader to move", DEADLINE, || cluster.leader_of(&topic, partition) == Some(to));
+        }
     });
+    let leader = cluster.leader_of(&topic, 0).expect("it has a leader");
+    under_load(&mut || cluster.kill9(leader));
+    assert_ne!(cluster.leader_of(&topic, 0), Some(leader));
+    cluster.restart(leader);
+    let coordinator = cluster.coordinator_of(&topic);
+    under_load(&mut || cluster.kill9(coordinator));
+    assert_ne!(cluster.coordinator_of(&topic), coordinator);
     cluster.restart(coordinator);
-    assert_flowed(&mut route, &subscriber, &records, writing);
+
+    checker.assert(&[Session::new(decoded(&subscriber.messages()))]);
+    route.relay.wait_status("all of it to be committed", DEADLINE, |status| {
+        shown_committed(status, 0).values().sum::<i64>() == checker.len() as i64
+    });
+    route.relay.wait_ready();
     assert!(!route.relay.log().contains("partitions lost"), "{}", route.relay.log());
 }

@@ -182,7 +182,7 @@ fn a_stuck_partition_is_given_back_after_the_revoke_timeout() {
     let topic = topic("stuck", 2);
     let from =
         format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", revoke_timeout = "1s""#);
-    let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "1 MiB""#;
+    let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "8 MiB""#;
     let bootstrap = KafkaNode::shared().bootstrap();
     let mut stuck = OneRoute::start(bootstrap, &from, to);
     let mut stopped = Peer::spawn(Kind::Python, stuck.endpoint(), &[&topic], 0);
