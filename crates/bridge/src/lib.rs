@@ -3,7 +3,9 @@
 
 pub mod config;
 mod partition;
+mod progress;
 mod relay;
+mod revoking;
 mod route;
 mod shared;
 pub mod status;

@@ -2,46 +2,34 @@
 //!
 //! A plain state machine: it knows neither tasks nor clocks nor sockets' insides.
 
-use std::ops::ControlFlow;
+#[cfg(test)]
+mod tests;
+
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use zafka_envelope::{Encoded, Encoder, FramePlan, Record};
 use zafka_kafka::{Assignment, Fetched};
-use zafka_sockets::{Chunk, Origin};
+use zafka_sockets::Chunk;
 
-/// How far a partition has come; shared with whoever reports or commits it.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    pub(crate) assignment: Arc<Assignment>,
-    pub(crate) origin: Arc<Origin>,
-    read: AtomicI64,
+use crate::progress::Progress;
+
+/// Records of one partition in their order, to be walked once.
+pub(crate) trait Records {
+    /// Hands each record to `f` until it breaks, and goes on after it the next time. True once all were handed out.
+    fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool;
+
+    /// The offset to go on from after all of them.
+    fn next_offset(&self) -> i64;
 }
 
-impl Progress {
-    fn new(assignment: Arc<Assignment>) -> Arc<Self> {
-        let start = assignment.start;
-        Arc::new(Self { assignment, origin: Origin::new(start), read: AtomicI64::new(start) })
+impl Records for Fetched {
+    fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        Self::walk(self, f)
     }
 
-    /// The next offset to read.
-    pub(crate) fn read(&self) -> i64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    /// The next offset to deliver.
-    pub(crate) fn delivered(&self) -> i64 {
-        self.origin.delivered()
-    }
-
-    /// Whether all that was read is delivered.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.delivered() == self.read()
-    }
-
-    /// What is to be committed: the assignment and its next offset.
-    pub(crate) fn position(&self) -> (Arc<Assignment>, i64) {
-        (Arc::clone(&self.assignment), self.delivered())
+    fn next_offset(&self) -> i64 {
+        Self::next_offset(self)
     }
 }
 
@@ -52,8 +40,21 @@ pub(crate) struct Partition {
     encoder: Encoder,
     /// Offset of the record before the next one; none at the take-up and after a reset.
     prev: Option<i64>,
-    /// Where the partition was set to because the log no longer had what was due.
-    reset_to: Option<i64>,
+    reset: Option<Reset>,
+}
+
+/// The log no longer had what was due; the partition goes on at `to`. Held until the first record that is surely from
+/// there: those fetched before may still come, and lie in `before`.
+#[derive(Clone, Debug)]
+struct Reset {
+    before: Range<i64>,
+    to: i64,
+}
+
+impl Reset {
+    fn is_back(&self) -> bool {
+        self.to < self.before.end
+    }
 }
 
 /// What came of one step through fetched records.
@@ -61,6 +62,8 @@ pub(crate) struct Partition {
 pub(crate) struct Step {
     /// The messages made, if there was anything.
     pub(crate) chunk: Option<Chunk>,
+    /// What was read before.
+    pub(crate) from: i64,
     /// Whether the fetched records are used up.
     pub(crate) finished: bool,
     /// Records read.
@@ -72,18 +75,29 @@ pub(crate) struct Step {
 impl Partition {
     pub(crate) fn new(assignment: Arc<Assignment>, plan: &FramePlan, route: &str) -> Self {
         let encoder = plan.encoder(route, &assignment.topic, assignment.partition);
-        Self { progress: Progress::new(assignment), encoder, prev: None, reset_to: None }
+        let start = assignment.start;
+        Self { progress: Progress::new(assignment, start), encoder, prev: None, reset: None }
     }
 
-    /// The log no longer had what was due: the next record from `to` on has no record before it that is known.
-    pub(crate) fn reset(&mut self, to: i64) {
-        self.reset_to = Some(to);
+    /// The log no longer had `from`: the next record from `to` on has no record before it that is known. True where
+    /// that sets the partition back; then its progress is another one, and what is on its way no longer counts.
+    pub(crate) fn reset(&mut self, from: i64, to: i64) -> bool {
+        let mut before = self.progress.read()..from;
+        if let Some(last) = self.reset.take().filter(|last| last.is_back() && !last.before.is_empty()) {
+            before = before.start.min(last.before.start)..before.end.max(last.before.end);
+        }
+        let reset = self.reset.insert(Reset { before, to });
+        if reset.is_back() {
+            self.progress = Progress::new(Arc::clone(&self.progress.assignment), to);
+        }
+        reset.is_back()
     }
 
     /// Encodes fetched records up to `chunk_bytes`, or one record where that alone is larger.
-    pub(crate) fn encode(&mut self, fetched: &mut Fetched, chunk_bytes: usize) -> Step {
+    pub(crate) fn encode(&mut self, fetched: &mut impl Records, chunk_bytes: usize) -> Step {
         let mut encoded = Encoded::default();
-        let mut next = self.progress.read();
+        let from = self.progress.read();
+        let mut next = from;
         let finished = fetched.walk(|record| {
             if encoded.bytes.is_empty() {
                 encoded.bytes.reserve(chunk_bytes + chunk_bytes / 8);
@@ -103,24 +117,31 @@ impl Partition {
             // Past what no reader is given: control records, aborted and compacted ones.
             next = next.max(fetched.next_offset());
         }
-        let moved = next != self.progress.read.swap(next, Ordering::Relaxed);
+        if let Some(reset) = self.reset.as_ref().filter(|reset| reset.is_back()) {
+            // These may be from before it.
+            next = reset.to;
+        }
+        self.progress.set_read(next);
         let records = u64::from(encoded.records);
         let headers_missing = encoded.headers_missing;
         let origin = Arc::clone(&self.progress.origin);
         let chunk = if encoded.bytes.is_empty() {
-            moved.then(|| Chunk::marker(origin, next))
+            (next != from).then(|| Chunk::marker(origin, next))
         } else {
             encoded.bytes.shrink_to_fit();
             Some(Chunk::new(encoded.bytes, encoded.ends, encoded.same_routing, records, origin, next))
         };
-        Step { chunk, finished, records, headers_missing }
+        Step { chunk, from, finished, records, headers_missing }
     }
 
     fn prev_of(&mut self, offset: i64) -> Option<i64> {
-        let reset = self.reset_to.is_some_and(|to| offset >= to);
-        if reset {
-            self.reset_to = None;
+        let Some(reset) = &mut self.reset else { return self.prev.filter(|prev| *prev < offset) };
+        if !reset.before.contains(&offset) {
+            self.reset = None;
+            return None;
         }
-        self.prev.filter(|prev| !reset && *prev < offset)
+        reset.before.start = offset + 1;
+        // One that may be from before the reset or after it has no `prev` that is sure.
+        self.prev.filter(|prev| *prev < offset && !reset.is_back())
     }
 }

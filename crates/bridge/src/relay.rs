@@ -1,12 +1,14 @@
 //! A relay: all routes of one process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
+use tracing::error;
 use zafka_kafka::Source;
 use zafka_kafka::config::ClusterConfig;
 use zafka_sockets::{BindError, PubSocket};
@@ -44,6 +46,8 @@ pub enum StartError {
 pub struct Relay {
     routes: Vec<Arc<RouteShared>>,
     tasks: JoinSet<()>,
+    /// Whose task is which.
+    ids: HashMap<Id, Arc<RouteShared>>,
     stop: watch::Sender<Option<Instant>>,
 }
 
@@ -64,7 +68,12 @@ impl Relay {
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
     pub async fn start(cluster: &ClusterConfig, routes: Vec<RouteConfig>) -> Result<Self, StartError> {
-        let mut relay = Self { routes: Vec::new(), tasks: JoinSet::new(), stop: watch::Sender::new(None) };
+        let mut relay = Self {
+            routes: Vec::new(),
+            tasks: JoinSet::new(),
+            ids: HashMap::new(),
+            stop: watch::Sender::new(None),
+        };
         let mut bound = Vec::new();
         for config in routes {
             let socket = PubSocket::start(&config.name, config.socket.clone()).await;
@@ -86,7 +95,8 @@ impl Relay {
                 stopped: Mutex::default(),
             });
             let route = Route::new(Arc::clone(&shared), publisher);
-            relay.tasks.spawn(route.run(receivers, relay.stop.subscribe()));
+            let task = relay.tasks.spawn(route.run(receivers, relay.stop.subscribe()));
+            relay.ids.insert(task.id(), Arc::clone(&shared));
             relay.routes.push(shared);
         }
         Ok(relay)
@@ -99,7 +109,7 @@ impl Relay {
 
     /// Waits until every route has stopped by itself, and says why. Routes stop only where they cannot go on.
     pub async fn stopped(&mut self) -> Vec<(String, String)> {
-        while self.tasks.join_next().await.is_some() {}
+        self.join().await;
         self.routes
             .iter()
             .filter_map(|route| Some((route.config.name.clone(), route.stopped.lock().clone()?)))
@@ -109,6 +119,18 @@ impl Relay {
     /// Stops reading, sends what is in the rings within `timeout`, commits what was delivered, leaves the groups.
     pub async fn shutdown(mut self, timeout: Duration) {
         self.stop.send_replace(Some(Instant::now() + timeout));
-        while self.tasks.join_next().await.is_some() {}
+        self.join().await;
+    }
+
+    /// Waits for every route's task. One that broke off is a mistake of ours: it is told, and its partitions go.
+    async fn join(&mut self) {
+        while let Some(joined) = self.tasks.join_next().await {
+            let Err(failure) = joined else { continue };
+            let Some(route) = self.ids.get(&failure.id()) else { continue };
+            let reason = format!("internal error: {failure}");
+            error!(route = route.config.name, reason, "route stopped");
+            *route.stopped.lock() = Some(reason);
+            route.source.close(Vec::new()).await;
+        }
     }
 }

@@ -1,25 +1,29 @@
 //! A route's task: it takes records from Kafka, publishes chunks, and answers the group's events.
 //!
 //! Backpressure is in the order of things: no record is taken while a chunk waits for room, and the group's events
-//! are answered all the while.
+//! are answered all the while. What was told before records came is known before they are encoded.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
-use zafka_kafka::{Assignment, Fetched, RevokeDone, SourceEvent, SourceReceivers};
-use zafka_sockets::{Chunk, Publisher};
+use zafka_kafka::{Assignment, Fetched, SourceEvent, SourceReceivers};
+use zafka_sockets::Publisher;
 
-use crate::partition::{Partition, Progress};
+use crate::partition::Partition;
+use crate::progress::{Pending, Progress};
+use crate::revoking::Revoking;
 use crate::shared::{PartitionKey, RouteShared};
 
 /// Time between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two looks at whether a revoked partition, or the whole ring, has drained.
+/// Time between two looks at whether a revoked partition has drained, where nothing else happens.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 /// Time a route that stopped by itself has to send what is in its ring.
 const STOPPED_DRAIN: Duration = Duration::from_secs(5);
@@ -27,26 +31,18 @@ const STOPPED_DRAIN: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that a ring holds at the least.
 const CHUNKS_PER_RING: usize = 16;
-/// Chunks published before the group's events are looked at.
+/// Chunks published before the group's events are looked at, and peers get their turn.
 const CHUNKS_PER_TURN: usize = 16;
-
-/// Partitions that the group takes back, while they drain.
-struct Revoking {
-    partitions: Vec<Arc<Progress>>,
-    deadline: Instant,
-    done: RevokeDone,
-}
 
 /// The task's own state.
 pub(crate) struct Route {
     shared: Arc<RouteShared>,
     publisher: Publisher,
     partitions: BTreeMap<PartitionKey, Partition>,
-    revoking: Vec<Revoking>,
+    revoking: Revoking,
     /// The records being encoded.
     fetched: Option<Fetched>,
-    /// A chunk that waits for room.
-    pending: Option<Chunk>,
+    pending: Option<Pending>,
     chunk_bytes: usize,
     /// Whether the Kafka side hands out no more records; its events tell why.
     records_ended: bool,
@@ -59,7 +55,7 @@ impl Route {
             shared,
             publisher,
             partitions: BTreeMap::new(),
-            revoking: Vec::new(),
+            revoking: Revoking::default(),
             fetched: None,
             pending: None,
             chunk_bytes,
@@ -80,9 +76,8 @@ impl Route {
         // Nothing more is taken: the fetch thread ends where it waits.
         drop(records);
         self.drain(&mut events, deadline).await;
-        for revoking in std::mem::take(&mut self.revoking) {
-            self.release(revoking);
-        }
+        self.revoking.release_all(&self.shared.socket);
+        drop(events);
         let positions = self.shared.partitions.lock().values().map(|progress| progress.position()).collect();
         self.shared.source.close(positions).await;
         self.shared.socket.close().await;
@@ -93,21 +88,27 @@ impl Route {
         let mut commit = interval(COMMIT_INTERVAL);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            while let Ok(event) = receivers.events.try_recv() {
+                if self.handle_event(event).is_break() {
+                    return;
+                }
+            }
+            self.revoking.release_due(&self.shared.socket, Instant::now());
             self.publish_what_fits();
-            let size = self.pending.as_ref().map_or(0, Chunk::len);
+            let size = self.pending.as_ref().map_or(0, |pending| pending.chunk.len());
             let busy = self.pending.is_some() || self.fetched.is_some();
-            let room = self.publisher.room(size);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return,
-                event = receivers.events.recv() => match event {
-                    Some(SourceEvent::Stopped(reason)) => return self.stopped(reason),
-                    Some(event) => self.handle_event(event),
-                    None => return self.stopped("the Kafka side ended".to_owned()),
-                },
-                () = sleep_until(Instant::now() + DRAIN_LOOK), if !self.revoking.is_empty() => self.look_at_revoking(),
+                event = receivers.events.recv() => {
+                    let event = event.unwrap_or_else(|| SourceEvent::Stopped("the Kafka side ended".to_owned()));
+                    if self.handle_event(event).is_break() {
+                        return;
+                    }
+                }
+                () = sleep(DRAIN_LOOK), if !self.revoking.is_empty() => {}
                 _ = commit.tick() => self.commit(),
-                () = room, if busy => {}
+                () = next_turn(&self.publisher, size), if busy => {}
                 fetched = next_fetched(&self.publisher, &mut receivers.records), if !busy && !self.records_ended => {
                     self.records_ended = fetched.is_none();
                     self.fetched = fetched;
@@ -119,12 +120,11 @@ impl Route {
     /// Encodes and publishes while there is something to encode and room for it, for one turn.
     fn publish_what_fits(&mut self) {
         for _ in 0..CHUNKS_PER_TURN {
-            if let Some(chunk) = self.pending.take() {
-                if !self.publisher.admits(chunk.len()) {
-                    self.pending = Some(chunk);
-                    return;
-                }
-                self.publisher.publish(chunk);
+            if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.len())) {
+                return;
+            }
+            if let Some(pending) = self.pending.take() {
+                self.publisher.publish(pending.chunk);
             }
             if !self.encode_next() {
                 return;
@@ -140,40 +140,41 @@ impl Route {
             return false;
         }
         let chunk_bytes = self.chunk_bytes;
-        let step = self.partition(&assignment).encode(&mut fetched, chunk_bytes);
+        let partition = self.partition(&assignment);
+        let step = partition.encode(&mut fetched, chunk_bytes);
+        let progress = Arc::clone(&partition.progress);
         self.shared.records_read.fetch_add(step.records, Ordering::Relaxed);
         self.shared.headers_missing.fetch_add(step.headers_missing, Ordering::Relaxed);
         if let Some(chunk) = &step.chunk {
             self.shared.bytes_encoded.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
-        self.pending = step.chunk;
+        self.pending = step.chunk.map(|chunk| Pending { chunk, progress, from: step.from });
         if !step.finished {
             self.fetched = Some(fetched);
         }
         true
     }
 
-    /// The partition of an assignment, taken up now if its records came before the news of it.
+    /// The partition of an assignment, taken up now if this is the first that is heard of it.
     fn partition(&mut self, assignment: &Arc<Assignment>) -> &mut Partition {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         let shared = &self.shared;
         let take_up = || {
             let partition =
                 Partition::new(Arc::clone(assignment), &shared.config.frames, &shared.config.name);
-            shared.partitions.lock().insert(
-                (Arc::clone(&assignment.topic), assignment.partition),
-                Arc::clone(&partition.progress),
-            );
+            shared.show(&partition.progress);
             partition
         };
         let partition = self.partitions.entry(key).or_insert_with(take_up);
         if !Arc::ptr_eq(&partition.progress.assignment, assignment) {
+            shared.socket.withdraw(&partition.progress.origin);
             *partition = take_up();
         }
         partition
     }
 
-    fn handle_event(&mut self, event: SourceEvent) {
+    /// Breaks where nothing more is to be expected.
+    fn handle_event(&mut self, event: SourceEvent) -> ControlFlow<()> {
         let route = &self.shared.config.name;
         match event {
             SourceEvent::Assigned(assignments) => {
@@ -186,8 +187,7 @@ impl Route {
                 info!(route, partitions = assignments.len(), "partitions revoked");
                 let deadline = Instant::now() + self.shared.config.source.revoke_timeout;
                 let partitions = self.take_away(&assignments);
-                self.revoking.push(Revoking { partitions, deadline, done });
-                self.look_at_revoking();
+                self.revoking.add(partitions, deadline, done);
             }
             SourceEvent::Lost(assignments) => {
                 warn!(
@@ -201,10 +201,20 @@ impl Route {
             }
             SourceEvent::Reset { assignment, from, to } => {
                 warn!(route, topic = %assignment.topic, partition = assignment.partition, from, to, "offset reset");
-                self.partition(&assignment).reset(to);
+                let partition = self.partition(&assignment);
+                if partition.reset(from, to) {
+                    let progress = Arc::clone(&partition.progress);
+                    self.shared.show(&progress);
+                    self.shared.source.set_back(assignment);
+                }
             }
-            SourceEvent::Stopped(reason) => self.stopped(reason),
+            SourceEvent::Stopped(reason) => {
+                error!(route, reason, "route stopped");
+                *self.shared.stopped.lock() = Some(reason);
+                return ControlFlow::Break(());
+            }
         }
+        ControlFlow::Continue(())
     }
 
     /// Forgets partitions that are no longer the route's, with what of them was not published.
@@ -223,32 +233,10 @@ impl Route {
         });
         drop(shown);
         self.fetched.take_if(|fetched| gone(&fetched.assignment));
-        if let Some(chunk) = &self.pending
-            && taken.iter().any(|progress| chunk.is_of(&progress.origin))
-        {
-            self.pending = None;
+        if let Some(pending) = self.pending.take_if(|pending| gone(&pending.progress.assignment)) {
+            pending.discard();
         }
         taken
-    }
-
-    /// Gives revoked partitions back once they have drained or their time is up.
-    fn look_at_revoking(&mut self) {
-        let now = Instant::now();
-        let (over, waiting) =
-            std::mem::take(&mut self.revoking).into_iter().partition(|revoking: &Revoking| {
-                now >= revoking.deadline || revoking.partitions.iter().all(|progress| progress.is_drained())
-            });
-        self.revoking = waiting;
-        for revoking in over {
-            self.release(revoking);
-        }
-    }
-
-    fn release(&self, revoking: Revoking) {
-        for progress in &revoking.partitions {
-            self.shared.socket.withdraw(&progress.origin);
-        }
-        revoking.done.complete(revoking.partitions.iter().map(|progress| progress.position()).collect());
     }
 
     fn commit(&self) {
@@ -264,15 +252,12 @@ impl Route {
         }
     }
 
-    fn stopped(&self, reason: String) {
-        error!(route = self.shared.config.name, reason, "route stopped");
-        *self.shared.stopped.lock() = Some(reason);
-    }
-
     /// Lets the peers have what is in the ring, answering the group meanwhile.
     async fn drain(&mut self, events: &mut mpsc::Receiver<SourceEvent>, deadline: Instant) {
         self.fetched = None;
-        self.pending = None;
+        if let Some(pending) = self.pending.take() {
+            pending.discard();
+        }
         let shared = Arc::clone(&self.shared);
         let drained = shared.socket.drained(deadline);
         tokio::pin!(drained);
@@ -285,11 +270,20 @@ impl Route {
                     }
                     return;
                 }
-                Some(event) = events.recv() => self.handle_event(event),
-                () = sleep_until(Instant::now() + DRAIN_LOOK), if !self.revoking.is_empty() => self.look_at_revoking(),
+                Some(event) = events.recv() => {
+                    let _ = self.handle_event(event);
+                }
+                () = sleep(DRAIN_LOOK), if !self.revoking.is_empty() => {}
             }
+            self.revoking.release_due(&shared.socket, Instant::now());
         }
     }
+}
+
+/// Waits for room, and lets the peers' tasks have a turn.
+async fn next_turn(publisher: &Publisher, size: usize) {
+    publisher.room(size).await;
+    yield_now().await;
 }
 
 /// The next fetched records, taken only while the socket would admit something.

@@ -9,7 +9,7 @@ use zafka_kafka::Source;
 use zafka_sockets::{PeerSnapshot, PubSocket};
 
 use crate::config::RouteConfig;
-use crate::partition::Progress;
+use crate::progress::Progress;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
 
 /// Topic and partition.
@@ -30,6 +30,12 @@ pub(crate) struct RouteShared {
 }
 
 impl RouteShared {
+    /// Shows a partition from now on, in place of what was shown of it before.
+    pub(crate) fn show(&self, progress: &Arc<Progress>) {
+        let key = (Arc::clone(&progress.assignment.topic), progress.assignment.partition);
+        self.partitions.lock().insert(key, Arc::clone(progress));
+    }
+
     pub(crate) fn status(&self) -> RouteStatus {
         let source = self.source.status();
         let socket = self.socket.snapshot();
@@ -76,13 +82,15 @@ impl RouteShared {
 
     fn partition_status(&self, progress: &Progress) -> PartitionStatus {
         let assignment = &progress.assignment;
+        // In this order, so that each is at least the one before it also while they move.
+        let committed = assignment.committed();
         let delivered = progress.delivered();
         PartitionStatus {
             topic: assignment.topic.to_string(),
             partition: assignment.partition,
             read: progress.read(),
             delivered,
-            committed: assignment.committed(),
+            committed,
             lag: self
                 .source
                 .end_offset(&assignment.topic, assignment.partition)

@@ -30,7 +30,8 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    pub(crate) fn new(topic: Arc<str>, partition: i32, start: i64, committed: Option<i64>) -> Arc<Self> {
+    /// A take-up. A source makes those that it tells of.
+    pub fn new(topic: Arc<str>, partition: i32, start: i64, committed: Option<i64>) -> Arc<Self> {
         Arc::new(Self {
             topic,
             partition,
@@ -68,7 +69,7 @@ impl Assignment {
         self.committed.store(offset, Ordering::Release);
     }
 
-    /// Lets the next commit go below the last one: the log was cut, or is another one.
+    /// Lets the next commit go below the last one.
     pub(crate) fn forget_committed(&self) {
         self.set_committed(NONE);
     }
@@ -92,7 +93,9 @@ pub enum SourceEvent {
     },
     /// Partitions are gone without being asked back: another member may hold them already. Nothing is committed.
     Lost(Vec<Arc<Assignment>>),
-    /// The log no longer had the offset `from`. The assignment goes on at `to`.
+    /// The log no longer had the offset `from`. The assignment goes on at `to`; records from below `from` may still
+    /// wait to be received. Where `to` is lower, so may commits be once [`Source::set_back`](crate::Source::set_back)
+    /// is called.
     Reset {
         /// Which.
         assignment: Arc<Assignment>,
@@ -101,7 +104,7 @@ pub enum SourceEvent {
         /// Where it goes on; below `from` where the log was cut or made anew.
         to: i64,
     },
-    /// The source cannot go on, and why. Nothing follows.
+    /// The source cannot go on, and why. No records follow; commits are still taken, as far as the group lets them.
     Stopped(String),
 }
 

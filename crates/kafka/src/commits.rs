@@ -26,6 +26,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(crate) enum Order {
     /// Commit these; newer positions of the same partitions take their place.
     Commit(Positions),
+    /// What is to be committed of this from now on may be lower than before.
+    SetBack(Arc<Assignment>),
     /// Commit these until the deadline, then answer with the id.
     Final { id: u64, positions: Positions, deadline: Instant },
 }
@@ -65,6 +67,11 @@ impl Due {
     fn add(&mut self, order: Order, answers: &Sender<Command>) {
         let (positions, last) = match order {
             Order::Commit(positions) => (positions, None),
+            Order::SetBack(assignment) => {
+                self.positions.retain(|_, (due, _)| !Arc::ptr_eq(due, &assignment));
+                assignment.forget_committed();
+                return;
+            }
             Order::Final { id, positions, deadline } => (positions, Some((id, deadline))),
         };
         let mut wanted = Vec::new();

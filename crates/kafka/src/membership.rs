@@ -18,6 +18,8 @@ pub(crate) use thread::{Starting, start};
 pub(crate) enum Command {
     /// Positions to commit.
     Commit(Positions),
+    /// Commits of this partition may go below the last one, from here on.
+    SetBack(Arc<Assignment>),
     /// Revoked partitions are drained up to these positions.
     Drained { id: u64, positions: Positions },
     /// A final commit is done, or given up.

@@ -77,6 +77,14 @@ impl Source {
         let _ = self.commands.send(Command::Commit(positions));
     }
 
+    /// Lets commits of a partition that come after this go below those before, once: the log was cut, or is another
+    /// one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be called when the route's own position is set
+    /// back, so that no commit of what was before comes after it.
+    pub fn set_back(&self, assignment: Arc<Assignment>) {
+        // As above.
+        let _ = self.commands.send(Command::SetBack(assignment));
+    }
+
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads. The
     /// receivers and all [`Fetched`](crate::Fetched) must be dropped before: they hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {

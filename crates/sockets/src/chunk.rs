@@ -104,7 +104,8 @@ impl Chunk {
         self.ends.len()
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// The messages, one after the other.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -116,7 +117,8 @@ impl Chunk {
         &self.origin
     }
 
-    pub(crate) fn position(&self) -> i64 {
+    /// Where its origin stands once it is delivered.
+    pub fn position(&self) -> i64 {
         self.position
     }
 

@@ -55,7 +55,11 @@ impl Partitions {
                 // The commit thread lives as long as its orders' sender.
                 let _ = session.orders.send(Order::Commit(positions));
             }
-            Command::Commit(_) | Command::Close(_) => {}
+            Command::SetBack(assignment) if session.source.config.group.is_some() => {
+                // As above.
+                let _ = session.orders.send(Order::SetBack(assignment));
+            }
+            Command::Commit(_) | Command::SetBack(_) | Command::Close(_) => {}
             Command::Drained { id, positions } => self.drained(session, id, positions),
             Command::Committed { id } => self.release(session, id),
             Command::OutOfRange { assignment, from, reason } => {
@@ -324,9 +328,6 @@ impl Partitions {
         );
         session.source.board.offset_resets.add(1);
         session.source.board.records_skipped.add(skipped);
-        if to < from {
-            assignment.forget_committed();
-        }
         session.tell(SourceEvent::Reset { assignment: Arc::clone(&assignment), from, to });
         // librdkafka seeks no partition whose offset was out of range: let it go and take it again.
         self.unread(session, &[(assignment.topic.to_string(), assignment.partition)]);

@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tracing::subscriber::{NoSubscriber, with_default};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::Command;
 use super::partitions::Partitions;
@@ -83,7 +83,11 @@ impl<'a> Session<'a> {
                         session.close(&mut partitions, last);
                         return Ok(Outcome::Closed);
                     }
-                    command => partitions.handle(&mut session, command)?,
+                    command => {
+                        if let Err(reason) = partitions.handle(&mut session, command) {
+                            session.stop_route(&partitions, reason);
+                        }
+                    }
                 }
             }
             partitions.look_at_revoking(&mut session);
@@ -159,6 +163,14 @@ impl<'a> Session<'a> {
                 return;
             }
         }
+    }
+
+    /// Reads nothing more. The route still commits what it delivers, and closes the session when it is done.
+    fn stop_route(&mut self, partitions: &Partitions, reason: String) {
+        error!(route = self.source.config.route, reason, "the Kafka side of the route stops");
+        self.source.board.set_stopped(&reason);
+        partitions.stop_reading();
+        self.tell(SourceEvent::Stopped(reason));
     }
 
     /// What a fatal error, if there was one, means.

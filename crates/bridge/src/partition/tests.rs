@@ -1,0 +1,296 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+use zafka_envelope::{OwnedRecord, Preset, Timestamp, decode_json};
+use zafka_zmtp::frame::{MORE, read_header};
+
+/// Larger than all that a case makes.
+const WHOLE: usize = 1 << 20;
+
+/// Records with these offsets, and where they lead.
+struct Fake {
+    offsets: Vec<i64>,
+    taken: usize,
+    next_offset: i64,
+    value: Vec<u8>,
+}
+
+fn records(offsets: impl IntoIterator<Item = i64>, next_offset: i64) -> Fake {
+    Fake { offsets: offsets.into_iter().collect(), taken: 0, next_offset, value: b"value".to_vec() }
+}
+
+impl Records for Fake {
+    fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        while let Some(offset) = self.offsets.get(self.taken) {
+            self.taken += 1;
+            let record = Record {
+                offset: *offset,
+                prev: None,
+                timestamp: Timestamp::None,
+                key: None,
+                value: Some(&self.value),
+                headers: &[],
+            };
+            if f(&record).is_break() {
+                break;
+            }
+        }
+        self.taken == self.offsets.len()
+    }
+
+    fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+}
+
+fn partition(start: i64) -> Partition {
+    partition_of(Preset::Json, start)
+}
+
+fn partition_of(preset: Preset, start: i64) -> Partition {
+    let assignment = Assignment::new(Arc::from("orders"), 3, start, None);
+    Partition::new(assignment, &FramePlan::preset(preset), "route")
+}
+
+/// The records of a chunk of preset `json`.
+fn decoded(chunk: &Chunk) -> Vec<OwnedRecord> {
+    let (mut rest, mut frames, mut records) = (chunk.bytes(), Vec::new(), Vec::new());
+    while let Some(header) = read_header(rest) {
+        let (frame, after) = rest[header.header_size..].split_at(header.body_size as usize);
+        frames.push(frame);
+        rest = after;
+        if header.flags & MORE == 0 {
+            records.push(decode_json(&frames).unwrap());
+            frames.clear();
+        }
+    }
+    records
+}
+
+/// Offset and `prev` of each record.
+fn links(step: &Step) -> Vec<(i64, Option<i64>)> {
+    let chunk = step.chunk.as_ref();
+    chunk.map(decoded).unwrap_or_default().iter().map(|record| (record.offset, record.prev)).collect()
+}
+
+fn position(step: &Step) -> Option<i64> {
+    step.chunk.as_ref().map(Chunk::position)
+}
+
+#[test]
+fn each_record_names_the_one_before_but_the_first() {
+    let mut partition = partition(10);
+    let step = partition.encode(&mut records([10, 11, 14], 15), WHOLE);
+    assert_eq!(links(&step), [(10, None), (11, Some(10)), (14, Some(11))]);
+    assert_eq!((position(&step), step.records, step.finished, step.from), (Some(15), 3, true, 10));
+    let step = partition.encode(&mut records([20], 21), WHOLE);
+    assert_eq!(links(&step), [(20, Some(14))]);
+    assert_eq!((step.from, partition.progress.read()), (15, 21));
+}
+
+#[test]
+fn positions_pass_what_no_reader_is_given() {
+    // Offsets, where they lead; the position after them, if anything moved.
+    let cases: [(&[i64], i64, Option<i64>); 6] = [
+        (&[], 0, None),
+        (&[], 3, Some(3)),
+        (&[], 2, None),
+        (&[3, 4], 5, Some(5)),
+        (&[5], 9, Some(9)),
+        (&[], 9, None),
+    ];
+    let mut partition = partition(0);
+    for (offsets, next_offset, expected) in cases {
+        let step = partition.encode(&mut records(offsets.iter().copied(), next_offset), WHOLE);
+        assert_eq!(position(&step), expected, "{offsets:?} {next_offset}");
+        assert_eq!(
+            step.chunk.is_some_and(|chunk| chunk.is_empty()),
+            offsets.is_empty() && expected.is_some()
+        );
+    }
+    let step = partition.encode(&mut records([12], 13), WHOLE);
+    assert_eq!(links(&step), [(12, Some(5))], "`prev` is a record, not a position");
+}
+
+#[test]
+fn chunks_are_cut_after_the_record_that_fills_them() {
+    let one = partition_of(Preset::Packed, 0).encode(&mut records([0], 1), WHOLE).chunk.unwrap().len();
+    for (size, lengths) in
+        [(1, vec![1; 9]), (one, vec![1; 9]), (one + 1, vec![2, 2, 2, 2, 1]), (WHOLE, vec![9])]
+    {
+        let mut partition = partition_of(Preset::Packed, 0);
+        let (mut fetched, mut found, mut next) = (records(0..9, 12), Vec::new(), 0);
+        loop {
+            let step = partition.encode(&mut fetched, size);
+            let messages = step.chunk.as_ref().map_or(0, Chunk::messages);
+            assert_eq!((step.from, step.records as usize), (next, messages));
+            found.push(messages);
+            next += step.records as i64;
+            if step.finished {
+                assert_eq!(position(&step), Some(12), "past the end only with the last one");
+                break;
+            }
+            assert_eq!(position(&step), Some(next));
+        }
+        assert_eq!(found, lengths, "chunks of {size} bytes");
+    }
+}
+
+#[test]
+fn a_record_larger_than_a_chunk_is_one() {
+    let mut partition = partition(0);
+    let mut fetched = Fake { value: vec![7; 5000], ..records(0..3, 3) };
+    for offset in 0..3 {
+        let step = partition.encode(&mut fetched, 1000);
+        let chunk = step.chunk.unwrap();
+        assert!(chunk.len() > 5000 && chunk.messages() == 1);
+        assert_eq!((chunk.position(), step.finished), (offset + 1, offset == 2));
+    }
+}
+
+#[test]
+fn a_batch_ends_with_its_chunk() {
+    let mut partition = partition_of(Preset::Batch, 0);
+    let step = partition.encode(&mut records(0..100, 100), 1000);
+    let chunk = step.chunk.unwrap();
+    assert!(step.records > 1 && step.records < 100 && chunk.messages() == 1);
+    assert_eq!(chunk.position(), step.records as i64);
+}
+
+/// What is done to a partition.
+enum Do {
+    /// Fetched: offsets, where they lead; expected links, and where the partition is read up to.
+    Fetch(Vec<i64>, i64, Vec<(i64, Option<i64>)>, i64),
+    /// Reset: from, to, and where it is read up to then.
+    Reset(i64, i64, i64),
+}
+use Do::{Fetch, Reset as To};
+
+#[test]
+fn the_first_record_after_a_reset_has_no_prev() {
+    let cases = [
+        (
+            "on",
+            vec![
+                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
+                To(2, 10, 2),
+                Fetch(vec![10, 11], 12, vec![(10, None), (11, Some(10))], 12),
+            ],
+        ),
+        (
+            "on, with records from before it on their way",
+            vec![
+                Fetch(vec![0], 1, vec![(0, None)], 1),
+                To(3, 10, 1),
+                Fetch(vec![1], 2, vec![(1, Some(0))], 2),
+                Fetch(vec![2], 3, vec![(2, Some(1))], 3),
+                Fetch(vec![10], 11, vec![(10, None)], 11),
+            ],
+        ),
+        (
+            "on, to an end",
+            vec![
+                Fetch(vec![0], 1, vec![(0, None)], 1),
+                To(1, 10, 1),
+                Fetch(vec![], 10, vec![], 10),
+                Fetch(vec![10], 11, vec![(10, None)], 11),
+            ],
+        ),
+        (
+            "back",
+            vec![
+                Fetch(vec![5, 6], 7, vec![(5, None), (6, Some(5))], 7),
+                To(7, 0, 0),
+                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
+            ],
+        ),
+        (
+            "back, from a start too far",
+            vec![
+                To(5, 0, 0),
+                Fetch(vec![], 0, vec![], 0),
+                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
+            ],
+        ),
+        (
+            "back, past where it was",
+            vec![
+                Fetch(vec![5], 6, vec![(5, None)], 6),
+                To(6, 0, 0),
+                Fetch(vec![8, 9], 10, vec![(8, None), (9, Some(8))], 10),
+            ],
+        ),
+        (
+            "back, with records from before it on their way: their positions are not those of the log now",
+            vec![
+                Fetch(vec![5], 6, vec![(5, None)], 6),
+                To(8, 0, 0),
+                Fetch(vec![6], 7, vec![(6, None)], 0),
+                Fetch(vec![7], 8, vec![(7, None)], 0),
+                Fetch(vec![], 8, vec![], 0),
+                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
+                Fetch(vec![2], 3, vec![(2, Some(1))], 3),
+            ],
+        ),
+        (
+            "back, with the next record where those on their way may be",
+            vec![
+                Fetch(vec![5], 6, vec![(5, None)], 6),
+                To(8, 0, 0),
+                Fetch(vec![7], 8, vec![(7, None)], 0),
+                Fetch(vec![8, 9], 10, vec![(8, None), (9, Some(8))], 10),
+            ],
+        ),
+        (
+            "back twice",
+            vec![
+                Fetch(vec![5], 6, vec![(5, None)], 6),
+                To(8, 2, 2),
+                To(2, 0, 0),
+                Fetch(vec![6], 7, vec![(6, None)], 0),
+                Fetch(vec![0], 1, vec![(0, None)], 1),
+            ],
+        ),
+    ];
+    for (name, steps) in cases {
+        let start = match steps.first() {
+            Some(Fetch(offsets, ..)) => offsets[0],
+            Some(To(from, ..)) => *from,
+            None => 0,
+        };
+        let mut partition = partition(start);
+        for step in steps {
+            match step {
+                Fetch(offsets, next_offset, expected, read) => {
+                    let step = partition.encode(&mut records(offsets, next_offset), WHOLE);
+                    assert_eq!(links(&step), expected, "{name}");
+                    assert_eq!(partition.progress.read(), read, "{name}: {expected:?}");
+                    assert!(position(&step).is_none_or(|position| position == read), "{name}: {expected:?}");
+                }
+                To(from, to, read) => {
+                    let before = Arc::clone(&partition.progress);
+                    assert_eq!(partition.reset(from, to), to < from, "{name}");
+                    assert_eq!(partition.progress.read(), read, "{name}");
+                    assert_eq!(Arc::ptr_eq(&before, &partition.progress), to > from, "{name}");
+                    if to < from {
+                        assert_eq!(partition.progress.delivered(), to, "{name}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_is_discarded_was_not_read() {
+    let mut partition = partition(0);
+    let mut fetched = records(0..3, 3);
+    partition.encode(&mut fetched, 1);
+    let step = partition.encode(&mut fetched, 1);
+    let progress = Arc::clone(&partition.progress);
+    assert_eq!(progress.read(), 2);
+    let pending = crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from };
+    pending.discard();
+    assert_eq!(partition.progress.read(), 1);
+}

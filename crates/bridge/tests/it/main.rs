@@ -1,0 +1,10 @@
+//! Routes from librdkafka's mock cluster to SUBs, those of libzmq among them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod ends;
+mod flow;
+mod groups;
+mod policies;
+mod resets;
+mod subscribers;
+mod support;
