@@ -108,9 +108,13 @@ fn an_answer_over_http_is_read() {
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut request = [0; 1024];
-        let size = stream.read(&mut request).unwrap();
-        assert!(request[..size].starts_with(b"GET /readyz HTTP/1.0\r\n"));
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        assert!(request.starts_with(b"GET /readyz HTTP/1.0\r\n"));
         stream.write_all(b"HTTP/1.0 503 Service Unavailable\r\nA: b\r\n\r\nno\r\n\r\nyet").unwrap();
     });
     assert_eq!(http_get(&address, "/readyz").unwrap(), (503, "no\r\n\r\nyet".to_owned()));
