@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use zafka_envelope::{Encoded, Encoder, FramePlan, Record};
 use zafka_kafka::{Assignment, Fetched};
-use zafka_sockets::Chunk;
+use zafka_sockets::{Buffer, Buffers, Chunk};
 
 use crate::progress::Progress;
 
@@ -93,20 +93,18 @@ impl Partition {
         reset.is_back()
     }
 
-    /// Encodes fetched records up to `chunk_bytes`, or one record where that alone is larger.
-    pub(crate) fn encode(&mut self, fetched: &mut impl Records, chunk_bytes: usize) -> Step {
-        let mut encoded = Encoded::default();
+    /// Encodes fetched records up to the size of a chunk, or one record where that alone is larger.
+    pub(crate) fn encode(&mut self, fetched: &mut impl Records, buffers: &Buffers) -> Step {
+        let Buffer { bytes, ends } = buffers.take();
+        let mut encoded = Encoded { bytes, ends, ..Encoded::default() };
         let from = self.progress.read();
         let mut next = from;
         let finished = fetched.walk(|record| {
-            if encoded.bytes.is_empty() {
-                encoded.bytes.reserve(chunk_bytes + chunk_bytes / 8);
-            }
             let prev = self.prev_of(record.offset);
             self.encoder.encode(&Record { prev, ..*record }, &mut encoded);
             self.prev = Some(record.offset);
             next = record.offset + 1;
-            if encoded.bytes.len() >= chunk_bytes {
+            if encoded.bytes.len() >= buffers.chunk_bytes() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -125,11 +123,12 @@ impl Partition {
         let records = u64::from(encoded.records);
         let headers_missing = encoded.headers_missing;
         let origin = Arc::clone(&self.progress.origin);
-        let chunk = if encoded.bytes.is_empty() {
+        let buffer = Buffer { bytes: encoded.bytes, ends: encoded.ends };
+        let chunk = if buffer.bytes.is_empty() {
+            buffers.give(buffer);
             (next != from).then(|| Chunk::marker(origin, next))
         } else {
-            encoded.bytes.shrink_to_fit();
-            Some(Chunk::new(encoded.bytes, encoded.ends, encoded.same_routing, records, origin, next))
+            Some(buffers.chunk(buffer, encoded.same_routing, records, origin, next))
         };
         Step { chunk, from, finished, records, headers_missing }
     }

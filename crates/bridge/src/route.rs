@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 use zafka_kafka::{Assignment, Fetched, SourceEvent, SourceReceivers};
-use zafka_sockets::Publisher;
+use zafka_sockets::{Buffers, Publisher};
 
 use crate::partition::Partition;
 use crate::progress::{Pending, Progress};
@@ -43,7 +43,7 @@ pub(crate) struct Route {
     /// The records being encoded.
     fetched: Option<Fetched>,
     pending: Option<Pending>,
-    chunk_bytes: usize,
+    buffers: Buffers,
     /// Whether the Kafka side hands out no more records; its events tell why.
     records_ended: bool,
 }
@@ -58,7 +58,7 @@ impl Route {
             revoking: Revoking::default(),
             fetched: None,
             pending: None,
-            chunk_bytes,
+            buffers: Buffers::new(chunk_bytes),
             records_ended: false,
         }
     }
@@ -95,7 +95,7 @@ impl Route {
             }
             self.revoking.release_due(&self.shared.socket, Instant::now());
             self.publish_what_fits();
-            let size = self.pending.as_ref().map_or(0, |pending| pending.chunk.len());
+            let size = self.pending.as_ref().map_or(0, |pending| pending.chunk.weight());
             let busy = self.pending.is_some() || self.fetched.is_some();
             tokio::select! {
                 biased;
@@ -120,7 +120,7 @@ impl Route {
     /// Encodes and publishes while there is something to encode and room for it, for one turn.
     fn publish_what_fits(&mut self) {
         for _ in 0..CHUNKS_PER_TURN {
-            if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.len())) {
+            if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.weight())) {
                 return;
             }
             if let Some(pending) = self.pending.take() {
@@ -139,9 +139,9 @@ impl Route {
         if !assignment.is_active() {
             return false;
         }
-        let chunk_bytes = self.chunk_bytes;
+        let buffers = self.buffers.clone();
         let partition = self.partition(&assignment);
-        let step = partition.encode(&mut fetched, chunk_bytes);
+        let step = partition.encode(&mut fetched, &buffers);
         let progress = Arc::clone(&partition.progress);
         self.shared.records_read.fetch_add(step.records, Ordering::Relaxed);
         self.shared.headers_missing.fetch_add(step.headers_missing, Ordering::Relaxed);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use zafka_zmtp::frame;
 
+use crate::buffers::{Buffer, Buffers};
+
 /// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
 ///
 /// The ring knows it only as a number that grows and a flag; what the number means is the route's affair.
@@ -45,8 +47,9 @@ impl Origin {
 /// Encoded messages of one origin.
 #[derive(Debug)]
 pub struct Chunk {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    buffer: Buffer,
+    /// Who lent the buffer.
+    lender: Option<Buffers>,
     same_routing: bool,
     records: u64,
     origin: Arc<Origin>,
@@ -67,8 +70,31 @@ impl Chunk {
         origin: Arc<Origin>,
         position: i64,
     ) -> Self {
-        debug_assert_eq!(ends.last().copied().unwrap_or(0), bytes.len());
-        Self { bytes, ends, same_routing, records, origin, position }
+        Self::made(Buffer { bytes, ends }, None, same_routing, records, origin, position)
+    }
+
+    /// The same of a buffer that `lender` gets back.
+    pub(crate) fn lent(
+        buffer: Buffer,
+        lender: Buffers,
+        same_routing: bool,
+        records: u64,
+        origin: Arc<Origin>,
+        position: i64,
+    ) -> Self {
+        Self::made(buffer, Some(lender), same_routing, records, origin, position)
+    }
+
+    fn made(
+        buffer: Buffer,
+        lender: Option<Buffers>,
+        same_routing: bool,
+        records: u64,
+        origin: Arc<Origin>,
+        position: i64,
+    ) -> Self {
+        debug_assert_eq!(buffer.ends.last().copied().unwrap_or(0), buffer.bytes.len());
+        Self { buffer, lender, same_routing, records, origin, position }
     }
 
     /// A chunk without messages: it moves the origin's position when its turn comes.
@@ -80,18 +106,18 @@ impl Chunk {
     pub(crate) const OVERHEAD: usize = size_of::<Self>() + 32;
 
     /// Memory that the chunk takes, in bytes.
-    pub(crate) fn weight(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<usize>() + Self::OVERHEAD
+    pub fn weight(&self) -> usize {
+        self.buffer.weight() + Self::OVERHEAD
     }
 
     /// Size in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.buffer.bytes.len()
     }
 
     /// Whether it has no messages.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.buffer.bytes.is_empty()
     }
 
     /// Whether its messages come from `origin`.
@@ -101,12 +127,12 @@ impl Chunk {
 
     /// Number of messages.
     pub fn messages(&self) -> usize {
-        self.ends.len()
+        self.buffer.ends.len()
     }
 
     /// The messages, one after the other.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.buffer.bytes
     }
 
     pub(crate) fn records(&self) -> u64 {
@@ -128,14 +154,14 @@ impl Chunk {
 
     /// The routing frame of the message that starts at byte `start`.
     pub(crate) fn routing_frame(&self, start: usize) -> &[u8] {
-        self.bytes.get(start..).and_then(frame::first_body).unwrap_or_default()
+        self.buffer.bytes.get(start..).and_then(frame::first_body).unwrap_or_default()
     }
 
     /// The byte ranges of its messages, in order, from the first that ends after byte `from`.
     pub(crate) fn messages_from(&self, from: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-        let first = self.ends.partition_point(|end| *end <= from);
-        let mut start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.ends[first..].iter().map(move |end| {
+        let first = self.buffer.ends.partition_point(|end| *end <= from);
+        let mut start = first.checked_sub(1).map_or(0, |before| self.buffer.ends[before]);
+        self.buffer.ends[first..].iter().map(move |end| {
             let message = start..*end;
             start = *end;
             message
@@ -144,19 +170,27 @@ impl Chunk {
 
     /// How many messages end in `range` (its end included).
     pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
-        let ending_by = |position: usize| self.ends.partition_point(|end| *end <= position);
+        let ending_by = |position: usize| self.buffer.ends.partition_point(|end| *end <= position);
         (ending_by(range.end) - ending_by(range.start)) as u64
     }
 
     /// The end of the message of which bytes before `sent` were written, unless `sent` lies between two messages.
     pub(crate) fn half_written(&self, sent: usize) -> Option<usize> {
-        let index = self.ends.partition_point(|end| *end < sent);
-        match self.ends.get(index) {
+        let index = self.buffer.ends.partition_point(|end| *end < sent);
+        match self.buffer.ends.get(index) {
             Some(end) if *end != sent && sent != 0 => {
-                let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+                let start = index.checked_sub(1).map_or(0, |before| self.buffer.ends[before]);
                 (start < sent).then_some(*end)
             }
             _ => None,
+        }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(lender) = self.lender.take() {
+            lender.give(std::mem::take(&mut self.buffer));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Knows ZMTP and bytes. Does not know Kafka, records or envelopes.
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod chunk;
 pub mod config;
 mod connect;
@@ -17,6 +18,7 @@ mod sub_socket;
 mod subscriptions;
 mod writer;
 
+pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};

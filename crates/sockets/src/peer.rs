@@ -162,8 +162,7 @@ struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.shared.ring().leave(self.id);
-        self.shared.room.notify_one();
+        self.shared.change(|ring| ring.leave(self.id));
     }
 }
 
@@ -300,12 +299,11 @@ fn handle_event(shared: &Shared, peer: &Peer, event: Event) -> Result<(), Closed
         Event::Subscribe(prefix) => {
             let max = shared.config.limits.max_subscriptions;
             debug!(route = shared.name, peer = peer.address, prefix = %prefix.escape_ascii(), "subscribed");
-            if shared.ring().subscribe(peer.id, &prefix, max) == Subscribed::TooMany {
+            if shared.change(|ring| ring.subscribe(peer.id, &prefix, max)) == Subscribed::TooMany {
                 return Err(Closed::TooManySubscriptions(max));
             }
-            shared.room.notify_one();
         }
-        Event::Cancel(prefix) => shared.ring().cancel(peer.id, &prefix),
+        Event::Cancel(prefix) => shared.change(|ring| ring.cancel(peer.id, &prefix)),
         // A SUB has nothing else to say to a PUB; libzmq drops it as well.
         Event::Message(_) => {}
     }

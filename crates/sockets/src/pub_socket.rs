@@ -157,8 +157,7 @@ impl PubSocket {
     /// Takes what is unsent of an origin out of the ring; messages that are half written are finished. The origin's
     /// delivered position does not move any more.
     pub fn withdraw(&self, origin: &Arc<Origin>) {
-        self.shared.ring().withdraw(origin);
-        self.shared.room.notify_one();
+        self.shared.change(|ring| ring.withdraw(origin));
     }
 
     /// Waits until every peer has been written all that it is owed. False where that took longer than `deadline`.
@@ -193,7 +192,7 @@ impl Drop for PubSocket {
 }
 
 impl Publisher {
-    /// Waits until a chunk of `size` bytes may be published: peers enough, and (where slow peers block) room in the
+    /// Waits until a chunk that takes `size` bytes ([`Chunk::weight`]) may be published: peers enough, and (where slow peers block) room in the
     /// ring. There is no deadline: how long a peer may hold a route back is the operator's choice.
     pub async fn room(&self, size: usize) {
         while !self.admits(size) {
@@ -201,7 +200,7 @@ impl Publisher {
         }
     }
 
-    /// Whether a chunk of `size` bytes may be published now.
+    /// Whether a chunk that takes `size` bytes may be published now.
     pub fn admits(&self, size: usize) -> bool {
         self.shared.ring().admits(size)
     }

@@ -43,9 +43,21 @@ impl Shared {
         })
     }
 
-    /// The ring, for a moment: never held across a write or an await.
+    /// The ring, to look at for a moment: never held across a write or an await.
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring<Arc<Peer>>> {
         self.ring.lock()
+    }
+
+    /// Changes the ring, and tells the publisher where it may admit more than before.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Ring<Arc<Peer>>) -> R) -> R {
+        let mut ring = self.ring.lock();
+        let result = change(&mut ring);
+        let more_room = ring.take_more_room();
+        drop(ring);
+        if more_room {
+            self.room.notify_one();
+        }
+        result
     }
 
     /// Counts a connection whose handshake succeeded.

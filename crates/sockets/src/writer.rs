@@ -50,16 +50,15 @@ impl Writer {
     /// Writes what there is until nothing is left or the kernel takes no more.
     pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> io::Result<Drained> {
         for _ in 0..ROUNDS {
-            let batch = shared.ring().gather(peer.id());
+            let batch = shared.change(|ring| ring.gather(peer.id()));
             if batch.is_empty() && self.queued() == 0 {
-                shared.room.notify_one();
                 return Ok(Drained::Idle);
             }
             let outcome = self.write(peer, &batch);
             let of_batch = *outcome.as_ref().unwrap_or(&0);
-            shared.ring().advance(peer.id(), &batch, of_batch);
-            shared.room.notify_one();
+            let all_written = shared.change(|ring| ring.advance(peer.id(), &batch, of_batch));
             match outcome {
+                Ok(_) if all_written && self.queued() == 0 => return Ok(Drained::Idle),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Drained::Blocked),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

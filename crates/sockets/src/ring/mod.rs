@@ -62,6 +62,8 @@ pub(crate) struct Ring<P> {
     cursors: Cursors,
     subscribed: usize,
     counters: RingCounters,
+    /// It may admit more than when this was last asked.
+    more_room: bool,
 }
 
 impl<P: Clone> Ring<P> {
@@ -77,6 +79,7 @@ impl<P: Clone> Ring<P> {
             cursors: Cursors::default(),
             subscribed: 0,
             counters: RingCounters::default(),
+            more_room: false,
         }
     }
 
@@ -108,7 +111,7 @@ impl<P: Clone> Ring<P> {
         self.subscribed < self.config.min_peers
     }
 
-    /// Whether a chunk of this size may be published now.
+    /// Whether a chunk that takes `size` bytes may be published now.
     pub(crate) fn admits(&self, size: usize) -> bool {
         if self.is_held() {
             return false;
@@ -119,6 +122,11 @@ impl<P: Clone> Ring<P> {
                 self.bytes == 0 || self.bytes + size + Chunk::OVERHEAD <= self.config.ring_bytes
             }
         }
+    }
+
+    /// Whether it may admit more than when this was last asked.
+    pub(crate) fn take_more_room(&mut self) -> bool {
+        std::mem::take(&mut self.more_room)
     }
 
     /// Whether every peer has been written everything.
@@ -175,6 +183,7 @@ impl<P: Clone> Ring<P> {
         }
         if first {
             self.subscribed += 1;
+            self.more_room = true;
             if held && !self.chunks.is_empty() && matches!(entry.place, Place::Live) {
                 entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
                 self.cursors.add(self.base, id);
@@ -290,6 +299,7 @@ impl<P: Clone> Ring<P> {
             self.bytes -= slot.weight();
             *slot = Arc::new(Chunk::marker(Arc::clone(origin), slot.position()));
             self.bytes += slot.weight();
+            self.more_room = true;
         }
         self.retire();
     }
@@ -305,6 +315,7 @@ impl<P: Clone> Ring<P> {
         {
             self.base += 1;
             self.bytes -= chunk.weight();
+            self.more_room = true;
             chunk.origin().deliver(chunk.position());
         }
     }

@@ -54,14 +54,14 @@ impl<P: Clone> Ring<P> {
         batch
     }
 
-    /// Tells how many bytes of a batch the kernel accepted.
-    pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) {
+    /// Tells how many bytes of a batch the kernel accepted. True where the peer has been written everything.
+    pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
         let tail = self.tail();
-        let Some(entry) = self.peers.get_mut(&id) else { return };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return };
+        let Some(entry) = self.peers.get_mut(&id) else { return true };
+        let Place::Behind { next, sent, writing } = &mut entry.place else { return true };
         // An empty batch leaves the peer where it is: since then it may have fallen behind.
         if writing.take().is_none() {
-            return;
+            return false;
         }
         self.counters.bytes_sent += written as u64;
 
@@ -125,7 +125,8 @@ impl<P: Clone> Ring<P> {
         }
 
         let before = *next;
-        if reached.0 == tail && entry.rest.is_empty() {
+        let live = reached.0 == tail && entry.rest.is_empty();
+        if live {
             entry.place = Place::Live;
             self.cursors.remove(before, id);
         } else {
@@ -136,6 +137,7 @@ impl<P: Clone> Ring<P> {
             }
         }
         self.retire();
+        live
     }
 
     // ---- what is known

@@ -1,0 +1,143 @@
+//! Buffers for chunks, used again and again.
+//!
+//! A chunk's buffer is large enough that an allocator fetches fresh pages for it and gives them back each time: at full
+//! speed the kernel would spend more on those than on all that is done with the records.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::chunk::{Chunk, Origin};
+
+/// Buffers kept for the next chunks: as many as a peer's write may let go of at once, and some.
+const KEPT: usize = 8;
+/// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone records would hold
+/// the ring's bytes many times over otherwise.
+const COPIED_BELOW: usize = 4;
+
+/// What the messages of a chunk are written to.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// The messages in ZMTP framing.
+    pub bytes: Vec<u8>,
+    /// The end of each message in `bytes`.
+    pub ends: Vec<usize>,
+}
+
+impl Buffer {
+    /// Memory that it takes, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
+/// Makes chunks whose buffers come back when the last peer is past them. Clones share what they keep.
+#[derive(Clone, Debug)]
+pub struct Buffers(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    chunk_bytes: usize,
+    buffers: Mutex<Vec<Buffer>>,
+}
+
+impl Buffers {
+    /// Buffers for chunks of about `chunk_bytes`.
+    pub fn new(chunk_bytes: usize) -> Self {
+        Self(Arc::new(Kept { chunk_bytes, buffers: Mutex::default() }))
+    }
+
+    /// Size at which a chunk is large enough, in bytes.
+    pub fn chunk_bytes(&self) -> usize {
+        self.0.chunk_bytes
+    }
+
+    /// An empty buffer with room for a chunk and for what its last message may go beyond it.
+    pub fn take(&self) -> Buffer {
+        let kept = self.0.buffers.lock().pop();
+        kept.unwrap_or_else(|| Buffer { bytes: Vec::with_capacity(self.room()), ends: Vec::new() })
+    }
+
+    /// Takes a buffer back; what is in it is gone.
+    pub fn give(&self, mut buffer: Buffer) {
+        // One that a large message has stretched would hold its memory for nothing.
+        let usual = buffer.bytes.capacity() <= 2 * self.room() && buffer.ends.capacity() <= self.room();
+        buffer.bytes.clear();
+        buffer.ends.clear();
+        let mut buffers = self.0.buffers.lock();
+        if usual && buffers.len() < KEPT {
+            buffers.push(buffer);
+        }
+    }
+
+    /// Makes a chunk, as [`Chunk::new`] does.
+    pub fn chunk(
+        &self,
+        buffer: Buffer,
+        same_routing: bool,
+        records: u64,
+        origin: Arc<Origin>,
+        position: i64,
+    ) -> Chunk {
+        if buffer.bytes.len() < buffer.bytes.capacity() / COPIED_BELOW {
+            let (bytes, ends) = (buffer.bytes.as_slice().to_vec(), buffer.ends.as_slice().to_vec());
+            self.give(buffer);
+            return Chunk::new(bytes, ends, same_routing, records, origin, position);
+        }
+        Chunk::lent(buffer, self.clone(), same_routing, records, origin, position)
+    }
+
+    fn room(&self) -> usize {
+        self.0.chunk_bytes + self.0.chunk_bytes / 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(buffers: &Buffers, size: usize) -> Buffer {
+        let mut buffer = buffers.take();
+        buffer.bytes.resize(size, 0);
+        buffer.ends.push(size);
+        buffer
+    }
+
+    fn kept(buffers: &Buffers) -> usize {
+        buffers.0.buffers.lock().len()
+    }
+
+    #[test]
+    fn a_buffer_comes_back_with_its_chunk() {
+        let buffers = Buffers::new(1024);
+        let buffer = filled(&buffers, 1000);
+        let memory = buffer.bytes.as_ptr();
+        let chunk = buffers.chunk(buffer, true, 1, Origin::new(0), 1);
+        assert_eq!((chunk.len(), chunk.messages(), kept(&buffers)), (1000, 1, 0));
+        assert!(chunk.weight() >= 1024, "memory counts, not what is used of it");
+        drop(chunk);
+        let again = buffers.take();
+        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.ends.len()), (memory, 0, 0));
+    }
+
+    #[test]
+    fn a_small_chunk_holds_what_it_needs() {
+        let buffers = Buffers::new(1024);
+        let chunk = buffers.chunk(filled(&buffers, 100), true, 1, Origin::new(0), 1);
+        assert_eq!((chunk.len(), chunk.messages(), kept(&buffers)), (100, 1, 1));
+        assert!(chunk.weight() < 100 + 8 + 2 * Chunk::OVERHEAD);
+        drop(chunk);
+        assert_eq!(kept(&buffers), 1, "that one was its own");
+    }
+
+    #[test]
+    fn few_buffers_of_the_usual_size_are_kept() {
+        let buffers = Buffers::new(1024);
+        let many: Vec<_> = (0..3 * KEPT).map(|_| filled(&buffers, 1000)).collect();
+        many.into_iter().for_each(|buffer| buffers.give(buffer));
+        assert_eq!(kept(&buffers), KEPT);
+        let buffers = Buffers::new(1024);
+        buffers.give(filled(&buffers, 5000));
+        assert_eq!(kept(&buffers), 0);
+    }
+}
