@@ -50,7 +50,8 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(shared: Arc<RouteShared>, publisher: Publisher) -> Self {
-        let chunk_bytes = CHUNK_BYTES.min(shared.config.socket.ring_bytes / CHUNKS_PER_RING).max(1);
+        let ring_bytes = shared.config.socket.ring_bytes;
+        let chunk_bytes = CHUNK_BYTES.min(ring_bytes / CHUNKS_PER_RING).max(1);
         Self {
             shared,
             publisher,
@@ -58,7 +59,7 @@ impl Route {
             revoking: Revoking::default(),
             fetched: None,
             pending: None,
-            buffers: Buffers::new(chunk_bytes),
+            buffers: Buffers::new(chunk_bytes, ring_bytes),
             records_ended: false,
         }
     }
@@ -107,7 +108,10 @@ impl Route {
                     }
                 }
                 () = sleep(DRAIN_LOOK), if !self.revoking.is_empty() => {}
-                _ = commit.tick() => self.commit(),
+                _ = commit.tick() => {
+                    self.commit();
+                    self.buffers.trim();
+                }
                 () = next_turn(&self.publisher, size), if busy => {}
                 fetched = next_fetched(&self.publisher, &mut receivers.records), if !busy && !self.records_ended => {
                     self.records_ended = fetched.is_none();

@@ -1,7 +1,8 @@
 //! Buffers for chunks, used again and again.
 //!
 //! A chunk's buffer is large enough that an allocator fetches fresh pages for it and gives them back each time: at full
-//! speed the kernel would spend more on those than on all that is done with the records.
+//! speed the kernel would spend more on those than on all that is done with the records. Buffers that were not needed
+//! for a while are let go, so that a burst leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::chunk::{Chunk, Origin};
 
-/// Buffers kept for the next chunks: as many as a peer's write may let go of at once, and some.
-const KEPT: usize = 8;
+/// Unused buffers that a trim leaves.
+const LEFT: usize = 2;
 /// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone records would hold
 /// the ring's bytes many times over otherwise.
 const COPIED_BELOW: usize = 4;
@@ -38,13 +39,22 @@ pub struct Buffers(Arc<Kept>);
 #[derive(Debug)]
 struct Kept {
     chunk_bytes: usize,
-    buffers: Mutex<Vec<Buffer>>,
+    limit: usize,
+    stack: Mutex<Stack>,
+}
+
+#[derive(Debug, Default)]
+struct Stack {
+    buffers: Vec<Buffer>,
+    /// The fewest there were since the last trim.
+    unused: usize,
 }
 
 impl Buffers {
-    /// Buffers for chunks of about `chunk_bytes`.
-    pub fn new(chunk_bytes: usize) -> Self {
-        Self(Arc::new(Kept { chunk_bytes, buffers: Mutex::default() }))
+    /// Buffers for chunks of about `chunk_bytes`; as many are kept as fit `kept_bytes`, but a few in any case.
+    pub fn new(chunk_bytes: usize, kept_bytes: usize) -> Self {
+        let limit = (kept_bytes / chunk_bytes.max(1)).max(LEFT);
+        Self(Arc::new(Kept { chunk_bytes, limit, stack: Mutex::default() }))
     }
 
     /// Size at which a chunk is large enough, in bytes.
@@ -54,7 +64,12 @@ impl Buffers {
 
     /// An empty buffer with room for a chunk and for what its last message may go beyond it.
     pub fn take(&self) -> Buffer {
-        let kept = self.0.buffers.lock().pop();
+        let kept = {
+            let mut stack = self.0.stack.lock();
+            let kept = stack.buffers.pop();
+            stack.unused = stack.unused.min(stack.buffers.len());
+            kept
+        };
         kept.unwrap_or_else(|| Buffer { bytes: Vec::with_capacity(self.room()), ends: Vec::new() })
     }
 
@@ -64,10 +79,21 @@ impl Buffers {
         let usual = buffer.bytes.capacity() <= 2 * self.room() && buffer.ends.capacity() <= self.room();
         buffer.bytes.clear();
         buffer.ends.clear();
-        let mut buffers = self.0.buffers.lock();
-        if usual && buffers.len() < KEPT {
-            buffers.push(buffer);
+        let mut stack = self.0.stack.lock();
+        if usual && stack.buffers.len() < self.0.limit {
+            stack.buffers.push(buffer);
         }
+    }
+
+    /// Lets go of the buffers that were not needed since the last call, all but a few. To be called now and then.
+    pub fn trim(&self) {
+        let mut stack = self.0.stack.lock();
+        let unused = stack.unused.saturating_sub(LEFT).min(stack.buffers.len());
+        // Nothing is freed under the lock.
+        let unused: Vec<_> = stack.buffers.drain(..unused).collect();
+        stack.unused = stack.buffers.len();
+        drop(stack);
+        drop(unused);
     }
 
     /// Makes a chunk, as [`Chunk::new`] does.
@@ -104,12 +130,12 @@ mod tests {
     }
 
     fn kept(buffers: &Buffers) -> usize {
-        buffers.0.buffers.lock().len()
+        buffers.0.stack.lock().buffers.len()
     }
 
     #[test]
     fn a_buffer_comes_back_with_its_chunk() {
-        let buffers = Buffers::new(1024);
+        let buffers = Buffers::new(1024, 4096);
         let buffer = filled(&buffers, 1000);
         let memory = buffer.bytes.as_ptr();
         let chunk = buffers.chunk(buffer, true, 1, Origin::new(0), 1);
@@ -122,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_small_chunk_holds_what_it_needs() {
-        let buffers = Buffers::new(1024);
+        let buffers = Buffers::new(1024, 4096);
         let chunk = buffers.chunk(filled(&buffers, 100), true, 1, Origin::new(0), 1);
         assert_eq!((chunk.len(), chunk.messages(), kept(&buffers)), (100, 1, 1));
         assert!(chunk.weight() < 100 + 8 + 2 * Chunk::OVERHEAD);
@@ -131,13 +157,27 @@ mod tests {
     }
 
     #[test]
-    fn few_buffers_of_the_usual_size_are_kept() {
-        let buffers = Buffers::new(1024);
-        let many: Vec<_> = (0..3 * KEPT).map(|_| filled(&buffers, 1000)).collect();
-        many.into_iter().for_each(|buffer| buffers.give(buffer));
-        assert_eq!(kept(&buffers), KEPT);
-        let buffers = Buffers::new(1024);
-        buffers.give(filled(&buffers, 5000));
-        assert_eq!(kept(&buffers), 0);
+    fn buffers_of_the_usual_size_are_kept_up_to_the_limit() {
+        for (size, kept_bytes, expected) in [(1000, 10_240, 10), (1000, 0, LEFT), (5000, 10_240, 0)] {
+            let buffers = Buffers::new(1024, kept_bytes);
+            let many: Vec<_> = (0..20).map(|_| filled(&buffers, size)).collect();
+            many.into_iter().for_each(|buffer| buffers.give(buffer));
+            assert_eq!(kept(&buffers), expected, "{size} of {kept_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_needed_is_let_go() {
+        let buffers = Buffers::new(1024, 10_240);
+        let give = |many: Vec<Buffer>| many.into_iter().for_each(|buffer| buffers.give(buffer));
+        give((0..10).map(|_| buffers.take()).collect());
+        buffers.trim();
+        assert_eq!(kept(&buffers), 10, "all of them were in use");
+        give((0..4).map(|_| buffers.take()).collect());
+        buffers.trim();
+        assert_eq!(kept(&buffers), 4 + LEFT);
+        buffers.trim();
+        buffers.trim();
+        assert_eq!(kept(&buffers), LEFT);
     }
 }
