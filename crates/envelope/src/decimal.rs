@@ -1,42 +1,54 @@
-//! Decimal text of a number that mostly stands still or counts up: offsets and timestamps of one partition.
+//! Decimal numbers that stand in a text and are changed where they stand: offsets and timestamps of one partition,
+//! of which mostly the last digits change.
 
-/// A number with its decimal text, kept from one record to the next so that a step of one costs one digit.
+use std::ops::RangeInclusive;
+
+/// Where a number stands in a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Decimal {
     value: i64,
-    text: [u8; 20],
-    size: usize,
+    /// The numbers that take the same room.
+    fitting: RangeInclusive<i64>,
+    /// Where it ends, in bytes.
+    end: usize,
 }
 
 impl Decimal {
-    /// The text of `value`.
-    #[inline]
-    pub(crate) fn text(&mut self, value: i64) -> &[u8] {
-        if value != self.value {
-            self.set(value);
-        }
-        &self.text[..self.size]
+    /// Appends `value` to `text`.
+    pub(crate) fn append(text: &mut Vec<u8>, value: i64) -> Self {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value).as_bytes();
+        text.extend_from_slice(digits);
+        let fitting = match u32::try_from(digits.len()) {
+            Ok(count) if value >= 0 => {
+                let above = 10_i64.checked_pow(count).map_or(i64::MAX, |above| above - 1);
+                10_i64.pow(count - 1)..=above
+            }
+            _ => value..=value,
+        };
+        Self { value, fitting, end: text.len() }
     }
 
+    /// Puts `value` where the number stands; false where it takes other room than that.
     #[inline]
-    fn set(&mut self, value: i64) {
-        let last = &mut self.text[self.size - 1];
-        // Below zero a step up makes the last digit smaller.
-        if self.value >= 0 && self.value.checked_add(1) == Some(value) && *last != b'9' {
-            *last += 1;
-        } else {
-            let mut buffer = itoa::Buffer::new();
-            let text = buffer.format(value).as_bytes();
-            self.text[..text.len()].copy_from_slice(text);
-            self.size = text.len();
+    pub(crate) fn replace(&mut self, text: &mut [u8], value: i64) -> bool {
+        if value == self.value {
+            return true;
+        }
+        if !self.fitting.contains(&value) {
+            return false;
+        }
+        // Digit by digit from the last one, as far as they differ.
+        let (mut old, mut new) = (self.value, value);
+        for digit in text[..self.end].iter_mut().rev() {
+            *digit = b'0' + (new % 10) as u8;
+            (old, new) = (old / 10, new / 10);
+            if old == new {
+                break;
+            }
         }
         self.value = value;
-    }
-}
-
-impl Default for Decimal {
-    fn default() -> Self {
-        Self { value: 0, text: [b'0'; 20], size: 1 }
+        true
     }
 }
 
@@ -46,10 +58,24 @@ mod tests {
 
     #[test]
     fn every_step_gives_the_number() {
-        let mut decimal = Decimal::default();
         let walk = [0, 1, 2, 9, 10, 11, 99, 100, -1, 0, -2, -1, i64::MAX, i64::MIN, i64::MIN + 1, 7, 7, 8];
-        for value in walk.into_iter().chain(-25..125).chain(i64::MAX - 12..=i64::MAX) {
-            assert_eq!(decimal.text(value), value.to_string().as_bytes());
+        let ends =
+            [i64::MAX - 20, 1_000_000_000_000_000_000, 999_999_999_999_999_999, 1_000_000_000_000_000_009];
+        let far =
+            [1_700_000_000_000, 1_700_000_000_999, 1_699_999_999_999, 9_999_999_999_999, 1_000_000_000_000];
+        let mut text = b"n: ".to_vec();
+        let mut decimal = Decimal::append(&mut text, 5);
+        let mut replaced = 0;
+        for value in walk.into_iter().chain(-25..1250).chain(ends).chain(far).chain(i64::MAX - 12..=i64::MAX)
+        {
+            if decimal.replace(&mut text, value) {
+                replaced += 1;
+            } else {
+                text.truncate(3);
+                decimal = Decimal::append(&mut text, value);
+            }
+            assert_eq!(text, format!("n: {value}").as_bytes());
         }
+        assert!(replaced > 1250, "{replaced}");
     }
 }

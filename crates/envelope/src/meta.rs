@@ -7,13 +7,33 @@ use crate::decimal::Decimal;
 use crate::{Header, Record, Timestamp};
 
 /// Writes the meta of one partition's records.
+///
+/// The object of the last record is kept, since the next one differs from it in few digits.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
     /// From the opening brace up to the offset's digits.
     prefix: Vec<u8>,
+    last: Object,
+}
+
+/// An object without its headers.
+#[derive(Clone, Debug)]
+struct Object {
+    shape: Shape,
+    text: Vec<u8>,
     offset: Decimal,
     timestamp: Decimal,
-    prev: Decimal,
+    prev: Option<Decimal>,
+    /// Where headers belong, in bytes of the text.
+    headers: usize,
+}
+
+/// Which fields an object has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    null_key: bool,
+    null_value: bool,
+    log_append: bool,
 }
 
 impl Meta {
@@ -23,38 +43,89 @@ impl Meta {
         prefix.extend_from_slice(br#","partition":"#);
         prefix.extend_from_slice(itoa::Buffer::new().format(partition).as_bytes());
         prefix.extend_from_slice(br#","offset":"#);
-        Self { prefix, offset: Decimal::default(), timestamp: Decimal::default(), prev: Decimal::default() }
+        let none = Timestamp::None;
+        let first = Record { offset: 0, prev: None, timestamp: none, key: None, value: None, headers: &[] };
+        let last = Object::new(Vec::new(), &prefix, &first);
+        Self { prefix, last }
     }
 
     /// Appends the object for `record`.
     #[inline]
     pub(crate) fn put(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
-        let (timestamp, log_append) = match record.timestamp {
-            Timestamp::None => (-1, false),
-            Timestamp::Create(ms) => (ms, false),
-            Timestamp::LogAppend(ms) => (ms, true),
-        };
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(self.offset.text(record.offset));
-        out.extend_from_slice(br#","timestamp":"#);
-        out.extend_from_slice(self.timestamp.text(timestamp));
-        if let Some(prev) = record.prev {
-            out.extend_from_slice(br#","prev":"#);
-            out.extend_from_slice(self.prev.text(prev));
+        let object = &mut self.last;
+        if !object.change_to(record) {
+            *object = Object::new(std::mem::take(&mut object.text), &self.prefix, record);
         }
-        if record.key.is_none() {
-            out.extend_from_slice(br#","null_key":true"#);
-        }
-        if record.value.is_none() {
-            out.extend_from_slice(br#","null_value":true"#);
-        }
-        if !record.headers.is_empty() {
+        if record.headers.is_empty() {
+            out.extend_from_slice(&object.text);
+        } else {
+            let (before, after) = object.text.split_at(object.headers);
+            out.extend_from_slice(before);
             put_headers(out, record.headers);
+            out.extend_from_slice(after);
         }
-        if log_append {
-            out.extend_from_slice(br#","timestamp_type":"log_append""#);
+    }
+}
+
+impl Object {
+    /// The object of `record`, in a buffer of which the content does not matter.
+    fn new(mut text: Vec<u8>, prefix: &[u8], record: &Record<'_>) -> Self {
+        let (shape, timestamp) = (Shape::of(record), ms(record));
+        text.clear();
+        text.extend_from_slice(prefix);
+        let offset = Decimal::append(&mut text, record.offset);
+        text.extend_from_slice(br#","timestamp":"#);
+        let timestamp = Decimal::append(&mut text, timestamp);
+        let prev = record.prev.map(|prev| {
+            text.extend_from_slice(br#","prev":"#);
+            Decimal::append(&mut text, prev)
+        });
+        if shape.null_key {
+            text.extend_from_slice(br#","null_key":true"#);
         }
-        out.push(b'}');
+        if shape.null_value {
+            text.extend_from_slice(br#","null_value":true"#);
+        }
+        let headers = text.len();
+        if shape.log_append {
+            text.extend_from_slice(br#","timestamp_type":"log_append""#);
+        }
+        text.push(b'}');
+        Self { shape, text, offset, timestamp, prev, headers }
+    }
+
+    /// Makes it the object of `record`; false where it does not have the same fields, or a number takes other room.
+    /// It is of no use then.
+    #[inline]
+    fn change_to(&mut self, record: &Record<'_>) -> bool {
+        let prev = match (&mut self.prev, record.prev) {
+            (None, None) => true,
+            (Some(prev), Some(value)) => prev.replace(&mut self.text, value),
+            _ => false,
+        };
+        prev && self.shape == Shape::of(record)
+            && self.offset.replace(&mut self.text, record.offset)
+            && self.timestamp.replace(&mut self.text, ms(record))
+    }
+}
+
+impl Shape {
+    #[inline]
+    fn of(record: &Record<'_>) -> Self {
+        Self {
+            null_key: record.key.is_none(),
+            null_value: record.value.is_none(),
+            log_append: matches!(record.timestamp, Timestamp::LogAppend(_)),
+        }
+    }
+}
+
+/// The timestamp as it is written: -1 for none.
+#[inline]
+fn ms(record: &Record<'_>) -> i64 {
+    match record.timestamp {
+        Timestamp::None => -1,
+        Timestamp::Create(ms) | Timestamp::LogAppend(ms) => ms,
     }
 }
 
@@ -75,6 +146,11 @@ fn put_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
 
 /// Appends bytes as a JSON string, or as a base64 object where they are not UTF-8.
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    if is_plain(bytes) {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        return out.push(b'"');
+    }
     if std::str::from_utf8(bytes).is_ok() {
         return put_text(out, bytes);
     }
@@ -103,14 +179,29 @@ fn put_text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Position of the first byte that a JSON string has to escape.
-#[inline]
 fn first_escape(text: &[u8]) -> Option<usize> {
-    let escaped = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-    // Sixteen at a time, without a branch for each, so that the compiler makes it a few vector instructions.
-    let (chunks, _) = text.as_chunks::<16>();
-    let clean = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, byte| any | escaped(byte)));
-    let clean = clean.count() * 16;
-    text[clean..].iter().position(escaped).map(|at| clean + at)
+    text.iter().position(|byte| *byte < b' ' || *byte == b'"' || *byte == b'\\')
+}
+
+/// Whether text is ASCII of which nothing is to be escaped, as nearly all is: eight bytes at a time.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    // The highest bit of a byte is set where it is not plain, and perhaps in bytes above such a one.
+    let not_plain = |eight: &[u8; 8]| {
+        let bytes = u64::from_le_bytes(*eight);
+        let below = |bytes: u64, limit: u8| bytes.wrapping_sub(ONES * u64::from(limit)) & !bytes;
+        let equal = |byte: u8| below(bytes ^ (ONES * u64::from(byte)), 1);
+        bytes | below(bytes, b' ') | equal(b'"') | equal(b'\\')
+    };
+    let Some(last) = text.last_chunk() else {
+        let mut eight = [b' '; 8];
+        eight.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        return not_plain(&eight) & (ONES << 7) == 0;
+    };
+    // The last eight overlap those before them.
+    let (chunks, _) = text.as_chunks();
+    chunks.iter().fold(not_plain(last), |any, eight| any | not_plain(eight)) & (ONES << 7) == 0
 }
 
 #[cold]
@@ -129,4 +220,26 @@ fn put_escape(out: &mut Vec<u8>, byte: u8) {
         }
     };
     out.extend_from_slice(&[b'\\', letter]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_plain_or_not_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let plain = (b' '..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
+            for size in 1..20 {
+                for at in 0..size {
+                    for around in [b' ', b'~', b'!', b'#'] {
+                        let mut text = vec![around; size];
+                        text[at] = byte;
+                        assert_eq!(is_plain(&text), plain, "{byte:#x} at {at} of {size}");
+                    }
+                }
+            }
+        }
+        assert!(is_plain(b""));
+    }
 }
