@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 use crate::stream::Stream;
 use crate::{Endpoint, Port};
 
-/// Pending connections that the kernel keeps for a listener.
-const BACKLOG: u32 = 1024;
+/// Pending connections that the kernel keeps for a listener; where its own limit (somaxconn) is lower, that counts.
+const BACKLOG: u32 = 4096;
 
 #[derive(Debug)]
 pub(crate) enum Listener {

@@ -124,34 +124,39 @@ impl PubSocket {
         &self.endpoints
     }
 
-    /// What is known of the socket now.
+    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not hold up a publisher.
     pub fn snapshot(&self) -> SocketSnapshot {
-        let ring = self.shared.ring();
-        let peers = ring
-            .peers()
-            .filter_map(|(id, peer)| {
-                let view = ring.view(id, PREFIXES_SHOWN)?;
-                let since = peer.since().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Some(PeerSnapshot {
-                    address: peer.address().to_owned(),
-                    socket_type: peer.socket_type()?.name(),
-                    subscriptions: view.prefixes,
-                    subscriptions_total: view.prefixes_total,
-                    bytes_queued: view.bytes_queued,
-                    messages_sent: view.messages_sent,
-                    messages_dropped: view.messages_dropped,
-                    connected_since: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-                })
-            })
-            .collect();
-        SocketSnapshot {
-            ring_bytes: ring.bytes(),
-            peers_subscribed: ring.subscribed(),
-            counters: ring.counters(),
-            accepted: self.shared.accepted(),
-            closed: self.shared.closed(),
-            peers,
-        }
+        let (mut snapshot, peers) = {
+            let ring = self.shared.ring();
+            let snapshot = SocketSnapshot {
+                ring_bytes: ring.bytes(),
+                peers_subscribed: ring.subscribed(),
+                counters: ring.counters(),
+                accepted: self.shared.accepted(),
+                closed: self.shared.closed(),
+                peers: Vec::new(),
+            };
+            (snapshot, ring.peers().cloned().collect::<Vec<_>>())
+        };
+        snapshot.peers = peers.iter().filter_map(|peer| self.peer_snapshot(peer)).collect();
+        snapshot
+    }
+
+    /// Nothing where the peer has left, or has its handshake before it.
+    fn peer_snapshot(&self, peer: &Peer) -> Option<PeerSnapshot> {
+        let socket_type = peer.socket_type()?.name();
+        let view = self.shared.ring().view(peer.id(), PREFIXES_SHOWN)?;
+        let since = peer.since().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(PeerSnapshot {
+            address: peer.address().to_owned(),
+            socket_type,
+            subscriptions: view.prefixes,
+            subscriptions_total: view.prefixes_total,
+            bytes_queued: view.bytes_queued,
+            messages_sent: view.messages_sent,
+            messages_dropped: view.messages_dropped,
+            connected_since: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        })
     }
 
     /// Takes what is unsent of an origin out of the ring; messages that are half written are finished. The origin's
@@ -215,15 +220,19 @@ impl Publisher {
 }
 
 async fn accept(shared: Arc<Shared>, listener: Listener) {
+    let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
+                failing = false;
                 tokio::spawn(peer::serve(Arc::clone(&shared), stream, address, peer::Origin::Accepted));
             }
             // It was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(route = shared.name, %error, "a connection could not be accepted");
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(route = shared.name, %error, "connections cannot be accepted, trying on");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

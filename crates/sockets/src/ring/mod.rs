@@ -98,8 +98,8 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Peers, those without a subscription included.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = (PeerId, &P)> {
-        self.peers.iter().map(|(id, entry)| (*id, &entry.peer))
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &P> {
+        self.peers.values().map(|entry| &entry.peer)
     }
 
     pub(crate) fn peer_count(&self) -> usize {
