@@ -5,6 +5,7 @@ mod admin;
 mod cli;
 mod config;
 mod demo;
+mod open_files;
 mod relay_url;
 mod run;
 mod tap;
@@ -31,7 +32,10 @@ fn main() -> ExitCode {
         Command::Relay(args) => {
             let admin = args.admin.map(|bind| config::AdminConfig { bind });
             let config = relay_url::relay(&args.source, &args.destination, admin);
-            cli::exit_code(config.map_err(CommandError::from).and_then(run::run))
+            cli::exit_code(config.map_err(CommandError::from).and_then(|config| {
+                open_files::warn_of_peers(&config.routes);
+                run::run(config)
+            }))
         }
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),

@@ -10,6 +10,7 @@ use crate::admin::Admin;
 use crate::cli::{CommandError, DemoArgs, TapArgs};
 use crate::config::{Config, bind_warning};
 use crate::demo;
+use crate::open_files;
 use crate::tap::{self, TapConfig};
 
 /// Every route has stopped by itself.
@@ -19,6 +20,7 @@ struct Stopped(Vec<(String, String)>);
 
 /// Relays until a signal comes or every route has stopped.
 pub fn run(config: Config) -> Result<(), CommandError> {
+    open_files::raise_limit();
     on_runtime(|signals| relay(config, signals))
 }
 

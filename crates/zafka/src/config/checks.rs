@@ -5,6 +5,7 @@ use zafka_kafka::config::TopicSelector;
 
 use super::reader::Reader;
 use super::route::ReadRoute;
+use crate::open_files;
 
 /// Two routes of one file: their names, and their places in one group.
 pub fn compare(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
@@ -109,23 +110,10 @@ fn readable(frame: &[u8]) -> String {
     format!("\"{}\"", frame.escape_ascii())
 }
 
-/// How many files the process may have open at the most.
-pub fn open_files_limit() -> Option<u64> {
-    rlimit::getrlimit(rlimit::Resource::NOFILE).ok().map(|(_, hard)| hard)
-}
-
-/// File descriptors that a relay needs besides those of its peers: brokers, listeners, the admin server, logs.
-const OTHER_FILES: u64 = 256;
-
-/// Warns about routes whose peers cannot all be open at once.
+/// Warns about routes whose peers cannot all be connected at once.
 pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit: u64) {
-    let wanted: u64 = routes.iter().map(|route| route.config.socket.limits.max_peers as u64).sum();
-    if let Some(last) = routes.last()
-        && wanted.saturating_add(OTHER_FILES) > hard_limit
-    {
-        let text = format!(
-            "the routes allow {wanted} peers together, and this process may have {hard_limit} files open (ulimit -Hn)"
-        );
+    let text = open_files::too_many_peers(routes.iter().map(|route| &route.config), hard_limit);
+    if let (Some(last), Some(text)) = (routes.last(), text) {
         reader.warn(&last.max_peers_at, "route.to.zmq.max_peers", text);
     }
 }

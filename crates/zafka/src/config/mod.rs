@@ -30,6 +30,8 @@ pub use admin::bind_warning;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
+use crate::open_files;
+
 /// Time to send what is in the rings, unless set.
 pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -72,16 +74,18 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let variable = |name: &str| std::env::var(name).ok();
     let exposed = is_world_readable(path);
-    parse(&text, directory, &variable, exposed)
+    parse(&text, directory, &variable, exposed, open_files::hard_limit())
         .map_err(|mistakes| ConfigError::Mistakes { place: path.display().to_string(), mistakes })
 }
 
-/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read the file.
+/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read the file;
+/// `open_files`: how many this process may have.
 fn parse(
     text: &str,
     directory: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
     exposed: bool,
+    open_files: Option<u64>,
 ) -> Result<Loaded, Vec<Mistake>> {
     let reader = Reader {
         text,
@@ -100,7 +104,7 @@ fn parse(
         }
     };
     let top = reader.table(&keys::TOP, tree.get_ref(), 0..0);
-    let config = top_level(&top);
+    let config = top_level(&top, open_files);
     if let (true, Some((span, key))) = (exposed, reader.plain_secret.take()) {
         let text = "a secret stands in a file that every user of this machine can read; use \"${VARIABLE}\" or a file";
         reader.warn(&span, &key, text);
@@ -115,7 +119,7 @@ fn parse(
     }
 }
 
-fn top_level(top: &Table<'_, '_>) -> Option<Config> {
+fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> Option<Config> {
     let hour = Duration::from_secs(3600);
     let shutdown_timeout =
         top.text(&keys::SHUTDOWN_TIMEOUT, |text| text::duration(text, Duration::ZERO, hour));
@@ -123,7 +127,7 @@ fn top_level(top: &Table<'_, '_>) -> Option<Config> {
     let admin = top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
     let routes = route::routes(top);
     route::compare(top.reader(), &routes);
-    if let Some(limit) = checks::open_files_limit() {
+    if let Some(limit) = open_files {
         checks::compare_with_limit(top.reader(), &routes, limit);
     }
     for route in &routes {

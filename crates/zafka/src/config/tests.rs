@@ -18,7 +18,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn read(text: &str) -> Result<Loaded, Vec<Mistake>> {
-    parse(text, Path::new("."), &variable, false)
+    parse(text, Path::new("."), &variable, false, None)
 }
 
 /// A file whose first line is `first`, with a cluster and a route that are in order.
@@ -356,7 +356,7 @@ fn secrets_are_read_and_never_shown() {
         ("sasl = { mechanism = 'PLAIN', username = 'u', password_file = 'secret' }", format!("{PASSWORD}\n")),
     ] {
         let text = with_security(&format!("tls = {{ ca = 'ca.pem' }}\n{security}"));
-        let loaded = parse(&text, directory.path(), &variable, true).unwrap();
+        let loaded = parse(&text, directory.path(), &variable, true, None).unwrap();
         let security = &loaded.config.cluster.security;
         let Some(Sasl::Plain(credentials)) = &security.sasl else { panic!("{security:?}") };
         assert_eq!(credentials.password.expose(), expected);
@@ -370,21 +370,32 @@ fn warnings() {
     let route = with_route("topics = ['orders', 'orders.eu', 'x']", TO);
     let admin = with_route(FROM, TO) + "[admin]\nbind = '0.0.0.0:1'\n";
     let plain = with_security("sasl = { mechanism = 'PLAIN', username = 'u', password = 'p' }");
-    let peers = with_route(FROM, TO)
-        + "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
-           to.zmq = { socket = 'pub', bind = ['tcp://*:2'] }\n";
     for (text, line, part) in [
         (&route, 5, "subscribes to \"orders\" receives \"orders.eu\" too"),
         (&admin, 8, "no authentication"),
         (&plain, 2, "the password travels"),
         (&plain, 2, "every user of this machine can read"),
     ] {
-        let loaded = parse(text, Path::new("."), &variable, true).unwrap();
+        let loaded = parse(text, Path::new("."), &variable, true, None).unwrap();
         let found = loaded.warnings.iter().any(|warning| warning.line == line && warning.text.contains(part));
         assert!(found, "{part}: {:?}", loaded.warnings);
     }
-    let routes = parse(&peers, Path::new("."), &variable, true).unwrap().config.routes;
-    assert_eq!(routes.len(), 2);
+}
+
+#[test]
+fn peers_that_do_not_fit_the_limit_of_open_files() {
+    let two = with_route(FROM, &format!("{TO}, max_peers = 1000"))
+        + "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
+           to.zmq = { socket = 'pub', bind = ['tcp://*:2'], max_peers = 2000 }\n";
+    for (limit, warned) in [(None, false), (Some(u64::MAX), false), (Some(3256), false), (Some(3255), true)] {
+        let loaded = parse(&two, Path::new("."), &variable, false, limit).unwrap();
+        let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(warned), "{limit:?}: {warnings:?}");
+        for warning in &warnings {
+            let start = "line 10: route.to.zmq.max_peers: the routes allow 3000 peers together";
+            assert!(warning.starts_with(start) && warning.contains("3255 files"), "{warning}");
+        }
+    }
 }
 
 #[test]
