@@ -125,15 +125,16 @@ impl Route {
     fn publish_what_fits(&mut self) {
         for _ in 0..CHUNKS_PER_TURN {
             if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.weight())) {
-                return;
+                break;
             }
             if let Some(pending) = self.pending.take() {
-                self.publisher.publish(pending.chunk);
+                self.publisher.add(pending.chunk);
             }
             if !self.encode_next() {
-                return;
+                break;
             }
         }
+        self.publisher.flush();
     }
 
     /// Makes the next chunk out of the fetched records. False where there are none.

@@ -18,6 +18,8 @@ use crate::peer::{self, Peer};
 use crate::ring::RingCounters;
 use crate::shared::Shared;
 
+/// Bytes that are added before they are written, unless the ring is small.
+const FLUSH_BYTES: usize = 512 * 1024;
 /// How many of a peer's subscriptions a snapshot lists.
 const PREFIXES_SHOWN: usize = 100;
 /// How long peers have to answer the end of a connection with theirs.
@@ -50,7 +52,11 @@ pub struct PubSocket {
 #[derive(Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,
+    /// Peers that were idle and are owed what was added since the last flush.
     idle: Vec<Arc<Peer>>,
+    /// Bytes added since then.
+    unflushed: usize,
+    flush_bytes: usize,
 }
 
 /// What is known of a socket at one moment.
@@ -115,7 +121,7 @@ impl PubSocket {
             endpoints.push(endpoint.clone());
             tasks.spawn(keep_connected(Arc::clone(&shared), endpoint.clone()));
         }
-        let publisher = Publisher { shared: Arc::clone(&shared), idle: Vec::new() };
+        let publisher = Publisher::new(Arc::clone(&shared));
         Ok((Self { shared, endpoints, tasks: Mutex::new(tasks) }, publisher))
     }
 
@@ -212,10 +218,33 @@ impl Publisher {
 
     /// Adds a chunk to the ring and writes it to the peers that are idle.
     pub fn publish(&mut self, chunk: Chunk) {
+        self.add(chunk);
+        self.flush();
+    }
+
+    /// Adds a chunk to the ring, to be written to the peers that are idle with the next [`Publisher::flush`], which has
+    /// to follow: for chunks that are at hand one after the other. What comes to half a megabyte is written now. Each
+    /// write wakes a peer's program, and costs more than the copying where it is small.
+    pub fn add(&mut self, chunk: Chunk) {
+        self.unflushed += chunk.len();
         self.shared.ring().publish(chunk, &mut self.idle);
+        if self.unflushed >= self.flush_bytes {
+            self.flush();
+        }
+    }
+
+    /// Writes what was added to the peers that were idle.
+    pub fn flush(&mut self) {
+        self.unflushed = 0;
         for peer in self.idle.drain(..) {
             peer.write_now(&self.shared);
         }
+    }
+
+    fn new(shared: Arc<Shared>) -> Self {
+        // Well before a ring that drops what it has no room for would drop it unwritten.
+        let flush_bytes = FLUSH_BYTES.min(shared.config.ring_bytes / 4);
+        Self { shared, idle: Vec::new(), unflushed: 0, flush_bytes }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use zafka_sockets::config::PubConfig;
 use zafka_sockets::{SubEvent, SubSocket};
 
-use crate::support::{Server, config, endpoint, zmq_socket};
+use crate::support::{Server, bodies_until_end, config, endpoint, eventually, zmq_socket, zmq_sub};
 
 const SIZES: [usize; 10] = [0, 1, 2, 100, 254, 255, 256, 257, 1000, 5000];
 
@@ -145,4 +145,27 @@ async fn a_sub_that_reads_slowly_gets_all_that_was_written_before_the_close() {
         }
     });
     receiving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_added_is_written_by_a_flush_or_once_it_is_much() {
+    let mut server = Server::start(config()).await;
+    let sub = zmq_sub(&server.address(), &["t"]);
+    server.until_subscribed(1).await;
+    // More than half a megabyte, of which the last part is too little to go by itself.
+    let large = "x".repeat(100 * 1024);
+    for _ in 0..7 {
+        let chunk = server.chunk(&[vec![b"t".to_vec(), large.clone().into_bytes()]]);
+        server.publisher.add(chunk);
+    }
+    eventually("six are delivered", || server.origin.delivered() >= 6).await;
+    for body in ["small", "end"] {
+        let chunk = server.chunk(&[vec![b"t".to_vec(), body.as_bytes().to_vec()]]);
+        server.publisher.add(chunk);
+    }
+    server.publisher.flush();
+    server.until_delivered().await;
+    let bodies = bodies_until_end(sub).await;
+    assert_eq!(bodies.len(), 8);
+    assert!(bodies[..7].iter().all(|body| *body == large) && bodies[7] == "small");
 }
