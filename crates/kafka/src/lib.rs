@@ -24,6 +24,8 @@ mod native;
 mod noise;
 mod probe;
 mod reason;
+#[allow(dead_code, unused_imports)]
+mod records;
 mod security;
 mod source;
 mod status;
