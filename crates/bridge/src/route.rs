@@ -31,8 +31,8 @@ const STOPPED_DRAIN: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that a ring holds at the least.
 const CHUNKS_PER_RING: usize = 16;
-/// Chunks published before the group's events are looked at, and peers get their turn.
-const CHUNKS_PER_TURN: usize = 16;
+/// Chunks made before the group's commits are seen to, and peers get their turn.
+const STEPS_PER_TURN: usize = 16;
 
 /// The task's own state.
 pub(crate) struct Route {
@@ -44,6 +44,8 @@ pub(crate) struct Route {
     fetched: Option<Fetched>,
     pending: Option<Pending>,
     buffers: Buffers,
+    /// Steps taken in this turn.
+    steps: usize,
     /// Whether the Kafka side hands out no more records; its events tell why.
     records_ended: bool,
 }
@@ -60,6 +62,7 @@ impl Route {
             fetched: None,
             pending: None,
             buffers: Buffers::new(chunk_bytes, ring_bytes),
+            steps: 0,
             records_ended: false,
         }
     }
@@ -72,6 +75,7 @@ impl Route {
         mut stop: watch::Receiver<Option<Instant>>,
     ) {
         self.relay(&mut receivers, &mut stop).await;
+        self.publisher.flush();
         let deadline = stop.borrow().unwrap_or_else(|| Instant::now() + STOPPED_DRAIN);
         let SourceReceivers { mut events, records } = receivers;
         // Nothing more is taken: the fetch thread ends where it waits.
@@ -96,8 +100,17 @@ impl Route {
             }
             self.revoking.release_due(&self.shared.socket, Instant::now());
             self.publish_what_fits();
-            let size = self.pending.as_ref().map_or(0, |pending| pending.chunk.weight());
             let busy = self.pending.is_some() || self.fetched.is_some();
+            // What else is at hand goes out with it; events come first for those records too.
+            if !busy && self.has_turn() && self.publisher.admits(0) {
+                self.fetched = receivers.records.try_recv().ok();
+                if self.fetched.is_some() {
+                    continue;
+                }
+            }
+            self.publisher.flush();
+            self.steps = 0;
+            let size = self.pending.as_ref().map_or(0, |pending| pending.chunk.weight());
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return,
@@ -121,20 +134,25 @@ impl Route {
         }
     }
 
+    /// Whether it may go on before the peers get their turn.
+    fn has_turn(&self) -> bool {
+        self.steps < STEPS_PER_TURN
+    }
+
     /// Encodes and publishes while there is something to encode and room for it, for one turn.
     fn publish_what_fits(&mut self) {
-        for _ in 0..CHUNKS_PER_TURN {
+        while self.has_turn() {
             if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.weight())) {
                 break;
             }
             if let Some(pending) = self.pending.take() {
                 self.publisher.add(pending.chunk);
             }
+            self.steps += 1;
             if !self.encode_next() {
                 break;
             }
         }
-        self.publisher.flush();
     }
 
     /// Makes the next chunk out of the fetched records. False where there are none.
