@@ -1,0 +1,243 @@
+//! One relay at full speed: records a second, CPU and memory over a steady part of the flow.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use zafka_testkit::ports::free_port;
+use zafka_testkit::unique;
+
+use crate::Outcome;
+use crate::process::{Line, Memory, Process};
+use crate::world::{Topic, World};
+
+/// Time from the start of the processes to the first record.
+const START: Duration = Duration::from_secs(90);
+/// Without a record for so long, something is wrong.
+const STALL: Duration = Duration::from_secs(20);
+/// What is left out at first: a twentieth of the topic, or so long after the first record.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// A topic that is read to its end before there was flow enough is read again, so often.
+const PASSES: usize = 3;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Subject {
+    /// zafka with a preset.
+    Zafka(&'static str),
+    /// The C relay with the value alone (1) or four frames (4).
+    CRelay(u8),
+    /// The plain librdkafka consumer.
+    Consumer,
+}
+
+/// What it sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Sink {
+    /// One SUB on libzmq.
+    Libzmq,
+    /// Our counting sink with so many SUB connections.
+    Counting(usize),
+    /// Nothing: the plain consumer counts by itself.
+    Itself,
+}
+
+impl Sink {
+    /// The peers that want the records.
+    pub fn peers(self) -> usize {
+        match self {
+            Self::Libzmq => 1,
+            Self::Counting(peers) => peers,
+            Self::Itself => 0,
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is measured.
+    pub subject: Subject,
+    /// What it sends to.
+    pub sink: Sink,
+    /// Further peers, with subscriptions that nothing matches.
+    pub idle: usize,
+    /// What it reads.
+    pub topic: Topic,
+}
+
+/// What a measurement gave.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// Time measured, in s.
+    pub seconds: f64,
+    /// Records in that time.
+    pub records: u64,
+    /// Records a second.
+    pub rate: f64,
+    /// User and system time of the relay for a record, in ns.
+    pub cpu_ns: f64,
+    /// Bytes on the wire for a record and a peer.
+    pub bytes: f64,
+    /// Resident memory at the end, in KiB.
+    pub resident_kib: u64,
+    /// The most resident memory, in KiB.
+    pub peak_kib: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    records: u64,
+    bytes: u64,
+    cpu_ns: u64,
+}
+
+/// Runs a case until there was steady flow for `flow`.
+///
+/// # Errors
+/// A process that ended or stalled, or a topic too small for any measurement.
+pub fn measure(world: &World, case: &Case, flow: Duration) -> Outcome<Run> {
+    let mut total = Sums::default();
+    for _ in 0..PASSES {
+        let left = flow.saturating_sub(Duration::from_secs_f64(total.seconds));
+        total.add(&pass(world, case, left)?);
+        if total.seconds >= flow.as_secs_f64() * 0.9 {
+            break;
+        }
+    }
+    total.run().ok_or_else(|| format!("{:?} was too fast for its topic", case.subject).into())
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    seconds: f64,
+    records: u64,
+    bytes: u64,
+    cpu_ns: u64,
+    resident_kib: u64,
+    peak_kib: u64,
+}
+
+impl Sums {
+    fn add(&mut self, (first, last, memory): &(Sample, Sample, Memory)) {
+        self.seconds += last.at.duration_since(first.at).as_secs_f64();
+        self.records += last.records - first.records;
+        self.bytes += last.bytes.saturating_sub(first.bytes);
+        self.cpu_ns += last.cpu_ns - first.cpu_ns;
+        self.resident_kib = self.resident_kib.max(memory.resident);
+        self.peak_kib = self.peak_kib.max(memory.peak);
+    }
+
+    fn run(&self) -> Option<Run> {
+        let records = self.records as f64;
+        (self.records > 0 && self.seconds > 0.0).then(|| Run {
+            seconds: self.seconds,
+            records: self.records,
+            rate: records / self.seconds,
+            cpu_ns: self.cpu_ns as f64 / records,
+            bytes: self.bytes as f64 / records,
+            resident_kib: self.resident_kib,
+            peak_kib: self.peak_kib,
+        })
+    }
+}
+
+/// One life of the relay: the first and the last sample of its steady part.
+fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<(Sample, Sample, Memory)> {
+    let mut party = Party::start(world, case)?;
+    let warm = case.topic.records / 20;
+    let started = Instant::now();
+    let (mut heard, mut first, mut last): (Option<Instant>, Option<Sample>, Option<Sample>) =
+        (None, None, None);
+    let mut moved = started;
+    loop {
+        let Some(sample) = party.sample(Duration::from_secs(1))? else {
+            let patience = if heard.is_some() { STALL } else { START };
+            if moved.elapsed() > patience {
+                return Err(
+                    format!("{:?} to {:?}: no records for {patience:?}", case.subject, case.sink).into()
+                );
+            }
+            continue;
+        };
+        moved = sample.at;
+        let heard = *heard.get_or_insert(sample.at);
+        if sample.records >= case.topic.records {
+            break;
+        }
+        match first {
+            None if sample.records >= warm || sample.at - heard >= WARM_UP => first = Some(sample),
+            None => {}
+            Some(first) => {
+                last = Some(sample);
+                if sample.at - first.at >= flow {
+                    break;
+                }
+            }
+        }
+    }
+    let memory = party.subject.memory_kib()?;
+    let (Some(first), Some(last)) = (first, last) else {
+        return Err(format!("{:?} to {:?}: the topic is too small", case.subject, case.sink).into());
+    };
+    Ok((first, last, memory))
+}
+
+/// The processes of a pass.
+struct Party {
+    subject: Process,
+    sink: Option<Process>,
+    _idle: Option<Process>,
+    records: u64,
+}
+
+impl Party {
+    fn start(world: &World, case: &Case) -> Outcome<Self> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let group = unique("bench");
+        let topic = case.topic.name.as_str();
+        let peers = case.sink.peers() + case.idle;
+        let subject = match case.subject {
+            Subject::Zafka(frames) => world.zafka(topic, &group, &address, frames, peers)?,
+            Subject::CRelay(parts) => world.c_relay(topic, &group, &address, parts, peers)?,
+            Subject::Consumer => world.consumer(topic, &group, "-", 0, 0)?,
+        };
+        let idle = match case.idle {
+            0 => None,
+            idle => {
+                let mut process = Process::tool("idle-peers", &[&address, &idle.to_string()])?;
+                process.wait_line(START, |line| line == Line::Ready)?;
+                Some(process)
+            }
+        };
+        // The C relay's first frame is the value where it is the only one.
+        let prefix = if case.subject == Subject::CRelay(1) { "" } else { topic };
+        let kind = if case.subject == Subject::Zafka("batch") { "batch" } else { "message" };
+        let sink = match case.sink {
+            Sink::Itself => None,
+            Sink::Libzmq => {
+                let endpoint = format!("tcp://{address}");
+                Some(Process::tool("libzmq-sub", &[&endpoint, prefix, kind, "-", "0", "0"])?)
+            }
+            Sink::Counting(peers) => {
+                Some(Process::tool("counting-sink", &[&address, prefix, kind, &peers.to_string()])?)
+            }
+        };
+        Ok(Self { subject, sink, _idle: idle, records: 0 })
+    }
+
+    /// The next sample in which there are new records.
+    fn sample(&mut self, patience: Duration) -> Outcome<Option<Sample>> {
+        let end = Instant::now() + patience;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let counter = self.sink.as_mut().unwrap_or(&mut self.subject);
+            let Some(Line::Counts { at, records, bytes }) = counter.line(left)? else { continue };
+            if records > self.records {
+                self.records = records;
+                return Ok(Some(Sample { at, records, bytes, cpu_ns: self.subject.cpu_ns()? }));
+            }
+        }
+        self.subject.check()?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,90 @@
+//! zafka side by side with what it replaces: one command that measures and prints one table.
+//!
+//! `cargo run --release -p zafka-bench`; what each figure means is in `bench/README.md`.
+
+mod figure;
+mod flow;
+mod native;
+mod process;
+mod report;
+mod suite;
+mod tools;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+/// Why a measurement did not come about.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// What can fail here.
+pub type Outcome<T> = Result<T, Failure>;
+
+/// Measures zafka next to a C relay, a plain consumer and the floor, against a real Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "zafka-bench")]
+pub struct Arguments {
+    /// Short runs: whether everything works, not what it costs.
+    #[arg(long)]
+    quick: bool,
+    /// Only these groups.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// Where results.json and the charts are written.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    out: PathBuf,
+    /// A zafka to measure instead of the one that is built here.
+    #[arg(long)]
+    zafka: Option<PathBuf>,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// The whole relay at full speed.
+    Relay,
+    /// From the producer's stamp to the subscriber.
+    Latency,
+    /// As peers and partitions go up.
+    Scale,
+}
+
+impl Arguments {
+    /// Whether a group is wanted.
+    pub fn wants(&self, group: Group) -> bool {
+        self.only.is_empty() || self.only.contains(&group)
+    }
+}
+
+/// Tells the person who waits what is done now.
+pub fn say(text: &str) {
+    eprintln!("· {text}");
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if let Some(name) = arguments.next() {
+        let rest: Vec<String> = arguments.collect();
+        if let Some(program) = native::Program::ALL.into_iter().find(|program| program.name() == name) {
+            return Ok(ExitCode::from(u8::try_from(program.run(&rest)?).unwrap_or(1)));
+        }
+        if let Some(outcome) = tools::run(&name, &rest) {
+            return outcome.map(|()| ExitCode::SUCCESS);
+        }
+    }
+    // For this process and for the sinks it starts: ten thousand connections at once.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    suite::run(&Arguments::parse())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,81 @@
+//! What the figures have to reach, as ratios within one run.
+
+use serde::Serialize;
+
+use super::Results;
+use crate::figure::short;
+use crate::flow::{Sink, Subject};
+use crate::suite::relay::{Relay, Row};
+
+/// One goal and how it was met.
+#[derive(Debug, Serialize)]
+pub struct Goal {
+    /// What is compared.
+    pub name: String,
+    /// What was to be reached.
+    pub goal: String,
+    /// What was reached.
+    pub reached: String,
+    /// Whether that is enough.
+    pub met: bool,
+}
+
+/// The goals whose figures were measured.
+pub fn all(results: &Results) -> Vec<Goal> {
+    results.relay.as_ref().map(relay).unwrap_or_default()
+}
+
+fn relay(relay: &Relay) -> Vec<Goal> {
+    let json = Subject::Zafka("json");
+    let mut goals = Vec::new();
+    for (size, sink, of_c_relay, of_floor) in [
+        (100, Sink::Libzmq, 5.0, Some(4.0)),
+        (100, Sink::Counting(16), 10.0, None),
+        (1000, Sink::Libzmq, 3.0, Some(2.0)),
+    ] {
+        let Some(row) = relay.row(size, json, sink) else { continue };
+        let name = format!("CPU per record, {size} B, json, {} SUB", sink.peers());
+        if let Some(c_relay) = relay.c_relay_for(row) {
+            goals.push(at_most(&name, "the C relay's", row, c_relay.cpu_ns.median, 1.0 / of_c_relay));
+        }
+        if let Some((floor, times)) = relay.floor_ns(row).zip(of_floor) {
+            goals.push(at_most(&name, "the floor", row, floor, times));
+        }
+    }
+    let batch = relay.row(100, Subject::Zafka("batch"), Sink::Counting(1));
+    let c_value = relay.row(100, Subject::CRelay(1), Sink::Counting(1));
+    if let Some((batch, c_value)) = batch.zip(c_value) {
+        let times = batch.rate.median / c_value.rate.median;
+        goals.push(Goal {
+            name: "records/s, 100 B, batch, counting sink".to_owned(),
+            goal: "at least 5 × the C relay's, value alone".to_owned(),
+            reached: format!("{} ×", short(times)),
+            met: times >= 5.0,
+        });
+    }
+    if let Some(row) = relay.row(100, json, Sink::Libzmq) {
+        let mib = row.peak_mib.median;
+        goals.push(Goal {
+            name: "resident memory, one route, one SUB, full speed".to_owned(),
+            goal: "under 64 MiB".to_owned(),
+            reached: format!("{} MiB", short(mib)),
+            met: mib < 64.0,
+        });
+    }
+    goals
+}
+
+fn at_most(name: &str, of: &str, row: &Row, other: f64, times: f64) -> Goal {
+    let ratio = row.cpu_ns.median / other;
+    let share = |value: f64| match value < 1.0 {
+        true => format!("1/{}", short(1.0 / value)),
+        false => format!("{} ×", short(value)),
+    };
+    let limit = if times < 1.0 { format!("1/{:.0}", 1.0 / times) } else { format!("{times:.0} ×") };
+    Goal {
+        name: name.to_owned(),
+        goal: format!("at most {limit} {of}"),
+        reached: format!("{} ({} of {} ns)", share(ratio), short(row.cpu_ns.median), short(other)),
+        met: ratio <= times,
+    }
+}

@@ -1,0 +1,91 @@
+//! What is written about the results: a table, a file, charts.
+
+pub mod goals;
+pub mod table;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::suite::relay::Relay;
+use crate::{Outcome, native};
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    /// Whether the runs were short: then the figures say little.
+    pub quick: bool,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// The whole relay at full speed.
+    pub relay: Option<Relay>,
+    /// What was to be reached.
+    pub goals: Vec<goals::Goal>,
+}
+
+/// Where it was measured, with what.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// Name of the processor.
+    pub cpu: String,
+    /// Its cores that we may use.
+    pub cores: usize,
+    /// Memory in GiB.
+    pub memory_gib: u64,
+    /// Version of Linux.
+    pub kernel: String,
+    /// The commit of this repository.
+    pub commit: String,
+    /// Version of librdkafka, for all.
+    pub librdkafka: String,
+    /// Version of libzmq in the C programs.
+    pub libzmq: String,
+    /// Version of Kafka.
+    pub kafka: &'static str,
+}
+
+impl Results {
+    /// With nothing measured yet.
+    pub fn new(quick: bool) -> Self {
+        Self { quick, machine: Machine::this(), relay: None, goals: Vec::new() }
+    }
+
+    /// Writes `results.json` and `results.txt` into `out`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, out: &Path) -> Outcome<()> {
+        fs::create_dir_all(out)?;
+        fs::write(out.join("results.json"), serde_json::to_string_pretty(self)? + "\n")?;
+        fs::write(out.join("results.txt"), table::text(self))?;
+        Ok(())
+    }
+}
+
+impl Machine {
+    fn this() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory_kib = field(&read("/proc/meminfo"), "MemTotal");
+        let memory_kib: u64 = memory_kib.trim_end_matches(" kB").parse().unwrap_or(0);
+        let commit = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])
+            .output()
+            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        Self {
+            cpu: field(&read("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_gib: memory_kib.div_ceil(1024 * 1024),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            commit: commit.unwrap_or_default(),
+            librdkafka: rdkafka::util::get_rdkafka_version().1,
+            libzmq: native::libzmq_version(),
+            kafka: "4.3.1",
+        }
+    }
+}

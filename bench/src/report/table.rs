@@ -1,0 +1,137 @@
+//! The table.
+
+use super::Results;
+use crate::figure::{Figure, short};
+use crate::flow::{Sink, Subject};
+use crate::suite::relay::{Relay, Row};
+
+/// The whole report as text.
+pub fn text(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut out = format!(
+        "zafka {}: {} cores of {}, {} GiB, Linux {}; Kafka {}, librdkafka {}, libzmq {}\n",
+        machine.commit,
+        machine.cores,
+        machine.cpu,
+        machine.memory_gib,
+        machine.kernel,
+        machine.kafka,
+        machine.librdkafka,
+        machine.libzmq,
+    );
+    if results.quick {
+        out += "A quick run: these figures show that everything works, not what it costs.\n";
+    }
+    if let Some(relay) = &results.relay {
+        out += &relay_text(relay);
+    }
+    out += &goals_text(results);
+    out
+}
+
+/// What is measured, for people.
+pub fn subject(subject: Subject) -> String {
+    match subject {
+        Subject::Zafka(preset) => format!("zafka {preset}"),
+        Subject::CRelay(1) => "C relay, value alone".to_owned(),
+        Subject::CRelay(_) => "C relay, 4 frames".to_owned(),
+        Subject::Consumer => "librdkafka consumer alone".to_owned(),
+    }
+}
+
+/// What it sends to, for people.
+pub fn sink(sink: Sink) -> String {
+    match sink {
+        Sink::Libzmq => "1 SUB".to_owned(),
+        Sink::Counting(peers) => format!("{peers} SUB *"),
+        Sink::Itself => String::new(),
+    }
+}
+
+fn spread(figure: &Figure) -> String {
+    format!("{} ({}..{})", short(figure.median), short(figure.min), short(figure.max))
+}
+
+fn relay_text(relay: &Relay) -> String {
+    let mut out = String::new();
+    for size in [100, 1000] {
+        let rows: Vec<&Row> = relay.rows.iter().filter(|row| row.value_size == size).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let mut lines = vec![
+            [
+                &format!("Kafka to ZeroMQ, {size} B"),
+                "to",
+                "CPU ns a record",
+                "records/s",
+                "MiB (peak)",
+                "C relay ÷ this",
+                "this ÷ floor",
+            ]
+            .map(str::to_owned),
+        ];
+        for row in rows {
+            let c_relay = relay.c_relay_for(row).map(|c| c.cpu_ns.median / row.cpu_ns.median);
+            let floor = relay.floor_ns(row).map(|floor| row.cpu_ns.median / floor);
+            let ratio = |value: Option<f64>| value.map(short).unwrap_or_default();
+            lines.push([
+                subject(row.subject),
+                sink(row.sink),
+                spread(&row.cpu_ns),
+                spread(&row.rate),
+                format!("{} ({})", short(row.resident_mib.median), short(row.peak_mib.median)),
+                ratio(c_relay),
+                ratio(floor),
+            ]);
+        }
+        out += "\n";
+        out += &aligned(&lines);
+    }
+    out += &format!(
+        "\nMedian of {} interleaved runs (least..most). CPU is user and system time of the relay's process alone.\n\
+         The floor is one process that copies the same bytes from one loopback socket to another: {} ns a byte.\n\
+         * Our counting sink; the others are libzmq's. Broker, relay and sink share the machine's cores: records/s is\n\
+         what the three reach together, and is often the sink's or the broker's limit. CPU a record is the relay's own.\n",
+        relay.rows.iter().map(|row| row.runs.len()).max().unwrap_or(0),
+        spread(&relay.floor_ns_per_byte),
+    );
+    out
+}
+
+fn goals_text(results: &Results) -> String {
+    if results.goals.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec![["goal", "", "reached", ""].map(str::to_owned)];
+    for goal in &results.goals {
+        let met = if goal.met { "met" } else { "NOT MET" };
+        lines.push([goal.name.clone(), goal.goal.clone(), goal.reached.clone(), met.to_owned()]);
+    }
+    format!("\n{}", aligned(&lines))
+}
+
+/// Columns as wide as their widest cell; the first two to the left, the others to the right.
+pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mut text = String::new();
+        for (column, (width, cell)) in widths.iter().zip(line).enumerate() {
+            let width = *width;
+            text += &if column < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+        }
+        out += text.trim_end();
+        out += "\n";
+        if number == 0 {
+            out += &"-".repeat(widths.iter().sum::<usize>() + 2 * (N - 1));
+            out += "\n";
+        }
+    }
+    out
+}

@@ -1,0 +1,23 @@
+//! Everything that is measured, in the order in which it is.
+
+pub mod relay;
+
+use crate::report::{Results, goals, table};
+use crate::world::{Scope, World};
+use crate::{Arguments, Group, Outcome};
+
+/// Measures what is asked for, prints the table, and writes the results.
+///
+/// # Errors
+/// A process that did not do its part, or a file that cannot be written.
+pub fn run(arguments: &Arguments) -> Outcome<()> {
+    let scope = if arguments.quick { Scope::QUICK } else { Scope::FULL };
+    let world = World::start(arguments.zafka.as_deref())?;
+    let mut results = Results::new(arguments.quick);
+    if arguments.wants(Group::Relay) {
+        results.relay = Some(relay::run(&world, &scope)?);
+    }
+    results.goals = goals::all(&results);
+    println!("{}", table::text(&results));
+    results.write(&arguments.out)
+}

@@ -1,0 +1,24 @@
+//! The programs of ours that a measurement needs beside the relay, each a subcommand in a process of its own.
+
+pub mod counting_sink;
+pub mod floor;
+pub mod idle_peers;
+mod scan;
+mod sub;
+
+use crate::{Failure, Outcome};
+
+/// Runs the tool called `name`; `None` where there is none.
+pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Some(match name {
+        "counting-sink" => counting_sink::run(&arguments),
+        "floor" => floor::run(&arguments),
+        "idle-peers" => idle_peers::run(&arguments),
+        _ => return None,
+    })
+}
+
+fn usage(text: &str) -> Failure {
+    format!("usage: zafka-bench {text}").into()
+}

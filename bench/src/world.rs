@@ -1,0 +1,195 @@
+//! What all measurements share: Kafka, filled topics, and the binaries.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use zafka_testkit::KafkaNode;
+use zafka_testkit::kafka::KafkaOptions;
+use zafka_testkit::paths::home;
+
+use crate::process::{Line, Process};
+use crate::{Outcome, say};
+
+/// Time that a fill has.
+const FILL: Duration = Duration::from_secs(300);
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// Interleaved runs of each case.
+    pub rounds: usize,
+    /// Steady flow that a run wants.
+    pub flow: Duration,
+    /// The same for the cases of a chart.
+    pub chart_flow: Duration,
+    /// Runs of each case of a chart.
+    pub chart_rounds: usize,
+    /// Latency samples of each contestant in a run, at 1,000 and at 50,000 a second.
+    pub samples: [u64; 2],
+    /// Records of 100 bytes, of 1 KB, and in each topic of the partitions chart.
+    pub records: [u64; 3],
+}
+
+impl Scope {
+    /// What the published figures come from: about 45 minutes.
+    pub const FULL: Self = Self {
+        rounds: 5,
+        flow: Duration::from_secs(10),
+        chart_flow: Duration::from_secs(4),
+        chart_rounds: 3,
+        samples: [12_500, 150_000],
+        records: [16_000_000, 2_400_000, 3_000_000],
+    };
+
+    /// Whether everything works: about five minutes.
+    pub const QUICK: Self = Self {
+        rounds: 1,
+        flow: Duration::from_millis(1500),
+        chart_flow: Duration::from_secs(1),
+        chart_rounds: 1,
+        samples: [4_000, 60_000],
+        records: [2_000_000, 300_000, 600_000],
+    };
+}
+
+/// A topic with records in it.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its records.
+    pub records: u64,
+}
+
+/// A running Kafka and the binary that is measured.
+#[derive(Debug)]
+pub struct World {
+    node: KafkaNode,
+    zafka: PathBuf,
+}
+
+impl World {
+    /// Starts Kafka, and builds zafka unless there is another one to measure.
+    ///
+    /// # Errors
+    /// The build.
+    pub fn start(zafka: Option<&Path>) -> Outcome<Self> {
+        let zafka = match zafka {
+            Some(path) => path.canonicalize()?,
+            None => built()?,
+        };
+        say("starting Kafka");
+        // A server's compiler and heap; the rest is as Kafka comes.
+        let mut options = KafkaOptions::default().property("log.index.size.max.bytes", "1048576");
+        options.jvm_args = ["-Xmx1g", "-XX:TieredStopAtLevel=4"].map(str::to_owned).to_vec();
+        Ok(Self { node: KafkaNode::start_with(options), zafka })
+    }
+
+    /// `host:port`.
+    pub fn bootstrap(&self) -> &str {
+        self.node.bootstrap()
+    }
+
+    /// Makes a topic and fills it with `records` of `value_size` bytes.
+    ///
+    /// # Errors
+    /// The producer.
+    pub fn filled(&self, name: &str, partitions: i32, value_size: usize, records: u64) -> Outcome<Topic> {
+        say(&format!("filling {name}: {records} records of {value_size} bytes, {partitions} partitions"));
+        self.node.admin().create_topic(name, partitions, &[]);
+        self.produce(name, partitions, value_size, records, 0)?.wait_line(FILL, |line| line == Line::Done)?;
+        Ok(Topic { name: name.to_owned(), records })
+    }
+
+    /// Makes an empty topic of one partition.
+    pub fn empty(&self, name: &str) {
+        self.node.admin().create_topic(name, 1, &[]);
+    }
+
+    /// Removes a topic.
+    pub fn remove(&self, name: &str) {
+        self.node.admin().delete_topic(name);
+    }
+
+    /// Starts a producer; `per_second` 0 is as fast as it can.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn produce(
+        &self,
+        topic: &str,
+        partitions: i32,
+        value_size: usize,
+        records: u64,
+        per_second: u64,
+    ) -> Outcome<Process> {
+        let [partitions, size, records, rate] =
+            [partitions.to_string(), value_size.to_string(), records.to_string(), per_second.to_string()];
+        Process::tool("produce", &[self.bootstrap(), topic, &partitions, &size, &records, &rate])
+    }
+
+    /// Starts zafka as a relay of `topic` to a PUB socket on `address`, held back until `peers` have subscribed.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn zafka(
+        &self,
+        topic: &str,
+        group: &str,
+        address: &str,
+        frames: &str,
+        peers: usize,
+    ) -> Outcome<Process> {
+        let source = format!("kafka://{}/{topic}?group={group}&start=earliest", self.bootstrap());
+        let target = format!("pub+tcp://{address}?frames={frames}&slow_peer=block&min_peers={peers}");
+        Process::start("zafka", &self.zafka, &["--log-level", "warn", "relay", &source, &target])
+    }
+
+    /// Starts the C relay, likewise; `parts` is 1 (the value) or 4.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn c_relay(
+        &self,
+        topic: &str,
+        group: &str,
+        address: &str,
+        parts: u8,
+        peers: usize,
+    ) -> Outcome<Process> {
+        let endpoint = format!("tcp://{address}");
+        let [parts, peers] = [parts.to_string(), peers.to_string()];
+        Process::tool("c-relay", &[self.bootstrap(), topic, group, &endpoint, &parts, &peers])
+    }
+
+    /// Starts the plain consumer; without latency samples where `samples` is 0.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn consumer(
+        &self,
+        topic: &str,
+        group: &str,
+        file: &str,
+        skip: u64,
+        samples: u64,
+    ) -> Outcome<Process> {
+        let [skip, samples] = [skip.to_string(), samples.to_string()];
+        Process::tool("consumer", &[self.bootstrap(), topic, group, file, &skip, &samples])
+    }
+}
+
+/// The release binary of zafka.
+fn built() -> Outcome<PathBuf> {
+    say("building zafka");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--package", "zafka", "--manifest-path", manifest])
+        .status()?;
+    if !status.success() {
+        return Err("zafka cannot be built".into());
+    }
+    Ok(home().with_file_name("release").join("zafka"))
+}
