@@ -67,6 +67,41 @@ fn records() -> impl Strategy<Value = Vec<OwnedRecord>> {
     })
 }
 
+/// Records as they follow each other in a partition: numbers that change little, fields that come and go.
+fn followers() -> impl Strategy<Value = Vec<OwnedRecord>> {
+    let start = prop_oneof![0..100i64, 990..1000i64, 0..i64::MAX / 2];
+    let step = (1..4i64, prop_oneof![8 => 0..30i64, 1 => -2000..2000i64], any::<[bool; 4]>(), 0..9u8);
+    (topic(), start, any::<bool>(), vec(step, 1..60)).prop_map(|(topic, start, log_append, steps)| {
+        let (mut offset, mut ms, mut prev) = (start, start, None);
+        let follower =
+            |(by, later, [no_key, no_value, no_prev, headers], rare): (i64, i64, [bool; 4], u8)| {
+                let text = |absent: bool| (!(absent && rare == 0)).then(|| b"text".to_vec());
+                let header = OwnedHeader { name: b"n".to_vec(), value: None };
+                ms += later;
+                let timestamp = match (rare, log_append) {
+                    (1, _) => Timestamp::None,
+                    (2, _) | (_, true) => Timestamp::LogAppend(ms),
+                    _ if ms == -1 => Timestamp::None,
+                    _ => Timestamp::Create(ms),
+                };
+                let record = OwnedRecord {
+                    topic: Some(topic.clone()),
+                    partition: 7,
+                    offset,
+                    timestamp,
+                    prev: prev.filter(|_| !(no_prev && rare == 3)),
+                    key: text(no_key),
+                    value: text(no_value),
+                    headers: if headers && rare == 4 { vec![header] } else { Vec::new() },
+                };
+                prev = Some(offset);
+                offset += by;
+                record
+            };
+        steps.into_iter().map(follower).collect()
+    })
+}
+
 fn encoded(plan: &FramePlan, records: &[OwnedRecord]) -> Vec<Message> {
     let topic = records[0].topic.as_deref().unwrap_or_default();
     let headers: Vec<_> = records.iter().map(OwnedRecord::borrow_headers).collect();
@@ -86,6 +121,15 @@ proptest! {
                 decoded.extend(decode(preset, message).unwrap().unwrap());
             }
             prop_assert_eq!(&decoded, &records, "{}", preset);
+        }
+    }
+
+    #[test]
+    fn what_went_before_leaves_no_trace(records in followers()) {
+        for preset in [Preset::Json, Preset::Packed] {
+            let plan = FramePlan::preset(preset);
+            let alone = records.iter().flat_map(|record| encoded(&plan, std::slice::from_ref(record)));
+            prop_assert_eq!(encoded(&plan, &records), alone.collect::<Vec<_>>(), "{}", preset);
         }
     }
 
