@@ -35,6 +35,9 @@ pub use assignment::{Assignment, RevokeDone, SourceEvent, SourceReceivers};
 pub use error::{ProbeError, StartError, TopicFault};
 pub use fetcher::Fetched;
 pub use probe::{Found, probe};
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use records::bench;
 pub use security::TokenError;
 pub use source::Source;
 pub use status::SourceStatus;

@@ -11,6 +11,8 @@
 //! them. They are held against what is around them, no more.
 
 mod aborted;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod codec;
 mod error;
 mod header;

@@ -1,4 +1,9 @@
 //! The record batch reader against batches of another encoder, hand-made ones, and broken ones.
 
+mod aborted;
+mod broken;
 mod build;
+mod codecs;
+mod legacy;
 mod plain;
+mod properties;
