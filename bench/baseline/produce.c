@@ -43,8 +43,9 @@ int zafka_bench_produce(int argc, char **argv) {
   for (uint64_t i = 0; i < count; i++) {
     if (rate) {
       int64_t due = start + (int64_t)(i * 1000000000.0 / rate);
-      /* Above 10,000 a second several records share a wake-up of the producer; each has its own stamp. */
-      if (due - clock_ns(CLOCK_MONOTONIC) > (rate > 10000 ? 100000 : 0)) {
+      /* Above 10,000 a second the records of a millisecond go out together; each has its own stamp. */
+      if (rate > 10000) due -= (due - start) % 1000000;
+      if (due > clock_ns(CLOCK_MONOTONIC)) {
         struct timespec at = {due / 1000000000LL, due % 1000000000LL};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
       }

@@ -30,7 +30,7 @@ pub fn percentile(sorted: &[i64], share: f64) -> Option<i64> {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// A number with three significant digits and thousands separated: `11,400`, `57.3`, `0.42`.
+/// A number with three or four significant digits and thousands separated: `11,400`, `57.3`, `0.42`.
 pub fn short(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
@@ -41,11 +41,17 @@ pub fn short(value: f64) -> String {
         return format!("{value:.decimals$}");
     }
     let scale = 10f64.powi((value.abs().max(1.0).log10().floor() as i32 - 3).max(0));
-    let digits = format!("{:.0}", (value / scale).round() * scale);
+    let rounded = ((value.abs() / scale).round() * scale) as u64;
+    let sign = if value < 0.0 { "-" } else { "" };
+    format!("{sign}{}", whole(rounded))
+}
+
+/// A whole number with thousands separated.
+pub fn whole(value: u64) -> String {
+    let digits = value.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        let left = digits.len() - index;
-        if index > 0 && left.is_multiple_of(3) && !grouped.ends_with('-') {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -86,5 +92,6 @@ mod tests {
             assert_eq!(short(value), text);
         }
         assert_eq!(short(-1234.0), "-1,234");
+        assert_eq!((whole(0), whole(999), whole(10_000)), ("0".into(), "999".into(), "10,000".into()));
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Results;
 use crate::figure::short;
 use crate::flow::{Sink, Subject};
+use crate::suite::latency::{RATES, Row as Latency};
 use crate::suite::relay::{Relay, Row};
 
 /// One goal and how it was met.
@@ -22,7 +23,42 @@ pub struct Goal {
 
 /// The goals whose figures were measured.
 pub fn all(results: &Results) -> Vec<Goal> {
-    results.relay.as_ref().map(relay).unwrap_or_default()
+    let mut goals = results.relay.as_ref().map(relay).unwrap_or_default();
+    goals.extend(results.latency.iter().flat_map(|rows| latency(rows)));
+    if let Some(scale) = &results.scale {
+        let kib = scale.idle_peer_kib.median;
+        goals.push(Goal {
+            name: "resident memory of an idle peer, 10,000 of them".to_owned(),
+            goal: "under 20 KiB".to_owned(),
+            reached: format!("{} KiB", short(kib)),
+            met: kib < 20.0,
+        });
+    }
+    goals
+}
+
+fn latency(rows: &[Latency]) -> Vec<Goal> {
+    let at = |subject| rows.iter().find(|row| (row.rate, row.subject) == (RATES[0], subject));
+    let (zafka, c_relay, consumer) =
+        (at(Subject::Zafka("json")), at(Subject::CRelay(4)), at(Subject::Consumer));
+    let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else { return Vec::new() };
+    let micros = |row: &Latency, index: usize| row.percentiles.get(index).map_or(0.0, |figure| figure.median);
+    let beyond = micros(zafka, 0) - micros(consumer, 0);
+    let [p99, c_p99] = [zafka, c_relay].map(|row| micros(row, 2));
+    vec![
+        Goal {
+            name: "latency p50 at 1,000/s".to_owned(),
+            goal: "at most the plain consumer's + 50 µs".to_owned(),
+            reached: format!("{:+.0} µs ({} µs)", beyond, short(micros(zafka, 0))),
+            met: beyond <= 50.0,
+        },
+        Goal {
+            name: "latency p99 at 1,000/s".to_owned(),
+            goal: "at most the C relay's".to_owned(),
+            reached: format!("{} × ({} of {} µs)", short(p99 / c_p99), short(p99), short(c_p99)),
+            met: p99 <= c_p99,
+        },
+    ]
 }
 
 fn relay(relay: &Relay) -> Vec<Goal> {

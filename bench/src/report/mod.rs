@@ -9,7 +9,9 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::suite::latency;
 use crate::suite::relay::Relay;
+use crate::suite::scale::Scale;
 use crate::{Outcome, native};
 
 /// Everything that was measured.
@@ -21,6 +23,10 @@ pub struct Results {
     pub machine: Machine,
     /// The whole relay at full speed.
     pub relay: Option<Relay>,
+    /// From the producer's stamp to the subscriber.
+    pub latency: Option<Vec<latency::Row>>,
+    /// As peers and partitions go up.
+    pub scale: Option<Scale>,
     /// What was to be reached.
     pub goals: Vec<goals::Goal>,
 }
@@ -49,7 +55,7 @@ pub struct Machine {
 impl Results {
     /// With nothing measured yet.
     pub fn new(quick: bool) -> Self {
-        Self { quick, machine: Machine::this(), relay: None, goals: Vec::new() }
+        Self { quick, machine: Machine::this(), relay: None, latency: None, scale: None, goals: Vec::new() }
     }
 
     /// Writes `results.json` and `results.txt` into `out`.

@@ -1,9 +1,11 @@
 //! The table.
 
 use super::Results;
-use crate::figure::{Figure, short};
+use crate::figure::{Figure, short, whole};
 use crate::flow::{Sink, Subject};
+use crate::suite::latency::Row as Latency;
 use crate::suite::relay::{Relay, Row};
+use crate::suite::scale::Scale;
 
 /// The whole report as text.
 pub fn text(results: &Results) -> String {
@@ -24,6 +26,12 @@ pub fn text(results: &Results) -> String {
     }
     if let Some(relay) = &results.relay {
         out += &relay_text(relay);
+    }
+    if let Some(rows) = &results.latency {
+        out += &latency_text(rows);
+    }
+    if let Some(scale) = &results.scale {
+        out += &scale_text(scale);
     }
     out += &goals_text(results);
     out
@@ -97,6 +105,48 @@ fn relay_text(relay: &Relay) -> String {
         spread(&relay.floor_ns_per_byte),
     );
     out
+}
+
+fn latency_text(rows: &[Latency]) -> String {
+    let mut lines =
+        vec![["Latency, 100 B, µs", "records/s", "p50", "p90", "p99", "p99.9", "samples"].map(str::to_owned)];
+    for row in rows {
+        let [p50, p90, p99, p999] = row.percentiles.each_ref().map(spread);
+        let (rate, samples) = (whole(row.rate), whole(row.samples as u64));
+        lines.push([subject(row.subject), rate, p50, p90, p99, p999, samples]);
+    }
+    format!(
+        "\n{}\nFrom the producer's call to the receiver, on one clock. The contestants take turns; relays send to a SUB on \
+         libzmq,\nzafka as json, the C relay 4 frames. The producer is librdkafka with linger.ms = 0.\n",
+        aligned(&lines)
+    )
+}
+
+fn scale_text(scale: &Scale) -> String {
+    let mut lines = vec![
+        ["zafka json, 100 B, as it grows", "", "CPU ns a record", "records/s", "peak MiB"].map(str::to_owned),
+    ];
+    for (name, points) in [
+        ("idle peers beside one SUB", &scale.idle),
+        ("SUBs that get everything", &scale.active),
+        ("partitions, one SUB", &scale.partitions),
+    ] {
+        for point in points {
+            lines.push([
+                name.to_owned(),
+                whole(point.count as u64),
+                spread(&point.cpu_ns),
+                spread(&point.rate),
+                short(point.peak_mib.median),
+            ]);
+        }
+    }
+    format!(
+        "\n{}\nOur counting sink. Resident memory of an idle peer, 10,000 of them: zafka {} KiB, C relay {} KiB.\n",
+        aligned(&lines),
+        spread(&scale.idle_peer_kib),
+        spread(&scale.c_relay_idle_peer_kib)
+    )
 }
 
 fn goals_text(results: &Results) -> String {

@@ -1,6 +1,8 @@
 //! Everything that is measured, in the order in which it is.
 
+pub mod latency;
 pub mod relay;
+pub mod scale;
 
 use crate::report::{Results, goals, table};
 use crate::world::{Scope, World};
@@ -16,6 +18,12 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let mut results = Results::new(arguments.quick);
     if arguments.wants(Group::Relay) {
         results.relay = Some(relay::run(&world, &scope)?);
+    }
+    if arguments.wants(Group::Latency) {
+        results.latency = Some(latency::run(&world, &scope)?);
+    }
+    if arguments.wants(Group::Scale) {
+        results.scale = Some(scale::run(&world, &scope)?);
     }
     results.goals = goals::all(&results);
     println!("{}", table::text(&results));

@@ -1,0 +1,108 @@
+//! From the producer's stamp to the subscriber, at a rate that nobody has trouble with and at a high one.
+//!
+//! The contestants take turns, each with a topic of its own, so that they do not wait for one another's wake-ups on the
+//! same two cores. All see the same producer, broker and sink.
+
+use std::fs;
+use std::time::Duration;
+
+use serde::Serialize;
+use zafka_testkit::paths::RunDir;
+use zafka_testkit::ports::free_port;
+use zafka_testkit::unique;
+
+use crate::figure::{Figure, percentile};
+use crate::flow::Subject;
+use crate::process::{Line, Process};
+use crate::world::{Scope, World};
+use crate::{Outcome, say};
+
+/// Records a second.
+pub const RATES: [u64; 2] = [1_000, 50_000];
+/// Size of a value in bytes.
+const VALUE: usize = 100;
+/// Who is measured.
+pub const CONTESTANTS: [Subject; 3] = [Subject::Zafka("json"), Subject::CRelay(4), Subject::Consumer];
+/// Time until the first record, and what a slow machine may need beyond the samples.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One contestant at one rate.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Records a second.
+    pub rate: u64,
+    /// Who it is.
+    pub subject: Subject,
+    /// Samples of all runs.
+    pub samples: usize,
+    /// Percentiles in microseconds: 50, 90, 99, 99.9.
+    pub percentiles: [Figure; 4],
+}
+
+/// The shares that [`Row::percentiles`] are for.
+pub const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+
+/// Measures all contestants at both rates, in turn.
+///
+/// # Errors
+/// A process that did not do its part.
+pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (rate, samples) in RATES.into_iter().zip(scope.samples) {
+        let mut runs = CONTESTANTS.map(|_| Vec::new());
+        for round in 1..=scope.rounds {
+            for (subject, runs) in CONTESTANTS.into_iter().zip(&mut runs) {
+                let mut taken = slice(world, subject, rate, samples)?;
+                taken.sort_unstable();
+                let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
+                say(&format!("latency {round}/{}: {rate}/s, {subject:?}: {micros:.0?} µs", scope.rounds));
+                runs.push((taken.len(), micros));
+            }
+        }
+        for (subject, runs) in CONTESTANTS.into_iter().zip(runs) {
+            let figure = |of: fn(&[f64; 4]) -> f64| Figure::of(runs.iter().map(|(_, micros)| of(micros)));
+            let [Some(a), Some(b), Some(c), Some(d)] =
+                [figure(|m| m[0]), figure(|m| m[1]), figure(|m| m[2]), figure(|m| m[3])]
+            else {
+                continue;
+            };
+            let samples = runs.iter().map(|(count, _)| count).sum();
+            rows.push(Row { rate, subject, samples, percentiles: [a, b, c, d] });
+        }
+    }
+    Ok(rows)
+}
+
+/// One turn of one contestant: its samples in ns.
+fn slice(world: &World, subject: Subject, rate: u64, samples: u64) -> Outcome<Vec<i64>> {
+    let directory = RunDir::new("latency");
+    let file = directory.join("samples");
+    let file = file.to_str().ok_or("the path of the samples is not UTF-8")?;
+    let (topic, group, address) =
+        (unique("latency"), unique("latency"), format!("127.0.0.1:{}", free_port()));
+    world.empty(&topic);
+    // The first half second, and the record by which we see that it flows.
+    let skip = rate / 2 + 1;
+    let relay = match subject {
+        Subject::Zafka(frames) => Some(world.zafka(&topic, &group, &address, frames, 1)?),
+        Subject::CRelay(parts) => Some(world.c_relay(&topic, &group, &address, parts, 1)?),
+        Subject::Consumer => None,
+    };
+    let mut receiver = if relay.is_some() {
+        let arguments =
+            [&format!("tcp://{address}"), &topic, "message", file, &skip.to_string(), &samples.to_string()];
+        Process::tool("libzmq-sub", &arguments)?
+    } else {
+        world.consumer(&topic, &group, file, skip, samples)?
+    };
+    let _first = world.produce(&topic, 1, VALUE, 1, 1)?;
+    receiver.wait_line(PATIENCE, |line| matches!(line, Line::Counts { records: 1.., .. }))?;
+    // Some more than are wanted: nobody is measured while the producer ends.
+    let _producer = world.produce(&topic, 1, VALUE, skip + samples + rate / 5, rate)?;
+    let expected = Duration::from_millis(1000 * (skip + samples) / rate);
+    receiver.wait_line(expected + PATIENCE, |line| line == Line::Done)?;
+    drop((relay, receiver));
+    world.remove(&topic);
+    let bytes = fs::read(file)?;
+    Ok(bytes.as_chunks().0.iter().map(|sample| i64::from_ne_bytes(*sample)).collect())
+}
