@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use zafka_zmtp::frame;
 
 use crate::buffers::{Buffer, Buffers};
+use crate::ring::Runs;
 
 /// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
 ///
@@ -54,6 +55,8 @@ pub struct Chunk {
     records: u64,
     origin: Arc<Origin>,
     position: i64,
+    /// Who wants which messages, where that was found when it was published.
+    runs: Option<Runs>,
 }
 
 impl Chunk {
@@ -94,7 +97,7 @@ impl Chunk {
         position: i64,
     ) -> Self {
         debug_assert_eq!(buffer.ends.last().copied().unwrap_or(0), buffer.bytes.len());
-        Self { buffer, lender, same_routing, records, origin, position }
+        Self { buffer, lender, same_routing, records, origin, position, runs: None }
     }
 
     /// A chunk without messages: it moves the origin's position when its turn comes.
@@ -107,7 +110,15 @@ impl Chunk {
 
     /// Memory that the chunk takes, in bytes.
     pub fn weight(&self) -> usize {
-        self.buffer.weight() + Self::OVERHEAD
+        self.buffer.weight() + self.runs.as_ref().map_or(0, Runs::weight) + Self::OVERHEAD
+    }
+
+    pub(crate) fn runs(&self) -> Option<&Runs> {
+        self.runs.as_ref()
+    }
+
+    pub(crate) fn set_runs(&mut self, runs: Option<Runs>) {
+        self.runs = runs;
     }
 
     /// Size in bytes.

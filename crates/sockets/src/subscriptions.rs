@@ -122,11 +122,6 @@ impl Index {
     pub(crate) fn peers<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = PeerId> + 'a {
         self.0.matching(frame).flatten().copied()
     }
-
-    /// Whether any peer wants a message with this routing frame.
-    pub(crate) fn any(&self, frame: &[u8]) -> bool {
-        self.0.matching(frame).next().is_some()
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod batch;
 mod output;
 mod peers;
+mod runs;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ use crate::subscriptions::{Index, PeerId};
 pub(crate) use batch::{Batch, Segment};
 use peers::{Cursors, Entry, Place};
 pub(crate) use peers::{PeerView, Subscribed};
+use runs::Finder;
+pub(crate) use runs::Runs;
 use select::rest_of;
 
 /// What a ring is made with.
@@ -172,7 +175,7 @@ impl<P: Clone> Ring<P> {
     /// Counts a subscription. The peer is owed what is published from now on; where the socket was held for want of
     /// peers, it is owed all that is undelivered.
     pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
-        let held = self.is_held();
+        let (held, tail) = (self.is_held(), self.tail());
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
         if entry.prefixes.len() >= max_subscriptions && !entry.prefixes.contains(prefix) {
             return Subscribed::TooMany;
@@ -180,6 +183,7 @@ impl<P: Clone> Ring<P> {
         let first = entry.prefixes.is_empty();
         if entry.prefixes.add(prefix) {
             self.index.add(id, prefix);
+            entry.settled = tail;
         }
         if first {
             self.subscribed += 1;
@@ -194,9 +198,11 @@ impl<P: Clone> Ring<P> {
     }
 
     pub(crate) fn cancel(&mut self, id: PeerId, prefix: &[u8]) {
+        let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
             self.index.remove(id, prefix);
+            entry.settled = tail;
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;
             }
@@ -207,26 +213,29 @@ impl<P: Clone> Ring<P> {
 
     /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before. A chunk of an
     /// origin that was withdrawn is not taken.
-    pub(crate) fn publish(&mut self, chunk: Chunk, idle: &mut Vec<P>) {
+    pub(crate) fn publish(&mut self, mut chunk: Chunk, idle: &mut Vec<P>) {
         if chunk.origin().is_withdrawn() {
             return;
         }
-        let sequence = self.tail();
-        let chunk = Arc::new(chunk);
-        self.bytes += chunk.weight();
-        self.chunks.push_back(Arc::clone(&chunk));
         let mut unheard = 0;
         if chunk.same_routing() {
-            if !chunk.is_empty() && !self.concern(sequence, chunk.routing_frame(0), idle) {
+            if !chunk.is_empty() && !self.concern(chunk.routing_frame(0), idle, |_| {}) {
                 unheard = chunk.records();
             }
         } else {
+            // One alone goes through the messages no more often by itself.
+            let several = self.subscribed > 1;
+            let mut finder = if several { Finder::new(chunk.messages()) } else { Finder::off() };
             for message in chunk.messages_from(0) {
-                if !self.concern(sequence, chunk.routing_frame(message.start), idle) {
+                let frame = chunk.routing_frame(message.start);
+                if !self.concern(frame, idle, |peer| finder.add(peer, &message)) {
                     unheard += 1;
                 }
             }
+            chunk.set_runs(finder.finish());
         }
+        self.bytes += chunk.weight();
+        self.chunks.push_back(Arc::new(chunk));
         // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
         // restores the count hears it.
         if self.is_held() {
@@ -241,9 +250,14 @@ impl<P: Clone> Ring<P> {
         self.retire();
     }
 
-    /// Puts the peers that want `frame` behind, if they were live. False where nobody wants it.
-    fn concern(&mut self, sequence: u64, frame: &[u8], idle: &mut Vec<P>) -> bool {
+    /// Puts the peers that want `frame` behind the chunk that is next, if they were live, and tells `found` of each,
+    /// maybe more than once. False where nobody wants it.
+    fn concern(&mut self, frame: &[u8], idle: &mut Vec<P>, mut found: impl FnMut(PeerId)) -> bool {
+        let sequence = self.tail();
+        let mut any = false;
         for id in self.index.peers(frame) {
+            any = true;
+            found(id);
             if let Some(entry) = self.peers.get_mut(&id)
                 && matches!(entry.place, Place::Live)
             {
@@ -252,7 +266,7 @@ impl<P: Clone> Ring<P> {
                 idle.push(entry.peer.clone());
             }
         }
-        self.index.any(frame)
+        any
     }
 
     /// Drops the oldest chunk for every peer that still stands at it.

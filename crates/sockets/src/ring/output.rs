@@ -25,7 +25,9 @@ impl<P: Clone> Ring<P> {
         for sequence in start..tail {
             let Some(chunk) = self.chunks.get((sequence - self.base) as usize) else { break };
             let sent = if sequence == start { *sent } else { 0 };
-            for range in entry.prefixes.select(chunk, sent) {
+            let runs = chunk.runs().filter(|_| sequence >= entry.settled).map(|runs| runs.of(id, sent));
+            let scanned = runs.is_none().then(|| entry.prefixes.select(chunk, sent));
+            for range in runs.into_iter().flatten().chain(scanned.into_iter().flatten()) {
                 bytes += range.len();
                 batch.end = (sequence, range.end);
                 batch.segments.push(Segment { sequence, chunk: Arc::clone(chunk), range });

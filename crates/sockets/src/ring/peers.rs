@@ -26,6 +26,8 @@ pub(super) enum Place {
 pub(super) struct Entry<P> {
     pub(super) peer: P,
     pub(super) prefixes: Prefixes,
+    /// The first chunk that was published with these prefixes.
+    pub(super) settled: u64,
     pub(super) place: Place,
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(super) rest: Bytes,
@@ -38,6 +40,7 @@ impl<P> Entry<P> {
         Self {
             peer,
             prefixes: Prefixes::default(),
+            settled: 0,
             place: Place::Live,
             rest: Bytes::new(),
             messages_sent: 0,

@@ -272,7 +272,8 @@ impl World {
     }
 
     fn add(&mut self, chunk: Chunk, entry: Published) {
-        self.heaviest = self.heaviest.max(chunk.weight());
+        let runs = chunk.messages() * 4 * size_of::<(PeerId, std::ops::Range<usize>)>();
+        self.heaviest = self.heaviest.max(chunk.weight() + runs);
         for (number, topic) in &entry.messages {
             let mut heard = false;
             for model in self.models.values_mut() {

@@ -1,0 +1,111 @@
+//! Which messages of a chunk each peer wants, found once when the chunk is published: where routing frames differ from
+//! message to message, peers would have to go through all of them each, and most of them for nothing.
+
+use std::ops::Range;
+
+use crate::subscriptions::PeerId;
+
+/// Runs found for each message of a chunk, on average, above which each peer goes through the messages by itself: then
+/// it mostly finds what it wants.
+const RUNS_PER_MESSAGE: usize = 4;
+
+/// The byte ranges of a chunk that each peer wants: sorted by peer, rising, and not touching.
+#[derive(Debug, Default)]
+pub(crate) struct Runs(Vec<(PeerId, Range<usize>)>);
+
+impl Runs {
+    /// Memory that they take, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.capacity() * size_of::<(PeerId, Range<usize>)>()
+    }
+
+    /// The runs of a peer, from byte `sent` on.
+    pub(super) fn of(&self, peer: PeerId, sent: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let first = self.0.partition_point(|(id, run)| (*id, run.end) <= (peer, sent));
+        let runs = self.0[first..].iter().take_while(move |(id, _)| *id == peer);
+        runs.map(move |(_, run)| run.start.max(sent)..run.end)
+    }
+}
+
+/// Gathers runs message by message.
+#[derive(Debug)]
+pub(super) struct Finder {
+    found: Vec<(PeerId, Range<usize>)>,
+    limit: usize,
+}
+
+impl Finder {
+    /// For a chunk of so many messages.
+    pub(super) fn new(messages: usize) -> Self {
+        Self { found: Vec::new(), limit: messages.saturating_mul(RUNS_PER_MESSAGE) }
+    }
+
+    /// A finder that gives nothing.
+    pub(super) fn off() -> Self {
+        Self { found: Vec::new(), limit: 0 }
+    }
+
+    /// Adds a message that a peer wants; the same one may come again.
+    pub(super) fn add(&mut self, peer: PeerId, message: &Range<usize>) {
+        if let Some((last, run)) = self.found.last_mut()
+            && *last == peer
+            && run.end >= message.start
+        {
+            run.end = message.end;
+        } else if self.found.len() < self.limit {
+            self.found.push((peer, message.clone()));
+        } else {
+            self.limit = 0;
+        }
+    }
+
+    /// The runs; none where there are too many.
+    pub(super) fn finish(mut self) -> Option<Runs> {
+        if self.limit == 0 {
+            return None;
+        }
+        self.found.sort_unstable_by_key(|(peer, run)| (*peer, run.start));
+        self.found.dedup_by(|(peer, run), (before_peer, before)| {
+            let touches = peer == before_peer && run.start <= before.end;
+            if touches {
+                before.end = before.end.max(run.end);
+            }
+            touches
+        });
+        self.found.shrink_to_fit();
+        Some(Runs(self.found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(messages: usize, wanted: &[(PeerId, Range<usize>)]) -> Option<Runs> {
+        let mut finder = Finder::new(messages);
+        wanted.iter().for_each(|(peer, message)| finder.add(*peer, message));
+        finder.finish()
+    }
+
+    #[test]
+    fn runs_of_each_peer() {
+        let wanted =
+            [(7, 0..10), (3, 0..10), (7, 10..15), (7, 10..15), (3, 15..20), (7, 20..30), (3, 20..30)];
+        let runs = found(4, &wanted).unwrap();
+        let of = |peer, sent| runs.of(peer, sent).collect::<Vec<_>>();
+        assert_eq!(of(3, 0), [0..10, 15..30]);
+        assert_eq!(of(7, 0), [0..15, 20..30]);
+        assert_eq!(of(7, 4), [4..15, 20..30]);
+        assert_eq!(of(7, 15), of(7, 20));
+        assert_eq!(of(3, 30), []);
+        assert_eq!(of(5, 0), []);
+    }
+
+    #[test]
+    fn too_many_are_none() {
+        let wanted = |peers: u64| (0..peers).map(|peer| (peer, 0..10)).collect::<Vec<_>>();
+        assert!(found(1, &wanted(4)).is_some());
+        assert!(found(1, &wanted(5)).is_none());
+        assert!(found(0, &[]).is_none());
+    }
+}
