@@ -1,10 +1,12 @@
 //! What comes out of the ring: batches, how far they were written, and what is known of a peer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::select::rest_of;
 use super::{Batch, PeerView, Place, Ring, Segment};
-use crate::subscriptions::PeerId;
+use crate::chunk::Chunk;
+use crate::subscriptions::{PeerId, Prefixes};
 
 /// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small in tests, so that
 /// they see many batches.)
@@ -25,9 +27,8 @@ impl<P: Clone> Ring<P> {
         for sequence in start..tail {
             let Some(chunk) = self.chunks.get((sequence - self.base) as usize) else { break };
             let sent = if sequence == start { *sent } else { 0 };
-            let runs = chunk.runs().filter(|_| sequence >= entry.settled).map(|runs| runs.of(id, sent));
-            let scanned = runs.is_none().then(|| entry.prefixes.select(chunk, sent));
-            for range in runs.into_iter().flatten().chain(scanned.into_iter().flatten()) {
+            let settled = sequence >= entry.settled;
+            for range in wanted(id, &entry.prefixes, settled, chunk, sent) {
                 bytes += range.len();
                 batch.end = (sequence, range.end);
                 batch.segments.push(Segment { sequence, chunk: Arc::clone(chunk), range });
@@ -151,7 +152,9 @@ impl<P: Clone> Ring<P> {
         for sequence in *next..self.tail() {
             let Some(chunk) = self.chunk(sequence) else { break };
             let sent = if sequence == *next { *sent } else { 0 };
-            bytes += entry.prefixes.select(chunk, sent).map(|range| range.len()).sum::<usize>();
+            let settled = sequence >= entry.settled;
+            bytes +=
+                wanted(id, &entry.prefixes, settled, chunk, sent).map(|range| range.len()).sum::<usize>();
         }
         bytes as u64
     }
@@ -168,4 +171,18 @@ impl<P: Clone> Ring<P> {
             messages_dropped: entry.messages_dropped,
         })
     }
+}
+
+/// The byte ranges of a chunk, from byte `sent` on, that a peer is to be written. `settled`: the peer had these prefixes
+/// when the chunk was published, so that what was found then holds.
+fn wanted<'a>(
+    id: PeerId,
+    prefixes: &'a Prefixes,
+    settled: bool,
+    chunk: &'a Chunk,
+    sent: usize,
+) -> impl Iterator<Item = Range<usize>> + 'a {
+    let runs = chunk.runs().filter(|_| settled).map(|runs| runs.of(id, sent));
+    let scanned = runs.is_none().then(|| prefixes.select(chunk, sent));
+    runs.into_iter().flatten().chain(scanned.into_iter().flatten())
 }
