@@ -161,7 +161,9 @@ fn what_is_broken_is_an_error() {
     let value_length = length.len() - 4;
     length[value_length..].copy_from_slice(&7_i32.to_be_bytes());
     seal(&mut length);
-    let cases: [(Vec<u8>, i64, Option<BatchFault>); 10] = [
+    let beyond = message(0, 5, 1, 0, None, Some(&compress(1, &of(0, &record(6), 6))));
+    let cases: [(Vec<u8>, i64, Option<BatchFault>); 11] = [
+        (beyond, 5, Some(BatchFault::Offsets { base: 6, delta: 0 })),
         (flipped, 1, None),
         (nested, 5, Some(record_fault(RecordFault::Nested))),
         (other, 5, Some(record_fault(RecordFault::Nested))),
