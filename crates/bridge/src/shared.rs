@@ -75,6 +75,7 @@ impl RouteShared {
             ring_bytes: socket.ring_bytes,
             ring_bytes_max: self.config.socket.ring_bytes,
             peers_subscribed: socket.peers_subscribed,
+            partitions_stalled: source.partitions_stalled,
             partitions,
             peers: socket.peers.into_iter().map(peer_status).collect(),
         }
@@ -91,10 +92,7 @@ impl RouteShared {
             read: progress.read(),
             delivered,
             committed,
-            lag: self
-                .source
-                .end_offset(&assignment.topic, assignment.partition)
-                .map(|end| end.saturating_sub(delivered).max(0)),
+            lag: self.source.end_offset(assignment).map(|end| end.saturating_sub(delivered).max(0)),
         }
     }
 }

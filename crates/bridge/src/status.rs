@@ -34,6 +34,8 @@ pub struct RouteStatus {
     pub ring_bytes_max: usize,
     /// Peers with at least one subscription now.
     pub peers_subscribed: usize,
+    /// Partitions that make no progress though there is something to read.
+    pub partitions_stalled: usize,
     /// Partitions it holds now, sorted by topic and partition.
     pub partitions: Vec<PartitionStatus>,
     /// Peers it has now.

@@ -13,7 +13,7 @@ const ACTIVE: u8 = 0;
 const REVOKING: u8 = 1;
 const GONE: u8 = 2;
 
-/// No offset committed yet.
+/// No offset known yet.
 const NONE: i64 = -1;
 
 /// One take-up of a partition by this relay.
@@ -27,6 +27,9 @@ pub struct Assignment {
     pub start: i64,
     phase: AtomicU8,
     committed: AtomicI64,
+    position: AtomicI64,
+    end: AtomicI64,
+    broken: AtomicI64,
 }
 
 impl Assignment {
@@ -38,6 +41,9 @@ impl Assignment {
             start,
             phase: AtomicU8::new(ACTIVE),
             committed: AtomicI64::new(committed.unwrap_or(NONE)),
+            position: AtomicI64::new(start),
+            end: AtomicI64::new(NONE),
+            broken: AtomicI64::new(NONE),
         })
     }
 
@@ -50,6 +56,42 @@ impl Assignment {
     pub fn committed(&self) -> Option<i64> {
         let committed = self.committed.load(Ordering::Acquire);
         (committed != NONE).then_some(committed)
+    }
+
+    /// The next offset to be handed out.
+    pub(crate) fn position(&self) -> i64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_position(&self, offset: i64) {
+        self.position.store(offset, Ordering::Relaxed);
+    }
+
+    /// The end of the partition as a reader sees it (the last stable offset under `read_committed`), where the fetcher
+    /// tells it.
+    pub(crate) fn end_offset(&self) -> Option<i64> {
+        let end = self.end.load(Ordering::Relaxed);
+        (end != NONE).then_some(end)
+    }
+
+    pub(crate) fn set_end_offset(&self, offset: i64) {
+        self.end.store(offset, Ordering::Relaxed);
+    }
+
+    /// The offset that cannot be read, once it was met. Nothing from there on is handed out: that would skip it.
+    pub(crate) fn broken_at(&self) -> Option<i64> {
+        let broken = self.broken.load(Ordering::Acquire);
+        (broken != NONE).then_some(broken)
+    }
+
+    pub(crate) fn break_at(&self, offset: i64) {
+        self.broken.store(offset, Ordering::Release);
+        self.set_position(offset);
+    }
+
+    /// Whether more of it is wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_active() && self.broken_at().is_none()
     }
 
     /// Whether a commit is still this relay's to make.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -12,11 +11,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::error::StartError;
 use crate::noise::Noise;
 use crate::reason::steady;
+use crate::report::Reporter;
 use crate::security::{self, TokenProvider, Wanted};
 use crate::status::Board;
 
@@ -39,9 +39,8 @@ pub(crate) enum Rebalance {
 
 /// What librdkafka calls back. Everything but its closing is left to the membership thread.
 pub(crate) struct Context {
-    route: String,
     board: Arc<Board>,
-    noise: Arc<Noise>,
+    reporter: Reporter,
     rebalances: Mutex<VecDeque<Rebalance>>,
     refusal: Mutex<Option<String>>,
     closing: AtomicBool,
@@ -52,9 +51,8 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(route: &str, board: &Arc<Board>, noise: &Arc<Noise>) -> Self {
         Self {
-            route: route.to_owned(),
             board: Arc::clone(board),
-            noise: Arc::clone(noise),
+            reporter: Reporter::new(route, board, noise),
             rebalances: Mutex::default(),
             refusal: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -84,13 +82,7 @@ impl Context {
 
     /// Counts and shows an error; tells it unless it has just been told.
     pub(crate) fn report(&self, text: &str) {
-        self.board.kafka_errors.add(1);
-        self.board.set_error(text.to_owned());
-        match self.noise.tell(text, Instant::now()) {
-            None => {}
-            Some(0) => warn!(route = self.route, "Kafka: {text}"),
-            Some(again) => warn!(route = self.route, again, "Kafka: {text}"),
-        }
+        self.reporter.report(text);
     }
 }
 
@@ -138,16 +130,16 @@ impl ClientContext for Context {
         match level {
             // These are error events too.
             _ if matches!(facility, "FAIL" | "ERROR" | "FATAL") => {
-                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
+                debug!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
             }
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                error!(target: "librdkafka", route = self.route, "{facility}: {message}");
+                error!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
             }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                info!(target: "librdkafka", route = self.route, "{facility}: {message}");
+                info!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
             }
             RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                debug!(target: "librdkafka", route = self.route, "{facility}: {message}");
+                debug!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
             }
         }
     }
@@ -181,7 +173,7 @@ impl ConsumerContext for Context {
             let answer =
                 if assign { client.incremental_assign(&empty) } else { client.incremental_unassign(list) };
             if let Err(error) = answer {
-                debug!(route = self.route, %error, "rebalance while closing");
+                debug!(route = self.reporter.route(), %error, "rebalance while closing");
             }
             return;
         }

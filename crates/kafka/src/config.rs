@@ -128,6 +128,10 @@ pub struct SourceConfig {
     pub revoke_timeout: Duration,
     /// Time between two listings of topics.
     pub topic_refresh: Duration,
+    /// What fetches.
+    pub fetcher: Fetching,
+    /// Time without progress, though there is something to read, after which a partition is reported.
+    pub stall_timeout: Duration,
 }
 
 /// One entry of `topics`.
@@ -190,4 +194,14 @@ pub enum OnOutOfRange {
     Earliest,
     /// Stop the route.
     Stop,
+}
+
+/// What fetches records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fetching {
+    /// Fetch requests of our own; librdkafka where a broker is too old for them.
+    #[default]
+    Fast,
+    /// librdkafka.
+    Librdkafka,
 }

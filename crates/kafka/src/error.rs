@@ -19,9 +19,20 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A certificate or key is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system has no thread left.
     #[error("a thread for the Kafka client cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// The caller is not on a tokio runtime.
+    #[error("no tokio runtime to fetch on")]
+    Runtime,
     /// The OIDC settings cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -1,6 +1,131 @@
-//! Records as they come from Kafka.
+//! Records as they come from Kafka, by one of two ways: fetch requests of our own, or librdkafka.
 
+mod fast;
 mod librdkafka;
+mod outlet;
 
-pub use librdkafka::Fetched;
-pub(crate) use librdkafka::{Fetcher, Held};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+use zafka_envelope::Record;
+
+use crate::assignment::{Assignment, Positions};
+use crate::client::Client;
+use crate::records::Run;
+pub(crate) use fast::{Fast, Parts};
+pub(crate) use librdkafka::Librdkafka;
+pub(crate) use outlet::Outlet;
+
+/// Records of one partition, in their order. May hold none and only move the position.
+pub struct Fetched {
+    /// Whose records these are.
+    pub assignment: Arc<Assignment>,
+    next_offset: i64,
+    records: Records,
+}
+
+/// By which way they came.
+enum Records {
+    /// A run of batches, and its hold on the memory that answers may take.
+    Fast(Run, fast::Hold),
+    Librdkafka(librdkafka::Taken),
+}
+
+impl Fetched {
+    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out. True once all
+    /// were handed out. `prev` is left to the caller.
+    pub fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        match &mut self.records {
+            Records::Fast(run, hold) => {
+                if self.assignment.broken_at().is_some() {
+                    return true;
+                }
+                run.walk(f).unwrap_or_else(|error| {
+                    let (topic, partition) = (&self.assignment.topic, self.assignment.partition);
+                    self.assignment.break_at(run.next_offset());
+                    hold.reporter
+                        .report(&format!("{topic}/{partition}: {error}; the partition stands still"));
+                    true
+                })
+            }
+            Records::Librdkafka(taken) => taken.walk(f),
+        }
+    }
+
+    /// The offset to go on from after all of them, past offsets that hold no record a reader sees.
+    pub fn next_offset(&self) -> i64 {
+        self.assignment.broken_at().map_or(self.next_offset, |broken| self.next_offset.min(broken))
+    }
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("topic", &self.assignment.topic)
+            .field("partition", &self.assignment.partition)
+            .field("next_offset", &self.next_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes partitions out of the client's assignment.
+fn unassign(client: &Client, assignments: &[Arc<Assignment>]) {
+    if assignments.is_empty() {
+        return;
+    }
+    let mut list = TopicPartitionList::with_capacity(assignments.len());
+    for assignment in assignments {
+        list.add_partition(&assignment.topic, assignment.partition);
+    }
+    if let Err(error) = client.incremental_unassign(&list) {
+        client.context().report(&format!("letting partitions go: {error}"));
+    }
+}
+
+/// What fetches for a source.
+pub(crate) enum Fetcher {
+    /// Fetch requests of our own; librdkafka holds the membership only.
+    Fast(Fast),
+    /// librdkafka does both.
+    Librdkafka(Librdkafka),
+}
+
+impl Fetcher {
+    /// Begins to read partitions that were just given.
+    pub(crate) fn take(&mut self, positions: &Positions) -> Result<(), String> {
+        match self {
+            Self::Fast(fast) => fast.take(positions),
+            Self::Librdkafka(librdkafka) => librdkafka.take(positions),
+        }
+    }
+
+    /// Ends reading partitions and lets them go.
+    pub(crate) fn release(&mut self, assignments: &[Arc<Assignment>]) {
+        match self {
+            Self::Fast(fast) => fast.release(assignments),
+            Self::Librdkafka(librdkafka) => librdkafka.release(assignments),
+        }
+    }
+
+    /// Goes on at another offset of a partition that is held.
+    pub(crate) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) -> Result<(), String> {
+        match self {
+            Self::Fast(fast) => {
+                fast.seek(assignment, to);
+                Ok(())
+            }
+            Self::Librdkafka(librdkafka) => librdkafka.seek(assignment, to),
+        }
+    }
+
+    /// Ends. Nothing is handed out after it.
+    pub(crate) fn stop(&mut self) {
+        match self {
+            Self::Fast(fast) => fast.stop(),
+            Self::Librdkafka(librdkafka) => librdkafka.stop(),
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod client;
 mod cluster;
 mod commits;
 pub mod config;
+mod connection;
 pub mod embedded;
 mod error;
 mod fetcher;
@@ -24,8 +25,8 @@ mod native;
 mod noise;
 mod probe;
 mod reason;
-#[allow(dead_code, unused_imports)]
 mod records;
+mod report;
 mod security;
 mod source;
 mod status;

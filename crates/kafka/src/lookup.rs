@@ -1,6 +1,7 @@
 //! The thread that asks the cluster what may take time to answer: which topics there are, and where a partition
 //! begins. A question that fails is asked again, later and later, until it is answered or nobody wants to know.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -13,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::assignment::Assignment;
 use crate::client::{Client, Part, plain};
 use crate::config::Start;
-use crate::membership::Command;
+use crate::membership::{Command, Reset};
 use crate::native;
 use crate::topics::{Selection, TopicMap, list};
 
@@ -27,7 +28,9 @@ pub(crate) enum Ask {
     /// Where these partitions begin.
     TakeUp { id: u64, parts: Vec<Part>, cancelled: Arc<AtomicBool> },
     /// The earliest offset of a partition that has lost its place.
-    Earliest { assignment: Arc<Assignment>, from: i64 },
+    Earliest { assignment: Arc<Assignment>, from: i64, why: Reset },
+    /// The ends of partitions, as a reader sees them. Asked once: who wants to know asks again.
+    Ends(Vec<Arc<Assignment>>),
 }
 
 /// Where a partition begins.
@@ -92,10 +95,11 @@ impl Lookup {
             Ask::TakeUp { id, parts, .. } => {
                 self.take_up(parts).map(|begins| Command::TakenUp { id: *id, begins })
             }
-            Ask::Earliest { assignment, from } => self.earliest(assignment).map(|to| {
+            Ask::Earliest { assignment, from, why } => self.earliest(assignment).map(|to| {
                 let assignment = Arc::clone(assignment);
-                Command::ResetTo { assignment, from: *from, to }
+                Command::ResetTo { assignment, from: *from, to, why: *why }
             }),
+            Ask::Ends(assignments) => Ok(Command::Ends(self.ends(assignments))),
         };
         match result {
             Ok(command) => {
@@ -217,6 +221,24 @@ impl Lookup {
             },
             Err(code) => Err(format!("commit of the start of {} partitions: {code}", begins.len())),
         }
+    }
+
+    /// Where a partition's end is not to be had, its position stands for it: nothing is known to be wrong.
+    fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
+        let parts: Vec<Part> = assignments
+            .iter()
+            .map(|assignment| (assignment.topic.to_string(), assignment.partition))
+            .collect();
+        let ends = self.offsets(parts.iter().map(|part| (part, Offset::End))).unwrap_or_else(|reason| {
+            self.client.context().report(&reason);
+            Vec::new()
+        });
+        let ends: HashMap<Part, Option<i64>> = ends.into_iter().collect();
+        let end = |(assignment, part): (&Arc<Assignment>, &Part)| {
+            let end = ends.get(part).copied().flatten();
+            (Arc::clone(assignment), end.unwrap_or_else(|| assignment.position()))
+        };
+        assignments.iter().zip(&parts).map(end).collect()
     }
 
     fn earliest(&self, assignment: &Assignment) -> Result<i64, String> {

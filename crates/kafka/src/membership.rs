@@ -4,6 +4,7 @@
 mod partitions;
 mod session;
 mod thread;
+mod watch;
 
 use std::sync::Arc;
 
@@ -12,6 +13,27 @@ use crate::lookup::Begin;
 use crate::topics::Listing;
 
 pub(crate) use thread::{Starting, start};
+
+/// Why a partition goes on at another offset than the one due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// The log does not have it: retention took it, or it lies past the end.
+    OutOfRange,
+    /// The log was cut by an unclean leader election (KIP-320).
+    Truncated,
+    /// The topic is another one of the same name (KIP-516).
+    MadeAnew,
+}
+
+impl Reset {
+    fn told(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "the log does not have the offset due: going on at the earliest",
+            Self::Truncated => "the log was cut before the offset due: going on where it was cut",
+            Self::MadeAnew => "the topic was deleted and made again: going on at its start",
+        }
+    }
+}
 
 /// What the membership thread is told.
 #[derive(Debug)]
@@ -26,8 +48,14 @@ pub(crate) enum Command {
     Committed { id: u64 },
     /// The log does not have the offset due.
     OutOfRange { assignment: Arc<Assignment>, from: i64, reason: String },
+    /// The fetcher cannot go on at the offset due: it is to be `to`, or the earliest.
+    Elsewhere { assignment: Arc<Assignment>, from: i64, to: Option<i64>, why: Reset },
     /// Where such a partition goes on.
-    ResetTo { assignment: Arc<Assignment>, from: i64, to: i64 },
+    ResetTo { assignment: Arc<Assignment>, from: i64, to: i64, why: Reset },
+    /// Brokers do not have the requests that the fast fetcher needs.
+    TooOld(String),
+    /// The ends of partitions that stand still.
+    Ends(Vec<(Arc<Assignment>, i64)>),
     /// Topics were listed.
     Listed(Listing),
     /// Where partitions begin.

@@ -12,6 +12,19 @@ const HINTS: &[Hint] = &[
         told: "certificate verify failed: the broker's certificate is not by a trusted authority (kafka.security.tls.ca), \
                not for this host, or out of date",
     },
+    Hint {
+        found: "invalid peer certificate",
+        told: "certificate verify failed: the broker's certificate is not by a trusted authority (kafka.security.tls.ca), \
+               not for this host, or out of date",
+    },
+    Hint {
+        found: "fatal alert: BadCertificate",
+        told: "bad certificate: the broker wants a client's certificate that it trusts (kafka.security.tls.certificate)",
+    },
+    Hint {
+        found: "fatal alert: CertificateRequired",
+        told: "certificate required: the broker wants a client's certificate (kafka.security.tls.certificate)",
+    },
     // Java brokers say "bad certificate" where TLS 1.3 has "certificate required".
     Hint {
         found: "alert bad certificate",

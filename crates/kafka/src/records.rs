@@ -30,8 +30,8 @@ pub(crate) use aborted::Aborted;
 use aborted::AbortedNow;
 use codec::Codec;
 pub(crate) use error::{BatchError, BatchFault};
+pub(crate) use header::outline;
 use header::{HEADER, Header, first};
-pub(crate) use header::{Outline, outline};
 pub(crate) use run::Run;
 
 /// No further batch is taken into a run that would grow beyond this, in bytes.

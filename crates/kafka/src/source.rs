@@ -5,12 +5,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::assignment::{Assignment, SourceReceivers};
-use crate::config::{ClusterConfig, SourceConfig};
+use crate::config::{ClusterConfig, Fetching, SourceConfig};
+use crate::connection::Connector;
 use crate::error::StartError;
 use crate::membership::{Command, Starting, start};
 use crate::security::prepare;
@@ -35,7 +37,7 @@ impl Source {
     /// Begins. Waits for no broker: they are tried until they are there, which the log and the status tell.
     ///
     /// # Errors
-    /// Where librdkafka refuses the settings.
+    /// Where librdkafka refuses the settings, or there is no tokio runtime to fetch on.
     pub fn start(
         cluster: &ClusterConfig,
         config: SourceConfig,
@@ -45,10 +47,17 @@ impl Source {
         let (records_in, records) = mpsc::channel(RECORDS);
         let (commands, commanded) = channel();
         let (ended, end) = oneshot::channel();
+        let tokens = prepare(&cluster.security)?;
+        let connector = match config.fetcher {
+            Fetching::Fast => Some(Connector::new(cluster, tokens.clone())?),
+            Fetching::Librdkafka => None,
+        };
         start(Starting {
             cluster: cluster.clone(),
             config,
-            tokens: prepare(&cluster.security)?,
+            tokens,
+            connector,
+            runtime: Handle::try_current().map_err(|_| StartError::Runtime)?,
             board: Arc::clone(&board),
             noise: Arc::default(),
             events: events_in,
@@ -66,8 +75,8 @@ impl Source {
 
     /// The end of a partition as a reader sees it, a second old at most: the last stable offset under
     /// `read_committed`. `None` until it is known.
-    pub fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.board.end_offset(topic, partition)
+    pub fn end_offset(&self, assignment: &Assignment) -> Option<i64> {
+        assignment.end_offset().or_else(|| self.board.end_offset(&assignment.topic, assignment.partition))
     }
 
     /// Commits positions (next offsets) in the background, with retries. The newest of a partition wins; none goes

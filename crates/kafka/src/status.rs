@@ -1,7 +1,7 @@
 //! What a source shows of itself.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::Statistics;
@@ -27,6 +27,8 @@ pub struct SourceStatus {
     pub offset_resets: u64,
     /// Records skipped by that.
     pub records_skipped: u64,
+    /// Partitions that make no progress though there is something to read.
+    pub partitions_stalled: usize,
 }
 
 /// A counter.
@@ -52,6 +54,10 @@ pub(crate) struct Board {
     pub(crate) kafka_errors: Counter,
     pub(crate) offset_resets: Counter,
     pub(crate) records_skipped: Counter,
+    /// Tasks that hold records which nobody takes.
+    waiting: AtomicUsize,
+    /// Whether any did since somebody asked.
+    waited: AtomicBool,
     state: Mutex<State>,
     ends: Mutex<HashMap<String, HashMap<i32, i64>>>,
 }
@@ -66,6 +72,19 @@ struct State {
     /// Topics that were named and cannot be read, with the reason.
     missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
+    /// Why partitions are not fetched now, if any are not.
+    unfetched: Option<String>,
+    /// Partitions that stand still, and how.
+    stalled: Vec<String>,
+}
+
+/// Records are held that nobody takes, until this is dropped.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Board {
@@ -94,6 +113,26 @@ impl Board {
 
     pub(crate) fn set_stopped(&self, reason: &str) {
         self.state.lock().stopped = Some(reason.to_owned());
+    }
+
+    pub(crate) fn set_unfetched(&self, reason: Option<String>) {
+        self.state.lock().unfetched = reason;
+    }
+
+    pub(crate) fn set_stalled(&self, stalled: Vec<String>) {
+        self.state.lock().stalled = stalled;
+    }
+
+    /// To be held while records wait for the route to take them.
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waited.store(true, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether records waited for the route at any time since this was asked before.
+    pub(crate) fn take_waited(&self) -> bool {
+        self.waited.swap(false, Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Takes what librdkafka's statistics say of connections and of the ends of logs.
@@ -127,6 +166,7 @@ impl Board {
             kafka_errors: self.kafka_errors.get(),
             offset_resets: self.offset_resets.get(),
             records_skipped: self.records_skipped.get(),
+            partitions_stalled: state.stalled.len(),
         }
     }
 }
@@ -145,6 +185,9 @@ impl State {
         if let Some((topic, reason)) = self.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));
         }
-        (!self.assigned).then(|| format!("waiting for partitions{}", error()))
+        if !self.assigned {
+            return Some(format!("waiting for partitions{}", error()));
+        }
+        self.unfetched.clone().or_else(|| self.stalled.first().cloned())
     }
 }

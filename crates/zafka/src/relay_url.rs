@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{ClusterConfig, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig};
+use zafka_kafka::config::{
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig,
+};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig};
 
@@ -62,6 +64,8 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
         on_out_of_range: OnOutOfRange::default(),
         revoke_timeout: Duration::from_secs(5),
         topic_refresh: Duration::from_secs(30),
+        fetcher: Fetching::default(),
+        stall_timeout: Duration::from_secs(30),
     };
     Some((cluster, source))
 }

@@ -105,6 +105,8 @@ pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
         on_out_of_range: OnOutOfRange::Earliest,
         revoke_timeout: Duration::from_secs(5),
         topic_refresh: Duration::from_secs(1),
+        fetcher: Default::default(),
+        stall_timeout: Duration::from_secs(30),
     }
 }
 

@@ -1,188 +1,128 @@
-//! Fetching by librdkafka: a thread takes its messages off one queue and hands them on, partition by partition.
+//! Fetching by librdkafka: every partition delivers to one queue, which a thread of ours empties.
+
+mod thread;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::thread::{Builder, JoinHandle};
 
-use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::{mpsc, watch};
-use zafka_envelope::Record;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::watch;
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
+use crate::fetcher::Outlet;
 use crate::membership::Command;
-use crate::native::{Messages, Queue};
+use crate::native::{Queue, SimpleTopic};
+pub(crate) use thread::Taken;
+use thread::{Held, Thread};
 
-/// About as many bytes are taken at once.
-const TAKE_BYTES: usize = 1 << 20;
-/// At most as many messages are taken at once.
-const TAKE_MESSAGES: usize = 4096;
-/// How long the first message is waited for; also how long the membership may wait for the table.
-const WAIT: Duration = Duration::from_millis(50);
-
-/// Records of one partition, in their order. May hold none and only move the position.
-pub struct Fetched {
-    /// Whose records these are.
-    pub assignment: Arc<Assignment>,
-    next_offset: i64,
-    taken: usize,
-    messages: Messages,
+/// librdkafka as the fetcher.
+pub(crate) struct Librdkafka {
+    client: Arc<Client>,
+    in_group: bool,
+    queue: Arc<Queue>,
+    held: Arc<Held>,
+    /// The topics read, where there is no group.
+    simple: HashMap<String, SimpleTopic>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Fetched {
-    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out. True once all
-    /// were handed out. `prev` is left to the caller.
-    pub fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
-        let mut headers = Vec::new();
-        let messages = self.messages.as_slice();
-        while let Some(message) = messages.get(self.taken) {
-            self.taken += 1;
-            if message.error().is_some() {
+impl Librdkafka {
+    /// Starts the thread.
+    pub(crate) fn start(
+        client: &Arc<Client>,
+        in_group: bool,
+        outlet: Outlet,
+        commands: Sender<Command>,
+    ) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
+        let held = Arc::new(Held::default());
+        let (stop, stopped) = watch::channel(false);
+        let thread = Thread {
+            client: Arc::clone(client),
+            queue: Arc::clone(&queue),
+            held: Arc::clone(&held),
+            outlet,
+            commands,
+            stop: stopped,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let thread = Builder::new().name("kafka-fetch".to_owned()).spawn(move || thread.run(&runtime))?;
+        let client = Arc::clone(client);
+        Ok(Self { client, in_group, queue, held, simple: HashMap::new(), stop, thread: Some(thread) })
+    }
+
+    pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
+        let assignments: Vec<_> = positions.iter().map(|(assignment, _)| Arc::clone(assignment)).collect();
+        self.held.insert(&assignments);
+        self.read_from(positions)
+    }
+
+    /// Makes librdkafka fetch from these offsets into our queue.
+    fn read_from(&mut self, positions: &Positions) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (assignment, offset) in positions {
+            if !self.in_group {
+                let topic = match self.simple.get(&*assignment.topic) {
+                    Some(topic) => topic,
+                    None => {
+                        let topic = SimpleTopic::new(&self.client, &assignment.topic);
+                        let topic = topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic))?;
+                        self.simple.entry(assignment.topic.to_string()).or_insert(topic)
+                    }
+                };
+                topic.start(assignment.partition, *offset, &self.queue).map_err(|code| code.to_string())?;
                 continue;
             }
-            headers.clear();
-            message.headers(&mut headers);
-            let record = Record {
-                offset: message.offset(),
-                prev: None,
-                timestamp: message.timestamp(),
-                key: message.key(),
-                value: message.value(),
-                headers: &headers,
-            };
-            if f(&record).is_break() {
-                break;
-            }
+            self.queue.forward(&assignment.topic, assignment.partition);
+            list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset))
+                .map_err(|error| error.to_string())?;
         }
-        self.taken == messages.len()
+        if !self.in_group {
+            return Ok(());
+        }
+        self.client.incremental_assign(&list).map_err(|error| error.to_string())?;
+        // librdkafka ends the forwarding of a partition that was let go (`rd_kafka_toppar_fetch_stop`), and that may
+        // come as late as just before the partition is taken again. It is over by now, and what was fetched meanwhile
+        // is forwarded too.
+        for (assignment, _) in positions {
+            self.queue.forward(&assignment.topic, assignment.partition);
+        }
+        Ok(())
     }
 
-    /// The offset to go on from after all of them, past offsets that hold no record a reader sees.
-    pub fn next_offset(&self) -> i64 {
-        self.next_offset
+    pub(super) fn release(&mut self, assignments: &[Arc<Assignment>]) {
+        self.held.remove(assignments);
+        self.unread(assignments);
     }
-}
 
-impl fmt::Debug for Fetched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetched")
-            .field("topic", &self.assignment.topic)
-            .field("partition", &self.assignment.partition)
-            .field("next_offset", &self.next_offset)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The assignments that are held. The fetch thread has it locked while it takes messages and looks up whose they
-/// are, so that a message never counts for a later take-up of its partition than the one it was fetched for.
-#[derive(Debug, Default)]
-pub(crate) struct Held(Mutex<HashMap<String, HashMap<i32, Arc<Assignment>>>>);
-
-impl Held {
-    pub(crate) fn insert(&self, assignments: &[Arc<Assignment>]) {
-        let mut held = self.0.lock();
+    fn unread(&self, assignments: &[Arc<Assignment>]) {
+        if self.in_group {
+            super::unassign(&self.client, assignments);
+            return;
+        }
         for assignment in assignments {
-            let partitions = held.entry(assignment.topic.to_string()).or_default();
-            partitions.insert(assignment.partition, Arc::clone(assignment));
-        }
-    }
-
-    pub(crate) fn remove(&self, assignments: &[Arc<Assignment>]) {
-        let mut held = self.0.lock();
-        for assignment in assignments {
-            if let Some(partitions) = held.get_mut(&*assignment.topic) {
-                partitions.remove(&assignment.partition);
-                if partitions.is_empty() {
-                    held.remove(&*assignment.topic);
-                }
-            }
-        }
-    }
-}
-
-/// The fetch thread's own.
-pub(crate) struct Fetcher {
-    pub(crate) client: Arc<Client>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) held: Arc<Held>,
-    pub(crate) records: mpsc::Sender<Fetched>,
-    pub(crate) commands: Sender<Command>,
-    pub(crate) stop: watch::Receiver<bool>,
-}
-
-impl Fetcher {
-    /// Runs until it is told to stop, or nobody receives any more.
-    pub(crate) fn run(mut self, runtime: &tokio::runtime::Runtime) {
-        while !*self.stop.borrow() {
-            let runs = self.take();
-            for fetched in runs {
-                if self.hand_out(fetched, runtime).is_break() {
-                    return;
-                }
+            if let Some(topic) = self.simple.get(&*assignment.topic) {
+                topic.stop(assignment.partition);
             }
         }
     }
 
-    fn take(&self) -> Vec<Fetched> {
-        let held = self.held.0.lock();
-        let mut fetched = Vec::new();
-        for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
-            let Some(message) = run.as_slice().first() else { continue };
-            let assignment = message.topic().and_then(|topic| held.get(topic)?.get(&message.partition()));
-            match (message.error(), assignment) {
-                (None, Some(assignment)) => {
-                    let last = run.as_slice().last().unwrap_or(message);
-                    fetched.push(Fetched {
-                        assignment: Arc::clone(assignment),
-                        next_offset: last.offset() + 1,
-                        taken: 0,
-                        messages: run,
-                    });
-                }
-                (Some(RDKafkaErrorCode::PartitionEOF), Some(assignment)) => {
-                    let (assignment, next_offset) = (Arc::clone(assignment), message.offset());
-                    fetched.push(Fetched { assignment, next_offset, taken: 0, messages: run });
-                }
-                (Some(RDKafkaErrorCode::AutoOffsetReset), Some(assignment)) => {
-                    let (assignment, from) = (Arc::clone(assignment), message.offset());
-                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
-                    // Where the membership has ended, nothing is to be reset.
-                    let _ = self.commands.send(Command::OutOfRange { assignment, from, reason });
-                }
-                (Some(code), _) => {
-                    let text = String::from_utf8_lossy(message.value().unwrap_or_default());
-                    let place = message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
-                    self.client.context().report(&format!("{}{code}: {text}", place.unwrap_or_default()));
-                }
-                (None, None) => {}
-            }
-        }
-        fetched
+    /// librdkafka seeks no partition whose offset was out of range: let it go and take it again.
+    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) -> Result<(), String> {
+        self.unread(std::slice::from_ref(assignment));
+        self.read_from(&vec![(Arc::clone(assignment), to)])
     }
 
-    /// Waits for room among the records; the place where backpressure stops the fetching.
-    fn hand_out(&mut self, fetched: Fetched, runtime: &tokio::runtime::Runtime) -> ControlFlow<()> {
-        if !fetched.assignment.is_active() {
-            return ControlFlow::Continue(());
-        }
-        match self.records.try_send(fetched) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => ControlFlow::Break(()),
-            Err(mpsc::error::TrySendError::Full(fetched)) => runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    _ = self.stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
-                    sent = self.records.send(fetched) => match sent {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(_) => ControlFlow::Break(()),
-                    },
-                }
-            }),
+    pub(super) fn stop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // It panics only where a caller's receiver does, which is told there.
+            let _ = thread.join();
         }
     }
 }

@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
-use super::Command;
 use super::session::Session;
+use super::watch::Watch;
+use super::{Command, Reset};
 use crate::assignment::{Assignment, Positions, RevokeDone, SourceEvent};
 use crate::client::Part;
 use crate::commits::Order;
 use crate::config::OnOutOfRange;
+use crate::fetcher::Fetcher;
 use crate::lookup::{Ask, Begin};
-use crate::native::SimpleTopic;
 use crate::topics::{Listing, TopicMap};
 
 /// How long after the route's own `revoke_timeout` its answer is waited for.
@@ -45,7 +45,7 @@ pub(super) struct Partitions {
     take_ups: HashMap<u64, TakeUp>,
     revoking: Vec<Revoking>,
     topics: TopicMap,
-    simple: HashMap<String, SimpleTopic>,
+    watch: Watch,
 }
 
 impl Partitions {
@@ -65,7 +65,12 @@ impl Partitions {
             Command::OutOfRange { assignment, from, reason } => {
                 return self.out_of_range(session, assignment, from, &reason);
             }
-            Command::ResetTo { assignment, from, to } => self.reset(session, assignment, from, to),
+            Command::Elsewhere { assignment, from, to, why } => {
+                return self.elsewhere(session, assignment, from, to, why);
+            }
+            Command::ResetTo { assignment, from, to, why } => self.reset(session, assignment, from, to, why),
+            Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
+            Command::Ends(ends) => self.watch.ends(session, ends),
             Command::Listed(listing) => self.listed(session, listing),
             Command::TakenUp { id, begins } => self.taken_up(session, id, begins),
         }
@@ -139,69 +144,15 @@ impl Partitions {
             self.held.insert(part, Arc::clone(&assignment));
             assignments.push(assignment);
         }
-        session.held.insert(&assignments);
         let positions: Positions =
             assignments.iter().map(|assignment| (Arc::clone(assignment), assignment.start)).collect();
         if !assignments.is_empty() {
             session.tell(SourceEvent::Assigned(assignments));
         }
-        if let Err(reason) = self.read_from(session, &positions) {
+        if let Err(reason) = session.fetcher.take(&positions) {
             session.client.context().report(&format!("taking up partitions: {reason}"));
         }
         session.source.board.set_assigned(self.take_ups.is_empty());
-    }
-
-    /// Makes librdkafka fetch from these offsets into our queue.
-    fn read_from(&mut self, session: &Session<'_>, positions: &Positions) -> Result<(), String> {
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (assignment, offset) in positions {
-            if session.source.config.group.is_none() {
-                let topic = match self.simple.get(&*assignment.topic) {
-                    Some(topic) => topic,
-                    None => {
-                        let topic = SimpleTopic::new(&session.client, &assignment.topic);
-                        let topic = topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic))?;
-                        self.simple.entry(assignment.topic.to_string()).or_insert(topic)
-                    }
-                };
-                topic
-                    .start(assignment.partition, *offset, &session.queue)
-                    .map_err(|code| code.to_string())?;
-                continue;
-            }
-            session.queue.forward(&assignment.topic, assignment.partition);
-            list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset))
-                .map_err(|error| error.to_string())?;
-        }
-        if session.source.config.group.is_none() {
-            return Ok(());
-        }
-        session.client.incremental_assign(&list).map_err(|error| error.to_string())?;
-        // librdkafka ends the forwarding of a partition that was let go (`rd_kafka_toppar_fetch_stop`), and that may
-        // come as late as just before the partition is taken again. It is over by now, and what was fetched meanwhile
-        // is forwarded too.
-        for (assignment, _) in positions {
-            session.queue.forward(&assignment.topic, assignment.partition);
-        }
-        Ok(())
-    }
-
-    fn unread(&self, session: &Session<'_>, parts: &[Part]) {
-        if session.source.config.group.is_none() {
-            for (topic, partition) in parts {
-                if let Some(topic) = self.simple.get(topic) {
-                    topic.stop(*partition);
-                }
-            }
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(parts.len());
-        for (topic, partition) in parts {
-            list.add_partition(topic, *partition);
-        }
-        if let Err(error) = session.client.incremental_unassign(&list) {
-            session.client.context().report(&format!("letting partitions go: {error}"));
-        }
     }
 
     /// Those of `parts` that are held. What of them is still being looked up is forgotten.
@@ -272,13 +223,12 @@ impl Partitions {
         self.forget(session, &revoking.parts, &revoking.assignments);
     }
 
-    fn forget(&mut self, session: &Session<'_>, parts: &[Part], assignments: &[Arc<Assignment>]) {
+    fn forget(&mut self, session: &mut Session<'_>, parts: &[Part], assignments: &[Arc<Assignment>]) {
         for assignment in assignments {
             assignment.set_gone();
         }
-        session.held.remove(assignments);
         self.held.retain(|part, _| !parts.contains(part));
-        self.unread(session, parts);
+        session.fetcher.release(assignments);
     }
 
     /// Partitions are gone: nothing more is committed for them.
@@ -312,28 +262,81 @@ impl Partitions {
                 "{topic}/{partition}: the log has no offset {from}: {reason} (on_out_of_range = \"stop\")"
             ));
         }
-        // The look-up thread lives as long as its questions' sender.
-        let _ = session.questions.send(Ask::Earliest { assignment, from });
+        self.elsewhere(session, assignment, from, None, Reset::OutOfRange)
+    }
+
+    /// Goes on at `to`, or at the earliest offset once that is known.
+    fn elsewhere(
+        &mut self,
+        session: &mut Session<'_>,
+        assignment: Arc<Assignment>,
+        from: i64,
+        to: Option<i64>,
+        why: Reset,
+    ) -> Result<(), String> {
+        if !assignment.is_active() {
+            return Ok(());
+        }
+        let (topic, partition) = (&assignment.topic, assignment.partition);
+        let stop = session.source.config.on_out_of_range == OnOutOfRange::Stop;
+        match to {
+            Some(to) if stop => {
+                return Err(format!(
+                    "{topic}/{partition}: the log was cut at {to}, before {from} (on_out_of_range = \"stop\")"
+                ));
+            }
+            Some(to) => self.reset(session, assignment, from, to, why),
+            None => {
+                // The look-up thread lives as long as its questions' sender.
+                let _ = session.questions.send(Ask::Earliest { assignment, from, why });
+            }
+        }
         Ok(())
     }
 
-    fn reset(&mut self, session: &mut Session<'_>, assignment: Arc<Assignment>, from: i64, to: i64) {
+    fn reset(
+        &mut self,
+        session: &mut Session<'_>,
+        assignment: Arc<Assignment>,
+        from: i64,
+        to: i64,
+        why: Reset,
+    ) {
         if !assignment.is_active() {
             return;
         }
         let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
         error!(
             route = session.source.config.route, topic = %assignment.topic, partition = assignment.partition,
-            from, to, skipped, "the log does not have the offset due: going on at the earliest"
+            from, to, skipped, "{}", why.told()
         );
         session.source.board.offset_resets.add(1);
         session.source.board.records_skipped.add(skipped);
         session.tell(SourceEvent::Reset { assignment: Arc::clone(&assignment), from, to });
-        // librdkafka seeks no partition whose offset was out of range: let it go and take it again.
-        self.unread(session, &[(assignment.topic.to_string(), assignment.partition)]);
-        if let Err(reason) = self.read_from(session, &vec![(assignment, to)]) {
+        assignment.set_position(to);
+        if let Err(reason) = session.fetcher.seek(&assignment, to) {
             session.client.context().report(&format!("going on after a reset: {reason}"));
         }
+    }
+
+    /// The fast fetcher cannot be used: librdkafka takes over where it was.
+    fn fetch_by_librdkafka(&mut self, session: &mut Session<'_>, reason: &str) -> Result<(), String> {
+        if !matches!(session.fetcher, Fetcher::Fast(_)) {
+            return Ok(());
+        }
+        info!(route = session.source.config.route, reason, "fetching by librdkafka");
+        let held: Vec<_> = self.held.values().cloned().collect();
+        session.fetcher.release(&held);
+        session.use_librdkafka().map_err(|error| format!("no thread to fetch by librdkafka: {error}"))?;
+        let active = held.into_iter().filter(|assignment| assignment.is_active());
+        let positions: Positions =
+            active.map(|assignment| (Arc::clone(&assignment), assignment.position())).collect();
+        session.fetcher.take(&positions)
+    }
+
+    /// Looks for partitions that stand still.
+    pub(super) fn look_for_stalls(&mut self, session: &Session<'_>) {
+        self.watch.look(session, &self.held);
     }
 
     /// Nothing more is handed out.
@@ -344,18 +347,14 @@ impl Partitions {
     }
 
     /// Forgets everything, before the client is closed.
-    pub(super) fn release_all(&mut self, session: &Session<'_>) {
+    pub(super) fn release_all(&mut self, session: &mut Session<'_>) {
         for take_up in self.take_ups.values() {
             take_up.cancelled.store(true, Ordering::Release);
         }
-        let held = std::mem::take(&mut self.held);
-        for assignment in held.values() {
+        let held: Vec<_> = std::mem::take(&mut self.held).into_values().collect();
+        for assignment in &held {
             assignment.set_gone();
         }
-        let parts: Vec<Part> = held.into_keys().collect();
-        if !parts.is_empty() {
-            self.unread(session, &parts);
-        }
-        self.simple.clear();
+        session.fetcher.release(&held);
     }
 }

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle, sleep};
+use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::watch;
 use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{debug, error, warn};
 
@@ -19,9 +18,8 @@ use super::thread::Starting;
 use crate::assignment::{Positions, SourceEvent};
 use crate::client::{Client, Rebalance};
 use crate::commits::{self, Order};
-use crate::fetcher::{Fetcher, Held};
+use crate::fetcher::{Fast, Fetcher, Librdkafka, Parts};
 use crate::lookup::{Ask, Lookup};
-use crate::native::Queue;
 use crate::topics::{Listing, Selection};
 
 /// How long librdkafka is waited for before commands are looked at again.
@@ -43,12 +41,9 @@ pub(super) enum Outcome {
 pub(super) struct Session<'a> {
     pub(super) source: &'a Starting,
     pub(super) client: Arc<Client>,
-    pub(super) queue: Arc<Queue>,
-    pub(super) held: Arc<Held>,
+    pub(super) fetcher: Fetcher,
     pub(super) questions: Sender<Ask>,
     pub(super) orders: Sender<Order>,
-    stop: watch::Sender<bool>,
-    fetch_thread: Option<JoinHandle<()>>,
     /// Events that found no room yet.
     events: VecDeque<SourceEvent>,
     next_id: u64,
@@ -91,6 +86,7 @@ impl<'a> Session<'a> {
                 }
             }
             partitions.look_at_revoking(&mut session);
+            partitions.look_for_stalls(&session);
             session.flush_events();
             if let Some(outcome) = session.fatal(may_fall_back) {
                 session.end(&mut partitions);
@@ -100,11 +96,8 @@ impl<'a> Session<'a> {
     }
 
     fn start(source: &'a Starting, client: Arc<Client>, first: &Listing) -> std::io::Result<Self> {
-        let queue = Queue::new(&client).ok_or(std::io::ErrorKind::OutOfMemory)?;
-        let (queue, held) = (Arc::new(queue), Arc::new(Held::default()));
         let (questions, asked) = channel();
         let (orders, ordered) = channel();
-        let (stop, stopped) = watch::channel(false);
         let config = &source.config;
         let lookup = Lookup {
             client: Arc::clone(&client),
@@ -120,29 +113,31 @@ impl<'a> Session<'a> {
             (Arc::clone(&client), Arc::clone(&source.board), source.commands.0.clone());
         let commit = move || commits::run(&committing, &board, &ordered, &answers);
         Builder::new().name("kafka-commit".to_owned()).spawn(commit)?;
-        let fetcher = Fetcher {
-            client: Arc::clone(&client),
-            queue: Arc::clone(&queue),
-            held: Arc::clone(&held),
-            records: source.records.clone(),
-            commands: source.commands.0.clone(),
-            stop: stopped,
+        let fetcher = match &source.connector {
+            Some(connector) => Fetcher::Fast(Fast::start(
+                &source.runtime,
+                Parts {
+                    cluster: &source.cluster,
+                    config,
+                    connector: Arc::clone(connector),
+                    client: &client,
+                    outlet: source.outlet(),
+                    commands: source.commands.0.clone(),
+                    board: Arc::clone(&source.board),
+                    reporter: source.reporter(),
+                },
+            )),
+            None => Fetcher::Librdkafka(librdkafka(source, &client)?),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let fetch_thread =
-            Builder::new().name("kafka-fetch".to_owned()).spawn(move || fetcher.run(&runtime))?;
-        Ok(Self {
-            source,
-            client,
-            queue,
-            held,
-            questions,
-            orders,
-            stop,
-            fetch_thread: Some(fetch_thread),
-            events: VecDeque::new(),
-            next_id: 0,
-        })
+        Ok(Self { source, client, fetcher, questions, orders, events: VecDeque::new(), next_id: 0 })
+    }
+
+    /// Fetches by librdkafka from now on.
+    pub(super) fn use_librdkafka(&mut self) -> std::io::Result<()> {
+        let librdkafka = librdkafka(self.source, &self.client)?;
+        self.fetcher.stop();
+        self.fetcher = Fetcher::Librdkafka(librdkafka);
+        Ok(())
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
@@ -220,17 +215,13 @@ impl<'a> Session<'a> {
 
     /// Lets every partition go, leaves the group (a static member keeps its place), ends the threads.
     fn end(mut self, partitions: &mut Partitions) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.fetch_thread.take() {
-            // It panics only where a caller's receiver does, which is told there.
-            let _ = thread.join();
-        }
+        self.fetcher.stop();
         self.client.context().set_closing();
-        partitions.release_all(&self);
+        partitions.release_all(&mut self);
         let (wait, route) = (self.close_wait(), &self.source.config.route);
-        let Self { client, questions, orders, queue, .. } = self;
+        let Self { client, questions, orders, fetcher, .. } = self;
         // Their threads end, and let go of the client.
-        drop((questions, orders, queue));
+        drop((questions, orders, fetcher));
         let (closed, done) = channel();
         let closer = Builder::new().name("kafka-close".to_owned()).spawn(move || {
             drop_last(client);
@@ -243,6 +234,11 @@ impl<'a> Session<'a> {
             debug!(route, "client closed");
         }
     }
+}
+
+fn librdkafka(source: &Starting, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
+    let in_group = source.config.group.is_some();
+    Librdkafka::start(client, in_group, source.outlet(), source.commands.0.clone())
 }
 
 /// Drops the client once nobody else holds it. That closes it, which leaves the group.

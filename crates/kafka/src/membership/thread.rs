@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
@@ -16,9 +17,11 @@ use crate::assignment::SourceEvent;
 use crate::client::{Client, Context, create, plain};
 use crate::cluster::{settings, source_settings};
 use crate::config::{ClusterConfig, GroupProtocol, SourceConfig};
+use crate::connection::Connector;
 use crate::error::StartError;
-use crate::fetcher::Fetched;
+use crate::fetcher::{Fetched, Outlet};
 use crate::noise::Noise;
+use crate::report::Reporter;
 use crate::security::TokenProvider;
 use crate::status::Board;
 use crate::topics::{Listing, Selection, list};
@@ -33,6 +36,10 @@ pub(crate) struct Starting {
     pub(crate) cluster: ClusterConfig,
     pub(crate) config: SourceConfig,
     pub(crate) tokens: Option<Arc<TokenProvider>>,
+    /// Makes connections for the fast fetcher, where that is wanted.
+    pub(crate) connector: Option<Arc<Connector>>,
+    /// Where the fast fetcher's tasks run.
+    pub(crate) runtime: Handle,
     pub(crate) board: Arc<Board>,
     pub(crate) noise: Arc<Noise>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
@@ -54,6 +61,14 @@ pub(crate) fn start(starting: Starting) -> Result<(), StartError> {
 impl Starting {
     fn context(&self) -> Context {
         Context::new(&self.config.route, &self.board, &self.noise)
+    }
+
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::new(&self.config.route, &self.board, &self.noise)
+    }
+
+    pub(super) fn outlet(&self) -> Outlet {
+        Outlet::new(self.records.clone(), Arc::clone(&self.board))
     }
 
     fn settings(&self, protocol: GroupProtocol, partitions: usize) -> rdkafka::ClientConfig {

@@ -116,11 +116,6 @@ impl Run {
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }
-
-    /// Memory that it holds, in bytes: decompressed records, or its part of the response.
-    pub(crate) fn bytes(&self) -> usize {
-        self.memory
-    }
 }
 
 impl fmt::Debug for Run {

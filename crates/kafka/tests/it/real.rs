@@ -103,7 +103,7 @@ async fn an_aborted_transaction_moves_the_position() {
     // Record and marker.
     route.until("the position", |route| route.positions().first().is_some_and(|(_, next)| *next == 2)).await;
     assert_eq!(route.records.len(), 0);
-    route.until("the end", |route| route.source.end_offset(&topic, 0) == Some(2)).await;
+    route.until("the end", |route| route.end_offset(&topic, 0) == Some(2)).await;
     route.close().await;
     assert_eq!(admin.committed(&topic).values().copied().collect::<Vec<_>>(), [2]);
 }

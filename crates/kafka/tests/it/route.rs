@@ -47,6 +47,8 @@ pub fn config(topics: &[&str], group: Option<(&str, GroupProtocol)>, start: Star
         on_out_of_range: OnOutOfRange::Earliest,
         revoke_timeout: Duration::from_secs(2),
         topic_refresh: Duration::from_secs(1),
+        fetcher: Default::default(),
+        stall_timeout: Duration::from_secs(30),
     }
 }
 
@@ -123,6 +125,11 @@ impl Route {
 
     pub fn positions(&self) -> Vec<(Arc<Assignment>, i64)> {
         self.positions.values().cloned().collect()
+    }
+
+    pub fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        let held = |held: &&Arc<Assignment>| *held.topic == *topic && held.partition == partition;
+        self.source.end_offset(self.held.iter().find(held)?)
     }
 
     pub fn values(&self) -> Vec<String> {

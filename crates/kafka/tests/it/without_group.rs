@@ -19,7 +19,7 @@ async fn every_partition_and_those_that_come() {
     route.until("40 records", |route| route.records.len() == 40).await;
     let (assignment, position) = route.positions()[0].clone();
     route.source.commit(vec![(assignment.clone(), position)]);
-    route.until("ends of logs", |route| route.source.end_offset("a.two", 0) == Some(10)).await;
+    route.until("ends of logs", |route| route.end_offset("a.two", 0) == Some(10)).await;
     assert_eq!((assignment.committed(), route.source.status().commits), (None, 0));
     assert_eq!(route.source.status().not_ready, None);
     route.close().await;

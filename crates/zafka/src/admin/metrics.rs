@@ -44,6 +44,11 @@ const GAUGES: &[(&str, &str, OfRoute)] = &[
     ("zafka_route_ready", "Whether the route is ready.", |r| r.ready.into()),
     ("zafka_route_stopped", "Whether the route has stopped for good.", |r| r.stopped.into()),
     ("zafka_partitions", "Partitions that the route holds.", |r| r.partitions.len() as u64),
+    (
+        "zafka_partitions_stalled",
+        "Partitions that make no progress though there is something to read.",
+        |r| r.partitions_stalled as u64,
+    ),
     ("zafka_peers", "Peers connected.", |r| r.peers.len() as u64),
     ("zafka_peers_subscribed", "Peers with a subscription.", |r| r.peers_subscribed as u64),
     ("zafka_ring_bytes", "Bytes in the ring.", |r| r.ring_bytes as u64),

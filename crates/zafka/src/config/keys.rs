@@ -118,6 +118,11 @@ keys! {
     ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
          route.";
+    FETCHER = "fetcher", "\"fast\" or \"librdkafka\"", Default("\"fast\""),
+        "What fetches: zafka's own requests (Kafka 2.7 or newer; where a broker is older, librdkafka takes over by \
+         itself), or librdkafka.";
+    STALL_TIMEOUT = "stall_timeout", "duration", Default("\"30s\""),
+        "Time without progress, though there is something to read, after which a partition is reported.";
     REVOKE_TIMEOUT = "revoke_timeout", "duration", Default("\"5s\""),
         "Time a partition that the group takes back has to send what was read of it.";
     TOPIC_REFRESH = "topic_refresh", "duration", Default("\"30s\""), "Time between two listings of topics.";
@@ -234,10 +239,12 @@ pub static FROM_KAFKA_SECTION: Section = Section {
         &START,
         &ISOLATION,
         &ON_OUT_OF_RANGE,
+        &FETCHER,
+        &STALL_TIMEOUT,
         &REVOKE_TIMEOUT,
         &TOPIC_REFRESH,
     ],
-    later: &["fetcher", "stall_timeout"],
+    later: &[],
 };
 
 /// `route.to.zmq`.

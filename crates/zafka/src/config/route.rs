@@ -93,6 +93,9 @@ fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
     let revoke_timeout = table.text(&keys::REVOKE_TIMEOUT, up_to_5_min);
     let refresh = |text: &str| text::duration(text, Duration::from_millis(100), HOUR);
     let topic_refresh = table.text(&keys::TOPIC_REFRESH, refresh);
+    let fetcher = table.text(&keys::FETCHER, text::fetcher);
+    let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
+    let stall_timeout = table.text(&keys::STALL_TIMEOUT, up_to_an_hour);
     Some(SourceConfig {
         route,
         topics: topics?.into_iter().map(|(topic, _)| topic).collect(),
@@ -102,6 +105,8 @@ fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
         on_out_of_range: on_out_of_range?,
         revoke_timeout: revoke_timeout?,
         topic_refresh: topic_refresh?,
+        fetcher: fetcher?,
+        stall_timeout: stall_timeout?,
     })
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{GroupProtocol, Isolation, OnOutOfRange, Sasl, Start, TopicSelector};
+use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Sasl, Start, TopicSelector};
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
 
 use super::*;
@@ -80,6 +80,8 @@ fn defaults() {
     assert_eq!(route.source.start, Start::Latest);
     assert_eq!(route.source.isolation, Isolation::ReadCommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Earliest);
+    assert_eq!(route.source.fetcher, Fetching::Fast);
+    assert_eq!(route.source.stall_timeout, Duration::from_secs(30));
     assert_eq!(route.source.revoke_timeout, Duration::from_secs(5));
     assert_eq!(route.source.topic_refresh, Duration::from_secs(30));
     assert_eq!(route.frames, FramePlan::default());
@@ -94,7 +96,7 @@ fn defaults() {
 fn every_value_can_be_set() {
     let from = "topics = ['t'], group = 'g', group_protocol = 'classic', instance = 'i', \
                 start = 2026-01-31T08:00:00Z, isolation = 'read_uncommitted', on_out_of_range = 'stop', \
-                revoke_timeout = '1s', topic_refresh = '500ms'";
+                revoke_timeout = '1s', topic_refresh = '500ms', fetcher = 'librdkafka', stall_timeout = '2s'";
     let to = "socket = 'pub', connect = ['tcp://h:1'], frames = 'packed', min_peers = '${TWO}', ring_bytes = '1MiB', \
               heartbeat = { interval = '2s' }, max_peers = 10, max_subscriptions = 1_0, max_inbound_frame = 2048";
     let config = read(&with_route(from, to)).unwrap().config;
@@ -106,6 +108,8 @@ fn every_value_can_be_set() {
     assert_eq!(route.source.isolation, Isolation::ReadUncommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Stop);
     assert_eq!(route.source.topic_refresh, Duration::from_millis(500));
+    assert_eq!(route.source.fetcher, Fetching::Librdkafka);
+    assert_eq!(route.source.stall_timeout, Duration::from_secs(2));
     assert_eq!(route.socket.min_peers, 2);
     assert_eq!(route.socket.ring_bytes, 1024 * 1024);
     assert_eq!(route.socket.heartbeat.unwrap().timeout, Duration::from_secs(2));
@@ -124,7 +128,7 @@ fn all_mistakes_of_a_file_at_once() {
                 [route.from.kafka]\n\
                 topics = ['a b', '/(/']\n\
                 start = 'yesterday'\n\
-                fetcher = 'librdkafka'\n\
+                fetcher = 'slow'\n\
                 [route.to.zmq]\n\
                 socket = 'push'\n\
                 bind = ['tcp://127.0.0.1']\n\
@@ -141,7 +145,7 @@ fn all_mistakes_of_a_file_at_once() {
             (8, "route.from.kafka.topics", "\"a b\": a name is made of", "a topic's name"),
             (8, "route.from.kafka.topics", "not a regular expression", "regex"),
             (9, "route.from.kafka.start", "\"yesterday\"", "RFC 3339"),
-            (10, "route.from.kafka.fetcher", "not available in this version", "topics, group"),
+            (10, "route.from.kafka.fetcher", "\"slow\"", "\"fast\", \"librdkafka\""),
             (12, "route.to.zmq.socket", "\"push\": not available in this version", "\"pub\""),
             (13, "route.to.zmq.bind", "no port", "tcp://HOST:PORT"),
             (14, "route.to.zmq.frames", "unknown field `nope`", ""),
@@ -182,7 +186,7 @@ fn mistakes_of_a_source() {
         ("topics = ['t'], start = '2026-01-31'", "start", "\"2026-01-31\"", "RFC 3339"),
         ("topics = ['t'], start = 7", "start", "found 7", "RFC 3339"),
         ("topics = ['t'], topic_refresh = '0s'", "topic_refresh", "\"0s\"", "from 100ms to 1h"),
-        ("topics = ['t'], stall_timeout = '5s'", "stall_timeout", "not available in this version", "topics"),
+        ("topics = ['t'], stall_timeout = '5ms'", "stall_timeout", "\"5ms\"", "from 1s to 1h"),
         ("topics = ['${NONE}']", "topics", "variable NONE is not set", "${NONE:-...}"),
     ] {
         expect(&with_route(from, TO), &[(5, &key(name), found, allowed)]);

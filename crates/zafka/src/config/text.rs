@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use regex::Regex;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{GroupProtocol, Isolation, OnOutOfRange, Start, TopicSelector};
+use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Start, TopicSelector};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
@@ -53,6 +53,11 @@ pub fn isolation(text: &str) -> Read<Isolation> {
 /// `on_out_of_range`.
 pub fn on_out_of_range(text: &str) -> Read<OnOutOfRange> {
     one_of(text, &[("earliest", OnOutOfRange::Earliest), ("stop", OnOutOfRange::Stop)], &[])
+}
+
+/// `fetcher`.
+pub fn fetcher(text: &str) -> Read<Fetching> {
+    one_of(text, &[("fast", Fetching::Fast), ("librdkafka", Fetching::Librdkafka)], &[])
 }
 
 /// `start`: a word or an RFC 3339 time.

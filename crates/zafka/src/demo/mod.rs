@@ -9,7 +9,8 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::{Relay, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig, Start,
+    TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
@@ -111,6 +112,8 @@ fn route(bind: &Endpoint) -> RouteConfig {
             on_out_of_range: OnOutOfRange::Earliest,
             revoke_timeout: Duration::from_secs(1),
             topic_refresh: Duration::from_secs(5),
+            fetcher: Fetching::default(),
+            stall_timeout: Duration::from_secs(30),
         },
         frames: FramePlan::preset(Preset::Json),
         socket: PubConfig {

@@ -1,7 +1,8 @@
 //! Batches that break the format: each is an error that says where, and what stands before it comes out.
 
 use super::super::error::RecordFault;
-use super::super::{BatchFault, Outline, outline};
+use super::super::header::Outline;
+use super::super::{BatchFault, outline};
 use super::build::{Batch, batch, put_number, read, records, seal};
 
 /// The one in the middle of three, with its records or its header made wrong.

@@ -4,7 +4,8 @@ use bytes::BytesMut;
 use kafka_protocol::records as theirs;
 use zafka_envelope::{OwnedRecord, Timestamp};
 
-use super::super::{Outline, RUN_BYTES, outline};
+use super::super::header::Outline;
+use super::super::{RUN_BYTES, outline};
 use super::build::{
     Batch, Outcome, batch, compress, header, read, read_from, read_stepwise, record, records,
 };

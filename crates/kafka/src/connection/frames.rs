@@ -1,0 +1,111 @@
+//! Frames of Kafka's protocol: a size of four bytes, big-endian, and as many bytes. Each is read into one buffer, which
+//! is used again once nobody holds a part of it.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+const PREFIX: usize = 4;
+/// Buffers that are kept to be used again, and the largest of them.
+const KEPT: usize = 3;
+const KEPT_BYTES: usize = 4 << 20;
+/// Memory that is taken before the first byte of a frame is there.
+const FIRST_BYTES: usize = 2 << 20;
+
+/// Why there is no frame.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("the connection was closed")]
+    Closed,
+    #[error("an answer of {size} bytes, where at most {limit} are taken")]
+    TooLarge { size: usize, limit: usize },
+    #[error("an answer of {0} bytes")]
+    Negative(i32),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The frame that is being read, and buffers of those that were.
+#[derive(Default)]
+pub(super) struct Frames {
+    /// The size's bytes, then the frame's.
+    buffer: BytesMut,
+    size: Option<usize>,
+    kept: VecDeque<Bytes>,
+}
+
+impl Frames {
+    /// The size of the next frame. Can be dropped and called again.
+    pub(super) async fn size(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        limit: usize,
+    ) -> Result<usize, FrameError> {
+        if let Some(size) = self.size {
+            return Ok(size);
+        }
+        read(stream, &mut self.buffer, PREFIX).await?;
+        let size = self.buffer.get_i32();
+        let size = usize::try_from(size).map_err(|_| FrameError::Negative(size))?;
+        if size > limit {
+            return Err(FrameError::TooLarge { size, limit });
+        }
+        self.buffer = self.take_buffer(size.min(FIRST_BYTES));
+        self.size = Some(size);
+        Ok(size)
+    }
+
+    /// The next frame. Can be dropped and called again.
+    pub(super) async fn frame(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        limit: usize,
+    ) -> Result<Bytes, FrameError> {
+        let size = self.size(stream, limit).await?;
+        read(stream, &mut self.buffer, size).await?;
+        self.size = None;
+        let frame = std::mem::take(&mut self.buffer).freeze();
+        if frame.len() <= KEPT_BYTES {
+            self.kept.push_back(frame.clone());
+            self.kept.truncate(KEPT);
+        }
+        Ok(frame)
+    }
+
+    /// Bytes that the frame being read takes.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// An empty buffer for so many bytes: one that nobody holds any more, or a new one.
+    fn take_buffer(&mut self, size: usize) -> BytesMut {
+        let free = self.kept.iter().position(Bytes::is_unique);
+        if let Some(buffer) = free.and_then(|free| self.kept.remove(free))
+            && let Ok(mut buffer) = buffer.try_into_mut()
+            && buffer.capacity() >= size
+        {
+            buffer.clear();
+            return buffer;
+        }
+        BytesMut::with_capacity(size)
+    }
+}
+
+/// Reads until there are so many bytes, and no more of them.
+async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    size: usize,
+) -> Result<(), FrameError> {
+    while buffer.len() < size {
+        let left = size - buffer.len();
+        // Grows with what comes: a size alone takes little memory.
+        buffer.reserve(left.min(FIRST_BYTES.max(buffer.len())));
+        if (&mut *stream).take(left as u64).read_buf(buffer).await? == 0 {
+            return Err(FrameError::Closed);
+        }
+    }
+    Ok(())
+}

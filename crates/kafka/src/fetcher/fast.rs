@@ -1,0 +1,189 @@
+//! Fetch requests of our own. librdkafka has the partitions in its assignment, paused, so that the membership is its
+//! business and the fetching is ours.
+//!
+//! One task dispatches: it knows who leads what and sends each partition to the task of its broker; those fetch and
+//! hand out. A partition is with one task at a time, so its records stay in order.
+
+mod broker;
+mod budget;
+mod dispatcher;
+mod metadata;
+mod position;
+mod share;
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use crate::assignment::{Assignment, Positions};
+use crate::client::{Client, plain};
+use crate::config::{ClusterConfig, SourceConfig};
+use crate::connection::Connector;
+use crate::fetcher::Outlet;
+use crate::membership::Command;
+use crate::report::Reporter;
+use crate::status::Board;
+use budget::Budget;
+pub(super) use budget::Hold;
+use dispatcher::Dispatcher;
+use position::{Position, Why};
+use share::Terms;
+
+/// Most bytes of an answer, unless its first batch is larger.
+const ANSWER_BYTES: i32 = 1 << 20;
+/// Most bytes of one partition in an answer, likewise.
+const PARTITION_BYTES: i32 = 1 << 20;
+/// Bytes of answers that are held at once, over all brokers.
+const HELD_BYTES: usize = 8 << 20;
+/// The largest answer that is believed; a record is at most about this large.
+const ANSWER_LIMIT: usize = 512 << 20;
+
+/// What the dispatcher is told. As many wait as there are partitions.
+#[derive(Debug)]
+enum Order {
+    /// Fetch these from their positions.
+    Take(Positions),
+    /// Go on at another offset.
+    Seek(Arc<Assignment>, i64),
+    /// Fetch these no more.
+    Release(Vec<Arc<Assignment>>),
+}
+
+/// What the dispatcher hears from the brokers' tasks.
+#[derive(Debug)]
+enum Told {
+    Connected(i32),
+    Failed {
+        broker: i32,
+        reason: String,
+    },
+    /// The broker does not have the requests that are needed; what is missing.
+    TooOld(String),
+    /// A partition is not fetched there any more.
+    Returned(Position, Why),
+}
+
+/// What all tasks share.
+struct Wiring {
+    connector: Arc<Connector>,
+    bootstrap: Vec<String>,
+    terms: Terms,
+    refresh: Duration,
+    budget: Budget,
+    limit: usize,
+    outlet: Outlet,
+    commands: Sender<Command>,
+    board: Arc<Board>,
+    reporter: Reporter,
+}
+
+/// What a fast fetcher is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) cluster: &'a ClusterConfig,
+    pub(crate) config: &'a SourceConfig,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) client: &'a Arc<Client>,
+    pub(crate) outlet: Outlet,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) reporter: Reporter,
+}
+
+/// The fetcher, as the membership thread sees it.
+pub(crate) struct Fast {
+    client: Arc<Client>,
+    in_group: bool,
+    orders: Option<UnboundedSender<Order>>,
+    dispatcher: Option<JoinHandle<()>>,
+    runtime: Handle,
+}
+
+impl Fast {
+    /// Starts the dispatcher.
+    pub(crate) fn start(runtime: &Handle, parts: Parts<'_>) -> Self {
+        let Parts { cluster, config, connector, client, outlet, commands, board, reporter } = parts;
+        let wiring = Wiring {
+            connector,
+            bootstrap: cluster.bootstrap_servers.clone(),
+            terms: Terms {
+                isolation: config.isolation,
+                rack: cluster.client_rack.clone().unwrap_or_default(),
+                answer_bytes: ANSWER_BYTES,
+                partition_bytes: PARTITION_BYTES,
+            },
+            refresh: config.topic_refresh,
+            budget: Budget::new(HELD_BYTES),
+            limit: ANSWER_LIMIT,
+            outlet,
+            commands,
+            board,
+            reporter,
+        };
+        let (orders, ordered) = unbounded_channel();
+        let dispatcher = runtime.spawn(Dispatcher::new(Arc::new(wiring), ordered).run());
+        Self {
+            client: Arc::clone(client),
+            in_group: config.group.is_some(),
+            orders: Some(orders),
+            dispatcher: Some(dispatcher),
+            runtime: runtime.clone(),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // The dispatcher lives as long as this sender.
+            let _ = orders.send(order);
+        }
+    }
+
+    pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
+        self.order(Order::Take(positions.clone()));
+        if self.in_group { self.hold(positions) } else { Ok(()) }
+    }
+
+    /// Has librdkafka hold partitions without fetching them. They are given to it at their end, since a pause alone
+    /// comes too late for its first fetch.
+    fn hold(&self, positions: &Positions) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (assignment, _) in positions {
+            let added = list.add_partition_offset(&assignment.topic, assignment.partition, Offset::End);
+            added.map_err(|error| plain(&error))?;
+        }
+        self.client.incremental_assign(&list).map_err(|error| plain(&error))?;
+        if positions.is_empty() {
+            return Ok(());
+        }
+        self.client.pause(&list).map_err(|error| format!("pause: {}", plain(&error)))?;
+        // The call succeeds also where it failed for some.
+        match list.elements().iter().find_map(|element| element.error().err()) {
+            Some(error) => Err(format!("pause: {}", plain(&error))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn release(&mut self, assignments: &[Arc<Assignment>]) {
+        self.order(Order::Release(assignments.to_vec()));
+        if self.in_group {
+            super::unassign(&self.client, assignments);
+        }
+    }
+
+    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
+        self.order(Order::Seek(Arc::clone(assignment), to));
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.orders = None;
+        if let Some(dispatcher) = self.dispatcher.take() {
+            // Where the runtime is ending, so has the task.
+            let _ = self.runtime.block_on(dispatcher);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The task that fetches from one broker: it connects, asks, and hands out what it is given, on and on. While a large
+//! answer is handed out the broker works on the next one.
+
+use std::convert::Infallible;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, FetchResponse};
+use kafka_protocol::protocol::Decodable;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::yield_now;
+use tokio::time::{sleep_until, timeout};
+use tracing::{debug, info};
+
+use super::position::{Position, Why};
+use super::share::{Answer, Given, LAST_BY_NAME, Share};
+use super::{Hold, Told, Wiring};
+use crate::assignment::Assignment;
+use crate::connection::Connection;
+use crate::fetcher::{Fetched, Records};
+use crate::records::{Batches, Reading};
+
+/// Fetch versions: from the first that tells of a cut log, to the last whose fields we know.
+pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
+/// From this many bytes on, the next request is sent before an answer is handed out.
+const LARGE: usize = 64 << 10;
+/// How long an answer may take before the broker counts as troubled, and before it is given up.
+const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+/// The slowest connection that is waited for, in bytes per second.
+const SLOWEST: u64 = 256 << 10;
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What the task is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Fetch this.
+    Add(Position),
+    /// Fetch it no more, and give it back.
+    Return(Arc<Assignment>),
+    /// Fetch it no more.
+    Drop(Arc<Assignment>),
+}
+
+/// The task's own.
+pub(super) struct Broker {
+    pub(super) id: i32,
+    pub(super) address: String,
+    pub(super) wiring: Arc<Wiring>,
+    pub(super) share: Share,
+    pub(super) orders: UnboundedReceiver<Order>,
+    pub(super) tell: UnboundedSender<Told>,
+}
+
+/// An answer, and its part of the memory that answers may take.
+struct Frame {
+    body: Bytes,
+    hold: Hold,
+}
+
+/// Nobody gives orders any more, or nobody takes records.
+struct Ended;
+
+/// Why a connection is left.
+enum Left {
+    Ended,
+    /// What happened to it.
+    Lost(String),
+}
+
+impl From<Ended> for Left {
+    fn from(_: Ended) -> Self {
+        Self::Ended
+    }
+}
+
+impl Broker {
+    /// Runs until nobody gives orders any more, then gives back what it has.
+    pub(super) async fn run(mut self) {
+        self.fetch_on_and_on().await;
+        for position in self.share.drain() {
+            self.tell(Told::Returned(position, Why::Asked));
+        }
+    }
+
+    async fn fetch_on_and_on(&mut self) {
+        let mut backoff = BACKOFF.0;
+        loop {
+            while self.share.is_empty() {
+                let Some(order) = self.orders.recv().await else { return };
+                self.order(order);
+            }
+            let began = Instant::now();
+            let reason = match self.connect().await {
+                Err(Ended) => return,
+                Ok(Err(reason)) => reason,
+                Ok(Ok(connection)) => match self.fetch(connection).await {
+                    Left::Ended => return,
+                    Left::Lost(reason) => reason,
+                },
+            };
+            self.share.forget_session();
+            self.wiring.reporter.report(&reason);
+            self.tell(Told::Failed { broker: self.id, reason });
+            if began.elapsed() > BACKOFF.1 {
+                backoff = BACKOFF.0;
+            }
+            if self.rest_until(Instant::now() + backoff).await.is_err() {
+                return;
+            }
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        // Whoever listens ends this task first.
+        let _ = self.tell.send(told);
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Add(position) => self.share.insert(position),
+            Order::Return(assignment) => {
+                if let Some(position) = self.share.remove(&assignment) {
+                    self.tell(Told::Returned(position, Why::Asked));
+                }
+            }
+            Order::Drop(assignment) => drop(self.share.remove(&assignment)),
+        }
+    }
+
+    /// Takes orders until `when`.
+    async fn rest_until(&mut self, when: Instant) -> Result<(), Ended> {
+        loop {
+            tokio::select! {
+                () = sleep_until(when.into()) => return Ok(()),
+                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Result<Connection, String>, Ended> {
+        let wiring = Arc::clone(&self.wiring);
+        let address = self.address.clone();
+        let connecting = wiring.connector.connect(&address);
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                connected = &mut connecting => return Ok(connected.map_err(|error| error.to_string())),
+                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+            }
+        }
+    }
+
+    async fn fetch(&mut self, mut connection: Connection) -> Left {
+        let Some(version) = connection.version(ApiKey::Fetch, VERSIONS) else {
+            let reason =
+                format!("{}: too old for our own fetch requests (version 12 of Kafka 2.7)", self.address);
+            self.tell(Told::TooOld(reason));
+            // Nothing is left to do but to be ended.
+            while self.orders.recv().await.is_some() {}
+            return Left::Ended;
+        };
+        debug!(route = self.wiring.reporter.route(), broker = self.id, version, "fetching");
+        self.tell(Told::Connected(self.id));
+        match self.exchange(&mut connection, version).await {
+            Err(left) => left,
+            Ok(never) => match never {},
+        }
+    }
+
+    async fn exchange(&mut self, connection: &mut Connection, newest: i16) -> Result<Infallible, Left> {
+        let mut throttled = Instant::now();
+        let mut asked = None;
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.order(order);
+            }
+            let Some(version) = asked else {
+                if Instant::now() < throttled {
+                    self.rest_until(throttled).await?;
+                }
+                asked = self.ask(connection, newest).await?;
+                if asked.is_none() {
+                    self.wait_for_work().await?;
+                }
+                continue;
+            };
+            let Frame { mut body, hold } = self.receive(connection).await?;
+            asked = None;
+            let response = FetchResponse::decode(&mut body, version)
+                .map_err(|error| self.lost(&format!("an answer that cannot be read: {error}")))?;
+            drop(body);
+            if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
+                throttled = Instant::now() + Duration::from_millis(throttle);
+                debug!(route = self.wiring.reporter.route(), broker = self.id, throttle, "throttled (ms)");
+            }
+            let answer = self.share.answer(response, Instant::now());
+            let Answer { given, left, errors, bytes } = answer.map_err(|reason| self.lost(&reason))?;
+            for error in errors {
+                self.wiring.reporter.report(&error);
+            }
+            if bytes >= LARGE && Instant::now() >= throttled {
+                asked = self.ask(connection, newest).await?;
+            }
+            let mut handed = false;
+            for given in given {
+                handed |= self.hand_out(given, &hold).await?;
+            }
+            drop(hold);
+            for (position, why) in left {
+                self.tell(Told::Returned(position, why));
+            }
+            if handed && asked.is_none() {
+                // The route goes first: a lone record does not wait for our next request.
+                yield_now().await;
+            }
+        }
+    }
+
+    fn lost(&self, reason: &str) -> Left {
+        Left::Lost(format!("{}: {reason}", self.address))
+    }
+
+    /// Sends the next request, if there is anything to be asked; tells its version.
+    async fn ask(&mut self, connection: &mut Connection, newest: i16) -> Result<Option<i16>, Left> {
+        connection.renew().await.map_err(|error| Left::Lost(error.to_string()))?;
+        let Some((request, version)) = self.share.request(newest, Instant::now()) else { return Ok(None) };
+        connection.send(&request, version).await.map_err(|error| self.lost(&error.to_string()))?;
+        Ok(Some(version))
+    }
+
+    /// Nothing is to be fetched: waits for an order, or for the end of a partition's rest.
+    async fn wait_for_work(&mut self) -> Result<(), Ended> {
+        let due = self.share.next_due();
+        let rested = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                // Only an order changes that.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = rested => {}
+            order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer, then for room to hold it, then reads it.
+    async fn receive(&mut self, connection: &mut Connection) -> Result<Frame, Left> {
+        let since = Instant::now();
+        let mut deadline = since + ANSWER_WAIT.0;
+        let size = loop {
+            tokio::select! {
+                biased;
+                size = connection.receive_size(self.wiring.limit) => {
+                    break size.map_err(|error| self.lost(&error.to_string()))?;
+                }
+                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                () = sleep_until(deadline.into()) => {
+                    let reason = self.lost("no answer to a fetch");
+                    if deadline > since + ANSWER_WAIT.0 {
+                        return Err(reason);
+                    }
+                    if let Left::Lost(reason) = reason {
+                        self.tell(Told::Failed { broker: self.id, reason });
+                    }
+                    deadline = since + ANSWER_WAIT.1;
+                }
+            }
+        };
+        if deadline > since + ANSWER_WAIT.0 {
+            self.tell(Told::Connected(self.id));
+        }
+        let hold = self.wiring.budget.hold(size, &self.wiring.reporter).await;
+        let time = ANSWER_WAIT.1 + Duration::from_secs(size as u64 / SLOWEST);
+        match timeout(time, connection.receive(self.wiring.limit)).await {
+            Ok(Ok(body)) => Ok(Frame { body, hold }),
+            Ok(Err(error)) => Err(self.lost(&error.to_string())),
+            Err(_) => Err(self.lost("an answer to a fetch stopped half way")),
+        }
+    }
+
+    /// True where anything was handed out.
+    async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
+        let Given { assignment, from, records, aborted } = given;
+        let mut batches = Batches::new(records, Reading { from, aborted });
+        let mut next = from;
+        let mut handed = false;
+        while assignment.is_wanted() {
+            let run = match batches.next() {
+                Ok(Some(run)) => run,
+                Ok(None) => break,
+                Err(error) => {
+                    let place = format!("{}/{}", assignment.topic, assignment.partition);
+                    self.wiring.reporter.report(&format!("{place}: {error}"));
+                    self.share.go_on_at(&assignment, next, Instant::now());
+                    break;
+                }
+            };
+            next = run.next_offset();
+            let records = Records::Fast(run, Arc::clone(hold));
+            let fetched = Fetched { assignment: Arc::clone(&assignment), next_offset: next, records };
+            if self.wiring.outlet.hand_out(fetched).await.is_break() {
+                info!(
+                    route = self.wiring.reporter.route(),
+                    broker = self.id,
+                    "nobody takes records any more"
+                );
+                return Err(Ended);
+            }
+            handed = true;
+        }
+        Ok(handed)
+    }
+}

@@ -1,0 +1,45 @@
+//! The memory that answers of all brokers may take together.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::report::Reporter;
+
+/// One permit.
+const UNIT: usize = 4096;
+
+/// A part of the budget, given back when the last of those who share it drops it.
+pub(crate) type Hold = Arc<Held>;
+
+/// What all that came with one answer share.
+pub(crate) struct Held {
+    _permit: OwnedSemaphorePermit,
+    /// Where what is wrong with it is told.
+    pub(crate) reporter: Reporter,
+}
+
+/// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not enough.
+#[derive(Debug)]
+pub(super) struct Budget {
+    semaphore: Arc<Semaphore>,
+    permits: u32,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        let permits = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        Self { semaphore: Arc::new(Semaphore::new(permits as usize)), permits }
+    }
+
+    /// Waits until there are `size` bytes; an answer larger than the budget has it all for itself.
+    pub(super) async fn hold(&self, size: usize, reporter: &Reporter) -> Hold {
+        let permits = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.permits);
+        loop {
+            // It is never closed.
+            if let Ok(permit) = Arc::clone(&self.semaphore).acquire_many_owned(permits).await {
+                return Arc::new(Held { _permit: permit, reporter: reporter.clone() });
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError as Code;
+use kafka_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use uuid::Uuid;
+
+use super::*;
+use crate::assignment::Assignment;
+
+const ID: Uuid = Uuid::from_u128(7);
+
+fn share() -> Share {
+    Share::new(Terms {
+        isolation: Isolation::ReadCommitted,
+        rack: String::new(),
+        answer_bytes: 1000,
+        partition_bytes: 100,
+    })
+}
+
+fn position(partition: i32, offset: i64) -> Position {
+    let assignment = Assignment::new(Arc::from("t"), partition, offset, None);
+    Position { topic_id: ID, leader_epoch: 3, ..Position::new(assignment, offset) }
+}
+
+/// Partition and offset of all that a request asks for.
+fn asked(request: &FetchRequest) -> Vec<(i32, i64)> {
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| (partition.partition, partition.fetch_offset)).collect()
+}
+
+fn session(request: &FetchRequest) -> (i32, i32) {
+    (request.session_id, request.session_epoch)
+}
+
+fn forgotten(request: &FetchRequest) -> Vec<i32> {
+    request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone()).collect()
+}
+
+fn answer_of(session: i32, partitions: Vec<PartitionData>) -> FetchResponse {
+    let topic = FetchableTopicResponse::default().with_topic_id(ID).with_partitions(partitions);
+    FetchResponse::default().with_session_id(session).with_responses(vec![topic])
+}
+
+fn data(partition: i32) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(partition)
+        .with_high_watermark(50)
+        .with_last_stable_offset(40)
+}
+
+fn with_records(partition: i32, offsets: std::ops::Range<i64>) -> PartitionData {
+    let records: Vec<Record> = offsets
+        .map(|offset| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: 5,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset,
+            sequence: -1,
+            timestamp: 0,
+            key: None,
+            value: Some(Bytes::from_static(b"v")),
+            headers: Default::default(),
+        })
+        .collect();
+    let mut bytes = bytes::BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
+    data(partition).with_records(Some(bytes.freeze()))
+}
+
+#[test]
+fn a_session_is_told_only_what_changed() {
+    let (mut share, now) = (share(), Instant::now());
+    let gone = position(2, 30);
+    for position in [position(0, 10), position(1, 20), gone.clone()] {
+        share.insert(position);
+    }
+    let (request, version) = share.request(17, now).unwrap();
+    let mut all = asked(&request);
+    all.sort_unstable();
+    assert_eq!((all, version), (vec![(0, 10), (1, 20), (2, 30)], 17));
+    assert_eq!(session(&request), (0, 0), "a new session is asked for");
+    assert_eq!(request.topics[0].partitions[0].current_leader_epoch, 3);
+
+    let answer = share.answer(answer_of(9, vec![with_records(1, 20..25), data(0)]), now).unwrap();
+    assert_eq!(answer.given.len(), 1);
+    assert_eq!((answer.given[0].from, answer.given[0].assignment.end_offset()), (20, Some(40)));
+    assert!(share.remove(&gone.assignment).is_some());
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), session(&request)), (vec![(1, 25)], (9, 1)));
+    assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 5);
+    assert_eq!(forgotten(&request), [2]);
+
+    // Nothing came: nothing is to be told, and yet it is to be asked.
+    share.answer(answer_of(9, vec![]), now).unwrap();
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), session(&request)), (vec![], (9, 2)));
+}
+
+#[test]
+fn a_lost_session_is_begun_anew() {
+    for code in [Code::FetchSessionIdNotFound, Code::InvalidFetchSessionEpoch] {
+        let (mut share, now) = (share(), Instant::now());
+        share.insert(position(0, 10));
+        share.request(17, now).unwrap();
+        share.answer(answer_of(9, vec![]), now).unwrap();
+        share.request(17, now).unwrap();
+        let lost = FetchResponse::default().with_error_code(code.code());
+        assert!(share.answer(lost, now).unwrap().given.is_empty());
+        let (request, _) = share.request(17, now).unwrap();
+        assert_eq!((asked(&request), session(&request)), (vec![(0, 10)], (0, 0)), "{code}");
+    }
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    share.request(17, now).unwrap();
+    let refused = FetchResponse::default().with_error_code(Code::ClusterAuthorizationFailed.code());
+    assert!(share.answer(refused, now).is_err());
+}
+
+#[test]
+fn without_a_session_every_partition_is_first_in_turn() {
+    let (mut share, now) = (share(), Instant::now());
+    for partition in 0..3 {
+        share.insert(position(partition, 0));
+    }
+    let mut first: Vec<i32> = (0..3)
+        .map(|_| {
+            let (request, _) = share.request(17, now).unwrap();
+            share.answer(answer_of(0, vec![]), now).unwrap();
+            assert_eq!(asked(&request).len(), 3);
+            asked(&request)[0].0
+        })
+        .collect();
+    first.sort_unstable();
+    assert_eq!(first, [0, 1, 2]);
+}
+
+#[test]
+fn topics_without_an_id_go_by_name() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(Position { topic_id: Uuid::nil(), ..position(0, 1) });
+    let (request, version) = share.request(17, now).unwrap();
+    assert_eq!((version, request.topics[0].topic.0.as_str()), (12, "t"));
+    let topic = FetchableTopicResponse::default()
+        .with_topic(request.topics[0].topic.clone())
+        .with_partitions(vec![with_records(0, 1..3)]);
+    let answer = share.answer(FetchResponse::default().with_responses(vec![topic]), now).unwrap();
+    assert_eq!(answer.given.len(), 1);
+}
+
+#[test]
+fn an_answer_to_another_offset_is_not_taken() {
+    let (mut share, now) = (share(), Instant::now());
+    let position = position(0, 10);
+    share.insert(position.clone());
+    share.request(17, now).unwrap();
+    share.go_on_at(&position.assignment, 12, now);
+    let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+    assert!(answer.given.is_empty());
+    assert!(share.request(17, now).is_none(), "it rests");
+    let due = share.next_due().unwrap();
+    let (request, _) = share.request(17, due).unwrap();
+    assert_eq!((asked(&request), forgotten(&request)), (vec![(0, 12)], vec![]));
+}
+
+#[test]
+fn what_cannot_be_fetched_here_leaves_with_its_reason() {
+    let leader = LeaderIdAndEpoch::default().with_leader_id(BrokerId(4)).with_leader_epoch(8);
+    let elsewhere = |reason: &str, leader| Why::Elsewhere { reason: format!("t/0: {reason}"), leader };
+    let failed = |code: Code| data(0).with_error_code(code.code());
+    let cut = EpochEndOffset::default().with_epoch(2).with_end_offset(6);
+    for (data, why) in [
+        (failed(Code::OffsetOutOfRange), Why::OutOfRange),
+        (failed(Code::NotLeaderOrFollower), elsewhere("NotLeaderOrFollower", None)),
+        (failed(Code::UnknownTopicId), elsewhere("UnknownTopicId", None)),
+        (
+            failed(Code::FencedLeaderEpoch).with_current_leader(leader),
+            elsewhere("FencedLeaderEpoch", Some((4, 8))),
+        ),
+        (data(0).with_diverging_epoch(cut), Why::Diverged(6)),
+        (data(0).with_preferred_read_replica(BrokerId(2)), Why::Nearer(2)),
+    ] {
+        let (mut share, now) = (share(), Instant::now());
+        share.insert(position(0, 10));
+        share.request(17, now).unwrap();
+        let answer = share.answer(answer_of(9, vec![data]), now).unwrap();
+        assert_eq!(answer.left.into_iter().map(|(_, why)| why).collect::<Vec<_>>(), [why]);
+        assert!(share.is_empty() && share.request(17, now).is_none());
+    }
+}
+
+#[test]
+fn what_will_fail_again_is_asked_less_and_less() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    let mut rests = Vec::new();
+    for _ in 0..7 {
+        let start = share.next_due().unwrap_or(now);
+        share.request(17, start).unwrap();
+        let failed = data(0).with_error_code(Code::TopicAuthorizationFailed.code());
+        let answer = share.answer(answer_of(9, vec![failed]), start).unwrap();
+        assert_eq!(answer.errors, ["t/0: TopicAuthorizationFailed"]);
+        rests.push(share.next_due().unwrap() - start);
+    }
+    assert_eq!(rests[0], Duration::from_millis(100));
+    assert!(rests.is_sorted() && rests[6] == Duration::from_secs(2), "{rests:?}");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_asked_for_whole() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    share.request(17, now).unwrap();
+    let whole = with_records(0, 10..30).records.unwrap();
+    let part = data(0).with_records(Some(whole.slice(..50)));
+    share.answer(answer_of(9, vec![part]), now).unwrap();
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!(request.topics[0].partitions[0].partition_max_bytes, 200);
+    let answer = share.answer(answer_of(9, vec![data(0).with_records(Some(whole))]), now).unwrap();
+    assert_eq!(answer.given.len(), 1);
+    let (request, _) = share.request(17, now).unwrap();
+    let partition = &request.topics[0].partitions[0];
+    assert_eq!((partition.fetch_offset, partition.partition_max_bytes), (30, 100));
+}

@@ -1,0 +1,165 @@
+//! The fetch thread: it takes librdkafka's messages off one queue and hands them on, partition by partition.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::watch;
+use zafka_envelope::Record;
+
+use crate::assignment::Assignment;
+use crate::client::Client;
+use crate::fetcher::outlet::{Handed, Outlet};
+use crate::fetcher::{Fetched, Records};
+use crate::membership::Command;
+use crate::native::{Messages, Queue};
+
+/// About as many bytes are taken at once.
+const TAKE_BYTES: usize = 1 << 20;
+/// At most as many messages are taken at once.
+const TAKE_MESSAGES: usize = 4096;
+/// How long the first message is waited for; also how long the membership may wait for the table.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Messages of one partition.
+pub(crate) struct Taken {
+    taken: usize,
+    messages: Messages,
+}
+
+impl Taken {
+    pub(crate) fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        let mut headers = Vec::new();
+        let messages = self.messages.as_slice();
+        while let Some(message) = messages.get(self.taken) {
+            self.taken += 1;
+            if message.error().is_some() {
+                continue;
+            }
+            headers.clear();
+            message.headers(&mut headers);
+            let record = Record {
+                offset: message.offset(),
+                prev: None,
+                timestamp: message.timestamp(),
+                key: message.key(),
+                value: message.value(),
+                headers: &headers,
+            };
+            if f(&record).is_break() {
+                break;
+            }
+        }
+        self.taken == messages.len()
+    }
+}
+
+/// The assignments that are held. The fetch thread has it locked while it takes messages and looks up whose they
+/// are, so that a message never counts for a later take-up of its partition than the one it was fetched for.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<HashMap<String, HashMap<i32, Arc<Assignment>>>>);
+
+impl Held {
+    pub(super) fn insert(&self, assignments: &[Arc<Assignment>]) {
+        let mut held = self.0.lock();
+        for assignment in assignments {
+            let partitions = held.entry(assignment.topic.to_string()).or_default();
+            partitions.insert(assignment.partition, Arc::clone(assignment));
+        }
+    }
+
+    pub(super) fn remove(&self, assignments: &[Arc<Assignment>]) {
+        let mut held = self.0.lock();
+        for assignment in assignments {
+            if let Some(partitions) = held.get_mut(&*assignment.topic) {
+                partitions.remove(&assignment.partition);
+                if partitions.is_empty() {
+                    held.remove(&*assignment.topic);
+                }
+            }
+        }
+    }
+}
+
+/// The fetch thread's own.
+pub(super) struct Thread {
+    pub(super) client: Arc<Client>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) held: Arc<Held>,
+    pub(super) outlet: Outlet,
+    pub(super) commands: Sender<Command>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Thread {
+    /// Runs until it is told to stop, or nobody receives any more.
+    pub(super) fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        while !*self.stop.borrow() {
+            let runs = self.take();
+            for fetched in runs {
+                if self.hand_out(fetched, runtime).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Fetched> {
+        let held = self.held.0.lock();
+        let mut fetched = Vec::new();
+        for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
+            let Some(message) = run.as_slice().first() else { continue };
+            let assignment = message.topic().and_then(|topic| held.get(topic)?.get(&message.partition()));
+            match (message.error(), assignment) {
+                (None, Some(assignment)) => {
+                    let last = run.as_slice().last().unwrap_or(message);
+                    let next_offset = last.offset() + 1;
+                    fetched.push(fetched_by_librdkafka(assignment, next_offset, run));
+                }
+                (Some(RDKafkaErrorCode::PartitionEOF), Some(assignment)) => {
+                    let next_offset = message.offset();
+                    fetched.push(fetched_by_librdkafka(assignment, next_offset, run));
+                }
+                (Some(RDKafkaErrorCode::AutoOffsetReset), Some(assignment)) => {
+                    let (assignment, from) = (Arc::clone(assignment), message.offset());
+                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
+                    // Where the membership has ended, nothing is to be reset.
+                    let _ = self.commands.send(Command::OutOfRange { assignment, from, reason });
+                }
+                (Some(code), _) => {
+                    let text = String::from_utf8_lossy(message.value().unwrap_or_default());
+                    let place = message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
+                    self.client.context().report(&format!("{}{code}: {text}", place.unwrap_or_default()));
+                }
+                (None, None) => {}
+            }
+        }
+        fetched
+    }
+
+    /// Waits for room among the records; the place where backpressure stops the fetching.
+    fn hand_out(&mut self, fetched: Fetched, runtime: &tokio::runtime::Runtime) -> ControlFlow<()> {
+        let (outlet, stop) = (&self.outlet, &mut self.stop);
+        match outlet.try_hand_out(fetched) {
+            Handed::Out => ControlFlow::Continue(()),
+            Handed::Closed => ControlFlow::Break(()),
+            Handed::Full(fetched) => runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
+                    handed = outlet.hand_out(fetched) => handed,
+                }
+            }),
+        }
+    }
+}
+
+fn fetched_by_librdkafka(assignment: &Arc<Assignment>, next_offset: i64, messages: Messages) -> Fetched {
+    let records = Records::Librdkafka(Taken { taken: 0, messages });
+    Fetched { assignment: Arc::clone(assignment), next_offset, records }
+}

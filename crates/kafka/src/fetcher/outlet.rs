@@ -1,0 +1,65 @@
+//! The way out of a fetcher, where backpressure meets it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::fetcher::Fetched;
+use crate::status::Board;
+
+/// Hands records to the route, and tells the board while the route takes none.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlet {
+    records: mpsc::Sender<Fetched>,
+    board: Arc<Board>,
+}
+
+/// What became of records.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub(super) enum Handed {
+    Out,
+    /// There is no room.
+    Full(Fetched),
+    /// Nobody receives any more.
+    Closed,
+}
+
+impl Outlet {
+    pub(crate) fn new(records: mpsc::Sender<Fetched>, board: Arc<Board>) -> Self {
+        Self { records, board }
+    }
+
+    /// Hands out what is still wanted, if there is room.
+    pub(super) fn try_hand_out(&self, fetched: Fetched) -> Handed {
+        if !fetched.assignment.is_wanted() {
+            return Handed::Out;
+        }
+        let (assignment, next_offset) = (Arc::clone(&fetched.assignment), fetched.next_offset);
+        match self.records.try_send(fetched) {
+            Ok(()) => {
+                assignment.set_position(next_offset);
+                Handed::Out
+            }
+            Err(TrySendError::Full(fetched)) => Handed::Full(fetched),
+            Err(TrySendError::Closed(_)) => Handed::Closed,
+        }
+    }
+
+    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer.
+    pub(super) async fn hand_out(&self, fetched: Fetched) -> ControlFlow<()> {
+        let fetched = match self.try_hand_out(fetched) {
+            Handed::Out => return ControlFlow::Continue(()),
+            Handed::Closed => return ControlFlow::Break(()),
+            Handed::Full(fetched) => fetched,
+        };
+        let _waiting = self.board.waiting();
+        let Ok(permit) = self.records.reserve().await else { return ControlFlow::Break(()) };
+        if fetched.assignment.is_wanted() {
+            fetched.assignment.set_position(fetched.next_offset);
+            permit.send(fetched);
+        }
+        ControlFlow::Continue(())
+    }
+}
