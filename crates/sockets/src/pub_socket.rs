@@ -18,7 +18,7 @@ use crate::peer::{self, Peer};
 use crate::ring::RingCounters;
 use crate::shared::Shared;
 
-/// Bytes that are added before they are written, unless the ring is small.
+/// Bytes of chunks that are added before they are written, unless the ring is small.
 const FLUSH_BYTES: usize = 512 * 1024;
 /// How many of a peer's subscriptions a snapshot lists.
 const PREFIXES_SHOWN: usize = 100;
@@ -54,7 +54,7 @@ pub struct Publisher {
     shared: Arc<Shared>,
     /// Peers that were idle and are owed what was added since the last flush.
     idle: Vec<Arc<Peer>>,
-    /// Bytes added since then.
+    /// Memory that the chunks added since then take, in bytes.
     unflushed: usize,
     flush_bytes: usize,
 }
@@ -226,7 +226,7 @@ impl Publisher {
     /// to follow: for chunks that are at hand one after the other. What comes to half a megabyte is written now. Each
     /// write wakes a peer's program, and costs more than the copying where it is small.
     pub fn add(&mut self, chunk: Chunk) {
-        self.unflushed += chunk.len();
+        self.unflushed += chunk.weight();
         self.shared.ring().publish(chunk, &mut self.idle);
         if self.unflushed >= self.flush_bytes {
             self.flush();
@@ -243,7 +243,7 @@ impl Publisher {
 
     fn new(shared: Arc<Shared>) -> Self {
         // Well before a ring that drops what it has no room for would drop it unwritten.
-        let flush_bytes = FLUSH_BYTES.min(shared.config.ring_bytes / 4);
+        let flush_bytes = FLUSH_BYTES.min(shared.config.ring_bytes / 8);
         Self { shared, idle: Vec::new(), unflushed: 0, flush_bytes }
     }
 }

@@ -225,7 +225,7 @@ impl<P: Clone> Ring<P> {
         } else {
             // One alone goes through the messages no more often by itself.
             let several = self.subscribed > 1;
-            let mut finder = if several { Finder::new(chunk.messages()) } else { Finder::off() };
+            let mut finder = if several { Finder::new(chunk.len()) } else { Finder::off() };
             for message in chunk.messages_from(0) {
                 let frame = chunk.routing_frame(message.start);
                 if !self.concern(frame, idle, |peer| finder.add(peer, &message)) {

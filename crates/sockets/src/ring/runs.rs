@@ -5,9 +5,8 @@ use std::ops::Range;
 
 use crate::subscriptions::PeerId;
 
-/// Runs found for each message of a chunk, on average, above which each peer goes through the messages by itself: then
-/// it mostly finds what it wants.
-const RUNS_PER_MESSAGE: usize = 4;
+/// Memory of one run.
+const RUN_BYTES: usize = size_of::<(PeerId, Range<usize>)>();
 
 /// The byte ranges of a chunk that each peer wants: sorted by peer, rising, and not touching.
 #[derive(Debug, Default)]
@@ -16,7 +15,7 @@ pub(crate) struct Runs(Vec<(PeerId, Range<usize>)>);
 impl Runs {
     /// Memory that they take, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        self.0.capacity() * size_of::<(PeerId, Range<usize>)>()
+        self.0.capacity() * RUN_BYTES
     }
 
     /// The runs of a peer, from byte `sent` on.
@@ -35,9 +34,10 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// For a chunk of so many messages.
-    pub(super) fn new(messages: usize) -> Self {
-        Self { found: Vec::new(), limit: messages.saturating_mul(RUNS_PER_MESSAGE) }
+    /// For a chunk of so many bytes. Runs take no more memory than its messages: where there are that many, a peer
+    /// mostly finds what it wants when it goes through them.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { found: Vec::new(), limit: bytes / RUN_BYTES }
     }
 
     /// A finder that gives nothing.
@@ -81,8 +81,8 @@ impl Finder {
 mod tests {
     use super::*;
 
-    fn found(messages: usize, wanted: &[(PeerId, Range<usize>)]) -> Option<Runs> {
-        let mut finder = Finder::new(messages);
+    fn found(limit: usize, wanted: &[(PeerId, Range<usize>)]) -> Option<Runs> {
+        let mut finder = Finder::new(limit * RUN_BYTES);
         wanted.iter().for_each(|(peer, message)| finder.add(*peer, message));
         finder.finish()
     }
@@ -91,7 +91,7 @@ mod tests {
     fn runs_of_each_peer() {
         let wanted =
             [(7, 0..10), (3, 0..10), (7, 10..15), (7, 10..15), (3, 15..20), (7, 20..30), (3, 20..30)];
-        let runs = found(4, &wanted).unwrap();
+        let runs = found(7, &wanted).unwrap();
         let of = |peer, sent| runs.of(peer, sent).collect::<Vec<_>>();
         assert_eq!(of(3, 0), [0..10, 15..30]);
         assert_eq!(of(7, 0), [0..15, 20..30]);
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn too_many_are_none() {
         let wanted = |peers: u64| (0..peers).map(|peer| (peer, 0..10)).collect::<Vec<_>>();
-        assert!(found(1, &wanted(4)).is_some());
-        assert!(found(1, &wanted(5)).is_none());
+        assert!(found(4, &wanted(4)).is_some());
+        assert!(found(4, &wanted(5)).is_none());
         assert!(found(0, &[]).is_none());
     }
 }
