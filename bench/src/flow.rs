@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
@@ -19,11 +19,38 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// A topic that is read to its end before there was flow enough is read again, so often.
 const PASSES: usize = 3;
 
+/// A preset of the envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Topic, metadata, key, value.
+    Json,
+    /// Topic, packed record.
+    Packed,
+    /// Topic, packed records.
+    Batch,
+    /// Topic, value.
+    Value,
+}
+
+impl Preset {
+    /// As a configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Packed => "packed",
+            Self::Batch => "batch",
+            Self::Value => "value",
+        }
+    }
+}
+
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// zafka with a preset.
-    Zafka(&'static str),
+    Zafka(Preset),
     /// The C relay with the value alone (1) or four frames (4).
     CRelay(u8),
     /// The plain librdkafka consumer.
@@ -31,7 +58,8 @@ pub enum Subject {
 }
 
 /// What it sends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sink {
     /// One SUB on libzmq.
     Libzmq,
@@ -66,7 +94,7 @@ pub struct Case {
 }
 
 /// What a measurement gave.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// Time measured, in s.
     pub seconds: f64,
@@ -198,7 +226,7 @@ impl Party {
         let topic = case.topic.name.as_str();
         let peers = case.sink.peers() + case.idle;
         let subject = match case.subject {
-            Subject::Zafka(frames) => world.zafka(topic, &group, &address, frames, peers)?,
+            Subject::Zafka(preset) => world.zafka(topic, &group, &address, preset.name(), peers)?,
             Subject::CRelay(parts) => world.c_relay(topic, &group, &address, parts, peers)?,
             Subject::Consumer => world.consumer(topic, &group, "-", 0, 0)?,
         };
@@ -212,7 +240,7 @@ impl Party {
         };
         // The C relay's first frame is the value where it is the only one.
         let prefix = if case.subject == Subject::CRelay(1) { "" } else { topic };
-        let kind = if case.subject == Subject::Zafka("batch") { "batch" } else { "message" };
+        let kind = if case.subject == Subject::Zafka(Preset::Batch) { "batch" } else { "message" };
         let sink = match case.sink {
             Sink::Itself => None,
             Sink::Libzmq => {

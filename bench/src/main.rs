@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Where results.json and the charts are written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
+    /// Measure nothing: print and draw again what results.json holds.
+    #[arg(long)]
+    render: bool,
     /// A zafka to measure instead of the one that is built here.
     #[arg(long)]
     zafka: Option<PathBuf>,

@@ -1,15 +1,15 @@
 //! What the figures have to reach, as ratios within one run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Results;
 use crate::figure::short;
-use crate::flow::{Sink, Subject};
+use crate::flow::{Preset, Sink, Subject};
 use crate::suite::latency::{RATES, Row as Latency};
 use crate::suite::relay::{Relay, Row};
 
 /// One goal and how it was met.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Goal {
     /// What is compared.
     pub name: String,
@@ -40,7 +40,7 @@ pub fn all(results: &Results) -> Vec<Goal> {
 fn latency(rows: &[Latency]) -> Vec<Goal> {
     let at = |subject| rows.iter().find(|row| (row.rate, row.subject) == (RATES[0], subject));
     let (zafka, c_relay, consumer) =
-        (at(Subject::Zafka("json")), at(Subject::CRelay(4)), at(Subject::Consumer));
+        (at(Subject::Zafka(Preset::Json)), at(Subject::CRelay(4)), at(Subject::Consumer));
     let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else { return Vec::new() };
     let micros = |row: &Latency, index: usize| row.percentiles.get(index).map_or(0.0, |figure| figure.median);
     let beyond = micros(zafka, 0) - micros(consumer, 0);
@@ -62,7 +62,7 @@ fn latency(rows: &[Latency]) -> Vec<Goal> {
 }
 
 fn relay(relay: &Relay) -> Vec<Goal> {
-    let json = Subject::Zafka("json");
+    let json = Subject::Zafka(Preset::Json);
     let mut goals = Vec::new();
     for (size, sink, of_c_relay, of_floor) in [
         (100, Sink::Libzmq, 5.0, Some(4.0)),
@@ -78,7 +78,7 @@ fn relay(relay: &Relay) -> Vec<Goal> {
             goals.push(at_most(&name, "the floor", row, floor, times));
         }
     }
-    let batch = relay.row(100, Subject::Zafka("batch"), Sink::Counting(1));
+    let batch = relay.row(100, Subject::Zafka(Preset::Batch), Sink::Counting(1));
     let c_value = relay.row(100, Subject::CRelay(1), Sink::Counting(1));
     if let Some((batch, c_value)) = batch.zip(c_value) {
         let times = batch.rate.median / c_value.rate.median;

@@ -1,13 +1,16 @@
 //! What is written about the results: a table, a file, charts.
 
+mod axis;
+mod charts;
 pub mod goals;
+mod svg;
 pub mod table;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::suite::latency;
 use crate::suite::relay::Relay;
@@ -15,7 +18,7 @@ use crate::suite::scale::Scale;
 use crate::{Outcome, native};
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     /// Whether the runs were short: then the figures say little.
     pub quick: bool,
@@ -32,7 +35,7 @@ pub struct Results {
 }
 
 /// Where it was measured, with what.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Name of the processor.
     pub cpu: String,
@@ -49,7 +52,7 @@ pub struct Machine {
     /// Version of libzmq in the C programs.
     pub libzmq: String,
     /// Version of Kafka.
-    pub kafka: &'static str,
+    pub kafka: String,
 }
 
 impl Results {
@@ -58,7 +61,15 @@ impl Results {
         Self { quick, machine: Machine::this(), relay: None, latency: None, scale: None, goals: Vec::new() }
     }
 
-    /// Writes `results.json` and `results.txt` into `out`.
+    /// What a run wrote to `results.json` in `out`.
+    ///
+    /// # Errors
+    /// The file is not there, or another version of this program wrote it.
+    pub fn read(out: &Path) -> Outcome<Self> {
+        Ok(serde_json::from_str(&fs::read_to_string(out.join("results.json"))?)?)
+    }
+
+    /// Writes `results.json`, `results.txt` and the charts into `out`.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -66,6 +77,9 @@ impl Results {
         fs::create_dir_all(out)?;
         fs::write(out.join("results.json"), serde_json::to_string_pretty(self)? + "\n")?;
         fs::write(out.join("results.txt"), table::text(self))?;
+        for (name, chart) in charts::all(self) {
+            fs::write(out.join(name), chart)?;
+        }
         Ok(())
     }
 }
@@ -91,7 +105,7 @@ impl Machine {
             commit: commit.unwrap_or_default(),
             librdkafka: rdkafka::util::get_rdkafka_version().1,
             libzmq: native::libzmq_version(),
-            kafka: "4.3.1",
+            kafka: "4.3.1".to_owned(),
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn text(results: &Results) -> String {
 /// What is measured, for people.
 pub fn subject(subject: Subject) -> String {
     match subject {
-        Subject::Zafka(preset) => format!("zafka {preset}"),
+        Subject::Zafka(preset) => format!("zafka {}", preset.name()),
         Subject::CRelay(1) => "C relay, value alone".to_owned(),
         Subject::CRelay(_) => "C relay, 4 frames".to_owned(),
         Subject::Consumer => "librdkafka consumer alone".to_owned(),

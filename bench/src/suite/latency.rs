@@ -6,13 +6,13 @@
 use std::fs;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
 use crate::figure::{Figure, percentile};
-use crate::flow::Subject;
+use crate::flow::{Preset, Subject};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
@@ -22,12 +22,12 @@ pub const RATES: [u64; 2] = [1_000, 50_000];
 /// Size of a value in bytes.
 const VALUE: usize = 100;
 /// Who is measured.
-pub const CONTESTANTS: [Subject; 3] = [Subject::Zafka("json"), Subject::CRelay(4), Subject::Consumer];
+pub const CONTESTANTS: [Subject; 3] = [Subject::Zafka(Preset::Json), Subject::CRelay(4), Subject::Consumer];
 /// Time until the first record, and what a slow machine may need beyond the samples.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One contestant at one rate.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Records a second.
     pub rate: u64,
@@ -84,7 +84,7 @@ fn slice(world: &World, subject: Subject, rate: u64, samples: u64) -> Outcome<Ve
     // The first half second, and the record by which we see that it flows.
     let skip = rate / 2 + 1;
     let relay = match subject {
-        Subject::Zafka(frames) => Some(world.zafka(&topic, &group, &address, frames, 1)?),
+        Subject::Zafka(preset) => Some(world.zafka(&topic, &group, &address, preset.name(), 1)?),
         Subject::CRelay(parts) => Some(world.c_relay(&topic, &group, &address, parts, 1)?),
         Subject::Consumer => None,
     };

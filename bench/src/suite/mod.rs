@@ -13,6 +13,11 @@ use crate::{Arguments, Group, Outcome};
 /// # Errors
 /// A process that did not do its part, or a file that cannot be written.
 pub fn run(arguments: &Arguments) -> Outcome<()> {
+    if arguments.render {
+        let results = Results::read(&arguments.out)?;
+        println!("{}", table::text(&results));
+        return results.write(&arguments.out);
+    }
     let scope = if arguments.quick { Scope::QUICK } else { Scope::FULL };
     let world = World::start(arguments.zafka.as_deref())?;
     let mut results = Results::new(arguments.quick);

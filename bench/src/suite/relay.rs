@@ -5,11 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 
 use crate::figure::Figure;
-use crate::flow::{Case, Run, Sink, Subject, measure};
+use crate::flow::{Case, Preset, Run, Sink, Subject, measure};
 use crate::process::{Line, Process};
 use crate::tools::floor::BUFFER;
 use crate::world::{Scope, Topic, World};
@@ -21,7 +21,7 @@ const PARTITIONS: i32 = 4;
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What the group gave.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Relay {
     /// A row for each case.
     pub rows: Vec<Row>,
@@ -30,7 +30,7 @@ pub struct Relay {
 }
 
 /// A case with its runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Size of a value in bytes.
     pub value_size: usize,
@@ -61,7 +61,7 @@ impl Relay {
     /// The C relay's row that does what this one does: the value alone, or the record with its metadata.
     pub fn c_relay_for(&self, row: &Row) -> Option<&Row> {
         let parts = match row.subject {
-            Subject::Zafka("value") => 1,
+            Subject::Zafka(Preset::Value) => 1,
             Subject::Zafka(_) => 4,
             Subject::CRelay(_) | Subject::Consumer => return None,
         };
@@ -79,22 +79,22 @@ fn cases(value_size: usize) -> Vec<(Subject, Sink)> {
     use Sink::{Counting, Libzmq};
     use Subject::{CRelay, Zafka};
     let mut cases = vec![
-        (Zafka("json"), Libzmq),
+        (Zafka(Preset::Json), Libzmq),
         (CRelay(4), Libzmq),
-        (Zafka("packed"), Libzmq),
-        (Zafka("batch"), Libzmq),
-        (Zafka("value"), Libzmq),
+        (Zafka(Preset::Packed), Libzmq),
+        (Zafka(Preset::Batch), Libzmq),
+        (Zafka(Preset::Value), Libzmq),
         (CRelay(1), Libzmq),
         (Subject::Consumer, Sink::Itself),
-        (Zafka("json"), Counting(16)),
+        (Zafka(Preset::Json), Counting(16)),
         (CRelay(4), Counting(16)),
-        (Zafka("json"), Counting(256)),
+        (Zafka(Preset::Json), Counting(256)),
     ];
     if value_size == 100 {
         cases.extend([
-            (Zafka("json"), Counting(1)),
+            (Zafka(Preset::Json), Counting(1)),
             (CRelay(4), Counting(1)),
-            (Zafka("batch"), Counting(1)),
+            (Zafka(Preset::Batch), Counting(1)),
             (CRelay(1), Counting(1)),
             (CRelay(1), Counting(16)),
             (CRelay(4), Counting(256)),

@@ -3,12 +3,12 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
 use crate::figure::Figure;
-use crate::flow::{Case, Run, Sink, Subject, measure};
+use crate::flow::{Case, Preset, Run, Sink, Subject, measure};
 use crate::process::{Line, Process};
 use crate::world::{Scope, Topic, World};
 use crate::{Outcome, say};
@@ -27,7 +27,7 @@ const HANDSHAKES: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// What the group gave.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Scale {
     /// One active SUB beside idle ones.
     pub idle: Vec<Point>,
@@ -42,7 +42,7 @@ pub struct Scale {
 }
 
 /// One point of a chart.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
     /// Peers or partitions.
     pub count: usize,
@@ -54,6 +54,14 @@ pub struct Point {
     pub peak_mib: Figure,
 }
 
+impl Point {
+    /// The same with the CPU divided by `share`.
+    pub fn per(&self, share: f64) -> Self {
+        let Figure { median, min, max } = self.cpu_ns;
+        Self { cpu_ns: Figure { median: median / share, min: min / share, max: max / share }, ..self.clone() }
+    }
+}
+
 /// Measures all of it.
 ///
 /// # Errors
@@ -62,7 +70,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Scale> {
     let [small, _, spread] = scope.records;
     let topic = world.filled("bench-100", 4, 100, small)?;
     let json = |topic: &Topic, peers, idle| Case {
-        subject: Subject::Zafka("json"),
+        subject: Subject::Zafka(Preset::Json),
         sink: Sink::Counting(peers),
         idle,
         topic: topic.clone(),
