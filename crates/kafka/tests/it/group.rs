@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zafka_kafka::config::{GroupProtocol, Start};
+use zafka_kafka::config::{Fetching, GroupProtocol, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
@@ -10,13 +10,14 @@ use crate::route::{Route, broker, cluster, config, numbers, write};
 /// is tested by the other protocol here, and by both against a real Kafka.
 const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn goes_on_from_what_was_committed() {
+on_both_fetchers!(goes_on_from_what_was_committed);
+async fn goes_on_from_what_was_committed(fetching: Fetching) {
     for protocol in [REBALANCES] {
         let (broker, producer) = broker(&[("orders", 1)]);
         let cluster = cluster(&broker.bootstrap());
         write(&producer, "orders", 0, 0..100);
-        let mut route = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        let mut route =
+            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
         route.until("100 records", |route| route.records.len() == 100).await;
         assert_eq!(route.values(), numbers(0..100), "{protocol:?}");
         assert_eq!(route.held[0].committed(), Some(0), "the start is committed before its first record");
@@ -28,7 +29,8 @@ async fn goes_on_from_what_was_committed() {
         route.until("a second commit", |_| assignment.committed() == Some(60)).await;
         route.close_at(vec![(assignment, 70)]).await;
 
-        let mut route = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        let mut route =
+            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
         route.until("the rest", |route| route.records.len() == 30).await;
         assert_eq!(route.values(), numbers(70..100), "{protocol:?}");
         assert_eq!(route.source.status().commits_failed, 0);
@@ -36,12 +38,12 @@ async fn goes_on_from_what_was_committed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn latest_begins_at_the_end_and_is_committed() {
+on_both_fetchers!(latest_begins_at_the_end_and_is_committed);
+async fn latest_begins_at_the_end_and_is_committed(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 2)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..10);
-    let latest = || config(&["orders"], Some(("g", REBALANCES)), Start::Latest);
+    let latest = || config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Latest);
     let mut route = Route::start(&cluster, latest());
     route.until("an assignment", |route| route.held.len() == 2).await;
     let starts: Vec<_> =
@@ -56,13 +58,15 @@ async fn latest_begins_at_the_end_and_is_committed() {
     route.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn membership_lives_on_while_nothing_is_received() {
+on_both_fetchers!(membership_lives_on_while_nothing_is_received);
+async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..20_000);
-    let mut route =
-        Route::start(&cluster, config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest));
+    let mut route = Route::start(
+        &cluster,
+        config(fetching, &["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest),
+    );
     route.until("an assignment", |route| !route.held.is_empty()).await;
     let assignment = route.held[0].clone();
     // Commits and events go on though no records are taken.
@@ -79,17 +83,19 @@ async fn membership_lives_on_while_nothing_is_received() {
     route.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn partitions_move_between_members_without_loss() {
+on_both_fetchers!(partitions_move_between_members_without_loss);
+async fn partitions_move_between_members_without_loss(fetching: Fetching) {
     for protocol in [REBALANCES] {
         let (broker, producer) = broker(&[("orders", 4)]);
         let cluster = cluster(&broker.bootstrap());
         for partition in 0..4 {
             write(&producer, "orders", partition, 0..50);
         }
-        let mut one = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        let mut one =
+            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
         one.until("200 records", |route| route.records.len() == 200).await;
-        let mut two = Route::start(&cluster, config(&["orders"], Some(("g", protocol)), Start::Earliest));
+        let mut two =
+            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
         let deadline = Instant::now() + Duration::from_secs(40);
         while one.held.len() != 2 || two.held.len() != 2 {
             assert!(Instant::now() < deadline, "{protocol:?}: {:?} {:?}", one.events, two.events);
@@ -107,14 +113,16 @@ async fn partitions_move_between_members_without_loss() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn unreachable_at_start_then_there() {
+on_both_fetchers!(unreachable_at_start_then_there);
+async fn unreachable_at_start_then_there(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 1)]);
     write(&producer, "orders", 0, 0..10);
     broker.set_reachable(false).unwrap();
     let cluster = cluster(&broker.bootstrap());
-    let mut route =
-        Route::start(&cluster, config(&["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest));
+    let mut route = Route::start(
+        &cluster,
+        config(fetching, &["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest),
+    );
     route.until("an error", |route| route.source.status().kafka_errors > 0).await;
     assert!(route.source.status().not_ready.is_some());
     broker.set_reachable(true).unwrap();
@@ -123,12 +131,12 @@ async fn unreachable_at_start_then_there() {
     route.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn topics_that_appear_later_start_at_their_beginning() {
+on_both_fetchers!(topics_that_appear_later_start_at_their_beginning);
+async fn topics_that_appear_later_start_at_their_beginning(fetching: Fetching) {
     let (broker, producer) = broker(&[("pay.eu", 1), ("xpay.eu", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let topics = ["/^pay\\./", "later"];
-    let mut route = Route::start(&cluster, config(&topics, Some(("g", REBALANCES)), Start::Latest));
+    let mut route = Route::start(&cluster, config(fetching, &topics, Some(("g", REBALANCES)), Start::Latest));
     route.until("an assignment", |route| route.held.len() == 1).await;
     let reason = route.source.status().not_ready.unwrap_or_default();
     assert!(reason.contains("later"), "{reason}");

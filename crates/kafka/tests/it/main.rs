@@ -1,6 +1,27 @@
 //! The Kafka side against librdkafka's mock cluster, and against the real Kafka.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; a second argument is why they are ignored.
+macro_rules! on_both_fetchers {
+    ($name:ident $(, $reason:literal)?) => {
+        mod $name {
+            use zafka_kafka::config::Fetching;
+
+            #[tokio::test(flavor = "multi_thread")]
+            $(#[ignore = $reason])?
+            async fn fast() {
+                super::$name(Fetching::Fast).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            $(#[ignore = $reason])?
+            async fn librdkafka() {
+                super::$name(Fetching::Librdkafka).await;
+            }
+        }
+    };
+}
+
 mod group;
 mod real;
 mod records;

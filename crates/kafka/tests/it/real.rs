@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use zafka_kafka::config::{GroupProtocol, SourceConfig, Start};
+use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
 use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::{KafkaNode, Sequence, unique};
 
@@ -31,14 +31,13 @@ fn offsets(routes: &[&Route]) -> BTreeSet<(i32, i64)> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn a_group_shares_and_moves_partitions_without_loss_or_repeat() {
+on_both_fetchers!(a_group_shares_and_moves_partitions_without_loss_or_repeat, "needs Java and Maven");
+async fn a_group_shares_and_moves_partitions_without_loss_or_repeat(fetching: Fetching) {
     for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         let (kafka, topic) = (KafkaNode::shared(), unique("shared"));
         kafka.admin().create_topic(&topic, 4, &[]);
         let cluster = cluster(kafka.bootstrap());
-        let member = || config(&[&topic], Some((&topic, protocol)), Start::Earliest);
+        let member = || config(fetching, &[&topic], Some((&topic, protocol)), Start::Earliest);
         kafka.admin().produce_sequence(&sequence(&topic, 0, 4000));
         let mut one = Route::start(&cluster, member());
         one.until("4000 records", |route| route.records.len() == 4000).await;
@@ -61,13 +60,15 @@ async fn a_group_shares_and_moves_partitions_without_loss_or_repeat() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other() {
+on_both_fetchers!(
+    the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other,
+    "needs Java and Maven"
+);
+async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other(fetching: Fetching) {
     let (kafka, topic) = (KafkaNode::shared(), unique("protocol"));
     kafka.admin().create_topic(&topic, 4, &[]);
     let cluster = cluster(kafka.bootstrap());
-    let automatic = |group: &str| config_in(&[&topic], group, Start::Earliest);
+    let automatic = |group: &str| config_in(fetching, &[&topic], group, Start::Earliest);
     for (existing, expected) in [
         (None, "Consumer"),
         (Some(GroupProtocol::Classic), "Classic"),
@@ -75,7 +76,7 @@ async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other
     ] {
         let group = unique("group");
         let first: SourceConfig = match existing {
-            Some(protocol) => config(&[&topic], Some((&group, protocol)), Start::Earliest),
+            Some(protocol) => config(fetching, &[&topic], Some((&group, protocol)), Start::Earliest),
             None => automatic(&group),
         };
         let mut one = Route::start(&cluster, first);
@@ -89,13 +90,13 @@ async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn an_aborted_transaction_moves_the_position() {
+on_both_fetchers!(an_aborted_transaction_moves_the_position, "needs Java and Maven");
+async fn an_aborted_transaction_moves_the_position(fetching: Fetching) {
     let (kafka, topic) = (KafkaNode::shared(), unique("aborted"));
     let admin = kafka.admin();
     admin.create_topic(&topic, 1, &[]);
-    let mut route = Route::start(&cluster(kafka.bootstrap()), config_in(&[&topic], &topic, Start::Latest));
+    let mut route =
+        Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &[&topic], &topic, Start::Latest));
     route.until("a partition", |route| route.held.len() == 1).await;
     admin.begin("tx");
     admin.produce_as(&topic, &[zafka_testkit::Record::new("k", "aborted")], "none", Some("tx"));
@@ -108,13 +109,13 @@ async fn an_aborted_transaction_moves_the_position() {
     assert_eq!(admin.committed(&topic).values().copied().collect::<Vec<_>>(), [2]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one() {
+on_both_fetchers!(a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one, "needs Java and Maven");
+async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetching: Fetching) {
     let classic = KafkaOptions::default().property("group.coordinator.rebalance.protocols", "classic");
     let kafka = KafkaNode::start_with(classic);
     kafka.admin().create_topic("orders", 4, &[]);
-    let mut route = Route::start(&cluster(kafka.bootstrap()), config_in(&["orders"], "g", Start::Earliest));
+    let mut route =
+        Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &["orders"], "g", Start::Earliest));
     route.until("all partitions", |route| route.held.len() == 4).await;
     assert_eq!(kafka.admin().groups().get("g").map(String::as_str), Some("Classic"));
     assert_eq!(route.source.status().not_ready, None);

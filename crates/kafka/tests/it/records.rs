@@ -1,13 +1,13 @@
 //! Records come through byte for byte.
 
 use zafka_envelope::Timestamp;
-use zafka_kafka::config::Start;
+use zafka_kafka::config::{Fetching, Start};
 use zafka_kafka::embedded::NewRecord;
 
 use crate::route::{PATIENCE, Route, broker, cluster, config};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn null_and_empty_and_headers() {
+on_both_fetchers!(null_and_empty_and_headers);
+async fn null_and_empty_and_headers(fetching: Fetching) {
     let (broker, producer) = broker(&[("a", 1)]);
     let base = NewRecord {
         topic: "a",
@@ -27,7 +27,8 @@ async fn null_and_empty_and_headers() {
         producer.send(record).unwrap();
     }
     producer.flush(PATIENCE).unwrap();
-    let mut route = Route::start(&cluster(&broker.bootstrap()), config(&["a"], None, Start::Earliest));
+    let mut route =
+        Route::start(&cluster(&broker.bootstrap()), config(fetching, &["a"], None, Start::Earliest));
     route.until("four records", |route| route.records.len() == 4).await;
     for ((_, _, got), sent) in route.records.iter().zip(&written) {
         assert_eq!(got.key.as_deref(), sent.key);

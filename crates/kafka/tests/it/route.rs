@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnOutOfRange, Security, SourceConfig, Start,
-    TopicSelector,
+    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnOutOfRange, Security, SourceConfig,
+    Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_kafka::{Assignment, Source, SourceEvent, SourceReceivers};
@@ -24,12 +24,17 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
 }
 
 /// As [`config`], by whatever protocol the cluster and the group have.
-pub fn config_in(topics: &[&str], group: &str, start: Start) -> SourceConfig {
+pub fn config_in(fetching: Fetching, topics: &[&str], group: &str, start: Start) -> SourceConfig {
     let group = GroupConfig { id: group.to_owned(), instance: None, protocol: None };
-    SourceConfig { group: Some(group), ..config(topics, None, start) }
+    SourceConfig { group: Some(group), ..config(fetching, topics, None, start) }
 }
 
-pub fn config(topics: &[&str], group: Option<(&str, GroupProtocol)>, start: Start) -> SourceConfig {
+pub fn config(
+    fetching: Fetching,
+    topics: &[&str],
+    group: Option<(&str, GroupProtocol)>,
+    start: Start,
+) -> SourceConfig {
     let selector = |topic: &&str| match topic.strip_prefix('/') {
         Some(pattern) => TopicSelector::Pattern(regex::Regex::new(pattern.trim_end_matches('/')).unwrap()),
         None => TopicSelector::Name((*topic).to_owned()),
@@ -47,7 +52,7 @@ pub fn config(topics: &[&str], group: Option<(&str, GroupProtocol)>, start: Star
         on_out_of_range: OnOutOfRange::Earliest,
         revoke_timeout: Duration::from_secs(2),
         topic_refresh: Duration::from_secs(1),
-        fetcher: Default::default(),
+        fetcher: fetching,
         stall_timeout: Duration::from_secs(30),
     }
 }

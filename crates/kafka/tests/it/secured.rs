@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zafka_kafka::config::{
-    ClientCertificate, ClusterConfig, Credentials, OidcClient, Sasl, Secret, Security, Start, Tls,
+    ClientCertificate, ClusterConfig, Credentials, Fetching, OidcClient, Sasl, Secret, Security, Start, Tls,
 };
 use zafka_kafka::{Source, StartError, probe};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
@@ -40,9 +40,8 @@ fn client_certificate(kafka: &SecuredKafka) -> Option<ClientCertificate> {
     Some(ClientCertificate { certificate, key, key_password: None })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn every_way_in_and_every_refusal() {
+on_both_fetchers!(every_way_in_and_every_refusal, "needs Java and Maven");
+async fn every_way_in_and_every_refusal(fetching: Fetching) {
     let kafka = SecuredKafka::start();
     kafka.create_topic_for("zafka", "orders", 1, "g");
     kafka.admin().produce("orders", &[Record::new("k", "v")]);
@@ -57,7 +56,7 @@ async fn every_way_in_and_every_refusal() {
         ("mutual TLS", at(&mtls, Tls { client: client_certificate(&kafka), ..tls() }, None)),
     ] {
         println!("{name}");
-        let mut route = Route::start(&cluster, config_in(&["orders"], "g", Start::Earliest));
+        let mut route = Route::start(&cluster, config_in(fetching, &["orders"], "g", Start::Earliest));
         route
             .until(name, |route| route.records.len() == 1 || route.held.iter().any(|held| held.start == 1))
             .await;
@@ -90,7 +89,7 @@ async fn every_way_in_and_every_refusal() {
             "no token from https://127.0.0.1:1/token",
         ),
     ] {
-        let config = config_in(&["orders"], "g", Start::Earliest);
+        let config = config_in(fetching, &["orders"], "g", Start::Earliest);
         let (probed, asked) = (cluster.clone(), config.clone());
         let error =
             tokio::task::spawn_blocking(move || probe(&probed, &[&asked])).await.unwrap().unwrap_err();
@@ -105,20 +104,19 @@ async fn every_way_in_and_every_refusal() {
 
     kafka.admin().create_topic("forbidden", 1, &[]);
     let cluster = at(&sasl, tls(), Some(Sasl::Plain(credentials(PASSWORD))));
-    let mut route = Route::start(&cluster, config_in(&["forbidden"], "g", Start::Earliest));
+    let mut route = Route::start(&cluster, config_in(fetching, &["forbidden"], "g", Start::Earliest));
     let reason = |route: &Route| route.source.status().not_ready.unwrap_or_default();
     route.until("a refusal", |route| reason(route).contains("\"forbidden\": not authorised")).await;
     route.close().await;
-    let mut route = Route::start(&cluster, config_in(&["orders"], "other", Start::Earliest));
+    let mut route = Route::start(&cluster, config_in(fetching, &["orders"], "other", Start::Earliest));
     route
         .until("a refusal", |route| reason(route).to_lowercase().contains("group authorization failed"))
         .await;
     route.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java and Maven"]
-async fn tokens_are_refreshed_before_they_end() {
+on_both_fetchers!(tokens_are_refreshed_before_they_end, "needs Java and Maven");
+async fn tokens_are_refreshed_before_they_end(fetching: Fetching) {
     // The broker closes a connection whose token has ended and is not renewed (KIP-368).
     let options = KafkaOptions::default().property("connections.max.reauth.ms", "600000");
     let mut kafka = SecuredKafka::start_with(6, options);
@@ -128,7 +126,7 @@ async fn tokens_are_refreshed_before_they_end() {
         Tls { ca: Some(kafka.certificates.ca()), client: None },
         Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))),
     );
-    let mut route = Route::start(&cluster, config_in(&["orders"], "g", Start::Earliest));
+    let mut route = Route::start(&cluster, config_in(fetching, &["orders"], "g", Start::Earliest));
     for number in 0..8 {
         kafka.admin().produce("orders", &[Record::new("k", number.to_string())]);
         route.until("a record", |route| route.records.len() == number + 1).await;
@@ -161,9 +159,12 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (None, Tls { ca: Some("/nowhere.pem".into()), client: None }, "/nowhere.pem"),
     ] {
         let cluster = at("127.0.0.1:1", tls, sasl);
-        let started: Result<_, StartError> = Source::start(&cluster, config_in(&["a"], "g", Start::Earliest));
-        let error = started.map(drop).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
+        for fetching in [Fetching::Fast, Fetching::Librdkafka] {
+            let config = config_in(fetching, &["a"], "g", Start::Earliest);
+            let started: Result<_, StartError> = Source::start(&cluster, config);
+            let error = started.map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
         assert!(!format!("{cluster:?}").contains("s3cret"));
     }
 }

@@ -1,18 +1,18 @@
 //! Reading every partition without a group.
 
-use zafka_kafka::config::{GroupProtocol, Start};
+use zafka_kafka::config::{Fetching, GroupProtocol, Start};
 use zafka_kafka::{TopicFault, probe};
 
 use crate::route::{Route, broker, cluster, config, write};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_partition_and_those_that_come() {
+on_both_fetchers!(every_partition_and_those_that_come);
+async fn every_partition_and_those_that_come(fetching: Fetching) {
     let (broker, producer) = broker(&[("a.one", 3), ("b", 1)]);
     let cluster = cluster(&broker.bootstrap());
     for partition in 0..3 {
         write(&producer, "a.one", partition, 0..10);
     }
-    let mut route = Route::start(&cluster, config(&["/a\\..*/"], None, Start::Earliest));
+    let mut route = Route::start(&cluster, config(fetching, &["/a\\..*/"], None, Start::Earliest));
     route.until("30 records", |route| route.records.len() == 30).await;
     broker.create_topic("a.two", 1).unwrap();
     write(&producer, "a.two", 0, 0..10);
@@ -25,17 +25,17 @@ async fn every_partition_and_those_that_come() {
     route.close().await;
 
     // Nothing was committed: the next one reads all of it again.
-    let mut route = Route::start(&cluster, config(&["a.one"], None, Start::Earliest));
+    let mut route = Route::start(&cluster, config(fetching, &["a.one"], None, Start::Earliest));
     route.until("30 records", |route| route.records.len() == 30).await;
     route.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn latest_reads_what_comes() {
+on_both_fetchers!(latest_reads_what_comes);
+async fn latest_reads_what_comes(fetching: Fetching) {
     let (broker, producer) = broker(&[("a", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "a", 0, 0..10);
-    let mut route = Route::start(&cluster, config(&["a"], None, Start::Latest));
+    let mut route = Route::start(&cluster, config(fetching, &["a"], None, Start::Latest));
     route.until("an assignment", |route| route.held.len() == 1).await;
     assert_eq!(route.held[0].start, 10);
     write(&producer, "a", 0, 10..12);
@@ -48,8 +48,8 @@ async fn latest_reads_what_comes() {
 fn probe_tells_what_each_source_would_read() {
     let (broker, _producer) = broker(&[("a", 2), ("b.one", 1), ("b.two", 1)]);
     let sources = [
-        config(&["a", "/b/"], Some(("g", GroupProtocol::Classic)), Start::Latest),
-        config(&["/^b\\.two$/", "c"], None, Start::Latest),
+        config(Fetching::Fast, &["a", "/b/"], Some(("g", GroupProtocol::Classic)), Start::Latest),
+        config(Fetching::Fast, &["/^b\\.two$/", "c"], None, Start::Latest),
     ];
     let found = probe(&cluster(&broker.bootstrap()), &[&sources[0], &sources[1]]).unwrap();
     let topics = |list: &[(&str, i32)]| -> Vec<_> {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use zafka_testkit::admin::Background;
 use zafka_testkit::{KafkaCluster, KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
 
-use crate::common::{OneRoute, counter};
+use crate::common::{Fetcher, OneRoute, counter};
 use crate::flow::{expecting, load, shown_committed, wait_records};
 use crate::{DEADLINE, decoded};
 
 /// One cluster at a time: each is several JVMs.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn in_group(topic: &str) -> String {
-    format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#)
+fn in_group(fetcher: Fetcher, topic: &str) -> String {
+    format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#)
 }
 
 /// Waits until a SUB has some more messages than now.
@@ -35,15 +35,14 @@ fn assert_flowed(route: &mut OneRoute, subscriber: &LibzmqSub, records: &Sequenc
     route.relay.wait_ready();
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_node_that_comes_late_and_is_killed_under_load() {
+on_both_fetchers!(a_node_that_comes_late_and_is_killed_under_load, "needs Java and Maven");
+fn a_node_that_comes_late_and_is_killed_under_load(fetcher: Fetcher) {
     let _turn = ONE_AT_A_TIME.lock();
     let mut kafka = KafkaNode::start();
     let topic = unique("late");
     kafka.admin().create_topic(&topic, 2, &[]);
     kafka.terminate();
-    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(&topic));
+    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     route.relay.wait_status("errors", DEADLINE, |status| counter(status, "kafka_errors") > 0);
     let (code, body) = route.relay.get("/readyz").unwrap();
@@ -66,15 +65,14 @@ fn a_node_that_comes_late_and_is_killed_under_load() {
     assert!((1..50).contains(&lines), "{lines} lines for a killed broker:\n{}", route.relay.log());
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn connections_that_are_cut_stall_and_are_refused() {
+on_both_fetchers!(connections_that_are_cut_stall_and_are_refused, "needs Java and Maven");
+fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
     let _turn = ONE_AT_A_TIME.lock();
     let (kafka, proxy) = KafkaNode::start_behind_proxy();
     let topic = unique("cut");
     kafka.admin().create_topic(&topic, 2, &[]);
     kafka.admin().set_config("group", &topic, "consumer.session.timeout.ms", "6000");
-    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(&topic));
+    let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     let records = load(&topic, 2, 20_000, 2_000);
     let writing = kafka.admin().produce_in_background(records.clone());
@@ -119,16 +117,16 @@ fn connections_that_are_cut_stall_and_are_refused() {
     expecting(&[(&more, &produced)]).assert(&sessions);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn leaders_and_coordinators_that_move_or_die_under_load() {
+on_both_fetchers!(leaders_and_coordinators_that_move_or_die_under_load, "needs Java and Maven");
+fn leaders_and_coordinators_that_move_or_die_under_load(fetcher: Fetcher) {
     let _turn = ONE_AT_A_TIME.lock();
     let mut cluster = KafkaCluster::start(3);
     let admin = Arc::clone(cluster.admin());
     let topic = unique("replicated");
     let replicas: Vec<Vec<usize>> = [[1, 2, 3], [2, 3, 1], [3, 1, 2]].map(Vec::from).to_vec();
     admin.create_topic_on(&topic, &replicas, &[]);
-    let mut route = OneRoute::lossless(&cluster.bootstrap().replace(',', "\", \""), &in_group(&topic));
+    let mut route =
+        OneRoute::lossless(&cluster.bootstrap().replace(',', "\", \""), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     let mut checker = expecting(&[]);
     // Each fault comes while records flow, and all of them arrive while it lasts.

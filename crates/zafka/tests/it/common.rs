@@ -1,9 +1,28 @@
 //! What the modules share: configurations, and a relay with one route.
 
+use std::fmt;
+
 use serde_json::Value;
 use zafka_testkit::{LibzmqSub, Zafka, ports};
 
 use crate::ZAFKA;
+
+/// What fetches, in the tests that are run with both; as text its key of `from.kafka`.
+#[derive(Clone, Copy, Debug)]
+pub enum Fetcher {
+    Fast,
+    Librdkafka,
+}
+
+impl fmt::Display for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Fast => "fast",
+            Self::Librdkafka => "librdkafka",
+        };
+        write!(f, "fetcher = {name:?}")
+    }
+}
 
 /// A route with the keys of its two sides, as inline TOML without the braces.
 pub struct RouteToml<'a> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zafka_testkit::admin::Background;
 use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, unique, wait_until};
 
-use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::common::{Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
 use crate::flow::{
     Committed, ends, expecting, flood, load, sessions, shown_committed, wait_records, wait_stuck,
 };
@@ -26,8 +26,8 @@ fn topic(name: &str, partitions: i32) -> String {
     topic
 }
 
-fn in_group(topic: &str) -> String {
-    format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#)
+fn in_group(fetcher: Fetcher, topic: &str) -> String {
+    format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#)
 }
 
 fn in_background(sequence: &Sequence) -> Background {
@@ -42,10 +42,10 @@ struct Stalled {
 }
 
 impl Stalled {
-    fn new(topic: &str, shutdown_timeout: &str) -> Self {
+    fn new(fetcher: Fetcher, topic: &str, shutdown_timeout: &str) -> Self {
         let bootstrap = KafkaNode::shared().bootstrap();
         let top = format!("shutdown_timeout = \"{shutdown_timeout}\"\n");
-        let mut route = OneRoute::start_with(&top, bootstrap, &in_group(topic), BLOCK);
+        let mut route = OneRoute::start_with(&top, bootstrap, &in_group(fetcher, topic), BLOCK);
         let mut subscriber = Peer::spawn(Kind::Python, route.endpoint(), &[topic], 0);
         subscriber.wait_messages(1, DEADLINE);
         subscriber.stop();
@@ -55,12 +55,12 @@ impl Stalled {
 }
 
 /// The SUB is stopped while records flow, the relay is ended, the SUB goes on, the relay is started again.
-fn ended_while_stalled(end: impl Fn(&mut Zafka)) {
+fn ended_while_stalled(fetcher: Fetcher, end: impl Fn(&mut Zafka)) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("stalled", 2);
     let records = flood(&topic, 2, 16_000);
     let writing = in_background(&records);
-    let Stalled { mut route, mut subscriber, status } = Stalled::new(&topic, "1s");
+    let Stalled { mut route, mut subscriber, status } = Stalled::new(fetcher, &topic, "1s");
     let produced = writing.join();
     assert!(
         shown_committed(&status, 0).values().sum::<i64>() < 16_000,
@@ -82,16 +82,14 @@ fn ended_while_stalled(end: impl Fn(&mut Zafka)) {
     checker.assert(&sessions(messages, &[Committed::new(), committed]));
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_relay_killed_under_a_stalled_peer_loses_nothing() {
-    ended_while_stalled(Zafka::kill9);
+on_both_fetchers!(a_relay_killed_under_a_stalled_peer_loses_nothing, "needs Java and Maven, and Python");
+fn a_relay_killed_under_a_stalled_peer_loses_nothing(fetcher: Fetcher) {
+    ended_while_stalled(fetcher, Zafka::kill9);
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_relay_terminated_under_a_stalled_peer_loses_nothing() {
-    ended_while_stalled(|relay| {
+on_both_fetchers!(a_relay_terminated_under_a_stalled_peer_loses_nothing, "needs Java and Maven, and Python");
+fn a_relay_terminated_under_a_stalled_peer_loses_nothing(fetcher: Fetcher) {
+    ended_while_stalled(fetcher, |relay| {
         relay.terminate();
         assert!(relay.wait_exit(DEADLINE).success(), "{}", relay.log());
     });
@@ -118,29 +116,26 @@ fn killed_repeatedly(from: &str, topic: &str, waits: &[u64]) {
     expecting(&[(&records, &produced)]).assert(&sessions(messages, &floors));
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn kills_at_any_moment_lose_nothing() {
+on_both_fetchers!(kills_at_any_moment_lose_nothing, "needs Java and Maven");
+fn kills_at_any_moment_lose_nothing(fetcher: Fetcher) {
     let topic = topic("killed", 2);
-    killed_repeatedly(&in_group(&topic), &topic, &[137, 911]);
+    killed_repeatedly(&in_group(fetcher, &topic), &topic, &[137, 911]);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn kills_of_a_static_classic_member_lose_nothing() {
+on_both_fetchers!(kills_of_a_static_classic_member_lose_nothing, "needs Java and Maven");
+fn kills_of_a_static_classic_member_lose_nothing(fetcher: Fetcher) {
     let topic = topic("killed-classic", 2);
     // A static member of the classic protocol takes its own place over at once.
-    let from = format!(r#"{}, group_protocol = "classic", instance = "{topic}""#, in_group(&topic));
+    let from = format!(r#"{}, group_protocol = "classic", instance = "{topic}""#, in_group(fetcher, &topic));
     killed_repeatedly(&from, &topic, &[0, 53, 311, 700, 1_234]);
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn termination_sends_what_is_in_the_ring_and_commits_it() {
+on_both_fetchers!(termination_sends_what_is_in_the_ring_and_commits_it, "needs Java and Maven, and Python");
+fn termination_sends_what_is_in_the_ring_and_commits_it(fetcher: Fetcher) {
     let topic = topic("terminated", 2);
     let records = flood(&topic, 2, 16_000);
     let produced = in_background(&records).join();
-    let Stalled { mut route, mut subscriber, status } = Stalled::new(&topic, "60s");
+    let Stalled { mut route, mut subscriber, status } = Stalled::new(fetcher, &topic, "60s");
     route.relay.terminate();
     route.relay.wait_log("a second signal ends at once", DEADLINE);
     subscriber.cont();
@@ -162,12 +157,11 @@ fn termination_sends_what_is_in_the_ring_and_commits_it() {
     written.assert(&[Session::new(messages)]);
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_second_signal_ends_at_once() {
+on_both_fetchers!(a_second_signal_ends_at_once, "needs Java and Maven, and Python");
+fn a_second_signal_ends_at_once(fetcher: Fetcher) {
     let topic = topic("twice", 1);
     in_background(&flood(&topic, 1, 16_000)).join();
-    let Stalled { mut route, mut subscriber, .. } = Stalled::new(&topic, "10m");
+    let Stalled { mut route, mut subscriber, .. } = Stalled::new(fetcher, &topic, "10m");
     route.relay.terminate();
     route.relay.wait_log("a second signal ends at once", DEADLINE);
     route.relay.terminate();
@@ -179,13 +173,15 @@ fn a_second_signal_ends_at_once() {
     });
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps() {
+on_both_fetchers!(
+    a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps,
+    "needs Java and Maven, and Python"
+);
+fn a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let topic = topic("dropped", 2);
     let to = r#"slow_peer = "drop", min_peers = 2, ring_bytes = "1 MiB""#;
-    let mut route = OneRoute::start(kafka.bootstrap(), &in_group(&topic), to);
+    let mut route = OneRoute::start(kafka.bootstrap(), &in_group(fetcher, &topic), to);
     let healthy = route.subscribe(&[&topic]);
     let mut stopped = Peer::spawn(Kind::Python, route.endpoint(), &[&topic], 0);
     kafka.admin().produce(&topic, &[Record::new("k", "first").partition(0)]);
@@ -247,14 +243,17 @@ fn a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps() {
     assert_eq!(gaps as u64, missing, "a loss that prev does not show");
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_stalled_route_holds_no_other_up_and_stays_in_its_group() {
+on_both_fetchers!(
+    a_stalled_route_holds_no_other_up_and_stays_in_its_group,
+    "needs Java and Maven, and Python"
+);
+fn a_stalled_route_holds_no_other_up_and_stays_in_its_group(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topics = [topic("consumer", 2), topic("classic", 2), topic("free", 2)];
     let endpoints = [endpoint(), endpoint(), endpoint()];
     let protocols = [r#""consumer""#, r#""classic""#, r#""consumer""#];
-    let from = [0, 1, 2].map(|i| format!("{}, group_protocol = {}", in_group(&topics[i]), protocols[i]));
+    let from =
+        [0, 1, 2].map(|i| format!("{}, group_protocol = {}", in_group(fetcher, &topics[i]), protocols[i]));
     let to = [0, 1, 2].map(|i| format!(r#"bind = ["{}"], {BLOCK}"#, endpoints[i]));
     let routes = [0, 1, 2].map(|i| RouteToml { name: &topics[i], from: &from[i], to: &to[i] });
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &routes));
@@ -298,13 +297,15 @@ fn a_stalled_route_holds_no_other_up_and_stays_in_its_group() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered() {
+on_both_fetchers!(
+    nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered,
+    "needs Java and Maven, and Python"
+);
+fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered(fetcher: Fetcher) {
     let topic = topic("unattended", 1);
     let records = flood(&topic, 1, 16_000);
     let produced = in_background(&records).join();
-    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(&topic), BLOCK);
+    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), BLOCK);
     // It is committed where the route stands, and there it stays.
     let still = |status: &Value| {
         let found = partition(status, &topic, 0);
@@ -339,13 +340,15 @@ fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undeliver
     route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 16_000));
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_peer_that_disconnects_is_owed_nothing_and_another_gets_everything() {
+on_both_fetchers!(
+    a_peer_that_disconnects_is_owed_nothing_and_another_gets_everything,
+    "needs Java and Maven, and Python"
+);
+fn a_peer_that_disconnects_is_owed_nothing_and_another_gets_everything(fetcher: Fetcher) {
     let topic = topic("disconnected", 2);
     let records = flood(&topic, 2, 16_000);
     let to = BLOCK.replace("min_peers = 1", "min_peers = 2");
-    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(&topic), &to);
+    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), &to);
     let staying = route.subscribe(&[&topic]);
     let mut leaving = Peer::spawn(Kind::Python, route.endpoint(), &[&topic], 0);
     let writing = in_background(&records);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zafka_testkit::wait::wait_for;
 use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Sequence, Session, unique, wait_until};
 
-use crate::common::{OneRoute, counter, partition};
+use crate::common::{Fetcher, OneRoute, counter, partition};
 use crate::flow::{
     Committed, Subscriber, ends, expecting, flood, held, load, sessions, wait_records, wait_stuck,
 };
@@ -20,8 +20,8 @@ fn topic(name: &str, partitions: i32) -> String {
 }
 
 /// A relay in the group named as the topic, with more keys of `from.kafka`.
-fn member(topic: &str, more: &str) -> OneRoute {
-    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest"{more}"#);
+fn member(fetcher: Fetcher, topic: &str, more: &str) -> OneRoute {
+    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}{more}"#);
     OneRoute::lossless(KafkaNode::shared().bootstrap(), &from)
 }
 
@@ -45,8 +45,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(topic: &str, protocol: &str) -> Self {
-        let route = member(topic, &format!(r#", group_protocol = "{protocol}""#));
+    fn new(fetcher: Fetcher, topic: &str, protocol: &str) -> Self {
+        let route = member(fetcher, topic, &format!(r#", group_protocol = "{protocol}""#));
         let subscriber = route.subscribe(&[topic]);
         Self { route, subscriber }
     }
@@ -54,17 +54,17 @@ impl Pair {
 
 /// Two relays share a topic under load, a third joins, and one of the three is killed. A subscriber is connected
 /// to all of them.
-fn divided_joined_and_killed(protocol: &str) {
+fn divided_joined_and_killed(fetcher: Fetcher, protocol: &str) {
     let admin = KafkaNode::shared().admin();
     let topic = topic(protocol, 6);
-    let [mut one, mut two] = [Pair::new(&topic, protocol), Pair::new(&topic, protocol)];
+    let [mut one, mut two] = [Pair::new(fetcher, &topic, protocol), Pair::new(fetcher, &topic, protocol)];
     let shares = wait_divided(&mut [&mut one.route, &mut two.route], &[3, 3]);
 
     // A third joins: what the others keep goes on.
     let joining = load(&topic, 6, 30_000, 3_000);
     let writing = admin.produce_in_background(joining.clone());
     wait_until("records to flow", DEADLINE, || one.subscriber.count().min(two.subscriber.count()) > 1_000);
-    let mut three = Pair::new(&topic, protocol);
+    let mut three = Pair::new(fetcher, &topic, protocol);
     let thirds = wait_divided(&mut [&mut one.route, &mut two.route, &mut three.route], &[2, 2, 2]);
     let produced_joining = writing.join();
     let mut checker = expecting(&[(&joining, &produced_joining)]);
@@ -104,27 +104,27 @@ fn divided_joined_and_killed(protocol: &str) {
     checker.assert(&all.collect::<Vec<_>>());
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn partitions_are_divided_joined_for_and_taken_over() {
-    divided_joined_and_killed("consumer");
+on_both_fetchers!(partitions_are_divided_joined_for_and_taken_over, "needs Java and Maven");
+fn partitions_are_divided_joined_for_and_taken_over(fetcher: Fetcher) {
+    divided_joined_and_killed(fetcher, "consumer");
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn partitions_are_divided_joined_for_and_taken_over_by_the_classic_protocol() {
-    divided_joined_and_killed("classic");
+on_both_fetchers!(
+    partitions_are_divided_joined_for_and_taken_over_by_the_classic_protocol,
+    "needs Java and Maven"
+);
+fn partitions_are_divided_joined_for_and_taken_over_by_the_classic_protocol(fetcher: Fetcher) {
+    divided_joined_and_killed(fetcher, "classic");
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_group_is_of_the_new_protocol_unless_it_has_classic_members() {
+on_both_fetchers!(a_group_is_of_the_new_protocol_unless_it_has_classic_members, "needs Java and Maven");
+fn a_group_is_of_the_new_protocol_unless_it_has_classic_members(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     for (first, kind) in [("", "Consumer"), (r#", group_protocol = "classic""#, "Classic")] {
         let topic = topic("kinds", 2);
-        let mut one = member(&topic, first);
+        let mut one = member(fetcher, &topic, first);
         wait_divided(&mut [&mut one], &[2]);
-        let mut two = member(&topic, "");
+        let mut two = member(fetcher, &topic, "");
         wait_divided(&mut [&mut one, &mut two], &[1, 1]);
         let group = admin.group(&topic).unwrap();
         assert_eq!((group.kind.as_str(), group.members.len()), (kind, 2), "{group:?}");
@@ -133,11 +133,11 @@ fn a_group_is_of_the_new_protocol_unless_it_has_classic_members() {
 }
 
 /// A static member that comes back in time has what it had, and the other member notices nothing.
-fn restarted_static_member(protocol: &str) {
+fn restarted_static_member(fetcher: Fetcher, protocol: &str) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("static", 4);
     let mut relays = ["a", "b"].map(|name| {
-        member(&topic, &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#))
+        member(fetcher, &topic, &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#))
     });
     let subscribers = relays.each_ref().map(|relay| relay.subscribe(&[&topic]));
     let [one, two] = &mut relays;
@@ -163,25 +163,29 @@ fn restarted_static_member(protocol: &str) {
     expecting(&[(&records, &produced)]).assert(&all);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_static_member_keeps_its_partitions_over_a_restart() {
-    restarted_static_member("consumer");
+on_both_fetchers!(a_static_member_keeps_its_partitions_over_a_restart, "needs Java and Maven");
+fn a_static_member_keeps_its_partitions_over_a_restart(fetcher: Fetcher) {
+    restarted_static_member(fetcher, "consumer");
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_static_member_keeps_its_partitions_over_a_restart_by_the_classic_protocol() {
-    restarted_static_member("classic");
+on_both_fetchers!(
+    a_static_member_keeps_its_partitions_over_a_restart_by_the_classic_protocol,
+    "needs Java and Maven"
+);
+fn a_static_member_keeps_its_partitions_over_a_restart_by_the_classic_protocol(fetcher: Fetcher) {
+    restarted_static_member(fetcher, "classic");
 }
 
-#[test]
-#[ignore = "needs Java and Maven, and Python"]
-fn a_stuck_partition_is_given_back_after_the_revoke_timeout() {
+on_both_fetchers!(
+    a_stuck_partition_is_given_back_after_the_revoke_timeout,
+    "needs Java and Maven, and Python"
+);
+fn a_stuck_partition_is_given_back_after_the_revoke_timeout(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("stuck", 2);
-    let from =
-        format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", revoke_timeout = "1s""#);
+    let from = format!(
+        r#"topics = ["{topic}"], group = "{topic}", start = "earliest", revoke_timeout = "1s", {fetcher}"#
+    );
     let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "8 MiB""#;
     let bootstrap = KafkaNode::shared().bootstrap();
     let mut stuck = OneRoute::start(bootstrap, &from, to);

@@ -1,6 +1,27 @@
 //! The program against real parts: Kafka, libzmq peers, an identity provider.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; the second argument is why they are ignored.
+macro_rules! on_both_fetchers {
+    ($name:ident, $reason:literal) => {
+        mod $name {
+            use $crate::common::Fetcher;
+
+            #[test]
+            #[ignore = $reason]
+            fn fast() {
+                super::$name(Fetcher::Fast);
+            }
+
+            #[test]
+            #[ignore = $reason]
+            fn librdkafka() {
+                super::$name(Fetcher::Librdkafka);
+            }
+        }
+    };
+}
+
 mod admin;
 mod brokers;
 mod common;

@@ -2,18 +2,17 @@
 
 use zafka_testkit::{Checker, KafkaNode, Received, Record, Sequence, Session, unique};
 
-use crate::common::{OneRoute, is_at};
+use crate::common::{Fetcher, OneRoute, is_at};
 use crate::{DEADLINE, decoded};
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn every_record_of_every_partition_arrives_in_order() {
+on_both_fetchers!(every_record_of_every_partition_arrives_in_order, "needs Java and Maven");
+fn every_record_of_every_partition_arrives_in_order(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let topic = unique("orders");
     kafka.admin().create_topic(&topic, 3, &[]);
     let sequence = Sequence { partitions: vec![0, 1, 2], ..Sequence::new(&topic, 30_000) };
     let produced = kafka.admin().produce_sequence(&sequence);
-    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#);
+    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#);
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let subscriber = route.subscribe(&[&topic]);
     let messages = decoded(&subscriber.wait_messages(30_000, DEADLINE));
@@ -27,8 +26,8 @@ fn every_record_of_every_partition_arrives_in_order() {
 }
 
 /// Everything in a topic of one partition, from its start and without a group.
-fn read_all(topic: &str, count: usize) -> Vec<Received> {
-    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+fn read_all(fetcher: Fetcher, topic: &str, count: usize) -> Vec<Received> {
+    let from = format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#);
     let route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
     let subscriber = route.subscribe(&[topic]);
     let messages = decoded(&subscriber.wait_messages(count, DEADLINE));
@@ -36,9 +35,8 @@ fn read_all(topic: &str, count: usize) -> Vec<Received> {
     messages
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn every_compression_in_one_topic() {
+on_both_fetchers!(every_compression_in_one_topic, "needs Java and Maven");
+fn every_compression_in_one_topic(fetcher: Fetcher) {
     const EACH: u64 = 2_000;
     let admin = KafkaNode::shared().admin();
     let topic = unique("compressed");
@@ -50,12 +48,11 @@ fn every_compression_in_one_topic() {
         let sequence = Sequence { first: turn * EACH, compression, ..Sequence::new(&topic, EACH as usize) };
         checker.expect_sequence(&sequence, &admin.produce_sequence(&sequence));
     }
-    checker.assert(&[Session::new(read_all(&topic, codecs.len() * EACH as usize))]);
+    checker.assert(&[Session::new(read_all(fetcher, &topic, codecs.len() * EACH as usize))]);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn null_and_empty_are_told_apart() {
+on_both_fetchers!(null_and_empty_are_told_apart, "needs Java and Maven");
+fn null_and_empty_are_told_apart(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topic = unique("nulls");
     admin.create_topic(&topic, 1, &[]);
@@ -68,12 +65,11 @@ fn null_and_empty_are_told_apart() {
             checker.expect_payload(&topic, at, record.key.as_deref(), record.value.as_deref());
         }
     }
-    checker.assert(&[Session::new(read_all(&topic, 2 * records.len()))]);
+    checker.assert(&[Session::new(read_all(fetcher, &topic, 2 * records.len()))]);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn headers_keep_order_repeats_nulls_and_bytes() {
+on_both_fetchers!(headers_keep_order_repeats_nulls_and_bytes, "needs Java and Maven");
+fn headers_keep_order_repeats_nulls_and_bytes(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topic = unique("headers");
     admin.create_topic(&topic, 1, &[]);
@@ -93,16 +89,15 @@ fn headers_keep_order_repeats_nulls_and_bytes() {
     let records: Vec<_> =
         cases.iter().map(|case| Record { headers: case.clone(), ..Record::new("k", "v") }).collect();
     admin.produce(&topic, &records);
-    for (case, received) in cases.iter().zip(read_all(&topic, cases.len())) {
+    for (case, received) in cases.iter().zip(read_all(fetcher, &topic, cases.len())) {
         let headers: Vec<_> =
             case.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone())).collect();
         assert_eq!(received.headers, headers);
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn timestamps_are_the_producers_or_the_brokers() {
+on_both_fetchers!(timestamps_are_the_producers_or_the_brokers, "needs Java and Maven");
+fn timestamps_are_the_producers_or_the_brokers(fetcher: Fetcher) {
     const TIMES: [i64; 3] = [0, 1_000_000_000_123, 1_700_000_000_456];
     let admin = KafkaNode::shared().admin();
     let records = TIMES.map(|time| Record { timestamp: Some(time), ..Record::new("k", "v") });
@@ -113,7 +108,7 @@ fn timestamps_are_the_producers_or_the_brokers() {
         for codec in ["none", "gzip"] {
             admin.produce_as(&topic, &records, codec, None);
         }
-        read_all(&topic, 2 * TIMES.len())
+        read_all(fetcher, &topic, 2 * TIMES.len())
     });
     for (message, time) in create.iter().zip(TIMES.iter().chain(&TIMES)) {
         assert_eq!((message.timestamp, message.log_append), (*time, false));
@@ -123,9 +118,8 @@ fn timestamps_are_the_producers_or_the_brokers() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_record_of_10_mb_passes_a_smaller_ring() {
+on_both_fetchers!(a_record_of_10_mb_passes_a_smaller_ring, "needs Java and Maven");
+fn a_record_of_10_mb_passes_a_smaller_ring(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let topic = unique("large");
     kafka.admin().create_topic(&topic, 1, &[("max.message.bytes", "20000000")]);
@@ -139,7 +133,7 @@ fn a_record_of_10_mb_passes_a_smaller_ring() {
             first += count as u64;
         }
     }
-    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#);
+    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#);
     for ring in ["1 MiB", "64 MiB"] {
         let to = format!(r#"slow_peer = "block", min_peers = 1, ring_bytes = "{ring}""#);
         let mut route = OneRoute::start(
@@ -155,9 +149,8 @@ fn a_record_of_10_mb_passes_a_smaller_ring() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn holes_of_a_compacted_topic_are_no_gaps() {
+on_both_fetchers!(holes_of_a_compacted_topic_are_no_gaps, "needs Java and Maven");
+fn holes_of_a_compacted_topic_are_no_gaps(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let admin = kafka.admin();
     let topic = unique("compacted");
@@ -176,7 +169,7 @@ fn holes_of_a_compacted_topic_are_no_gaps() {
         });
         last = admin.produce(&topic, &records)[2].offset;
     }
-    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+    let from = format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#);
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let messages = zafka_testkit::wait::wait_for("Kafka to compact the topic", DEADLINE, || {
         let subscriber = route.subscribe(&[&topic]);

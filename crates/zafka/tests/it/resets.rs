@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, Zafka, unique, wait_until};
 
-use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::common::{Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
 use crate::{DEADLINE, ZAFKA, decoded};
 
 fn admin() -> &'static Admin {
@@ -32,18 +32,17 @@ fn cut_topic(committed: i64) -> String {
     topic
 }
 
-fn from(topic: &str, more: &str) -> String {
-    format!(r#"topics = ["{topic}"], group = "{topic}", start = "latest", {more}"#)
+fn from(fetcher: Fetcher, topic: &str, more: &str) -> String {
+    format!(r#"topics = ["{topic}"], group = "{topic}", start = "latest", {fetcher}, {more}"#)
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest() {
+on_both_fetchers!(what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest, "needs Java and Maven");
+fn what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest(fetcher: Fetcher) {
     // Offset committed, records skipped; 10 is the first that is there, 20 the end, 25 behind it.
     for (committed, skipped, resets, first) in [(5, 5, 1, 10), (0, 10, 1, 10), (10, 0, 0, 10), (25, 0, 1, 10)]
     {
         let topic = cut_topic(committed);
-        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from(&topic, ""));
+        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from(fetcher, &topic, ""));
         let subscriber = route.subscribe(&[&topic]);
         let messages = decoded(&subscriber.wait_messages((20 - first) as usize, DEADLINE));
         let offsets: Vec<_> = messages.iter().map(|message| message.offset).collect();
@@ -61,13 +60,12 @@ fn what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn records_that_go_while_the_route_waits_are_counted() {
+on_both_fetchers!(records_that_go_while_the_route_waits_are_counted, "needs Java and Maven");
+fn records_that_go_while_the_route_waits_are_counted(fetcher: Fetcher) {
     let topic = topic(20);
     let mut route = OneRoute::lossless(
         KafkaNode::shared().bootstrap(),
-        &format!(r#"topics = ["{topic}"], start = "earliest""#),
+        &format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#),
     );
     route.relay.wait_status("the partition", DEADLINE, |status| partition(status, &topic, 0)["read"] == 0);
     admin().delete_records(&topic, 0, 15);
@@ -79,12 +77,11 @@ fn records_that_go_while_the_route_waits_are_counted() {
     assert_eq!(messages.len() as u64 + counter(&status, "records_skipped"), 20);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_route_may_stop_where_records_are_gone() {
+on_both_fetchers!(a_route_may_stop_where_records_are_gone, "needs Java and Maven");
+fn a_route_may_stop_where_records_are_gone(fetcher: Fetcher) {
     for committed in [5, 25] {
         let topic = cut_topic(committed);
-        let stop = from(&topic, r#"on_out_of_range = "stop""#);
+        let stop = from(fetcher, &topic, r#"on_out_of_range = "stop""#);
         let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &stop);
         let subscriber = route.subscribe(&[&topic]);
         let status = route.relay.wait_exit(DEADLINE);
@@ -97,15 +94,18 @@ fn a_route_may_stop_where_records_are_gone() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_route_that_stopped_is_told_of_while_others_go_on() {
+on_both_fetchers!(a_route_that_stopped_is_told_of_while_others_go_on, "needs Java and Maven");
+fn a_route_that_stopped_is_told_of_while_others_go_on(fetcher: Fetcher) {
     let [gone, kept] = [cut_topic(5), topic(20)];
     let [first, second] = [endpoint(), endpoint()];
     let served = |at: &str| format!(r#"bind = ["{at}"], slow_peer = "block""#);
     let routes = [
-        RouteToml { name: "gone", from: &from(&gone, r#"on_out_of_range = "stop""#), to: &served(&first) },
-        RouteToml { name: "kept", from: &from(&kept, ""), to: &served(&second) },
+        RouteToml {
+            name: "gone",
+            from: &from(fetcher, &gone, r#"on_out_of_range = "stop""#),
+            to: &served(&first),
+        },
+        RouteToml { name: "kept", from: &from(fetcher, &kept, ""), to: &served(&second) },
     ];
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &routes));
     let status =
@@ -125,15 +125,16 @@ fn a_route_that_stopped_is_told_of_while_others_go_on() {
     relay.wait_exit(DEADLINE);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_topic_made_again_is_read_from_its_start() {
+on_both_fetchers!(a_topic_made_again_is_read_from_its_start, "needs Java and Maven");
+fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
     for group in [true, false] {
         // The second life has fewer records than were read of the first, or more.
         for count in [5, 30] {
             let topic = topic(10);
             let in_group = if group { format!(r#", group = "{topic}""#) } else { String::new() };
-            let from = format!(r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s"{in_group}"#);
+            let from = format!(
+                r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s", {fetcher}{in_group}"#
+            );
             let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
             let subscriber = route.subscribe(&[&topic]);
             route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use zafka_testkit::kafka::PASSWORD;
 use zafka_testkit::{Checker, KafkaOptions, LibzmqSub, SecuredKafka, Sequence, Session, Zafka, unique};
 
-use crate::common::{RouteToml, counter, endpoint, relay_toml};
+use crate::common::{Fetcher, RouteToml, counter, endpoint, relay_toml};
 use crate::program::run_with;
 use crate::{DEADLINE, ZAFKA, decoded};
 
@@ -64,10 +64,11 @@ fn token(client: &str, secret: &str) -> String {
 }
 
 /// A configuration of one route, the group named as the topic, and the endpoint it binds.
-fn config(bootstrap: &str, security: &str, topic: &str) -> (String, String) {
+fn config(fetcher: Fetcher, bootstrap: &str, security: &str, topic: &str) -> (String, String) {
     let endpoint = endpoint();
-    let from =
-        format!("topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\", topic_refresh = \"1s\"");
+    let from = format!(
+        "topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\", topic_refresh = \"1s\", {fetcher}"
+    );
     let to = format!("bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1");
     let routes = relay_toml(bootstrap, &[RouteToml { name: "orders", from: &from, to: &to }]);
     (routes.replacen("[[route]]", &format!("[kafka.security]\n{security}[[route]]"), 1), endpoint)
@@ -94,9 +95,8 @@ fn check(text: &str) -> (Option<i32>, String) {
     (exit.code(), out)
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn every_mechanism_relays_records() {
+on_both_fetchers!(every_mechanism_relays_records, "needs Java and Maven");
+fn every_mechanism_relays_records(fetcher: Fetcher) {
     let (sasl, mtls) = (kafka().sasl(), kafka().mtls());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
@@ -114,7 +114,7 @@ fn every_mechanism_relays_records() {
         kafka().create_topic_for("zafka", &topic, 2, &topic);
         let sequence = Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 2000) };
         let produced = kafka().admin().produce_sequence(&sequence);
-        let (config, endpoint) = config(bootstrap, &security, &topic);
+        let (config, endpoint) = config(fetcher, bootstrap, &security, &topic);
         let mut relay =
             Zafka::run_with(ZAFKA, &config, &[&ENVIRONMENT[..], &[("RUST_LOG", "trace")]].concat());
         let messages = decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(2000, DEADLINE));
@@ -131,16 +131,15 @@ fn every_mechanism_relays_records() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn tokens_are_renewed_while_records_flow() {
+on_both_fetchers!(tokens_are_renewed_while_records_flow, "needs Java and Maven");
+fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
     let topic = unique("tokens");
     kafka().create_topic_for("zafka", &topic, 1, &topic);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("client_secret");
     std::fs::write(&file, CLIENT_SECRET).unwrap();
     let security = token("zafka", &format!("client_secret_file = {}", quoted(&file)));
-    let (config, endpoint) = config(&kafka().oauth(), &security, &topic);
+    let (config, endpoint) = config(fetcher, &kafka().oauth(), &security, &topic);
     let mut relay = Zafka::run_with(ZAFKA, &config, &[("RUST_LOG", "trace")]);
     // The records of more than two lives of a token.
     let per_second = 20;
@@ -197,13 +196,12 @@ fn refusals() -> Vec<Refusal> {
     rows.map(refusal).into()
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn each_refusal_is_told_once_and_clearly() {
+on_both_fetchers!(each_refusal_is_told_once_and_clearly, "needs Java and Maven");
+fn each_refusal_is_told_once_and_clearly(fetcher: Fetcher) {
     let mut running: Vec<_> = refusals()
         .into_iter()
         .map(|refusal| {
-            let (config, _) = config(&refusal.bootstrap, &refusal.security, &refusal.topic);
+            let (config, _) = config(fetcher, &refusal.bootstrap, &refusal.security, &refusal.topic);
             (Zafka::run_with(ZAFKA, &config, &ENVIRONMENT), refusal, config)
         })
         .collect();
@@ -244,15 +242,14 @@ fn each_refusal_is_told_once_and_clearly() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_topic_that_may_be_seen_and_not_read() {
+on_both_fetchers!(a_topic_that_may_be_seen_and_not_read, "needs Java and Maven");
+fn a_topic_that_may_be_seen_and_not_read(fetcher: Fetcher) {
     let topic = unique("seen");
     kafka().admin().create_topic(&topic, 1, &[]);
     kafka().admin().allow("zafka", "describe", "topic", &topic);
     kafka().admin().allow("zafka", "read", "group", &topic);
     let security = password("PLAIN", "password = \"${ZAFKA_TEST_PASSWORD}\"");
-    let (config, _) = config(&kafka().sasl(), &security, &topic);
+    let (config, _) = config(fetcher, &kafka().sasl(), &security, &topic);
     let mut relay = Zafka::run_with(ZAFKA, &config, &ENVIRONMENT);
     relay.wait_status("the refusal", DEADLINE, |status| {
         let reason = status["routes"][0]["reason"].as_str().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, unique, wait_until};
 
-use crate::common::{OneRoute, counter, is_at, partition};
+use crate::common::{Fetcher, OneRoute, counter, is_at, partition};
 use crate::{DEADLINE, decoded};
 
 fn admin() -> &'static Admin {
@@ -59,9 +59,8 @@ fn assert_reads(route: &mut OneRoute, subscriber: &LibzmqSub, topic: &str, start
     assert_eq!(offsets(&messages), expected);
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn start_is_a_position_or_a_time() {
+on_both_fetchers!(start_is_a_position_or_a_time, "needs Java and Maven");
+fn start_is_a_position_or_a_time(fetcher: Fetcher) {
     const DAY: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
     let topic = topic(2);
     for (number, times) in [(0, [-2_000, -1_000, 0, 1_000]), (1, [-4_000, -3_000, -2_000, -1_000])] {
@@ -80,7 +79,7 @@ fn start_is_a_position_or_a_time() {
     for (start, starts) in cases {
         for group in ["", "group"] {
             let in_group = format!(r#", group = "{topic} {start}""#);
-            let from = format!(r#"topics = ["{topic}"], start = "{start}""#);
+            let from = format!(r#"topics = ["{topic}"], start = "{start}", {fetcher}"#);
             let mut route = lossless(&(from + if group.is_empty() { "" } else { &in_group }));
             route.relay.wait_ready();
             let subscriber = route.subscribe(&[&topic]);
@@ -89,13 +88,12 @@ fn start_is_a_position_or_a_time() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn latest_and_a_time_to_come_are_the_end_when_the_route_begins() {
+on_both_fetchers!(latest_and_a_time_to_come_are_the_end_when_the_route_begins, "needs Java and Maven");
+fn latest_and_a_time_to_come_are_the_end_when_the_route_begins(fetcher: Fetcher) {
     for start in ["latest", "2100-01-01T00:00:00Z"] {
         let topic = topic(1);
         write(&topic, 0, 0, 10);
-        let mut route = lossless(&format!(r#"topics = ["{topic}"], start = "{start}""#));
+        let mut route = lossless(&format!(r#"topics = ["{topic}"], start = "{start}", {fetcher}"#));
         route.relay.wait_ready();
         write(&topic, 0, 10, 10);
         let subscriber = route.subscribe(&[&topic]);
@@ -105,30 +103,29 @@ fn latest_and_a_time_to_come_are_the_end_when_the_route_begins() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_committed_offset_wins_over_start() {
+on_both_fetchers!(a_committed_offset_wins_over_start, "needs Java and Maven");
+fn a_committed_offset_wins_over_start(fetcher: Fetcher) {
     for start in ["earliest", "latest", "2000-01-01T00:00:00Z"] {
         let topic = topic(2);
         write(&topic, 0, 0, 10);
         write(&topic, 1, 0, 10);
         admin().alter_offset(&topic, &topic, 0, 5);
         admin().alter_offset(&topic, &topic, 1, 0);
-        let mut route = lossless(&format!(r#"topics = ["{topic}"], group = "{topic}", start = "{start}""#));
+        let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "{start}", {fetcher}"#);
+        let mut route = lossless(&from);
         let subscriber = route.subscribe(&[&topic]);
         assert_reads(&mut route, &subscriber, &topic, &[5, 0], &[10, 10]);
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn latest_that_was_resolved_survives_a_kill() {
+on_both_fetchers!(latest_that_was_resolved_survives_a_kill, "needs Java and Maven");
+fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
     for protocol in ["consumer", "classic"] {
         let topic = topic(3);
         let ends = [10, 0, 3];
         (0..).zip(ends).for_each(|(number, end)| write(&topic, number, 0, end));
         let from = format!(
-            r#"topics = ["{topic}"], group = "{topic}", group_protocol = "{protocol}", start = "latest""#
+            r#"topics = ["{topic}"], group = "{topic}", group_protocol = "{protocol}", start = "latest", {fetcher}"#
         );
         // Nobody subscribes, so nothing is fetched and nothing delivered.
         let mut route = lossless(&from);
@@ -143,12 +140,12 @@ fn latest_that_was_resolved_survives_a_kill() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn the_start_is_committed_before_the_first_record_is_sent() {
+on_both_fetchers!(the_start_is_committed_before_the_first_record_is_sent, "needs Java and Maven");
+fn the_start_is_committed_before_the_first_record_is_sent(fetcher: Fetcher) {
     let topic = topic(4);
     (0..4).for_each(|number| write(&topic, number, 0, 5_000));
-    let mut route = lossless(&format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#));
+    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#);
+    let mut route = lossless(&from);
     let subscriber = route.subscribe(&[&topic]);
     let messages = decoded(&subscriber.wait_messages(1, DEADLINE));
     route.relay.kill9();
@@ -159,14 +156,13 @@ fn the_start_is_committed_before_the_first_record_is_sent() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn without_a_group_every_partition_is_read_and_nothing_committed() {
+on_both_fetchers!(without_a_group_every_partition_is_read_and_nothing_committed, "needs Java and Maven");
+fn without_a_group_every_partition_is_read_and_nothing_committed(fetcher: Fetcher) {
     let topic = topic(5);
     (0..5).for_each(|number| write(&topic, number, 0, 100));
     let mut routes: Vec<_> = (0..2)
         .map(|_| {
-            let route = lossless(&format!(r#"topics = ["{topic}"], start = "earliest""#));
+            let route = lossless(&format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#));
             let subscriber = route.subscribe(&[&topic]);
             (route, subscriber)
         })
@@ -188,17 +184,17 @@ fn without_a_group_every_partition_is_read_and_nothing_committed() {
     assert!(foreign.is_empty(), "groups that nobody asked for: {foreign:?}");
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn what_appears_later_begins_at_its_start() {
+on_both_fetchers!(what_appears_later_begins_at_its_start, "needs Java and Maven");
+fn what_appears_later_begins_at_its_start(fetcher: Fetcher) {
     for group in [true, false] {
         let prefix = unique("later");
         let first = format!("{prefix}.first");
         admin().create_topic(&first, 1, &[]);
         write(&first, 0, 0, 10);
         let in_group = if group { format!(r#", group = "{prefix}""#) } else { String::new() };
-        let from =
-            format!(r#"topics = ["/^{prefix}\\./"], start = "latest", topic_refresh = "1s"{in_group}"#);
+        let from = format!(
+            r#"topics = ["/^{prefix}\\./"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#
+        );
         let mut route = lossless(&from);
         let subscriber = route.subscribe(&[&prefix]);
         route.relay.wait_status("the first topic", DEADLINE, |status| is_at(status, &first, 0, 10));

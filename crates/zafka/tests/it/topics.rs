@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use serde_json::Value;
 use zafka_testkit::{KafkaNode, LibzmqSub, Record, Zafka, unique, wait_until};
 
-use crate::common::{OneRoute, RouteToml, endpoint, is_at, relay_toml};
+use crate::common::{Fetcher, OneRoute, RouteToml, endpoint, is_at, relay_toml};
 use crate::{DEADLINE, ZAFKA, decoded};
 
 fn write(topic: &str, count: usize) {
@@ -20,9 +20,8 @@ fn topics_of(status: &Value) -> BTreeSet<String> {
     partitions.into_iter().flatten().map(name).collect()
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn patterns_find_topics_and_never_internal_ones() {
+on_both_fetchers!(patterns_find_topics_and_never_internal_ones, "needs Java and Maven");
+fn patterns_find_topics_and_never_internal_ones(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let prefix = unique("pattern");
     let [eu, us, other] = ["eu.orders", "us.orders", "orders.eu"].map(|name| format!("{prefix}.{name}"));
@@ -36,7 +35,7 @@ fn patterns_find_topics_and_never_internal_ones() {
     for group in ["", "group"] {
         let in_group = if group.is_empty() { String::new() } else { format!(r#", group = "{prefix}""#) };
         let pattern = format!(r"/^(__.*|{}\\.[a-z]{{2}}\\.orders)$/", prefix);
-        let from = format!(r#"topics = ["{pattern}"], start = "earliest"{in_group}"#);
+        let from = format!(r#"topics = ["{pattern}"], start = "earliest", {fetcher}{in_group}"#);
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
         let subscriber = route.subscribe(&[""]);
         let status = route.relay.wait_status("both topics", DEADLINE, |status| {
@@ -50,16 +49,16 @@ fn patterns_find_topics_and_never_internal_ones() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_named_topic_is_waited_for_and_read_from_its_start() {
+on_both_fetchers!(a_named_topic_is_waited_for_and_read_from_its_start, "needs Java and Maven");
+fn a_named_topic_is_waited_for_and_read_from_its_start(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     for group in [true, false] {
         let [there, later] = [unique("there"), unique("to-come")];
         kafka.admin().create_topic(&there, 1, &[]);
         let in_group = if group { format!(r#", group = "{there}""#) } else { String::new() };
-        let from =
-            format!(r#"topics = ["{there}", "{later}"], start = "latest", topic_refresh = "1s"{in_group}"#);
+        let from = format!(
+            r#"topics = ["{there}", "{later}"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#
+        );
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
         let subscriber = route.subscribe(&[""]);
         wait_until("readyz to name the topic", DEADLINE, || {
@@ -79,9 +78,8 @@ fn a_named_topic_is_waited_for_and_read_from_its_start() {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn two_routes_in_one_process_keep_to_themselves() {
+on_both_fetchers!(two_routes_in_one_process_keep_to_themselves, "needs Java and Maven");
+fn two_routes_in_one_process_keep_to_themselves(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let topics = [unique("one"), unique("two")];
     for topic in &topics {
@@ -89,7 +87,9 @@ fn two_routes_in_one_process_keep_to_themselves() {
         write(topic, 1_000);
     }
     let endpoints = [endpoint(), format!("ipc:///tmp/{}.sock", unique("zafka"))];
-    let from = topics.each_ref().map(|t| format!(r#"topics = ["{t}"], group = "{t}", start = "earliest""#));
+    let from = topics
+        .each_ref()
+        .map(|t| format!(r#"topics = ["{t}"], group = "{t}", start = "earliest", {fetcher}"#));
     let to = endpoints.each_ref().map(|e| format!(r#"bind = ["{e}"], slow_peer = "block", min_peers = 1"#));
     let routes = [
         RouteToml { name: "one", from: &from[0], to: &to[0] },

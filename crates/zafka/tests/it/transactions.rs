@@ -3,7 +3,7 @@
 use zafka_testkit::wait::wait_for;
 use zafka_testkit::{Admin, Checker, KafkaNode, LibzmqSub, Record, Sequence, Session, unique};
 
-use crate::common::{OneRoute, is_at, partition};
+use crate::common::{Fetcher, OneRoute, is_at, partition};
 use crate::{DEADLINE, decoded};
 
 const COMMITTED: &str = r#"isolation = "read_committed""#;
@@ -11,6 +11,7 @@ const ALL: &str = r#"isolation = "read_uncommitted""#;
 
 /// A topic of one partition, written plainly and in transactions.
 struct Ledger {
+    fetcher: Fetcher,
     topic: String,
     admin: &'static Admin,
     next: u64,
@@ -21,11 +22,11 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new() -> Self {
+    fn new(fetcher: Fetcher) -> Self {
         let admin = KafkaNode::shared().admin();
         let topic = unique("ledger");
         admin.create_topic(&topic, 1, &[]);
-        Self { topic, admin, next: 0, committed: Checker::new(), all: Checker::new() }
+        Self { fetcher, topic, admin, next: 0, committed: Checker::new(), all: Checker::new() }
     }
 
     fn write(&mut self, count: usize, transaction: Option<&str>, will_be_seen: bool) {
@@ -61,7 +62,10 @@ impl Ledger {
     }
 
     fn read(&self, isolation: &str, more: &str) -> (OneRoute, LibzmqSub) {
-        let from = format!(r#"topics = ["{}"], start = "earliest", {isolation}{more}"#, self.topic);
+        let from = format!(
+            r#"topics = ["{}"], start = "earliest", {isolation}{more}, {}"#,
+            self.topic, self.fetcher
+        );
         let route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
         let subscriber = route.subscribe(&[&self.topic]);
         (route, subscriber)
@@ -78,10 +82,9 @@ impl Ledger {
     }
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn aborted_records_and_control_batches_never_come_through() {
-    let mut ledger = Ledger::new();
+on_both_fetchers!(aborted_records_and_control_batches_never_come_through, "needs Java and Maven");
+fn aborted_records_and_control_batches_never_come_through(fetcher: Fetcher) {
+    let mut ledger = Ledger::new(fetcher);
     let [one, two] = [unique("one"), unique("two")];
     // Aborted at the start, in turns, one within another, larger than a fetch's first batches, and at the end.
     ledger.abort(10, &one);
@@ -118,10 +121,9 @@ fn aborted_records_and_control_batches_never_come_through() {
     assert_eq!(at.get(&(ledger.topic.clone(), 0)), Some(&ledger.end()));
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn a_topic_of_aborted_records_alone_has_no_lag() {
-    let mut ledger = Ledger::new();
+on_both_fetchers!(a_topic_of_aborted_records_alone_has_no_lag, "needs Java and Maven");
+fn a_topic_of_aborted_records_alone_has_no_lag(fetcher: Fetcher) {
+    let mut ledger = Ledger::new(fetcher);
     ledger.abort(1_000, &unique("aborted"));
     let (mut route, subscriber) = ledger.read(COMMITTED, "");
     let end = ledger.end();
@@ -132,10 +134,9 @@ fn a_topic_of_aborted_records_alone_has_no_lag() {
     assert_eq!(messages[0].prev, None, "no record that can be seen is before it");
 }
 
-#[test]
-#[ignore = "needs Java and Maven"]
-fn an_open_transaction_holds_later_records_back() {
-    let mut ledger = Ledger::new();
+on_both_fetchers!(an_open_transaction_holds_later_records_back, "needs Java and Maven");
+fn an_open_transaction_holds_later_records_back(fetcher: Fetcher) {
+    let mut ledger = Ledger::new(fetcher);
     let other = unique("beside");
     ledger.admin.create_topic(&other, 1, &[]);
     let transaction = unique("open");
@@ -145,7 +146,8 @@ fn an_open_transaction_holds_later_records_back() {
     ledger.admin.flush(&transaction);
     ledger.write(10, None, true);
 
-    let from = format!(r#"topics = ["{}", "{other}"], start = "earliest", {COMMITTED}"#, ledger.topic);
+    let from =
+        format!(r#"topics = ["{}", "{other}"], start = "earliest", {COMMITTED}, {fetcher}"#, ledger.topic);
     let to = r#"slow_peer = "block", min_peers = 2"#;
     let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &from, to);
     let subscriber = route.subscribe(&[&ledger.topic]);
