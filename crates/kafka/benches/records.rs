@@ -1,7 +1,7 @@
 //! What it costs to read the records of a fetch response: checksums, batches, the walk.
 //! To run it: `cargo bench -p zafka-kafka --features bench --bench records`. Times are for a whole response;
 //! the throughput column says records a second.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used)]
 
 use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box, counter::ItemsCount};

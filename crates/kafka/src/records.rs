@@ -203,6 +203,7 @@ impl Batches {
 }
 
 /// Checks a batch, and says what becomes of it. `after` is the offset after the batch before it.
+#[inline]
 fn fate(
     header: &Header,
     bytes: &[u8],

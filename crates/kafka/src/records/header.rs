@@ -29,6 +29,7 @@ pub(super) struct Entry<'a> {
 }
 
 /// The first entry of `bytes`; `None` at the end, or where the entry is cut off.
+#[inline]
 pub(super) fn first(bytes: &[u8]) -> Result<Option<Entry<'_>>, BatchError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
     let offset = i64_at::<0, PREFIX>(prefix);
@@ -68,6 +69,7 @@ pub(super) struct Header {
 }
 
 impl Header {
+    #[inline]
     fn read(header: &[u8; HEADER]) -> Self {
         Header {
             base_offset: i64_at::<0, HEADER>(header),
@@ -85,6 +87,7 @@ impl Header {
     }
 
     /// That `bytes`, the whole batch, are those that were written, and its offsets ones that can be.
+    #[inline]
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), BatchError> {
         let fault = |fault: BatchFault| Err(fault.at(self.base_offset));
         let computed = crc32c::crc32c(bytes.get(CHECKED_FROM..).unwrap_or_default());

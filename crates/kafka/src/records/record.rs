@@ -17,7 +17,7 @@ pub(super) struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// The next record of `from`. `headers` is emptied first.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(from: &mut Cursor<'a>, headers: &mut Vec<Header<'a>>) -> Result<Self, RecordFault> {
         headers.clear();
         let size = from.length()?;
@@ -68,6 +68,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline(never)]
     fn headers(&mut self, count: usize, headers: &mut Vec<Header<'a>>) -> Result<(), RecordFault> {
         if count > MAX_HEADERS {
             return Err(RecordFault::Headers);

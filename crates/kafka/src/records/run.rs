@@ -127,6 +127,7 @@ impl fmt::Debug for Run {
 }
 
 /// The next batch with records, from `at`, which is moved to its first record.
+#[inline]
 fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<Open>, BatchError> {
     loop {
         let rest = bytes.get(*at..).unwrap_or_default();

@@ -4,6 +4,7 @@ mod aborted;
 mod broken;
 mod build;
 mod codecs;
+mod java;
 mod legacy;
 mod plain;
 mod properties;
