@@ -50,6 +50,7 @@ impl RouteShared {
             stopped: stopped.is_some(),
             endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
             group: self.config.source.group.as_ref().map(|group| group.id.clone()),
+            fetcher: source.fetcher.map(str::to_owned),
             counters: RouteCounters {
                 records_read: self.records_read.load(Ordering::Relaxed),
                 bytes_encoded: self.bytes_encoded.load(Ordering::Relaxed),

@@ -26,6 +26,9 @@ pub struct RouteStatus {
     /// The group it reads in, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// What fetches from Kafka: "fast" or "librdkafka"; missing before the cluster is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetcher: Option<String>,
     /// Counters since the start.
     pub counters: RouteCounters,
     /// Bytes in the ring now.

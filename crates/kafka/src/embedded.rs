@@ -8,7 +8,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
+
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaApiKey;
 
 /// What the embedded broker, or its producer, could not do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,14 @@ impl EmbeddedBroker {
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
         let set = if reachable { self.0.broker_up(1) } else { self.0.broker_down(1) };
         Ok(set?)
+    }
+
+    /// Makes the broker as old as one that has no newer version of the Fetch request.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn limit_fetch(&self, newest: i16) -> Result<(), EmbeddedError> {
+        Ok(self.0.apiversion(RDKafkaApiKey::Fetch, Some(0), Some(newest))?)
     }
 
     /// A producer for it.

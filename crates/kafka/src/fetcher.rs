@@ -94,6 +94,14 @@ pub(crate) enum Fetcher {
 }
 
 impl Fetcher {
+    /// As the configuration calls it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Fast(_) => "fast",
+            Self::Librdkafka(_) => "librdkafka",
+        }
+    }
+
     /// Begins to read partitions that were just given.
     pub(crate) fn take(&mut self, positions: &Positions) -> Result<(), String> {
         match self {

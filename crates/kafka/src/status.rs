@@ -15,6 +15,8 @@ pub struct SourceStatus {
     pub not_ready: Option<String>,
     /// The last error of a broker or of a connection, if there was one.
     pub last_error: Option<String>,
+    /// What fetches now: "fast" or "librdkafka"; nothing before the cluster is reached.
+    pub fetcher: Option<&'static str>,
     /// Assignments and revocations by the group.
     pub rebalances: u64,
     /// Commits that the coordinator has.
@@ -72,6 +74,7 @@ struct State {
     /// Topics that were named and cannot be read, with the reason.
     missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
+    fetcher: Option<&'static str>,
     /// Why partitions are not fetched now, if any are not.
     unfetched: Option<String>,
     /// Partitions that stand still, and how.
@@ -113,6 +116,10 @@ impl Board {
 
     pub(crate) fn set_stopped(&self, reason: &str) {
         self.state.lock().stopped = Some(reason.to_owned());
+    }
+
+    pub(crate) fn set_fetcher(&self, fetcher: &'static str) {
+        self.state.lock().fetcher = Some(fetcher);
     }
 
     pub(crate) fn set_unfetched(&self, reason: Option<String>) {
@@ -160,6 +167,7 @@ impl Board {
         SourceStatus {
             not_ready: state.not_ready(),
             last_error: state.last_error.clone(),
+            fetcher: state.fetcher,
             rebalances: self.rebalances.get(),
             commits: self.commits.get(),
             commits_failed: self.commits_failed.get(),

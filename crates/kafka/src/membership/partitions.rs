@@ -331,7 +331,9 @@ impl Partitions {
         let active = held.into_iter().filter(|assignment| assignment.is_active());
         let positions: Positions =
             active.map(|assignment| (Arc::clone(&assignment), assignment.position())).collect();
-        session.fetcher.take(&positions)
+        session.fetcher.take(&positions)?;
+        // They were paused.
+        session.resume(&positions)
     }
 
     /// Looks for partitions that stand still.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,7 +17,7 @@ use super::Command;
 use super::partitions::Partitions;
 use super::thread::Starting;
 use crate::assignment::{Positions, SourceEvent};
-use crate::client::{Client, Rebalance};
+use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
 use crate::fetcher::{Fast, Fetcher, Librdkafka, Parts};
 use crate::lookup::{Ask, Lookup};
@@ -129,6 +130,7 @@ impl<'a> Session<'a> {
             )),
             None => Fetcher::Librdkafka(librdkafka(source, &client)?),
         };
+        source.board.set_fetcher(fetcher.name());
         Ok(Self { source, client, fetcher, questions, orders, events: VecDeque::new(), next_id: 0 })
     }
 
@@ -137,7 +139,18 @@ impl<'a> Session<'a> {
         let librdkafka = librdkafka(self.source, &self.client)?;
         self.fetcher.stop();
         self.fetcher = Fetcher::Librdkafka(librdkafka);
+        self.source.board.set_fetcher(self.fetcher.name());
+        self.source.board.set_unfetched(None);
         Ok(())
+    }
+
+    /// Ends the pause of partitions that librdkafka only held.
+    pub(super) fn resume(&self, positions: &Positions) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (assignment, _) in positions {
+            list.add_partition(&assignment.topic, assignment.partition);
+        }
+        self.client.resume(&list).map_err(|error| plain(&error))
     }
 
     pub(super) fn next_id(&mut self) -> u64 {

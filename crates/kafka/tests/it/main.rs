@@ -22,6 +22,7 @@ macro_rules! on_both_fetchers {
     };
 }
 
+mod fast;
 mod group;
 mod real;
 mod records;

@@ -1,5 +1,6 @@
 //! One Kafka node.
 
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use super::CLUSTER_ID;
@@ -79,6 +80,11 @@ impl KafkaNode {
     /// What clients connect to, `host:port`: the proxy's port where one is advertised.
     pub fn bootstrap(&self) -> &str {
         &self.advertised
+    }
+
+    /// Where its logs are: a folder for each partition.
+    pub fn data(&self) -> PathBuf {
+        self.broker.directory.join("data")
     }
 
     /// Where the node itself listens for clients, `host:port`: a proxy's upstream.
