@@ -3,14 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
+use zafka_kafka::config::{Fetching, SourceConfig, Start};
 use zafka_testkit::{KafkaNode, Record};
 
+use crate::group::REBALANCES;
 use crate::route::{Route, broker, cluster, config, config_in, numbers, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_broker_is_too_old_librdkafka_takes_over() {
-    let group = Some(("g", GroupProtocol::Classic));
+    let group = Some(("g", REBALANCES));
     for (name, group) in [("in a group", group), ("without one", None)] {
         let (broker, producer) = broker(&[("orders", 3)]);
         broker.limit_fetch(11).unwrap();

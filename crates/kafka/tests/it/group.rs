@@ -6,9 +6,9 @@ use zafka_kafka::config::{Fetching, GroupProtocol, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
-/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, so what needs another one
-/// is tested by the other protocol here, and by both against a real Kafka.
-const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
+/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, and a member may join twice at
+/// its start. So groups are of the other protocol here, and of both against a real Kafka.
+pub const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
 
 on_both_fetchers!(goes_on_from_what_was_committed);
 async fn goes_on_from_what_was_committed(fetching: Fetching) {
@@ -63,10 +63,8 @@ async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..20_000);
-    let mut route = Route::start(
-        &cluster,
-        config(fetching, &["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest),
-    );
+    let mut route =
+        Route::start(&cluster, config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Earliest));
     route.until("an assignment", |route| !route.held.is_empty()).await;
     let assignment = route.held[0].clone();
     // Commits and events go on though no records are taken.
@@ -119,10 +117,8 @@ async fn unreachable_at_start_then_there(fetching: Fetching) {
     write(&producer, "orders", 0, 0..10);
     broker.set_reachable(false).unwrap();
     let cluster = cluster(&broker.bootstrap());
-    let mut route = Route::start(
-        &cluster,
-        config(fetching, &["orders"], Some(("g", GroupProtocol::Classic)), Start::Earliest),
-    );
+    let mut route =
+        Route::start(&cluster, config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Earliest));
     route.until("an error", |route| route.source.status().kafka_errors > 0).await;
     assert!(route.source.status().not_ready.is_some());
     broker.set_reachable(true).unwrap();
