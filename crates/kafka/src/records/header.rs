@@ -128,21 +128,28 @@ impl Header {
 }
 
 /// What the headers alone say of a partition's records. Checksums are not looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
     /// The offset after the last whole batch.
     pub(crate) next_offset: Option<i64>,
     /// Leader epoch of the last whole batch; -1 if it has none.
     pub(crate) last_epoch: i32,
-    /// How many bytes the whole batches take; a batch cut off, or one that is no batch, follows.
+    /// How many bytes the whole batches take; a batch that is cut off may follow.
     pub(crate) whole_bytes: usize,
+    /// What stands behind the whole batches, and cannot be a batch however much more of it there were.
+    pub(crate) error: Option<BatchError>,
 }
 
 /// One pass over the headers: where a fetch goes on after these bytes.
 pub(crate) fn outline(bytes: &[u8]) -> Outline {
-    let mut outline = Outline { next_offset: None, last_epoch: -1, whole_bytes: 0 };
+    let mut outline = Outline { next_offset: None, last_epoch: -1, whole_bytes: 0, error: None };
     let mut rest = bytes;
-    while let Ok(Some(entry)) = first(rest) {
+    loop {
+        let entry = match first(rest) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return outline,
+            Err(error) => return Outline { error: Some(error), ..outline },
+        };
         let (next_offset, last_epoch) = match &entry.batch {
             Some(batch) => (batch.next_offset(), batch.leader_epoch),
             None => (entry.offset.saturating_add(1), -1),
@@ -152,7 +159,6 @@ pub(crate) fn outline(bytes: &[u8]) -> Outline {
         outline.whole_bytes += entry.bytes.len();
         rest = rest.get(entry.bytes.len()..).unwrap_or_default();
     }
-    outline
 }
 
 pub(super) fn i32_at<const AT: usize, const N: usize>(bytes: &[u8; N]) -> i32 {

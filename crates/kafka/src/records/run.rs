@@ -23,7 +23,6 @@ pub(crate) struct Run {
     /// Records below it are not handed out.
     from: i64,
     next_offset: i64,
-    memory: usize,
     error: Option<BatchError>,
 }
 
@@ -54,16 +53,14 @@ impl Open {
 impl Run {
     /// Of whole batches that were checked, uncompressed but for control batches. They may be none.
     pub(super) fn of_batches(batches: Bytes, from: i64, next_offset: i64) -> Self {
-        let memory = batches.len();
-        Run { bytes: batches, at: 0, open: None, from, next_offset, memory, error: None }
+        Run { bytes: batches, at: 0, open: None, from, next_offset, error: None }
     }
 
     /// Of one batch whose records were decompressed.
     pub(super) fn of_records(header: Header, records: Vec<u8>, from: i64) -> Self {
         let open = Some(Open::new(header, records.len()));
-        let memory = records.capacity();
         let next_offset = header.next_offset().max(from);
-        Run { bytes: records.into(), at: 0, open, from, next_offset, memory, error: None }
+        Run { bytes: records.into(), at: 0, open, from, next_offset, error: None }
     }
 
     /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out.
@@ -121,8 +118,8 @@ impl Run {
 impl fmt::Debug for Run {
     /// Without the records.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Run { at, next_offset, memory, error, .. } = self;
-        write!(f, "Run {{ at: {at}, next_offset: {next_offset}, memory: {memory}, error: {error:?} }}")
+        let Run { at, next_offset, error, .. } = self;
+        write!(f, "Run {{ at: {at}, next_offset: {next_offset}, error: {error:?} }}")
     }
 }
 

@@ -419,6 +419,10 @@ impl Share {
         let from = member.position.offset;
         let outline = outline(&records);
         let Some(next) = outline.next_offset.filter(|next| *next > from) else {
+            if let Some(error) = outline.error {
+                answer.errors.push(format!("{}/{}: {error}", key.0, key.1));
+                return self.rest(key, now);
+            }
             if outline.whole_bytes == 0 {
                 // Not one whole batch: ask for more.
                 member.max_bytes = member.max_bytes.saturating_mul(2).min(PARTITION_BYTES_MAX);

@@ -46,6 +46,14 @@ fn headers_that_cannot_be() {
         let bytes = between(bad);
         let outcome = read(&bytes);
         assert_eq!((outcome.offsets(), outcome.next_offset), (vec![0, 1, 2], Some(3)), "{fault}");
+        // The outline sees what stands outside the checksum.
+        let outline = outline(&bytes);
+        match fault {
+            BatchFault::Length(_) | BatchFault::Magic(_) => {
+                assert_eq!((outline.next_offset, &outline.error), (Some(3), &outcome.error));
+            }
+            _ => assert_eq!((outline.next_offset, outline.error), (Some(23), None)),
+        }
         assert_eq!(outcome.error, Some(fault.at(10)));
     }
     // What cannot be told from a batch that is cut off ends the reading; the position stays before it.
@@ -53,7 +61,7 @@ fn headers_that_cannot_be() {
     let outcome = read(&bytes);
     assert_eq!((outcome.offsets(), outcome.next_offset, outcome.error), (vec![0, 1, 2], Some(3), None));
     let whole_bytes = bytes.len() - 2 * (size as usize + 12);
-    assert_eq!(outline(&bytes), Outline { next_offset: Some(3), last_epoch: 3, whole_bytes });
+    assert_eq!(outline(&bytes), Outline { next_offset: Some(3), last_epoch: 3, whole_bytes, error: None });
 }
 
 #[test]

@@ -232,3 +232,17 @@ fn a_batch_that_does_not_fit_is_asked_for_whole() {
     let partition = &request.topics[0].partitions[0];
     assert_eq!((partition.fetch_offset, partition.partition_max_bytes), (30, 100));
 }
+
+#[test]
+fn what_is_no_batch_is_told_and_not_asked_for_whole() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    share.request(17, now).unwrap();
+    let mut broken = with_records(0, 10..30).records.unwrap().to_vec();
+    broken[16] = 9;
+    let broken = data(0).with_records(Some(broken.into()));
+    let answer = share.answer(answer_of(9, vec![broken]), now).unwrap();
+    assert_eq!(answer.errors, ["t/0: the record batch at offset 10: its magic is 9, not 0, 1 or 2"]);
+    let (request, _) = share.request(17, share.next_due().unwrap()).unwrap();
+    assert!(request.topics.is_empty() || request.topics[0].partitions[0].partition_max_bytes == 100);
+}
