@@ -2,40 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-use zafka_kafka::config::{Fetching, GroupProtocol, Start};
+use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
-/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, and a member may join twice at
-/// its start. So groups are of the other protocol here, and of both against a real Kafka.
+/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, and on a busy machine even
+/// a lone client joins twice. So the other protocol is tested here, and both against a real Kafka.
 pub const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
+
+fn member(fetching: Fetching, topics: &[&str], start: Start) -> SourceConfig {
+    config(fetching, topics, Some(("g", REBALANCES)), start)
+}
 
 on_both_fetchers!(goes_on_from_what_was_committed);
 async fn goes_on_from_what_was_committed(fetching: Fetching) {
-    for protocol in [REBALANCES] {
-        let (broker, producer) = broker(&[("orders", 1)]);
-        let cluster = cluster(&broker.bootstrap());
-        write(&producer, "orders", 0, 0..100);
-        let mut route =
-            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
-        route.until("100 records", |route| route.records.len() == 100).await;
-        assert_eq!(route.values(), numbers(0..100), "{protocol:?}");
-        assert_eq!(route.held[0].committed(), Some(0), "the start is committed before its first record");
-        let (assignment, _) = route.positions()[0].clone();
-        route.source.commit(vec![(assignment.clone(), 40)]);
-        route.until("a commit", |_| assignment.committed() == Some(40)).await;
-        route.source.commit(vec![(assignment.clone(), 30)]);
-        route.source.commit(vec![(assignment.clone(), 60)]);
-        route.until("a second commit", |_| assignment.committed() == Some(60)).await;
-        route.close_at(vec![(assignment, 70)]).await;
+    let (broker, producer) = broker(&[("orders", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    write(&producer, "orders", 0, 0..100);
+    let mut route = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    route.until("100 records", |route| route.records.len() == 100).await;
+    assert_eq!(route.values(), numbers(0..100));
+    assert_eq!(route.held[0].committed(), Some(0), "the start is committed before its first record");
+    let (assignment, _) = route.positions()[0].clone();
+    route.source.commit(vec![(assignment.clone(), 40)]);
+    route.until("a commit", |_| assignment.committed() == Some(40)).await;
+    route.source.commit(vec![(assignment.clone(), 30)]);
+    route.source.commit(vec![(assignment.clone(), 60)]);
+    route.until("a second commit", |_| assignment.committed() == Some(60)).await;
+    route.close_at(vec![(assignment, 70)]).await;
 
-        let mut route =
-            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
-        route.until("the rest", |route| route.records.len() == 30).await;
-        assert_eq!(route.values(), numbers(70..100), "{protocol:?}");
-        assert_eq!(route.source.status().commits_failed, 0);
-        route.close().await;
-    }
+    let mut route = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    route.until("the rest", |route| route.records.len() == 30).await;
+    assert_eq!(route.values(), numbers(70..100));
+    assert_eq!(route.source.status().commits_failed, 0);
+    route.close().await;
 }
 
 on_both_fetchers!(latest_begins_at_the_end_and_is_committed);
@@ -43,7 +43,7 @@ async fn latest_begins_at_the_end_and_is_committed(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 2)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..10);
-    let latest = || config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Latest);
+    let latest = || member(fetching, &["orders"], Start::Latest);
     let mut route = Route::start(&cluster, latest());
     route.until("an assignment", |route| route.held.len() == 2).await;
     let starts: Vec<_> =
@@ -63,8 +63,7 @@ async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..20_000);
-    let mut route =
-        Route::start(&cluster, config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Earliest));
+    let mut route = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
     route.until("an assignment", |route| !route.held.is_empty()).await;
     let assignment = route.held[0].clone();
     // Commits and events go on though no records are taken.
@@ -83,32 +82,28 @@ async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
 
 on_both_fetchers!(partitions_move_between_members_without_loss);
 async fn partitions_move_between_members_without_loss(fetching: Fetching) {
-    for protocol in [REBALANCES] {
-        let (broker, producer) = broker(&[("orders", 4)]);
-        let cluster = cluster(&broker.bootstrap());
-        for partition in 0..4 {
-            write(&producer, "orders", partition, 0..50);
-        }
-        let mut one =
-            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
-        one.until("200 records", |route| route.records.len() == 200).await;
-        let mut two =
-            Route::start(&cluster, config(fetching, &["orders"], Some(("g", protocol)), Start::Earliest));
-        let deadline = Instant::now() + Duration::from_secs(40);
-        while one.held.len() != 2 || two.held.len() != 2 {
-            assert!(Instant::now() < deadline, "{protocol:?}: {:?} {:?}", one.events, two.events);
-            one.step(Duration::from_millis(20)).await;
-            two.step(Duration::from_millis(20)).await;
-        }
-        for partition in 0..4 {
-            write(&producer, "orders", partition, 50..60);
-        }
-        one.until("its share", |route| route.records.len() == 220).await;
-        two.until("its share", |route| route.records.len() == 20).await;
-        one.close().await;
-        two.until("everything", |route| route.held.len() == 4).await;
-        two.close().await;
+    let (broker, producer) = broker(&[("orders", 4)]);
+    let cluster = cluster(&broker.bootstrap());
+    for partition in 0..4 {
+        write(&producer, "orders", partition, 0..50);
     }
+    let mut one = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    one.until("200 records", |route| route.records.len() == 200).await;
+    let mut two = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while one.held.len() != 2 || two.held.len() != 2 {
+        assert!(Instant::now() < deadline, "{:?} {:?}", one.events, two.events);
+        one.step(Duration::from_millis(20)).await;
+        two.step(Duration::from_millis(20)).await;
+    }
+    for partition in 0..4 {
+        write(&producer, "orders", partition, 50..60);
+    }
+    one.until("its share", |route| route.records.len() == 220).await;
+    two.until("its share", |route| route.records.len() == 20).await;
+    one.close().await;
+    two.until("everything", |route| route.held.len() == 4).await;
+    two.close().await;
 }
 
 on_both_fetchers!(unreachable_at_start_then_there);
@@ -117,8 +112,7 @@ async fn unreachable_at_start_then_there(fetching: Fetching) {
     write(&producer, "orders", 0, 0..10);
     broker.set_reachable(false).unwrap();
     let cluster = cluster(&broker.bootstrap());
-    let mut route =
-        Route::start(&cluster, config(fetching, &["orders"], Some(("g", REBALANCES)), Start::Earliest));
+    let mut route = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
     route.until("an error", |route| route.source.status().kafka_errors > 0).await;
     assert!(route.source.status().not_ready.is_some());
     broker.set_reachable(true).unwrap();
@@ -132,7 +126,7 @@ async fn topics_that_appear_later_start_at_their_beginning(fetching: Fetching) {
     let (broker, producer) = broker(&[("pay.eu", 1), ("xpay.eu", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let topics = ["/^pay\\./", "later"];
-    let mut route = Route::start(&cluster, config(fetching, &topics, Some(("g", REBALANCES)), Start::Latest));
+    let mut route = Route::start(&cluster, member(fetching, &topics, Start::Latest));
     route.until("an assignment", |route| route.held.len() == 1).await;
     let reason = route.source.status().not_ready.unwrap_or_default();
     assert!(reason.contains("later"), "{reason}");

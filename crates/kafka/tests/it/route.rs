@@ -13,9 +13,7 @@ use zafka_kafka::config::{
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_kafka::{Assignment, Source, SourceEvent, SourceReceivers};
 
-/// Longer than the session timeout of 45 s: on a busy machine a client may join twice, and the mock's classic groups
-/// take that long for the second time.
-pub const PATIENCE: Duration = Duration::from_secs(100);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn cluster(bootstrap: &str) -> ClusterConfig {
     ClusterConfig {
