@@ -120,12 +120,14 @@ fn a_committed_offset_wins_over_start(fetcher: Fetcher) {
 
 on_both_fetchers!(latest_that_was_resolved_survives_a_kill, "needs Java and Maven");
 fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
-    for protocol in ["consumer", "classic"] {
+    // A static member takes its own place over at once; the other one's is free after its session.
+    for member in [r#""consumer""#, r#""classic", instance = "static""#] {
         let topic = topic(3);
+        admin().set_config("group", &topic, "consumer.session.timeout.ms", "6000");
         let ends = [10, 0, 3];
         (0..).zip(ends).for_each(|(number, end)| write(&topic, number, 0, end));
         let from = format!(
-            r#"topics = ["{topic}"], group = "{topic}", group_protocol = "{protocol}", start = "latest", {fetcher}"#
+            r#"topics = ["{topic}"], group = "{topic}", start = "latest", {fetcher}, group_protocol = {member}"#
         );
         // Nobody subscribes, so nothing is fetched and nothing delivered.
         let mut route = lossless(&from);
