@@ -16,6 +16,8 @@ const START: Duration = Duration::from_secs(90);
 const STALL: Duration = Duration::from_secs(20);
 /// What is left out at first: a twentieth of the topic, or so long after the first record.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// What zafka logs where the brokers do not do for its own fetch requests.
+const FELL_BACK: &str = "fetching by librdkafka";
 /// A topic that is read to its end before there was flow enough is read again, so often.
 const PASSES: usize = 3;
 
@@ -110,6 +112,8 @@ pub struct Run {
     pub resident_kib: u64,
     /// The most resident memory, in KiB.
     pub peak_kib: u64,
+    /// Whether zafka chose, by itself, to fetch by librdkafka.
+    pub fell_back: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +122,14 @@ struct Sample {
     records: u64,
     bytes: u64,
     cpu_ns: u64,
+}
+
+/// The steady part of one life of a relay.
+struct Pass {
+    first: Sample,
+    last: Sample,
+    memory: Memory,
+    fell_back: bool,
 }
 
 /// Runs a case until there was steady flow for `flow`.
@@ -144,16 +156,18 @@ struct Sums {
     cpu_ns: u64,
     resident_kib: u64,
     peak_kib: u64,
+    fell_back: bool,
 }
 
 impl Sums {
-    fn add(&mut self, (first, last, memory): &(Sample, Sample, Memory)) {
+    fn add(&mut self, Pass { first, last, memory, fell_back }: &Pass) {
         self.seconds += last.at.duration_since(first.at).as_secs_f64();
         self.records += last.records - first.records;
         self.bytes += last.bytes.saturating_sub(first.bytes);
         self.cpu_ns += last.cpu_ns - first.cpu_ns;
         self.resident_kib = self.resident_kib.max(memory.resident);
         self.peak_kib = self.peak_kib.max(memory.peak);
+        self.fell_back |= fell_back;
     }
 
     fn run(&self) -> Option<Run> {
@@ -166,12 +180,13 @@ impl Sums {
             bytes: self.bytes as f64 / records,
             resident_kib: self.resident_kib,
             peak_kib: self.peak_kib,
+            fell_back: self.fell_back,
         })
     }
 }
 
 /// One life of the relay: the first and the last sample of its steady part.
-fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<(Sample, Sample, Memory)> {
+fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<Pass> {
     let mut party = Party::start(world, case)?;
     let warm = case.topic.records / 20;
     let started = Instant::now();
@@ -208,7 +223,7 @@ fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<(Sample, Sample, 
     let (Some(first), Some(last)) = (first, last) else {
         return Err(format!("{:?} to {:?}: the topic is too small", case.subject, case.sink).into());
     };
-    Ok((first, last, memory))
+    Ok(Pass { first, last, memory, fell_back: party.subject.log().contains(FELL_BACK) })
 }
 
 /// The processes of a pass.

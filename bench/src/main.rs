@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
+    /// Of the relay group, only the cases that have this in their names, such as "100 B, zafka json".
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
     /// Where results.json and the charts are written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,

@@ -103,6 +103,11 @@ impl Process {
         Err(format!("{} did not say what was waited for in {patience:?}\n{log}", self.name).into())
     }
 
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        self.running.log()
+    }
+
     /// Fails where the process has ended.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ impl World {
     ) -> Outcome<Process> {
         let source = format!("kafka://{}/{topic}?group={group}&start=earliest", self.bootstrap());
         let target = format!("pub+tcp://{address}?frames={frames}&slow_peer=block&min_peers={peers}");
-        Process::start("zafka", &self.zafka, &["--log-level", "warn", "relay", &source, &target])
+        Process::start("zafka", &self.zafka, &["relay", &source, &target])
     }
 
     /// Starts the C relay, likewise; `parts` is 1 (the value) or 4.

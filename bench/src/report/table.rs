@@ -104,6 +104,9 @@ fn relay_text(relay: &Relay) -> String {
         relay.rows.iter().map(|row| row.runs.len()).max().unwrap_or(0),
         spread(&relay.floor_ns_per_byte),
     );
+    if relay.rows.iter().flat_map(|row| &row.runs).any(|run| run.fell_back) {
+        out += "NOTE: zafka fell back to fetching by librdkafka in some of these runs.\n";
+    }
     out
 }
 

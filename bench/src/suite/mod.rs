@@ -22,7 +22,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let world = World::start(arguments.zafka.as_deref())?;
     let mut results = Results::new(arguments.quick);
     if arguments.wants(Group::Relay) {
-        results.relay = Some(relay::run(&world, &scope)?);
+        results.relay = Some(relay::run(&world, &scope, arguments.case.as_deref())?);
     }
     if arguments.wants(Group::Latency) {
         results.latency = Some(latency::run(&world, &scope)?);

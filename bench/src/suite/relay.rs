@@ -11,6 +11,7 @@ use zafka_testkit::ports::free_port;
 use crate::figure::Figure;
 use crate::flow::{Case, Preset, Run, Sink, Subject, measure};
 use crate::process::{Line, Process};
+use crate::report::table;
 use crate::tools::floor::BUFFER;
 use crate::world::{Scope, Topic, World};
 use crate::{Outcome, say};
@@ -107,7 +108,7 @@ fn cases(value_size: usize) -> Vec<(Subject, Sink)> {
 ///
 /// # Errors
 /// A process that did not do its part.
-pub fn run(world: &World, scope: &Scope) -> Outcome<Relay> {
+pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Relay> {
     let [small, large, _] = scope.records;
     let topics = [
         (100, world.filled("bench-100", PARTITIONS, 100, small)?),
@@ -116,7 +117,13 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Relay> {
     let mut all: Vec<(usize, Case, Vec<Run>)> = Vec::new();
     for (value_size, topic) in topics {
         for (subject, sink) in cases(value_size) {
-            all.push((value_size, Case { subject, sink, idle: 0, topic: Topic::clone(&topic) }, Vec::new()));
+            if wanted.is_none_or(|wanted| name(value_size, subject, sink).contains(wanted)) {
+                all.push((
+                    value_size,
+                    Case { subject, sink, idle: 0, topic: Topic::clone(&topic) },
+                    Vec::new(),
+                ));
+            }
         }
     }
     let mut floors = Vec::new();
@@ -124,8 +131,13 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Relay> {
         for (value_size, case, runs) in &mut all {
             let run = measure(world, case, scope.flow)?;
             say(&format!(
-                "round {round}/{}: {value_size} B, {:?} to {:?}: {:.0} ns, {:.0} records/s over {:.1} s",
-                scope.rounds, case.subject, case.sink, run.cpu_ns, run.rate, run.seconds
+                "round {round}/{}: {}: {:.0} ns, {:.0} records/s over {:.1} s, {} MiB",
+                scope.rounds,
+                name(*value_size, case.subject, case.sink),
+                run.cpu_ns,
+                run.rate,
+                run.seconds,
+                run.peak_kib / 1024
             ));
             runs.push(run);
         }
@@ -136,6 +148,11 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Relay> {
     let rows = all.into_iter().filter_map(|(value_size, case, runs)| row(value_size, &case, runs)).collect();
     let floor_ns_per_byte = Figure::of(floors).ok_or("no rounds")?;
     Ok(Relay { rows, floor_ns_per_byte })
+}
+
+/// A case for people, and for `--case`.
+fn name(value_size: usize, subject: Subject, sink: Sink) -> String {
+    format!("{value_size} B, {}, {}", table::subject(subject), table::sink(sink))
 }
 
 fn row(value_size: usize, case: &Case, runs: Vec<Run>) -> Option<Row> {
