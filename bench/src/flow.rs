@@ -7,8 +7,9 @@ use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
 use crate::Outcome;
+use crate::case::{Case, Preset, Sink, Subject};
 use crate::process::{Line, Memory, Process};
-use crate::world::{Topic, World};
+use crate::world::World;
 
 /// Time from the start of the processes to the first record.
 const START: Duration = Duration::from_secs(90);
@@ -20,80 +21,6 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const FELL_BACK: &str = "fetching by librdkafka";
 /// A topic that is read to its end before there was flow enough is read again, so often.
 const PASSES: usize = 3;
-
-/// A preset of the envelope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preset {
-    /// Topic, metadata, key, value.
-    Json,
-    /// Topic, packed record.
-    Packed,
-    /// Topic, packed records.
-    Batch,
-    /// Topic, value.
-    Value,
-}
-
-impl Preset {
-    /// As a configuration names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Packed => "packed",
-            Self::Batch => "batch",
-            Self::Value => "value",
-        }
-    }
-}
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// zafka with a preset.
-    Zafka(Preset),
-    /// The C relay with the value alone (1) or four frames (4).
-    CRelay(u8),
-    /// The plain librdkafka consumer.
-    Consumer,
-}
-
-/// What it sends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sink {
-    /// One SUB on libzmq.
-    Libzmq,
-    /// Our counting sink with so many SUB connections.
-    Counting(usize),
-    /// Nothing: the plain consumer counts by itself.
-    Itself,
-}
-
-impl Sink {
-    /// The peers that want the records.
-    pub fn peers(self) -> usize {
-        match self {
-            Self::Libzmq => 1,
-            Self::Counting(peers) => peers,
-            Self::Itself => 0,
-        }
-    }
-}
-
-/// One measurement.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// What is measured.
-    pub subject: Subject,
-    /// What it sends to.
-    pub sink: Sink,
-    /// Further peers, with subscriptions that nothing matches.
-    pub idle: usize,
-    /// What it reads.
-    pub topic: Topic,
-}
 
 /// What a measurement gave.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p zafka-bench`; what each figure means is in `bench/README.md`.
 
+mod case;
 mod figure;
 mod flow;
 mod native;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Results;
+use crate::case::{Preset, Sink, Subject};
 use crate::figure::short;
-use crate::flow::{Preset, Sink, Subject};
 use crate::suite::latency::{RATES, Row as Latency};
 use crate::suite::relay::{Relay, Row};
 

@@ -1,8 +1,8 @@
 //! The table.
 
 use super::Results;
+use crate::case::{Sink, Subject};
 use crate::figure::{Figure, short, whole};
-use crate::flow::{Sink, Subject};
 use crate::suite::latency::Row as Latency;
 use crate::suite::relay::{Relay, Row};
 use crate::suite::scale::Scale;

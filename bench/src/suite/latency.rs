@@ -11,8 +11,8 @@ use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
+use crate::case::{Preset, Subject};
 use crate::figure::{Figure, percentile};
-use crate::flow::{Preset, Subject};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
 use crate::{Outcome, say};

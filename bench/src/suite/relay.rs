@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 
+use crate::case::{Case, Preset, Sink, Subject};
 use crate::figure::Figure;
-use crate::flow::{Case, Preset, Run, Sink, Subject, measure};
+use crate::flow::{Run, measure};
 use crate::process::{Line, Process};
 use crate::report::table;
 use crate::tools::floor::BUFFER;

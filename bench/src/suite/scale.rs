@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
+use crate::case::{Case, Preset, Sink, Subject};
 use crate::figure::Figure;
-use crate::flow::{Case, Preset, Run, Sink, Subject, measure};
+use crate::flow::{Run, measure};
 use crate::process::{Line, Process};
 use crate::world::{Scope, Topic, World};
 use crate::{Outcome, say};
