@@ -1,5 +1,6 @@
 import com.fasterxml.jackson.databind.JsonNode;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -17,6 +18,8 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.acl.*;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
 import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
@@ -66,10 +69,19 @@ final class AdminOps {
             case "revoke": return revoke(r);
             case "set_config": return setConfig(r);
             case "move_leader": return moveLeader(r);
+            case "leader": return leader(partition(r));
+            case "limit_consumers": return limitConsumers(r);
             case "coordinator": return coordinator(r.get("group").asText());
             case "add_scram": return addScram(r);
             default: throw new IllegalArgumentException("unknown op " + op);
         }
+    }
+
+    /** The leader's id, null without one. Asks no broker but the one that tells. */
+    private Object leader(TopicPartition tp) throws Exception {
+        Node leader = client().describeTopics(List.of(tp.topic())).allTopicNames().get().get(tp.topic()).partitions()
+            .get(tp.partition()).leader();
+        return leader == null || leader.isEmpty() ? null : leader.id();
     }
 
     private static TopicPartition partition(JsonNode r) {
@@ -220,6 +232,15 @@ final class AdminOps {
             }
             Thread.sleep(100);
         }
+    }
+
+    /** Sets "bytes_per_second" for each client that has no quota of its own, or takes it away where it is null. */
+    private Object limitConsumers(JsonNode r) throws Exception {
+        Double rate = r.hasNonNull("bytes_per_second") ? r.get("bytes_per_second").asDouble() : null;
+        ClientQuotaEntity every = new ClientQuotaEntity(Collections.singletonMap(ClientQuotaEntity.CLIENT_ID, null));
+        client().alterClientQuotas(List.of(new ClientQuotaAlteration(every,
+            List.of(new ClientQuotaAlteration.Op("consumer_byte_rate", rate))))).all().get();
+        return true;
     }
 
     private Object addScram(JsonNode r) throws Exception {

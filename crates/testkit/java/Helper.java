@@ -31,6 +31,7 @@ public final class Helper {
         System.setOut(System.err);
         AdminOps admin = new AdminOps(settings);
         ProduceOps produce = new ProduceOps(settings);
+        Jmx jmx = new Jmx();
         ExecutorService threads = Executors.newCachedThreadPool(task -> {
             Thread thread = new Thread(task);
             thread.setDaemon(true);
@@ -39,12 +40,13 @@ public final class Helper {
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = requests.readLine()) != null; ) {
             JsonNode request = JSON.readTree(line);
-            threads.submit(() -> answer(request, admin, produce, answers));
+            threads.submit(() -> answer(request, admin, produce, jmx, answers));
         }
         Runtime.getRuntime().halt(0);
     }
 
-    private static void answer(JsonNode request, AdminOps admin, ProduceOps produce, PrintStream answers) {
+    private static void answer(
+            JsonNode request, AdminOps admin, ProduceOps produce, Jmx jmx, PrintStream answers) {
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("id", request.get("id").asLong());
         try {
@@ -52,6 +54,8 @@ public final class Helper {
             Object result;
             if (op.equals("format")) {
                 result = format(request);
+            } else if (op.equals("measure")) {
+                result = jmx.attribute(request);
             } else if (ProduceOps.OPS.contains(op)) {
                 result = produce.run(op, request);
             } else {

@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts, stalls and refuses.
+//! A TCP proxy that cuts, stalls, refuses, and swallows requests.
 //!
 //! Clients of Kafka go where it tells them, so the broker has to advertise the proxy's port:
 //! [`crate::KafkaNode::start_behind_proxy`].
@@ -16,6 +16,7 @@ use crate::ports::free_port;
 enum Mode {
     Pass,
     Stall,
+    Swallow(i16),
     Refuse,
 }
 
@@ -24,6 +25,7 @@ struct State {
     mode: Mode,
     upstream: String,
     open: Vec<TcpStream>,
+    swallowed: Vec<TcpStream>,
     ended: bool,
 }
 
@@ -46,7 +48,13 @@ impl Proxy {
     pub fn start(upstream: &str) -> Self {
         let port = free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let state = State { mode: Mode::Pass, upstream: upstream.into(), open: Vec::new(), ended: false };
+        let state = State {
+            mode: Mode::Pass,
+            upstream: upstream.into(),
+            open: Vec::new(),
+            swallowed: Vec::new(),
+            ended: false,
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -97,9 +105,18 @@ impl Proxy {
         self.cut();
     }
 
-    /// Ends [`Self::stall`] and [`Self::refuse`].
+    /// From a request with this API key (of Kafka's protocol) on, nothing that a client sends on that connection
+    /// arrives. Other connections are served.
+    pub fn swallow(&self, api_key: i16) {
+        self.set(Mode::Swallow(api_key));
+    }
+
+    /// Ends [`Self::stall`], [`Self::refuse`] and [`Self::swallow`], which leaves connections that are cut now.
     pub fn resume(&self) {
         self.set(Mode::Pass);
+        for stream in self.shared.state.lock().unwrap().swallowed.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Connections accepted so far, refused ones too.
@@ -143,21 +160,64 @@ fn serve(client: TcpStream, shared: &Arc<Shared>) {
     state.open.push(client.try_clone().unwrap());
     state.open.push(server.try_clone().unwrap());
     drop(state);
-    let ends = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
-    for (from, to) in ends {
+    let ends = [
+        (client.try_clone().unwrap(), server.try_clone().unwrap(), Some(Requests::default())),
+        (server, client, None),
+    ];
+    for (from, to, requests) in ends {
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || pump(from, to, &shared));
+        std::thread::spawn(move || pump(from, to, requests, &shared));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+/// Where the requests that a client sends begin: a length of four bytes, then the API key in two.
+#[derive(Debug, Default)]
+struct Requests {
+    /// Bytes of the request that are still to come.
+    left: u64,
+    head: Vec<u8>,
+}
+
+impl Requests {
+    /// Takes the next bytes; gives the API keys of the requests whose beginning is among them.
+    fn take(&mut self, mut bytes: &[u8]) -> Vec<i16> {
+        let mut keys = Vec::new();
+        while !bytes.is_empty() {
+            let passed = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            self.left -= passed as u64;
+            let head = (6 - self.head.len()).min(bytes.len() - passed);
+            self.head.extend(&bytes[passed..passed + head]);
+            bytes = &bytes[passed + head..];
+            if let [a, b, c, d, e, f] = self.head[..] {
+                self.left = u64::from(u32::from_be_bytes([a, b, c, d])).saturating_sub(2);
+                keys.push(i16::from_be_bytes([e, f]));
+                self.head.clear();
+            }
+        }
+        keys
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, mut requests: Option<Requests>, shared: &Shared) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut swallowed = false;
     while let Ok(size @ 1..) = from.read(&mut buffer) {
         let mut state = shared.state.lock().unwrap();
         while state.mode == Mode::Stall && !state.ended {
             state = shared.changed.wait_timeout(state, Duration::from_secs(1)).unwrap().0;
         }
+        let keys = requests.as_mut().map(|requests| requests.take(&buffer[..size])).unwrap_or_default();
+        if let Mode::Swallow(key) = state.mode
+            && keys.contains(&key)
+            && !swallowed
+        {
+            swallowed = true;
+            state.swallowed.push(from.try_clone().unwrap());
+        }
         drop(state);
+        if swallowed {
+            continue;
+        }
         if to.write_all(&buffer[..size]).is_err() {
             break;
         }

@@ -68,6 +68,34 @@ fn a_proxy_passes_cuts_stalls_and_refuses() {
 }
 
 #[test]
+fn a_proxy_swallows_a_connection_from_a_request_on() {
+    let proxy = Proxy::start(&echo());
+    let request = |key: u8| [0, 0, 0, 4, 0, key, 7, 7];
+    let arrives = |stream: &mut TcpStream, request: &[u8]| {
+        // In two parts, so that a request's beginning is not in one piece.
+        stream.write_all(&request[..5]).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        stream.write_all(&request[5..]).unwrap();
+        let mut answer = vec![0; request.len()];
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.read_exact(&mut answer).is_ok()
+    };
+    let [mut one, mut other] = [open(&proxy), open(&proxy)];
+    assert!(arrives(&mut one, &request(1)) && arrives(&mut other, &[request(3), request(18)].concat()));
+    proxy.swallow(1);
+    assert!(arrives(&mut other, &request(3)));
+    assert!(arrives(&mut one, &request(3)));
+    assert!(!arrives(&mut one, &request(1)));
+    assert!(!arrives(&mut one, &request(3)), "the connection is swallowed from there on");
+    assert!(arrives(&mut other, &request(18)));
+    proxy.resume();
+    assert!(arrives(&mut other, &request(1)));
+    one.set_read_timeout(Some(SOON)).unwrap();
+    assert!(!matches!(one.read(&mut [0]), Ok(1..)), "it is cut");
+    assert!(arrives(&mut open(&proxy), &request(1)));
+}
+
+#[test]
 fn a_child_outlives_the_thread_that_asked_for_it_and_dies_when_dropped() {
     let directory = RunDir::new("child");
     let log = directory.join("log");

@@ -169,9 +169,20 @@ impl Admin {
         self.call("set_config", json!({ "type": kind, "name": name, "key": key, "value": value }));
     }
 
+    /// The node that leads a partition, if one does.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<usize> {
+        let leader = self.call("leader", json!({ "topic": topic, "partition": partition }));
+        leader.as_u64().and_then(|id| usize::try_from(id).ok())
+    }
+
     /// Makes node `id` the leader of a partition.
     pub fn move_leader(&self, topic: &str, partition: i32, id: usize) {
         self.call("move_leader", json!({ "topic": topic, "partition": partition, "node": id }));
+    }
+
+    /// Lets each client fetch so many bytes a second from each broker; without a limit where `None`.
+    pub fn limit_consumers(&self, bytes_per_second: Option<u64>) {
+        self.call("limit_consumers", json!({ "bytes_per_second": bytes_per_second }));
     }
 
     /// Adds or replaces a SCRAM user ("SCRAM-SHA-256", "SCRAM-SHA-512").

@@ -9,7 +9,7 @@ use crate::admin::Admin;
 use crate::paths::{RunDir, own};
 use crate::ports::free_port;
 
-/// Nodes 1 to n, each broker and controller; topics have up to three replicas, two must be in
+/// Nodes 1 to n, each broker and controller, node 1 in the rack "rack-1" and so on; topics have up to three replicas, two must be in
 /// sync. Dropping it kills all.
 #[derive(Debug)]
 pub struct KafkaCluster {
@@ -83,13 +83,34 @@ impl KafkaCluster {
 
     /// The node that leads a partition, if one does.
     pub fn leader_of(&self, topic: &str, partition: i32) -> Option<usize> {
-        let leader = self.admin.describe(topic).partition(partition).leader;
-        usize::try_from(leader).ok()
+        self.admin.leader(topic, partition)
     }
 
     /// The node that coordinates a group.
     pub fn coordinator_of(&self, group: &str) -> usize {
         self.admin.coordinator(group)
+    }
+
+    /// Bytes of a topic that node `id` has sent to consumers since it started; 0 where it does not run.
+    pub fn bytes_out(&mut self, id: usize, topic: &str) -> u64 {
+        if !self.brokers[id - 1].process().is_running() {
+            return 0;
+        }
+        let pid = self.brokers[id - 1].process().pid();
+        let mbean = format!("kafka.server:type=BrokerTopicMetrics,name=BytesOutPerSec,topic={topic}");
+        let request = serde_json::json!({ "pid": pid, "mbean": mbean, "attribute": "Count" });
+        self.admin.call("measure", request).as_u64().unwrap_or_default()
+    }
+
+    /// Starts every node again that does not run, and lets those go on that were stopped.
+    pub fn revive(&mut self) {
+        for id in 1..=self.brokers.len() {
+            if self.brokers[id - 1].process().is_running() {
+                self.cont(id);
+            } else {
+                self.restart(id);
+            }
+        }
     }
 
     /// SIGKILL to node `id`.

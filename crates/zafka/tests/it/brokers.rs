@@ -1,18 +1,16 @@
 //! Brokers that are not there, that go and come back, and connections that break.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
 use zafka_testkit::admin::Background;
-use zafka_testkit::{KafkaCluster, KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
+use zafka_testkit::{KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
 
 use crate::common::{Fetcher, OneRoute, counter};
 use crate::flow::{expecting, load, shown_committed, wait_records};
+use crate::replicas::{bootstrap, cluster};
 use crate::{DEADLINE, decoded};
-
-/// One cluster at a time: each is several JVMs.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn in_group(fetcher: Fetcher, topic: &str) -> String {
     format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#)
@@ -37,7 +35,6 @@ fn assert_flowed(route: &mut OneRoute, subscriber: &LibzmqSub, records: &Sequenc
 
 on_both_fetchers!(a_node_that_comes_late_and_is_killed_under_load, "needs Java and Maven");
 fn a_node_that_comes_late_and_is_killed_under_load(fetcher: Fetcher) {
-    let _turn = ONE_AT_A_TIME.lock();
     let mut kafka = KafkaNode::start();
     let topic = unique("late");
     kafka.admin().create_topic(&topic, 2, &[]);
@@ -67,7 +64,6 @@ fn a_node_that_comes_late_and_is_killed_under_load(fetcher: Fetcher) {
 
 on_both_fetchers!(connections_that_are_cut_stall_and_are_refused, "needs Java and Maven");
 fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
-    let _turn = ONE_AT_A_TIME.lock();
     let (kafka, proxy) = KafkaNode::start_behind_proxy();
     let topic = unique("cut");
     kafka.admin().create_topic(&topic, 2, &[]);
@@ -119,14 +115,12 @@ fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
 
 on_both_fetchers!(leaders_and_coordinators_that_move_or_die_under_load, "needs Java and Maven");
 fn leaders_and_coordinators_that_move_or_die_under_load(fetcher: Fetcher) {
-    let _turn = ONE_AT_A_TIME.lock();
-    let mut cluster = KafkaCluster::start(3);
+    let mut cluster = cluster();
     let admin = Arc::clone(cluster.admin());
     let topic = unique("replicated");
     let replicas: Vec<Vec<usize>> = [[1, 2, 3], [2, 3, 1], [3, 1, 2]].map(Vec::from).to_vec();
     admin.create_topic_on(&topic, &replicas, &[]);
-    let mut route =
-        OneRoute::lossless(&cluster.bootstrap().replace(',', "\", \""), &in_group(fetcher, &topic));
+    let mut route = OneRoute::lossless(&bootstrap(&cluster), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     let mut checker = expecting(&[]);
     // Each fault comes while records flow, and all of them arrive while it lasts.

@@ -33,6 +33,7 @@ mod peers;
 mod presets;
 mod program;
 mod records;
+mod replicas;
 mod resets;
 mod security;
 mod starts;

@@ -272,7 +272,11 @@ impl Dispatcher {
         match why {
             _ if home.made_anew => return self.made_anew(&position),
             Why::Asked => {}
-            Why::Nearer(replica) => home.replica = Some((replica, now + REPLICA_LEASE)),
+            Why::Nearer(replica) => {
+                home.replica = Some((replica, now + REPLICA_LEASE));
+                // It is in sync, as far as the leader knows: it is tried again, more and more seldom.
+                waiting = self.troubled.remove(&replica);
+            }
             // A replica may not have come as far: the leader knows.
             Why::OutOfRange if at_replica => home.replica = None,
             Why::OutOfRange => {

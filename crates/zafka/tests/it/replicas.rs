@@ -1,0 +1,180 @@
+//! What the fast fetcher makes of replicas: nearer ones, dead ones, and one that leads with a shorter log.
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zafka_testkit::{Admin, KafkaCluster, LibzmqSub, Record, Sequence, Session, Zafka, unique, wait_until};
+
+use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, relay_toml};
+use crate::flow::expecting;
+use crate::{DEADLINE, ZAFKA, decoded};
+
+/// The cluster of three nodes that tests break in turn; each finds all of its nodes running.
+pub fn cluster() -> MutexGuard<'static, KafkaCluster> {
+    static CLUSTER: LazyLock<Mutex<KafkaCluster>> = LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
+    // Whoever failed with it left it as it was.
+    let mut cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.revive();
+    cluster
+}
+
+/// All of its addresses, as the inside of a list of TOML.
+pub fn bootstrap(cluster: &KafkaCluster) -> String {
+    cluster.bootstrap().replace(',', "\", \"")
+}
+
+fn write(admin: &Admin, topic: &str, life: &str, count: usize) {
+    let records: Vec<_> = (0..count).map(|at| Record::new("k", format!("{life} {at}"))).collect();
+    // A producer of its own for each life: none has written what an election took away.
+    let compression = if life == "new" { "lz4" } else { "none" };
+    admin.produce_as(topic, &records, compression, None);
+}
+
+fn in_sync(admin: &Admin, topic: &str) -> usize {
+    admin.try_describe(topic).map_or(0, |topic| topic.partition(0).isr.len())
+}
+
+/// Offsets and values from the message `from` on.
+fn read(subscriber: &LibzmqSub, from: usize) -> Vec<(i64, String)> {
+    let messages = decoded(&subscriber.messages()[from..]);
+    messages.into_iter().map(|m| (m.offset, String::from_utf8(m.value.unwrap()).unwrap())).collect()
+}
+
+fn written(life: &str, from: i64, count: i64) -> Vec<(i64, String)> {
+    (0..count).map(|at| (from + at, format!("{life} {at}"))).collect()
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("unclean");
+    let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
+    admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
+    admin.set_config("group", &topic, "consumer.session.timeout.ms", "60000");
+    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+    let mut asleep = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}""#));
+    let mut awake = OneRoute::lossless(&bootstrap(&cluster), &from);
+    let subscribers = [&asleep, &awake].map(|route| route.subscribe(&[&topic]));
+    write(&admin, &topic, "old", 100);
+    wait_until("both replicas to have them", DEADLINE, || in_sync(&admin, &topic) == 2);
+    cluster.kill9(2);
+    // Written once the cluster has given the follower up.
+    write(&admin, &topic, "lost", 50);
+    for (route, subscriber) in [&mut asleep, &mut awake].into_iter().zip(&subscribers) {
+        subscriber.wait_messages(150, DEADLINE);
+        route.relay.wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, 150));
+    }
+    wait_until("all of it to be committed", DEADLINE, || {
+        admin.committed(&topic).get(&(topic.clone(), 0)) == Some(&150)
+    });
+
+    // One relay sleeps until the new log is past the offset that it goes on from: only the epoch tells them apart.
+    asleep.relay.process().stop();
+    cluster.kill9(1);
+    cluster.restart(2);
+    wait_until("the shorter replica to lead", DEADLINE, || cluster.leader_of(&topic, 0) == Some(2));
+    awake.relay.wait_log("the log was cut before the offset due", DEADLINE);
+    write(&admin, &topic, "new", 100);
+    asleep.relay.process().cont();
+    asleep.relay.wait_log("the log was cut before the offset due", DEADLINE);
+
+    cluster.restart(1);
+    wait_until("the first replica to follow", DEADLINE, || in_sync(&admin, &topic) == 2);
+    admin.move_leader(&topic, 0, 1);
+    write(&admin, &topic, "last", 10);
+    for (route, subscriber) in [&mut asleep, &mut awake].into_iter().zip(&subscribers) {
+        let messages = decoded(&subscriber.wait_messages(260, DEADLINE));
+        assert_eq!(messages[150].prev, None, "what is before the cut is not what was read");
+        let all = [written("old", 0, 100), written("lost", 100, 50), written("new", 100, 100)];
+        assert_eq!(read(subscriber, 0), [all.concat(), written("last", 200, 10)].concat());
+        let end = route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 210));
+        assert_eq!((counter(&end, "offset_resets"), counter(&end, "records_skipped")), (1, 0));
+        route.relay.wait_ready();
+    }
+    wait_until("the end to be committed", DEADLINE, || {
+        admin.committed(&topic).get(&(topic.clone(), 0)) == Some(&210)
+    });
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
+    const COUNT: usize = 1_000;
+    const BYTES: u64 = 1_000 * COUNT as u64;
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("rack");
+    admin.create_topic_on(&topic, &[vec![1, 3]], &[("min.insync.replicas", "1")]);
+    let endpoint = endpoint();
+    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+    let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);
+    let toml = relay_toml(&bootstrap(&cluster), &[RouteToml { name: "near", from: &from, to: &to }]);
+    let mut relay = Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-3\"\n[[route]]", 1));
+    let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
+    let mut checker = expecting(&[]);
+    // Writes records and waits for them: the bytes that nodes 1 and 3 have sent of them.
+    let mut relayed = |cluster: &mut KafkaCluster| -> [u64; 2] {
+        let before = [1, 3].map(|id| cluster.bytes_out(id, &topic));
+        let first = checker.len() as u64;
+        let records = Sequence { first, value_size: 1_000, ..Sequence::new(&topic, COUNT) };
+        checker.expect_sequence(&records, &admin.produce_sequence(&records));
+        checker.assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
+        let after = [1, 3].map(|id| cluster.bytes_out(id, &topic));
+        [0, 1].map(|at| after[at] - before[at])
+    };
+    relayed(&mut cluster);
+    relay.wait_log("fetching from a nearer replica", DEADLINE);
+    let [leader, near] = relayed(&mut cluster);
+    assert!(leader < BYTES / 10 && near >= BYTES, "the leader has sent {leader} bytes, the replica {near}");
+
+    cluster.kill9(3);
+    let [leader, _] = relayed(&mut cluster);
+    assert!(leader >= BYTES, "the leader has sent {leader} bytes while the replica was away");
+    cluster.restart(3);
+    // Once it is in sync again.
+    wait_until("the replica to be fetched from again", DEADLINE, || relayed(&mut cluster)[1] >= BYTES);
+    admin.move_leader(&topic, 0, 3);
+    let [_, near] = relayed(&mut cluster);
+    assert!(near >= BYTES, "the replica, which leads now, has sent {near} bytes");
+    relay.wait_ready();
+}
+
+/// The leader goes while it is asked for more; records that are written to the next one come.
+fn leader_goes(go: impl Fn(&mut KafkaCluster, usize)) {
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("leader");
+    admin.create_topic_on(&topic, &[vec![1, 2, 3]], &[]);
+    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+    let mut route = OneRoute::lossless(&bootstrap(&cluster), &from);
+    let subscriber = route.subscribe(&[&topic]);
+    let before = Sequence::new(&topic, 1_000);
+    let mut checker = expecting(&[(&before, &admin.produce_sequence(&before))]);
+    subscriber.wait_messages(1_000, DEADLINE);
+    go(&mut cluster, 1);
+    wait_until("another leader", DEADLINE, || cluster.leader_of(&topic, 0).is_some_and(|leader| leader != 1));
+    let began = Instant::now();
+    // By a producer that has nothing under way to the old leader.
+    let after = Sequence { first: 1_000, compression: "lz4".to_owned(), ..Sequence::new(&topic, 1_000) };
+    checker.expect_sequence(&after, &admin.produce_sequence(&after));
+    let written = began.elapsed();
+    let messages = decoded(&subscriber.wait_messages(2_000, DEADLINE));
+    println!("after another leader was there: written in {written:?}, relayed in {:?}", began.elapsed());
+    checker.assert(&[Session::new(messages)]);
+    route.relay.wait_ready();
+    assert_eq!(counter(&route.relay.status().expect("it runs"), "offset_resets"), 0);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn fetching_goes_on_from_the_new_leader_when_the_old_one_is_killed() {
+    leader_goes(KafkaCluster::kill9);
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn fetching_goes_on_from_the_new_leader_when_the_old_one_stands_still() {
+    leader_goes(|cluster, id| cluster.stop_process(id));
+}
