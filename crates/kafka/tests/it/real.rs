@@ -118,6 +118,6 @@ async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetch
         Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &["orders"], "g", Start::Earliest));
     route.until("all partitions", |route| route.held.len() == 4).await;
     assert_eq!(kafka.admin().groups().get("g").map(String::as_str), Some("Classic"));
-    assert_eq!(route.source.status().not_ready, None);
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
     route.close().await;
 }

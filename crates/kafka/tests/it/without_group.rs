@@ -21,7 +21,7 @@ async fn every_partition_and_those_that_come(fetching: Fetching) {
     route.source.commit(vec![(assignment.clone(), position)]);
     route.until("ends of logs", |route| route.end_offset("a.two", 0) == Some(10)).await;
     assert_eq!((assignment.committed(), route.source.status().commits), (None, 0));
-    assert_eq!(route.source.status().not_ready, None);
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
     route.close().await;
 
     // Nothing was committed: the next one reads all of it again.
