@@ -12,6 +12,8 @@ const KEPT: usize = 3;
 const KEPT_BYTES: usize = 4 << 20;
 /// Memory that is taken before the first byte of a frame is there.
 const FIRST_BYTES: usize = 2 << 20;
+/// What is read at first: all of a small frame, with its size.
+const SMALL: usize = 8 << 10;
 
 /// Why there is no frame.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,8 @@ pub(super) enum FrameError {
     Closed,
     #[error("an answer of {size} bytes, where at most {limit} are taken")]
     TooLarge { size: usize, limit: usize },
+    #[error("an answer of {size} bytes with {bytes} in it")]
+    TooMany { size: usize, bytes: usize },
     #[error("an answer of {0} bytes")]
     Negative(i32),
     #[error("{0}")]
@@ -29,7 +33,7 @@ pub(super) enum FrameError {
 /// The frame that is being read, and buffers of those that were.
 #[derive(Default)]
 pub(super) struct Frames {
-    /// The size's bytes, then the frame's.
+    /// What was read of the frame, its size before it until that is known.
     buffer: BytesMut,
     size: Option<usize>,
     kept: VecDeque<Bytes>,
@@ -45,13 +49,26 @@ impl Frames {
         if let Some(size) = self.size {
             return Ok(size);
         }
-        read(stream, &mut self.buffer, PREFIX).await?;
+        // One answer is under way at a time, so that nothing follows it.
+        self.buffer.reserve(SMALL);
+        while self.buffer.len() < PREFIX {
+            if stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(FrameError::Closed);
+            }
+        }
         let size = self.buffer.get_i32();
         let size = usize::try_from(size).map_err(|_| FrameError::Negative(size))?;
         if size > limit {
             return Err(FrameError::TooLarge { size, limit });
         }
-        self.buffer = self.take_buffer(size.min(FIRST_BYTES));
+        if self.buffer.len() > size {
+            return Err(FrameError::TooMany { size, bytes: self.buffer.len() });
+        }
+        if size > self.buffer.capacity() {
+            let begun = std::mem::take(&mut self.buffer);
+            self.buffer = self.take_buffer(size.min(FIRST_BYTES));
+            self.buffer.extend_from_slice(&begun);
+        }
         self.size = Some(size);
         Ok(size)
     }
@@ -66,7 +83,7 @@ impl Frames {
         read(stream, &mut self.buffer, size).await?;
         self.size = None;
         let frame = std::mem::take(&mut self.buffer).freeze();
-        if frame.len() <= KEPT_BYTES {
+        if (SMALL..=KEPT_BYTES).contains(&frame.len()) {
             self.kept.push_back(frame.clone());
             self.kept.truncate(KEPT);
         }

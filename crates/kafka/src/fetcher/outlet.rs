@@ -47,6 +47,13 @@ impl Outlet {
         }
     }
 
+    /// Waits until the route has taken all that was handed out, by whomever.
+    pub(super) async fn taken(&self) {
+        let _waiting = self.board.waiting();
+        // Where nobody receives any more, the next one to be handed out tells.
+        let _ = self.records.reserve_many(self.records.max_capacity()).await;
+    }
+
     /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer.
     pub(super) async fn hand_out(&self, fetched: Fetched) -> ControlFlow<()> {
         let fetched = match self.try_hand_out(fetched) {

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, FetchResponse};
 use kafka_protocol::protocol::Decodable;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -213,8 +212,9 @@ impl Broker {
                 self.tell(Told::Returned(position, why));
             }
             if handed && asked.is_none() {
-                // The route goes first: a lone record does not wait for our next request.
-                yield_now().await;
+                // The route goes first: a lone record does not wait for our next request. It runs in our place, on the
+                // same thread, so that no other one is woken.
+                self.wiring.outlet.taken().await;
             }
         }
     }
