@@ -58,7 +58,7 @@ static char *number(char *p, int64_t v) {
 
 static void *bound(const char *endpoint, int peers) {
   void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_XPUB);
-  int hwm = atoi(env_or("SNDHWM", "100000")), one = 1, files = peers + 100;
+  int hwm = atoi(env_or("SNDHWM", "10000")), one = 1, files = peers + 100;
   zmq_ctx_set(context, ZMQ_MAX_SOCKETS, files);
   zmq_setsockopt(socket, ZMQ_SNDHWM, &hwm, sizeof hwm);
   zmq_setsockopt(socket, ZMQ_XPUB_NODROP, &one, sizeof one);

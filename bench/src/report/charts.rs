@@ -139,7 +139,7 @@ fn latency(rows: &[Latency]) -> String {
             drawing.text(Size::Note, Anchor::Middle, (x(index), 370.0), name);
         }
         let mut ends = Vec::new();
-        for row in rows.iter().filter(|row| row.rate == rate) {
+        for row in rows.iter().filter(|row| row.rate == rate && !matches!(row.sink, Sink::Counting(_))) {
             let points: Vec<_> =
                 row.percentiles.iter().enumerate().map(|(index, f)| (x(index), y.at(f.median))).collect();
             drawing.curve(paint(row.subject), &points);

@@ -38,7 +38,12 @@ pub fn all(results: &Results) -> Vec<Goal> {
 }
 
 fn latency(rows: &[Latency]) -> Vec<Goal> {
-    let at = |subject| rows.iter().find(|row| (row.rate, row.subject) == (RATES[0], subject));
+    let at = |subject| {
+        let same = |row: &&Latency| {
+            (row.rate, row.subject) == (RATES[0], subject) && !matches!(row.sink, Sink::Counting(_))
+        };
+        rows.iter().find(same)
+    };
     let (zafka, c_relay, consumer) =
         (at(Subject::Zafka(Preset::Json)), at(Subject::CRelay(4)), at(Subject::Consumer));
     let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else { return Vec::new() };

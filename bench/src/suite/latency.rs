@@ -11,9 +11,10 @@ use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
-use crate::case::{Preset, Subject};
+use crate::case::{Preset, Sink, Subject};
 use crate::figure::{Figure, percentile};
 use crate::process::{Line, Process};
+use crate::report::table;
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
@@ -21,8 +22,15 @@ use crate::{Outcome, say};
 pub const RATES: [u64; 2] = [1_000, 50_000];
 /// Size of a value in bytes.
 const VALUE: usize = 100;
+/// Samples of each contestant that are thrown away at first.
+const WARM_UP: u64 = 2_000;
 /// Who is measured.
-pub const CONTESTANTS: [Subject; 3] = [Subject::Zafka(Preset::Json), Subject::CRelay(4), Subject::Consumer];
+pub const CONTESTANTS: [(Subject, Sink); 4] = [
+    (Subject::Zafka(Preset::Json), Sink::Libzmq),
+    (Subject::CRelay(4), Sink::Libzmq),
+    (Subject::Consumer, Sink::Itself),
+    (Subject::Zafka(Preset::Json), Sink::Counting(1)),
+];
 /// Time until the first record, and what a slow machine may need beyond the samples.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,6 +41,8 @@ pub struct Row {
     pub rate: u64,
     /// Who it is.
     pub subject: Subject,
+    /// Who receives.
+    pub sink: Sink,
     /// Samples of all runs.
     pub samples: usize,
     /// Percentiles in microseconds: 50, 90, 99, 99.9.
@@ -48,18 +58,27 @@ pub const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 /// A process that did not do its part.
 pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
+    // A broker that has just started is slow at first; nobody's turn should be that.
+    for contestant in CONTESTANTS {
+        slice(world, contestant, RATES[0], WARM_UP)?;
+    }
     for (rate, samples) in RATES.into_iter().zip(scope.samples) {
         let mut runs = CONTESTANTS.map(|_| Vec::new());
         for round in 1..=scope.rounds {
-            for (subject, runs) in CONTESTANTS.into_iter().zip(&mut runs) {
-                let mut taken = slice(world, subject, rate, samples)?;
+            for (contestant, runs) in CONTESTANTS.into_iter().zip(&mut runs) {
+                let mut taken = slice(world, contestant, rate, samples)?;
                 taken.sort_unstable();
                 let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
-                say(&format!("latency {round}/{}: {rate}/s, {subject:?}: {micros:.0?} µs", scope.rounds));
+                say(&format!(
+                    "latency {round}/{}: {rate}/s, {} {}: {micros:.0?} µs",
+                    scope.rounds,
+                    table::subject(contestant.0),
+                    table::sink(contestant.1)
+                ));
                 runs.push((taken.len(), micros));
             }
         }
-        for (subject, runs) in CONTESTANTS.into_iter().zip(runs) {
+        for ((subject, sink), runs) in CONTESTANTS.into_iter().zip(runs) {
             let figure = |of: fn(&[f64; 4]) -> f64| Figure::of(runs.iter().map(|(_, micros)| of(micros)));
             let [Some(a), Some(b), Some(c), Some(d)] =
                 [figure(|m| m[0]), figure(|m| m[1]), figure(|m| m[2]), figure(|m| m[3])]
@@ -67,14 +86,14 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
                 continue;
             };
             let samples = runs.iter().map(|(count, _)| count).sum();
-            rows.push(Row { rate, subject, samples, percentiles: [a, b, c, d] });
+            rows.push(Row { rate, subject, sink, samples, percentiles: [a, b, c, d] });
         }
     }
     Ok(rows)
 }
 
 /// One turn of one contestant: its samples in ns.
-fn slice(world: &World, subject: Subject, rate: u64, samples: u64) -> Outcome<Vec<i64>> {
+fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u64) -> Outcome<Vec<i64>> {
     let directory = RunDir::new("latency");
     let file = directory.join("samples");
     let file = file.to_str().ok_or("the path of the samples is not UTF-8")?;
@@ -88,12 +107,14 @@ fn slice(world: &World, subject: Subject, rate: u64, samples: u64) -> Outcome<Ve
         Subject::CRelay(parts) => Some(world.c_relay(&topic, &group, &address, parts, 1)?),
         Subject::Consumer => None,
     };
-    let mut receiver = if relay.is_some() {
-        let arguments =
-            [&format!("tcp://{address}"), &topic, "message", file, &skip.to_string(), &samples.to_string()];
-        Process::tool("libzmq-sub", &arguments)?
-    } else {
-        world.consumer(&topic, &group, file, skip, samples)?
+    let [skipped, wanted] = [skip.to_string(), samples.to_string()];
+    let mut receiver = match sink {
+        Sink::Itself => world.consumer(&topic, &group, file, skip, samples)?,
+        Sink::Libzmq => {
+            let endpoint = format!("tcp://{address}");
+            Process::tool("libzmq-sub", &[&endpoint, &topic, "message", file, &skipped, &wanted])?
+        }
+        Sink::Counting(_) => Process::tool("stamping-sink", &[&address, &topic, file, &skipped, &wanted])?,
     };
     let _first = world.produce(&topic, 1, VALUE, 1, 1)?;
     receiver.wait_line(PATIENCE, |line| matches!(line, Line::Counts { records: 1.., .. }))?;

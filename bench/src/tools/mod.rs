@@ -4,6 +4,7 @@ pub mod counting_sink;
 pub mod floor;
 pub mod idle_peers;
 mod scan;
+pub mod stamping_sink;
 mod sub;
 
 use crate::{Failure, Outcome};
@@ -14,6 +15,7 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
     Some(match name {
         "counting-sink" => counting_sink::run(&arguments),
         "floor" => floor::run(&arguments),
+        "stamping-sink" => stamping_sink::run(&arguments),
         "idle-peers" => idle_peers::run(&arguments),
         _ => return None,
     })

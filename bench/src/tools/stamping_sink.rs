@@ -1,0 +1,79 @@
+//! A raw SUB that takes latency samples: what a subscriber sees that reads its socket itself. One on libzmq is woken twice
+//! for a message, first its I/O thread, then the application's.
+
+use std::fs;
+use std::io::Read;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use zafka_zmtp::frame::{COMMAND, MORE, read_header};
+
+use super::{sub, usage};
+use crate::Outcome;
+
+/// The largest frame that may come.
+const BUFFER: usize = 256 * 1024;
+/// Time between two lines.
+const TICK: Duration = Duration::from_millis(50);
+
+/// `stamping-sink ADDRESS PREFIX FILE SKIP SAMPLES`: writes the lines and the file of `baseline/common.h`.
+///
+/// # Errors
+/// The arguments, the connection, the file.
+pub fn run(arguments: &[&str]) -> Outcome<()> {
+    let [address, prefix, file, skip, wanted] = arguments else {
+        return Err(usage("stamping-sink ADDRESS PREFIX FILE SKIP SAMPLES"));
+    };
+    let (mut skip, wanted) = (skip.parse::<usize>()?, wanted.parse::<usize>()?);
+    let mut stream = sub::connect(address, prefix.as_bytes())?;
+    stream.set_read_timeout(None)?;
+    let mut samples: Vec<i64> = Vec::with_capacity(wanted);
+    let (mut buffer, mut filled, mut records, mut bytes) = (vec![0; BUFFER], 0, 0_u64, 0_u64);
+    let mut next_line = Instant::now();
+    loop {
+        let size = stream.read(buffer.get_mut(filled..).unwrap_or_default())?;
+        if size == 0 {
+            return Err("the relay closed the connection, or sent a frame too large".into());
+        }
+        bytes += size as u64;
+        filled += size;
+        let mut at = 0;
+        while let Some((body, last, end)) = frame(buffer.get(at..filled).unwrap_or_default()) {
+            at += end;
+            if !last {
+                continue;
+            }
+            records += 1;
+            if skip > 0 {
+                skip -= 1;
+            } else if samples.len() < wanted {
+                samples.push(age(body)?);
+                if samples.len() == wanted {
+                    let raw: Vec<u8> = samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
+                    fs::write(file, raw)?;
+                    println!("D");
+                }
+            }
+        }
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+        if Instant::now() >= next_line {
+            next_line = Instant::now() + TICK;
+            println!("S {records} {bytes}");
+        }
+    }
+}
+
+/// The first frame of `input` if it is whole: its body, whether it ends a message, and where it ends.
+fn frame(input: &[u8]) -> Option<(&[u8], bool, usize)> {
+    let header = read_header(input)?;
+    let end = header.header_size + usize::try_from(header.body_size).ok()?;
+    let body = input.get(header.header_size..end)?;
+    Some((body, header.flags & (MORE | COMMAND) == 0, end))
+}
+
+/// How long ago the producer stamped a value, in ns.
+fn age(value: &[u8]) -> Outcome<i64> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    let stamp = value.first_chunk().ok_or("a value without a stamp")?;
+    Ok(now - i64::from_ne_bytes(*stamp))
+}
