@@ -71,7 +71,7 @@ pub(crate) fn source_settings(
         .set("fetch.message.max.bytes", partition_bytes.to_string())
         .set("fetch.max.bytes", FETCH_BYTES.to_string())
         .set("receive.message.max.bytes", RESPONSE_BYTES.to_string())
-        .set("topic.metadata.refresh.interval.ms", millis(config.topic_refresh))
+        .set("topic.metadata.refresh.interval.ms", refresh_ms(config.topic_refresh))
         .set("statistics.interval.ms", "1000");
     let Some(group) = &config.group else { return settings };
     settings.set("group.id", &group.id);
@@ -93,6 +93,8 @@ pub(crate) fn source_settings(
     settings
 }
 
-fn millis(time: Duration) -> String {
-    time.as_millis().clamp(100, 3_600_000).to_string()
+/// librdkafka keeps metadata for three times this, and reckons that in microseconds with 32 bits: more than 11 minutes
+/// would make it forget everything at once. Topics are listed by us, so it may ask more often.
+fn refresh_ms(time: Duration) -> String {
+    time.as_millis().clamp(100, 600_000).to_string()
 }

@@ -111,6 +111,11 @@ impl Proxy {
         self.set(Mode::Swallow(api_key));
     }
 
+    /// Connections that are swallowed now.
+    pub fn swallowed(&self) -> usize {
+        self.shared.state.lock().unwrap().swallowed.len()
+    }
+
     /// Ends [`Self::stall`], [`Self::refuse`] and [`Self::swallow`], which leaves connections that are cut now.
     pub fn resume(&self) {
         self.set(Mode::Pass);

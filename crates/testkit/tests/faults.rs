@@ -85,7 +85,9 @@ fn a_proxy_swallows_a_connection_from_a_request_on() {
     proxy.swallow(1);
     assert!(arrives(&mut other, &request(3)));
     assert!(arrives(&mut one, &request(3)));
+    assert_eq!(proxy.swallowed(), 0);
     assert!(!arrives(&mut one, &request(1)));
+    assert_eq!(proxy.swallowed(), 1);
     assert!(!arrives(&mut one, &request(3)), "the connection is swallowed from there on");
     assert!(arrives(&mut other, &request(18)));
     proxy.resume();

@@ -27,6 +27,7 @@ mod brokers;
 mod common;
 mod delivery;
 mod demo;
+mod fetching;
 mod flow;
 mod groups;
 mod peers;
