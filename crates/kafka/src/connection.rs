@@ -1,5 +1,7 @@
 //! A connection of our own to a broker: TCP, TLS, SASL, and requests one at a time.
 
+mod answer;
+mod connector;
 mod error;
 mod frames;
 mod sasl;
@@ -16,109 +18,43 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
-};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tracing::debug;
 
-use crate::config::{ClusterConfig, Sasl};
-use crate::error::StartError;
-use crate::security::TokenProvider;
+pub(crate) use answer::decode;
+pub(crate) use connector::Connector;
 pub(crate) use error::ConnectionError;
-use frames::Frames;
+use frames::{FrameError, Frames};
 use sasl::Login;
 use stream::Stream;
 
-/// How long a connection may take until it can be used.
-const CONNECT: Duration = Duration::from_secs(10);
+use crate::security::Token;
+
 /// How long the writing of a request, or a step of authentication, may take.
 const STEP: Duration = Duration::from_secs(10);
 /// The largest answer to anything but a fetch or a metadata request.
 const SMALL: usize = 1 << 20;
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
-
-/// Makes connections to the brokers of a cluster.
-pub(crate) struct Connector {
-    tls: Option<TlsConnector>,
-    sasl: Option<Sasl>,
-    tokens: Option<Arc<TokenProvider>>,
-}
-
-impl Connector {
-    /// Reads the certificates; asks nobody.
-    ///
-    /// # Errors
-    /// Where a certificate or a key cannot be used.
-    pub(crate) fn new(
-        cluster: &ClusterConfig,
-        tokens: Option<Arc<TokenProvider>>,
-    ) -> Result<Arc<Self>, StartError> {
-        let tls = cluster.security.tls.as_ref().map(tls::client).transpose()?;
-        Ok(Arc::new(Self {
-            tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
-            sasl: cluster.security.sasl.clone(),
-            tokens,
-        }))
-    }
-
-    /// A connection that can be used: connected, encrypted and authenticated as the settings say.
-    ///
-    /// # Errors
-    /// Why not; the text is the same each time for the same reason.
-    pub(crate) async fn connect(&self, address: &str) -> Result<Connection, ConnectionError> {
-        let connected = timeout(CONNECT, self.steps(address)).await;
-        connected.unwrap_or_else(|_| Err(ConnectionError::new(address, "no connection within 10 s")))
-    }
-
-    async fn steps(&self, address: &str) -> Result<Connection, ConnectionError> {
-        let fault = |error: &dyn std::fmt::Display| ConnectionError::new(address, &error.to_string());
-        let tcp = TcpStream::connect(address).await.map_err(|error| fault(&error))?;
-        tcp.set_nodelay(true).map_err(|error| fault(&error))?;
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
-        SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(|error| fault(&error))?;
-        let stream = match &self.tls {
-            None => Stream::Plain(tcp),
-            Some(tls) => {
-                let name = server_name(address).map_err(|error| fault(&error))?;
-                let stream = tls.connect(name, tcp).await.map_err(|error| fault(&error))?;
-                Stream::Tls(Box::new(stream))
-            }
-        };
-        let mut connection = Connection {
-            address: address.to_owned(),
-            stream,
-            frames: Frames::default(),
-            versions: HashMap::new(),
-            last: None,
-            correlation: 0,
-            login: self.sasl.as_ref().map(|sasl| Login::new(sasl, self.tokens.as_ref())),
-            renew_at: None,
-        };
-        connection.learn_versions().await?;
-        connection.authenticate().await?;
-        Ok(connection)
-    }
-}
-
-/// The host of `HOST:PORT`, as a certificate names it.
-fn server_name(address: &str) -> Result<ServerName<'static>, String> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    ServerName::try_from(host.clone())
-        .map_err(|_| format!("\"{host}\" is no name that a certificate can have"))
-}
+/// Brokers refuse to renew a session within a second (KIP-368).
+const LEAST_SESSION: Duration = Duration::from_millis(1100);
+/// Time between two tries to get a token while the session lasts.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An answer that is waited for.
 #[derive(Clone, Copy, Debug)]
 struct Waited {
+    key: i16,
     correlation: i32,
     header_version: i16,
+}
+
+/// What the broker says of a session (KIP-368).
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    renew_at: Instant,
+    end: Instant,
 }
 
 /// A connection to a broker. One request is under way at a time.
@@ -129,12 +65,28 @@ pub(crate) struct Connection {
     versions: HashMap<i16, (i16, i16)>,
     last: Option<Waited>,
     correlation: i32,
-    login: Option<Login>,
-    /// When the session at the broker is to be renewed (KIP-368).
-    renew_at: Option<Instant>,
+    login: Option<Arc<Login>>,
+    /// Where it has an end.
+    session: Option<Session>,
+    /// Something but ApiVersions, which needs no authentication, was answered.
+    served: bool,
 }
 
 impl Connection {
+    fn new(address: &str, stream: Stream, login: Option<Arc<Login>>) -> Self {
+        Self {
+            address: address.to_owned(),
+            stream,
+            frames: Frames::default(),
+            versions: HashMap::new(),
+            last: None,
+            correlation: 0,
+            login,
+            session: None,
+            served: false,
+        }
+    }
+
     /// The highest version of an API that both sides have; `ours` is what we speak.
     pub(crate) fn version(&self, key: ApiKey, ours: RangeInclusive<i16>) -> Option<i16> {
         let (least, most) = self.versions.get(&(key as i16)).copied()?;
@@ -166,9 +118,9 @@ impl Connection {
             *prefix = size.to_be_bytes();
         }
         let header_version = R::Response::header_version(version);
-        self.last = Some(Waited { correlation: self.correlation, header_version });
+        self.last = Some(Waited { key: R::KEY, correlation: self.correlation, header_version });
         match timeout(STEP, self.write(&frame)).await {
-            Ok(written) => written.map_err(|error| self.fault(&error)),
+            Ok(written) => written.map_err(|error| self.lost(&error.into())),
             Err(_) => Err(self.fault(&"it takes no request")),
         }
     }
@@ -185,7 +137,7 @@ impl Connection {
     pub(crate) async fn receive_size(&mut self, limit: usize) -> Result<usize, ConnectionError> {
         match self.frames.size(&mut self.stream, limit).await {
             Ok(size) => Ok(size),
-            Err(error) => Err(self.fault(&error)),
+            Err(error) => Err(self.lost(&error)),
         }
     }
 
@@ -196,7 +148,7 @@ impl Connection {
     pub(crate) async fn receive(&mut self, limit: usize) -> Result<Bytes, ConnectionError> {
         let mut frame = match self.frames.frame(&mut self.stream, limit).await {
             Ok(frame) => frame,
-            Err(error) => return Err(self.fault(&error)),
+            Err(error) => return Err(self.lost(&error)),
         };
         let waited = self.last.take().ok_or_else(|| self.fault(&"an answer to nothing"))?;
         let header = ResponseHeader::decode(&mut frame, waited.header_version);
@@ -205,22 +157,44 @@ impl Connection {
             let (found, expected) = (header.correlation_id, waited.correlation);
             return Err(self.fault(&format!("an answer to request {found} instead of {expected}")));
         }
+        self.served |= waited.key != ApiKey::ApiVersions as i16;
         Ok(frame)
     }
 
     /// Renews the session where its time has come. To be called while no request is under way.
     ///
     /// # Errors
-    /// The connection is of no more use.
+    /// The connection is of no more use. A provider of tokens that is away is no error before the session ends.
     pub(crate) async fn renew(&mut self) -> Result<(), ConnectionError> {
-        match self.renew_at {
-            Some(due) if Instant::now() >= due => self.authenticate().await,
-            _ => Ok(()),
+        let (Some(session), Some(login)) = (self.session, self.login.clone()) else { return Ok(()) };
+        if Instant::now() < session.renew_at {
+            return Ok(());
+        }
+        match login.token().await {
+            Ok(token) => self.log_in(&login, token).await,
+            Err(reason) if Instant::now() < session.end => {
+                debug!(broker = self.address, reason, "the session is not renewed yet");
+                self.session = Some(Session { renew_at: Instant::now() + RETRY, ..session });
+                Ok(())
+            }
+            Err(reason) => Err(self.fault(&reason)),
         }
     }
 
     fn fault(&self, error: &dyn std::fmt::Display) -> ConnectionError {
         ConnectionError::new(&self.address, &error.to_string())
+    }
+
+    /// As [`fault`](Self::fault), with what the end of a connection may mean: a listener with SASL answers ApiVersions
+    /// to anybody, and closes at the first request that needs a name.
+    fn lost(&self, error: &FrameError) -> ConnectionError {
+        match error {
+            FrameError::Closed if !self.served && self.login.is_none() && !self.versions.is_empty() => self
+                .fault(&format!(
+                    "{error} before the first answer: the listener may want SASL (kafka.security.sasl)"
+                )),
+            error => self.fault(error),
+        }
     }
 
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, ConnectionError> {
@@ -233,7 +207,7 @@ impl Connection {
 
     async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ConnectionError> {
         let mut body = self.exchange(request, version).await?;
-        R::Response::decode(&mut body, version).map_err(|error| self.fault(&error))
+        decode::<R>(&mut body, version).map_err(|error| self.fault(&error))
     }
 
     /// ApiVersions; a broker that does not know version 3 answers so in version 0 (KIP-511).
@@ -246,7 +220,7 @@ impl Connection {
         let response = if body.starts_with(&unsupported) {
             self.call(&ApiVersionsRequest::default(), 0).await?
         } else {
-            ApiVersionsResponse::decode(&mut body, 3).map_err(|error| self.fault(&error))?
+            decode::<ApiVersionsRequest>(&mut body, 3).map_err(|error| self.fault(&error))?
         };
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
             return Err(self.fault(&format!("ApiVersions: {code}")));
@@ -257,11 +231,17 @@ impl Connection {
     }
 
     async fn authenticate(&mut self) -> Result<(), ConnectionError> {
-        let Some(mut login) = self.login.take() else { return Ok(()) };
-        let life = login.run(self).await;
-        self.login = Some(login);
-        // Four fifths of it, as with tokens.
-        self.renew_at = life?.map(|life| Instant::now() + life * 4 / 5);
+        let Some(login) = self.login.clone() else { return Ok(()) };
+        let token = login.token().await.map_err(|reason| self.fault(&reason))?;
+        self.log_in(&login, token).await
+    }
+
+    async fn log_in(&mut self, login: &Login, token: Option<Token>) -> Result<(), ConnectionError> {
+        let life = login.run(self, token).await?;
+        let now = Instant::now();
+        // Four fifths of it, as with tokens: the rest is for providers that are away for a moment.
+        self.session =
+            life.map(|life| Session { renew_at: now + (life * 4 / 5).max(LEAST_SESSION), end: now + life });
         Ok(())
     }
 }

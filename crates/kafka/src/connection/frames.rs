@@ -2,6 +2,7 @@
 //! is used again once nobody holds a part of it.
 
 use std::collections::VecDeque;
+use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -12,6 +13,8 @@ const KEPT: usize = 3;
 const KEPT_BYTES: usize = 4 << 20;
 /// Memory that is taken before the first byte of a frame is there.
 const FIRST_BYTES: usize = 2 << 20;
+/// The first three bytes of an alert, as a TLS listener sends it to somebody who speaks no TLS (RFC 8446 section 5.1).
+const TLS_ALERT: usize = 0x15_03_03;
 /// What is read at first: all of a small frame, with its size.
 const SMALL: usize = 8 << 10;
 
@@ -26,8 +29,21 @@ pub(super) enum FrameError {
     TooMany { size: usize, bytes: usize },
     #[error("an answer of {0} bytes")]
     Negative(i32),
+    #[error("the answer is TLS: the listener wants it (kafka.security.tls)")]
+    Tls,
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for FrameError {
+    /// However a connection ends, by a reset or without TLS's farewell, it is the same.
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// The frame that is being read, and buffers of those that were.
@@ -58,6 +74,9 @@ impl Frames {
         }
         let size = self.buffer.get_i32();
         let size = usize::try_from(size).map_err(|_| FrameError::Negative(size))?;
+        if size > limit && size >> 8 == TLS_ALERT {
+            return Err(FrameError::Tls);
+        }
         if size > limit {
             return Err(FrameError::TooLarge { size, limit });
         }

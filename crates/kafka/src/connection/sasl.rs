@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
-use crate::security::TokenProvider;
+use crate::security::{Token, TokenProvider};
 
 /// What a client proves itself with.
 pub(super) enum Login {
@@ -44,10 +44,19 @@ impl Login {
         }
     }
 
+    /// The token, where one is wanted. Only this asks anybody but the broker.
+    pub(super) async fn token(&self) -> Result<Option<Token>, String> {
+        let Self::OAuthBearer(provider) = self else { return Ok(None) };
+        let provider = Arc::clone(provider);
+        let token = spawn_blocking(move || provider.token()).await.map_err(|error| error.to_string())?;
+        token.map(Some).map_err(|error| error.to_string())
+    }
+
     /// Authenticates; tells how long that is good for, where the broker says so (KIP-368).
     pub(super) async fn run(
-        &mut self,
+        &self,
         connection: &mut Connection,
+        token: Option<Token>,
     ) -> Result<Option<Duration>, ConnectionError> {
         let mechanism = self.mechanism();
         let refused =
@@ -58,12 +67,12 @@ impl Login {
             let has: Vec<_> = answer.mechanisms.iter().map(|name| name.to_string()).collect();
             return Err(refused(connection, &format!("{code}: the broker has {}", has.join(", "))));
         }
-        match self {
-            Self::Plain(credentials) => {
+        match (self, token) {
+            (Self::Plain(credentials), _) => {
                 let (_, life) = connection.step(mechanism, plain(credentials)).await?;
                 Ok(life)
             }
-            Self::Scram(hash, credentials) => {
+            (Self::Scram(hash, credentials), _) => {
                 let mut scram = Scram::new(*hash, credentials);
                 let (challenge, _) = connection.step(mechanism, scram.first()).await?;
                 // Thousands of rounds of a hash.
@@ -75,11 +84,7 @@ impl Login {
                 scram.verify(&last).map_err(|reason| refused(connection, &reason))?;
                 Ok(life)
             }
-            Self::OAuthBearer(tokens) => {
-                let provider = Arc::clone(tokens);
-                let token = spawn_blocking(move || provider.token()).await;
-                let token = token.map_err(|error| connection.fault(&error))?;
-                let token = token.map_err(|error| connection.fault(&error))?;
+            (Self::OAuthBearer(tokens), Some(token)) => {
                 let (answer, life) = connection
                     .step(mechanism, oauthbearer(token.secret.expose(), tokens.extensions()))
                     .await?;
@@ -92,7 +97,7 @@ impl Login {
                     Ok(_) | Err(_) => Err(refused(connection, &details)),
                 }
             }
-            Self::NoTokens => Err(refused(connection, "nobody gives tokens")),
+            (Self::OAuthBearer(_) | Self::NoTokens, _) => Err(refused(connection, "nobody gives tokens")),
         }
     }
 }

@@ -5,9 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use super::connector::server_name;
 use super::frames::{FrameError, Frames};
 use super::*;
-use crate::config::Security;
+use crate::config::{ClusterConfig, Security};
 use crate::embedded::EmbeddedBroker;
 
 fn connector() -> Arc<Connector> {

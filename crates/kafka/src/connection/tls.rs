@@ -1,16 +1,33 @@
 //! rustls as the settings say.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use pkcs8::{EncryptedPrivateKeyInfo, SecretDocument};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, Error, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::config::{ClientCertificate, Tls};
 use crate::error::StartError;
+
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+
+/// Why there is no TLS connection. A listener without TLS gives itself away by how it ends the handshake.
+pub(super) fn refusal(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    let plain = match tls {
+        Some(error) => matches!(error, Error::InvalidMessage(_)),
+        None => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
+    };
+    if plain {
+        return "the TLS handshake was not answered by TLS: the listener may be one without it (kafka.security.tls)"
+            .to_owned();
+    }
+    error.to_string()
+}
 
 /// The configuration of every TLS connection.
 pub(super) fn client(tls: &Tls) -> Result<ClientConfig, StartError> {
@@ -51,18 +68,17 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError>
 
 fn key(client: &ClientCertificate) -> Result<PrivateKeyDer<'static>, StartError> {
     let path = &client.key;
-    let Some(password) = &client.key_password else {
-        return PrivateKeyDer::from_pem_file(path).map_err(|error| fault(path, &error));
-    };
     let text = std::fs::read_to_string(path).map_err(|error| fault(path, &error))?;
-    let (label, document) = SecretDocument::from_pem(&text).map_err(|error| fault(path, &error))?;
-    if label != "ENCRYPTED PRIVATE KEY" {
-        // A password for a key that has none does no harm.
-        return PrivateKeyDer::from_pem_file(path).map_err(|error| fault(path, &error));
+    // A password for a key that has none does no harm.
+    if !text.contains(ENCRYPTED) {
+        return PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| fault(path, &error));
     }
+    let password = client.key_password.as_ref();
+    let password = password.ok_or_else(|| fault(path, &"it is encrypted, and there is no key_password"))?;
+    let (_, document) = SecretDocument::from_pem(&text).map_err(|error| fault(path, &error))?;
     let encrypted =
         EncryptedPrivateKeyInfo::try_from(document.as_bytes()).map_err(|error| fault(path, &error))?;
     let key = encrypted.decrypt(password.expose());
-    let key = key.map_err(|_| fault(path, &"it cannot be decrypted with the password given"))?;
+    let key = key.map_err(|_| fault(path, &"it cannot be decrypted with the key_password given"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }

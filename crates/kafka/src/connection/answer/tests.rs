@@ -1,0 +1,204 @@
+use bytes::BytesMut;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData, SnapshotId,
+};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest, SaslHandshakeResponse, TopicName,
+};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use proptest::prelude::*;
+
+use super::*;
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn tagged() -> std::collections::BTreeMap<i32, Bytes> {
+    [(90, Bytes::from_static(b"of a later version"))].into()
+}
+
+fn api_versions(version: i16) -> ApiVersionsResponse {
+    let keys = vec![ApiVersion::default().with_api_key(1).with_max_version(17); 3];
+    let response = ApiVersionsResponse::default().with_api_keys(keys);
+    if version < 3 {
+        return response;
+    }
+    response
+        .with_supported_features(vec![SupportedFeatureKey::default().with_name(text("kraft.version"))])
+        .with_finalized_features_epoch(7)
+        .with_finalized_features(vec![FinalizedFeatureKey::default().with_name(text("kraft.version")); 2])
+        .with_zk_migration_ready(true)
+        .with_unknown_tagged_fields(tagged())
+}
+
+fn fetch(version: i16) -> FetchResponse {
+    let partition = PartitionData::default()
+        .with_high_watermark(9)
+        .with_aborted_transactions(Some(vec![AbortedTransaction::default().with_first_offset(3); 2]))
+        .with_records(Some(Bytes::from_static(&[7; 300])))
+        .with_diverging_epoch(EpochEndOffset::default().with_end_offset(5))
+        .with_current_leader(LeaderIdAndEpoch::default().with_leader_epoch(2))
+        .with_snapshot_id(SnapshotId::default().with_epoch(4))
+        .with_unknown_tagged_fields(tagged());
+    let bare = PartitionData::default().with_aborted_transactions(None).with_records(None);
+    let topic = FetchableTopicResponse::default().with_partitions(vec![partition, bare]);
+    let topic = if version == 12 { topic.with_topic(TopicName(text("orders"))) } else { topic };
+    let endpoint = NodeEndpoint::default().with_host(text("b")).with_rack(Some(text("r")));
+    let endpoints = if version >= 16 { vec![endpoint] } else { Vec::new() };
+    FetchResponse::default().with_session_id(3).with_responses(vec![topic]).with_node_endpoints(endpoints)
+}
+
+fn metadata(_: i16) -> MetadataResponse {
+    let partition = MetadataResponsePartition::default()
+        .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+        .with_isr_nodes(vec![BrokerId(1)])
+        .with_offline_replicas(vec![BrokerId(2)]);
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text("orders"))))
+        .with_partitions(vec![partition; 3])
+        .with_unknown_tagged_fields(tagged());
+    let broker = MetadataResponseBroker::default().with_host(text("b")).with_rack(Some(text("r")));
+    MetadataResponse::default()
+        .with_brokers(vec![broker, MetadataResponseBroker::default()])
+        .with_cluster_id(Some(text("c")))
+        .with_topics(vec![topic])
+}
+
+fn handshake(_: i16) -> SaslHandshakeResponse {
+    SaslHandshakeResponse::default().with_mechanisms(vec![text("PLAIN"), text("")])
+}
+
+fn authenticate(_: i16) -> SaslAuthenticateResponse {
+    SaslAuthenticateResponse::default().with_auth_bytes(Bytes::from_static(b"v="))
+}
+
+fn encoded(response: &impl Encodable, version: i16) -> Bytes {
+    let mut bytes = BytesMut::new();
+    response.encode(&mut bytes, version).unwrap();
+    bytes.freeze()
+}
+
+/// Each answer of each version, and what decodes it.
+type Decode = fn(&mut Bytes, i16) -> Result<(), AnswerError>;
+fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
+    fn decoded<R: Request>(body: &mut Bytes, version: i16) -> Result<(), AnswerError> {
+        decode::<R>(body, version).map(drop)
+    }
+    let mut all: Vec<(i16, i16, Bytes, Decode)> = Vec::new();
+    for version in [0, 3] {
+        let body = encoded(&api_versions(version), version);
+        all.push((ApiVersionsRequest::KEY, version, body, decoded::<ApiVersionsRequest>));
+    }
+    for version in 9..=13 {
+        let body = encoded(&metadata(version), version);
+        all.push((MetadataRequest::KEY, version, body, decoded::<MetadataRequest>));
+    }
+    for version in 12..=17 {
+        let body = encoded(&fetch(version), version);
+        all.push((FetchRequest::KEY, version, body, decoded::<FetchRequest>));
+    }
+    let body = encoded(&handshake(1), 1);
+    all.push((SaslHandshakeRequest::KEY, 1, body, decoded::<SaslHandshakeRequest>));
+    for version in 0..=2 {
+        let body = encoded(&authenticate(version), version);
+        all.push((SaslAuthenticateRequest::KEY, version, body, decoded::<SaslAuthenticateRequest>));
+    }
+    all
+}
+
+/// The layouts are those of `kafka-protocol`, to the last byte.
+#[test]
+fn layouts_are_walked_to_their_ends() {
+    for (key, version, body, decoded) in every_answer() {
+        let layout = layout(key, version).unwrap();
+        if !layout.is_empty() {
+            let mut left = &*body;
+            walk(&mut left, layout).unwrap();
+            assert!(left.is_empty(), "{key} v{version}: {} bytes left", left.len());
+        }
+        decoded(&mut body.clone(), version).unwrap();
+    }
+}
+
+#[test]
+fn more_entries_than_there_is_room_for_are_refused_before_memory_is_taken() {
+    // Arrays of a classic, a compact and a tagged kind.
+    let many = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    let [metadata, fetch, endpoints, versions] = [&[0; 4][..], &[0; 10], &[0; 10], &[0; 6]];
+    for (error, told) in [
+        (decode::<ApiVersionsRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 0).err(), 2147483647),
+        (
+            decode::<SaslHandshakeRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 1).err(),
+            2147483647,
+        ),
+        (decode::<MetadataRequest>(&mut [metadata, &many].concat().into(), 12).err(), 4294967294),
+        (decode::<FetchRequest>(&mut [fetch, &many].concat().into(), 17).err(), 4294967294),
+        (
+            decode::<FetchRequest>(&mut [endpoints, &[1, 1, 0, 6], &many].concat().into(), 17).err(),
+            4294967294,
+        ),
+        (
+            decode::<ApiVersionsRequest>(
+                &mut [&versions[..2], &[1], &versions[..4], &[1, 2, 6], &many].concat().into(),
+                3,
+            )
+            .err(),
+            4294967294,
+        ),
+    ] {
+        assert_eq!(error, Some(AnswerError::Count { count: told, bytes: 0 }));
+    }
+}
+
+#[test]
+fn answers_that_cannot_be() {
+    for (body, expected) in [
+        (&b""[..], AnswerError::Short),
+        (b"\0\0\0\0\0", AnswerError::Short),
+        (b"\0\0\xff\xff\xff\xfe", AnswerError::Negative(-2)),
+        (b"\0\0\0\0\0\x01\xff\xfe", AnswerError::Negative(-2)),
+        (b"\0\0\0\0\0\x01\0\x05abc", AnswerError::Short),
+    ] {
+        let mut body = Bytes::from_static(body);
+        assert_eq!(decode::<SaslHandshakeRequest>(&mut body, 1).unwrap_err(), expected);
+    }
+    // A tagged field whose size is not that of what is in it.
+    let mut body = Bytes::from_static(&[0, 0, 1, 0, 0, 0, 0, 1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(decode::<ApiVersionsRequest>(&mut body, 3).unwrap_err(), AnswerError::Tag { tag: 1, size: 7 });
+    let error = decode::<ProduceRequest>(&mut Bytes::new(), 9).unwrap_err();
+    assert_eq!(error, AnswerError::Layout { key: 0, version: 9 });
+    assert!(matches!(decode::<FetchRequest>(&mut Bytes::new(), 11), Err(AnswerError::Layout { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is changed in an answer, it is decoded or refused. (An array's size unchecked would abort the test.)
+    #[test]
+    fn a_changed_answer_is_no_harm(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![Just(0xff), Just(0x7f), any::<u8>()]), 1..8),
+        length in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        let all = every_answer();
+        let (_, version, body, decoded) = which.get(&all);
+        let mut body = body.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if cut {
+            body.truncate(length.index(body.len()));
+        }
+        let _ = decoded(&mut body.into(), *version);
+    }
+}

@@ -1,0 +1,90 @@
+//! How a connection is made: TCP, TLS, ApiVersions, SASL, all within ten seconds.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::sasl::Login;
+use super::stream::Stream;
+use super::{Connection, ConnectionError, tls};
+use crate::config::ClusterConfig;
+use crate::error::StartError;
+use crate::security::TokenProvider;
+
+/// How long a connection may take until it can be used. Errors tell it.
+const CONNECT: Duration = Duration::from_secs(10);
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+
+/// Makes connections to the brokers of a cluster.
+pub(crate) struct Connector {
+    tls: Option<TlsConnector>,
+    login: Option<Arc<Login>>,
+}
+
+impl Connector {
+    /// Reads the certificates; asks nobody.
+    ///
+    /// # Errors
+    /// Where a certificate or a key cannot be used.
+    pub(crate) fn new(
+        cluster: &ClusterConfig,
+        tokens: Option<Arc<TokenProvider>>,
+    ) -> Result<Arc<Self>, StartError> {
+        let tls = cluster.security.tls.as_ref().map(tls::client).transpose()?;
+        let login = cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
+        Ok(Arc::new(Self { tls: tls.map(|config| TlsConnector::from(Arc::new(config))), login }))
+    }
+
+    /// A connection that can be used: connected, encrypted and authenticated as the settings say.
+    ///
+    /// # Errors
+    /// Why not; the text is the same each time for the same reason.
+    pub(crate) async fn connect(&self, address: &str) -> Result<Connection, ConnectionError> {
+        let deadline = Instant::now() + CONNECT;
+        let late = |missing: &str| {
+            let reason = format!("{missing} within {} s", CONNECT.as_secs());
+            move |_: Elapsed| ConnectionError::new(address, &reason)
+        };
+        let tcp = timeout_at(deadline, tcp(address)).await.map_err(late("no TCP connection"))??;
+        let stream = match &self.tls {
+            None => Stream::Plain(tcp),
+            Some(tls) => timeout_at(deadline, encrypt(tls, address, tcp))
+                .await
+                .map_err(late("no TLS connection"))??,
+        };
+        let mut connection = Connection::new(address, stream, self.login.clone());
+        timeout_at(deadline, connection.learn_versions()).await.map_err(late("no answer"))??;
+        timeout_at(deadline, connection.authenticate()).await.map_err(late("not authenticated"))??;
+        Ok(connection)
+    }
+}
+
+async fn tcp(address: &str) -> Result<TcpStream, ConnectionError> {
+    let fault = |error: io::Error| ConnectionError::new(address, &error.to_string());
+    let tcp = TcpStream::connect(address).await.map_err(fault)?;
+    tcp.set_nodelay(true).map_err(fault)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(fault)?;
+    Ok(tcp)
+}
+
+async fn encrypt(tls: &TlsConnector, address: &str, tcp: TcpStream) -> Result<Stream, ConnectionError> {
+    let fault = |reason: String| ConnectionError::new(address, &reason);
+    let stream = tls.connect(server_name(address).map_err(fault)?, tcp).await;
+    stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| fault(tls::refusal(&error)))
+}
+
+/// The host of `HOST:PORT`, as a certificate names it.
+pub(super) fn server_name(address: &str) -> Result<ServerName<'static>, String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    ServerName::try_from(host.clone())
+        .map_err(|_| format!("\"{host}\" is no name that a certificate can have"))
+}
