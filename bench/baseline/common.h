@@ -1,6 +1,6 @@
 /* What the C programs share: settings, the clock, and the lines that the harness reads.
  *
- * A program that receives records writes "S RECORDS BYTES" to its standard output about every 50 ms, and
+ * A program that receives records writes "S RECORDS BYTES" to its standard output about every 20 ms, and
  * "D" when it has written the latency samples it was asked for. */
 #ifndef ZAFKA_BENCH_COMMON_H
 #define ZAFKA_BENCH_COMMON_H
@@ -13,7 +13,7 @@
 
 #include <rdkafka.h>
 
-#define TICK_NS 50000000LL
+#define TICK_NS 20000000LL
 
 static inline int64_t clock_ns(clockid_t id) {
   struct timespec t;

@@ -17,7 +17,7 @@ int zafka_bench_consumer(int argc, char **argv) {
   enum { N = 5000 };
   static rd_kafka_message_t *batch[N];
   for (;;) {
-    batch[0] = rd_kafka_consume_queue(queue, 50);
+    batch[0] = rd_kafka_consume_queue(queue, 20);
     ssize_t n = 0;
     if (batch[0]) {
       /* A sample is taken when its record is here, not when the batch is. */

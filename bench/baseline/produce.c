@@ -54,8 +54,8 @@ int zafka_bench_produce(int argc, char **argv) {
     snprintf(key, sizeof key, "%08u", (unsigned)(i * 2654435761U % 100000000U));
     int64_t stamp = clock_ns(CLOCK_REALTIME);
     memcpy(value, &stamp, sizeof stamp);
-    /* Runs of 64 in turn over the partitions: an even spread, and batches that fill. */
-    int32_t partition = (int32_t)((rate ? i : i / 64) % partitions);
+    /* Runs of 1,024 in turn over the partitions: batches are as large with a thousand of them as with one. */
+    int32_t partition = (int32_t)((rate ? i : i / 1024) % partitions);
     while (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, value, size, key, 8, NULL)) {
       if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
         fprintf(stderr, "produce: %s\n", rd_kafka_err2str(rd_kafka_last_error()));

@@ -27,7 +27,7 @@ int zafka_bench_sub(int argc, char **argv) {
   counts_init(&counts, argv[4], argv[5], argv[6]);
   int batch = !strcmp(argv[3], "batch");
   void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_SUB);
-  int hwm = 100000, timeout = 50, again = 10;
+  int hwm = 100000, timeout = 20, again = 10;
   zmq_setsockopt(socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
   zmq_setsockopt(socket, ZMQ_RCVTIMEO, &timeout, sizeof timeout);
   zmq_setsockopt(socket, ZMQ_RECONNECT_IVL, &again, sizeof again);

@@ -50,7 +50,7 @@ impl Scope {
         chart_flow: Duration::from_secs(1),
         chart_rounds: 1,
         samples: [4_000, 60_000],
-        records: [2_000_000, 300_000, 600_000],
+        records: [2_000_000, 300_000, 1_500_000],
     };
 }
 

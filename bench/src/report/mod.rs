@@ -24,6 +24,8 @@ pub struct Results {
     pub quick: bool,
     /// Where it was measured.
     pub machine: Machine,
+    /// How long all of it took, in minutes.
+    pub minutes: f64,
     /// The whole relay at full speed.
     pub relay: Option<Relay>,
     /// From the producer's stamp to the subscriber.
@@ -58,7 +60,15 @@ pub struct Machine {
 impl Results {
     /// With nothing measured yet.
     pub fn new(quick: bool) -> Self {
-        Self { quick, machine: Machine::this(), relay: None, latency: None, scale: None, goals: Vec::new() }
+        Self {
+            quick,
+            machine: Machine::this(),
+            minutes: 0.0,
+            relay: None,
+            latency: None,
+            scale: None,
+            goals: Vec::new(),
+        }
     }
 
     /// What a run wrote to `results.json` in `out`.

@@ -21,6 +21,7 @@ pub fn text(results: &Results) -> String {
         machine.librdkafka,
         machine.libzmq,
     );
+    out += &format!("Measured in {:.0} minutes.\n", results.minutes);
     if results.quick {
         out += "A quick run: these figures show that everything works, not what it costs.\n";
     }

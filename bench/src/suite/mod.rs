@@ -4,6 +4,8 @@ pub mod latency;
 pub mod relay;
 pub mod scale;
 
+use std::time::Instant;
+
 use crate::report::{Results, goals, table};
 use crate::world::{Scope, World};
 use crate::{Arguments, Group, Outcome};
@@ -19,17 +21,22 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
         return results.write(&arguments.out);
     }
     let scope = if arguments.quick { Scope::QUICK } else { Scope::FULL };
+    let started = Instant::now();
     let world = World::start(arguments.zafka.as_deref())?;
     let mut results = Results::new(arguments.quick);
     if arguments.wants(Group::Relay) {
         results.relay = Some(relay::run(&world, &scope, arguments.case.as_deref())?);
+        // What is there is kept, also when a later group fails.
+        results.write(&arguments.out)?;
     }
     if arguments.wants(Group::Latency) {
         results.latency = Some(latency::run(&world, &scope)?);
+        results.write(&arguments.out)?;
     }
     if arguments.wants(Group::Scale) {
         results.scale = Some(scale::run(&world, &scope)?);
     }
+    results.minutes = started.elapsed().as_secs_f64() / 60.0;
     results.goals = goals::all(&results);
     println!("{}", table::text(&results));
     results.write(&arguments.out)

@@ -153,7 +153,8 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Relay>
 
 /// A case for people, and for `--case`.
 fn name(value_size: usize, subject: Subject, sink: Sink) -> String {
-    format!("{value_size} B, {}, {}", table::subject(subject), table::sink(sink))
+    let name = format!("{value_size} B, {}, {}", table::subject(subject), table::sink(sink));
+    name.trim_end_matches(", ").to_owned()
 }
 
 fn row(value_size: usize, case: &Case, runs: Vec<Run>) -> Option<Row> {

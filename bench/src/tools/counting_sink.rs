@@ -17,7 +17,7 @@ use crate::Outcome;
 /// What one read takes.
 const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(20);
 
 /// `counting-sink ADDRESS PREFIX message|batch CONNECTIONS`
 ///

@@ -13,7 +13,7 @@ use crate::Outcome;
 /// The largest frame that may come.
 const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(20);
 
 /// `stamping-sink ADDRESS PREFIX FILE SKIP SAMPLES`: writes the lines and the file of `baseline/common.h`.
 ///
