@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, FetchResponse};
 use kafka_protocol::protocol::Decodable;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
@@ -29,6 +30,9 @@ const LARGE: usize = 64 << 10;
 const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The slowest connection that is waited for, in bytes per second.
 const SLOWEST: u64 = 256 << 10;
+/// A connection that was used less recently than this is not used again. Brokers close idle ones after ten minutes, some
+/// clouds' after four.
+const IDLE: Duration = Duration::from_secs(180);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What the task is told.
@@ -64,6 +68,8 @@ struct Ended;
 /// Why a connection is left.
 enum Left {
     Ended,
+    /// Nothing was asked for so long that the broker may have closed it.
+    Idle,
     /// What happened to it.
     Lost(String),
 }
@@ -96,12 +102,16 @@ impl Broker {
                 Ok(Err(reason)) => reason,
                 Ok(Ok(connection)) => match self.fetch(connection).await {
                     Left::Ended => return,
+                    Left::Idle => {
+                        self.share.forget_session();
+                        continue;
+                    }
                     Left::Lost(reason) => reason,
                 },
             };
             self.share.forget_session();
             self.wiring.reporter.report(&reason);
-            self.tell(Told::Failed { broker: self.id, reason });
+            self.failed(reason);
             if began.elapsed() > BACKOFF.1 {
                 backoff = BACKOFF.0;
             }
@@ -115,6 +125,13 @@ impl Broker {
     fn tell(&self, told: Told) {
         // Whoever listens ends this task first.
         let _ = self.tell.send(told);
+    }
+
+    fn failed(&self, reason: String) {
+        // Where this task is to end, another one may fetch from the broker: what becomes of this one says nothing of it.
+        if !self.orders.is_closed() {
+            self.tell(Told::Failed { broker: self.id, reason });
+        }
     }
 
     fn order(&mut self, order: Order) {
@@ -162,7 +179,6 @@ impl Broker {
             return Left::Ended;
         };
         debug!(route = self.wiring.reporter.route(), broker = self.id, version, "fetching");
-        self.tell(Told::Connected(self.id));
         match self.exchange(&mut connection, version).await {
             Err(left) => left,
             Ok(never) => match never {},
@@ -172,13 +188,22 @@ impl Broker {
     async fn exchange(&mut self, connection: &mut Connection, newest: i16) -> Result<Infallible, Left> {
         let mut throttled = Instant::now();
         let mut asked = None;
+        let mut last = Instant::now();
+        let mut connected = false;
         loop {
-            while let Ok(order) = self.orders.try_recv() {
-                self.order(order);
+            loop {
+                match self.orders.try_recv() {
+                    Ok(order) => self.order(order),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Err(Left::Ended),
+                }
             }
             let Some(version) = asked else {
                 if Instant::now() < throttled {
                     self.rest_until(throttled).await?;
+                }
+                if last.elapsed() > IDLE {
+                    return Err(Left::Idle);
                 }
                 asked = self.ask(connection, newest).await?;
                 if asked.is_none() {
@@ -188,6 +213,7 @@ impl Broker {
             };
             let Frame { mut body, hold } = self.receive(connection).await?;
             asked = None;
+            last = Instant::now();
             let response = FetchResponse::decode(&mut body, version)
                 .map_err(|error| self.lost(&format!("an answer that cannot be read: {error}")))?;
             drop(body);
@@ -197,6 +223,9 @@ impl Broker {
             }
             let answer = self.share.answer(response, Instant::now());
             let Answer { given, left, errors, bytes } = answer.map_err(|reason| self.lost(&reason))?;
+            if !std::mem::replace(&mut connected, true) {
+                self.tell(Told::Connected(self.id));
+            }
             for error in errors {
                 self.wiring.reporter.report(&error);
             }
@@ -265,7 +294,7 @@ impl Broker {
                         return Err(reason);
                     }
                     if let Left::Lost(reason) = reason {
-                        self.tell(Told::Failed { broker: self.id, reason });
+                        self.failed(reason);
                     }
                     deadline = since + ANSWER_WAIT.1;
                 }

@@ -1,6 +1,9 @@
 //! Brings every partition to the broker that has it, and takes it from there when another one does.
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +40,7 @@ struct Home {
     place: Place,
     placed: Instant,
     failures: u32,
-    /// Whether the topic is another one than the position is of.
+    /// Whether the topic is another one than the position is of, and nobody was told.
     made_anew: bool,
 }
 
@@ -120,6 +123,13 @@ impl Dispatcher {
                 }
                 () = sleep_until(due.into()) => {}
             }
+            // Many may come back at once: they are placed and shown together.
+            while let Ok(order) = self.orders.try_recv() {
+                self.order(order);
+            }
+            while let Ok(told) = self.told.try_recv() {
+                self.told(told);
+            }
             let now = Instant::now();
             if asking.is_none() && !self.homes.is_empty() && now >= self.ask_due(now) {
                 self.asked = Some(now);
@@ -182,10 +192,7 @@ impl Dispatcher {
                     self.take(Position::new(assignment, offset));
                 }
             }
-            Order::Seek(assignment, to) => {
-                self.release(&assignment);
-                self.take(Position::new(assignment, to));
-            }
+            Order::Seek(assignment, to) => self.seek(Position::new(assignment, to)),
             Order::Release(assignments) => {
                 for assignment in assignments {
                     self.release(&assignment);
@@ -213,6 +220,20 @@ impl Dispatcher {
             made_anew: false,
         };
         self.homes.insert(key, home);
+    }
+
+    /// Goes on at another offset of a partition that is parked.
+    fn seek(&mut self, position: Position) {
+        let Some(home) = self.homes.get_mut(&position.key()) else { return };
+        if !Arc::ptr_eq(&home.assignment, &position.assignment) {
+            return;
+        }
+        if home.made_anew {
+            // Noticed while the offset was looked up, which may be one of the topic that is no more.
+            return self.made_anew(&position);
+        }
+        let Place::Parked = home.place else { return };
+        home.place = Place::Waiting { position, from: Instant::now(), why: None };
     }
 
     fn release(&mut self, assignment: &Arc<Assignment>) {
@@ -272,13 +293,25 @@ impl Dispatcher {
         match why {
             _ if home.made_anew => return self.made_anew(&position),
             Why::Asked => {}
+            // It would send it there again and again.
+            Why::Nearer(replica) if at_replica || replica == broker => {
+                home.replica = None;
+                waiting = Some(format!("broker {broker} is no leader and names replica {replica}"));
+            }
+            Why::Nearer(replica) if !self.addresses.contains_key(&replica) => {
+                self.wants_metadata = true;
+                waiting = Some(format!("replica {replica} is not known yet"));
+            }
             Why::Nearer(replica) => {
                 home.replica = Some((replica, now + REPLICA_LEASE));
                 // It is in sync, as far as the leader knows: it is tried again, more and more seldom.
                 waiting = self.troubled.remove(&replica);
             }
             // A replica may not have come as far: the leader knows.
-            Why::OutOfRange if at_replica => home.replica = None,
+            Why::OutOfRange if at_replica => {
+                home.replica = None;
+                waiting = Some(format!("replica {broker} does not have the offset"));
+            }
             Why::OutOfRange => {
                 let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
                 home.place = Place::Parked;
@@ -325,6 +358,7 @@ impl Dispatcher {
         let Some(home) = self.homes.get_mut(&position.key()) else { return };
         let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
         home.place = Place::Parked;
+        home.made_anew = false;
         self.command(Command::Elsewhere { assignment, from, to: None, why: Reset::MadeAnew });
     }
 
@@ -366,13 +400,17 @@ impl Dispatcher {
                 home.leader = None;
                 continue;
             };
-            let is_newer = home.leader.is_none_or(|known| known.epoch <= leader.epoch);
+            // One that the cluster does not have is not waited for.
+            let is_newer = home.leader.is_none_or(|known| {
+                known.epoch <= leader.epoch || !self.addresses.contains_key(&known.broker)
+            });
             if !is_newer || home.leader == Some(leader) {
                 continue;
             }
             home.leader = Some(leader);
             if let Place::At(broker) = home.place
                 && home.replica.is_none()
+                && !home.made_anew
                 && broker != leader.broker
                 && leader.broker >= 0
             {
@@ -385,7 +423,9 @@ impl Dispatcher {
         for position in anew {
             self.made_anew(&position);
         }
-        self.topics.extend(metadata.topics);
+        // Topics that were let go meanwhile are not kept: what is known of them would grow old.
+        let held: HashSet<&Arc<str>> = self.homes.keys().map(|(topic, _)| topic).collect();
+        self.topics.extend(metadata.topics.into_iter().filter(|(topic, _)| held.contains(topic)));
     }
 
     // ---- where partitions go
@@ -447,6 +487,7 @@ impl Dispatcher {
         if self.brokers.contains_key(&id) {
             return;
         }
+        while self.tasks.try_join_next().is_some() {}
         let (orders, ordered) = unbounded_channel();
         let broker = Broker {
             id,

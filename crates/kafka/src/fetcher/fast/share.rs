@@ -80,6 +80,8 @@ struct Member {
     changed: bool,
     resting: bool,
     failures: u32,
+    /// The offset that the last answer of no use was to.
+    failed_at: i64,
 }
 
 impl Member {
@@ -143,18 +145,27 @@ impl Share {
     pub(super) fn insert(&mut self, position: Position) {
         let key = position.key();
         self.take(&key, None);
-        let topic = self.topics.entry(Arc::clone(&key.0)).or_default();
-        if topic.id != position.topic_id {
+        let id = position.topic_id;
+        let topic = self.topics.entry(Arc::clone(&key.0)).or_insert_with(|| Topic { id, ..Topic::default() });
+        if topic.id != id {
             // One id at a time: who leaves the topic of another id has been told, or will be.
             self.ids.remove(&topic.id);
-            topic.id = position.topic_id;
+            topic.id = id;
             self.session = Session::default();
         }
         if !topic.id.is_nil() {
             self.ids.insert(topic.id, Arc::clone(&key.0));
         }
         let max_bytes = self.terms.partition_bytes;
-        let member = Member { position, max_bytes, told: None, changed: true, resting: false, failures: 0 };
+        let member = Member {
+            position,
+            max_bytes,
+            told: None,
+            changed: true,
+            resting: false,
+            failures: 0,
+            failed_at: -1,
+        };
         topic.members.insert(key.1, member);
         self.changed.push(key);
         self.len += 1;
@@ -224,6 +235,7 @@ impl Share {
         }
         let rest = REST.0.saturating_mul(1 << member.failures.min(8)).min(REST.1);
         member.failures += 1;
+        member.failed_at = member.position.offset;
         if !std::mem::replace(&mut member.resting, true) {
             self.resting.push((now + rest, key.clone()));
         }
@@ -340,7 +352,8 @@ impl Share {
         for (name, id, partition) in std::mem::take(&mut self.forgotten) {
             // What came back meanwhile has just been told.
             let back = self.topics.get(&name).is_some_and(|topic| {
-                topic.id == id && topic.members.get(&partition).is_some_and(|member| member.told.is_some())
+                (topic.id == id || !by_id)
+                    && topic.members.get(&partition).is_some_and(|member| member.told.is_some())
             });
             if back {
                 continue;
@@ -404,7 +417,9 @@ impl Share {
         if let Some(code) = Code::try_from_code(data.error_code) {
             return self.failed(key, code, &data, answer, now);
         }
-        member.failures = 0;
+        if member.position.offset != member.failed_at {
+            member.failures = 0;
+        }
         if data.diverging_epoch.end_offset >= 0 {
             let why = Why::Diverged(data.diverging_epoch.end_offset.min(member.position.offset));
             return self.leave(key, why, answer);

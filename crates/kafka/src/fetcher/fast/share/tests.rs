@@ -246,3 +246,72 @@ fn what_is_no_batch_is_told_and_not_asked_for_whole() {
     let (request, _) = share.request(17, share.next_due().unwrap()).unwrap();
     assert!(request.topics.is_empty() || request.topics[0].partitions[0].partition_max_bytes == 100);
 }
+
+#[test]
+fn a_batch_that_stays_broken_is_asked_less_and_less() {
+    let (mut share, mut now) = (share(), Instant::now());
+    let position = position(0, 10);
+    share.insert(position.clone());
+    let mut rests = Vec::new();
+    for _ in 0..7 {
+        share.request(17, now).unwrap();
+        let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+        assert_eq!(answer.given.len(), 1);
+        // Its checksum is wrong.
+        share.go_on_at(&position.assignment, 10, now);
+        rests.push(share.next_due().unwrap() - now);
+        now = share.next_due().unwrap();
+    }
+    assert!(rests.is_sorted() && rests[6] == Duration::from_secs(2), "{rests:?}");
+    share.request(17, now).unwrap();
+    share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+    share.request(17, now).unwrap();
+    share.answer(answer_of(9, vec![with_records(0, 20..30)]), now).unwrap();
+    share.go_on_at(&position.assignment, 20, now);
+    assert_eq!(share.next_due().unwrap() - now, Duration::from_millis(100), "it went on in between");
+}
+
+#[test]
+fn another_topic_joins_the_session() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    share.request(17, now).unwrap();
+    let other = Assignment::new(Arc::from("u"), 3, 5, None);
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::new(other, 5) });
+    let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+    assert_eq!(answer.given.len(), 1, "the answer under way is taken");
+    let (request, _) = share.request(17, now).unwrap();
+    let mut all = asked(&request);
+    all.sort_unstable();
+    assert_eq!((all, session(&request)), (vec![(0, 20), (3, 5)], (9, 1)));
+}
+
+#[test]
+fn a_topic_made_anew_is_another_one() {
+    let (mut share, now) = (share(), Instant::now());
+    let old = position(0, 10);
+    share.insert(old.clone());
+    share.request(17, now).unwrap();
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..position(0, 0) });
+    let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+    assert!(answer.given.is_empty(), "an answer of the old one");
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), request.topics[0].topic_id), (vec![(0, 0)], Uuid::from_u128(8)));
+}
+
+/// A broker takes what a request names into the session before it forgets what the request forgets.
+#[test]
+fn by_name_what_came_back_under_another_id_is_not_forgotten() {
+    let (mut share, now) = (share(), Instant::now());
+    let nameless = Assignment::new(Arc::from("u"), 0, 0, None);
+    share.insert(Position::new(nameless, 0));
+    let old = position(0, 10);
+    share.insert(old.clone());
+    let (_, version) = share.request(17, now).unwrap();
+    assert_eq!(version, 12, "one of them has no id");
+    share.answer(answer_of(9, vec![]), now).unwrap();
+    share.remove(&old.assignment);
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..position(0, 0) });
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), forgotten(&request)), (vec![(0, 0)], vec![]));
+}

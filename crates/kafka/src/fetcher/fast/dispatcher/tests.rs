@@ -1,0 +1,326 @@
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+use crate::config::{ClusterConfig, Isolation, Security};
+use crate::connection::Connector;
+use crate::fetcher::Outlet;
+use crate::fetcher::fast::budget::Budget;
+use crate::fetcher::fast::share::Terms;
+use crate::noise::Noise;
+use crate::report::Reporter;
+use crate::status::Board;
+
+const ID: Uuid = Uuid::from_u128(7);
+
+/// A dispatcher whose brokers 1 and 2 are played by the test.
+struct Stage {
+    dispatcher: Dispatcher,
+    commands: Receiver<Command>,
+    brokers: HashMap<i32, UnboundedReceiver<broker::Order>>,
+}
+
+/// What a broker is told of the partition.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Add { offset: i64, epoch: i32, id: Uuid },
+    Return,
+    Drop,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let cluster =
+            ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None };
+        let board = Arc::new(Board::default());
+        let (commanding, commands) = channel();
+        let terms = Terms {
+            isolation: Isolation::ReadCommitted,
+            rack: String::new(),
+            answer_bytes: 1000,
+            partition_bytes: 100,
+        };
+        let wiring = Wiring {
+            connector: Connector::new(&cluster, None).unwrap(),
+            bootstrap: Vec::new(),
+            terms,
+            refresh: Duration::from_secs(30),
+            budget: Budget::new(1000),
+            limit: 1000,
+            outlet: Outlet::new(tokio::sync::mpsc::channel(1).0, Arc::clone(&board)),
+            commands: commanding,
+            reporter: Reporter::new("r", &board, &Arc::new(Noise::default())),
+            board,
+        };
+        let mut dispatcher = Dispatcher::new(Arc::new(wiring), unbounded_channel().1);
+        let brokers = [1, 2].map(|id| {
+            let (orders, ordered) = unbounded_channel();
+            dispatcher.brokers.insert(id, Remote { address: address(id), orders });
+            (id, ordered)
+        });
+        Self { dispatcher, commands, brokers: brokers.into() }
+    }
+
+    fn take(&mut self, offset: i64) -> Arc<Assignment> {
+        let assignment = Assignment::new(Arc::from("t"), 0, offset, None);
+        self.dispatcher.order(Order::Take(vec![(Arc::clone(&assignment), offset)]));
+        assignment
+    }
+
+    fn metadata(&mut self, id: Uuid, leader: i32, epoch: i32) {
+        let topic =
+            Topic { id, error: None, leaders: HashMap::from([(0, Leader { broker: leader, epoch })]) };
+        let brokers = [1, 2].map(|id| (id, address(id))).into();
+        self.dispatcher.answered(Ok(Metadata { brokers, topics: HashMap::from([(Arc::from("t"), topic)]) }));
+    }
+
+    /// Partitions go where they belong; what the broker is told by then.
+    fn said(&mut self, broker: i32) -> Vec<Said> {
+        self.dispatcher.wants_metadata = false;
+        // Later than any pause.
+        self.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
+        let orders = self.brokers.get_mut(&broker).unwrap();
+        std::iter::from_fn(|| orders.try_recv().ok())
+            .map(|order| match order {
+                broker::Order::Add(position) => {
+                    Said::Add { offset: position.offset, epoch: position.leader_epoch, id: position.topic_id }
+                }
+                broker::Order::Return(_) => Said::Return,
+                broker::Order::Drop(_) => Said::Drop,
+            })
+            .collect()
+    }
+
+    fn returned(&mut self, assignment: &Arc<Assignment>, offset: i64, why: Why) {
+        let position = Position { last_epoch: 3, ..Position::new(Arc::clone(assignment), offset) };
+        self.dispatcher.told(Told::Returned(position, why));
+    }
+
+    /// Whether the partition waits for a while, which it does for a reason only.
+    fn pauses(&self) -> bool {
+        let home = self.dispatcher.homes.values().next().unwrap();
+        matches!(home.place, Place::Waiting { why: Some(_), .. })
+    }
+}
+
+fn address(id: i32) -> String {
+    format!("broker-{id}:9092")
+}
+
+fn elsewhere(leader: Option<(i32, i32)>) -> Why {
+    Why::Elsewhere { reason: "t/0: NotLeaderOrFollower".to_owned(), leader }
+}
+
+#[test]
+fn a_partition_goes_where_its_leader_is() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    assert!(stage.dispatcher.wants_metadata);
+    assert!(stage.said(1).is_empty() && stage.dispatcher.wants_metadata, "nothing is known yet");
+    stage.metadata(ID, 1, 4);
+    assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
+    assert!(!stage.dispatcher.wants_metadata);
+
+    // Asked back, and only then given to the other one, from where it was.
+    stage.metadata(ID, 2, 5);
+    assert_eq!(stage.said(1), [Said::Return]);
+    assert_eq!(stage.said(2), []);
+    stage.returned(&assignment, 25, Why::Asked);
+    assert_eq!(stage.said(2), [Said::Add { offset: 25, epoch: 5, id: ID }]);
+
+    // What the cluster said before is not believed.
+    stage.metadata(ID, 1, 4);
+    assert_eq!(stage.said(2), []);
+    stage.dispatcher.order(Order::Release(vec![assignment]));
+    assert_eq!(stage.said(2), [Said::Drop]);
+}
+
+#[test]
+fn a_broker_that_is_not_the_leader_may_tell_who_is() {
+    for (told, asks, next) in
+        [(None, true, vec![]), (Some((2, 5)), false, vec![(25, 5)]), (Some((2, 3)), true, vec![])]
+    {
+        let mut stage = Stage::new();
+        let assignment = stage.take(10);
+        stage.metadata(ID, 1, 4);
+        stage.said(1);
+        stage.returned(&assignment, 25, elsewhere(told));
+        assert!(stage.pauses() && stage.dispatcher.wants_metadata);
+        let said = stage.said(2);
+        let next: Vec<_> =
+            next.into_iter().map(|(offset, epoch)| Said::Add { offset, epoch, id: ID }).collect();
+        assert_eq!((said, stage.dispatcher.wants_metadata), (next, asks), "{told:?}");
+    }
+}
+
+#[test]
+fn a_leader_that_the_cluster_does_not_have_is_not_waited_for() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 25, elsewhere(Some((77, i32::MAX))));
+    assert_eq!(stage.said(1), []);
+    stage.metadata(ID, 1, 6);
+    assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 6, id: ID }]);
+}
+
+#[test]
+fn what_was_released_does_not_come_back() {
+    let mut stage = Stage::new();
+    let old = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.dispatcher.order(Order::Release(vec![Arc::clone(&old)]));
+    stage.returned(&old, 20, Why::Asked);
+    assert!(stage.dispatcher.homes.is_empty());
+    stage.dispatcher.order(Order::Seek(Arc::clone(&old), 5));
+    assert!(stage.dispatcher.homes.is_empty());
+    // Nor does it disturb the next take-up of the same partition.
+    stage.take(30);
+    stage.metadata(ID, 1, 4);
+    assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 30, epoch: 4, id: ID }]);
+    stage.returned(&old, 20, Why::OutOfRange);
+    assert!(stage.commands.try_recv().is_err());
+    assert_eq!(stage.said(1), []);
+}
+
+/// What is kept of it would be taken for the truth at the next take-up, when it may have been made anew.
+#[test]
+fn a_topic_that_nobody_holds_is_forgotten() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.dispatcher.order(Order::Release(vec![assignment]));
+    assert!(stage.dispatcher.topics.is_empty());
+    // Asked for before that.
+    stage.metadata(ID, 1, 4);
+    assert!(stage.dispatcher.topics.is_empty());
+}
+
+#[test]
+fn an_offset_that_is_not_there_is_looked_up() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 25, Why::OutOfRange);
+    assert!(matches!(stage.commands.try_recv(), Ok(Command::OutOfRange { from: 25, .. })));
+    assert_eq!(stage.said(1), []);
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 40));
+    assert!(!stage.dispatcher.wants_metadata, "its leader is known");
+    assert_eq!(stage.said(1), [Said::Add { offset: 40, epoch: 4, id: ID }]);
+
+    stage.returned(&assignment, 50, Why::Diverged(45));
+    let command = stage.commands.try_recv();
+    assert!(
+        matches!(command, Ok(Command::Elsewhere { from: 50, to: Some(45), why: Reset::Truncated, .. })),
+        "{command:?}"
+    );
+}
+
+#[test]
+fn a_topic_made_anew_is_read_from_its_start() {
+    let anew = Uuid::from_u128(8);
+    let is_told = |stage: &Stage, offset| {
+        matches!(stage.commands.try_recv(),
+            Ok(Command::Elsewhere { from, to: None, why: Reset::MadeAnew, .. }) if from == offset)
+    };
+    // While it is fetched.
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.metadata(anew, 2, 0);
+    assert_eq!(stage.said(1), [Said::Return]);
+    stage.returned(&assignment, 25, elsewhere(None));
+    assert!(is_told(&stage, 25));
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 0));
+    assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
+
+    // While it waits.
+    stage.returned(&assignment, 5, elsewhere(None));
+    stage.metadata(ID, 1, 0);
+    assert!(is_told(&stage, 5));
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 0));
+    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: ID }]);
+
+    // While an offset of the old one is looked up.
+    stage.returned(&assignment, 9, Why::Diverged(7));
+    assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { to: Some(7), .. })));
+    stage.metadata(anew, 1, 0);
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 7));
+    assert!(is_told(&stage, 7));
+    assert_eq!(stage.said(1), []);
+    stage.dispatcher.order(Order::Seek(assignment, 0));
+    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: anew }]);
+}
+
+#[test]
+fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 10, Why::Nearer(2));
+    assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 4, id: ID }]);
+    // The leader is another one than where it is fetched, and that is as it should be.
+    stage.metadata(ID, 1, 4);
+    assert_eq!(stage.said(2), []);
+    stage.dispatcher.told(Told::Failed { broker: 2, reason: "gone".to_owned() });
+    assert_eq!(stage.said(2), [Said::Return]);
+    stage.returned(&assignment, 20, Why::Asked);
+    assert_eq!(stage.said(1), [Said::Add { offset: 20, epoch: 4, id: ID }]);
+}
+
+/// Or broker and dispatcher would send it to and fro as fast as they can.
+#[test]
+fn a_replica_that_is_of_no_use_is_tried_less_and_less() {
+    for (first, then, asks) in [
+        (Why::Nearer(9), None, true),
+        (Why::Nearer(1), None, false),
+        (Why::Nearer(2), Some(Why::OutOfRange), false),
+        (Why::Nearer(2), Some(Why::Nearer(1)), false),
+    ] {
+        let mut stage = Stage::new();
+        let assignment = stage.take(10);
+        stage.metadata(ID, 1, 4);
+        stage.said(1);
+        stage.returned(&assignment, 10, first.clone());
+        if let Some(then) = then {
+            stage.said(2);
+            stage.returned(&assignment, 10, then);
+        }
+        assert!(stage.pauses(), "{first:?}");
+        assert_eq!(stage.dispatcher.wants_metadata, asks, "{first:?}");
+        assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }], "{first:?}");
+        assert!(stage.commands.try_recv().is_err());
+    }
+}
+
+#[test]
+fn the_task_of_a_broker_that_moved_ends() {
+    let mut stage = Stage::new();
+    stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    let brokers = HashMap::from([(1, "elsewhere:9092".to_owned()), (2, address(2))]);
+    stage.dispatcher.answered(Ok(Metadata { brokers, topics: HashMap::new() }));
+    assert!(stage.brokers[&1].is_closed() && !stage.brokers[&2].is_closed());
+}
+
+#[test]
+fn nothing_is_due_at_once_for_ever() {
+    let mut stage = Stage::new();
+    stage.take(10);
+    let now = Instant::now();
+    stage.dispatcher.asked = Some(now);
+    stage.dispatcher.place(now);
+    assert!(stage.dispatcher.next_due(false, now) > now, "no leader is known");
+    stage.metadata(ID, -1, 4);
+    stage.dispatcher.place(now);
+    assert!(stage.dispatcher.next_due(false, now) > now, "there is no leader");
+    stage.metadata(ID, 1, 5);
+    stage.dispatcher.place(now);
+    assert_eq!(stage.said(1).len(), 1);
+    assert!(stage.dispatcher.next_due(false, now) > now + Duration::from_secs(10), "all is well");
+}
