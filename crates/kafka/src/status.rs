@@ -1,12 +1,18 @@
 //! What a source shows of itself.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::Statistics;
 
 use crate::error::TopicFault;
+
+/// Waits for the route that are shorter are not counted: it is at work.
+const NOTICED: Duration = Duration::from_millis(1);
+/// From this much on, waits tell that the route takes less than there is.
+const MUCH: Duration = Duration::from_millis(100);
 
 /// A source as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,8 +64,10 @@ pub(crate) struct Board {
     pub(crate) records_skipped: Counter,
     /// Tasks that hold records which nobody takes.
     waiting: AtomicUsize,
-    /// Whether any did since somebody asked.
-    waited: AtomicBool,
+    /// How long they did since somebody asked, in microseconds.
+    waited: AtomicU64,
+    /// How many times one did to the end; and as it was when somebody asked.
+    waits: [AtomicU64; 2],
     state: Mutex<State>,
     ends: Mutex<HashMap<String, HashMap<i32, i64>>>,
 }
@@ -82,11 +90,20 @@ struct State {
 }
 
 /// Records are held that nobody takes, until this is dropped.
-pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+pub(crate) struct Waiting<'a> {
+    board: &'a Board,
+    since: Instant,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let waited = self.since.elapsed();
+        if waited >= NOTICED {
+            let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+            self.board.waited.fetch_add(micros, Ordering::Relaxed);
+        }
+        self.board.waits[0].fetch_add(1, Ordering::Relaxed);
+        self.board.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -133,13 +150,17 @@ impl Board {
     /// To be held while records wait for the route to take them.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.waited.store(true, Ordering::Relaxed);
-        Waiting(&self.waiting)
+        Waiting { board: self, since: Instant::now() }
     }
 
-    /// Whether records waited for the route at any time since this was asked before.
+    /// Whether records had to wait for the route since this was asked before: not as in passing, for that happens to
+    /// every route that has something to do.
     pub(crate) fn take_waited(&self) -> bool {
-        self.waited.swap(false, Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) > 0
+        let [waits, before] = &self.waits;
+        let now = waits.load(Ordering::Relaxed);
+        let nothing_taken = before.swap(now, Ordering::Relaxed) == now;
+        let waited = Duration::from_micros(self.waited.swap(0, Ordering::Relaxed));
+        waited >= MUCH || (nothing_taken && self.waiting.load(Ordering::Relaxed) > 0)
     }
 
     /// Takes what librdkafka's statistics say of connections and of the ends of logs.
@@ -197,5 +218,32 @@ impl State {
             return Some(format!("waiting for partitions{}", error()));
         }
         self.unfetched.clone().or_else(|| self.stalled.first().cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_is_at_work_does_not_count_as_one_that_takes_nothing() {
+        let board = Board::default();
+        assert!(!board.take_waited());
+        for _ in 0..10 {
+            // As for each answer while there is traffic.
+            drop(board.waiting());
+        }
+        assert!(!board.take_waited());
+        let waiting = board.waiting();
+        board.take_waited();
+        assert!(board.take_waited(), "it still waits");
+        drop(waiting);
+        board.take_waited();
+        assert!(!board.take_waited());
+        for _ in 0..2 {
+            board.waiting().since -= MUCH / 2;
+        }
+        assert!(board.take_waited(), "often, for a while");
+        assert!(!board.take_waited());
     }
 }

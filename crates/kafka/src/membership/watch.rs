@@ -86,6 +86,8 @@ impl Watch {
             let position = assignment.position();
             if end <= position || position != seen.position {
                 seen.since = now;
+                // What there was may have been deleted.
+                seen.stalled &= position == seen.position && end > position;
                 continue;
             }
             // Asked for again at the next look, until it moves.
