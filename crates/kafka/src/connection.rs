@@ -24,6 +24,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::debug;
 
+use answer::AnswerError;
 pub(crate) use answer::decode;
 pub(crate) use connector::Connector;
 pub(crate) use error::ConnectionError;
@@ -152,7 +153,7 @@ impl Connection {
         };
         let waited = self.last.take().ok_or_else(|| self.fault(&"an answer to nothing"))?;
         let header = ResponseHeader::decode(&mut frame, waited.header_version);
-        let header = header.map_err(|error| self.fault(&error))?;
+        let header = header.map_err(|_| self.fault(&AnswerError::Short))?;
         if header.correlation_id != waited.correlation {
             let (found, expected) = (header.correlation_id, waited.correlation);
             return Err(self.fault(&format!("an answer to request {found} instead of {expected}")));

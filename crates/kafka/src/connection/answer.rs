@@ -30,7 +30,8 @@ pub(crate) enum AnswerError {
 pub(crate) fn decode<R: Request>(body: &mut Bytes, version: i16) -> Result<R::Response, AnswerError> {
     let layout = layout(R::KEY, version).ok_or(AnswerError::Layout { key: R::KEY, version })?;
     walk(&mut &**body, layout)?;
-    R::Response::decode(body, version).map_err(|error| AnswerError::Codec(error.to_string()))
+    R::Response::decode(body, version)
+        .map_err(|error| AnswerError::Codec(error.to_string().trim().to_owned()))
 }
 
 type Layout = &'static [Field];

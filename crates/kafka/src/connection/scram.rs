@@ -147,9 +147,13 @@ fn read_challenge(challenge: &str) -> Result<(&str, &str, u32), String> {
 mod tests {
     use super::*;
 
-    fn scram(nonce: &str) -> Scram {
+    fn scram_of(hash: Hash, nonce: &str) -> Scram {
         let credentials = Credentials { username: "user".to_owned(), password: Secret::new("pencil") };
-        Scram::with_nonce(Hash::Sha256, &credentials, nonce.to_owned())
+        Scram::with_nonce(hash, &credentials, nonce.to_owned())
+    }
+
+    fn scram(nonce: &str) -> Scram {
+        scram_of(Hash::Sha256, nonce)
     }
 
     const CHALLENGE: &str =
@@ -166,6 +170,22 @@ mod tests {
              p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
         );
         scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
+    }
+
+    /// The same with SHA-512, as Python's hashlib and hmac reckon it (they also give what RFC 7677 has).
+    #[test]
+    fn the_same_exchange_with_sha_512() {
+        let mut scram = scram_of(Hash::Sha512, "rOprNGfwEbeRWgbNEkqO");
+        assert_eq!(
+            scram.answer(CHALLENGE.as_bytes()).unwrap(),
+            "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+             p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYPJQ=="
+        );
+        scram
+            .verify(
+                b"v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RVG2rR7N7Zw==",
+            )
+            .unwrap();
     }
 
     #[test]

@@ -1,20 +1,27 @@
+mod fake;
+mod peer;
+mod sasl;
+mod tls;
+
 use std::time::Duration;
 
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 use super::connector::server_name;
 use super::frames::{FrameError, Frames};
 use super::*;
 use crate::config::{ClusterConfig, Security};
 use crate::embedded::EmbeddedBroker;
+use crate::security::TokenProvider;
+
+fn plain() -> ClusterConfig {
+    ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None }
+}
 
 fn connector() -> Arc<Connector> {
-    let cluster =
-        ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None };
-    Connector::new(&cluster, None).unwrap()
+    Connector::new(&plain(), None).unwrap()
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {
