@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiKey, FetchResponse};
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{sleep_until, timeout};
@@ -18,7 +17,7 @@ use super::position::{Position, Why};
 use super::share::{Answer, Given, LAST_BY_NAME, Share};
 use super::{Hold, Told, Wiring};
 use crate::assignment::Assignment;
-use crate::connection::Connection;
+use crate::connection::{Connection, decode};
 use crate::fetcher::{Fetched, Records};
 use crate::records::{Batches, Reading};
 
@@ -214,8 +213,8 @@ impl Broker {
             let Frame { mut body, hold } = self.receive(connection).await?;
             asked = None;
             last = Instant::now();
-            let response = FetchResponse::decode(&mut body, version)
-                .map_err(|error| self.lost(&format!("an answer that cannot be read: {error}")))?;
+            let response = decode::<FetchRequest>(&mut body, version);
+            let response = response.map_err(|error| self.lost(&error.to_string()))?;
             drop(body);
             if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
                 throttled = Instant::now() + Duration::from_millis(throttle);

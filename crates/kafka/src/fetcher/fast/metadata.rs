@@ -2,22 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse};
-use kafka_protocol::protocol::Decodable;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::position::topic_name;
-use crate::connection::{Connection, Connector};
+use crate::connection::{Connection, Connector, decode};
 
 /// From the first version that flexible brokers share to the last whose fields we know.
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 /// How long one server may take to be reached and to answer.
 const WAIT: Duration = Duration::from_secs(5);
+/// A connection is left after so long, for that of the next server: its broker may close it while nothing is asked, or
+/// may have lost touch with the cluster and tell for ever what was true before.
+const LIFE: Duration = Duration::from_secs(180);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
 
@@ -49,7 +51,7 @@ pub(super) struct Leader {
 pub(super) struct Asker {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
-    connection: Option<Connection>,
+    connection: Option<(Connection, Instant)>,
     turn: usize,
 }
 
@@ -58,11 +60,15 @@ impl Asker {
         Self { connector, bootstrap, connection: None, turn: 0 }
     }
 
-    /// Asks for these topics. `known` are brokers that may be asked too.
+    /// Asks for these topics, which are sorted. `known` are brokers that may be asked too.
     ///
     /// # Errors
     /// Why the server whose turn it was did not answer; the next call asks another one.
     pub(super) async fn ask(&mut self, topics: &[Arc<str>], known: &[String]) -> Result<Metadata, String> {
+        if self.connection.take_if(|(_, since)| since.elapsed() > LIFE).is_some() {
+            // Of those that the cluster has now, if there are any.
+            self.turn = self.turn.wrapping_add(1).checked_rem(known.len()).unwrap_or(self.turn);
+        }
         let servers: Vec<&String> = known.iter().chain(&self.bootstrap).collect();
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());
         let server = server.ok_or("no broker is known")?;
@@ -77,9 +83,12 @@ impl Asker {
 
     async fn exchange(&mut self, server: &str, topics: &[Arc<str>]) -> Result<Metadata, String> {
         // Out of its place while in use: what is given up half way is not used again.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connector.connect(server).await.map_err(|error| error.to_string())?,
+        let (mut connection, since) = match self.connection.take() {
+            Some(used) => used,
+            None => {
+                let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
+                (connection, Instant::now())
+            }
         };
         let told = |error: &dyn std::fmt::Display| format!("{server}: {error}");
         connection.renew().await.map_err(|error| error.to_string())?;
@@ -92,9 +101,8 @@ impl Asker {
             .with_topics(Some(names.collect()));
         connection.send(&request, version).await.map_err(|error| told(&error))?;
         let mut body = connection.receive(LIMIT).await.map_err(|error| told(&error))?;
-        let response = MetadataResponse::decode(&mut body, version)
-            .map_err(|error| told(&format!("an answer that cannot be read: {error}")))?;
-        self.connection = Some(connection);
+        let response = decode::<MetadataRequest>(&mut body, version).map_err(|error| told(&error))?;
+        self.connection = Some((connection, since));
         Ok(read(response, topics))
     }
 }
@@ -107,7 +115,7 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
     let brokers = brokers.map(|broker| (broker.node_id.0, address(&broker.host, broker.port))).collect();
     let topics = response.topics.into_iter().filter_map(|topic| {
         let name = topic.name?;
-        let name = asked.iter().find(|asked| ***asked == *name.0)?;
+        let name = asked.get(asked.binary_search_by(|asked| (**asked).cmp(&name.0)).ok()?)?;
         let leaders = topic.partitions.iter().map(|partition| {
             let leader = Leader { broker: partition.leader_id.0, epoch: partition.leader_epoch };
             (partition.partition_index, leader)
@@ -116,4 +124,46 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
         Some((Arc::clone(name), Topic { id: topic.topic_id, error, leaders: leaders.collect() }))
     });
     Metadata { brokers, topics: topics.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::BrokerId;
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_the_cluster_says() {
+        let topic = |name: &'static str, code: i16, leader: i32| {
+            let partition = MetadataResponsePartition::default()
+                .with_partition_index(3)
+                .with_leader_id(BrokerId(leader))
+                .with_leader_epoch(8);
+            MetadataResponseTopic::default()
+                .with_name(Some(topic_name(name)))
+                .with_error_code(code)
+                .with_topic_id(Uuid::from_u128(7))
+                .with_partitions(if code == 0 { vec![partition] } else { Vec::new() })
+        };
+        let broker = |id: i32, host: &'static str| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id))
+                .with_host(host.into())
+                .with_port(9092)
+        };
+        let response = MetadataResponse::default()
+            .with_brokers(vec![broker(1, "kafka"), broker(2, "::1")])
+            .with_topics(vec![topic("c", 3, 0), topic("not asked for", 0, 1), topic("a", 0, 2)]);
+        let asked: [Arc<str>; 3] = ["a", "b", "c"].map(Arc::from);
+        let Metadata { brokers, topics } = read(response, &asked);
+        assert_eq!(brokers, HashMap::from([(1, "kafka:9092".to_owned()), (2, "[::1]:9092".to_owned())]));
+        let mut names: Vec<&str> = topics.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "c"]);
+        assert_eq!(topics["a"].leaders, HashMap::from([(3, Leader { broker: 2, epoch: 8 })]));
+        assert!(topics["a"].error.is_none() && topics["c"].error.is_some() && topics["c"].leaders.is_empty());
+    }
 }
