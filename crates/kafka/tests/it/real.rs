@@ -98,9 +98,9 @@ async fn an_aborted_transaction_moves_the_position(fetching: Fetching) {
     let mut route =
         Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &[&topic], &topic, Start::Latest));
     route.until("a partition", |route| route.held.len() == 1).await;
-    admin.begin("tx");
-    admin.produce_as(&topic, &[zafka_testkit::Record::new("k", "aborted")], "none", Some("tx"));
-    admin.abort("tx");
+    admin.begin(&topic);
+    admin.produce_as(&topic, &[zafka_testkit::Record::new("k", "aborted")], "none", Some(&topic));
+    admin.abort(&topic);
     // Record and marker.
     route.until("the position", |route| route.positions().first().is_some_and(|(_, next)| *next == 2)).await;
     assert_eq!(route.records.len(), 0);
