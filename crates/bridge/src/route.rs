@@ -31,8 +31,9 @@ const STOPPED_DRAIN: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that a ring holds at the least.
 const CHUNKS_PER_RING: usize = 16;
-/// Chunks made before the group's commits are seen to, and peers get their turn.
-const STEPS_PER_TURN: usize = 16;
+/// Chunks made before others get their turn: what is written together. Then connections are looked at, so that the
+/// next answer is read by another thread while these are written.
+const STEPS_PER_TURN: usize = 4;
 
 /// The task's own state.
 pub(crate) struct Route {

@@ -36,7 +36,7 @@ use position::{Position, Why};
 use share::Terms;
 
 /// Most bytes of an answer, unless its first batch is larger.
-const ANSWER_BYTES: i32 = 1 << 20;
+const ANSWER_BYTES: i32 = 2 << 20;
 /// Most bytes of one partition in an answer, likewise.
 const PARTITION_BYTES: i32 = 1 << 20;
 /// Bytes of answers that are held at once, over all brokers.
