@@ -17,7 +17,9 @@ use crate::{Outcome, say};
 /// Peers of which nobody wants the records.
 const IDLE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 /// Peers of which each wants all records.
-const ACTIVE: [usize; 4] = [1, 10, 100, 1_000];
+const ACTIVE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+/// Peers that one flow's time is enough for: a chunk takes more than a second to reach ten thousand.
+const BRISK: usize = 1_000;
 /// Partitions of a topic.
 const PARTITIONS: [i32; 3] = [1, 100, 1_000];
 /// Idle peers whose memory is taken.
@@ -106,7 +108,8 @@ fn points(world: &World, scope: &Scope, name: &str, cases: &[(usize, Case)]) -> 
     let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 1..=scope.chart_rounds {
         for ((count, case), runs) in cases.iter().zip(&mut runs) {
-            let run = measure(world, case, scope.chart_flow)?;
+            let flow = scope.chart_flow * u32::try_from(case.sink.peers().div_ceil(BRISK).min(5))?;
+            let run = measure(world, case, flow)?;
             say(&format!(
                 "scale {round}/{}: {count} {name}: {:.0} ns a record",
                 scope.chart_rounds, run.cpu_ns
