@@ -28,7 +28,7 @@ pub struct Heartbeat {
 pub struct Limits {
     /// Connections of one socket, those in their handshake included.
     pub max_peers: usize,
-    /// Distinct subscriptions of one peer.
+    /// Distinct subscriptions of one peer. One that is longer than 256 bytes counts once for each 256 bytes it begins.
     pub max_subscriptions: usize,
     /// Size of one inbound frame in bytes.
     pub max_inbound_frame: usize,

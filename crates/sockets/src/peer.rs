@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +27,8 @@ const READ_BYTES: usize = 8 * 1024;
 const READS: usize = 8;
 /// Commands that may wait for a peer that does not read.
 const MAX_CONTROL_BYTES: usize = 64 * 1024;
+/// How long a peer has to answer the end of a connection with its own, while the kernel gives it what it still holds.
+const PARTING: Duration = Duration::from_secs(30);
 
 /// What the socket knows of a connection.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ enum Closed {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("no handshake within {0:?}")]
-    HandshakeTimeout(std::time::Duration),
+    HandshakeTimeout(Duration),
     #[error("more than {0} subscriptions (max_subscriptions)")]
     TooManySubscriptions(usize),
     #[error("more than {MAX_CONTROL_BYTES} bytes of replies wait for a peer that does not read")]
@@ -116,25 +118,19 @@ pub(crate) enum Origin {
 /// Serves a connection to its end. Returns whether its handshake had succeeded.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, address: String, origin: Origin) -> bool {
     let max_peers = shared.config.limits.max_peers;
-    let joined = {
-        let mut ring = shared.ring();
-        (ring.peer_count() < max_peers).then(|| {
-            ring.join(|id| {
-                Arc::new(Peer {
-                    id,
-                    stream,
-                    address: address.clone(),
-                    since: SystemTime::now(),
-                    socket_type: OnceLock::new(),
-                    writer: Mutex::default(),
-                    wake: Notify::new(),
-                })
-            })
-        })
-    };
-    let Some(peer) = joined else {
-        shared.count_closed("peer_limit");
-        warn!(route = shared.name, peer = address, max_peers, "connection refused: max_peers reached");
+    let Some(peer) = join(&shared, stream, &address) else {
+        match shared.count_closed("peer_limit") {
+            Some(since) => {
+                warn!(
+                    route = shared.name,
+                    peer = address,
+                    max_peers,
+                    since_last_warning = since,
+                    "connection refused: max_peers reached"
+                );
+            }
+            None => debug!(route = shared.name, peer = address, "connection refused: max_peers reached"),
+        }
         return false;
     };
     let membership = Membership { shared: Arc::clone(&shared), id: peer.id };
@@ -143,15 +139,40 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, address: String, 
         Err(closed) => closed,
     };
     drop(membership);
-    shared.count_closed(closed.label());
+    let warnable = shared.count_closed(closed.label());
     let established = peer.socket_type().is_some();
-    match &closed {
-        Closed::ByPeer | Closed::BySocket | Closed::Io(_) => {
+    match (&closed, warnable) {
+        (Closed::ByPeer | Closed::BySocket | Closed::Io(_), _) => {
             debug!(route = shared.name, peer = address, reason = %closed, "peer gone");
         }
-        _ => warn!(route = shared.name, peer = address, reason = %closed, "connection closed"),
+        (_, Some(since)) => {
+            warn!(route = shared.name, peer = address, reason = %closed, since_last_warning = since,
+                "connection closed");
+        }
+        (_, None) => debug!(route = shared.name, peer = address, reason = %closed, "connection closed"),
     }
     established
+}
+
+/// A place in the ring for a connection, if there is one. The stream of a refused one is closed without the ring's lock.
+fn join(shared: &Shared, stream: Stream, address: &str) -> Option<Arc<Peer>> {
+    let mut ring = shared.ring();
+    if ring.peer_count() >= shared.config.limits.max_peers {
+        drop(ring);
+        return None;
+    }
+    let join = |id| {
+        Arc::new(Peer {
+            id,
+            stream,
+            address: address.to_owned(),
+            since: SystemTime::now(),
+            socket_type: OnceLock::new(),
+            writer: Mutex::default(),
+            wake: Notify::new(),
+        })
+    };
+    Some(ring.join(join))
 }
 
 /// A peer's place in the ring; given up also where the task is dropped.
@@ -173,26 +194,25 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
     let limits = &shared.config.limits;
     let handshake_end = Instant::now() + limits.handshake_timeout;
     let mut connection = Connection::new(connection_config(shared, origin), std::time::Instant::now());
-    let mut finishing = false;
+    // From the moment on when the socket closes: when the peer's answer to that is not waited for any more.
+    let mut farewell: Option<Instant> = None;
     let mut more_to_read = false;
     loop {
         if std::mem::take(&mut more_to_read) {
             tokio::task::yield_now().await;
         }
         // After the end of our direction nothing more can be written, and the failure would cut off what the kernel holds.
-        let drained = if finishing { Drained::Idle } else { flush(shared, peer, &mut connection)? };
-        let timer = if finishing {
-            None
-        } else if connection.is_ready() {
-            connection.poll_timeout().map(Instant::from_std)
-        } else {
-            Some(handshake_end)
+        let drained = if farewell.is_some() { Drained::Idle } else { flush(shared, peer, &mut connection)? };
+        let timer = match farewell {
+            Some(end) => Some(end),
+            None if connection.is_ready() => connection.poll_timeout().map(Instant::from_std),
+            None => Some(handshake_end),
         };
         tokio::select! {
             readable = peer.stream.readable() => {
                 readable?;
                 let outcome = read(shared, peer, &mut connection);
-                if outcome.is_err() && !finishing {
+                if outcome.is_err() && farewell.is_none() {
                     // The peer is told why, where that fits into the kernel's buffer.
                     let _ = flush(shared, peer, &mut connection);
                 }
@@ -203,14 +223,19 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
             () = tokio::task::yield_now(), if drained == Drained::More => {}
             () = peer.wake.notified() => {}
             () = tokio::time::sleep_until(timer.unwrap_or(handshake_end)), if timer.is_some() => {
+                if farewell.is_some() {
+                    return Err(Closed::BySocket);
+                }
                 if !connection.is_ready() {
                     return Err(Closed::HandshakeTimeout(limits.handshake_timeout));
                 }
+                // After a pause of ours, signs of life may be waiting to be read.
+                more_to_read = read(shared, peer, &mut connection)? == Read::More;
                 connection.handle_timeout(std::time::Instant::now())?;
             }
-            _ = closing.wait_for(|closing| *closing), if !finishing => {
+            _ = closing.wait_for(|closing| *closing), if farewell.is_none() => {
                 // The peer gets the end of our direction after all that the kernel holds, and answers with its own.
-                finishing = true;
+                farewell = Some(Instant::now() + PARTING);
                 if !connection.is_ready() || peer.stream.shutdown_write().is_err() {
                     return Err(Closed::BySocket);
                 }
@@ -240,15 +265,19 @@ fn connection_config(shared: &Shared, origin: Origin) -> Config {
 
 /// Queues what the connection has to say, and writes what can be written.
 fn flush(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Drained, Closed> {
+    queue_output(peer, connection);
     let mut writer = peer.writer.lock();
-    while let Some(output) = connection.poll_output() {
-        writer.queue(&output);
-    }
     let drained = writer.drain(shared, peer)?;
     if writer.queued() > MAX_CONTROL_BYTES {
         return Err(Closed::DoesNotRead);
     }
     Ok(drained)
+}
+
+fn queue_output(peer: &Peer, connection: &mut Connection) {
+    while let Some(output) = connection.poll_output() {
+        peer.writer.lock().queue(&output);
+    }
 }
 
 /// How a read ended.
@@ -268,6 +297,9 @@ fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Rea
             Ok(0) => return Err(Closed::ByPeer),
             Ok(read) => {
                 let outcome = connection.handle_input(&buffer[..read], std::time::Instant::now());
+                // What it has to say comes first: a peer that subscribes together with its READY may be written to from
+                // the next moment on.
+                queue_output(peer, connection);
                 while let Some(event) = connection.poll_event() {
                     handle_event(shared, peer, event)?;
                 }

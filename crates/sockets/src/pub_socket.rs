@@ -20,8 +20,8 @@ use crate::shared::Shared;
 
 /// Bytes of chunks that are added before they are written, unless the ring is small.
 const FLUSH_BYTES: usize = 512 * 1024;
-/// How many of a peer's subscriptions a snapshot lists.
-const PREFIXES_SHOWN: usize = 100;
+/// How many of a peer's subscriptions a snapshot lists, and how many bytes of each.
+const PREFIXES_SHOWN: (usize, usize) = (100, 256);
 /// How long peers have to answer the end of a connection with theirs.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time between two looks at whether something has finished, where nothing tells.
@@ -83,7 +83,7 @@ pub struct PeerSnapshot {
     pub address: String,
     /// SUB or XSUB.
     pub socket_type: &'static str,
-    /// Its first subscriptions, sorted.
+    /// Its first subscriptions, sorted, each to its 256th byte.
     pub subscriptions: Vec<Vec<u8>>,
     /// How many it has.
     pub subscriptions_total: usize,
@@ -226,6 +226,10 @@ impl Publisher {
     /// to follow: for chunks that are at hand one after the other. What comes to half a megabyte is written now. Each
     /// write wakes a peer's program, and costs more than the copying where it is small.
     pub fn add(&mut self, chunk: Chunk) {
+        // A ring that drops what it has no room for would drop what is not written yet.
+        if self.unflushed + chunk.weight() > self.shared.config.ring_bytes {
+            self.flush();
+        }
         self.unflushed += chunk.weight();
         self.shared.ring().publish(chunk, &mut self.idle);
         if self.unflushed >= self.flush_bytes {
@@ -242,7 +246,6 @@ impl Publisher {
     }
 
     fn new(shared: Arc<Shared>) -> Self {
-        // Well before a ring that drops what it has no room for would drop it unwritten.
         let flush_bytes = FLUSH_BYTES.min(shared.config.ring_bytes / 8);
         Self { shared, idle: Vec::new(), unflushed: 0, flush_bytes }
     }

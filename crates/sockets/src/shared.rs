@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
@@ -22,7 +23,18 @@ pub(crate) struct Shared {
     /// True once the socket closes.
     pub(crate) closing: watch::Sender<bool>,
     accepted: AtomicU64,
-    closed: Mutex<BTreeMap<&'static str, u64>>,
+    closed: Mutex<BTreeMap<&'static str, Closings>>,
+}
+
+/// Time between two warnings for the same reason: a peer that is refused comes again ten times a second.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Connections that ended or were refused for one reason.
+#[derive(Debug, Default)]
+struct Closings {
+    count: u64,
+    warned: Option<Instant>,
+    since_warned: u64,
 }
 
 impl Shared {
@@ -65,9 +77,18 @@ impl Shared {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection that ended or was refused.
-    pub(crate) fn count_closed(&self, reason: &'static str) {
-        *self.closed.lock().entry(reason).or_default() += 1;
+    /// Counts a connection that ended or was refused. Where that may be warned of again, tells how many there were since
+    /// the last warning for the same reason.
+    pub(crate) fn count_closed(&self, reason: &'static str) -> Option<u64> {
+        let mut closed = self.closed.lock();
+        let closings = closed.entry(reason).or_default();
+        closings.count += 1;
+        if closings.warned.is_some_and(|warned| warned.elapsed() < QUIET) {
+            closings.since_warned += 1;
+            return None;
+        }
+        closings.warned = Some(Instant::now());
+        Some(std::mem::take(&mut closings.since_warned))
     }
 
     pub(crate) fn accepted(&self) -> u64 {
@@ -75,6 +96,6 @@ impl Shared {
     }
 
     pub(crate) fn closed(&self) -> Vec<(&'static str, u64)> {
-        self.closed.lock().iter().map(|(reason, count)| (*reason, *count)).collect()
+        self.closed.lock().iter().map(|(reason, closings)| (*reason, closings.count)).collect()
     }
 }

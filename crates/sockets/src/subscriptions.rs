@@ -48,47 +48,69 @@ impl<T> PrefixMap<T> {
     }
 }
 
+/// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka topic's name has at most
+/// 249.)
+const COUNTED_BYTES: usize = 256;
+
+/// What a prefix counts towards a peer's limit, which bounds memory by that.
+fn counted(prefix: &[u8]) -> usize {
+    prefix.len().div_ceil(COUNTED_BYTES).max(1)
+}
+
 /// The subscriptions of one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Prefixes(PrefixMap<u32>);
+pub(crate) struct Prefixes {
+    counts: PrefixMap<u32>,
+    counted: usize,
+}
 
 impl Prefixes {
     /// Counts a subscription; true where the prefix is new.
     pub(crate) fn add(&mut self, prefix: &[u8]) -> bool {
-        let count = self.0.entry(prefix);
+        let count = self.counts.entry(prefix);
         *count = count.saturating_add(1);
-        *count == 1
+        let new = *count == 1;
+        if new {
+            self.counted += counted(prefix);
+        }
+        new
+    }
+
+    /// Whether a prefix would be one too many.
+    pub(crate) fn exceeds(&self, prefix: &[u8], limit: usize) -> bool {
+        self.counted + counted(prefix) > limit && !self.contains(prefix)
     }
 
     /// Takes one subscription back; true where that was the last of its prefix. One that never was is ignored.
     pub(crate) fn remove(&mut self, prefix: &[u8]) -> bool {
-        match self.0.entries.get_mut(prefix) {
+        match self.counts.entries.get_mut(prefix) {
             Some(count) if *count > 1 => {
                 *count -= 1;
                 false
             }
             Some(_) => {
-                self.0.remove(prefix);
+                self.counts.remove(prefix);
+                self.counted -= counted(prefix);
                 true
             }
             None => false,
         }
     }
 
-    pub(crate) fn contains(&self, prefix: &[u8]) -> bool {
-        self.0.entries.contains_key(prefix)
+    fn contains(&self, prefix: &[u8]) -> bool {
+        self.counts.entries.contains_key(prefix)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.entries.len()
+        self.counts.entries.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.entries.is_empty()
+        self.counts.entries.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.entries.keys().map(|prefix| &**prefix)
+        self.counts.entries.keys().map(|prefix| &**prefix)
     }
 
     /// Whether a message with this routing frame is wanted.
@@ -96,7 +118,7 @@ impl Prefixes {
         if self.len() <= FEW {
             return self.iter().any(|prefix| frame.starts_with(prefix));
         }
-        self.0.matching(frame).next().is_some()
+        self.counts.matching(frame).next().is_some()
     }
 }
 
@@ -118,9 +140,10 @@ impl Index {
         }
     }
 
-    /// The peers that want a message with this routing frame; one with several matching prefixes comes several times.
-    pub(crate) fn peers<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = PeerId> + 'a {
-        self.0.matching(frame).flatten().copied()
+    /// The peers that want a message with this routing frame, in a set for each matching prefix; one with several comes
+    /// several times.
+    pub(crate) fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a BTreeSet<PeerId>> + 'a {
+        self.0.matching(frame)
     }
 }
 
@@ -138,7 +161,22 @@ mod tests {
         assert!(prefixes.remove(b"a"));
         assert!(!prefixes.matches(b"abc"));
         assert!(!prefixes.remove(b"a"), "what is not there cannot be cancelled");
-        assert!(prefixes.0.lengths.is_empty());
+        assert!(prefixes.counts.lengths.is_empty());
+    }
+
+    #[test]
+    fn long_prefixes_count_for_several() {
+        let mut prefixes = Prefixes::default();
+        let long = [b'a'; 3 * COUNTED_BYTES + 1];
+        assert!(!prefixes.exceeds(&long, 4) && prefixes.exceeds(&long, 3));
+        prefixes.add(&long);
+        prefixes.add(&long);
+        assert!(!prefixes.exceeds(&long, 4), "it is counted already");
+        assert!(prefixes.exceeds(b"", 4) && !prefixes.exceeds(b"", 5));
+        prefixes.remove(&long);
+        assert!(prefixes.exceeds(b"", 4));
+        prefixes.remove(&long);
+        assert_eq!(prefixes.counted, 0);
     }
 
     #[test]
@@ -148,8 +186,9 @@ mod tests {
         index.add(2, b"orders");
         index.add(3, b"orders.eu");
         index.add(3, b"o");
-        let peers =
-            |frame: &[u8]| index.peers(frame).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        let peers = |frame: &[u8]| {
+            index.matching(frame).flatten().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
         assert_eq!(peers(b"orders"), [1, 2, 3]);
         assert_eq!(peers(b"orders.eu.1"), [1, 2, 3]);
         assert_eq!(peers(b"payments"), [1]);

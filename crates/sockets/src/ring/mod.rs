@@ -12,7 +12,8 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::chunk::{Chunk, Origin};
@@ -177,7 +178,7 @@ impl<P: Clone> Ring<P> {
     pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
         let (held, tail) = (self.is_held(), self.tail());
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
-        if entry.prefixes.len() >= max_subscriptions && !entry.prefixes.contains(prefix) {
+        if entry.prefixes.exceeds(prefix, max_subscriptions) {
             return Subscribed::TooMany;
         }
         let first = entry.prefixes.is_empty();
@@ -188,13 +189,35 @@ impl<P: Clone> Ring<P> {
         if first {
             self.subscribed += 1;
             self.more_room = true;
-            if held && !self.chunks.is_empty() && matches!(entry.place, Place::Live) {
-                entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
-                self.cursors.add(self.base, id);
+            if held && !self.chunks.is_empty() {
+                self.begin_at_base(id);
             }
             self.retire();
         }
         Subscribed::Counted
+    }
+
+    /// Owes a peer all that is in the ring, also what it was owed before. A message that is half written is finished
+    /// first.
+    fn begin_at_base(&mut self, id: PeerId) {
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        match &mut entry.place {
+            Place::Live => {
+                entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
+            }
+            Place::Behind { next, sent, writing } => {
+                if writing.take().is_some() {
+                    entry.begun_again = true;
+                } else if let Some(chunk) =
+                    next.checked_sub(self.base).and_then(|index| self.chunks.get(index as usize))
+                {
+                    entry.rest = rest_of(chunk, *sent, &entry.rest);
+                }
+                self.cursors.remove(*next, id);
+                (*next, *sent) = (self.base, 0);
+            }
+        }
+        self.cursors.add(self.base, id);
     }
 
     pub(crate) fn cancel(&mut self, id: PeerId, prefix: &[u8]) {
@@ -218,22 +241,23 @@ impl<P: Clone> Ring<P> {
             return;
         }
         let mut unheard = 0;
+        // One alone goes through the messages no more often by itself.
+        let finds = !chunk.same_routing() && self.subscribed > 1;
+        let mut finder = if finds { Finder::new(chunk.len()) } else { Finder::off() };
+        let mut behind = HashSet::new();
         if chunk.same_routing() {
-            if !chunk.is_empty() && !self.concern(chunk.routing_frame(0), idle, |_| {}) {
+            let routing = 0..chunk.len();
+            if !chunk.is_empty() && !self.concern(&chunk, &routing, &mut finder, &mut behind, idle) {
                 unheard = chunk.records();
             }
         } else {
-            // One alone goes through the messages no more often by itself.
-            let several = self.subscribed > 1;
-            let mut finder = if several { Finder::new(chunk.len()) } else { Finder::off() };
             for message in chunk.messages_from(0) {
-                let frame = chunk.routing_frame(message.start);
-                if !self.concern(frame, idle, |peer| finder.add(peer, &message)) {
+                if !self.concern(&chunk, &message, &mut finder, &mut behind, idle) {
                     unheard += 1;
                 }
             }
-            chunk.set_runs(finder.finish());
         }
+        chunk.set_runs(finder.finish());
         self.bytes += chunk.weight();
         self.chunks.push_back(Arc::new(chunk));
         // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
@@ -250,20 +274,33 @@ impl<P: Clone> Ring<P> {
         self.retire();
     }
 
-    /// Puts the peers that want `frame` behind the chunk that is next, if they were live, and tells `found` of each,
-    /// maybe more than once. False where nobody wants it.
-    fn concern(&mut self, frame: &[u8], idle: &mut Vec<P>, mut found: impl FnMut(PeerId)) -> bool {
+    /// Puts the peers that want a message behind the chunk that is next, if they were live, and tells `finder` of each.
+    /// The peers of a prefix in `behind` are there already. False where nobody wants it.
+    fn concern(
+        &mut self,
+        chunk: &Chunk,
+        message: &Range<usize>,
+        finder: &mut Finder,
+        behind: &mut HashSet<*const BTreeSet<PeerId>>,
+        idle: &mut Vec<P>,
+    ) -> bool {
         let sequence = self.tail();
         let mut any = false;
-        for id in self.index.peers(frame) {
+        for peers in self.index.matching(chunk.routing_frame(message.start)) {
             any = true;
-            found(id);
-            if let Some(entry) = self.peers.get_mut(&id)
-                && matches!(entry.place, Place::Live)
-            {
-                entry.place = Place::Behind { next: sequence, sent: 0, writing: None };
-                self.cursors.add(sequence, id);
-                idle.push(entry.peer.clone());
+            // The index stays as it is meanwhile, so that a set is known by its place.
+            if !behind.insert(std::ptr::from_ref(peers)) && finder.is_off() {
+                continue;
+            }
+            for id in peers {
+                finder.add(*id, message);
+                if let Some(entry) = self.peers.get_mut(id)
+                    && matches!(entry.place, Place::Live)
+                {
+                    entry.place = Place::Behind { next: sequence, sent: 0, writing: None };
+                    self.cursors.add(sequence, *id);
+                    idle.push(entry.peer.clone());
+                }
             }
         }
         any

@@ -62,8 +62,9 @@ impl<P: Clone> Ring<P> {
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return true };
         let Place::Behind { next, sent, writing } = &mut entry.place else { return true };
+        let begun_again = std::mem::take(&mut entry.begun_again);
         // An empty batch leaves the peer where it is: since then it may have fallen behind.
-        if writing.take().is_none() {
+        if writing.take().is_none() && !begun_again {
             return false;
         }
         self.counters.bytes_sent += written as u64;
@@ -94,6 +95,12 @@ impl<P: Clone> Ring<P> {
         self.counters.messages_sent += messages;
 
         let half_done = batch.segments.get(stop);
+        if begun_again {
+            if let Some(segment) = half_done {
+                entry.rest = rest_of(&segment.chunk, reached.1, &entry.rest);
+            }
+            return false;
+        }
         let evicted = reached.0 < *next;
         let withdrawn = half_done.is_some_and(|segment| segment.chunk.origin().is_withdrawn());
         if let Some(segment) = half_done
@@ -159,9 +166,11 @@ impl<P: Clone> Ring<P> {
         bytes as u64
     }
 
-    pub(crate) fn view(&self, id: PeerId, prefixes_shown: usize) -> Option<PeerView> {
+    /// `shown`: how many prefixes are listed, and how many bytes of each.
+    pub(crate) fn view(&self, id: PeerId, shown: (usize, usize)) -> Option<PeerView> {
         let entry = self.peers.get(&id)?;
-        let mut prefixes: Vec<_> = entry.prefixes.iter().take(prefixes_shown).map(<[u8]>::to_vec).collect();
+        let cut = |prefix: &[u8]| prefix[..prefix.len().min(shown.1)].to_vec();
+        let mut prefixes: Vec<_> = entry.prefixes.iter().take(shown.0).map(cut).collect();
         prefixes.sort();
         Some(PeerView {
             prefixes,

@@ -31,6 +31,8 @@ pub(super) struct Entry<P> {
     pub(super) place: Place,
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(super) rest: Bytes,
+    /// Whether it was put back to the ring's first chunk while a batch was being written.
+    pub(super) begun_again: bool,
     pub(super) messages_sent: u64,
     pub(super) messages_dropped: u64,
 }
@@ -43,6 +45,7 @@ impl<P> Entry<P> {
             settled: 0,
             place: Place::Live,
             rest: Bytes::new(),
+            begun_again: false,
             messages_sent: 0,
             messages_dropped: 0,
         }

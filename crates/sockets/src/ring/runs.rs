@@ -45,8 +45,16 @@ impl Finder {
         Self { found: Vec::new(), limit: 0 }
     }
 
+    /// Whether it gives nothing, whatever is added.
+    pub(super) fn is_off(&self) -> bool {
+        self.limit == 0
+    }
+
     /// Adds a message that a peer wants; the same one may come again.
     pub(super) fn add(&mut self, peer: PeerId, message: &Range<usize>) {
+        if self.is_off() {
+            return;
+        }
         if let Some((last, run)) = self.found.last_mut()
             && *last == peer
             && run.end >= message.start
@@ -55,13 +63,13 @@ impl Finder {
         } else if self.found.len() < self.limit {
             self.found.push((peer, message.clone()));
         } else {
-            self.limit = 0;
+            (self.limit, self.found) = (0, Vec::new());
         }
     }
 
     /// The runs; none where there are too many.
     pub(super) fn finish(mut self) -> Option<Runs> {
-        if self.limit == 0 {
+        if self.is_off() {
             return None;
         }
         self.found.sort_unstable_by_key(|(peer, run)| (*peer, run.start));

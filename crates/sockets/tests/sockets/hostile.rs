@@ -118,7 +118,41 @@ async fn subscriptions_are_limited() {
     peer.subscribe("d").await;
     server.until_closed("subscription_limit").await;
     peer.rest().await;
+    // One that is long takes as much memory as several.
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    let subscribe = [b"\x09SUBSCRIBE".to_vec(), vec![b'a'; 3 * 256 + 1]].concat();
+    let mut frame = vec![6, 0, 0, 0, 0, 0, 0];
+    frame.extend_from_slice(&u16::try_from(subscribe.len()).unwrap().to_be_bytes());
+    peer.send(&[frame, subscribe].concat()).await;
+    peer.rest().await;
+    assert_eq!(server.closed("subscription_limit"), 2);
     still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_subscribes_before_it_has_read_our_ready_gets_that_first() {
+    let mut server = Server::start(config()).await;
+    let mut peer = RawPeer::connect(&server.address()).await;
+    let publishing = async {
+        // Something is published all the while.
+        for index in 0.. {
+            server.send("t", &index.to_string()).await;
+            if server.socket.snapshot().counters.messages_sent > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let peering = async {
+        peer.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
+        let mut theirs = [0; 64];
+        tokio::io::AsyncReadExt::read_exact(&mut peer.0, &mut theirs).await.unwrap();
+        let (flags, body) = peer.frame().await;
+        assert!(flags == 4 && body.starts_with(b"\x05READY"), "{body:?}");
+        assert_eq!(peer.frame().await, (1, b"t".to_vec()));
+    };
+    tokio::join!(publishing, peering);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

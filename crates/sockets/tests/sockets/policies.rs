@@ -78,6 +78,23 @@ async fn drop_leaves_the_slow_behind_and_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_message_does_not_push_out_what_was_not_written_yet() {
+    let mut server =
+        Server::start(PubConfig { slow_peer: SlowPeer::Drop, ring_bytes: RING_BYTES, ..config() }).await;
+    let sub = zmq_sub(&server.address(), &["t"]);
+    server.until_subscribed(1).await;
+    let large = "x".repeat(RING_BYTES);
+    for body in ["small", &large, "end"] {
+        let chunk = server.chunk(&[vec![b"t".to_vec(), body.as_bytes().to_vec()]]);
+        server.publisher.add(chunk);
+    }
+    server.publisher.flush();
+    server.until_delivered().await;
+    assert_eq!(server.socket.snapshot().counters.messages_dropped, 0);
+    assert_eq!(bodies_until_end(sub).await, ["small", &large]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn block_waits_for_the_slow_and_loses_nothing() {
     let mut server = Server::start(PubConfig { ring_bytes: RING_BYTES, ..config() }).await;
     let mut slow = stalled(&server).await;
