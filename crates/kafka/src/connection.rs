@@ -8,7 +8,7 @@ mod sasl;
 mod scram;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 
 use std::collections::HashMap;
@@ -140,6 +140,11 @@ impl Connection {
             Ok(size) => Ok(size),
             Err(error) => Err(self.lost(&error)),
         }
+    }
+
+    /// Bytes that have come of the next answer's body.
+    pub(crate) fn begun(&self) -> usize {
+        self.frames.begun()
     }
 
     /// The body of the next answer. What was read stays here if this is dropped.

@@ -65,6 +65,14 @@ impl EmbeddedBroker {
         Ok(self.0.apiversion(RDKafkaApiKey::Fetch, Some(0), Some(newest))?)
     }
 
+    /// Makes the broker as old as one that has no newer version of the Metadata request.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn limit_metadata(&self, newest: i16) -> Result<(), EmbeddedError> {
+        Ok(self.0.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(newest))?)
+    }
+
     /// A producer for it.
     ///
     /// # Errors

@@ -1,14 +1,15 @@
 //! How a connection is made: TCP, TLS, ApiVersions, SASL, all within ten seconds.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::sasl::Login;
@@ -20,6 +21,8 @@ use crate::security::TokenProvider;
 
 /// How long a connection may take until it can be used. Errors tell it.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long one address of a host that has several may take.
+const ONE_OF_SEVERAL: Duration = Duration::from_millis(1500);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
 /// Makes connections to the brokers of a cluster.
@@ -68,11 +71,32 @@ impl Connector {
 
 async fn tcp(address: &str) -> Result<TcpStream, ConnectionError> {
     let fault = |error: io::Error| ConnectionError::new(address, &error.to_string());
-    let tcp = TcpStream::connect(address).await.map_err(fault)?;
+    let tcp = first_of(lookup_host(address).await.map_err(fault)?.collect()).await.map_err(fault)?;
     tcp.set_nodelay(true).map_err(fault)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(fault)?;
     Ok(tcp)
+}
+
+/// Connects to the first of a host's addresses that answers. Each but the last has a moment only: one that swallows
+/// everything must not stand before the others.
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let mut left = addresses.len();
+    for address in addresses {
+        left -= 1;
+        let connecting = TcpStream::connect(address);
+        let connected = match left {
+            // Within the deadline of the whole.
+            0 => connecting.await,
+            _ => timeout(ONE_OF_SEVERAL, connecting).await.unwrap_or_else(|late| Err(late.into())),
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 async fn encrypt(tls: &TlsConnector, address: &str, tcp: TcpStream) -> Result<Stream, ConnectionError> {

@@ -105,8 +105,16 @@ impl Frames {
         if (SMALL..=KEPT_BYTES).contains(&frame.len()) {
             self.kept.push_back(frame.clone());
             self.kept.truncate(KEPT);
+        } else {
+            // A connection that comes to rest lets go of them, one by one.
+            self.kept.pop_front();
         }
         Ok(frame)
+    }
+
+    /// Bytes that have come of the frame being read.
+    pub(super) fn begun(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Bytes that the frame being read takes.

@@ -48,7 +48,7 @@ impl Login {
     pub(super) async fn token(&self) -> Result<Option<Token>, String> {
         let Self::OAuthBearer(provider) = self else { return Ok(None) };
         let provider = Arc::clone(provider);
-        let token = spawn_blocking(move || provider.token()).await.map_err(|error| error.to_string())?;
+        let token = spawn_blocking(move || provider.living()).await.map_err(|error| error.to_string())?;
         token.map(Some).map_err(|error| error.to_string())
     }
 

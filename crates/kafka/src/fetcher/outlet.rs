@@ -54,19 +54,33 @@ impl Outlet {
         let _ = self.records.reserve_many(self.records.max_capacity()).await;
     }
 
-    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer.
-    pub(super) async fn hand_out(&self, fetched: Fetched) -> ControlFlow<()> {
-        let fetched = match self.try_hand_out(fetched) {
-            Handed::Out => return ControlFlow::Continue(()),
-            Handed::Closed => return ControlFlow::Break(()),
-            Handed::Full(fetched) => fetched,
-        };
+    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer. None where nobody receives
+    /// any more.
+    pub(super) async fn room(&self) -> Option<Room<'_>> {
+        if let Ok(permit) = self.records.try_reserve() {
+            return Some(Room(permit));
+        }
         let _waiting = self.board.waiting();
-        let Ok(permit) = self.records.reserve().await else { return ControlFlow::Break(()) };
+        self.records.reserve().await.ok().map(Room)
+    }
+
+    /// Hands out what is still wanted, once there is room.
+    pub(super) async fn hand_out(&self, fetched: Fetched) -> ControlFlow<()> {
+        let Some(room) = self.room().await else { return ControlFlow::Break(()) };
+        room.hand_out(fetched);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Room for one that is handed out.
+pub(super) struct Room<'a>(mpsc::Permit<'a, Fetched>);
+
+impl Room<'_> {
+    /// Hands out what is still wanted.
+    pub(super) fn hand_out(self, fetched: Fetched) {
         if fetched.assignment.is_wanted() {
             fetched.assignment.set_position(fetched.next_offset);
-            permit.send(fetched);
+            self.0.send(fetched);
         }
-        ControlFlow::Continue(())
     }
 }

@@ -52,7 +52,7 @@ impl Open {
 
 impl Run {
     /// Of whole batches that were checked, uncompressed but for control batches. They may be none.
-    pub(super) fn of_batches(batches: Bytes, from: i64, next_offset: i64) -> Self {
+    pub(crate) fn of_batches(batches: Bytes, from: i64, next_offset: i64) -> Self {
         Run { bytes: batches, at: 0, open: None, from, next_offset, error: None }
     }
 

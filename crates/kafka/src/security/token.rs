@@ -1,5 +1,6 @@
 //! Tokens of an OIDC provider, by client credentials (RFC 6749 section 4.4). One provider serves every connection of
-//! a source: it keeps the token and asks for the next one when four fifths of its life are over.
+//! a source: it keeps the token and asks for the next one when four fifths of its life are over. The last fifth is for
+//! a provider that is away: the token is good until its end.
 
 use std::fmt;
 use std::fs;
@@ -14,6 +15,7 @@ use oauth2::{
     TokenResponse, TokenUrl,
 };
 use parking_lot::Mutex;
+use tracing::warn;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -25,11 +27,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: u64 = 1 << 20;
 /// The life of a token that does not tell its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
+/// The longest life that is believed: some providers say "never" by the largest number they have.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The shortest time between two requests.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Why there is no token.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// `token_url` is not a URL.
     #[error("token_url \"{url}\": {reason}")]
@@ -81,6 +85,8 @@ pub(crate) struct Token {
     pub(crate) secret: Secret,
     /// End of its life, in ms since the epoch.
     pub(crate) expires_ms: i64,
+    /// The same moment.
+    ends_at: Instant,
     /// When the next one is due.
     pub(crate) refresh_at: Instant,
 }
@@ -93,6 +99,8 @@ pub(crate) struct TokenProvider {
     endpoint: Endpoint,
     agent: Agent,
     token: Mutex<Option<Token>>,
+    /// Held by whoever asks; when that failed last, and why.
+    asking: Mutex<Option<(Instant, TokenError)>>,
 }
 
 impl fmt::Debug for TokenProvider {
@@ -122,7 +130,13 @@ impl TokenProvider {
             .max_redirects_will_error(false)
             .build()
             .new_agent();
-        Ok(Self { config: config.clone(), endpoint, agent, token: Mutex::default() })
+        Ok(Self {
+            config: config.clone(),
+            endpoint,
+            agent,
+            token: Mutex::default(),
+            asking: Mutex::default(),
+        })
     }
 
     /// The client's id, which stands for the principal until the broker has read the token.
@@ -135,15 +149,49 @@ impl TokenProvider {
         &self.config.extensions
     }
 
-    /// The token; a new one where the last one's time has come. Blocks while the provider answers.
-    pub(crate) fn token(&self) -> Result<Token, TokenError> {
-        let mut kept = self.token.lock();
-        if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.refresh_at) {
-            return Ok(token.clone());
+    /// The token as long as it lives, else a new one. For connections, which do not wait for a provider while they need
+    /// not: whoever keeps librdkafka supplied looks after the next one.
+    pub(crate) fn living(&self) -> Result<Token, TokenError> {
+        match self.kept(|token| token.ends_at) {
+            Some(token) => Ok(token),
+            None => self.token(),
         }
-        let token = self.ask()?;
-        *kept = Some(token.clone());
-        Ok(token)
+    }
+
+    /// The token; a new one where the last one's time has come. Where the provider gives none, the last one as long as
+    /// it lives, to be asked for again soon. Blocks while the provider answers.
+    pub(crate) fn token(&self) -> Result<Token, TokenError> {
+        let began = Instant::now();
+        let mut failed = self.asking.lock();
+        // Another one may have asked meanwhile: its answer is everybody's.
+        if let Some(token) = self.kept(|token| token.refresh_at) {
+            return Ok(token);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| *when > began) {
+            return Err(error.clone());
+        }
+        match self.ask() {
+            Ok(token) => {
+                *self.token.lock() = Some(token.clone());
+                Ok(token)
+            }
+            Err(error) => {
+                *failed = Some((Instant::now(), error.clone()));
+                let mut kept = self.token.lock();
+                let Some(token) = kept.as_mut().filter(|token| Instant::now() < token.ends_at) else {
+                    return Err(error);
+                };
+                let left = token.ends_at.saturating_duration_since(Instant::now());
+                warn!(%error, left = ?left, "the last token is used while it lives");
+                token.refresh_at = Instant::now() + (left / 4).max(LEAST_WAIT);
+                Ok(token.clone())
+            }
+        }
+    }
+
+    /// The token that is there, before the moment that `until` tells.
+    fn kept(&self, until: fn(&Token) -> Instant) -> Option<Token> {
+        self.token.lock().as_ref().filter(|token| Instant::now() < until(token)).cloned()
     }
 
     fn ask(&self) -> Result<Token, TokenError> {
@@ -156,11 +204,12 @@ impl TokenProvider {
         }
         let answer: BasicTokenResponse =
             request.request(&|request| self.send(request)).map_err(|error| self.why(error))?;
-        let life = answer.expires_in().unwrap_or(UNTOLD_LIFE);
+        let life = answer.expires_in().unwrap_or(UNTOLD_LIFE).min(LONGEST_LIFE);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Token {
             secret: Secret::new(answer.access_token().secret()),
             expires_ms: i64::try_from((now + life).as_millis()).unwrap_or(i64::MAX),
+            ends_at: Instant::now() + life,
             refresh_at: Instant::now() + (life * 4 / 5).max(LEAST_WAIT),
         })
     }

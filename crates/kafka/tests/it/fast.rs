@@ -12,9 +12,16 @@ use crate::route::{Route, broker, cluster, config, config_in, numbers, write};
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_broker_is_too_old_librdkafka_takes_over() {
     let group = Some(("g", REBALANCES));
-    for (name, group) in [("in a group", group), ("without one", None)] {
+    for (name, group, is_ancient) in [
+        ("in a group", group, false),
+        ("without one", None, false),
+        ("one that tells no leaders", None, true),
+    ] {
         let (broker, producer) = broker(&[("orders", 3)]);
         broker.limit_fetch(11).unwrap();
+        if is_ancient {
+            broker.limit_metadata(8).unwrap();
+        }
         for partition in 0..3 {
             write(&producer, "orders", partition, 0..10);
         }

@@ -16,25 +16,25 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// A request, its header taken off.
-pub(super) struct Asked {
-    pub(super) key: ApiKey,
-    pub(super) version: i16,
-    pub(super) correlation: i32,
+pub(crate) struct Asked {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation: i32,
     body: Bytes,
 }
 
 impl Asked {
-    pub(super) fn read<R: Request>(&self) -> R {
+    pub(crate) fn read<R: Request>(&self) -> R {
         assert_eq!(self.key as i16, R::KEY);
         R::decode(&mut self.body.clone(), self.version).unwrap()
     }
 
     /// The frame of the answer to it.
-    pub(super) fn answer<R: Request>(&self, response: &R::Response) -> Vec<u8> {
+    pub(crate) fn answer<R: Request>(&self, response: &R::Response) -> Vec<u8> {
         self.answer_in::<R>(self.version, response)
     }
 
-    pub(super) fn answer_in<R: Request>(&self, version: i16, response: &R::Response) -> Vec<u8> {
+    pub(crate) fn answer_in<R: Request>(&self, version: i16, response: &R::Response) -> Vec<u8> {
         let mut frame = BytesMut::new();
         frame.put_i32(0);
         let header = ResponseHeader::default().with_correlation_id(self.correlation);
@@ -48,12 +48,12 @@ impl Asked {
 
 /// The address of a broker of one connection after the other. Each request is answered with the bytes that `script` gives;
 /// none of them: the connection is closed.
-pub(super) async fn broker(script: impl FnMut(&Asked) -> Vec<u8> + Send + 'static) -> String {
+pub(crate) async fn broker(script: impl FnMut(&Asked) -> Vec<u8> + Send + 'static) -> String {
     on("127.0.0.1:0", None, script).await.0
 }
 
 /// As [`broker`], where it is to listen, and with TLS.
-pub(super) async fn on(
+pub(crate) async fn on(
     address: &str,
     tls: Option<TlsAcceptor>,
     mut script: impl FnMut(&Asked) -> Vec<u8> + Send + 'static,
@@ -97,7 +97,7 @@ fn read(mut request: Bytes) -> Asked {
 }
 
 /// What a broker has that only knows what is needed to authenticate, and Metadata.
-pub(super) fn api_versions() -> ApiVersionsResponse {
+pub(crate) fn api_versions() -> ApiVersionsResponse {
     let keys = [(ApiKey::ApiVersions, 0, 3), (ApiKey::SaslAuthenticate, 0, 2), (ApiKey::Metadata, 0, 12)];
     let keys = keys.map(|(key, least, most)| {
         ApiVersion::default().with_api_key(key as i16).with_min_version(least).with_max_version(most)
@@ -107,7 +107,7 @@ pub(super) fn api_versions() -> ApiVersionsResponse {
 
 /// The answer to ApiVersions, and to a handshake for `mechanism`; `authenticate` gives that to each message. The messages
 /// are those of one connection, or of one that is authenticated again.
-pub(super) fn sasl(
+pub(crate) fn sasl(
     mechanism: &'static str,
     mut authenticate: impl FnMut(Bytes) -> SaslAuthenticateResponse + Send + 'static,
 ) -> impl FnMut(&Asked) -> Vec<u8> + Send + 'static {
@@ -130,4 +130,4 @@ pub(super) fn sasl(
 }
 
 /// Counts, for scripts that are asked what they were asked.
-pub(super) type Count = Arc<std::sync::atomic::AtomicUsize>;
+pub(crate) type Count = Arc<std::sync::atomic::AtomicUsize>;

@@ -116,7 +116,7 @@ async fn both_sides_of_scram_prove_that_they_know_the_password() {
 }
 
 /// A token endpoint, and how often it was asked. After `answers` it closes connections.
-fn token_endpoint(answers: usize, life_seconds: u32) -> (Arc<TokenProvider>, OidcClient, Count) {
+fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<TokenProvider>, OidcClient, Count) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = OidcClient {
         token_url: format!("http://{}/token", listener.local_addr().unwrap()),
@@ -199,6 +199,31 @@ async fn a_session_is_renewed_when_its_time_has_come_and_not_before() {
             }
         }
     }
+}
+
+#[test]
+fn the_last_token_is_good_while_it_lives_and_the_provider_is_away() {
+    let (tokens, _, asked) = token_endpoint(1, 4);
+    let secret = |token: Token| token.secret.expose().to_owned();
+    assert_eq!(secret(tokens.token().unwrap()), "t0");
+    while asked.load(SeqCst) == 1 {
+        assert_eq!(secret(tokens.token().unwrap()), "t0");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = asked.load(SeqCst);
+    assert_eq!(secret(tokens.living().unwrap()), "t0");
+    assert_eq!(secret(tokens.token().unwrap()), "t0");
+    assert_eq!(asked.load(SeqCst), before, "it is not asked again at once");
+    while tokens.living().is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(tokens.token().is_err());
+}
+
+#[test]
+fn a_token_may_say_that_it_never_ends() {
+    let (tokens, _, _) = token_endpoint(1, u64::MAX);
+    assert!(tokens.token().is_ok());
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The task that fetches from one broker: it connects, asks, and hands out what it is given, on and on. While a large
 //! answer is handed out the broker works on the next one.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::position::{Position, Why};
@@ -19,7 +22,7 @@ use super::{Hold, Told, Wiring};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
 use crate::fetcher::{Fetched, Records};
-use crate::records::{Batches, Reading};
+use crate::records::{Batches, Reading, Run};
 
 /// Fetch versions: from the first that tells of a cut log, to the last whose fields we know.
 pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
@@ -27,8 +30,9 @@ pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 const LARGE: usize = 64 << 10;
 /// How long an answer may take before the broker counts as troubled, and before it is given up.
 const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
-/// The slowest connection that is waited for, in bytes per second.
-const SLOWEST: u64 = 256 << 10;
+/// The time in which an answer that has begun comes on by so many bytes. After one without, the broker counts as
+/// troubled; after two the answer is given up, and with it the memory that others may wait for.
+const PROGRESS: (Duration, usize) = (Duration::from_millis(if cfg!(test) { 200 } else { 5000 }), 16 << 10);
 /// A connection that was used less recently than this is not used again. Brokers close idle ones after ten minutes, some
 /// clouds' after four.
 const IDLE: Duration = Duration::from_secs(180);
@@ -211,7 +215,6 @@ impl Broker {
                 continue;
             };
             let Frame { mut body, hold } = self.receive(connection).await?;
-            asked = None;
             last = Instant::now();
             let response = decode::<FetchRequest>(&mut body, version);
             let response = response.map_err(|error| self.lost(&error.to_string()))?;
@@ -228,9 +231,11 @@ impl Broker {
             for error in errors {
                 self.wiring.reporter.report(&error);
             }
-            if bytes >= LARGE && Instant::now() >= throttled {
-                asked = self.ask(connection, newest).await?;
-            }
+            // The positions are past this answer already: whatever becomes of the next request, it is handed out whole.
+            let next = match bytes >= LARGE && Instant::now() >= throttled {
+                true => self.ask(connection, newest).await,
+                false => Ok(None),
+            };
             let mut handed = false;
             for given in given {
                 handed |= self.hand_out(given, &hold).await?;
@@ -239,6 +244,7 @@ impl Broker {
             for (position, why) in left {
                 self.tell(Told::Returned(position, why));
             }
+            asked = next?;
             if handed && asked.is_none() {
                 // The route goes first: a lone record does not wait for our next request. It runs in our place, on the
                 // same thread, so that no other one is woken.
@@ -247,8 +253,12 @@ impl Broker {
         }
     }
 
+    fn told(&self, reason: &str) -> String {
+        format!("{}: {reason}", self.address)
+    }
+
     fn lost(&self, reason: &str) -> Left {
-        Left::Lost(format!("{}: {reason}", self.address))
+        Left::Lost(self.told(reason))
     }
 
     /// Sends the next request, if there is anything to be asked; tells its version.
@@ -288,13 +298,11 @@ impl Broker {
                 }
                 order = self.orders.recv() => self.order(order.ok_or(Ended)?),
                 () = sleep_until(deadline.into()) => {
-                    let reason = self.lost("no answer to a fetch");
+                    let reason = self.told("no answer to a fetch");
                     if deadline > since + ANSWER_WAIT.0 {
-                        return Err(reason);
+                        return Err(Left::Lost(reason));
                     }
-                    if let Left::Lost(reason) = reason {
-                        self.failed(reason);
-                    }
+                    self.failed(reason);
                     deadline = since + ANSWER_WAIT.1;
                 }
             }
@@ -302,43 +310,87 @@ impl Broker {
         if deadline > since + ANSWER_WAIT.0 {
             self.tell(Told::Connected(self.id));
         }
-        let hold = self.wiring.budget.hold(size, &self.wiring.reporter).await;
-        let time = ANSWER_WAIT.1 + Duration::from_secs(size as u64 / SLOWEST);
-        match timeout(time, connection.receive(self.wiring.limit)).await {
-            Ok(Ok(body)) => Ok(Frame { body, hold }),
-            Ok(Err(error)) => Err(self.lost(&error.to_string())),
-            Err(_) => Err(self.lost("an answer to a fetch stopped half way")),
+        let hold = self.hold(size).await?;
+        let body = self.receive_body(connection).await?;
+        Ok(Frame { body, hold })
+    }
+
+    /// Waits for the memory that an answer takes, for as long as the route lets the others wait.
+    async fn hold(&mut self, size: usize) -> Result<Hold, Ended> {
+        let wiring = Arc::clone(&self.wiring);
+        let hold = wiring.budget.hold(size, &wiring.reporter);
+        tokio::pin!(hold);
+        loop {
+            tokio::select! {
+                hold = &mut hold => return Ok(hold),
+                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+            }
         }
+    }
+
+    /// Reads an answer whose size is known.
+    async fn receive_body(&mut self, connection: &mut Connection) -> Result<Bytes, Left> {
+        let mut progress = (Instant::now(), connection.begun());
+        let mut slow = false;
+        let body = loop {
+            tokio::select! {
+                biased;
+                body = connection.receive(self.wiring.limit) => {
+                    break body.map_err(|error| self.lost(&error.to_string()))?;
+                }
+                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                () = sleep_until((progress.0 + PROGRESS.0).into()) => {
+                    let begun = connection.begun();
+                    let stopped = begun < progress.1 + PROGRESS.1;
+                    let reason = self.told("an answer to a fetch stopped half way");
+                    match (stopped, slow) {
+                        (true, true) => return Err(Left::Lost(reason)),
+                        (true, false) => self.failed(reason),
+                        (false, true) => self.tell(Told::Connected(self.id)),
+                        (false, false) => {}
+                    }
+                    slow = stopped;
+                    progress = (Instant::now(), begun);
+                }
+            }
+        };
+        if slow {
+            self.tell(Told::Connected(self.id));
+        }
+        Ok(body)
     }
 
     /// True where anything was handed out.
     async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
         let Given { assignment, from, records, aborted } = given;
-        let mut batches = Batches::new(records, Reading { from, aborted });
+        let wiring = Arc::clone(&self.wiring);
+        let mut batches = match records.is_empty() {
+            true => None,
+            false => Some(Batches::new(records, Reading { from, aborted })),
+        };
+        // Without records it only tells where it stands.
+        let mut standing = batches.is_none().then(|| Run::of_batches(Bytes::new(), from, from));
         let mut next = from;
         let mut handed = false;
         while assignment.is_wanted() {
-            let run = match batches.next() {
+            // First the room: what is decompressed takes more memory than the answer does.
+            let Some(room) = wiring.outlet.room().await else {
+                info!(route = wiring.reporter.route(), broker = self.id, "nobody takes records any more");
+                return Err(Ended);
+            };
+            let run = match batches.as_mut().map_or_else(|| Ok(standing.take()), Batches::next) {
                 Ok(Some(run)) => run,
                 Ok(None) => break,
                 Err(error) => {
                     let place = format!("{}/{}", assignment.topic, assignment.partition);
-                    self.wiring.reporter.report(&format!("{place}: {error}"));
+                    wiring.reporter.report(&format!("{place}: {error}"));
                     self.share.go_on_at(&assignment, next, Instant::now());
                     break;
                 }
             };
             next = run.next_offset();
             let records = Records::Fast(run, Arc::clone(hold));
-            let fetched = Fetched { assignment: Arc::clone(&assignment), next_offset: next, records };
-            if self.wiring.outlet.hand_out(fetched).await.is_break() {
-                info!(
-                    route = self.wiring.reporter.route(),
-                    broker = self.id,
-                    "nobody takes records any more"
-                );
-                return Err(Ended);
-            }
+            room.hand_out(Fetched { assignment: Arc::clone(&assignment), next_offset: next, records });
             handed = true;
         }
         Ok(handed)

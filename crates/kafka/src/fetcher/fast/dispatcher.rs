@@ -14,7 +14,7 @@ use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use super::broker::{self, Broker};
-use super::metadata::{Asker, Leader, Metadata, Topic};
+use super::metadata::{Asker, Leader, Metadata, NoMetadata, Topic};
 use super::position::{Key, Position, Why};
 use super::share::Share;
 use super::{Order, Told, Wiring};
@@ -79,7 +79,7 @@ pub(super) struct Dispatcher {
     told_unfetched: Option<String>,
 }
 
-type Asking = JoinHandle<(Asker, Result<Metadata, String>)>;
+type Asking = JoinHandle<(Asker, Result<Metadata, NoMetadata>)>;
 
 impl Dispatcher {
     pub(super) fn new(wiring: Arc<Wiring>, orders: UnboundedReceiver<Order>) -> Self {
@@ -233,6 +233,7 @@ impl Dispatcher {
             return self.made_anew(&position);
         }
         let Place::Parked = home.place else { return };
+        let position = Position { sought: true, ..position };
         home.place = Place::Waiting { position, from: Instant::now(), why: None };
     }
 
@@ -271,10 +272,7 @@ impl Dispatcher {
             Told::Failed { broker, reason } => {
                 self.troubled.insert(broker, reason);
             }
-            Told::TooOld(reason) => {
-                // Where the membership has ended, nothing is to be fetched.
-                let _ = self.wiring.commands.send(Command::TooOld(reason));
-            }
+            Told::TooOld(reason) => self.command(Command::TooOld(reason)),
             Told::Returned(position, why) => self.returned(position, why),
         }
     }
@@ -364,10 +362,11 @@ impl Dispatcher {
 
     // ---- what the cluster tells
 
-    fn answered(&mut self, answer: Result<Metadata, String>) {
+    fn answered(&mut self, answer: Result<Metadata, NoMetadata>) {
         let metadata = match answer {
             Ok(metadata) => metadata,
-            Err(reason) => {
+            Err(NoMetadata::TooOld(reason)) => return self.command(Command::TooOld(reason)),
+            Err(NoMetadata::Failed(reason)) => {
                 self.wants_metadata = true;
                 return self.wiring.reporter.report(&reason);
             }
@@ -521,11 +520,11 @@ impl Dispatcher {
     }
 }
 
-async fn wait(asking: &mut Option<Asking>) -> (Option<Asker>, Result<Metadata, String>) {
+async fn wait(asking: &mut Option<Asking>) -> (Option<Asker>, Result<Metadata, NoMetadata>) {
     match asking {
         Some(asking) => match asking.await {
             Ok((asker, answer)) => (Some(asker), answer),
-            Err(error) => (None, Err(format!("asking for metadata: {error}"))),
+            Err(error) => (None, Err(NoMetadata::Failed(format!("asking for metadata: {error}")))),
         },
         // Guarded against by whoever calls it.
         None => std::future::pending().await,

@@ -47,6 +47,21 @@ pub(super) struct Leader {
     pub(super) epoch: i32,
 }
 
+/// Why the cluster says nothing.
+#[derive(Debug)]
+pub(super) enum NoMetadata {
+    /// The broker does not have the request that is needed; what is missing.
+    TooOld(String),
+    /// What happened.
+    Failed(String),
+}
+
+impl From<String> for NoMetadata {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
 /// Asks one server after another.
 pub(super) struct Asker {
     connector: Arc<Connector>,
@@ -64,16 +79,21 @@ impl Asker {
     ///
     /// # Errors
     /// Why the server whose turn it was did not answer; the next call asks another one.
-    pub(super) async fn ask(&mut self, topics: &[Arc<str>], known: &[String]) -> Result<Metadata, String> {
+    pub(super) async fn ask(
+        &mut self,
+        topics: &[Arc<str>],
+        known: &[String],
+    ) -> Result<Metadata, NoMetadata> {
         if self.connection.take_if(|(_, since)| since.elapsed() > LIFE).is_some() {
             // Of those that the cluster has now, if there are any.
             self.turn = self.turn.wrapping_add(1).checked_rem(known.len()).unwrap_or(self.turn);
         }
         let servers: Vec<&String> = known.iter().chain(&self.bootstrap).collect();
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());
-        let server = server.ok_or("no broker is known")?;
+        let server = server.ok_or_else(|| "no broker is known".to_owned())?;
         let answer = timeout(WAIT, self.exchange(&server, topics)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request")));
+        let answer =
+            answer.unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
         if answer.is_err() {
             self.connection = None;
             self.turn = self.turn.wrapping_add(1);
@@ -81,7 +101,7 @@ impl Asker {
         answer
     }
 
-    async fn exchange(&mut self, server: &str, topics: &[Arc<str>]) -> Result<Metadata, String> {
+    async fn exchange(&mut self, server: &str, topics: &[Arc<str>]) -> Result<Metadata, NoMetadata> {
         // Out of its place while in use: what is given up half way is not used again.
         let (mut connection, since) = match self.connection.take() {
             Some(used) => used,
@@ -93,7 +113,9 @@ impl Asker {
         let told = |error: &dyn std::fmt::Display| format!("{server}: {error}");
         connection.renew().await.map_err(|error| error.to_string())?;
         let version = connection.version(ApiKey::Metadata, VERSIONS);
-        let version = version.ok_or_else(|| told(&"too old for our metadata requests (version 9)"))?;
+        let version = version.ok_or_else(|| {
+            NoMetadata::TooOld(told(&"too old for our own metadata requests (version 9 of Kafka 2.4)"))
+        })?;
         let names =
             topics.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
         let request = MetadataRequest::default()

@@ -24,11 +24,13 @@ pub(super) struct Position {
     pub(super) leader_epoch: i32,
     /// The topic's id; nil where brokers have none.
     pub(super) topic_id: Uuid,
+    /// Whether it was put here, and the route has not heard of it by a record.
+    pub(super) sought: bool,
 }
 
 impl Position {
     pub(super) fn new(assignment: Arc<Assignment>, offset: i64) -> Self {
-        Self { assignment, offset, last_epoch: -1, leader_epoch: -1, topic_id: Uuid::nil() }
+        Self { assignment, offset, last_epoch: -1, leader_epoch: -1, topic_id: Uuid::nil(), sought: false }
     }
 
     pub(super) fn key(&self) -> Key {

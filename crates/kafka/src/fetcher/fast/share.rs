@@ -46,6 +46,7 @@ pub(super) struct Given {
     pub(super) assignment: Arc<Assignment>,
     /// The first offset wanted.
     pub(super) from: i64,
+    /// None: the partition stands at `from`.
     pub(super) records: Bytes,
     /// Aborted transactions, under read_committed.
     pub(super) aborted: Option<Vec<Aborted>>,
@@ -287,7 +288,9 @@ impl Share {
         if self.len == self.resting.len() {
             return None;
         }
-        let mut topics: BTreeMap<Arc<str>, FetchTopic> = BTreeMap::new();
+        // In the order in which partitions have their turn: without a session, a broker reads in that order.
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for key in std::mem::take(&mut self.changed) {
             let Some(topic) = self.topics.get_mut(&key.0) else { continue };
             let Some(member) = topic.members.get_mut(&key.1) else { continue };
@@ -297,11 +300,16 @@ impl Share {
                 continue;
             }
             let id = topic.id;
-            let entry = topics.entry(Arc::clone(&key.0)).or_insert_with(|| {
+            let place = *places.entry(Arc::clone(&key.0)).or_insert_with(|| {
                 let topic = FetchTopic::default();
-                if by_id { topic.with_topic_id(id) } else { topic.with_topic(topic_name(&key.0)) }
+                topics.push(if by_id {
+                    topic.with_topic_id(id)
+                } else {
+                    topic.with_topic(topic_name(&key.0))
+                });
+                topics.len() - 1
             });
-            entry.partitions.push(
+            topics[place].partitions.push(
                 FetchPartition::default()
                     .with_partition(key.1)
                     .with_current_leader_epoch(to_tell.leader_epoch)
@@ -321,7 +329,7 @@ impl Share {
             .with_session_id(self.session.id)
             .with_session_epoch(self.session.epoch)
             .with_rack_id(StrBytes::from_string(self.terms.rack.clone()))
-            .with_topics(topics.into_values().collect())
+            .with_topics(topics)
             .with_forgotten_topics_data(self.forgotten(by_id));
         Some((request, if by_id { newest } else { newest.min(LAST_BY_NAME) }))
     }
@@ -430,8 +438,16 @@ impl Share {
         let committed = isolation == Isolation::ReadCommitted && data.last_stable_offset >= 0;
         let end = if committed { data.last_stable_offset } else { data.high_watermark };
         member.position.assignment.set_end_offset(end);
-        let Some(records) = data.records.filter(|records| !records.is_empty()) else { return };
         let from = member.position.offset;
+        let sought = std::mem::take(&mut member.position.sought);
+        let Some(records) = data.records.filter(|records| !records.is_empty()) else {
+            if sought {
+                // There may be no record for long: the route is to know where it stands now.
+                let assignment = Arc::clone(&member.position.assignment);
+                answer.given.push(Given { assignment, from, records: Bytes::new(), aborted: None });
+            }
+            return;
+        };
         let outline = outline(&records);
         let Some(next) = outline.next_offset.filter(|next| *next > from) else {
             if let Some(error) = outline.error {

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -284,6 +285,34 @@ fn another_topic_joins_the_session() {
     let mut all = asked(&request);
     all.sort_unstable();
     assert_eq!((all, session(&request)), (vec![(0, 20), (3, 5)], (9, 1)));
+}
+
+#[test]
+fn without_a_session_topics_have_their_turn_too() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    let other = Assignment::new(Arc::from("u"), 0, 5, None);
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::new(other, 5) });
+    let mut first = HashSet::new();
+    for _ in 0..4 {
+        let (request, _) = share.request(17, now).unwrap();
+        assert_eq!(request.topics.len(), 2);
+        first.insert(request.topics[0].topic_id);
+        share.answer(answer_of(0, vec![]), now).unwrap();
+    }
+    assert_eq!(first.len(), 2, "a broker that is asked for too much reads the first one only");
+}
+
+#[test]
+fn where_a_partition_was_put_is_told_also_without_a_record() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(Position { sought: true, ..position(0, 10) });
+    share.request(17, now).unwrap();
+    let answer = share.answer(answer_of(9, vec![data(0)]), now).unwrap();
+    let given: Vec<_> = answer.given.iter().map(|given| (given.from, given.records.len())).collect();
+    assert_eq!(given, [(10, 0)]);
+    share.request(17, now).unwrap();
+    assert!(share.answer(answer_of(9, vec![data(0)]), now).unwrap().given.is_empty(), "once");
 }
 
 #[test]
