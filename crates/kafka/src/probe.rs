@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime;
 
 use crate::client::{Client, Context, create, plain};
 use crate::cluster::settings;
-use crate::config::{ClusterConfig, GroupConfig, SourceConfig};
-use crate::error::{ProbeError, TopicFault};
+use crate::config::{ClusterConfig, Fetching, GroupConfig, SourceConfig};
+use crate::connection::Connector;
+use crate::error::{ProbeError, StartError, TopicFault};
 use crate::noise::Noise;
-use crate::security::prepare;
+use crate::security::{TokenProvider, prepare};
 use crate::status::Board;
 use crate::topics::{Selection, list};
 
@@ -31,10 +33,16 @@ pub struct Found {
 /// Reaches the brokers, authenticates, and asks for the topics and the group of each source. Blocks, for up to about
 /// 10 s without an answer.
 ///
+/// Where a source has the fast fetcher, its kind of connection is tried too: certificates, keys and TLS that librdkafka
+/// takes are not all taken by rustls.
+///
 /// # Errors
-/// Where no broker answers, or one refuses the client or a group.
+/// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a group.
 pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<Found>, ProbeError> {
-    let asking = Asking::new(cluster, None)?;
+    let tokens = prepare(&cluster.security)?;
+    let fast = sources.iter().any(|source| source.fetcher == Fetching::Fast);
+    let connector = fast.then(|| Connector::new(cluster, tokens.clone())).transpose()?;
+    let asking = Asking::new(cluster, None, tokens.as_ref())?;
     let mut found: Vec<Found> = Vec::new();
     for source in sources {
         let selection = Selection::new(&source.topics);
@@ -44,15 +52,37 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
     }
     for (source, found) in sources.iter().zip(&found) {
         if let (Some(group), Some((topic, _))) = (&source.group, found.topics.first()) {
-            ask_group(cluster, group, topic)?;
+            ask_group(cluster, group, topic, tokens.as_ref())?;
         }
+    }
+    // What both kinds of connections are refused for has been told by now.
+    if let Some(connector) = connector {
+        connect(&connector, &cluster.bootstrap_servers)?;
     }
     Ok(found)
 }
 
+/// Makes a connection of the fast fetcher to one of these brokers.
+fn connect(connector: &Connector, servers: &[String]) -> Result<(), ProbeError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::from)?;
+    let mut refusals = Vec::new();
+    for server in servers {
+        match runtime.block_on(connector.connect(server)) {
+            Ok(_) => return Ok(()),
+            Err(error) => refusals.push(error.to_string()),
+        }
+    }
+    Err(ProbeError::Cluster(format!("fetcher \"fast\": {}", refusals.join("; "))))
+}
+
 /// Asks the coordinator for a committed offset, which only those are told who may use the group.
-fn ask_group(cluster: &ClusterConfig, group: &GroupConfig, topic: &str) -> Result<(), ProbeError> {
-    let asking = Asking::new(cluster, Some(group))?;
+fn ask_group(
+    cluster: &ClusterConfig,
+    group: &GroupConfig,
+    topic: &str,
+    tokens: Option<&Arc<TokenProvider>>,
+) -> Result<(), ProbeError> {
+    let asking = Asking::new(cluster, Some(group), tokens)?;
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     let answer = asking.until_answered(|client| client.committed_offsets(list.clone(), WAIT));
@@ -66,15 +96,18 @@ struct Asking {
 }
 
 impl Asking {
-    fn new(cluster: &ClusterConfig, group: Option<&GroupConfig>) -> Result<Self, ProbeError> {
+    fn new(
+        cluster: &ClusterConfig,
+        group: Option<&GroupConfig>,
+        tokens: Option<&Arc<TokenProvider>>,
+    ) -> Result<Self, StartError> {
         let board = Arc::new(Board::default());
         let mut settings = settings(cluster);
         if let Some(group) = group {
             settings.set("group.id", &group.id);
         }
         let context = Context::new("check", &board, &Arc::new(Noise::default()));
-        let tokens = prepare(&cluster.security)?;
-        Ok(Self { client: create(&settings, context, tokens.as_ref())?, board })
+        Ok(Self { client: create(&settings, context, tokens)?, board })
     }
 
     /// Asks until there is an answer, a refusal, or no time left; then tells why.

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             let admin = args.admin.map(|bind| config::AdminConfig { bind });
             let config = relay_url::relay(&args.source, &args.destination, admin);
             cli::exit_code(config.map_err(CommandError::from).and_then(|config| {
-                open_files::warn_of_peers(&config.routes);
+                cli::announce_urls(&config);
                 run::run(config)
             }))
         }

@@ -1,17 +1,26 @@
 //! `zafka run`, `zafka relay`, `zafka tap` and `zafka demo`: start, serve, and end in order.
+//!
+//! The first signal ends the work in order. The second ends the process, whatever its threads do at that moment.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use zafka_bridge::Relay;
 
 use crate::admin::Admin;
 use crate::cli::{CommandError, DemoArgs, TapArgs};
-use crate::config::{Config, bind_warning};
+use crate::config::Config;
 use crate::demo;
 use crate::open_files;
 use crate::tap::{self, TapConfig};
+
+/// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear no signal.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -33,22 +42,37 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
         count: args.count,
         preset: args.frames,
     };
-    on_runtime(async |mut signals| {
-        let stop = async {
-            signals.next().await;
-        };
-        Ok(tap::run(config, stop).await?)
-    })
+    while_read(on_runtime(async |signals| Ok(tap::run(config, stop(signals)).await?)))
 }
 
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
-    on_runtime(async |mut signals| {
-        let stop = async {
-            signals.next().await;
-        };
-        demo::run(args, stop).await
-    })
+    while_read(on_runtime(async |signals| demo::run(args, stop(signals)).await))
+}
+
+/// Whoever read our output has gone: that is an end like any other.
+fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
+    let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match result {
+        Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
+        other => other,
+    }
+}
+
+/// Done at the first signal. Where the work has not ended [`END_TIMEOUT`] after it, the process is ended.
+fn stop(mut signals: Signals) -> impl Future<Output = ()> {
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        signals.next().await;
+        // The work may be done already.
+        let _ = stop.send(());
+        tokio::time::sleep(END_TIMEOUT).await;
+        signal_hook::low_level::exit(0);
+    });
+    async {
+        // The task above ends with the runtime alone.
+        let _ = stopped.await;
+    }
 }
 
 /// Does `work` on a runtime of its own, which gets a second to end what is left.
@@ -63,31 +87,34 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
     let mut relay = Relay::start(&config.cluster, config.routes).await?;
     let status = relay.status_handle();
     let _admin = match config.admin {
-        Some(admin) => {
-            bind_warning(admin.bind).into_iter().for_each(|warning| tracing::warn!("{warning}"));
-            Some(Admin::start(admin.bind, Arc::new(move || status.status())).await?)
-        }
+        Some(admin) => Some(Admin::start(admin.bind, Arc::new(move || status.status())).await?),
         None => None,
     };
     tokio::select! {
         stopped = relay.stopped() => return Err(Stopped(stopped).into()),
         name = signals.next() => tracing::info!("{name}: sending what is left; a second signal ends at once"),
     }
-    tokio::select! {
-        () = relay.shutdown(config.shutdown_timeout) => Ok(()),
-        name = signals.next() => Err(format!("{name} again: ended at once").into()),
-    }
+    relay.shutdown(config.shutdown_timeout).await;
+    Ok(())
 }
 
-/// The signals that end the process.
+/// The first of the signals that end the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    fn new() -> io::Result<Self> {
+        let signals =
+            Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let again = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // In this order: the first signal finds the flag not yet set.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
+            signal_hook::flag::register(signal, Arc::clone(&again))?;
+        }
+        Ok(signals)
     }
 
     async fn next(&mut self) -> &'static str {

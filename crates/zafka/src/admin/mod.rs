@@ -22,6 +22,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use zafka_bridge::status::RelayStatus;
 
+use serve::Limits;
+
 /// Tells the relay's status at the moment it is called.
 pub type StatusSource = Arc<dyn Fn() -> RelayStatus + Send + Sync>;
 
@@ -55,7 +57,7 @@ impl Admin {
         let fail = |source| AdminError { bind, source };
         let listener = TcpListener::bind(bind).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let task = tokio::spawn(serve::serve(listener, router(status)));
+        let task = tokio::spawn(serve::serve(listener, router(status), Limits::default()));
         tracing::info!(%address, "admin server listens");
         Ok(Self { address, task })
     }

@@ -99,6 +99,27 @@ async fn a_request_without_end_is_refused() {
     assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
 }
 
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // More than the buffers of both sockets hold.
+    let large = get(async || vec![b'x'; 64 << 20]);
+    let router = router(Arc::new(|| status(true))).route("/large", large);
+    let timeout = std::time::Duration::from_secs(1);
+    let limits = Limits { connections: 1, head_timeout: timeout, connection_timeout: timeout };
+    let serving = tokio::spawn(serve::serve(listener, router, limits));
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /large HTTP/1.1\r\nHost: zafka\r\n\r\n").await.unwrap();
+    let mut other = TcpStream::connect(address).await.unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: zafka\r\n\r\n").await.unwrap();
+    // It has the only slot once the first is cut off, and is closed though it does not ask for that.
+    let mut response = String::new();
+    other.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("ok\n"), "{response}");
+    serving.abort();
+}
+
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_finds_nothing_to_say() {

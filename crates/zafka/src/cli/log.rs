@@ -7,7 +7,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::Loaded;
+use crate::config::{Config, Loaded, bind_warning};
+use crate::open_files;
 
 /// How to log.
 #[derive(Debug, Args)]
@@ -79,7 +80,15 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
     if is_word { Ok(at_level(text)) } else { EnvFilter::try_new(text).map_err(|error| error.to_string()) }
 }
 
-/// Logs what in a configuration may not be meant.
+/// Logs what in a command line may not be meant.
+pub fn announce_urls(config: &Config) {
+    open_files::warn_of_peers(&config.routes);
+    if let Some(warning) = config.admin.and_then(|admin| bind_warning(admin.bind)) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Logs what in a file may not be meant.
 pub fn announce(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!(line = warning.line, key = warning.key, "{}", warning.text);

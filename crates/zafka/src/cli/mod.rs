@@ -15,7 +15,7 @@ use zafka_envelope::Preset;
 use zafka_sockets::Endpoint;
 
 pub use check::check;
-pub use log::{LogArgs, announce};
+pub use log::{LogArgs, announce, announce_urls};
 
 /// The usage or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
@@ -97,7 +97,8 @@ pub struct TapArgs {
     /// Endpoint to connect to: tcp://HOST:PORT or ipc:///PATH.
     #[arg(value_parser = to_connect)]
     pub endpoint: Endpoint,
-    /// Prefix of the routing frame to subscribe to; again for more. Everything without it.
+    /// Prefix of the routing frame to subscribe to; again for more. Everything without it. Where routing frames are not
+    /// topics, gaps are then unknown: a prefix leaves records of a partition out.
     #[arg(long = "topic", value_name = "PREFIX")]
     pub topics: Vec<String>,
     /// End after so many messages.

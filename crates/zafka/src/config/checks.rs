@@ -4,57 +4,63 @@ use zafka_bridge::config::RouteConfig;
 use zafka_kafka::config::TopicSelector;
 
 use super::reader::Reader;
-use super::route::ReadRoute;
+use super::route::{ReadRoute, ReadSource};
 use crate::open_files;
 
-/// Two routes of one file: their names, and their places in one group.
-pub fn compare(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
-    let (one, other) = (&before.config, &route.config);
-    if one.name == other.name {
-        let found = format!("found {:?} for the second time", other.name);
-        reader.mistake(&route.name_at, "route.name", found, "a name of its own for each route");
+/// Reports routes of one file that cannot be there together: by their names, and by their places in one group.
+pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
+    for (index, route) in routes.iter().enumerate() {
+        for before in routes.iter().take(index) {
+            compare_names(reader, before, route);
+            compare_sources(reader, before, route);
+        }
     }
-    let (Some(group), Some(other_group)) = (&one.source.group, &other.source.group) else { return };
+}
+
+fn compare_names(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
+    let (Some((one, _)), Some((other, at))) = (&before.name, &route.name) else { return };
+    if one == other {
+        let found = format!("found {other:?} for the second time");
+        reader.mistake(at, "route.name", found, "a name of its own for each route");
+    }
+}
+
+fn compare_sources(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
+    let (Some(one), Some(other)) = (&before.source, &route.source) else { return };
+    let (Some(group), Some(other_group)) = (&one.group, &other.group) else { return };
     if group.id != other_group.id {
         return;
     }
+    let before = match &before.name {
+        Some((name, _)) => format!("route {name:?}"),
+        None => "a route before".to_owned(),
+    };
     if group.instance.is_some() && group.instance == other_group.instance {
-        let found = format!("route {:?} is the same instance of the same group", one.name);
-        reader.mistake(
-            &route.group_at,
-            "route.from.kafka.instance",
-            found,
-            "an instance of its own for each route",
-        );
+        let found = format!("{before} is the same instance of the same group");
+        let allowed = "an instance of its own for each route";
+        reader.mistake(&other_group.at, "route.from.kafka.instance", found, allowed);
     }
-    if group.protocol != other_group.protocol {
-        let found = format!("route {:?} is in the same group with another group_protocol", one.name);
-        reader.mistake(&route.group_at, "route.from.kafka.group", found, "one protocol for each group");
+    if let (Some(protocol), Some(other_protocol)) = (group.protocol, other_group.protocol)
+        && protocol != other_protocol
+    {
+        let found = format!("{before} is in the same group with another group_protocol");
+        reader.mistake(&other_group.at, "route.from.kafka.group", found, "one protocol for each group");
     }
-    for topic in &other.source.topics {
-        let shared = one.source.topics.iter().any(|selector| overlap(selector, topic));
-        if shared {
+    let key = "route.from.kafka.topics";
+    for topic in &other.topics {
+        if one.topics.iter().any(|selector| overlap(selector, topic)) {
             let name = selector_text(topic);
-            let found = format!(
-                "route {:?} reads {name} in the same group, so each would get a part of it",
-                one.name
-            );
-            reader.mistake(
-                &route.topics_at,
-                "route.from.kafka.topics",
-                found,
-                "a group of its own for this route",
-            );
+            let found = format!("{before} reads {name} in the same group, so each would get a part of it");
+            reader.mistake(&other.topics_at, key, found, "a group of its own for this route");
         }
     }
     let patterns =
-        |route: &RouteConfig| route.source.topics.iter().any(|t| matches!(t, TopicSelector::Pattern(_)));
+        |source: &ReadSource| source.topics.iter().any(|topic| matches!(topic, TopicSelector::Pattern(_)));
     if patterns(one) && patterns(other) {
         let text = format!(
-            "route {:?} has a pattern in the same group: a topic that both match is divided between the two",
-            one.name
+            "{before} has a pattern in the same group: a topic that both match is divided between the two"
         );
-        reader.warn(&route.topics_at, "route.from.kafka.topics", text);
+        reader.warn(&other.topics_at, key, text);
     }
 }
 
@@ -112,8 +118,19 @@ fn readable(frame: &[u8]) -> String {
 
 /// Warns about routes whose peers cannot all be connected at once.
 pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit: u64) {
-    let text = open_files::too_many_peers(routes.iter().map(|route| &route.config), hard_limit);
-    if let (Some(last), Some(text)) = (routes.last(), text) {
+    let text =
+        open_files::too_many_peers(routes.iter().filter_map(|route| route.config.as_ref()), hard_limit);
+    let last = routes.iter().filter_map(|route| route.socket.as_ref()).next_back();
+    if let (Some(last), Some(text)) = (last, text) {
         reader.warn(&last.max_peers_at, "route.to.zmq.max_peers", text);
+    }
+}
+
+/// Warns about topics of one route that a SUB cannot tell apart.
+pub fn compare_prefixes(reader: &Reader<'_>, route: &ReadRoute) {
+    let (Some(config), Some(source)) = (&route.config, &route.source) else { return };
+    for (short, long) in prefix_pairs(config, &named_topics(config)) {
+        let text = format!("whoever subscribes to {short} receives {long} too: SUB sockets match by prefix");
+        reader.warn(&source.topics_at, "route.from.kafka.topics", text);
     }
 }

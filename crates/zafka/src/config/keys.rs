@@ -70,7 +70,7 @@ keys! {
     TLS_CERTIFICATE = "certificate", "path", Optional,
         "The client's certificate chain (PEM), for mutual TLS; needs `key`.";
     TLS_KEY = "key", "path", Optional, "The client's private key (PEM, PKCS#8); needs `certificate`.";
-    TLS_KEY_PASSWORD = "key_password", "secret", Optional, "Password of an encrypted key.";
+    TLS_KEY_PASSWORD = "key_password", "secret", Optional, "Password of an encrypted key; needs `key`.";
     TLS_KEY_PASSWORD_FILE = "key_password_file", "path", Optional, "File that holds `key_password`.";
 
     SASL_MECHANISM = "mechanism", "\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\"", Required,
@@ -112,7 +112,7 @@ keys! {
     INSTANCE = "instance", "text", Optional,
         "`group.instance.id` of a static member (KIP-345), which keeps its place over a restart. Needs `group`.";
     START = "start", "\"earliest\", \"latest\" or an RFC 3339 time", Default("\"latest\""),
-        "Where a partition without a committed offset begins.";
+        "Where a partition without a committed offset begins; a time is not before 1970.";
     ISOLATION = "isolation", "\"read_committed\" or \"read_uncommitted\"", Default("\"read_committed\""),
         "What of transactions is read: committed ones only, or open and aborted ones too.";
     ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),

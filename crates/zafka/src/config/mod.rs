@@ -4,6 +4,7 @@
 //! together. Nothing behind this module checks a value again.
 
 mod admin;
+mod binds;
 pub mod checks;
 #[cfg(test)]
 mod docs;
@@ -126,19 +127,13 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> Option<Config> {
     let cluster = cluster(top);
     let admin = top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
     let routes = route::routes(top);
-    route::compare(top.reader(), &routes);
+    checks::compare(top.reader(), &routes);
+    binds::compare(top.reader(), &routes, admin);
     if let Some(limit) = open_files {
         checks::compare_with_limit(top.reader(), &routes, limit);
     }
-    for route in &routes {
-        let pairs = checks::prefix_pairs(&route.config, &checks::named_topics(&route.config));
-        for (short, long) in pairs {
-            let text =
-                format!("whoever subscribes to {short} receives {long} too: SUB sockets match by prefix");
-            top.reader().warn(&route.topics_at, "route.from.kafka.topics", text);
-        }
-    }
-    let routes = routes.into_iter().map(|route| route.config).collect();
+    routes.iter().for_each(|route| checks::compare_prefixes(top.reader(), route));
+    let routes = routes.into_iter().filter_map(|route| route.config).collect();
     Some(Config { cluster: cluster?, routes, admin, shutdown_timeout: shutdown_timeout? })
 }
 

@@ -145,6 +145,16 @@ impl<'r, 'a> Table<'r, 'a> {
 
     /// A list of texts; `None` where it is missing or has a mistake.
     pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<(T, Span)>> {
+        self.items(key, read)?.into_iter().collect()
+    }
+
+    /// What can be read of a list of texts; nothing where it is missing.
+    pub fn readable<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Vec<(T, Span)> {
+        self.items(key, read).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// The items of a list of texts, `None` for one with a mistake.
+    fn items<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<Option<(T, Span)>>> {
         let value = self.raw(key)?;
         let DeValue::Array(items) = value.get_ref() else {
             self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
@@ -154,11 +164,8 @@ impl<'r, 'a> Table<'r, 'a> {
             self.mistake(key, "found an empty list", format!("{}, at least one", key.takes));
             return None;
         }
-        let read: Vec<_> = items
-            .iter()
-            .map(|item| self.scalar(key, item, &read).map(|value| (value, item.span())))
-            .collect();
-        read.into_iter().collect()
+        let items = items.iter();
+        Some(items.map(|item| self.scalar(key, item, &read).map(|value| (value, item.span()))).collect())
     }
 
     fn scalar<T>(&self, key: &Key, value: &Value<'_>, read: &impl Fn(&str) -> Read<T>) -> Option<T> {

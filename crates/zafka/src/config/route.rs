@@ -5,12 +5,12 @@ use std::time::Duration;
 use toml::de::DeValue;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{GroupConfig, SourceConfig};
+use zafka_kafka::config::{GroupConfig, GroupProtocol, SourceConfig, TopicSelector};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 
 use super::keys;
-use super::reader::{Reader, Span, Table};
+use super::reader::{Span, Table};
 use super::text;
 
 const KIB: u64 = 1024;
@@ -19,23 +19,49 @@ const GIB: u64 = 1024 * 1024 * 1024;
 const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A route and where its parts are in the file.
+/// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
 pub struct ReadRoute {
-    /// The route.
-    pub config: RouteConfig,
-    /// Where its name is.
-    pub name_at: Span,
-    /// Where its topics are.
+    /// The route, where it could be put together; of use only in a file without mistakes.
+    pub config: Option<RouteConfig>,
+    /// Its name, and where that is.
+    pub name: Option<(String, Span)>,
+    /// `from.kafka`.
+    pub source: Option<ReadSource>,
+    /// `to.zmq`.
+    pub socket: Option<ReadSocket>,
+}
+
+/// What is compared of `from.kafka`.
+pub struct ReadSource {
+    /// Its topics.
+    pub topics: Vec<TopicSelector>,
+    /// Where they are.
     pub topics_at: Span,
-    /// Where its group, and its instance, are.
-    pub group_at: Span,
-    /// Where each endpoint to bind is.
+    /// The group.
+    pub group: Option<ReadGroup>,
+}
+
+/// A group, and where it, or its instance, is.
+pub struct ReadGroup {
+    /// `group`.
+    pub id: String,
+    /// `instance`.
+    pub instance: Option<String>,
+    /// `group_protocol`: `None` for a mistake, `Some(None)` for whatever the cluster has.
+    pub protocol: Option<Option<GroupProtocol>>,
+    /// Where it is.
+    pub at: Span,
+}
+
+/// What is compared of `to.zmq`.
+pub struct ReadSocket {
+    /// Each endpoint to bind, and where it is.
     pub binds: Vec<(Endpoint, Span)>,
     /// Where `max_peers` is.
     pub max_peers_at: Span,
 }
 
-/// The routes of the file that have no mistake.
+/// The routes of the file.
 pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
     let Some(value) = top.raw(&keys::ROUTE) else { return Vec::new() };
     let DeValue::Array(items) = value.get_ref() else {
@@ -46,7 +72,7 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
         top.mistake(&keys::ROUTE, "found an empty list", "at least one route");
     }
     let routes = items.iter().filter_map(|item| match item.get_ref() {
-        DeValue::Table(table) => route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span())),
+        DeValue::Table(table) => Some(route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span()))),
         _ => {
             top.reader().mistake(&item.span(), "route", "not a table", "[[route]]");
             None
@@ -55,27 +81,33 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
     routes.collect()
 }
 
-fn route(table: &Table<'_, '_>) -> Option<ReadRoute> {
+fn route(table: &Table<'_, '_>) -> ReadRoute {
     let name = table.text(&keys::NAME, text::label);
     let from = table.table(&keys::FROM, &keys::FROM_SECTION);
     let from = from.and_then(|from| from.table(&keys::FROM_KAFKA, &keys::FROM_KAFKA_SECTION));
     let to = table.table(&keys::TO, &keys::TO_SECTION);
     let to = to.and_then(|to| to.table(&keys::TO_ZMQ, &keys::TO_ZMQ_SECTION));
-    let source = from.as_ref().and_then(|from| source(from, name.clone().unwrap_or_default()));
-    let served = to.as_ref().and_then(socket);
-    let (from, to, (socket, frames, binds)) = (from?, to?, served?);
-    Some(ReadRoute {
-        config: RouteConfig { name: name?, source: source?, frames, socket },
-        name_at: table.span_of(&keys::NAME),
-        topics_at: from.span_of(&keys::TOPICS),
-        group_at: from.span_of(if from.has(&keys::INSTANCE) { &keys::INSTANCE } else { &keys::GROUP }),
-        binds,
-        max_peers_at: to.span_of(&keys::MAX_PEERS),
-    })
+    let (source, source_config) = from.as_ref().map(|from| source(from, name.as_deref())).unzip();
+    let (socket, served) = to.as_ref().map(socket).unzip();
+    let config = || {
+        let (socket, frames) = served.flatten()?;
+        Some(RouteConfig { name: name.clone()?, source: source_config.flatten()?, frames, socket })
+    };
+    ReadRoute { config: config(), name: name.map(|name| (name, table.span_of(&keys::NAME))), source, socket }
 }
 
-fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
-    let topics = table.list(&keys::TOPICS, text::topic);
+fn source(table: &Table<'_, '_>, route: Option<&str>) -> (ReadSource, Option<SourceConfig>) {
+    let topics = table.readable(&keys::TOPICS, text::topic);
+    let read = ReadSource {
+        topics: topics.into_iter().map(|(topic, _)| topic).collect(),
+        topics_at: table.span_of(&keys::TOPICS),
+        group: group(table),
+    };
+    let config = source_config(table, route.unwrap_or_default(), &read);
+    (read, config)
+}
+
+fn group(table: &Table<'_, '_>) -> Option<ReadGroup> {
     let id = table.text(&keys::GROUP, text::label);
     let instance = table.text(&keys::INSTANCE, text::instance);
     let protocol = table.text(&keys::GROUP_PROTOCOL, text::group_protocol);
@@ -86,6 +118,15 @@ fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
             }
         }
     }
+    Some(ReadGroup {
+        id: id?,
+        instance,
+        protocol: if table.has(&keys::GROUP_PROTOCOL) { protocol.map(Some) } else { Some(None) },
+        at: table.span_of(if table.has(&keys::INSTANCE) { &keys::INSTANCE } else { &keys::GROUP }),
+    })
+}
+
+fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Option<SourceConfig> {
     let start = table.text(&keys::START, text::start);
     let isolation = table.text(&keys::ISOLATION, text::isolation);
     let on_out_of_range = table.text(&keys::ON_OUT_OF_RANGE, text::on_out_of_range);
@@ -97,9 +138,13 @@ fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
     let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
     let stall_timeout = table.text(&keys::STALL_TIMEOUT, up_to_an_hour);
     Some(SourceConfig {
-        route,
-        topics: topics?.into_iter().map(|(topic, _)| topic).collect(),
-        group: id.map(|id| GroupConfig { id, instance, protocol }),
+        route: route.to_owned(),
+        topics: read.topics.clone(),
+        group: read.group.as_ref().map(|group| GroupConfig {
+            id: group.id.clone(),
+            instance: group.instance.clone(),
+            protocol: group.protocol.flatten(),
+        }),
         start: start?,
         isolation: isolation?,
         on_out_of_range: on_out_of_range?,
@@ -110,11 +155,16 @@ fn source(table: &Table<'_, '_>, route: String) -> Option<SourceConfig> {
     })
 }
 
-type Served = (PubConfig, FramePlan, Vec<(Endpoint, Span)>);
+type Served = (PubConfig, FramePlan);
 
-fn socket(table: &Table<'_, '_>) -> Option<Served> {
+fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
+    let binds = table.readable(&keys::BIND, text::bind);
+    let served = served(table, &binds);
+    (ReadSocket { binds, max_peers_at: table.span_of(&keys::MAX_PEERS) }, served)
+}
+
+fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
     let socket = table.text(&keys::SOCKET, text::socket);
-    let binds = table.list(&keys::BIND, text::bind).unwrap_or_default();
     let connects = table.list(&keys::CONNECT, text::connect).unwrap_or_default();
     if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
         table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
@@ -151,7 +201,7 @@ fn socket(table: &Table<'_, '_>) -> Option<Served> {
             ..Limits::default()
         },
     };
-    Some((config, frames?, binds))
+    Some((config, frames?))
 }
 
 /// A preset's name, or a list of templates.
@@ -179,32 +229,4 @@ fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
     let interval = table.text(&keys::HEARTBEAT_INTERVAL, read);
     let timeout = table.text(&keys::HEARTBEAT_TIMEOUT, read);
     interval.map(|interval| Heartbeat { interval, timeout: timeout.unwrap_or(interval) })
-}
-
-/// What can only be seen with all routes side by side.
-pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
-    for (index, route) in routes.iter().enumerate() {
-        for (at, (endpoint, span)) in route.binds.iter().enumerate() {
-            let here = route.binds.iter().take(at).any(|(other, _)| same(other, endpoint));
-            let before = routes.iter().take(index).flat_map(|other| &other.binds);
-            if here || before.into_iter().any(|(other, _)| same(other, endpoint)) {
-                let found = format!("{endpoint} is bound twice");
-                reader.mistake(span, "route.to.zmq.bind", found, "each endpoint once");
-            }
-        }
-        for other in routes.iter().take(index) {
-            super::checks::compare(reader, other, route);
-        }
-    }
-}
-
-/// Whether two endpoints cannot both be bound; a wildcard port is another one each time.
-fn same(one: &Endpoint, other: &Endpoint) -> bool {
-    match (one, other) {
-        (Endpoint::Tcp { host, port }, Endpoint::Tcp { host: other_host, port: other_port }) => {
-            let same_host = host == other_host || host == "*" || other_host == "*";
-            port == other_port && *port != zafka_sockets::Port::Any && same_host
-        }
-        _ => one == other,
-    }
 }

@@ -60,6 +60,11 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
             table.mistake(one, format!("`{}` is missing", other.name), "both or neither");
         }
     }
+    for password in [&keys::TLS_KEY_PASSWORD, &keys::TLS_KEY_PASSWORD_FILE] {
+        if table.has(password) && !table.has(&keys::TLS_KEY) {
+            table.mistake(password, "`key` is missing", "only together with `key`");
+        }
+    }
     let client = match (certificate, key) {
         (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key, key_password }),
         _ => None,

@@ -185,6 +185,7 @@ fn mistakes_of_a_source() {
         ),
         ("topics = ['t'], start = '2026-01-31'", "start", "\"2026-01-31\"", "RFC 3339"),
         ("topics = ['t'], start = 7", "start", "found 7", "RFC 3339"),
+        ("topics = ['t'], start = 1969-12-31T23:59:59.9999Z", "start", "before 1970", "RFC 3339"),
         ("topics = ['t'], topic_refresh = '0s'", "topic_refresh", "\"0s\"", "from 100ms to 1h"),
         ("topics = ['t'], stall_timeout = '5ms'", "stall_timeout", "\"5ms\"", "from 1s to 1h"),
         ("topics = ['${NONE}']", "topics", "variable NONE is not set", "${NONE:-...}"),
@@ -270,6 +271,27 @@ fn mistakes_between_routes() {
         &two(grouped, "s", protocol, free),
         &[(9, "route.from.kafka.group", "another group_protocol", "one")],
     );
+    // Whatever else is wrong with both.
+    let wrong = |source: &str| format!("{source}, start = 'then', group_protocol = 'new'");
+    let twice =
+        two(&wrong(grouped), "r", &wrong("topics = [1, 'b'], group = 'g', instance = 'i'"), "tcp://*:1");
+    let twice = twice.replace("bind = ['tcp", "bind = ['x', 'tcp");
+    expect(
+        &twice,
+        &[
+            (5, "route.from.kafka.start", "then", "RFC 3339"),
+            (5, "route.from.kafka.group_protocol", "new", "classic"),
+            (6, "route.to.zmq.bind", "no transport", "ipc"),
+            (8, "route.name", "for the second time", "of its own"),
+            (9, topics, "reads b", "a group of its own"),
+            (9, topics, "found 1", "names"),
+            (9, "route.from.kafka.instance", "the same instance", "of its own"),
+            (9, "route.from.kafka.start", "then", "RFC 3339"),
+            (9, "route.from.kafka.group_protocol", "new", "classic"),
+            (10, "route.to.zmq.bind", "no transport", "ipc"),
+            (10, "route.to.zmq.bind", "bound twice", "once"),
+        ],
+    );
     assert!(read(&two(grouped, "s", "topics = ['a'], group = 'h'", free)).is_ok());
     assert!(read(&two(FROM, "s", FROM, free)).is_ok());
 }
@@ -290,6 +312,13 @@ fn what_is_missing_or_comes_later() {
     );
     let text = with_route(FROM, TO) + "[admin]\nbind = 'localhost'\n";
     expect(&text, &[(8, "admin.bind", "\"localhost\"", "IP:PORT")]);
+    for (bind, taken) in
+        [("127.0.0.1:1", true), ("0.0.0.0:1", true), ("127.0.0.1:2", false), ("[::1]:1", false)]
+    {
+        let text = with_route(FROM, TO) + &format!("[admin]\nbind = '{bind}'\n");
+        let mistake = (6, "route.to.zmq.bind", "by the admin server too", "`admin.bind`");
+        if taken { expect(&text, &[mistake]) } else { assert!(read(&text).is_ok(), "{bind}") }
+    }
     expect(
         &with_route(FROM, TO).replace("'a:1'", ""),
         &[(2, "kafka.bootstrap_servers", "an empty list", "one")],
@@ -302,6 +331,18 @@ fn mistakes_of_security() {
     for (security, key, found, allowed) in [
         ("tls = 'yes'", "kafka.security.tls".to_owned(), "a text", "true, false, or a table"),
         ("tls = { ca = 'none.pem' }", "kafka.security.tls.ca".to_owned(), "cannot read", "a file"),
+        (
+            "tls = { key_password = 'p' }",
+            "kafka.security.tls.key_password".to_owned(),
+            "`key` is missing",
+            "together",
+        ),
+        (
+            "tls = { key_password_file = 'Cargo.toml' }",
+            "kafka.security.tls.key_password_file".to_owned(),
+            "`key` is missing",
+            "together",
+        ),
         (
             "sasl = { mechanism = 'GSSAPI' }",
             format!("{sasl}.mechanism"),
@@ -372,7 +413,7 @@ fn secrets_are_read_and_never_shown() {
 #[test]
 fn warnings() {
     let route = with_route("topics = ['orders', 'orders.eu', 'x']", TO);
-    let admin = with_route(FROM, TO) + "[admin]\nbind = '0.0.0.0:1'\n";
+    let admin = with_route(FROM, TO) + "[admin]\nbind = '0.0.0.0:2'\n";
     let plain = with_security("sasl = { mechanism = 'PLAIN', username = 'u', password = 'p' }");
     for (text, line, part) in [
         (&route, 5, "subscribes to \"orders\" receives \"orders.eu\" too"),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::Uri;
+use jiff::Timestamp;
 use regex::Regex;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Start, TopicSelector};
@@ -65,12 +66,17 @@ pub fn start(text: &str) -> Read<Start> {
     match text {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),
-        _ => match text.parse::<jiff::Timestamp>() {
-            Ok(time) => Ok(Start::Time(time.as_millisecond())),
-            Err(_) => Err(Wrong::allowed(
-                "\"earliest\", \"latest\", an RFC 3339 time such as \"2026-01-31T08:00:00Z\"",
-            )),
-        },
+        _ => time(text).map(Start::Time),
+    }
+}
+
+/// An RFC 3339 time in ms since the epoch. Kafka's records have none before it.
+fn time(text: &str) -> Read<i64> {
+    let allowed = "\"earliest\", \"latest\", an RFC 3339 time such as \"2026-01-31T08:00:00Z\"";
+    match text.parse::<Timestamp>() {
+        Ok(time) if time >= Timestamp::UNIX_EPOCH => Ok(time.as_millisecond()),
+        Ok(_) => Err(Wrong::because("before 1970", allowed)),
+        Err(_) => Err(Wrong::allowed(allowed)),
     }
 }
 

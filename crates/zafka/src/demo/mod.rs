@@ -2,6 +2,7 @@
 
 mod orders;
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -39,7 +40,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
             StartError::Kafka { .. } => error.to_string(),
         })?;
     let endpoint = bound(&relay)?;
-    println!("{}", introduction(&broker, &endpoint));
+    writeln!(io::stdout(), "{}", introduction(&broker, &endpoint))?;
 
     let producer = broker.producer()?;
     let result = show(&producer, &endpoint, args.count, stop).await;
@@ -54,8 +55,9 @@ async fn show(
     count: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
-    let mut socket = SubSocket::new(endpoint.clone(), vec![orders::TOPIC.as_bytes().to_vec()]);
-    let mut viewer = Viewer::new(Preset::Json, count).readable();
+    let prefixes = vec![orders::TOPIC.as_bytes().to_vec()];
+    let mut viewer = Viewer::new(Preset::Json, count, &prefixes).readable();
+    let mut socket = SubSocket::new(endpoint.clone(), prefixes);
     let mut clock = interval(ORDER_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut written = 0;

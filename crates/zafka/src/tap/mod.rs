@@ -31,10 +31,10 @@ pub(crate) struct TapConfig {
 /// Shows messages until `count` is reached or `stop` is done.
 ///
 /// # Errors
-/// Standard output cannot be written to.
+/// Standard output or standard error cannot be written to.
 pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
     let mut socket = SubSocket::new(config.endpoint.clone(), config.prefixes.clone());
-    let mut viewer = Viewer::new(config.preset, config.count);
+    let mut viewer = Viewer::new(config.preset, config.count, &config.prefixes);
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     tokio::pin!(stop);
@@ -44,11 +44,7 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
             () = &mut stop => break,
             _ = tick.tick() => viewer.show_status()?,
             event = socket.next() => match event {
-                SubEvent::Message(frames) => match viewer.show(frames) {
-                    // Whoever read our output has gone: that is an end like any other.
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                    outcome => outcome?,
-                },
+                SubEvent::Message(frames) => viewer.show(frames)?,
                 SubEvent::Connected => viewer.note(&format!("connected to {}", config.endpoint))?,
                 SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint))?,
             },
@@ -76,7 +72,8 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    pub(crate) fn new(preset: Preset, count: Option<u64>) -> Self {
+    /// For the messages that `prefixes` let through.
+    pub(crate) fn new(preset: Preset, count: Option<u64>, prefixes: &[Vec<u8>]) -> Self {
         let style = match (io::stdout().is_terminal(), std::env::var_os("NO_COLOR")) {
             (false, _) => Style::Json,
             (true, None) => Style::Colour,
@@ -93,7 +90,7 @@ impl Viewer {
             first_message: None,
             last_tick: Instant::now(),
             rate: 0.0,
-            gaps: Gaps::default(),
+            gaps: Gaps::new(prefixes),
             last_note: String::new(),
         }
     }
@@ -112,9 +109,10 @@ impl Viewer {
 
     /// Prints a message.
     pub(crate) fn show(&mut self, frames: Vec<bytes::Bytes>) -> io::Result<()> {
+        let routing = frames.first().cloned().unwrap_or_default();
         let content = message::read(self.preset, frames);
         if let Content::Records(records) = &content {
-            records.iter().for_each(|record| self.gaps.see(record));
+            records.iter().for_each(|record| self.gaps.see(&routing, record));
         }
         self.messages += 1;
         self.first_message.get_or_insert_with(Instant::now);
@@ -161,7 +159,9 @@ impl Viewer {
     }
 
     fn status(&self) -> String {
-        format!("{} messages, {:.0}/s, {} gaps", self.messages, self.rate, self.gaps.found())
+        let gaps =
+            self.gaps.found().map_or_else(|| "gaps unknown".to_owned(), |found| format!("{found} gaps"));
+        format!("{} messages, {:.0}/s, {gaps}", self.messages, self.rate)
     }
 
     fn clear_status(&mut self) -> io::Result<()> {

@@ -38,7 +38,7 @@ pub(crate) fn lines(content: &Content, style: Style) -> Vec<String> {
         }
         (Content::Other { frames, reason }, _) => {
             let frames: Vec<String> = frames.iter().map(|frame| format!("[{}]", text(frame))).collect();
-            vec![format!("{}  ({reason})", frames.join(" "))]
+            vec![format!("{}  ({})", frames.join(" "), text(reason.as_bytes()))]
         }
     }
 }
@@ -55,7 +55,8 @@ fn paint(style: Style, colour: &str, text: &str) -> String {
 }
 
 fn record_line(record: &OwnedRecord, style: Style) -> String {
-    let place = format!("{}[{}]", record.topic.as_deref().unwrap_or("?"), record.partition);
+    let topic = record.topic.as_ref().map_or_else(|| "?".to_owned(), |topic| text(topic.as_bytes()));
+    let place = format!("{topic}[{}]", record.partition);
     let key = record.key.as_deref().map_or_else(|| "null".to_owned(), text);
     let value = record.value.as_deref().map_or_else(|| "null".to_owned(), text);
     let mut line = format!(
@@ -168,7 +169,14 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_control_characters() {
-        let line = lines(&Content::Records(vec![record()]), Style::Plain).remove(0);
-        assert_eq!(line, "orders[3] @12 null  a\\u{1b}[31mb  h=<1 bytes>");
+        let topic = Some("or\u{9b}2Jders".to_owned());
+        let records = Content::Records(vec![OwnedRecord { topic, ..record() }]);
+        let other = Content::Other { frames: vec!["\u{7f}".into()], reason: "field `\x1b[2J`\n".to_owned() };
+        for (content, line) in [
+            (records, "or\\u{9b}2Jders[3] @12 null  a\\u{1b}[31mb  h=<1 bytes>"),
+            (other, "[\\u{7f}]  (field `\\u{1b}[2J`\\n)"),
+        ] {
+            assert_eq!(lines(&content, Style::Plain), [line]);
+        }
     }
 }

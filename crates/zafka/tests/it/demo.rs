@@ -1,8 +1,14 @@
 //! `zafka demo`: what a newcomer runs first.
 
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::Duration;
 
-use zafka_testkit::{Zafka, ports};
+use zafka_testkit::child::{Running, command, spawn};
+use zafka_testkit::{Zafka, ports, wait_until};
 
 use crate::ZAFKA;
 
@@ -19,9 +25,21 @@ fn shows_as_many_messages_as_asked_for_and_ends() {
     assert!(output.status.success(), "{output:?}");
     assert!(shown.contains(&format!("socket.connect(\"{endpoint}\")")), "{shown}");
     assert_eq!(shown.lines().filter(|line| line.starts_with("orders[")).count(), 10, "{shown}");
+    for line in lines_of_the_readme() {
+        assert!(shown.lines().any(|found| found == line), "{line}\n{shown}");
+    }
     let said = String::from_utf8_lossy(&output.stderr);
     let summary: Vec<&str> = said.trim().split(", ").collect();
     assert!(matches!(summary[..], ["10 messages", _, "0 gaps"]), "nothing but the summary: {said}");
+}
+
+/// The records that README.md shows.
+fn lines_of_the_readme() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let text = std::fs::read_to_string(path).expect("README.md");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("orders[")).map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "{path} shows no records");
+    lines
 }
 
 #[test]
@@ -38,10 +56,63 @@ fn a_taken_port_gets_a_clear_error() {
 }
 
 #[test]
-fn an_interrupt_ends_it_cleanly() {
-    let endpoint = format!("tcp://127.0.0.1:{}", ports::free_port());
-    let mut demo = Zafka::spawn(ZAFKA, &["demo", "--bind", &endpoint]);
-    demo.wait_log("orders[", DEADLINE);
-    demo.terminate();
-    assert!(demo.wait_exit(DEADLINE).success(), "{}", demo.log());
+fn either_signal_ends_it_cleanly() {
+    for signal in [Running::terminate, Running::interrupt] {
+        let endpoint = format!("tcp://127.0.0.1:{}", ports::free_port());
+        let mut demo = Zafka::spawn(ZAFKA, &["demo", "--bind", &endpoint]);
+        demo.wait_log("orders[", DEADLINE);
+        signal(demo.process());
+        assert!(demo.wait_exit(DEADLINE).success(), "{}", demo.log());
+        assert!(demo.log().trim_end().ends_with(" gaps"), "the summary comes last: {}", demo.log());
+    }
+}
+
+/// A demo on this port that writes to `stdout`, and the file that holds what it says on standard error.
+fn demo_into(stdout: Stdio, port: u16) -> (Running, tempfile::NamedTempFile) {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut demo = command(ZAFKA);
+    demo.args(["demo", "--bind", &format!("tcp://127.0.0.1:{port}")]);
+    demo.stdout(stdout).stderr(log.reopen().expect("the file again"));
+    (Running::adopt(spawn(demo), log.path()), log)
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_cleanly() {
+    for lines in [0, 20] {
+        let (mut demo, _log) = demo_into(Stdio::piped(), ports::free_port());
+        let stdout = demo.child().stdout.take().expect("a pipe");
+        let read = BufReader::new(stdout).lines().take(lines).count();
+        let exit = demo.wait_exit(DEADLINE);
+        assert_eq!((exit.and_then(|exit| exit.code()), read), (Some(0), lines), "{}", demo.log());
+        assert_eq!(demo.log(), "");
+    }
+}
+
+/// Something to write to that takes no more, and what keeps it open.
+fn full() -> io::Result<(Stdio, UnixStream)> {
+    let (reader, mut writer) = UnixStream::pair()?;
+    writer.set_nonblocking(true)?;
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    writer.set_nonblocking(false)?;
+    Ok((OwnedFd::from(writer).into(), reader))
+}
+
+#[test]
+fn signals_end_it_while_nobody_reads() {
+    for (signals, code) in [("one", 0), ("many", 1)] {
+        let (stdout, _reader) = full().expect("a pair of sockets");
+        let port = ports::free_port();
+        let (mut demo, _log) = demo_into(stdout, port);
+        // It is bound before it writes, and hears signals before it is bound.
+        wait_until("the demo", DEADLINE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        demo.interrupt();
+        wait_until("its end", DEADLINE, || {
+            if signals == "many" {
+                demo.terminate();
+            }
+            !demo.is_running()
+        });
+        let exit = demo.wait_exit(DEADLINE);
+        assert_eq!(exit.and_then(|exit| exit.code()), Some(code), "{signals}: {}", demo.log());
+    }
 }

@@ -221,6 +221,26 @@ fn a_taken_port_is_told_and_ends_the_program() {
 }
 
 #[test]
+fn an_admin_server_that_others_reach_is_told_once() {
+    let (broker, admin) = (ports::free_port(), format!("0.0.0.0:{}", ports::free_port()));
+    let bootstrap = format!("127.0.0.1:{broker}");
+    let to = "bind = [\"tcp://127.0.0.1:*\"]";
+    let routes = relay_toml(&bootstrap, &[RouteToml { name: "r", from: "topics = [\"t\"]", to }]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("zafka.toml");
+    std::fs::write(&file, format!("{routes}[admin]\nbind = \"{admin}\"\n")).unwrap();
+    let source = format!("kafka://{bootstrap}/t");
+    for arguments in [
+        &["run", "-c", file.to_str().unwrap()][..],
+        &["relay", &source, "pub+tcp://127.0.0.1:*", "--admin", &admin],
+    ] {
+        let mut relay = Zafka::spawn(ZAFKA, arguments);
+        relay.wait_log("admin server listens", DEADLINE);
+        assert_eq!(relay.log().matches("no authentication").count(), 1, "{}", relay.log());
+    }
+}
+
+#[test]
 #[ignore = "needs Java and Maven"]
 fn a_wildcard_port_is_told() {
     let kafka = KafkaNode::shared();

@@ -1,11 +1,15 @@
 //! Every way into a secured Kafka, and what is told where there is none.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use zafka_testkit::kafka::PASSWORD;
-use zafka_testkit::{Checker, KafkaOptions, LibzmqSub, SecuredKafka, Sequence, Session, Zafka, unique};
+use zafka_testkit::oidc::Certificates;
+use zafka_testkit::{
+    Checker, KafkaOptions, LibzmqSub, SecuredKafka, Sequence, Session, Zafka, ports, unique,
+};
 
 use crate::common::{Fetcher, RouteToml, counter, endpoint, relay_toml};
 use crate::program::run_with;
@@ -257,4 +261,29 @@ fn a_topic_that_may_be_seen_and_not_read(fetcher: Fetcher) {
     });
     kafka().admin().allow("zafka", "read", "topic", &topic);
     relay.wait_ready();
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn check_tells_of_a_key_that_one_fetcher_does_not_take() {
+    let certificates = Certificates::make();
+    let (certificate, plain) = certificates.client("zafka");
+    let key = plain.with_file_name("triple-des.key");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-passout", "pass:s3cret"]);
+    assert!(openssl.arg("-in").arg(&plain).arg("-out").arg(&key).status().unwrap().success());
+    let security = format!(
+        "tls = {{ certificate = {}, key = {}, key_password = \"s3cret\", ca = {} }}\n",
+        quoted(&certificate),
+        quoted(&key),
+        quoted(&certificates.ca())
+    );
+    let nobody = format!("127.0.0.1:{}", ports::free_port());
+    let refused = format!("no mistakes, but {}: ", key.display());
+    for (fetcher, told) in [(Fetcher::Fast, refused.as_str()), (Fetcher::Librdkafka, "Connection refused")] {
+        let (config, _) = config(fetcher, &nobody, &security, "orders");
+        let (code, out) = check(&config);
+        let lines: Vec<_> = out.lines().filter(|line| !line.contains("warning: ")).collect();
+        assert!(code == Some(1) && matches!(lines[..], [line] if line.contains(told)), "{fetcher}: {out}");
+    }
 }
