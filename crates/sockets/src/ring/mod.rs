@@ -289,7 +289,7 @@ impl<P: Clone> Ring<P> {
         for peers in self.index.matching(chunk.routing_frame(message.start)) {
             any = true;
             // The index stays as it is meanwhile, so that a set is known by its place.
-            if !behind.insert(std::ptr::from_ref(peers)) && finder.is_off() {
+            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers)) {
                 continue;
             }
             for id in peers {

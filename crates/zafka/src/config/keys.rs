@@ -145,7 +145,7 @@ keys! {
     HEARTBEAT = "heartbeat", "table", Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
     MAX_PEERS = "max_peers", "whole number", Default("16384"), "Connections of the socket.";
     MAX_SUBSCRIPTIONS = "max_subscriptions", "whole number", Default("10000"),
-        "Distinct subscriptions of one peer.";
+        "Distinct subscriptions of one peer; one counts once for each 256 bytes that it begins.";
     MAX_INBOUND_FRAME = "max_inbound_frame", "size", Default("\"64KiB\""),
         "Size of one frame that a peer sends.";
 
