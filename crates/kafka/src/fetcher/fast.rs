@@ -10,6 +10,8 @@ mod dispatcher;
 mod metadata;
 mod position;
 mod share;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;

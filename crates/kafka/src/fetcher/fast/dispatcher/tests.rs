@@ -1,14 +1,8 @@
 use std::sync::mpsc::{Receiver, channel};
 
+use super::super::testing::{terms, wiring};
 use super::*;
-use crate::config::{ClusterConfig, Isolation, Security};
-use crate::connection::Connector;
-use crate::fetcher::Outlet;
-use crate::fetcher::fast::budget::Budget;
-use crate::fetcher::fast::share::Terms;
-use crate::noise::Noise;
-use crate::report::Reporter;
-use crate::status::Board;
+use crate::config::Isolation;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -29,28 +23,9 @@ enum Said {
 
 impl Stage {
     fn new() -> Self {
-        let cluster =
-            ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None };
-        let board = Arc::new(Board::default());
         let (commanding, commands) = channel();
-        let terms = Terms {
-            isolation: Isolation::ReadCommitted,
-            rack: String::new(),
-            answer_bytes: 1000,
-            partition_bytes: 100,
-        };
-        let wiring = Wiring {
-            connector: Connector::new(&cluster, None).unwrap(),
-            bootstrap: Vec::new(),
-            terms,
-            refresh: Duration::from_secs(30),
-            budget: Budget::new(1000),
-            limit: 1000,
-            outlet: Outlet::new(tokio::sync::mpsc::channel(1).0, Arc::clone(&board)),
-            commands: commanding,
-            reporter: Reporter::new("r", &board, &Arc::new(Noise::default())),
-            board,
-        };
+        let terms = terms(Isolation::ReadCommitted, 1000, 100);
+        let wiring = wiring(None, terms, tokio::sync::mpsc::channel(1).0, commanding);
         let mut dispatcher = Dispatcher::new(Arc::new(wiring), unbounded_channel().1);
         let brokers = [1, 2].map(|id| {
             let (orders, ordered) = unbounded_channel();

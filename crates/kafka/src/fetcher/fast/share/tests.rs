@@ -7,21 +7,16 @@ use kafka_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
-use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use uuid::Uuid;
 
+use super::super::testing::{batch, terms};
 use super::*;
 use crate::assignment::Assignment;
 
 const ID: Uuid = Uuid::from_u128(7);
 
 fn share() -> Share {
-    Share::new(Terms {
-        isolation: Isolation::ReadCommitted,
-        rack: String::new(),
-        answer_bytes: 1000,
-        partition_bytes: 100,
-    })
+    Share::new(terms(Isolation::ReadCommitted, 1000, 100))
 }
 
 fn position(partition: i32, offset: i64) -> Position {
@@ -56,27 +51,7 @@ fn data(partition: i32) -> PartitionData {
 }
 
 fn with_records(partition: i32, offsets: std::ops::Range<i64>) -> PartitionData {
-    let records: Vec<Record> = offsets
-        .map(|offset| Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: 5,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset,
-            sequence: -1,
-            timestamp: 0,
-            key: None,
-            value: Some(Bytes::from_static(b"v")),
-            headers: Default::default(),
-        })
-        .collect();
-    let mut bytes = bytes::BytesMut::new();
-    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
-    data(partition).with_records(Some(bytes.freeze()))
+    data(partition).with_records(Some(batch(offsets, b"v")))
 }
 
 #[test]

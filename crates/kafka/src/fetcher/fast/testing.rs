@@ -1,0 +1,74 @@
+//! What the tests of the fast fetcher's parts have in common.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use tokio::sync::mpsc;
+
+use super::Wiring;
+use super::budget::Budget;
+use super::share::Terms;
+use crate::config::{ClusterConfig, Isolation, Sasl, Security};
+use crate::connection::Connector;
+use crate::fetcher::{Fetched, Outlet};
+use crate::membership::Command;
+use crate::noise::Noise;
+use crate::report::Reporter;
+use crate::status::Board;
+
+pub(super) fn terms(isolation: Isolation, answer_bytes: i32, partition_bytes: i32) -> Terms {
+    Terms { isolation, rack: String::new(), answer_bytes, partition_bytes }
+}
+
+/// Of tasks whose route and whose membership are played by the test.
+pub(super) fn wiring(
+    sasl: Option<Sasl>,
+    terms: Terms,
+    records: mpsc::Sender<Fetched>,
+    commands: Sender<Command>,
+) -> Wiring {
+    let security = Security { tls: None, sasl };
+    let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
+    let board = Arc::new(Board::default());
+    Wiring {
+        connector: Connector::new(&cluster, None).unwrap(),
+        bootstrap: Vec::new(),
+        terms,
+        refresh: Duration::from_secs(30),
+        budget: Budget::new(1 << 20),
+        limit: 1 << 20,
+        outlet: Outlet::new(records, Arc::clone(&board)),
+        commands,
+        reporter: Reporter::new("r", &board, &Arc::new(Noise::default())),
+        board,
+    }
+}
+
+/// A batch of leader epoch 5 that has a record with this value for each offset.
+pub(super) fn batch(offsets: Range<i64>, value: &[u8]) -> Bytes {
+    let records: Vec<Record> = offsets
+        .map(|offset| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: 5,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset,
+            sequence: -1,
+            timestamp: 0,
+            key: None,
+            value: Some(Bytes::copy_from_slice(value)),
+            headers: Default::default(),
+        })
+        .collect();
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
+    bytes.freeze()
+}
