@@ -84,6 +84,15 @@ impl Context {
     pub(crate) fn report(&self, text: &str) {
         self.reporter.report(text);
     }
+
+    /// Reports partitions that could not be served, in one line for each reason.
+    pub(crate) fn report_partitions<'a>(
+        &self,
+        what: &str,
+        failed: impl IntoIterator<Item = (&'a str, i32, String)>,
+    ) {
+        self.reporter.report_partitions(what, failed);
+    }
 }
 
 /// Makes a client, supplied with tokens where they are wanted.
@@ -169,9 +178,10 @@ impl ConsumerContext for Context {
             || list.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
         let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
+            // Nothing is held any more.
             let empty = TopicPartitionList::new();
             let answer =
-                if assign { client.incremental_assign(&empty) } else { client.incremental_unassign(list) };
+                if assign { client.incremental_assign(&empty) } else { client.incremental_unassign(&empty) };
             if let Err(error) = answer {
                 debug!(route = self.reporter.route(), %error, "rebalance while closing");
             }

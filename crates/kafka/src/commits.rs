@@ -113,26 +113,25 @@ impl Due {
             Ok(failed) => (None, failed),
             Err(code) => (Some(code), Vec::new()),
         };
-        let mut again = BTreeMap::new();
-        for (key, (assignment, offset)) in std::mem::take(&mut self.positions) {
-            let own = failed.iter().find(|(topic, partition, _)| **topic == *key.0 && *partition == key.1);
+        let (mut again, mut reasons) = (BTreeMap::new(), Vec::new());
+        let due = std::mem::take(&mut self.positions);
+        for ((topic, partition), (assignment, offset)) in &due {
+            let own = failed.iter().find(|(failed, number, _)| **failed == **topic && number == partition);
             match everything.or(own.map(|(_, _, code)| *code)) {
                 None | Some(RDKafkaErrorCode::NoError) => {
-                    assignment.set_committed(offset);
+                    assignment.set_committed(*offset);
                     board.commits.add(1);
                 }
                 Some(code) => {
                     board.commits_failed.add(1);
-                    client.context().report(&format!(
-                        "commit of {offset} for {}/{} failed: {code}",
-                        assignment.topic, assignment.partition
-                    ));
+                    reasons.push((&**topic, *partition, code.to_string()));
                     if is_worth_another_try(code) {
-                        again.insert(key, (assignment, offset));
+                        again.insert((Arc::clone(topic), *partition), (Arc::clone(assignment), *offset));
                     }
                 }
             }
         }
+        client.context().report_partitions("commit failed", reasons);
         self.positions = again;
         self.positions.is_empty()
     }

@@ -71,11 +71,8 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// Takes partitions out of the client's assignment.
+/// Takes partitions out of the client's assignment, which is the answer to a revocation; so is it where they are none.
 fn unassign(client: &Client, assignments: &[Arc<Assignment>]) {
-    if assignments.is_empty() {
-        return;
-    }
     let mut list = TopicPartitionList::with_capacity(assignments.len());
     for assignment in assignments {
         list.add_partition(&assignment.topic, assignment.partition);
@@ -110,7 +107,7 @@ impl Fetcher {
         }
     }
 
-    /// Ends reading partitions and lets them go.
+    /// Ends reading partitions and lets them go. None of them: answers a revocation.
     pub(crate) fn release(&mut self, assignments: &[Arc<Assignment>]) {
         match self {
             Self::Fast(fast) => fast.release(assignments),

@@ -1,36 +1,52 @@
 //! The thread that asks the cluster what may take time to answer: which topics there are, and where a partition
-//! begins. A question that fails is asked again, later and later, until it is answered or nobody wants to know.
+//! begins. Each partition has an answer of its own, so that one does not keep the others back.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::assignment::Assignment;
 use crate::client::{Client, Part, plain};
-use crate::config::Start;
+use crate::config::{Isolation, Start};
 use crate::membership::{Command, Reset};
 use crate::native;
-use crate::topics::{Selection, TopicMap, list};
+use crate::topics::{Selection, list};
 
 /// How long one request is waited for.
 const WAIT: Duration = Duration::from_secs(5);
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Time between two tries.
+pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A question.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Where these partitions begin.
-    TakeUp { id: u64, parts: Vec<Part>, cancelled: Arc<AtomicBool> },
-    /// The earliest offset of a partition that has lost its place.
+    /// Where these partitions begin. Asked once, when it is due: who still wants to know asks again.
+    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, cancelled: Arc<AtomicBool> },
+    /// The earliest offset of a partition that has lost its place. Asked until it is answered.
     Earliest { assignment: Arc<Assignment>, from: i64, why: Reset },
-    /// The ends of partitions, as a reader sees them. Asked once: who wants to know asks again.
+    /// The ends of partitions, as a reader sees them. Asked once, as above.
     Ends(Vec<Arc<Assignment>>),
+}
+
+/// A partition, and where it begins if it has no committed offset.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) part: Part,
+    pub(crate) beginning: Beginning,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    At(Start),
+    /// As it was found before it could not be committed: "latest" is not asked for twice.
+    Found(i64),
 }
 
 /// Where a partition begins.
@@ -41,19 +57,64 @@ pub(crate) struct Begin {
     pub(crate) committed: Option<i64>,
 }
 
+/// A partition whose begin is not known yet, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) wanted: Wanted,
+    what: &'static str,
+    reason: String,
+}
+
+impl Open {
+    pub(crate) fn new(wanted: Wanted, what: &'static str, reason: String) -> Self {
+        Self { wanted, what, reason }
+    }
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (topic, partition) = &self.wanted.part;
+        write!(f, "{topic}/{partition}: {}: {}", self.what, self.reason)
+    }
+}
+
+/// What is known of partitions, and what is open.
+#[derive(Default)]
+struct TakenUp {
+    begins: Vec<Begin>,
+    open: Vec<Open>,
+}
+
+impl TakenUp {
+    fn leave_open(&mut self, wanted: Wanted, what: &'static str, reason: String) {
+        self.open.push(Open::new(wanted, what, reason));
+    }
+}
+
+/// Offsets that were asked for, `None` where there is none.
+struct Offsets {
+    found: HashMap<Part, Result<Option<i64>, String>>,
+    /// Why there is no answer for the others.
+    otherwise: String,
+}
+
+impl Offsets {
+    fn take(&mut self, part: &Part) -> Result<Option<i64>, String> {
+        self.found.remove(part).unwrap_or_else(|| Err(self.otherwise.clone()))
+    }
+}
+
 /// The thread's own.
 pub(crate) struct Lookup {
     pub(crate) client: Arc<Client>,
     pub(crate) selection: Selection,
     pub(crate) refresh: Duration,
-    pub(crate) start: Start,
+    pub(crate) isolation: Isolation,
     pub(crate) in_group: bool,
-    /// The topics there were when the route began; what is not among them starts at its earliest offset.
-    pub(crate) first: TopicMap,
     pub(crate) commands: Sender<Command>,
 }
 
-struct Open {
+struct Question {
     ask: Ask,
     due: Instant,
     backoff: Duration,
@@ -62,16 +123,19 @@ struct Open {
 impl Lookup {
     /// Runs until no question can come any more.
     pub(crate) fn run(&self, questions: &Receiver<Ask>) {
-        let mut open: Vec<Open> = Vec::new();
+        let mut open: Vec<Question> = Vec::new();
         let mut next_listing = Instant::now() + self.refresh;
         loop {
-            let due = open.iter().map(|open| open.due).fold(next_listing, Instant::min);
+            let due = open.iter().map(|question| question.due).fold(next_listing, Instant::min);
             match questions.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(ask) => open.push(Open { ask, due: Instant::now(), backoff: BACKOFF.0 }),
+                Ok(ask) => {
+                    let due = if let Ask::TakeUp { due, .. } = &ask { *due } else { Instant::now() };
+                    open.push(Question { ask, due, backoff: BACKOFF.0 });
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            open.retain_mut(|open| open.due > Instant::now() || !self.answer(open));
+            open.retain_mut(|question| question.due > Instant::now() || !self.answer(question));
             if next_listing <= Instant::now() {
                 self.list();
                 next_listing = Instant::now() + self.refresh;
@@ -88,167 +152,223 @@ impl Lookup {
     }
 
     /// Tries once. True where the question is settled.
-    fn answer(&self, open: &mut Open) -> bool {
-        let result = match &open.ask {
+    fn answer(&self, question: &mut Question) -> bool {
+        let command = match &mut question.ask {
             Ask::TakeUp { cancelled, .. } if cancelled.load(Ordering::Acquire) => return true,
             Ask::Earliest { assignment, .. } if !assignment.is_active() => return true,
-            Ask::TakeUp { id, parts, .. } => {
-                self.take_up(parts).map(|begins| Command::TakenUp { id: *id, begins })
+            Ask::TakeUp { id, wanted, .. } => {
+                let TakenUp { begins, open } = self.take_up(std::mem::take(wanted));
+                Command::TakenUp { id: *id, begins, open }
             }
-            Ask::Earliest { assignment, from, why } => self.earliest(assignment).map(|to| {
-                let assignment = Arc::clone(assignment);
-                Command::ResetTo { assignment, from: *from, to, why: *why }
-            }),
-            Ask::Ends(assignments) => Ok(Command::Ends(self.ends(assignments))),
+            Ask::Earliest { assignment, from, why } => match self.earliest(assignment) {
+                Some(to) => {
+                    Command::ResetTo { assignment: Arc::clone(assignment), from: *from, to, why: *why }
+                }
+                None => {
+                    question.due = Instant::now() + question.backoff;
+                    question.backoff = (question.backoff * 2).min(BACKOFF.1);
+                    return false;
+                }
+            },
+            Ask::Ends(assignments) => Command::Ends(self.ends(assignments)),
         };
-        match result {
-            Ok(command) => {
-                // As above.
-                let _ = self.commands.send(command);
-                true
-            }
-            Err(reason) => {
-                self.client.context().report(&reason);
-                open.due = Instant::now() + open.backoff;
-                open.backoff = (open.backoff * 2).min(BACKOFF.1);
-                false
-            }
-        }
+        // As above.
+        let _ = self.commands.send(command);
+        true
     }
 
-    fn take_up(&self, parts: &[Part]) -> Result<Vec<Begin>, String> {
-        let mut begins = if self.in_group { self.committed(parts)? } else { Vec::new() };
-        let is_known = |begins: &[Begin], part: &Part| begins.iter().any(|begin| begin.part == *part);
-        let new: Vec<Part> = parts.iter().filter(|part| !is_known(&begins, part)).cloned().collect();
-        if new.is_empty() {
-            return Ok(begins);
-        }
-        let mut resolved = self.resolve(&new)?;
+    fn take_up(&self, wanted: Vec<Wanted>) -> TakenUp {
+        let mut taken_up = TakenUp::default();
+        let new = if self.in_group { self.committed(wanted, &mut taken_up) } else { wanted };
+        let found = self.resolve(new, &mut taken_up);
         if self.in_group {
             // Before anything is read: a crash must not turn "latest" into a skip.
-            self.commit(&resolved)?;
-            for begin in &mut resolved {
-                begin.committed = Some(begin.start);
-            }
+            self.commit(found, &mut taken_up);
+        } else {
+            taken_up.begins.extend(found);
         }
-        begins.append(&mut resolved);
-        Ok(begins)
+        for what in [NO_COMMITTED, NO_START, NOT_COMMITTED] {
+            self.report(what, taken_up.open.iter().filter(|open| open.what == what));
+        }
+        taken_up
     }
 
-    fn committed(&self, parts: &[Part]) -> Result<Vec<Begin>, String> {
-        let mut list = TopicPartitionList::with_capacity(parts.len());
-        for (topic, partition) in parts {
-            list.add_partition(topic, *partition);
-        }
-        let committed = self.client.committed_offsets(list, WAIT);
-        let committed = committed.map_err(|error| format!("committed offsets: {}", plain(&error)))?;
-        let mut begins = Vec::new();
-        for element in committed.elements() {
-            element
-                .error()
-                .map_err(|error| at("committed offset", element.topic(), element.partition(), &error))?;
-            if let Offset::Offset(start) = element.offset() {
-                let part = (element.topic().to_owned(), element.partition());
-                begins.push(Begin { part, start, committed: Some(start) });
+    fn report<'a>(&self, what: &str, open: impl Iterator<Item = &'a Open>) {
+        let failed = open.map(|Open { wanted, reason, .. }| (&*wanted.part.0, wanted.part.1, reason.clone()));
+        self.client.context().report_partitions(what, failed);
+    }
+
+    /// Those without a committed offset.
+    fn committed(&self, wanted: Vec<Wanted>, taken_up: &mut TakenUp) -> Vec<Wanted> {
+        let mut committed = self.committed_offsets(&wanted);
+        let mut new = Vec::new();
+        for wanted in wanted {
+            match committed.take(&wanted.part) {
+                Ok(Some(start)) => {
+                    taken_up.begins.push(Begin { part: wanted.part, start, committed: Some(start) });
+                }
+                Ok(None) => new.push(wanted),
+                Err(reason) => taken_up.leave_open(wanted, NO_COMMITTED, reason),
             }
         }
-        Ok(begins)
+        new
+    }
+
+    fn committed_offsets(&self, wanted: &[Wanted]) -> Offsets {
+        let mut list = TopicPartitionList::with_capacity(wanted.len());
+        for Wanted { part: (topic, partition), .. } in wanted {
+            list.add_partition(topic, *partition);
+        }
+        let list = match self.client.committed_offsets(list, WAIT) {
+            Ok(list) => list,
+            Err(error) => return Offsets { found: HashMap::new(), otherwise: plain(&error) },
+        };
+        let found = list.elements().into_iter().map(|element| {
+            let offset = match (element.error(), element.offset()) {
+                (Err(error), _) => Err(plain(&error)),
+                (Ok(()), Offset::Offset(offset)) => Ok(Some(offset)),
+                (Ok(()), _) => Ok(None),
+            };
+            ((element.topic().to_owned(), element.partition()), offset)
+        });
+        Offsets { found: found.collect(), otherwise: NO_ANSWER.to_owned() }
     }
 
     /// Where partitions begin that have no committed offset.
-    fn resolve(&self, parts: &[Part]) -> Result<Vec<Begin>, String> {
-        let wanted = |(topic, partition): &Part| {
-            let late = self.first.get(topic).is_none_or(|count| partition >= count);
-            match self.start {
-                _ if late => Offset::Beginning,
-                Start::Earliest => Offset::Beginning,
-                Start::Latest => Offset::End,
-                Start::Time(time) => Offset::Offset(time),
-            }
-        };
-        let mut found = self.offsets(parts.iter().map(|part| (part, wanted(part))))?;
+    fn resolve(&self, wanted: Vec<Wanted>, taken_up: &mut TakenUp) -> Vec<Begin> {
+        let asked = wanted.iter().filter_map(|Wanted { part, beginning }| match beginning {
+            Beginning::At(start) => Some((part, time(*start))),
+            Beginning::Found(_) => None,
+        });
+        let mut found = self.offsets(asked);
         // No record at that time or after it: the end.
-        let none: Vec<Part> =
-            found.iter().filter(|(_, offset)| offset.is_none()).map(|(part, _)| part.clone()).collect();
-        if !none.is_empty() {
-            found.retain(|(_, offset)| offset.is_some());
-            found.extend(self.offsets(none.iter().map(|part| (part, Offset::End)))?);
-        }
-        let begin = |(part, start): (Part, Option<i64>)| match start {
-            Some(start) => Ok(Begin { part, start, committed: None }),
-            None => Err(format!("start of {}/{}: the broker tells no offset", part.0, part.1)),
-        };
-        found.into_iter().map(begin).collect()
-    }
-
-    /// ListOffsets, one request for each leader: `Offset::Beginning` and `Offset::End` are its special times -2, -1.
-    /// Under read_committed the end is the last stable offset.
-    fn offsets<'a>(
-        &self,
-        parts: impl Iterator<Item = (&'a Part, Offset)>,
-    ) -> Result<Vec<(Part, Option<i64>)>, String> {
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), time) in parts {
-            list.add_partition_offset(topic, *partition, time)
-                .map_err(|error| at("start", topic, *partition, &error))?;
-        }
-        let found = self.client.offsets_for_times(list, WAIT);
-        let found = found.map_err(|error| format!("offsets by time: {}", plain(&error)))?;
-        let mut offsets = Vec::new();
-        for element in found.elements() {
-            element.error().map_err(|error| at("start", element.topic(), element.partition(), &error))?;
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
+        let late = wanted.iter().filter(|wanted| matches!(found.found.get(&wanted.part), Some(Ok(None))));
+        let mut ends = self.offsets(late.map(|wanted| (&wanted.part, Offset::End)));
+        let mut begins = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let start = match wanted.beginning {
+                Beginning::Found(start) => Ok(Some(start)),
+                Beginning::At(_) => match found.take(&wanted.part) {
+                    Ok(None) => ends.take(&wanted.part),
+                    answer => answer,
+                },
             };
-            offsets.push(((element.topic().to_owned(), element.partition()), offset));
+            match start {
+                Ok(Some(start)) => begins.push(Begin { part: wanted.part, start, committed: None }),
+                Ok(None) => taken_up.leave_open(wanted, NO_START, "the broker tells none".to_owned()),
+                Err(reason) => taken_up.leave_open(wanted, NO_START, reason),
+            }
         }
-        Ok(offsets)
+        begins
     }
 
-    fn commit(&self, begins: &[Begin]) -> Result<(), String> {
-        let mut list = TopicPartitionList::with_capacity(begins.len());
-        for Begin { part: (topic, partition), start, .. } in begins {
-            let added = list.add_partition_offset(topic, *partition, Offset::Offset(*start));
-            added.map_err(|error| at("start", topic, *partition, &error))?;
+    /// The offsets for times, `Offset::Beginning` and `Offset::End` among them. Under read_committed the end is the
+    /// last stable offset.
+    fn offsets<'a>(&self, times: impl Iterator<Item = (&'a Part, Offset)>) -> Offsets {
+        let mut list = TopicPartitionList::new();
+        let mut found = HashMap::new();
+        for (part, time) in times {
+            if let Err(error) = list.add_partition_offset(&part.0, part.1, time) {
+                found.insert(part.clone(), Err(plain(&error)));
+            }
         }
-        match native::commit(&self.client, &list, WAIT) {
-            Ok(failed) => match failed.first() {
-                None => Ok(()),
-                Some((topic, partition, code)) => {
-                    Err(format!("commit of the start of {topic}/{partition}: {code}"))
+        let mut otherwise = NO_ANSWER.to_owned();
+        if list.count() > 0 {
+            match native::offsets(&self.client, &list, self.isolation, WAIT) {
+                Ok(answers) => found.extend(
+                    answers.into_iter().map(|(part, answer)| (part, answer.map_err(|code| code.to_string()))),
+                ),
+                Err(code) => {
+                    otherwise = code.to_string();
+                    self.refresh_leaders(code);
                 }
-            },
-            Err(code) => Err(format!("commit of the start of {} partitions: {code}", begins.len())),
+            }
+        }
+        Offsets { found, otherwise }
+    }
+
+    /// Where no partition has a leader, librdkafka goes on believing so for a while: it asks anew only where some have
+    /// one (`rd_kafka_ListOffsets_handle_result`).
+    fn refresh_leaders(&self, code: RDKafkaErrorCode) {
+        if code == RDKafkaErrorCode::LeaderNotAvailable {
+            // The next try tells whether it helped.
+            let _ = self.client.fetch_metadata(None, WAIT);
+        }
+    }
+
+    fn commit(&self, begins: Vec<Begin>, taken_up: &mut TakenUp) {
+        if begins.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(begins.len());
+        let mut refused = HashMap::new();
+        for Begin { part, start, .. } in &begins {
+            if let Err(error) = list.add_partition_offset(&part.0, part.1, Offset::Offset(*start)) {
+                refused.insert(part.clone(), plain(&error));
+            }
+        }
+        let everything = match native::commit(&self.client, &list, WAIT) {
+            Ok(failed) => {
+                let failed = failed.into_iter();
+                refused.extend(failed.map(|(topic, number, code)| ((topic, number), code.to_string())));
+                None
+            }
+            Err(code) => Some(code.to_string()),
+        };
+        for Begin { part, start, .. } in begins {
+            match everything.clone().or_else(|| refused.remove(&part)) {
+                None => taken_up.begins.push(Begin { part, start, committed: Some(start) }),
+                Some(reason) => {
+                    let wanted = Wanted { part, beginning: Beginning::Found(start) };
+                    taken_up.leave_open(wanted, NOT_COMMITTED, reason);
+                }
+            }
         }
     }
 
     /// Where a partition's end is not to be had, its position stands for it: nothing is known to be wrong.
     fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
-        let parts: Vec<Part> = assignments
-            .iter()
-            .map(|assignment| (assignment.topic.to_string(), assignment.partition))
-            .collect();
-        let ends = self.offsets(parts.iter().map(|part| (part, Offset::End))).unwrap_or_else(|reason| {
-            self.client.context().report(&reason);
-            Vec::new()
-        });
-        let ends: HashMap<Part, Option<i64>> = ends.into_iter().collect();
-        let end = |(assignment, part): (&Arc<Assignment>, &Part)| {
-            let end = ends.get(part).copied().flatten();
-            (Arc::clone(assignment), end.unwrap_or_else(|| assignment.position()))
-        };
-        assignments.iter().zip(&parts).map(end).collect()
+        let part = |assignment: &Arc<Assignment>| (assignment.topic.to_string(), assignment.partition);
+        let parts: Vec<Part> = assignments.iter().map(part).collect();
+        let mut ends = self.offsets(parts.iter().map(|part| (part, Offset::End)));
+        let mut failed = Vec::new();
+        let mut known = Vec::with_capacity(assignments.len());
+        for (assignment, part) in assignments.iter().zip(&parts) {
+            let end = ends.take(part).unwrap_or_else(|reason| {
+                failed.push((&*part.0, part.1, reason));
+                None
+            });
+            known.push((Arc::clone(assignment), end.unwrap_or_else(|| assignment.position())));
+        }
+        self.client.context().report_partitions("the end is not known", failed);
+        known
     }
 
-    fn earliest(&self, assignment: &Assignment) -> Result<i64, String> {
+    fn earliest(&self, assignment: &Assignment) -> Option<i64> {
         let part = (assignment.topic.to_string(), assignment.partition);
-        let found = self.offsets(std::iter::once((&part, Offset::Beginning)))?;
-        let offset = found.first().and_then(|(_, offset)| *offset);
-        offset.ok_or_else(|| format!("earliest offset of {}/{}: the broker tells none", part.0, part.1))
+        let reason = match self.offsets(std::iter::once((&part, Offset::Beginning))).take(&part) {
+            Ok(Some(offset)) => return Some(offset),
+            Ok(None) => "the broker tells none".to_owned(),
+            Err(reason) => reason,
+        };
+        let failed = [(&*part.0, part.1, reason)];
+        self.client.context().report_partitions("the earliest offset is not known", failed);
+        None
     }
 }
 
-fn at(what: &str, topic: &str, partition: i32, error: &KafkaError) -> String {
-    format!("{what} of {topic}/{partition}: {}", plain(error))
+/// Why a partition is left open.
+const NO_COMMITTED: &str = "the committed offset is not known";
+const NO_START: &str = "the start is not known";
+const NOT_COMMITTED: &str = "the start was not committed";
+
+const NO_ANSWER: &str = "no answer";
+
+/// As ListOffsets asks for it; a time before the epoch would mean something else.
+fn time(start: Start) -> Offset {
+    match start {
+        Start::Earliest => Offset::Beginning,
+        Start::Latest => Offset::End,
+        Start::Time(time) => Offset::Offset(time.max(0)),
+    }
 }

@@ -1,15 +1,17 @@
 //! The membership thread: it polls librdkafka without a pause, whatever the rest waits for, answers the group's
 //! rebalances, and owns every assignment from its take-up to its release.
 
+mod joining;
 mod partitions;
 mod session;
+mod take_up;
 mod thread;
 mod watch;
 
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Positions};
-use crate::lookup::Begin;
+use crate::lookup::{Begin, Open};
 use crate::topics::Listing;
 
 pub(crate) use thread::{Starting, start};
@@ -58,8 +60,8 @@ pub(crate) enum Command {
     Ends(Vec<(Arc<Assignment>, i64)>),
     /// Topics were listed.
     Listed(Listing),
-    /// Where partitions begin.
-    TakenUp { id: u64, begins: Vec<Begin> },
+    /// Where partitions begin, and those of which it is not known yet.
+    TakenUp { id: u64, begins: Vec<Begin>, open: Vec<Open> },
     /// Commit these, leave the group, end.
     Close(Positions),
 }

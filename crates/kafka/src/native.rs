@@ -1,9 +1,11 @@
-//! The few calls into librdkafka that `rdkafka` does not wrap. The only place with `unsafe`.
+//! The few calls into librdkafka that `rdkafka` does not wrap. With its parts the only place with `unsafe`.
 //!
 //! What the proofs rest on: every handle here holds an `Arc` of the client it belongs to, so the client outlives it;
 //! librdkafka's functions on clients and queues may be called from any thread (its INTRODUCTION.md, "Threads and
 //! callbacks"); a message is used by one thread at a time and is not changed once it is taken off its queue.
 #![allow(unsafe_code)]
+
+mod admin;
 
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
@@ -21,6 +23,7 @@ use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
 use crate::security::Token;
+pub(crate) use admin::offsets;
 
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
@@ -311,6 +314,20 @@ pub(crate) fn commit(
         } else {
             Ok(failed)
         }
+    }
+}
+
+/// Whether the group has this client among its members. librdkafka's main thread answers at once.
+pub(crate) fn is_member(client: &Client) -> bool {
+    // SAFETY: the client is alive; what is returned is ours to destroy.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata(rk(client));
+        if metadata.is_null() {
+            return false;
+        }
+        let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        generation > 0
     }
 }
 

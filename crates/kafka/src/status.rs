@@ -77,8 +77,7 @@ struct State {
     /// Whether a broker is connected; not known before the first statistics.
     connected: Option<bool>,
     last_error: Option<String>,
-    /// Whether the assignment is known and taken up.
-    assigned: bool,
+    taken_up: TakenUp,
     /// Topics that were named and cannot be read, with the reason.
     missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
@@ -87,6 +86,17 @@ struct State {
     unfetched: Option<String>,
     /// Partitions that stand still, and how.
     stalled: Vec<String>,
+}
+
+/// How far the assignment is taken up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TakenUp {
+    /// It is not known yet, or is being looked up.
+    #[default]
+    Not,
+    /// Where some of it begins is not known, and why.
+    Partly(String),
+    Wholly,
 }
 
 /// Records are held that nobody takes, until this is dropped.
@@ -121,8 +131,8 @@ impl Board {
         self.state.lock().last_error = Some(error);
     }
 
-    pub(crate) fn set_assigned(&self, assigned: bool) {
-        self.state.lock().assigned = assigned;
+    pub(crate) fn set_taken_up(&self, taken_up: TakenUp) {
+        self.state.lock().taken_up = taken_up;
     }
 
     /// Gives those that are news.
@@ -214,8 +224,10 @@ impl State {
         if let Some((topic, reason)) = self.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));
         }
-        if !self.assigned {
-            return Some(format!("waiting for partitions{}", error()));
+        match &self.taken_up {
+            TakenUp::Not => return Some(format!("waiting for partitions{}", error())),
+            TakenUp::Partly(reason) => return Some(format!("waiting for {reason}")),
+            TakenUp::Wholly => {}
         }
         self.unfetched.clone().or_else(|| self.stalled.first().cloned())
     }

@@ -1,6 +1,6 @@
 //! Which topics a source reads: names and patterns, matched against what the cluster lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use regex::Regex;
 
-use crate::client::Client;
+use crate::client::{Client, Part};
 use crate::config::TopicSelector;
 use crate::error::TopicFault;
 
@@ -26,6 +26,38 @@ pub(crate) struct Listing {
 impl Listing {
     pub(crate) fn partitions(&self) -> usize {
         self.topics.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum()
+    }
+}
+
+/// The partitions that were there when the route began, have been since, and were not taken up yet. Any other without
+/// a committed offset came later, or again, and begins at its earliest offset.
+#[derive(Debug)]
+pub(crate) struct First(HashSet<Part>);
+
+impl First {
+    pub(crate) fn new(topics: &TopicMap) -> Self {
+        let parts = topics.iter().flat_map(|(topic, count)| (0..*count).map(|at| (topic.clone(), at)));
+        Self(parts.collect())
+    }
+
+    /// Forgets what a later listing lacks. Topics that are there and cannot be read now are not gone.
+    pub(crate) fn listed(&mut self, listing: &Listing) {
+        let hidden = |topic: &String| {
+            listing.missing.iter().any(|(missing, fault)| missing == topic && *fault != TopicFault::Unknown)
+        };
+        self.0.retain(|(topic, partition)| match listing.topics.get(topic) {
+            Some(count) => partition < count,
+            None => hidden(topic),
+        });
+    }
+
+    pub(crate) fn contains(&self, part: &Part) -> bool {
+        self.0.contains(part)
+    }
+
+    /// From now on it has a committed offset, or is another one.
+    pub(crate) fn taken_up(&mut self, part: &Part) {
+        self.0.remove(part);
     }
 }
 
@@ -99,6 +131,36 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_there_first_is_so_until_it_goes_or_is_taken_up() {
+        let topics = |topics: &[(&str, i32)]| -> TopicMap {
+            topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect()
+        };
+        let part = |topic: &str, partition| (topic.to_owned(), partition);
+        let mut first = First::new(&topics(&[("a", 3), ("b", 1), ("c", 1), ("d", 1)]));
+        assert!(first.contains(&part("a", 2)) && !first.contains(&part("a", 3)));
+        first.taken_up(&part("b", 0));
+        let faults = [("c", TopicFault::NotAuthorised), ("d", TopicFault::Unknown)];
+        let missing = faults.map(|(topic, fault)| (topic.to_owned(), fault)).to_vec();
+        first.listed(&Listing { topics: topics(&[("a", 2), ("b", 1), ("e", 1)]), missing });
+        // They come back.
+        let missing = Vec::new();
+        first.listed(&Listing {
+            topics: topics(&[("a", 4), ("b", 1), ("c", 1), ("d", 1), ("e", 1)]),
+            missing,
+        });
+        for (topic, partition, expected) in [
+            ("a", 1, true),
+            ("a", 2, false),
+            ("b", 0, false),
+            ("c", 0, true),
+            ("d", 0, false),
+            ("e", 0, false),
+        ] {
+            assert_eq!(first.contains(&part(topic, partition)), expected, "{topic}/{partition}");
+        }
+    }
 
     #[test]
     fn names_and_patterns() {

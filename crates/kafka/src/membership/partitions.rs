@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
+use super::joining::Joining;
 use super::session::Session;
+use super::take_up::TakeUp;
 use super::watch::Watch;
 use super::{Command, Reset};
 use crate::assignment::{Assignment, Positions, RevokeDone, SourceEvent};
 use crate::client::Part;
 use crate::commits::Order;
-use crate::config::OnOutOfRange;
+use crate::config::{GroupProtocol, OnOutOfRange};
 use crate::fetcher::Fetcher;
-use crate::lookup::{Ask, Begin};
+use crate::lookup::{Ask, Begin, Open};
+use crate::status::TakenUp;
 use crate::topics::{Listing, TopicMap};
 
 /// How long after the route's own `revoke_timeout` its answer is waited for.
@@ -33,16 +36,13 @@ struct Revoking {
     committing: bool,
 }
 
-/// Partitions whose begin is being looked up.
-struct TakeUp {
-    parts: Vec<Part>,
-    cancelled: Arc<AtomicBool>,
-}
-
 #[derive(Default)]
 pub(super) struct Partitions {
     held: BTreeMap<Part, Arc<Assignment>>,
-    take_ups: HashMap<u64, TakeUp>,
+    take_ups: BTreeMap<u64, TakeUp>,
+    /// Whether it is known what is to be held, be it nothing.
+    assigned: bool,
+    joining: Joining,
     revoking: Vec<Revoking>,
     topics: TopicMap,
     watch: Watch,
@@ -72,25 +72,38 @@ impl Partitions {
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
             Command::Ends(ends) => self.watch.ends(session, ends),
             Command::Listed(listing) => self.listed(session, listing),
-            Command::TakenUp { id, begins } => self.taken_up(session, id, begins),
+            Command::TakenUp { id, begins, open } => self.taken_up(session, id, begins, open),
         }
         Ok(())
     }
 
     /// Subscribes to what there is; without a group, takes up what is new and lets go of what is no more.
     pub(super) fn listed(&mut self, session: &mut Session<'_>, listing: Listing) {
-        for (topic, fault) in session.source.board.set_missing(listing.missing) {
+        for (topic, fault) in session.source.board.set_missing(listing.missing.clone()) {
             warn!(route = session.source.config.route, "topic \"{topic}\": {fault}");
         }
-        let known = std::mem::replace(&mut self.topics, listing.topics);
+        session.lasting.listed(listing);
+        let known = std::mem::replace(&mut self.topics, session.lasting.listing.topics.clone());
         if session.source.config.group.is_some() {
             if !known.keys().eq(self.topics.keys()) {
                 self.subscribe(session);
             }
-            return;
+            if self.topics.is_empty() {
+                // Who asks for nothing gets nothing.
+                self.assigned = true;
+            } else if known.is_empty() {
+                self.not_assigned();
+            }
+        } else {
+            self.listed_without_group(session, &known);
         }
+        self.show(session);
+    }
+
+    fn listed_without_group(&mut self, session: &mut Session<'_>, known: &TopicMap) {
+        let known_parts = self.held.keys().chain(self.take_ups.values().flat_map(TakeUp::parts));
         let gone: Vec<Part> =
-            self.held.keys().filter(|(topic, _)| !self.topics.contains_key(topic)).cloned().collect();
+            known_parts.filter(|(topic, _)| !self.topics.contains_key(topic)).cloned().collect();
         if !gone.is_empty() {
             self.lost(session, &gone);
         }
@@ -99,9 +112,8 @@ impl Partitions {
             let before = known.get(topic).copied().unwrap_or(0);
             new.extend((before..*count).map(|partition| (topic.clone(), partition)));
         }
-        if new.is_empty() {
-            session.source.board.set_assigned(self.take_ups.is_empty());
-        } else {
+        self.assigned = true;
+        if !new.is_empty() {
             self.assign(session, new);
         }
     }
@@ -118,21 +130,36 @@ impl Partitions {
 
     /// The group gives partitions, or none.
     pub(super) fn assign(&mut self, session: &mut Session<'_>, parts: Vec<Part>) {
+        self.assigned = true;
         if parts.is_empty() {
-            return self.hold(session, Vec::new());
+            self.hold(session, Vec::new());
+        } else {
+            let (id, start) = (session.next_id(), session.source.config.start);
+            let (take_up, ask) = TakeUp::new(id, parts, start, &session.lasting.first);
+            self.take_ups.insert(id, take_up);
+            // The look-up thread lives as long as its questions' sender.
+            let _ = session.questions.send(ask);
         }
-        session.source.board.set_assigned(false);
-        let (id, cancelled) = (session.next_id(), Arc::new(AtomicBool::new(false)));
-        let ask = Ask::TakeUp { id, parts: parts.clone(), cancelled: Arc::clone(&cancelled) };
-        self.take_ups.insert(id, TakeUp { parts, cancelled });
-        // The look-up thread lives as long as its questions' sender.
-        let _ = session.questions.send(ask);
+        self.show(session);
     }
 
-    fn taken_up(&mut self, session: &mut Session<'_>, id: u64, begins: Vec<Begin>) {
-        let Some(take_up) = self.take_ups.remove(&id) else { return };
-        let begins = begins.into_iter().filter(|begin| take_up.parts.contains(&begin.part)).collect();
-        self.hold(session, begins);
+    /// Holds what was found. The group has its answer then, and gets the others added to it later.
+    fn taken_up(&mut self, session: &mut Session<'_>, id: u64, begins: Vec<Begin>, open: Vec<Open>) {
+        let Some(take_up) = self.take_ups.get_mut(&id) else { return };
+        let is_answer = !take_up.is_answered();
+        let (begins, ask) = take_up.answer(begins, open);
+        match ask {
+            // As above.
+            Some(ask) => drop(session.questions.send(ask)),
+            None => drop(self.take_ups.remove(&id)),
+        }
+        for begin in &begins {
+            session.lasting.first.taken_up(&begin.part);
+        }
+        if is_answer || !begins.is_empty() {
+            self.hold(session, begins);
+        }
+        self.show(session);
     }
 
     fn hold(&mut self, session: &mut Session<'_>, begins: Vec<Begin>) {
@@ -152,18 +179,38 @@ impl Partitions {
         if let Err(reason) = session.fetcher.take(&positions) {
             session.client.context().report(&format!("taking up partitions: {reason}"));
         }
-        session.source.board.set_assigned(self.take_ups.is_empty());
+    }
+
+    /// Shows how far what is to be held is held.
+    fn show(&self, session: &Session<'_>) {
+        let reason = self.take_ups.values().find_map(TakeUp::reason);
+        session.source.board.set_taken_up(match reason {
+            _ if self.assigned && self.take_ups.is_empty() => TakenUp::Wholly,
+            Some(reason) => TakenUp::Partly(reason.to_owned()),
+            None => TakenUp::Not,
+        });
+    }
+
+    fn not_assigned(&mut self) {
+        self.assigned = false;
+        self.joining = Joining::default();
+    }
+
+    /// Notices that the group has this member and nothing for it.
+    pub(super) fn look_for_membership(&mut self, session: &Session<'_>) {
+        let untold = !self.assigned && session.protocol == GroupProtocol::Consumer;
+        if untold && self.joining.is_done(&session.client) {
+            self.assigned = true;
+            self.show(session);
+        }
     }
 
     /// Those of `parts` that are held. What of them is still being looked up is forgotten.
     fn among(&mut self, parts: &[Part]) -> Vec<Arc<Assignment>> {
         for take_up in self.take_ups.values_mut() {
-            take_up.parts.retain(|part| !parts.contains(part));
-            if take_up.parts.is_empty() {
-                take_up.cancelled.store(true, Ordering::Release);
-            }
+            parts.iter().for_each(|part| take_up.forget(part));
         }
-        self.take_ups.retain(|_, take_up| !take_up.parts.is_empty());
+        self.take_ups.retain(|_, take_up| !take_up.is_empty());
         parts.iter().filter_map(|part| self.held.get(part).cloned()).collect()
     }
 
@@ -184,6 +231,7 @@ impl Partitions {
         } else {
             session.tell(SourceEvent::Revoked { assignments: told, done: RevokeDone::new(id, answer) });
         }
+        self.show(session);
     }
 
     fn drained(&mut self, session: &Session<'_>, id: u64, positions: Positions) {
@@ -223,6 +271,7 @@ impl Partitions {
         self.forget(session, &revoking.parts, &revoking.assignments);
     }
 
+    /// Lets go of partitions. The group waits for this answer also where it is that none of them was held.
     fn forget(&mut self, session: &mut Session<'_>, parts: &[Part], assignments: &[Arc<Assignment>]) {
         for assignment in assignments {
             assignment.set_gone();
@@ -242,6 +291,19 @@ impl Partitions {
         self.forget(session, &parts, &assignments);
         if !assignments.is_empty() {
             session.tell(SourceEvent::Lost(assignments));
+        }
+        if session.source.config.group.is_some() {
+            self.not_assigned();
+        }
+        self.show(session);
+    }
+
+    /// Everything is gone, with the client.
+    pub(super) fn all_lost(&mut self, session: &mut Session<'_>) {
+        self.take_ups.clear();
+        let held: Vec<Part> = self.held.keys().cloned().collect();
+        if !held.is_empty() {
+            self.lost(session, &held);
         }
     }
 
@@ -326,7 +388,9 @@ impl Partitions {
         }
         info!(route = session.source.config.route, reason, "fetching by librdkafka");
         let held: Vec<_> = self.held.values().cloned().collect();
-        session.fetcher.release(&held);
+        if !held.is_empty() {
+            session.fetcher.release(&held);
+        }
         session.use_librdkafka().map_err(|error| format!("no thread to fetch by librdkafka: {error}"))?;
         let active = held.into_iter().filter(|assignment| assignment.is_active());
         let positions: Positions =
@@ -348,10 +412,16 @@ impl Partitions {
         }
     }
 
-    /// Forgets everything, before the client is closed.
+    /// Forgets everything, before the client is closed. An assignment or a revocation without its answer would keep it
+    /// from that.
     pub(super) fn release_all(&mut self, session: &mut Session<'_>) {
-        for take_up in self.take_ups.values() {
-            take_up.cancelled.store(true, Ordering::Release);
+        let unanswered = self.take_ups.values().any(|take_up| !take_up.is_answered());
+        self.take_ups.clear();
+        if unanswered
+            && session.source.config.group.is_some()
+            && let Err(error) = session.client.incremental_assign(&TopicPartitionList::new())
+        {
+            debug!(route = session.source.config.route, %error, "an assignment while closing");
         }
         let held: Vec<_> = std::mem::take(&mut self.held).into_values().collect();
         for assignment in &held {

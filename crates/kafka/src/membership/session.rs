@@ -19,9 +19,10 @@ use super::thread::Starting;
 use crate::assignment::{Positions, SourceEvent};
 use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
+use crate::config::GroupProtocol;
 use crate::fetcher::{Fast, Fetcher, Librdkafka, Parts};
 use crate::lookup::{Ask, Lookup};
-use crate::topics::{Listing, Selection};
+use crate::topics::{First, Listing, Selection};
 
 /// How long librdkafka is waited for before commands are looked at again.
 const POLL: Duration = Duration::from_millis(20);
@@ -36,32 +37,57 @@ pub(super) enum Outcome {
     Closed,
     /// The group, or the cluster, wants the other protocol; why.
     OtherProtocol(String),
+    /// The group still has another member by the name of this instance.
+    InstanceHeld,
+}
+
+/// What goes on from one session of a source to the next.
+pub(super) struct Lasting {
+    /// What the cluster had when it was asked last.
+    pub(super) listing: Listing,
+    pub(super) first: First,
+    /// Events that found no room yet.
+    events: VecDeque<SourceEvent>,
+    /// The last id that was given, so that an answer that comes late is none for a later session.
+    last_id: u64,
+}
+
+impl Lasting {
+    pub(super) fn new(listing: Listing) -> Self {
+        let first = First::new(&listing.topics);
+        Self { listing, first, events: VecDeque::new(), last_id: 0 }
+    }
+
+    pub(super) fn listed(&mut self, listing: Listing) {
+        self.first.listed(&listing);
+        self.listing = listing;
+    }
 }
 
 /// The session's threads and what they are told by.
 pub(super) struct Session<'a> {
     pub(super) source: &'a Starting,
+    pub(super) lasting: &'a mut Lasting,
+    pub(super) protocol: GroupProtocol,
     pub(super) client: Arc<Client>,
     pub(super) fetcher: Fetcher,
     pub(super) questions: Sender<Ask>,
     pub(super) orders: Sender<Order>,
-    /// Events that found no room yet.
-    events: VecDeque<SourceEvent>,
-    next_id: u64,
 }
 
 impl<'a> Session<'a> {
     /// Runs until closed, or until the client is of no more use.
     pub(super) fn run(
         source: &'a Starting,
+        lasting: &'a mut Lasting,
         client: Arc<Client>,
-        first: Listing,
-        may_fall_back: bool,
+        protocol: GroupProtocol,
     ) -> Result<Outcome, String> {
+        let listing = lasting.listing.clone();
         let mut session =
-            Self::start(source, client, &first).map_err(|error| format!("no thread: {error}"))?;
+            Self::start(source, lasting, client, protocol).map_err(|error| format!("no thread: {error}"))?;
         let mut partitions = Partitions::default();
-        partitions.listed(&mut session, first);
+        partitions.listed(&mut session, listing);
         loop {
             // Errors come by the callbacks.
             let _ = session.client.poll(POLL);
@@ -87,16 +113,26 @@ impl<'a> Session<'a> {
                 }
             }
             partitions.look_at_revoking(&mut session);
+            partitions.look_for_membership(&session);
             partitions.look_for_stalls(&session);
             session.flush_events();
-            if let Some(outcome) = session.fatal(may_fall_back) {
+            if let Some(outcome) = session.fatal() {
+                if outcome.is_ok() {
+                    // The next session takes them up anew.
+                    partitions.all_lost(&mut session);
+                }
                 session.end(&mut partitions);
                 return outcome;
             }
         }
     }
 
-    fn start(source: &'a Starting, client: Arc<Client>, first: &Listing) -> std::io::Result<Self> {
+    fn start(
+        source: &'a Starting,
+        lasting: &'a mut Lasting,
+        client: Arc<Client>,
+        protocol: GroupProtocol,
+    ) -> std::io::Result<Self> {
         let (questions, asked) = channel();
         let (orders, ordered) = channel();
         let config = &source.config;
@@ -104,9 +140,8 @@ impl<'a> Session<'a> {
             client: Arc::clone(&client),
             selection: Selection::new(&config.topics),
             refresh: config.topic_refresh,
-            start: config.start,
+            isolation: config.isolation,
             in_group: config.group.is_some(),
-            first: first.topics.clone(),
             commands: source.commands.0.clone(),
         };
         Builder::new().name("kafka-lookup".to_owned()).spawn(move || lookup.run(&asked))?;
@@ -131,7 +166,7 @@ impl<'a> Session<'a> {
             None => Fetcher::Librdkafka(librdkafka(source, &client)?),
         };
         source.board.set_fetcher(fetcher.name());
-        Ok(Self { source, client, fetcher, questions, orders, events: VecDeque::new(), next_id: 0 })
+        Ok(Self { source, lasting, protocol, client, fetcher, questions, orders })
     }
 
     /// Fetches by librdkafka from now on.
@@ -154,20 +189,20 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        self.lasting.last_id += 1;
+        self.lasting.last_id
     }
 
     /// Tells the route, now or as soon as there is room.
     pub(super) fn tell(&mut self, event: SourceEvent) {
-        self.events.push_back(event);
+        self.lasting.events.push_back(event);
         self.flush_events();
     }
 
     fn flush_events(&mut self) {
-        while let Some(event) = self.events.pop_front() {
+        while let Some(event) = self.lasting.events.pop_front() {
             if let Err(TrySendError::Full(event)) = self.source.events.try_send(event) {
-                self.events.push_front(event);
+                self.lasting.events.push_front(event);
                 return;
             }
         }
@@ -182,19 +217,27 @@ impl<'a> Session<'a> {
     }
 
     /// What a fatal error, if there was one, means.
-    fn fatal(&self, may_fall_back: bool) -> Option<Result<Outcome, String>> {
+    fn fatal(&self) -> Option<Result<Outcome, String>> {
         let (code, reason) = self.client.client().fatal_error()?;
-        let other_protocol = matches!(
-            code,
+        Some(match code {
+            // A static member of the newer protocol that was killed has its place until its session times out.
+            RDKafkaErrorCode::UnreleasedInstanceId => Ok(Outcome::InstanceHeld),
             RDKafkaErrorCode::UnsupportedFeature
-                | RDKafkaErrorCode::UnsupportedVersion
-                | RDKafkaErrorCode::InconsistentGroupProtocol
-                | RDKafkaErrorCode::InvalidRequest
-        );
-        if may_fall_back && other_protocol {
-            return Some(Ok(Outcome::OtherProtocol(reason)));
-        }
-        Some(Err(format!("{code}: {reason}")))
+            | RDKafkaErrorCode::UnsupportedVersion
+            | RDKafkaErrorCode::InconsistentGroupProtocol
+            | RDKafkaErrorCode::InvalidRequest
+                if self.may_fall_back() =>
+            {
+                Ok(Outcome::OtherProtocol(reason))
+            }
+            _ => Err(format!("{code}: {reason}")),
+        })
+    }
+
+    /// Whether the protocol was tried, and not asked for.
+    fn may_fall_back(&self) -> bool {
+        let asked_for = self.source.config.group.as_ref().and_then(|group| group.protocol);
+        asked_for.is_none() && self.protocol == GroupProtocol::Consumer
     }
 
     /// Commits, leaves the group, ends the threads.

@@ -1,18 +1,19 @@
 //! The life of the membership thread: reach the cluster, run a session, begin another where the group's protocol
-//! turns out to be the other one, end.
+//! turns out to be the other one or the member's place is not free yet, end.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use super::Command;
-use super::session::{Outcome, Session};
+use super::session::{Lasting, Outcome, Session};
 use crate::assignment::SourceEvent;
 use crate::client::{Client, Context, create, plain};
 use crate::cluster::{settings, source_settings};
@@ -30,6 +31,10 @@ use crate::topics::{Listing, Selection, list};
 const SCOUT_WAIT: Duration = Duration::from_secs(2);
 const SCOUT_POLL: Duration = Duration::from_millis(20);
 const SCOUT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a third of that.
+const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
+/// Time between two tries to join as an instance that the group still has.
+const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the thread is made of.
 pub(crate) struct Starting {
@@ -89,20 +94,30 @@ impl Starting {
     }
 
     fn sessions(&self, scout: Arc<Client>) -> Result<(), String> {
-        let Some(first) = self.reach(&scout) else { return Ok(()) };
-        let preferred = self.config.group.as_ref().and_then(|group| group.protocol);
-        let mut protocol = preferred.unwrap_or_else(|| self.existing_protocol(&scout));
+        let Some(listing) = self.reach(&scout) else { return Ok(()) };
+        let Some(mut protocol) = self.protocol(&scout) else { return Ok(()) };
         drop(scout);
+        let mut lasting = Lasting::new(listing);
         loop {
-            let settings = self.settings(protocol, first.partitions());
+            let settings = self.settings(protocol, lasting.listing.partitions());
             let client =
                 create(&settings, self.context(), self.tokens.as_ref()).map_err(|error| error.to_string())?;
-            let may_fall_back = preferred.is_none() && protocol == GroupProtocol::Consumer;
-            match Session::run(self, client, first.clone(), may_fall_back)? {
+            match Session::run(self, &mut lasting, client, protocol)? {
                 Outcome::Closed => return Ok(()),
                 Outcome::OtherProtocol(reason) => {
                     info!(route = self.config.route, reason, "joining by the classic group protocol");
                     protocol = GroupProtocol::Classic;
+                }
+                Outcome::InstanceHeld => {
+                    let instance = self.config.group.as_ref().and_then(|group| group.instance.as_deref());
+                    self.reporter().report(&format!(
+                        "the group still has a member \"{}\": the last life of this one until its session times \
+                         out, or another relay with the same instance",
+                        instance.unwrap_or_default()
+                    ));
+                    if self.is_closed_within(INSTANCE_PAUSE) {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -126,33 +141,61 @@ impl Starting {
                 }
                 Err(_) => {}
             }
-            match self.commands.1.recv_timeout(SCOUT_PAUSE) {
-                Ok(Command::Close(_)) | Err(RecvTimeoutError::Disconnected) => return None,
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            if self.is_closed_within(SCOUT_PAUSE) {
+                return None;
             }
         }
     }
 
-    /// The protocol of the group's members, if it has any; else the newer one, which the first request to the
-    /// coordinator refuses where the cluster does not offer it.
+    /// The protocol to join by: as configured; else that of the group's members, if it has any; else the newer one,
+    /// which the first request to the coordinator refuses where the cluster does not offer it. `None` where the source
+    /// is closed before.
     ///
     /// A group with members of the classic protocol answers DescribeGroups; one of the newer protocol is not found by
-    /// it, and neither is one that does not exist.
-    fn existing_protocol(&self, scout: &Client) -> GroupProtocol {
-        let Some(group) = &self.config.group else { return GroupProtocol::Consumer };
-        match scout.fetch_group_list(Some(&group.id), SCOUT_WAIT) {
-            Ok(found) if found.groups().iter().any(|found| !found.members().is_empty()) => {
-                info!(
-                    route = self.config.route,
-                    group = group.id,
-                    "the group has members of the classic protocol"
-                );
-                GroupProtocol::Classic
+    /// it, and neither is one that does not exist. Every broker has to answer, for the one that does not may have the
+    /// group. (To ask the group's coordinator alone, librdkafka's admin client would do, but its
+    /// `rd_kafka_admin_coord_request` ends the process where the coordinator comes too late.) A broker that the cluster
+    /// has and this relay does not reach must not keep it from starting, so in the end the newer protocol is tried: a
+    /// group of the other one either refuses it or takes members of both.
+    fn protocol(&self, scout: &Client) -> Option<GroupProtocol> {
+        let Some(group) = &self.config.group else { return Some(GroupProtocol::Consumer) };
+        if group.protocol.is_some() {
+            return group.protocol;
+        }
+        let (route, deadline) = (&self.config.route, Instant::now() + PROTOCOL_WAIT);
+        loop {
+            let error = match scout.fetch_group_list(Some(&group.id), SCOUT_WAIT) {
+                Ok(found) if found.groups().iter().any(|found| !found.members().is_empty()) => {
+                    info!(route, group = group.id, "the group has members of the classic protocol");
+                    return Some(GroupProtocol::Classic);
+                }
+                Ok(_) => return Some(GroupProtocol::Consumer),
+                Err(error) => error,
+            };
+            while scout.poll(SCOUT_POLL).is_some() {}
+            // A cluster that cannot be asked has no answer either.
+            let unsupported = error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature);
+            if unsupported || Instant::now() >= deadline {
+                info!(route, group = group.id, %error, "not known whether the group has classic members");
+                return Some(GroupProtocol::Consumer);
             }
-            Ok(_) => GroupProtocol::Consumer,
-            Err(error) => {
-                debug!(route = self.config.route, %error, "the group could not be described");
-                GroupProtocol::Consumer
+            scout.context().report(&format!("not every broker tells of its groups: {}", plain(&error)));
+            if self.is_closed_within(SCOUT_PAUSE) {
+                return None;
+            }
+            // Brokers that the cluster has given up are not asked again; the next try tells whether it helped.
+            let _ = scout.fetch_metadata(None, SCOUT_WAIT);
+        }
+    }
+
+    /// Waits; true where the source is closed meanwhile. Other commands are of no session that still runs.
+    fn is_closed_within(&self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        loop {
+            match self.commands.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Command::Close(_)) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }

@@ -140,3 +140,36 @@ async fn topics_that_appear_later_start_at_their_beginning(fetching: Fetching) {
     assert!(route.records.iter().all(|(topic, ..)| topic == "pay.us" || topic == "later"));
     route.close().await;
 }
+
+on_both_fetchers!(a_member_that_gets_nothing_is_ready);
+async fn a_member_that_gets_nothing_is_ready(fetching: Fetching) {
+    let (broker, producer) = broker(&[("orders", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    let ready = |route: &Route| route.source.status().not_ready.is_none();
+    let mut one = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    one.until("readiness", ready).await;
+    assert_eq!(one.held.len(), 1);
+    let mut two = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
+    two.until("readiness", ready).await;
+    assert_eq!(one.held.len() + two.held.len(), 1);
+    write(&producer, "orders", 0, 0..10);
+    for route in [one, two] {
+        let mut other = route;
+        other.until("readiness", ready).await;
+        other.close().await;
+    }
+}
+
+on_both_fetchers!(a_pattern_that_matches_nothing_yet_is_ready);
+async fn a_pattern_that_matches_nothing_yet_is_ready(fetching: Fetching) {
+    let (broker, producer) = broker(&[("orders", 1)]);
+    let cluster = cluster(&broker.bootstrap());
+    let ready = |route: &Route| route.source.status().not_ready.is_none();
+    let mut route = Route::start(&cluster, member(fetching, &["/^pay\\./"], Start::Latest));
+    route.until("readiness", ready).await;
+    broker.create_topic("pay.eu", 1).unwrap();
+    write(&producer, "pay.eu", 0, 0..5);
+    route.until("five records", |route| route.records.len() == 5).await;
+    route.until("readiness", ready).await;
+    route.close().await;
+}

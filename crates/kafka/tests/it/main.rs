@@ -24,6 +24,7 @@ macro_rules! on_both_fetchers {
 
 mod fast;
 mod group;
+mod offline;
 mod real;
 mod records;
 mod route;

@@ -90,6 +90,31 @@ async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other
     }
 }
 
+on_both_fetchers!(a_member_more_than_partitions_is_ready_and_takes_over, "needs Java and Maven");
+async fn a_member_more_than_partitions_is_ready_and_takes_over(fetching: Fetching) {
+    let (kafka, cluster) = (KafkaNode::shared(), cluster(KafkaNode::shared().bootstrap()));
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let topic = unique("spare");
+        kafka.admin().create_topic(&topic, 1, &[]);
+        let member = || config(fetching, &[&topic], Some((&topic, protocol)), Start::Earliest);
+        let mut one = Route::start(&cluster, member());
+        one.until("the partition", |route| route.held.len() == 1).await;
+        let mut two = Route::start(&cluster, member());
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while [&one, &two].iter().any(|route| route.source.status().not_ready.is_some()) {
+            assert!(Instant::now() < deadline, "{protocol:?}: {:?} {:?}", one.events, two.events);
+            one.step(Duration::from_millis(10)).await;
+            two.step(Duration::from_millis(10)).await;
+        }
+        assert_eq!(one.held.len() + two.held.len(), 1, "{protocol:?}");
+        let (holds, mut spare) = if one.held.is_empty() { (two, one) } else { (one, two) };
+        holds.close().await;
+        spare.until("the partition", |route| route.held.len() == 1).await;
+        spare.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+        spare.close().await;
+    }
+}
+
 on_both_fetchers!(an_aborted_transaction_moves_the_position, "needs Java and Maven");
 async fn an_aborted_transaction_moves_the_position(fetching: Fetching) {
     let (kafka, topic) = (KafkaNode::shared(), unique("aborted"));

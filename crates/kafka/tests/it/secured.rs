@@ -4,16 +4,21 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use zafka_kafka::config::{
-    ClientCertificate, ClusterConfig, Credentials, Fetching, OidcClient, Sasl, Secret, Security, Start, Tls,
+    ClientCertificate, ClusterConfig, Credentials, Fetching, GroupProtocol, OidcClient, Sasl, Secret,
+    Security, Start, Tls,
 };
 use zafka_kafka::{Source, StartError, probe};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
 use zafka_testkit::{Record, SecuredKafka};
 
-use crate::route::{Route, config_in};
+use crate::route::{Route, config, config_in};
 
 fn credentials(password: &str) -> Credentials {
-    Credentials { username: "zafka".to_owned(), password: Secret::new(password) }
+    credentials_of("zafka", password)
+}
+
+fn credentials_of(username: &str, password: &str) -> Credentials {
+    Credentials { username: username.to_owned(), password: Secret::new(password) }
 }
 
 fn oidc(kafka: &SecuredKafka, client_id: &str) -> OidcClient {
@@ -134,6 +139,57 @@ async fn every_refusal() {
         .until("a refusal", |route| reason(route).to_lowercase().contains("group authorization failed"))
         .await;
     route.close().await;
+}
+
+on_both_fetchers!(a_topic_that_may_not_be_read_keeps_no_other_waiting, "needs Java and Maven");
+async fn a_topic_that_may_not_be_read_keeps_no_other_waiting(fetching: Fetching) {
+    let (kafka, group) = (kafka(), format!("mixed-{fetching:?}"));
+    let admin = kafka.admin();
+    admin.allow("zafka", "read", "group", &group);
+    let shown = format!("shown-{fetching:?}");
+    admin.create_topic(&shown, 1, &[]);
+    admin.allow("zafka", "describe", "topic", &shown);
+    admin.produce(&shown, &[Record::new("k", "before")]);
+    let cluster = at(&kafka.sasl(), tls(), Some(Sasl::Plain(credentials(PASSWORD))));
+    let mut route = Route::start(&cluster, config_in(fetching, &["orders", &shown], &group, Start::Earliest));
+    route.until("the other topic's record", |route| route.records.len() == 1).await;
+    let refused = format!("{shown}/0: the start was not committed: ");
+    route
+        .until("the topic that waits", |route| {
+            route.source.status().not_ready.is_some_and(|reason| reason.contains(&refused))
+        })
+        .await;
+    admin.allow("zafka", "read", "topic", &shown);
+    route.until("its record", |route| route.records.len() == 2).await;
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+    route.close().await;
+}
+
+on_both_fetchers!(partitions_that_wait_are_given_back, "needs Java and Maven");
+async fn partitions_that_wait_are_given_back(fetching: Fetching) {
+    let (kafka, topic) = (kafka(), format!("given-back-{fetching:?}"));
+    let admin = kafka.admin();
+    admin.create_topic(&topic, 2, &[]);
+    admin.allow("zafka", "describe", "topic", &topic);
+    admin.allow("mallory", "read", "topic", &topic);
+    let protocols = [GroupProtocol::Consumer, GroupProtocol::Classic];
+    for (protocol, group) in protocols.map(|protocol| (protocol, format!("{topic}-{protocol:?}"))) {
+        let member = |user: &str| {
+            admin.allow(user, "read", "group", &group);
+            let sasl = Some(Sasl::Plain(credentials_of(user, PASSWORD)));
+            let config = config(fetching, &[&topic], Some((&group, protocol)), Start::Earliest);
+            Route::start(&at(&kafka.sasl(), tls(), sasl), config)
+        };
+        let mut one = member("zafka");
+        let waits = |route: &Route| route.source.status().not_ready.unwrap_or_default().contains(&topic);
+        one.until("partitions that wait", waits).await;
+        let mut two = member("mallory");
+        two.until("one of them", |route| route.held.len() == 1).await;
+        two.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+        one.close().await;
+        two.until("the other", |route| route.held.len() == 2).await;
+        two.close().await;
+    }
 }
 
 /// On one fetcher: with it, both kinds of connections are there.

@@ -175,6 +175,34 @@ fn a_static_member_keeps_its_partitions_over_a_restart_by_the_classic_protocol(f
     restarted_static_member(fetcher, "classic");
 }
 
+on_both_fetchers!(a_static_member_that_was_killed_waits_for_its_place, "needs Java and Maven");
+fn a_static_member_that_was_killed_waits_for_its_place(fetcher: Fetcher) {
+    let admin = KafkaNode::shared().admin();
+    let topic = topic("killed", 2);
+    let mut route =
+        member(fetcher, &topic, &format!(r#", group_protocol = "consumer", instance = "{topic}-a""#));
+    let subscriber = route.subscribe(&[&topic]);
+    let before = Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 1_000) };
+    let mut checker = expecting(&[(&before, &admin.produce_sequence(&before))]);
+    subscriber.wait_messages(1_000, DEADLINE);
+    route.relay.kill9();
+    let floor = admin.committed(&topic);
+    route.start_again();
+    route.relay.wait_log("the group still has a member", DEADLINE);
+    let (_, body) = route.relay.get("/readyz").unwrap();
+    assert!(body.contains(&format!("{topic}-a")), "{body}");
+    let after = Sequence { first: 1_000, ..before.clone() };
+    checker.expect_sequence(&after, &admin.produce_sequence(&after));
+    let received = wait_records(&[&subscriber], 2_000).remove(0);
+    checker.assert(&sessions(received, &[Committed::new(), floor]));
+    route.relay.wait_ready();
+    // It ends while it waits as well.
+    route.start_again();
+    route.relay.wait_log("the group still has a member", DEADLINE);
+    route.relay.terminate();
+    assert!(route.relay.wait_exit(DEADLINE).success(), "{}", route.relay.log());
+}
+
 on_both_fetchers!(
     a_stuck_partition_is_given_back_after_the_revoke_timeout,
     "needs Java and Maven, and Python"

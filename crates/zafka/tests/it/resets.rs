@@ -150,3 +150,29 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
         }
     }
 }
+
+on_both_fetchers!(a_topic_made_again_is_read_from_its_start_whatever_start_says, "needs Java and Maven");
+fn a_topic_made_again_is_read_from_its_start_whatever_start_says(fetcher: Fetcher) {
+    for group in [true, false] {
+        let topic = topic(10);
+        let in_group = if group { format!(r#", group = "{topic}""#) } else { String::new() };
+        let from =
+            format!(r#"topics = ["{topic}"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#);
+        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
+        let subscriber = route.subscribe(&[&topic]);
+        route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
+        admin().delete_topic(&topic);
+        route.relay.wait_status("the partition to be gone", DEADLINE, |status| {
+            partition(status, &topic, 0).is_null() && status["routes"][0]["ready"] == false
+        });
+        admin().create_topic(&topic, 1, &[]);
+        // Before anybody takes it up.
+        write(&topic, "new", 5);
+        let messages = decoded(&subscriber.wait_messages(5, DEADLINE));
+        let offsets: Vec<_> = messages.iter().map(|message| message.offset).collect();
+        assert_eq!(offsets, [0, 1, 2, 3, 4], "group: {group}");
+        assert!(messages.iter().all(|message| message.value.as_ref().unwrap().starts_with(b"new")));
+        route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 5));
+        route.relay.wait_ready();
+    }
+}

@@ -1,0 +1,155 @@
+//! Partitions on their way from the group's word to the first record: where they begin is being looked up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::client::Part;
+use crate::config::Start;
+use crate::lookup::{Ask, BACKOFF, Begin, Beginning, Open, Wanted};
+use crate::topics::First;
+
+/// What came with one word of the group. Dropped, it ends the look-up.
+pub(super) struct TakeUp {
+    id: u64,
+    /// Those whose begin is not known yet, and why, once that was told.
+    open: BTreeMap<Part, Option<String>>,
+    backoff: Duration,
+    answered: bool,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl TakeUp {
+    /// Partitions that have no committed offset begin at `start` where they are among the `first`, and at their
+    /// earliest offset where they are not.
+    pub(super) fn new(id: u64, parts: Vec<Part>, start: Start, first: &First) -> (Self, Ask) {
+        let take_up = Self {
+            id,
+            open: parts.iter().map(|part| (part.clone(), None)).collect(),
+            backoff: BACKOFF.0,
+            answered: false,
+            cancelled: Arc::default(),
+        };
+        let wanted = |part: Part| {
+            let start = if first.contains(&part) { start } else { Start::Earliest };
+            Wanted { part, beginning: Beginning::At(start) }
+        };
+        let ask = take_up.ask(parts.into_iter().map(wanted).collect(), Instant::now());
+        (take_up, ask)
+    }
+
+    fn ask(&self, wanted: Vec<Wanted>, due: Instant) -> Ask {
+        Ask::TakeUp { id: self.id, wanted, due, cancelled: Arc::clone(&self.cancelled) }
+    }
+
+    /// Takes an answer: those that begin now, and the question for the others that are still wanted.
+    pub(super) fn answer(&mut self, begins: Vec<Begin>, open: Vec<Open>) -> (Vec<Begin>, Option<Ask>) {
+        self.answered = true;
+        let begins = begins.into_iter().filter(|begin| self.open.remove(&begin.part).is_some()).collect();
+        let mut wanted = Vec::new();
+        for open in open {
+            if let Some(reason) = self.open.get_mut(&open.wanted.part) {
+                *reason = Some(open.to_string());
+                wanted.push(open.wanted);
+            }
+        }
+        if wanted.is_empty() {
+            return (begins, None);
+        }
+        let ask = self.ask(wanted, Instant::now() + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        (begins, Some(ask))
+    }
+
+    /// Whether there was an answer, be it that nothing begins yet.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Those that are open.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.open.keys()
+    }
+
+    /// Forgets a partition that the group wants back, or that is no more.
+    pub(super) fn forget(&mut self, part: &Part) {
+        self.open.remove(part);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A partition that waits, and why.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.open.values().find_map(Option::as_deref)
+    }
+}
+
+impl Drop for TakeUp {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics::TopicMap;
+
+    fn part(partition: i32) -> Part {
+        ("orders".to_owned(), partition)
+    }
+
+    fn begin(partition: i32) -> Begin {
+        Begin { part: part(partition), start: 7, committed: Some(7) }
+    }
+
+    fn wanted(ask: &Ask) -> Vec<(i32, Beginning)> {
+        let Ask::TakeUp { wanted, .. } = ask else { panic!("{ask:?}") };
+        wanted.iter().map(|wanted| (wanted.part.1, wanted.beginning)).collect()
+    }
+
+    fn open(partition: i32, found: i64) -> Open {
+        let wanted = Wanted { part: part(partition), beginning: Beginning::Found(found) };
+        Open::new(wanted, "the start was not committed", "Busy".to_owned())
+    }
+
+    #[test]
+    fn those_that_came_later_begin_at_the_earliest() {
+        let first = First::new(&[("orders".to_owned(), 1)].into_iter().collect());
+        let (_take_up, ask) = TakeUp::new(1, vec![part(0), part(1)], Start::Latest, &first);
+        let expected = [(0, Beginning::At(Start::Latest)), (1, Beginning::At(Start::Earliest))];
+        assert_eq!(wanted(&ask), expected);
+    }
+
+    #[test]
+    fn one_that_stays_open_is_asked_for_until_it_begins() {
+        let first = First::new(&TopicMap::new());
+        let (mut take_up, _) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, &first);
+        assert!(!take_up.is_answered() && take_up.reason().is_none());
+        let (begins, ask) = take_up.answer(vec![begin(0)], vec![open(1, 5), open(2, 6)]);
+        assert_eq!(begins, [begin(0)]);
+        assert_eq!(wanted(&ask.unwrap()), [(1, Beginning::Found(5)), (2, Beginning::Found(6))]);
+        assert!(take_up.is_answered());
+        assert_eq!(take_up.reason(), Some("orders/1: the start was not committed: Busy"));
+        // The group takes it back while it is asked for.
+        take_up.forget(&part(1));
+        let (begins, ask) = take_up.answer(vec![begin(1)], vec![open(2, 6)]);
+        assert_eq!((begins, wanted(&ask.unwrap())), (Vec::new(), vec![(2, Beginning::Found(6))]));
+        let (begins, ask) = take_up.answer(vec![begin(2)], Vec::new());
+        assert_eq!(begins, [begin(2)]);
+        assert!(ask.is_none() && take_up.is_empty());
+    }
+
+    #[test]
+    fn nobody_asks_for_what_is_forgotten() {
+        let (take_up, ask) = TakeUp::new(1, vec![part(0)], Start::Earliest, &First::new(&TopicMap::new()));
+        let Ask::TakeUp { cancelled: asked, .. } = &ask else { panic!("{ask:?}") };
+        let cancelled = Arc::clone(&take_up.cancelled);
+        assert!(Arc::ptr_eq(asked, &cancelled) && !cancelled.load(Ordering::Acquire));
+        drop(take_up);
+        assert!(cancelled.load(Ordering::Acquire));
+    }
+}

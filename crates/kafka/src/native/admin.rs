@@ -1,0 +1,141 @@
+//! Requests of librdkafka's admin client, which answer for each partition.
+
+use std::ffi::CStr;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+
+use super::{Queue, millis, rk};
+use crate::client::{Client, Part};
+use crate::config::Isolation;
+
+/// How much longer than its request the answer of librdkafka is waited for, which is there in time.
+const ANSWER_SLACK: Duration = Duration::from_secs(1);
+
+/// The options of a request.
+struct Options(NonNull<sys::rd_kafka_AdminOptions_t>);
+
+impl Options {
+    fn new(client: &Client, request: sys::rd_kafka_admin_op_t, wait: Duration) -> Option<Self> {
+        // SAFETY: the client is alive; the options are destroyed once, in `drop`; no text is asked for.
+        unsafe {
+            let options = Self(NonNull::new(sys::rd_kafka_AdminOptions_new(rk(client), request))?);
+            sys::rd_kafka_AdminOptions_set_request_timeout(
+                options.0.as_ptr(),
+                millis(wait),
+                ptr::null_mut(),
+                0,
+            );
+            Some(options)
+        }
+    }
+
+    fn set_isolation(&mut self, isolation: Isolation) {
+        use sys::rd_kafka_IsolationLevel_t as Level;
+        let level = match isolation {
+            Isolation::ReadCommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+            Isolation::ReadUncommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+        };
+        // SAFETY: the options are alive; the error, where there is one, is ours to destroy.
+        unsafe {
+            let error = sys::rd_kafka_AdminOptions_set_isolation_level(self.0.as_ptr(), level);
+            if !error.is_null() {
+                sys::rd_kafka_error_destroy(error);
+            }
+        }
+    }
+}
+
+impl Drop for Options {
+    fn drop(&mut self) {
+        // SAFETY: made by `rd_kafka_AdminOptions_new` and destroyed nowhere else.
+        unsafe { sys::rd_kafka_AdminOptions_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// What came of a request.
+struct Event(NonNull<sys::rd_kafka_event_t>);
+
+impl Event {
+    /// Takes the one that comes within `wait`, if it does not tell of an error.
+    fn wait(queue: &Queue, wait: Duration) -> Result<Self, RDKafkaErrorCode> {
+        // SAFETY: the queue is alive; an event returned is ours to destroy.
+        let event = unsafe { sys::rd_kafka_queue_poll(queue.queue.as_ptr(), millis(wait + ANSWER_SLACK)) };
+        let event = Self(NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut)?);
+        // SAFETY: the event is alive.
+        match unsafe { sys::rd_kafka_event_error(event.0.as_ptr()) } {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(event),
+            code => Err(code.into()),
+        }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: taken off its queue, and destroyed nowhere else.
+        unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// The offset of one partition for the time that was asked for, `None` where there is none; or why it is not known.
+pub(crate) type OffsetOf = (Part, Result<Option<i64>, RDKafkaErrorCode>);
+
+/// Asks for the first offset at a time or after it, -2 and -1 being the earliest and the end (under `read_committed`
+/// the last stable offset). Every leader is given `wait`.
+///
+/// `rd_kafka_offsets_for_times` fails as a whole where one partition does.
+pub(crate) fn offsets(
+    client: &Arc<Client>,
+    times: &TopicPartitionList,
+    isolation: Isolation,
+    wait: Duration,
+) -> Result<Vec<OffsetOf>, RDKafkaErrorCode> {
+    let request = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+    let mut options = Options::new(client, request, wait).ok_or(RDKafkaErrorCode::Fail)?;
+    options.set_isolation(isolation);
+    let queue = Queue::new(client).ok_or(RDKafkaErrorCode::Fail)?;
+    // SAFETY: client, list, options and queue are alive; librdkafka copies the list and the options.
+    unsafe {
+        sys::rd_kafka_ListOffsets(rk(client), times.ptr(), options.0.as_ptr(), queue.queue.as_ptr());
+    }
+    let event = match Event::wait(&queue, wait) {
+        // Its word for partitions none of which has a leader.
+        Err(RDKafkaErrorCode::NoEnt) => return Err(RDKafkaErrorCode::LeaderNotAvailable),
+        event => event?,
+    };
+    let mut offsets = Vec::new();
+    // SAFETY: the result and its infos live as long as the event; `count` of them are there, and each has a partition
+    // whose topic is a C string.
+    unsafe {
+        let result = sys::rd_kafka_event_ListOffsets_result(event.0.as_ptr());
+        let mut count = 0;
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::Fail);
+        }
+        let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
+        for index in 0..count {
+            let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
+            let topic = CStr::from_ptr(partition.topic).to_string_lossy().into_owned();
+            let offset = match partition.err {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => offset_answered(partition.offset),
+                code => Err(code.into()),
+            };
+            offsets.push(((topic, partition.partition), offset));
+        }
+    }
+    Ok(offsets)
+}
+
+/// An answer has an offset, or -1 for none; a partition whose leader did not answer keeps librdkafka's mark.
+fn offset_answered(offset: i64) -> Result<Option<i64>, RDKafkaErrorCode> {
+    match offset {
+        0.. => Ok(Some(offset)),
+        -1 => Ok(None),
+        _ => Err(RDKafkaErrorCode::OperationTimedOut),
+    }
+}
