@@ -1,13 +1,13 @@
 //! The thread that asks the cluster what may take time to answer: which topics there are, and where a partition
 //! begins. Each partition has an answer of its own, so that one does not keep the others back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -28,11 +28,37 @@ pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 #[derive(Debug)]
 pub(crate) enum Ask {
     /// Where these partitions begin. Asked once, when it is due: who still wants to know asks again.
-    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, cancelled: Arc<AtomicBool> },
+    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, still: Arc<StillWanted> },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
     Earliest { assignment: Arc<Assignment>, from: i64, why: Reset },
     /// The ends of partitions, as a reader sees them. Asked once, as above.
     Ends(Vec<Arc<Assignment>>),
+}
+
+/// Partitions whose begin is still to be found: the group may want them back while they are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct StillWanted(Mutex<HashSet<Part>>);
+
+impl StillWanted {
+    pub(crate) fn new(parts: impl Iterator<Item = Part>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(parts.collect())))
+    }
+
+    pub(crate) fn forget(&self, part: &Part) {
+        self.0.lock().remove(part);
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.0.lock().clear();
+    }
+
+    pub(crate) fn contains(&self, part: &Part) -> bool {
+        self.0.lock().contains(part)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
 }
 
 /// A partition, and where it begins if it has no committed offset.
@@ -154,10 +180,10 @@ impl Lookup {
     /// Tries once. True where the question is settled.
     fn answer(&self, question: &mut Question) -> bool {
         let command = match &mut question.ask {
-            Ask::TakeUp { cancelled, .. } if cancelled.load(Ordering::Acquire) => return true,
+            Ask::TakeUp { still, .. } if still.is_empty() => return true,
             Ask::Earliest { assignment, .. } if !assignment.is_active() => return true,
-            Ask::TakeUp { id, wanted, .. } => {
-                let TakenUp { begins, open } = self.take_up(std::mem::take(wanted));
+            Ask::TakeUp { id, wanted, still, .. } => {
+                let TakenUp { begins, open } = self.take_up(std::mem::take(wanted), still);
                 Command::TakenUp { id: *id, begins, open }
             }
             Ask::Earliest { assignment, from, why } => match self.earliest(assignment) {
@@ -177,11 +203,13 @@ impl Lookup {
         true
     }
 
-    fn take_up(&self, wanted: Vec<Wanted>) -> TakenUp {
+    fn take_up(&self, wanted: Vec<Wanted>, still: &StillWanted) -> TakenUp {
         let mut taken_up = TakenUp::default();
         let new = if self.in_group { self.committed(wanted, &mut taken_up) } else { wanted };
-        let found = self.resolve(new, &mut taken_up);
+        let mut found = self.resolve(new, &mut taken_up);
         if self.in_group {
+            // That may have taken seconds. What the group has given to another member meanwhile is that one's to commit.
+            found.retain(|begin| still.contains(&begin.part));
             // Before anything is read: a crash must not turn "latest" into a skip.
             self.commit(found, &mut taken_up);
         } else {

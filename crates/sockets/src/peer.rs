@@ -212,6 +212,10 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
             readable = peer.stream.readable() => {
                 readable?;
                 let outcome = read(shared, peer, &mut connection);
+                if farewell.is_some() {
+                    // Nobody hears them any more.
+                    peer.writer.lock().clear();
+                }
                 if outcome.is_err() && farewell.is_none() {
                     // The peer is told why, where that fits into the kernel's buffer.
                     let _ = flush(shared, peer, &mut connection);

@@ -42,6 +42,11 @@ impl Writer {
         self.control.extend_from_slice(bytes);
     }
 
+    /// Forgets what is queued: nothing more is to be written.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Bytes queued and not written.
     pub(crate) fn queued(&self) -> usize {
         self.control.len() - self.control_sent

@@ -4,12 +4,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use zafka_bridge::Relay;
 
 use crate::admin::Admin;
@@ -21,6 +22,9 @@ use crate::tap::{self, TapConfig};
 
 /// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear no signal.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Signals within so long are one: some tools signal a process and then its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(50);
 
 /// Every route has stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,7 @@ fn stop(mut signals: Signals) -> impl Future<Output = ()> {
         signals.next().await;
         // The work may be done already.
         let _ = stop.send(());
-        tokio::time::sleep(END_TIMEOUT).await;
+        sleep(END_TIMEOUT).await;
         signal_hook::low_level::exit(0);
     });
     async {
@@ -102,25 +106,27 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// From when on a signal is the second one.
+    again: Arc<AtomicBool>,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        let signals =
-            Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         let again = Arc::new(AtomicBool::new(false));
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         for signal in [SIGTERM, SIGINT] {
-            // In this order: the first signal finds the flag not yet set.
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
-            signal_hook::flag::register(signal, Arc::clone(&again))?;
         }
-        Ok(signals)
+        Ok(Self { terminate, interrupt, again })
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let name = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
+        };
+        sleep(ONE_SIGNAL).await;
+        self.again.store(true, Ordering::Relaxed);
+        name
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Meta {
 
 /// Reads the object.
 pub(super) fn read(frame: &[u8]) -> Result<Meta, DecodeError> {
+    // serde would take an array of the fields, too.
+    if !frame.trim_ascii_start().starts_with(b"{") {
+        return Err(DecodeError::Meta("expected a JSON object".to_owned()));
+    }
     let object: Object = match serde_json::from_slice(frame) {
         Ok(object) => object,
         // Another version may give the same names another shape: name the version then.

@@ -147,6 +147,12 @@ impl Partitions {
     fn taken_up(&mut self, session: &mut Session<'_>, id: u64, begins: Vec<Begin>, open: Vec<Open>) {
         let Some(take_up) = self.take_ups.get_mut(&id) else { return };
         let is_answer = !take_up.is_answered();
+        if !is_answer && session.client.assignment_lost() {
+            // The group says so in a moment. To add to what it has taken away would clear librdkafka's mark.
+            // The look-up thread lives as long as its questions' sender.
+            let _ = session.questions.send(take_up.postpone(begins, open));
+            return;
+        }
         let (begins, ask) = take_up.answer(begins, open);
         match ask {
             // As above.

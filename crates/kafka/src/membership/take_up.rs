@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Part;
 use crate::config::Start;
-use crate::lookup::{Ask, BACKOFF, Begin, Beginning, Open, Wanted};
+use crate::lookup::{Ask, BACKOFF, Begin, Beginning, Open, StillWanted, Wanted};
 use crate::topics::First;
 
 /// What came with one word of the group. Dropped, it ends the look-up.
@@ -17,7 +16,8 @@ pub(super) struct TakeUp {
     open: BTreeMap<Part, Option<String>>,
     backoff: Duration,
     answered: bool,
-    cancelled: Arc<AtomicBool>,
+    /// The same as `open`, for the thread that looks them up.
+    still: Arc<StillWanted>,
 }
 
 impl TakeUp {
@@ -29,7 +29,7 @@ impl TakeUp {
             open: parts.iter().map(|part| (part.clone(), None)).collect(),
             backoff: BACKOFF.0,
             answered: false,
-            cancelled: Arc::default(),
+            still: StillWanted::new(parts.iter().cloned()),
         };
         let wanted = |part: Part| {
             let start = if first.contains(&part) { start } else { Start::Earliest };
@@ -40,13 +40,15 @@ impl TakeUp {
     }
 
     fn ask(&self, wanted: Vec<Wanted>, due: Instant) -> Ask {
-        Ask::TakeUp { id: self.id, wanted, due, cancelled: Arc::clone(&self.cancelled) }
+        Ask::TakeUp { id: self.id, wanted, due, still: Arc::clone(&self.still) }
     }
 
     /// Takes an answer: those that begin now, and the question for the others that are still wanted.
     pub(super) fn answer(&mut self, begins: Vec<Begin>, open: Vec<Open>) -> (Vec<Begin>, Option<Ask>) {
         self.answered = true;
-        let begins = begins.into_iter().filter(|begin| self.open.remove(&begin.part).is_some()).collect();
+        let begins: Vec<Begin> =
+            begins.into_iter().filter(|begin| self.open.contains_key(&begin.part)).collect();
+        begins.iter().for_each(|begin| self.forget(&begin.part));
         let mut wanted = Vec::new();
         for open in open {
             if let Some(reason) = self.open.get_mut(&open.wanted.part) {
@@ -57,9 +59,21 @@ impl TakeUp {
         if wanted.is_empty() {
             return (begins, None);
         }
+        (begins, Some(self.ask_later(wanted)))
+    }
+
+    /// The question again, for an answer that cannot be used now.
+    pub(super) fn postpone(&mut self, begins: Vec<Begin>, open: Vec<Open>) -> Ask {
+        let begins = begins.into_iter();
+        let found =
+            begins.map(|Begin { part, start, .. }| Wanted { part, beginning: Beginning::Found(start) });
+        self.ask_later(found.chain(open.into_iter().map(|open| open.wanted)).collect())
+    }
+
+    fn ask_later(&mut self, wanted: Vec<Wanted>) -> Ask {
         let ask = self.ask(wanted, Instant::now() + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
-        (begins, Some(ask))
+        ask
     }
 
     /// Whether there was an answer, be it that nothing begins yet.
@@ -72,9 +86,10 @@ impl TakeUp {
         self.open.keys()
     }
 
-    /// Forgets a partition that the group wants back, or that is no more.
+    /// Forgets a partition that begins, that the group wants back, or that is no more.
     pub(super) fn forget(&mut self, part: &Part) {
         self.open.remove(part);
+        self.still.forget(part);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -89,7 +104,7 @@ impl TakeUp {
 
 impl Drop for TakeUp {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Release);
+        self.still.forget_all();
     }
 }
 
@@ -145,11 +160,13 @@ mod tests {
 
     #[test]
     fn nobody_asks_for_what_is_forgotten() {
-        let (take_up, ask) = TakeUp::new(1, vec![part(0)], Start::Earliest, &First::new(&TopicMap::new()));
-        let Ask::TakeUp { cancelled: asked, .. } = &ask else { panic!("{ask:?}") };
-        let cancelled = Arc::clone(&take_up.cancelled);
-        assert!(Arc::ptr_eq(asked, &cancelled) && !cancelled.load(Ordering::Acquire));
+        let parts = vec![part(0), part(1)];
+        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, &First::new(&TopicMap::new()));
+        let Ask::TakeUp { still, .. } = &ask else { panic!("{ask:?}") };
+        assert!(still.contains(&part(0)) && still.contains(&part(1)));
+        take_up.forget(&part(0));
+        assert!(!still.contains(&part(0)) && still.contains(&part(1)));
         drop(take_up);
-        assert!(cancelled.load(Ordering::Acquire));
+        assert!(still.is_empty());
     }
 }

@@ -14,7 +14,8 @@ use super::{Queue, millis, rk};
 use crate::client::{Client, Part};
 use crate::config::Isolation;
 
-/// How much longer than its request the answer of librdkafka is waited for, which is there in time.
+/// How much longer than its requests librdkafka is waited for: it answers once they have timed out. Leaders are asked for
+/// first, with as much time as they have themselves.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
 /// The options of a request.
@@ -65,7 +66,8 @@ impl Event {
     /// Takes the one that comes within `wait`, if it does not tell of an error.
     fn wait(queue: &Queue, wait: Duration) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the queue is alive; an event returned is ours to destroy.
-        let event = unsafe { sys::rd_kafka_queue_poll(queue.queue.as_ptr(), millis(wait + ANSWER_SLACK)) };
+        let event =
+            unsafe { sys::rd_kafka_queue_poll(queue.queue.as_ptr(), millis(2 * wait + ANSWER_SLACK)) };
         let event = Self(NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut)?);
         // SAFETY: the event is alive.
         match unsafe { sys::rd_kafka_event_error(event.0.as_ptr()) } {

@@ -183,7 +183,7 @@ impl TokenProvider {
                 };
                 let left = token.ends_at.saturating_duration_since(Instant::now());
                 warn!(%error, left = ?left, "the last token is used while it lives");
-                token.refresh_at = Instant::now() + (left / 4).max(LEAST_WAIT);
+                token.refresh_at = (Instant::now() + (left / 4).max(LEAST_WAIT)).min(token.ends_at);
                 Ok(token.clone())
             }
         }

@@ -32,7 +32,7 @@ const LARGE: usize = 64 << 10;
 const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The time in which an answer that has begun comes on by so many bytes. After one without, the broker counts as
 /// troubled; after two the answer is given up, and with it the memory that others may wait for.
-const PROGRESS: (Duration, usize) = (Duration::from_millis(if cfg!(test) { 200 } else { 5000 }), 16 << 10);
+const PROGRESS: (Duration, usize) = (Duration::from_millis(if cfg!(test) { 1000 } else { 5000 }), 16 << 10);
 /// A connection that was used less recently than this is not used again. Brokers close idle ones after ten minutes, some
 /// clouds' after four.
 const IDLE: Duration = Duration::from_secs(180);
