@@ -203,7 +203,7 @@ async fn a_session_is_renewed_when_its_time_has_come_and_not_before() {
 
 #[test]
 fn the_last_token_is_good_while_it_lives_and_the_provider_is_away() {
-    let (tokens, _, asked) = token_endpoint(1, 4);
+    let (tokens, _, asked) = token_endpoint(1, 10);
     let secret = |token: Token| token.secret.expose().to_owned();
     assert_eq!(secret(tokens.token().unwrap()), "t0");
     while asked.load(SeqCst) == 1 {
