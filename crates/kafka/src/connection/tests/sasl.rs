@@ -136,7 +136,15 @@ fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<TokenProvider>, Oid
             if number >= answers {
                 continue;
             }
-            let _ = stream.read(&mut [0; 4096]);
+            // All of the request: a close with something unread would be a reset.
+            let mut request = Vec::new();
+            while !String::from_utf8_lossy(&request).contains("grant_type=client_credentials") {
+                let mut part = [0; 4096];
+                match stream.read(&mut part) {
+                    Ok(read @ 1..) => request.extend_from_slice(&part[..read]),
+                    _ => break,
+                }
+            }
             let token = format!(
                 r#"{{"access_token":"t{number}","token_type":"bearer","expires_in":{life_seconds}}}"#
             );
