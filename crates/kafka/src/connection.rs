@@ -40,6 +40,8 @@ const STEP: Duration = Duration::from_secs(10);
 const SMALL: usize = 1 << 20;
 /// Brokers refuse to renew a session within a second (KIP-368).
 const LEAST_SESSION: Duration = Duration::from_millis(1100);
+/// No broker near by takes so long for its first answer.
+const FAR: Duration = Duration::from_millis(10);
 /// Time between two tries to get a token while the session lasts.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,8 @@ pub(crate) struct Connection {
     stream: Stream,
     frames: Frames,
     versions: HashMap<i16, (i16, i16)>,
+    /// About how long it takes to the broker and back.
+    round_trip: Duration,
     last: Option<Waited>,
     correlation: i32,
     login: Option<Arc<Login>>,
@@ -74,12 +78,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(address: &str, stream: Stream, login: Option<Arc<Login>>) -> Self {
+    fn new(address: &str, stream: Stream, round_trip: Duration, login: Option<Arc<Login>>) -> Self {
         Self {
             address: address.to_owned(),
             stream,
             frames: Frames::default(),
             versions: HashMap::new(),
+            round_trip,
             last: None,
             correlation: 0,
             login,
@@ -93,6 +98,11 @@ impl Connection {
         let (least, most) = self.versions.get(&(key as i16)).copied()?;
         let version = most.min(*ours.end());
         (version >= least && version >= *ours.start()).then_some(version)
+    }
+
+    /// About how long it takes to the broker and back.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// Sends a request.
@@ -221,7 +231,12 @@ impl Connection {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("zafka"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let asked = Instant::now();
         let mut body = self.exchange(&request, 3).await?;
+        if asked.elapsed() > FAR {
+            // Whoever took the connection may be a proxy near by.
+            self.round_trip = self.round_trip.max(asked.elapsed());
+        }
         let unsupported = ResponseError::UnsupportedVersion.code().to_be_bytes();
         let response = if body.starts_with(&unsupported) {
             self.call(&ApiVersionsRequest::default(), 0).await?

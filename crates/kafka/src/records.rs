@@ -93,6 +93,11 @@ impl Batches {
         }
     }
 
+    /// Whether [`next`](Self::next) has nothing more to say. Looks at one header at most.
+    pub(crate) fn is_over(&self) -> bool {
+        self.error.is_none() && matches!(first(self.bytes.get(self.at..).unwrap_or_default()), Ok(None))
+    }
+
     /// The next run, its checksums checked; `None` at the end, or where a batch is cut off.
     ///
     /// A run may have no records: then it only moves the position over batches that were left out. A compressed

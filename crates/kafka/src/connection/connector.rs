@@ -55,36 +55,40 @@ impl Connector {
             let reason = format!("{missing} within {} s", CONNECT.as_secs());
             move |_: Elapsed| ConnectionError::new(address, &reason)
         };
-        let tcp = timeout_at(deadline, tcp(address)).await.map_err(late("no TCP connection"))??;
+        let (tcp, round_trip) =
+            timeout_at(deadline, tcp(address)).await.map_err(late("no TCP connection"))??;
         let stream = match &self.tls {
             None => Stream::Plain(tcp),
             Some(tls) => timeout_at(deadline, encrypt(tls, address, tcp))
                 .await
                 .map_err(late("no TLS connection"))??,
         };
-        let mut connection = Connection::new(address, stream, self.login.clone());
+        let mut connection = Connection::new(address, stream, round_trip, self.login.clone());
         timeout_at(deadline, connection.learn_versions()).await.map_err(late("no answer"))??;
         timeout_at(deadline, connection.authenticate()).await.map_err(late("not authenticated"))??;
         Ok(connection)
     }
 }
 
-async fn tcp(address: &str) -> Result<TcpStream, ConnectionError> {
+/// Connects, and tells how long the host took to take the connection.
+async fn tcp(address: &str) -> Result<(TcpStream, Duration), ConnectionError> {
     let fault = |error: io::Error| ConnectionError::new(address, &error.to_string());
-    let tcp = first_of(lookup_host(address).await.map_err(fault)?.collect()).await.map_err(fault)?;
+    let addresses = lookup_host(address).await.map_err(fault)?.collect();
+    let (tcp, round_trip) = first_of(addresses).await.map_err(fault)?;
     tcp.set_nodelay(true).map_err(fault)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(fault)?;
-    Ok(tcp)
+    Ok((tcp, round_trip))
 }
 
 /// Connects to the first of a host's addresses that answers. Each but the last has a moment only: one that swallows
 /// everything must not stand before the others.
-async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, Duration)> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     let mut left = addresses.len();
     for address in addresses {
         left -= 1;
+        let began = Instant::now();
         let connecting = TcpStream::connect(address);
         let connected = match left {
             // Within the deadline of the whole.
@@ -92,7 +96,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             _ => timeout(ONE_OF_SEVERAL, connecting).await.unwrap_or_else(|late| Err(late.into())),
         };
         match connected {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, began.elapsed())),
             Err(error) => failure = error,
         }
     }

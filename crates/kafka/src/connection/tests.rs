@@ -118,6 +118,18 @@ async fn versions_are_agreed_upon() {
     connection.renew().await.unwrap();
 }
 
+/// Behind a proxy near by, who takes connections at once.
+#[tokio::test]
+async fn a_broker_that_answers_late_counts_as_far_away() {
+    let address = fake::broker(|asked| {
+        std::thread::sleep(2 * FAR);
+        asked.answer::<ApiVersionsRequest>(&fake::api_versions())
+    })
+    .await;
+    let connection = connector().connect(&address).await.unwrap();
+    assert!(connection.round_trip() >= 2 * FAR, "{:?}", connection.round_trip());
+}
+
 #[test]
 fn hosts_are_taken_out_of_addresses() {
     for (address, host) in

@@ -10,6 +10,7 @@ mod dispatcher;
 mod metadata;
 mod position;
 mod share;
+mod sizes;
 #[cfg(test)]
 mod testing;
 
@@ -37,14 +38,13 @@ use dispatcher::Dispatcher;
 use position::{Position, Why};
 use share::Terms;
 
-/// Most bytes of an answer, unless its first batch is larger.
-const ANSWER_BYTES: i32 = 2 << 20;
-/// Most bytes of one partition in an answer, likewise.
-const PARTITION_BYTES: i32 = 1 << 20;
 /// Bytes of answers that are held at once, over all brokers.
 const HELD_BYTES: usize = 8 << 20;
 /// The largest answer that is believed; a record is at most about this large.
 const ANSWER_LIMIT: usize = 512 << 20;
+
+/// Why partitions are not fetched that the dispatcher has not placed yet.
+const NOT_PLACED: &str = "partitions are about to be fetched";
 
 /// What the dispatcher is told. As many wait as there are partitions.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ pub(crate) struct Parts<'a> {
 /// The fetcher, as the membership thread sees it.
 pub(crate) struct Fast {
     client: Arc<Client>,
+    board: Arc<Board>,
     in_group: bool,
     orders: Option<UnboundedSender<Order>>,
     dispatcher: Option<JoinHandle<()>>,
@@ -110,14 +111,13 @@ impl Fast {
     /// Starts the dispatcher.
     pub(crate) fn start(runtime: &Handle, parts: Parts<'_>) -> Self {
         let Parts { cluster, config, connector, client, outlet, commands, board, reporter } = parts;
+        let shown = Arc::clone(&board);
         let wiring = Wiring {
             connector,
             bootstrap: cluster.bootstrap_servers.clone(),
             terms: Terms {
                 isolation: config.isolation,
                 rack: cluster.client_rack.clone().unwrap_or_default(),
-                answer_bytes: ANSWER_BYTES,
-                partition_bytes: PARTITION_BYTES,
             },
             refresh: config.topic_refresh,
             budget: Budget::new(HELD_BYTES),
@@ -131,6 +131,7 @@ impl Fast {
         let dispatcher = runtime.spawn(Dispatcher::new(Arc::new(wiring), ordered).run());
         Self {
             client: Arc::clone(client),
+            board: shown,
             in_group: config.group.is_some(),
             orders: Some(orders),
             dispatcher: Some(dispatcher),
@@ -146,6 +147,10 @@ impl Fast {
     }
 
     pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
+        if !positions.is_empty() {
+            // Until the dispatcher says otherwise: no moment in between looks as if all were well.
+            self.board.set_unfetched(Some(NOT_PLACED.to_owned()));
+        }
         self.order(Order::Take(positions.clone()));
         if self.in_group { self.hold(positions) } else { Ok(()) }
     }

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use super::position::{Position, Why};
 use super::share::{Answer, Given, LAST_BY_NAME, Share};
+use super::sizes::Sizes;
 use super::{Hold, Told, Wiring};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
@@ -181,7 +182,10 @@ impl Broker {
             while self.orders.recv().await.is_some() {}
             return Left::Ended;
         };
-        debug!(route = self.wiring.reporter.route(), broker = self.id, version, "fetching");
+        let sizes = Sizes::over(connection.round_trip());
+        self.share.set_sizes(sizes);
+        debug!(route = self.wiring.reporter.route(), broker = self.id, version,
+            round_trip = ?connection.round_trip(), answer_bytes = sizes.answer, "fetching");
         match self.exchange(&mut connection, version).await {
             Err(left) => left,
             Ok(never) => match never {},
@@ -364,21 +368,18 @@ impl Broker {
     async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
         let Given { assignment, from, records, aborted } = given;
         let wiring = Arc::clone(&self.wiring);
-        let mut batches = match records.is_empty() {
-            true => None,
-            false => Some(Batches::new(records, Reading { from, aborted })),
-        };
         // Without records it only tells where it stands.
-        let mut standing = batches.is_none().then(|| Run::of_batches(Bytes::new(), from, from));
+        let mut standing = records.is_empty().then(|| Run::of_batches(Bytes::new(), from, from));
+        let mut batches = Batches::new(records, Reading { from, aborted });
         let mut next = from;
         let mut handed = false;
-        while assignment.is_wanted() {
+        while assignment.is_wanted() && (standing.is_some() || !batches.is_over()) {
             // First the room: what is decompressed takes more memory than the answer does.
             let Some(room) = wiring.outlet.room().await else {
                 info!(route = wiring.reporter.route(), broker = self.id, "nobody takes records any more");
                 return Err(Ended);
             };
-            let run = match batches.as_mut().map_or_else(|| Ok(standing.take()), Batches::next) {
+            let run = match standing.take().map_or_else(|| batches.next(), |run| Ok(Some(run))) {
                 Ok(Some(run)) => run,
                 Ok(None) => break,
                 Err(error) => {

@@ -17,7 +17,7 @@ use super::broker::{self, Broker};
 use super::metadata::{Asker, Leader, Metadata, NoMetadata, Topic};
 use super::position::{Key, Position, Why};
 use super::share::Share;
-use super::{Order, Told, Wiring};
+use super::{NOT_PLACED, Order, Told, Wiring};
 use crate::assignment::Assignment;
 use crate::membership::{Command, Reset};
 
@@ -188,6 +188,10 @@ impl Dispatcher {
     fn order(&mut self, order: Order) {
         match order {
             Order::Take(positions) => {
+                if !positions.is_empty() {
+                    // Whoever ordered it has shown that: it is not true any more at the next `show`.
+                    self.told_unfetched = Some(NOT_PLACED.to_owned());
+                }
                 for (assignment, offset) in positions {
                     self.take(Position::new(assignment, offset));
                 }

@@ -17,6 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::position::{Key, Position, Why, topic_name};
+use super::sizes::Sizes;
 use crate::assignment::Assignment;
 use crate::config::Isolation;
 use crate::records::{Aborted, outline};
@@ -35,10 +36,6 @@ const PARTITION_BYTES_MAX: i32 = 1 << 30;
 pub(super) struct Terms {
     pub(super) isolation: Isolation,
     pub(super) rack: String,
-    /// Most bytes of an answer, unless its first batch is larger (KIP-74).
-    pub(super) answer_bytes: i32,
-    /// Most bytes of one partition in an answer, likewise.
-    pub(super) partition_bytes: i32,
 }
 
 /// What a partition was given by an answer.
@@ -75,7 +72,8 @@ struct Told {
 
 struct Member {
     position: Position,
-    max_bytes: i32,
+    /// How many times more was asked for, since one batch did not fit.
+    doubled: u32,
     told: Option<Told>,
     /// Whether it is among those to be told with the next request.
     changed: bool,
@@ -86,12 +84,12 @@ struct Member {
 }
 
 impl Member {
-    fn to_tell(&self) -> Told {
+    fn to_tell(&self, sizes: Sizes) -> Told {
         Told {
             offset: self.position.offset,
             last_epoch: self.position.last_epoch,
             leader_epoch: self.position.leader_epoch,
-            max_bytes: self.max_bytes,
+            max_bytes: sizes.partition.saturating_mul(1 << self.doubled).min(PARTITION_BYTES_MAX),
         }
     }
 }
@@ -112,6 +110,7 @@ struct Session {
 
 pub(super) struct Share {
     terms: Terms,
+    sizes: Sizes,
     topics: HashMap<Arc<str>, Topic>,
     ids: HashMap<Uuid, Arc<str>>,
     session: Session,
@@ -127,6 +126,7 @@ impl Share {
     pub(super) fn new(terms: Terms) -> Self {
         Self {
             terms,
+            sizes: Sizes::over(Duration::ZERO),
             topics: HashMap::new(),
             ids: HashMap::new(),
             session: Session::default(),
@@ -157,10 +157,9 @@ impl Share {
         if !topic.id.is_nil() {
             self.ids.insert(topic.id, Arc::clone(&key.0));
         }
-        let max_bytes = self.terms.partition_bytes;
         let member = Member {
             position,
-            max_bytes,
+            doubled: 0,
             told: None,
             changed: true,
             resting: false,
@@ -275,6 +274,12 @@ impl Share {
         self.session = Session::default();
     }
 
+    /// How much is asked for, in the sessions to come.
+    pub(super) fn set_sizes(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
+        self.forget_session();
+    }
+
     /// The next request and its version, at most `newest`; `None` while there is nothing to be fetched.
     pub(super) fn request(&mut self, newest: i16, now: Instant) -> Option<(FetchRequest, i16)> {
         self.wake(now);
@@ -295,7 +300,7 @@ impl Share {
             let Some(topic) = self.topics.get_mut(&key.0) else { continue };
             let Some(member) = topic.members.get_mut(&key.1) else { continue };
             member.changed = false;
-            let to_tell = member.to_tell();
+            let to_tell = member.to_tell(self.sizes);
             if member.resting || member.told.replace(to_tell) == Some(to_tell) {
                 continue;
             }
@@ -321,7 +326,7 @@ impl Share {
         let request = FetchRequest::default()
             .with_max_wait_ms(MAX_WAIT_MS)
             .with_min_bytes(1)
-            .with_max_bytes(self.terms.answer_bytes)
+            .with_max_bytes(self.sizes.answer)
             .with_isolation_level(match self.terms.isolation {
                 Isolation::ReadUncommitted => 0,
                 Isolation::ReadCommitted => 1,
@@ -411,7 +416,7 @@ impl Share {
     }
 
     fn partition(&mut self, key: &Key, data: PartitionData, answer: &mut Answer, now: Instant) {
-        let (isolation, partition_bytes) = (self.terms.isolation, self.terms.partition_bytes);
+        let isolation = self.terms.isolation;
         let Some(member) = self.member(key) else { return };
         if !member.position.assignment.is_wanted() {
             // It goes, and nobody wants more of it.
@@ -456,7 +461,7 @@ impl Share {
             }
             if outline.whole_bytes == 0 {
                 // Not one whole batch: ask for more.
-                member.max_bytes = member.max_bytes.saturating_mul(2).min(PARTITION_BYTES_MAX);
+                member.doubled = (member.doubled + 1).min(PARTITION_BYTES_MAX.ilog2());
                 return self.change(key);
             }
             answer
@@ -466,7 +471,7 @@ impl Share {
         };
         member.position.offset = next;
         member.position.last_epoch = outline.last_epoch;
-        member.max_bytes = partition_bytes;
+        member.doubled = 0;
         let aborted = match isolation {
             Isolation::ReadUncommitted => None,
             Isolation::ReadCommitted => {

@@ -20,8 +20,8 @@ use crate::noise::Noise;
 use crate::report::Reporter;
 use crate::status::Board;
 
-pub(super) fn terms(isolation: Isolation, answer_bytes: i32, partition_bytes: i32) -> Terms {
-    Terms { isolation, rack: String::new(), answer_bytes, partition_bytes }
+pub(super) fn terms(isolation: Isolation) -> Terms {
+    Terms { isolation, rack: String::new() }
 }
 
 /// Of tasks whose route and whose membership are played by the test.

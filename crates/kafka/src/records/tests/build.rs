@@ -213,7 +213,10 @@ pub(super) fn read_stepwise(
     let mut batches = Batches::with_limit(bytes.to_vec().into(), reading, limit);
     let mut out = Outcome { records: vec![], next_offset: None, runs: 0, error: None };
     loop {
-        let mut run = match batches.next() {
+        let is_over = batches.is_over();
+        let next = batches.next();
+        assert_eq!(is_over, matches!(next, Ok(None)), "it tells beforehand");
+        let mut run = match next {
             Ok(Some(run)) => run,
             Ok(None) => break,
             Err(error) => {

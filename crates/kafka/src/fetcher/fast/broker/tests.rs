@@ -30,7 +30,7 @@ struct Stage {
 impl Stage {
     fn new(address: String, sasl: Option<Sasl>) -> Self {
         let (sender, records) = mpsc::channel(1);
-        let terms = terms(Isolation::ReadUncommitted, 1 << 20, 1 << 20);
+        let terms = terms(Isolation::ReadUncommitted);
         let wiring = Arc::new(wiring(sasl, terms.clone(), sender, channel().0));
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
@@ -105,6 +105,19 @@ async fn an_answer_is_handed_out_whole_also_where_the_next_request_fails() {
         })
         .await;
     stage.until_told("the refusal", |told| matches!(told, Told::Failed { .. })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_answer_waits_for_no_room() {
+    let address = broker(move |asked| match asked.key {
+        ApiKey::ApiVersions => versions(asked),
+        _ => large_answer(asked),
+    })
+    .await;
+    let mut stage = Stage::new(address, None);
+    // Nobody takes the one run, and there is room for no other.
+    stage.until_told("the partition that left", |told| matches!(told, Told::Returned(..))).await;
+    assert_eq!(stage.records.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

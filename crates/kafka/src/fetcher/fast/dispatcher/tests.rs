@@ -24,7 +24,7 @@ enum Said {
 impl Stage {
     fn new() -> Self {
         let (commanding, commands) = channel();
-        let terms = terms(Isolation::ReadCommitted, 1000, 100);
+        let terms = terms(Isolation::ReadCommitted);
         let wiring = wiring(None, terms, tokio::sync::mpsc::channel(1).0, commanding);
         let mut dispatcher = Dispatcher::new(Arc::new(wiring), unbounded_channel().1);
         let brokers = [1, 2].map(|id| {

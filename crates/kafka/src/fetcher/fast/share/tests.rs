@@ -16,7 +16,9 @@ use crate::assignment::Assignment;
 const ID: Uuid = Uuid::from_u128(7);
 
 fn share() -> Share {
-    Share::new(terms(Isolation::ReadCommitted, 1000, 100))
+    let mut share = Share::new(terms(Isolation::ReadCommitted));
+    share.set_sizes(Sizes { answer: 1000, partition: 100 });
+    share
 }
 
 fn position(partition: i32, offset: i64) -> Position {

@@ -1,0 +1,46 @@
+//! How much a request asks for.
+
+use std::time::Duration;
+
+/// The least of an answer: it fits the second-level cache of a core, where it is copied and walked faster.
+const LEAST: i32 = 512 << 10;
+/// The most of an answer, of which a few are held in memory.
+const MOST: i32 = 2 << 20;
+/// What a fast network carries, in bytes a microsecond: 1 GB/s.
+const BYTES_A_MICROSECOND: i64 = 1000;
+
+/// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// The most of an answer.
+    pub(super) answer: i32,
+    /// The most of one partition in it.
+    pub(super) partition: i32,
+}
+
+impl Sizes {
+    /// For a broker that is so far away. One answer is under way at a time, so it is at least as large as what the
+    /// network could carry meanwhile, within the bounds.
+    pub(super) fn over(round_trip: Duration) -> Self {
+        let micros = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
+        let meanwhile = i32::try_from(micros.saturating_mul(BYTES_A_MICROSECOND)).unwrap_or(i32::MAX);
+        let answer = meanwhile.clamp(LEAST, MOST);
+        // Two partitions at least have their turn in an answer.
+        Self { answer, partition: answer / 2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_grow_with_the_way_within_bounds() {
+        let over = |micros| Sizes::over(Duration::from_micros(micros));
+        assert_eq!(over(0), Sizes { answer: 512 << 10, partition: 256 << 10 });
+        assert_eq!(over(500), over(0), "less than the least");
+        assert_eq!(over(1000), Sizes { answer: 1_000_000, partition: 500_000 });
+        assert_eq!(over(20_000), Sizes { answer: 2 << 20, partition: 1 << 20 });
+        assert_eq!(Sizes::over(Duration::MAX), over(20_000));
+    }
+}
