@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::mpsc;
 
+use crate::epochs::Epochs;
 use crate::fetcher::Fetched;
 use crate::membership::Command;
 
@@ -30,6 +31,7 @@ pub struct Assignment {
     position: AtomicI64,
     end: AtomicI64,
     broken: AtomicI64,
+    epochs: Epochs,
 }
 
 impl Assignment {
@@ -44,6 +46,7 @@ impl Assignment {
             position: AtomicI64::new(start),
             end: AtomicI64::new(NONE),
             broken: AtomicI64::new(NONE),
+            epochs: Epochs::default(),
         })
     }
 
@@ -87,6 +90,18 @@ impl Assignment {
     pub(crate) fn break_at(&self, offset: i64) {
         self.broken.store(offset, Ordering::Release);
         self.set_position(offset);
+    }
+
+    /// It goes on at `to` instead of `from`: what could not be read is left behind.
+    pub(crate) fn go_on(&self, from: i64, to: i64) {
+        self.broken.store(NONE, Ordering::Release);
+        self.epochs.go_on(from, to);
+        self.set_position(to);
+    }
+
+    /// Under which leaders' epochs its records were written, as far as the fetcher tells it.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     /// Whether more of it is wanted.

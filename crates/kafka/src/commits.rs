@@ -92,13 +92,16 @@ impl Due {
     fn commit(&mut self, client: &Client, board: &Board) -> bool {
         self.positions.retain(|_, (assignment, _)| assignment.may_commit());
         let mut list = TopicPartitionList::with_capacity(self.positions.len());
+        let mut epochs = Vec::with_capacity(self.positions.len());
         for (assignment, offset) in self.positions.values() {
             let added =
                 list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset));
-            if let Err(error) = added {
-                debug!(%error, topic = %assignment.topic, offset, "not an offset to commit");
+            match added {
+                Ok(()) => epochs.push(assignment.epochs().before(*offset)),
+                Err(error) => debug!(%error, topic = %assignment.topic, offset, "not an offset to commit"),
             }
         }
+        native::set_leader_epochs(&mut list, &epochs);
         if list.count() == 0 {
             self.positions.clear();
             return true;

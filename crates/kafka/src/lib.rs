@@ -17,6 +17,7 @@ mod commits;
 pub mod config;
 mod connection;
 pub mod embedded;
+mod epochs;
 mod error;
 mod fetcher;
 mod lookup;

@@ -81,6 +81,8 @@ pub(crate) struct Begin {
     pub(crate) part: Part,
     pub(crate) start: i64,
     pub(crate) committed: Option<i64>,
+    /// Leader epoch of the record before it, which was committed with it; -1 where it is not known.
+    pub(crate) epoch: i32,
 }
 
 /// A partition whose begin is not known yet, and why.
@@ -118,14 +120,14 @@ impl TakenUp {
 }
 
 /// Offsets that were asked for, `None` where there is none.
-struct Offsets {
-    found: HashMap<Part, Result<Option<i64>, String>>,
+struct Offsets<T = i64> {
+    found: HashMap<Part, Result<Option<T>, String>>,
     /// Why there is no answer for the others.
     otherwise: String,
 }
 
-impl Offsets {
-    fn take(&mut self, part: &Part) -> Result<Option<i64>, String> {
+impl<T> Offsets<T> {
+    fn take(&mut self, part: &Part) -> Result<Option<T>, String> {
         self.found.remove(part).unwrap_or_else(|| Err(self.otherwise.clone()))
     }
 }
@@ -232,8 +234,9 @@ impl Lookup {
         let mut new = Vec::new();
         for wanted in wanted {
             match committed.take(&wanted.part) {
-                Ok(Some(start)) => {
-                    taken_up.begins.push(Begin { part: wanted.part, start, committed: Some(start) });
+                Ok(Some((start, epoch))) => {
+                    let (part, committed) = (wanted.part, Some(start));
+                    taken_up.begins.push(Begin { part, start, committed, epoch });
                 }
                 Ok(None) => new.push(wanted),
                 Err(reason) => taken_up.leave_open(wanted, NO_COMMITTED, reason),
@@ -242,7 +245,8 @@ impl Lookup {
         new
     }
 
-    fn committed_offsets(&self, wanted: &[Wanted]) -> Offsets {
+    /// With the leader epochs that were committed with them.
+    fn committed_offsets(&self, wanted: &[Wanted]) -> Offsets<(i64, i32)> {
         let mut list = TopicPartitionList::with_capacity(wanted.len());
         for Wanted { part: (topic, partition), .. } in wanted {
             list.add_partition(topic, *partition);
@@ -251,10 +255,11 @@ impl Lookup {
             Ok(list) => list,
             Err(error) => return Offsets { found: HashMap::new(), otherwise: plain(&error) },
         };
-        let found = list.elements().into_iter().map(|element| {
+        let epochs = native::leader_epochs(&list);
+        let found = list.elements().into_iter().zip(epochs).map(|(element, epoch)| {
             let offset = match (element.error(), element.offset()) {
                 (Err(error), _) => Err(plain(&error)),
-                (Ok(()), Offset::Offset(offset)) => Ok(Some(offset)),
+                (Ok(()), Offset::Offset(offset)) => Ok(Some((offset, epoch))),
                 (Ok(()), _) => Ok(None),
             };
             ((element.topic().to_owned(), element.partition()), offset)
@@ -282,7 +287,9 @@ impl Lookup {
                 },
             };
             match start {
-                Ok(Some(start)) => begins.push(Begin { part: wanted.part, start, committed: None }),
+                Ok(Some(start)) => {
+                    begins.push(Begin { part: wanted.part, start, committed: None, epoch: -1 });
+                }
                 Ok(None) => taken_up.leave_open(wanted, NO_START, "the broker tells none".to_owned()),
                 Err(reason) => taken_up.leave_open(wanted, NO_START, reason),
             }
@@ -345,7 +352,9 @@ impl Lookup {
         };
         for Begin { part, start, .. } in begins {
             match everything.clone().or_else(|| refused.remove(&part)) {
-                None => taken_up.begins.push(Begin { part, start, committed: Some(start) }),
+                None => {
+                    taken_up.begins.push(Begin { part, start, committed: Some(start), epoch: -1 });
+                }
                 Some(reason) => {
                     let wanted = Wanted { part, beginning: Beginning::Found(start) };
                     taken_up.leave_open(wanted, NOT_COMMITTED, reason);

@@ -276,6 +276,30 @@ impl fmt::Debug for Messages {
     }
 }
 
+/// Sets the leader epoch of each of the list's partitions, in their order; -1 is none.
+pub(crate) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[i32]) {
+    // SAFETY: the list is alive and nobody else's; it holds `cnt` elements.
+    unsafe {
+        let list = list.ptr();
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        for (index, epoch) in epochs.iter().enumerate().take(count) {
+            sys::rd_kafka_topic_partition_set_leader_epoch((*list).elems.add(index), *epoch);
+        }
+    }
+}
+
+/// The leader epoch of each of the list's partitions, in their order; -1 is none.
+pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
+    // SAFETY: the list is alive and holds `cnt` elements, which are only read.
+    unsafe {
+        let list = list.ptr();
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        (0..count)
+            .map(|index| sys::rd_kafka_topic_partition_get_leader_epoch((*list).elems.add(index)))
+            .collect()
+    }
+}
+
 /// Commits and waits for the coordinator's answer; an error for each partition that was not committed.
 ///
 /// `rdkafka`'s synchronous commit waits without end and does not tell of partitions.

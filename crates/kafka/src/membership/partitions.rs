@@ -171,9 +171,12 @@ impl Partitions {
     fn hold(&mut self, session: &mut Session<'_>, begins: Vec<Begin>) {
         let mut names: HashMap<String, Arc<str>> = HashMap::new();
         let mut assignments = Vec::with_capacity(begins.len());
-        for Begin { part, start, committed } in begins {
+        for Begin { part, start, committed, epoch } in begins {
             let topic = names.entry(part.0.clone()).or_insert_with(|| Arc::from(part.0.as_str()));
             let assignment = Assignment::new(Arc::clone(topic), part.1, start, committed);
+            if epoch >= 0 {
+                assignment.epochs().note(start - 1, epoch);
+            }
             self.held.insert(part, Arc::clone(&assignment));
             assignments.push(assignment);
         }
@@ -381,7 +384,7 @@ impl Partitions {
         session.source.board.offset_resets.add(1);
         session.source.board.records_skipped.add(skipped);
         session.tell(SourceEvent::Reset { assignment: Arc::clone(&assignment), from, to });
-        assignment.set_position(to);
+        assignment.go_on(from, to);
         if let Err(reason) = session.fetcher.seek(&assignment, to) {
             session.client.context().report(&format!("going on after a reset: {reason}"));
         }

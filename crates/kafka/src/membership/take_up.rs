@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn begin(partition: i32) -> Begin {
-        Begin { part: part(partition), start: 7, committed: Some(7) }
+        Begin { part: part(partition), start: 7, committed: Some(7), epoch: 3 }
     }
 
     fn wanted(ask: &Ask) -> Vec<(i32, Beginning)> {

@@ -132,8 +132,8 @@ impl Header {
 pub(crate) struct Outline {
     /// The offset after the last whole batch.
     pub(crate) next_offset: Option<i64>,
-    /// Leader epoch of the last whole batch; -1 if it has none.
-    pub(crate) last_epoch: i32,
+    /// Where the leader epoch of the whole batches changes: a base offset, and the epoch from there on. -1 is none.
+    pub(crate) epochs: Vec<(i64, i32)>,
     /// How many bytes the whole batches take; a batch that is cut off may follow.
     pub(crate) whole_bytes: usize,
     /// What stands behind the whole batches, and cannot be a batch however much more of it there were.
@@ -142,7 +142,7 @@ pub(crate) struct Outline {
 
 /// One pass over the headers: where a fetch goes on after these bytes.
 pub(crate) fn outline(bytes: &[u8]) -> Outline {
-    let mut outline = Outline { next_offset: None, last_epoch: -1, whole_bytes: 0, error: None };
+    let mut outline = Outline { next_offset: None, epochs: Vec::new(), whole_bytes: 0, error: None };
     let mut rest = bytes;
     loop {
         let entry = match first(rest) {
@@ -150,12 +150,14 @@ pub(crate) fn outline(bytes: &[u8]) -> Outline {
             Ok(None) => return outline,
             Err(error) => return Outline { error: Some(error), ..outline },
         };
-        let (next_offset, last_epoch) = match &entry.batch {
+        let (next_offset, epoch) = match &entry.batch {
             Some(batch) => (batch.next_offset(), batch.leader_epoch),
             None => (entry.offset.saturating_add(1), -1),
         };
         outline.next_offset = Some(next_offset);
-        outline.last_epoch = last_epoch;
+        if outline.epochs.last().is_none_or(|(_, last)| *last != epoch) {
+            outline.epochs.push((entry.offset, epoch));
+        }
         outline.whole_bytes += entry.bytes.len();
         rest = rest.get(entry.bytes.len()..).unwrap_or_default();
     }

@@ -195,27 +195,47 @@ async fn partitions_that_wait_are_given_back(fetching: Fetching) {
 /// On one fetcher: with it, both kinds of connections are there.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
-async fn tokens_are_refreshed_before_they_end() {
-    let fetching = Fetching::Fast;
-    // The broker closes a connection whose token has ended and is not renewed (KIP-368).
-    let options = KafkaOptions::default().property("connections.max.reauth.ms", "600000");
-    let mut kafka = SecuredKafka::start_with(6, options);
-    kafka.create_topic_for("zafka", "orders", 1, "g");
-    let cluster = at(
-        &kafka.oauth(),
-        Tls { ca: Some(kafka.certificates.ca()), client: None },
-        Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))),
+async fn sessions_are_renewed_before_they_end() {
+    // The broker closes a connection whose session has ended and was not renewed (KIP-368).
+    let options = ["plain", "scram-sha-256", "scram-sha-512"].into_iter().fold(
+        KafkaOptions::default().property("connections.max.reauth.ms", "600000"),
+        |options, mechanism| {
+            options.property(&format!("listener.name.sasl.{mechanism}.connections.max.reauth.ms"), "3000")
+        },
     );
-    let mut route = Route::start(&cluster, config_in(fetching, &["orders"], "g", Start::Earliest));
+    let mut kafka = SecuredKafka::start_with(6, options);
+    kafka.admin().create_topic("orders", 1, &[]);
+    kafka.admin().allow("zafka", "read", "topic", "orders");
+    let tls = Tls { ca: Some(kafka.certificates.ca()), client: None };
+    let by_password = |sasl: Sasl| at(&kafka.sasl(), tls.clone(), Some(sasl));
+    let clusters = [
+        ("tokens", at(&kafka.oauth(), tls.clone(), Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))))),
+        ("plain", by_password(Sasl::Plain(credentials(PASSWORD)))),
+        ("scram-256", by_password(Sasl::ScramSha256(credentials(PASSWORD)))),
+        ("scram-512", by_password(Sasl::ScramSha512(credentials(PASSWORD)))),
+    ];
+    let mut routes = clusters.map(|(group, cluster)| {
+        kafka.admin().allow("zafka", "read", "group", group);
+        let config = config_in(Fetching::Fast, &["orders"], group, Start::Earliest);
+        (group, Route::start(&cluster, config))
+    });
     for number in 0..8 {
         kafka.admin().produce("orders", &[Record::new("k", number.to_string())]);
-        route.until("a record", |route| route.records.len() == number + 1).await;
+        for (mechanism, route) in &mut routes {
+            route.until(mechanism, |route| route.records.len() == number + 1).await;
+        }
         tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    for (mechanism, route) in &routes {
+        let status = route.source.status();
+        assert_eq!(status.kafka_errors, 0, "{mechanism}: {:?}", status.last_error);
     }
     kafka.oidc.restart();
     kafka.admin().produce("orders", &[Record::new("k", "after")]);
-    route.until("a record", |route| route.records.len() == 9).await;
-    route.close().await;
+    for (mechanism, mut route) in routes {
+        route.until(mechanism, |route| route.records.len() == 9).await;
+        route.close().await;
+    }
 }
 
 #[test]

@@ -55,36 +55,48 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     admin.set_config("group", &topic, "consumer.session.timeout.ms", "60000");
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
     let mut asleep = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}""#));
+    let mut gone = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}-gone""#));
     let mut awake = OneRoute::lossless(&bootstrap(&cluster), &from);
-    let subscribers = [&asleep, &awake].map(|route| route.subscribe(&[&topic]));
+    let subscribers = [&asleep, &gone, &awake].map(|route| route.subscribe(&[&topic]));
     write(&admin, &topic, "old", 100);
     wait_until("both replicas to have them", DEADLINE, || in_sync(&admin, &topic) == 2);
     cluster.kill9(2);
     // Written once the cluster has given the follower up.
     write(&admin, &topic, "lost", 50);
-    for (route, subscriber) in [&mut asleep, &mut awake].into_iter().zip(&subscribers) {
+    for (route, subscriber) in [&mut asleep, &mut gone, &mut awake].into_iter().zip(&subscribers) {
         subscriber.wait_messages(150, DEADLINE);
         route.relay.wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, 150));
     }
-    wait_until("all of it to be committed", DEADLINE, || {
-        admin.committed(&topic).get(&(topic.clone(), 0)) == Some(&150)
-    });
+    let groups = [topic.clone(), format!("{topic}-gone")];
+    let wait_committed = |offset: i64| {
+        wait_until("all of it to be committed", DEADLINE, || {
+            let committed = |group: &String| admin.committed(group).get(&(topic.clone(), 0)) == Some(&offset);
+            groups.iter().all(committed)
+        });
+    };
+    wait_committed(150);
 
-    // One relay sleeps until the new log is past the offset that it goes on from: only the epoch tells them apart.
+    // One relay sleeps, and one is away, until the new log is past the offset that they go on from: only the epoch tells
+    // them apart.
     asleep.relay.process().stop();
+    gone.relay.terminate();
+    assert!(gone.relay.wait_exit(DEADLINE).success(), "{}", gone.relay.log());
     cluster.kill9(1);
     cluster.restart(2);
     wait_until("the shorter replica to lead", DEADLINE, || cluster.leader_of(&topic, 0) == Some(2));
     awake.relay.wait_log("the log was cut before the offset due", DEADLINE);
     write(&admin, &topic, "new", 100);
     asleep.relay.process().cont();
-    asleep.relay.wait_log("the log was cut before the offset due", DEADLINE);
+    gone.start_again();
+    for route in [&mut asleep, &mut gone] {
+        route.relay.wait_log("the log was cut before the offset due", DEADLINE);
+    }
 
     cluster.restart(1);
     wait_until("the first replica to follow", DEADLINE, || in_sync(&admin, &topic) == 2);
     admin.move_leader(&topic, 0, 1);
     write(&admin, &topic, "last", 10);
-    for (route, subscriber) in [&mut asleep, &mut awake].into_iter().zip(&subscribers) {
+    for (route, subscriber) in [&mut asleep, &mut gone, &mut awake].into_iter().zip(&subscribers) {
         let messages = decoded(&subscriber.wait_messages(260, DEADLINE));
         assert_eq!(messages[150].prev, None, "what is before the cut is not what was read");
         let all = [written("old", 0, 100), written("lost", 100, 50), written("new", 100, 100)];
@@ -93,9 +105,7 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
         assert_eq!((counter(&end, "offset_resets"), counter(&end, "records_skipped")), (1, 0));
         route.relay.wait_ready();
     }
-    wait_until("the end to be committed", DEADLINE, || {
-        admin.committed(&topic).get(&(topic.clone(), 0)) == Some(&210)
-    });
+    wait_committed(210);
 }
 
 #[test]

@@ -142,7 +142,12 @@ impl Broker {
         match order {
             Order::Add(position) => self.share.insert(position),
             Order::Return(assignment) => {
-                if let Some(position) = self.share.remove(&assignment) {
+                let position = self.share.remove(&assignment).or_else(|| {
+                    // One that stands still at what cannot be read was let go: only the dispatcher has it.
+                    let broken = assignment.broken_at().filter(|_| assignment.is_active())?;
+                    Some(Position::new(Arc::clone(&assignment), broken))
+                });
+                if let Some(position) = position {
                     self.tell(Told::Returned(position, Why::Asked));
                 }
             }

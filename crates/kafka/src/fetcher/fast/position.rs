@@ -18,7 +18,7 @@ pub(super) struct Position {
     /// The next offset to fetch.
     pub(super) offset: i64,
     /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595, `LastFetchedEpoch`); -1
-    /// where nothing was fetched yet.
+    /// where it is not known.
     pub(super) last_epoch: i32,
     /// Epoch of the leader that is asked (KIP-320); -1 where it is not known.
     pub(super) leader_epoch: i32,
@@ -30,7 +30,8 @@ pub(super) struct Position {
 
 impl Position {
     pub(super) fn new(assignment: Arc<Assignment>, offset: i64) -> Self {
-        Self { assignment, offset, last_epoch: -1, leader_epoch: -1, topic_id: Uuid::nil(), sought: false }
+        let last_epoch = assignment.epochs().before(offset);
+        Self { assignment, offset, last_epoch, leader_epoch: -1, topic_id: Uuid::nil(), sought: false }
     }
 
     pub(super) fn key(&self) -> Key {

@@ -8,6 +8,8 @@ const LEAST: i32 = 512 << 10;
 const MOST: i32 = 2 << 20;
 /// What a fast network carries, in bytes a microsecond: 1 GB/s.
 const BYTES_A_MICROSECOND: i64 = 1000;
+/// What an answer has for each partition that is fetched, where they are many: a broker looks at all of them for each.
+const BYTES_A_PARTITION: i64 = 16 << 10;
 
 /// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,13 @@ impl Sizes {
         // Two partitions at least have their turn in an answer.
         Self { answer, partition: answer / 2 }
     }
+
+    /// The most of an answer where so many partitions are fetched.
+    pub(super) fn answer_for(self, partitions: usize) -> i32 {
+        let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
+        let bytes = i32::try_from(partitions.saturating_mul(BYTES_A_PARTITION)).unwrap_or(i32::MAX);
+        self.answer.max(bytes.min(MOST))
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +51,13 @@ mod tests {
         assert_eq!(over(1000), Sizes { answer: 1_000_000, partition: 500_000 });
         assert_eq!(over(20_000), Sizes { answer: 2 << 20, partition: 1 << 20 });
         assert_eq!(Sizes::over(Duration::MAX), over(20_000));
+    }
+
+    #[test]
+    fn answers_grow_with_the_partitions_within_bounds() {
+        let [near, far] = [0, 2000].map(|micros| Sizes::over(Duration::from_micros(micros)));
+        assert_eq!([1, 32, 64].map(|count| near.answer_for(count)), [512 << 10, 512 << 10, 1 << 20]);
+        assert_eq!([1, 64].map(|count| far.answer_for(count)), [2_000_000; 2]);
+        assert_eq!([1000, usize::MAX].map(|count| near.answer_for(count)), [2 << 20; 2]);
     }
 }

@@ -61,7 +61,10 @@ fn headers_that_cannot_be() {
     let outcome = read(&bytes);
     assert_eq!((outcome.offsets(), outcome.next_offset, outcome.error), (vec![0, 1, 2], Some(3), None));
     let whole_bytes = bytes.len() - 2 * (size as usize + 12);
-    assert_eq!(outline(&bytes), Outline { next_offset: Some(3), last_epoch: 3, whole_bytes, error: None });
+    assert_eq!(
+        outline(&bytes),
+        Outline { next_offset: Some(3), epochs: vec![(0, 3)], whole_bytes, error: None }
+    );
 }
 
 #[test]

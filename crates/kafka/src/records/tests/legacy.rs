@@ -82,7 +82,7 @@ fn reads_messages_one_by_one_and_wrapped() {
         assert_eq!((outcome.error, outcome.runs, outcome.next_offset), (None, 1, Some(26)));
         assert_eq!(outcome.records, all);
         assert_eq!(outline(&single).next_offset, Some(26));
-        assert_eq!(outline(&single).last_epoch, -1);
+        assert_eq!(outline(&single).epochs, [(20, -1)]);
         for codec in 1..4 {
             let wrapped = wrapper(magic, codec, &all, 0);
             let outcome = read(&wrapped);

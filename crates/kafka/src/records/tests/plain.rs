@@ -80,7 +80,7 @@ fn reads_what_another_encoder_writes() {
         let whole_bytes = bytes.len();
         assert_eq!(
             outline(&bytes),
-            Outline { next_offset: Some(110), last_epoch: 5, whole_bytes, error: Option::None }
+            Outline { next_offset: Some(110), epochs: vec![(101, 5)], whole_bytes, error: Option::None }
         );
         // Many batches, the last one cut off.
         bytes.extend(encode_theirs(&records(110..120), compression));
@@ -177,5 +177,5 @@ fn a_run_is_bounded_and_compressed_batches_stand_alone() {
 #[test]
 fn nothing_comes_of_nothing() {
     assert_eq!(read(&[]), Outcome { records: vec![], next_offset: None, runs: 0, error: None });
-    assert_eq!(outline(&[]), Outline { next_offset: None, last_epoch: -1, whole_bytes: 0, error: None });
+    assert_eq!(outline(&[]), Outline { next_offset: None, epochs: vec![], whole_bytes: 0, error: None });
 }

@@ -120,6 +120,26 @@ async fn the_end_of_an_answer_waits_for_no_room() {
     assert_eq!(stage.records.len(), 1);
 }
 
+/// It is dropped at the next answer, and its topic may be made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_stands_still_can_be_asked_back() {
+    let address = broker(move |asked| match asked.key {
+        ApiKey::ApiVersions => versions(asked),
+        _ => large_answer(asked),
+    })
+    .await;
+    let mut stage = Stage::new(address, None);
+    let [first, second] = stage.assignments.clone();
+    first.break_at(0);
+    let is_of = |told: &Told, assignment: &Arc<Assignment>, at: i64| {
+        matches!(told, Told::Returned(position, _)
+            if Arc::ptr_eq(&position.assignment, assignment) && position.offset == at)
+    };
+    stage.until_told("the other one, which left", |told| is_of(told, &second, 0)).await;
+    stage.orders.send(Order::Return(Arc::clone(&first))).unwrap();
+    stage.until_told("the one that stands still", |told| is_of(told, &first, 0)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_stops_half_way_is_given_up_and_orders_are_heard_meanwhile() {
     let address = broker(move |asked| match asked.key {

@@ -1,8 +1,13 @@
 use std::sync::mpsc::{Receiver, channel};
 
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::super::position::Why;
 use super::super::testing::{terms, wiring};
+use super::hearing::PLACE_AGAIN;
 use super::*;
 use crate::config::Isolation;
+use crate::membership::{Command, Reset};
 
 const ID: Uuid = Uuid::from_u128(7);
 

@@ -9,6 +9,7 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 use uuid::Uuid;
 
+use super::super::position::Why;
 use super::super::testing::{batch, terms};
 use super::*;
 use crate::assignment::Assignment;
@@ -175,6 +176,36 @@ fn what_cannot_be_fetched_here_leaves_with_its_reason() {
         assert_eq!(answer.left.into_iter().map(|(_, why)| why).collect::<Vec<_>>(), [why]);
         assert!(share.is_empty() && share.request(17, now).is_none());
     }
+}
+
+/// The epoch of what was read last is told from the first request on: it was committed with the offset.
+#[test]
+fn a_cut_log_goes_on_where_both_logs_agree() {
+    // Ours is of epoch 2 up to 3, theirs up to 6.
+    for (ours, cut_at) in [(3, 3), (8, 6)] {
+        let (mut share, now) = (share(), Instant::now());
+        let assignment = position(0, 10).assignment;
+        assignment.epochs().note(0, 2);
+        assignment.epochs().note(ours, 4);
+        share.insert(Position { topic_id: ID, ..Position::new(assignment, 10) });
+        let (request, _) = share.request(17, now).unwrap();
+        assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 4);
+        let theirs = EpochEndOffset::default().with_epoch(2).with_end_offset(6);
+        let answer = share.answer(answer_of(9, vec![data(0).with_diverging_epoch(theirs)]), now).unwrap();
+        let whys: Vec<_> = answer.left.into_iter().map(|(_, why)| why).collect();
+        assert_eq!(whys, [Why::Diverged(cut_at)]);
+    }
+}
+
+#[test]
+fn what_is_read_tells_of_its_epochs() {
+    let (mut share, now) = (share(), Instant::now());
+    let position = position(0, 10);
+    share.insert(position.clone());
+    share.request(17, now).unwrap();
+    share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
+    let epochs = position.assignment.epochs();
+    assert_eq!((epochs.before(10), epochs.before(20)), (-1, 5));
 }
 
 #[test]

@@ -1,0 +1,186 @@
+//! What brokers and the cluster tell, and what comes of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, error, info};
+
+use super::super::Told;
+use super::super::broker;
+use super::super::metadata::{Leader, Metadata, NoMetadata};
+use super::super::position::{Position, Why};
+use super::{Dispatcher, Place};
+use crate::membership::{Command, Reset};
+
+/// How long a partition is fetched from a replica before its leader is asked for a nearer one again (KIP-392).
+const REPLICA_LEASE: Duration = Duration::from_secs(300);
+/// How long a partition that came back waits before it is sent out again.
+pub(super) const PLACE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// A partition that came back after longer than this has failed for the first time.
+const SETTLED: Duration = Duration::from_secs(5);
+
+impl Dispatcher {
+    pub(super) fn told(&mut self, told: Told) {
+        match told {
+            Told::Connected(broker) => {
+                if self.troubled.remove(&broker).is_some() {
+                    info!(route = self.wiring.reporter.route(), broker, "connected again");
+                }
+            }
+            Told::Failed { broker, reason } => {
+                self.troubled.insert(broker, reason);
+            }
+            Told::TooOld(reason) => self.command(Command::TooOld(reason)),
+            Told::Returned(position, why) => self.returned(position, why),
+        }
+    }
+
+    fn returned(&mut self, position: Position, why: Why) {
+        let Some(home) = self.homes.get_mut(&position.key()) else { return };
+        if !Arc::ptr_eq(&home.assignment, &position.assignment) {
+            return;
+        }
+        let Place::At(broker) = home.place else { return };
+        let now = Instant::now();
+        let at_replica = home.replica.is_some_and(|(replica, _)| replica == broker);
+        debug!(route = self.wiring.reporter.route(), topic = %home.assignment.topic,
+            partition = home.assignment.partition, broker, ?why, "partition came back");
+        let mut waiting = None;
+        match why {
+            _ if home.made_anew => return self.made_anew(&position),
+            Why::Asked => {}
+            // It would send it there again and again.
+            Why::Nearer(replica) if at_replica || replica == broker => {
+                home.replica = None;
+                waiting = Some(format!("broker {broker} is no leader and names replica {replica}"));
+            }
+            Why::Nearer(replica) if !self.addresses.contains_key(&replica) => {
+                self.wants_metadata = true;
+                waiting = Some(format!("replica {replica} is not known yet"));
+            }
+            Why::Nearer(replica) => {
+                home.replica = Some((replica, now + REPLICA_LEASE));
+                // It is in sync, as far as the leader knows: it is tried again, more and more seldom.
+                waiting = self.troubled.remove(&replica);
+            }
+            // A replica may not have come as far: the leader knows.
+            Why::OutOfRange if at_replica => {
+                home.replica = None;
+                waiting = Some(format!("replica {broker} does not have the offset"));
+            }
+            Why::OutOfRange => {
+                let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
+                home.place = Place::Parked;
+                let reason = "Broker: Offset out of range".to_owned();
+                return self.command(Command::OutOfRange { assignment, from, reason });
+            }
+            Why::Diverged(to) => {
+                let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
+                home.place = Place::Parked;
+                return self.command(Command::Elsewhere {
+                    assignment,
+                    from,
+                    to: Some(to),
+                    why: Reset::Truncated,
+                });
+            }
+            Why::Elsewhere { reason, leader } => {
+                self.wants_metadata = true;
+                home.replica = None;
+                match leader {
+                    Some((broker, epoch)) if home.leader.is_none_or(|leader| leader.epoch < epoch) => {
+                        home.leader = Some(Leader { broker, epoch });
+                    }
+                    _ => home.leader = None,
+                }
+                waiting = Some(reason);
+            }
+        }
+        let mut from = now;
+        if waiting.is_some() {
+            home.failures = if now - home.placed > SETTLED { 0 } else { home.failures + 1 };
+            from += PLACE_AGAIN.0.saturating_mul(1 << home.failures.min(8)).min(PLACE_AGAIN.1);
+        }
+        home.place = Place::Waiting { position, from, why: waiting };
+    }
+
+    fn command(&self, command: Command) {
+        // Where the membership has ended, nothing is to be fetched.
+        let _ = self.wiring.commands.send(command);
+    }
+
+    /// The position is of a topic that is no more; the one of the same name is read from its start.
+    pub(super) fn made_anew(&mut self, position: &Position) {
+        let Some(home) = self.homes.get_mut(&position.key()) else { return };
+        let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
+        home.place = Place::Parked;
+        home.made_anew = false;
+        self.command(Command::Elsewhere { assignment, from, to: None, why: Reset::MadeAnew });
+    }
+
+    pub(super) fn answered(&mut self, answer: Result<Metadata, NoMetadata>) {
+        let metadata = match answer {
+            Ok(metadata) => metadata,
+            Err(NoMetadata::TooOld(reason)) => return self.command(Command::TooOld(reason)),
+            Err(NoMetadata::Failed(reason)) => {
+                self.wants_metadata = true;
+                return self.wiring.reporter.report(&reason);
+            }
+        };
+        // The task of a broker that has moved ends, and gives its partitions back.
+        let addresses = &metadata.brokers;
+        self.brokers.retain(|id, remote| addresses.get(id).is_none_or(|address| *address == remote.address));
+        self.addresses = metadata.brokers;
+        let mut anew = Vec::new();
+        let mut back = Vec::new();
+        for (key, home) in &mut self.homes {
+            let Some(topic) = metadata.topics.get(&key.0) else { continue };
+            if !topic.id.is_nil() && topic.id != home.topic_id {
+                if !home.topic_id.is_nil() {
+                    error!(
+                        route = self.wiring.reporter.route(), topic = %key.0, partition = key.1,
+                        old = %home.topic_id, new = %topic.id, "the topic was deleted and made again"
+                    );
+                    home.made_anew = true;
+                    home.leader = None;
+                    match &home.place {
+                        Place::At(broker) => back.push((*broker, Arc::clone(&home.assignment))),
+                        Place::Waiting { position, .. } => anew.push(position.clone()),
+                        Place::Parked => {}
+                    }
+                }
+                home.topic_id = topic.id;
+            }
+            let Some(leader) = topic.leaders.get(&key.1).copied() else {
+                home.leader = None;
+                continue;
+            };
+            // One that the cluster does not have is not waited for.
+            let is_newer = home.leader.is_none_or(|known| {
+                known.epoch <= leader.epoch || !self.addresses.contains_key(&known.broker)
+            });
+            if !is_newer || home.leader == Some(leader) {
+                continue;
+            }
+            home.leader = Some(leader);
+            if let Place::At(broker) = home.place
+                && home.replica.is_none()
+                && !home.made_anew
+                && broker != leader.broker
+                && leader.broker >= 0
+            {
+                back.push((broker, Arc::clone(&home.assignment)));
+            }
+        }
+        for (broker, assignment) in back {
+            self.send(broker, broker::Order::Return(assignment));
+        }
+        for position in anew {
+            self.made_anew(&position);
+        }
+        // Topics that were let go meanwhile are not kept: what is known of them would grow old.
+        let held: HashSet<&Arc<str>> = self.homes.keys().map(|(topic, _)| topic).collect();
+        self.topics.extend(metadata.topics.into_iter().filter(|(topic, _)| held.contains(topic)));
+    }
+}

@@ -1,0 +1,108 @@
+//! Where partitions go, and what is shown of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::info;
+
+use super::super::broker::{self, Broker};
+use super::super::share::Share;
+use super::{Dispatcher, Home, Place, Remote};
+
+impl Dispatcher {
+    /// Whether a replica is no longer to be fetched from.
+    fn is_over(&self, replica: i32, until: Instant, now: Instant) -> bool {
+        now >= until || self.troubled.contains_key(&replica) || !self.addresses.contains_key(&replica)
+    }
+
+    /// The broker to fetch from now.
+    pub(super) fn target(&self, home: &Home, now: Instant) -> Option<i32> {
+        let replica = home.replica.filter(|(replica, until)| !self.is_over(*replica, *until, now));
+        let broker = match replica {
+            Some((replica, _)) => replica,
+            None => home.leader.map(|leader| leader.broker)?,
+        };
+        self.addresses.contains_key(&broker).then_some(broker)
+    }
+
+    pub(super) fn place(&mut self, now: Instant) {
+        let mut moves = Vec::new();
+        let mut over = Vec::new();
+        for (key, home) in &self.homes {
+            match (&home.place, home.replica) {
+                (Place::Waiting { from, .. }, _) if *from <= now => match self.target(home, now) {
+                    Some(broker) => moves.push((key.clone(), broker)),
+                    None => self.wants_metadata = true,
+                },
+                (Place::At(broker), Some((replica, until)))
+                    if replica == *broker && self.is_over(replica, until, now) =>
+                {
+                    self.send(replica, broker::Order::Return(Arc::clone(&home.assignment)));
+                    over.push(key.clone());
+                }
+                _ => {}
+            }
+        }
+        for key in over {
+            if let Some(home) = self.homes.get_mut(&key) {
+                home.replica = None;
+            }
+        }
+        for (key, broker) in moves {
+            self.reach(broker);
+            let Some(home) = self.homes.get_mut(&key) else { continue };
+            let leader_epoch = home.leader.map_or(-1, |leader| leader.epoch);
+            let place = std::mem::replace(&mut home.place, Place::At(broker));
+            if let Place::Waiting { mut position, .. } = place {
+                position.topic_id = home.topic_id;
+                position.leader_epoch = leader_epoch;
+                home.placed = now;
+                if home.replica.is_some_and(|(replica, _)| replica == broker) {
+                    info!(route = self.wiring.reporter.route(), topic = %key.0, partition = key.1, broker,
+                        "fetching from a nearer replica");
+                }
+                self.send(broker, broker::Order::Add(position));
+            }
+        }
+    }
+
+    /// Makes sure that a task fetches from this broker.
+    fn reach(&mut self, id: i32) {
+        let Some(address) = self.addresses.get(&id) else { return };
+        if self.brokers.contains_key(&id) {
+            return;
+        }
+        while self.tasks.try_join_next().is_some() {}
+        let (orders, ordered) = unbounded_channel();
+        let broker = Broker {
+            id,
+            address: address.clone(),
+            wiring: Arc::clone(&self.wiring),
+            share: Share::new(self.wiring.terms.clone()),
+            orders: ordered,
+            tell: self.tell.clone(),
+        };
+        self.tasks.spawn(broker.run());
+        self.troubled.remove(&id);
+        self.brokers.insert(id, Remote { address: address.clone(), orders });
+    }
+
+    /// Shows why partitions are not fetched, if any are not.
+    pub(super) fn show(&mut self) {
+        let reason = self.homes.iter().find_map(|((topic, partition), home)| match &home.place {
+            Place::Waiting { why: Some(why), .. } => Some(why.clone()),
+            Place::Waiting { .. } => {
+                let error = self.topics.get(topic).and_then(|topic| topic.error.clone());
+                let error = error.unwrap_or_else(|| "no leader is known".to_owned());
+                Some(format!("{topic}/{partition}: {error}"))
+            }
+            Place::At(broker) => self.troubled.get(broker).cloned(),
+            Place::Parked => Some(format!("{topic}/{partition}: looking up where to go on")),
+        });
+        if reason != self.told_unfetched {
+            self.wiring.board.set_unfetched(reason.clone());
+            self.told_unfetched = reason;
+        }
+    }
+}

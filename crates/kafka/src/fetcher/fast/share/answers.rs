@@ -1,0 +1,191 @@
+//! What an answer brings, partition by partition.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError as Code;
+use kafka_protocol::messages::FetchResponse;
+use kafka_protocol::messages::fetch_response::PartitionData;
+
+use super::super::position::{Key, Position, Why};
+use super::{PARTITION_BYTES_MAX, Session, Share};
+use crate::assignment::Assignment;
+use crate::config::Isolation;
+use crate::records::{Aborted, outline};
+
+/// What a partition was given by an answer.
+pub(in super::super) struct Given {
+    pub(in super::super) assignment: Arc<Assignment>,
+    /// The first offset wanted.
+    pub(in super::super) from: i64,
+    /// None: the partition stands at `from`.
+    pub(in super::super) records: Bytes,
+    /// Aborted transactions, under read_committed.
+    pub(in super::super) aborted: Option<Vec<Aborted>>,
+}
+
+/// What an answer brought.
+#[derive(Default)]
+pub(in super::super) struct Answer {
+    pub(in super::super) given: Vec<Given>,
+    /// Partitions that are not fetched here any more.
+    pub(in super::super) left: Vec<(Position, Why)>,
+    /// Errors to be told.
+    pub(in super::super) errors: Vec<String>,
+    /// Bytes of records.
+    pub(in super::super) bytes: usize,
+}
+
+impl Share {
+    /// Takes an answer to the last request.
+    ///
+    /// # Errors
+    /// Where it is an error of the whole request; the next one begins a new session.
+    pub(in super::super) fn answer(
+        &mut self,
+        response: FetchResponse,
+        now: Instant,
+    ) -> Result<Answer, String> {
+        if let Some(code) = Code::try_from_code(response.error_code) {
+            self.session = Session { by_id: self.session.by_id, ..Session::default() };
+            return match code {
+                Code::FetchSessionIdNotFound
+                | Code::InvalidFetchSessionEpoch
+                | Code::FetchSessionTopicIdError => Ok(Answer::default()),
+                code => Err(format!("fetch: {code}")),
+            };
+        }
+        self.session.id = response.session_id;
+        self.session.epoch = match response.session_id {
+            // The broker keeps none, as yet.
+            0 => 0,
+            _ => self.session.epoch.checked_add(1).unwrap_or(1),
+        };
+        let mut answer = Answer::default();
+        for topic in response.responses {
+            let name = if self.session.by_id {
+                self.ids.get(&topic.topic_id).cloned()
+            } else {
+                self.topics.get_key_value(topic.topic.0.as_str()).map(|(name, _)| Arc::clone(name))
+            };
+            let Some(name) = name else { continue };
+            for data in topic.partitions {
+                self.partition(&(Arc::clone(&name), data.partition_index), data, &mut answer, now);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn partition(&mut self, key: &Key, data: PartitionData, answer: &mut Answer, now: Instant) {
+        let isolation = self.terms.isolation;
+        let Some(member) = self.member(key) else { return };
+        if !member.position.assignment.is_wanted() {
+            // It goes, and nobody wants more of it.
+            drop(self.take(key, None));
+            return;
+        }
+        // An answer to what is no longer asked.
+        if member.told.is_none_or(|told| told.offset != member.position.offset) {
+            return;
+        }
+        if let Some(code) = Code::try_from_code(data.error_code) {
+            return self.failed(key, code, &data, answer, now);
+        }
+        if member.position.offset != member.failed_at {
+            member.failures = 0;
+        }
+        if data.diverging_epoch.end_offset >= 0 {
+            // Its records up to this epoch end there, and ours may have ended before.
+            let theirs = data.diverging_epoch.end_offset;
+            let ours = member.position.assignment.epochs().end_of(data.diverging_epoch.epoch);
+            let ours = ours.unwrap_or(member.position.offset).min(member.position.offset);
+            let why = Why::Diverged(theirs.min(ours));
+            return self.leave(key, why, answer);
+        }
+        if data.preferred_read_replica.0 >= 0 {
+            return self.leave(key, Why::Nearer(data.preferred_read_replica.0), answer);
+        }
+        let committed = isolation == Isolation::ReadCommitted && data.last_stable_offset >= 0;
+        let end = if committed { data.last_stable_offset } else { data.high_watermark };
+        member.position.assignment.set_end_offset(end);
+        let from = member.position.offset;
+        let sought = std::mem::take(&mut member.position.sought);
+        let Some(records) = data.records.filter(|records| !records.is_empty()) else {
+            if sought {
+                // There may be no record for long: the route is to know where it stands now.
+                let assignment = Arc::clone(&member.position.assignment);
+                answer.given.push(Given { assignment, from, records: Bytes::new(), aborted: None });
+            }
+            return;
+        };
+        let outline = outline(&records);
+        let Some(next) = outline.next_offset.filter(|next| *next > from) else {
+            if let Some(error) = outline.error {
+                answer.errors.push(format!("{}/{}: {error}", key.0, key.1));
+                return self.rest(key, now);
+            }
+            if outline.whole_bytes == 0 {
+                // Not one whole batch: ask for more.
+                member.doubled = (member.doubled + 1).min(PARTITION_BYTES_MAX.ilog2());
+                return self.change(key);
+            }
+            answer
+                .errors
+                .push(format!("{}/{}: no record at or after offset {from} in the answer", key.0, key.1));
+            return self.rest(key, now);
+        };
+        member.position.offset = next;
+        for (offset, epoch) in outline.epochs {
+            member.position.assignment.epochs().note(offset, epoch);
+            member.position.last_epoch = epoch;
+        }
+        member.doubled = 0;
+        let aborted = match isolation {
+            Isolation::ReadUncommitted => None,
+            Isolation::ReadCommitted => {
+                let aborted = data.aborted_transactions.unwrap_or_default();
+                let aborted = aborted.into_iter().map(|transaction| Aborted {
+                    producer_id: transaction.producer_id.0,
+                    first_offset: transaction.first_offset,
+                });
+                Some(aborted.collect())
+            }
+        };
+        let assignment = Arc::clone(&member.position.assignment);
+        answer.bytes += records.len();
+        answer.given.push(Given { assignment, from, records, aborted });
+        self.change(key);
+    }
+
+    fn failed(&mut self, key: &Key, code: Code, data: &PartitionData, answer: &mut Answer, now: Instant) {
+        let reason = format!("{}/{}: {code}", key.0, key.1);
+        match code {
+            Code::OffsetOutOfRange => self.leave(key, Why::OutOfRange, answer),
+            Code::UnknownTopicOrPartition
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderOrFollower
+            | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::UnknownTopicId
+            | Code::InconsistentTopicId => {
+                let leader = &data.current_leader;
+                let leader = (leader.leader_id.0 >= 0).then_some((leader.leader_id.0, leader.leader_epoch));
+                self.leave(key, Why::Elsewhere { reason, leader }, answer);
+            }
+            _ => {
+                answer.errors.push(reason);
+                self.rest(key, now);
+            }
+        }
+    }
+
+    fn leave(&mut self, key: &Key, why: Why, answer: &mut Answer) {
+        if let Some(member) = self.take(key, None) {
+            answer.left.push((member.position, why));
+        }
+    }
+}

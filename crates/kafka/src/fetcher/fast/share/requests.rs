@@ -1,0 +1,119 @@
+//! What a request says: the partitions that changed since the one before it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::super::position::topic_name;
+use super::{LAST_BY_NAME, Session, Share};
+use crate::config::Isolation;
+
+/// How long a broker waits for a record before it answers that there is none.
+const MAX_WAIT_MS: i32 = 500;
+
+impl Share {
+    /// The next request and its version, at most `newest`; `None` while there is nothing to be fetched.
+    pub(in super::super) fn request(&mut self, newest: i16, now: Instant) -> Option<(FetchRequest, i16)> {
+        self.wake(now);
+        let by_id = newest > LAST_BY_NAME && self.topics.values().all(|topic| !topic.id.is_nil());
+        if by_id != self.session.by_id {
+            self.session = Session { by_id, ..Session::default() };
+        }
+        if self.session.epoch == 0 && !self.begin_session() {
+            return None;
+        }
+        if self.len == self.resting.len() {
+            return None;
+        }
+        // In the order in which partitions have their turn: without a session, a broker reads in that order.
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+        for key in std::mem::take(&mut self.changed) {
+            let Some(topic) = self.topics.get_mut(&key.0) else { continue };
+            let Some(member) = topic.members.get_mut(&key.1) else { continue };
+            member.changed = false;
+            let to_tell = member.to_tell(self.sizes);
+            if member.resting || member.told.replace(to_tell) == Some(to_tell) {
+                continue;
+            }
+            let id = topic.id;
+            let place = *places.entry(Arc::clone(&key.0)).or_insert_with(|| {
+                let topic = FetchTopic::default();
+                topics.push(if by_id {
+                    topic.with_topic_id(id)
+                } else {
+                    topic.with_topic(topic_name(&key.0))
+                });
+                topics.len() - 1
+            });
+            topics[place].partitions.push(
+                FetchPartition::default()
+                    .with_partition(key.1)
+                    .with_current_leader_epoch(to_tell.leader_epoch)
+                    .with_fetch_offset(to_tell.offset)
+                    .with_last_fetched_epoch(to_tell.last_epoch)
+                    .with_partition_max_bytes(to_tell.max_bytes),
+            );
+        }
+        let request = FetchRequest::default()
+            .with_max_wait_ms(MAX_WAIT_MS)
+            .with_min_bytes(1)
+            .with_max_bytes(self.sizes.answer_for(self.len))
+            .with_isolation_level(match self.terms.isolation {
+                Isolation::ReadUncommitted => 0,
+                Isolation::ReadCommitted => 1,
+            })
+            .with_session_id(self.session.id)
+            .with_session_epoch(self.session.epoch)
+            .with_rack_id(StrBytes::from_string(self.terms.rack.clone()))
+            .with_topics(topics)
+            .with_forgotten_topics_data(self.forgotten(by_id));
+        Some((request, if by_id { newest } else { newest.min(LAST_BY_NAME) }))
+    }
+
+    /// Everything is to be told anew. False where there is nothing.
+    fn begin_session(&mut self) -> bool {
+        self.forgotten.clear();
+        self.changed.clear();
+        self.turn = self.turn.wrapping_add(1);
+        for (name, topic) in &mut self.topics {
+            for (partition, member) in &mut topic.members {
+                member.told = None;
+                member.changed = !member.resting;
+                if member.changed {
+                    self.changed.push((Arc::clone(name), *partition));
+                }
+            }
+        }
+        let len = self.changed.len();
+        if len > 0 {
+            self.changed.rotate_left(self.turn % len);
+        }
+        len > 0
+    }
+
+    fn forgotten(&mut self, by_id: bool) -> Vec<ForgottenTopic> {
+        let mut topics: BTreeMap<(Arc<str>, Uuid), ForgottenTopic> = BTreeMap::new();
+        for (name, id, partition) in std::mem::take(&mut self.forgotten) {
+            // What came back meanwhile has just been told.
+            let back = self.topics.get(&name).is_some_and(|topic| {
+                (topic.id == id || !by_id)
+                    && topic.members.get(&partition).is_some_and(|member| member.told.is_some())
+            });
+            if back {
+                continue;
+            }
+            let topic = topics.entry((Arc::clone(&name), id)).or_insert_with(|| {
+                let topic = ForgottenTopic::default();
+                if by_id { topic.with_topic_id(id) } else { topic.with_topic(topic_name(&name)) }
+            });
+            topic.partitions.push(partition);
+        }
+        topics.into_values().collect()
+    }
+}
