@@ -92,10 +92,14 @@ impl Assignment {
         self.set_position(offset);
     }
 
-    /// It goes on at `to` instead of `from`: what could not be read is left behind.
-    pub(crate) fn go_on(&self, from: i64, to: i64) {
+    /// It goes on elsewhere: what could not be read is left behind. Where the log was cut there, what is before is known.
+    pub(crate) fn go_on_at(&self, to: i64, was_cut: bool) {
         self.broken.store(NONE, Ordering::Release);
-        self.epochs.go_on(from, to);
+        if was_cut {
+            self.epochs.cut(to);
+        } else {
+            self.epochs.forget();
+        }
         self.set_position(to);
     }
 

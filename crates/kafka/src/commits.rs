@@ -96,9 +96,9 @@ impl Due {
         for (assignment, offset) in self.positions.values() {
             let added =
                 list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset));
-            match added {
-                Ok(()) => epochs.push(assignment.epochs().before(*offset)),
-                Err(error) => debug!(%error, topic = %assignment.topic, offset, "not an offset to commit"),
+            epochs.push(assignment.epochs().before(*offset));
+            if let Err(error) = added {
+                debug!(%error, topic = %assignment.topic, offset, "not an offset to commit");
             }
         }
         native::set_leader_epochs(&mut list, &epochs);

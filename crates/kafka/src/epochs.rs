@@ -5,14 +5,23 @@ use parking_lot::Mutex;
 /// Changes that are remembered. Leaders change seldom, and who has forgotten an epoch claims none.
 const MOST: usize = 64;
 
-/// Offsets, each with the epoch of the records from there on; both rise.
+/// The epochs of what was read, as far as it was read by whoever tells them.
 #[derive(Debug, Default)]
-pub(crate) struct Epochs(Mutex<Vec<(i64, i32)>>);
+pub(crate) struct Epochs(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Offsets, each with the epoch of the records from there on; both rise.
+    changes: Vec<(i64, i32)>,
+    /// Nothing is known of the records from there on.
+    end: i64,
+}
 
 impl Epochs {
-    /// The records from `offset` on are of `epoch`, until another one is told.
-    pub(crate) fn note(&self, offset: i64, epoch: i32) {
-        let mut changes = self.0.lock();
+    /// The records from `offset` on are of `epoch`, until `end` or until another one is told.
+    pub(crate) fn note(&self, offset: i64, end: i64, epoch: i32) {
+        let Known { changes, end: known_end } = &mut *self.0.lock();
+        *known_end = end.max(*known_end);
         let known = changes.iter().rev().find(|(from, _)| *from <= offset);
         if known.is_some_and(|(_, known)| *known == epoch) {
             return;
@@ -27,23 +36,26 @@ impl Epochs {
 
     /// The epoch of the record before `offset`; -1 where it is not known.
     pub(crate) fn before(&self, offset: i64) -> i32 {
-        let changes = self.0.lock();
-        changes.iter().rev().find(|(from, _)| *from < offset).map_or(-1, |(_, epoch)| *epoch)
+        let Known { changes, end } = &*self.0.lock();
+        let known = changes.iter().rev().find(|(from, _)| *from < offset && offset <= *end);
+        known.map_or(-1, |(_, epoch)| *epoch)
     }
 
     /// Where the records of `epoch`, and of those before it, end.
     pub(crate) fn end_of(&self, epoch: i32) -> Option<i64> {
-        self.0.lock().iter().find(|(_, later)| *later > epoch).map(|(from, _)| *from)
+        self.0.lock().changes.iter().find(|(_, later)| *later > epoch).map(|(from, _)| *from)
     }
 
-    /// The log goes on at `to`, below what was read or beyond it.
-    pub(crate) fn go_on(&self, from: i64, to: i64) {
-        let mut changes = self.0.lock();
-        if to < from {
-            changes.retain(|(offset, _)| *offset < to);
-        } else {
-            changes.clear();
-        }
+    /// The log was cut at `offset`.
+    pub(crate) fn cut(&self, offset: i64) {
+        let Known { changes, end } = &mut *self.0.lock();
+        changes.retain(|(from, _)| *from < offset);
+        *end = offset.min(*end);
+    }
+
+    /// The log is another one, or what comes next is not known.
+    pub(crate) fn forget(&self) {
+        *self.0.lock() = Known::default();
     }
 }
 
@@ -54,7 +66,7 @@ mod tests {
     fn read() -> Epochs {
         let epochs = Epochs::default();
         for (offset, epoch) in [(10, 3), (20, 3), (30, 5), (40, 5), (50, 8)] {
-            epochs.note(offset, epoch);
+            epochs.note(offset, offset + 10, epoch);
         }
         epochs
     }
@@ -62,37 +74,36 @@ mod tests {
     #[test]
     fn a_record_is_of_the_epoch_that_was_told_last_before_it() {
         let epochs = read();
-        let before = [(10, -1), (11, 3), (30, 3), (31, 5), (50, 5), (51, 8), (1000, 8)];
+        let before = [(10, -1), (11, 3), (30, 3), (31, 5), (50, 5), (51, 8), (60, 8)];
         for (offset, epoch) in before {
             assert_eq!(epochs.before(offset), epoch, "{offset}");
         }
-        assert_eq!(
-            [2, 3, 4, 5, 8].map(|epoch| epochs.end_of(epoch)),
-            [Some(10), Some(30), Some(30), Some(50), None]
-        );
+        assert_eq!(epochs.before(61), -1, "who read on did not tell");
+        let ends = [2, 3, 4, 5, 8].map(|epoch| epochs.end_of(epoch));
+        assert_eq!(ends, [Some(10), Some(30), Some(30), Some(50), None]);
     }
 
     #[test]
     fn a_log_that_was_cut_is_told_anew() {
         let epochs = read();
-        epochs.go_on(60, 35);
-        assert_eq!(epochs.before(35), 5);
-        epochs.note(35, 9);
+        epochs.cut(35);
+        assert_eq!((epochs.before(35), epochs.before(36)), (5, -1));
+        epochs.note(35, 40, 9);
         assert_eq!((epochs.before(35), epochs.before(36), epochs.end_of(5)), (5, 9, Some(35)));
         // Read again from before: the same records, or others.
-        epochs.note(32, 9);
+        epochs.note(32, 40, 9);
         assert_eq!((epochs.before(32), epochs.before(33)), (5, 9));
-        epochs.go_on(60, 100);
-        assert_eq!(epochs.before(100), -1, "nobody knows what was skipped");
+        epochs.forget();
+        assert_eq!((epochs.before(33), epochs.end_of(0)), (-1, None));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let epochs = Epochs::default();
         for at in 0..1000 {
-            epochs.note(i64::from(at) * 10, at);
+            epochs.note(i64::from(at) * 10, i64::from(at + 1) * 10, at);
         }
-        assert_eq!(epochs.0.lock().len(), MOST);
+        assert_eq!(epochs.0.lock().changes.len(), MOST);
         assert_eq!((epochs.before(9_995), epochs.before(5)), (999, -1));
     }
 }

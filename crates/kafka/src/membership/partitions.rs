@@ -175,7 +175,7 @@ impl Partitions {
             let topic = names.entry(part.0.clone()).or_insert_with(|| Arc::from(part.0.as_str()));
             let assignment = Assignment::new(Arc::clone(topic), part.1, start, committed);
             if epoch >= 0 {
-                assignment.epochs().note(start - 1, epoch);
+                assignment.epochs().note(start - 1, start, epoch);
             }
             self.held.insert(part, Arc::clone(&assignment));
             assignments.push(assignment);
@@ -353,7 +353,8 @@ impl Partitions {
         match to {
             Some(to) if stop => {
                 return Err(format!(
-                    "{topic}/{partition}: the log was cut at {to}, before {from} (on_out_of_range = \"stop\")"
+                    "{topic}/{partition}: the log was cut at {to}, before {from} (on_out_of_range = \"stop\"; to go on, \
+                     set the group's offset to {to}, or on_out_of_range to \"earliest\")"
                 ));
             }
             Some(to) => self.reset(session, assignment, from, to, why),
@@ -384,7 +385,7 @@ impl Partitions {
         session.source.board.offset_resets.add(1);
         session.source.board.records_skipped.add(skipped);
         session.tell(SourceEvent::Reset { assignment: Arc::clone(&assignment), from, to });
-        assignment.go_on(from, to);
+        assignment.go_on_at(to, matches!(why, Reset::Truncated));
         if let Err(reason) = session.fetcher.seek(&assignment, to) {
             session.client.context().report(&format!("going on after a reset: {reason}"));
         }

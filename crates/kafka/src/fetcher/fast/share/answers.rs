@@ -137,7 +137,7 @@ impl Share {
         };
         member.position.offset = next;
         for (offset, epoch) in outline.epochs {
-            member.position.assignment.epochs().note(offset, epoch);
+            member.position.assignment.epochs().note(offset, next, epoch);
             member.position.last_epoch = epoch;
         }
         member.doubled = 0;

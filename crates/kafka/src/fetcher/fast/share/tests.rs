@@ -185,8 +185,8 @@ fn a_cut_log_goes_on_where_both_logs_agree() {
     for (ours, cut_at) in [(3, 3), (8, 6)] {
         let (mut share, now) = (share(), Instant::now());
         let assignment = position(0, 10).assignment;
-        assignment.epochs().note(0, 2);
-        assignment.epochs().note(ours, 4);
+        assignment.epochs().note(0, 10, 2);
+        assignment.epochs().note(ours, 10, 4);
         share.insert(Position { topic_id: ID, ..Position::new(assignment, 10) });
         let (request, _) = share.request(17, now).unwrap();
         assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 4);
