@@ -117,7 +117,8 @@ keys! {
         "What of transactions is read: committed ones only, or open and aborted ones too.";
     ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
-         route.";
+         route. Likewise where an unclean election cut the log before that offset, now or while no relay ran: go on \
+         where it was cut, or stop.";
     FETCHER = "fetcher", "\"fast\" or \"librdkafka\"", Default("\"fast\""),
         "What fetches: zafka's own requests (Kafka 2.7 or newer; where a broker is older, librdkafka takes over by \
          itself), or librdkafka.";
