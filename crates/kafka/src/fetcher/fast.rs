@@ -43,9 +43,6 @@ const HELD_BYTES: usize = 8 << 20;
 /// The largest answer that is believed; a record is at most about this large.
 const ANSWER_LIMIT: usize = 512 << 20;
 
-/// Why partitions are not fetched that the dispatcher has not placed yet.
-const NOT_PLACED: &str = "partitions are about to be fetched";
-
 /// What the dispatcher is told. As many wait as there are partitions.
 #[derive(Debug)]
 enum Order {
@@ -148,8 +145,8 @@ impl Fast {
 
     pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
         if !positions.is_empty() {
-            // Until the dispatcher says otherwise: no moment in between looks as if all were well.
-            self.board.set_unfetched(Some(NOT_PLACED.to_owned()));
+            // Until the dispatcher has placed them: no moment in between looks as if all were well.
+            self.board.set_unfetched(Some("partitions are about to be fetched".to_owned()));
         }
         self.order(Order::Take(positions.clone()));
         if self.in_group { self.hold(positions) } else { Ok(()) }

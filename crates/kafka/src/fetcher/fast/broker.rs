@@ -106,14 +106,10 @@ impl Broker {
                 Ok(Err(reason)) => reason,
                 Ok(Ok(connection)) => match self.fetch(connection).await {
                     Left::Ended => return,
-                    Left::Idle => {
-                        self.share.forget_session();
-                        continue;
-                    }
+                    Left::Idle => continue,
                     Left::Lost(reason) => reason,
                 },
             };
-            self.share.forget_session();
             self.wiring.reporter.report(&reason);
             self.failed(reason);
             if began.elapsed() > BACKOFF.1 {
@@ -188,7 +184,7 @@ impl Broker {
             return Left::Ended;
         };
         let sizes = Sizes::over(connection.round_trip());
-        self.share.set_sizes(sizes);
+        self.share.connected(sizes);
         debug!(route = self.wiring.reporter.route(), broker = self.id, version,
             round_trip = ?connection.round_trip(), answer_bytes = sizes.answer, "fetching");
         match self.exchange(&mut connection, version).await {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::broker;
 use super::metadata::{Asker, Leader, Metadata, NoMetadata, Topic};
 use super::position::{Key, Position};
-use super::{NOT_PLACED, Order, Told, Wiring};
+use super::{Order, Told, Wiring};
 use crate::assignment::Assignment;
 
 /// Time between two Metadata requests while something is not as it should be.
@@ -69,7 +69,6 @@ pub(super) struct Dispatcher {
     tasks: JoinSet<()>,
     asked: Option<Instant>,
     wants_metadata: bool,
-    told_unfetched: Option<String>,
 }
 
 type Asking = JoinHandle<(Asker, Result<Metadata, NoMetadata>)>;
@@ -90,7 +89,6 @@ impl Dispatcher {
             tasks: JoinSet::new(),
             asked: None,
             wants_metadata: false,
-            told_unfetched: None,
         }
     }
 
@@ -174,10 +172,6 @@ impl Dispatcher {
     fn order(&mut self, order: Order) {
         match order {
             Order::Take(positions) => {
-                if !positions.is_empty() {
-                    // Whoever ordered it has shown that: it is not true any more at the next `show`.
-                    self.told_unfetched = Some(NOT_PLACED.to_owned());
-                }
                 for (assignment, offset) in positions {
                     self.take(Position::new(assignment, offset));
                 }

@@ -240,14 +240,9 @@ impl Share {
         }
     }
 
-    /// The connection is another one: so is the session.
-    pub(super) fn forget_session(&mut self) {
-        self.session = Session::default();
-    }
-
-    /// How much is asked for, in the sessions to come.
-    pub(super) fn set_sizes(&mut self, sizes: Sizes) {
+    /// The connection is another one: so is the session, and how much is asked for.
+    pub(super) fn connected(&mut self, sizes: Sizes) {
         self.sizes = sizes;
-        self.forget_session();
+        self.session = Session::default();
     }
 }

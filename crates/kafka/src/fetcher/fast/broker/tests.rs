@@ -68,6 +68,15 @@ fn versions(asked: &Asked) -> Vec<u8> {
     asked.answer::<ApiVersionsRequest>(&versions)
 }
 
+/// The address of a broker that answers each fetch so.
+async fn answering(fetch: fn(&Asked) -> Vec<u8>) -> String {
+    broker(move |asked| match asked.key {
+        ApiKey::ApiVersions => versions(asked),
+        _ => fetch(asked),
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_handed_out_whole_also_where_the_next_request_fails() {
     let mut authenticated = 0;
@@ -109,11 +118,7 @@ async fn an_answer_is_handed_out_whole_also_where_the_next_request_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_an_answer_waits_for_no_room() {
-    let address = broker(move |asked| match asked.key {
-        ApiKey::ApiVersions => versions(asked),
-        _ => large_answer(asked),
-    })
-    .await;
+    let address = answering(large_answer).await;
     let mut stage = Stage::new(address, None);
     // Nobody takes the one run, and there is room for no other.
     stage.until_told("the partition that left", |told| matches!(told, Told::Returned(..))).await;
@@ -123,11 +128,7 @@ async fn the_end_of_an_answer_waits_for_no_room() {
 /// It is dropped at the next answer, and its topic may be made again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_stands_still_can_be_asked_back() {
-    let address = broker(move |asked| match asked.key {
-        ApiKey::ApiVersions => versions(asked),
-        _ => large_answer(asked),
-    })
-    .await;
+    let address = answering(large_answer).await;
     let mut stage = Stage::new(address, None);
     let [first, second] = stage.assignments.clone();
     first.break_at(0);
@@ -142,13 +143,10 @@ async fn a_partition_that_stands_still_can_be_asked_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_stops_half_way_is_given_up_and_orders_are_heard_meanwhile() {
-    let address = broker(move |asked| match asked.key {
-        ApiKey::ApiVersions => versions(asked),
-        _ => {
-            let mut answer = large_answer(asked);
-            answer.truncate(LARGE / 2);
-            answer
-        }
+    let address = answering(|asked| {
+        let mut answer = large_answer(asked);
+        answer.truncate(LARGE / 2);
+        answer
     })
     .await;
     let mut stage = Stage::new(address, None);

@@ -89,7 +89,7 @@ impl Dispatcher {
     }
 
     /// Shows why partitions are not fetched, if any are not.
-    pub(super) fn show(&mut self) {
+    pub(super) fn show(&self) {
         let reason = self.homes.iter().find_map(|((topic, partition), home)| match &home.place {
             Place::Waiting { why: Some(why), .. } => Some(why.clone()),
             Place::Waiting { .. } => {
@@ -100,9 +100,6 @@ impl Dispatcher {
             Place::At(broker) => self.troubled.get(broker).cloned(),
             Place::Parked => Some(format!("{topic}/{partition}: looking up where to go on")),
         });
-        if reason != self.told_unfetched {
-            self.wiring.board.set_unfetched(reason.clone());
-            self.told_unfetched = reason;
-        }
+        self.wiring.board.set_unfetched(reason);
     }
 }

@@ -99,8 +99,8 @@ impl Share {
             // Its records up to this epoch end there, and ours may have ended before.
             let theirs = data.diverging_epoch.end_offset;
             let ours = member.position.assignment.epochs().end_of(data.diverging_epoch.epoch);
-            let ours = ours.unwrap_or(member.position.offset).min(member.position.offset);
-            let why = Why::Diverged(theirs.min(ours));
+            let to = ours.map_or(theirs, |ours| theirs.min(ours)).min(member.position.offset);
+            let why = Why::Diverged(to);
             return self.leave(key, why, answer);
         }
         if data.preferred_read_replica.0 >= 0 {

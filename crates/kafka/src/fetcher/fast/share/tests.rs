@@ -18,7 +18,7 @@ const ID: Uuid = Uuid::from_u128(7);
 
 fn share() -> Share {
     let mut share = Share::new(terms(Isolation::ReadCommitted));
-    share.set_sizes(Sizes { answer: 1000, partition: 100 });
+    share.connected(Sizes { answer: 1000, partition: 100 });
     share
 }
 
