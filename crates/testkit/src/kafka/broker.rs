@@ -15,11 +15,13 @@ pub(crate) struct Broker {
     pub(crate) properties: PathBuf,
     pub(crate) jvm_args: Vec<String>,
     process: Option<Running>,
+    /// The length of the log when it was last started.
+    log_before: usize,
 }
 
 impl Broker {
     pub(crate) fn new(directory: RunDir, properties: PathBuf, jvm_args: Vec<String>) -> Self {
-        Self { directory, properties, jvm_args, process: None }
+        Self { directory, properties, jvm_args, process: None, log_before: 0 }
     }
 
     pub(crate) fn format(&self, admin: &Admin, cluster_id: &str, added: &[String]) {
@@ -35,14 +37,18 @@ impl Broker {
             .arg(format!("-Dlog4j2.configurationFile={}", own("kafka/log4j2.properties").display()))
             .args(["-cp", &jars::class_path(&jars::kafka()), "kafka.Kafka"])
             .arg(&self.properties);
+        self.log_before = self.process.as_ref().map_or(0, |before| before.log().len());
         self.process = Some(Running::start(java, &self.directory.join("kafka.log")));
     }
 
-    /// Waits until the cluster has `nodes` brokers; panics with the log's tail.
+    /// Waits until the cluster has `nodes` brokers and this is one of them; panics with the log's tail.
     pub(crate) fn wait_ready(&mut self, admin: &Admin, nodes: usize) {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            if admin.nodes().is_some_and(|found| found.len() >= nodes) {
+            // The cluster takes a broker that was killed for the one that was there before, for some seconds.
+            let has_joined =
+                self.process().log()[self.log_before..].contains("The broker has been unfenced.");
+            if has_joined && admin.nodes().is_some_and(|found| found.len() >= nodes) {
                 return;
             }
             let running = self.process().is_running();

@@ -102,14 +102,18 @@ impl KafkaCluster {
         self.admin.call("measure", request).as_u64().unwrap_or_default()
     }
 
-    /// Starts every node again that does not run, and lets those go on that were stopped.
+    /// Starts every node again that does not run, lets those go on that were stopped, and waits until all are in the cluster.
     pub fn revive(&mut self) {
-        for id in 1..=self.brokers.len() {
+        let nodes = self.brokers.len();
+        for id in 1..=nodes {
             if self.brokers[id - 1].process().is_running() {
                 self.cont(id);
             } else {
                 self.restart(id);
             }
+        }
+        for broker in &mut self.brokers {
+            broker.wait_ready(&self.admin, nodes);
         }
     }
 
