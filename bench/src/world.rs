@@ -26,7 +26,10 @@ pub struct Scope {
     pub chart_flow: Duration,
     /// Runs of each case of a chart.
     pub chart_rounds: usize,
-    /// Latency samples of each contestant in a run, at 1,000 and at 50,000 a second.
+    /// Runs of each contestant of latency, at 1,000 and at 50,000 records a second. The tail at the low rate is the
+    /// broker's and differs from run to run, so that it takes more of them.
+    pub latency_rounds: [usize; 2],
+    /// Latency samples of each contestant in a run, at the same rates.
     pub samples: [u64; 2],
     /// Records of 100 bytes, of 1 KB, and in each topic of the partitions chart.
     pub records: [u64; 3],
@@ -39,6 +42,7 @@ impl Scope {
         flow: Duration::from_secs(10),
         chart_flow: Duration::from_secs(4),
         chart_rounds: 3,
+        latency_rounds: [12, 5],
         samples: [12_500, 150_000],
         records: [16_000_000, 2_400_000, 3_000_000],
     };
@@ -49,6 +53,7 @@ impl Scope {
         flow: Duration::from_millis(1500),
         chart_flow: Duration::from_secs(1),
         chart_rounds: 1,
+        latency_rounds: [1, 1],
         samples: [4_000, 60_000],
         records: [2_000_000, 300_000, 1_500_000],
     };

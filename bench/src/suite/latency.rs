@@ -63,9 +63,9 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
         slice(world, contestant, RATES[0], WARM_UP)?;
     }
     // The high rate first: after that the broker's code is compiled, and the low rate's tail is not that.
-    for (rate, samples) in RATES.into_iter().zip(scope.samples).rev() {
+    for ((rate, samples), rounds) in RATES.into_iter().zip(scope.samples).zip(scope.latency_rounds).rev() {
         let mut runs = CONTESTANTS.map(|_| Vec::new());
-        for round in 1..=scope.rounds {
+        for round in 1..=rounds {
             // Each round begins with another one: the broker gets faster with time.
             for turn in 0..CONTESTANTS.len() {
                 let index = (turn + round) % CONTESTANTS.len();
@@ -74,8 +74,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
                 taken.sort_unstable();
                 let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
                 say(&format!(
-                    "latency {round}/{}: {rate}/s, {} {}: {micros:.0?} µs",
-                    scope.rounds,
+                    "latency {round}/{rounds}: {rate}/s, {} {}: {micros:.0?} µs",
                     table::subject(contestant.0),
                     table::sink(contestant.1)
                 ));
