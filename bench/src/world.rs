@@ -36,7 +36,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// What the published figures come from: about 40 minutes.
+    /// What the published figures come from: about 45 minutes.
     pub const FULL: Self = Self {
         rounds: 5,
         flow: Duration::from_secs(10),
