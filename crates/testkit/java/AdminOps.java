@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -18,6 +19,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.acl.*;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.quota.ClientQuotaAlteration;
 import org.apache.kafka.common.quota.ClientQuotaEntity;
 import org.apache.kafka.common.resource.PatternType;
@@ -77,10 +79,18 @@ final class AdminOps {
         }
     }
 
-    /** The leader's id, null without one. Asks no broker but the one that tells. */
+    /** The leader's id, null where the broker that tells knows of none (yet). Asks no other one. */
     private Object leader(TopicPartition tp) throws Exception {
-        Node leader = client().describeTopics(List.of(tp.topic())).allTopicNames().get().get(tp.topic()).partitions()
-            .get(tp.partition()).leader();
+        TopicDescription topic;
+        try {
+            topic = client().describeTopics(List.of(tp.topic())).allTopicNames().get().get(tp.topic());
+        } catch (ExecutionException error) {
+            if (error.getCause() instanceof UnknownTopicOrPartitionException) {
+                return null;
+            }
+            throw error;
+        }
+        Node leader = topic.partitions().get(tp.partition()).leader();
         return leader == null || leader.isEmpty() ? null : leader.id();
     }
 

@@ -71,24 +71,27 @@ fn a_proxy_passes_cuts_stalls_and_refuses() {
 fn a_proxy_swallows_a_connection_from_a_request_on() {
     let proxy = Proxy::start(&echo());
     let request = |key: u8| [0, 0, 0, 4, 0, key, 7, 7];
-    let arrives = |stream: &mut TcpStream, request: &[u8]| {
+    let arrives_in = |stream: &mut TcpStream, request: &[u8], time: Duration| {
         // In two parts, so that a request's beginning is not in one piece.
         stream.write_all(&request[..5]).unwrap();
         std::thread::sleep(Duration::from_millis(10));
         stream.write_all(&request[5..]).unwrap();
         let mut answer = vec![0; request.len()];
-        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.set_read_timeout(Some(time)).unwrap();
         stream.read_exact(&mut answer).is_ok()
     };
+    let arrives = |stream: &mut TcpStream, request: &[u8]| arrives_in(stream, request, SOON);
+    let stays_away =
+        |stream: &mut TcpStream, request: &[u8]| !arrives_in(stream, request, Duration::from_millis(500));
     let [mut one, mut other] = [open(&proxy), open(&proxy)];
     assert!(arrives(&mut one, &request(1)) && arrives(&mut other, &[request(3), request(18)].concat()));
     proxy.swallow(1);
     assert!(arrives(&mut other, &request(3)));
     assert!(arrives(&mut one, &request(3)));
     assert_eq!(proxy.swallowed(), 0);
-    assert!(!arrives(&mut one, &request(1)));
-    assert_eq!(proxy.swallowed(), 1);
-    assert!(!arrives(&mut one, &request(3)), "the connection is swallowed from there on");
+    assert!(stays_away(&mut one, &request(1)));
+    wait_until("the proxy to tell", SOON, || proxy.swallowed() == 1);
+    assert!(stays_away(&mut one, &request(3)), "the connection is swallowed from there on");
     assert!(arrives(&mut other, &request(18)));
     proxy.resume();
     assert!(arrives(&mut other, &request(1)));

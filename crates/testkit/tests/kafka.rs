@@ -47,7 +47,9 @@ fn a_node_keeps_its_data_over_a_kill() {
 fn a_cluster_moves_leaders() {
     let mut cluster = KafkaCluster::start(3);
     cluster.admin().create_topic_on("orders", &[vec![1, 2, 3]], &[]);
-    assert_eq!(cluster.leader_of("orders", 0), Some(1));
+    zafka_testkit::wait_until("node 1 to lead", Duration::from_secs(20), || {
+        cluster.leader_of("orders", 0) == Some(1)
+    });
     cluster.admin().move_leader("orders", 0, 2);
     zafka_testkit::wait_until("node 2 to lead", Duration::from_secs(20), || {
         cluster.leader_of("orders", 0) == Some(2)

@@ -1,12 +1,13 @@
 //! Two relays in one group.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use zafka_bridge::status::RouteStatus;
 
 use crate::subscribers::{LazySub, Sub};
 use crate::support::{
-    Broker, Running, assert_complete, eventually, local, lossless, narrow, offsets, source,
+    Broker, PATIENCE, Running, assert_complete, eventually, local, lossless, narrow, offsets, source,
 };
 
 fn share(relay: &Running) -> Vec<i32> {
@@ -26,27 +27,29 @@ async fn partitions_move_under_load_and_nothing_comes_twice() {
     let broker = Broker::start(&[("orders", 4)]);
     let one = Running::start(&broker, vec![lossless(source(&["orders"], Some("g")))]).await;
     let first = Sub::start(one.endpoint(), "orders");
-    let write = async |numbers: std::ops::Range<usize>| {
+    // Records never stop coming, and no faster than they are taken.
+    let write = async |numbers: Range<usize>, came: &dyn Fn() -> usize| {
         for start in numbers.step_by(10) {
+            eventually("most came", || 4 * start <= came() + 2000).await;
             (0..4).for_each(|partition| broker.queue("orders", partition, start..start + 10, 100));
-            // Records never stop coming.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    write(0..500).await;
+    write(0..500, &|| first.count()).await;
     first.until(1).await;
     let two = Running::start(&broker, vec![lossless(source(&["orders"], Some("g")))]).await;
     let second = Sub::start(two.endpoint(), "orders");
-    let mut written = 500;
+    let came = || first.count() + second.count();
+    let (mut written, deadline) = (500, Instant::now() + PATIENCE);
     while share(&two).len() != 2 {
-        assert!(written < 40_000, "{:?} {:?}", one.route(), two.route());
-        write(written..written + 100).await;
+        assert!(Instant::now() < deadline, "{:?} {:?}", one.route(), two.route());
+        write(written..written + 100, &came).await;
         written += 100;
     }
     until_divided(&one, &two).await;
-    write(written..written + 500).await;
+    write(written..written + 500, &came).await;
     written += 500;
-    eventually("everything came", || first.count() + second.count() >= 4 * written).await;
+    eventually("everything came", || came() >= 4 * written).await;
     let all = [first.records(), second.records()].concat();
     for (partition, mut offsets) in offsets(&all) {
         offsets.sort_unstable();
@@ -59,7 +62,7 @@ async fn partitions_move_under_load_and_nothing_comes_twice() {
     one.shutdown().await;
     eventually("it has all", || share(&two).len() == 4).await;
     let before = second.count();
-    write(written..written + 10).await;
+    write(written..written + 10, &came).await;
     second.until(before + 40).await;
     two.shutdown().await;
 }

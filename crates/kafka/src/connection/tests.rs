@@ -3,7 +3,7 @@ mod peer;
 mod sasl;
 mod tls;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};

@@ -147,8 +147,7 @@ async fn a_member_that_gets_nothing_is_ready(fetching: Fetching) {
     let cluster = cluster(&broker.bootstrap());
     let ready = |route: &Route| route.source.status().not_ready.is_none();
     let mut one = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
-    one.until("readiness", ready).await;
-    assert_eq!(one.held.len(), 1);
+    one.until("its partition, and readiness", |one| one.held.len() == 1 && ready(one)).await;
     let mut two = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
     two.until("readiness", ready).await;
     assert_eq!(one.held.len() + two.held.len(), 1);

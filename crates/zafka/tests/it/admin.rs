@@ -45,8 +45,7 @@ fn healthy_before_ready() {
         (code, route.as_str()) == (503, "other") && reason.contains(&format!("{topic}-later"))
     });
     kafka.admin().create_topic(&format!("{topic}-later"), 1, &[]);
-    relay.wait_ready();
-    assert_eq!(not_ready(&relay), (200, vec![]));
+    wait_until("all of it to be ready", DEADLINE, || not_ready(&relay) == (200, vec![]));
     assert_eq!(relay.get("/nothing").unwrap().0, 404);
 }
 

@@ -85,6 +85,13 @@ pub fn expecting(written: &[(&Sequence, &[Produced])]) -> Checker {
     checker
 }
 
+/// Waits until a route has so many subscribers.
+pub fn wait_subscribed(relay: &mut Zafka, route: usize, peers: usize) {
+    relay.wait_status("the peers to be subscribed", DEADLINE, |status| {
+        status["routes"][route]["peers_subscribed"] == peers
+    });
+}
+
 /// Waits until a route does nothing any more though there is more to read: its ring is full, and what was delivered
 /// is committed.
 pub fn wait_stuck(relay: &mut Zafka, route: usize) -> Value {

@@ -8,6 +8,7 @@ use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Sequence, Session, unique,
 use crate::common::{Fetcher, OneRoute, counter, partition};
 use crate::flow::{
     Committed, Subscriber, ends, expecting, flood, held, load, sessions, wait_records, wait_stuck,
+    wait_subscribed,
 };
 use crate::{DEADLINE, decoded};
 
@@ -135,6 +136,8 @@ fn a_group_is_of_the_new_protocol_unless_it_has_classic_members(fetcher: Fetcher
 fn restarted_static_member(fetcher: Fetcher, protocol: &str) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("static", 4);
+    // It comes back in time, however slow the machine.
+    admin.set_config("group", &topic, "consumer.session.timeout.ms", "60000");
     let mut relays = ["a", "b"].map(|name| {
         member(fetcher, &topic, &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#))
     });
@@ -179,6 +182,8 @@ on_both_fetchers!(a_static_member_that_was_killed_waits_for_its_place, "needs Ja
 fn a_static_member_that_was_killed_waits_for_its_place(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("killed", 2);
+    // It comes while its place is held.
+    admin.set_config("group", &topic, "consumer.session.timeout.ms", "15000");
     let mut route =
         member(fetcher, &topic, &format!(r#", group_protocol = "consumer", instance = "{topic}-a""#));
     let subscriber = route.subscribe(&[&topic]);
@@ -217,10 +222,10 @@ fn a_stuck_partition_is_given_back_after_the_revoke_timeout(fetcher: Fetcher) {
     let bootstrap = KafkaNode::shared().bootstrap();
     let mut stuck = OneRoute::start(bootstrap, &from, to);
     let mut stopped = Peer::spawn(Kind::Python, stuck.endpoint(), &[&topic], 0);
+    wait_subscribed(&mut stuck.relay, 0, 1);
+    stopped.stop();
     let records = flood(&topic, 2, 16_000);
     let writing = admin.produce_in_background(records.clone());
-    stopped.wait_messages(1, DEADLINE);
-    stopped.stop();
     let status = wait_stuck(&mut stuck.relay, 0);
     let produced = writing.join();
 

@@ -8,6 +8,7 @@ use zafka_testkit::child::{Running, command, spawn};
 use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Zafka, ports, unique, wait_until};
 
 use crate::common::{OneRoute, RouteToml, endpoint, relay_toml};
+use crate::flow::wait_subscribed;
 use crate::{DEADLINE, ZAFKA, decoded};
 
 /// A command run to its end: exit, standard output, standard error.
@@ -71,8 +72,10 @@ fn relay_by_urls() {
     let eu = format!("{topic}.eu");
     let all = [(&topic, 0, "one"), (&topic, 1, "two"), (&eu, 0, "one"), (&eu, 1, "two")];
     assert_eq!(messages, all.map(|(topic, offset, value)| expected(topic, offset, value)));
-    let (code, body) = zafka_testkit::process::http_get(&format!("127.0.0.1:{port}"), "/readyz").unwrap();
-    assert_eq!(code, 200, "{body}");
+    let admin_address = format!("127.0.0.1:{port}");
+    wait_until("it to be ready", DEADLINE, || {
+        zafka_testkit::process::http_get(&admin_address, "/readyz").is_ok_and(|(code, _)| code == 200)
+    });
     relay.terminate();
     assert!(relay.wait_exit(DEADLINE).success(), "{}", relay.log());
     let committed = admin.committed(&format!("{topic} a+b&"));
@@ -287,7 +290,6 @@ fn a_second_signal_ends_it_at_once() {
     let kafka = KafkaNode::shared();
     let topic = unique("second-signal");
     kafka.admin().create_topic(&topic, 1, &[]);
-    kafka.admin().produce_sequence(&Sequence { value_size: 1000, ..Sequence::new(&topic, 40_000) });
     let endpoint = endpoint();
     let from = format!("topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\"");
     let to = format!("bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1");
@@ -295,8 +297,9 @@ fn a_second_signal_ends_it_at_once() {
     // So long that nothing but the second signal can be what ends it.
     let mut relay = Zafka::run(ZAFKA, &format!("shutdown_timeout = \"1h\"\n{text}"));
     let mut peer = Peer::spawn(Kind::Python, &endpoint, &[""], 0);
-    peer.wait_messages(1, DEADLINE);
+    wait_subscribed(&mut relay, 0, 1);
     peer.stop();
+    kafka.admin().produce_sequence(&Sequence { value_size: 1000, ..Sequence::new(&topic, 40_000) });
     relay.wait_status("a ring that does not drain", DEADLINE, |status| {
         status["routes"][0]["ring_bytes"].as_u64() > Some(8 << 20)
     });

@@ -179,6 +179,8 @@ fn holes_of_a_compacted_topic_are_no_gaps(fetcher: Fetcher) {
         let messages = decoded(&subscriber.wait_messages(count, DEADLINE));
         let compacted = messages.len() < 20;
         if !compacted {
+            // It would take records of the next one.
+            drop(subscriber);
             route.start_again();
         }
         compacted.then_some(messages)

@@ -117,7 +117,9 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
     let admin = cluster.admin().clone();
     let topic = unique("rack");
     admin.create_topic_on(&topic, &[vec![1, 3]], &[("min.insync.replicas", "1")]);
-    assert_eq!((cluster.leader_of(&topic, 0), in_sync(&admin, &topic)), (Some(1), 2));
+    wait_until("the first to lead, both in sync", DEADLINE, || {
+        (cluster.leader_of(&topic, 0), in_sync(&admin, &topic)) == (Some(1), 2)
+    });
     let endpoint = endpoint();
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
     let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);

@@ -71,10 +71,10 @@ fn records_that_go_while_the_route_waits_are_counted(fetcher: Fetcher) {
     admin().delete_records(&topic, 0, 15);
     let subscriber = route.subscribe(&[&topic]);
     route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
-    let messages = decoded(&subscriber.wait_messages(5, DEADLINE));
     // What was fetched ahead before the records went may come; what does not is counted.
-    let status = route.relay.status().expect("it runs");
-    assert_eq!(messages.len() as u64 + counter(&status, "records_skipped"), 20);
+    let skipped = counter(&route.relay.status().expect("it runs"), "records_skipped") as usize;
+    assert!(skipped <= 15, "{skipped}");
+    assert_eq!(subscriber.wait_messages(20 - skipped, DEADLINE).len(), 20 - skipped);
 }
 
 on_both_fetchers!(a_route_may_stop_where_records_are_gone, "needs Java and Maven");

@@ -238,13 +238,11 @@ fn a_token_may_say_that_it_never_ends() {
 async fn a_provider_that_is_away_is_no_error_before_the_session_ends() {
     // The token is to be renewed before the session is.
     let (tokens, client, asked) = token_endpoint(1, 1);
+    let session = Duration::from_secs(3);
     let (address, count) = with_sessions("OAUTHBEARER", 3000).await;
     let connector = secured(Sasl::OAuthBearer(client), Some(tokens));
+    let began = Instant::now();
     let mut connection = connector.connect(&address).await.unwrap();
-    while asked.load(SeqCst) == 1 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        connection.renew().await.unwrap();
-    }
     let error = loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         match connection.renew().await {
@@ -252,6 +250,8 @@ async fn a_provider_that_is_away_is_no_error_before_the_session_ends() {
             Err(error) => break error.to_string(),
         }
     };
+    assert!(asked.load(SeqCst) > 1, "it was asked for another token");
+    assert!(began.elapsed() >= session, "the session had not ended: {error}");
     assert!(error.starts_with(&format!("{address}: no token from http://127.0.0.1:")), "{error}");
     assert_eq!(count.load(SeqCst), 1);
 }

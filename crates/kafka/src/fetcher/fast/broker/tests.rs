@@ -29,13 +29,20 @@ struct Stage {
 
 impl Stage {
     fn new(address: String, sasl: Option<Sasl>) -> Self {
+        Self::of(Self::assignments(), address, sasl)
+    }
+
+    fn assignments() -> [Arc<Assignment>; 2] {
+        [0, 1].map(|partition| Assignment::new(Arc::from("t"), partition, 0, None))
+    }
+
+    fn of(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
         let (sender, records) = mpsc::channel(1);
         let terms = terms(Isolation::ReadUncommitted);
         let wiring = Arc::new(wiring(sasl, terms.clone(), sender, channel().0));
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
         let task = Broker { id: 1, address, wiring, share: Share::new(terms), orders: ordered, tell };
-        let assignments = [0, 1].map(|partition| Assignment::new(Arc::from("t"), partition, 0, None));
         for assignment in &assignments {
             let position = Position { topic_id: ID, ..Position::new(Arc::clone(assignment), 0) };
             orders.send(Order::Add(position)).unwrap();
@@ -129,9 +136,9 @@ async fn the_end_of_an_answer_waits_for_no_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_stands_still_can_be_asked_back() {
     let address = answering(large_answer).await;
-    let mut stage = Stage::new(address, None);
-    let [first, second] = stage.assignments.clone();
+    let [first, second] = Stage::assignments();
     first.break_at(0);
+    let mut stage = Stage::of([Arc::clone(&first), Arc::clone(&second)], address, None);
     let is_of = |told: &Told, assignment: &Arc<Assignment>, at: i64| {
         matches!(told, Told::Returned(position, _)
             if Arc::ptr_eq(&position.assignment, assignment) && position.offset == at)
