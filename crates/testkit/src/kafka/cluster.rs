@@ -102,7 +102,8 @@ impl KafkaCluster {
         self.admin.call("measure", request).as_u64().unwrap_or_default()
     }
 
-    /// Starts every node again that does not run, lets those go on that were stopped, and waits until all are in the cluster.
+    /// Starts every node again that does not run, lets those go on that were stopped, and waits until all are in the
+    /// cluster.
     pub fn revive(&mut self) {
         let nodes = self.brokers.len();
         for id in 1..=nodes {

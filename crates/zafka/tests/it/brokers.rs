@@ -16,12 +16,12 @@ fn in_group(fetcher: Fetcher, topic: &str) -> String {
     format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#)
 }
 
-/// Waits until a SUB has some more messages than now.
 /// A group that waits for its members as long as a broker's way back may take.
 fn keep_members(admin: &Admin, group: &str) {
     admin.set_config("group", group, "consumer.session.timeout.ms", "60000");
 }
 
+/// Waits until a SUB has some more messages than now.
 fn wait_flow(subscriber: &LibzmqSub) {
     let before = subscriber.count();
     wait_until("records to flow", DEADLINE, || subscriber.count() > before + 500);

@@ -152,7 +152,8 @@ fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
     let writing = kafka().admin().produce_in_background(sequence.clone());
     let messages = decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(count as usize, DEADLINE));
     Checker::new().expect_sequence(&sequence, &writing.join()).assert(&[Session::new(messages)]);
-    // Renewed on the connections that there are: unrenewed, each would have been lost twice. A slow machine may lose one.
+    // Renewed on the connections that there are: unrenewed, each would have been lost twice. A slow machine may lose
+    // one.
     let status = relay.wait_status("the end", DEADLINE, |status| status["routes"][0]["ready"] == true);
     assert!(counter(&status, "kafka_errors") <= 1, "{}", relay.process().log_tail());
     assert_no_secret(&relay.log());
