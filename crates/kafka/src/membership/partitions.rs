@@ -79,7 +79,6 @@ impl Partitions {
 
     /// Subscribes to what there is; without a group, takes up what is new and lets go of what is no more.
     pub(super) fn listed(&mut self, session: &mut Session<'_>, listing: Listing) {
-        let missing = listing.missing.clone();
         session.lasting.listed(listing);
         let known = std::mem::replace(&mut self.topics, session.lasting.listing.topics.clone());
         if session.source.config.group.is_some() {
@@ -97,7 +96,7 @@ impl Partitions {
         }
         self.show(session);
         // Once what came in their place shows as not taken up: in between the route would look ready.
-        for (topic, fault) in session.source.board.set_missing(missing) {
+        for (topic, fault) in session.source.board.set_missing(session.lasting.listing.missing.clone()) {
             warn!(route = session.source.config.route, "topic \"{topic}\": {fault}");
         }
     }

@@ -169,6 +169,11 @@ impl Admin {
         self.call("set_config", json!({ "type": kind, "name": name, "key": key, "value": value }));
     }
 
+    /// How long a group of the consumer protocol keeps the place of a member that is not heard of: 6 to 60 seconds.
+    pub fn set_session_timeout(&self, group: &str, seconds: u32) {
+        self.set_config("group", group, "consumer.session.timeout.ms", &(1000 * seconds).to_string());
+    }
+
     /// The node that leads a partition, if one does.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<usize> {
         let leader = self.call("leader", json!({ "topic": topic, "partition": partition }));

@@ -106,11 +106,11 @@ impl KafkaCluster {
     /// cluster.
     pub fn revive(&mut self) {
         let nodes = self.brokers.len();
-        for id in 1..=nodes {
-            if self.brokers[id - 1].process().is_running() {
-                self.cont(id);
+        for broker in &mut self.brokers {
+            if broker.process().is_running() {
+                broker.process().cont();
             } else {
-                self.restart(id);
+                broker.launch();
             }
         }
         for broker in &mut self.brokers {

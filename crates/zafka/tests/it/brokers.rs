@@ -5,20 +5,18 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use zafka_testkit::admin::Background;
-use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
+use zafka_testkit::{KafkaNode, LibzmqSub, Sequence, Session, unique, wait_until};
 
 use crate::common::{Fetcher, OneRoute, counter};
 use crate::flow::{expecting, load, shown_committed, wait_records};
 use crate::replicas::{bootstrap, cluster};
 use crate::{DEADLINE, decoded};
 
+/// For as many seconds a group waits for its members where a broker goes and comes back.
+const BROKERS_WAY_BACK: u32 = 60;
+
 fn in_group(fetcher: Fetcher, topic: &str) -> String {
     format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#)
-}
-
-/// A group that waits for its members as long as a broker's way back may take.
-fn keep_members(admin: &Admin, group: &str) {
-    admin.set_config("group", group, "consumer.session.timeout.ms", "60000");
 }
 
 /// Waits until a SUB has some more messages than now.
@@ -43,7 +41,7 @@ fn a_node_that_comes_late_and_is_killed_under_load(fetcher: Fetcher) {
     let mut kafka = KafkaNode::start();
     let topic = unique("late");
     kafka.admin().create_topic(&topic, 2, &[]);
-    keep_members(kafka.admin(), &topic);
+    kafka.admin().set_session_timeout(&topic, BROKERS_WAY_BACK);
     kafka.terminate();
     let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
@@ -73,7 +71,7 @@ fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
     let (kafka, proxy) = KafkaNode::start_behind_proxy();
     let topic = unique("cut");
     kafka.admin().create_topic(&topic, 2, &[]);
-    kafka.admin().set_config("group", &topic, "consumer.session.timeout.ms", "15000");
+    kafka.admin().set_session_timeout(&topic, 15);
     let mut route = OneRoute::lossless(kafka.bootstrap(), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     let records = load(&topic, 2, 20_000, 2_000);
@@ -126,7 +124,7 @@ fn leaders_and_coordinators_that_move_or_die_under_load(fetcher: Fetcher) {
     let topic = unique("replicated");
     let replicas: Vec<Vec<usize>> = [[1, 2, 3], [2, 3, 1], [3, 1, 2]].map(Vec::from).to_vec();
     admin.create_topic_on(&topic, &replicas, &[]);
-    keep_members(&admin, &topic);
+    admin.set_session_timeout(&topic, BROKERS_WAY_BACK);
     let mut route = OneRoute::lossless(&bootstrap(&cluster), &in_group(fetcher, &topic));
     let subscriber = route.subscribe(&[&topic]);
     let mut checker = expecting(&[]);

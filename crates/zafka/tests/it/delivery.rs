@@ -23,7 +23,7 @@ fn topic(name: &str, partitions: i32) -> String {
     let topic = unique(name);
     KafkaNode::shared().admin().create_topic(&topic, partitions, &[]);
     // The least that the node allows: what a killed member held is free again soon.
-    KafkaNode::shared().admin().set_config("group", &topic, "consumer.session.timeout.ms", "6000");
+    KafkaNode::shared().admin().set_session_timeout(&topic, 6);
     topic
 }
 

@@ -12,11 +12,17 @@ use crate::flow::{
 };
 use crate::{DEADLINE, decoded};
 
+/// A topic, and a group of its name that keeps a member's place for the least time that the node allows.
 fn topic(name: &str, partitions: i32) -> String {
+    topic_of_group(name, partitions, 6)
+}
+
+/// As [`topic`], with a session timeout in seconds.
+fn topic_of_group(name: &str, partitions: i32, session_timeout: u32) -> String {
     let topic = unique(name);
     let admin = KafkaNode::shared().admin();
     admin.create_topic(&topic, partitions, &[]);
-    admin.set_config("group", &topic, "consumer.session.timeout.ms", "6000");
+    admin.set_session_timeout(&topic, session_timeout);
     topic
 }
 
@@ -135,9 +141,8 @@ fn a_group_is_of_the_new_protocol_unless_it_has_classic_members(fetcher: Fetcher
 /// A static member that comes back in time has what it had, and the other member notices nothing.
 fn restarted_static_member(fetcher: Fetcher, protocol: &str) {
     let admin = KafkaNode::shared().admin();
-    let topic = topic("static", 4);
     // It comes back in time, however slow the machine.
-    admin.set_config("group", &topic, "consumer.session.timeout.ms", "60000");
+    let topic = topic_of_group("static", 4, 60);
     let mut relays = ["a", "b"].map(|name| {
         member(fetcher, &topic, &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#))
     });
@@ -181,9 +186,8 @@ fn a_static_member_keeps_its_partitions_over_a_restart_by_the_classic_protocol(f
 on_both_fetchers!(a_static_member_that_was_killed_waits_for_its_place, "needs Java and Maven");
 fn a_static_member_that_was_killed_waits_for_its_place(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
-    let topic = topic("killed", 2);
     // It comes while its place is held.
-    admin.set_config("group", &topic, "consumer.session.timeout.ms", "15000");
+    let topic = topic_of_group("killed", 2, 15);
     let mut route =
         member(fetcher, &topic, &format!(r#", group_protocol = "consumer", instance = "{topic}-a""#));
     let subscriber = route.subscribe(&[&topic]);

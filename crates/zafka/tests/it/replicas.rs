@@ -52,7 +52,7 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     let topic = unique("unclean");
     let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
     admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
-    admin.set_config("group", &topic, "consumer.session.timeout.ms", "60000");
+    admin.set_session_timeout(&topic, 60);
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
     let mut asleep = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}""#));
     let mut gone = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}-gone""#));

@@ -123,7 +123,7 @@ fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
     // A static member takes its own place over at once; the other one's is free after its session.
     for member in [r#""consumer""#, r#""classic", instance = "static""#] {
         let topic = topic(3);
-        admin().set_config("group", &topic, "consumer.session.timeout.ms", "6000");
+        admin().set_session_timeout(&topic, 6);
         let ends = [10, 0, 3];
         (0..).zip(ends).for_each(|(number, end)| write(&topic, number, 0, end));
         let from = format!(

@@ -182,7 +182,8 @@ async fn a_token_is_sent_and_a_refused_one_is_told_with_its_reason() {
 }
 
 /// A broker whose sessions last so long, and how often somebody authenticated.
-async fn with_sessions(mechanism: &'static str, life_ms: i64) -> (String, Count) {
+async fn with_sessions(mechanism: &'static str, life: Duration) -> (String, Count) {
+    let life_ms = i64::try_from(life.as_millis()).unwrap();
     let count = Count::default();
     let counted = Arc::clone(&count);
     let address = broker(sasl(mechanism, move |_| {
@@ -196,7 +197,7 @@ async fn with_sessions(mechanism: &'static str, life_ms: i64) -> (String, Count)
 #[tokio::test]
 async fn a_session_is_renewed_when_its_time_has_come_and_not_before() {
     for (life_ms, renewed) in [(0, false), (3_600_000, false), (1, true)] {
-        let (address, count) = with_sessions("PLAIN", life_ms).await;
+        let (address, count) = with_sessions("PLAIN", Duration::from_millis(life_ms)).await;
         let mut connection = secured(Sasl::Plain(credentials()), None).connect(&address).await.unwrap();
         connection.renew().await.unwrap();
         assert_eq!(count.load(SeqCst), 1, "brokers refuse it within a second");
@@ -239,7 +240,7 @@ async fn a_provider_that_is_away_is_no_error_before_the_session_ends() {
     // The token is to be renewed before the session is.
     let (tokens, client, asked) = token_endpoint(1, 1);
     let session = Duration::from_secs(3);
-    let (address, count) = with_sessions("OAUTHBEARER", 3000).await;
+    let (address, count) = with_sessions("OAUTHBEARER", session).await;
     let connector = secured(Sasl::OAuthBearer(client), Some(tokens));
     let began = Instant::now();
     let mut connection = connector.connect(&address).await.unwrap();
