@@ -9,5 +9,7 @@ mod revoking;
 mod route;
 mod shared;
 pub mod status;
+mod wait_log;
+mod waits;
 
 pub use relay::{Relay, StartError, StatusHandle};

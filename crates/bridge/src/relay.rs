@@ -17,6 +17,7 @@ use crate::config::RouteConfig;
 use crate::route::Route;
 use crate::shared::RouteShared;
 use crate::status::RelayStatus;
+use crate::wait_log;
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,8 @@ pub struct Relay {
     /// Whose task is which.
     ids: HashMap<Id, Arc<RouteShared>>,
     stop: watch::Sender<Option<Instant>>,
+    /// Tells of waits; ends with the relay.
+    _wait_log: JoinSet<()>,
 }
 
 /// Tells the status of a relay, also while it shuts down.
@@ -73,6 +76,7 @@ impl Relay {
             tasks: JoinSet::new(),
             ids: HashMap::new(),
             stop: watch::Sender::new(None),
+            _wait_log: JoinSet::new(),
         };
         let mut bound = Vec::new();
         for config in routes {
@@ -99,6 +103,7 @@ impl Relay {
             relay.ids.insert(task.id(), Arc::clone(&shared));
             relay.routes.push(shared);
         }
+        relay._wait_log.spawn(wait_log::tell(relay.routes.clone()));
         Ok(relay)
     }
 

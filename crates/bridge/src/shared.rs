@@ -11,6 +11,7 @@ use zafka_sockets::{PeerSnapshot, PubSocket};
 use crate::config::RouteConfig;
 use crate::progress::Progress;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
+use crate::waits;
 
 /// Topic and partition.
 pub(crate) type PartitionKey = (Arc<str>, i32);
@@ -41,6 +42,7 @@ impl RouteShared {
         let socket = self.socket.snapshot();
         let stopped = self.stopped.lock().clone();
         let reason = stopped.clone().or_else(|| source.not_ready.clone());
+        let (waiting, waiting_total) = waits::of_route(self);
         let partitions =
             self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
         RouteStatus {
@@ -48,6 +50,8 @@ impl RouteShared {
             ready: reason.is_none(),
             reason,
             stopped: stopped.is_some(),
+            waiting,
+            waiting_total,
             endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
             group: self.config.source.group.as_ref().map(|group| group.id.clone()),
             fetcher: source.fetcher.map(str::to_owned),

@@ -14,13 +14,17 @@ pub struct RelayStatus {
 pub struct RouteStatus {
     /// Its name.
     pub name: String,
-    /// Whether it has its partitions and its endpoints are bound.
+    /// Whether it has its partitions and its endpoints are bound. A route that waits is ready.
     pub ready: bool,
     /// Why it is not ready, or why it stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether the route has stopped for good.
     pub stopped: bool,
+    /// What it waits for though nothing is wrong, the longest first; the longest hundred if there are more.
+    pub waiting: Vec<WaitStatus>,
+    /// How many waits there are.
+    pub waiting_total: usize,
     /// Endpoints it listens on, wildcards resolved, and those it connects to.
     pub endpoints: Vec<String>,
     /// The group it reads in, if any.
@@ -43,6 +47,26 @@ pub struct RouteStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Peers it has now.
     pub peers: Vec<PeerStatus>,
+}
+
+/// The kinds of waits.
+pub const WAIT_KINDS: [&str; 4] = ["subscribers", "peer", "record", "quota"];
+
+/// Something a route waits for though nothing is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WaitStatus {
+    /// The partition that waits, such as "orders/0"; missing if it is the whole route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// One of [`WAIT_KINDS`].
+    pub kind: &'static str,
+    /// The reason, for people.
+    pub reason: String,
+    /// The address of the peer that is waited for, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The moment it began, in ms since the epoch.
+    pub since: i64,
 }
 
 /// Counters of a route since its start; each only grows.

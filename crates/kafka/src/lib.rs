@@ -32,6 +32,7 @@ mod security;
 mod source;
 mod status;
 mod topics;
+mod wait;
 
 pub use assignment::{Assignment, RevokeDone, SourceEvent, SourceReceivers};
 pub use error::{ProbeError, StartError, TopicFault};
@@ -43,3 +44,4 @@ pub use records::bench;
 pub use security::TokenError;
 pub use source::Source;
 pub use status::SourceStatus;
+pub use wait::{Wait, WaitKind};

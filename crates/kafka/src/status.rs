@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rdkafka::Statistics;
 
 use crate::error::TopicFault;
+use crate::wait::Wait;
 
 /// Waits for the route that are shorter are not counted: it is at work.
 const NOTICED: Duration = Duration::from_millis(1);
@@ -37,6 +38,8 @@ pub struct SourceStatus {
     pub records_skipped: u64,
     /// Partitions that make no progress though there is something to read.
     pub partitions_stalled: usize,
+    /// What is waited for though nothing is wrong.
+    pub waits: Vec<Wait>,
 }
 
 /// A counter.
@@ -86,6 +89,8 @@ struct State {
     unfetched: Option<String>,
     /// Partitions that stand still, and how.
     stalled: Vec<String>,
+    /// What is waited for though nothing is wrong.
+    waits: Vec<Wait>,
 }
 
 /// How far the assignment is taken up.
@@ -206,6 +211,7 @@ impl Board {
             offset_resets: self.offset_resets.get(),
             records_skipped: self.records_skipped.get(),
             partitions_stalled: state.stalled.len(),
+            waits: state.waits.clone(),
         }
     }
 }

@@ -16,6 +16,7 @@ mod shared;
 mod stream;
 mod sub_socket;
 mod subscriptions;
+mod wait;
 mod writer;
 
 pub use buffers::{Buffer, Buffers};
@@ -24,3 +25,4 @@ pub use endpoint::{Endpoint, EndpointError, Port};
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::RingCounters;
 pub use sub_socket::{SubEvent, SubSocket};
+pub use wait::{Wait, WaitKind};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use crate::listen::Listener;
 use crate::peer::{self, Peer};
 use crate::ring::RingCounters;
 use crate::shared::Shared;
+use crate::wait::{Wait, since_epoch};
 
 /// Bytes of chunks that are added before they are written, unless the ring is small.
 const FLUSH_BYTES: usize = 512 * 1024;
@@ -72,6 +73,8 @@ pub struct SocketSnapshot {
     pub accepted: u64,
     /// Connections that ended or were refused since the start, by reason.
     pub closed: Vec<(&'static str, u64)>,
+    /// What is waited for though nothing is wrong.
+    pub waits: Vec<Wait>,
     /// The peers whose handshake is done.
     pub peers: Vec<PeerSnapshot>,
 }
@@ -140,19 +143,25 @@ impl PubSocket {
                 counters: ring.counters(),
                 accepted: self.shared.accepted(),
                 closed: self.shared.closed(),
+                waits: Vec::new(),
                 peers: Vec::new(),
             };
             (snapshot, ring.peers().cloned().collect::<Vec<_>>())
         };
+        snapshot.waits = self.waits();
         snapshot.peers = peers.iter().filter_map(|peer| self.peer_snapshot(peer)).collect();
         snapshot
+    }
+
+    /// What is waited for now though nothing is wrong. Peers are not looked at.
+    pub fn waits(&self) -> Vec<Wait> {
+        self.shared.held().into_iter().collect()
     }
 
     /// Nothing where the peer has left, or has its handshake before it.
     fn peer_snapshot(&self, peer: &Peer) -> Option<PeerSnapshot> {
         let socket_type = peer.socket_type()?.name();
         let view = self.shared.ring().view(peer.id(), PREFIXES_SHOWN)?;
-        let since = peer.since().duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(PeerSnapshot {
             address: peer.address().to_owned(),
             socket_type,
@@ -161,7 +170,7 @@ impl PubSocket {
             bytes_queued: view.bytes_queued,
             messages_sent: view.messages_sent,
             messages_dropped: view.messages_dropped,
-            connected_since: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            connected_since: since_epoch(peer.since()),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::PubConfig;
 use crate::peer::Peer;
 use crate::ring::{Ring, RingConfig};
+use crate::wait::{Wait, WaitKind, since_epoch};
 
 /// Shared by the publisher, the listeners, the connectors and the peers of a socket.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) room: Notify,
     /// True once the socket closes.
     pub(crate) closing: watch::Sender<bool>,
+    /// The moment since when too few peers hold a subscription, if that is so.
+    held_since: Mutex<Option<SystemTime>>,
     accepted: AtomicU64,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
@@ -44,12 +47,14 @@ impl Shared {
             min_peers: config.min_peers,
             ring_bytes: config.ring_bytes,
         });
+        let held_since = Mutex::new(ring.is_held().then(SystemTime::now));
         Arc::new(Self {
             name,
             config,
             ring: Mutex::new(ring),
             room: Notify::new(),
             closing: watch::Sender::new(false),
+            held_since,
             accepted: AtomicU64::new(0),
             closed: Mutex::default(),
         })
@@ -65,11 +70,30 @@ impl Shared {
         let mut ring = self.ring.lock();
         let result = change(&mut ring);
         let more_room = ring.take_more_room();
-        drop(ring);
+        let mut held_since = self.held_since.lock();
+        if ring.is_held() != held_since.is_some() {
+            *held_since = ring.is_held().then(SystemTime::now);
+        }
+        drop((held_since, ring));
         if more_room {
             self.room.notify_one();
         }
         result
+    }
+
+    /// The wait for `min_peers`, if there is one.
+    pub(crate) fn held(&self) -> Option<Wait> {
+        let (subscribed, since) = {
+            let ring = self.ring();
+            (ring.subscribed(), (*self.held_since.lock())?)
+        };
+        Some(Wait {
+            origin: None,
+            kind: WaitKind::Subscribers,
+            reason: format!("{subscribed} of {} subscribers (min_peers)", self.config.min_peers),
+            peer: None,
+            since: since_epoch(since),
+        })
     }
 
     /// Counts a connection whose handshake succeeded.

@@ -1,10 +1,12 @@
 //! `/metrics`: the status as Prometheus text (format 0.0.4).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
-use zafka_bridge::status::{PartitionStatus, PeerStatus, RelayStatus, RouteCounters, RouteStatus};
+use zafka_bridge::status::{
+    PartitionStatus, PeerStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS,
+};
 
 use super::VERSION;
 
@@ -64,11 +66,11 @@ const PARTITION_GAUGES: &[(&str, &str, OfPartition)] = &[
     ("zafka_partition_lag", "Offsets from delivered to the end that a reader can see.", |p| p.lag),
 ];
 
-/// The text that a scrape gets.
+/// The text that a scrape gets at `now`.
 ///
 /// # Errors
 /// The encoder refuses; it does for no status.
-pub fn text(status: &RelayStatus, uptime: Duration) -> prometheus::Result<String> {
+pub fn text(status: &RelayStatus, uptime: Duration, now: SystemTime) -> prometheus::Result<String> {
     let mut families = vec![
         family(
             "zafka_build_info",
@@ -97,6 +99,14 @@ pub fn text(status: &RelayStatus, uptime: Duration) -> prometheus::Result<String
         let of = |route: &RouteStatus| gauge(&[("route", &route.name)], value(route) as f64);
         families.push(family(name, help, MetricType::GAUGE, status.routes.iter().map(of).collect()));
     }
+    let help = "Time that the longest wait of a kind has lasted; 0 if there is none.";
+    let waiting = status.routes.iter().flat_map(|route| {
+        let of_kind = move |kind: &'static str| {
+            gauge(&[("kind", kind), ("route", &route.name)], longest_wait(route, kind, now))
+        };
+        WAIT_KINDS.into_iter().map(of_kind)
+    });
+    families.push(family("zafka_waiting_seconds", help, MetricType::GAUGE, waiting.collect()));
     for (name, help, value) in PARTITION_GAUGES {
         let metrics = status.routes.iter().flat_map(|route| {
             route.partitions.iter().filter_map(|partition| {
@@ -112,6 +122,13 @@ pub fn text(status: &RelayStatus, uptime: Duration) -> prometheus::Result<String
     let mut out = Vec::new();
     TextEncoder::new().encode(&families, &mut out)?;
     Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Seconds since the first wait of a kind began.
+fn longest_wait(route: &RouteStatus, kind: &str, now: SystemTime) -> f64 {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let of_kind = route.waiting.iter().filter(|wait| wait.kind == kind);
+    of_kind.map(|wait| now - wait.since as f64 / 1000.0).fold(0.0, f64::max)
 }
 
 fn queued_max(route: &RouteStatus) -> u64 {

@@ -10,7 +10,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::Json;
 use axum::Router;
@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use zafka_bridge::status::RelayStatus;
+use zafka_bridge::status::{RelayStatus, RouteStatus, WaitStatus};
 
 use serve::Limits;
 
@@ -95,6 +95,14 @@ fn router(status: StatusSource) -> Router {
 struct Ready {
     ready: bool,
     not_ready: Vec<NotReady>,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Serialize)]
+struct Waiting {
+    route: String,
+    #[serde(flatten)]
+    wait: WaitStatus,
 }
 
 #[derive(Serialize)]
@@ -104,13 +112,17 @@ struct NotReady {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    let routes = (shared.status)().routes.into_iter().filter(|route| !route.ready);
-    let not_ready: Vec<_> = routes
-        .map(|route| NotReady { route: route.name, reason: route.reason.unwrap_or("not ready".to_owned()) })
-        .collect();
+    let (mut not_ready, mut waiting) = (Vec::new(), Vec::new());
+    for RouteStatus { name, ready, reason, waiting: waits, .. } in (shared.status)().routes {
+        waiting.extend(waits.into_iter().map(|wait| Waiting { route: name.clone(), wait }));
+        if !ready {
+            let reason = reason.unwrap_or("not ready".to_owned());
+            not_ready.push(NotReady { route: name, reason });
+        }
+    }
     let ready = not_ready.is_empty();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Ready { ready, not_ready })).into_response()
+    (code, Json(Ready { ready, not_ready, waiting })).into_response()
 }
 
 #[derive(Serialize)]
@@ -127,7 +139,7 @@ async fn show_status(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    match metrics::text(&(shared.status)(), shared.started.elapsed()) {
+    match metrics::text(&(shared.status)(), shared.started.elapsed(), SystemTime::now()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");

@@ -3,9 +3,15 @@ use std::process::{Command, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use zafka_bridge::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
+use zafka_bridge::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus, WaitStatus};
 
 use super::*;
+
+/// The wait below in `/readyz`.
+const WAITING: &str = concat!(
+    r#""waiting":[{"route":"a \"quoted\"\\\nname","partition":"orders/3","kind":"subscribers","#,
+    r#""reason":"1 of 2 subscribers (min_peers)","since":5000}]"#
+);
 
 fn status(ready: bool) -> RelayStatus {
     let route = RouteStatus {
@@ -24,6 +30,13 @@ fn status(ready: bool) -> RelayStatus {
             delivered: 10,
             committed: None,
             lag: Some(5),
+        }],
+        waiting: vec![WaitStatus {
+            partition: Some("orders/3".to_owned()),
+            kind: "subscribers",
+            reason: "1 of 2 subscribers (min_peers)".to_owned(),
+            peer: None,
+            since: 5000,
         }],
         peers: vec![PeerStatus { bytes_queued: 9, ..PeerStatus::default() }],
         ..RouteStatus::default()
@@ -50,6 +63,8 @@ async fn answers_by_path_and_method() {
         ("GET", "/healthz", false, 200, "ok"),
         ("GET", "/readyz", true, 200, "\"ready\":true"),
         ("GET", "/readyz", false, 503, "no broker is reachable"),
+        ("GET", "/readyz", true, 200, WAITING),
+        ("GET", "/readyz", false, 503, WAITING),
         ("GET", "/status", true, 200, "\"uptime_seconds\":0"),
         ("GET", "/status", true, 200, "\"records_read\":7"),
         ("GET", "/metrics", true, 200, "zafka_build_info{version="),
@@ -121,9 +136,24 @@ async fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[test]
+fn metrics_tell_the_longest_wait_of_each_kind() {
+    let mut status = status(true);
+    let first = status.routes[0].waiting[0].clone();
+    status.routes[0].waiting.push(WaitStatus { since: 3000, ..first });
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(7500);
+    let text = metrics::text(&status, std::time::Duration::ZERO, now).unwrap();
+    for (kind, seconds) in [("subscribers", "4.5"), ("peer", "0"), ("record", "0"), ("quota", "0")] {
+        let route = r#"route="a \"quoted\"\\\nname""#;
+        let line = format!("zafka_waiting_seconds{{kind=\"{kind}\",{route}}} {seconds}");
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+#[test]
 #[ignore = "needs promtool"]
 fn promtool_finds_nothing_to_say() {
-    let text = metrics::text(&status(true), std::time::Duration::from_millis(1500)).unwrap();
+    let text =
+        metrics::text(&status(true), std::time::Duration::from_millis(1500), SystemTime::now()).unwrap();
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

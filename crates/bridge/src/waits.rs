@@ -1,0 +1,75 @@
+//! A route's waits, put together from what its two sides tell.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use zafka_sockets::Origin;
+
+use crate::shared::RouteShared;
+use crate::status::WaitStatus;
+
+/// Waits of a route that are shown at the most.
+const SHOWN: usize = 100;
+
+/// The waits of a route now, and how many there are in all.
+pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
+    if route.stopped.lock().is_some() {
+        return (Vec::new(), 0);
+    }
+    let of_socket = route.socket.waits().into_iter().map(|wait| WaitStatus {
+        partition: wait.origin.and_then(|origin| partition_of(route, &origin)),
+        kind: wait.kind.name(),
+        reason: wait.reason,
+        peer: wait.peer,
+        since: wait.since,
+    });
+    let of_source = route.source.status().waits.into_iter().map(|wait| WaitStatus {
+        partition: wait.partition.map(|(topic, number)| format!("{topic}/{number}")),
+        kind: wait.kind.name(),
+        reason: wait.reason,
+        peer: None,
+        since: wait.since,
+    });
+    shown(of_socket.chain(of_source).collect())
+}
+
+/// The partition that an origin belongs to, if the route still holds it.
+fn partition_of(route: &RouteShared, origin: &Arc<Origin>) -> Option<String> {
+    let partitions = route.partitions.lock();
+    let found = partitions.iter().find(|(_, progress)| Arc::ptr_eq(&progress.origin, origin));
+    found.map(|((topic, number), _)| format!("{topic}/{number}"))
+}
+
+/// The longest waits, those of one kind never crowding out all of another; and how many there are.
+fn shown(mut waits: Vec<WaitStatus>) -> (Vec<WaitStatus>, usize) {
+    let total = waits.len();
+    waits.sort_by_key(|wait| wait.since);
+    let mut kinds = BTreeSet::new();
+    let mut ranked: Vec<_> = waits.into_iter().map(|wait| (!kinds.insert(wait.kind), wait)).collect();
+    ranked.sort_by_key(|(others, _)| *others);
+    ranked.truncate(SHOWN);
+    let mut waits: Vec<_> = ranked.into_iter().map(|(_, wait)| wait).collect();
+    waits.sort_by_key(|wait| wait.since);
+    (waits, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(kind: &'static str, since: i64) -> WaitStatus {
+        WaitStatus { partition: None, kind, reason: String::new(), peer: None, since }
+    }
+
+    #[test]
+    fn the_longest_waits_are_shown_and_one_of_each_kind() {
+        let mut all: Vec<_> = (0..500).rev().map(|since| wait("subscribers", since)).collect();
+        all.push(wait("quota", 900));
+        all.push(wait("quota", 800));
+        let (waits, total) = shown(all);
+        assert_eq!((waits.len(), total), (SHOWN, 502));
+        let since: Vec<_> = waits.iter().map(|wait| wait.since).collect();
+        let longest: Vec<_> = (0..SHOWN as i64 - 1).chain([800]).collect();
+        assert_eq!(since, longest);
+    }
+}
