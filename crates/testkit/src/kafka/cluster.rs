@@ -8,6 +8,7 @@ use super::{CLUSTER_ID, KafkaOptions};
 use crate::admin::Admin;
 use crate::paths::{RunDir, own};
 use crate::ports::free_port;
+use crate::proxy::Proxy;
 
 /// Nodes 1 to n, each broker and controller, node 1 in the rack "rack-1" and so on; topics have up to three replicas, two must be in
 /// sync. Dropping it kills all.
@@ -27,6 +28,19 @@ impl KafkaCluster {
     /// Starts nodes with added settings; an advertised port is not for clusters.
     pub fn start_with(nodes: usize, options: KafkaOptions) -> Self {
         assert!(options.advertised_port.is_none(), "one advertised port cannot serve {nodes} nodes");
+        Self::launch(nodes, options, |_| None)
+    }
+
+    /// Starts nodes of which the clients of node `id` come through a proxy; other nodes do not.
+    pub fn start_behind_proxy(nodes: usize, id: usize) -> (Self, Proxy) {
+        let proxy = Proxy::start("127.0.0.1:0");
+        let advertised = |node| (node == id).then_some(proxy.port());
+        let cluster = Self::launch(nodes, KafkaOptions::default(), advertised);
+        proxy.set_upstream(cluster.node(id));
+        (cluster, proxy)
+    }
+
+    fn launch(nodes: usize, options: KafkaOptions, advertised: impl Fn(usize) -> Option<u16>) -> Self {
         let ports: Vec<[u16; 3]> = (0..nodes).map(|_| [free_port(), free_port(), free_port()]).collect();
         let voters: Vec<String> = (1..)
             .zip(&ports)
@@ -47,7 +61,7 @@ impl KafkaCluster {
                     ("CLIENT_PORT", client.to_string()),
                     ("DIRECT_PORT", direct.to_string()),
                     ("CONTROLLER_PORT", controller.to_string()),
-                    ("ADVERTISED_PORT", client.to_string()),
+                    ("ADVERTISED_PORT", advertised(id).unwrap_or(*client).to_string()),
                     ("DATA_DIR", directory.join("data").display().to_string()),
                     ("REPLICAS", nodes.min(3).to_string()),
                     ("MIN_ISR", nodes.min(2).to_string()),

@@ -58,7 +58,8 @@ keys! {
 
     BOOTSTRAP_SERVERS = "bootstrap_servers", "list of HOST:PORT", Required, "Some of the cluster's brokers.";
     CLIENT_RACK = "client_rack", "text", Optional,
-        "The rack zafka runs in: partitions with a replica there are read from it (KIP-392).";
+        "The rack zafka runs in: partitions with a replica there are read from it (KIP-392), or from their leader while \
+         that replica cannot be reached.";
     SECURITY = "security", "table", Optional, "TLS and SASL; plain text without this table.";
 
     TLS = "tls", "true, false, or a table", Default("false"),

@@ -154,6 +154,39 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
     relay.wait_ready();
 }
 
+/// As where its listener for clients, or what stands before it, is broken while it replicates as ever.
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {
+    let (cluster, proxy) = KafkaCluster::start_behind_proxy(2, 2);
+    proxy.refuse();
+    let admin = cluster.admin();
+    let topic = unique("unreached");
+    admin.create_topic_on(&topic, &[vec![1, 2]], &[]);
+    let endpoint = endpoint();
+    let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
+    let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);
+    let toml = relay_toml(cluster.node(1), &[RouteToml { name: "near", from: &from, to: &to }]);
+    let mut relay = Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-2\"\n[[route]]", 1));
+    let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
+    let mut checker = expecting(&[]);
+    let mut relayed = |count: usize| {
+        let records = Sequence { first: checker.len() as u64, ..Sequence::new(&topic, count) };
+        checker.expect_sequence(&records, &admin.produce_sequence(&records));
+        checker.assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
+    };
+    relayed(100);
+    assert_eq!(in_sync(admin, &topic), 2, "the leader goes on naming it");
+    relay.wait_ready();
+    proxy.resume();
+    relay.wait_log("fetching from a nearer replica", DEADLINE);
+    relayed(100);
+    proxy.refuse();
+    relayed(100);
+    assert_eq!(in_sync(admin, &topic), 2);
+    assert!(!relay.log().contains("stalls"), "{}", relay.log());
+}
+
 /// The leader goes while it is asked for more; records that are written to the next one come.
 fn leader_goes(go: impl Fn(&mut KafkaCluster, usize)) {
     let mut cluster = cluster();

@@ -48,6 +48,8 @@ pub(super) enum Order {
     Return(Arc<Assignment>),
     /// Fetch it no more.
     Drop(Arc<Assignment>),
+    /// Connect, if nothing else is to be done, and tell whether that can be.
+    Probe,
 }
 
 /// The task's own.
@@ -58,6 +60,8 @@ pub(super) struct Broker {
     pub(super) share: Share,
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) tell: UnboundedSender<Told>,
+    /// Whether it is to connect though there is nothing to fetch.
+    pub(super) probing: bool,
 }
 
 /// An answer, and its part of the memory that answers may take.
@@ -96,7 +100,7 @@ impl Broker {
     async fn fetch_on_and_on(&mut self) {
         let mut backoff = BACKOFF.0;
         loop {
-            while self.share.is_empty() {
+            while self.share.is_empty() && !self.probing {
                 let Some(order) = self.orders.recv().await else { return };
                 self.order(order);
             }
@@ -110,6 +114,7 @@ impl Broker {
                     Left::Lost(reason) => reason,
                 },
             };
+            self.probing = false;
             self.wiring.reporter.report(&reason);
             self.failed(reason);
             if began.elapsed() > BACKOFF.1 {
@@ -148,6 +153,7 @@ impl Broker {
                 }
             }
             Order::Drop(assignment) => drop(self.share.remove(&assignment)),
+            Order::Probe => self.probing = true,
         }
     }
 
@@ -199,6 +205,9 @@ impl Broker {
         let mut last = Instant::now();
         let mut connected = false;
         loop {
+            if std::mem::take(&mut self.probing) {
+                self.tell(Told::Connected(self.id));
+            }
             loop {
                 match self.orders.try_recv() {
                     Ok(order) => self.order(order),

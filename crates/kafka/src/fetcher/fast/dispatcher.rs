@@ -2,6 +2,7 @@
 
 mod hearing;
 mod placing;
+mod replicas;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use super::metadata::{Asker, Leader, Metadata, NoMetadata, Topic};
 use super::position::{Key, Position};
 use super::{Order, Told, Wiring};
 use crate::assignment::Assignment;
+use replicas::Replicas;
 
 /// Time between two Metadata requests while something is not as it should be.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
@@ -30,6 +32,10 @@ struct Home {
     leader: Option<Leader>,
     /// The replica to fetch from instead of the leader, and until when.
     replica: Option<(i32, Instant)>,
+    /// The replica in whose place the leader serves, asked without our rack, and until when.
+    kept: Option<(i32, Instant)>,
+    /// Whether the broker that has it was chosen as a replica.
+    at_replica: bool,
     place: Place,
     placed: Instant,
     failures: u32,
@@ -66,6 +72,7 @@ pub(super) struct Dispatcher {
     brokers: HashMap<i32, Remote>,
     /// Brokers that cannot be fetched from, and why.
     troubled: HashMap<i32, String>,
+    replicas: Replicas,
     tasks: JoinSet<()>,
     asked: Option<Instant>,
     wants_metadata: bool,
@@ -86,6 +93,7 @@ impl Dispatcher {
             addresses: HashMap::new(),
             brokers: HashMap::new(),
             troubled: HashMap::new(),
+            replicas: Replicas::default(),
             tasks: JoinSet::new(),
             asked: None,
             wants_metadata: false,
@@ -162,6 +170,7 @@ impl Dispatcher {
     fn next_due(&self, asking: bool, now: Instant) -> Instant {
         let waiting = self.homes.values().filter_map(|home| match &home.place {
             Place::Waiting { from, .. } if self.target(home, *from).is_some() => Some(*from),
+            Place::At(_) => home.kept.map(|(_, until)| until),
             _ => None,
         });
         let later = now + self.wiring.refresh;
@@ -198,6 +207,8 @@ impl Dispatcher {
             topic_id,
             leader,
             replica: None,
+            kept: None,
+            at_replica: false,
             place,
             placed: now,
             failures: 0,

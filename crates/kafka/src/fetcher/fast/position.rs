@@ -26,12 +26,22 @@ pub(super) struct Position {
     pub(super) topic_id: Uuid,
     /// Whether it was put here, and the route has not heard of it by a record.
     pub(super) sought: bool,
+    /// Whether the leader is to give the records itself, and name no replica that is nearer.
+    pub(super) without_rack: bool,
 }
 
 impl Position {
     pub(super) fn new(assignment: Arc<Assignment>, offset: i64) -> Self {
         let last_epoch = assignment.epochs().before(offset);
-        Self { assignment, offset, last_epoch, leader_epoch: -1, topic_id: Uuid::nil(), sought: false }
+        Self {
+            assignment,
+            offset,
+            last_epoch,
+            leader_epoch: -1,
+            topic_id: Uuid::nil(),
+            sought: false,
+            without_rack: false,
+        }
     }
 
     pub(super) fn key(&self) -> Key {

@@ -89,6 +89,8 @@ pub(super) struct Share {
     forgotten: Vec<(Arc<str>, Uuid, i32)>,
     resting: Vec<(Instant, Key)>,
     len: usize,
+    /// How many of them their leader is to serve itself.
+    without_rack: usize,
     /// Where a request without a session begins, so that every partition gets its turn.
     turn: usize,
 }
@@ -105,6 +107,7 @@ impl Share {
             forgotten: Vec::new(),
             resting: Vec::new(),
             len: 0,
+            without_rack: 0,
             turn: 0,
         }
     }
@@ -128,6 +131,7 @@ impl Share {
         if !topic.id.is_nil() {
             self.ids.insert(topic.id, Arc::clone(&key.0));
         }
+        self.without_rack += usize::from(position.without_rack);
         let member = Member {
             position,
             doubled: 0,
@@ -156,6 +160,7 @@ impl Share {
         self.resting.clear();
         self.ids.clear();
         self.len = 0;
+        self.without_rack = 0;
         let members = self.topics.drain().flat_map(|(_, topic)| topic.members.into_values());
         members.map(|member| member.position).collect()
     }
@@ -183,6 +188,7 @@ impl Share {
             self.ids.remove(&id);
         }
         self.len -= 1;
+        self.without_rack -= usize::from(member.position.without_rack);
         Some(member)
     }
 

@@ -37,16 +37,30 @@ impl Stage {
     }
 
     fn of(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
+        let stage = Self::idle(assignments, address, sasl);
+        for assignment in &stage.assignments {
+            let position = Position { topic_id: ID, ..Position::new(Arc::clone(assignment), 0) };
+            stage.orders.send(Order::Add(position)).unwrap();
+        }
+        stage
+    }
+
+    /// With nothing to fetch yet.
+    fn idle(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
         let (sender, records) = mpsc::channel(1);
         let terms = terms(Isolation::ReadUncommitted);
         let wiring = Arc::new(wiring(sasl, terms.clone(), sender, channel().0));
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
-        let task = Broker { id: 1, address, wiring, share: Share::new(terms), orders: ordered, tell };
-        for assignment in &assignments {
-            let position = Position { topic_id: ID, ..Position::new(Arc::clone(assignment), 0) };
-            orders.send(Order::Add(position)).unwrap();
-        }
+        let task = Broker {
+            id: 1,
+            address,
+            wiring,
+            share: Share::new(terms),
+            orders: ordered,
+            tell,
+            probing: false,
+        };
         tokio::spawn(task.run());
         Self { assignments, orders, told, records }
     }
@@ -175,4 +189,16 @@ async fn an_answer_that_stops_half_way_is_given_up_and_orders_are_heard_meanwhil
     };
     timeout(PATIENCE, told).await.unwrap();
     assert!(returned, "before the answer is given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_can_be_tried_before_there_is_anything_to_fetch() {
+    let mut there = Stage::idle(Stage::assignments(), answering(large_answer).await, None);
+    there.orders.send(Order::Probe).unwrap();
+    there.until_told("the connection", |told| matches!(told, Told::Connected(1))).await;
+    let mut gone = Stage::idle(Stage::assignments(), "127.0.0.1:1".to_owned(), None);
+    for _ in 0..2 {
+        gone.orders.send(Order::Probe).unwrap();
+        gone.until_told("the refusal", |told| matches!(told, Told::Failed { broker: 1, .. })).await;
+    }
 }

@@ -10,11 +10,10 @@ use super::super::Told;
 use super::super::broker;
 use super::super::metadata::{Leader, Metadata, NoMetadata};
 use super::super::position::{Position, Why};
+use super::replicas::{KEPT, REPLICA_LEASE, Verdict};
 use super::{Dispatcher, Place};
 use crate::membership::{Command, Reset};
 
-/// How long a partition is fetched from a replica before its leader is asked for a nearer one again (KIP-392).
-const REPLICA_LEASE: Duration = Duration::from_secs(300);
 /// How long a partition that came back waits before it is sent out again.
 pub(super) const PLACE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A partition that came back after longer than this has failed for the first time.
@@ -27,12 +26,29 @@ impl Dispatcher {
                 if self.troubled.remove(&broker).is_some() {
                     info!(route = self.wiring.reporter.route(), broker, "connected again");
                 }
+                self.replicas.connected(broker);
+                self.keep(broker, Instant::now());
             }
             Told::Failed { broker, reason } => {
                 self.troubled.insert(broker, reason);
+                let now = Instant::now();
+                self.replicas.failed(broker, now);
+                self.keep(broker, now);
             }
             Told::TooOld(reason) => self.command(Command::TooOld(reason)),
             Told::Returned(position, why) => self.returned(position, why),
+        }
+    }
+
+    /// Leaders serve in the place of this replica until it may be tried, which may be now.
+    fn keep(&mut self, replica: i32, now: Instant) {
+        let until = self.replicas.shunned_until(replica, now).unwrap_or(now);
+        for home in self.homes.values_mut() {
+            if let Some((kept, over)) = &mut home.kept
+                && *kept == replica
+            {
+                *over = until;
+            }
         }
     }
 
@@ -43,31 +59,36 @@ impl Dispatcher {
         }
         let Place::At(broker) = home.place else { return };
         let now = Instant::now();
-        let at_replica = home.replica.is_some_and(|(replica, _)| replica == broker);
+        let at_replica = home.at_replica;
         debug!(route = self.wiring.reporter.route(), topic = %home.assignment.topic,
             partition = home.assignment.partition, broker, ?why, "partition came back");
-        let mut waiting = None;
+        let (mut waiting, mut probe) = (None, None);
         match why {
             _ if home.made_anew => return self.made_anew(&position),
             Why::Asked => {}
-            // It would send it there again and again.
-            Why::Nearer(replica) if at_replica || replica == broker => {
+            // It would send it there again and again. A leader that is asked without our rack has no reason to.
+            Why::Nearer(replica) if at_replica || replica == broker || home.kept.is_some() => {
                 home.replica = None;
-                waiting = Some(format!("broker {broker} is no leader and names replica {replica}"));
-            }
-            Why::Nearer(replica) if !self.addresses.contains_key(&replica) => {
-                self.wants_metadata = true;
-                waiting = Some(format!("replica {replica} is not known yet"));
+                home.kept = Some((replica, now + KEPT));
+                waiting = Some(format!("broker {broker} gives no records and names replica {replica}"));
             }
             Why::Nearer(replica) => {
-                home.replica = Some((replica, now + REPLICA_LEASE));
-                // It is in sync, as far as the leader knows: it is tried again, more and more seldom.
-                waiting = self.troubled.remove(&replica);
+                let known = self.addresses.contains_key(&replica);
+                self.wants_metadata |= !known;
+                match self.replicas.verdict(replica, now) {
+                    Verdict::Not(until) => home.kept = Some((replica, until)),
+                    _ if !known => home.kept = Some((replica, now + KEPT)),
+                    Verdict::Yes => home.replica = Some((replica, now + REPLICA_LEASE)),
+                    Verdict::Probe(until) => {
+                        home.kept = Some((replica, until));
+                        probe = Some(replica);
+                    }
+                }
             }
-            // A replica may not have come as far: the leader knows.
-            Why::OutOfRange if at_replica => {
+            // A replica may not have come as far, or not be in touch: the leader knows.
+            Why::OutOfRange | Why::Diverged(_) if at_replica => {
                 home.replica = None;
-                waiting = Some(format!("replica {broker} does not have the offset"));
+                home.kept = Some((broker, now + KEPT));
             }
             Why::OutOfRange => {
                 let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
@@ -88,6 +109,7 @@ impl Dispatcher {
             Why::Elsewhere { reason, leader } => {
                 self.wants_metadata = true;
                 home.replica = None;
+                home.kept = at_replica.then_some((broker, now + KEPT));
                 match leader {
                     Some((broker, epoch)) if home.leader.is_none_or(|leader| leader.epoch < epoch) => {
                         home.leader = Some(Leader { broker, epoch });
@@ -103,6 +125,10 @@ impl Dispatcher {
             from += PLACE_AGAIN.0.saturating_mul(1 << home.failures.min(8)).min(PLACE_AGAIN.1);
         }
         home.place = Place::Waiting { position, from, why: waiting };
+        if let Some(replica) = probe {
+            self.reach(replica);
+            self.send(replica, broker::Order::Probe);
+        }
     }
 
     fn command(&self, command: Command) {
@@ -131,6 +157,7 @@ impl Dispatcher {
         // The task of a broker that has moved ends, and gives its partitions back.
         let addresses = &metadata.brokers;
         self.brokers.retain(|id, remote| addresses.get(id).is_none_or(|address| *address == remote.address));
+        self.replicas.retain(|id| self.brokers.contains_key(&id));
         self.addresses = metadata.brokers;
         let mut anew = Vec::new();
         let mut back = Vec::new();
@@ -170,6 +197,7 @@ impl Dispatcher {
                 && broker != leader.broker
                 && leader.broker >= 0
             {
+                home.kept = None;
                 back.push((broker, Arc::clone(&home.assignment)));
             }
         }

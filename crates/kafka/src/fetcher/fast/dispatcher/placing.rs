@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::super::broker::{self, Broker};
 use super::super::share::Share;
+use super::replicas::KEPT;
 use super::{Dispatcher, Home, Place, Remote};
 
 impl Dispatcher {
@@ -39,14 +40,22 @@ impl Dispatcher {
                     if replica == *broker && self.is_over(replica, until, now) =>
                 {
                     self.send(replica, broker::Order::Return(Arc::clone(&home.assignment)));
-                    over.push(key.clone());
+                    // At the end of the lease the leader is asked again. It stands in for one that has failed.
+                    let kept = (now < until)
+                        .then(|| (replica, self.replicas.shunned_until(replica, now).unwrap_or(now + KEPT)));
+                    over.push((key.clone(), kept));
+                }
+                (Place::At(broker), _) if home.kept.is_some_and(|(_, until)| now >= until) => {
+                    self.send(*broker, broker::Order::Return(Arc::clone(&home.assignment)));
+                    over.push((key.clone(), None));
                 }
                 _ => {}
             }
         }
-        for key in over {
+        for (key, kept) in over {
             if let Some(home) = self.homes.get_mut(&key) {
                 home.replica = None;
+                home.kept = kept;
             }
         }
         for (key, broker) in moves {
@@ -57,8 +66,10 @@ impl Dispatcher {
             if let Place::Waiting { mut position, .. } = place {
                 position.topic_id = home.topic_id;
                 position.leader_epoch = leader_epoch;
+                position.without_rack = home.kept.is_some();
                 home.placed = now;
-                if home.replica.is_some_and(|(replica, _)| replica == broker) {
+                home.at_replica = home.replica.is_some_and(|(replica, _)| replica == broker);
+                if home.at_replica {
                     info!(route = self.wiring.reporter.route(), topic = %key.0, partition = key.1, broker,
                         "fetching from a nearer replica");
                 }
@@ -68,7 +79,7 @@ impl Dispatcher {
     }
 
     /// Makes sure that a task fetches from this broker.
-    fn reach(&mut self, id: i32) {
+    pub(super) fn reach(&mut self, id: i32) {
         let Some(address) = self.addresses.get(&id) else { return };
         if self.brokers.contains_key(&id) {
             return;
@@ -82,6 +93,7 @@ impl Dispatcher {
             share: Share::new(self.wiring.terms.clone()),
             orders: ordered,
             tell: self.tell.clone(),
+            probing: false,
         };
         self.tasks.spawn(broker.run());
         self.troubled.remove(&id);

@@ -5,6 +5,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::super::position::Why;
 use super::super::testing::{terms, wiring};
 use super::hearing::PLACE_AGAIN;
+use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
 use crate::config::Isolation;
 use crate::membership::{Command, Reset};
@@ -21,9 +22,18 @@ struct Stage {
 /// What a broker is told of the partition.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
-    Add { offset: i64, epoch: i32, id: Uuid },
+    Add {
+        offset: i64,
+        epoch: i32,
+        id: Uuid,
+    },
+    /// As `Add`; the leader is to give the records itself.
+    AddWithoutRack {
+        offset: i64,
+    },
     Return,
     Drop,
+    Probe,
 }
 
 impl Stage {
@@ -61,11 +71,15 @@ impl Stage {
         let orders = self.brokers.get_mut(&broker).unwrap();
         std::iter::from_fn(|| orders.try_recv().ok())
             .map(|order| match order {
+                broker::Order::Add(position) if position.without_rack => {
+                    Said::AddWithoutRack { offset: position.offset }
+                }
                 broker::Order::Add(position) => {
                     Said::Add { offset: position.offset, epoch: position.leader_epoch, id: position.topic_id }
                 }
                 broker::Order::Return(_) => Said::Return,
                 broker::Order::Drop(_) => Said::Drop,
+                broker::Order::Probe => Said::Probe,
             })
             .collect()
     }
@@ -241,6 +255,7 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     let assignment = stage.take(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
+    stage.dispatcher.told(Told::Connected(2));
     stage.returned(&assignment, 10, Why::Nearer(2));
     assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     // The leader is another one than where it is fetched, and that is as it should be.
@@ -249,31 +264,86 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     stage.dispatcher.told(Told::Failed { broker: 2, reason: "gone".to_owned() });
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 20, Why::Asked);
+    assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 20 }], "it stands in for the replica");
+}
+
+/// As a leader names it for as long as it is in sync, though no client may reach it.
+#[test]
+fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 10, Why::Nearer(2));
+    assert!(!stage.pauses());
+    assert_eq!(stage.said(2), [Said::Probe]);
+    assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }]);
+    // It is given up for a while, and then the leader is asked which one is nearer now.
+    stage.dispatcher.told(Told::Failed { broker: 2, reason: "no TCP connection".to_owned() });
+    let now = Instant::now();
+    stage.dispatcher.place(now);
+    stage.dispatcher.asked = Some(now);
+    assert!(stage.dispatcher.next_due(false, now) > now, "it is not due at once");
+    assert_eq!(stage.said(1), []);
+    stage.dispatcher.place(now + KEPT);
+    assert_eq!(stage.said(1), [Said::Return]);
+    stage.returned(&assignment, 30, Why::Asked);
+    assert_eq!(stage.said(1), [Said::Add { offset: 30, epoch: 4, id: ID }]);
+    stage.returned(&assignment, 30, Why::Nearer(2));
+    assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 30 }], "it has failed a moment ago");
+    assert_eq!(stage.said(2), []);
+}
+
+#[test]
+fn a_replica_that_answers_is_fetched_from_without_a_gap() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 10, Why::Nearer(2));
+    stage.said(1);
+    assert_eq!(stage.said(2), [Said::Probe]);
+    stage.dispatcher.told(Told::Connected(2));
+    stage.dispatcher.place(Instant::now());
+    assert_eq!(stage.said(1), [Said::Return]);
+    stage.returned(&assignment, 20, Why::Asked);
     assert_eq!(stage.said(1), [Said::Add { offset: 20, epoch: 4, id: ID }]);
+    stage.returned(&assignment, 20, Why::Nearer(2));
+    assert_eq!(stage.said(2), [Said::Add { offset: 20, epoch: 4, id: ID }]);
+    // The end of its lease is not the end of its being a replica: what it says is no leader's word until it is back.
+    stage.dispatcher.place(Instant::now() + REPLICA_LEASE);
+    assert_eq!(stage.said(2), [Said::Return]);
+    stage.returned(&assignment, 25, Why::OutOfRange);
+    assert!(stage.commands.try_recv().is_err());
+    assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 25 }]);
 }
 
 /// Or broker and dispatcher would send it to and fro as fast as they can.
 #[test]
-fn a_replica_that_is_of_no_use_is_tried_less_and_less() {
+fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
     for (first, then, asks) in [
         (Why::Nearer(9), None, true),
         (Why::Nearer(1), None, false),
         (Why::Nearer(2), Some(Why::OutOfRange), false),
+        (Why::Nearer(2), Some(Why::Diverged(5)), false),
         (Why::Nearer(2), Some(Why::Nearer(1)), false),
     ] {
         let mut stage = Stage::new();
         let assignment = stage.take(10);
         stage.metadata(ID, 1, 4);
         stage.said(1);
+        stage.dispatcher.told(Told::Connected(2));
         stage.returned(&assignment, 10, first.clone());
         if let Some(then) = then {
             stage.said(2);
             stage.returned(&assignment, 10, then);
         }
-        assert!(stage.pauses(), "{first:?}");
         assert_eq!(stage.dispatcher.wants_metadata, asks, "{first:?}");
-        assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }], "{first:?}");
+        assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }], "{first:?}");
         assert!(stage.commands.try_recv().is_err());
+        // A leader that names one though it was not told our rack is not asked as fast as it answers.
+        stage.returned(&assignment, 10, Why::Nearer(2));
+        assert!(stage.pauses(), "{first:?}");
     }
 }
 

@@ -70,10 +70,19 @@ impl Share {
             })
             .with_session_id(self.session.id)
             .with_session_epoch(self.session.epoch)
-            .with_rack_id(StrBytes::from_string(self.terms.rack.clone()))
+            .with_rack_id(self.rack())
             .with_topics(topics)
             .with_forgotten_topics_data(self.forgotten(by_id));
         Some((request, if by_id { newest } else { newest.min(LAST_BY_NAME) }))
+    }
+
+    /// Our rack, by which a leader names a replica that is nearer and gives no records itself. It stands for the whole
+    /// request, so one partition that is not to be sent away keeps the others too.
+    fn rack(&self) -> StrBytes {
+        match self.without_rack {
+            0 => StrBytes::from_string(self.terms.rack.clone()),
+            _ => StrBytes::default(),
+        }
     }
 
     /// Everything is to be told anew. False where there is nothing.

@@ -352,3 +352,22 @@ fn by_name_what_came_back_under_another_id_is_not_forgotten() {
     let (request, _) = share.request(17, now).unwrap();
     assert_eq!((asked(&request), forgotten(&request)), (vec![(0, 0)], vec![]));
 }
+
+/// The rack stands for a whole request.
+#[test]
+fn a_leader_that_is_to_serve_a_partition_itself_is_not_told_our_rack() {
+    let here = Terms { rack: "here".to_owned(), ..terms(Isolation::ReadCommitted) };
+    let (mut share, now) = (Share::new(here), Instant::now());
+    let racks = |share: &mut Share| {
+        let rack = share.request(17, now).unwrap().0.rack_id.to_string();
+        share.answer(answer_of(9, vec![]), now).unwrap();
+        rack
+    };
+    share.insert(position(0, 10));
+    assert_eq!(racks(&mut share), "here");
+    let kept = Position { without_rack: true, ..position(1, 10) };
+    share.insert(kept.clone());
+    assert_eq!(racks(&mut share), "");
+    share.remove(&kept.assignment);
+    assert_eq!(racks(&mut share), "here");
+}
