@@ -62,6 +62,7 @@ impl Bench {
         let runtime = runtime.expect("a runtime");
         let config = PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().expect("an endpoint")],
+            ipc_mode: None,
             connect: Vec::new(),
             slow_peer: SlowPeer::Block,
             min_peers: 0,

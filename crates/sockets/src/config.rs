@@ -52,6 +52,8 @@ impl Default for Limits {
 pub struct PubConfig {
     /// Endpoints to listen on.
     pub bind: Vec<Endpoint>,
+    /// Mode of the socket files of `ipc` endpoints that are bound; what the umask leaves if `None`.
+    pub ipc_mode: Option<u32>,
     /// Endpoints to connect to, and to connect to again when they are lost.
     pub connect: Vec<Endpoint>,
     /// The policy for a peer that falls behind.

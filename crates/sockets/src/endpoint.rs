@@ -1,15 +1,16 @@
 //! Endpoints as ZeroMQ writes them: `tcp://HOST:PORT` and `ipc://PATH`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Where a socket binds or connects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// `tcp://HOST:PORT`. To bind, the host is an address, a name, or `*` for every interface.
+    /// `tcp://HOST:PORT`. To bind, the host is an address, the name of an interface, another name, or `*` for every
+    /// IPv4 address, as with libzmq; `[::]` is every address of both kinds.
     Tcp {
-        /// Host without brackets; `*` for every interface.
+        /// Host without brackets; `*` for every IPv4 address.
         host: String,
         /// Port to bind or connect to.
         port: Port,
@@ -40,6 +41,20 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
+    /// The endpoint with its path, if that is relative, starting at `directory`.
+    ///
+    /// # Errors
+    /// The path is too long then.
+    pub fn in_directory(self, directory: &Path) -> Result<Self, EndpointError> {
+        match self {
+            Self::Ipc(path) => ipc(directory.join(&path)).map_err(|why| {
+                let found = format!("ipc://{}", path.display());
+                EndpointError { found, why }
+            }),
+            other => Ok(other),
+        }
+    }
+
     /// Whether the endpoint names one place to connect to: no wildcard host, no wildcard port.
     pub fn can_connect(&self) -> bool {
         match self {
@@ -58,6 +73,9 @@ impl FromStr for Endpoint {
             return Err(fail("no transport"));
         };
         match transport {
+            "tcp" if address.contains(';') => {
+                Err(fail("a source address (SOURCE;DESTINATION) cannot be chosen: the system does"))
+            }
             "tcp" => {
                 let (host, port) = address.rsplit_once(':').ok_or_else(|| fail("no port"))?;
                 let host = match host.strip_prefix('[') {
@@ -81,11 +99,18 @@ impl FromStr for Endpoint {
             "ipc" if address.starts_with('@') || address == "*" => {
                 Err(fail("abstract names and wildcards are not served"))
             }
-            "ipc" if address.len() > 107 => Err(fail("a Unix socket's path is at most 107 bytes")),
-            "ipc" => Ok(Self::Ipc(PathBuf::from(address))),
+            "ipc" => ipc(PathBuf::from(address)).map_err(fail),
             _ => Err(fail("this transport is not served")),
         }
     }
+}
+
+/// The endpoint at a path, if a Unix socket's address has room for that.
+fn ipc(path: PathBuf) -> Result<Endpoint, &'static str> {
+    if path.as_os_str().len() > 107 {
+        return Err("a Unix socket's path is at most 107 bytes");
+    }
+    Ok(Endpoint::Ipc(path))
 }
 
 impl fmt::Display for Endpoint {
@@ -136,6 +161,8 @@ mod tests {
             ("tcp://[::1:5556", "']'"),
             ("tcp://h:70000", "65535"),
             ("tcp://h:+1", "65535"),
+            ("tcp://192.0.2.1:0;192.0.2.2:5556", "SOURCE;DESTINATION"),
+            ("tcp://eth0:0;192.0.2.2:5556", "SOURCE;DESTINATION"),
             ("pgm://h:1", "not served"),
             ("ipc://", "no path"),
             ("ipc://@abstract", "abstract names"),

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::Endpoint;
 use crate::chunk::{Chunk, Origin};
 use crate::config::PubConfig;
-use crate::connect::{Backoff, connect};
+use crate::connect::{Connector, Failures};
 use crate::listen::Listener;
 use crate::peer::{self, Peer};
 use crate::ring::RingCounters;
@@ -110,7 +110,7 @@ impl PubSocket {
         let mut endpoints = Vec::new();
         for endpoint in &config.bind {
             let failed = |source| BindError { endpoint: endpoint.clone(), source };
-            let listener = Listener::bind(endpoint).await.map_err(failed)?;
+            let listener = Listener::bind(endpoint, config.ipc_mode).await.map_err(failed)?;
             endpoints.push(listener.endpoint().map_err(failed)?);
             listeners.push(listener);
         }
@@ -281,23 +281,28 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
 }
 
 async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
-    let mut backoff = Backoff::default();
+    let (mut connector, mut failures) = (Connector::new(endpoint), Failures::default());
     loop {
-        match connect(&endpoint).await {
+        match connector.attempt().await {
             Ok(stream) => {
                 // A task of its own: the connection is ended by the socket's closing, not with this one.
                 let serving = tokio::spawn(peer::serve(
                     Arc::clone(&shared),
                     stream,
-                    endpoint.to_string(),
+                    connector.endpoint().to_string(),
                     peer::Origin::Connected,
                 ));
                 if serving.await.unwrap_or(false) {
-                    backoff.reset();
+                    connector.succeeded();
+                    failures.clear();
                 }
             }
-            Err(error) => info!(route = shared.name, %endpoint, %error, "cannot connect, trying again"),
+            Err(error) if failures.is_news(&error.to_string(), Instant::now()) => {
+                let endpoint = connector.endpoint();
+                warn!(route = shared.name, %endpoint, %error, "cannot connect, trying again");
+            }
+            Err(_) => {}
         }
-        sleep(backoff.next_pause()).await;
+        sleep(connector.next_pause()).await;
     }
 }

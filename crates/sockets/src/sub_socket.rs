@@ -1,14 +1,15 @@
 //! A SUB socket of one connection, for looking at what an endpoint publishes.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
 
 use crate::Endpoint;
-use crate::connect::{Backoff, connect};
+use crate::connect::Connector;
 use crate::stream::Stream;
 
 /// Bytes read at a time.
@@ -17,6 +18,8 @@ const READ_BYTES: usize = 64 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of one message, and of one frame, in bytes.
 const MAX_MESSAGE: usize = 1 << 30;
+/// Events that wait to be taken; then no more is read.
+const EVENTS: usize = 64;
 
 /// What happens on a SUB socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,66 +32,61 @@ pub enum SubEvent {
     Message(Vec<Bytes>),
 }
 
-/// A SUB socket that connects to one endpoint, and connects again where the connection is lost.
+/// A SUB socket that connects to one endpoint, and connects again if the connection is lost.
+///
+/// A task of its own connects and reads, so that it makes progress whether somebody waits for the next event or not.
 #[derive(Debug)]
 pub struct SubSocket {
-    endpoint: Endpoint,
-    prefixes: Vec<Vec<u8>>,
-    backoff: Backoff,
-    link: Option<Link>,
-    events: VecDeque<SubEvent>,
-    next_attempt: Instant,
-}
-
-#[derive(Debug)]
-struct Link {
-    stream: Stream,
-    connection: Connection,
-    output: Vec<u8>,
+    events: mpsc::Receiver<SubEvent>,
+    task: JoinHandle<()>,
 }
 
 impl SubSocket {
-    /// A socket that will subscribe to `prefixes`.
+    /// A socket that subscribes to `prefixes`; it begins at once, on the runtime that it is made on.
     pub fn new(endpoint: Endpoint, prefixes: Vec<Vec<u8>>) -> Self {
-        Self {
-            endpoint,
-            prefixes,
-            backoff: Backoff::default(),
-            link: None,
-            events: VecDeque::new(),
-            next_attempt: Instant::now(),
-        }
+        let (sender, events) = mpsc::channel(EVENTS);
+        Self { events, task: tokio::spawn(run(endpoint, prefixes, sender)) }
     }
 
     /// The next event. Waits as long as there is none; may be dropped at any time without losing one.
     pub async fn next(&mut self) -> SubEvent {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return event;
-            }
-            let outcome = match &mut self.link {
-                Some(link) => link.step(&mut self.events).await,
-                None => {
-                    tokio::time::sleep_until(self.next_attempt).await;
-                    connect(&self.endpoint).await.map_err(|error| error.to_string()).map(|stream| {
-                        let mut connection = Connection::new(config(), std::time::Instant::now());
-                        for prefix in &self.prefixes {
-                            connection.subscribe(prefix);
-                        }
-                        self.link = Some(Link { stream, connection, output: Vec::new() });
-                    })
-                }
-            };
-            match outcome {
-                Ok(()) if matches!(self.events.front(), Some(SubEvent::Connected)) => self.backoff.reset(),
-                Ok(()) => {}
-                Err(reason) => {
-                    self.link = None;
-                    self.next_attempt = Instant::now() + self.backoff.next_pause();
-                    self.events.push_back(SubEvent::Disconnected(reason));
-                }
-            }
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task ends with the socket or with the runtime, and there is nothing to wait for then.
+            None => std::future::pending().await,
         }
+    }
+}
+
+impl Drop for SubSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Nobody takes the events any more.
+#[derive(Debug)]
+struct Dropped;
+
+/// Connects and reads until nobody takes the events any more.
+async fn run(endpoint: Endpoint, prefixes: Vec<Vec<u8>>, events: mpsc::Sender<SubEvent>) {
+    let mut connector = Connector::new(endpoint);
+    loop {
+        let reason = match connector.attempt().await {
+            Ok(stream) => {
+                let mut link = Link::new(stream, &prefixes);
+                let Ok(reason) = link.serve(&events).await else { return };
+                if link.connection.is_ready() {
+                    connector.succeeded();
+                }
+                reason
+            }
+            Err(error) => error.to_string(),
+        };
+        if events.send(SubEvent::Disconnected(reason)).await.is_err() {
+            return;
+        }
+        sleep(connector.next_pause()).await;
     }
 }
 
@@ -104,9 +102,47 @@ fn config() -> Config {
     }
 }
 
+/// One connection.
+#[derive(Debug)]
+struct Link {
+    stream: Stream,
+    connection: Connection,
+    output: Vec<u8>,
+    handshake_end: Instant,
+}
+
 impl Link {
-    /// Writes what there is to say and reads once.
-    async fn step(&mut self, events: &mut VecDeque<SubEvent>) -> Result<(), String> {
+    fn new(stream: Stream, prefixes: &[Vec<u8>]) -> Self {
+        let mut connection = Connection::new(config(), std::time::Instant::now());
+        for prefix in prefixes {
+            connection.subscribe(prefix);
+        }
+        Self { stream, connection, output: Vec::new(), handshake_end: Instant::now() + HANDSHAKE_TIMEOUT }
+    }
+
+    /// Serves the connection to its end, and gives the reason for that.
+    async fn serve(&mut self, events: &mpsc::Sender<SubEvent>) -> Result<String, Dropped> {
+        loop {
+            if let Err(reason) = self.wait().await {
+                return Ok(reason);
+            }
+            let ended = self.read().err();
+            while let Some(event) = self.connection.poll_event() {
+                let event = match event {
+                    Event::Ready(_) => SubEvent::Connected,
+                    Event::Message(frames) => SubEvent::Message(frames),
+                    Event::Subscribe(_) | Event::Cancel(_) => continue,
+                };
+                events.send(event).await.map_err(|_| Dropped)?;
+            }
+            if let Some(reason) = ended {
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Writes what there is to say, and waits for something to read or for room to write.
+    async fn wait(&mut self) -> Result<(), String> {
         let blocked = self.flush().map_err(|error| error.to_string())?;
         let ready = async {
             tokio::select! {
@@ -114,16 +150,17 @@ impl Link {
                 writable = self.stream.writable(), if blocked => writable,
             }
         };
-        if self.connection.is_ready() {
-            ready.await.map_err(|error| error.to_string())?;
+        let ready = if self.connection.is_ready() {
+            // Without a deadline: a publisher is silent for as long as it has nothing to publish.
+            ready.await
         } else {
-            let waited = timeout(HANDSHAKE_TIMEOUT, ready).await;
-            waited.map_err(|_| "no handshake within 5 s".to_owned())?.map_err(|error| error.to_string())?;
-        }
-        self.read(events)
+            let waited = timeout_at(self.handshake_end, ready).await;
+            waited.map_err(|_| format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs()))?
+        };
+        ready.map_err(|error| error.to_string())
     }
 
-    /// Writes what can be written; true where more is left.
+    /// Writes what can be written; true if more is left.
     fn flush(&mut self) -> io::Result<bool> {
         while let Some(output) = self.connection.poll_output() {
             self.output.extend_from_slice(&output);
@@ -139,7 +176,7 @@ impl Link {
         Ok(false)
     }
 
-    fn read(&mut self, events: &mut VecDeque<SubEvent>) -> Result<(), String> {
+    fn read(&mut self) -> Result<(), String> {
         let mut buffer = vec![0; READ_BYTES];
         let read = match self.stream.try_read(&mut buffer) {
             Ok(0) => return Err("the other side closed the connection".to_owned()),
@@ -148,13 +185,6 @@ impl Link {
             Err(error) => return Err(error.to_string()),
         };
         let outcome = self.connection.handle_input(&buffer[..read], std::time::Instant::now());
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                Event::Ready(_) => events.push_back(SubEvent::Connected),
-                Event::Message(frames) => events.push_back(SubEvent::Message(frames)),
-                Event::Subscribe(_) | Event::Cancel(_) => {}
-            }
-        }
         outcome.map_err(|error| error.to_string())
     }
 }

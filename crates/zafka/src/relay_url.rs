@@ -1,5 +1,6 @@
 //! `zafka relay SOURCE DESTINATION`: a route as two URLs (percent-decoding by RFC 3986; `+` is literal).
 
+use std::path::Path;
 use std::time::Duration;
 
 use zafka_bridge::config::RouteConfig;
@@ -73,7 +74,7 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
 fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> {
     let found = |mistakes: &mut Mistakes| mistakes.add("DESTINATION", format!("found {url:?}"), DESTINATION);
     let Some((scheme, rest)) = url.split_once("://") else { return found(mistakes) };
-    let (transport, read): (_, fn(&str) -> text::Read<Endpoint>) = match scheme {
+    let (transport, read): (_, fn(&str, &Path) -> text::Read<Endpoint>) = match scheme {
         "pub+tcp" => ("tcp", text::bind),
         "pub+connect+tcp" => ("tcp", text::connect),
         "pub+ipc" => ("ipc", text::bind),
@@ -82,7 +83,10 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
     };
     let (address, query) = split_query(rest);
     let query = Query::parse("DESTINATION", query, DESTINATION_KEYS, mistakes);
-    let endpoint = mistakes.decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}")));
+    // A path on the command line is relative to the working directory.
+    let directory = Path::new("");
+    let endpoint =
+        mistakes.decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}"), directory));
     let frames = query.frames(mistakes);
     let slow_peer = query.one("slow_peer", text::slow_peer, mistakes);
     let max_peers = Limits::default().max_peers;
@@ -92,6 +96,7 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
         if scheme.contains("connect") { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
     let socket = PubConfig {
         bind,
+        ipc_mode: None,
         connect,
         slow_peer: slow_peer.unwrap_or_default(),
         min_peers: usize::try_from(min_peers.unwrap_or(0)).ok()?,

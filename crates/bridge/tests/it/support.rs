@@ -118,6 +118,7 @@ pub fn route(source: SourceConfig) -> RouteConfig {
         frames: FramePlan::preset(Preset::Json),
         socket: PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
+            ipc_mode: None,
             connect: Vec::new(),
             slow_peer: SlowPeer::Block,
             min_peers: 0,

@@ -1,5 +1,9 @@
 //! Binding, connecting, and what is left behind: nothing.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+
 use zafka_sockets::PubSocket;
 use zafka_sockets::config::PubConfig;
 
@@ -42,6 +46,88 @@ async fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
     let error = PubSocket::start("test", at).await.unwrap_err();
     assert!(error.to_string().contains("not a socket"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+/// A socket bound to this path alone.
+fn at(path: &Path) -> PubConfig {
+    PubConfig { bind: vec![endpoint(&format!("ipc://{}", path.display()))], ..config() }
+}
+
+#[tokio::test]
+async fn a_socket_file_is_taken_away_by_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let old = Server::start(at(&path)).await;
+    std::fs::remove_file(&path).unwrap();
+    let mut new = Server::start(at(&path)).await;
+    old.socket.close().await;
+    drop(old);
+    assert!(path.exists(), "the file of the new one stays");
+    let sub = zmq_sub(&new.address(), &["t"]);
+    new.until_subscribed(1).await;
+    new.send("t", "end").await;
+    bodies_until_end(sub).await;
+    new.socket.close().await;
+    assert!(!path.exists());
+}
+
+#[test]
+fn of_those_that_find_a_stale_file_together_one_has_the_path() {
+    const STARTERS: usize = 4;
+    const ROUNDS: usize = 200;
+    let directory = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = (0..ROUNDS).map(|round| directory.path().join(round.to_string())).collect();
+    for path in &paths {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    }
+    let together = Barrier::new(STARTERS);
+    // Nothing is asserted in a thread: the others would wait for it.
+    let rounds = || -> Vec<(Result<(), String>, bool)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let round = |path: &PathBuf| {
+            together.wait();
+            let socket = runtime.block_on(PubSocket::start("test", at(path)));
+            together.wait();
+            let reachable = std::os::unix::net::UnixStream::connect(path).is_ok();
+            together.wait();
+            (socket.map(drop).map_err(|error| error.to_string()), reachable)
+        };
+        paths.iter().map(round).collect()
+    };
+    let starters: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..STARTERS).map(|_| scope.spawn(rounds)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for round in 0..ROUNDS {
+        let outcomes: Vec<_> = starters.iter().map(|rounds| &rounds[round]).collect();
+        let bound = outcomes.iter().filter(|(bound, _)| bound.is_ok()).count();
+        assert!(bound == 1 && outcomes.iter().all(|(_, reachable)| *reachable), "{round}: {outcomes:?}");
+        let refused = outcomes.iter().filter_map(|(bound, _)| bound.as_ref().err());
+        refused.for_each(|error| assert!(error.contains("another program"), "{error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_socket_file_has_its_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    for mode in [0o600, 0o666] {
+        let server = Server::start(PubConfig { ipc_mode: Some(mode), ..at(&path) }).await;
+        let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, mode, "{found:o}");
+        server.socket.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_served_where_the_system_says() {
+    let server = Server::start(PubConfig { bind: vec![endpoint("tcp://localhost:*")], ..config() }).await;
+    let address = server.address();
+    assert!(address.starts_with("tcp://127.0.0.1:") || address.starts_with("tcp://[::1]:"), "{address}");
+    let taken = vec![endpoint(&address.replace("127.0.0.1", "localhost").replace("[::1]", "localhost"))];
+    let error = PubSocket::start("test", PubConfig { bind: taken, ..config() }).await.unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ pub fn endpoint(text: &str) -> Endpoint {
 pub fn config() -> PubConfig {
     PubConfig {
         bind: vec![endpoint("tcp://127.0.0.1:*")],
+        ipc_mode: None,
         connect: Vec::new(),
         slow_peer: SlowPeer::Block,
         min_peers: 0,

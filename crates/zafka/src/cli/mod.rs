@@ -7,7 +7,7 @@ mod docs;
 mod log;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -122,7 +122,7 @@ pub struct DemoArgs {
 
 /// Parses an endpoint to connect to.
 fn to_connect(text: &str) -> Result<Endpoint, String> {
-    crate::config::text::connect(text).map_err(|wrong| match wrong.why {
+    crate::config::text::connect(text, Path::new("")).map_err(|wrong| match wrong.why {
         Some(why) => format!("{why}; allowed: {}", wrong.allowed),
         None => format!("allowed: {}", wrong.allowed),
     })

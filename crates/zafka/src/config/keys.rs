@@ -131,10 +131,15 @@ keys! {
 
     SOCKET = "socket", "\"pub\"", Required, "The socket type: `pub` serves SUB and XSUB.";
     BIND = "bind", "list of endpoints", Optional,
-        "Endpoints to listen on: `tcp://HOST:PORT` (`*` for every interface, or for any free port), `ipc:///PATH`. \
-         `bind` or `connect` must be there.";
+        "Endpoints to listen on: `tcp://HOST:PORT`, `ipc:///PATH`. HOST is an address, the name of an interface, a name \
+         (served on one address, the IPv4 one if it has both), `*` for every IPv4 address, or `[::]` for every IPv6 and \
+         IPv4 address; PORT `*` is any free port. `bind` or `connect` must be there.";
+    IPC_MODE = "ipc_mode", "octal mode", Optional,
+        "Mode of the socket files of `ipc` endpoints to bind, such as `\"0660\"`: a peer connects if it may write to the \
+         file. What the umask leaves if it is missing.";
     CONNECT = "connect", "list of endpoints", Optional,
-        "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`.";
+        "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`. The addresses of \
+         a name are tried in turn; one is connected to.";
     FRAMES = "frames", "preset or list of templates", Default("\"json\""),
         "How a record is laid out as frames: `json`, `packed`, `batch`, `value`, or templates, one a frame.";
     SLOW_PEER = "slow_peer", "\"drop\" or \"block\"", Default("\"drop\""),
@@ -256,6 +261,7 @@ pub static TO_ZMQ_SECTION: Section = Section {
     keys: &[
         &SOCKET,
         &BIND,
+        &IPC_MODE,
         &CONNECT,
         &FRAMES,
         &SLOW_PEER,

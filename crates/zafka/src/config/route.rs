@@ -158,16 +158,23 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
 type Served = (PubConfig, FramePlan);
 
 fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
-    let binds = table.readable(&keys::BIND, text::bind);
+    let directory = table.reader().directory;
+    let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
     let served = served(table, &binds);
     (ReadSocket { binds, max_peers_at: table.span_of(&keys::MAX_PEERS) }, served)
 }
 
 fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
     let socket = table.text(&keys::SOCKET, text::socket);
-    let connects = table.list(&keys::CONNECT, text::connect).unwrap_or_default();
+    let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
+    let directory = table.reader().directory;
+    let connects = table.list(&keys::CONNECT, |text| text::connect(text, directory)).unwrap_or_default();
     if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
         table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
+    }
+    let is_local = |(endpoint, _): &(Endpoint, Span)| matches!(endpoint, Endpoint::Ipc(_));
+    if table.has(&keys::IPC_MODE) && !binds.iter().any(is_local) {
+        table.mistake(&keys::IPC_MODE, "no `ipc` endpoint is bound", "only together with one in `bind`");
     }
     let frames = frames(table);
     let slow_peer = table.text(&keys::SLOW_PEER, text::slow_peer);
@@ -189,6 +196,7 @@ fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
     socket?;
     let config = PubConfig {
         bind: binds.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        ipc_mode,
         connect: connects.into_iter().map(|(endpoint, _)| endpoint).collect(),
         slow_peer: slow_peer?,
         min_peers: usize::try_from(min_peers?).ok()?,

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Sasl, Start, TopicSelector};
+use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
 
 use super::*;
@@ -209,6 +210,12 @@ fn mistakes_of_a_socket() {
             "tcp://HOST:PORT",
         ),
         ("socket = 'pub', bind = ['tcp://*:1', 'tcp://*:1']", "bind", "bound twice", "once"),
+        ("socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://localhost:1']", "bind", "bound twice", "once"),
+        ("socket = 'pub', bind = ['ipc://./a', 'ipc://a']", "bind", "bound twice", "once"),
+        ("socket = 'pub', connect = ['tcp://a:0;b:1']", "connect", "SOURCE;DESTINATION", "tcp://HOST:PORT"),
+        ("socket = 'pub', bind = ['ipc:///a'], ipc_mode = '0880'", "ipc_mode", "\"0880\"", "\"0660\""),
+        ("socket = 'pub', bind = ['ipc:///a'], ipc_mode = 660", "ipc_mode", "660", "octal"),
+        ("socket = 'pub', bind = ['tcp://*:1'], ipc_mode = '660'", "ipc_mode", "no `ipc`", "`bind`"),
         (
             "socket = 'pub', bind = ['ipc:///a'], min_peers = 3, max_peers = 2",
             "min_peers",
@@ -294,6 +301,37 @@ fn mistakes_between_routes() {
     );
     assert!(read(&two(grouped, "s", "topics = ['a'], group = 'h'", free)).is_ok());
     assert!(read(&two(FROM, "s", FROM, free)).is_ok());
+}
+
+#[test]
+fn names_at_one_port_are_warned_of() {
+    let to = "socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://relay.example:1', 'tcp://eth0:2']";
+    let loaded = read(&(with_route(FROM, to) + "[admin]\nbind = '127.0.0.1:2'\n")).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "line 6: route.to.zmq.bind: tcp://relay.example:1 and tcp://127.0.0.1:1 have one port: if they stand for \
+             one address, only one can be bound",
+            "line 6: route.to.zmq.bind: tcp://eth0:2 and admin.bind have one port: if they stand for one address, only \
+             one can be bound",
+        ]
+    );
+}
+
+#[test]
+fn the_path_of_an_endpoint_starts_at_the_file() {
+    let read_in = |directory: &str, to: &str| {
+        parse(&with_route(FROM, to), Path::new(directory), &variable, false, None)
+    };
+    let to = "socket = 'pub', bind = ['ipc://run/a', 'ipc:///b'], connect = ['ipc://c'], ipc_mode = '0660'";
+    let socket = read_in("/etc/zafka", to).unwrap().config.routes.remove(0).socket;
+    let shown = |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&socket.bind), ["ipc:///etc/zafka/run/a", "ipc:///b"]);
+    assert_eq!(shown(&socket.connect), ["ipc:///etc/zafka/c"]);
+    assert_eq!(socket.ipc_mode, Some(0o660));
+    let far = read_in(&format!("/{}", "d".repeat(110)), to).unwrap_err();
+    assert!(far.iter().all(|mistake| mistake.found.contains("107 bytes")) && far.len() == 2, "{far:?}");
 }
 
 #[test]

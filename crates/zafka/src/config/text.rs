@@ -1,6 +1,7 @@
 //! Values from text, once their variables are expanded. The file and the URLs of `zafka relay` share these.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -144,22 +145,33 @@ pub fn broker(text: &str) -> Read<String> {
     if endpoint.can_connect() { Ok(text.to_owned()) } else { Err(Wrong::because("a wildcard", allowed)) }
 }
 
-/// An endpoint to bind.
-pub fn bind(text: &str) -> Read<Endpoint> {
-    let allowed = "tcp://HOST:PORT, tcp://*:PORT, tcp://HOST:*, ipc:///PATH";
-    text.parse().map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))
+/// An endpoint to bind; the path of a relative one starts at `directory`.
+pub fn bind(text: &str, directory: &Path) -> Read<Endpoint> {
+    endpoint(text, directory, "tcp://HOST:PORT, tcp://*:PORT, tcp://HOST:*, ipc:///PATH")
 }
 
-/// An endpoint to connect to.
-pub fn connect(text: &str) -> Read<Endpoint> {
+fn endpoint(text: &str, directory: &Path, allowed: &'static str) -> Read<Endpoint> {
+    let endpoint = text.parse().and_then(|endpoint: Endpoint| endpoint.in_directory(directory));
+    endpoint.map_err(|error| Wrong::because(error.why, allowed))
+}
+
+/// An endpoint to connect to; the path of a relative one starts at `directory`.
+pub fn connect(text: &str, directory: &Path) -> Read<Endpoint> {
     let allowed = "tcp://HOST:PORT, ipc:///PATH";
-    let endpoint: Endpoint =
-        text.parse().map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))?;
+    let endpoint = endpoint(text, directory, allowed)?;
     if endpoint.can_connect() {
         Ok(endpoint)
     } else {
         Err(Wrong::because("a wildcard can only be bound", allowed))
     }
+}
+
+/// The mode of a file: three octal digits, or four with a zero before them.
+pub fn mode(text: &str) -> Read<u32> {
+    let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3).unwrap_or(text);
+    let octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten();
+    mode.ok_or_else(|| Wrong::allowed("an octal mode from \"0000\" to \"0777\", such as \"0660\""))
 }
 
 /// The name of a preset.

@@ -120,6 +120,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
         frames: FramePlan::preset(Preset::Json),
         socket: PubConfig {
             bind: vec![bind.clone()],
+            ipc_mode: None,
             connect: Vec::new(),
             slow_peer: SlowPeer::Drop,
             min_peers: 1,
