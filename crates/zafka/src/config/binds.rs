@@ -1,6 +1,7 @@
 //! Endpoints that cannot be bound at the same time.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
 use zafka_sockets::{Endpoint, Port};
 
@@ -14,15 +15,32 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<AdminCon
     let mut bound: Vec<&Endpoint> = Vec::new();
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
     for (endpoint, span) in sockets.flat_map(|socket| &socket.binds) {
-        let mistake = |found: String, allowed| reader.mistake(span, "route.to.zmq.bind", found, allowed);
-        if bound.iter().any(|other| exclude(other, endpoint)) {
-            mistake(format!("{endpoint} is bound twice"), "each endpoint once");
+        let key = "route.to.zmq.bind";
+        for other in &bound {
+            match clash(other, endpoint) {
+                Clash::Certain => {
+                    let found = format!("{endpoint} is bound twice");
+                    reader.mistake(span, key, found, "each endpoint once");
+                    break;
+                }
+                Clash::Possible => reader.warn(span, key, possible(endpoint, &other.to_string())),
+                Clash::None => {}
+            }
         }
-        if admin.as_ref().is_some_and(|admin| exclude(admin, endpoint)) {
-            mistake(format!("{endpoint} is bound by the admin server too"), "another port than `admin.bind`");
+        match admin.as_ref().map_or(Clash::None, |admin| clash(admin, endpoint)) {
+            Clash::Certain => {
+                let found = format!("{endpoint} is bound by the admin server too");
+                reader.mistake(span, key, found, "another port than `admin.bind`");
+            }
+            Clash::Possible => reader.warn(span, key, possible(endpoint, "admin.bind")),
+            Clash::None => {}
         }
         bound.push(endpoint);
     }
+}
+
+fn possible(endpoint: &Endpoint, other: &str) -> String {
+    format!("{endpoint} and {other} have one port: if they stand for one address, only one can be bound")
 }
 
 fn endpoint(admin: AdminConfig) -> Endpoint {
@@ -33,27 +51,49 @@ fn endpoint(admin: AdminConfig) -> Endpoint {
     Endpoint::Tcp { host: admin.bind.ip().to_string(), port }
 }
 
-/// Whether two endpoints cannot both be bound; a wildcard port is another one each time.
-fn exclude(one: &Endpoint, other: &Endpoint) -> bool {
+/// Whether two endpoints cannot both be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clash {
+    None,
+    /// If a name has the other one's address, which is not asked.
+    Possible,
+    Certain,
+}
+
+/// Compares two endpoints; a wildcard port is another one each time.
+fn clash(one: &Endpoint, other: &Endpoint) -> Clash {
     match (one, other) {
         (Endpoint::Tcp { host, port }, Endpoint::Tcp { host: other_host, port: other_port }) => {
-            port == other_port && *port != Port::Any && share_an_address(host, other_host)
+            if port == other_port && *port != Port::Any { hosts(host, other_host) } else { Clash::None }
         }
-        _ => one == other,
+        (Endpoint::Ipc(path), Endpoint::Ipc(other)) if absolute(path) == absolute(other) => Clash::Certain,
+        _ => Clash::None,
     }
 }
 
-/// Whether two hosts to bind have an address in common. Which one a name has is not asked.
-fn share_an_address(one: &str, other: &str) -> bool {
+/// A path by its components alone, so that `./a` and `/current/directory/a` are one.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn hosts(one: &str, other: &str) -> Clash {
+    let certain = |certain| if certain { Clash::Certain } else { Clash::None };
     match (address(one), address(other)) {
-        (Some(one), Some(other)) => one == other || covers(one, other) || covers(other, one),
-        (Some(address), None) | (None, Some(address)) => address.is_unspecified(),
-        (None, None) => one == other,
+        (Some(one), Some(other)) => certain(one == other || covers(one, other) || covers(other, one)),
+        (Some(address), None) | (None, Some(address)) if address.is_unspecified() => Clash::Certain,
+        (None, None) if one.eq_ignore_ascii_case(other) => Clash::Certain,
+        _ => Clash::Possible,
     }
 }
 
+/// The address that is bound for a host; `None` if that has to be looked up.
 fn address(host: &str) -> Option<IpAddr> {
-    if host == "*" { Some(Ipv4Addr::UNSPECIFIED.into()) } else { host.parse().ok() }
+    match host {
+        "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
+        // By RFC 6761, and served on its IPv4 address as every name is.
+        _ if host.eq_ignore_ascii_case("localhost") => Some(Ipv4Addr::LOCALHOST.into()),
+        _ => host.parse().ok(),
+    }
 }
 
 /// Whether `all` is every interface, the one with address `one` among them. That of IPv6 takes IPv4 too.
@@ -67,25 +107,34 @@ mod tests {
 
     #[test]
     fn addresses_wildcards_and_names() {
-        for (one, other, excluded) in [
-            ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", true),
-            ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", false),
-            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", false),
-            ("tcp://127.0.0.1:1", "tcp://127.0.0.2:1", false),
-            ("tcp://*:1", "tcp://127.0.0.1:1", true),
-            ("tcp://*:1", "tcp://0.0.0.0:1", true),
-            ("tcp://0.0.0.0:1", "tcp://127.0.0.1:1", true),
-            ("tcp://*:1", "tcp://[::1]:1", false),
-            ("tcp://[::]:1", "tcp://127.0.0.1:1", true),
-            ("tcp://*:1", "tcp://name:1", true),
-            ("tcp://127.0.0.1:1", "tcp://name:1", false),
-            ("tcp://name:1", "tcp://name:1", true),
-            ("ipc:///a", "ipc:///a", true),
-            ("ipc:///a", "ipc:///b", false),
+        use Clash::{Certain, None, Possible};
+        for (one, other, expected) in [
+            ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", Certain),
+            ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", None),
+            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", None),
+            ("tcp://127.0.0.1:1", "tcp://127.0.0.2:1", None),
+            ("tcp://*:1", "tcp://127.0.0.1:1", Certain),
+            ("tcp://*:1", "tcp://0.0.0.0:1", Certain),
+            ("tcp://0.0.0.0:1", "tcp://127.0.0.1:1", Certain),
+            ("tcp://*:1", "tcp://[::1]:1", None),
+            ("tcp://[::]:1", "tcp://127.0.0.1:1", Certain),
+            ("tcp://*:1", "tcp://name:1", Certain),
+            ("tcp://127.0.0.1:1", "tcp://localhost:1", Certain),
+            ("tcp://[::1]:1", "tcp://localhost:1", None),
+            ("tcp://LOCALHOST:1", "tcp://localhost:1", Certain),
+            ("tcp://127.0.0.1:1", "tcp://name:1", Possible),
+            ("tcp://localhost:1", "tcp://eth0:1", Possible),
+            ("tcp://127.0.0.1:1", "tcp://name:2", None),
+            ("tcp://name:1", "tcp://name:1", Certain),
+            ("tcp://name:1", "tcp://name.example:1", Possible),
+            ("ipc:///a", "ipc:///a", Certain),
+            ("ipc:///a", "ipc:///b", None),
+            ("ipc://a", "ipc://./a", Certain),
+            ("ipc:///a", "tcp://name:1", None),
         ] {
             let [first, second] = [one, other].map(|text| text.parse::<Endpoint>().unwrap());
-            assert_eq!(exclude(&first, &second), excluded, "{one} {other}");
-            assert_eq!(exclude(&second, &first), excluded, "{other} {one}");
+            assert_eq!(clash(&first, &second), expected, "{one} {other}");
+            assert_eq!(clash(&second, &first), expected, "{other} {one}");
         }
     }
 }
