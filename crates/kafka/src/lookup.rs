@@ -1,6 +1,9 @@
 //! The thread that asks the cluster what may take time to answer: which topics there are, and where a partition
 //! begins. Each partition has an answer of its own, so that one does not keep the others back.
 
+mod begins;
+mod starts;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use crate::config::{Isolation, Start};
 use crate::membership::{Command, Reset};
 use crate::native;
 use crate::topics::{Selection, list};
+pub(crate) use starts::Known;
 
 /// How long one request is waited for.
 const WAIT: Duration = Duration::from_secs(5);
@@ -28,7 +32,7 @@ pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 #[derive(Debug)]
 pub(crate) enum Ask {
     /// Where these partitions begin. Asked once, when it is due: who still wants to know asks again.
-    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, still: Arc<StillWanted> },
+    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, known: Arc<Known>, still: Arc<StillWanted> },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
     Earliest { assignment: Arc<Assignment>, from: i64, why: Reset },
     /// The ends of partitions, as a reader sees them. Asked once, as above.
@@ -71,8 +75,29 @@ pub(crate) struct Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beginning {
     At(Start),
-    /// As it was found before it could not be committed: "latest" is not asked for twice.
+    /// As it was found for an answer that could not be used.
     Found(i64),
+}
+
+impl Wanted {
+    /// One that came later than its topic began.
+    fn late(part: Part) -> Self {
+        Self { part, beginning: Beginning::At(Start::Earliest) }
+    }
+}
+
+impl Beginning {
+    fn start(self) -> Option<Start> {
+        match self {
+            Self::At(start) => Some(start),
+            Self::Found(_) => None,
+        }
+    }
+
+    /// Whether it is there unless its topic has begun.
+    fn is_at_start(self) -> bool {
+        self.start().is_some_and(|start| start != Start::Earliest)
+    }
 }
 
 /// Where a partition begins.
@@ -134,12 +159,15 @@ impl<T> Offsets<T> {
 
 /// The thread's own.
 pub(crate) struct Lookup {
+    pub(crate) route: String,
     pub(crate) client: Arc<Client>,
     pub(crate) selection: Selection,
     pub(crate) refresh: Duration,
     pub(crate) isolation: Isolation,
     pub(crate) in_group: bool,
     pub(crate) commands: Sender<Command>,
+    /// Where partitions begin at `start`, found and not committed yet.
+    pub(crate) found: HashMap<Part, i64>,
 }
 
 struct Question {
@@ -150,7 +178,7 @@ struct Question {
 
 impl Lookup {
     /// Runs until no question can come any more.
-    pub(crate) fn run(&self, questions: &Receiver<Ask>) {
+    pub(crate) fn run(mut self, questions: &Receiver<Ask>) {
         let mut open: Vec<Question> = Vec::new();
         let mut next_listing = Instant::now() + self.refresh;
         loop {
@@ -180,12 +208,16 @@ impl Lookup {
     }
 
     /// Tries once. True where the question is settled.
-    fn answer(&self, question: &mut Question) -> bool {
+    fn answer(&mut self, question: &mut Question) -> bool {
         let command = match &mut question.ask {
             Ask::TakeUp { still, .. } if still.is_empty() => return true,
             Ask::Earliest { assignment, .. } if !assignment.is_active() => return true,
-            Ask::TakeUp { id, wanted, still, .. } => {
-                let TakenUp { begins, open } = self.take_up(std::mem::take(wanted), still);
+            Ask::TakeUp { id, wanted, known, still, .. } => {
+                let wanted = std::mem::take(wanted);
+                let TakenUp { begins, open } = match self.in_group {
+                    true => self.take_up_in_group(wanted, known, still),
+                    false => self.take_up(wanted),
+                };
                 Command::TakenUp { id: *id, begins, open }
             }
             Ask::Earliest { assignment, from, why } => match self.earliest(assignment) {
@@ -203,98 +235,6 @@ impl Lookup {
         // As above.
         let _ = self.commands.send(command);
         true
-    }
-
-    fn take_up(&self, wanted: Vec<Wanted>, still: &StillWanted) -> TakenUp {
-        let mut taken_up = TakenUp::default();
-        let new = if self.in_group { self.committed(wanted, &mut taken_up) } else { wanted };
-        let mut found = self.resolve(new, &mut taken_up);
-        if self.in_group {
-            // That may have taken seconds. What the group has given to another member meanwhile is that one's to commit.
-            found.retain(|begin| still.contains(&begin.part));
-            // Before anything is read: a crash must not turn "latest" into a skip.
-            self.commit(found, &mut taken_up);
-        } else {
-            taken_up.begins.extend(found);
-        }
-        for what in [NO_COMMITTED, NO_START, NOT_COMMITTED] {
-            self.report(what, taken_up.open.iter().filter(|open| open.what == what));
-        }
-        taken_up
-    }
-
-    fn report<'a>(&self, what: &str, open: impl Iterator<Item = &'a Open>) {
-        let failed = open.map(|Open { wanted, reason, .. }| (&*wanted.part.0, wanted.part.1, reason.clone()));
-        self.client.context().report_partitions(what, failed);
-    }
-
-    /// Those without a committed offset.
-    fn committed(&self, wanted: Vec<Wanted>, taken_up: &mut TakenUp) -> Vec<Wanted> {
-        let mut committed = self.committed_offsets(&wanted);
-        let mut new = Vec::new();
-        for wanted in wanted {
-            match committed.take(&wanted.part) {
-                Ok(Some((start, epoch))) => {
-                    let (part, committed) = (wanted.part, Some(start));
-                    taken_up.begins.push(Begin { part, start, committed, epoch });
-                }
-                Ok(None) => new.push(wanted),
-                Err(reason) => taken_up.leave_open(wanted, NO_COMMITTED, reason),
-            }
-        }
-        new
-    }
-
-    /// With the leader epochs that were committed with them.
-    fn committed_offsets(&self, wanted: &[Wanted]) -> Offsets<(i64, i32)> {
-        let mut list = TopicPartitionList::with_capacity(wanted.len());
-        for Wanted { part: (topic, partition), .. } in wanted {
-            list.add_partition(topic, *partition);
-        }
-        let list = match self.client.committed_offsets(list, WAIT) {
-            Ok(list) => list,
-            Err(error) => return Offsets { found: HashMap::new(), otherwise: plain(&error) },
-        };
-        let epochs = native::leader_epochs(&list);
-        let found = list.elements().into_iter().zip(epochs).map(|(element, epoch)| {
-            let offset = match (element.error(), element.offset()) {
-                (Err(error), _) => Err(plain(&error)),
-                (Ok(()), Offset::Offset(offset)) => Ok(Some((offset, epoch))),
-                (Ok(()), _) => Ok(None),
-            };
-            ((element.topic().to_owned(), element.partition()), offset)
-        });
-        Offsets { found: found.collect(), otherwise: NO_ANSWER.to_owned() }
-    }
-
-    /// Where partitions begin that have no committed offset.
-    fn resolve(&self, wanted: Vec<Wanted>, taken_up: &mut TakenUp) -> Vec<Begin> {
-        let asked = wanted.iter().filter_map(|Wanted { part, beginning }| match beginning {
-            Beginning::At(start) => Some((part, time(*start))),
-            Beginning::Found(_) => None,
-        });
-        let mut found = self.offsets(asked);
-        // No record at that time or after it: the end.
-        let late = wanted.iter().filter(|wanted| matches!(found.found.get(&wanted.part), Some(Ok(None))));
-        let mut ends = self.offsets(late.map(|wanted| (&wanted.part, Offset::End)));
-        let mut begins = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            let start = match wanted.beginning {
-                Beginning::Found(start) => Ok(Some(start)),
-                Beginning::At(_) => match found.take(&wanted.part) {
-                    Ok(None) => ends.take(&wanted.part),
-                    answer => answer,
-                },
-            };
-            match start {
-                Ok(Some(start)) => {
-                    begins.push(Begin { part: wanted.part, start, committed: None, epoch: -1 });
-                }
-                Ok(None) => taken_up.leave_open(wanted, NO_START, "the broker tells none".to_owned()),
-                Err(reason) => taken_up.leave_open(wanted, NO_START, reason),
-            }
-        }
-        begins
     }
 
     /// The offsets for times, `Offset::Beginning` and `Offset::End` among them. Under read_committed the end is the
@@ -331,38 +271,6 @@ impl Lookup {
         }
     }
 
-    fn commit(&self, begins: Vec<Begin>, taken_up: &mut TakenUp) {
-        if begins.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(begins.len());
-        let mut refused = HashMap::new();
-        for Begin { part, start, .. } in &begins {
-            if let Err(error) = list.add_partition_offset(&part.0, part.1, Offset::Offset(*start)) {
-                refused.insert(part.clone(), plain(&error));
-            }
-        }
-        let everything = match native::commit(&self.client, &list, WAIT) {
-            Ok(failed) => {
-                let failed = failed.into_iter();
-                refused.extend(failed.map(|(topic, number, code)| ((topic, number), code.to_string())));
-                None
-            }
-            Err(code) => Some(code.to_string()),
-        };
-        for Begin { part, start, .. } in begins {
-            match everything.clone().or_else(|| refused.remove(&part)) {
-                None => {
-                    taken_up.begins.push(Begin { part, start, committed: Some(start), epoch: -1 });
-                }
-                Some(reason) => {
-                    let wanted = Wanted { part, beginning: Beginning::Found(start) };
-                    taken_up.leave_open(wanted, NOT_COMMITTED, reason);
-                }
-            }
-        }
-    }
-
     /// Where a partition's end is not to be had, its position stands for it: nothing is known to be wrong.
     fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
         let part = |assignment: &Arc<Assignment>| (assignment.topic.to_string(), assignment.partition);
@@ -394,18 +302,4 @@ impl Lookup {
     }
 }
 
-/// Why a partition is left open.
-const NO_COMMITTED: &str = "the committed offset is not known";
-const NO_START: &str = "the start is not known";
-const NOT_COMMITTED: &str = "the start was not committed";
-
 const NO_ANSWER: &str = "no answer";
-
-/// As ListOffsets asks for it; a time before the epoch would mean something else.
-fn time(start: Start) -> Offset {
-    match start {
-        Start::Earliest => Offset::Beginning,
-        Start::Latest => Offset::End,
-        Start::Time(time) => Offset::Offset(time.max(0)),
-    }
-}

@@ -31,7 +31,7 @@ impl Listing {
 
 /// The partitions that were there when the route began, have been since, and were not taken up yet. Any other without
 /// a committed offset came later, or again, and begins at its earliest offset.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct First(HashSet<Part>);
 
 impl First {
@@ -80,11 +80,21 @@ impl Selection {
         selection
     }
 
+    /// Whether a topic is named, and not only matched by a pattern.
+    pub(crate) fn names(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
+    }
+
+    /// Whether one pattern selects both topics.
+    pub(crate) fn selects_alike(&self, topic: &str, other: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.is_match(topic) && pattern.is_match(other))
+    }
+
     /// Whether a topic is meant. Patterns are searched for in the name, and never match internal topics.
     pub(crate) fn selects(&self, topic: &str) -> bool {
         let by_pattern =
             || !topic.starts_with("__") && self.patterns.iter().any(|pattern| pattern.is_match(topic));
-        self.names.iter().any(|name| name == topic) || by_pattern()
+        self.names(topic) || by_pattern()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::client::Part;
 use crate::commits::Order;
 use crate::config::{GroupProtocol, OnOutOfRange};
 use crate::fetcher::Fetcher;
-use crate::lookup::{Ask, Begin, Open};
+use crate::lookup::{Ask, Begin, Known, Open};
 use crate::status::TakenUp;
 use crate::topics::{Listing, TopicMap};
 
@@ -136,7 +136,8 @@ impl Partitions {
             self.hold(session, Vec::new());
         } else {
             let (id, start) = (session.next_id(), session.source.config.start);
-            let (take_up, ask) = TakeUp::new(id, parts, start, &session.lasting.first);
+            let known = Known { topics: self.topics.clone(), first: session.lasting.first.clone() };
+            let (take_up, ask) = TakeUp::new(id, parts, start, known);
             self.take_ups.insert(id, take_up);
             // The look-up thread lives as long as its questions' sender.
             let _ = session.questions.send(ask);

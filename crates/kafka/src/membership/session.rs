@@ -1,6 +1,6 @@
 //! One client's life: poll, answer, and at last close.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, sleep};
@@ -137,12 +137,14 @@ impl<'a> Session<'a> {
         let (orders, ordered) = channel();
         let config = &source.config;
         let lookup = Lookup {
+            route: config.route.clone(),
             client: Arc::clone(&client),
             selection: Selection::new(&config.topics),
             refresh: config.topic_refresh,
             isolation: config.isolation,
             in_group: config.group.is_some(),
             commands: source.commands.0.clone(),
+            found: HashMap::new(),
         };
         Builder::new().name("kafka-lookup".to_owned()).spawn(move || lookup.run(&asked))?;
         let (committing, board, answers) =

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Part;
 use crate::config::Start;
-use crate::lookup::{Ask, BACKOFF, Begin, Beginning, Open, StillWanted, Wanted};
-use crate::topics::First;
+use crate::lookup::{Ask, BACKOFF, Begin, Beginning, Known, Open, StillWanted, Wanted};
 
 /// What came with one word of the group. Dropped, it ends the look-up.
 pub(super) struct TakeUp {
@@ -18,19 +17,22 @@ pub(super) struct TakeUp {
     answered: bool,
     /// The same as `open`, for the thread that looks them up.
     still: Arc<StillWanted>,
+    known: Arc<Known>,
 }
 
 impl TakeUp {
-    /// Partitions that have no committed offset begin at `start` where they are among the `first`, and at their
-    /// earliest offset where they are not.
-    pub(super) fn new(id: u64, parts: Vec<Part>, start: Start, first: &First) -> (Self, Ask) {
+    /// Partitions that have no committed offset begin at `start` if they are among the first, and their topic has not
+    /// begun in the group; else at their earliest offset.
+    pub(super) fn new(id: u64, parts: Vec<Part>, start: Start, known: Known) -> (Self, Ask) {
         let take_up = Self {
             id,
             open: parts.iter().map(|part| (part.clone(), None)).collect(),
             backoff: BACKOFF.0,
             answered: false,
             still: StillWanted::new(parts.iter().cloned()),
+            known: Arc::new(known),
         };
+        let first = &take_up.known.first;
         let wanted = |part: Part| {
             let start = if first.contains(&part) { start } else { Start::Earliest };
             Wanted { part, beginning: Beginning::At(start) }
@@ -40,7 +42,8 @@ impl TakeUp {
     }
 
     fn ask(&self, wanted: Vec<Wanted>, due: Instant) -> Ask {
-        Ask::TakeUp { id: self.id, wanted, due, still: Arc::clone(&self.still) }
+        let (known, still) = (Arc::clone(&self.known), Arc::clone(&self.still));
+        Ask::TakeUp { id: self.id, wanted, due, known, still }
     }
 
     /// Takes an answer: those that begin now, and the question for the others that are still wanted.
@@ -111,7 +114,12 @@ impl Drop for TakeUp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topics::TopicMap;
+    use crate::topics::{First, TopicMap};
+
+    fn known(topics: &[(&str, i32)]) -> Known {
+        let topics: TopicMap = topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect();
+        Known { first: First::new(&topics), topics }
+    }
 
     fn part(partition: i32) -> Part {
         ("orders".to_owned(), partition)
@@ -133,16 +141,15 @@ mod tests {
 
     #[test]
     fn those_that_came_later_begin_at_the_earliest() {
-        let first = First::new(&[("orders".to_owned(), 1)].into_iter().collect());
-        let (_take_up, ask) = TakeUp::new(1, vec![part(0), part(1)], Start::Latest, &first);
+        let known = known(&[("orders", 1)]);
+        let (_take_up, ask) = TakeUp::new(1, vec![part(0), part(1)], Start::Latest, known);
         let expected = [(0, Beginning::At(Start::Latest)), (1, Beginning::At(Start::Earliest))];
         assert_eq!(wanted(&ask), expected);
     }
 
     #[test]
     fn one_that_stays_open_is_asked_for_until_it_begins() {
-        let first = First::new(&TopicMap::new());
-        let (mut take_up, _) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, &first);
+        let (mut take_up, _) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known(&[]));
         assert!(!take_up.is_answered() && take_up.reason().is_none());
         let (begins, ask) = take_up.answer(vec![begin(0)], vec![open(1, 5), open(2, 6)]);
         assert_eq!(begins, [begin(0)]);
@@ -161,7 +168,7 @@ mod tests {
     #[test]
     fn nobody_asks_for_what_is_forgotten() {
         let parts = vec![part(0), part(1)];
-        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, &First::new(&TopicMap::new()));
+        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, known(&[]));
         let Ask::TakeUp { still, .. } = &ask else { panic!("{ask:?}") };
         assert!(still.contains(&part(0)) && still.contains(&part(1)));
         take_up.forget(&part(0));

@@ -113,7 +113,9 @@ keys! {
     INSTANCE = "instance", "text", Optional,
         "`group.instance.id` of a static member (KIP-345), which keeps its place over a restart. Needs `group`.";
     START = "start", "\"earliest\", \"latest\" or an RFC 3339 time", Default("\"latest\""),
-        "Where a partition without a committed offset begins; a time is not before 1970.";
+        "Where a topic begins of which the group has no committed offset, or a route without a group; a time is not \
+         before 1970. A partition that comes later begins at its earliest offset, and so does a topic that only a pattern \
+         selects once the group has offsets of another topic of that pattern.";
     ISOLATION = "isolation", "\"read_committed\" or \"read_uncommitted\"", Default("\"read_committed\""),
         "What of transactions is read: committed ones only, or open and aborted ones too.";
     ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),

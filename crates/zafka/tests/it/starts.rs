@@ -221,3 +221,79 @@ fn what_appears_later_begins_at_its_start(fetcher: Fetcher) {
         assert_eq!(offsets(&messages), BTreeMap::from(expected), "in a group: {group}");
     }
 }
+
+on_both_fetchers!(what_is_added_while_no_relay_runs_begins_at_its_start, "needs Java and Maven");
+fn what_is_added_while_no_relay_runs_begins_at_its_start(fetcher: Fetcher) {
+    let group = unique("added");
+    let [first, second, named] = ["first", "second", "named"].map(|name| format!("{group}.{name}"));
+    admin().create_topic(&first, 1, &[]);
+    write(&first, 0, 0, 10);
+    let from = |topics: &str| {
+        format!(
+            r#"topics = [{topics}], group = "{group}", start = "latest", {fetcher}, group_protocol = "classic""#
+        )
+    };
+    let pattern = format!(r#""/^{group}\\.(first|second)$/""#);
+    let mut route = lossless(&from(&pattern));
+    wait_until("its start to be committed", DEADLINE, || admin().committed(&group).len() == 1);
+    route.relay.terminate();
+    assert!(route.relay.wait_exit(DEADLINE).success(), "{}", route.relay.log());
+
+    admin().add_partitions(&first, 2);
+    for (topic, number) in [(&second, 0), (&named, 0)] {
+        admin().create_topic(topic, 1, &[]);
+        write(topic, number, 0, 10);
+    }
+    write(&first, 1, 0, 10);
+    // One that is named begins at `start` in a group that has not read it.
+    let mut route = lossless(&from(&format!(r#"{pattern}, "{named}""#)));
+    let subscriber = route.subscribe(&[&group]);
+    route.relay.wait_status("the end", DEADLINE, |status| {
+        [(&first, 0), (&first, 1), (&second, 0), (&named, 0)]
+            .iter()
+            .all(|(topic, number)| is_at(status, topic, *number, 10))
+    });
+    let messages = subscriber.wait_messages(20, DEADLINE);
+    let expected = [(&first, 1), (&second, 0)]
+        .map(|(topic, number)| ((topic.clone(), number), (0..10).collect::<Vec<i64>>()));
+    assert_eq!(offsets(&messages), BTreeMap::from(expected));
+}
+
+on_both_fetchers!(two_relays_that_begin_a_group_together_send_no_history, "needs Java and Maven");
+/// Each member commits where all partitions begin, also those of the other one.
+fn two_relays_that_begin_a_group_together_send_no_history(fetcher: Fetcher) {
+    for protocol in ["consumer", "classic"] {
+        let group = unique("together");
+        let topics = ["one", "two"].map(|name| format!("{group}.{name}"));
+        for topic in &topics {
+            admin().create_topic(topic, 2, &[]);
+            (0..2).for_each(|number| write(topic, number, 0, 10));
+        }
+        let from = format!(
+            r#"topics = ["/^{group}\\./"], group = "{group}", start = "latest", {fetcher}, group_protocol = "{protocol}""#
+        );
+        let mut routes = [lossless(&from), lossless(&from)];
+        let subscribers = routes.each_ref().map(|route| route.subscribe(&[&group]));
+        wait_until("both to have some", DEADLINE, || {
+            routes.iter_mut().all(|route| {
+                let status = route.relay.status().unwrap_or_default();
+                status["routes"][0]["partitions"].as_array().is_some_and(|held| held.len() == 2)
+            })
+        });
+        for topic in &topics {
+            (0..2).for_each(|number| write(topic, number, 10, 5));
+        }
+        wait_until("the new records", DEADLINE, || {
+            subscribers.iter().map(LibzmqSub::count).sum::<usize>() >= 20
+        });
+        wait_until("the end to be committed", DEADLINE, || {
+            let committed = admin().committed(&group);
+            committed.len() == 4 && committed.values().all(|offset| *offset == 15)
+        });
+        let messages: Vec<_> = subscribers.iter().flat_map(LibzmqSub::messages).collect();
+        let expected = topics
+            .iter()
+            .flat_map(|topic| (0..2).map(|number| ((topic.clone(), number), (10..15).collect::<Vec<i64>>())));
+        assert_eq!(offsets(&messages), expected.collect::<BTreeMap<_, _>>(), "{protocol}");
+    }
+}

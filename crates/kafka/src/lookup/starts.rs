@@ -1,0 +1,162 @@
+//! Where partitions of a group begin that have no committed offset. Decides and asks nobody.
+//!
+//! A topic begins at `start` once in the life of its group: whoever finds no offset in any of its partitions commits
+//! where all of them begin. From then on a partition without one came later, and has its records from the first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::client::Part;
+use crate::topics::{First, Selection, TopicMap};
+
+/// What a source knew of its topics when the group gave it partitions.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) topics: TopicMap,
+    pub(crate) first: First,
+}
+
+/// Where partitions without a committed offset begin.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// At `start`, with the whole of their topics.
+    pub(super) at_start: Vec<Part>,
+    /// What begins there too and is not this member's, as far as is known.
+    pub(super) others: Vec<Part>,
+    /// At their earliest offset.
+    pub(super) late: Vec<Part>,
+    /// Not known, and why: whether their topic has begun could not be asked.
+    pub(super) open: Vec<(Part, String)>,
+}
+
+/// The committed offset of each partition that was asked for, or why it is not known.
+pub(super) type Committed<T> = HashMap<Part, Result<Option<T>, String>>;
+
+impl Known {
+    /// All partitions of the topics, with those of `parts` that the listing does not have yet.
+    pub(super) fn parts(&self, parts: &[Part]) -> BTreeSet<Part> {
+        let topics = self.topics.iter();
+        let listed = topics.flat_map(|(topic, count)| (0..*count).map(|number| (topic.clone(), number)));
+        listed.chain(parts.iter().cloned()).collect()
+    }
+
+    /// Plans for `new` partitions of this member, which have no committed offset.
+    pub(super) fn plan<T>(&self, selection: &Selection, new: &[Part], committed: &Committed<T>) -> Plan {
+        let mut plan = Plan::default();
+        let mut begun: BTreeSet<&str> = BTreeSet::new();
+        let mut unknown: HashMap<&str, &String> = HashMap::new();
+        for ((topic, _), answer) in committed {
+            match answer {
+                Ok(Some(_)) => drop(begun.insert(topic)),
+                Ok(None) => {}
+                Err(reason) => drop(unknown.insert(topic, reason)),
+            }
+        }
+        // Whoever began a pattern's topics began all that were there.
+        let is_late = |topic: &str| {
+            let begun_with = || begun.iter().any(|other| selection.selects_alike(topic, other));
+            begun.contains(topic) || (!selection.names(topic) && begun_with())
+        };
+        for part in new {
+            match unknown.get(&*part.0) {
+                _ if !self.first.contains(part) || is_late(&part.0) => plan.late.push(part.clone()),
+                Some(reason) => plan.open.push((part.clone(), (*reason).clone())),
+                None => plan.at_start.push(part.clone()),
+            }
+        }
+        if !plan.at_start.is_empty() {
+            let own: BTreeSet<&Part> = new.iter().collect();
+            plan.others = self
+                .parts(&[])
+                .into_iter()
+                .filter(|part| {
+                    let open = is_late(&part.0) || unknown.contains_key(&*part.0);
+                    self.first.contains(part) && !open && !own.contains(part)
+                })
+                .collect();
+        }
+        plan
+    }
+}
+
+/// Where a partition begins that was found to begin at `found` while its group `stands` elsewhere, for another member
+/// may have begun the topic at the same time: at the smaller, so that neither skips what the other would have sent.
+pub(super) fn smaller(found: i64, stands: Option<i64>) -> i64 {
+    stands.map_or(found, |stands| stands.min(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::config::TopicSelector;
+
+    fn part(text: &str) -> Part {
+        let (topic, number) = text.split_once('/').unwrap();
+        (topic.to_owned(), number.parse().unwrap())
+    }
+
+    fn parts(text: &str) -> Vec<Part> {
+        text.split_whitespace().map(part).collect()
+    }
+
+    fn topics(text: &str) -> TopicMap {
+        parts(text).into_iter().collect()
+    }
+
+    fn selection(text: &str) -> Selection {
+        let selector = |text: &str| match text.strip_prefix('/') {
+            Some(pattern) => TopicSelector::Pattern(Regex::new(pattern).unwrap()),
+            None => TopicSelector::Name(text.to_owned()),
+        };
+        Selection::new(&text.split_whitespace().map(selector).collect::<Vec<_>>())
+    }
+
+    /// Selectors; topics with their count now, and at first; partitions with an offset, and of which it is not known;
+    /// those given. What begins at `start`, whether this member's or not; what is late; what is open.
+    type Row = ([&'static str; 3], [&'static str; 2], &'static str, [&'static str; 4]);
+
+    #[test]
+    fn a_topic_begins_once() {
+        let rows: &[Row] = &[
+            // A new group.
+            (["a", "a/2", "a/2"], ["", ""], "a/0", ["a/0", "a/1", "", ""]),
+            (["a b", "a/1 b/2", "a/1 b/2"], ["", ""], "a/0", ["a/0", "b/0 b/1", "", ""]),
+            // A partition was added, and another relay begins.
+            (["a", "a/3", "a/3"], ["a/0 a/1", ""], "a/2", ["", "", "a/2", ""]),
+            // As far as this one knows.
+            (["a", "a/2", "a/2"], ["", ""], "a/1 a/2", ["a/1", "a/0", "a/2", ""]),
+            // A topic that came while this relay ran, and is not the group's first.
+            (["a b", "a/1 b/1", "a/1"], ["a/0", ""], "b/0", ["", "", "b/0", ""]),
+            // One that was named anew has its start.
+            (["a b", "a/1 b/2", "a/1 b/2"], ["a/0", ""], "b/0", ["b/0", "b/1", "", ""]),
+            // One that a pattern selects begins with the others of the pattern.
+            (["/^a", "a/1 ab/2", "a/1 ab/2"], ["a/0", ""], "ab/0", ["", "", "ab/0", ""]),
+            (["/^a", "a/1 ab/2", "a/1 ab/2"], ["", ""], "ab/0", ["ab/0", "a/0 ab/1", "", ""]),
+            (["/^a /^b", "a/1 b/1", "a/1 b/1"], ["a/0", ""], "b/0", ["b/0", "", "", ""]),
+            (["/^a ab", "a/1 ab/1", "a/1 ab/1"], ["a/0", ""], "ab/0", ["ab/0", "", "", ""]),
+            // It is not known whether it has begun.
+            (["a b", "a/2 b/1", "a/2 b/1"], ["", "a/1"], "a/0 b/0", ["b/0", "", "", "a/0"]),
+            (["a b", "a/2 b/1", "a/2 b/1"], ["a/0", "a/1"], "b/0", ["b/0", "", "", ""]),
+        ];
+        for (at, ([selectors, now, first], [with, unknown], given, expected)) in rows.iter().enumerate() {
+            let known = Known { topics: topics(now), first: First::new(&topics(first)) };
+            let given = parts(given);
+            let mut committed: Committed<()> =
+                known.parts(&given).into_iter().map(|part| (part, Ok(None))).collect();
+            committed.extend(parts(with).into_iter().map(|part| (part, Ok(Some(())))));
+            committed.extend(parts(unknown).into_iter().map(|part| (part, Err("busy".to_owned()))));
+            let plan = known.plan(&selection(selectors), &given, &committed);
+            let [at_start, others, late, open] = expected.map(parts);
+            let open = open.into_iter().map(|part| (part, "busy".to_owned())).collect();
+            assert_eq!(plan, Plan { at_start, others, late, open }, "row {at}");
+        }
+    }
+
+    #[test]
+    fn two_that_begin_at_once_begin_at_the_smaller() {
+        for (found, stands, expected) in [(7, None, 7), (7, Some(7), 7), (7, Some(9), 7), (7, Some(5), 5)] {
+            assert_eq!(smaller(found, stands), expected);
+        }
+    }
+}
