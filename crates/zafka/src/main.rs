@@ -8,8 +8,10 @@ mod demo;
 mod open_files;
 mod relay_url;
 mod run;
+mod stderr;
 mod tap;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,12 +19,21 @@ use clap::Parser;
 use cli::{Cli, Command, CommandError};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let code = run(Cli::parse());
+    stderr::flush();
+    code
+}
+
+fn run(cli: Cli) -> ExitCode {
     // The demo shows messages, and the check its findings: not a log.
     let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
-    cli.log.init(if quiet { "error" } else { "info" });
+    if let Err(error) = cli.log.init(if quiet { "error" } else { "info" }) {
+        // Nobody else would say it, and there is nobody to tell that this fails.
+        let _ = writeln!(std::io::stderr(), "zafka: the log cannot be set up: {error}");
+        return ExitCode::FAILURE;
+    }
     match cli.command {
-        Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or(ExitCode::FAILURE),
+        Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or_else(cli::output_failed),
         Command::Run(args) => {
             cli::exit_code(config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
                 cli::announce(&loaded);

@@ -8,7 +8,7 @@ use zafka_bridge::status::{
     PartitionStatus, PeerStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS,
 };
 
-use super::VERSION;
+use super::{ProcessCounters, VERSION};
 
 type OfCounters = fn(&RouteCounters) -> u64;
 type OfRoute = fn(&RouteStatus) -> u64;
@@ -70,7 +70,12 @@ const PARTITION_GAUGES: &[(&str, &str, OfPartition)] = &[
 ///
 /// # Errors
 /// The encoder refuses; it does for no status.
-pub fn text(status: &RelayStatus, uptime: Duration, now: SystemTime) -> prometheus::Result<String> {
+pub(super) fn text(
+    status: &RelayStatus,
+    process: ProcessCounters,
+    uptime: Duration,
+    now: SystemTime,
+) -> prometheus::Result<String> {
     let mut families = vec![
         family(
             "zafka_build_info",
@@ -83,6 +88,18 @@ pub fn text(status: &RelayStatus, uptime: Duration, now: SystemTime) -> promethe
             "Time since the start.",
             MetricType::GAUGE,
             vec![gauge(&[], uptime.as_secs_f64())],
+        ),
+        family(
+            "zafka_log_lines_dropped_total",
+            "Log lines that standard error did not take.",
+            MetricType::COUNTER,
+            vec![counter(&[], process.log_lines_dropped)],
+        ),
+        family(
+            "zafka_panics_total",
+            "Threads and tasks that panicked.",
+            MetricType::COUNTER,
+            vec![counter(&[], process.panics)],
         ),
     ];
     for (name, help, value) in COUNTERS {

@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use zafka_bridge::status::{RelayStatus, RouteStatus, WaitStatus};
 
+use crate::stderr;
 use serve::Limits;
 
 /// Tells the relay's status at the moment it is called.
@@ -130,16 +131,40 @@ struct FullStatus {
     version: &'static str,
     uptime_seconds: u64,
     #[serde(flatten)]
+    process: ProcessCounters,
+    #[serde(flatten)]
     relay: RelayStatus,
+}
+
+/// Counters of the process; each only grows.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct ProcessCounters {
+    /// Log lines that could not be written.
+    log_lines_dropped: u64,
+    /// Threads and tasks that panicked.
+    panics: u64,
+}
+
+impl ProcessCounters {
+    fn now() -> Self {
+        Self { log_lines_dropped: stderr::dropped(), panics: stderr::panics() }
+    }
 }
 
 async fn show_status(State(shared): State<Shared>) -> Response {
     let uptime_seconds = shared.started.elapsed().as_secs();
-    Json(FullStatus { version: VERSION, uptime_seconds, relay: (shared.status)() }).into_response()
+    Json(FullStatus {
+        version: VERSION,
+        uptime_seconds,
+        process: ProcessCounters::now(),
+        relay: (shared.status)(),
+    })
+    .into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    match metrics::text(&(shared.status)(), shared.started.elapsed(), SystemTime::now()) {
+    let (uptime, now) = (shared.started.elapsed(), SystemTime::now());
+    match metrics::text(&(shared.status)(), ProcessCounters::now(), uptime, now) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");

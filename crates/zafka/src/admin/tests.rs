@@ -44,6 +44,11 @@ fn status(ready: bool) -> RelayStatus {
     RelayStatus { routes: vec![route] }
 }
 
+fn text(status: &RelayStatus, now: SystemTime) -> String {
+    let process = ProcessCounters { log_lines_dropped: 3, panics: 0 };
+    metrics::text(status, process, std::time::Duration::from_millis(1500), now).unwrap()
+}
+
 async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String) {
     let bind = "127.0.0.1:0".parse().unwrap();
     let admin = Admin::start(bind, Arc::new(move || status(ready))).await.unwrap();
@@ -94,6 +99,7 @@ async fn metrics_escape_their_labels() {
         r#"zafka_records_read_total{route="a \"quoted\"\\\nname"} 7"#,
         r#"zafka_peers_closed_total{reason="handshake timeout",route="a \"quoted\"\\\nname"} 2"#,
         r#"zafka_partition_lag{partition="3",route="a \"quoted\"\\\nname",topic="orders"} 5"#,
+        "zafka_panics_total 0",
         r#"zafka_peer_queued_max_bytes{route="a \"quoted\"\\\nname"} 9"#,
     ] {
         assert!(body.lines().any(|found| found == line), "{line}\n{body}");
@@ -141,7 +147,7 @@ fn metrics_tell_the_longest_wait_of_each_kind() {
     let first = status.routes[0].waiting[0].clone();
     status.routes[0].waiting.push(WaitStatus { since: 3000, ..first });
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(7500);
-    let text = metrics::text(&status, std::time::Duration::ZERO, now).unwrap();
+    let text = text(&status, now);
     for (kind, seconds) in [("subscribers", "4.5"), ("peer", "0"), ("record", "0"), ("quota", "0")] {
         let route = r#"route="a \"quoted\"\\\nname""#;
         let line = format!("zafka_waiting_seconds{{kind=\"{kind}\",{route}}} {seconds}");
@@ -152,8 +158,7 @@ fn metrics_tell_the_longest_wait_of_each_kind() {
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_finds_nothing_to_say() {
-    let text =
-        metrics::text(&status(true), std::time::Duration::from_millis(1500), SystemTime::now()).unwrap();
+    let text = text(&status(true), SystemTime::now());
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -1,5 +1,7 @@
 //! The log: to stderr, as text or as JSON.
 
+use std::io;
+
 use clap::{Args, ValueEnum};
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
@@ -9,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, Loaded, bind_warning};
 use crate::open_files;
+use crate::stderr;
 
 /// How to log.
 #[derive(Debug, Args)]
@@ -36,25 +39,27 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Sets the log up for this process, at `default` where nothing else was asked for. A second call changes nothing.
-    pub fn init(self, default: &str) {
+    /// Sets the log up for this process, at `default` unless something else was asked for.
+    ///
+    /// # Errors
+    /// It is set up already, or its thread cannot be started.
+    pub fn init(self, default: &str) -> io::Result<()> {
         let filter = self
             .log_level
             .or_else(|| EnvFilter::try_from_default_env().ok())
             .unwrap_or_else(|| at_level(default));
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr::Lines);
         let set = match self.log_format {
             LogFormat::Text => {
-                let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+                let ansi = io::IsTerminal::is_terminal(&io::stderr());
                 builder.with_ansi(ansi).finish().with(filter_fn(is_fit_to_log)).try_init()
             }
             LogFormat::Json => {
                 builder.json().flatten_event(true).finish().with(filter_fn(is_fit_to_log)).try_init()
             }
         };
-        if let Err(error) = set {
-            eprintln!("zafka: the log is set up already: {error}");
-        }
+        set.map_err(io::Error::other)?;
+        stderr::start()
     }
 }
 

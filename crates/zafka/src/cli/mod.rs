@@ -6,6 +6,7 @@ mod connect;
 mod docs;
 mod log;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use zafka_envelope::Preset;
 use zafka_sockets::Endpoint;
+
+use crate::stderr;
 
 pub use check::check;
 pub use log::{LogArgs, announce, announce_urls};
@@ -128,9 +131,22 @@ fn to_connect(text: &str) -> Result<Endpoint, String> {
     })
 }
 
+/// What is said if standard output cannot be written to.
+pub fn output_error(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+}
+
+/// The end of a command whose output cannot be written. Whoever stopped reading it knows why.
+pub fn output_failed(error: io::Error) -> ExitCode {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::FAILURE;
+    }
+    exit_code(Err(output_error(error).into()))
+}
+
 /// Says why a command failed, and turns that into an exit code.
 pub fn exit_code(result: Result<(), CommandError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("zafka: {error}");
+    stderr::say(&format!("zafka: {error}"));
     if error.is::<crate::config::ConfigError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }

@@ -17,7 +17,7 @@ use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
-use crate::cli::{CommandError, DemoArgs};
+use crate::cli::{CommandError, DemoArgs, output_error};
 use crate::tap::Viewer;
 use orders::Order;
 
@@ -40,7 +40,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
             StartError::Kafka { .. } => error.to_string(),
         })?;
     let endpoint = bound(&relay)?;
-    writeln!(io::stdout(), "{}", introduction(&broker, &endpoint))?;
+    writeln!(io::stdout(), "{}", introduction(&broker, &endpoint)).map_err(output_error)?;
 
     let producer = broker.producer()?;
     let result = show(&producer, &endpoint, args.count, stop).await;
@@ -69,7 +69,7 @@ async fn show(
             event = socket.next() => match event {
                 SubEvent::Message(frames) => viewer.show(frames)?,
                 SubEvent::Connected => {}
-                SubEvent::Disconnected(reason) => viewer.note(&format!("{endpoint}: {reason}"))?,
+                SubEvent::Disconnected(reason) => viewer.note(&format!("{endpoint}: {reason}")),
             },
             _ = clock.tick() => {
                 let upto = (written + 1).max(HISTORY);
@@ -80,7 +80,8 @@ async fn show(
             }
         }
     }
-    Ok(viewer.finish()?)
+    viewer.finish();
+    Ok(())
 }
 
 fn write(producer: &EmbeddedProducer, order: &Order) -> Result<(), CommandError> {

@@ -11,6 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use zafka_envelope::Preset;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
+use crate::cli::output_error;
+use crate::stderr;
 use gaps::Gaps;
 use message::Content;
 use print::Style;
@@ -31,7 +33,7 @@ pub(crate) struct TapConfig {
 /// Shows messages until `count` is reached or `stop` is done.
 ///
 /// # Errors
-/// Standard output or standard error cannot be written to.
+/// Standard output cannot be written to.
 pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
     let mut socket = SubSocket::new(config.endpoint.clone(), config.prefixes.clone());
     let mut viewer = Viewer::new(config.preset, config.count, &config.prefixes);
@@ -42,15 +44,16 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
         tokio::select! {
             biased;
             () = &mut stop => break,
-            _ = tick.tick() => viewer.show_status()?,
+            _ = tick.tick() => viewer.show_status(),
             event = socket.next() => match event {
                 SubEvent::Message(frames) => viewer.show(frames)?,
-                SubEvent::Connected => viewer.note(&format!("connected to {}", config.endpoint))?,
-                SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint))?,
+                SubEvent::Connected => viewer.note(&format!("connected to {}", config.endpoint)),
+                SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint)),
             },
         }
     }
-    viewer.finish()
+    viewer.finish();
+    Ok(())
 }
 
 /// Prints messages to standard output, and notes and a status line to standard error.
@@ -116,26 +119,26 @@ impl Viewer {
         }
         self.messages += 1;
         self.first_message.get_or_insert_with(Instant::now);
-        self.clear_status()?;
+        self.clear_status();
         let mut out = io::stdout().lock();
         for line in print::lines(&content, self.style) {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{line}").map_err(output_error)?;
         }
-        out.flush()
+        out.flush().map_err(output_error)
     }
 
     /// Says something beside the messages; the same thing is not said twice in a row.
-    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn note(&mut self, text: &str) {
         if self.last_note == text {
-            return Ok(());
+            return;
         }
         text.clone_into(&mut self.last_note);
-        self.clear_status()?;
-        writeln!(io::stderr(), "{text}")
+        self.clear_status();
+        self.say(text);
     }
 
     /// Brings the status line up to date, once a second.
-    pub(crate) fn show_status(&mut self) -> io::Result<()> {
+    pub(crate) fn show_status(&mut self) {
         let elapsed = self.last_tick.elapsed().as_secs_f64();
         if elapsed > 0.0 {
             self.rate = (self.messages - self.messages_at_tick) as f64 / elapsed;
@@ -144,18 +147,27 @@ impl Viewer {
         self.messages_at_tick = self.messages;
         if self.live_status {
             self.status_shown = true;
-            write!(io::stderr(), "\r\x1b[2K{}", self.status())?;
+            let _ = write!(io::stderr(), "\r\x1b[2K{}", self.status());
         }
-        Ok(())
     }
 
     /// Leaves a summary behind: the rate is then that of the whole time since the first message.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.clear_status()?;
+    pub(crate) fn finish(&mut self) {
+        self.clear_status();
         // What came within a second is no rate to go by: it counts as one second.
         let elapsed = self.first_message.map_or(1.0, |first| first.elapsed().as_secs_f64().max(1.0));
         self.rate = self.messages as f64 / elapsed;
-        writeln!(io::stderr(), "{}", self.status())
+        self.say(&self.status());
+    }
+
+    /// Says something on standard error. A terminal gets it before the next message, and what
+    /// cannot be written there is nobody's loss.
+    fn say(&self, text: &str) {
+        if self.live_status {
+            let _ = writeln!(io::stderr(), "{text}");
+        } else {
+            stderr::say(text);
+        }
     }
 
     fn status(&self) -> String {
@@ -164,10 +176,9 @@ impl Viewer {
         format!("{} messages, {:.0}/s, {gaps}", self.messages, self.rate)
     }
 
-    fn clear_status(&mut self) -> io::Result<()> {
+    fn clear_status(&mut self) {
         if std::mem::take(&mut self.status_shown) {
-            write!(io::stderr(), "\r\x1b[2K")?;
+            let _ = write!(io::stderr(), "\r\x1b[2K");
         }
-        Ok(())
     }
 }

@@ -89,7 +89,7 @@ fn a_reader_that_leaves_ends_it_cleanly() {
 }
 
 /// Something to write to that takes no more, and what keeps it open.
-fn full() -> io::Result<(Stdio, UnixStream)> {
+pub fn full() -> io::Result<(Stdio, UnixStream)> {
     let (reader, mut writer) = UnixStream::pair()?;
     writer.set_nonblocking(true)?;
     while writer.write(&[b'x'; 4096]).is_ok() {}

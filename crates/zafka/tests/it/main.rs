@@ -38,6 +38,7 @@ mod replicas;
 mod resets;
 mod security;
 mod starts;
+mod stderr;
 mod tap;
 mod topics;
 mod transactions;
