@@ -16,7 +16,7 @@ use crate::handshake::{self, MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
 use crate::heartbeat::{Heartbeat, Watch};
 use crate::{Minor, SocketType, greeting};
 
-/// The most bytes of replies that may wait for `poll_output`.
+/// The most bytes of replies that may wait for `poll_output`; PINGs beyond that are not answered.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// The most frames that one inbound message may have.
@@ -76,8 +76,8 @@ pub struct Connection {
     output: Vec<u8>,
     /// Bytes of `output` that the peer made us write.
     replies: usize,
-    /// A PING of ours waits in `output`.
-    ping_waits: bool,
+    /// The PING of ours that is not written yet.
+    ping: Ping,
     /// Subscriptions that wait for the handshake.
     pending: Vec<(Interest, Bytes)>,
     events: VecDeque<Event>,
@@ -89,6 +89,17 @@ enum State {
     Handshake(Minor),
     Ready(Minor),
     Failed(Box<Error>),
+}
+
+/// A PING of ours on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    /// None is.
+    None,
+    /// It waits for `poll_output`.
+    Queued,
+    /// `poll_output` gave it.
+    Polled,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +127,7 @@ impl Connection {
             message: Message::default(),
             output,
             replies: 0,
-            ping_waits: false,
+            ping: Ping::None,
             pending: Vec::new(),
             events: VecDeque::new(),
         }
@@ -143,10 +154,10 @@ impl Connection {
             return Err((**error).clone());
         }
         match self.watch.due(now) {
-            Ok(Some(heartbeat)) if !self.ping_waits => {
+            Ok(Some(heartbeat)) if self.ping == Ping::None => {
                 let ttl = heartbeat.ttl_tenths().to_be_bytes();
                 command::put(&mut self.output, "PING", &[&ttl]);
-                self.ping_waits = true;
+                self.ping = Ping::Queued;
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -169,8 +180,37 @@ impl Connection {
             return None;
         }
         self.replies = 0;
-        self.ping_waits = false;
+        if self.ping == Ping::Queued {
+            self.ping = Ping::Polled;
+        }
         Some(std::mem::take(&mut self.output))
+    }
+
+    /// Tells that everything `poll_output` gave was written. A PING of ours must be answered from this moment on, and
+    /// the next one may be sent. Returns whether there was one.
+    pub fn output_written(&mut self, now: Instant) -> bool {
+        let pinged = self.ping == Ping::Polled;
+        if pinged {
+            self.ping = Ping::None;
+            self.watch.ping_written(now);
+        }
+        pinged
+    }
+
+    /// How many PINGs of ours were written that no PONG has answered.
+    pub fn pings_unanswered(&self) -> u32 {
+        self.watch.unanswered()
+    }
+
+    /// Whether the peer has been silent for so long that the next `handle_timeout` gives it up.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.watch.overdue(now)
+    }
+
+    /// Gives a silent peer time until `until` at least: for a caller that knows of a reason for the silence, such as
+    /// bytes that the peer has yet to read before it comes to the PING.
+    pub fn excuse_silence(&mut self, until: Instant) {
+        self.watch.excuse(until);
     }
 
     /// What came, in order.
@@ -273,7 +313,7 @@ impl Connection {
         match command::parse(body)? {
             Command::Ping { ttl_tenths, context } => {
                 self.watch.pinged(ttl_tenths, now);
-                self.reply(context)?;
+                self.reply(context);
             }
             Command::Error { reason } => return Err(Error::PeerError { reason: printable(reason) }),
             Command::Subscribe(prefix) if publishes => {
@@ -282,22 +322,22 @@ impl Connection {
             Command::Cancel(prefix) if publishes => {
                 self.events.push_back(Event::Cancel(Bytes::copy_from_slice(prefix)));
             }
+            Command::Pong => self.watch.answered(),
             // What is unknown, or means nothing here, is ignored, as libzmq does.
             _ => {}
         }
         Ok(())
     }
 
-    fn reply(&mut self, context: &[u8]) -> Result<(), Error> {
+    /// Answers a PING, unless its peer reads so little that the answers pile up: then one more says nothing.
+    fn reply(&mut self, context: &[u8]) {
         let before = self.output.len();
         command::put(&mut self.output, "PONG", &[context]);
         self.replies += self.output.len() - before;
         if self.replies > MAX_REPLY_BYTES {
-            let error = Error::OutputOverflow { waiting: self.replies, limit: MAX_REPLY_BYTES };
-            self.output = Vec::new();
-            return Err(error);
+            self.replies -= self.output.len() - before;
+            self.output.truncate(before);
         }
-        Ok(())
     }
 
     /// A frame of a message. A PUB or XPUB side takes each frame that begins with 0 or 1 as a

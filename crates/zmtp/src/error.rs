@@ -73,14 +73,6 @@ pub enum Error {
         /// The reason it gives; what is not printable ASCII is escaped.
         reason: String,
     },
-    /// The peer makes us answer, and does not read the answers.
-    #[error("{waiting} bytes of replies wait for a peer that does not read, the limit is {limit}")]
-    OutputOverflow {
-        /// Bytes that would wait.
-        waiting: usize,
-        /// The most that may wait, in bytes.
-        limit: usize,
-    },
 }
 
 impl Error {
@@ -96,7 +88,6 @@ impl Error {
             }
             Self::HeartbeatTimeout { .. } => "heartbeat",
             Self::PeerError { .. } => "peer_error",
-            Self::OutputOverflow { .. } => "output_overflow",
         }
     }
 

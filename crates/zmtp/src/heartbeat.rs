@@ -12,8 +12,9 @@ use crate::error::Error;
 pub struct Heartbeat {
     /// Time between two PINGs; zero: none are sent.
     pub interval: Duration,
-    /// How long after a PING something must come from the peer. It is sent along as time to live,
-    /// in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and nothing is expected.
+    /// How long after a PING was written something must come from the peer. It is sent along as time
+    /// to live, in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and nothing is
+    /// expected.
     pub timeout: Duration,
 }
 
@@ -29,6 +30,8 @@ impl Heartbeat {
 pub(crate) struct Watch {
     ours: Option<Heartbeat>,
     next_ping: Option<Instant>,
+    /// PINGs of ours that were written, and PONGs that came for them.
+    unanswered: u32,
     /// Set by our PING, until anything comes.
     reply_by: Option<Instant>,
     /// Set by the peer's PING, until anything comes.
@@ -39,7 +42,7 @@ impl Watch {
     pub(crate) fn new(ours: Option<Heartbeat>, now: Instant) -> Self {
         let ours = ours.filter(|heartbeat| !heartbeat.interval.is_zero());
         let next_ping = ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
-        Self { ours, next_ping, reply_by: None, alive: None }
+        Self { ours, next_ping, unanswered: 0, reply_by: None, alive: None }
     }
 
     /// Something came.
@@ -54,6 +57,36 @@ impl Watch {
         self.alive = if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
     }
 
+    /// A PING of ours was written.
+    pub(crate) fn ping_written(&mut self, now: Instant) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        let Some(ours) = self.ours.filter(|ours| !ours.timeout.is_zero()) else { return };
+        if self.reply_by.is_none() {
+            self.reply_by = now.checked_add(ours.timeout);
+        }
+    }
+
+    /// A PONG came.
+    pub(crate) fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// PINGs of ours that were written and not answered by a PONG.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Whether the peer has been silent for too long.
+    pub(crate) fn overdue(&self, now: Instant) -> bool {
+        self.silent_since(now).is_some()
+    }
+
+    /// Takes the silence of a peer so far for none, and waits until `until` at least.
+    pub(crate) fn excuse(&mut self, until: Instant) {
+        self.reply_by = self.reply_by.map(|by| by.max(until));
+        self.alive = self.alive.map(|(by, within)| (by.max(until), within));
+    }
+
     /// When `due` wants to be asked.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let alive = self.alive.map(|(until, _)| until);
@@ -62,23 +95,24 @@ impl Watch {
 
     /// The PING that is due, if one is.
     pub(crate) fn due(&mut self, now: Instant) -> Result<Option<Heartbeat>, Error> {
-        if let (Some(until), Some(ours)) = (self.reply_by, self.ours)
-            && now >= until
-        {
-            return Err(Error::HeartbeatTimeout { within: ours.timeout, after: "our PING" });
-        }
-        if let Some((until, within)) = self.alive
-            && now >= until
-        {
-            return Err(Error::HeartbeatTimeout { within, after: "its PING" });
+        if let Some((within, after)) = self.silent_since(now) {
+            return Err(Error::HeartbeatTimeout { within, after });
         }
         let Some(ours) = self.ours.filter(|_| self.next_ping.is_some_and(|next| now >= next)) else {
             return Ok(None);
         };
         self.next_ping = now.checked_add(ours.interval);
-        if self.reply_by.is_none() && !ours.timeout.is_zero() {
-            self.reply_by = now.checked_add(ours.timeout);
-        }
         Ok(Some(ours))
+    }
+
+    /// How long a peer that is silent for too long had, and after what.
+    fn silent_since(&self, now: Instant) -> Option<(Duration, &'static str)> {
+        if let (Some(until), Some(ours)) = (self.reply_by, self.ours)
+            && now >= until
+        {
+            return Some((ours.timeout, "our PING"));
+        }
+        let (until, within) = self.alive?;
+        (now >= until).then_some((within, "its PING"))
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use zafka_zmtp::{Connection, Error, MAX_REPLY_BYTES, SocketType};
 
-use crate::pair::{Pair, config, events, heartbeat, output};
+use crate::pair::{Pair, config, events, heartbeat, written};
 use crate::recorded::greeting;
 
 const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
@@ -29,7 +29,7 @@ fn a_live_peer_answers_every_ping() {
         assert_eq!(pair.left.poll_output(), None);
         pair.now = due;
         pair.left.handle_timeout(due).unwrap();
-        let ping = output(&mut pair.left);
+        let ping = written(&mut pair.left, due);
         assert_eq!(ping, b"\x04\x07\x04PING\x00\x03"); // 250 ms are three tenths, rounded up
         assert_eq!(pair.left.poll_timeout(), Some(due + ms(250)));
         pair.right.handle_input(&ping, pair.now).unwrap();
@@ -46,11 +46,13 @@ fn a_silent_peer_is_given_up_and_any_byte_is_a_sign_of_life() {
     let mut pair = with_heartbeat();
     let ping_at = pair.now + ms(1000);
     pair.left.handle_timeout(ping_at).unwrap();
+    written(&mut pair.left, ping_at);
     pair.left.handle_input(b"\x00", ping_at + ms(200)).unwrap(); // half a header
     pair.left.handle_timeout(ping_at + ms(250)).unwrap();
     let ping_at = ping_at + ms(1000);
     assert_eq!(pair.left.poll_timeout(), Some(ping_at));
     pair.left.handle_timeout(ping_at).unwrap();
+    written(&mut pair.left, ping_at);
     let error = pair.left.handle_timeout(ping_at + ms(250)).unwrap_err();
     assert_eq!(error, Error::HeartbeatTimeout { within: ms(250), after: "our PING" });
     assert_eq!(pair.left.poll_timeout(), None);
@@ -65,9 +67,8 @@ fn the_deadline_is_that_of_the_first_unanswered_ping() {
     let start = pair.now;
     for at in [100, 200, 300] {
         pair.left.handle_timeout(start + ms(at)).unwrap();
+        assert_eq!(written(&mut pair.left, start + ms(at)), b"\x04\x07\x04PING\x00\x03");
     }
-    // Unsent PINGs do not pile up.
-    assert_eq!(output(&mut pair.left), b"\x04\x07\x04PING\x00\x03");
     assert_eq!(pair.left.handle_timeout(start + ms(350)).unwrap_err().kind(), "heartbeat");
 }
 
@@ -95,12 +96,12 @@ fn a_3_0_peer_gets_no_ping_but_its_own_are_answered() {
     ours.heartbeat = heartbeat(1000, 1000);
     let mut connection = Connection::new(ours, now);
     connection.handle_input(&[&greeting(1, 0)[..], READY_SUB].concat(), now).unwrap();
-    output(&mut connection);
+    written(&mut connection, now);
     assert_eq!(connection.poll_timeout(), None);
     connection.handle_timeout(now + ms(5000)).unwrap();
     assert_eq!(connection.poll_output(), None);
     connection.handle_input(b"\x04\x08\x04PING\x00\x00c", now).unwrap();
-    assert_eq!(output(&mut connection), b"\x04\x06\x04PONGc");
+    assert_eq!(written(&mut connection, now), b"\x04\x06\x04PONGc");
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn a_zero_interval_is_off_and_a_zero_timeout_expects_nothing() {
     left.heartbeat = heartbeat(1000, 0);
     let mut pair = Pair::ready(left, config(SocketType::Sub));
     pair.left.handle_timeout(pair.now + ms(1000)).unwrap();
-    assert_eq!(output(&mut pair.left), b"\x04\x07\x04PING\x00\x00");
+    assert_eq!(written(&mut pair.left, pair.now), b"\x04\x07\x04PING\x00\x00");
     assert_eq!(pair.left.poll_timeout(), Some(pair.now + ms(2000)));
 }
 
@@ -131,8 +132,52 @@ fn a_flood_of_pings_is_bounded_by_what_the_peer_reads() {
     let mut pair = Pair::ready(config(SocketType::Pub), config(SocketType::Sub));
     for _ in 0..3 {
         pair.left.handle_input(&ping.repeat(fits), pair.now).unwrap();
-        assert_eq!(output(&mut pair.left).len(), fits * pong);
+        assert_eq!(written(&mut pair.left, pair.now).len(), fits * pong);
     }
-    let error = pair.left.handle_input(&ping.repeat(fits + 1), pair.now).unwrap_err();
-    assert_eq!(error.kind(), "output_overflow");
+    // A peer that has so much to read yet may be full and healthy: what is left out tells it nothing new.
+    pair.left.handle_input(&ping.repeat(fits + 1), pair.now).unwrap();
+    assert_eq!(written(&mut pair.left, pair.now).len(), fits * pong);
+    pair.left.handle_input(ping, pair.now).unwrap();
+    assert_eq!(written(&mut pair.left, pair.now).len(), pong);
+}
+
+#[test]
+fn a_ping_is_to_be_answered_once_it_is_written_and_one_at_a_time_waits() {
+    let mut left = config(SocketType::Pub);
+    left.heartbeat = heartbeat(100, 250);
+    let mut pair = Pair::ready(left, config(SocketType::Sub));
+    let start = pair.now;
+    pair.left.handle_timeout(start + ms(100)).unwrap();
+    let ping = pair.left.poll_output().unwrap();
+    // It stands behind what its transport does not take.
+    for at in (200..10_000).step_by(100) {
+        pair.left.handle_timeout(start + ms(at)).unwrap();
+        assert_eq!(pair.left.poll_output(), None, "one waits already");
+    }
+    assert_eq!(pair.left.pings_unanswered(), 0);
+    let written = start + ms(10_000);
+    assert!(pair.left.output_written(written) && !pair.left.output_written(written));
+    assert_eq!(pair.left.pings_unanswered(), 1);
+    assert!(!pair.left.is_overdue(written + ms(249)));
+    assert!(pair.left.is_overdue(written + ms(250)));
+    pair.left.excuse_silence(written + ms(1000));
+    pair.left.handle_timeout(written + ms(999)).unwrap();
+    assert_eq!(pair.left.handle_timeout(written + ms(1000)).unwrap_err().kind(), "heartbeat");
+    assert_eq!(ping, b"\x04\x07\x04PING\x00\x03");
+}
+
+#[test]
+fn pongs_are_counted_against_pings() {
+    let mut pair = with_heartbeat();
+    for _ in 0..3 {
+        let now = pair.left.poll_timeout().unwrap();
+        pair.left.handle_timeout(now).unwrap();
+        written(&mut pair.left, now);
+        pair.left.handle_input(b"\x00\x01\x01", now).unwrap();
+    }
+    assert_eq!(pair.left.pings_unanswered(), 3, "a subscription is a sign of life and no answer");
+    for left in [2, 1, 0, 0] {
+        pair.left.handle_input(b"\x04\x05\x04PONG", pair.now).unwrap();
+        assert_eq!(pair.left.pings_unanswered(), left);
+    }
 }

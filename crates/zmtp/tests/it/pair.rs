@@ -33,6 +33,13 @@ pub fn output(connection: &mut Connection) -> Vec<u8> {
     std::iter::from_fn(|| connection.poll_output()).flatten().collect()
 }
 
+/// The same, written at once.
+pub fn written(connection: &mut Connection, now: Instant) -> Vec<u8> {
+    let output = output(connection);
+    connection.output_written(now);
+    output
+}
+
 /// Two sides and the clock they share.
 pub struct Pair {
     pub now: Instant,
