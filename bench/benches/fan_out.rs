@@ -67,6 +67,7 @@ impl Bench {
             slow_peer: SlowPeer::Block,
             min_peers: 0,
             ring_bytes: RING_BYTES,
+            peer_timeout: None,
             heartbeat: None,
             limits: Limits::default(),
         };

@@ -19,7 +19,8 @@ pub enum SlowPeer {
 pub struct Heartbeat {
     /// Time between two PINGs.
     pub interval: Duration,
-    /// A peer from which nothing has come for this long after a PING is closed.
+    /// A peer from which nothing has come for this long after a PING is closed; not one that may be full, if full
+    /// peers are waited for.
     pub timeout: Duration,
 }
 
@@ -62,11 +63,16 @@ pub struct PubConfig {
     pub min_peers: usize,
     /// Bound of the ring in bytes.
     pub ring_bytes: usize,
+    /// Under [`SlowPeer::Block`], how long the machine of a peer that takes nothing may acknowledge nothing. `None`: it
+    /// is waited for until the connection ends.
+    pub peer_timeout: Option<Duration>,
     /// Heartbeats, off as in libzmq where `None`.
     pub heartbeat: Option<Heartbeat>,
     /// What a peer can make us hold.
     pub limits: Limits,
 }
 
+/// How long a peer's machine may acknowledge nothing, unless set.
+pub const DEFAULT_PEER_TIMEOUT: Duration = Duration::from_secs(180);
 /// Bound of a route's ring unless set, in bytes.
 pub const DEFAULT_RING_BYTES: usize = 16 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! ZeroMQ sockets on tokio: listeners, connectors, peers, and the ring that all peers of a route read.
 //!
 //! Knows ZMTP and bytes. Does not know Kafka, records or envelopes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod buffers;
 mod chunk;
@@ -14,9 +14,11 @@ mod pub_socket;
 mod resolve;
 mod ring;
 mod shared;
+mod silence;
 mod stream;
 mod sub_socket;
 mod subscriptions;
+mod tcp_info;
 mod wait;
 mod writer;
 

@@ -17,6 +17,7 @@ use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
 
 use crate::ring::Subscribed;
 use crate::shared::Shared;
+use crate::silence::{Gone, Silence};
 use crate::stream::Stream;
 use crate::subscriptions::PeerId;
 use crate::writer::{Drained, Writer};
@@ -25,8 +26,8 @@ use crate::writer::{Drained, Writer};
 const READ_BYTES: usize = 8 * 1024;
 /// Reads before others get their turn.
 const READS: usize = 8;
-/// Commands that may wait for a peer that does not read.
-const MAX_CONTROL_BYTES: usize = 64 * 1024;
+/// Commands that wait for a peer that does not read, beyond which it is not answered for now.
+const CONTROL_BYTES: usize = 4 * 1024;
 /// How long a peer has to answer the end of a connection with its own, while the kernel gives it what it still holds.
 const PARTING: Duration = Duration::from_secs(30);
 
@@ -59,6 +60,12 @@ impl Peer {
         self.since
     }
 
+    /// Whether commands wait to be written, and how many bytes of messages were written.
+    pub(crate) fn written(&self) -> (bool, u64) {
+        let writer = self.writer.lock();
+        (writer.queued() > 0, writer.messages_written())
+    }
+
     /// The peer's socket type, once its handshake is done.
     pub(crate) fn socket_type(&self) -> Option<SocketType> {
         self.socket_type.get().copied()
@@ -89,8 +96,8 @@ enum Closed {
     HandshakeTimeout(Duration),
     #[error("more than {0} subscriptions (max_subscriptions)")]
     TooManySubscriptions(usize),
-    #[error("more than {MAX_CONTROL_BYTES} bytes of replies wait for a peer that does not read")]
-    DoesNotRead,
+    #[error("its machine has acknowledged nothing for {} s, though it was asked ({})", .0.silent.as_secs(), .0.key)]
+    Gone(Gone),
 }
 
 impl Closed {
@@ -103,7 +110,7 @@ impl Closed {
             Self::Io(_) => "connection",
             Self::HandshakeTimeout(_) => "handshake_timeout",
             Self::TooManySubscriptions(_) => "subscription_limit",
-            Self::DoesNotRead => "output_overflow",
+            Self::Gone(_) => "peer_timeout",
         }
     }
 }
@@ -197,15 +204,20 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
     // From the moment on when the socket closes: when the peer's answer to that is not waited for any more.
     let mut farewell: Option<Instant> = None;
     let mut more_to_read = false;
+    let mut silence = Silence::new(&shared.config);
     loop {
         if std::mem::take(&mut more_to_read) {
             tokio::task::yield_now().await;
         }
         // After the end of our direction nothing more can be written, and the failure would cut off what the kernel holds.
         let drained = if farewell.is_some() { Drained::Idle } else { flush(shared, peer, &mut connection)? };
+        silence.flushed(peer, &mut connection, drained, std::time::Instant::now());
         let timer = match farewell {
             Some(end) => Some(end),
-            None if connection.is_ready() => connection.poll_timeout().map(Instant::from_std),
+            None if connection.is_ready() => {
+                let due = [connection.poll_timeout(), silence.poll_timeout()];
+                due.into_iter().flatten().min().map(Instant::from_std)
+            }
             None => Some(handshake_end),
         };
         tokio::select! {
@@ -235,7 +247,9 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
                 }
                 // After a pause of ours, signs of life may be waiting to be read.
                 more_to_read = read(shared, peer, &mut connection)? == Read::More;
-                connection.handle_timeout(std::time::Instant::now())?;
+                let now = std::time::Instant::now();
+                silence.handle_timeout(peer, &mut connection, now).map_err(Closed::Gone)?;
+                connection.handle_timeout(now)?;
             }
             _ = closing.wait_for(|closing| *closing), if farewell.is_none() => {
                 // The peer gets the end of our direction after all that the kernel holds, and answers with its own.
@@ -270,17 +284,24 @@ fn connection_config(shared: &Shared, origin: Origin) -> Config {
 /// Queues what the connection has to say, and writes what can be written.
 fn flush(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Drained, Closed> {
     queue_output(peer, connection);
-    let mut writer = peer.writer.lock();
-    let drained = writer.drain(shared, peer)?;
-    if writer.queued() > MAX_CONTROL_BYTES {
-        return Err(Closed::DoesNotRead);
+    let drained = peer.writer.lock().drain(shared, peer)?;
+    if drained == Drained::Idle {
+        // What waited for those before it.
+        queue_output(peer, connection);
+        if peer.written().0 {
+            return Ok(Drained::More);
+        }
     }
     Ok(drained)
 }
 
+/// Takes what the connection has to say, unless much of that waits already: the connection bounds the rest.
 fn queue_output(peer: &Peer, connection: &mut Connection) {
-    while let Some(output) = connection.poll_output() {
-        peer.writer.lock().queue(&output);
+    let mut writer = peer.writer.lock();
+    while writer.queued() < CONTROL_BYTES
+        && let Some(output) = connection.poll_output()
+    {
+        writer.queue(&output);
     }
 }
 

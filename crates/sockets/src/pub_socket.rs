@@ -155,7 +155,7 @@ impl PubSocket {
 
     /// What is waited for now though nothing is wrong. Peers are not looked at.
     pub fn waits(&self) -> Vec<Wait> {
-        self.shared.held().into_iter().collect()
+        self.shared.held().into_iter().chain(self.shared.full()).collect()
     }
 
     /// Nothing where the peer has left, or has its handshake before it.
@@ -213,7 +213,7 @@ impl Drop for PubSocket {
 
 impl Publisher {
     /// Waits until a chunk that takes `size` bytes ([`Chunk::weight`]) may be published: peers enough, and (where slow peers block) room in the
-    /// ring. There is no deadline: how long a peer may hold a route back is the operator's choice.
+    /// ring. There is no deadline here: a peer that is gone is closed (`peer_timeout`), and one that lives is waited for.
     pub async fn room(&self, size: usize) {
         while !self.admits(size) {
             self.shared.room.notified().await;
@@ -222,7 +222,7 @@ impl Publisher {
 
     /// Whether a chunk that takes `size` bytes may be published now.
     pub fn admits(&self, size: usize) -> bool {
-        self.shared.ring().admits(size)
+        self.shared.admits(size)
     }
 
     /// Adds a chunk to the ring and writes it to the peers that are idle.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,12 +25,17 @@ pub(crate) struct Shared {
     pub(crate) closing: watch::Sender<bool>,
     /// The moment since when too few peers hold a subscription, if that is so.
     held_since: Mutex<Option<SystemTime>>,
+    /// The moment since when the ring has had no room for what is to be published, in ms since the epoch; 0 if it has.
+    full_since: AtomicI64,
     accepted: AtomicU64,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
 /// Time between two warnings for the same reason: a peer that is refused comes again ten times a second.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Time without room in the ring from which on the route is said to wait, in ms.
+const WAIT_FROM_MS: i64 = 3000;
 
 /// Connections that ended or were refused for one reason.
 #[derive(Debug, Default)]
@@ -55,6 +60,7 @@ impl Shared {
             room: Notify::new(),
             closing: watch::Sender::new(false),
             held_since,
+            full_since: AtomicI64::new(0),
             accepted: AtomicU64::new(0),
             closed: Mutex::default(),
         })
@@ -93,6 +99,47 @@ impl Shared {
             reason: format!("{subscribed} of {} subscribers (min_peers)", self.config.min_peers),
             peer: None,
             since: since_epoch(since),
+        })
+    }
+
+    /// Whether a chunk that takes `size` bytes may be published now. Takes note of when it first might not.
+    pub(crate) fn admits(&self, size: usize) -> bool {
+        let (admits, held) = {
+            let ring = self.ring();
+            (ring.admits(size), ring.is_held())
+        };
+        let full_since = self.full_since.load(Ordering::Relaxed);
+        if admits || held {
+            if full_since != 0 {
+                self.full_since.store(0, Ordering::Relaxed);
+            }
+        } else if full_since == 0 {
+            self.full_since.store(since_epoch(SystemTime::now()), Ordering::Relaxed);
+        }
+        admits
+    }
+
+    /// The wait for a peer that takes too little, if there is one. A route that goes on now and then is slow, and does
+    /// not wait.
+    pub(crate) fn full(&self) -> Option<Wait> {
+        let since = self.full_since.load(Ordering::Relaxed);
+        let waited = since_epoch(SystemTime::now()).saturating_sub(since);
+        if since == 0 || waited < WAIT_FROM_MS {
+            return None;
+        }
+        let (peer, peers) = self.ring().furthest_behind()?;
+        let others = match peers {
+            1 => String::new(),
+            peers => format!(", nor do {} others", peers - 1),
+        };
+        Some(Wait {
+            origin: None,
+            kind: WaitKind::Peer,
+            reason: format!(
+                "the ring is full, and this peer does not take what it is owed{others} (slow_peer)"
+            ),
+            peer: Some(peer.address().to_owned()),
+            since,
         })
     }
 

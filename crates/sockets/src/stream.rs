@@ -2,10 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::silence::TcpSample;
+use crate::tcp_info;
 
 /// How long a TCP connection is silent before the kernel asks whether its peer is alive.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
@@ -52,6 +56,14 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
             Self::Ipc(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// The kernel's account of the connection; none of one that is not TCP.
+    pub(crate) fn tcp_sample(&self) -> Option<TcpSample> {
+        match self {
+            Self::Tcp(stream) => tcp_info::sample(stream.as_fd()).ok(),
+            Self::Ipc(_) => None,
         }
     }
 

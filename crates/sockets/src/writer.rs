@@ -20,6 +20,8 @@ pub(crate) struct Writer {
     control_sent: usize,
     /// Whether a part of the commands was written: the others come before the next message.
     control_begun: bool,
+    /// Bytes of messages that were written.
+    messages_written: u64,
 }
 
 /// How a drain ended.
@@ -52,6 +54,11 @@ impl Writer {
         self.control.len() - self.control_sent
     }
 
+    /// Bytes of messages that were written since the connection was made.
+    pub(crate) fn messages_written(&self) -> u64 {
+        self.messages_written
+    }
+
     /// Writes what there is until nothing is left or the kernel takes no more.
     pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> io::Result<Drained> {
         for _ in 0..ROUNDS {
@@ -61,6 +68,7 @@ impl Writer {
             }
             let outcome = self.write(peer, &batch);
             let of_batch = *outcome.as_ref().unwrap_or(&0);
+            self.messages_written += of_batch as u64;
             let all_written = shared.change(|ring| ring.advance(peer.id(), &batch, of_batch));
             match outcome {
                 Ok(_) if all_written && self.queued() == 0 => return Ok(Drained::Idle),

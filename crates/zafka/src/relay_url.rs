@@ -9,7 +9,7 @@ use zafka_kafka::config::{
     ClusterConfig, Fetching, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig,
 };
 use zafka_sockets::Endpoint;
-use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig};
+use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig};
 
 use crate::config::{AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text};
 
@@ -101,6 +101,7 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
         slow_peer: slow_peer.unwrap_or_default(),
         min_peers: usize::try_from(min_peers.unwrap_or(0)).ok()?,
         ring_bytes: DEFAULT_RING_BYTES,
+        peer_timeout: Some(DEFAULT_PEER_TIMEOUT),
         heartbeat: None,
         limits: Limits::default(),
     };

@@ -13,7 +13,7 @@ use crate::decoder::{Body, Decoder, Frame};
 use crate::error::{Error, printable};
 use crate::frame::{self, COMMAND, Position};
 use crate::handshake::{self, MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
-use crate::heartbeat::{Heartbeat, Watch};
+use crate::heartbeat::{Heartbeat, Overdue, Watch};
 use crate::{Minor, SocketType, greeting};
 
 /// The most bytes of replies that may wait for `poll_output`; PINGs beyond that are not answered.
@@ -202,9 +202,9 @@ impl Connection {
         self.watch.unanswered()
     }
 
-    /// Whether the peer has been silent for so long that the next `handle_timeout` gives it up.
-    pub fn is_overdue(&self, now: Instant) -> bool {
-        self.watch.overdue(now)
+    /// What the peer owes us a sign of life for, if the next `handle_timeout` would give it up.
+    pub fn overdue(&self, now: Instant) -> Option<Overdue> {
+        self.watch.overdue(now).map(|(_, overdue)| overdue)
     }
 
     /// Gives a silent peer time until `until` at least: for a caller that knows of a reason for the silence, such as

@@ -25,6 +25,15 @@ impl Heartbeat {
     }
 }
 
+/// What a peer that is silent for too long owes us a sign of life for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// Our PING.
+    Reply,
+    /// The time to live of its own PING.
+    TimeToLive,
+}
+
 /// Who is waited for, until when.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -76,11 +85,6 @@ impl Watch {
         self.unanswered
     }
 
-    /// Whether the peer has been silent for too long.
-    pub(crate) fn overdue(&self, now: Instant) -> bool {
-        self.silent_since(now).is_some()
-    }
-
     /// Takes the silence of a peer so far for none, and waits until `until` at least.
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.reply_by = self.reply_by.map(|by| by.max(until));
@@ -95,7 +99,11 @@ impl Watch {
 
     /// The PING that is due, if one is.
     pub(crate) fn due(&mut self, now: Instant) -> Result<Option<Heartbeat>, Error> {
-        if let Some((within, after)) = self.silent_since(now) {
+        if let Some((within, overdue)) = self.overdue(now) {
+            let after = match overdue {
+                Overdue::Reply => "our PING",
+                Overdue::TimeToLive => "its PING",
+            };
             return Err(Error::HeartbeatTimeout { within, after });
         }
         let Some(ours) = self.ours.filter(|_| self.next_ping.is_some_and(|next| now >= next)) else {
@@ -105,14 +113,14 @@ impl Watch {
         Ok(Some(ours))
     }
 
-    /// How long a peer that is silent for too long had, and after what.
-    fn silent_since(&self, now: Instant) -> Option<(Duration, &'static str)> {
+    /// How long a peer that is silent for too long had, and for what.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<(Duration, Overdue)> {
         if let (Some(until), Some(ours)) = (self.reply_by, self.ours)
             && now >= until
         {
-            return Some((ours.timeout, "our PING"));
+            return Some((ours.timeout, Overdue::Reply));
         }
         let (until, within) = self.alive?;
-        (now >= until).then_some((within, "its PING"))
+        (now >= until).then_some((within, Overdue::TimeToLive))
     }
 }

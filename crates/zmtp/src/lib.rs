@@ -21,5 +21,5 @@ pub use connection::{Config, Connection, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BY
 pub use error::{Error, FoundVersion};
 pub use greeting::Minor;
 pub use handshake::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Heartbeat, Overdue};
 pub use socket_type::SocketType;

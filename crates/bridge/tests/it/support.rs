@@ -123,6 +123,7 @@ pub fn route(source: SourceConfig) -> RouteConfig {
             slow_peer: SlowPeer::Block,
             min_peers: 0,
             ring_bytes: 4 * 1024 * 1024,
+            peer_timeout: None,
             heartbeat: None,
             limits: Limits::default(),
         },

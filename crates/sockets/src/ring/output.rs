@@ -166,6 +166,13 @@ impl<P: Clone> Ring<P> {
         bytes as u64
     }
 
+    /// The peers that stand at the oldest chunk somebody is owed: the first of them, and how many there are.
+    pub(crate) fn furthest_behind(&self) -> Option<(P, usize)> {
+        let oldest = self.cursors.oldest()?;
+        let first = self.cursors.at(oldest).find_map(|id| self.peers.get(&id))?;
+        Some((first.peer.clone(), self.cursors.at(oldest).count()))
+    }
+
     /// `shown`: how many prefixes are listed, and how many bytes of each.
     pub(crate) fn view(&self, id: PeerId, shown: (usize, usize)) -> Option<PeerView> {
         let entry = self.peers.get(&id)?;

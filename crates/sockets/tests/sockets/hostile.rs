@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 
 use crate::raw::{RawPeer, command, greeting, ready, subscription};
-use crate::support::{Server, bodies_until_end, config, eventually, zmq_socket, zmq_sub};
+use crate::support::{PATIENCE, Server, bodies_until_end, config, eventually, zmq_socket, zmq_sub};
 
 /// The socket still serves a SUB that was there before, and a new one.
 async fn still_serves(server: &mut Server, witness: zmq::Socket) {
@@ -147,7 +149,7 @@ async fn a_peer_that_subscribes_before_it_has_read_our_ready_gets_that_first() {
     let peering = async {
         peer.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
         let mut theirs = [0; 64];
-        tokio::io::AsyncReadExt::read_exact(&mut peer.0, &mut theirs).await.unwrap();
+        peer.0.read_exact(&mut theirs).await.unwrap();
         let (flags, body) = peer.frame().await;
         assert!(flags == 4 && body.starts_with(b"\x05READY"), "{body:?}");
         assert_eq!(peer.frame().await, (1, b"t".to_vec()));
@@ -215,16 +217,33 @@ async fn a_silent_peer_is_closed_and_a_3_0_peer_is_not_pinged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_pings_and_does_not_read_is_closed() {
+async fn a_peer_that_pings_and_does_not_read_stays_and_is_not_answered_for_ever() {
+    const PINGS: usize = 500_000;
     let (mut server, witness) = with_limits(Limits::default()).await;
     let mut peer = RawPeer::connect_small(&server.address()).await;
     peer.shake_hands(1).await;
+    // More than the kernels hold, and more than is kept for it.
     let pings = command(b"\x04PING\0\x000123456789abcdef").repeat(1000);
-    let flood = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt;
-        while peer.0.write_all(&pings).await.is_ok() {}
-    });
-    server.until_closed("output_overflow").await;
-    flood.await.unwrap();
+    for _ in 0..PINGS / 1000 {
+        peer.send(&pings).await;
+    }
+    peer.subscribe("p").await;
+    server.until_subscribed(2).await;
+    server.send("p", "x").await;
+    let (mut reader, mut pongs) = (tokio::io::BufReader::new(&mut peer.0), 0);
+    loop {
+        let mut head = [0; 2];
+        timeout(PATIENCE, reader.read_exact(&mut head)).await.expect("a frame").unwrap();
+        let mut body = vec![0; head[1].into()];
+        reader.read_exact(&mut body).await.unwrap();
+        if head[0] != 4 {
+            assert_eq!(body, b"p");
+            break;
+        }
+        pongs += 1;
+    }
+    assert!(pongs > 0 && pongs < PINGS, "{pongs} answers");
+    drop(peer);
+    server.until_subscribed(1).await;
     still_serves(&mut server, witness).await;
 }

@@ -3,8 +3,10 @@
 
 mod endpoints;
 mod hostile;
+mod netns;
 mod policies;
 mod raw;
+mod silence;
 mod streams;
 mod subscriptions;
 mod support;

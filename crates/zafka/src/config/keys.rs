@@ -147,6 +147,11 @@ keys! {
     SLOW_PEER = "slow_peer", "\"drop\" or \"block\"", Default("\"drop\""),
         "What happens to a peer that falls behind the ring: `drop` skips and counts what the ring no longer has, \
          `block` reads no more from Kafka until there is room.";
+    PEER_TIMEOUT = "peer_timeout", "duration", Default("\"3m\""),
+        "With `slow_peer = \"block\"`: a peer that takes nothing, and whose machine has acknowledged nothing for this long \
+         though it was asked more than once, is closed. The kernel may ask a full peer only every two minutes, so it can \
+         take that much longer. A full peer that acknowledges is never closed. \"0\" waits until the connection ends, \
+         as `ipc` always does.";
     MIN_PEERS = "min_peers", "whole number", Default("0"),
         "Peers with a subscription without which nothing is read.";
     RING_BYTES = "ring_bytes", "size", Default("\"16MiB\""),
@@ -160,7 +165,8 @@ keys! {
 
     HEARTBEAT_INTERVAL = "interval", "duration", Required, "Time between two PINGs.";
     HEARTBEAT_TIMEOUT = "timeout", "duration", Optional,
-        "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing.";
+        "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing. With \
+         `slow_peer = \"block\"` a peer that may be full is waited for, as long as its machine acknowledges.";
 }
 
 /// The top level.
@@ -267,6 +273,7 @@ pub static TO_ZMQ_SECTION: Section = Section {
         &CONNECT,
         &FRAMES,
         &SLOW_PEER,
+        &PEER_TIMEOUT,
         &MIN_PEERS,
         &RING_BYTES,
         &HEARTBEAT,

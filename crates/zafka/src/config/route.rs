@@ -17,6 +17,8 @@ const KIB: u64 = 1024;
 const GIB: u64 = 1024 * 1024 * 1024;
 /// A TTL of ZMTP has 16 bits of tenths of a second.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
@@ -178,6 +180,7 @@ fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
     }
     let frames = frames(table);
     let slow_peer = table.text(&keys::SLOW_PEER, text::slow_peer);
+    let peer_timeout = table.text(&keys::PEER_TIMEOUT, |text| text::duration_or_none(text, SECOND, DAY));
     let min_peers = table.text(&keys::MIN_PEERS, |text| text::whole(text, 0, 1_000_000));
     let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
     let ring_bytes = table.text(&keys::RING_BYTES, |text| text::size(text, 64 * KIB, 64 * GIB));
@@ -201,6 +204,7 @@ fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
         slow_peer: slow_peer?,
         min_peers: usize::try_from(min_peers?).ok()?,
         ring_bytes: usize::try_from(ring_bytes?).ok()?,
+        peer_timeout: peer_timeout?,
         heartbeat,
         limits: Limits {
             max_peers: usize::try_from(max_peers?).ok()?,

@@ -236,6 +236,20 @@ pub fn duration(text: &str, min: Duration, max: Duration) -> Read<Duration> {
     }
 }
 
+/// A duration within these bounds, or zero for none.
+pub fn duration_or_none(text: &str, min: Duration, max: Duration) -> Read<Option<Duration>> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Ok(None),
+        Ok(duration) if (min..=max).contains(&duration) => Ok(Some(duration)),
+        _ => {
+            let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+            Err(Wrong::allowed(format!(
+                "a duration such as \"5s\" or \"3m\", from {min} to {max}, or \"0\" for none"
+            )))
+        }
+    }
+}
+
 /// A token endpoint: https, or http on this machine.
 pub fn token_url(text: &str) -> Read<String> {
     let allowed = "https://HOST[:PORT]/PATH (http only for a loopback address)";

@@ -14,7 +14,7 @@ use zafka_kafka::config::{
     TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
+use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 use crate::cli::{CommandError, DemoArgs, output_error};
@@ -126,6 +126,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
             slow_peer: SlowPeer::Drop,
             min_peers: 1,
             ring_bytes: DEFAULT_RING_BYTES,
+            peer_timeout: Some(DEFAULT_PEER_TIMEOUT),
             heartbeat: None,
             limits: Limits::default(),
         },

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zafka_zmtp::{Connection, Error, MAX_REPLY_BYTES, SocketType};
+use zafka_zmtp::{Connection, Error, MAX_REPLY_BYTES, Overdue, SocketType};
 
 use crate::pair::{Pair, config, events, heartbeat, written};
 use crate::recorded::greeting;
@@ -158,8 +158,8 @@ fn a_ping_is_to_be_answered_once_it_is_written_and_one_at_a_time_waits() {
     let written = start + ms(10_000);
     assert!(pair.left.output_written(written) && !pair.left.output_written(written));
     assert_eq!(pair.left.pings_unanswered(), 1);
-    assert!(!pair.left.is_overdue(written + ms(249)));
-    assert!(pair.left.is_overdue(written + ms(250)));
+    assert!(pair.left.overdue(written + ms(249)).is_none());
+    assert!(pair.left.overdue(written + ms(250)) == Some(Overdue::Reply));
     pair.left.excuse_silence(written + ms(1000));
     pair.left.handle_timeout(written + ms(999)).unwrap();
     assert_eq!(pair.left.handle_timeout(written + ms(1000)).unwrap_err().kind(), "heartbeat");
