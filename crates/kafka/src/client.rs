@@ -165,6 +165,7 @@ impl ClientContext for Context {
             // What each broker met has been told.
             Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
             code => {
+                self.board.connection_failed();
                 let reason = steady(reason);
                 if code.is_some_and(is_refusal) { self.refused(&reason) } else { self.report(&reason) }
             }

@@ -77,8 +77,12 @@ pub(crate) struct Board {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether a broker is connected; not known before the first statistics.
+    /// Whether librdkafka has a broker, or would have one as soon as it asks for something; not known at first.
     connected: Option<bool>,
+    /// Whether it failed to connect to one since it last had one.
+    failing: bool,
+    /// Whether the fetcher of a route without a group has a broker.
+    fetching: bool,
     last_error: Option<String>,
     taken_up: TakenUp,
     /// Topics that were named and cannot be read, with the reason.
@@ -123,13 +127,30 @@ impl Drop for Waiting<'_> {
 }
 
 impl Board {
+    /// Takes whether librdkafka has a broker now.
     pub(crate) fn set_connected(&self, connected: bool) {
-        self.state.lock().connected = Some(connected);
+        let mut state = self.state.lock();
+        state.failing &= !connected;
+        // Brokers and load balancers close connections that are idle. That is no fault until it cannot connect again,
+        // which it tries once it has something to ask.
+        if connected || state.failing || state.connected.is_none() {
+            state.connected = Some(connected);
+        }
+    }
+
+    /// A connection of librdkafka's could not be made, or was of no use.
+    pub(crate) fn connection_failed(&self) {
+        self.state.lock().failing = true;
+    }
+
+    /// Whether the fetcher of a route without a group has a broker. In a group the membership is what counts.
+    pub(crate) fn set_fetching(&self, fetching: bool) {
+        self.state.lock().fetching = fetching;
     }
 
     /// Whether a broker is connected, as far as is known.
     pub(crate) fn is_connected(&self) -> bool {
-        self.state.lock().connected == Some(true)
+        self.state.lock().is_connected() == Some(true)
     }
 
     pub(crate) fn set_error(&self, error: String) {
@@ -217,12 +238,16 @@ impl Board {
 }
 
 impl State {
+    fn is_connected(&self) -> Option<bool> {
+        if self.fetching { Some(true) } else { self.connected }
+    }
+
     fn not_ready(&self) -> Option<String> {
         if let Some(reason) = &self.stopped {
             return Some(reason.clone());
         }
         let error = || self.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        match self.connected {
+        match self.is_connected() {
             None => return Some(format!("no broker reached yet{}", error())),
             Some(false) => return Some(format!("no broker connected{}", error())),
             Some(true) => {}
@@ -242,6 +267,27 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With one connection, each loss of it is the loss of all.
+    #[test]
+    fn an_idle_connection_that_is_closed_is_no_fault_until_it_cannot_be_made_again() {
+        let board = Board::default();
+        board.set_connected(false);
+        assert!(!board.is_connected(), "there was none yet");
+        board.set_connected(true);
+        board.set_connected(false);
+        assert!(board.is_connected(), "it was closed");
+        board.connection_failed();
+        assert!(board.is_connected(), "others may be there");
+        board.set_connected(false);
+        assert!(!board.is_connected());
+        board.set_fetching(true);
+        assert!(board.is_connected(), "our own are there");
+        board.set_fetching(false);
+        board.set_connected(true);
+        board.set_connected(false);
+        assert!(board.is_connected(), "it was closed once more");
+    }
 
     #[test]
     fn a_route_that_is_at_work_does_not_count_as_one_that_takes_nothing() {

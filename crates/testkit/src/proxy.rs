@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ports::free_port;
 
@@ -24,9 +24,23 @@ enum Mode {
 struct State {
     mode: Mode,
     upstream: String,
-    open: Vec<TcpStream>,
+    open: Vec<Open>,
     swallowed: Vec<TcpStream>,
     ended: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    ends: [TcpStream; 2],
+    used: Arc<Mutex<Instant>>,
+}
+
+impl Open {
+    fn cut(&self) {
+        for end in &self.ends {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,9 +103,23 @@ impl Proxy {
 
     /// Cuts every open connection; new ones are served.
     pub fn cut(&self) {
-        for stream in self.shared.state.lock().unwrap().open.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for open in self.shared.state.lock().unwrap().open.drain(..) {
+            open.cut();
         }
+    }
+
+    /// Cuts the open connections that carried nothing for so long, as brokers and load balancers do; tells how many.
+    pub fn cut_idle(&self, idle: Duration) -> usize {
+        let mut state = self.shared.state.lock().unwrap();
+        let before = state.open.len();
+        state.open.retain(|open| {
+            let is_used = open.used.lock().unwrap().elapsed() < idle;
+            if !is_used {
+                open.cut();
+            }
+            is_used
+        });
+        before - state.open.len()
     }
 
     /// Lets nothing through, in either direction, with all connections left open.
@@ -162,16 +190,17 @@ fn serve(client: TcpStream, shared: &Arc<Shared>) {
     if state.mode == Mode::Refuse {
         return;
     }
-    state.open.push(client.try_clone().unwrap());
-    state.open.push(server.try_clone().unwrap());
+    let used = Arc::new(Mutex::new(Instant::now()));
+    let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+    state.open.push(Open { ends, used: Arc::clone(&used) });
     drop(state);
     let ends = [
         (client.try_clone().unwrap(), server.try_clone().unwrap(), Some(Requests::default())),
         (server, client, None),
     ];
     for (from, to, requests) in ends {
-        let shared = Arc::clone(shared);
-        std::thread::spawn(move || pump(from, to, requests, &shared));
+        let (shared, used) = (Arc::clone(shared), Arc::clone(&used));
+        std::thread::spawn(move || pump(from, to, requests, &used, &shared));
     }
 }
 
@@ -203,10 +232,17 @@ impl Requests {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, mut requests: Option<Requests>, shared: &Shared) {
+fn pump(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    mut requests: Option<Requests>,
+    used: &Mutex<Instant>,
+    shared: &Shared,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let mut swallowed = false;
     while let Ok(size @ 1..) = from.read(&mut buffer) {
+        *used.lock().unwrap() = Instant::now();
         let mut state = shared.state.lock().unwrap();
         while state.mode == Mode::Stall && !state.ended {
             state = shared.changed.wait_timeout(state, Duration::from_secs(1)).unwrap().0;

@@ -79,6 +79,8 @@ struct Wiring {
     outlet: Outlet,
     commands: Sender<Command>,
     board: Arc<Board>,
+    /// Whether the connections are all that there is of a broker: without a group, librdkafka's are idle.
+    alone: bool,
     reporter: Reporter,
 }
 
@@ -122,6 +124,7 @@ impl Fast {
             outlet,
             commands,
             board,
+            alone: config.group.is_none(),
             reporter,
         };
         let (orders, ordered) = unbounded_channel();

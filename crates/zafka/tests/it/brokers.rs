@@ -117,6 +117,37 @@ fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
     expecting(&[(&more, &produced)]).assert(&sessions);
 }
 
+on_both_fetchers!(connections_that_are_closed_while_they_are_idle, "needs Java and Maven");
+fn connections_that_are_closed_while_they_are_idle(fetcher: Fetcher) {
+    let (kafka, proxy) = KafkaNode::start_behind_proxy();
+    let topic = unique("idle");
+    kafka.admin().create_topic(&topic, 1, &[]);
+    let from = |topics: &str| format!(r#"topics = ["{topics}"], topic_refresh = "2s", {fetcher}"#);
+    // One fetches, one waits for topics: of the one, some connections are idle, of the other all.
+    let mut fetches = OneRoute::lossless(kafka.bootstrap(), &from(&topic));
+    let mut waits = OneRoute::lossless(kafka.bootstrap(), &from("/^none such$/"));
+    let subscriber = fetches.subscribe(&[&topic]);
+    for route in [&mut fetches, &mut waits] {
+        route.relay.wait_ready();
+    }
+    let mut cut = 0;
+    wait_until("connections to be idle, and to be cut", DEADLINE, || {
+        cut += proxy.cut_idle(Duration::from_secs(1));
+        for route in [&fetches, &waits] {
+            let (code, body) = route.relay.get("/readyz").expect("it answers");
+            assert_eq!(code, 200, "{body} after {cut} cuts");
+        }
+        cut >= 4
+    });
+    let records = Sequence::new(&topic, 100);
+    kafka.admin().produce_sequence(&records);
+    subscriber.wait_messages(100, DEADLINE);
+    for route in [&mut fetches, &mut waits] {
+        let status = route.relay.status().expect("it runs");
+        assert_eq!(counter(&status, "kafka_errors"), 0, "{}", route.relay.log());
+    }
+}
+
 on_both_fetchers!(leaders_and_coordinators_that_move_or_die_under_load, "needs Java and Maven");
 fn leaders_and_coordinators_that_move_or_die_under_load(fetcher: Fetcher) {
     let mut cluster = cluster();

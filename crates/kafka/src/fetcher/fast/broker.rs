@@ -37,6 +37,9 @@ const PROGRESS: (Duration, usize) = (Duration::from_millis(if cfg!(test) { 1000 
 /// A connection that was used less recently than this is not used again. Brokers close idle ones after ten minutes, some
 /// clouds' after four.
 const IDLE: Duration = Duration::from_secs(180);
+/// After so long without a request, the end of a connection is taken for that of an idle one: it is made again without
+/// a word.
+const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What the task is told.
@@ -80,6 +83,20 @@ enum Left {
     Idle,
     /// What happened to it.
     Lost(String),
+}
+
+impl Left {
+    /// The same; an idle one, where its request failed at once and came after so long a time that the connection may
+    /// have been closed.
+    fn after_quiet(self, until: Instant) -> Self {
+        match self {
+            Self::Lost(reason) if Instant::now() < until => {
+                debug!(reason, "an idle connection was closed");
+                Self::Idle
+            }
+            left => left,
+        }
+    }
 }
 
 impl From<Ended> for Left {
@@ -203,6 +220,7 @@ impl Broker {
         let mut throttled = Instant::now();
         let mut asked = None;
         let mut last = Instant::now();
+        let mut quiet_until = last;
         let mut connected = false;
         loop {
             if std::mem::take(&mut self.probing) {
@@ -222,14 +240,20 @@ impl Broker {
                 if last.elapsed() > IDLE {
                     return Err(Left::Idle);
                 }
-                asked = self.ask(connection, newest).await?;
+                if last.elapsed() > QUIET {
+                    quiet_until = Instant::now() + ANSWER_WAIT.0;
+                }
+                let asking = self.ask(connection, newest).await;
+                asked = asking.map_err(|left| left.after_quiet(quiet_until))?;
                 if asked.is_none() {
                     self.wait_for_work().await?;
                 }
                 continue;
             };
-            let Frame { mut body, hold } = self.receive(connection).await?;
+            let frame = self.receive(connection).await;
+            let Frame { mut body, hold } = frame.map_err(|left| left.after_quiet(quiet_until))?;
             last = Instant::now();
+            quiet_until = last;
             let response = decode::<FetchRequest>(&mut body, version);
             let response = response.map_err(|error| self.lost(&error.to_string()))?;
             drop(body);

@@ -142,6 +142,7 @@ impl Dispatcher {
             asking.abort();
         }
         self.tasks.shutdown().await;
+        self.wiring.board.set_fetching(false);
     }
 
     fn ask(&self, mut asker: Asker) -> Asking {

@@ -8,6 +8,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse};
 use tokio::time::timeout;
+use tracing::debug;
 use uuid::Uuid;
 
 use super::position::topic_name;
@@ -17,8 +18,10 @@ use crate::connection::{Connection, Connector, decode};
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 /// How long one server may take to be reached and to answer.
 const WAIT: Duration = Duration::from_secs(5);
-/// A connection is left after so long, for that of the next server: its broker may close it while nothing is asked, or
-/// may have lost touch with the cluster and tell for ever what was true before.
+/// How long a connection that was idle may take. Whoever closes those may do it without a word.
+const IDLE_WAIT: Duration = Duration::from_secs(2);
+/// A connection is left after so long, for that of the next server: its broker may have lost touch with the cluster and
+/// tell for ever what was true before.
 const LIFE: Duration = Duration::from_secs(180);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
@@ -91,7 +94,15 @@ impl Asker {
         let servers: Vec<&String> = known.iter().chain(&self.bootstrap).collect();
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());
         let server = server.ok_or_else(|| "no broker is known".to_owned())?;
-        let answer = timeout(WAIT, self.exchange(&server, topics)).await;
+        if let Some((connection, since)) = self.connection.take() {
+            // Brokers and load balancers close connections that are idle: that is no fault of the server.
+            match timeout(IDLE_WAIT, self.exchange(connection, since, &server, topics)).await {
+                Ok(Ok(metadata)) => return Ok(metadata),
+                Ok(Err(reason)) => debug!(?reason, "connecting again for metadata"),
+                Err(_) => debug!(server, "no answer on an idle connection: connecting again for metadata"),
+            }
+        }
+        let answer = timeout(WAIT, self.connect_and_exchange(&server, topics)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
         if answer.is_err() {
@@ -101,15 +112,23 @@ impl Asker {
         answer
     }
 
-    async fn exchange(&mut self, server: &str, topics: &[Arc<str>]) -> Result<Metadata, NoMetadata> {
-        // Out of its place while in use: what is given up half way is not used again.
-        let (mut connection, since) = match self.connection.take() {
-            Some(used) => used,
-            None => {
-                let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
-                (connection, Instant::now())
-            }
-        };
+    async fn connect_and_exchange(
+        &mut self,
+        server: &str,
+        topics: &[Arc<str>],
+    ) -> Result<Metadata, NoMetadata> {
+        let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
+        self.exchange(connection, Instant::now(), server, topics).await
+    }
+
+    /// Keeps the connection to be used again, unless it is given up half way.
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        since: Instant,
+        server: &str,
+        topics: &[Arc<str>],
+    ) -> Result<Metadata, NoMetadata> {
         let told = |error: &dyn std::fmt::Display| format!("{server}: {error}");
         connection.renew().await.map_err(|error| error.to_string())?;
         let version = connection.version(ApiKey::Metadata, VERSIONS);
@@ -150,12 +169,41 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use kafka_protocol::messages::ApiVersionsRequest;
     use kafka_protocol::messages::BrokerId;
     use kafka_protocol::messages::metadata_response::{
         MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     };
 
     use super::*;
+    use crate::config::{ClusterConfig, Security};
+    use crate::connection::tests::fake::{Count, api_versions, broker};
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
+        let asked = Count::default();
+        let count = Arc::clone(&asked);
+        let address = broker(move |asked| match asked.key {
+            ApiKey::Metadata => match count.fetch_add(1, Ordering::Relaxed) {
+                // As far as who asks can tell, it was closed before.
+                1 | 3 | 4 => Vec::new(),
+                _ => asked.answer::<MetadataRequest>(&MetadataResponse::default()),
+            },
+            _ => asked.answer::<ApiVersionsRequest>(&api_versions()),
+        })
+        .await;
+        let cluster =
+            ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None };
+        let mut asker = Asker::new(Connector::new(&cluster, None).unwrap(), vec![address]);
+        for (round, (answered, total)) in
+            [(true, 1), (true, 3), (false, 5), (true, 6)].into_iter().enumerate()
+        {
+            let answer = asker.ask(&[], &[]).await;
+            assert_eq!((answer.is_ok(), asked.load(Ordering::Relaxed)), (answered, total), "round {round}");
+        }
+    }
 
     #[test]
     fn what_the_cluster_says() {

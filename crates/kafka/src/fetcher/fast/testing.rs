@@ -45,6 +45,7 @@ pub(super) fn wiring(
         commands,
         reporter: Reporter::new("r", &board, &Arc::new(Noise::default())),
         board,
+        alone: false,
     }
 }
 

@@ -202,3 +202,26 @@ async fn a_broker_can_be_tried_before_there_is_anything_to_fetch() {
         gone.until_told("the refusal", |told| matches!(told, Told::Failed { broker: 1, .. })).await;
     }
 }
+
+/// Without a word: as nothing is asked of it, it may be closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
+    let mut fetches = 0;
+    let address = broker(move |asked| match asked.key {
+        ApiKey::ApiVersions => versions(asked),
+        _ => {
+            fetches += 1;
+            if fetches == 1 { Vec::new() } else { large_answer(asked) }
+        }
+    })
+    .await;
+    let mut stage = Stage::idle(Stage::assignments(), address, None);
+    stage.orders.send(Order::Probe).unwrap();
+    stage.until_told("the connection", |told| matches!(told, Told::Connected(1))).await;
+    tokio::time::sleep(2 * QUIET).await;
+    let position = Position { topic_id: ID, ..Position::new(Arc::clone(&stage.assignments[0]), 0) };
+    stage.orders.send(Order::Add(position)).unwrap();
+    assert!(timeout(PATIENCE, stage.records.recv()).await.unwrap().is_some());
+    let told = std::iter::from_fn(|| stage.told.try_recv().ok());
+    assert!(told.into_iter().all(|told| !matches!(told, Told::Failed { .. })));
+}

@@ -113,5 +113,8 @@ impl Dispatcher {
             Place::Parked => Some(format!("{topic}/{partition}: looking up where to go on")),
         });
         self.wiring.board.set_unfetched(reason);
+        if self.wiring.alone {
+            self.wiring.board.set_fetching(self.replicas.has_connected());
+        }
     }
 }

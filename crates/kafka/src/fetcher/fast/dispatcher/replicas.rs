@@ -1,4 +1,4 @@
-//! Which replicas can be fetched from (KIP-392). A leader that names one gives no records itself, so a partition goes
+//! Which brokers answer, and so which replicas can be fetched from (KIP-392). A leader that names one gives no records itself, so a partition goes
 //! there only once the replica is known to answer; until then its leader is asked without our rack, and serves it.
 //!
 //! Plain state; time is an argument.
@@ -39,6 +39,11 @@ pub(super) enum Verdict {
 impl Replicas {
     pub(super) fn connected(&mut self, broker: i32) {
         self.connected.insert(broker);
+    }
+
+    /// Whether any broker answers.
+    pub(super) fn has_connected(&self) -> bool {
+        !self.connected.is_empty()
     }
 
     /// It cannot be fetched from.
