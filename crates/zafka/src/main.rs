@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod demo;
 mod open_files;
+mod redact;
 mod relay_url;
 mod run;
 mod stderr;
@@ -19,7 +20,7 @@ use clap::Parser;
 use cli::{Cli, Command, CommandError};
 
 fn main() -> ExitCode {
-    let code = run(Cli::parse());
+    let code = run(Cli::try_parse().unwrap_or_else(|error| cli::redacted(error).exit()));
     stderr::flush();
     code
 }

@@ -12,6 +12,7 @@ use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig};
 
 use crate::config::{AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text};
+use crate::redact::{has_credentials, redacted};
 
 const SOURCE: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest";
 const DESTINATION: &str = "pub+tcp://, pub+connect+tcp://, pub+ipc://, pub+connect+ipc://";
@@ -40,8 +41,11 @@ pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Res
 }
 
 fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, SourceConfig)> {
+    if brings_credentials(url, SOURCE_KEYS) {
+        return mistakes.credentials("SOURCE", url, "kafka.security.sasl of a file (zafka run -c FILE)");
+    }
     let Some((rest, query)) = url.strip_prefix("kafka://").map(split_query) else {
-        return mistakes.add("SOURCE", format!("found {url:?}"), SOURCE);
+        return mistakes.add("SOURCE", format!("found {:?}", redacted(url)), SOURCE);
     };
     let query = Query::parse("SOURCE", query, SOURCE_KEYS, mistakes);
     let (servers, topics) = rest.split_once('/').unwrap_or((rest, ""));
@@ -72,7 +76,13 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
 }
 
 fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> {
-    let found = |mistakes: &mut Mistakes| mistakes.add("DESTINATION", format!("found {url:?}"), DESTINATION);
+    // A path may have any character.
+    if !url.contains("ipc://") && brings_credentials(url, DESTINATION_KEYS) {
+        return mistakes.credentials("DESTINATION", url, DESTINATION);
+    }
+    let found = |mistakes: &mut Mistakes| {
+        mistakes.add("DESTINATION", format!("found {:?}", redacted(url)), DESTINATION)
+    };
     let Some((scheme, rest)) = url.split_once("://") else { return found(mistakes) };
     let (transport, read): (_, fn(&str, &Path) -> text::Read<Endpoint>) = match scheme {
         "pub+tcp" => ("tcp", text::bind),
@@ -108,6 +118,14 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
     Some((frames?, socket))
 }
 
+/// Whether there are credentials in a URL. They are looked for before it is taken apart, for a password may have any
+/// character that takes it apart.
+fn brings_credentials(url: &str, keys: &[&str]) -> bool {
+    let (address, query) = split_query(url);
+    let is_value = |part: &&str| part.split_once('=').is_some_and(|(key, _)| keys.contains(&key));
+    has_credentials(address) || query.split('&').filter(|part| !is_value(part)).any(has_credentials)
+}
+
 /// Splits a URL at its `?`.
 fn split_query(url: &str) -> (&str, &str) {
     url.split_once('?').unwrap_or((url, ""))
@@ -121,6 +139,11 @@ impl Mistakes {
         let (key, found, allowed) = (key.to_owned(), found.into(), allowed.into());
         self.0.push(Mistake { line: 0, column: 0, key, found, allowed });
         None
+    }
+
+    fn credentials<T>(&mut self, key: &str, url: &str, allowed: &str) -> Option<T> {
+        let found = format!("found {:?}: credentials do not belong in a URL", redacted(url));
+        self.add(key, found, allowed)
     }
 
     /// Decodes a part of a URL, then reads it.

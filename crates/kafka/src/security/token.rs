@@ -36,10 +36,8 @@ const LEAST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// `token_url` is not a URL.
-    #[error("token_url \"{url}\": {reason}")]
+    #[error("token_url: {reason}")]
     Url {
-        /// What was given.
-        url: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -113,7 +111,7 @@ impl TokenProvider {
     /// Checks the settings; asks nobody.
     pub(crate) fn new(config: &OidcClient) -> Result<Self, TokenError> {
         let url = TokenUrl::new(config.token_url.clone())
-            .map_err(|error| TokenError::Url { url: config.token_url.clone(), reason: error.to_string() })?;
+            .map_err(|error| TokenError::Url { reason: error.to_string() })?;
         let endpoint = BasicClient::new(ClientId::new(config.client_id.clone()))
             .set_client_secret(ClientSecret::new(config.client_secret.expose().to_owned()))
             .set_token_uri(url);
@@ -222,7 +220,8 @@ impl TokenProvider {
     }
 
     fn why(&self, error: RequestTokenError<ureq::Error, BasicErrorResponse>) -> TokenError {
-        let url = self.config.token_url.clone();
+        // Without its query: some providers want a key there.
+        let url = self.config.token_url.split('?').next().unwrap_or_default().to_owned();
         match error {
             RequestTokenError::ServerResponse(refusal) => {
                 let description =

@@ -11,11 +11,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use zafka_envelope::Preset;
 use zafka_sockets::Endpoint;
 
-use crate::stderr;
+use crate::{redact, stderr};
 
 pub use check::check;
 pub use log::{LogArgs, announce, announce_urls};
@@ -142,6 +143,17 @@ pub fn output_failed(error: io::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     exit_code(Err(output_error(error).into()))
+}
+
+/// A mistake of the arguments, without the credentials that they may have.
+pub fn redacted(mut error: clap::Error) -> clap::Error {
+    let texts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in texts {
+        if let ContextValue::String(text) = value {
+            error.insert(kind, ContextValue::String(redact::redacted(&text).into_owned()));
+        }
+    }
+    error
 }
 
 /// Says why a command failed, and turns that into an exit code.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::redact::redacted;
+
 /// Why a text is not a value, and what is. The text itself is not in it: it may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
@@ -24,8 +26,9 @@ impl Wrong {
         Self { why: Some(why.into()), allowed: allowed.into() }
     }
 
-    /// Says it about `text`.
+    /// Says it about `text`, of which no credentials are shown.
     pub fn about(&self, text: &str) -> String {
+        let text = redacted(text);
         match &self.why {
             Some(why) => format!("found {text:?}: {why}"),
             None => format!("found {text:?}"),

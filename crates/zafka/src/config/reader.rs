@@ -13,6 +13,7 @@ use super::expand::expand;
 use super::keys::{Key, Presence, Section};
 use super::mistake::{Mistake, Warning, Wrong};
 use super::text::Read;
+use crate::redact::redacted;
 
 /// Bytes of the file, from where to where.
 pub type Span = Range<usize>;
@@ -220,20 +221,20 @@ impl<'r, 'a> Table<'r, 'a> {
     /// A path of a file that can be read; relative ones start at the file's directory.
     pub fn path(&self, key: &Key) -> Option<PathBuf> {
         let text = self.text(key, |text| Ok(text.to_owned()))?;
-        let path = self.reader.directory.join(text);
+        let path = self.reader.directory.join(&text);
         let opened = fs::File::open(&path).and_then(|file| file.metadata());
-        match opened {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                self.mistake(key, format!("{} is not a file", path.display()), "a file that can be read");
-                None
-            }
-            Err(error) => {
-                let found = format!("cannot read {}: {error}", path.display());
-                self.mistake(key, found, "a file that can be read");
-                None
-            }
-        }
+        let why = match opened {
+            Ok(metadata) if metadata.is_file() => return Some(path),
+            Ok(_) => "not a file".to_owned(),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        // A variable may hold the secret itself where its file is wanted.
+        let shown = match self.raw(key).and_then(|value| value.get_ref().as_str()) {
+            Some(raw) if raw != text => raw.to_owned(),
+            _ => path.display().to_string(),
+        };
+        self.mistake(key, format!("{}: {why}", redacted(&shown)), "a file that can be read");
+        None
     }
 
     /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at its end.

@@ -368,7 +368,12 @@ fn mistakes_of_security() {
     let sasl = "kafka.security.sasl";
     for (security, key, found, allowed) in [
         ("tls = 'yes'", "kafka.security.tls".to_owned(), "a text", "true, false, or a table"),
-        ("tls = { ca = 'none.pem' }", "kafka.security.tls.ca".to_owned(), "cannot read", "a file"),
+        (
+            "tls = { ca = 'none.pem' }",
+            "kafka.security.tls.ca".to_owned(),
+            "none.pem: cannot be read: No such file",
+            "a file",
+        ),
         (
             "tls = { key_password = 'p' }",
             "kafka.security.tls.key_password".to_owned(),
@@ -504,8 +509,55 @@ fn no_mistake_shows_a_variable() {
         let mistakes = read(&with_route(key, TO)).unwrap_err();
         assert!(!format!("{mistakes:?}").contains("hunter2"), "{mistakes:?}");
     }
+    for security in [
+        "tls = { ca = '${PASSWORD}' }",
+        "sasl = { mechanism = 'PLAIN', username = 'u', password_file = '${PASSWORD}' }",
+    ] {
+        let mistakes = read(&with_security(security)).unwrap_err();
+        let shown = mistakes[0].to_string();
+        assert!(shown.contains("${PASSWORD}: cannot be read") && !shown.contains("hunter2"), "{shown}");
+    }
     for key in ["bind = ['${PASSWORD}']", "bind = ['tcp://*:1'], frames = '${PASSWORD}'"] {
         let mistakes = read(&with_route(FROM, &format!("socket = 'pub', {key}"))).unwrap_err();
         assert!(!format!("{mistakes:?}").contains("hunter2"), "{mistakes:?}");
     }
+}
+
+#[test]
+fn no_mistake_shows_credentials_of_a_url() {
+    let oidc = |url: &str| {
+        with_security(&format!(
+            "sasl = {{ mechanism = 'OAUTHBEARER', client_id = 'c', client_secret = 's', token_url = '{url}' }}"
+        ))
+    };
+    let server = |server: &str| with_route(FROM, TO).replace("a:1", server);
+    let endpoint =
+        |key: &str| with_route(FROM, &format!("socket = 'pub', {key} = ['tcp://id:{PASSWORD}@127.0.0.1:1']"));
+    let url = "kafka.security.sasl.token_url";
+    let does_not_belong = "***@idp/token\": credentials do not belong in a URL";
+    for (text, line, key, found) in [
+        (oidc(&format!("https://id:{PASSWORD}@idp/token")), 2, url, does_not_belong),
+        (oidc(&format!("https://id:{PASSWORD}/?@idp/token")), 2, url, does_not_belong),
+        (oidc(&format!("https://id%3A{PASSWORD}%40idp/token")), 2, url, does_not_belong),
+        (oidc(&format!("id:{PASSWORD}@idp/token")), 2, url, does_not_belong),
+        (oidc(&format!("http://idp/token?key={PASSWORD}")), 2, url, "http://idp/token?***"),
+        (
+            server(&format!("id:{PASSWORD}@a:1")),
+            2,
+            "kafka.bootstrap_servers",
+            "\"***@a:1\": credentials do not belong in an address, but in kafka.security.sasl",
+        ),
+        (
+            server(&format!("SASL_SSL://id:{PASSWORD}@a:1")),
+            2,
+            "kafka.bootstrap_servers",
+            "\"SASL_SSL://***@a:1",
+        ),
+        (endpoint("bind"), 6, "route.to.zmq.bind", "\"tcp://***@127.0.0.1:1\": credentials do not belong"),
+        (endpoint("connect"), 6, "route.to.zmq.connect", "\"tcp://***@127.0.0.1:1\": credentials do not"),
+    ] {
+        expect(&text, &[(line, key, found, "")]);
+    }
+    // An "@" that is nobody's.
+    assert!(read(&oidc("https://idp/realms/a@b/token")).is_ok());
 }

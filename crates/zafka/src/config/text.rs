@@ -13,6 +13,7 @@ use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
 use super::mistake::Wrong;
+use crate::redact::has_credentials;
 
 /// A value, or why the text is none.
 pub type Read<T> = Result<T, Wrong>;
@@ -136,6 +137,10 @@ pub fn scope(text: &str) -> Read<String> {
 /// `HOST:PORT` of a broker.
 pub fn broker(text: &str) -> Read<String> {
     let allowed = "HOST:PORT";
+    if has_credentials(text) {
+        let why = "credentials do not belong in an address, but in kafka.security.sasl";
+        return Err(Wrong::because(why, allowed));
+    }
     if text.contains(['/', ',', ' ']) {
         return Err(Wrong::because("one broker's host and port and nothing else", allowed));
     }
@@ -253,10 +258,18 @@ pub fn duration_or_none(text: &str, min: Duration, max: Duration) -> Read<Option
 /// A token endpoint: https, or http on this machine.
 pub fn token_url(text: &str) -> Read<String> {
     let allowed = "https://HOST[:PORT]/PATH (http only for a loopback address)";
-    let uri: Uri = text.parse().map_err(|_| Wrong::because("not a URL", allowed))?;
-    let host = uri.host().ok_or_else(|| Wrong::because("not a URL with a host", allowed))?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Wrong::because("credentials do not belong in a URL", allowed));
+    let credentials =
+        || Wrong::because("credentials do not belong in a URL, but in client_id and client_secret", allowed);
+    // Most passwords with a slash, a question mark or a space make no URL.
+    let none = |why| if has_credentials(text) { credentials() } else { Wrong::because(why, allowed) };
+    let uri: Uri = text.parse().map_err(|_| none("not a URL"))?;
+    let host = uri.host().ok_or_else(|| none("not a URL with a host"))?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if has_credentials(authority) {
+        return Err(credentials());
+    }
+    if authority.len() > host.len() && uri.port_u16().is_none() {
+        return Err(none("the port is not a number up to 65535"));
     }
     match uri.scheme_str() {
         Some("https") => Ok(text.to_owned()),

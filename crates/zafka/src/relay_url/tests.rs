@@ -91,3 +91,28 @@ fn mistakes_of_both_urls_are_told_together() {
     let error = relay("kafka://a/t?start=x", "pub+tcp://a", None).unwrap_err();
     assert!(error.to_string().starts_with("the command line has 3 mistakes:\n  SOURCE brokers: "), "{error}");
 }
+
+#[test]
+fn credentials_are_refused_and_never_shown() {
+    for (source, destination, key, found) in [
+        ("kafka://id:s3cret@a:1/t", TO, "SOURCE", "\"kafka://***@a:1/t\": credentials do not belong"),
+        ("kafka://id:s3/c,r?e&t@a:1/t?group=g", TO, "SOURCE", "\"kafka://***@a:1/t?***\": credentials"),
+        ("kafka://id:s3?start=cr&et%40a:1/t", TO, "SOURCE", "\"kafka://***@a:1/t\": credentials"),
+        ("sasl_ssl://id:s3cret@a:1/t", TO, "SOURCE", "\"sasl_ssl://***@a:1/t\": credentials"),
+        ("http://a:1/t?password=s3cret", TO, "SOURCE", "\"http://a:1/t?***\""),
+        (FROM, "pub+tcp://id:s3cret@a:1", "DESTINATION", "\"pub+tcp://***@a:1\": credentials"),
+        (FROM, "tcp://id:s3cret@a:1", "DESTINATION", "\"tcp://***@a:1\": credentials"),
+    ] {
+        let Err(ConfigError::Mistakes { mistakes, .. }) = relay(source, destination, None) else {
+            panic!("{source} {destination}")
+        };
+        let [mistake] = mistakes.as_slice() else { panic!("{source} {destination}: {mistakes:?}") };
+        assert_eq!(mistake.key, key, "{mistake}");
+        assert!(mistake.found.contains(found), "{found}: {mistake}");
+        assert!(!mistake.to_string().contains("s3"), "{mistake}");
+    }
+    // Where an "@" is nothing secret.
+    let (_, route) = route("kafka://a:1/t?group=a@b", "pub+ipc:///tmp/a@b?frames={topic}@&frames={value}");
+    assert_eq!(route.source.group.unwrap().id, "a@b");
+    assert_eq!(route.socket.bind[0].to_string(), "ipc:///tmp/a@b");
+}

@@ -124,6 +124,23 @@ fn wrong_arguments_are_told_and_end_with_2() {
 }
 
 #[test]
+fn credentials_on_the_command_line_are_not_told() {
+    for arguments in [
+        &["kafka://id:s3cret@h:1/t", "pub+tcp://127.0.0.1:1"][..],
+        &["relay", "kafka://id:s3cret@h:1/t", "pub+tcp://127.0.0.1:1"],
+        &["relay", "kafka://h:1/t", "pub+tcp://id:s3cret@127.0.0.1:1"],
+        &["relay", "kafka://h:1/t", "pub+tcp://127.0.0.1:1", "kafka://id:s3cret@h:1/t"],
+        &["relay", "kafka://h:1/t", "pub+tcp://127.0.0.1:1", "--admin", "id:s3cret@127.0.0.1:1"],
+        &["tap", "tcp://id:s3cret@127.0.0.1:1"],
+        &["demo", "--bind", "tcp://id:s3cret@127.0.0.1:1"],
+    ] {
+        let (exit, out, err) = run(arguments);
+        assert_eq!((exit.code(), out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
+        assert!(err.contains("***@") && !err.contains("s3cret"), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
 fn check_tells_all_mistakes_at_once() {
     let mut wrong = relay_toml(
         "127.0.0.1",
