@@ -67,7 +67,7 @@ impl Connector {
         if self.untried.is_empty() { self.backoff.next_pause() } else { Duration::ZERO }
     }
 
-    /// Takes note that the last attempt led to a finished handshake.
+    /// Takes note that the last attempt led to a peer: the next one looks the name up anew.
     pub(crate) fn succeeded(&mut self) {
         self.untried.clear();
         self.backoff = Backoff::default();

@@ -11,6 +11,7 @@ mod endpoint;
 mod listen;
 mod peer;
 mod pub_socket;
+mod reached;
 mod resolve;
 mod ring;
 mod shared;

@@ -29,6 +29,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(2);
 /// Pause after a failed accept (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks at whether an endpoint still leads to a peer that another one leads to.
+const SAME_PEER_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why a socket did not start.
 #[derive(Debug, thiserror::Error)]
@@ -284,19 +286,33 @@ async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
     let (mut connector, mut failures) = (Connector::new(endpoint), Failures::default());
     loop {
         match connector.attempt().await {
-            Ok(stream) => {
-                // A task of its own: the connection is ended by the socket's closing, not with this one.
-                let serving = tokio::spawn(peer::serve(
-                    Arc::clone(&shared),
-                    stream,
-                    connector.endpoint().to_string(),
-                    peer::Origin::Connected,
-                ));
-                if serving.await.unwrap_or(false) {
-                    connector.succeeded();
-                    failures.clear();
+            Ok(stream) => match shared.reached.claim(connector.endpoint(), &stream) {
+                Ok(_claim) => {
+                    // A task of its own: the connection is ended by the socket's closing, not with this one.
+                    let serving = tokio::spawn(peer::serve(
+                        Arc::clone(&shared),
+                        stream,
+                        connector.endpoint().to_string(),
+                        peer::Origin::Connected,
+                    ));
+                    if serving.await.unwrap_or(false) {
+                        connector.succeeded();
+                        failures.clear();
+                    }
                 }
-            }
+                Err(other) => {
+                    drop(stream);
+                    shared.count_closed("same_peer");
+                    // The name's other addresses are not tried: they may well be that peer's too.
+                    connector.succeeded();
+                    let reason =
+                        format!("it leads to the same peer as {other}, which would get everything twice");
+                    if failures.is_news(&reason, Instant::now()) {
+                        warn!(route = shared.name, endpoint = %connector.endpoint(), reason, "not used");
+                    }
+                    sleep(SAME_PEER_PAUSE).await;
+                }
+            },
             Err(error) if failures.is_news(&error.to_string(), Instant::now()) => {
                 let endpoint = connector.endpoint();
                 warn!(route = shared.name, %endpoint, %error, "cannot connect, trying again");

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::PubConfig;
 use crate::peer::Peer;
+use crate::reached::Reached;
 use crate::ring::{Ring, RingConfig};
 use crate::wait::{Wait, WaitKind, since_epoch};
 
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     held_since: Mutex<Option<SystemTime>>,
     /// The moment since when the ring has had no room for what is to be published, in ms since the epoch; 0 if it has.
     full_since: AtomicI64,
+    /// Where the socket's own connections lead.
+    pub(crate) reached: Reached,
     accepted: AtomicU64,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
@@ -61,6 +64,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             held_since,
             full_since: AtomicI64::new(0),
+            reached: Reached::default(),
             accepted: AtomicU64::new(0),
             closed: Mutex::default(),
         })

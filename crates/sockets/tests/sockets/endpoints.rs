@@ -155,6 +155,43 @@ async fn connects_again_when_the_sub_comes_back() {
     assert_eq!(receiving.await.unwrap(), ["back"]);
 }
 
+/// Serves a SUB on `connect`, which all lead to it; whatever it gets, it gets once.
+async fn served_once(bind: &str, connect: impl FnOnce(&str) -> Vec<String>) {
+    let sub = zmq_socket(zmq::SUB);
+    sub.bind(bind).unwrap();
+    sub.set_subscribe(b"t").unwrap();
+    let connect: Vec<_> = connect(&sub.get_last_endpoint().unwrap().unwrap());
+    let config =
+        PubConfig { bind: Vec::new(), connect: connect.iter().map(|at| endpoint(at)).collect(), ..config() };
+    let mut server = Server::start(config).await;
+    let receiving = tokio::spawn(bodies_until_end(sub));
+    server.until_subscribed(1).await;
+    let others = connect.len() as u64 - 1;
+    eventually("the other endpoints are left out", || server.closed("same_peer") >= others).await;
+    for body in ["1", "2", "end"] {
+        server.send("t", body).await;
+    }
+    assert_eq!(receiving.await.unwrap(), ["1", "2"]);
+    assert_eq!(server.socket.snapshot().accepted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_lead_to_one_peer_serve_it_once() {
+    served_once("tcp://127.0.0.1:*", |at| {
+        let port = at.rsplit_once(':').unwrap().1;
+        ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].map(|host| format!("tcp://{host}:{port}")).into()
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    served_once(&format!("ipc://{}", path.display()), |at| {
+        vec![at.into(), format!("ipc://{}", link.display())]
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_ends_a_connector_that_finds_nobody() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

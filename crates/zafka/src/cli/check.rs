@@ -1,13 +1,19 @@
 //! `zafka check`: every mistake of a file, what may not be meant, and whether the cluster can be used.
 
 use std::io::Write;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use zafka_bridge::config::RouteConfig;
 
 use super::{CheckArgs, connect};
 use crate::config::checks::selector_text;
-use crate::config::{Config, ConfigError, load};
+use crate::config::{Config, ConfigError, Mistake, load};
+
+/// Time to look names up, all of them together.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks the file, and asks the cluster where that is wanted; 0 where nothing is wrong, 1 where something is.
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode> {
@@ -16,6 +22,11 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 writeln!(out, "{file}: warning: {warning}")?;
+            }
+            let deadline = Instant::now() + RESOLVE_TIMEOUT;
+            let by_name = loaded.mistakes_by_name(&|name| addresses(name, deadline));
+            if !by_name.is_empty() {
+                return tell(args, &by_name, out);
             }
             if args.connect {
                 return connected(args, &loaded.config, out);
@@ -26,19 +37,34 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
             writeln!(out, "{file}: no mistakes")?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(ConfigError::Mistakes { mistakes, .. }) => {
-            for mistake in &mistakes {
-                writeln!(out, "{file}: {mistake}")?;
-            }
-            let plural = if mistakes.len() == 1 { "" } else { "s" };
-            writeln!(out, "{file}: {} mistake{plural}", mistakes.len())?;
-            Ok(ExitCode::FAILURE)
-        }
+        Err(ConfigError::Mistakes { mistakes, .. }) => tell(args, &mistakes, out),
         Err(error @ ConfigError::Read { .. }) => {
             writeln!(out, "{error}")?;
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+fn tell(args: &CheckArgs, mistakes: &[Mistake], out: &mut dyn Write) -> std::io::Result<ExitCode> {
+    let file = args.config.display();
+    for mistake in mistakes {
+        writeln!(out, "{file}: {mistake}")?;
+    }
+    let plural = if mistakes.len() == 1 { "" } else { "s" };
+    writeln!(out, "{file}: {} mistake{plural}", mistakes.len())?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// The addresses of a name; none where nobody knows it in time.
+fn addresses(name: &str, deadline: Instant) -> Vec<IpAddr> {
+    let (found, answer) = mpsc::channel();
+    let name = name.to_owned();
+    // The resolver of the system has no deadline of ours; its thread ends with the process at the latest.
+    std::thread::spawn(move || {
+        let addresses = (name.as_str(), 0).to_socket_addrs().into_iter().flatten();
+        let _ = found.send(addresses.map(|address| address.ip()).collect());
+    });
+    answer.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_default()
 }
 
 /// Each route, with what the cluster says of it.

@@ -6,6 +6,7 @@
 mod admin;
 mod binds;
 pub mod checks;
+mod connects;
 #[cfg(test)]
 mod docs;
 mod expand;
@@ -19,7 +20,7 @@ mod tests;
 pub mod text;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_kafka::config::{ClusterConfig, Security};
 
 pub use admin::bind_warning;
+use connects::Connect;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
@@ -63,6 +65,15 @@ pub struct Loaded {
     pub config: Config,
     /// Sorted by line.
     pub warnings: Vec<Warning>,
+    /// The endpoints that each route connects to.
+    connects: Vec<Vec<Connect>>,
+}
+
+impl Loaded {
+    /// What is seen only once names are looked up: endpoints to connect to that lead to one peer.
+    pub fn mistakes_by_name(&self, resolve: &dyn Fn(&str) -> Vec<IpAddr>) -> Vec<Mistake> {
+        connects::by_name(&self.connects, resolve)
+    }
 }
 
 /// Reads a file, with the variables of this process.
@@ -105,7 +116,7 @@ fn parse(
         }
     };
     let top = reader.table(&keys::TOP, tree.get_ref(), 0..0);
-    let config = top_level(&top, open_files);
+    let (config, connects) = top_level(&top, open_files);
     if let (true, Some((span, key))) = (exposed, reader.plain_secret.take()) {
         let text = "a secret stands in a file that every user of this machine can read; use \"${VARIABLE}\" or a file";
         reader.warn(&span, &key, text);
@@ -115,12 +126,12 @@ fn parse(
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     warnings.sort_by_key(|warning| warning.line);
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings }),
+        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings, connects }),
         _ => Err(mistakes),
     }
 }
 
-fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> Option<Config> {
+fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, Vec<Vec<Connect>>) {
     let hour = Duration::from_secs(3600);
     let shutdown_timeout =
         top.text(&keys::SHUTDOWN_TIMEOUT, |text| text::duration(text, Duration::ZERO, hour));
@@ -129,12 +140,15 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> Option<Config> {
     let routes = route::routes(top);
     checks::compare(top.reader(), &routes);
     binds::compare(top.reader(), &routes, admin);
+    connects::compare(top.reader(), &routes);
+    let connects = connects::places(top.reader(), &routes);
     if let Some(limit) = open_files {
         checks::compare_with_limit(top.reader(), &routes, limit);
     }
     routes.iter().for_each(|route| checks::compare_prefixes(top.reader(), route));
     let routes = routes.into_iter().filter_map(|route| route.config).collect();
-    Some(Config { cluster: cluster?, routes, admin, shutdown_timeout: shutdown_timeout? })
+    let config = cluster.zip(shutdown_timeout);
+    (config.map(|(cluster, shutdown_timeout)| Config { cluster, routes, admin, shutdown_timeout }), connects)
 }
 
 fn cluster(top: &Table<'_, '_>) -> Option<ClusterConfig> {

@@ -59,6 +59,8 @@ pub struct ReadGroup {
 pub struct ReadSocket {
     /// Each endpoint to bind, and where it is.
     pub binds: Vec<(Endpoint, Span)>,
+    /// Each endpoint to connect to, and where it is.
+    pub connects: Vec<(Endpoint, Span)>,
     /// Where `max_peers` is.
     pub max_peers_at: Span,
 }
@@ -162,15 +164,18 @@ type Served = (PubConfig, FramePlan);
 fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
     let directory = table.reader().directory;
     let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
-    let served = served(table, &binds);
-    (ReadSocket { binds, max_peers_at: table.span_of(&keys::MAX_PEERS) }, served)
+    let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
+    let served = served(table, &binds, &connects);
+    (ReadSocket { binds, connects, max_peers_at: table.span_of(&keys::MAX_PEERS) }, served)
 }
 
-fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
+fn served(
+    table: &Table<'_, '_>,
+    binds: &[(Endpoint, Span)],
+    connects: &[(Endpoint, Span)],
+) -> Option<Served> {
     let socket = table.text(&keys::SOCKET, text::socket);
     let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
-    let directory = table.reader().directory;
-    let connects = table.list(&keys::CONNECT, |text| text::connect(text, directory)).unwrap_or_default();
     if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
         table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
     }
@@ -200,7 +205,7 @@ fn served(table: &Table<'_, '_>, binds: &[(Endpoint, Span)]) -> Option<Served> {
     let config = PubConfig {
         bind: binds.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         ipc_mode,
-        connect: connects.into_iter().map(|(endpoint, _)| endpoint).collect(),
+        connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         slow_peer: slow_peer?,
         min_peers: usize::try_from(min_peers?).ok()?,
         ring_bytes: usize::try_from(ring_bytes?).ok()?,

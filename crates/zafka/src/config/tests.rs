@@ -247,6 +247,30 @@ fn mistakes_of_a_socket() {
 }
 
 #[test]
+fn endpoints_that_lead_to_one_peer() {
+    let key = "route.to.zmq.connect";
+    let connect = |list: &str| with_route(FROM, &format!("socket = 'pub', connect = [{list}]"));
+    let (twice, same) =
+        ("tcp://a:1 is there twice", "tcp://localhost:1 leads to the same peer as tcp://127.0.0.1:1");
+    expect(&connect("'tcp://a:1', 'tcp://b:1', 'tcp://a:1'"), &[(6, key, twice, "each peer once")]);
+    expect(&connect("'tcp://127.0.0.1:1', 'tcp://localhost:1'"), &[(6, key, same, "each peer once")]);
+    expect(
+        &connect("'x', 'tcp://a:1', 'tcp://a:1'"),
+        &[(6, key, "no transport", "tcp"), (6, key, twice, "")],
+    );
+    let other = "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
+                 to.zmq = { socket = 'pub', bind = ['tcp://*:2'], connect = ['tcp://a:1', 'tcp://localhost:2'] }\n";
+    let itself = "tcp://localhost:2 is bound by this relay";
+    expect(&(connect("'tcp://a:1'") + other), &[(10, key, itself, "subscribers bind")]);
+
+    let loaded = read(&connect("'tcp://10.0.0.1:1', 'tcp://name:1'")).unwrap();
+    let mistakes = loaded.mistakes_by_name(&|_| vec!["10.0.0.1".parse().unwrap()]);
+    let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+    let (line, key) = ("line 6, column 59: route.to.zmq.connect: ", "tcp://name:1 leads to the same peer as");
+    assert!(mistake.to_string().starts_with(&format!("{line}{key}")), "{mistake}");
+}
+
+#[test]
 fn mistakes_between_routes() {
     let two = |from: &str, name: &str, from2: &str, bind2: &str| {
         with_route(from, TO)
