@@ -159,6 +159,24 @@ impl Chunk {
         self.position
     }
 
+    /// Whether the messages of `next` can stand after its own in one chunk: they have the same origin and the same routing
+    /// frame. A chunk without messages goes with any.
+    pub(crate) fn continues_with(&self, next: &Self) -> bool {
+        self.is_of(&next.origin)
+            && self.same_routing
+            && next.same_routing
+            && (self.is_empty() || next.is_empty() || self.routing_frame(0) == next.routing_frame(0))
+    }
+
+    /// Puts the messages of `next` after its own. Nothing of `next` is freed here.
+    pub(crate) fn append(&mut self, next: &Self) {
+        let before = self.len();
+        self.buffer.bytes.extend_from_slice(&next.buffer.bytes);
+        self.buffer.ends.extend(next.buffer.ends.iter().map(|end| before + end));
+        self.records += next.records;
+        self.position = next.position;
+    }
+
     pub(crate) fn same_routing(&self) -> bool {
         self.same_routing
     }

@@ -234,7 +234,10 @@ async fn run(shared: &Shared, peer: &Peer, origin: Origin) -> Result<Never, Clos
                 }
                 more_to_read = outcome? == Read::More;
             }
-            writable = peer.stream.writable(), if drained == Drained::Blocked => writable?,
+            writable = peer.stream.writable(), if drained == Drained::Blocked => {
+                writable?;
+                peer.writer.lock().unblock();
+            }
             // Others get their turn, and so does what this peer has to say.
             () = tokio::task::yield_now(), if drained == Drained::More => {}
             () = peer.wake.notified() => {}

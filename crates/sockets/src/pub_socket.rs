@@ -1,5 +1,8 @@
 //! The PUB socket: live fan-out of chunks to SUB and XSUB peers.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,7 +245,8 @@ impl Publisher {
             self.flush();
         }
         self.unflushed += chunk.weight();
-        self.shared.ring().publish(chunk, &mut self.idle);
+        let spare = self.shared.change(|ring| ring.publish(chunk, &mut self.idle));
+        drop(spare);
         if self.unflushed >= self.flush_bytes {
             self.flush();
         }

@@ -75,20 +75,34 @@ impl Shared {
         self.ring.lock()
     }
 
-    /// Changes the ring, and tells the publisher where it may admit more than before.
+    /// Changes the ring, and tells the publisher where it may admit more than before. What the ring lets
+    /// go is freed without the lock, and what would take too long under it is done in parts.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Ring<Arc<Peer>>) -> R) -> R {
         let mut ring = self.ring.lock();
         let result = change(&mut ring);
-        let more_room = ring.take_more_room();
         let mut held_since = self.held_since.lock();
         if ring.is_held() != held_since.is_some() {
             *held_since = ring.is_held().then(SystemTime::now);
         }
-        drop((held_since, ring));
-        if more_room {
-            self.room.notify_one();
+        drop(held_since);
+        loop {
+            let (more_room, unfinished) = (ring.take_more_room(), ring.is_unfinished());
+            let spent = ring.take_spent();
+            if unfinished {
+                MutexGuard::unlock_fair(ring);
+            } else {
+                drop(ring);
+            }
+            if more_room {
+                self.room.notify_one();
+            }
+            drop(spent);
+            if !unfinished {
+                return result;
+            }
+            ring = self.ring.lock();
+            ring.tidy();
         }
-        result
     }
 
     /// The wait for `min_peers`, if there is one.

@@ -46,6 +46,14 @@ impl<T> PrefixMap<T> {
     fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a T> + 'a {
         self.lengths.range(..=frame.len()).filter_map(move |(length, _)| self.entries.get(&frame[..*length]))
     }
+
+    fn for_matching(&mut self, frame: &[u8], mut change: impl FnMut(&mut T)) {
+        for (length, _) in self.lengths.range(..=frame.len()) {
+            if let Some(value) = self.entries.get_mut(&frame[..*length]) {
+                change(value);
+            }
+        }
+    }
 }
 
 /// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka topic's name has at most
@@ -113,6 +121,19 @@ impl Prefixes {
         self.counts.entries.keys().map(|prefix| &**prefix)
     }
 
+    /// Whether there are so few that those which another one covers are soon told from the others.
+    pub(crate) fn are_few(&self) -> bool {
+        self.len() <= FEW
+    }
+
+    /// The prefixes that no other one covers: each wanted message has exactly one of them. To be asked for where they
+    /// are few.
+    fn minimal(&self) -> impl Iterator<Item = &[u8]> {
+        let covered =
+            |prefix: &[u8]| self.iter().any(|other| prefix.len() > other.len() && prefix.starts_with(other));
+        self.iter().filter(move |prefix| !covered(prefix))
+    }
+
     /// Whether a message with this routing frame is wanted.
     pub(crate) fn matches(&self, frame: &[u8]) -> bool {
         if self.len() <= FEW {
@@ -122,19 +143,47 @@ impl Prefixes {
     }
 }
 
+/// Messages, and the bytes that they take on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+
+    pub(crate) fn since(self, mark: Self) -> Self {
+        Self { messages: self.messages - mark.messages, bytes: self.bytes - mark.bytes }
+    }
+}
+
+/// Who has a prefix, and what was dropped of its messages.
+#[derive(Debug, Default)]
+struct Audience {
+    peers: BTreeSet<PeerId>,
+    /// How many of them count what is dropped for them by [`Audience::dropped`].
+    fallen: u64,
+    /// What was dropped since somebody has the prefix.
+    dropped: Tally,
+}
+
 /// The subscriptions of all peers of a socket.
 #[derive(Debug, Default)]
-pub(crate) struct Index(PrefixMap<BTreeSet<PeerId>>);
+pub(crate) struct Index(PrefixMap<Audience>);
 
 impl Index {
     pub(crate) fn add(&mut self, peer: PeerId, prefix: &[u8]) {
-        self.0.entry(prefix).insert(peer);
+        self.0.entry(prefix).peers.insert(peer);
     }
 
     pub(crate) fn remove(&mut self, peer: PeerId, prefix: &[u8]) {
-        if let Some(peers) = self.0.entries.get_mut(prefix) {
-            peers.remove(&peer);
-            if peers.is_empty() {
+        if let Some(audience) = self.0.entries.get_mut(prefix) {
+            audience.peers.remove(&peer);
+            if audience.peers.is_empty() {
                 self.0.remove(prefix);
             }
         }
@@ -143,7 +192,50 @@ impl Index {
     /// The peers that want a message with this routing frame, in a set for each matching prefix; one with several comes
     /// several times.
     pub(crate) fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a BTreeSet<PeerId>> + 'a {
-        self.0.matching(frame)
+        self.0.matching(frame).map(|audience| &audience.peers)
+    }
+
+    // What is dropped for a peer that takes nothing is counted once for all that have the prefix, however many they are.
+    // Only for peers with few prefixes, which have to stay as they are meanwhile.
+
+    /// From now on what is dropped for a peer with these prefixes is counted here. Returns what was dropped before.
+    pub(crate) fn fall(&mut self, prefixes: &Prefixes) -> Tally {
+        self.fallen(prefixes, |fallen| *fallen += 1)
+    }
+
+    /// The end of that. Returns what was dropped up to now.
+    pub(crate) fn rise(&mut self, prefixes: &Prefixes) -> Tally {
+        self.fallen(prefixes, |fallen| *fallen -= 1)
+    }
+
+    fn fallen(&mut self, prefixes: &Prefixes, change: impl Fn(&mut u64)) -> Tally {
+        let mut total = Tally::default();
+        for prefix in prefixes.minimal() {
+            if let Some(audience) = self.0.entries.get_mut(prefix) {
+                change(&mut audience.fallen);
+                total.add(audience.dropped);
+            }
+        }
+        total
+    }
+
+    /// What was dropped up to now of what these prefixes want.
+    pub(crate) fn dropped(&self, prefixes: &Prefixes) -> Tally {
+        let mut total = Tally::default();
+        for audience in prefixes.minimal().filter_map(|prefix| self.0.entries.get(prefix)) {
+            total.add(audience.dropped);
+        }
+        total
+    }
+
+    /// Counts messages with this routing frame as dropped. Returns how many that is over all peers.
+    pub(crate) fn drop_messages(&mut self, frame: &[u8], tally: Tally) -> u64 {
+        let mut peers = 0;
+        self.0.for_matching(frame, |audience| {
+            audience.dropped.add(tally);
+            peers += audience.fallen;
+        });
+        peers * tally.messages
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Writer {
     control_begun: bool,
     /// Bytes of messages that were written.
     messages_written: u64,
+    /// Whether the kernel took no more the last time. Nothing is looked for until it says that it does: whatever else a
+    /// peer makes us do, its share of the ring is not gone through again meanwhile.
+    blocked: bool,
 }
 
 /// How a drain ended.
@@ -59,11 +62,22 @@ impl Writer {
         self.messages_written
     }
 
+    /// The kernel takes more again.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
     /// Writes what there is until nothing is left or the kernel takes no more.
     pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> io::Result<Drained> {
+        if self.blocked {
+            return Ok(Drained::Blocked);
+        }
         for _ in 0..ROUNDS {
             let batch = shared.change(|ring| ring.gather(peer.id()));
             if batch.is_empty() && self.queued() == 0 {
+                if batch.more {
+                    continue;
+                }
                 return Ok(Drained::Idle);
             }
             let outcome = self.write(peer, &batch);
@@ -73,7 +87,10 @@ impl Writer {
             match outcome {
                 Ok(_) if all_written && self.queued() == 0 => return Ok(Drained::Idle),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Drained::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(Drained::Blocked);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

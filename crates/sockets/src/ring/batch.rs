@@ -7,6 +7,12 @@ use bytes::Bytes;
 
 use crate::chunk::Chunk;
 
+/// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small in tests, so that
+/// they see many batches.)
+const BATCH_BYTES: usize = if cfg!(test) { 400 } else { 512 * 1024 };
+/// Segments that one batch of a peer holds at the most (well under IOV_MAX).
+const BATCH_SEGMENTS: usize = if cfg!(test) { 3 } else { 64 };
+
 /// Consecutive bytes of one chunk.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -29,13 +35,22 @@ pub(crate) struct Batch {
     pub(crate) segments: Vec<Segment>,
     /// Where the peer stands once all of it is written: a chunk, and bytes of it.
     pub(super) end: (u64, usize),
-    /// The chunk it ends in or at, where it does not reach up to the ring's end.
+    /// The last chunk that was looked at.
     pub(super) last: Option<Arc<Chunk>>,
+    /// How many chunks were looked at; one whose messages had to be gone through counts for more.
+    pub(super) looks: usize,
+    /// Whether there may be more for the peer than this.
+    pub(crate) more: bool,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty() && self.segments.is_empty()
+    }
+
+    /// Whether it holds as much as it may, with so many bytes.
+    pub(super) fn is_full(&self, bytes: usize) -> bool {
+        bytes >= BATCH_BYTES || self.segments.len() >= BATCH_SEGMENTS
     }
 
     /// How many bytes of the first segment end a message that is half written.

@@ -2,30 +2,42 @@
 //!
 //! A plain state machine without I/O, clocks or locks. It promises that a chunk stays until every peer owed it has
 //! been past it (or the policy dropped it for that peer, counted), and that an origin is told of its delivery only
-//! then. A peer that has nothing to be written costs nothing when a chunk is published.
+//! then. A peer that has nothing to be written costs nothing when a chunk is published, and one that takes nothing costs
+//! nothing when a chunk is dropped.
+//!
+//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks at the most ([`LOOKS`]) and
+//! leaves the rest to the next ([`Ring::is_unfinished`]), and what is let go is handed out to be freed without the lock
+//! ([`Ring::take_spent`]).
 
 mod batch;
+mod input;
 mod output;
 mod peers;
+mod release;
 mod runs;
 mod select;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::chunk::{Chunk, Origin};
+use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::subscriptions::{Index, PeerId};
 
 pub(crate) use batch::{Batch, Segment};
 use peers::{Cursors, Entry, Place};
 pub(crate) use peers::{PeerView, Subscribed};
-use runs::Finder;
 pub(crate) use runs::Runs;
 use select::rest_of;
+
+/// Chunks looked at in one call. (Small in tests, so that they see many calls.)
+pub(crate) const LOOKS: usize = if cfg!(test) { 4 } else { 256 };
+/// Small neighbors are put together up to this size in bytes, or up to a part of a small ring.
+const MERGED_BYTES: usize = 16 * 1024;
+/// That part of the ring.
+const MERGED_PART: usize = if cfg!(test) { 8 } else { 64 };
 
 /// What a ring is made with.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +75,27 @@ pub(crate) struct Ring<P> {
     peers: BTreeMap<PeerId, Entry<P>>,
     /// Never given twice: the publisher may still hold a peer that has left.
     next_peer: PeerId,
+    /// The peers that are behind and have not fallen.
     cursors: Cursors,
+    /// How many have fallen ([`Place::Fallen`]).
+    fallen: usize,
+    /// Those of them that count what is dropped for themselves.
+    fallen_alone: BTreeSet<PeerId>,
     subscribed: usize,
     counters: RingCounters,
+    /// Chunks published so far.
+    published: u64,
     /// It may admit more than when this was last asked.
     more_room: bool,
+    /// A chunk was added, for which others may have to be dropped.
+    crowded: bool,
+    /// More chunks are to be let go than one call may look at.
+    unfinished: bool,
+    /// What was let go, to be freed without the lock.
+    spent: Vec<Arc<Chunk>>,
+    /// Looks at chunks for peers so far.
+    #[cfg(test)]
+    pub(crate) looks: usize,
 }
 
 impl<P: Clone> Ring<P> {
@@ -81,9 +109,17 @@ impl<P: Clone> Ring<P> {
             peers: BTreeMap::new(),
             next_peer: 0,
             cursors: Cursors::default(),
+            fallen: 0,
+            fallen_alone: BTreeSet::new(),
             subscribed: 0,
             counters: RingCounters::default(),
+            published: 0,
             more_room: false,
+            crowded: false,
+            unfinished: false,
+            spent: Vec::new(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -135,15 +171,21 @@ impl<P: Clone> Ring<P> {
 
     /// Whether every peer has been written everything.
     pub(crate) fn is_drained(&self) -> bool {
-        self.cursors.is_empty()
+        self.cursors.is_empty() && self.fallen == 0
+    }
+
+    /// Whether [`Ring::tidy`] is to be called again, others having had the lock meanwhile.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
+    /// What was let go since this was last asked. To be dropped without the lock: it may be the last to hold much memory.
+    pub(crate) fn take_spent(&mut self) -> Vec<Arc<Chunk>> {
+        std::mem::take(&mut self.spent)
     }
 
     fn tail(&self) -> u64 {
         self.base + self.chunks.len() as u64
-    }
-
-    fn chunk(&self, sequence: u64) -> Option<&Arc<Chunk>> {
-        self.chunks.get(usize::try_from(sequence.checked_sub(self.base)?).ok()?)
     }
 
     // ---- peers
@@ -156,10 +198,11 @@ impl<P: Clone> Ring<P> {
         peer
     }
 
-    /// The peer is gone: it is owed nothing more.
-    pub(crate) fn leave(&mut self, id: PeerId) {
+    /// The peer is gone: it is owed nothing more. What was kept for it is to be dropped without the lock.
+    pub(crate) fn leave(&mut self, id: PeerId) -> Option<impl Sized + use<P>> {
+        self.rise(id);
         let unsent = self.bytes_queued(id);
-        let Some(entry) = self.peers.remove(&id) else { return };
+        let entry = self.peers.remove(&id)?;
         self.counters.bytes_unsent += unsent;
         for prefix in entry.prefixes.iter() {
             self.index.remove(id, prefix);
@@ -170,12 +213,14 @@ impl<P: Clone> Ring<P> {
         if let Place::Behind { next, .. } = entry.place {
             self.cursors.remove(next, id);
         }
-        self.retire();
+        self.tidy();
+        Some(entry)
     }
 
     /// Counts a subscription. The peer is owed what is published from now on; where the socket was held for want of
     /// peers, it is owed all that is undelivered.
     pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
+        self.rise(id);
         let (held, tail) = (self.is_held(), self.tail());
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
         if entry.prefixes.exceeds(prefix, max_subscriptions) {
@@ -192,7 +237,7 @@ impl<P: Clone> Ring<P> {
             if held && !self.chunks.is_empty() {
                 self.begin_at_base(id);
             }
-            self.retire();
+            self.tidy();
         }
         Subscribed::Counted
     }
@@ -200,8 +245,12 @@ impl<P: Clone> Ring<P> {
     /// Owes a peer all that is in the ring, also what it was owed before. A message that is half written is finished
     /// first.
     fn begin_at_base(&mut self, id: PeerId) {
+        let most = self.bytes as u64;
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        entry.queued = most;
         match &mut entry.place {
+            // Whoever changes its subscriptions has risen before.
+            Place::Fallen { .. } => return,
             Place::Live => {
                 entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
             }
@@ -221,6 +270,7 @@ impl<P: Clone> Ring<P> {
     }
 
     pub(crate) fn cancel(&mut self, id: PeerId, prefix: &[u8]) {
+        self.rise(id);
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
@@ -229,145 +279,6 @@ impl<P: Clone> Ring<P> {
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;
             }
-        }
-    }
-
-    // ---- what goes in
-
-    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before. A chunk of an
-    /// origin that was withdrawn is not taken.
-    pub(crate) fn publish(&mut self, mut chunk: Chunk, idle: &mut Vec<P>) {
-        if chunk.origin().is_withdrawn() {
-            return;
-        }
-        let mut unheard = 0;
-        // One alone goes through the messages no more often by itself.
-        let finds = !chunk.same_routing() && self.subscribed > 1;
-        let mut finder = if finds { Finder::new(chunk.len()) } else { Finder::off() };
-        let mut behind = HashSet::new();
-        if chunk.same_routing() {
-            let routing = 0..chunk.len();
-            if !chunk.is_empty() && !self.concern(&chunk, &routing, &mut finder, &mut behind, idle) {
-                unheard = chunk.records();
-            }
-        } else {
-            for message in chunk.messages_from(0) {
-                if !self.concern(&chunk, &message, &mut finder, &mut behind, idle) {
-                    unheard += 1;
-                }
-            }
-        }
-        chunk.set_runs(finder.finish());
-        self.bytes += chunk.weight();
-        self.chunks.push_back(Arc::new(chunk));
-        // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
-        // restores the count hears it.
-        if self.is_held() {
-            return;
-        }
-        self.counters.records_unheard += unheard;
-        if self.config.slow_peer == SlowPeer::Drop {
-            while self.bytes > self.config.ring_bytes && self.chunks.len() > 1 {
-                self.evict();
-            }
-        }
-        self.retire();
-    }
-
-    /// Puts the peers that want a message behind the chunk that is next, if they were live, and tells `finder` of each.
-    /// The peers of a prefix in `behind` are there already. False where nobody wants it.
-    fn concern(
-        &mut self,
-        chunk: &Chunk,
-        message: &Range<usize>,
-        finder: &mut Finder,
-        behind: &mut HashSet<*const BTreeSet<PeerId>>,
-        idle: &mut Vec<P>,
-    ) -> bool {
-        let sequence = self.tail();
-        let mut any = false;
-        for peers in self.index.matching(chunk.routing_frame(message.start)) {
-            any = true;
-            // The index stays as it is meanwhile, so that a set is known by its place.
-            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers)) {
-                continue;
-            }
-            for id in peers {
-                finder.add(*id, message);
-                if let Some(entry) = self.peers.get_mut(id)
-                    && matches!(entry.place, Place::Live)
-                {
-                    entry.place = Place::Behind { next: sequence, sent: 0, writing: None };
-                    self.cursors.add(sequence, *id);
-                    idle.push(entry.peer.clone());
-                }
-            }
-        }
-        any
-    }
-
-    /// Drops the oldest chunk for every peer that still stands at it.
-    fn evict(&mut self) {
-        let Some(chunk) = self.chunks.pop_front() else { return };
-        let evicted = self.base;
-        self.base += 1;
-        self.bytes -= chunk.weight();
-        for id in self.cursors.at(evicted) {
-            let Some(entry) = self.peers.get_mut(&id) else { continue };
-            if let Place::Behind { next, sent, writing } = &mut entry.place {
-                if !writing.as_ref().is_some_and(|range| range.contains(&evicted)) {
-                    // What is being written is counted when it is handed back.
-                    let dropped = entry.prefixes.count_messages(&chunk, *sent);
-                    entry.messages_dropped += dropped;
-                    self.counters.messages_dropped += dropped;
-                    entry.rest = rest_of(&chunk, *sent, &entry.rest);
-                }
-                *next = self.base;
-                *sent = 0;
-            }
-        }
-        self.cursors.shift(evicted, self.base);
-        chunk.origin().deliver(chunk.position());
-    }
-
-    /// Takes what is unsent of an origin out of the ring; only half-written messages are finished.
-    pub(crate) fn withdraw(&mut self, origin: &Arc<Origin>) {
-        origin.withdraw();
-        for (index, slot) in self.chunks.iter_mut().enumerate() {
-            if !Arc::ptr_eq(slot.origin(), origin) {
-                continue;
-            }
-            let sequence = self.base + index as u64;
-            for id in self.cursors.at(sequence) {
-                let Some(entry) = self.peers.get_mut(&id) else { continue };
-                if let Place::Behind { sent, writing, .. } = &mut entry.place
-                    && !writing.as_ref().is_some_and(|range| range.contains(&sequence))
-                {
-                    entry.rest = rest_of(slot, *sent, &entry.rest);
-                    *sent = 0;
-                }
-            }
-            self.bytes -= slot.weight();
-            *slot = Arc::new(Chunk::marker(Arc::clone(origin), slot.position()));
-            self.bytes += slot.weight();
-            self.more_room = true;
-        }
-        self.retire();
-    }
-
-    /// Lets go of the chunks that no peer is owed any more.
-    fn retire(&mut self) {
-        if self.is_held() {
-            return;
-        }
-        let oldest = self.cursors.oldest().unwrap_or(u64::MAX);
-        while self.base < oldest
-            && let Some(chunk) = self.chunks.pop_front()
-        {
-            self.base += 1;
-            self.bytes -= chunk.weight();
-            self.more_room = true;
-            chunk.origin().deliver(chunk.position());
         }
     }
 }

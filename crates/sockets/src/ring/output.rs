@@ -1,67 +1,82 @@
 //! What comes out of the ring: batches, how far they were written, and what is known of a peer.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::select::rest_of;
-use super::{Batch, PeerView, Place, Ring, Segment};
-use crate::chunk::Chunk;
-use crate::subscriptions::{PeerId, Prefixes};
-
-/// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small in tests, so that
-/// they see many batches.)
-const BATCH_BYTES: usize = if cfg!(test) { 400 } else { 512 * 1024 };
-/// Segments that one batch of a peer holds at the most (well under IOV_MAX).
-const BATCH_SEGMENTS: usize = if cfg!(test) { 3 } else { 64 };
+use super::{Batch, Entry, LOOKS, PeerView, Place, Ring, Segment};
+use crate::subscriptions::{PeerId, Tally};
 
 impl<P: Clone> Ring<P> {
-    /// What the peer is to be written next, from where it stands. Empty where there is nothing.
+    /// What the peer is to be written next, from where it stands. Where that is empty, nothing is left for it, or
+    /// [`Batch::more`] tells that the next call looks further.
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
-        let tail = self.tail();
-        let mut batch = Batch { end: (tail, 0), ..Batch::default() };
-        let Some(entry) = self.peers.get_mut(&id) else { return batch };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return batch };
+        self.rise(id);
+        let mut batch = Batch::default();
+        let Some(entry) = self.peers.get(&id) else { return batch };
+        let Place::Behind { next, sent, .. } = entry.place else { return batch };
         batch.rest = entry.rest.clone();
-        let (start, mut bytes) = (*next, 0);
-        let mut writing_to = tail;
-        for sequence in start..tail {
-            let Some(chunk) = self.chunks.get((sequence - self.base) as usize) else { break };
-            let sent = if sequence == start { *sent } else { 0 };
-            let settled = sequence >= entry.settled;
-            for range in wanted(id, &entry.prefixes, settled, chunk, sent) {
+        batch.end = (next, sent);
+        let (mut bytes, mut last) = (0, None);
+        let start = ((next - self.base) as usize).min(self.chunks.len());
+        for (sequence, chunk) in (next..).zip(self.chunks.range(start..)) {
+            if batch.looks >= LOOKS || batch.is_full(bytes) {
+                batch.more = true;
+                break;
+            }
+            batch.looks += entry.looks(chunk, sequence);
+            batch.end = (sequence, chunk.len());
+            last = Some(chunk);
+            let sent = if sequence == next { sent } else { 0 };
+            for range in entry.wanted(id, chunk, sequence, sent) {
                 bytes += range.len();
-                batch.end = (sequence, range.end);
+                let end = range.end;
                 batch.segments.push(Segment { sequence, chunk: Arc::clone(chunk), range });
-                if bytes >= BATCH_BYTES || batch.segments.len() >= BATCH_SEGMENTS {
+                if batch.is_full(bytes) {
+                    batch.end = (sequence, end);
+                    batch.more = end < chunk.len();
                     break;
                 }
             }
-            if bytes >= BATCH_BYTES || batch.segments.len() >= BATCH_SEGMENTS {
-                batch.last = Some(Arc::clone(chunk));
-                writing_to = sequence + 1;
-                break;
-            }
         }
-        if batch.last.is_none() {
-            batch.end = (tail, 0);
+        batch.last = last.cloned();
+        #[cfg(test)]
+        {
+            self.looks += batch.looks;
         }
-        if batch.is_empty() {
-            // Nothing up to the tail concerns it.
-            let start = *next;
-            entry.place = Place::Live;
-            self.cursors.remove(start, id);
-            self.retire();
-        } else {
-            *writing = Some(start..writing_to);
-        }
+        self.note_gathered(id, &batch, bytes as u64);
         batch
+    }
+
+    /// Takes note of what is going to be written to a peer, or that nothing is.
+    fn note_gathered(&mut self, id: PeerId, batch: &Batch, bytes: u64) {
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let Place::Behind { next, writing, .. } = &mut entry.place else { return };
+        if !batch.more {
+            entry.queued = bytes;
+        }
+        let looked_to = batch.last.as_ref().map_or(*next, |_| batch.end.0 + 1);
+        if !batch.is_empty() {
+            *writing = Some(*next..looked_to);
+            return;
+        }
+        // Nothing up to there concerns it.
+        self.cursors.remove(*next, id);
+        entry.place = if batch.more {
+            self.cursors.add(looked_to, id);
+            Place::Behind { next: looked_to, sent: 0, writing: None }
+        } else {
+            Place::Live
+        };
+        self.tidy();
     }
 
     /// Tells how many bytes of a batch the kernel accepted. True where the peer has been written everything.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return true };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return true };
+        let Place::Behind { next, writing, .. } = &mut entry.place else {
+            return matches!(entry.place, Place::Live);
+        };
         let begun_again = std::mem::take(&mut entry.begun_again);
         // An empty batch leaves the peer where it is: since then it may have fallen behind.
         if writing.take().is_none() && !begun_again {
@@ -91,6 +106,7 @@ impl<P: Clone> Ring<P> {
                 break;
             }
         }
+        entry.queued = entry.queued.saturating_sub((written - of_rest) as u64);
         entry.messages_sent += messages;
         self.counters.messages_sent += messages;
 
@@ -108,62 +124,63 @@ impl<P: Clone> Ring<P> {
         {
             entry.rest = rest_of(&segment.chunk, reached.1, &entry.rest);
         }
+        let next = *next;
         if evicted {
-            let mut dropped = 0_u64;
-            for segment in batch.segments[stop..].iter().filter(|segment| segment.sequence < *next) {
+            let mut dropped = Tally::default();
+            for segment in batch.segments.get(stop..).unwrap_or_default() {
                 let from = segment.range.start.max(if segment.sequence == reached.0 { reached.1 } else { 0 });
-                dropped += segment.chunk.messages_ending_in(&(from..segment.range.end.max(from)));
+                if segment.sequence < next && from < segment.range.end {
+                    dropped.messages += segment.chunk.messages_ending_in(&(from..segment.range.end));
+                    dropped.bytes += (segment.range.end - from) as u64;
+                }
             }
             // The message that is half written will be finished.
-            dropped = dropped.saturating_sub(u64::from(
+            dropped.messages = dropped.messages.saturating_sub(u64::from(
                 half_done.is_some_and(|segment| segment.chunk.half_written(reached.1).is_some()),
             ));
             // Of the chunk in which the batch ended, the messages after it were not looked at.
-            if let Some(last) = batch.last.as_ref().filter(|_| batch.end.0 < *next) {
-                dropped += entry.prefixes.count_messages(last, batch.end.1);
+            if let Some(last) = batch.last.as_ref().filter(|_| batch.end.0 < next) {
+                dropped.add(entry.tally(id, last, batch.end.0, batch.end.1));
             }
-            entry.messages_dropped += dropped;
-            self.counters.messages_dropped += dropped;
-            reached = (*next, 0);
-        } else if let Some(chunk) = self.chunks.get((reached.0 - self.base) as usize) {
-            if reached.1 >= chunk.len() && !chunk.is_empty() {
-                reached = (reached.0 + 1, 0);
-            } else {
-                // It is a marker now where it was withdrawn.
-                reached.1 = reached.1.min(chunk.len());
-            }
+            entry.drop_messages(dropped);
+            self.counters.messages_dropped += dropped.messages;
+            reached = (next, 0);
+        } else if let Some(chunk) = self.chunks.get((reached.0 - self.base) as usize)
+            // It is a marker now where it was withdrawn.
+            && reached.1 >= chunk.len()
+        {
+            reached = (reached.0 + 1, 0);
         }
 
-        let before = *next;
         let live = reached.0 == tail && entry.rest.is_empty();
-        if live {
-            entry.place = Place::Live;
-            self.cursors.remove(before, id);
-        } else {
-            (*next, *sent) = reached;
-            if before != reached.0 {
-                self.cursors.remove(before, id);
-                self.cursors.add(reached.0, id);
-            }
+        if next != reached.0 || live {
+            self.cursors.remove(next, id);
         }
-        self.retire();
+        if live {
+            (entry.place, entry.queued) = (Place::Live, 0);
+        } else {
+            entry.place = Place::Behind { next: reached.0, sent: reached.1, writing: None };
+            self.cursors.add(reached.0, id);
+        }
+        self.tidy();
         live
     }
 
     // ---- what is known
 
+    /// Bytes that a peer has yet to be written, without a look at the chunks.
     pub(super) fn bytes_queued(&self, id: PeerId) -> u64 {
         let Some(entry) = self.peers.get(&id) else { return 0 };
-        let Place::Behind { next, sent, .. } = &entry.place else { return 0 };
-        let mut bytes = entry.rest.len();
-        for sequence in *next..self.tail() {
-            let Some(chunk) = self.chunk(sequence) else { break };
-            let sent = if sequence == *next { *sent } else { 0 };
-            let settled = sequence >= entry.settled;
-            bytes +=
-                wanted(id, &entry.prefixes, settled, chunk, sent).map(|range| range.len()).sum::<usize>();
+        let dropped = self.dropped_since_fallen(entry).bytes;
+        // What was withdrawn or is no longer wanted may still be counted.
+        entry.queued.saturating_sub(dropped).min(self.bytes as u64) + entry.rest.len() as u64
+    }
+
+    fn dropped_since_fallen(&self, entry: &Entry<P>) -> Tally {
+        match &entry.place {
+            Place::Fallen { mark: Some(mark) } => self.index.dropped(&entry.prefixes).since(*mark),
+            _ => Tally::default(),
         }
-        bytes as u64
     }
 
     /// The peers that stand at the oldest chunk somebody is owed: the first of them, and how many there are.
@@ -184,21 +201,7 @@ impl<P: Clone> Ring<P> {
             prefixes_total: entry.prefixes.len(),
             bytes_queued: self.bytes_queued(id),
             messages_sent: entry.messages_sent,
-            messages_dropped: entry.messages_dropped,
+            messages_dropped: entry.messages_dropped + self.dropped_since_fallen(entry).messages,
         })
     }
-}
-
-/// The byte ranges of a chunk, from byte `sent` on, that a peer is to be written. `settled`: the peer had these prefixes
-/// when the chunk was published, so that what was found then holds.
-fn wanted<'a>(
-    id: PeerId,
-    prefixes: &'a Prefixes,
-    settled: bool,
-    chunk: &'a Chunk,
-    sent: usize,
-) -> impl Iterator<Item = Range<usize>> + 'a {
-    let runs = chunk.runs().filter(|_| settled).map(|runs| runs.of(id, sent));
-    let scanned = runs.is_none().then(|| prefixes.select(chunk, sent));
-    runs.into_iter().flatten().chain(scanned.into_iter().flatten())
 }

@@ -5,7 +5,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::subscriptions::{PeerId, Prefixes};
+use crate::chunk::Chunk;
+use crate::subscriptions::{PeerId, Prefixes, Tally};
+
+/// Messages that may be gone through for one look at a chunk.
+const MESSAGES_PER_LOOK: usize = 32;
 
 /// Where a peer stands.
 #[derive(Debug)]
@@ -20,6 +24,12 @@ pub(super) enum Place {
         /// The chunks of the batch that is being written.
         writing: Option<Range<u64>>,
     },
+    /// The ring had no room for what it stood at. It is owed all that is in the ring, and is not looked at again before it
+    /// takes something.
+    Fallen {
+        /// What was dropped before of what its prefixes want; none where they are many, so that it is counted for itself.
+        mark: Option<Tally>,
+    },
 }
 
 #[derive(Debug)]
@@ -33,6 +43,11 @@ pub(super) struct Entry<P> {
     pub(super) rest: Bytes,
     /// Whether it was put back to the ring's first chunk while a batch was being written.
     pub(super) begun_again: bool,
+    /// Bytes of the ring that it is owed. Exact while its subscriptions stay as they are and nothing is withdrawn; made so
+    /// again whenever it is looked at up to the ring's end.
+    pub(super) queued: u64,
+    /// The last chunk, counted since the ring was made, that was added to `queued`.
+    pub(super) seen: u64,
     pub(super) messages_sent: u64,
     pub(super) messages_dropped: u64,
 }
@@ -46,9 +61,50 @@ impl<P> Entry<P> {
             place: Place::Live,
             rest: Bytes::new(),
             begun_again: false,
+            queued: 0,
+            seen: 0,
             messages_sent: 0,
             messages_dropped: 0,
         }
+    }
+}
+
+impl<P> Entry<P> {
+    /// What the peer is to be written of a chunk from byte `sent` on: see [`Prefixes::tally`].
+    pub(super) fn tally(&self, id: PeerId, chunk: &Chunk, sequence: u64, sent: usize) -> Tally {
+        let mut tally = Tally::default();
+        for range in self.wanted(id, chunk, sequence, sent) {
+            let whole = chunk.half_written(range.start).unwrap_or(range.start);
+            tally.messages += chunk.messages_ending_in(&(whole..range.end.max(whole)));
+            tally.bytes += range.len() as u64;
+        }
+        tally
+    }
+
+    /// The byte ranges of a chunk, from byte `sent` on, that the peer is to be written.
+    pub(super) fn wanted<'a>(
+        &'a self,
+        id: PeerId,
+        chunk: &'a Chunk,
+        sequence: u64,
+        sent: usize,
+    ) -> impl Iterator<Item = Range<usize>> + 'a {
+        // It had these prefixes when the chunk was published, so that what was found then holds.
+        let runs = chunk.runs().filter(|_| sequence >= self.settled).map(|runs| runs.of(id, sent));
+        let scanned = runs.is_none().then(|| self.prefixes.select(chunk, sent));
+        runs.into_iter().flatten().chain(scanned.into_iter().flatten())
+    }
+
+    /// What a look at a chunk counts for.
+    pub(super) fn looks(&self, chunk: &Chunk, sequence: u64) -> usize {
+        let known = chunk.same_routing() || (chunk.runs().is_some() && sequence >= self.settled);
+        if known { 1 } else { 1 + chunk.messages() / MESSAGES_PER_LOOK }
+    }
+
+    /// Takes note of what was dropped of what is queued for it.
+    pub(super) fn drop_messages(&mut self, tally: Tally) {
+        self.messages_dropped += tally.messages;
+        self.queued = self.queued.saturating_sub(tally.bytes);
     }
 }
 
@@ -102,10 +158,13 @@ impl Cursors {
         }
     }
 
-    /// Moves everybody at `from` to `to`.
-    pub(super) fn shift(&mut self, from: u64, to: u64) {
-        if let Some(peers) = self.0.remove(&from) {
-            self.0.entry(to).or_default().extend(peers);
-        }
+    /// Whether somebody stands at a chunk, or where it will be.
+    pub(super) fn is_at(&self, sequence: u64) -> bool {
+        self.0.contains_key(&sequence)
+    }
+
+    /// Takes everybody away from a chunk.
+    pub(super) fn take(&mut self, sequence: u64) -> BTreeSet<PeerId> {
+        self.0.remove(&sequence).unwrap_or_default()
     }
 }

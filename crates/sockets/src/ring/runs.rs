@@ -18,6 +18,12 @@ impl Runs {
         self.0.capacity() * RUN_BYTES
     }
 
+    /// How many bytes each peer wants.
+    pub(super) fn by_peer(&self) -> impl Iterator<Item = (PeerId, usize)> + '_ {
+        let runs = self.0.chunk_by(|(one, _), (other, _)| one == other);
+        runs.filter_map(|runs| Some((runs.first()?.0, runs.iter().map(|(_, run)| run.len()).sum())))
+    }
+
     /// The runs of a peer, from byte `sent` on.
     pub(super) fn of(&self, peer: PeerId, sent: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let first = self.0.partition_point(|(id, run)| (*id, run.end) <= (peer, sent));

@@ -63,10 +63,4 @@ impl Prefixes {
             open.take()
         })
     }
-
-    /// How many messages of `chunk` these prefixes want that were not begun after `sent` bytes.
-    pub(super) fn count_messages(&self, chunk: &Chunk, sent: usize) -> u64 {
-        let from = chunk.half_written(sent).unwrap_or(sent);
-        self.select(chunk, from).map(|range| chunk.messages_ending_in(&range)).sum()
-    }
 }

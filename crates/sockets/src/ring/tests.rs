@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::chunk::Origin;
 
 const TOPICS: [&str; 5] = ["", "a", "ab", "b", "abc"];
 const PREFIXES: [&str; 4] = ["", "a", "ab", "b"];
@@ -93,6 +94,8 @@ struct World {
     dropped: u64,
     heaviest: usize,
     ring_bytes: usize,
+    /// Whether what is queued for a peer is always known exactly.
+    exact: bool,
 }
 
 /// The numbers of the whole messages in a stream. Panics where it is not made of messages.
@@ -135,7 +138,18 @@ impl World {
             dropped: 0,
             heaviest: 0,
             ring_bytes,
+            exact: min_peers == 0,
         }
+    }
+
+    /// Frees what was let go, and lets the ring do the rest, as whoever has its lock does.
+    fn settle(&mut self) {
+        while self.ring.is_unfinished() {
+            self.ring.take_spent();
+            self.ring.tidy();
+            assert!(self.ring.spent.len() <= LOOKS, "too much for one hold of the lock");
+        }
+        self.ring.take_spent();
     }
 
     fn pick(&self, index: usize) -> Option<PeerId> {
@@ -156,7 +170,8 @@ impl World {
                 if let Some(id) = self.pick(index) {
                     let model = self.models.remove(&id).unwrap();
                     self.tally(id, &model, false);
-                    self.ring.leave(id);
+                    drop(self.ring.leave(id));
+                    assert!(self.ring.spent.len() <= LOOKS);
                     // Its write may be under way.
                     if let Some(batch) = model.batch {
                         self.ring.advance(id, &batch, 1);
@@ -214,10 +229,12 @@ impl World {
                         published.fate = Fate::Withdrawn;
                     }
                 }
+                self.exact = false;
                 self.ring.withdraw(origin);
                 *origin = Origin::new(*position);
             }
         }
+        self.settle();
         if held && self.ring.is_held() {
             for ((origin, position), before) in self.origins.iter().zip(before) {
                 assert!(
@@ -295,12 +312,26 @@ impl World {
             self.unheard += u64::from(!heard);
         }
         let dropped = self.ring.counters().messages_dropped;
-        let base = self.ring.base;
-        self.published.push(entry);
+        let (base, tail) = (self.ring.base, self.ring.tail());
         let mut idle = Vec::new();
         let live: Vec<_> = self.live();
+        self.exact &= chunk.same_routing() || self.ring.subscribed > 1;
         self.ring.publish(chunk, &mut idle);
+        if let Some(last) = self.ring.chunks.back() {
+            self.heaviest = self.heaviest.max(last.weight() + last.len());
+            self.exact &= last.same_routing() || last.runs().is_some();
+        }
+        match self.published.last_mut() {
+            // It went to the end of the chunk before it.
+            Some(last) if self.ring.tail() == tail => {
+                assert!(Arc::ptr_eq(&last.origin, &entry.origin) && last.fate == Fate::InRing);
+                last.position = entry.position;
+                last.messages.extend(entry.messages);
+            }
+            _ => self.published.push(entry),
+        }
         assert!(idle.iter().all(|id| live.contains(id)), "only idle peers are listed");
+        self.settle();
         // Chunks that left were evicted, but for those that nobody was owed any more.
         for published in &mut self.published[base as usize..self.ring.base as usize] {
             if published.fate == Fate::InRing {
@@ -321,6 +352,7 @@ impl World {
         let model = self.models.get_mut(&id).unwrap();
         if model.batch.is_none() {
             let batch = self.ring.gather(id);
+            assert!(batch.looks <= LOOKS, "too much for one hold of the lock");
             model.batch = (!batch.is_empty()).then_some(batch);
         }
     }
@@ -396,6 +428,11 @@ impl World {
         assert_eq!(self.ring.counters().records_unheard, self.unheard);
         assert_eq!(self.ring.counters().bytes_sent, self.bytes_sent);
         for (id, model) in &self.models {
+            if !model.changed && !model.cancelled && model.batch.is_none() {
+                let (queued, walked) = (self.ring.bytes_queued(*id), self.queued(*id));
+                assert!(queued >= walked, "{queued} bytes queued for {id}, and {walked} found");
+                assert!(queued == walked || !self.exact, "{queued} queued for {id}, and {walked} found");
+            }
             let received = model.received();
             // What was being written when it began again comes before.
             let in_order = received.is_sorted_by(|(one, _), (other, _)| one < other);
@@ -426,6 +463,20 @@ impl World {
         }
     }
 
+    /// Bytes that a peer has yet to be written, found by a walk through the ring.
+    fn queued(&self, id: PeerId) -> u64 {
+        let entry = &self.ring.peers[&id];
+        let (from, sent) = match entry.place {
+            Place::Live => return 0,
+            Place::Behind { next, sent, .. } => (next, sent),
+            Place::Fallen { .. } => (self.ring.base, 0),
+        };
+        let chunks = (self.ring.base..).zip(&self.ring.chunks).skip_while(|(sequence, _)| *sequence < from);
+        let sent = |sequence| if sequence == from { sent } else { 0 };
+        let queued = chunks.map(|(sequence, chunk)| entry.tally(id, chunk, sequence, sent(sequence)).bytes);
+        queued.sum::<u64>() + entry.rest.len() as u64
+    }
+
     /// Everybody takes all there is.
     fn finish(mut self) {
         for id in self.models.keys().copied().collect::<Vec<_>>() {
@@ -433,6 +484,7 @@ impl World {
             while !self.live().contains(&id) {
                 self.gather(id);
                 self.advance(id, 255);
+                self.settle();
                 self.check();
             }
         }
@@ -442,13 +494,15 @@ impl World {
             assert!(model.batch.is_none());
             assert!(!ends_halfway(&model.stream), "half a message was left unfinished at {id}");
             let held = self.ring.is_held();
-            self.ring.leave(id);
+            drop(self.ring.leave(id));
+            self.settle();
             assert!(held || self.ring.config.min_peers > 0 || self.ring.chunks.is_empty());
         }
         let counters = self.ring.counters();
         assert_eq!(counters.messages_sent, self.sent);
         assert_eq!(counters.messages_dropped, self.dropped);
-        assert!(self.ring.subscribed == 0 && self.ring.peers.is_empty() && self.ring.cursors.is_empty());
+        assert!(self.ring.subscribed == 0 && self.ring.peers.is_empty() && self.ring.is_drained());
+        assert!(self.ring.fallen_alone.is_empty());
         if self.ring.config.min_peers == 0 {
             assert_eq!((self.ring.chunks.len(), self.ring.bytes), (0, 0));
             for (origin, position) in &self.origins {
@@ -490,6 +544,10 @@ fn ring(min_peers: usize, ring_bytes: usize) -> Ring<PeerId> {
     Ring::new(RingConfig { slow_peer: SlowPeer::Drop, min_peers, ring_bytes })
 }
 
+fn bytes(batch: &Batch) -> usize {
+    batch.segments.iter().map(|segment| segment.bytes().len()).sum()
+}
+
 #[test]
 fn what_is_published_as_the_last_peer_leaves_waits_for_the_next() {
     let mut ring = ring(1, 1);
@@ -506,6 +564,104 @@ fn what_is_published_as_the_last_peer_leaves_waits_for_the_next() {
     assert_eq!((origin.delivered(), ring.is_drained()), (3, true));
 }
 
+/// A ring of 16 MiB that holds messages of so many origins in turn for peers that have taken nothing; the first one has
+/// the prefixes "t" and "t", the second one many, and the third one half of a message.
+fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [PeerId; 3]) {
+    let mut ring = ring(0, 1024 * 1024);
+    let origins: Vec<_> = (0..origins).map(|_| Origin::new(0)).collect();
+    let peers = [(); 3].map(|()| ring.join(|id| id));
+    for id in peers {
+        ring.subscribe(id, b"t", 100);
+    }
+    for prefix in 0..20_u8 {
+        ring.subscribe(peers[1], &[prefix], 100);
+    }
+    for position in 0..messages {
+        let origin = &origins[position as usize % origins.len()];
+        ring.publish(one_message(origin, position), &mut Vec::new());
+        while ring.is_unfinished() {
+            ring.tidy();
+        }
+        ring.take_spent();
+        if position == 0 {
+            let batch = ring.gather(peers[2]);
+            ring.advance(peers[2], &batch, 3);
+        }
+    }
+    (ring, origins, peers)
+}
+
+#[test]
+fn records_that_come_one_by_one_take_few_chunks() {
+    let (ring, _, peers) = stalled(1, 100_000);
+    let limit = 1024 * 1024 / MERGED_PART;
+    assert!(ring.chunks.len() <= 2 * 1024 * 1024 / limit.min(MERGED_BYTES), "{} chunks", ring.chunks.len());
+    assert!(ring.bytes <= 1024 * 1024);
+    assert_eq!(
+        ring.bytes_queued(peers[0]) + 6 * ring.view(peers[0], (0, 0)).unwrap().messages_dropped,
+        600_000
+    );
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_not_visited_at_each_chunk_that_is_dropped() {
+    const MESSAGES: i64 = 20_000;
+    let (mut ring, _, peers) = stalled(2, MESSAGES);
+    assert!(ring.cursors.is_empty(), "all have fallen");
+    assert_eq!(
+        (ring.fallen, ring.fallen_alone.len()),
+        (3, 1),
+        "only one with many prefixes is counted for alone"
+    );
+    // Each is counted all the same, now and later.
+    let dropped = |ring: &Ring<PeerId>, id| ring.view(id, (0, 0)).unwrap().messages_dropped;
+    let held = ring.chunks.len() as u64;
+    assert_eq!(peers.map(|id| dropped(&ring, id) + held), [20_000, 20_000, 19_999], "one is being finished");
+    assert_eq!(ring.counters().messages_dropped, peers.map(|id| dropped(&ring, id)).iter().sum::<u64>());
+    for id in peers {
+        let mut sent = 0;
+        while !ring.is_drained() && ring.bytes_queued(id) > 0 {
+            let batch = ring.gather(id);
+            assert!(batch.looks <= LOOKS);
+            let size = batch.rest.len() + bytes(&batch);
+            ring.advance(id, &batch, size);
+            sent += size;
+        }
+        assert_eq!(sent as u64, 6 * held + if id == peers[2] { 3 } else { 0 });
+    }
+    while ring.is_unfinished() {
+        ring.tidy();
+    }
+    assert!(ring.is_drained() && ring.chunks.is_empty());
+}
+
+#[test]
+fn one_hold_of_the_lock_looks_at_so_many_chunks() {
+    let (mut ring, origins, peers) = stalled(2, 1_000);
+    let [idle, leaving, _] = peers;
+    // One that wants nothing of all that any more.
+    ring.cancel(idle, b"t");
+    ring.subscribe(idle, b"u", 100);
+    let mut calls = 1;
+    while ring.gather(idle).more {
+        calls += 1;
+    }
+    assert_eq!((calls, ring.looks), (1_000 / LOOKS, 1_000 + 1));
+    let batch = ring.gather(peers[2]);
+    ring.advance(peers[2], &batch, 0);
+    // What the others kept there goes in parts.
+    drop(ring.leave(peers[2]));
+    drop(ring.leave(leaving));
+    let mut calls = 0;
+    while ring.is_unfinished() {
+        assert_eq!(ring.take_spent().len(), LOOKS);
+        ring.tidy();
+        calls += 1;
+    }
+    assert_eq!((calls, ring.chunks.len()), (1_000 / LOOKS, 0));
+    assert_eq!(origins[1].delivered(), 999);
+}
+
 #[test]
 fn a_peer_that_has_left_disturbs_nobody() {
     let mut ring = ring(0, 1000);
@@ -514,7 +670,7 @@ fn a_peer_that_has_left_disturbs_nobody() {
     ring.subscribe(gone, b"t", 10);
     ring.publish(one_message(&origin, 1), &mut Vec::new());
     let batch = ring.gather(gone);
-    ring.leave(gone);
+    drop(ring.leave(gone));
     let next = ring.join(|id| id);
     ring.subscribe(next, b"t", 10);
     ring.publish(one_message(&origin, 2), &mut Vec::new());
@@ -560,18 +716,18 @@ fn a_served_peer_that_makes_up_the_count_is_owed_all_that_is_undelivered() {
     }
     // One message and a half are written when the peer takes its subscription back and subscribes again.
     let batch = ring.gather(other);
-    assert_eq!(batch.segments.len(), 3);
+    assert_eq!(bytes(&batch), 18);
     ring.cancel(other, b"t");
     ring.subscribe(other, b"t", 10);
     assert!(!ring.advance(other, &batch, 9));
     let again = ring.gather(other);
-    assert_eq!((&again.rest[..], again.segments.len()), (&b"\x00\x01x"[..], 3));
+    assert_eq!((&again.rest[..], bytes(&again)), (&b"\x00\x01x"[..], 18));
     // The same while nothing is being written.
     assert!(!ring.advance(other, &again, 3 + 6 + 3));
     ring.cancel(other, b"t");
     ring.subscribe(other, b"t", 10);
     let again = ring.gather(other);
-    assert_eq!((&again.rest[..], again.segments.len()), (&b"\x00\x01x"[..], 3));
+    assert_eq!((&again.rest[..], bytes(&again)), (&b"\x00\x01x"[..], 18));
     assert!(ring.advance(other, &again, 3 + 18));
     assert_eq!(origin.delivered(), 0, "the slow one has nothing");
     let batch = ring.gather(slow);

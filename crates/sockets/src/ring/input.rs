@@ -1,0 +1,127 @@
+//! What goes into the ring: chunks, and who is owed them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::runs::Finder;
+use super::{MERGED_BYTES, MERGED_PART, Place, Ring};
+use crate::chunk::Chunk;
+use crate::config::SlowPeer;
+use crate::subscriptions::PeerId;
+
+impl<P: Clone> Ring<P> {
+    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before. A chunk of an
+    /// origin that was withdrawn is not taken. What comes back is to be dropped without the lock.
+    pub(crate) fn publish(&mut self, mut chunk: Chunk, idle: &mut Vec<P>) -> Option<Chunk> {
+        if chunk.origin().is_withdrawn() {
+            return Some(chunk);
+        }
+        self.published += 1;
+        let merges = self.merges(&chunk);
+        let at = match self.chunks.back().filter(|_| merges) {
+            Some(last) => (self.tail() - 1, last.len()),
+            None => (self.tail(), 0),
+        };
+        let mut unheard = 0;
+        // One alone goes through the messages no more often by itself.
+        let finds = !chunk.same_routing() && self.subscribed > 1;
+        let mut finder = if finds { Finder::new(chunk.len()) } else { Finder::off() };
+        let mut behind = HashSet::new();
+        if chunk.same_routing() {
+            let routing = 0..chunk.len();
+            if !chunk.is_empty() && !self.concern(&chunk, at, &routing, &mut finder, &mut behind, idle) {
+                unheard = chunk.records();
+            }
+        } else {
+            for message in chunk.messages_from(0) {
+                if !self.concern(&chunk, at, &message, &mut finder, &mut behind, idle) {
+                    unheard += 1;
+                }
+            }
+        }
+        let runs = finder.finish();
+        for (id, bytes) in runs.iter().flat_map(|runs| runs.by_peer()) {
+            if let Some(entry) = self.peers.get_mut(&id) {
+                // It was counted as if all of it were wanted.
+                entry.queued -= (chunk.len() - bytes) as u64;
+            }
+        }
+        chunk.set_runs(runs);
+        let spare = self.put(chunk, merges);
+        // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
+        // restores the count hears it.
+        if !self.is_held() {
+            self.counters.records_unheard += unheard;
+            self.crowded = self.config.slow_peer == SlowPeer::Drop;
+        }
+        self.tidy();
+        spare
+    }
+
+    /// Whether a chunk goes to the end of the last one: both are small and alike, nobody is being written that one, and
+    /// nobody stands behind it. So records that come one by one take few chunks, also where a peer keeps them there.
+    fn merges(&mut self, chunk: &Chunk) -> bool {
+        let tail = self.tail();
+        let limit = MERGED_BYTES.min(self.config.ring_bytes / MERGED_PART);
+        let fits = match self.config.slow_peer {
+            SlowPeer::Drop => true,
+            // The buffer may grow by more than the chunk's own size.
+            SlowPeer::Block => self.bytes + chunk.weight() + limit <= self.config.ring_bytes,
+        };
+        self.chunks.back_mut().is_some_and(|last| {
+            last.len() + chunk.len() <= limit
+                && fits
+                && last.continues_with(chunk)
+                && !self.cursors.is_at(tail)
+                && Arc::get_mut(last).is_some()
+        })
+    }
+
+    /// Adds a chunk, or its messages to the last one.
+    fn put(&mut self, chunk: Chunk, merges: bool) -> Option<Chunk> {
+        if merges && let Some(last) = self.chunks.back_mut().and_then(Arc::get_mut) {
+            self.bytes -= last.weight();
+            last.append(&chunk);
+            self.bytes += last.weight();
+            return Some(chunk);
+        }
+        self.bytes += chunk.weight();
+        self.chunks.push_back(Arc::new(chunk));
+        None
+    }
+
+    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `finder` of each. The peers of a
+    /// prefix in `behind` are there already. False where nobody wants it.
+    fn concern(
+        &mut self,
+        chunk: &Chunk,
+        at: (u64, usize),
+        message: &Range<usize>,
+        finder: &mut Finder,
+        behind: &mut HashSet<*const BTreeSet<PeerId>>,
+        idle: &mut Vec<P>,
+    ) -> bool {
+        let mut any = false;
+        for peers in self.index.matching(chunk.routing_frame(message.start)) {
+            any = true;
+            // The index stays as it is meanwhile, so that a set is known by its place.
+            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers)) {
+                continue;
+            }
+            for id in peers {
+                finder.add(*id, message);
+                let Some(entry) = self.peers.get_mut(id) else { continue };
+                if std::mem::replace(&mut entry.seen, self.published) != self.published {
+                    entry.queued += chunk.len() as u64;
+                }
+                if matches!(entry.place, Place::Live) {
+                    entry.place = Place::Behind { next: at.0, sent: at.1, writing: None };
+                    self.cursors.add(at.0, *id);
+                    idle.push(entry.peer.clone());
+                }
+            }
+        }
+        any
+    }
+}
