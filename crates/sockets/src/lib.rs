@@ -20,6 +20,7 @@ mod stream;
 mod sub_socket;
 mod subscriptions;
 mod tcp_info;
+mod trie;
 mod wait;
 mod writer;
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
 
-use crate::ring::Subscribed;
+use crate::ring::{Change, LOOKS, Subscribed};
 use crate::shared::Shared;
 use crate::silence::{Gone, Silence};
 use crate::stream::Stream;
@@ -328,9 +328,11 @@ fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Rea
                 // What it has to say comes first: a peer that subscribes together with its READY may be written to from
                 // the next moment on.
                 queue_output(peer, connection);
+                let mut changes = Vec::new();
                 while let Some(event) = connection.poll_event() {
-                    handle_event(shared, peer, event)?;
+                    handle_event(shared, peer, event, &mut changes);
                 }
+                subscribe(shared, peer, &changes)?;
                 outcome?;
                 if read < buffer.len() {
                     return Ok(Read::All);
@@ -344,7 +346,8 @@ fn read(shared: &Shared, peer: &Peer, connection: &mut Connection) -> Result<Rea
     Ok(Read::More)
 }
 
-fn handle_event(shared: &Shared, peer: &Peer, event: Event) -> Result<(), Closed> {
+/// Takes an event; what it says of subscriptions goes to `changes`.
+fn handle_event(shared: &Shared, peer: &Peer, event: Event, changes: &mut Vec<Change>) {
     match event {
         Event::Ready(info) => {
             shared.count_accepted();
@@ -357,15 +360,22 @@ fn handle_event(shared: &Shared, peer: &Peer, event: Event) -> Result<(), Closed
             let _ = peer.socket_type.set(info.socket_type);
         }
         Event::Subscribe(prefix) => {
-            let max = shared.config.limits.max_subscriptions;
             debug!(route = shared.name, peer = peer.address, prefix = %prefix.escape_ascii(), "subscribed");
-            if shared.change(|ring| ring.subscribe(peer.id, &prefix, max)) == Subscribed::TooMany {
-                return Err(Closed::TooManySubscriptions(max));
-            }
+            changes.push(Change::Subscribe(prefix));
         }
-        Event::Cancel(prefix) => shared.change(|ring| ring.cancel(peer.id, &prefix)),
+        Event::Cancel(prefix) => changes.push(Change::Cancel(prefix)),
         // A SUB has nothing else to say to a PUB; libzmq drops it as well.
         Event::Message(_) => {}
+    }
+}
+
+/// Changes a peer's subscriptions: all that came in one read with one hold of the ring, or in parts where they are many.
+fn subscribe(shared: &Shared, peer: &Peer, changes: &[Change]) -> Result<(), Closed> {
+    let max = shared.config.limits.max_subscriptions;
+    for part in changes.chunks(LOOKS) {
+        if shared.change(|ring| ring.apply(peer.id, part, max)) == Subscribed::TooMany {
+            return Err(Closed::TooManySubscriptions(max));
+        }
     }
     Ok(())
 }

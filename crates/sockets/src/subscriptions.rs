@@ -1,61 +1,16 @@
 //! Subscriptions: prefixes counted for each peer, and which peers a routing frame concerns.
 //!
-//! A look-up costs one hash for each distinct length of prefix that fits the frame, however many peers there are.
+//! Each is a trie, so that a look-up is one walk along the routing frame, whatever others have subscribed to.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use crate::trie::{IntoKeys, Keys, Trie};
 
 /// Which peer, within one socket. Never given twice.
 pub(crate) type PeerId = u64;
 
-/// Up to this many prefixes are compared one by one, which is faster than a hash.
+/// Up to this many prefixes of a peer are few.
 const FEW: usize = 4;
-
-/// Prefixes of distinct lengths, with something kept for each.
-#[derive(Debug, Default)]
-struct PrefixMap<T> {
-    entries: HashMap<Box<[u8]>, T>,
-    lengths: BTreeMap<usize, usize>,
-}
-
-impl<T> PrefixMap<T> {
-    fn entry(&mut self, prefix: &[u8]) -> &mut T
-    where
-        T: Default,
-    {
-        match self.entries.entry(prefix.into()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                *self.lengths.entry(prefix.len()).or_default() += 1;
-                entry.insert(T::default())
-            }
-        }
-    }
-
-    fn remove(&mut self, prefix: &[u8]) {
-        if self.entries.remove(prefix).is_some()
-            && let Some(count) = self.lengths.get_mut(&prefix.len())
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.lengths.remove(&prefix.len());
-            }
-        }
-    }
-
-    fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a T> + 'a {
-        self.lengths.range(..=frame.len()).filter_map(move |(length, _)| self.entries.get(&frame[..*length]))
-    }
-
-    fn for_matching(&mut self, frame: &[u8], mut change: impl FnMut(&mut T)) {
-        for (length, _) in self.lengths.range(..=frame.len()) {
-            if let Some(value) = self.entries.get_mut(&frame[..*length]) {
-                change(value);
-            }
-        }
-    }
-}
-
 /// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka topic's name has at most
 /// 249.)
 const COUNTED_BYTES: usize = 256;
@@ -68,7 +23,7 @@ fn counted(prefix: &[u8]) -> usize {
 /// The subscriptions of one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Prefixes {
-    counts: PrefixMap<u32>,
+    counts: Trie<u32>,
     counted: usize,
 }
 
@@ -86,12 +41,12 @@ impl Prefixes {
 
     /// Whether a prefix would be one too many.
     pub(crate) fn exceeds(&self, prefix: &[u8], limit: usize) -> bool {
-        self.counted + counted(prefix) > limit && !self.contains(prefix)
+        self.counted + counted(prefix) > limit && self.counts.get(prefix).is_none()
     }
 
     /// Takes one subscription back; true where that was the last of its prefix. One that never was is ignored.
     pub(crate) fn remove(&mut self, prefix: &[u8]) -> bool {
-        match self.counts.entries.get_mut(prefix) {
+        match self.counts.get_mut(prefix) {
             Some(count) if *count > 1 => {
                 *count -= 1;
                 false
@@ -105,40 +60,36 @@ impl Prefixes {
         }
     }
 
-    fn contains(&self, prefix: &[u8]) -> bool {
-        self.counts.entries.contains_key(prefix)
-    }
-
     pub(crate) fn len(&self) -> usize {
-        self.counts.entries.len()
+        self.counts.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts.entries.is_empty()
+        self.counts.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.counts.entries.keys().map(|prefix| &**prefix)
+    /// The prefixes, sorted.
+    pub(crate) fn keys(&self) -> Keys<'_, u32> {
+        self.counts.keys()
     }
 
-    /// Whether there are so few that those which another one covers are soon told from the others.
+    /// The prefixes one by one, each gone with it.
+    pub(crate) fn into_keys(self) -> IntoKeys<u32> {
+        self.counts.into_keys()
+    }
+
+    /// Whether there are so few that they are soon gone through.
     pub(crate) fn are_few(&self) -> bool {
         self.len() <= FEW
     }
 
-    /// The prefixes that no other one covers: each wanted message has exactly one of them. To be asked for where they
-    /// are few.
-    fn minimal(&self) -> impl Iterator<Item = &[u8]> {
-        let covered =
-            |prefix: &[u8]| self.iter().any(|other| prefix.len() > other.len() && prefix.starts_with(other));
-        self.iter().filter(move |prefix| !covered(prefix))
+    /// Whether every message is wanted: the empty prefix is there.
+    pub(crate) fn are_all(&self) -> bool {
+        self.counts.root().is_some()
     }
 
     /// Whether a message with this routing frame is wanted.
     pub(crate) fn matches(&self, frame: &[u8]) -> bool {
-        if self.len() <= FEW {
-            return self.iter().any(|prefix| frame.starts_with(prefix));
-        }
         self.counts.matching(frame).next().is_some()
     }
 }
@@ -173,7 +124,7 @@ struct Audience {
 
 /// The subscriptions of all peers of a socket.
 #[derive(Debug, Default)]
-pub(crate) struct Index(PrefixMap<Audience>);
+pub(crate) struct Index(Trie<Audience>);
 
 impl Index {
     pub(crate) fn add(&mut self, peer: PeerId, prefix: &[u8]) {
@@ -181,7 +132,7 @@ impl Index {
     }
 
     pub(crate) fn remove(&mut self, peer: PeerId, prefix: &[u8]) {
-        if let Some(audience) = self.0.entries.get_mut(prefix) {
+        if let Some(audience) = self.0.get_mut(prefix) {
             audience.peers.remove(&peer);
             if audience.peers.is_empty() {
                 self.0.remove(prefix);
@@ -189,8 +140,18 @@ impl Index {
         }
     }
 
-    /// The peers that want a message with this routing frame, in a set for each matching prefix; one with several comes
-    /// several times.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The peers that want every message.
+    pub(crate) fn all(&self) -> Option<&BTreeSet<PeerId>> {
+        self.0.root().map(|audience| &audience.peers)
+    }
+
+    /// The peers that want a message with this routing frame, in a set for each matching prefix, those that want every
+    /// message first; one with several prefixes comes several times.
     pub(crate) fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a BTreeSet<PeerId>> + 'a {
         self.0.matching(frame).map(|audience| &audience.peers)
     }
@@ -210,8 +171,10 @@ impl Index {
 
     fn fallen(&mut self, prefixes: &Prefixes, change: impl Fn(&mut u64)) -> Tally {
         let mut total = Tally::default();
-        for prefix in prefixes.minimal() {
-            if let Some(audience) = self.0.entries.get_mut(prefix) {
+        // Each wanted message has exactly one of these.
+        let mut minimal = prefixes.counts.minimal();
+        while let Some(prefix) = minimal.next() {
+            if let Some(audience) = self.0.get_mut(prefix) {
                 change(&mut audience.fallen);
                 total.add(audience.dropped);
             }
@@ -222,8 +185,11 @@ impl Index {
     /// What was dropped up to now of what these prefixes want.
     pub(crate) fn dropped(&self, prefixes: &Prefixes) -> Tally {
         let mut total = Tally::default();
-        for audience in prefixes.minimal().filter_map(|prefix| self.0.entries.get(prefix)) {
-            total.add(audience.dropped);
+        let mut minimal = prefixes.counts.minimal();
+        while let Some(prefix) = minimal.next() {
+            if let Some(audience) = self.0.get(prefix) {
+                total.add(audience.dropped);
+            }
         }
         total
     }
@@ -249,11 +215,13 @@ mod tests {
         assert!(prefixes.add(b"a"));
         assert!(!prefixes.add(b"a"));
         assert!(!prefixes.remove(b"a"));
-        assert!(prefixes.matches(b"abc"));
+        assert!(prefixes.matches(b"abc") && !prefixes.are_all());
         assert!(prefixes.remove(b"a"));
         assert!(!prefixes.matches(b"abc"));
         assert!(!prefixes.remove(b"a"), "what is not there cannot be cancelled");
-        assert!(prefixes.counts.lengths.is_empty());
+        assert!(prefixes.is_empty());
+        prefixes.add(b"");
+        assert!(prefixes.are_all() && prefixes.matches(b""));
     }
 
     #[test]
@@ -285,5 +253,26 @@ mod tests {
         assert_eq!(peers(b"orders.eu.1"), [1, 2, 3]);
         assert_eq!(peers(b"payments"), [1]);
         assert_eq!(peers(b""), [1]);
+        assert_eq!(index.all(), Some(&BTreeSet::from([1])));
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_once_for_a_peer_with_prefixes_that_cover_each_other() {
+        let mut index = Index::default();
+        let mut prefixes = Prefixes::default();
+        for prefix in ["orders", "orders.eu", "p"] {
+            prefixes.add(prefix.as_bytes());
+            index.add(1, prefix.as_bytes());
+        }
+        let one = Tally { messages: 1, bytes: 10 };
+        assert_eq!(index.drop_messages(b"orders.eu", one), 0, "nobody has fallen");
+        let mark = index.fall(&prefixes);
+        let dropped: Vec<_> = [&b"orders.eu.1"[..], b"orders", b"payments", b"x"]
+            .map(|frame| index.drop_messages(frame, one))
+            .into();
+        assert_eq!(dropped, [1, 1, 1, 0]);
+        assert_eq!(index.dropped(&prefixes).since(mark), Tally { messages: 3, bytes: 30 });
+        assert_eq!(index.rise(&prefixes).since(mark), Tally { messages: 3, bytes: 30 });
+        assert_eq!(index.drop_messages(b"orders", one), 0);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::config::{Limits, SlowPeer};
+use crate::ring::LOOKS;
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,20 +35,42 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "waited in vain until {what}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_takes_nothing_is_looked_at_no_more_whatever_it_says() {
-    let config = PubConfig {
+fn config(slow_peer: SlowPeer) -> PubConfig {
+    PubConfig {
         bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
         connect: Vec::new(),
-        slow_peer: SlowPeer::Drop,
+        slow_peer,
         min_peers: 0,
         ipc_mode: None,
         peer_timeout: None,
         ring_bytes: 1024 * 1024,
         heartbeat: None,
         limits: Limits::default(),
-    };
-    let (socket, mut publisher) = PubSocket::start("test", config).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_that_come_together_are_taken_together() {
+    const SUBSCRIPTIONS: u32 = 5_000;
+    let (socket, _publisher) = PubSocket::start("test", config(SlowPeer::Drop)).await.unwrap();
+    let address = socket.endpoints()[0].to_string();
+    let mut peer = TcpStream::connect(address.trim_start_matches("tcp://")).await.unwrap();
+    let mut bytes = introduction();
+    for number in 0..SUBSCRIPTIONS {
+        bytes.extend_from_slice(b"\x00\x05\x01");
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    peer.write_all(&bytes).await.unwrap();
+    let total = SUBSCRIPTIONS as usize + 1;
+    let all = || socket.snapshot().peers.first().is_some_and(|peer| peer.subscriptions_total == total);
+    eventually("all are taken", all).await;
+    let applied = socket.shared.ring().applied;
+    assert!(applied < total * 2 / LOOKS, "{applied} holds of the ring");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_nothing_is_looked_at_no_more_whatever_it_says() {
+    let (socket, mut publisher) = PubSocket::start("test", config(SlowPeer::Drop)).await.unwrap();
     let address = socket.endpoints()[0].to_string();
     let peer = TcpSocket::new_v4().unwrap();
     peer.set_recv_buffer_size(4096).unwrap();

@@ -1,11 +1,11 @@
 //! What goes into the ring: chunks, and who is owed them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::runs::Finder;
-use super::{MERGED_BYTES, MERGED_PART, Place, Ring};
+use super::{Cursors, Entry, MERGED_BYTES, MERGED_PART, Place, Ring};
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::subscriptions::PeerId;
@@ -34,15 +34,20 @@ impl<P: Clone> Ring<P> {
                 unheard = chunk.records();
             }
         } else {
+            // Whoever wants everything is not asked about each message.
+            let everything = self.index.all().is_some_and(|all| {
+                put_behind(&mut self.peers, &mut self.cursors, all, self.published, &chunk, at, idle)
+            });
             for message in chunk.messages_from(0) {
-                if !self.concern(&chunk, at, &message, &mut finder, &mut behind, idle) {
+                let wanted = self.concern(&chunk, at, &message, &mut finder, &mut behind, idle);
+                if !wanted && !everything {
                     unheard += 1;
                 }
             }
         }
         let runs = finder.finish();
         for (id, bytes) in runs.iter().flat_map(|runs| runs.by_peer()) {
-            if let Some(entry) = self.peers.get_mut(&id) {
+            if let Some(entry) = self.peers.get_mut(&id).filter(|entry| !entry.prefixes.are_all()) {
                 // It was counted as if all of it were wanted.
                 entry.queued -= (chunk.len() - bytes) as u64;
             }
@@ -103,25 +108,43 @@ impl<P: Clone> Ring<P> {
         idle: &mut Vec<P>,
     ) -> bool {
         let mut any = false;
-        for peers in self.index.matching(chunk.routing_frame(message.start)) {
-            any = true;
+        let asked_for_all = usize::from(!chunk.same_routing() && self.index.all().is_some());
+        for peers in self.index.matching(chunk.routing_frame(message.start)).skip(asked_for_all) {
             // The index stays as it is meanwhile, so that a set is known by its place.
             if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers)) {
+                any = true;
                 continue;
             }
-            for id in peers {
-                finder.add(*id, message);
-                let Some(entry) = self.peers.get_mut(id) else { continue };
-                if std::mem::replace(&mut entry.seen, self.published) != self.published {
-                    entry.queued += chunk.len() as u64;
-                }
-                if matches!(entry.place, Place::Live) {
-                    entry.place = Place::Behind { next: at.0, sent: at.1, writing: None };
-                    self.cursors.add(at.0, *id);
-                    idle.push(entry.peer.clone());
-                }
-            }
+            peers.iter().for_each(|id| finder.add(*id, message));
+            any |= put_behind(&mut self.peers, &mut self.cursors, peers, self.published, chunk, at, idle);
         }
         any
     }
+}
+
+/// Puts peers that want a part of a chunk behind, at `at`, if they were live. `number` is the chunk's. False where there
+/// is none of them any more.
+fn put_behind<P: Clone>(
+    entries: &mut BTreeMap<PeerId, Entry<P>>,
+    cursors: &mut Cursors,
+    peers: &BTreeSet<PeerId>,
+    number: u64,
+    chunk: &Chunk,
+    at: (u64, usize),
+    idle: &mut Vec<P>,
+) -> bool {
+    let mut any = false;
+    for id in peers {
+        let Some(entry) = entries.get_mut(id) else { continue };
+        any = true;
+        if std::mem::replace(&mut entry.seen, number) != number {
+            entry.queued += chunk.len() as u64;
+        }
+        if matches!(entry.place, Place::Live) {
+            entry.place = Place::Behind { next: at.0, sent: at.1, writing: None };
+            cursors.add(at.0, *id);
+            idle.push(entry.peer.clone());
+        }
+    }
+    any
 }

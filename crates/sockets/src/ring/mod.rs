@@ -5,7 +5,7 @@
 //! then. A peer that has nothing to be written costs nothing when a chunk is published, and one that takes nothing costs
 //! nothing when a chunk is dropped.
 //!
-//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks at the most ([`LOOKS`]) and
+//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks or subscriptions at the most ([`LOOKS`]) and
 //! leaves the rest to the next ([`Ring::is_unfinished`]), and what is let go is handed out to be freed without the lock
 //! ([`Ring::take_spent`]).
 
@@ -25,14 +25,15 @@ use std::sync::Arc;
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::subscriptions::{Index, PeerId};
+use crate::trie::IntoKeys;
 
 pub(crate) use batch::{Batch, Segment};
+pub(crate) use peers::{Change, PeerView, Subscribed};
 use peers::{Cursors, Entry, Place};
-pub(crate) use peers::{PeerView, Subscribed};
 pub(crate) use runs::Runs;
 use select::rest_of;
 
-/// Chunks looked at in one call. (Small in tests, so that they see many calls.)
+/// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many calls.)
 pub(crate) const LOOKS: usize = if cfg!(test) { 4 } else { 256 };
 /// Small neighbors are put together up to this size in bytes, or up to a part of a small ring.
 const MERGED_BYTES: usize = 16 * 1024;
@@ -89,6 +90,8 @@ pub(crate) struct Ring<P> {
     more_room: bool,
     /// A chunk was added, for which others may have to be dropped.
     crowded: bool,
+    /// Peers that have left, with the prefixes that are to leave the index.
+    leaving: Vec<(PeerId, IntoKeys<u32>)>,
     /// More chunks are to be let go than one call may look at.
     unfinished: bool,
     /// What was let go, to be freed without the lock.
@@ -96,6 +99,9 @@ pub(crate) struct Ring<P> {
     /// Looks at chunks for peers so far.
     #[cfg(test)]
     pub(crate) looks: usize,
+    /// Times that subscriptions were changed.
+    #[cfg(test)]
+    pub(crate) applied: usize,
 }
 
 impl<P: Clone> Ring<P> {
@@ -116,10 +122,13 @@ impl<P: Clone> Ring<P> {
             published: 0,
             more_room: false,
             crowded: false,
+            leaving: Vec::new(),
             unfinished: false,
             spent: Vec::new(),
             #[cfg(test)]
             looks: 0,
+            #[cfg(test)]
+            applied: 0,
         }
     }
 
@@ -202,19 +211,37 @@ impl<P: Clone> Ring<P> {
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<impl Sized + use<P>> {
         self.rise(id);
         let unsent = self.bytes_queued(id);
-        let entry = self.peers.remove(&id)?;
+        let mut entry = self.peers.remove(&id)?;
         self.counters.bytes_unsent += unsent;
-        for prefix in entry.prefixes.iter() {
-            self.index.remove(id, prefix);
-        }
         if !entry.prefixes.is_empty() {
             self.subscribed -= 1;
+            // They leave the index in parts.
+            self.leaving.push((id, std::mem::take(&mut entry.prefixes).into_keys()));
         }
         if let Place::Behind { next, .. } = entry.place {
             self.cursors.remove(next, id);
         }
         self.tidy();
         Some(entry)
+    }
+
+    /// What a peer says of its subscriptions, in its order.
+    pub(crate) fn apply(&mut self, id: PeerId, changes: &[Change], max_subscriptions: usize) -> Subscribed {
+        #[cfg(test)]
+        {
+            self.applied += 1;
+        }
+        for change in changes {
+            match change {
+                Change::Subscribe(prefix) => {
+                    if self.subscribe(id, prefix, max_subscriptions) == Subscribed::TooMany {
+                        return Subscribed::TooMany;
+                    }
+                }
+                Change::Cancel(prefix) => self.cancel(id, prefix),
+            }
+        }
+        Subscribed::Counted
     }
 
     /// Counts a subscription. The peer is owed what is published from now on; where the socket was held for want of

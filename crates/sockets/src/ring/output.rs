@@ -193,9 +193,9 @@ impl<P: Clone> Ring<P> {
     /// `shown`: how many prefixes are listed, and how many bytes of each.
     pub(crate) fn view(&self, id: PeerId, shown: (usize, usize)) -> Option<PeerView> {
         let entry = self.peers.get(&id)?;
-        let cut = |prefix: &[u8]| prefix[..prefix.len().min(shown.1)].to_vec();
-        let mut prefixes: Vec<_> = entry.prefixes.iter().take(shown.0).map(cut).collect();
-        prefixes.sort();
+        let mut keys = entry.prefixes.keys();
+        let shortened = |prefix: &[u8]| prefix[..prefix.len().min(shown.1)].to_vec();
+        let prefixes = std::iter::from_fn(|| keys.next().map(shortened)).take(shown.0).collect();
         Some(PeerView {
             prefixes,
             prefixes_total: entry.prefixes.len(),

@@ -90,14 +90,16 @@ impl<P> Entry<P> {
         sent: usize,
     ) -> impl Iterator<Item = Range<usize>> + 'a {
         // It had these prefixes when the chunk was published, so that what was found then holds.
-        let runs = chunk.runs().filter(|_| sequence >= self.settled).map(|runs| runs.of(id, sent));
+        let found = chunk.runs().filter(|_| sequence >= self.settled && !self.prefixes.are_all());
+        let runs = found.map(|runs| runs.of(id, sent));
         let scanned = runs.is_none().then(|| self.prefixes.select(chunk, sent));
         runs.into_iter().flatten().chain(scanned.into_iter().flatten())
     }
 
     /// What a look at a chunk counts for.
     pub(super) fn looks(&self, chunk: &Chunk, sequence: u64) -> usize {
-        let known = chunk.same_routing() || (chunk.runs().is_some() && sequence >= self.settled);
+        let found = chunk.runs().is_some() && sequence >= self.settled;
+        let known = chunk.same_routing() || found || self.prefixes.are_all();
         if known { 1 } else { 1 + chunk.messages() / MESSAGES_PER_LOOK }
     }
 
@@ -106,6 +108,13 @@ impl<P> Entry<P> {
         self.messages_dropped += tally.messages;
         self.queued = self.queued.saturating_sub(tally.bytes);
     }
+}
+
+/// What a peer says of its subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Subscribe(Bytes),
+    Cancel(Bytes),
 }
 
 /// What a subscription did.

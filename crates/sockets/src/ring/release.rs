@@ -8,20 +8,33 @@ use crate::chunk::{Chunk, Origin};
 use crate::subscriptions::{PeerId, Tally};
 
 impl<P: Clone> Ring<P> {
-    /// Lets go of the chunks that no peer is owed any more, and under `drop` of those that there is no room for: as many as
-    /// one call may look at.
+    /// Lets go of the chunks that no peer is owed any more, and under `drop` of those that there is no room for, and of
+    /// the subscriptions of peers that have left: as many as one call may look at.
     pub(crate) fn tidy(&mut self) {
         self.unfinished = false;
-        if self.is_held() {
-            return;
-        }
         for _ in 0..LOOKS {
+            if self.forget() {
+                continue;
+            }
+            if self.is_held() {
+                return;
+            }
             if !self.retire() && !self.evict() {
                 self.crowded = false;
                 return;
             }
         }
         self.unfinished = true;
+    }
+
+    /// Takes a prefix of a peer that has left out of the index.
+    fn forget(&mut self) -> bool {
+        let Some((id, prefixes)) = self.leaving.last_mut() else { return false };
+        match prefixes.next() {
+            Some(prefix) => self.index.remove(*id, prefix),
+            None => drop(self.leaving.pop()),
+        }
+        true
     }
 
     /// Lets go of the oldest chunk where no peer is owed it.

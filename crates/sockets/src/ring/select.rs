@@ -41,10 +41,11 @@ impl Prefixes {
         sent: usize,
     ) -> impl Iterator<Item = Range<usize>> + 'a {
         let half_written = chunk.half_written(sent);
-        let whole = chunk.same_routing() && sent < chunk.len() && self.matches(chunk.routing_frame(0));
+        let whole = sent < chunk.len()
+            && (self.are_all() || chunk.same_routing() && self.matches(chunk.routing_frame(0)));
         let mut messages = chunk.messages_from(half_written.unwrap_or(sent));
         let mut open = if whole { Some(sent..chunk.len()) } else { half_written.map(|end| sent..end) };
-        let mut more = !chunk.same_routing();
+        let mut more = !chunk.same_routing() && !whole;
         std::iter::from_fn(move || {
             while more {
                 let Some(message) = messages.next() else {
