@@ -1,5 +1,8 @@
 //! A relay: all routes of one process.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +139,8 @@ impl Relay {
             error!(route = route.config.name, reason, "route stopped");
             *route.stopped.lock() = Some(reason);
             route.source.close(Vec::new()).await;
+            // Nobody would ever hear anything on it.
+            route.socket.close().await;
         }
     }
 }

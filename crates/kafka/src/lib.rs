@@ -20,6 +20,7 @@ pub mod embedded;
 mod epochs;
 mod error;
 mod fetcher;
+mod guard;
 mod lookup;
 mod membership;
 mod native;

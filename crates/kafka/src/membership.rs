@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Elsewhere { assignment: Arc<Assignment>, from: i64, to: Option<i64>, why: Reset },
     /// Where such a partition goes on.
     ResetTo { assignment: Arc<Assignment>, from: i64, to: i64, why: Reset },
+    /// A thread or a task of the source panicked; nobody does its work.
+    Broke(String),
     /// Brokers do not have the requests that the fast fetcher needs.
     TooOld(String),
     /// The ends of partitions that stand still.

@@ -29,6 +29,7 @@ use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
 use crate::fetcher::Outlet;
+use crate::guard;
 use crate::membership::Command;
 use crate::report::Reporter;
 use crate::status::Board;
@@ -128,7 +129,17 @@ impl Fast {
             reporter,
         };
         let (orders, ordered) = unbounded_channel();
-        let dispatcher = runtime.spawn(Dispatcher::new(Arc::new(wiring), ordered).run());
+        let told = wiring.commands.clone();
+        let dispatching = Dispatcher::new(Arc::new(wiring), ordered).run();
+        let dispatcher = runtime.spawn(async move {
+            // A task of its own, so that its panic comes back here.
+            if let Err(failure) = tokio::spawn(dispatching).await
+                && let Ok(panic) = failure.try_into_panic()
+            {
+                // Where the membership has ended, nothing is to be fetched.
+                let _ = told.send(Command::Broke(guard::reason("the dispatcher of fetches", &*panic)));
+            }
+        });
         Self {
             client: Arc::clone(client),
             board: shown,

@@ -5,7 +5,7 @@ mod thread;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
 use crate::fetcher::Outlet;
+use crate::guard;
 use crate::membership::Command;
 use crate::native::{Queue, SimpleTopic};
 pub(crate) use thread::Taken;
@@ -42,6 +43,7 @@ impl Librdkafka {
         let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
         let held = Arc::new(Held::default());
         let (stop, stopped) = watch::channel(false);
+        let told = commands.clone();
         let thread = Thread {
             client: Arc::clone(client),
             queue: Arc::clone(&queue),
@@ -51,7 +53,7 @@ impl Librdkafka {
             stop: stopped,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let thread = Builder::new().name("kafka-fetch".to_owned()).spawn(move || thread.run(&runtime))?;
+        let thread = guard::spawn("kafka-fetch", &told, move || thread.run(&runtime))?;
         let client = Arc::clone(client);
         Ok(Self { client, in_group, queue, held, simple: HashMap::new(), stop, thread: Some(thread) })
     }
@@ -121,7 +123,7 @@ impl Librdkafka {
     pub(super) fn stop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
-            // It panics only where a caller's receiver does, which is told there.
+            // A panic of it was told.
             let _ = thread.join();
         }
     }

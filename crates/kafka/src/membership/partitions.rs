@@ -69,6 +69,7 @@ impl Partitions {
                 return self.elsewhere(session, assignment, from, to, why);
             }
             Command::ResetTo { assignment, from, to, why } => self.reset(session, assignment, from, to, why),
+            Command::Broke(reason) => return Err(reason),
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
             Command::Ends(ends) => self.watch.ends(session, ends),
             Command::Listed(listing) => self.listed(session, listing),

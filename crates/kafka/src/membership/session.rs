@@ -21,6 +21,7 @@ use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
 use crate::config::GroupProtocol;
 use crate::fetcher::{Fast, Fetcher, Librdkafka, Parts};
+use crate::guard;
 use crate::lookup::{Ask, Lookup};
 use crate::topics::{First, Listing, Selection};
 
@@ -146,11 +147,11 @@ impl<'a> Session<'a> {
             commands: source.commands.0.clone(),
             found: HashMap::new(),
         };
-        Builder::new().name("kafka-lookup".to_owned()).spawn(move || lookup.run(&asked))?;
+        guard::spawn("kafka-lookup", &source.commands.0, move || lookup.run(&asked))?;
         let (committing, board, answers) =
             (Arc::clone(&client), Arc::clone(&source.board), source.commands.0.clone());
         let commit = move || commits::run(&committing, &board, &ordered, &answers);
-        Builder::new().name("kafka-commit".to_owned()).spawn(commit)?;
+        guard::spawn("kafka-commit", &source.commands.0, commit)?;
         let fetcher = match &source.connector {
             Some(connector) => Fetcher::Fast(Fast::start(
                 &source.runtime,
@@ -257,8 +258,10 @@ impl<'a> Session<'a> {
 
     fn commit_last(&mut self, last: Positions) {
         let (id, deadline) = (self.next_id(), Instant::now() + self.close_wait());
-        // The commit thread lives as long as its orders' sender.
-        let _ = self.orders.send(Order::Final { id, positions: last, deadline });
+        if self.orders.send(Order::Final { id, positions: last, deadline }).is_err() {
+            // Its thread panicked, which was told.
+            return;
+        }
         let slack = Duration::from_millis(500);
         while Instant::now() < deadline + slack {
             let _ = self.client.poll(POLL);

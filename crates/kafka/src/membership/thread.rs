@@ -21,6 +21,7 @@ use crate::config::{ClusterConfig, GroupProtocol, SourceConfig};
 use crate::connection::Connector;
 use crate::error::StartError;
 use crate::fetcher::{Fetched, Outlet};
+use crate::guard;
 use crate::noise::Noise;
 use crate::report::Reporter;
 use crate::security::TokenProvider;
@@ -59,7 +60,15 @@ pub(crate) fn start(starting: Starting) -> Result<(), StartError> {
     // Settings that only a member has are refused now, not later.
     let member = starting.settings(GroupProtocol::Classic, 1).create_native_config();
     member.map_err(|error| StartError::Client(plain(&error)))?;
-    thread::Builder::new().name("kafka-membership".to_owned()).spawn(move || starting.run(scout))?;
+    let (board, events) = (Arc::clone(&starting.board), starting.events.clone());
+    let run = move || {
+        if let Err(reason) = guard::caught("kafka-membership", || starting.run(scout)) {
+            board.set_stopped(&reason);
+            // Nobody may be listening any more.
+            let _ = events.blocking_send(SourceEvent::Stopped(reason));
+        }
+    };
+    thread::Builder::new().name("kafka-membership".to_owned()).spawn(run)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use rdkafka::consumer::Consumer;
 
 use super::token::TokenProvider;
 use crate::client::Client;
+use crate::guard;
 use crate::native;
 
 /// Time between two tries while there is no token.
@@ -31,7 +32,9 @@ pub(crate) fn start(
     wanted: Receiver<Infallible>,
 ) -> std::io::Result<()> {
     let (client, provider) = (Arc::downgrade(client), Arc::clone(provider));
-    thread::Builder::new().name("kafka-token".to_owned()).spawn(move || run(&client, &provider, &wanted))?;
+    let name = "kafka-token";
+    let run = move || guard::again_and_again(name, || run(&client, &provider, &wanted));
+    thread::Builder::new().name(name.to_owned()).spawn(run)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
@@ -36,6 +36,8 @@ struct Home {
     kept: Option<(i32, Instant)>,
     /// Whether the broker that has it was chosen as a replica.
     at_replica: bool,
+    /// The task that has it, or had it last.
+    task: Option<Id>,
     place: Place,
     placed: Instant,
     failures: u32,
@@ -56,6 +58,8 @@ enum Place {
 }
 
 struct Remote {
+    /// None in tests that play it.
+    task: Option<Id>,
     address: String,
     orders: UnboundedSender<broker::Order>,
 }
@@ -112,6 +116,7 @@ impl Dispatcher {
                     None => break,
                 },
                 Some(told) = self.told.recv() => self.told(told),
+                Some(Err(failure)) = self.tasks.join_next() => self.broke(failure),
                 answer = wait(&mut asking), if asking.is_some() => {
                     asking = None;
                     let (back, answer) = answer;
@@ -210,6 +215,7 @@ impl Dispatcher {
             replica: None,
             kept: None,
             at_replica: false,
+            task: None,
             place,
             placed: now,
             failures: 0,

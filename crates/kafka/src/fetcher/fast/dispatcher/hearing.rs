@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinError;
+
 use tracing::{debug, error, info};
 
 use super::super::Told;
@@ -12,6 +14,7 @@ use super::super::metadata::{Leader, Metadata, NoMetadata};
 use super::super::position::{Position, Why};
 use super::replicas::{KEPT, REPLICA_LEASE, Verdict};
 use super::{Dispatcher, Place};
+use crate::guard;
 use crate::membership::{Command, Reset};
 
 /// How long a partition that came back waits before it is sent out again.
@@ -128,6 +131,35 @@ impl Dispatcher {
         if let Some(replica) = probe {
             self.reach(replica);
             self.send(replica, broker::Order::Probe);
+        }
+    }
+
+    /// A broker's task panicked. What it had is fetched anew, by another one, from where it was handed out to.
+    pub(super) fn broke(&mut self, failure: JoinError) {
+        let task = failure.id();
+        // Tasks are cancelled only once nothing is fetched any more.
+        let Ok(panic) = failure.try_into_panic() else { return };
+        let reason = guard::reason("the task of a broker", &*panic);
+        error!(route = self.wiring.reporter.route(), reason, "its partitions are fetched anew");
+        self.wiring.reporter.report(&reason);
+        self.brokers.retain(|_, remote| remote.task != Some(task));
+        let mut anew = Vec::new();
+        for home in self.homes.values_mut() {
+            if home.task != Some(task) || !matches!(home.place, Place::At(_)) {
+                continue;
+            }
+            let (assignment, now) = (Arc::clone(&home.assignment), Instant::now());
+            let offset = assignment.position();
+            let position = Position { sought: true, ..Position::new(assignment, offset) };
+            if home.made_anew {
+                anew.push(position.clone());
+            }
+            home.failures += 1;
+            let why = Some(reason.clone());
+            home.place = Place::Waiting { position, from: now + PLACE_AGAIN.1, why };
+        }
+        for position in anew {
+            self.made_anew(&position);
         }
     }
 

@@ -68,6 +68,7 @@ impl Dispatcher {
                 position.leader_epoch = leader_epoch;
                 position.without_rack = home.kept.is_some();
                 home.placed = now;
+                home.task = self.brokers.get(&broker).and_then(|remote| remote.task);
                 home.at_replica = home.replica.is_some_and(|(replica, _)| replica == broker);
                 if home.at_replica {
                     info!(route = self.wiring.reporter.route(), topic = %key.0, partition = key.1, broker,
@@ -84,7 +85,6 @@ impl Dispatcher {
         if self.brokers.contains_key(&id) {
             return;
         }
-        while self.tasks.try_join_next().is_some() {}
         let (orders, ordered) = unbounded_channel();
         let broker = Broker {
             id,
@@ -95,9 +95,10 @@ impl Dispatcher {
             tell: self.tell.clone(),
             probing: false,
         };
-        self.tasks.spawn(broker.run());
+        let remote =
+            Remote { task: Some(self.tasks.spawn(broker.run()).id()), address: address.clone(), orders };
         self.troubled.remove(&id);
-        self.brokers.insert(id, Remote { address: address.clone(), orders });
+        self.brokers.insert(id, remote);
     }
 
     /// Shows why partitions are not fetched, if any are not.

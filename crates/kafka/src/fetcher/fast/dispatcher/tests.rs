@@ -44,7 +44,7 @@ impl Stage {
         let mut dispatcher = Dispatcher::new(Arc::new(wiring), unbounded_channel().1);
         let brokers = [1, 2].map(|id| {
             let (orders, ordered) = unbounded_channel();
-            dispatcher.brokers.insert(id, Remote { address: address(id), orders });
+            dispatcher.brokers.insert(id, Remote { task: None, address: address(id), orders });
             (id, ordered)
         });
         Self { dispatcher, commands, brokers: brokers.into() }
@@ -373,4 +373,26 @@ fn nothing_is_due_at_once_for_ever() {
     stage.dispatcher.place(now);
     assert_eq!(stage.said(1).len(), 1);
     assert!(stage.dispatcher.next_due(false, now) > now + Duration::from_secs(10), "all is well");
+}
+
+#[tokio::test]
+async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they_were() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    let task = stage.dispatcher.tasks.spawn(async { panic!("a mistake") }).id();
+    stage.dispatcher.brokers.get_mut(&1).unwrap().task = Some(task);
+    assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
+    assignment.set_position(25);
+    let failure = stage.dispatcher.tasks.join_next().await.unwrap().unwrap_err();
+    stage.dispatcher.broke(failure);
+    assert!(stage.pauses() && !stage.dispatcher.brokers.contains_key(&1));
+    // Another task fetches from the broker.
+    let (orders, ordered) = unbounded_channel();
+    stage.dispatcher.brokers.insert(1, Remote { task: None, address: address(1), orders });
+    stage.brokers.insert(1, ordered);
+    assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 4, id: ID }]);
+    let status = stage.dispatcher.wiring.board.status();
+    let told = status.last_error.unwrap();
+    assert!(told.contains("internal error") && told.contains("a mistake"), "{told}");
 }
