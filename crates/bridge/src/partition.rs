@@ -5,11 +5,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zafka_envelope::{Encoded, Encoder, FramePlan, Record};
-use zafka_kafka::{Assignment, Fetched};
+use zafka_kafka::{Assignment, Fetched, Generation};
 use zafka_sockets::{Buffer, Buffers, Chunk};
 
 use crate::progress::Progress;
@@ -38,23 +38,12 @@ impl Records for Fetched {
 pub(crate) struct Partition {
     pub(crate) progress: Arc<Progress>,
     encoder: Encoder,
-    /// Offset of the record before the next one; none at the take-up and after a reset.
+    /// Offset of the record before the next one; none where a generation begins.
     prev: Option<i64>,
-    reset: Option<Reset>,
-}
-
-/// The log no longer had what was due; the partition goes on at `to`. Held until the first record that is surely from
-/// there: those fetched before may still come, and lie in `before`.
-#[derive(Clone, Debug)]
-struct Reset {
-    before: Range<i64>,
-    to: i64,
-}
-
-impl Reset {
-    fn is_back(&self) -> bool {
-        self.to < self.before.end
-    }
+    /// Where the generation begins, until there is a chunk of it.
+    begins: Option<i64>,
+    /// The newest generation that was told of and has not begun, with the lowest start of those that were.
+    next: Option<Generation>,
 }
 
 /// What came of one step through fetched records.
@@ -75,32 +64,48 @@ pub(crate) struct Step {
 impl Partition {
     pub(crate) fn new(assignment: Arc<Assignment>, plan: &FramePlan, route: &str) -> Self {
         let encoder = plan.encoder(route, &assignment.topic, assignment.partition);
-        let start = assignment.start;
-        Self { progress: Progress::new(assignment, start), encoder, prev: None, reset: None }
+        let first = Generation { number: 0, start: assignment.start };
+        Self { progress: Progress::new(assignment, first), encoder, prev: None, begins: None, next: None }
     }
 
-    /// The log no longer had `from`: the next record from `to` on has no record before it that is known. True where
-    /// that sets the partition back; then its progress is another one, and what is on its way no longer counts.
-    pub(crate) fn reset(&mut self, from: i64, to: i64) -> bool {
-        let mut before = self.progress.read()..from;
-        if let Some(last) = self.reset.take().filter(|last| last.is_back() && !last.before.is_empty()) {
-            before = before.start.min(last.before.start)..before.end.max(last.before.end);
+    /// The number of the generation that is read.
+    pub(crate) fn generation(&self) -> u32 {
+        self.progress.generation
+    }
+
+    /// Tells of a generation whose records are to follow: from its start on, what was read before is no longer in the
+    /// log. True where that is before what was delivered, so that commits have to go back.
+    pub(crate) fn announce(&mut self, generation: Generation) -> bool {
+        let newest = self.next.map_or(self.generation(), |next| next.number);
+        if generation.number <= newest {
+            return false;
         }
-        let reset = self.reset.insert(Reset { before, to });
-        if reset.is_back() {
-            self.progress = Progress::new(Arc::clone(&self.progress.assignment), to);
+        let start = self.next.map_or(generation.start, |next| next.start.min(generation.start));
+        self.next = Some(Generation { start, ..generation });
+        let goes_back = generation.start < self.progress.delivered();
+        self.progress.end_at(generation.start);
+        goes_back
+    }
+
+    /// Begins a generation that was told of, once everything of those before is encoded.
+    pub(crate) fn begin(&mut self, generation: Generation) {
+        self.progress = self.progress.next(generation);
+        (self.prev, self.begins) = (None, Some(generation.start));
+        self.next.take_if(|next| next.number <= generation.number);
+        if let Some(next) = self.next {
+            self.progress.end_at(next.start);
         }
-        reset.is_back()
     }
 
     /// Encodes fetched records up to the size of a chunk, or one record where that alone is larger.
     pub(crate) fn encode(&mut self, fetched: &mut impl Records, buffers: &Buffers) -> Step {
         let Buffer { bytes, ends } = buffers.take();
         let mut encoded = Encoded { bytes, ends, ..Encoded::default() };
-        let from = self.progress.read();
-        let mut next = from;
+        let from = self.progress.encoded();
+        let begins = self.begins.take();
+        let mut next = begins.unwrap_or(from);
         let finished = fetched.walk(|record| {
-            let prev = self.prev_of(record.offset);
+            let prev = self.prev.filter(|prev| *prev < record.offset);
             self.encoder.encode(&Record { prev, ..*record }, &mut encoded);
             self.prev = Some(record.offset);
             next = record.offset + 1;
@@ -115,10 +120,6 @@ impl Partition {
             // Past what no reader is given: control records, aborted and compacted ones.
             next = next.max(fetched.next_offset());
         }
-        if let Some(reset) = self.reset.as_ref().filter(|reset| reset.is_back()) {
-            // These may be from before it.
-            next = reset.to;
-        }
         self.progress.set_read(next);
         let records = u64::from(encoded.records);
         let headers_missing = encoded.headers_missing;
@@ -126,21 +127,11 @@ impl Partition {
         let buffer = Buffer { bytes: encoded.bytes, ends: encoded.ends };
         let chunk = if buffer.bytes.is_empty() {
             buffers.give(buffer);
-            (next != from).then(|| Chunk::marker(origin, next))
+            // A generation begins in the ring too: once that is past what is before it, the generation stands there.
+            (next != from || begins.is_some()).then(|| Chunk::marker(origin, next))
         } else {
             Some(buffers.chunk(buffer, encoded.same_routing, records, origin, next))
         };
         Step { chunk, from, finished, records, headers_missing }
-    }
-
-    fn prev_of(&mut self, offset: i64) -> Option<i64> {
-        let Some(reset) = &mut self.reset else { return self.prev.filter(|prev| *prev < offset) };
-        if !reset.before.contains(&offset) {
-            self.reset = None;
-            return None;
-        }
-        reset.before.start = offset + 1;
-        // One that may be from before the reset or after it has no `prev` that is sure.
-        self.prev.filter(|prev| *prev < offset && !reset.is_back())
     }
 }

@@ -19,7 +19,7 @@ impl Revoked {
     /// What is still unsent goes; the group gets what was delivered.
     fn release(self, socket: &PubSocket) {
         for progress in &self.partitions {
-            socket.withdraw(&progress.origin);
+            progress.withdraw(socket);
         }
         self.done.complete(self.partitions.iter().map(|progress| progress.position()).collect());
     }

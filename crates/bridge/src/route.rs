@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
-use zafka_kafka::{Assignment, Fetched, SourceEvent, SourceReceivers};
+use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent, SourceReceivers};
 use zafka_sockets::{Buffers, Publisher};
 
 use crate::partition::Partition;
@@ -82,6 +82,10 @@ impl Route {
         // Nothing more is taken: the fetch thread ends where it waits.
         drop(records);
         self.drain(&mut events, deadline).await;
+        // What is told by now may say that the log no longer goes as far as what was delivered.
+        while let Ok(event) = events.try_recv() {
+            let _ = self.handle_event(event);
+        }
         self.revoking.release_all(&self.shared.socket);
         drop(events);
         let positions = self.shared.partitions.lock().values().map(|progress| progress.position()).collect();
@@ -163,8 +167,16 @@ impl Route {
         if !assignment.is_active() {
             return false;
         }
-        let buffers = self.buffers.clone();
-        let partition = self.partition(&assignment);
+        let (buffers, generation) = (self.buffers.clone(), fetched.generation);
+        let mut partition = self.partition(&assignment);
+        if generation.number != partition.generation() {
+            if generation.number < partition.generation() {
+                // From before a restart: it comes again.
+                return false;
+            }
+            self.begin(&assignment, generation);
+            partition = self.partition(&assignment);
+        }
         let step = partition.encode(&mut fetched, &buffers);
         let progress = Arc::clone(&partition.progress);
         self.shared.records_read.fetch_add(step.records, Ordering::Relaxed);
@@ -179,6 +191,23 @@ impl Route {
         true
     }
 
+    /// Begins the generation of which these are the first records.
+    fn begin(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
+        // Its event may have found no room, and come later than this.
+        self.announce(assignment, generation);
+        let partition = self.partition(assignment);
+        partition.begin(generation);
+        let progress = Arc::clone(&partition.progress);
+        self.shared.show(&progress);
+    }
+
+    /// Hears of a generation of which records are to follow.
+    fn announce(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
+        if self.partition(assignment).announce(generation) {
+            self.shared.source.set_back(Arc::clone(assignment));
+        }
+    }
+
     /// The partition of an assignment, taken up now if this is the first that is heard of it.
     fn partition(&mut self, assignment: &Arc<Assignment>) -> &mut Partition {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
@@ -191,7 +220,7 @@ impl Route {
         };
         let partition = self.partitions.entry(key).or_insert_with(take_up);
         if !Arc::ptr_eq(&partition.progress.assignment, assignment) {
-            shared.socket.withdraw(&partition.progress.origin);
+            partition.progress.withdraw(&shared.socket);
             *partition = take_up();
         }
         partition
@@ -220,17 +249,13 @@ impl Route {
                     "partitions lost: another member may hold them already"
                 );
                 for progress in self.take_away(&assignments) {
-                    self.shared.socket.withdraw(&progress.origin);
+                    progress.withdraw(&self.shared.socket);
                 }
             }
-            SourceEvent::Reset { assignment, from, to } => {
-                warn!(route, topic = %assignment.topic, partition = assignment.partition, from, to, "offset reset");
-                let partition = self.partition(&assignment);
-                if partition.reset(from, to) {
-                    let progress = Arc::clone(&partition.progress);
-                    self.shared.show(&progress);
-                    self.shared.source.set_back(assignment);
-                }
+            SourceEvent::Reset { assignment, generation, from } => {
+                let (topic, partition, to) = (&assignment.topic, assignment.partition, generation.start);
+                warn!(route, %topic, partition, from, to, "offset reset");
+                self.announce(&assignment, generation);
             }
             SourceEvent::Stopped(reason) => {
                 error!(route, reason, "route stopped");

@@ -91,11 +91,13 @@ impl RouteShared {
         // In this order, so that each is at least the one before it also while they move.
         let committed = assignment.committed();
         let delivered = progress.delivered();
+        let read = progress.read();
         PartitionStatus {
             topic: assignment.topic.to_string(),
             partition: assignment.partition,
-            read: progress.read(),
-            delivered,
+            read,
+            // A reset in between sets both back.
+            delivered: delivered.min(read),
             committed,
             lag: self.source.end_offset(assignment).map(|end| end.saturating_sub(delivered).max(0)),
         }

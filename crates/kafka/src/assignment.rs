@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::epochs::Epochs;
 use crate::fetcher::Fetched;
+use crate::generation::{Generation, Reading};
 use crate::membership::Command;
 
 const ACTIVE: u8 = 0;
@@ -28,7 +29,7 @@ pub struct Assignment {
     pub start: i64,
     phase: AtomicU8,
     committed: AtomicI64,
-    position: AtomicI64,
+    reading: Reading,
     end: AtomicI64,
     broken: AtomicI64,
     epochs: Epochs,
@@ -43,7 +44,7 @@ impl Assignment {
             start,
             phase: AtomicU8::new(ACTIVE),
             committed: AtomicI64::new(committed.unwrap_or(NONE)),
-            position: AtomicI64::new(start),
+            reading: Reading::new(start),
             end: AtomicI64::new(NONE),
             broken: AtomicI64::new(NONE),
             epochs: Epochs::default(),
@@ -61,13 +62,23 @@ impl Assignment {
         (committed != NONE).then_some(committed)
     }
 
-    /// The next offset to be handed out.
-    pub(crate) fn position(&self) -> i64 {
-        self.position.load(Ordering::Relaxed)
+    /// The generation that is read now. What is received may still be of one before it.
+    pub fn generation(&self) -> Generation {
+        self.reading.generation()
     }
 
-    pub(crate) fn set_position(&self, offset: i64) {
-        self.position.store(offset, Ordering::Relaxed);
+    /// The next offset to be handed out.
+    pub(crate) fn position(&self) -> i64 {
+        self.reading.position()
+    }
+
+    pub(crate) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// Whether this is the number of the generation that is read now.
+    pub(crate) fn is_read_as(&self, generation: u32) -> bool {
+        self.generation().number == generation
     }
 
     /// The end of the partition as a reader sees it (the last stable offset under `read_committed`), where the fetcher
@@ -87,20 +98,29 @@ impl Assignment {
         (broken != NONE).then_some(broken)
     }
 
-    pub(crate) fn break_at(&self, offset: i64) {
+    pub(crate) fn break_at(&self, generation: u32, offset: i64) {
         self.broken.store(offset, Ordering::Release);
-        self.set_position(offset);
+        self.reading.set_position(generation, offset);
     }
 
-    /// It goes on elsewhere: what could not be read is left behind. Where the log was cut there, what is before is known.
-    pub(crate) fn go_on_at(&self, to: i64, was_cut: bool) {
+    /// The next generation begins elsewhere: what could not be read is left behind. Where the log was cut there, what is
+    /// before is known.
+    pub(crate) fn go_on_at(&self, to: i64, was_cut: bool) -> Generation {
         self.broken.store(NONE, Ordering::Release);
         if was_cut {
             self.epochs.cut(to);
         } else {
             self.epochs.forget();
         }
-        self.set_position(to);
+        self.reading.begin(to)
+    }
+
+    /// Begins the next generation at an offset that was read already, unless one began that the caller does not know.
+    pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
+        let generation = self.reading.begin_after(known, offset)?;
+        // It is met again, unless it was mended.
+        self.broken.store(NONE, Ordering::Release);
+        Some(generation)
     }
 
     /// Under which leaders' epochs its records were written, as far as the fetcher tells it.
@@ -154,16 +174,17 @@ pub enum SourceEvent {
     },
     /// Partitions are gone without being asked back: another member may hold them already. Nothing is committed.
     Lost(Vec<Arc<Assignment>>),
-    /// The log no longer had the offset `from`. The assignment goes on at `to`; records from below `from` may still
-    /// wait to be received. Where `to` is lower, so may commits be once [`Source::set_back`](crate::Source::set_back)
-    /// is called.
+    /// The log no longer had the offset `from`: the assignment is read on from `generation.start`, below `from` where
+    /// the log was cut or made anew. Records of the generation before may still wait to be received, and count as far as
+    /// they lie below that start; nothing from there on is to be committed of them. Where the start is lower than what
+    /// was committed, so may commits be once [`Source::set_back`](crate::Source::set_back) is called.
     Reset {
         /// Which.
         assignment: Arc<Assignment>,
+        /// The generation that begins. Its first records, or word that there are none yet, follow in the record stream.
+        generation: Generation,
         /// The offset that was due.
         from: i64,
-        /// Where it goes on; below `from` where the log was cut or made anew.
-        to: i64,
     },
     /// The source cannot go on, and why. No records follow; commits are still taken, as far as the group lets them.
     Stopped(String),

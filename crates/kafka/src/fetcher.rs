@@ -12,8 +12,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use zafka_envelope::Record;
 
-use crate::assignment::{Assignment, Positions};
+use crate::assignment::Assignment;
 use crate::client::Client;
+use crate::generation::Generation;
 use crate::records::Run;
 pub(crate) use fast::{Fast, Parts};
 pub(crate) use librdkafka::Librdkafka;
@@ -23,6 +24,9 @@ pub(crate) use outlet::Outlet;
 pub struct Fetched {
     /// Whose records these are.
     pub assignment: Arc<Assignment>,
+    /// The reading of the partition that they belong to. Those of one generation come in the order of their offsets.
+    /// Where a reset began it, all of the generations before it came first; after a restart, some of them may follow.
+    pub generation: Generation,
     next_offset: i64,
     records: Records,
 }
@@ -45,7 +49,7 @@ impl Fetched {
                 }
                 run.walk(f).unwrap_or_else(|error| {
                     let (topic, partition) = (&self.assignment.topic, self.assignment.partition);
-                    self.assignment.break_at(run.next_offset());
+                    self.assignment.break_at(self.generation.number, run.next_offset());
                     hold.reporter
                         .report(&format!("{topic}/{partition}: {error}; the partition stands still"));
                     true
@@ -99,11 +103,11 @@ impl Fetcher {
         }
     }
 
-    /// Begins to read partitions that were just given.
-    pub(crate) fn take(&mut self, positions: &Positions) -> Result<(), String> {
+    /// Begins to read partitions from where they stand.
+    pub(crate) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         match self {
-            Self::Fast(fast) => fast.take(positions),
-            Self::Librdkafka(librdkafka) => librdkafka.take(positions),
+            Self::Fast(fast) => fast.take(assignments),
+            Self::Librdkafka(librdkafka) => librdkafka.take(assignments),
         }
     }
 
@@ -115,14 +119,18 @@ impl Fetcher {
         }
     }
 
-    /// Goes on at another offset of a partition that is held.
-    pub(crate) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) -> Result<(), String> {
+    /// Begins a generation of a partition that is held, in place of the one before.
+    pub(crate) fn seek(
+        &mut self,
+        assignment: &Arc<Assignment>,
+        generation: Generation,
+    ) -> Result<(), String> {
         match self {
             Self::Fast(fast) => {
-                fast.seek(assignment, to);
+                fast.seek(assignment, generation);
                 Ok(())
             }
-            Self::Librdkafka(librdkafka) => librdkafka.seek(assignment, to),
+            Self::Librdkafka(librdkafka) => librdkafka.seek(assignment, generation),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod embedded;
 mod epochs;
 mod error;
 mod fetcher;
+mod generation;
 mod guard;
 mod lookup;
 mod membership;
@@ -38,6 +39,7 @@ mod wait;
 pub use assignment::{Assignment, RevokeDone, SourceEvent, SourceReceivers};
 pub use error::{ProbeError, StartError, TopicFault};
 pub use fetcher::Fetched;
+pub use generation::Generation;
 pub use probe::{Found, probe};
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -18,6 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::assignment::Assignment;
 use crate::client::{Client, Part, plain};
 use crate::config::{Isolation, Start};
+use crate::generation::Due;
 use crate::membership::{Command, Reset};
 use crate::native;
 use crate::topics::{Selection, list};
@@ -34,7 +35,7 @@ pub(crate) enum Ask {
     /// Where these partitions begin. Asked once, when it is due: who still wants to know asks again.
     TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, known: Arc<Known>, still: Arc<StillWanted> },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
-    Earliest { assignment: Arc<Assignment>, from: i64, why: Reset },
+    Earliest { due: Due, why: Reset },
     /// The ends of partitions, as a reader sees them. Asked once, as above.
     Ends(Vec<Arc<Assignment>>),
 }
@@ -211,7 +212,7 @@ impl Lookup {
     fn answer(&mut self, question: &mut Question) -> bool {
         let command = match &mut question.ask {
             Ask::TakeUp { still, .. } if still.is_empty() => return true,
-            Ask::Earliest { assignment, .. } if !assignment.is_active() => return true,
+            Ask::Earliest { due, .. } if !due.is_now() => return true,
             Ask::TakeUp { id, wanted, known, still, .. } => {
                 let wanted = std::mem::take(wanted);
                 let TakenUp { begins, open } = match self.in_group {
@@ -220,10 +221,8 @@ impl Lookup {
                 };
                 Command::TakenUp { id: *id, begins, open }
             }
-            Ask::Earliest { assignment, from, why } => match self.earliest(assignment) {
-                Some(to) => {
-                    Command::ResetTo { assignment: Arc::clone(assignment), from: *from, to, why: *why }
-                }
+            Ask::Earliest { due, why } => match self.earliest(&due.assignment) {
+                Some(to) => Command::ResetTo { due: due.clone(), to, why: *why },
                 None => {
                     question.due = Instant::now() + question.backoff;
                     question.backoff = (question.backoff * 2).min(BACKOFF.1);

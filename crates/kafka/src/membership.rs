@@ -11,6 +11,7 @@ mod watch;
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Positions};
+use crate::generation::{Due, Generation};
 use crate::lookup::{Begin, Open};
 use crate::topics::Listing;
 
@@ -49,11 +50,13 @@ pub(crate) enum Command {
     /// A final commit is done, or given up.
     Committed { id: u64 },
     /// The log does not have the offset due.
-    OutOfRange { assignment: Arc<Assignment>, from: i64, reason: String },
+    OutOfRange { due: Due, reason: String },
     /// The fetcher cannot go on at the offset due: it is to be `to`, or the earliest.
-    Elsewhere { assignment: Arc<Assignment>, from: i64, to: Option<i64>, why: Reset },
+    Elsewhere { due: Due, to: Option<i64>, why: Reset },
     /// Where such a partition goes on.
-    ResetTo { assignment: Arc<Assignment>, from: i64, to: i64, why: Reset },
+    ResetTo { due: Due, to: i64, why: Reset },
+    /// The route begins this generation.
+    Restart(Arc<Assignment>, Generation),
     /// A thread or a task of the source panicked; nobody does its work.
     Broke(String),
     /// Brokers do not have the requests that the fast fetcher needs.

@@ -14,6 +14,7 @@ use crate::assignment::{Assignment, SourceReceivers};
 use crate::config::{ClusterConfig, Fetching, SourceConfig};
 use crate::connection::Connector;
 use crate::error::StartError;
+use crate::generation::Generation;
 use crate::membership::{Command, Starting, start};
 use crate::security::prepare;
 use crate::status::{Board, SourceStatus};
@@ -92,6 +93,17 @@ impl Source {
     pub fn set_back(&self, assignment: Arc<Assignment>) {
         // As above.
         let _ = self.commands.send(Command::SetBack(assignment));
+    }
+
+    /// Begins a new generation of a partition: it is read again from `offset` on, and what was handed out of it before
+    /// is to be thrown away by its generation. `known` is the number of the newest generation that the caller has heard
+    /// of, by [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing is done, where the
+    /// source has begun another one meanwhile: that is to be heard first, for the log may no longer have the offset.
+    pub fn restart(&self, assignment: &Arc<Assignment>, known: u32, offset: i64) -> Option<Generation> {
+        let generation = assignment.restart(known, offset)?;
+        // As above.
+        let _ = self.commands.send(Command::Restart(Arc::clone(assignment), generation));
+        Some(generation)
     }
 
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads. The

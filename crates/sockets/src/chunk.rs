@@ -34,7 +34,8 @@ impl Origin {
         self.withdrawn.load(Ordering::Acquire)
     }
 
-    pub(crate) fn deliver(&self, position: i64) {
+    /// Everything before `position` is delivered, unless its messages were taken out. The ring tells so, chunk by chunk.
+    pub fn deliver(&self, position: i64) {
         if !self.is_withdrawn() {
             self.delivered.store(position, Ordering::Release);
         }

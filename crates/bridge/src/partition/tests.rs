@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod resets;
+
 use super::*;
 
 use zafka_envelope::{OwnedRecord, Preset, Timestamp, decode_json};
@@ -161,130 +163,6 @@ fn a_batch_ends_with_its_chunk() {
     let chunk = step.chunk.unwrap();
     assert!(step.records > 1 && step.records < 100 && chunk.messages() == 1);
     assert_eq!(chunk.position(), step.records as i64);
-}
-
-/// What is done to a partition.
-enum Do {
-    /// Fetched: offsets, where they lead; expected links, and where the partition is read up to.
-    Fetch(Vec<i64>, i64, Vec<(i64, Option<i64>)>, i64),
-    /// Reset: from, to, and where it is read up to then.
-    Reset(i64, i64, i64),
-}
-use Do::{Fetch, Reset as To};
-
-#[test]
-fn the_first_record_after_a_reset_has_no_prev() {
-    let cases = [
-        (
-            "on",
-            vec![
-                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
-                To(2, 10, 2),
-                Fetch(vec![10, 11], 12, vec![(10, None), (11, Some(10))], 12),
-            ],
-        ),
-        (
-            "on, with records from before it on their way",
-            vec![
-                Fetch(vec![0], 1, vec![(0, None)], 1),
-                To(3, 10, 1),
-                Fetch(vec![1], 2, vec![(1, Some(0))], 2),
-                Fetch(vec![2], 3, vec![(2, Some(1))], 3),
-                Fetch(vec![10], 11, vec![(10, None)], 11),
-            ],
-        ),
-        (
-            "on, to an end",
-            vec![
-                Fetch(vec![0], 1, vec![(0, None)], 1),
-                To(1, 10, 1),
-                Fetch(vec![], 10, vec![], 10),
-                Fetch(vec![10], 11, vec![(10, None)], 11),
-            ],
-        ),
-        (
-            "back",
-            vec![
-                Fetch(vec![5, 6], 7, vec![(5, None), (6, Some(5))], 7),
-                To(7, 0, 0),
-                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
-            ],
-        ),
-        (
-            "back, from a start too far",
-            vec![
-                To(5, 0, 0),
-                Fetch(vec![], 0, vec![], 0),
-                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
-            ],
-        ),
-        (
-            "back, past where it was",
-            vec![
-                Fetch(vec![5], 6, vec![(5, None)], 6),
-                To(6, 0, 0),
-                Fetch(vec![8, 9], 10, vec![(8, None), (9, Some(8))], 10),
-            ],
-        ),
-        (
-            "back, with records from before it on their way: their positions are not those of the log now",
-            vec![
-                Fetch(vec![5], 6, vec![(5, None)], 6),
-                To(8, 0, 0),
-                Fetch(vec![6], 7, vec![(6, None)], 0),
-                Fetch(vec![7], 8, vec![(7, None)], 0),
-                Fetch(vec![], 8, vec![], 0),
-                Fetch(vec![0, 1], 2, vec![(0, None), (1, Some(0))], 2),
-                Fetch(vec![2], 3, vec![(2, Some(1))], 3),
-            ],
-        ),
-        (
-            "back, with the next record where those on their way may be",
-            vec![
-                Fetch(vec![5], 6, vec![(5, None)], 6),
-                To(8, 0, 0),
-                Fetch(vec![7], 8, vec![(7, None)], 0),
-                Fetch(vec![8, 9], 10, vec![(8, None), (9, Some(8))], 10),
-            ],
-        ),
-        (
-            "back twice",
-            vec![
-                Fetch(vec![5], 6, vec![(5, None)], 6),
-                To(8, 2, 2),
-                To(2, 0, 0),
-                Fetch(vec![6], 7, vec![(6, None)], 0),
-                Fetch(vec![0], 1, vec![(0, None)], 1),
-            ],
-        ),
-    ];
-    for (name, steps) in cases {
-        let start = match steps.first() {
-            Some(Fetch(offsets, ..)) => offsets[0],
-            Some(To(from, ..)) => *from,
-            None => 0,
-        };
-        let mut partition = partition(start);
-        for step in steps {
-            match step {
-                Fetch(offsets, next_offset, expected, read) => {
-                    let step = partition.encode(&mut records(offsets, next_offset), &chunks_of(WHOLE));
-                    assert_eq!(links(&step), expected, "{name}");
-                    assert_eq!(partition.progress.read(), read, "{name}: {expected:?}");
-                    assert!(position(&step).is_none_or(|position| position == read), "{name}: {expected:?}");
-                }
-                To(from, to, read) => {
-                    let before = Arc::clone(&partition.progress);
-                    assert_eq!(partition.reset(from, to), to < from, "{name}");
-                    assert_eq!(partition.progress.read(), read, "{name}");
-                    assert_eq!(Arc::ptr_eq(&before, &partition.progress), to > from, "{name}");
-                    if to < from {
-                        assert_eq!(partition.progress.delivered(), to, "{name}");
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[test]

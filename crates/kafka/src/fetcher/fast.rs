@@ -24,11 +24,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::assignment::{Assignment, Positions};
+use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
 use crate::fetcher::Outlet;
+use crate::generation::Generation;
 use crate::guard;
 use crate::membership::Command;
 use crate::report::Reporter;
@@ -48,9 +49,9 @@ const ANSWER_LIMIT: usize = 512 << 20;
 #[derive(Debug)]
 enum Order {
     /// Fetch these from their positions.
-    Take(Positions),
-    /// Go on at another offset.
-    Seek(Arc<Assignment>, i64),
+    Take(Vec<Position>),
+    /// Begin this generation, in place of the one before.
+    Seek(Arc<Assignment>, Generation),
     /// Fetch these no more.
     Release(Vec<Arc<Assignment>>),
 }
@@ -157,25 +158,25 @@ impl Fast {
         }
     }
 
-    pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
-        if !positions.is_empty() {
+    pub(super) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        if !assignments.is_empty() {
             // Until the dispatcher has placed them: no moment in between looks as if all were well.
             self.board.set_unfetched(Some("partitions are about to be fetched".to_owned()));
         }
-        self.order(Order::Take(positions.clone()));
-        if self.in_group { self.hold(positions) } else { Ok(()) }
+        self.order(Order::Take(assignments.iter().map(Position::of).collect()));
+        if self.in_group { self.hold(assignments) } else { Ok(()) }
     }
 
     /// Has librdkafka hold partitions without fetching them. They are given to it at their end, since a pause alone
     /// comes too late for its first fetch.
-    fn hold(&self, positions: &Positions) -> Result<(), String> {
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (assignment, _) in positions {
+    fn hold(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(assignments.len());
+        for assignment in assignments {
             let added = list.add_partition_offset(&assignment.topic, assignment.partition, Offset::End);
             added.map_err(|error| plain(&error))?;
         }
         self.client.incremental_assign(&list).map_err(|error| plain(&error))?;
-        if positions.is_empty() {
+        if assignments.is_empty() {
             return Ok(());
         }
         self.client.pause(&list).map_err(|error| format!("pause: {}", plain(&error)))?;
@@ -193,8 +194,8 @@ impl Fast {
         }
     }
 
-    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
-        self.order(Order::Seek(Arc::clone(assignment), to));
+    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
+        self.order(Order::Seek(Arc::clone(assignment), generation));
     }
 
     pub(super) fn stop(&mut self) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
 use crate::fetcher::Outlet;
+use crate::generation::Generation;
 use crate::guard;
 use crate::membership::Command;
 use crate::native::{Queue, SimpleTopic};
@@ -25,7 +27,7 @@ pub(crate) struct Librdkafka {
     client: Arc<Client>,
     in_group: bool,
     queue: Arc<Queue>,
-    held: Arc<Held>,
+    held: Arc<Mutex<Held>>,
     /// The topics read, where there is no group.
     simple: HashMap<String, SimpleTopic>,
     stop: watch::Sender<bool>,
@@ -41,7 +43,7 @@ impl Librdkafka {
         commands: Sender<Command>,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
-        let held = Arc::new(Held::default());
+        let held = Arc::new(Mutex::new(Held::default()));
         let (stop, stopped) = watch::channel(false);
         let told = commands.clone();
         let thread = Thread {
@@ -58,10 +60,16 @@ impl Librdkafka {
         Ok(Self { client, in_group, queue, held, simple: HashMap::new(), stop, thread: Some(thread) })
     }
 
-    pub(super) fn take(&mut self, positions: &Positions) -> Result<(), String> {
-        let assignments: Vec<_> = positions.iter().map(|(assignment, _)| Arc::clone(assignment)).collect();
-        self.held.insert(&assignments);
-        self.read_from(positions)
+    pub(super) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        let mut positions = Vec::with_capacity(assignments.len());
+        let mut held = self.held.lock();
+        for assignment in assignments {
+            let (generation, position) = assignment.reading().place();
+            held.insert(assignment, generation);
+            positions.push((Arc::clone(assignment), position));
+        }
+        drop(held);
+        self.read_from(&positions)
     }
 
     /// Makes librdkafka fetch from these offsets into our queue.
@@ -98,7 +106,7 @@ impl Librdkafka {
     }
 
     pub(super) fn release(&mut self, assignments: &[Arc<Assignment>]) {
-        self.held.remove(assignments);
+        self.held.lock().remove(assignments);
         self.unread(assignments);
     }
 
@@ -114,10 +122,23 @@ impl Librdkafka {
         }
     }
 
-    /// librdkafka seeks no partition whose offset was out of range: let it go and take it again.
-    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) -> Result<(), String> {
+    /// librdkafka seeks no partition whose offset was out of range: let it go and take it again. Once that call is over
+    /// it gives out nothing more of what it fetched before (its version barrier), and the table is locked meanwhile: so
+    /// no message counts for another generation than the one it was fetched in.
+    pub(super) fn seek(
+        &mut self,
+        assignment: &Arc<Assignment>,
+        generation: Generation,
+    ) -> Result<(), String> {
+        let held = Arc::clone(&self.held);
+        let mut held = held.lock();
+        if held.is_read_as(assignment, generation) {
+            return Ok(());
+        }
         self.unread(std::slice::from_ref(assignment));
-        self.read_from(&vec![(Arc::clone(assignment), to)])
+        held.insert(assignment, generation);
+        drop(held);
+        self.read_from(&vec![(Arc::clone(assignment), generation.start)])
     }
 
     pub(super) fn stop(&mut self) {

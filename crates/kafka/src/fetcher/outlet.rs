@@ -37,9 +37,10 @@ impl Outlet {
             return Handed::Out;
         }
         let (assignment, next_offset) = (Arc::clone(&fetched.assignment), fetched.next_offset);
+        let generation = fetched.generation.number;
         match self.records.try_send(fetched) {
             Ok(()) => {
-                assignment.set_position(next_offset);
+                assignment.reading().set_position(generation, next_offset);
                 Handed::Out
             }
             Err(TrySendError::Full(fetched)) => Handed::Full(fetched),
@@ -79,7 +80,7 @@ impl Room<'_> {
     /// Hands out what is still wanted.
     pub(super) fn hand_out(self, fetched: Fetched) {
         if fetched.assignment.is_wanted() {
-            fetched.assignment.set_position(fetched.next_offset);
+            fetched.assignment.reading().set_position(fetched.generation.number, fetched.next_offset);
             self.0.send(fetched);
         }
     }

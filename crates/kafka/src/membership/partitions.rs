@@ -18,6 +18,7 @@ use crate::client::Part;
 use crate::commits::Order;
 use crate::config::{GroupProtocol, OnOutOfRange};
 use crate::fetcher::Fetcher;
+use crate::generation::{Due, Generation};
 use crate::lookup::{Ask, Begin, Known, Open};
 use crate::status::TakenUp;
 use crate::topics::{Listing, TopicMap};
@@ -62,13 +63,10 @@ impl Partitions {
             Command::Commit(_) | Command::SetBack(_) | Command::Close(_) => {}
             Command::Drained { id, positions } => self.drained(session, id, positions),
             Command::Committed { id } => self.release(session, id),
-            Command::OutOfRange { assignment, from, reason } => {
-                return self.out_of_range(session, assignment, from, &reason);
-            }
-            Command::Elsewhere { assignment, from, to, why } => {
-                return self.elsewhere(session, assignment, from, to, why);
-            }
-            Command::ResetTo { assignment, from, to, why } => self.reset(session, assignment, from, to, why),
+            Command::OutOfRange { due, reason } => return self.out_of_range(session, due, &reason),
+            Command::Elsewhere { due, to, why } => return self.elsewhere(session, due, to, why),
+            Command::ResetTo { due, to, why } => self.reset(session, &due, to, why),
+            Command::Restart(assignment, generation) => self.restart(session, &assignment, generation),
             Command::Broke(reason) => return Err(reason),
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
             Command::Ends(ends) => self.watch.ends(session, ends),
@@ -183,12 +181,10 @@ impl Partitions {
             self.held.insert(part, Arc::clone(&assignment));
             assignments.push(assignment);
         }
-        let positions: Positions =
-            assignments.iter().map(|assignment| (Arc::clone(assignment), assignment.start)).collect();
         if !assignments.is_empty() {
-            session.tell(SourceEvent::Assigned(assignments));
+            session.tell(SourceEvent::Assigned(assignments.clone()));
         }
-        if let Err(reason) = session.fetcher.take(&positions) {
+        if let Err(reason) = session.fetcher.take(&assignments) {
             session.client.context().report(&format!("taking up partitions: {reason}"));
         }
     }
@@ -319,16 +315,11 @@ impl Partitions {
         }
     }
 
-    fn out_of_range(
-        &mut self,
-        session: &mut Session<'_>,
-        assignment: Arc<Assignment>,
-        from: i64,
-        reason: &str,
-    ) -> Result<(), String> {
-        if !assignment.is_active() {
+    fn out_of_range(&mut self, session: &mut Session<'_>, due: Due, reason: &str) -> Result<(), String> {
+        if !due.is_now() {
             return Ok(());
         }
+        let Due { assignment, offset: from, .. } = &due;
         let (topic, partition) = (&assignment.topic, assignment.partition);
         error!(route = session.source.config.route, %topic, partition, from, reason, "offset out of range");
         if session.source.config.on_out_of_range == OnOutOfRange::Stop {
@@ -336,21 +327,21 @@ impl Partitions {
                 "{topic}/{partition}: the log has no offset {from}: {reason} (on_out_of_range = \"stop\")"
             ));
         }
-        self.elsewhere(session, assignment, from, None, Reset::OutOfRange)
+        self.elsewhere(session, due, None, Reset::OutOfRange)
     }
 
     /// Goes on at `to`, or at the earliest offset once that is known.
     fn elsewhere(
         &mut self,
         session: &mut Session<'_>,
-        assignment: Arc<Assignment>,
-        from: i64,
+        due: Due,
         to: Option<i64>,
         why: Reset,
     ) -> Result<(), String> {
-        if !assignment.is_active() {
+        if !due.is_now() {
             return Ok(());
         }
+        let Due { assignment, offset: from, .. } = &due;
         let (topic, partition) = (&assignment.topic, assignment.partition);
         let stop = session.source.config.on_out_of_range == OnOutOfRange::Stop;
         match to {
@@ -360,26 +351,21 @@ impl Partitions {
                      set the group's offset to {to}, or on_out_of_range to \"earliest\")"
                 ));
             }
-            Some(to) => self.reset(session, assignment, from, to, why),
+            Some(to) => self.reset(session, &due, to, why),
             None => {
                 // The look-up thread lives as long as its questions' sender.
-                let _ = session.questions.send(Ask::Earliest { assignment, from, why });
+                let _ = session.questions.send(Ask::Earliest { due, why });
             }
         }
         Ok(())
     }
 
-    fn reset(
-        &mut self,
-        session: &mut Session<'_>,
-        assignment: Arc<Assignment>,
-        from: i64,
-        to: i64,
-        why: Reset,
-    ) {
-        if !assignment.is_active() {
+    fn reset(&mut self, session: &mut Session<'_>, due: &Due, to: i64, why: Reset) {
+        if !due.is_now() {
             return;
         }
+        let Due { assignment, offset: from, .. } = due;
+        let from = *from;
         let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
         error!(
             route = session.source.config.route, topic = %assignment.topic, partition = assignment.partition,
@@ -387,10 +373,23 @@ impl Partitions {
         );
         session.source.board.offset_resets.add(1);
         session.source.board.records_skipped.add(skipped);
-        session.tell(SourceEvent::Reset { assignment: Arc::clone(&assignment), from, to });
-        assignment.go_on_at(to, matches!(why, Reset::Truncated));
-        if let Err(reason) = session.fetcher.seek(&assignment, to) {
-            session.client.context().report(&format!("going on after a reset: {reason}"));
+        let generation = assignment.go_on_at(to, matches!(why, Reset::Truncated));
+        session.tell(SourceEvent::Reset { assignment: Arc::clone(assignment), generation, from });
+        self.seek(session, assignment, generation);
+    }
+
+    /// The route has it read again, unless another generation has begun since.
+    fn restart(&mut self, session: &mut Session<'_>, assignment: &Arc<Assignment>, generation: Generation) {
+        if assignment.is_active() && assignment.is_read_as(generation.number) {
+            self.seek(session, assignment, generation);
+        }
+    }
+
+    fn seek(&self, session: &mut Session<'_>, assignment: &Arc<Assignment>, generation: Generation) {
+        if let Err(reason) = session.fetcher.seek(assignment, generation) {
+            let (topic, partition, offset) = (&assignment.topic, assignment.partition, generation.start);
+            let reason = format!("{topic}/{partition}: going on at {offset}: {reason}");
+            session.client.context().report(&reason);
         }
     }
 
@@ -405,12 +404,10 @@ impl Partitions {
             session.fetcher.release(&held);
         }
         session.use_librdkafka().map_err(|error| format!("no thread to fetch by librdkafka: {error}"))?;
-        let active = held.into_iter().filter(|assignment| assignment.is_active());
-        let positions: Positions =
-            active.map(|assignment| (Arc::clone(&assignment), assignment.position())).collect();
-        session.fetcher.take(&positions)?;
+        let active: Vec<_> = held.into_iter().filter(|assignment| assignment.is_active()).collect();
+        session.fetcher.take(&active)?;
         // They were paused.
-        session.resume(&positions)
+        session.resume(&active)
     }
 
     /// Looks for partitions that stand still.

@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 use super::Command;
 use super::partitions::Partitions;
 use super::thread::Starting;
-use crate::assignment::{Positions, SourceEvent};
+use crate::assignment::{Assignment, Positions, SourceEvent};
 use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
 use crate::config::GroupProtocol;
@@ -183,9 +183,9 @@ impl<'a> Session<'a> {
     }
 
     /// Ends the pause of partitions that librdkafka only held.
-    pub(super) fn resume(&self, positions: &Positions) -> Result<(), String> {
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (assignment, _) in positions {
+    pub(super) fn resume(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(assignments.len());
+        for assignment in assignments {
             list.add_partition(&assignment.topic, assignment.partition);
         }
         self.client.resume(&list).map_err(|error| plain(&error))

@@ -27,6 +27,7 @@ mod group;
 mod offline;
 mod real;
 mod records;
+mod restarts;
 mod route;
 mod secured;
 mod without_group;

@@ -63,6 +63,8 @@ pub struct Route {
     pub held: Vec<Arc<Assignment>>,
     pub positions: BTreeMap<(String, i32), (Arc<Assignment>, i64)>,
     pub records: Vec<(String, i32, OwnedRecord)>,
+    /// The generation of each of `records`.
+    pub generations: Vec<u32>,
     pub events: Vec<String>,
 }
 
@@ -70,7 +72,8 @@ impl Route {
     pub fn start(cluster: &ClusterConfig, config: SourceConfig) -> Self {
         crate::log();
         let (source, receivers) = Source::start(cluster, config).unwrap();
-        Self { source, receivers, held: vec![], positions: BTreeMap::new(), records: vec![], events: vec![] }
+        let (held, positions, records) = (vec![], BTreeMap::new(), vec![]);
+        Self { source, receivers, held, positions, records, generations: vec![], events: vec![] }
     }
 
     /// Takes records and answers events until `enough`.
@@ -90,11 +93,13 @@ impl Route {
             fetched = self.receivers.records.recv() => {
                 let Some(mut fetched) = fetched else { return };
                 let assignment = Arc::clone(&fetched.assignment);
-                let records = &mut self.records;
+                let generation = fetched.generation.number;
+                let (records, generations) = (&mut self.records, &mut self.generations);
                 // A few at a time, as a route with small chunks would.
                 let mut count = 0;
                 while !fetched.walk(|record| {
                     records.push((assignment.topic.to_string(), assignment.partition, owned(record)));
+                    generations.push(generation);
                     count += 1;
                     if count % 7 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 }) {}
@@ -123,7 +128,9 @@ impl Route {
                 self.events.push(format!("lost {}", assignments.len()));
                 self.held.retain(|held| held.is_active());
             }
-            SourceEvent::Reset { from, to, .. } => self.events.push(format!("reset {from} {to}")),
+            SourceEvent::Reset { from, generation, .. } => {
+                self.events.push(format!("reset {from} {}", generation.start));
+            }
             SourceEvent::Stopped(reason) => self.events.push(format!("stopped {reason}")),
         }
     }

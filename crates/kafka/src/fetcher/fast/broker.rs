@@ -163,7 +163,7 @@ impl Broker {
                 let position = self.share.remove(&assignment).or_else(|| {
                     // One that stands still at what cannot be read was let go: only the dispatcher has it.
                     let broken = assignment.broken_at().filter(|_| assignment.is_active())?;
-                    Some(Position::new(Arc::clone(&assignment), broken))
+                    Some(Position::new(Arc::clone(&assignment), assignment.generation(), broken))
                 });
                 if let Some(position) = position {
                     self.tell(Told::Returned(position, Why::Asked));
@@ -400,7 +400,7 @@ impl Broker {
 
     /// True where anything was handed out.
     async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
-        let Given { assignment, from, records, aborted } = given;
+        let Given { assignment, generation, from, records, aborted } = given;
         let wiring = Arc::clone(&self.wiring);
         // Without records it only tells where it stands.
         let mut standing = records.is_empty().then(|| Run::of_batches(Bytes::new(), from, from));
@@ -419,13 +419,14 @@ impl Broker {
                 Err(error) => {
                     let place = format!("{}/{}", assignment.topic, assignment.partition);
                     wiring.reporter.report(&format!("{place}: {error}"));
-                    self.share.go_on_at(&assignment, next, Instant::now());
+                    self.share.go_on_at(&assignment, generation.number, next, Instant::now());
                     break;
                 }
             };
             next = run.next_offset();
             let records = Records::Fast(run, Arc::clone(hold));
-            room.hand_out(Fetched { assignment: Arc::clone(&assignment), next_offset: next, records });
+            let assignment = Arc::clone(&assignment);
+            room.hand_out(Fetched { assignment, generation, next_offset: next, records });
             handed = true;
         }
         Ok(handed)

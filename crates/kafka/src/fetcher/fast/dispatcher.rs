@@ -28,6 +28,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// A partition and where it is.
 struct Home {
     assignment: Arc<Assignment>,
+    /// Number of the generation that is fetched, or is to be.
+    generation: u32,
     topic_id: Uuid,
     leader: Option<Leader>,
     /// The replica to fetch from instead of the leader, and until when.
@@ -187,11 +189,11 @@ impl Dispatcher {
     fn order(&mut self, order: Order) {
         match order {
             Order::Take(positions) => {
-                for (assignment, offset) in positions {
-                    self.take(Position::new(assignment, offset));
+                for position in positions {
+                    self.take(position);
                 }
             }
-            Order::Seek(assignment, to) => self.seek(Position::new(assignment, to)),
+            Order::Seek(assignment, generation) => self.seek(Position::start(assignment, generation)),
             Order::Release(assignments) => {
                 for assignment in assignments {
                     self.release(&assignment);
@@ -202,6 +204,7 @@ impl Dispatcher {
 
     fn take(&mut self, position: Position) {
         let (assignment, now) = (Arc::clone(&position.assignment), Instant::now());
+        let generation = position.generation.number;
         let place = Place::Waiting { position, from: now, why: None };
         let known = self.topics.get(&assignment.topic);
         let leader = known.and_then(|topic| topic.leaders.get(&assignment.partition).copied());
@@ -210,6 +213,7 @@ impl Dispatcher {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         let home = Home {
             assignment,
+            generation,
             topic_id,
             leader,
             replica: None,
@@ -224,19 +228,24 @@ impl Dispatcher {
         self.homes.insert(key, home);
     }
 
-    /// Goes on at another offset of a partition that is parked.
+    /// Goes on with the next generation, wherever the one before it is.
     fn seek(&mut self, position: Position) {
         let Some(home) = self.homes.get_mut(&position.key()) else { return };
-        if !Arc::ptr_eq(&home.assignment, &position.assignment) {
+        if !Arc::ptr_eq(&home.assignment, &position.assignment)
+            || home.generation == position.generation.number
+        {
             return;
         }
-        if home.made_anew {
-            // Noticed while the offset was looked up, which may be one of the topic that is no more.
-            return self.made_anew(&position);
+        home.generation = position.generation.number;
+        let (assignment, is_anew) = (Arc::clone(&position.assignment), home.made_anew);
+        let waiting = Place::Waiting { position: position.clone(), from: Instant::now(), why: None };
+        if let Place::At(broker) = std::mem::replace(&mut home.place, waiting) {
+            self.send(broker, broker::Order::Drop(assignment));
         }
-        let Place::Parked = home.place else { return };
-        let position = Position { sought: true, ..position };
-        home.place = Place::Waiting { position, from: Instant::now(), why: None };
+        if is_anew {
+            // Noticed while the offset was looked up, which may be one of the topic that is no more.
+            self.made_anew(&position);
+        }
     }
 
     fn release(&mut self, assignment: &Arc<Assignment>) {

@@ -7,6 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
+use crate::generation::{Due, Generation};
 
 /// Topic and partition.
 pub(super) type Key = (Arc<str>, i32);
@@ -15,6 +16,7 @@ pub(super) type Key = (Arc<str>, i32);
 #[derive(Clone, Debug)]
 pub(super) struct Position {
     pub(super) assignment: Arc<Assignment>,
+    pub(super) generation: Generation,
     /// The next offset to fetch.
     pub(super) offset: i64,
     /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595, `LastFetchedEpoch`); -1
@@ -24,17 +26,29 @@ pub(super) struct Position {
     pub(super) leader_epoch: i32,
     /// The topic's id; nil where brokers have none.
     pub(super) topic_id: Uuid,
-    /// Whether it was put here, and the route has not heard of it by a record.
+    /// Whether its generation has just begun, and the route has not heard of it by a record.
     pub(super) sought: bool,
     /// Whether the leader is to give the records itself, and name no replica that is nearer.
     pub(super) without_rack: bool,
 }
 
 impl Position {
-    pub(super) fn new(assignment: Arc<Assignment>, offset: i64) -> Self {
+    /// An assignment where it stands.
+    pub(super) fn of(assignment: &Arc<Assignment>) -> Self {
+        let (generation, offset) = assignment.reading().place();
+        Self::new(Arc::clone(assignment), generation, offset)
+    }
+
+    /// Where a generation begins.
+    pub(super) fn start(assignment: Arc<Assignment>, generation: Generation) -> Self {
+        Self { sought: true, ..Self::new(assignment, generation, generation.start) }
+    }
+
+    pub(super) fn new(assignment: Arc<Assignment>, generation: Generation, offset: i64) -> Self {
         let last_epoch = assignment.epochs().before(offset);
         Self {
             assignment,
+            generation,
             offset,
             last_epoch,
             leader_epoch: -1,
@@ -46,6 +60,12 @@ impl Position {
 
     pub(super) fn key(&self) -> Key {
         (Arc::clone(&self.assignment.topic), self.assignment.partition)
+    }
+
+    /// What was due when it could not be fetched.
+    pub(super) fn due(&self) -> Due {
+        let assignment = Arc::clone(&self.assignment);
+        Due { assignment, generation: self.generation.number, offset: self.offset }
     }
 
     /// Goes on at another offset, of which nothing is known.

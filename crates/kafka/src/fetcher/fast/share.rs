@@ -193,10 +193,17 @@ impl Share {
     }
 
     /// Goes on at an offset, after a rest where the last answers were of no use.
-    pub(super) fn go_on_at(&mut self, assignment: &Arc<Assignment>, offset: i64, now: Instant) {
+    pub(super) fn go_on_at(
+        &mut self,
+        assignment: &Arc<Assignment>,
+        generation: u32,
+        offset: i64,
+        now: Instant,
+    ) {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         if let Some(member) = self.member(&key)
             && Arc::ptr_eq(&member.position.assignment, assignment)
+            && member.position.generation.number == generation
         {
             member.position.seek(offset);
             self.rest(&key, now);

@@ -16,6 +16,7 @@ use crate::assignment::Assignment;
 use crate::client::Client;
 use crate::fetcher::outlet::{Handed, Outlet};
 use crate::fetcher::{Fetched, Records};
+use crate::generation::{Due, Generation};
 use crate::membership::Command;
 use crate::native::{Messages, Queue};
 
@@ -59,30 +60,39 @@ impl Taken {
     }
 }
 
+/// A partition that is held, and the generation that is fetched.
+type Read = (Arc<Assignment>, Generation);
+
 /// The assignments that are held. The fetch thread has it locked while it takes messages and looks up whose they
 /// are, so that a message never counts for a later take-up of its partition than the one it was fetched for.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashMap<String, HashMap<i32, Arc<Assignment>>>>);
+pub(super) struct Held(HashMap<String, HashMap<i32, Read>>);
 
 impl Held {
-    pub(super) fn insert(&self, assignments: &[Arc<Assignment>]) {
-        let mut held = self.0.lock();
-        for assignment in assignments {
-            let partitions = held.entry(assignment.topic.to_string()).or_default();
-            partitions.insert(assignment.partition, Arc::clone(assignment));
-        }
+    pub(super) fn insert(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
+        let partitions = self.0.entry(assignment.topic.to_string()).or_default();
+        partitions.insert(assignment.partition, (Arc::clone(assignment), generation));
     }
 
-    pub(super) fn remove(&self, assignments: &[Arc<Assignment>]) {
-        let mut held = self.0.lock();
+    pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
         for assignment in assignments {
-            if let Some(partitions) = held.get_mut(&*assignment.topic) {
+            if let Some(partitions) = self.0.get_mut(&*assignment.topic) {
                 partitions.remove(&assignment.partition);
                 if partitions.is_empty() {
-                    held.remove(&*assignment.topic);
+                    self.0.remove(&*assignment.topic);
                 }
             }
         }
+    }
+
+    /// Whether this generation of an assignment is the one that is fetched.
+    pub(super) fn is_read_as(&self, assignment: &Arc<Assignment>, generation: Generation) -> bool {
+        let read = self.get(&assignment.topic, assignment.partition);
+        read.is_some_and(|(held, read)| Arc::ptr_eq(held, assignment) && *read == generation)
+    }
+
+    fn get(&self, topic: &str, partition: i32) -> Option<&Read> {
+        self.0.get(topic)?.get(&partition)
     }
 }
 
@@ -90,7 +100,7 @@ impl Held {
 pub(super) struct Thread {
     pub(super) client: Arc<Client>,
     pub(super) queue: Arc<Queue>,
-    pub(super) held: Arc<Held>,
+    pub(super) held: Arc<Mutex<Held>>,
     pub(super) outlet: Outlet,
     pub(super) commands: Sender<Command>,
     pub(super) stop: watch::Receiver<bool>,
@@ -110,26 +120,27 @@ impl Thread {
     }
 
     fn take(&self) -> Vec<Fetched> {
-        let held = self.held.0.lock();
+        let held = self.held.lock();
         let mut fetched = Vec::new();
         for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
             let Some(message) = run.as_slice().first() else { continue };
-            let assignment = message.topic().and_then(|topic| held.get(topic)?.get(&message.partition()));
-            match (message.error(), assignment) {
-                (None, Some(assignment)) => {
+            let read = message.topic().and_then(|topic| held.get(topic, message.partition()));
+            match (message.error(), read) {
+                (None, Some(read)) => {
                     let last = run.as_slice().last().unwrap_or(message);
                     let next_offset = last.offset() + 1;
-                    fetched.push(fetched_by_librdkafka(assignment, next_offset, run));
+                    fetched.push(fetched_by_librdkafka(read, next_offset, run));
                 }
-                (Some(RDKafkaErrorCode::PartitionEOF), Some(assignment)) => {
+                (Some(RDKafkaErrorCode::PartitionEOF), Some(read)) => {
                     let next_offset = message.offset();
-                    fetched.push(fetched_by_librdkafka(assignment, next_offset, run));
+                    fetched.push(fetched_by_librdkafka(read, next_offset, run));
                 }
-                (Some(RDKafkaErrorCode::AutoOffsetReset), Some(assignment)) => {
-                    let (assignment, from) = (Arc::clone(assignment), message.offset());
+                (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
+                    let (assignment, offset) = (Arc::clone(assignment), message.offset());
+                    let due = Due { assignment, generation: generation.number, offset };
                     let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     // Where the membership has ended, nothing is to be reset.
-                    let _ = self.commands.send(Command::OutOfRange { assignment, from, reason });
+                    let _ = self.commands.send(Command::OutOfRange { due, reason });
                 }
                 (Some(code), _) => {
                     let text = String::from_utf8_lossy(message.value().unwrap_or_default());
@@ -159,7 +170,8 @@ impl Thread {
     }
 }
 
-fn fetched_by_librdkafka(assignment: &Arc<Assignment>, next_offset: i64, messages: Messages) -> Fetched {
+fn fetched_by_librdkafka(read: &Read, next_offset: i64, messages: Messages) -> Fetched {
+    let (assignment, generation) = (Arc::clone(&read.0), read.1);
     let records = Records::Librdkafka(Taken { taken: 0, messages });
-    Fetched { assignment: Arc::clone(assignment), next_offset, records }
+    Fetched { assignment, generation, next_offset, records }
 }

@@ -39,7 +39,7 @@ impl Stage {
     fn of(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
         let stage = Self::idle(assignments, address, sasl);
         for assignment in &stage.assignments {
-            let position = Position { topic_id: ID, ..Position::new(Arc::clone(assignment), 0) };
+            let position = Position { topic_id: ID, ..Position::of(assignment) };
             stage.orders.send(Order::Add(position)).unwrap();
         }
         stage
@@ -151,7 +151,7 @@ async fn the_end_of_an_answer_waits_for_no_room() {
 async fn a_partition_that_stands_still_can_be_asked_back() {
     let address = answering(large_answer).await;
     let [first, second] = Stage::assignments();
-    first.break_at(0);
+    first.break_at(0, 0);
     let mut stage = Stage::of([Arc::clone(&first), Arc::clone(&second)], address, None);
     let is_of = |told: &Told, assignment: &Arc<Assignment>, at: i64| {
         matches!(told, Told::Returned(position, _)
@@ -219,7 +219,7 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
     stage.orders.send(Order::Probe).unwrap();
     stage.until_told("the connection", |told| matches!(told, Told::Connected(1))).await;
     tokio::time::sleep(2 * QUIET).await;
-    let position = Position { topic_id: ID, ..Position::new(Arc::clone(&stage.assignments[0]), 0) };
+    let position = Position { topic_id: ID, ..Position::of(&stage.assignments[0]) };
     stage.orders.send(Order::Add(position)).unwrap();
     assert!(timeout(PATIENCE, stage.records.recv()).await.unwrap().is_some());
     let told = std::iter::from_fn(|| stage.told.try_recv().ok());

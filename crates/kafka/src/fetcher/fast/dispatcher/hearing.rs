@@ -57,7 +57,9 @@ impl Dispatcher {
 
     fn returned(&mut self, position: Position, why: Why) {
         let Some(home) = self.homes.get_mut(&position.key()) else { return };
-        if !Arc::ptr_eq(&home.assignment, &position.assignment) {
+        if !Arc::ptr_eq(&home.assignment, &position.assignment)
+            || home.generation != position.generation.number
+        {
             return;
         }
         let Place::At(broker) = home.place else { return };
@@ -94,20 +96,14 @@ impl Dispatcher {
                 home.kept = Some((broker, now + KEPT));
             }
             Why::OutOfRange => {
-                let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
                 home.place = Place::Parked;
                 let reason = "Broker: Offset out of range".to_owned();
-                return self.command(Command::OutOfRange { assignment, from, reason });
+                return self.command(Command::OutOfRange { due: position.due(), reason });
             }
             Why::Diverged(to) => {
-                let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
                 home.place = Place::Parked;
-                return self.command(Command::Elsewhere {
-                    assignment,
-                    from,
-                    to: Some(to),
-                    why: Reset::Truncated,
-                });
+                let (due, why) = (position.due(), Reset::Truncated);
+                return self.command(Command::Elsewhere { due, to: Some(to), why });
             }
             Why::Elsewhere { reason, leader } => {
                 self.wants_metadata = true;
@@ -148,9 +144,9 @@ impl Dispatcher {
             if home.task != Some(task) || !matches!(home.place, Place::At(_)) {
                 continue;
             }
-            let (assignment, now) = (Arc::clone(&home.assignment), Instant::now());
-            let offset = assignment.position();
-            let position = Position { sought: true, ..Position::new(assignment, offset) };
+            let now = Instant::now();
+            let position = Position { sought: true, ..Position::of(&home.assignment) };
+            home.generation = position.generation.number;
             if home.made_anew {
                 anew.push(position.clone());
             }
@@ -171,10 +167,9 @@ impl Dispatcher {
     /// The position is of a topic that is no more; the one of the same name is read from its start.
     pub(super) fn made_anew(&mut self, position: &Position) {
         let Some(home) = self.homes.get_mut(&position.key()) else { return };
-        let (assignment, from) = (Arc::clone(&home.assignment), position.offset);
         home.place = Place::Parked;
         home.made_anew = false;
-        self.command(Command::Elsewhere { assignment, from, to: None, why: Reset::MadeAnew });
+        self.command(Command::Elsewhere { due: position.due(), to: None, why: Reset::MadeAnew });
     }
 
     pub(super) fn answered(&mut self, answer: Result<Metadata, NoMetadata>) {

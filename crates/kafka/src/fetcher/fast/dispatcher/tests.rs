@@ -8,6 +8,7 @@ use super::hearing::PLACE_AGAIN;
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
 use crate::config::Isolation;
+use crate::generation::Due;
 use crate::membership::{Command, Reset};
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -52,7 +53,7 @@ impl Stage {
 
     fn take(&mut self, offset: i64) -> Arc<Assignment> {
         let assignment = Assignment::new(Arc::from("t"), 0, offset, None);
-        self.dispatcher.order(Order::Take(vec![(Arc::clone(&assignment), offset)]));
+        self.dispatcher.order(Order::Take(vec![Position::of(&assignment)]));
         assignment
     }
 
@@ -84,8 +85,16 @@ impl Stage {
             .collect()
     }
 
+    /// Begins the next generation.
+    fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
+        let generation = assignment.go_on_at(to, false);
+        self.dispatcher.order(Order::Seek(Arc::clone(assignment), generation));
+    }
+
     fn returned(&mut self, assignment: &Arc<Assignment>, offset: i64, why: Why) {
-        let position = Position { last_epoch: 3, ..Position::new(Arc::clone(assignment), offset) };
+        let generation = assignment.generation();
+        let position =
+            Position { last_epoch: 3, ..Position::new(Arc::clone(assignment), generation, offset) };
         self.dispatcher.told(Told::Returned(position, why));
     }
 
@@ -167,7 +176,7 @@ fn what_was_released_does_not_come_back() {
     stage.dispatcher.order(Order::Release(vec![Arc::clone(&old)]));
     stage.returned(&old, 20, Why::Asked);
     assert!(stage.dispatcher.homes.is_empty());
-    stage.dispatcher.order(Order::Seek(Arc::clone(&old), 5));
+    stage.seek(&old, 5);
     assert!(stage.dispatcher.homes.is_empty());
     // Nor does it disturb the next take-up of the same partition.
     stage.take(30);
@@ -176,6 +185,35 @@ fn what_was_released_does_not_come_back() {
     stage.returned(&old, 20, Why::OutOfRange);
     assert!(stage.commands.try_recv().is_err());
     assert_eq!(stage.said(1), []);
+}
+
+#[test]
+fn a_restart_takes_the_place_of_what_is_fetched() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    let (old, now) = (Position::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
+    let restarted = assignment.restart(0, 12).unwrap();
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), restarted));
+    assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 12, epoch: 4, id: ID }]);
+    // Twice it is none.
+    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), restarted));
+    // Nor does what was given back before the broker heard of it count.
+    for why in [Why::Asked, Why::OutOfRange, Why::Diverged(7)] {
+        stage.dispatcher.told(Told::Returned(old.clone(), why));
+    }
+    assert_eq!(stage.said(1), []);
+    assert!(stage.commands.try_recv().is_err() && stage.dispatcher.next_due(true, now) > now);
+
+    // While an offset is looked up: what comes of that is of the generation before.
+    stage.returned(&assignment, 25, Why::OutOfRange);
+    let Ok(Command::OutOfRange { due, .. }) = stage.commands.try_recv() else { panic!("not told") };
+    assert!(due.is_now());
+    let restarted = assignment.restart(1, 12).unwrap();
+    assert!(!due.is_now());
+    stage.dispatcher.order(Order::Seek(assignment, restarted));
+    assert_eq!(stage.said(1), [Said::Add { offset: 12, epoch: 4, id: ID }]);
 }
 
 /// What is kept of it would be taken for the truth at the next take-up, when it may have been made anew.
@@ -198,16 +236,19 @@ fn an_offset_that_is_not_there_is_looked_up() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     stage.returned(&assignment, 25, Why::OutOfRange);
-    assert!(matches!(stage.commands.try_recv(), Ok(Command::OutOfRange { from: 25, .. })));
+    assert!(matches!(stage.commands.try_recv(), Ok(Command::OutOfRange { due: Due { offset: 25, .. }, .. })));
     assert_eq!(stage.said(1), []);
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 40));
+    stage.seek(&assignment, 40);
     assert!(!stage.dispatcher.wants_metadata, "its leader is known");
     assert_eq!(stage.said(1), [Said::Add { offset: 40, epoch: 4, id: ID }]);
 
     stage.returned(&assignment, 50, Why::Diverged(45));
     let command = stage.commands.try_recv();
     assert!(
-        matches!(command, Ok(Command::Elsewhere { from: 50, to: Some(45), why: Reset::Truncated, .. })),
+        matches!(
+            command,
+            Ok(Command::Elsewhere { due: Due { offset: 50, .. }, to: Some(45), why: Reset::Truncated })
+        ),
         "{command:?}"
     );
 }
@@ -217,7 +258,7 @@ fn a_topic_made_anew_is_read_from_its_start() {
     let anew = Uuid::from_u128(8);
     let is_told = |stage: &Stage, offset| {
         matches!(stage.commands.try_recv(),
-            Ok(Command::Elsewhere { from, to: None, why: Reset::MadeAnew, .. }) if from == offset)
+            Ok(Command::Elsewhere { due, to: None, why: Reset::MadeAnew }) if due.offset == offset)
     };
     // While it is fetched.
     let mut stage = Stage::new();
@@ -228,24 +269,24 @@ fn a_topic_made_anew_is_read_from_its_start() {
     assert_eq!(stage.said(1), [Said::Return]);
     stage.returned(&assignment, 25, elsewhere(None));
     assert!(is_told(&stage, 25));
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 0));
+    stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
 
     // While it waits.
     stage.returned(&assignment, 5, elsewhere(None));
     stage.metadata(ID, 1, 0);
     assert!(is_told(&stage, 5));
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 0));
+    stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: ID }]);
 
     // While an offset of the old one is looked up.
     stage.returned(&assignment, 9, Why::Diverged(7));
     assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { to: Some(7), .. })));
     stage.metadata(anew, 1, 0);
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), 7));
+    stage.seek(&assignment, 7);
     assert!(is_told(&stage, 7));
     assert_eq!(stage.said(1), []);
-    stage.dispatcher.order(Order::Seek(assignment, 0));
+    stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: anew }]);
 }
 
@@ -383,7 +424,7 @@ async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they
     let task = stage.dispatcher.tasks.spawn(async { panic!("a mistake") }).id();
     stage.dispatcher.brokers.get_mut(&1).unwrap().task = Some(task);
     assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
-    assignment.set_position(25);
+    assignment.reading().set_position(0, 25);
     let failure = stage.dispatcher.tasks.join_next().await.unwrap().unwrap_err();
     stage.dispatcher.broke(failure);
     assert!(stage.pauses() && !stage.dispatcher.brokers.contains_key(&1));

@@ -12,11 +12,13 @@ use super::super::position::{Key, Position, Why};
 use super::{PARTITION_BYTES_MAX, Session, Share};
 use crate::assignment::Assignment;
 use crate::config::Isolation;
+use crate::generation::Generation;
 use crate::records::{Aborted, outline};
 
 /// What a partition was given by an answer.
 pub(in super::super) struct Given {
     pub(in super::super) assignment: Arc<Assignment>,
+    pub(in super::super) generation: Generation,
     /// The first offset wanted.
     pub(in super::super) from: i64,
     /// None: the partition stands at `from`.
@@ -109,13 +111,14 @@ impl Share {
         let committed = isolation == Isolation::ReadCommitted && data.last_stable_offset >= 0;
         let end = if committed { data.last_stable_offset } else { data.high_watermark };
         member.position.assignment.set_end_offset(end);
-        let from = member.position.offset;
+        let (from, generation) = (member.position.offset, member.position.generation);
         let sought = std::mem::take(&mut member.position.sought);
         let Some(records) = data.records.filter(|records| !records.is_empty()) else {
             if sought {
                 // There may be no record for long: the route is to know where it stands now.
                 let assignment = Arc::clone(&member.position.assignment);
-                answer.given.push(Given { assignment, from, records: Bytes::new(), aborted: None });
+                let records = Bytes::new();
+                answer.given.push(Given { assignment, generation, from, records, aborted: None });
             }
             return;
         };
@@ -154,7 +157,7 @@ impl Share {
         };
         let assignment = Arc::clone(&member.position.assignment);
         answer.bytes += records.len();
-        answer.given.push(Given { assignment, from, records, aborted });
+        answer.given.push(Given { assignment, generation, from, records, aborted });
         self.change(key);
     }
 

@@ -24,7 +24,7 @@ fn share() -> Share {
 
 fn position(partition: i32, offset: i64) -> Position {
     let assignment = Assignment::new(Arc::from("t"), partition, offset, None);
-    Position { topic_id: ID, leader_epoch: 3, ..Position::new(assignment, offset) }
+    Position { topic_id: ID, leader_epoch: 3, ..Position::of(&assignment) }
 }
 
 /// Partition and offset of all that a request asks for.
@@ -143,7 +143,7 @@ fn an_answer_to_another_offset_is_not_taken() {
     let position = position(0, 10);
     share.insert(position.clone());
     share.request(17, now).unwrap();
-    share.go_on_at(&position.assignment, 12, now);
+    share.go_on_at(&position.assignment, 0, 12, now);
     let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
     assert!(answer.given.is_empty());
     assert!(share.request(17, now).is_none(), "it rests");
@@ -187,7 +187,7 @@ fn a_cut_log_goes_on_where_both_logs_agree() {
         let assignment = position(0, 10).assignment;
         assignment.epochs().note(0, 10, 2);
         assignment.epochs().note(ours, 10, 4);
-        share.insert(Position { topic_id: ID, ..Position::new(assignment, 10) });
+        share.insert(Position { topic_id: ID, ..Position::of(&assignment) });
         let (request, _) = share.request(17, now).unwrap();
         assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 4);
         let theirs = EpochEndOffset::default().with_epoch(2).with_end_offset(6);
@@ -267,7 +267,7 @@ fn a_batch_that_stays_broken_is_asked_less_and_less() {
         let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
         assert_eq!(answer.given.len(), 1);
         // Its checksum is wrong.
-        share.go_on_at(&position.assignment, 10, now);
+        share.go_on_at(&position.assignment, 0, 10, now);
         rests.push(share.next_due().unwrap() - now);
         now = share.next_due().unwrap();
     }
@@ -276,7 +276,7 @@ fn a_batch_that_stays_broken_is_asked_less_and_less() {
     share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
     share.request(17, now).unwrap();
     share.answer(answer_of(9, vec![with_records(0, 20..30)]), now).unwrap();
-    share.go_on_at(&position.assignment, 20, now);
+    share.go_on_at(&position.assignment, 0, 20, now);
     assert_eq!(share.next_due().unwrap() - now, Duration::from_millis(100), "it went on in between");
 }
 
@@ -286,7 +286,7 @@ fn another_topic_joins_the_session() {
     share.insert(position(0, 10));
     share.request(17, now).unwrap();
     let other = Assignment::new(Arc::from("u"), 3, 5, None);
-    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::new(other, 5) });
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::of(&other) });
     let answer = share.answer(answer_of(9, vec![with_records(0, 10..20)]), now).unwrap();
     assert_eq!(answer.given.len(), 1, "the answer under way is taken");
     let (request, _) = share.request(17, now).unwrap();
@@ -300,7 +300,7 @@ fn without_a_session_topics_have_their_turn_too() {
     let (mut share, now) = (share(), Instant::now());
     share.insert(position(0, 10));
     let other = Assignment::new(Arc::from("u"), 0, 5, None);
-    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::new(other, 5) });
+    share.insert(Position { topic_id: Uuid::from_u128(8), ..Position::of(&other) });
     let mut first = HashSet::new();
     for _ in 0..4 {
         let (request, _) = share.request(17, now).unwrap();
@@ -341,7 +341,7 @@ fn a_topic_made_anew_is_another_one() {
 fn by_name_what_came_back_under_another_id_is_not_forgotten() {
     let (mut share, now) = (share(), Instant::now());
     let nameless = Assignment::new(Arc::from("u"), 0, 0, None);
-    share.insert(Position::new(nameless, 0));
+    share.insert(Position::of(&nameless));
     let old = position(0, 10);
     share.insert(old.clone());
     let (_, version) = share.request(17, now).unwrap();
