@@ -2,8 +2,11 @@
 
 mod meta;
 mod packed;
+mod templates;
 
 use crate::{DecodeError, OwnedRecord};
+
+pub use templates::{Carried, TemplateDecoder};
 
 /// The longest name of a Kafka topic in bytes.
 pub(crate) const TOPIC_LIMIT: usize = 249;

@@ -81,6 +81,26 @@ pub enum DecodeError {
         /// Frames that the preset has.
         expected: &'static str,
     },
+    /// The message has another number of frames than the list has templates.
+    #[error("{found} frames, expected {expected}")]
+    FrameCount {
+        /// Frames found.
+        found: usize,
+        /// Templates.
+        expected: usize,
+    },
+    /// A frame is not as its template says.
+    #[error("frame {} does not fit its template", frame + 1)]
+    Template {
+        /// Which frame, from 0.
+        frame: usize,
+    },
+    /// Two frames tell different things.
+    #[error("the frames contradict each other: {field}")]
+    Contradiction {
+        /// Which field.
+        field: &'static str,
+    },
     /// The routing frame is not UTF-8.
     #[error("the topic (frame 1) is not UTF-8: byte {position}")]
     Topic {

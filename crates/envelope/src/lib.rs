@@ -18,7 +18,7 @@ mod record;
 mod steps;
 mod template;
 
-pub use decode::{decode_batch, decode_json, decode_packed};
+pub use decode::{Carried, TemplateDecoder, decode_batch, decode_json, decode_packed};
 pub use encode::{BATCH_LIMIT, Encoded, Encoder};
 pub use error::{DecodeError, FramePlanError, Mistake, UnknownPreset};
 pub use owned::{OwnedHeader, OwnedRecord};

@@ -1,6 +1,7 @@
 //! The envelope from outside: vectors, properties, malformed input, templates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod carried;
 mod identity;
 mod messages;
 mod mutations;
