@@ -105,6 +105,11 @@ impl Running {
         self.signal(Signal::INT);
     }
 
+    /// SIGHUP, without waiting.
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP: the process stands still, its sockets stay open.
     pub fn stop(&mut self) {
         self.signal(Signal::STOP);

@@ -11,6 +11,7 @@ mod relay_url;
 mod run;
 mod stderr;
 mod tap;
+mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,7 +35,14 @@ fn run(cli: Cli) -> ExitCode {
         return ExitCode::FAILURE;
     }
     match cli.command {
-        Command::Check(args) => cli::check(&args, &mut std::io::stdout()).unwrap_or_else(cli::output_failed),
+        Command::Check(args) => {
+            let mut wrong = Vec::new();
+            let code = cli::check(&args, &mut std::io::stdout(), &mut wrong);
+            if !wrong.is_empty() {
+                stderr::say(String::from_utf8_lossy(&wrong).trim_end());
+            }
+            code.unwrap_or_else(cli::output_failed)
+        }
         Command::Run(args) => {
             cli::exit_code(config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
                 cli::announce(&loaded);

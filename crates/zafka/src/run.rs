@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zafka_bridge::Relay;
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::cli::{CommandError, DemoArgs, TapArgs};
 use crate::config::Config;
 use crate::demo;
 use crate::open_files;
-use crate::tap::{self, TapConfig};
+use crate::tap::{self, Layout, TapConfig};
 
 /// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear no signal.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,12 +39,13 @@ pub fn run(config: Config) -> Result<(), CommandError> {
 
 /// Shows the messages of an endpoint until a signal comes or enough are shown.
 pub fn tap(args: TapArgs) -> Result<(), CommandError> {
+    let layout = Layout::parse(&args.frames)?;
     let prefixes = if args.topics.is_empty() { vec![String::new()] } else { args.topics };
     let config = TapConfig {
         endpoint: args.endpoint,
         prefixes: prefixes.into_iter().map(String::into_bytes).collect(),
         count: args.count,
-        preset: args.frames,
+        layout,
     };
     while_read(on_runtime(async |signals| Ok(tap::run(config, stop(signals)).await?)))
 }
@@ -88,12 +89,14 @@ fn on_runtime(work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>) -> Re
 }
 
 async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError> {
-    let mut relay = Relay::start(&config.cluster, config.routes).await?;
-    let status = relay.status_handle();
-    let _admin = match config.admin {
-        Some(admin) => Some(Admin::start(admin.bind, Arc::new(move || status.status())).await?),
+    // First: groups that are joined and left at every attempt to start would disturb the other relays.
+    let admin = match config.admin {
+        Some(admin) => Some(admin::Bound::new(admin.bind).await?),
         None => None,
     };
+    let mut relay = Relay::start(&config.cluster, config.routes).await?;
+    let status = relay.status_handle();
+    let _admin = admin.map(|admin| admin.serve(Arc::new(move || status.status())));
     tokio::select! {
         stopped = relay.stopped() => return Err(Stopped(stopped).into()),
         name = signals.next() => tracing::info!("{name}: sending what is left; a second signal ends at once"),
@@ -106,6 +109,8 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The end of the terminal, unless the process was told to outlive that.
+    hangup: Option<Signal>,
     /// From when on a signal is the second one.
     again: Arc<AtomicBool>,
 }
@@ -114,19 +119,58 @@ impl Signals {
     fn new() -> io::Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
+        let mut numbers = vec![SIGTERM, SIGINT];
+        let mut hangup = None;
+        if !outlives_terminal() {
+            hangup = Some(signal(SignalKind::hangup())?);
+            numbers.push(SIGHUP);
         }
-        Ok(Self { terminate, interrupt, again })
+        for number in numbers {
+            signal_hook::flag::register_conditional_shutdown(number, 1, Arc::clone(&again))?;
+        }
+        Ok(Self { terminate, interrupt, hangup, again })
     }
 
     async fn next(&mut self) -> &'static str {
         let name = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            () = received(self.hangup.as_mut()) => "SIGHUP",
         };
         sleep(ONE_SIGNAL).await;
         self.again.store(true, Ordering::Relaxed);
         name
+    }
+}
+
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the process was started with SIGHUP ignored, as `nohup` does. Only Linux tells.
+fn outlives_terminal() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored(&status, SIGHUP))
+}
+
+/// Whether a signal is in the mask of those that are ignored (`man 5 proc_pid_status`).
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_ignored_signals() {
+        for (mask, ignored) in [("0000000000000001", true), ("0000000000001000", false), ("", false)] {
+            let status = format!("Name:\tzafka\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+            assert_eq!(is_ignored(&status, SIGHUP), ignored, "{mask}");
+        }
     }
 }

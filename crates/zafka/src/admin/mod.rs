@@ -31,7 +31,14 @@ pub type StatusSource = Arc<dyn Fn() -> RelayStatus + Send + Sync>;
 /// The version that `/status` and `/metrics` tell.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The admin server, listening. Dropped, it ends.
+/// The admin server's address, taken. Nobody is answered yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// The admin server, answering. Dropped, it ends.
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
@@ -49,20 +56,28 @@ pub struct AdminError {
     pub source: std::io::Error,
 }
 
-impl Admin {
-    /// Listens on `bind` and serves until dropped.
+impl Bound {
+    /// Takes the address `bind`.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn start(bind: SocketAddr, status: StatusSource) -> Result<Self, AdminError> {
+    pub async fn new(bind: SocketAddr) -> Result<Self, AdminError> {
         let fail = |source| AdminError { bind, source };
         let listener = TcpListener::bind(bind).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let task = tokio::spawn(serve::serve(listener, router(status), Limits::default()));
-        tracing::info!(%address, "admin server listens");
-        Ok(Self { address, task })
+        Ok(Self { listener, address })
     }
 
+    /// Serves until dropped.
+    pub fn serve(self, status: StatusSource) -> Admin {
+        let Self { listener, address } = self;
+        let task = tokio::spawn(serve::serve(listener, router(status), Limits::default()));
+        tracing::info!(%address, "admin server listens");
+        Admin { address, task }
+    }
+}
+
+impl Admin {
     /// Where it listens, a wildcard port resolved.
     #[cfg(test)]
     pub fn address(&self) -> SocketAddr {

@@ -51,7 +51,7 @@ fn text(status: &RelayStatus, now: SystemTime) -> String {
 
 async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String) {
     let bind = "127.0.0.1:0".parse().unwrap();
-    let admin = Admin::start(bind, Arc::new(move || status(ready))).await.unwrap();
+    let admin = Bound::new(bind).await.unwrap().serve(Arc::new(move || status(ready)));
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nHost: zafka\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -110,7 +110,7 @@ async fn metrics_escape_their_labels() {
 #[tokio::test]
 async fn a_request_without_end_is_refused() {
     let bind = "127.0.0.1:0".parse().unwrap();
-    let admin = Admin::start(bind, Arc::new(|| status(true))).await.unwrap();
+    let admin = Bound::new(bind).await.unwrap().serve(Arc::new(|| status(true)));
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
     let endless = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024));
     stream.write_all(endless.as_bytes()).await.unwrap();

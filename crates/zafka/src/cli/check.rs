@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use zafka_bridge::config::RouteConfig;
 
-use super::{CheckArgs, connect};
+use super::{CheckArgs, EXIT_USAGE, connect};
 use crate::config::checks::selector_text;
 use crate::config::{Config, ConfigError, Mistake, load};
 
 /// Time to look names up, all of them together.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Checks the file, and asks the cluster where that is wanted; 0 where nothing is wrong, 1 where something is.
-pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode> {
+/// Checks the file, and asks the cluster if that is wanted. Findings go to `out`; what is wrong, and so ends it with 1
+/// or 2, goes to `err`.
+pub fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<ExitCode> {
     let file = args.config.display();
     match load(&args.config) {
         Ok(loaded) => {
@@ -26,10 +27,10 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
             let deadline = Instant::now() + RESOLVE_TIMEOUT;
             let by_name = loaded.mistakes_by_name(&|name| addresses(name, deadline));
             if !by_name.is_empty() {
-                return tell(args, &by_name, out);
+                return tell(args, &by_name, err);
             }
             if args.connect {
-                return connected(args, &loaded.config, out);
+                return connected(args, &loaded.config, out, err);
             }
             for route in &loaded.config.routes {
                 writeln!(out, "{}", summary(route))?;
@@ -37,22 +38,22 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
             writeln!(out, "{file}: no mistakes")?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(ConfigError::Mistakes { mistakes, .. }) => tell(args, &mistakes, out),
+        Err(ConfigError::Mistakes { mistakes, .. }) => tell(args, &mistakes, err),
         Err(error @ ConfigError::Read { .. }) => {
-            writeln!(out, "{error}")?;
-            Ok(ExitCode::FAILURE)
+            writeln!(err, "{error}")?;
+            Ok(ExitCode::from(EXIT_USAGE))
         }
     }
 }
 
-fn tell(args: &CheckArgs, mistakes: &[Mistake], out: &mut dyn Write) -> std::io::Result<ExitCode> {
+fn tell(args: &CheckArgs, mistakes: &[Mistake], err: &mut dyn Write) -> std::io::Result<ExitCode> {
     let file = args.config.display();
     for mistake in mistakes {
-        writeln!(out, "{file}: {mistake}")?;
+        writeln!(err, "{file}: {mistake}")?;
     }
     let plural = if mistakes.len() == 1 { "" } else { "s" };
-    writeln!(out, "{file}: {} mistake{plural}", mistakes.len())?;
-    Ok(ExitCode::FAILURE)
+    writeln!(err, "{file}: {} mistake{plural}", mistakes.len())?;
+    Ok(ExitCode::from(EXIT_USAGE))
 }
 
 /// The addresses of a name; none where nobody knows it in time.
@@ -68,12 +69,17 @@ fn addresses(name: &str, deadline: Instant) -> Vec<IpAddr> {
 }
 
 /// Each route, with what the cluster says of it.
-fn connected(args: &CheckArgs, config: &Config, out: &mut dyn Write) -> std::io::Result<ExitCode> {
+fn connected(
+    args: &CheckArgs,
+    config: &Config,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> std::io::Result<ExitCode> {
     let (file, servers) = (args.config.display(), config.cluster.bootstrap_servers.join(", "));
     let found = match connect::ask(config) {
         Ok(found) => found,
         Err(error) => {
-            writeln!(out, "{file}: no mistakes, but {error} (bootstrap_servers: {servers})")?;
+            writeln!(err, "{file}: no mistakes, but {error} (bootstrap_servers: {servers})")?;
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -87,7 +93,7 @@ fn connected(args: &CheckArgs, config: &Config, out: &mut dyn Write) -> std::io:
         return Ok(ExitCode::SUCCESS);
     }
     let plural = if errors == 1 { "" } else { "s" };
-    writeln!(out, "{file}: no mistakes, but {errors} error{plural} of the cluster")?;
+    writeln!(err, "{file}: no mistakes, but {errors} error{plural} of the cluster")?;
     Ok(ExitCode::FAILURE)
 }
 
@@ -104,33 +110,35 @@ fn summary(route: &RouteConfig) -> String {
 mod tests {
     use super::*;
 
-    fn run(text: &str) -> (ExitCode, String) {
+    fn run(text: &str) -> (ExitCode, String, String) {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("zafka.toml");
         std::fs::write(&config, text).unwrap();
-        let mut out = Vec::new();
-        let code = check(&CheckArgs { config, connect: false }, &mut out).unwrap();
-        (code, String::from_utf8(out).unwrap().replace(&directory.path().display().to_string(), ""))
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = check(&CheckArgs { config, connect: false }, &mut out, &mut err).unwrap();
+        let text =
+            |text| String::from_utf8(text).unwrap().replace(&directory.path().display().to_string(), "");
+        (code, text(out), text(err))
     }
 
     #[test]
     fn tells_every_mistake() {
-        let (code, out) = run("[kafka]\nbootstrap_servers = ['a']\n[admin]\nbind = 1\n[[route]]\n");
-        assert_eq!(code, ExitCode::FAILURE);
-        let lines: Vec<_> = out.lines().collect();
+        let (code, out, err) = run("[kafka]\nbootstrap_servers = ['a']\n[admin]\nbind = 1\n[[route]]\n");
+        assert_eq!((code, out.as_str()), (ExitCode::from(EXIT_USAGE), ""));
+        let lines: Vec<_> = err.lines().collect();
         assert!(
             lines[0].starts_with("/zafka.toml: line 2, column 22: kafka.bootstrap_servers: found \"a\""),
-            "{out}"
+            "{err}"
         );
-        assert_eq!(lines.last(), Some(&"/zafka.toml: 5 mistakes"), "{out}");
+        assert_eq!(lines.last(), Some(&"/zafka.toml: 5 mistakes"), "{err}");
     }
 
     #[test]
     fn sums_up_and_warns() {
-        let (code, out) = run("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
+        let (code, out, err) = run("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
                                from.kafka = { topics = ['t', 't2', '/u.*/'] }\n\
                                to.zmq = { socket = 'pub', bind = ['tcp://*:1'], connect = ['ipc:///p'] }\n");
-        assert_eq!(code, ExitCode::SUCCESS);
+        assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
         assert!(
             out.contains("warning: line 5: route.from.kafka.topics: whoever subscribes to \"t\""),
             "{out}"
@@ -141,9 +149,10 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there() {
-        let mut out = Vec::new();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
         let args = CheckArgs { config: "/nowhere/zafka.toml".into(), connect: false };
-        assert_eq!(check(&args, &mut out).unwrap(), ExitCode::FAILURE);
-        assert!(String::from_utf8(out).unwrap().starts_with("cannot read /nowhere/zafka.toml: "));
+        assert_eq!(check(&args, &mut out, &mut err).unwrap(), ExitCode::from(EXIT_USAGE));
+        assert!(String::from_utf8(err).unwrap().starts_with("cannot read /nowhere/zafka.toml: "));
+        assert!(out.is_empty());
     }
 }

@@ -55,10 +55,10 @@ fn configurations_have_no_mistakes() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("zafka.toml");
         std::fs::write(&config, text).unwrap();
-        let mut out = Vec::new();
-        check(&CheckArgs { config, connect: false }, &mut out).unwrap();
-        let out = String::from_utf8(out).unwrap();
-        assert!(out.ends_with(": no mistakes\n"), "{page}: {out}");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        check(&CheckArgs { config, connect: false }, &mut out, &mut err).unwrap();
+        let [out, err] = [out, err].map(|text| String::from_utf8(text).unwrap());
+        assert!(out.ends_with(": no mistakes\n"), "{page}: {out}{err}");
         // The limit of open files is this machine's.
         let warned = out.lines().any(|line| line.contains("warning") && !line.contains("max_peers"));
         assert!(!warned, "{page}: {out}");

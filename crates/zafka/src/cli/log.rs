@@ -2,7 +2,7 @@
 
 use std::io;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Config, Loaded, bind_warning};
 use crate::open_files;
 use crate::stderr;
+use crate::terminal::takes_color;
 
 /// How to log.
 #[derive(Debug, Args)]
@@ -26,11 +27,22 @@ pub struct LogArgs {
         help_heading = "Log"
     )]
     log_format: LogFormat,
-    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug. RUST_LOG where it is
+    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug. RUST_LOG if it is
     /// missing, and without that what suits the command.
     #[arg(long, global = true, value_name = "LEVEL", value_parser = filter, help_heading = "Log")]
     log_level: Option<EnvFilter>,
+    /// Log one level more than what suits the command; -vv: two.
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Log",
+          conflicts_with_all = ["log_level", "quiet"])]
+    verbose: u8,
+    /// Log one level less; -qq: two.
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Log",
+          conflicts_with = "log_level")]
+    quiet: u8,
 }
+
+/// From the least to the most.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
@@ -44,14 +56,22 @@ impl LogArgs {
     /// # Errors
     /// It is set up already, or its thread cannot be started.
     pub fn init(self, default: &str) -> io::Result<()> {
-        let filter = self
-            .log_level
-            .or_else(|| EnvFilter::try_from_default_env().ok())
-            .unwrap_or_else(|| at_level(default));
+        let environment = std::env::var_os("RUST_LOG");
+        let environment = environment.as_ref().map(|text| text.to_string_lossy());
+        let level = shifted(default, self.verbose, self.quiet);
+        let is_shifted = self.verbose > 0 || self.quiet > 0;
+        let (filter, malformed) = match (self.log_level, environment) {
+            (Some(filter), _) => (filter, None),
+            (None, Some(text)) if !is_shifted && !text.is_empty() => match filter(&text) {
+                Ok(filter) => (filter, None),
+                Err(why) => (at_level(level), Some(format!("found {text:?}; {why}"))),
+            },
+            (None, _) => (at_level(level), None),
+        };
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr::Lines);
         let set = match self.log_format {
             LogFormat::Text => {
-                let ansi = io::IsTerminal::is_terminal(&io::stderr());
+                let ansi = takes_color(&io::stderr());
                 builder.with_ansi(ansi).finish().with(filter_fn(is_fit_to_log)).try_init()
             }
             LogFormat::Json => {
@@ -59,8 +79,19 @@ impl LogArgs {
             }
         };
         set.map_err(io::Error::other)?;
-        stderr::start()
+        stderr::start()?;
+        if let Some(malformed) = malformed {
+            tracing::error!("RUST_LOG is ignored: {malformed}");
+        }
+        Ok(())
     }
+}
+
+/// The level so many steps from `default`, up or down.
+fn shifted(default: &str, up: u8, down: u8) -> &'static str {
+    let at = LEVELS.iter().position(|level| *level == default).unwrap_or_default();
+    let at = (at + usize::from(up)).saturating_sub(usize::from(down));
+    LEVELS.get(at).unwrap_or(&"trace")
 }
 
 /// Everything at one level, but for the client library's own log: what matters of it comes through events, and closing
@@ -97,5 +128,42 @@ pub fn announce_urls(config: &Config) {
 pub fn announce(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!(line = warning.line, key = warning.key, "{}", warning.text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn levels_are_shifted_within_bounds() {
+        for (default, up, down, level) in [
+            ("info", 0, 0, "info"),
+            ("info", 1, 0, "debug"),
+            ("info", 9, 0, "trace"),
+            ("info", 0, 1, "warn"),
+            ("error", 0, 2, "off"),
+            ("error", 1, 0, "warn"),
+        ] {
+            assert_eq!(shifted(default, up, down), level, "{default} +{up} -{down}");
+        }
+    }
+
+    #[test]
+    fn one_way_to_say_it() {
+        for (arguments, fine) in [
+            (&["-v", "check"][..], true),
+            (&["check", "-vv"], true),
+            (&["run", "-q"], true),
+            (&["run", "-v", "-q"], false),
+            (&["run", "-v", "--log-level", "info"], false),
+            (&["run", "-q", "--log-level", "info"], false),
+        ] {
+            let parsed = Cli::try_parse_from([&["zafka"], arguments].concat());
+            assert_eq!(parsed.is_ok(), fine, "{arguments:?}");
+        }
     }
 }

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
-use zafka_envelope::Preset;
 use zafka_sockets::Endpoint;
 
+use crate::config::ConfigError;
 use crate::{redact, stderr};
 
 pub use check::check;
@@ -23,6 +23,11 @@ pub use log::{LogArgs, announce, announce_urls};
 
 /// The usage or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
+
+/// What is wrong with a command line, beyond what its parser can tell.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
 
 /// What a command that failed says last.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,9 +38,12 @@ Example (quoted, for the shell's sake):
 
 Only group, start, frames, slow_peer and min_peers can be given this way. Everything else wants a file: zafka run -c FILE.";
 
+const EXIT_HELP: &str = "\
+Exit status: 0 done, also by a signal; 1 it ran and failed; 2 the configuration or the command line is wrong.";
+
 /// A lightweight relay between Apache Kafka and ZeroMQ.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = EXIT_HELP)]
 pub struct Cli {
     /// How to log.
     #[command(flatten)]
@@ -108,9 +116,10 @@ pub struct TapArgs {
     /// End after so many messages.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// How messages are laid out: json, packed, batch or value.
-    #[arg(long, value_name = "PRESET", default_value = "json")]
-    pub frames: Preset,
+    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one each time or as a
+    /// list: '["{topic}", "{offset:u64be}", "{value}"]'.
+    #[arg(long, value_name = "FRAMES", default_value = "json")]
+    pub frames: Vec<String>,
 }
 
 /// `zafka demo`.
@@ -160,5 +169,6 @@ pub fn redacted(mut error: clap::Error) -> clap::Error {
 pub fn exit_code(result: Result<(), CommandError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     stderr::say(&format!("zafka: {error}"));
-    if error.is::<crate::config::ConfigError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    let is_usage = error.is::<ConfigError>() || error.is::<UsageError>();
+    if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }

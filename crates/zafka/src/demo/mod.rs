@@ -18,7 +18,7 @@ use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, Pu
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 use crate::cli::{CommandError, DemoArgs, output_error};
-use crate::tap::Viewer;
+use crate::tap::{Layout, Viewer};
 use orders::Order;
 
 /// Partitions of the demo's topic.
@@ -56,7 +56,7 @@ async fn show(
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
     let prefixes = vec![orders::TOPIC.as_bytes().to_vec()];
-    let mut viewer = Viewer::new(Preset::Json, count, &prefixes).readable();
+    let mut viewer = Viewer::new(Layout::Preset(Preset::Json), count, &prefixes).readable();
     let mut socket = SubSocket::new(endpoint.clone(), prefixes);
     let mut clock = interval(ORDER_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Skip);

@@ -1,11 +1,12 @@
 //! Gaps: offsets that a subscriber should have seen and did not, told by `prev`.
 //!
 //! `prev` refers to the partition. It proves a gap only to a subscriber whose prefixes cover every routing frame of that
-//! partition: that is certain with the empty prefix, and where the routing frame is the topic.
+//! partition: that is certain with the empty prefix, and if the routing frame is the topic. Messages that do not tell
+//! their place prove nothing.
 
 use std::collections::HashMap;
 
-use zafka_envelope::OwnedRecord;
+use super::message::Content;
 
 /// Follows the records of each partition.
 #[derive(Debug)]
@@ -22,21 +23,44 @@ impl Gaps {
         Self { everything, last: HashMap::new(), found: Some(0) }
     }
 
-    /// How many gaps were found; `None` where records came of which the prefixes may have left others out.
+    /// How many gaps were found; `None` if records came of which the prefixes may have left others out, or messages
+    /// that do not tell their place.
     pub(crate) fn found(&self) -> Option<u64> {
         self.found
     }
 
-    /// Takes note of a record that came with this routing frame. A gap is found where the record before it in the
-    /// partition came after the last one seen; without `prev`, or without an earlier record, nothing can be told.
-    pub(crate) fn see(&mut self, routing: &[u8], record: &OwnedRecord) {
-        let (Some(topic), Some(found)) = (&record.topic, &mut self.found) else { return };
+    /// Takes note of a message that came with this routing frame.
+    pub(crate) fn see(&mut self, routing: &[u8], content: &Content) {
+        match content {
+            Content::Records(records) => {
+                for record in records {
+                    let Some(topic) = record.topic.as_deref() else { return self.found = None };
+                    self.see_record(routing, topic, record.partition, record.offset, record.prev);
+                }
+            }
+            Content::Carried(carried) => {
+                match (carried.topic.as_deref(), carried.partition, carried.offset) {
+                    (Some(topic), Some(partition), Some(offset)) if carried.tells_prev => {
+                        let partition = i32::try_from(partition).unwrap_or_default();
+                        self.see_record(routing, topic, partition, offset, carried.prev);
+                    }
+                    _ => self.found = None,
+                }
+            }
+            Content::Value { .. } | Content::Other { .. } => self.found = None,
+        }
+    }
+
+    /// Finds a gap if the record before this one in the partition came after the last one seen. Without `prev`, or
+    /// without an earlier record, nothing can be told.
+    fn see_record(&mut self, routing: &[u8], topic: &str, partition: i32, offset: i64, prev: Option<i64>) {
+        let Some(found) = &mut self.found else { return };
         if !self.everything && routing != topic.as_bytes() {
             self.found = None;
             return;
         }
-        let last = self.last.insert((topic.clone(), record.partition), record.offset);
-        if let (Some(last), Some(prev)) = (last, record.prev)
+        let last = self.last.insert((topic.to_owned(), partition), offset);
+        if let (Some(last), Some(prev)) = (last, prev)
             && prev > last
         {
             *found += 1;
@@ -46,6 +70,8 @@ impl Gaps {
 
 #[cfg(test)]
 mod tests {
+    use zafka_envelope::{Carried, OwnedRecord};
+
     use super::*;
 
     fn record(partition: i32, offset: i64, prev: Option<i64>) -> OwnedRecord {
@@ -59,6 +85,10 @@ mod tests {
             value: None,
             headers: Vec::new(),
         }
+    }
+
+    fn see(gaps: &mut Gaps, routing: &[u8], record: OwnedRecord) {
+        gaps.see(routing, &Content::Records(vec![record]));
     }
 
     #[test]
@@ -76,8 +106,9 @@ mod tests {
             (record(0, 9, None), 1),
             (record(0, 11, Some(9)), 1),
         ] {
-            gaps.see(b"orders", &record);
-            assert_eq!(gaps.found(), Some(found), "after offset {}", record.offset);
+            let offset = record.offset;
+            see(&mut gaps, b"orders", record);
+            assert_eq!(gaps.found(), Some(found), "after offset {offset}");
         }
     }
 
@@ -86,10 +117,32 @@ mod tests {
         for (prefixes, found) in [(&["a/", ""][..], Some(1)), (&["a/"], None)] {
             let prefixes: Vec<_> = prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect();
             let mut gaps = Gaps::new(&prefixes);
-            gaps.see(b"a/1", &record(0, 5, None));
-            gaps.see(b"a/2", &record(0, 7, Some(6)));
-            gaps.see(b"orders", &record(1, 8, None));
+            see(&mut gaps, b"a/1", record(0, 5, None));
+            see(&mut gaps, b"a/2", record(0, 7, Some(6)));
+            see(&mut gaps, b"orders", record(1, 8, None));
             assert_eq!(gaps.found(), found, "{prefixes:?}");
         }
+    }
+
+    #[test]
+    fn templates_tell_gaps_if_they_carry_the_place() {
+        let carried = |prev, offset| Carried {
+            topic: Some("orders".to_owned()),
+            partition: Some(0),
+            offset: Some(offset),
+            tells_prev: true,
+            prev,
+            ..Carried::default()
+        };
+        let content = |carried| Content::Carried(Box::new(carried));
+        let mut gaps = Gaps::new(&[Vec::new()]);
+        gaps.see(b"x", &content(carried(None, 5)));
+        gaps.see(b"x", &content(carried(Some(6), 7)));
+        assert_eq!(gaps.found(), Some(1));
+        gaps.see(b"x", &content(Carried { tells_prev: false, ..carried(None, 8) }));
+        assert_eq!(gaps.found(), None, "an offset alone does not tell a gap from a hole in the log");
+        let mut gaps = Gaps::new(&[Vec::new()]);
+        gaps.see(b"x", &Content::Value { topic: "x".into(), value: "v".into() });
+        assert_eq!(gaps.found(), None);
     }
 }

@@ -1,38 +1,42 @@
-//! A ZeroMQ message as an envelope's preset reads it.
+//! A ZeroMQ message as its layout reads it.
 
 use bytes::Bytes;
-use zafka_envelope::{OwnedRecord, Preset, decode_batch, decode_json, decode_packed};
+use zafka_envelope::{Carried, OwnedRecord, Preset, decode_batch, decode_json, decode_packed};
+
+use super::layout::Layout;
 
 /// What a message holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Records, restored whole.
     Records(Vec<OwnedRecord>),
+    /// What templates carry of one record.
+    Carried(Box<Carried>),
     /// Preset `value`: the topic and the value alone.
     Value { topic: Bytes, value: Bytes },
-    /// Frames that the preset does not fit, and why.
+    /// Frames that the layout does not fit, and why.
     Other { frames: Vec<Bytes>, reason: String },
 }
 
-/// Reads a message as `preset` lays it out.
-pub(crate) fn read(preset: Preset, frames: Vec<Bytes>) -> Content {
+/// Reads a message as `layout` says.
+pub(crate) fn read(layout: &Layout, frames: Vec<Bytes>) -> Content {
     let slices: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
-    let decoded = match preset {
-        Preset::Json => decode_json(&slices).map(|record| vec![record]),
-        Preset::Packed => decode_packed(&slices).map(|record| vec![record]),
-        Preset::Batch => decode_batch(&slices),
-        Preset::Value => {
+    let decoded = match layout {
+        Layout::Preset(Preset::Json) => decode_json(&slices).map(|record| Content::Records(vec![record])),
+        Layout::Preset(Preset::Packed) => decode_packed(&slices).map(|record| Content::Records(vec![record])),
+        Layout::Preset(Preset::Batch) => decode_batch(&slices).map(Content::Records),
+        Layout::Preset(Preset::Value) => {
             return match <[Bytes; 2]>::try_from(frames) {
                 Ok([topic, value]) => Content::Value { topic, value },
                 Err(frames) => {
-                    let reason = format!("{} frames where preset value has 2", frames.len());
+                    let reason = format!("{} frames, expected 2", frames.len());
                     Content::Other { frames, reason }
                 }
             };
         }
+        Layout::Templates(decoder) => {
+            decoder.decode(&slices).map(|carried| Content::Carried(Box::new(carried)))
+        }
     };
-    match decoded {
-        Ok(records) => Content::Records(records),
-        Err(error) => Content::Other { reason: error.to_string(), frames },
-    }
+    decoded.unwrap_or_else(|error| Content::Other { reason: error.to_string(), frames })
 }

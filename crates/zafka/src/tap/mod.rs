@@ -1,21 +1,27 @@
 //! `zafka tap`: subscribe to an endpoint and show what comes.
 
 mod gaps;
+mod layout;
 mod message;
 mod print;
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use zafka_envelope::Preset;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
+
+pub(crate) use layout::Layout;
 
 use crate::cli::output_error;
 use crate::stderr;
+use crate::terminal::{takes_color, takes_control};
 use gaps::Gaps;
-use message::Content;
 use print::Style;
+
+/// Notes that are remembered as said.
+const NOTES: usize = 64;
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -27,7 +33,7 @@ pub(crate) struct TapConfig {
     /// End after so many messages.
     pub(crate) count: Option<u64>,
     /// How the messages are laid out.
-    pub(crate) preset: Preset,
+    pub(crate) layout: Layout,
 }
 
 /// Shows messages until `count` is reached or `stop` is done.
@@ -36,7 +42,7 @@ pub(crate) struct TapConfig {
 /// Standard output cannot be written to.
 pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
     let mut socket = SubSocket::new(config.endpoint.clone(), config.prefixes.clone());
-    let mut viewer = Viewer::new(config.preset, config.count, &config.prefixes);
+    let mut viewer = Viewer::new(config.layout, config.count, &config.prefixes);
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     tokio::pin!(stop);
@@ -47,7 +53,7 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
             _ = tick.tick() => viewer.show_status(),
             event = socket.next() => match event {
                 SubEvent::Message(frames) => viewer.show(frames)?,
-                SubEvent::Connected => viewer.note(&format!("connected to {}", config.endpoint)),
+                SubEvent::Connected => viewer.connected(&config.endpoint),
                 SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint)),
             },
         }
@@ -59,7 +65,7 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
 /// Prints messages to standard output, and notes and a status line to standard error.
 #[derive(Debug)]
 pub(crate) struct Viewer {
-    preset: Preset,
+    layout: Layout,
     count: Option<u64>,
     style: Style,
     /// Whether standard error can show a line that is written over.
@@ -71,22 +77,23 @@ pub(crate) struct Viewer {
     last_tick: Instant,
     rate: f64,
     gaps: Gaps,
-    last_note: String,
+    /// Notes since the last connection.
+    notes: HashSet<String>,
 }
 
 impl Viewer {
     /// For the messages that `prefixes` let through.
-    pub(crate) fn new(preset: Preset, count: Option<u64>, prefixes: &[Vec<u8>]) -> Self {
-        let style = match (io::stdout().is_terminal(), std::env::var_os("NO_COLOR")) {
+    pub(crate) fn new(layout: Layout, count: Option<u64>, prefixes: &[Vec<u8>]) -> Self {
+        let style = match (io::stdout().is_terminal(), takes_color(&io::stdout())) {
             (false, _) => Style::Json,
-            (true, None) => Style::Colour,
-            (true, Some(_)) => Style::Plain,
+            (true, true) => Style::Colour,
+            (true, false) => Style::Plain,
         };
         Self {
-            preset,
+            layout,
             count,
             style,
-            live_status: io::stderr().is_terminal(),
+            live_status: takes_control(&io::stderr()),
             status_shown: false,
             messages: 0,
             messages_at_tick: 0,
@@ -94,7 +101,7 @@ impl Viewer {
             last_tick: Instant::now(),
             rate: 0.0,
             gaps: Gaps::new(prefixes),
-            last_note: String::new(),
+            notes: HashSet::new(),
         }
     }
 
@@ -113,10 +120,8 @@ impl Viewer {
     /// Prints a message.
     pub(crate) fn show(&mut self, frames: Vec<bytes::Bytes>) -> io::Result<()> {
         let routing = frames.first().cloned().unwrap_or_default();
-        let content = message::read(self.preset, frames);
-        if let Content::Records(records) = &content {
-            records.iter().for_each(|record| self.gaps.see(&routing, record));
-        }
+        let content = message::read(&self.layout, frames);
+        self.gaps.see(&routing, &content);
         self.messages += 1;
         self.first_message.get_or_insert_with(Instant::now);
         self.clear_status();
@@ -127,14 +132,21 @@ impl Viewer {
         out.flush().map_err(output_error)
     }
 
-    /// Says something beside the messages; the same thing is not said twice in a row.
+    /// Says that the endpoint is reached; from then on each failure is news again.
+    fn connected(&mut self, endpoint: &Endpoint) {
+        self.notes.clear();
+        self.note(&format!("connected to {endpoint}"));
+    }
+
+    /// Says something beside the messages; the same thing is said once for each connection.
     pub(crate) fn note(&mut self, text: &str) {
-        if self.last_note == text {
-            return;
+        if self.notes.len() >= NOTES {
+            self.notes.clear();
         }
-        text.clone_into(&mut self.last_note);
-        self.clear_status();
-        self.say(text);
+        if self.notes.insert(text.to_owned()) {
+            self.clear_status();
+            self.say(text);
+        }
     }
 
     /// Brings the status line up to date, once a second.

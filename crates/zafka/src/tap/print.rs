@@ -1,7 +1,7 @@
 //! How messages are shown: one JSON object a line for programs, aligned and coloured for people.
 
 use serde_json::{Map, Value, json};
-use zafka_envelope::{OwnedRecord, Timestamp};
+use zafka_envelope::{Carried, OwnedHeader, OwnedRecord, Timestamp};
 
 use super::message::Content;
 
@@ -26,6 +26,8 @@ pub(crate) fn lines(content: &Content, style: Style) -> Vec<String> {
             records.iter().map(|r| record_json(r).to_string()).collect()
         }
         (Content::Records(records), _) => records.iter().map(|record| record_line(record, style)).collect(),
+        (Content::Carried(carried), Style::Json) => vec![carried_json(carried).to_string()],
+        (Content::Carried(carried), _) => vec![carried_line(carried, style)],
         (Content::Value { topic, value }, Style::Json) => {
             vec![json!({"topic": bytes_json(topic), "value": bytes_json(value)}).to_string()]
         }
@@ -67,15 +69,64 @@ fn record_line(record: &OwnedRecord, style: Style) -> String {
         value,
     );
     if !record.headers.is_empty() {
-        let headers: Vec<String> = (record.headers.iter())
-            .map(|header| {
-                let value = header.value.as_deref().map_or_else(|| "null".to_owned(), text);
-                format!("{}={value}", text(&header.name))
-            })
-            .collect();
-        line += &paint(style, DIM, &format!("  {}", headers.join(" ")));
+        line += &paint(style, DIM, &format!("  {}", headers_line(&record.headers)));
     }
     line
+}
+
+fn headers_line(headers: &[OwnedHeader]) -> String {
+    let headers = headers.iter().map(|header| format!("{}={}", text(&header.name), or_null(&header.value)));
+    headers.collect::<Vec<_>>().join(" ")
+}
+
+fn or_null(bytes: &Option<Vec<u8>>) -> String {
+    bytes.as_deref().map_or_else(|| "null".to_owned(), text)
+}
+
+/// What is there, in the order of a whole record.
+fn carried_line(carried: &Carried, style: Style) -> String {
+    let mut place = carried.topic.as_ref().map(|topic| text(topic.as_bytes())).unwrap_or_default();
+    if let Some(partition) = carried.partition {
+        place += &format!("[{partition}]");
+    }
+    let offset = carried.offset.map(|offset| format!("@{offset}"));
+    let offset = offset.or_else(|| carried.offset_low.map(|low| format!("@...{low}")));
+    let mut parts = Vec::new();
+    parts.extend((!place.is_empty()).then(|| paint(style, CYAN, &place)));
+    parts.extend(offset.map(|offset| paint(style, DIM, &offset)));
+    parts.extend(carried.key.as_ref().map(|key| paint(style, YELLOW, &or_null(key))));
+    let undecided = carried.undecided.iter().map(|(_, frame)| format!("[{}]", text(frame)));
+    let mut line = [parts.join(" ")].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();
+    line.extend(carried.value.as_ref().map(or_null));
+    line.extend(undecided);
+    line.extend((!carried.headers.is_empty()).then(|| paint(style, DIM, &headers_line(&carried.headers))));
+    line.join("  ")
+}
+
+/// The fields of a whole record that are there; beside them `route`, the low halves of numbers, and the frames in which
+/// fields cannot be told apart, by their number from 1.
+fn carried_json(carried: &Carried) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        object.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    put("route", carried.route.as_ref().map(|route| json!(route)));
+    put("topic", carried.topic.as_ref().map(|topic| json!(topic)));
+    put("partition", carried.partition.map(|partition| json!(partition)));
+    put("offset", carried.offset.map(|offset| json!(offset)));
+    put("offset_low", carried.offset_low.map(|low| json!(low)));
+    put("timestamp", carried.timestamp.map(|ms| if ms == -1 { Value::Null } else { json!(ms) }));
+    put("timestamp_low", carried.timestamp_low.map(|low| json!(low)));
+    put("timestamp_type", carried.is_log_append.then(|| json!("log_append")));
+    put("prev", carried.prev.map(|prev| json!(prev)));
+    put("key", carried.key.as_ref().map(|key| optional_json(key.as_deref())));
+    put("value", carried.value.as_ref().map(|value| optional_json(value.as_deref())));
+    put("headers", (!carried.headers.is_empty()).then(|| headers_json(&carried.headers)));
+    let undecided =
+        carried.undecided.iter().map(|(frame, bytes)| ((frame + 1).to_string(), bytes_json(bytes)));
+    let undecided: Map<_, _> = undecided.collect();
+    put("undecided", (!undecided.is_empty()).then(|| json!(undecided)));
+    Value::Object(object)
 }
 
 /// Bytes as text that is safe to show on a terminal, cut where it is long.
@@ -115,13 +166,14 @@ fn record_json(record: &OwnedRecord) -> Value {
     object.insert("key".to_owned(), optional_json(record.key.as_deref()));
     object.insert("value".to_owned(), optional_json(record.value.as_deref()));
     if !record.headers.is_empty() {
-        let headers = record.headers.iter();
-        let headers: Vec<Value> = headers
-            .map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())]))
-            .collect();
-        object.insert("headers".to_owned(), json!(headers));
+        object.insert("headers".to_owned(), headers_json(&record.headers));
     }
     Value::Object(object)
+}
+
+fn headers_json(headers: &[OwnedHeader]) -> Value {
+    let headers = headers.iter();
+    headers.map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())])).collect()
 }
 
 fn optional_json(bytes: Option<&[u8]>) -> Value {
@@ -139,8 +191,6 @@ fn bytes_json(bytes: &[u8]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use zafka_envelope::OwnedHeader;
-
     use super::*;
 
     fn record() -> OwnedRecord {
@@ -165,6 +215,30 @@ mod tests {
             json!({"topic": "orders", "partition": 3, "offset": 12, "timestamp": 1_700_000_000_000_i64, "prev": 10,
                 "key": null, "value": "a\u{1b}[31mb", "headers": [["h", {"base64": "/w=="}]]})
         );
+    }
+
+    #[test]
+    fn what_templates_carry_and_nothing_else() {
+        let carried = Carried {
+            topic: Some("orders".to_owned()),
+            offset_low: Some(7),
+            timestamp: Some(-1),
+            key: Some(None),
+            value: Some(Some(b"v".to_vec())),
+            headers: vec![OwnedHeader { name: b"h".to_vec(), value: Some(b"x".to_vec()) }],
+            undecided: vec![(2, b"kv".to_vec())],
+            ..Carried::default()
+        };
+        let content = Content::Carried(Box::new(carried));
+        let read: Value = serde_json::from_str(&lines(&content, Style::Json)[0]).unwrap();
+        assert_eq!(
+            read,
+            json!({"topic": "orders", "offset_low": 7, "timestamp": null, "key": null, "value": "v",
+                "headers": [["h", "x"]], "undecided": {"3": "kv"}})
+        );
+        assert_eq!(lines(&content, Style::Plain), ["orders @...7 null  v  [kv]  h=x"]);
+        let nothing = Content::Carried(Box::default());
+        assert_eq!([lines(&nothing, Style::Json), lines(&nothing, Style::Plain)].concat(), ["{}", ""]);
     }
 
     #[test]

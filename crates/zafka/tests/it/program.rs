@@ -1,6 +1,7 @@
 //! The program as a user runs it: `relay`, `check`, mistakes, signals.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::process::ExitStatus;
 
@@ -31,14 +32,14 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus
     }
 }
 
-/// `zafka check` of a text: exit code and output.
+/// `zafka check` of a text: exit code, and standard output followed by standard error.
 pub fn check(text: &str, options: &[&str]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("zafka.toml");
     std::fs::write(&file, text).unwrap();
     let (exit, out, err) = run(&[&["check", "-c", file.to_str().unwrap()], options].concat());
-    assert_eq!(err, "", "findings go to standard output, and nothing else is to be told");
-    (exit.code(), out)
+    assert_eq!(err.is_empty(), exit.success(), "what is wrong is told on standard error: {out}{err}");
+    (exit.code(), out + &err)
 }
 
 #[test]
@@ -115,6 +116,11 @@ fn wrong_arguments_are_told_and_end_with_2() {
         (&["relay", "kafka://h:1/t", "pub+udp://127.0.0.1:1"], "allowed: pub+tcp://"),
         (&["tap", "tcp://*:1"], "a wildcard can only be bound"),
         (&["tap", "tcp://127.0.0.1:1", "--frames", "xml"], "json, packed, batch, value"),
+        (&["tap", "tcp://127.0.0.1:1", "--frames", "{topic}", "--frames", "{x}"], "unknown field `x`"),
+        (&["tap", "tcp://lo:0;127.0.0.1:1"], "SOURCE;DESTINATION"),
+        (&["check", "-c", "/nowhere/zafka.toml"], "cannot read /nowhere/zafka.toml"),
+        (&["check", "--log-level", "loud"], "error, warn, info"),
+        (&["run", "-v", "--log-level", "info"], "cannot be used with"),
         (&["demo", "--bind", "127.0.0.1:1"], "tcp://HOST:PORT"),
     ] {
         let (exit, out, err) = run(arguments);
@@ -161,7 +167,7 @@ fn check_tells_all_mistakes_at_once() {
         ("line 6,", "slow_peer", "not available in this version; allowed: \"drop\", \"block\""),
         ("line 8,", "admin.bind", "ZAFKA_TEST_IS_NOT_SET is not set"),
     ];
-    assert_eq!((code, lines.len()), (Some(1), expected.len() + 1), "{out}");
+    assert_eq!((code, lines.len()), (Some(2), expected.len() + 1), "{out}");
     for (line, (place, key, told)) in lines.iter().zip(expected) {
         assert!(line.contains(place) && line.contains(key) && line.contains(told), "{key}: {out}");
     }
@@ -235,9 +241,77 @@ fn a_taken_port_is_told_and_ends_the_program() {
     let (exit, _, err) = run(&["relay", source, &format!("pub+tcp://{address}")]);
     assert_eq!(exit.code(), Some(1), "{err}");
     assert!(err.contains("route \"relay\"") && err.contains(&address) && err.contains("in use"), "{err}");
-    let (exit, _, err) = run(&["relay", source, "pub+tcp://127.0.0.1:*", "--admin", &address]);
+}
+
+#[test]
+fn a_taken_admin_port_is_told_before_a_broker_is_asked() {
+    let [taken, broker] = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = taken.local_addr().unwrap().to_string();
+    let source = format!("kafka://{}/t?group=g", broker.local_addr().unwrap());
+    let (exit, _, err) = run(&["relay", &source, "pub+tcp://127.0.0.1:*", "--admin", &address]);
     assert_eq!(exit.code(), Some(1), "{err}");
     assert!(err.contains(&format!("admin server: cannot listen on {address}")), "{err}");
+    broker.set_nonblocking(true).unwrap();
+    let asked = broker.accept().map(|(_, peer)| peer);
+    assert!(asked.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{asked:?}");
+}
+
+#[test]
+fn a_malformed_rust_log_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let destination = format!("pub+tcp://{}", taken.local_addr().unwrap());
+    for (text, told) in [("zafka=loud", true), ("loud", true), ("", false), ("zafka=warn", false)] {
+        let arguments = ["relay", "kafka://127.0.0.1:1/t", &destination];
+        let (exit, _, err) = run_with(&arguments, &[("RUST_LOG", text)]);
+        assert_eq!(exit.code(), Some(1), "{err}");
+        assert_eq!(err.contains("RUST_LOG is ignored"), told, "{text}: {err}");
+    }
+}
+
+/// A relay that finds no broker, under a program that runs it with SIGHUP set in this way.
+fn with_hangup(disposition: &str) -> Zafka {
+    let source = format!("kafka://127.0.0.1:{}/t", ports::free_port());
+    let arguments = [disposition, ZAFKA, "relay", &source, "pub+tcp://127.0.0.1:*"];
+    let mut relay = Zafka::spawn("/usr/bin/env", &arguments);
+    relay.wait_log("bound", DEADLINE);
+    relay
+}
+
+#[test]
+fn the_end_of_its_terminal_ends_it_unless_it_is_to_outlive_that() {
+    let mut relay = with_hangup("--default-signal=HUP");
+    relay.process().hang_up();
+    assert_eq!(relay.wait_exit(DEADLINE).code(), Some(0), "{}", relay.log());
+    assert!(relay.log().contains("SIGHUP: sending what is left"), "{}", relay.log());
+
+    let mut relay = with_hangup("--ignore-signal=HUP");
+    relay.process().hang_up();
+    relay.terminate();
+    assert_eq!(relay.wait_exit(DEADLINE).code(), Some(0), "{}", relay.log());
+    assert!(relay.log().contains("SIGTERM: sending what is left"), "{}", relay.log());
+    assert!(!relay.log().contains("SIGHUP"), "{}", relay.log());
+}
+
+#[test]
+#[ignore = "needs script (util-linux)"]
+fn the_log_is_colored_if_the_terminal_takes_it() {
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let admin = taken.local_addr().unwrap();
+    // It warns of the address, and ends because it is taken.
+    let line = format!("{ZAFKA} relay kafka://127.0.0.1:1/t pub+tcp://127.0.0.1:* --admin {admin}");
+    for (variables, colored) in [
+        (&[("TERM", "xterm")][..], true),
+        (&[("TERM", "xterm"), ("NO_COLOR", "")], true),
+        (&[("TERM", "xterm"), ("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let mut script = command("script");
+        script.args(["-qec", &line, "/dev/null"]).env_remove("NO_COLOR").env_remove("RUST_LOG");
+        let output = script.envs(variables.iter().copied()).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("no authentication"), "{variables:?}: {output:?}");
+        assert_eq!(shown.contains('\u{1b}'), colored, "{variables:?}: {shown}");
+    }
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn check(text: &str) -> (Option<i32>, String) {
     let (exit, out, err) = run_with(&arguments, &ENVIRONMENT);
     assert_no_secret(&out);
     assert_no_secret(&err);
-    (exit.code(), out)
+    // What ends it is told on standard error, beside the log.
+    let told = err.lines().filter(|line| line.starts_with(file.to_str().unwrap()));
+    (exit.code(), told.fold(out, |out, line| out + line + "\n"))
 }
 
 on_both_fetchers!(every_mechanism_relays_records, "needs Java and Maven");

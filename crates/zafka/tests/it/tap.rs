@@ -1,10 +1,15 @@
 //! `zafka tap` on a live relay.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use zafka_testkit::{KafkaNode, Record, unique};
+use socket2::{Domain, Socket, Type};
+use zafka_testkit::{KafkaNode, Record, Zafka, unique};
 
 use crate::common::OneRoute;
 use crate::program::run;
+use crate::{DEADLINE, ZAFKA};
 
 /// A relay of one topic with these records, which waits for a subscriber.
 fn relay(frames: &str, records: &[Record]) -> (OneRoute, String) {
@@ -57,6 +62,58 @@ fn a_line_of_json_for_each_message() {
         assert_eq!((&lines[2]["key"], &lines[2]["value"]), (&json!(""), &json!({"base64": "//4="})));
         assert!(err.contains(&format!("connected to {}", relay.endpoint())), "{err}");
         assert!(err.trim_end().ends_with(", 0 gaps"), "{err}");
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn the_templates_of_a_route() {
+    let templates = r#"["{topic}", "{offset:u64be}{partition:u32le}", "{timestamp}|{key}", "{value}"]"#;
+    let given: Vec<String> = serde_json::from_str(templates).unwrap();
+    let one_each = given.iter().flat_map(|template| ["--frames", template]).collect();
+    for frames in [vec!["--frames", templates], one_each] {
+        let (relay, topic) = relay(templates, &records());
+        let (exit, out, err) = run(&[&["tap", relay.endpoint(), "--count", "3"][..], &frames].concat());
+        assert!(exit.success(), "{err}");
+        let lines = lines(&out);
+        let record = |offset: i64, key: &str, value: Value| {
+            json!({"topic": topic, "partition": 0, "offset": offset, "timestamp": lines[offset as usize]["timestamp"],
+                "key": key, "value": value})
+        };
+        let binary = json!({"base64": "//4="});
+        // Null and empty look alike.
+        let expected = [record(0, "k", json!("text")), record(1, "", json!("")), record(2, "", binary)];
+        assert_eq!(lines, expected);
+        assert_eq!(lines[1]["timestamp"], 1_700_000_000_000_i64);
+        assert!(err.trim_end().ends_with(", gaps unknown"), "no frame tells what came before: {err}");
+    }
+}
+
+/// An address that does not answer: its queue of connections is full. The connections keep it so.
+fn blackhole() -> (TcpListener, Vec<TcpStream>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let waiting = std::iter::from_fn(connect).collect();
+    (listener, waiting)
+}
+
+#[test]
+fn endpoints_that_are_silent_are_told() {
+    let (blackholed, _waiting) = blackhole();
+    // It accepts, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taps = [(&blackholed, "no answer within 5 s"), (&silent, "no handshake within 5 s")].map(
+        |(listener, told)| {
+            let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+            (Zafka::spawn(ZAFKA, &["tap", &endpoint]), format!("{endpoint}: {told}"))
+        },
+    );
+    for (mut tap, told) in taps {
+        tap.wait_log(&told, DEADLINE);
     }
 }
 
