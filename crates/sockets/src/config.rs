@@ -1,8 +1,9 @@
 //! What can be set on a socket, already parsed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Endpoint;
+use crate::ration::Ration;
 
 /// What happens to a peer that falls behind the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -33,6 +34,8 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// Size of one inbound frame in bytes.
     pub max_inbound_frame: usize,
+    /// Bytes that peers together can make the socket hold: subscriptions, partial input, replies, unfinished messages.
+    pub peer_memory: usize,
     /// Time a connection has to finish its ZMTP handshake.
     pub handshake_timeout: Duration,
 }
@@ -43,10 +46,22 @@ impl Default for Limits {
             max_peers: 16_384,
             max_subscriptions: 10_000,
             max_inbound_frame: 64 * 1024,
+            peer_memory: 256 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(5),
         }
     }
 }
+
+impl Limits {
+    /// What a peer may change of its subscriptions: all of them at once, twice, and some more in each second.
+    pub(crate) fn ration(&self, now: Instant) -> Ration {
+        let burst = u32::try_from(self.max_subscriptions.saturating_mul(2)).unwrap_or(u32::MAX);
+        Ration::new(burst.max(PEER_CHANGES), PEER_CHANGES, now)
+    }
+}
+
+/// Changes of subscriptions that a peer may make in a second once its burst is used up.
+const PEER_CHANGES: u32 = 5000;
 
 /// A PUB socket.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -269,10 +269,13 @@ impl Publisher {
 async fn accept(shared: Arc<Shared>, listener: Listener) {
     let mut failing = false;
     loop {
+        // Connections that are not accepted cost us nothing; the kernel bounds them.
+        let Ok(slot) = Arc::clone(&shared.handshakes).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
                 failing = false;
-                tokio::spawn(peer::serve(Arc::clone(&shared), stream, address, peer::Origin::Accepted));
+                let (shared, origin) = (Arc::clone(&shared), peer::Origin::Accepted);
+                tokio::spawn(peer::serve(shared, stream, address, origin, Some(slot)));
             }
             // It was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -298,6 +301,7 @@ async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
                         stream,
                         connector.endpoint().to_string(),
                         peer::Origin::Connected,
+                        None,
                     ));
                     if serving.await.unwrap_or(false) {
                         connector.succeeded();

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::config::PubConfig;
-use crate::peer::Peer;
+use crate::memory::PeerMemory;
+use crate::peer::{Closed, Peer};
+use crate::ration::{Bucket, Lines};
 use crate::reached::Reached;
 use crate::ring::{Ring, RingConfig};
 use crate::wait::{Wait, WaitKind, since_epoch};
@@ -30,12 +32,25 @@ pub(crate) struct Shared {
     full_since: AtomicI64,
     /// Where the socket's own connections lead.
     pub(crate) reached: Reached,
+    /// What peers make the socket hold.
+    pub(crate) memory: Arc<PeerMemory>,
+    /// Places of accepted connections in their handshake.
+    pub(crate) handshakes: Arc<Semaphore>,
+    /// The ration of changes of subscriptions that all peers share.
+    pub(crate) changes: Mutex<Bucket>,
     accepted: AtomicU64,
+    accepted_lines: Mutex<Lines>,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
 /// Time between two warnings for the same reason: a peer that is refused comes again ten times a second.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Accepted connections of a socket that may be in their handshake at the same time; others wait to be accepted.
+const HANDSHAKES: usize = 256;
+/// Changes of subscriptions that all peers together may make at once, and in a second.
+const SOCKET_BURST: u32 = 200_000;
+const SOCKET_CHANGES: u32 = 50_000;
 
 /// Time without room in the ring from which on the route is said to wait, in ms.
 const WAIT_FROM_MS: i64 = 3000;
@@ -55,6 +70,7 @@ impl Shared {
             min_peers: config.min_peers,
             ring_bytes: config.ring_bytes,
         });
+        let memory = PeerMemory::new(config.limits.peer_memory);
         let held_since = Mutex::new(ring.is_held().then(SystemTime::now));
         Arc::new(Self {
             name,
@@ -65,7 +81,11 @@ impl Shared {
             held_since,
             full_since: AtomicI64::new(0),
             reached: Reached::default(),
+            memory,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            changes: Mutex::new(Bucket::new(SOCKET_BURST, SOCKET_CHANGES, Instant::now())),
             accepted: AtomicU64::new(0),
+            accepted_lines: Mutex::default(),
             closed: Mutex::default(),
         })
     }
@@ -161,9 +181,15 @@ impl Shared {
         })
     }
 
-    /// Counts a connection whose handshake succeeded.
-    pub(crate) fn count_accepted(&self) {
+    /// Counts a connection whose handshake succeeded. If a line may be logged, tells how many were left out before it.
+    pub(crate) fn count_accepted(&self) -> Option<u64> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted_lines.lock().next(Instant::now())
+    }
+
+    /// Why a peer is closed that needs more memory than peers may have.
+    pub(crate) fn memory_exceeded(&self) -> Closed {
+        Closed::Memory(self.config.limits.peer_memory)
     }
 
     /// Counts a connection that ended or was refused. Where that may be warned of again, tells how many there were since

@@ -213,6 +213,11 @@ impl Connection {
         self.watch.excuse(until);
     }
 
+    /// Bytes that wait for `poll_output`.
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
+    }
+
     /// What came, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
