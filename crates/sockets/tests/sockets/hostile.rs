@@ -219,7 +219,7 @@ async fn a_silent_peer_is_closed_and_a_3_0_peer_is_not_pinged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_pings_and_does_not_read_stays_and_is_not_answered_for_ever() {
     const PINGS: usize = 500_000;
-    let (mut server, witness) = with_limits(Limits::default()).await;
+    let (mut server, witness) = with_limits(Limits { max_subscriptions: 1_000_000, ..Limits::default() }).await;
     let mut peer = RawPeer::connect_small(&server.address()).await;
     peer.shake_hands(1).await;
     // More than the kernels hold, and more than is kept for it.
