@@ -132,7 +132,7 @@ pub struct PeerStatus {
     pub address: String,
     /// Its socket type (SUB or XSUB).
     pub socket: String,
-    /// Its subscriptions, the first 100, as text where they are UTF-8.
+    /// Its subscriptions, the first 20, as text where they are UTF-8.
     pub subscriptions: Vec<String>,
     /// How many subscriptions it has.
     pub subscriptions_total: usize,

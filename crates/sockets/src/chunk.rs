@@ -1,12 +1,13 @@
 //! Chunks: many encoded messages in one buffer, written to every peer as it is.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use zafka_zmtp::frame;
 
 use crate::buffers::{Buffer, Buffers};
+use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::ring::Runs;
 
 /// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
@@ -58,6 +59,8 @@ pub struct Chunk {
     position: i64,
     /// Who wants which messages, where that was found when it was published.
     runs: Option<Runs>,
+    /// What it takes of the memory that peers may have, if one needs it beside the ring.
+    kept: OnceLock<Charge>,
 }
 
 impl Chunk {
@@ -98,7 +101,7 @@ impl Chunk {
         position: i64,
     ) -> Self {
         debug_assert_eq!(buffer.ends.last().copied().unwrap_or(0), buffer.bytes.len());
-        Self { buffer, lender, same_routing, records, origin, position, runs: None }
+        Self { buffer, lender, same_routing, records, origin, position, runs: None, kept: OnceLock::new() }
     }
 
     /// A chunk without messages: it moves the origin's position when its turn comes.
@@ -112,6 +115,14 @@ impl Chunk {
     /// Memory that the chunk takes, in bytes.
     pub fn weight(&self) -> usize {
         self.buffer.weight() + self.runs.as_ref().map_or(0, Runs::weight) + Self::OVERHEAD
+    }
+
+    /// Takes note that a peer needs it beside the ring, unless there is no memory for that. It counts once.
+    pub(crate) fn keep(&self, memory: &Arc<PeerMemory>) -> Result<(), Exceeded> {
+        if self.kept.get().is_none() {
+            let _ = self.kept.set(memory.charge(self.weight())?);
+        }
+        Ok(())
     }
 
     pub(crate) fn runs(&self) -> Option<&Runs> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -28,6 +29,7 @@ pub(crate) struct Peer {
     socket_type: OnceLock<SocketType>,
     writer: Mutex<Writer>,
     wake: Notify,
+    broken: AtomicBool,
 }
 
 impl Peer {
@@ -64,6 +66,16 @@ impl Peer {
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock()
+    }
+
+    /// The socket has no memory for the message that the peer is within.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Waits until the peer's task should look at what is to be written.
@@ -194,6 +206,7 @@ fn join(shared: &Shared, stream: Stream, address: &str) -> Option<Arc<Peer>> {
             socket_type: OnceLock::new(),
             writer: Mutex::default(),
             wake: Notify::new(),
+            broken: AtomicBool::new(false),
         })
     };
     Some(ring.join(join))

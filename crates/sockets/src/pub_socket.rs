@@ -25,7 +25,7 @@ use crate::wait::{Wait, since_epoch};
 /// Bytes of chunks that are added before they are written, unless the ring is small.
 const FLUSH_BYTES: usize = 512 * 1024;
 /// How many of a peer's subscriptions a snapshot lists, and how many bytes of each.
-const PREFIXES_SHOWN: (usize, usize) = (100, 256);
+const PREFIXES_SHOWN: (usize, usize) = (20, 128);
 /// How long peers have to answer the end of a connection with theirs.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time between two looks at whether something has finished, where nothing tells.
@@ -91,7 +91,7 @@ pub struct PeerSnapshot {
     pub address: String,
     /// SUB or XSUB.
     pub socket_type: &'static str,
-    /// Its first subscriptions, sorted, each to its 256th byte.
+    /// Its first subscriptions, sorted, each to its 128th byte.
     pub subscriptions: Vec<Vec<u8>>,
     /// How many it has.
     pub subscriptions_total: usize,

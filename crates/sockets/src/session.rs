@@ -174,9 +174,11 @@ impl<'a> Session<'a> {
 
     /// Queues what the connection has to say, and writes what can be written.
     fn flush(&mut self) -> Result<Drained, Closed> {
+        if self.peer.is_broken() {
+            return Err(self.shared.memory_exceeded());
+        }
         self.queue_output();
-        let drained = self.peer.writer().drain(self.shared, self.peer)?;
-        let mut drained = drained;
+        let mut drained = self.peer.writer().drain(self.shared, self.peer)?;
         if drained == Drained::Idle {
             // What waited for those before it.
             self.queue_output();
@@ -270,6 +272,7 @@ impl<'a> Session<'a> {
         for part in changes.chunks(LOOKS) {
             match self.shared.change(|ring| ring.apply(self.peer.id(), part, max)) {
                 Subscribed::Counted => {}
+                Subscribed::NoMemory => return Err(self.shared.memory_exceeded()),
                 Subscribed::TooMany => return Err(Closed::TooManySubscriptions(max)),
             }
         }

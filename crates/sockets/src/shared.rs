@@ -69,8 +69,9 @@ impl Shared {
             slow_peer: config.slow_peer,
             min_peers: config.min_peers,
             ring_bytes: config.ring_bytes,
+            peer_memory: config.limits.peer_memory,
         });
-        let memory = PeerMemory::new(config.limits.peer_memory);
+        let memory = Arc::clone(ring.peer_memory());
         let held_since = Mutex::new(ring.is_held().then(SystemTime::now));
         Arc::new(Self {
             name,
@@ -107,7 +108,7 @@ impl Shared {
         drop(held_since);
         loop {
             let (more_room, unfinished) = (ring.take_more_room(), ring.is_unfinished());
-            let spent = ring.take_spent();
+            let (spent, broken) = (ring.take_spent(), ring.take_broken());
             if unfinished {
                 MutexGuard::unlock_fair(ring);
             } else {
@@ -117,6 +118,9 @@ impl Shared {
                 self.room.notify_one();
             }
             drop(spent);
+            for peer in broken {
+                peer.break_off();
+            }
             if !unfinished {
                 return result;
             }

@@ -41,7 +41,7 @@ impl Prefixes {
 
     /// Whether a prefix would be one too many.
     pub(crate) fn exceeds(&self, prefix: &[u8], limit: usize) -> bool {
-        self.counted + counted(prefix) > limit && self.counts.get(prefix).is_none()
+        self.counted + counted(prefix) > limit && !self.contains(prefix)
     }
 
     /// Takes one subscription back; true where that was the last of its prefix. One that never was is ignored.
@@ -58,6 +58,10 @@ impl Prefixes {
             }
             None => false,
         }
+    }
+
+    pub(crate) fn contains(&self, prefix: &[u8]) -> bool {
+        self.counts.get(prefix).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {

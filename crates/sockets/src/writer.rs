@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use crate::peer::Peer;
+use crate::peer::{Closed, Peer};
 use crate::ring::{Batch, Segment};
 use crate::shared::Shared;
 
@@ -68,12 +68,15 @@ impl Writer {
     }
 
     /// Writes what there is until nothing is left or the kernel takes no more.
-    pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> io::Result<Drained> {
+    pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> Result<Drained, Closed> {
         if self.blocked {
             return Ok(Drained::Blocked);
         }
         for _ in 0..ROUNDS {
             let batch = shared.change(|ring| ring.gather(peer.id()));
+            if batch.is_broken {
+                return Err(shared.memory_exceeded());
+            }
             if batch.is_empty() && self.queued() == 0 {
                 if batch.more {
                     continue;
@@ -92,7 +95,7 @@ impl Writer {
                     return Ok(Drained::Blocked);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Drained::More)

@@ -30,6 +30,8 @@ impl Segment {
 /// What a peer is to be written next; handed back with [`Ring::advance`].
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// The peer was broken off within a message: nothing may be written to it any more.
+    pub(crate) is_broken: bool,
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(crate) rest: Bytes,
     pub(crate) segments: Vec<Segment>,

@@ -11,6 +11,7 @@
 
 mod batch;
 mod input;
+mod keeper;
 mod output;
 mod peers;
 mod release;
@@ -24,14 +25,15 @@ use std::sync::Arc;
 
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
+use crate::memory::{self, PeerMemory};
 use crate::subscriptions::{Index, PeerId};
 use crate::trie::IntoKeys;
 
 pub(crate) use batch::{Batch, Segment};
+use keeper::Keeper;
 pub(crate) use peers::{Change, PeerView, Subscribed};
 use peers::{Cursors, Entry, Place};
 pub(crate) use runs::Runs;
-use select::rest_of;
 
 /// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many calls.)
 pub(crate) const LOOKS: usize = if cfg!(test) { 4 } else { 256 };
@@ -46,6 +48,8 @@ pub(crate) struct RingConfig {
     pub(crate) slow_peer: SlowPeer,
     pub(crate) min_peers: usize,
     pub(crate) ring_bytes: usize,
+    /// What peers may make the socket hold beside it, in bytes.
+    pub(crate) peer_memory: usize,
 }
 
 /// Counts since the ring was made.
@@ -86,6 +90,7 @@ pub(crate) struct Ring<P> {
     counters: RingCounters,
     /// Chunks published so far.
     published: u64,
+    keeper: Keeper,
     /// It may admit more than when this was last asked.
     more_room: bool,
     /// A chunk was added, for which others may have to be dropped.
@@ -120,6 +125,7 @@ impl<P: Clone> Ring<P> {
             subscribed: 0,
             counters: RingCounters::default(),
             published: 0,
+            keeper: Keeper::new(PeerMemory::new(config.peer_memory)),
             more_room: false,
             crowded: false,
             leaving: Vec::new(),
@@ -193,6 +199,17 @@ impl<P: Clone> Ring<P> {
         std::mem::take(&mut self.spent)
     }
 
+    /// What peers make the socket hold beside the ring.
+    pub(crate) fn peer_memory(&self) -> &Arc<PeerMemory> {
+        self.keeper.memory()
+    }
+
+    /// The peers for which there was no memory since this was last asked: they are to be closed.
+    pub(crate) fn take_broken(&mut self) -> Vec<P> {
+        let untold = self.keeper.take_untold();
+        untold.iter().filter_map(|id| Some(self.peers.get(id)?.peer.clone())).collect()
+    }
+
     fn tail(&self) -> u64 {
         self.base + self.chunks.len() as u64
     }
@@ -203,7 +220,7 @@ impl<P: Clone> Ring<P> {
         let id = self.next_peer;
         self.next_peer += 1;
         let peer = make(id);
-        self.peers.insert(id, Entry::new(peer.clone()));
+        self.peers.insert(id, Entry::new(peer.clone(), self.keeper.memory().empty()));
         peer
     }
 
@@ -212,6 +229,7 @@ impl<P: Clone> Ring<P> {
         self.rise(id);
         let unsent = self.bytes_queued(id);
         let mut entry = self.peers.remove(&id)?;
+        self.keeper.forget(id);
         self.counters.bytes_unsent += unsent;
         if !entry.prefixes.is_empty() {
             self.subscribed -= 1;
@@ -233,11 +251,10 @@ impl<P: Clone> Ring<P> {
         }
         for change in changes {
             match change {
-                Change::Subscribe(prefix) => {
-                    if self.subscribe(id, prefix, max_subscriptions) == Subscribed::TooMany {
-                        return Subscribed::TooMany;
-                    }
-                }
+                Change::Subscribe(prefix) => match self.subscribe(id, prefix, max_subscriptions) {
+                    Subscribed::Counted => {}
+                    refused => return refused,
+                },
                 Change::Cancel(prefix) => self.cancel(id, prefix),
             }
         }
@@ -252,6 +269,12 @@ impl<P: Clone> Ring<P> {
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
         if entry.prefixes.exceeds(prefix, max_subscriptions) {
             return Subscribed::TooMany;
+        }
+        if !entry.prefixes.contains(prefix) {
+            let bytes = entry.charge.bytes() + memory::subscription(prefix);
+            if entry.charge.set(bytes).is_err() {
+                return Subscribed::NoMemory;
+            }
         }
         let first = entry.prefixes.is_empty();
         if entry.prefixes.add(prefix) {
@@ -287,7 +310,7 @@ impl<P: Clone> Ring<P> {
                 } else if let Some(chunk) =
                     next.checked_sub(self.base).and_then(|index| self.chunks.get(index as usize))
                 {
-                    entry.rest = rest_of(chunk, *sent, &entry.rest);
+                    self.keeper.keep(id, chunk, *sent, &mut entry.rest);
                 }
                 self.cursors.remove(*next, id);
                 (*next, *sent) = (self.base, 0);
@@ -302,6 +325,9 @@ impl<P: Clone> Ring<P> {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
             self.index.remove(id, prefix);
+            let bytes = entry.charge.bytes().saturating_sub(memory::subscription(prefix));
+            // Less is never refused.
+            let _ = entry.charge.set(bytes);
             entry.settled = tail;
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::select::rest_of;
 use super::{Batch, Entry, LOOKS, PeerView, Place, Ring, Segment};
 use crate::subscriptions::{PeerId, Tally};
 
@@ -11,7 +10,10 @@ impl<P: Clone> Ring<P> {
     /// [`Batch::more`] tells that the next call looks further.
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
         self.rise(id);
-        let mut batch = Batch::default();
+        let mut batch = Batch { is_broken: self.keeper.is_broken(id), ..Batch::default() };
+        if batch.is_broken {
+            return batch;
+        }
         let Some(entry) = self.peers.get(&id) else { return batch };
         let Place::Behind { next, sent, .. } = entry.place else { return batch };
         batch.rest = entry.rest.clone();
@@ -113,7 +115,7 @@ impl<P: Clone> Ring<P> {
         let half_done = batch.segments.get(stop);
         if begun_again {
             if let Some(segment) = half_done {
-                entry.rest = rest_of(&segment.chunk, reached.1, &entry.rest);
+                self.keeper.keep(id, &segment.chunk, reached.1, &mut entry.rest);
             }
             return false;
         }
@@ -122,7 +124,7 @@ impl<P: Clone> Ring<P> {
         if let Some(segment) = half_done
             && (evicted || withdrawn)
         {
-            entry.rest = rest_of(&segment.chunk, reached.1, &entry.rest);
+            self.keeper.keep(id, &segment.chunk, reached.1, &mut entry.rest);
         }
         let next = *next;
         if evicted {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
+use crate::memory::Charge;
 use crate::subscriptions::{PeerId, Prefixes, Tally};
 
 /// Messages that may be gone through for one look at a chunk.
@@ -36,6 +37,8 @@ pub(super) enum Place {
 pub(super) struct Entry<P> {
     pub(super) peer: P,
     pub(super) prefixes: Prefixes,
+    /// For its prefixes.
+    pub(super) charge: Charge,
     /// The first chunk that was published with these prefixes.
     pub(super) settled: u64,
     pub(super) place: Place,
@@ -53,10 +56,11 @@ pub(super) struct Entry<P> {
 }
 
 impl<P> Entry<P> {
-    pub(super) fn new(peer: P) -> Self {
+    pub(super) fn new(peer: P, charge: Charge) -> Self {
         Self {
             peer,
             prefixes: Prefixes::default(),
+            charge,
             settled: 0,
             place: Place::Live,
             rest: Bytes::new(),
@@ -124,6 +128,8 @@ pub(crate) enum Subscribed {
     Counted,
     /// The peer has as many distinct prefixes as it may have.
     TooMany,
+    /// There is no memory for it.
+    NoMemory,
 }
 
 /// What is known of one peer.

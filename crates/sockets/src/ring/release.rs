@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::select::rest_of;
 use super::{LOOKS, Place, Ring};
 use crate::chunk::{Chunk, Origin};
 use crate::subscriptions::{PeerId, Tally};
@@ -104,7 +103,7 @@ impl<P: Clone> Ring<P> {
             let tally = entry.tally(id, chunk, evicted, from);
             entry.drop_messages(tally);
             self.counters.messages_dropped += tally.messages;
-            entry.rest = rest_of(chunk, from, &entry.rest);
+            self.keeper.keep(id, chunk, from, &mut entry.rest);
         }
         if under_way {
             self.cursors.add(self.base, id);
@@ -145,7 +144,7 @@ impl<P: Clone> Ring<P> {
                 if let Place::Behind { sent, writing, .. } = &mut entry.place
                     && !writing.as_ref().is_some_and(|range| range.contains(&sequence))
                 {
-                    entry.rest = rest_of(slot, *sent, &entry.rest);
+                    self.keeper.keep(id, slot, *sent, &mut entry.rest);
                     *sent = 0;
                 }
             }

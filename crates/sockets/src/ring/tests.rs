@@ -127,7 +127,7 @@ fn ends_halfway(stream: &[u8]) -> bool {
 impl World {
     fn new(slow_peer: SlowPeer, min_peers: usize, ring_bytes: usize) -> Self {
         Self {
-            ring: Ring::new(RingConfig { slow_peer, min_peers, ring_bytes }),
+            ring: Ring::new(RingConfig { slow_peer, min_peers, ring_bytes, peer_memory: usize::MAX }),
             models: BTreeMap::new(),
             origins: std::array::from_fn(|_| (Origin::new(0), 0)),
             published: Vec::new(),
@@ -541,7 +541,7 @@ fn one_message(origin: &Arc<Origin>, position: i64) -> Chunk {
 }
 
 fn ring(min_peers: usize, ring_bytes: usize) -> Ring<PeerId> {
-    Ring::new(RingConfig { slow_peer: SlowPeer::Drop, min_peers, ring_bytes })
+    Ring::new(RingConfig { slow_peer: SlowPeer::Drop, min_peers, ring_bytes, peer_memory: usize::MAX })
 }
 
 fn bytes(batch: &Batch) -> usize {

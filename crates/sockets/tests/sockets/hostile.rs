@@ -219,7 +219,8 @@ async fn a_silent_peer_is_closed_and_a_3_0_peer_is_not_pinged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_pings_and_does_not_read_stays_and_is_not_answered_for_ever() {
     const PINGS: usize = 500_000;
-    let (mut server, witness) = with_limits(Limits { max_subscriptions: 1_000_000, ..Limits::default() }).await;
+    let (mut server, witness) =
+        with_limits(Limits { max_subscriptions: 1_000_000, ..Limits::default() }).await;
     let mut peer = RawPeer::connect_small(&server.address()).await;
     peer.shake_hands(1).await;
     // More than the kernels hold, and more than is kept for it.
@@ -246,4 +247,89 @@ async fn a_peer_that_pings_and_does_not_read_stays_and_is_not_answered_for_ever(
     drop(peer);
     server.until_subscribed(1).await;
     still_serves(&mut server, witness).await;
+}
+
+/// SUBSCRIBE commands for so many prefixes of 200 bytes, those of peer `peer`.
+fn long_subscriptions(peer: usize, count: usize) -> Vec<u8> {
+    (0..count)
+        .flat_map(|index| subscription(format!("{peer}/{index}/{}", "x".repeat(190)).as_bytes()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_limited_over_all_peers_and_those_who_need_no_more_stay() {
+    const COUNT: usize = 1000;
+    // Each takes more than its prefixes, so that three do not fit.
+    let limits = Limits { peer_memory: 3 * COUNT * 1000, ..Limits::default() };
+    let (mut server, witness) = with_limits(limits).await;
+    let mut peers = Vec::new();
+    while server.closed("peer_memory") == 0 {
+        assert!(peers.len() < 3, "so many prefixes fit into so little memory");
+        let mut peer = RawPeer::connect(&server.address()).await;
+        peer.shake_hands(1).await;
+        peer.send(&long_subscriptions(peers.len(), COUNT)).await;
+        eventually("all are counted, or one is too many", || {
+            let total: usize =
+                server.socket.snapshot().peers.iter().map(|peer| peer.subscriptions_total).sum();
+            server.closed("peer_memory") > 0 || total == 1 + (peers.len() + 1) * COUNT
+        })
+        .await;
+        peers.push(peer);
+    }
+    peers.pop().unwrap().rest().await;
+    assert_eq!(server.closed("peer_memory"), 1);
+    // Its memory is free again, and the others are still there.
+    eventually("the others stay", || server.socket.snapshot().peers.len() == 1 + peers.len()).await;
+    let mut modest = RawPeer::connect(&server.address()).await;
+    modest.shake_hands(1).await;
+    modest.subscribe("m").await;
+    server.until_subscribed(2 + peers.len()).await;
+    server.send("m", "x").await;
+    assert_eq!(modest.frame().await, (1, b"m".to_vec()));
+    drop((modest, peers));
+    server.until_subscribed(1).await;
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_frame_counts_until_the_rest_has_come() {
+    let limits = Limits { peer_memory: 110_000, ..Limits::default() };
+    let (mut server, witness) = with_limits(limits).await;
+    let half = [vec![2, 0, 0, 0, 0, 0, 0, 0xff, 0xff], vec![0; 60_000]].concat();
+    let mut first = RawPeer::connect(&server.address()).await;
+    first.shake_hands(1).await;
+    for _ in 0..3 {
+        first.send(&half).await;
+        first.send(&[0; 0xffff - 60_000]).await;
+    }
+    first.send(&half).await;
+    // What it has sent so far is processed before its next PING.
+    first.send(&[0; 0xffff - 60_000]).await;
+    first.send(&command(b"\x04PING\0\0")).await;
+    assert_eq!(first.frame().await, (4, b"\x04PONG".to_vec()));
+    let mut second = RawPeer::connect(&server.address()).await;
+    second.shake_hands(1).await;
+    first.send(&half).await;
+    second.send(&half).await;
+    server.until_closed("peer_memory").await;
+    assert_eq!(server.closed("peer_memory"), 1, "there is memory for one of them");
+    drop((first, second));
+    still_serves(&mut server, witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_do_not_keep_a_subscriber_out() {
+    let mut server = Server::start(config()).await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(RawPeer::connect(&server.address()).await);
+    }
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    peer.subscribe("t").await;
+    server.until_subscribed(1).await;
+    server.send("t", "x").await;
+    assert_eq!(peer.frame().await, (1, b"t".to_vec()));
+    // Before it was accepted, places had to become free.
+    assert!(server.closed("handshake_timeout") >= 300, "{}", server.closed("handshake_timeout"));
 }

@@ -160,6 +160,9 @@ keys! {
     MAX_PEERS = "max_peers", "whole number", Default("16384"), "Connections of the socket.";
     MAX_SUBSCRIPTIONS = "max_subscriptions", "whole number", Default("10000"),
         "Distinct subscriptions of one peer; one counts once for each 256 bytes that it begins.";
+    PEER_MEMORY = "peer_memory", "size", Default("\"256MiB\""),
+        "Memory that the peers of the socket together can make zafka hold: subscriptions, frames that have come in part, \
+         replies, the rests of unfinished messages. Who would exceed it is closed, the others stay.";
     MAX_INBOUND_FRAME = "max_inbound_frame", "size", Default("\"64KiB\""),
         "Size of one frame that a peer sends.";
 
@@ -280,6 +283,7 @@ pub static TO_ZMQ_SECTION: Section = Section {
         &MAX_PEERS,
         &MAX_SUBSCRIPTIONS,
         &MAX_INBOUND_FRAME,
+        &PEER_MEMORY,
     ],
     later: &[],
 };

@@ -14,6 +14,7 @@ use super::reader::{Span, Table};
 use super::text;
 
 const KIB: u64 = 1024;
+const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * 1024 * 1024;
 /// A TTL of ZMTP has 16 bits of tenths of a second.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
@@ -191,6 +192,7 @@ fn served(
     let ring_bytes = table.text(&keys::RING_BYTES, |text| text::size(text, 64 * KIB, 64 * GIB));
     let max_subscriptions = table.text(&keys::MAX_SUBSCRIPTIONS, |text| text::whole(text, 1, 10_000_000));
     let max_inbound_frame = table.text(&keys::MAX_INBOUND_FRAME, |text| text::size(text, KIB, GIB));
+    let peer_memory = table.text(&keys::PEER_MEMORY, |text| text::size(text, MIB, 1024 * GIB));
     let heartbeat = heartbeat(table);
     if let (Some(min), Some(max)) = (min_peers, max_peers)
         && min > max
@@ -214,6 +216,7 @@ fn served(
         limits: Limits {
             max_peers: usize::try_from(max_peers?).ok()?,
             max_subscriptions: usize::try_from(max_subscriptions?).ok()?,
+            peer_memory: usize::try_from(peer_memory?).ok()?,
             max_inbound_frame: usize::try_from(max_inbound_frame?).ok()?,
             ..Limits::default()
         },
