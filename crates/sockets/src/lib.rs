@@ -15,6 +15,7 @@ mod peer;
 mod pub_socket;
 mod ration;
 mod reached;
+mod refusals;
 mod resolve;
 mod ring;
 mod session;

@@ -45,6 +45,14 @@ impl Peer {
         &self.address
     }
 
+    /// What of its address is the same when it comes again.
+    pub(crate) fn host(&self) -> &str {
+        match (&self.stream, self.address.rsplit_once(':')) {
+            (Stream::Tcp(_), Some((host, port))) if !self.address.contains("://") && !port.is_empty() => host,
+            _ => &self.address,
+        }
+    }
+
     pub(crate) fn since(&self) -> SystemTime {
         self.since
     }
@@ -162,7 +170,12 @@ pub(crate) async fn serve(
         Ok(never) => match never {},
         Err(closed) => closed,
     };
+    let by_peer = matches!(closed, Closed::ByPeer | Closed::Io(_));
+    let under_way = if by_peer { shared.ring().under_way(peer.id) } else { None };
     drop(membership);
+    if let Some(message) = under_way {
+        shared.note_refusal(&peer, message);
+    }
     let warnable = shared.count_closed(closed.label());
     let established = peer.socket_type().is_some();
     match (&closed, warnable) {

@@ -160,7 +160,8 @@ impl PubSocket {
 
     /// What is waited for now though nothing is wrong. Peers are not looked at.
     pub fn waits(&self) -> Vec<Wait> {
-        self.shared.held().into_iter().chain(self.shared.full()).collect()
+        let of_peers = self.shared.held().into_iter().chain(self.shared.full());
+        of_peers.chain(self.shared.refused()).collect()
     }
 
     /// Nothing where the peer has left, or has its handshake before it.

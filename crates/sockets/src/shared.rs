@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, watch};
+use tracing::warn;
 
 use crate::config::PubConfig;
 use crate::memory::PeerMemory;
 use crate::peer::{Closed, Peer};
 use crate::ration::{Bucket, Lines};
 use crate::reached::Reached;
+use crate::refusals::{Refusals, UnderWay};
 use crate::ring::{Ring, RingConfig};
 use crate::wait::{Wait, WaitKind, since_epoch};
 
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Arc<Semaphore>,
     /// The ration of changes of subscriptions that all peers share.
     pub(crate) changes: Mutex<Bucket>,
+    /// Messages that peers do not take.
+    refusals: Mutex<Refusals>,
     accepted: AtomicU64,
     accepted_lines: Mutex<Lines>,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
@@ -85,6 +89,7 @@ impl Shared {
             memory,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             changes: Mutex::new(Bucket::new(SOCKET_BURST, SOCKET_CHANGES, Instant::now())),
+            refusals: Mutex::default(),
             accepted: AtomicU64::new(0),
             accepted_lines: Mutex::default(),
             closed: Mutex::default(),
@@ -183,6 +188,27 @@ impl Shared {
             peer: Some(peer.address().to_owned()),
             since,
         })
+    }
+
+    /// Takes note that a peer ended its connection within a message.
+    pub(crate) fn note_refusal(&self, peer: &Peer, message: UnderWay) {
+        let (size, host) = (message.size, peer.host());
+        let told = self.refusals.lock().note(host, message, Instant::now(), since_epoch(SystemTime::now()));
+        if let Some(times) = told {
+            warn!(
+                route = self.name,
+                peer = peer.address(),
+                size,
+                times,
+                "the peer closed the connection within a message (is its ZMQ_MAXMSGSIZE smaller?)"
+            );
+        }
+    }
+
+    /// The waits for messages that peers do not take.
+    pub(crate) fn refused(&self) -> Vec<Wait> {
+        let held = self.ring().is_held();
+        self.refusals.lock().waits(held, Instant::now())
     }
 
     /// Counts a connection whose handshake succeeded. If a line may be logged, tells how many were left out before it.

@@ -1,9 +1,14 @@
 //! What comes out of the ring: batches, how far they were written, and what is known of a peer.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::{Batch, Entry, LOOKS, PeerView, Place, Ring, Segment};
+use crate::refusals::UnderWay;
 use crate::subscriptions::{PeerId, Tally};
+
+/// A message is known again by so many bytes of its beginning, and its size.
+const FINGERPRINT_BYTES: usize = 1024;
 
 impl<P: Clone> Ring<P> {
     /// What the peer is to be written next, from where it stands. Where that is empty, nothing is left for it, or
@@ -169,6 +174,23 @@ impl<P: Clone> Ring<P> {
     }
 
     // ---- what is known
+
+    /// The message that is half written to a peer, if there is one and the ring has it.
+    pub(crate) fn under_way(&self, id: PeerId) -> Option<UnderWay> {
+        let Place::Behind { next, sent, .. } = self.peers.get(&id)?.place else { return None };
+        let chunk = self.chunks.get(usize::try_from(next.checked_sub(self.base)?).ok()?)?;
+        chunk.half_written(sent)?;
+        let message = chunk.messages_from(sent).next()?;
+        let bytes = chunk.bytes().get(message)?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(bytes.get(..FINGERPRINT_BYTES).unwrap_or(bytes));
+        Some(UnderWay {
+            origin: Arc::clone(chunk.origin()),
+            position: chunk.position(),
+            size: bytes.len(),
+            fingerprint: hasher.finish(),
+        })
+    }
 
     /// Bytes that a peer has yet to be written, without a look at the chunks.
     pub(super) fn bytes_queued(&self, id: PeerId) -> u64 {

@@ -6,6 +6,7 @@ mod hostile;
 mod netns;
 mod policies;
 mod raw;
+mod refusals;
 mod silence;
 mod streams;
 mod subscriptions;
