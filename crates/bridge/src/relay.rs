@@ -19,7 +19,7 @@ use zafka_sockets::{BindError, PubSocket};
 use crate::config::RouteConfig;
 use crate::route::Route;
 use crate::shared::RouteShared;
-use crate::status::RelayStatus;
+use crate::status::{RelayReadiness, RelayStatus};
 use crate::wait_log;
 
 /// Why a relay did not start.
@@ -62,7 +62,17 @@ pub struct Relay {
 pub struct StatusHandle(Vec<Arc<RouteShared>>);
 
 impl StatusHandle {
-    /// The status now.
+    /// Whether the routes are ready, and what they wait for. Cheap: probes may ask often.
+    pub fn readiness(&self) -> RelayReadiness {
+        RelayReadiness { routes: self.0.iter().map(|route| route.readiness()).collect() }
+    }
+
+    /// The status now, without the peers.
+    pub fn counters(&self) -> RelayStatus {
+        RelayStatus { routes: self.0.iter().map(|route| route.counters()).collect() }
+    }
+
+    /// The status now. It looks at every peer's queue, and takes time where there are many.
     pub fn status(&self) -> RelayStatus {
         RelayStatus { routes: self.0.iter().map(|route| route.status()).collect() }
     }

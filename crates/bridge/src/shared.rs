@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use zafka_kafka::Source;
-use zafka_sockets::{PeerSnapshot, PubSocket};
+use zafka_sockets::{PeerSnapshot, PubSocket, SocketSnapshot};
 
 use crate::config::RouteConfig;
 use crate::progress::Progress;
-use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus};
+use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
 use crate::waits;
 
 /// Topic and partition.
@@ -37,19 +37,39 @@ impl RouteShared {
         self.partitions.lock().insert(key, Arc::clone(progress));
     }
 
-    pub(crate) fn status(&self) -> RouteStatus {
-        let source = self.source.status();
-        let socket = self.socket.snapshot();
+    /// Whether it is ready, and what it waits for. Costs little, however many peers there are.
+    pub(crate) fn readiness(&self) -> RouteReadiness {
         let stopped = self.stopped.lock().clone();
-        let reason = stopped.clone().or_else(|| source.not_ready.clone());
         let (waiting, waiting_total) = waits::of_route(self);
+        RouteReadiness {
+            name: self.config.name.clone(),
+            stopped: stopped.is_some(),
+            reason: stopped.or_else(|| self.source.status().not_ready),
+            waiting,
+            waiting_total,
+        }
+    }
+
+    /// Everything but the peers, which are not looked at.
+    pub(crate) fn counters(&self) -> RouteStatus {
+        self.status_with(self.socket.counts())
+    }
+
+    /// Everything. Each peer's queue is looked at.
+    pub(crate) fn status(&self) -> RouteStatus {
+        self.status_with(self.socket.snapshot())
+    }
+
+    fn status_with(&self, socket: SocketSnapshot) -> RouteStatus {
+        let source = self.source.status();
+        let RouteReadiness { name, reason, stopped, waiting, waiting_total } = self.readiness();
         let partitions =
             self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
         RouteStatus {
-            name: self.config.name.clone(),
+            name,
             ready: reason.is_none(),
             reason,
-            stopped: stopped.is_some(),
+            stopped,
             waiting,
             waiting_total,
             endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
@@ -82,6 +102,7 @@ impl RouteShared {
             peers_subscribed: socket.peers_subscribed,
             partitions_stalled: source.partitions_stalled,
             partitions,
+            peers_total: socket.peers_connected,
             peers: socket.peers.into_iter().map(peer_status).collect(),
         }
     }

@@ -9,6 +9,28 @@ pub struct RelayStatus {
     pub routes: Vec<RouteStatus>,
 }
 
+/// The readiness of every route.
+#[derive(Clone, Debug, Default)]
+pub struct RelayReadiness {
+    /// The routes, in the order of the configuration.
+    pub routes: Vec<RouteReadiness>,
+}
+
+/// The readiness of a route: as in [`RouteStatus`].
+#[derive(Clone, Debug, Default)]
+pub struct RouteReadiness {
+    /// Its name.
+    pub name: String,
+    /// Why it is not ready, or why it stopped; `None` if it is ready.
+    pub reason: Option<String>,
+    /// Whether it has stopped for good.
+    pub stopped: bool,
+    /// What it waits for.
+    pub waiting: Vec<WaitStatus>,
+    /// How many waits there are.
+    pub waiting_total: usize,
+}
+
 /// One route.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RouteStatus {
@@ -46,6 +68,8 @@ pub struct RouteStatus {
     /// Partitions it holds now, sorted by topic and partition.
     pub partitions: Vec<PartitionStatus>,
     /// Peers it has now.
+    pub peers_total: usize,
+    /// Those peers, the first thousand; none where only counters are asked for.
     pub peers: Vec<PeerStatus>,
 }
 

@@ -165,7 +165,7 @@ pub(crate) async fn serve(
         refuse(&shared, &address, "peer_limit", &format!("max_peers ({max_peers}) reached"));
         return false;
     };
-    let membership = Membership { shared: Arc::clone(&shared), id: peer.id };
+    let membership = Membership { shared: Arc::clone(&shared), peer: Arc::clone(&peer) };
     let closed = match session::run(&shared, &peer, origin, slot).await {
         Ok(never) => match never {},
         Err(closed) => closed,
@@ -228,11 +228,14 @@ fn join(shared: &Shared, stream: Stream, address: &str) -> Option<Arc<Peer>> {
 /// A peer's place in the ring; given up also where the task is dropped.
 struct Membership {
     shared: Arc<Shared>,
-    id: PeerId,
+    peer: Arc<Peer>,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.shared.change(|ring| ring.leave(self.id));
+        self.shared.change(|ring| ring.leave(self.peer.id));
+        if self.peer.socket_type().is_some() {
+            self.shared.count_gone();
+        }
     }
 }

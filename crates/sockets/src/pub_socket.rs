@@ -24,8 +24,12 @@ use crate::wait::{Wait, since_epoch};
 
 /// Bytes of chunks that are added before they are written, unless the ring is small.
 const FLUSH_BYTES: usize = 512 * 1024;
+/// Peers that a snapshot lists. (Few in tests.)
+const PEERS_SHOWN: usize = if cfg!(test) { 3 } else { 1000 };
 /// How many of a peer's subscriptions a snapshot lists, and how many bytes of each.
 const PREFIXES_SHOWN: (usize, usize) = (20, 128);
+/// Bytes of subscriptions that a snapshot lists, over all peers.
+const PREFIX_BYTES_SHOWN: usize = if cfg!(test) { 200 } else { 1 << 20 };
 /// How long peers have to answer the end of a connection with theirs.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time between two looks at whether something has finished, where nothing tells.
@@ -80,7 +84,9 @@ pub struct SocketSnapshot {
     pub closed: Vec<(&'static str, u64)>,
     /// What is waited for though nothing is wrong.
     pub waits: Vec<Wait>,
-    /// The peers whose handshake is done.
+    /// Peers whose handshake is done.
+    pub peers_connected: usize,
+    /// Those peers, the first thousand of them; none in [`PubSocket::counts`].
     pub peers: Vec<PeerSnapshot>,
 }
 
@@ -91,7 +97,8 @@ pub struct PeerSnapshot {
     pub address: String,
     /// SUB or XSUB.
     pub socket_type: &'static str,
-    /// Its first subscriptions, sorted, each to its 128th byte.
+    /// Its first subscriptions, sorted, each to its 128th byte. Of all peers together they have a megabyte, and a few
+    /// more bytes.
     pub subscriptions: Vec<Vec<u8>>,
     /// How many it has.
     pub subscriptions_total: usize,
@@ -138,24 +145,38 @@ impl PubSocket {
         &self.endpoints
     }
 
-    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not hold up a publisher.
-    pub fn snapshot(&self) -> SocketSnapshot {
-        let (mut snapshot, peers) = {
+    /// What is known of the socket now, but for its peers: none of them is looked at.
+    pub fn counts(&self) -> SocketSnapshot {
+        let (ring_bytes, peers_subscribed, counters) = {
             let ring = self.shared.ring();
-            let snapshot = SocketSnapshot {
-                ring_bytes: ring.bytes(),
-                peers_subscribed: ring.subscribed(),
-                counters: ring.counters(),
-                accepted: self.shared.accepted(),
-                closed: self.shared.closed(),
-                waits: Vec::new(),
-                peers: Vec::new(),
-            };
-            (snapshot, ring.peers().cloned().collect::<Vec<_>>())
+            (ring.bytes(), ring.subscribed(), ring.counters())
         };
-        snapshot.waits = self.waits();
-        snapshot.peers = peers.iter().filter_map(|peer| self.peer_snapshot(peer)).collect();
-        snapshot
+        SocketSnapshot {
+            ring_bytes,
+            peers_subscribed,
+            counters,
+            accepted: self.shared.accepted(),
+            closed: self.shared.closed(),
+            waits: self.waits(),
+            peers_connected: self.shared.connected(),
+            peers: Vec::new(),
+        }
+    }
+
+    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not hold up a
+    /// publisher.
+    pub fn snapshot(&self) -> SocketSnapshot {
+        let established = |peer: &&Arc<Peer>| peer.socket_type().is_some();
+        let peers: Vec<_> =
+            self.shared.ring().peers().filter(established).take(PEERS_SHOWN).cloned().collect();
+        let mut prefix_bytes = 0;
+        let of_peer = |peer: &Arc<Peer>| {
+            let prefixes = if prefix_bytes < PREFIX_BYTES_SHOWN { PREFIXES_SHOWN } else { (0, 0) };
+            let snapshot = self.peer_snapshot(peer, prefixes)?;
+            prefix_bytes += snapshot.subscriptions.iter().map(Vec::len).sum::<usize>();
+            Some(snapshot)
+        };
+        SocketSnapshot { peers: peers.iter().filter_map(of_peer).collect(), ..self.counts() }
     }
 
     /// What is waited for now though nothing is wrong. Peers are not looked at.
@@ -165,9 +186,9 @@ impl PubSocket {
     }
 
     /// Nothing where the peer has left, or has its handshake before it.
-    fn peer_snapshot(&self, peer: &Peer) -> Option<PeerSnapshot> {
+    fn peer_snapshot(&self, peer: &Peer, prefixes: (usize, usize)) -> Option<PeerSnapshot> {
         let socket_type = peer.socket_type()?.name();
-        let view = self.shared.ring().view(peer.id(), PREFIXES_SHOWN)?;
+        let view = self.shared.ring().view(peer.id(), prefixes)?;
         Some(PeerSnapshot {
             address: peer.address().to_owned(),
             socket_type,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     refusals: Mutex<Refusals>,
     accepted: AtomicU64,
     accepted_lines: Mutex<Lines>,
+    connected: AtomicUsize,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
@@ -92,6 +93,7 @@ impl Shared {
             refusals: Mutex::default(),
             accepted: AtomicU64::new(0),
             accepted_lines: Mutex::default(),
+            connected: AtomicUsize::new(0),
             closed: Mutex::default(),
         })
     }
@@ -214,7 +216,13 @@ impl Shared {
     /// Counts a connection whose handshake succeeded. If a line may be logged, tells how many were left out before it.
     pub(crate) fn count_accepted(&self) -> Option<u64> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.connected.fetch_add(1, Ordering::Relaxed);
         self.accepted_lines.lock().next(Instant::now())
+    }
+
+    /// Counts the end of a connection whose handshake had succeeded.
+    pub(crate) fn count_gone(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Why a peer is closed that needs more memory than peers may have.
@@ -238,6 +246,11 @@ impl Shared {
 
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections now whose handshake has succeeded.
+    pub(crate) fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
     }
 
     pub(crate) fn closed(&self) -> Vec<(&'static str, u64)> {

@@ -50,7 +50,7 @@ fn run(cli: Cli) -> ExitCode {
             }))
         }
         Command::Relay(args) => {
-            let admin = args.admin.map(|bind| config::AdminConfig { bind });
+            let admin = args.admin.map(|bind| config::AdminConfig { bind, hosts: Vec::new() });
             let config = relay_url::relay(&args.source, &args.destination, admin);
             cli::exit_code(config.map_err(CommandError::from).and_then(|config| {
                 cli::announce_urls(&config);

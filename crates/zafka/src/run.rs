@@ -91,12 +91,12 @@ fn on_runtime(work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>) -> Re
 async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError> {
     // First: groups that are joined and left at every attempt to start would disturb the other relays.
     let admin = match config.admin {
-        Some(admin) => Some(admin::Bound::new(admin.bind).await?),
+        Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
     let mut relay = Relay::start(&config.cluster, config.routes).await?;
     let status = relay.status_handle();
-    let _admin = admin.map(|admin| admin.serve(Arc::new(move || status.status())));
+    let _admin = admin.map(|admin| admin.serve(Arc::new(status)));
     tokio::select! {
         stopped = relay.stopped() => return Err(Stopped(stopped).into()),
         name = signals.next() => tracing::info!("{name}: sending what is left; a second signal ends at once"),

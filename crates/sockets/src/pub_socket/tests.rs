@@ -1,4 +1,4 @@
-//! What a stalled peer makes the socket do.
+//! What a stalled peer makes the socket do, and what is shown of many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,31 @@ async fn subscriptions_that_come_together_are_taken_together() {
     eventually("all are taken", all).await;
     let applied = socket.shared.ring().applied;
     assert!(applied < total * 2 / LOOKS, "{applied} holds of the ring");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_bounded_and_the_counts_name_no_peer() {
+    let (socket, _publisher) = PubSocket::start("test", config(SlowPeer::Drop)).await.unwrap();
+    let address: std::net::SocketAddr =
+        socket.endpoints()[0].to_string().trim_start_matches("tcp://").parse().unwrap();
+    let mut peers = Vec::new();
+    for number in 1..=5 {
+        let mut peer = TcpSocket::new_v4().unwrap().connect(address).await.unwrap();
+        let mut bytes = introduction();
+        bytes.extend_from_slice(b"\x00\xc9\x01");
+        bytes.extend_from_slice(&[b'x'; 200]);
+        peer.write_all(&bytes).await.unwrap();
+        eventually("the peer has subscribed", || socket.counts().peers_subscribed == number).await;
+        peers.push(peer);
+    }
+    let two = |peer: &PeerSnapshot| peer.subscriptions_total == 2;
+    eventually("all have both subscriptions", || socket.snapshot().peers.iter().all(two)).await;
+    let snapshot = socket.snapshot();
+    let listed: Vec<_> = snapshot.peers.iter().map(|peer| peer.subscriptions.len()).collect();
+    assert_eq!((snapshot.peers_connected, listed), (5, vec![2, 2, 0]));
+    assert_eq!((socket.counts().peers_connected, socket.counts().peers.len()), (5, 0));
+    drop(peers);
+    eventually("they have gone", || socket.counts().peers_connected == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,9 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
-use zafka_bridge::status::{
-    PartitionStatus, PeerStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS,
-};
+use zafka_bridge::status::{PartitionStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS};
 
 use super::{ProcessCounters, VERSION};
 
@@ -51,11 +49,10 @@ const GAUGES: &[(&str, &str, OfRoute)] = &[
         "Partitions that make no progress though there is something to read.",
         |r| r.partitions_stalled as u64,
     ),
-    ("zafka_peers", "Peers connected.", |r| r.peers.len() as u64),
+    ("zafka_peers", "Peers connected.", |r| r.peers_total as u64),
     ("zafka_peers_subscribed", "Peers with a subscription.", |r| r.peers_subscribed as u64),
     ("zafka_ring_bytes", "Bytes in the ring.", |r| r.ring_bytes as u64),
     ("zafka_ring_limit_bytes", "Bound of the ring.", |r| r.ring_bytes_max as u64),
-    ("zafka_peer_queued_max_bytes", "Bytes that the peer furthest behind has yet to be sent.", queued_max),
 ];
 
 /// Gauges of a partition.
@@ -146,11 +143,6 @@ fn longest_wait(route: &RouteStatus, kind: &str, now: SystemTime) -> f64 {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let of_kind = route.waiting.iter().filter(|wait| wait.kind == kind);
     of_kind.map(|wait| now - wait.since as f64 / 1000.0).fold(0.0, f64::max)
-}
-
-fn queued_max(route: &RouteStatus) -> u64 {
-    let queued = |peer: &PeerStatus| peer.bytes_queued;
-    route.peers.iter().map(queued).max().unwrap_or(0)
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {

@@ -1,8 +1,9 @@
 //! The admin server: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP/1.1.
 //!
-//! It shows what a status function tells and knows nothing else of the relay. GET and HEAD only; request bodies are
-//! never read; slow and numerous clients are cut off.
+//! It shows what a [`Source`] tells and knows nothing else of the relay. GET and HEAD only; request bodies are
+//! never read; slow and numerous clients are cut off, and requests for other hosts refused.
 
+mod hosts;
 mod metrics;
 mod serve;
 #[cfg(test)]
@@ -16,17 +17,45 @@ use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use zafka_bridge::status::{RelayStatus, RouteStatus, WaitStatus};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use zafka_bridge::StatusHandle;
+use zafka_bridge::status::{RelayReadiness, RelayStatus, RouteReadiness, WaitStatus};
 
+use crate::config::AdminConfig;
 use crate::stderr;
+pub use hosts::Host;
+use hosts::Hosts;
 use serve::Limits;
 
-/// Tells the relay's status at the moment it is called.
-pub type StatusSource = Arc<dyn Fn() -> RelayStatus + Send + Sync>;
+/// Tells of the relay at the moment it is called.
+pub trait Source: Send + Sync {
+    /// For `/readyz`: cheap.
+    fn readiness(&self) -> RelayReadiness;
+    /// For `/metrics`: everything but the peers.
+    fn counters(&self) -> RelayStatus;
+    /// For `/status`: everything.
+    fn status(&self) -> RelayStatus;
+}
+
+impl Source for StatusHandle {
+    fn readiness(&self) -> RelayReadiness {
+        StatusHandle::readiness(self)
+    }
+
+    fn counters(&self) -> RelayStatus {
+        StatusHandle::counters(self)
+    }
+
+    fn status(&self) -> RelayStatus {
+        StatusHandle::status(self)
+    }
+}
 
 /// The version that `/status` and `/metrics` tell.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -36,6 +65,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    hosts: Hosts,
 }
 
 /// The admin server, answering. Dropped, it ends.
@@ -57,21 +87,22 @@ pub struct AdminError {
 }
 
 impl Bound {
-    /// Takes the address `bind`.
+    /// Takes the address that `config` names.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn new(bind: SocketAddr) -> Result<Self, AdminError> {
+    pub async fn new(config: AdminConfig) -> Result<Self, AdminError> {
+        let AdminConfig { bind, hosts } = config;
         let fail = |source| AdminError { bind, source };
         let listener = TcpListener::bind(bind).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, hosts: Hosts::new(bind.ip(), hosts) })
     }
 
     /// Serves until dropped.
-    pub fn serve(self, status: StatusSource) -> Admin {
-        let Self { listener, address } = self;
-        let task = tokio::spawn(serve::serve(listener, router(status), Limits::default()));
+    pub fn serve(self, source: Arc<dyn Source>) -> Admin {
+        let Self { listener, address, hosts } = self;
+        let task = tokio::spawn(serve::serve(listener, router(source, hosts), Limits::default()));
         tracing::info!(%address, "admin server listens");
         Admin { address, task }
     }
@@ -94,17 +125,38 @@ impl Drop for Admin {
 
 #[derive(Clone)]
 struct Shared {
-    status: StatusSource,
+    source: Arc<dyn Source>,
     started: Instant,
+    /// Held by who has the status made: one at a time.
+    status: Arc<Semaphore>,
 }
 
-fn router(status: StatusSource) -> Router {
+impl Shared {
+    /// What the source tells, which may take time: not on a thread that relays. One request at a time.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&dyn Source) -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = Arc::clone(&self.status).acquire_owned().await.ok()?;
+        let source = Arc::clone(&self.source);
+        let asking = spawn_blocking(move || {
+            let told = what(&*source);
+            drop(turn);
+            told
+        });
+        // A panic is logged where it happens.
+        asking.await.ok()
+    }
+}
+
+fn router(source: Arc<dyn Source>, hosts: Hosts) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
-        .with_state(Shared { status, started: Instant::now() })
+        .layer(from_fn_with_state(Arc::new(hosts), hosts::check))
+        .with_state(Shared { source, started: Instant::now(), status: Arc::new(Semaphore::new(1)) })
 }
 
 #[derive(Serialize)]
@@ -129,12 +181,9 @@ struct NotReady {
 
 async fn ready(State(shared): State<Shared>) -> Response {
     let (mut not_ready, mut waiting) = (Vec::new(), Vec::new());
-    for RouteStatus { name, ready, reason, waiting: waits, .. } in (shared.status)().routes {
+    for RouteReadiness { name, reason, waiting: waits, .. } in shared.source.readiness().routes {
         waiting.extend(waits.into_iter().map(|wait| Waiting { route: name.clone(), wait }));
-        if !ready {
-            let reason = reason.unwrap_or("not ready".to_owned());
-            not_ready.push(NotReady { route: name, reason });
-        }
+        not_ready.extend(reason.map(|reason| NotReady { route: name, reason }));
     }
     let ready = not_ready.is_empty();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -167,19 +216,20 @@ impl ProcessCounters {
 }
 
 async fn show_status(State(shared): State<Shared>) -> Response {
+    let Some(relay) = shared.ask(|source| source.status()).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let uptime_seconds = shared.started.elapsed().as_secs();
-    Json(FullStatus {
-        version: VERSION,
-        uptime_seconds,
-        process: ProcessCounters::now(),
-        relay: (shared.status)(),
-    })
-    .into_response()
+    Json(FullStatus { version: VERSION, uptime_seconds, process: ProcessCounters::now(), relay })
+        .into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     let (uptime, now) = (shared.started.elapsed(), SystemTime::now());
-    match metrics::text(&(shared.status)(), ProcessCounters::now(), uptime, now) {
+    let Some(status) = shared.ask(|source| source.counters()).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    match metrics::text(&status, ProcessCounters::now(), uptime, now) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");

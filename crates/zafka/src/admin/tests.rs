@@ -1,9 +1,14 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use zafka_bridge::status::{PartitionStatus, PeerStatus, RouteCounters, RouteStatus, WaitStatus};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use zafka_bridge::status::{
+    PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus, WaitStatus,
+};
 
 use super::*;
 
@@ -38,22 +43,61 @@ fn status(ready: bool) -> RelayStatus {
             peer: None,
             since: 5000,
         }],
-        peers: vec![PeerStatus { bytes_queued: 9, ..PeerStatus::default() }],
+        peers_total: 3,
         ..RouteStatus::default()
     };
     RelayStatus { routes: vec![route] }
 }
 
+/// A relay that is ready or not.
+struct Told(bool);
+
+impl Source for Told {
+    fn readiness(&self) -> RelayReadiness {
+        let of_route = |route: RouteStatus| RouteReadiness {
+            name: route.name,
+            reason: route.reason,
+            waiting: route.waiting,
+            ..RouteReadiness::default()
+        };
+        RelayReadiness { routes: status(self.0).routes.into_iter().map(of_route).collect() }
+    }
+
+    fn counters(&self) -> RelayStatus {
+        status(self.0)
+    }
+
+    fn status(&self) -> RelayStatus {
+        let mut status = status(self.0);
+        status.routes[0].peers = vec![PeerStatus { bytes_queued: 9, ..PeerStatus::default() }];
+        status
+    }
+}
+
+/// Starts a server on a free port.
+async fn start(source: impl Source + 'static) -> Admin {
+    let config = AdminConfig { bind: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new() };
+    Bound::new(config).await.unwrap().serve(Arc::new(source))
+}
+
+/// The same router by itself.
+fn router_of(source: impl Source + 'static) -> Router {
+    router(Arc::new(source), Hosts::new(std::net::Ipv4Addr::LOCALHOST.into(), Vec::new()))
+}
+
 fn text(status: &RelayStatus, now: SystemTime) -> String {
     let process = ProcessCounters { log_lines_dropped: 3, panics: 0 };
-    metrics::text(status, process, std::time::Duration::from_millis(1500), now).unwrap()
+    metrics::text(status, process, Duration::from_millis(1500), now).unwrap()
 }
 
 async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String) {
-    let bind = "127.0.0.1:0".parse().unwrap();
-    let admin = Bound::new(bind).await.unwrap().serve(Arc::new(move || status(ready)));
+    ask(&start(Told(ready)).await, method, path).await
+}
+
+/// Code, head in lower case, and body.
+async fn ask(admin: &Admin, method: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: zafka\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
@@ -72,6 +116,7 @@ async fn answers_by_path_and_method() {
         ("GET", "/readyz", false, 503, WAITING),
         ("GET", "/status", true, 200, "\"uptime_seconds\":0"),
         ("GET", "/status", true, 200, "\"records_read\":7"),
+        ("GET", "/status", true, 200, "\"bytes_queued\":9"),
         ("GET", "/metrics", true, 200, "zafka_build_info{version="),
         ("POST", "/healthz", true, 405, ""),
         ("GET", "/", true, 404, ""),
@@ -100,7 +145,7 @@ async fn metrics_escape_their_labels() {
         r#"zafka_peers_closed_total{reason="handshake timeout",route="a \"quoted\"\\\nname"} 2"#,
         r#"zafka_partition_lag{partition="3",route="a \"quoted\"\\\nname",topic="orders"} 5"#,
         "zafka_panics_total 0",
-        r#"zafka_peer_queued_max_bytes{route="a \"quoted\"\\\nname"} 9"#,
+        r#"zafka_peers{route="a \"quoted\"\\\nname"} 3"#,
     ] {
         assert!(body.lines().any(|found| found == line), "{line}\n{body}");
     }
@@ -109,8 +154,7 @@ async fn metrics_escape_their_labels() {
 
 #[tokio::test]
 async fn a_request_without_end_is_refused() {
-    let bind = "127.0.0.1:0".parse().unwrap();
-    let admin = Bound::new(bind).await.unwrap().serve(Arc::new(|| status(true)));
+    let admin = start(Told(true)).await;
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
     let endless = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024));
     stream.write_all(endless.as_bytes()).await.unwrap();
@@ -120,25 +164,143 @@ async fn a_request_without_end_is_refused() {
     assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
 }
 
-#[tokio::test]
-async fn a_client_that_does_not_read_is_cut_off() {
+/// Serves `router` for so many connections at a time.
+async fn serve(router: Router, connections: usize, patience: Duration) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // More than the buffers of both sockets hold.
-    let large = get(async || vec![b'x'; 64 << 20]);
-    let router = router(Arc::new(|| status(true))).route("/large", large);
-    let timeout = std::time::Duration::from_secs(1);
-    let limits = Limits { connections: 1, head_timeout: timeout, connection_timeout: timeout };
-    let serving = tokio::spawn(serve::serve(listener, router, limits));
-    let mut idle = TcpStream::connect(address).await.unwrap();
-    idle.write_all(b"GET /large HTTP/1.1\r\nHost: zafka\r\n\r\n").await.unwrap();
-    let mut other = TcpStream::connect(address).await.unwrap();
-    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: zafka\r\n\r\n").await.unwrap();
-    // It has the only slot once the first is cut off, and is closed though it does not ask for that.
+    let limits = Limits { connections, head_timeout: patience, connection_timeout: patience };
+    (address, tokio::spawn(serve::serve(listener, router, limits)))
+}
+
+async fn is_healthy(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut response = String::new();
-    other.read_to_string(&mut response).await.unwrap();
+    // It is closed though it does not ask for that.
+    stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("ok\n"), "{response}");
+}
+
+#[tokio::test]
+async fn clients_that_take_their_time_leave_a_place_to_others() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    // More than the buffers of both sockets hold.
+    let large = get(async || vec![b'x'; 16 << 20]);
+    for request in ["", "GET /healthz HTTP/1.1\r\nHo", "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let (address, serving) = serve(router_of(Told(true)).route("/large", large.clone()), 4, HOUR).await;
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            clients.push(stream);
+        }
+        tokio::time::timeout(Duration::from_secs(60), is_healthy(address)).await.expect(request);
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn idle_clients_are_cut_off_before_those_that_ask() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (go_on, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (go, told) = (Arc::clone(&go_on), Arc::clone(&asked));
+    let slow = get(async move || {
+        told.notify_one();
+        go.notified().await;
+        "done"
+    });
+    let (address, serving) = serve(router_of(Told(true)).route("/slow", slow), 3, HOUR).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    asked.notified().await;
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    is_healthy(address).await;
+    // One of them has a place beside the two that asked.
+    for mut stream in idle.into_iter().take(4) {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+    }
+    go_on.notify_one();
+    let mut response = String::new();
+    first.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("done"), "{response}");
     serving.abort();
+}
+
+#[tokio::test]
+async fn a_connection_does_not_last() {
+    let never = get(async || std::future::pending::<&str>().await);
+    let router = router_of(Told(true)).route("/never", never);
+    let (address, serving) = serve(router, 8, Duration::from_millis(200)).await;
+    for request in ["", "GET /never", "GET /never HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(!response.contains(" 200 "), "{response}");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn foreign_hosts_are_refused_on_every_path() {
+    let admin = start(Told(true)).await;
+    for (path, host, code) in [
+        ("/status", "evil.example", "421"),
+        ("/nothing", "evil.example", "421"),
+        ("/status", "localhost:9644", "200"),
+    ] {
+        let mut stream = TcpStream::connect(admin.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with(&format!("HTTP/1.1 {code} ")), "{path} {host}: {response}");
+    }
+}
+
+/// A relay whose status takes until it is told, or panics.
+struct Slow {
+    status: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Source for Slow {
+    fn readiness(&self) -> RelayReadiness {
+        Told(true).readiness()
+    }
+
+    fn counters(&self) -> RelayStatus {
+        panic!("as a mistake of ours would")
+    }
+
+    fn status(&self) -> RelayStatus {
+        self.status.lock().unwrap().recv().unwrap();
+        Told(true).status()
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_takes_time_holds_no_probe_up() {
+    let (go_on, status) = std::sync::mpsc::channel();
+    let admin = start(Slow { status: std::sync::Mutex::new(status) }).await;
+    let mut stream = TcpStream::connect(admin.address()).await.unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // On the one thread of this test, so that a handler that waited would hang here.
+    let (code, _, _) = ask(&admin, "GET", "/readyz").await;
+    assert_eq!(code, 200);
+    go_on.send(()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    let (code, _, _) = ask(&admin, "GET", "/metrics").await;
+    assert_eq!(code, 500, "a panic is an answer");
+    go_on.send(()).unwrap();
+    assert_eq!(ask(&admin, "GET", "/status").await.0, 200, "and holds nobody's turn");
 }
 
 #[test]
@@ -146,7 +308,7 @@ fn metrics_tell_the_longest_wait_of_each_kind() {
     let mut status = status(true);
     let first = status.routes[0].waiting[0].clone();
     status.routes[0].waiting.push(WaitStatus { since: 3000, ..first });
-    let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(7500);
+    let now = std::time::UNIX_EPOCH + Duration::from_millis(7500);
     let text = text(&status, now);
     for (kind, seconds) in [("subscribers", "4.5"), ("peer", "0"), ("record", "0"), ("quota", "0")] {
         let route = r#"route="a \"quoted\"\\\nname""#;

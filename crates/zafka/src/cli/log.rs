@@ -119,7 +119,7 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
 /// Logs what in a command line may not be meant.
 pub fn announce_urls(config: &Config) {
     open_files::warn_of_peers(&config.routes);
-    if let Some(warning) = config.admin.and_then(|admin| bind_warning(admin.bind)) {
+    if let Some(warning) = config.admin.as_ref().and_then(|admin| bind_warning(admin.bind)) {
         tracing::warn!("{warning}");
     }
 }

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::route::ReadRoute;
 
 /// Reports what the routes, and the admin server, bind for the second time.
-pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<AdminConfig>) {
+pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<&AdminConfig>) {
     let admin = admin.map(endpoint);
     let mut bound: Vec<&Endpoint> = Vec::new();
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
@@ -43,7 +43,7 @@ fn possible(endpoint: &Endpoint, other: &str) -> String {
     format!("{endpoint} and {other} have one port: if they stand for one address, only one can be bound")
 }
 
-fn endpoint(admin: AdminConfig) -> Endpoint {
+fn endpoint(admin: &AdminConfig) -> Endpoint {
     let port = match admin.bind.port() {
         0 => Port::Any,
         number => Port::Number(number),

@@ -96,6 +96,10 @@ keys! {
     ADMIN_BIND = "bind", "IP:PORT", Required,
         "Where the admin server listens. It has no authentication: keep it on a loopback address, or on a network \
          that only the people who run zafka reach.";
+    ADMIN_HOSTS = "hosts", "list of texts", Optional,
+        "Further hosts that requests to the admin server may name (in the HTTP header `Host`), without a port. Loopback \
+         names and addresses and the address of `bind` are always served; if that is a wildcard, so is every address. \
+         Other names are refused (421), since a web page can make its own name stand for a loopback address.";
 
     NAME = "name", "text", Required, "Name of the route; unique.";
     FROM = "from", "table", Required, "Where the route reads: `from.kafka`.";
@@ -229,7 +233,7 @@ pub static SASL_SECTION: Section = Section {
 pub static ADMIN_SECTION: Section = Section {
     path: "admin",
     doc: "Serves `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP.",
-    keys: &[&ADMIN_BIND],
+    keys: &[&ADMIN_BIND, &ADMIN_HOSTS],
     later: &[],
 };
 

@@ -33,6 +33,7 @@ use connects::Connect;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
+use crate::admin::Host;
 use crate::open_files;
 
 /// Time to send what is in the rings, unless set.
@@ -52,10 +53,12 @@ pub struct Config {
 }
 
 /// The admin server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Where it listens.
     pub bind: SocketAddr,
+    /// Further hosts that requests may name.
+    pub hosts: Vec<Host>,
 }
 
 /// A configuration, and what in it may not be meant.
@@ -139,7 +142,7 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     let admin = top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
     let routes = route::routes(top);
     checks::compare(top.reader(), &routes);
-    binds::compare(top.reader(), &routes, admin);
+    binds::compare(top.reader(), &routes, admin.as_ref());
     connects::compare(top.reader(), &routes);
     let connects = connects::places(top.reader(), &routes);
     if let Some(limit) = open_files {

@@ -59,7 +59,7 @@ fn the_example_is_read() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/zafka.toml");
     let config = load(&path).unwrap().config;
     assert_eq!(config.cluster.bootstrap_servers, ["127.0.0.1:9092"]);
-    assert_eq!(config.admin.unwrap().bind.to_string(), "127.0.0.1:9644");
+    assert_eq!(config.admin.as_ref().unwrap().bind.to_string(), "127.0.0.1:9644");
     let [orders, telemetry] = config.routes.as_slice() else { panic!("{config:?}") };
     assert_eq!(orders.source.group.as_ref().unwrap().id, "zafka-orders");
     assert!(matches!(&orders.source.topics[1], TopicSelector::Pattern(p) if p.is_match("payments.eu")));
@@ -374,6 +374,9 @@ fn what_is_missing_or_comes_later() {
     );
     let text = with_route(FROM, TO) + "[admin]\nbind = 'localhost'\n";
     expect(&text, &[(8, "admin.bind", "\"localhost\"", "IP:PORT")]);
+    let text = with_route(FROM, TO) + "[admin]\nhosts = ['relay.example.org', 'localhost:1']\n";
+    let wrong = (8, "admin.hosts", "\"localhost:1\"", "without a port");
+    expect(&text, &[(7, "admin.bind", "missing", "IP:PORT"), wrong]);
     for (bind, taken) in
         [("127.0.0.1:1", true), ("0.0.0.0:1", true), ("127.0.0.1:2", false), ("[::1]:1", false)]
     {
