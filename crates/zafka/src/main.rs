@@ -59,5 +59,16 @@ fn run(cli: Cli) -> ExitCode {
         }
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),
+        Command::Completions(args) => {
+            let written = cli::manual::completions(args.shell, &mut std::io::stdout());
+            written.map_or_else(cli::output_failed, |()| ExitCode::SUCCESS)
+        }
+        Command::Man(args) => match cli::manual::page(args.command.as_deref()) {
+            Ok(page) => {
+                let written = cli::manual::write(&page, &mut std::io::stdout());
+                written.map_or_else(cli::output_failed, |()| ExitCode::SUCCESS)
+            }
+            Err(error) => cli::exit_code(Err(error.into())),
+        },
     }
 }

@@ -27,7 +27,7 @@ fn blocks(languages: &[&str]) -> Vec<(&'static str, String)> {
     blocks
 }
 
-/// The words of a shell command up to a pipe or a comment.
+/// The words of a shell command up to a pipe, a redirection or a comment.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for character in line.chars() {
@@ -37,7 +37,7 @@ fn words(line: &str) -> Vec<String> {
                 word.get_or_insert_default();
             }
             ' ' if !quoted => words.extend(word.take()),
-            '#' | '|' if !quoted && word.is_none() => break,
+            '#' | '|' | '>' if !quoted && word.is_none() => break,
             other => word.get_or_insert_default().push(other),
         }
     }
@@ -108,10 +108,12 @@ fn commands_are_understood() {
                 Command::Run(_) => "run",
                 Command::Tap(_) => "tap",
                 Command::Demo(_) => "demo",
+                Command::Completions(_) => "completions",
+                Command::Man(_) => "man",
             });
         }
     }
-    for command in ["relay", "check --connect", "check", "run", "tap", "demo"] {
+    for command in ["relay", "check --connect", "check", "run", "tap", "demo", "completions", "man"] {
         assert!(seen.contains(&command), "no page shows {command}: {seen:?}");
     }
 }

@@ -5,6 +5,7 @@ mod connect;
 #[cfg(test)]
 mod docs;
 mod log;
+pub mod manual;
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,6 +67,24 @@ pub enum Command {
     Tap(TapArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
     Demo(DemoArgs),
+    /// Print the completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, in the format of man.
+    Man(ManArgs),
+}
+
+/// `zafka completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `zafka man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command whose page is printed; that of the program without it.
+    pub command: Option<String>,
 }
 
 /// `zafka run`.
