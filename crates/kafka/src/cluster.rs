@@ -22,8 +22,10 @@ const RESPONSE_BYTES: usize = 512 << 20;
 /// What every client needs.
 pub(crate) fn settings(cluster: &ClusterConfig) -> ClientConfig {
     let mut settings = ClientConfig::new();
+    // It takes the dot that makes a name complete for a part of what the certificate must name.
+    let servers = cluster.bootstrap_servers.iter().map(|server| server.replacen(".:", ":", 1));
     settings
-        .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
+        .set("bootstrap.servers", servers.collect::<Vec<_>>().join(","))
         .set("client.id", "zafka")
         .set("allow.auto.create.topics", "false")
         .set("reconnect.backoff.ms", "100")

@@ -33,8 +33,7 @@ pub struct Found {
 /// Reaches the brokers, authenticates, and asks for the topics and the group of each source. Blocks, for up to about
 /// 10 s without an answer, and as long again for each server that does not answer the fast fetcher.
 ///
-/// Where a source has the fast fetcher, its kind of connection is tried too: certificates, keys and TLS that librdkafka
-/// takes are not all taken by rustls.
+/// Where a source has the fast fetcher, its kind of connection is tried too.
 ///
 /// # Errors
 /// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a group.

@@ -7,23 +7,11 @@ struct Hint {
 }
 
 const HINTS: &[Hint] = &[
+    // Our own connections tell which of these it is.
     Hint {
-        found: "certificate verify failed",
+        found: "SSL routines::certificate verify failed",
         told: "certificate verify failed: the broker's certificate is not by a trusted authority (kafka.security.tls.ca), \
                not for this host, or out of date",
-    },
-    Hint {
-        found: "invalid peer certificate",
-        told: "certificate verify failed: the broker's certificate is not by a trusted authority (kafka.security.tls.ca), \
-               not for this host, or out of date",
-    },
-    Hint {
-        found: "fatal alert: BadCertificate",
-        told: "bad certificate: the broker wants a client's certificate that it trusts (kafka.security.tls.certificate)",
-    },
-    Hint {
-        found: "fatal alert: CertificateRequired",
-        told: "certificate required: the broker wants a client's certificate (kafka.security.tls.certificate)",
     },
     // Java brokers say "bad certificate" where TLS 1.3 has "certificate required".
     Hint {
@@ -33,6 +21,12 @@ const HINTS: &[Hint] = &[
     Hint {
         found: "alert certificate required",
         told: "certificate required: the broker wants a client's certificate (kafka.security.tls.certificate)",
+    },
+    // What OpenSSL's listeners say up to TLS 1.2 for want of a certificate.
+    Hint {
+        found: "alert handshake failure",
+        told: "handshake failure: the broker wants a client's certificate (kafka.security.tls.certificate), or has no \
+               version or cipher of TLS in common with this program",
     },
     Hint {
         found: "invalid_token",

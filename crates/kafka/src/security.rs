@@ -1,5 +1,6 @@
 //! TLS and SASL as librdkafka's settings.
 
+mod files;
 mod refresh;
 mod token;
 
@@ -11,6 +12,7 @@ use rdkafka::ClientConfig;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
+pub(crate) use files::Stamp;
 pub(crate) use refresh::{Wanted, start as keep_supplied, wanted};
 pub use token::TokenError;
 pub(crate) use token::{Token, TokenProvider};
@@ -58,12 +60,19 @@ pub(crate) fn configure(security: &Security, settings: &mut ClientConfig) {
     }
 }
 
+/// The authorities that every connection to a broker trusts: a file, or a directory. Those of the system are looked for
+/// where systems keep them, and by SSL_CERT_FILE and SSL_CERT_DIR.
+pub(crate) fn authorities(tls: &Tls) -> Option<PathBuf> {
+    tls.ca.clone().or_else(|| {
+        let found = openssl_probe::probe();
+        found.cert_file.or_else(|| found.cert_dir.into_iter().next())
+    })
+}
+
 fn configure_tls(tls: &Tls, settings: &mut ClientConfig) {
-    match &tls.ca {
-        Some(ca) => settings.set("ssl.ca.location", ca.display().to_string()),
-        // The vendored OpenSSL knows no directory of its own: look where systems keep theirs.
-        None => settings.set("ssl.ca.location", "probe"),
-    };
+    // The vendored OpenSSL knows no directory of its own: where nothing is found, librdkafka looks on.
+    let ca = authorities(tls).map_or_else(|| "probe".to_owned(), |path| path.display().to_string());
+    settings.set("ssl.ca.location", ca);
     if let Some(client) = &tls.client {
         settings.set("ssl.certificate.location", client.certificate.display().to_string());
         settings.set("ssl.key.location", client.key.display().to_string());

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use openssl::ssl::SslContext;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::sasl::Login;
 use super::stream::Stream;
+use super::tls::Contexts;
 use super::{Connection, ConnectionError, tls};
 use crate::config::ClusterConfig;
 use crate::error::StartError;
@@ -27,7 +27,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 
 /// Makes connections to the brokers of a cluster.
 pub(crate) struct Connector {
-    tls: Option<TlsConnector>,
+    tls: Option<Contexts>,
     login: Option<Arc<Login>>,
 }
 
@@ -40,9 +40,9 @@ impl Connector {
         cluster: &ClusterConfig,
         tokens: Option<Arc<TokenProvider>>,
     ) -> Result<Arc<Self>, StartError> {
-        let tls = cluster.security.tls.as_ref().map(tls::client).transpose()?;
+        let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?;
         let login = cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
-        Ok(Arc::new(Self { tls: tls.map(|config| TlsConnector::from(Arc::new(config))), login }))
+        Ok(Arc::new(Self { tls, login }))
     }
 
     /// A connection that can be used: connected, encrypted and authenticated as the settings say.
@@ -59,7 +59,7 @@ impl Connector {
             timeout_at(deadline, tcp(address)).await.map_err(late("no TCP connection"))??;
         let stream = match &self.tls {
             None => Stream::Plain(tcp),
-            Some(tls) => timeout_at(deadline, encrypt(tls, address, tcp))
+            Some(tls) => timeout_at(deadline, encrypt(&tls.current(), address, tcp))
                 .await
                 .map_err(late("no TLS connection"))??,
         };
@@ -73,12 +73,21 @@ impl Connector {
 /// Connects, and tells how long the host took to take the connection.
 async fn tcp(address: &str) -> Result<(TcpStream, Duration), ConnectionError> {
     let fault = |error: io::Error| ConnectionError::new(address, &error.to_string());
-    let addresses = lookup_host(address).await.map_err(fault)?.collect();
+    let addresses = look_up(address).await.map_err(fault)?;
     let (tcp, round_trip) = first_of(addresses).await.map_err(fault)?;
     tcp.set_nodelay(true).map_err(fault)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(fault)?;
     Ok((tcp, round_trip))
+}
+
+/// The addresses of `HOST:PORT`. A dot behind a name says that it is complete; a hosts file does not have it.
+async fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host(address).await.map(Iterator::collect);
+    match (found, address.rsplit_once(".:")) {
+        (Err(_), Some((host, port))) => Ok(lookup_host(format!("{host}:{port}")).await?.collect()),
+        (found, _) => found,
+    }
 }
 
 /// Connects to the first of a host's addresses that answers. Each but the last has a moment only: one that swallows
@@ -103,16 +112,9 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, Duration
     Err(failure)
 }
 
-async fn encrypt(tls: &TlsConnector, address: &str, tcp: TcpStream) -> Result<Stream, ConnectionError> {
-    let fault = |reason: String| ConnectionError::new(address, &reason);
-    let stream = tls.connect(server_name(address).map_err(fault)?, tcp).await;
-    stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| fault(tls::refusal(&error)))
-}
-
-/// The host of `HOST:PORT`, as a certificate names it.
-pub(super) fn server_name(address: &str) -> Result<ServerName<'static>, String> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    ServerName::try_from(host.clone())
-        .map_err(|_| format!("\"{host}\" is no name that a certificate can have"))
+async fn encrypt(tls: &SslContext, address: &str, tcp: TcpStream) -> Result<Stream, ConnectionError> {
+    let stream = tls::encrypt(tls, address, tcp).await;
+    stream
+        .map(|stream| Stream::Tls(Box::new(stream)))
+        .map_err(|reason| ConnectionError::new(address, &reason))
 }

@@ -144,7 +144,8 @@ keys! {
         "Mode of the socket files of `ipc` endpoints to bind, such as `\"0660\"`: a peer connects if it may write to the \
          file. What the umask leaves if it is missing.";
     CONNECT = "connect", "list of endpoints", Optional,
-        "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`. The addresses of \
+        "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`. Each peer once: two \
+         endpoints that lead to one are a mistake. The addresses of \
          a name are tried in turn; one is connected to.";
     FRAMES = "frames", "preset or list of templates", Default("\"json\""),
         "How a record is laid out as frames: `json`, `packed`, `batch`, `value`, or templates, one a frame.";

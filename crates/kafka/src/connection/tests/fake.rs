@@ -1,5 +1,6 @@
 //! A broker that answers by a script.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,10 +11,11 @@ use kafka_protocol::messages::{
     SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use openssl::ssl::{Ssl, SslContext};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+use tokio_openssl::SslStream;
 
 /// A request, its header taken off.
 pub(crate) struct Asked {
@@ -55,7 +57,7 @@ pub(crate) async fn broker(script: impl FnMut(&Asked) -> Vec<u8> + Send + 'stati
 /// As [`broker`], where it is to listen, and with TLS.
 pub(crate) async fn on(
     address: &str,
-    tls: Option<TlsAcceptor>,
+    tls: Option<SslContext>,
     mut script: impl FnMut(&Asked) -> Vec<u8> + Send + 'static,
 ) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind(address).await.unwrap();
@@ -65,10 +67,13 @@ pub(crate) async fn on(
             let (stream, _) = listener.accept().await.unwrap();
             match &tls {
                 None => serve(stream, &mut script).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serve(stream, &mut script).await,
-                    Err(error) => println!("refused: {error}"),
-                },
+                Some(tls) => {
+                    let mut stream = SslStream::new(Ssl::new(tls).unwrap(), stream).unwrap();
+                    match Pin::new(&mut stream).accept().await {
+                        Ok(()) => serve(stream, &mut script).await,
+                        Err(error) => println!("refused: {error}"),
+                    }
+                }
             }
         }
     });

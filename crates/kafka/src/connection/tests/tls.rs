@@ -4,12 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kafka_protocol::messages::MetadataResponse;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use openssl::ssl::{SslContext, SslFiletype, SslMethod, SslVerifyMode, SslVersion};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use zafka_testkit::oidc::Certificates;
 
 use super::fake::{api_versions, on};
@@ -17,42 +13,52 @@ use super::*;
 use crate::config::{ClientCertificate, Secret, Tls};
 use crate::error::StartError;
 
+/// A listener's side of TLS, with this certificate and key; asks for a client's certificate where there is a `client_ca`.
+pub(super) fn acceptor(
+    certificate: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+    version: SslVersion,
+) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_min_proto_version(Some(version)).unwrap();
+    context.set_max_proto_version(Some(version)).unwrap();
+    context.set_certificate_chain_file(certificate).unwrap();
+    context.set_private_key_file(key, SslFiletype::PEM).unwrap();
+    if let Some(ca) = client_ca {
+        context.set_ca_file(ca).unwrap();
+        context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
+    context.build()
+}
+
 /// A broker with the server's certificate that asks for one of a client where `mutual`.
 async fn broker(
     certificates: &Certificates,
     address: &str,
     mutual: bool,
-    version: &'static SupportedProtocolVersion,
+    version: SslVersion,
 ) -> (String, JoinHandle<()>) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pem = |name: &str| certificates.ca().with_file_name(name);
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[version])
-        .unwrap();
-    let builder = if mutual {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificates.ca()).unwrap()).unwrap();
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-        builder.with_client_cert_verifier(verifier)
-    } else {
-        builder.with_no_client_auth()
-    };
-    let chain = vec![CertificateDer::from_pem_file(pem("server.pem")).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(pem("server.key")).unwrap();
-    let config = builder.with_single_cert(chain, key).unwrap();
-    on(address, Some(TlsAcceptor::from(Arc::new(config))), |asked| match asked.key {
+    let ca = certificates.ca();
+    let pem = |name: &str| ca.with_file_name(name);
+    let client_ca = mutual.then_some(ca.as_path());
+    let tls = acceptor(&pem("server.pem"), &pem("server.key"), client_ca, version);
+    on(address, Some(tls), |asked| match asked.key {
         ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&api_versions()),
         _ => asked.answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into())),
     })
     .await
 }
 
-fn connector(ca: PathBuf, client: Option<ClientCertificate>) -> Result<Arc<Connector>, StartError> {
+pub(super) fn connector(
+    ca: PathBuf,
+    client: Option<ClientCertificate>,
+) -> Result<Arc<Connector>, StartError> {
     let security = Security { tls: Some(Tls { ca: Some(ca), client }), sasl: None };
     Connector::new(&ClusterConfig { security, ..plain() }, None)
 }
 
-async fn ask(connector: &Connector, address: &str) -> Result<i32, String> {
+pub(super) async fn ask(connector: &Connector, address: &str) -> Result<i32, String> {
     let mut connection = connector.connect(address).await.map_err(|error| error.to_string())?;
     let answer = connection.call(&MetadataRequest::default(), 12).await;
     answer.map(|answer| answer.controller_id.0).map_err(|error| error.to_string())
@@ -63,18 +69,18 @@ async fn ask(connector: &Connector, address: &str) -> Result<i32, String> {
 async fn both_versions_of_tls_and_every_name_of_the_certificate() {
     let certificates = Certificates::make();
     let connector = connector(certificates.ca(), None).unwrap();
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         for listen in ["127.0.0.1:0", "[::1]:0"] {
             let (address, serving) = broker(&certificates, listen, false, version).await;
             assert_eq!(ask(&connector, &address).await, Ok(7), "{address}");
             serving.abort();
         }
     }
-    let (address, _serving) = broker(&certificates, "127.0.0.1:0", false, &rustls::version::TLS13).await;
+    let (address, _serving) = broker(&certificates, "127.0.0.1:0", false, SslVersion::TLS1_3).await;
     let port = address.rsplit_once(':').unwrap().1;
     assert_eq!(ask(&connector, &format!("localhost:{port}")).await, Ok(7));
     let other = format!("127.0.0.2:{port}");
-    let (other, _serving) = broker(&certificates, &other, false, &rustls::version::TLS13).await;
+    let (other, _serving) = broker(&certificates, &other, false, SslVersion::TLS1_3).await;
     let error = ask(&connector, &other).await.unwrap_err();
     assert!(error.contains("certificate verify failed") && error.contains("not for this host"), "{error}");
 }
@@ -83,7 +89,7 @@ async fn both_versions_of_tls_and_every_name_of_the_certificate() {
 #[ignore = "needs openssl"]
 async fn an_authority_among_others_and_one_that_is_missing() {
     let certificates = Certificates::make();
-    let (address, _serving) = broker(&certificates, "127.0.0.1:0", false, &rustls::version::TLS13).await;
+    let (address, _serving) = broker(&certificates, "127.0.0.1:0", false, SslVersion::TLS1_3).await;
     let both = certificates.ca().with_file_name("both.pem");
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     std::fs::write(&both, read(&certificates.other_ca()) + &read(&certificates.ca())).unwrap();
@@ -119,7 +125,7 @@ async fn a_client_s_certificate_with_its_key_in_every_form() {
     let scrypt = rewritten(&certificates, "b.key", &[&encrypt[..], &["-scrypt"]].concat());
     let aes128 = rewritten(&certificates, "c.key", &[&encrypt[..], &["-v2", "aes-128-cbc"]].concat());
     let sec1 = rewritten(&certificates, "d.key", &["ec"]);
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let (address, _serving) = broker(&certificates, "127.0.0.1:0", true, version).await;
         for (name, client) in [
             ("plain", plain.clone()),
@@ -145,7 +151,7 @@ async fn a_client_s_certificate_with_its_key_in_every_form() {
             "it cannot be decrypted with the key_password given",
         ),
         (other, "client-zafka.pem", ""),
-        (none, "client-zafka.pem", "no items found"),
+        (none, "client-zafka.pem", "no private key in it"),
     ] {
         let error = with(Some(client)).err().unwrap().to_string();
         assert!(error.contains(file) && error.contains(told), "{error}");
