@@ -15,12 +15,14 @@ struct Known {
     changes: Vec<(i64, i32)>,
     /// Nothing is known of the records from there on.
     end: i64,
+    /// The epoch of the last record when the log was cut last, and where.
+    cut: Option<(i32, i64)>,
 }
 
 impl Epochs {
     /// The records from `offset` on are of `epoch`, until `end` or until another one is told.
     pub(crate) fn note(&self, offset: i64, end: i64, epoch: i32) {
-        let Known { changes, end: known_end } = &mut *self.0.lock();
+        let Known { changes, end: known_end, .. } = &mut *self.0.lock();
         *known_end = end.max(*known_end);
         let known = changes.iter().rev().find(|(from, _)| *from <= offset);
         if known.is_some_and(|(_, known)| *known == epoch) {
@@ -36,7 +38,7 @@ impl Epochs {
 
     /// The epoch of the record before `offset`; -1 where it is not known.
     pub(crate) fn before(&self, offset: i64) -> i32 {
-        let Known { changes, end } = &*self.0.lock();
+        let Known { changes, end, .. } = &*self.0.lock();
         let known = changes.iter().rev().find(|(from, _)| *from < offset && offset <= *end);
         known.map_or(-1, |(_, epoch)| *epoch)
     }
@@ -48,9 +50,16 @@ impl Epochs {
 
     /// The log was cut at `offset`.
     pub(crate) fn cut(&self, offset: i64) {
-        let Known { changes, end } = &mut *self.0.lock();
+        let Known { changes, end, cut } = &mut *self.0.lock();
+        *cut = changes.last().map(|(_, epoch)| (*epoch, offset));
         changes.retain(|(from, _)| *from < offset);
         *end = offset.min(*end);
+    }
+
+    /// Whether the log was cut there last when its last record was of `epoch`. A log that goes on after a cut does so in
+    /// a later epoch: whoever tells of the same cut again tells of none.
+    pub(crate) fn was_cut(&self, epoch: i32, offset: i64) -> bool {
+        self.0.lock().cut == Some((epoch, offset))
     }
 
     /// The log is another one, or what comes next is not known.

@@ -43,6 +43,13 @@ struct Home {
     place: Place,
     placed: Instant,
     failures: u32,
+    /// When its log last did not have its offset, and how many times that had happened in a row by then.
+    reset: Option<Instant>,
+    resets: u32,
+    /// The leader that last said it was none.
+    turned_away_by: Option<Leader>,
+    /// Ids of the topic's earlier lives.
+    past_ids: Vec<Uuid>,
     /// Whether the topic is another one than the position is of, and nobody was told.
     made_anew: bool,
 }
@@ -82,6 +89,8 @@ pub(super) struct Dispatcher {
     tasks: JoinSet<()>,
     asked: Option<Instant>,
     wants_metadata: bool,
+    /// Whether the server that is asked tells what was true before: another one is asked next.
+    distrusted: bool,
 }
 
 type Asking = JoinHandle<(Asker, Result<Metadata, NoMetadata>)>;
@@ -103,6 +112,7 @@ impl Dispatcher {
             tasks: JoinSet::new(),
             asked: None,
             wants_metadata: false,
+            distrusted: false,
         }
     }
 
@@ -141,6 +151,7 @@ impl Dispatcher {
                 self.asked = Some(now);
                 self.wants_metadata = false;
                 asking = asker.take().map(|asker| self.ask(asker));
+                self.distrusted = false;
             }
             self.place(now);
             self.show();
@@ -158,6 +169,9 @@ impl Dispatcher {
         topics.dedup();
         let mut known: Vec<String> = self.addresses.values().cloned().collect();
         known.sort_unstable();
+        if self.distrusted {
+            asker.leave();
+        }
         tokio::spawn(async move {
             let answer = asker.ask(&topics, &known).await;
             (asker, answer)
@@ -223,6 +237,10 @@ impl Dispatcher {
             place,
             placed: now,
             failures: 0,
+            reset: None,
+            resets: 0,
+            turned_away_by: None,
+            past_ids: Vec::new(),
             made_anew: false,
         };
         self.homes.insert(key, home);
@@ -238,7 +256,10 @@ impl Dispatcher {
         }
         home.generation = position.generation.number;
         let (assignment, is_anew) = (Arc::clone(&position.assignment), home.made_anew);
-        let waiting = Place::Waiting { position: position.clone(), from: Instant::now(), why: None };
+        // By a restart it goes on at once.
+        let parked = matches!(home.place, Place::Parked);
+        let (pause, why) = if parked { home.reset_pause() } else { Default::default() };
+        let waiting = Place::Waiting { position: position.clone(), from: Instant::now() + pause, why };
         if let Place::At(broker) = std::mem::replace(&mut home.place, waiting) {
             self.send(broker, broker::Order::Drop(assignment));
         }

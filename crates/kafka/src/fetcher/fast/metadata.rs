@@ -78,6 +78,12 @@ impl Asker {
         Self { connector, bootstrap, connection: None, turn: 0 }
     }
 
+    /// Goes on with the next server.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+        self.turn = self.turn.wrapping_add(1);
+    }
+
     /// Asks for these topics, which are sorted. `known` are brokers that may be asked too.
     ///
     /// # Errors
@@ -106,8 +112,7 @@ impl Asker {
         let answer =
             answer.unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
         if answer.is_err() {
-            self.connection = None;
-            self.turn = self.turn.wrapping_add(1);
+            self.leave();
         }
         answer
     }

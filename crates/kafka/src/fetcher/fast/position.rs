@@ -22,6 +22,8 @@ pub(super) struct Position {
     /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595, `LastFetchedEpoch`); -1
     /// where it is not known.
     pub(super) last_epoch: i32,
+    /// A `last_epoch` that is not told: by it the leader spoke of a cut that was none. -1 where there is no such.
+    pub(super) doubted: i32,
     /// Epoch of the leader that is asked (KIP-320); -1 where it is not known.
     pub(super) leader_epoch: i32,
     /// The topic's id; nil where brokers have none.
@@ -51,6 +53,7 @@ impl Position {
             generation,
             offset,
             last_epoch,
+            doubted: -1,
             leader_epoch: -1,
             topic_id: Uuid::nil(),
             sought: false,
@@ -66,6 +69,11 @@ impl Position {
     pub(super) fn due(&self) -> Due {
         let assignment = Arc::clone(&self.assignment);
         Due { assignment, generation: self.generation.number, offset: self.offset }
+    }
+
+    /// The epoch to tell of the last batch.
+    pub(super) fn claim(&self) -> i32 {
+        if self.last_epoch == self.doubted { -1 } else { self.last_epoch }
     }
 
     /// Goes on at another offset, of which nothing is known.

@@ -2,6 +2,7 @@
 //! names only what changed since the one before it. A plain state machine without I/O.
 
 mod answers;
+mod cuts;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,7 @@ impl Member {
     fn to_tell(&self, sizes: Sizes) -> Told {
         Told {
             offset: self.position.offset,
-            last_epoch: self.position.last_epoch,
+            last_epoch: self.position.claim(),
             leader_epoch: self.position.leader_epoch,
             max_bytes: sizes.partition.saturating_mul(1 << self.doubled).min(PARTITION_BYTES_MAX),
         }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 use tracing::{debug, error, info};
+use uuid::Uuid;
 
 use super::super::Told;
 use super::super::broker;
 use super::super::metadata::{Leader, Metadata, NoMetadata};
 use super::super::position::{Position, Why};
 use super::replicas::{KEPT, REPLICA_LEASE, Verdict};
-use super::{Dispatcher, Place};
+use super::{Dispatcher, Home, Place};
 use crate::guard;
 use crate::membership::{Command, Reset};
 
@@ -21,6 +22,49 @@ use crate::membership::{Command, Reset};
 pub(super) const PLACE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A partition that came back after longer than this has failed for the first time.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// How long a partition whose log did not have its offset waits when that happens again, and how long after the last
+/// time it counts as the first.
+pub(super) const RESET_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const RESETS_SETTLED: Duration = Duration::from_secs(60);
+/// Lives of a topic that are remembered.
+const PAST_IDS: usize = 16;
+
+impl Home {
+    fn is_led_by(&self, broker: i32) -> bool {
+        self.leader.is_some_and(|leader| leader.broker == broker)
+    }
+
+    fn count_reset(&mut self, now: Instant) {
+        let again = self.reset.is_some_and(|last| now - last < RESETS_SETTLED);
+        self.resets = if again { self.resets + 1 } else { 0 };
+        self.reset = Some(now);
+    }
+
+    /// How long it waits after a reset, and why, unless it is the first.
+    pub(super) fn reset_pause(&self) -> (Duration, Option<String>) {
+        if self.resets == 0 {
+            return (Duration::ZERO, None);
+        }
+        let pause = RESET_AGAIN.0.saturating_mul(1 << self.resets.min(8)).min(RESET_AGAIN.1);
+        let (topic, partition) = (&self.assignment.topic, self.assignment.partition);
+        (
+            pause,
+            Some(format!(
+                "{topic}/{partition}: its log lacked the offset {} times in a row",
+                self.resets + 1
+            )),
+        )
+    }
+
+    /// The topic of its id is no more.
+    fn end_life(&mut self) {
+        if self.past_ids.len() == PAST_IDS {
+            self.past_ids.remove(0);
+        }
+        self.past_ids.push(self.topic_id);
+    }
+}
 
 impl Dispatcher {
     pub(super) fn told(&mut self, told: Told) {
@@ -95,18 +139,27 @@ impl Dispatcher {
                 home.replica = None;
                 home.kept = Some((broker, now + KEPT));
             }
+            // Nor is one believed that leads no more.
+            Why::OutOfRange | Why::Diverged(_) if !home.is_led_by(broker) => {
+                waiting = Some(format!("broker {broker} does not lead and tells of a cut log"));
+            }
             Why::OutOfRange => {
+                home.count_reset(now);
                 home.place = Place::Parked;
                 let reason = "Broker: Offset out of range".to_owned();
                 return self.command(Command::OutOfRange { due: position.due(), reason });
             }
             Why::Diverged(to) => {
+                home.count_reset(now);
                 home.place = Place::Parked;
                 let (due, why) = (position.due(), Reset::Truncated);
                 return self.command(Command::Elsewhere { due, to: Some(to), why });
             }
             Why::Elsewhere { reason, leader } => {
                 self.wants_metadata = true;
+                // The same leader once more: whoever named it may have lost touch with the cluster.
+                self.distrusted |= !at_replica && home.leader.is_some() && home.turned_away_by == home.leader;
+                home.turned_away_by = home.leader;
                 home.replica = None;
                 home.kept = at_replica.then_some((broker, now + KEPT));
                 match leader {
@@ -173,7 +226,7 @@ impl Dispatcher {
     }
 
     pub(super) fn answered(&mut self, answer: Result<Metadata, NoMetadata>) {
-        let metadata = match answer {
+        let mut metadata = match answer {
             Ok(metadata) => metadata,
             Err(NoMetadata::TooOld(reason)) => return self.command(Command::TooOld(reason)),
             Err(NoMetadata::Failed(reason)) => {
@@ -186,6 +239,15 @@ impl Dispatcher {
         self.brokers.retain(|id, remote| addresses.get(id).is_none_or(|address| *address == remote.address));
         self.replicas.retain(|id| self.brokers.contains_key(&id));
         self.addresses = metadata.brokers;
+        // Who tells of a life that is over has lost touch with the cluster.
+        let stale = |topic: &Arc<str>, id: &Uuid| {
+            self.homes.iter().any(|((name, _), home)| name == topic && home.past_ids.contains(id))
+        };
+        let count = metadata.topics.len();
+        metadata.topics.retain(|name, topic| !stale(name, &topic.id));
+        if metadata.topics.len() < count {
+            (self.distrusted, self.wants_metadata) = (true, true);
+        }
         let mut anew = Vec::new();
         let mut back = Vec::new();
         for (key, home) in &mut self.homes {
@@ -197,6 +259,7 @@ impl Dispatcher {
                         old = %home.topic_id, new = %topic.id, "the topic was deleted and made again"
                     );
                     home.made_anew = true;
+                    home.end_life();
                     home.leader = None;
                     match &home.place {
                         Place::At(broker) => back.push((*broker, Arc::clone(&home.assignment))),

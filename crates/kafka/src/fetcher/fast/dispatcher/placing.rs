@@ -65,7 +65,10 @@ impl Dispatcher {
             let place = std::mem::replace(&mut home.place, Place::At(broker));
             if let Place::Waiting { mut position, .. } = place {
                 position.topic_id = home.topic_id;
-                position.leader_epoch = leader_epoch;
+                if std::mem::replace(&mut position.leader_epoch, leader_epoch) != leader_epoch {
+                    // Another leader may know the epoch, or be the one that cut the log.
+                    position.doubted = -1;
+                }
                 position.without_rack = home.kept.is_some();
                 home.placed = now;
                 home.task = self.brokers.get(&broker).and_then(|remote| remote.task);

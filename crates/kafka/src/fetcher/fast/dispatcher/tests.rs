@@ -4,7 +4,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::position::Why;
 use super::super::testing::{terms, wiring};
-use super::hearing::PLACE_AGAIN;
+use super::hearing::{PLACE_AGAIN, RESET_AGAIN};
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
 use crate::config::Isolation;
@@ -188,6 +188,101 @@ fn what_was_released_does_not_come_back() {
 }
 
 #[test]
+fn a_server_that_tells_of_an_earlier_life_is_left() {
+    let anew = Uuid::from_u128(8);
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    stage.metadata(anew, 2, 0);
+    stage.said(1);
+    stage.returned(&assignment, 25, elsewhere(None));
+    assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { why: Reset::MadeAnew, .. })));
+    stage.seek(&assignment, 0);
+    assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
+    assert!(!stage.dispatcher.distrusted);
+    // It has lost touch with the cluster: neither the id nor the leader is believed.
+    stage.metadata(ID, 1, 4);
+    assert!(stage.dispatcher.distrusted && stage.dispatcher.wants_metadata);
+    assert_eq!((stage.said(1), stage.said(2)), (vec![], vec![]));
+    assert!(stage.commands.try_recv().is_err(), "it is not made anew");
+    assert_eq!(stage.dispatcher.topics[&assignment.topic].id, anew, "nor are other partitions told so");
+}
+
+#[test]
+fn a_server_that_names_a_leader_that_is_none_twice_is_left() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    for again in [false, true] {
+        stage.metadata(ID, 1, 4);
+        assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
+        stage.returned(&assignment, 10, elsewhere(None));
+        assert_eq!(stage.dispatcher.distrusted, again);
+    }
+    stage.dispatcher.distrusted = false;
+    // Another one is no sign of that.
+    stage.metadata(ID, 2, 5);
+    assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 5, id: ID }]);
+    stage.returned(&assignment, 10, elsewhere(None));
+    assert!(!stage.dispatcher.distrusted);
+}
+
+#[test]
+fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    let mut pauses = Vec::new();
+    for at in 0..10 {
+        let why = if at % 2 == 0 { Why::OutOfRange } else { Why::Diverged(3) };
+        stage.returned(&assignment, 5, why);
+        assert!(stage.commands.try_recv().is_ok());
+        stage.seek(&assignment, 3);
+        let home = stage.dispatcher.homes.values().next().unwrap();
+        assert!(matches!(home.place, Place::Waiting { .. }));
+        pauses.push(home.reset_pause().0);
+        stage.dispatcher.place(Instant::now() + RESET_AGAIN.1);
+    }
+    assert_eq!((pauses[0], pauses[1], pauses[9]), (Duration::ZERO, 2 * RESET_AGAIN.0, RESET_AGAIN.1));
+    assert!(pauses.is_sorted(), "{pauses:?}");
+}
+
+#[test]
+fn who_leads_no_more_is_not_believed_that_the_log_was_cut() {
+    for why in [Why::OutOfRange, Why::Diverged(7)] {
+        let mut stage = Stage::new();
+        let assignment = stage.take(10);
+        stage.metadata(ID, 1, 4);
+        stage.said(1);
+        stage.metadata(ID, 2, 5);
+        assert_eq!(stage.said(1), [Said::Return]);
+        stage.returned(&assignment, 25, why);
+        assert!(stage.commands.try_recv().is_err());
+        assert_eq!(stage.said(2), [Said::Add { offset: 25, epoch: 5, id: ID }]);
+    }
+}
+
+#[test]
+fn another_leader_is_told_the_epoch_that_one_did_not_know() {
+    let mut stage = Stage::new();
+    let assignment = stage.take(10);
+    stage.metadata(ID, 1, 4);
+    stage.said(1);
+    let doubted = |stage: &mut Stage, broker: i32| {
+        stage.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
+        let order = stage.brokers.get_mut(&broker).unwrap().try_recv();
+        let Ok(broker::Order::Add(position)) = order else { panic!("{order:?}") };
+        position.doubted
+    };
+    let position = Position { last_epoch: 3, doubted: 3, leader_epoch: 4, ..Position::of(&assignment) };
+    stage.dispatcher.told(Told::Returned(position.clone(), Why::Asked));
+    assert_eq!(doubted(&mut stage, 1), 3);
+    stage.dispatcher.told(Told::Returned(position, elsewhere(Some((2, 5)))));
+    assert_eq!(doubted(&mut stage, 2), -1);
+}
+
+#[test]
 fn a_restart_takes_the_place_of_what_is_fetched() {
     let mut stage = Stage::new();
     let assignment = stage.take(10);
@@ -273,21 +368,23 @@ fn a_topic_made_anew_is_read_from_its_start() {
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
 
     // While it waits.
+    let third = Uuid::from_u128(9);
     stage.returned(&assignment, 5, elsewhere(None));
-    stage.metadata(ID, 1, 0);
+    stage.metadata(third, 1, 0);
     assert!(is_told(&stage, 5));
     stage.seek(&assignment, 0);
-    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: ID }]);
+    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: third }]);
 
     // While an offset of the old one is looked up.
     stage.returned(&assignment, 9, Why::Diverged(7));
     assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { to: Some(7), .. })));
-    stage.metadata(anew, 1, 0);
+    let fourth = Uuid::from_u128(10);
+    stage.metadata(fourth, 1, 0);
     stage.seek(&assignment, 7);
     assert!(is_told(&stage, 7));
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 0);
-    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: anew }]);
+    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: fourth }]);
 }
 
 #[test]

@@ -98,12 +98,10 @@ impl Share {
             member.failures = 0;
         }
         if data.diverging_epoch.end_offset >= 0 {
-            // Its records up to this epoch end there, and ours may have ended before.
-            let theirs = data.diverging_epoch.end_offset;
-            let ours = member.position.assignment.epochs().end_of(data.diverging_epoch.epoch);
-            let to = ours.map_or(theirs, |ours| theirs.min(ours)).min(member.position.offset);
-            let why = Why::Diverged(to);
-            return self.leave(key, why, answer);
+            return match member.position.cut_at(&data.diverging_epoch) {
+                Some(to) => self.leave(key, Why::Diverged(to), answer),
+                None => self.doubt(key, answer, now),
+            };
         }
         if data.preferred_read_replica.0 >= 0 {
             return self.leave(key, Why::Nearer(data.preferred_read_replica.0), answer);
@@ -138,6 +136,9 @@ impl Share {
                 .push(format!("{}/{}: no record at or after offset {from} in the answer", key.0, key.1));
             return self.rest(key, now);
         };
+        if let Some(to) = outline.epochs.first().and_then(|(_, epoch)| member.position.cut_before(*epoch)) {
+            return self.leave(key, Why::Diverged(to), answer);
+        }
         member.position.offset = next;
         for (offset, epoch) in outline.epochs {
             member.position.assignment.epochs().note(offset, next, epoch);
@@ -164,6 +165,8 @@ impl Share {
     fn failed(&mut self, key: &Key, code: Code, data: &PartitionData, answer: &mut Answer, now: Instant) {
         let reason = format!("{}/{}: {code}", key.0, key.1);
         match code {
+            // It may be the epoch that it does not know.
+            Code::OffsetOutOfRange if self.claimed(key) >= 0 => self.doubt(key, answer, now),
             Code::OffsetOutOfRange => self.leave(key, Why::OutOfRange, answer),
             Code::UnknownTopicOrPartition
             | Code::LeaderNotAvailable
@@ -186,7 +189,7 @@ impl Share {
         }
     }
 
-    fn leave(&mut self, key: &Key, why: Why, answer: &mut Answer) {
+    pub(super) fn leave(&mut self, key: &Key, why: Why, answer: &mut Answer) {
         if let Some(member) = self.take(key, None) {
             answer.left.push((member.position, why));
         }

@@ -1,3 +1,5 @@
+mod cuts;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
