@@ -4,7 +4,7 @@
 mod begins;
 mod starts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -166,6 +166,8 @@ pub(crate) struct Lookup {
     pub(crate) refresh: Duration,
     pub(crate) isolation: Isolation,
     pub(crate) in_group: bool,
+    /// Without a group: topics that are held, though a listing may not show them.
+    pub(crate) known: BTreeSet<String>,
     pub(crate) commands: Sender<Command>,
     /// Where partitions begin at `start`, found and not committed yet.
     pub(crate) found: HashMap<Part, i64>,
@@ -200,10 +202,15 @@ impl Lookup {
         }
     }
 
-    fn list(&self) {
-        match list(&self.client, &self.selection, WAIT) {
-            // Where the membership has ended, nobody wants to know.
-            Ok(listing) => drop(self.commands.send(Command::Listed(listing))),
+    fn list(&mut self) {
+        match list(&self.client, &self.selection, &self.known, WAIT) {
+            Ok(listing) => {
+                if !self.in_group {
+                    self.known = listing.names().cloned().collect();
+                }
+                // Where the membership has ended, nobody wants to know.
+                let _ = self.commands.send(Command::Listed(listing));
+            }
             Err(error) => self.client.context().report(&format!("listing topics: {}", plain(&error))),
         }
     }

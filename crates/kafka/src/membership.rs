@@ -1,6 +1,7 @@
 //! The membership thread: it polls librdkafka without a pause, whatever the rest waits for, answers the group's
 //! rebalances, and owns every assignment from its take-up to its release.
 
+mod absent;
 mod joining;
 mod partitions;
 mod session;

@@ -1,5 +1,6 @@
 //! Asks a cluster once, as a check of the configuration. Nothing is changed: no group is joined, nothing committed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
     let mut found: Vec<Found> = Vec::new();
     for source in sources {
         let selection = Selection::new(&source.topics);
-        let listing = asking.until_answered(|client| list(client, &selection, WAIT));
+        let listing = asking.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
         let listing = listing.map_err(ProbeError::Cluster)?;
         found.push(Found { topics: listing.topics.into_iter().collect(), missing: listing.missing });
     }

@@ -1,6 +1,6 @@
 //! Which topics a source reads: names and patterns, matched against what the cluster lists.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -27,6 +27,22 @@ impl Listing {
     pub(crate) fn partitions(&self) -> usize {
         self.topics.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum()
     }
+
+    /// Whether a partition is there.
+    pub(crate) fn has(&self, (topic, partition): &Part) -> bool {
+        self.topics.get(topic).is_some_and(|count| partition < count)
+    }
+
+    /// Whether a topic is there, or may be, and cannot be read now.
+    pub(crate) fn hides(&self, topic: &str) -> bool {
+        self.missing.iter().any(|(missing, fault)| missing == topic && *fault != TopicFault::Unknown)
+    }
+
+    /// The topics that are there, and those that may be.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        let hidden = self.missing.iter().map(|(topic, _)| topic).filter(|topic| self.hides(topic));
+        self.topics.keys().chain(hidden)
+    }
 }
 
 /// The partitions that were there when the route began, have been since, and were not taken up yet. Any other without
@@ -42,12 +58,9 @@ impl First {
 
     /// Forgets what a later listing lacks. Topics that are there and cannot be read now are not gone.
     pub(crate) fn listed(&mut self, listing: &Listing) {
-        let hidden = |topic: &String| {
-            listing.missing.iter().any(|(missing, fault)| missing == topic && *fault != TopicFault::Unknown)
-        };
         self.0.retain(|(topic, partition)| match listing.topics.get(topic) {
             Some(count) => partition < count,
-            None => hidden(topic),
+            None => listing.hides(topic),
         });
     }
 
@@ -98,14 +111,20 @@ impl Selection {
     }
 }
 
-/// Asks the cluster for all topics, and then for each that is named but not among them.
-pub(crate) fn list(client: &Client, selection: &Selection, wait: Duration) -> Result<Listing, KafkaError> {
+/// Asks the cluster for all topics, and then for each that is named but not among them. So it does for those of `known`
+/// that are there by a pattern: of a topic that this relay may not see, only an answer by name says so.
+pub(crate) fn list(
+    client: &Client,
+    selection: &Selection,
+    known: &BTreeSet<String>,
+    wait: Duration,
+) -> Result<Listing, KafkaError> {
     let all = client.fetch_metadata(None, wait)?;
     let mut listing = Listing::default();
     for topic in all.topics().iter().filter(|topic| selection.selects(topic.name())) {
         listing.add(topic);
     }
-    for name in &selection.names {
+    for name in selection.names.iter().chain(known) {
         if listing.topics.contains_key(name) || listing.missing.iter().any(|(missing, _)| missing == name) {
             continue;
         }
@@ -115,6 +134,8 @@ pub(crate) fn list(client: &Client, selection: &Selection, wait: Duration) -> Re
             None => listing.missing.push((name.clone(), TopicFault::Unknown)),
         }
     }
+    // A pattern asks for no topic that is not there.
+    listing.missing.retain(|(topic, fault)| selection.names(topic) || *fault != TopicFault::Unknown);
     Ok(listing)
 }
 

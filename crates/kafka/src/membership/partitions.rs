@@ -1,6 +1,6 @@
 //! The partitions of a session: taken up, given back, lost, set to another offset.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use tracing::{debug, error, info, warn};
 
+use super::absent::{Absent, Patience};
 use super::joining::Joining;
 use super::session::Session;
 use super::take_up::TakeUp;
@@ -46,6 +47,7 @@ pub(super) struct Partitions {
     joining: Joining,
     revoking: Vec<Revoking>,
     topics: TopicMap,
+    absent: Absent,
     watch: Watch,
 }
 
@@ -91,7 +93,7 @@ impl Partitions {
                 self.not_assigned();
             }
         } else {
-            self.listed_without_group(session, &known);
+            self.listed_without_group(session);
         }
         self.show(session);
         // Once what came in their place shows as not taken up: in between the route would look ready.
@@ -100,18 +102,24 @@ impl Partitions {
         }
     }
 
-    fn listed_without_group(&mut self, session: &mut Session<'_>, known: &TopicMap) {
-        let known_parts = self.held.keys().chain(self.take_ups.values().flat_map(TakeUp::parts));
-        let gone: Vec<Part> =
-            known_parts.filter(|(topic, _)| !self.topics.contains_key(topic)).cloned().collect();
+    fn listed_without_group(&mut self, session: &mut Session<'_>) {
+        let known = self.held.keys().chain(self.take_ups.values().flat_map(TakeUp::parts));
+        let patience = match session.fetcher {
+            Fetcher::Fast(_) => Patience::Two,
+            Fetcher::Librdkafka(_) => Patience::One,
+        };
+        let gone = self.absent.listed(&session.lasting.listing, known, patience);
         if !gone.is_empty() {
             self.lost(session, &gone);
         }
-        let mut new = Vec::new();
-        for (topic, count) in &self.topics {
-            let before = known.get(topic).copied().unwrap_or(0);
-            new.extend((before..*count).map(|partition| (topic.clone(), partition)));
+        let mut new: BTreeSet<Part> = (self.topics.iter())
+            .flat_map(|(topic, count)| (0..*count).map(|partition| (topic.clone(), partition)))
+            .filter(|part| !self.held.contains_key(part))
+            .collect();
+        for part in self.take_ups.values().flat_map(TakeUp::parts) {
+            new.remove(part);
         }
+        let new: Vec<Part> = new.into_iter().collect();
         self.assigned = true;
         if !new.is_empty() {
             self.assign(session, new);

@@ -1,6 +1,6 @@
 //! One client's life: poll, answer, and at last close.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, sleep};
@@ -144,6 +144,10 @@ impl<'a> Session<'a> {
             refresh: config.topic_refresh,
             isolation: config.isolation,
             in_group: config.group.is_some(),
+            known: match config.group {
+                Some(_) => BTreeSet::new(),
+                None => lasting.listing.names().cloned().collect(),
+            },
             commands: source.commands.0.clone(),
             found: HashMap::new(),
         };

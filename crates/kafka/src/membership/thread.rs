@@ -1,6 +1,7 @@
 //! The life of the membership thread: reach the cluster, run a session, begin another where the group's protocol
 //! turns out to be the other one or the member's place is not free yet, end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -136,7 +137,7 @@ impl Starting {
     fn reach(&self, scout: &Client) -> Option<Listing> {
         let selection = Selection::new(&self.config.topics);
         loop {
-            let listing = list(scout, &selection, SCOUT_WAIT);
+            let listing = list(scout, &selection, &BTreeSet::new(), SCOUT_WAIT);
             // Errors come by the callbacks; a poll without time ends at the first log line.
             while scout.poll(SCOUT_POLL).is_some() {}
             match listing {

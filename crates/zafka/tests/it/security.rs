@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use zafka_testkit::kafka::PASSWORD;
 use zafka_testkit::oidc::Certificates;
 use zafka_testkit::{
-    Checker, KafkaOptions, LibzmqSub, SecuredKafka, Sequence, Session, Zafka, ports, unique,
+    Checker, KafkaOptions, LibzmqSub, Record, SecuredKafka, Sequence, Session, Zafka, ports, unique,
 };
 
-use crate::common::{Fetcher, RouteToml, counter, endpoint, relay_toml};
+use crate::common::{Fetcher, RouteToml, counter, endpoint, is_at, relay_toml};
 use crate::program::run_with;
 use crate::{DEADLINE, ZAFKA, decoded};
 
@@ -267,6 +267,55 @@ fn a_topic_that_may_be_seen_and_not_read(fetcher: Fetcher) {
     });
     kafka().admin().allow("zafka", "read", "topic", &topic);
     relay.wait_ready();
+}
+
+on_both_fetchers!(a_topic_that_is_hidden_for_a_while_goes_on_where_it_was, "needs Java and Maven");
+fn a_topic_that_is_hidden_for_a_while_goes_on_where_it_was(fetcher: Fetcher) {
+    let admin = kafka().admin();
+    // One by its name, and one by a pattern, which no listing shows meanwhile.
+    let topics = ["named", "matched"].map(unique);
+    let [named, matched] = &topics;
+    let write = |count: usize| {
+        for topic in &topics {
+            let records: Vec<_> = (0..count).map(|at| Record::new("k", at.to_string())).collect();
+            admin.produce(topic, &records);
+        }
+    };
+    for topic in &topics {
+        admin.create_topic(topic, 1, &[]);
+        admin.allow("zafka", "read", "topic", topic);
+    }
+    write(5);
+    let security = password("PLAIN", "password = \"${ZAFKA_TEST_PASSWORD}\"");
+    let (config, endpoint) = config(fetcher, &kafka().sasl(), &security, named);
+    let config = config.replacen(
+        &format!("topics = [\"{named}\"], group = \"{named}\""),
+        &format!("topics = [\"{named}\", \"/^{matched}$/\"]"),
+        1,
+    );
+    let mut relay = Zafka::run_with(ZAFKA, &config, &ENVIRONMENT);
+    let subscriber = LibzmqSub::connect(&endpoint, &[""]);
+    subscriber.wait_messages(10, DEADLINE);
+    for topic in &topics {
+        admin.revoke("zafka", "read", "topic", topic);
+    }
+    for topic in &topics {
+        relay.wait_log(&format!("topic \"{topic}\": "), DEADLINE);
+    }
+    write(2);
+    for topic in &topics {
+        admin.allow("zafka", "read", "topic", topic);
+    }
+    relay.wait_ready();
+    relay.wait_status("what was written meanwhile", DEADLINE, |status| {
+        topics.iter().all(|topic| is_at(status, topic, 0, 7))
+    });
+    let messages = decoded(&subscriber.wait_messages(14, DEADLINE));
+    for topic in &topics {
+        let offsets =
+            messages.iter().filter(|message| message.topic == **topic).map(|message| message.offset);
+        assert_eq!(offsets.collect::<Vec<_>>(), (0..7).collect::<Vec<i64>>(), "none twice");
+    }
 }
 
 #[test]
