@@ -23,7 +23,7 @@ pub mod process;
 pub mod proxy;
 pub mod wait;
 
-pub use admin::{Admin, Record, Sequence};
+pub use admin::{Admin, Record, Sequence, sequence_value};
 pub use checker::{Checker, Received, Session, decode_json};
 pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions, SecuredKafka};
 pub use peers::{Kind, LibzmqSub, Peer};

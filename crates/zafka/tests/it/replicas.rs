@@ -1,12 +1,18 @@
 //! What the fast fetcher makes of replicas: nearer ones, dead ones, and one that leads with a shorter log.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use zafka_testkit::{Admin, KafkaCluster, LibzmqSub, Record, Sequence, Session, Zafka, unique, wait_until};
+use zafka_testkit::{
+    Admin, KafkaCluster, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, sequence_value, unique,
+    wait_until,
+};
 
-use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, relay_toml};
-use crate::flow::expecting;
+use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::flow::{expecting, flood, wait_subscribed};
 use crate::{DEADLINE, ZAFKA, decoded};
 
 /// The cluster of three nodes that tests break in turn; each finds all of its nodes running.
@@ -106,6 +112,90 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
         route.relay.wait_ready();
     }
     wait_committed(210);
+}
+
+/// Which of these records a subscriber lacks, by offset.
+fn lacks(subscriber: &Peer, records: &Sequence, offsets: Range<i64>) -> Vec<i64> {
+    let messages = decoded(&subscriber.messages());
+    let had: HashSet<_> = messages.into_iter().map(|m| (m.offset, m.value.unwrap_or_default())).collect();
+    let value = |at: i64| sequence_value(records.first + (at - offsets.start) as u64, records.value_size);
+    offsets.clone().filter(|at| !had.contains(&(*at, value(*at)))).collect()
+}
+
+/// A subscriber holds the rest while an election cuts the log above what it has had; then the relay ends, by itself or
+/// not. What Kafka still has comes.
+#[test]
+#[ignore = "needs Java and Maven, and Python"]
+fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {
+    const KEPT: i64 = 9_000;
+    const LOST: i64 = 500;
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("held");
+    let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
+    admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
+    // More than the connection takes, and no more than that and the ring.
+    let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "32 MiB""#;
+    let groups = ["terminated", "killed"].map(|end| format!("{topic}-{end}"));
+    let mut held = groups.each_ref().map(|group| {
+        let from = format!(r#"topics = ["{topic}"], start = "earliest", group = "{group}""#);
+        let top = "shutdown_timeout = \"1s\"\n";
+        let mut route = OneRoute::start_with(top, &bootstrap(&cluster), &from, to);
+        let mut subscriber = Peer::spawn(Kind::Python, route.endpoint(), &[&topic], 0);
+        wait_subscribed(&mut route.relay, 0, 1);
+        subscriber.stop();
+        (route, subscriber)
+    });
+    let written = |first: i64, count: i64| {
+        let records = flood(&topic, 1, count as usize);
+        let records = Sequence { first: first as u64, ..records };
+        admin.produce_sequence(&records);
+        records
+    };
+    let kept = written(0, KEPT);
+    wait_until("both replicas to have them", DEADLINE, || in_sync(&admin, &topic) == 2);
+    cluster.kill9(2);
+    written(100_000, LOST);
+    for (route, _) in &mut held {
+        route.relay.wait_status("all of it read and some of it delivered", DEADLINE, |status| {
+            let found = partition(status, &topic, 0);
+            found["read"] == KEPT + LOST && found["delivered"].as_i64() > Some(0)
+        });
+    }
+    cluster.kill9(1);
+    cluster.restart(2);
+    wait_until("the shorter replica to lead", DEADLINE, || cluster.leader_of(&topic, 0) == Some(2));
+    for (route, _) in &mut held {
+        route.relay.wait_log("the log was cut before the offset due", DEADLINE);
+        let status = route.relay.wait_status("the end of the log", DEADLINE, |status| {
+            partition(status, &topic, 0)["read"] == KEPT
+        });
+        let delivered = partition(&status, &topic, 0)["delivered"].as_i64();
+        assert!(delivered < Some(KEPT), "nothing is left to lose: {status:#}");
+    }
+    // Long enough for a commit of what was not delivered.
+    sleep(Duration::from_millis(2500));
+    let [(terminated, _), (killed, _)] = &mut held;
+    terminated.relay.terminate();
+    assert!(terminated.relay.wait_exit(DEADLINE).success(), "{}", terminated.relay.log());
+    killed.relay.kill9();
+    for group in &groups {
+        let committed = admin.committed(group)[&(topic.clone(), 0)];
+        assert!(committed < KEPT, "{group}: {committed} was not delivered");
+    }
+    let new = written(200_000, 100);
+    for ((route, subscriber), group) in held.iter_mut().zip(&groups) {
+        subscriber.cont();
+        route.start_again();
+        wait_until("all that Kafka has to come", 2 * DEADLINE, || {
+            lacks(subscriber, &kept, 0..KEPT).is_empty()
+                && lacks(subscriber, &new, KEPT..KEPT + 100).is_empty()
+        });
+        route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, KEPT + 100));
+        wait_until("the end to be committed", DEADLINE, || {
+            admin.committed(group).get(&(topic.clone(), 0)) == Some(&(KEPT + 100))
+        });
+    }
 }
 
 #[test]
