@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use zafka_sockets::config::{Heartbeat, PubConfig, SlowPeer};
 use zafka_sockets::{Endpoint, Port, WaitKind};
 
 use crate::netns::Machine;
-use crate::raw::{RawPeer, command};
+use crate::raw::{RawPeer, command, greeting, ready, subscription};
 use crate::support::{Server, config, endpoint, eventually};
 
 const RING_BYTES: usize = 256 * 1024;
@@ -108,38 +109,38 @@ async fn a_machine_that_vanishes_while_it_reads_is_closed_once_it_holds_the_rout
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
     let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(200) };
-    let heartbeat = Some(heartbeat);
-    let mut server = Server::start(PubConfig { heartbeat, ring_bytes: RING_BYTES, ..config() }).await;
-    let mut full = subscribed(RawPeer::connect_small(&server.address()).await).await;
-    server.until_subscribed(1).await;
-    let count = fill(&mut server).await;
-    // One that has less than the kernels hold is full as well, for all that can be seen from here.
-    let mut paused = RawPeer::connect_small(&server.address()).await;
-    paused.shake_hands(1).await;
-    paused.subscribe("p").await;
-    server.until_subscribed(2).await;
-    read_messages(&mut full, count).await;
-    server.publish(&[vec![b"p".to_vec(), vec![b'x'; BODY_BYTES]]]).await;
-    let more = fill(&mut server).await;
-    // Whoever is silent though it has nothing to read is closed: twice, after the others have been silent for longer.
-    for closed in 1..=2 {
-        let mut silent = RawPeer::connect(&server.address()).await;
-        silent.shake_hands(1).await;
-        eventually("the silent peer is closed", || server.closed("heartbeat") >= closed).await;
-        silent.rest().await;
+    // More than the kernels hold; and so little that for all that can be seen from here the peer may have read it.
+    for count in [400, 1] {
+        let config = PubConfig { heartbeat: Some(heartbeat), min_peers: 1, ..config() };
+        let mut server = Server::start(config).await;
+        for _ in 0..count {
+            let chunk = server.chunk(&[vec![b"t".to_vec(), vec![b'x'; BODY_BYTES]]]);
+            server.publisher.publish(chunk);
+        }
+        // It says all it has to say at once, so that it is written to before it is asked for a sign of life.
+        let mut full = RawPeer::connect_small(&server.address()).await;
+        full.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
+        server.until_subscribed(1).await;
+        // Whoever is silent though it has nothing to read is closed: twice, when the other has been silent for longer.
+        for closed in 1..=2 {
+            let mut silent = RawPeer::connect(&server.address()).await;
+            silent.shake_hands(1).await;
+            eventually("the silent peer is closed", || server.closed("heartbeat") >= closed).await;
+            silent.rest().await;
+        }
+        assert_eq!(server.closed("heartbeat"), 2, "{count} messages");
+        assert!(has_peer(&server, &full.0.local_addr().unwrap().to_string()));
+        full.0.read_exact(&mut [0; 64]).await.unwrap();
+        read_messages(&mut full, count).await;
+        server.until_delivered().await;
     }
-    assert_eq!(server.closed("heartbeat"), 2);
-    for peer in [&full, &paused] {
-        assert!(has_peer(&server, &peer.0.local_addr().unwrap().to_string()));
-    }
-    read_messages(&mut full, more).await;
-    server.until_delivered().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_has_read_everything_is_closed_for_its_silence() {
-    let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(300) };
-    for slow_peer in [SlowPeer::Block, SlowPeer::Drop] {
+    // Long enough for a loaded machine to come to the answers in time.
+    let heartbeat = Heartbeat { interval: Duration::from_millis(100), timeout: Duration::from_secs(2) };
+    let read_and_fall_silent = async |slow_peer| {
         let config = PubConfig { heartbeat: Some(heartbeat), slow_peer, ..config() };
         let mut server = Server::start(config).await;
         let mut peer = subscribed(RawPeer::connect(&server.address()).await).await;
@@ -148,10 +149,11 @@ async fn a_peer_that_has_read_everything_is_closed_for_its_silence() {
         // Its answers show that it has read the message; then it says nothing more.
         while peer.frame().await != (0, b"x".to_vec()) {}
         for _ in 0..3 {
-            while peer.frame().await.1 != b"\x04PING\0\x03" {}
+            while peer.frame().await.1 != b"\x04PING\0\x14" {}
             peer.send(&command(b"\x04PONG")).await;
         }
         server.until_closed("heartbeat").await;
         peer.rest().await;
-    }
+    };
+    tokio::join!(read_and_fall_silent(SlowPeer::Block), read_and_fall_silent(SlowPeer::Drop));
 }
