@@ -320,7 +320,7 @@ fn a_topic_that_is_hidden_for_a_while_goes_on_where_it_was(fetcher: Fetcher) {
 
 #[test]
 #[ignore = "needs openssl"]
-fn check_tells_of_a_key_that_one_fetcher_does_not_take() {
+fn a_key_that_one_kind_of_connection_takes_the_other_takes() {
     let certificates = Certificates::make();
     let (certificate, plain) = certificates.client("zafka");
     let key = plain.with_file_name("triple-des.key");
@@ -334,11 +334,13 @@ fn check_tells_of_a_key_that_one_fetcher_does_not_take() {
         quoted(&certificates.ca())
     );
     let nobody = format!("127.0.0.1:{}", ports::free_port());
-    let refused = format!("no mistakes, but {}: ", key.display());
-    for (fetcher, told) in [(Fetcher::Fast, refused.as_str()), (Fetcher::Librdkafka, "Connection refused")] {
+    for fetcher in [Fetcher::Fast, Fetcher::Librdkafka] {
         let (config, _) = config(fetcher, &nobody, &security, "orders");
         let (code, out) = check(&config);
         let lines: Vec<_> = out.lines().filter(|line| !line.contains("warning: ")).collect();
-        assert!(code == Some(1) && matches!(lines[..], [line] if line.contains(told)), "{fetcher}: {out}");
+        assert!(
+            code == Some(1) && matches!(lines[..], [line] if line.contains("Connection refused")),
+            "{fetcher}: {out}"
+        );
     }
 }
