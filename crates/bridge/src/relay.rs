@@ -116,7 +116,7 @@ impl Relay {
             relay.ids.insert(task.id(), Arc::clone(&shared));
             relay.routes.push(shared);
         }
-        relay._wait_log.spawn(wait_log::tell(relay.routes.clone()));
+        relay._wait_log.spawn(wait_log::keep_telling(relay.routes.clone()));
         Ok(relay)
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{error, info, warn};
 
 use crate::shared::RouteShared;
 use crate::status::WaitStatus;
@@ -18,8 +19,19 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Tells the waits of routes for ever.
-pub(crate) async fn tell(routes: Vec<Arc<RouteShared>>) {
+/// Tells the waits of routes for ever. Should that panic, it begins again.
+pub(crate) async fn keep_telling(routes: Vec<Arc<RouteShared>>) {
+    loop {
+        // It ends with this future.
+        let mut task = JoinSet::new();
+        task.spawn(tell(routes.clone()));
+        task.join_next().await;
+        error!("internal error: the watch of waits begins again");
+        sleep(LOOK).await;
+    }
+}
+
+async fn tell(routes: Vec<Arc<RouteShared>>) {
     let mut logs: Vec<_> = routes.into_iter().map(|route| (route, WaitLog::default())).collect();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

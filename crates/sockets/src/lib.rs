@@ -9,6 +9,7 @@ pub mod config;
 mod connect;
 mod endpoint;
 mod files;
+mod keep_running;
 mod listen;
 mod memory;
 mod peer;

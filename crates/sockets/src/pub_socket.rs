@@ -16,6 +16,7 @@ use crate::Endpoint;
 use crate::chunk::{Chunk, Origin};
 use crate::config::PubConfig;
 use crate::connect::{Connector, Failures};
+use crate::keep_running::keep_running;
 use crate::listen::Listener;
 use crate::peer::{self, Peer};
 use crate::ring::RingCounters;
@@ -130,11 +131,16 @@ impl PubSocket {
         let mut tasks = JoinSet::new();
         for (listener, endpoint) in listeners.into_iter().zip(&endpoints) {
             info!(route = name, %endpoint, "bound");
-            tasks.spawn(accept(Arc::clone(&shared), listener));
+            tasks.spawn(keep_accepting(Arc::clone(&shared), Arc::new(listener)));
         }
         for endpoint in &shared.config.connect {
             endpoints.push(endpoint.clone());
-            tasks.spawn(keep_connected(Arc::clone(&shared), endpoint.clone()));
+            let (shared, endpoint) = (Arc::clone(&shared), endpoint.clone());
+            tasks.spawn(async move {
+                let what = format!("the connector to {endpoint}");
+                let make = || keep_connected(Arc::clone(&shared), endpoint.clone());
+                keep_running(&shared.name, &what, make).await;
+            });
         }
         let publisher = Publisher::new(Arc::clone(&shared));
         Ok((Self { shared, endpoints, tasks: Mutex::new(tasks) }, publisher))
@@ -288,7 +294,12 @@ impl Publisher {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: Listener) {
+async fn keep_accepting(shared: Arc<Shared>, listener: Arc<Listener>) {
+    let make = || accept(Arc::clone(&shared), Arc::clone(&listener));
+    keep_running(&shared.name, "the listener", make).await;
+}
+
+async fn accept(shared: Arc<Shared>, listener: Arc<Listener>) {
     let mut failing = false;
     loop {
         // Connections that are not accepted cost us nothing; the kernel bounds them.

@@ -1,9 +1,11 @@
 //! The admin server on a live relay.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
 use zafka_testkit::{KafkaNode, LibzmqSub, Proxy, Sequence, Zafka, ports, unique, wait_until};
 
 use crate::common::{OneRoute, RouteToml, endpoint, is_at, relay_toml};
@@ -136,4 +138,62 @@ fn promtool_finds_the_metrics_clean() {
     ] {
         assert!(text.lines().any(|line| line == sample), "{sample}\n{text}");
     }
+}
+
+/// A SUB that has subscribed to everything and reads nothing.
+fn stuck_peer(endpoint: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(endpoint.trim_start_matches("tcp://")).unwrap();
+    let mut bytes = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 1];
+    bytes.extend_from_slice(b"NULL");
+    bytes.resize(64, 0);
+    bytes.extend_from_slice(b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB");
+    bytes.extend_from_slice(b"\x00\x01\x01");
+    stream.write_all(&bytes).unwrap();
+    stream
+}
+
+#[test]
+fn waits_are_ready_and_faults_are_not() {
+    const PARTITIONS: i32 = 4;
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic("orders", PARTITIONS).unwrap();
+    let from = "topics = [\"orders\"], group = \"g\", start = \"earliest\", stall_timeout = \"1s\"";
+    let to = "ring_bytes = \"64KiB\", slow_peer = \"block\", min_peers = 1";
+    let route = OneRoute::start(&broker.bootstrap(), from, to);
+    let ready = |kind: &str| {
+        let Ok((code, body)) = route.relay.get("/readyz") else { return false };
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let waiting = body["waiting"].as_array().unwrap();
+        code == 200 && waiting.iter().any(|wait| wait["route"] == "orders" && wait["kind"] == kind)
+    };
+    wait_until("a wait for subscribers", DEADLINE, || ready("subscribers"));
+
+    // More than the kernel holds for a peer that takes nothing.
+    let producer = broker.producer().unwrap();
+    let value = vec![b'x'; 100_000];
+    for number in 0..PARTITIONS * 45 {
+        let partition = Some(number % PARTITIONS);
+        let record = NewRecord { topic: "orders", partition, value: Some(&value), ..NewRecord::default() };
+        producer.send(&record).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    let stuck = stuck_peer(route.endpoint());
+    wait_until("a wait for the peer", DEADLINE, || ready("peer"));
+    let address = stuck.local_addr().unwrap().to_string();
+    let (code, body) = route.relay.get("/readyz").unwrap();
+    assert!(code == 200 && body.contains(&address), "{body}");
+    let (_, metrics) = route.relay.get("/metrics").unwrap();
+    let sample = "zafka_waiting_seconds{kind=\"peer\",route=\"orders\"} ";
+    let waited = metrics.lines().find_map(|line| line.strip_prefix(sample)).unwrap();
+    assert!(waited.parse::<f64>().unwrap() > 0.0, "{waited}");
+
+    // A fault is one, whatever is waited for.
+    broker.set_reachable(false).unwrap();
+    wait_until("the broker to be missed", DEADLINE, || {
+        route.relay.get("/readyz").is_ok_and(|(code, body)| code == 503 && body.contains("no broker"))
+    });
+    broker.set_reachable(true).unwrap();
+    wait_until("a wait for the peer again", DEADLINE, || ready("peer"));
+    drop(stuck);
+    wait_until("a wait for subscribers again", DEADLINE, || ready("subscribers"));
 }
