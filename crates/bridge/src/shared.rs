@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use zafka_kafka::Source;
+use zafka_kafka::{Ends, Source};
 use zafka_sockets::{PeerSnapshot, PubSocket, SocketSnapshot};
 
 use crate::config::RouteConfig;
@@ -113,6 +113,7 @@ impl RouteShared {
         let committed = assignment.committed();
         let delivered = progress.delivered();
         let read = progress.read();
+        let ends = self.source.ends(assignment);
         PartitionStatus {
             topic: assignment.topic.to_string(),
             partition: assignment.partition,
@@ -120,7 +121,10 @@ impl RouteShared {
             // A reset in between sets both back.
             delivered: delivered.min(read),
             committed,
-            lag: self.source.end_offset(assignment).map(|end| end.saturating_sub(delivered).max(0)),
+            lag: ends.map(|ends| ends.readable().saturating_sub(delivered).max(0)),
+            high_watermark: ends.map(|ends| ends.high_watermark),
+            last_stable_offset: ends.and_then(|ends| ends.last_stable),
+            open_transaction: ends.and_then(Ends::open_transaction),
         }
     }
 }

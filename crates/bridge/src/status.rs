@@ -147,6 +147,15 @@ pub struct PartitionStatus {
     /// Offsets from `delivered` to the end a reader can see (the last stable offset under read_committed).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
+    /// The end of the log, open transactions included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high_watermark: Option<i64>,
+    /// The last stable offset, under read_committed: nothing from there on is read before its transaction ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_stable_offset: Option<i64>,
+    /// The first offset of the oldest open transaction, if it keeps records back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_transaction: Option<i64>,
 }
 
 /// One peer.

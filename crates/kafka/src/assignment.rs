@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::epochs::Epochs;
 use crate::fetcher::Fetched;
 use crate::generation::{Generation, Reading};
 use crate::membership::Command;
+use crate::status::Ends;
 
 const ACTIVE: u8 = 0;
 const REVOKING: u8 = 1;
@@ -30,7 +32,7 @@ pub struct Assignment {
     phase: AtomicU8,
     committed: AtomicI64,
     reading: Reading,
-    end: AtomicI64,
+    ends: Mutex<Option<Ends>>,
     broken: AtomicI64,
     epochs: Epochs,
 }
@@ -45,7 +47,7 @@ impl Assignment {
             phase: AtomicU8::new(ACTIVE),
             committed: AtomicI64::new(committed.unwrap_or(NONE)),
             reading: Reading::new(start),
-            end: AtomicI64::new(NONE),
+            ends: Mutex::default(),
             broken: AtomicI64::new(NONE),
             epochs: Epochs::default(),
         })
@@ -81,15 +83,13 @@ impl Assignment {
         self.generation().number == generation
     }
 
-    /// The end of the partition as a reader sees it (the last stable offset under `read_committed`), where the fetcher
-    /// tells it.
-    pub(crate) fn end_offset(&self) -> Option<i64> {
-        let end = self.end.load(Ordering::Relaxed);
-        (end != NONE).then_some(end)
+    /// The ends of the partition's log, where the fetcher tells them.
+    pub(crate) fn ends(&self) -> Option<Ends> {
+        *self.ends.lock()
     }
 
-    pub(crate) fn set_end_offset(&self, offset: i64) {
-        self.end.store(offset, Ordering::Relaxed);
+    pub(crate) fn set_ends(&self, ends: Option<Ends>) {
+        *self.ends.lock() = ends;
     }
 
     /// The offset that cannot be read, once it was met. Nothing from there on is handed out: that would skip it.

@@ -197,7 +197,8 @@ impl Message {
         // SAFETY: writes the kind, reads the message.
         let time = unsafe { sys::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
         match kind {
-            _ if time < 0 => Timestamp::None,
+            // Others below zero are times before 1970.
+            _ if time == -1 => Timestamp::None,
             sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => Timestamp::Create(time),
             sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Timestamp::LogAppend(time),
             _ => Timestamp::None,

@@ -17,7 +17,7 @@ use crate::error::StartError;
 use crate::generation::Generation;
 use crate::membership::{Command, Starting, start};
 use crate::security::prepare;
-use crate::status::{Board, SourceStatus};
+use crate::status::{Board, Ends, SourceStatus};
 
 /// Events that wait to be received before they are kept back.
 const EVENTS: usize = 256;
@@ -74,10 +74,9 @@ impl Source {
         self.board.status()
     }
 
-    /// The end of a partition as a reader sees it, a second old at most: the last stable offset under
-    /// `read_committed`. `None` until it is known.
-    pub fn end_offset(&self, assignment: &Assignment) -> Option<i64> {
-        assignment.end_offset().or_else(|| self.board.end_offset(&assignment.topic, assignment.partition))
+    /// The ends of a partition's log, a second old at most. `None` until they are known.
+    pub fn ends(&self, assignment: &Assignment) -> Option<Ends> {
+        assignment.ends().or_else(|| self.board.ends(&assignment.topic, assignment.partition))
     }
 
     /// Commits positions (next offsets) in the background, with retries. The newest of a partition wins; none goes

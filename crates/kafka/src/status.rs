@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rdkafka::Statistics;
 
 use crate::error::TopicFault;
+use crate::quota::Quotas;
 use crate::wait::Wait;
 
 /// Waits for the route that are shorter are not counted: it is at work.
@@ -42,6 +43,35 @@ pub struct SourceStatus {
     pub waits: Vec<Wait>,
 }
 
+/// The ends of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The offset after the last record that is replicated.
+    pub high_watermark: i64,
+    /// Under `read_committed`, the offset that no record from there on is read before its transaction ends: that of the
+    /// first record of the oldest open one, or else the high watermark.
+    pub last_stable: Option<i64>,
+}
+
+impl Ends {
+    /// As a broker tells them, which has -1 for what it does not tell.
+    pub(crate) fn new(high_watermark: i64, last_stable: i64) -> Option<Self> {
+        let last_stable = (last_stable >= 0).then_some(last_stable);
+        let high_watermark = high_watermark.max(last_stable.unwrap_or(-1));
+        (high_watermark >= 0).then_some(Self { high_watermark, last_stable })
+    }
+
+    /// The end as a reader sees it.
+    pub fn readable(self) -> i64 {
+        self.last_stable.unwrap_or(self.high_watermark)
+    }
+
+    /// The first offset of the oldest transaction that is open, if one is.
+    pub fn open_transaction(self) -> Option<i64> {
+        self.last_stable.filter(|stable| *stable < self.high_watermark)
+    }
+}
+
 /// A counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -72,7 +102,7 @@ pub(crate) struct Board {
     /// How many times one did to the end; and as it was when somebody asked.
     waits: [AtomicU64; 2],
     state: Mutex<State>,
-    ends: Mutex<HashMap<String, HashMap<i32, i64>>>,
+    ends: Mutex<HashMap<String, HashMap<i32, Ends>>>,
 }
 
 #[derive(Debug, Default)]
@@ -93,8 +123,8 @@ struct State {
     unfetched: Option<String>,
     /// Partitions that stand still, and how.
     stalled: Vec<String>,
-    /// What is waited for though nothing is wrong.
-    waits: Vec<Wait>,
+    /// Brokers that hold their answers back.
+    quotas: Quotas,
 }
 
 /// How far the assignment is taken up.
@@ -183,6 +213,13 @@ impl Board {
         self.state.lock().stalled = stalled;
     }
 
+    /// A broker holds its answers back for this long from now on.
+    pub(crate) fn set_held_back(&self, broker: i32, pause: Duration) {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        self.state.lock().quotas.held(broker, pause, Instant::now(), now_ms);
+    }
+
     /// To be held while records wait for the route to take them.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -202,12 +239,16 @@ impl Board {
     /// Takes what librdkafka's statistics say of connections and of the ends of logs.
     pub(crate) fn take(&self, statistics: &Statistics) {
         self.set_connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        for broker in statistics.brokers.values() {
+            if let Some(held @ 1..) = broker.throttle.as_ref().and_then(|held| u64::try_from(held.max).ok()) {
+                self.set_held_back(broker.nodeid, Duration::from_millis(held));
+            }
+        }
         let mut ends = self.ends.lock();
         for (name, topic) in &statistics.topics {
             let known = topic.partitions.iter().filter_map(|(id, partition)| {
-                // Under read_committed the end is the last stable offset.
-                let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
-                (*id >= 0 && end >= 0).then_some((*id, end))
+                let ends = Ends::new(partition.hi_offset, partition.ls_offset)?;
+                (*id >= 0).then_some((*id, ends))
             });
             ends.entry(name.clone()).or_default().extend(known);
         }
@@ -215,7 +256,7 @@ impl Board {
         ends.retain(|name, _| names.contains(name));
     }
 
-    pub(crate) fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+    pub(crate) fn ends(&self, topic: &str, partition: i32) -> Option<Ends> {
         self.ends.lock().get(topic)?.get(&partition).copied()
     }
 
@@ -232,7 +273,7 @@ impl Board {
             offset_resets: self.offset_resets.get(),
             records_skipped: self.records_skipped.get(),
             partitions_stalled: state.stalled.len(),
-            waits: state.waits.clone(),
+            waits: state.quotas.waits(Instant::now()),
         }
     }
 }
@@ -287,6 +328,20 @@ mod tests {
         board.set_connected(true);
         board.set_connected(false);
         assert!(board.is_connected(), "it was closed once more");
+    }
+
+    #[test]
+    fn an_open_transaction_shows_between_the_ends() {
+        for (told, readable, open) in [
+            ((50, 40), Some(40), Some(40)),
+            ((50, 50), Some(50), None),
+            ((50, -1), Some(50), None),
+            ((-1, -1), None, None),
+        ] {
+            let ends = Ends::new(told.0, told.1);
+            let shown = (ends.map(Ends::readable), ends.and_then(Ends::open_transaction));
+            assert_eq!(shown, (readable, open), "{told:?}");
+        }
     }
 
     #[test]

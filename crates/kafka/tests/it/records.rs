@@ -42,3 +42,24 @@ async fn null_and_empty_and_headers(fetching: Fetching) {
     assert_eq!(offsets, [0, 1, 2, 3]);
     route.close().await;
 }
+
+// -1 is Kafka's word for none; others are times before 1970.
+on_both_fetchers!(timestamps_below_zero);
+async fn timestamps_below_zero(fetching: Fetching) {
+    let (broker, producer) = broker(&[("a", 1)]);
+    let times = [-86_400_000, -2, -1, 1];
+    for time in times {
+        let record =
+            NewRecord { topic: "a", partition: Some(0), timestamp: Some(time), ..NewRecord::default() };
+        producer.send(&record).unwrap();
+        // A batch of its own.
+        producer.flush(PATIENCE).unwrap();
+    }
+    let mut route =
+        Route::start(&cluster(&broker.bootstrap()), config(fetching, &["a"], None, Start::Earliest));
+    route.until("all of them", |route| route.records.len() == times.len()).await;
+    let got: Vec<_> = route.records.iter().map(|(_, _, record)| record.timestamp).collect();
+    let [day, two, _, one] = times.map(Timestamp::Create);
+    assert_eq!(got, [day, two, Timestamp::None, one]);
+    route.close().await;
+}

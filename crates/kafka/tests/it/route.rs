@@ -11,7 +11,7 @@ use zafka_kafka::config::{
     Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_kafka::{Assignment, Source, SourceEvent, SourceReceivers};
+use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -141,7 +141,7 @@ impl Route {
 
     pub fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
         let held = |held: &&Arc<Assignment>| *held.topic == *topic && held.partition == partition;
-        self.source.end_offset(self.held.iter().find(held)?)
+        self.source.ends(self.held.iter().find(held)?).map(Ends::readable)
     }
 
     pub fn values(&self) -> Vec<String> {

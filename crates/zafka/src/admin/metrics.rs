@@ -61,6 +61,11 @@ const PARTITION_GAUGES: &[(&str, &str, OfPartition)] = &[
     ("zafka_partition_delivered_offset", "Next offset to deliver.", |p| Some(p.delivered)),
     ("zafka_partition_committed_offset", "Committed offset of the group.", |p| p.committed),
     ("zafka_partition_lag", "Offsets from delivered to the end that a reader can see.", |p| p.lag),
+    (
+        "zafka_partition_unstable_offsets",
+        "Offsets from the first one of an open transaction to the end of the log; 0 without one.",
+        |p| p.high_watermark.zip(p.last_stable_offset).map(|(end, stable)| end - stable),
+    ),
 ];
 
 /// The text that a scrape gets at `now`.

@@ -35,6 +35,9 @@ fn status(ready: bool) -> RelayStatus {
             delivered: 10,
             committed: None,
             lag: Some(5),
+            high_watermark: Some(21),
+            last_stable_offset: Some(15),
+            open_transaction: Some(15),
         }],
         waiting: vec![WaitStatus {
             partition: Some("orders/3".to_owned()),

@@ -258,7 +258,9 @@ impl Broker {
             let response = response.map_err(|error| self.lost(&error.to_string()))?;
             drop(body);
             if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
-                throttled = Instant::now() + Duration::from_millis(throttle);
+                let pause = Duration::from_millis(throttle);
+                throttled = Instant::now() + pause;
+                self.wiring.board.set_held_back(self.id, pause);
                 debug!(route = self.wiring.reporter.route(), broker = self.id, throttle, "throttled (ms)");
             }
             let answer = self.share.answer(response, Instant::now());

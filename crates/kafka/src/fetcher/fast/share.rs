@@ -80,6 +80,14 @@ struct Session {
     by_id: bool,
 }
 
+impl Session {
+    /// Another one in its place. The broker closes this one, whose number the first request of the other has: it would
+    /// keep a place in the broker's cache until it is the oldest.
+    fn anew(self) -> Self {
+        Self { epoch: 0, ..self }
+    }
+}
+
 pub(super) struct Share {
     terms: Terms,
     sizes: Sizes,
@@ -127,7 +135,7 @@ impl Share {
             // One id at a time: who leaves the topic of another id has been told, or will be.
             self.ids.remove(&topic.id);
             topic.id = id;
-            self.session = Session::default();
+            self.session = self.session.anew();
         }
         if !topic.id.is_nil() {
             self.ids.insert(topic.id, Arc::clone(&key.0));
@@ -155,7 +163,7 @@ impl Share {
 
     /// Gives every partition up.
     pub(super) fn drain(&mut self) -> Vec<Position> {
-        self.session = Session::default();
+        self.session = self.session.anew();
         self.changed.clear();
         self.forgotten.clear();
         self.resting.clear();
@@ -257,6 +265,6 @@ impl Share {
     /// The connection is another one: so is the session, and how much is asked for.
     pub(super) fn connected(&mut self, sizes: Sizes) {
         self.sizes = sizes;
-        self.session = Session::default();
+        self.session = self.session.anew();
     }
 }

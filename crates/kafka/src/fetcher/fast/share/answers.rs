@@ -9,11 +9,12 @@ use kafka_protocol::messages::FetchResponse;
 use kafka_protocol::messages::fetch_response::PartitionData;
 
 use super::super::position::{Key, Position, Why};
-use super::{PARTITION_BYTES_MAX, Session, Share};
+use super::{PARTITION_BYTES_MAX, Share};
 use crate::assignment::Assignment;
 use crate::config::Isolation;
 use crate::generation::Generation;
 use crate::records::{Aborted, outline};
+use crate::status::Ends;
 
 /// What a partition was given by an answer.
 pub(in super::super) struct Given {
@@ -50,11 +51,17 @@ impl Share {
         now: Instant,
     ) -> Result<Answer, String> {
         if let Some(code) = Code::try_from_code(response.error_code) {
-            self.session = Session { by_id: self.session.by_id, ..Session::default() };
+            // One that was to begin a session is of no other than this connection.
+            let began = self.session.epoch == 0;
+            self.session = self.session.anew();
             return match code {
                 Code::FetchSessionIdNotFound
                 | Code::InvalidFetchSessionEpoch
-                | Code::FetchSessionTopicIdError => Ok(Answer::default()),
+                | Code::FetchSessionTopicIdError
+                    if !began =>
+                {
+                    Ok(Answer::default())
+                }
                 code => Err(format!("fetch: {code}")),
             };
         }
@@ -80,7 +87,7 @@ impl Share {
     }
 
     fn partition(&mut self, key: &Key, data: PartitionData, answer: &mut Answer, now: Instant) {
-        let isolation = self.terms.isolation;
+        let (isolation, sizes) = (self.terms.isolation, self.sizes);
         let Some(member) = self.member(key) else { return };
         if !member.position.assignment.is_wanted() {
             // It goes, and nobody wants more of it.
@@ -106,9 +113,8 @@ impl Share {
         if data.preferred_read_replica.0 >= 0 {
             return self.leave(key, Why::Nearer(data.preferred_read_replica.0), answer);
         }
-        let committed = isolation == Isolation::ReadCommitted && data.last_stable_offset >= 0;
-        let end = if committed { data.last_stable_offset } else { data.high_watermark };
-        member.position.assignment.set_end_offset(end);
+        let last_stable = if isolation == Isolation::ReadCommitted { data.last_stable_offset } else { -1 };
+        member.position.assignment.set_ends(Ends::new(data.high_watermark, last_stable));
         let (from, generation) = (member.position.offset, member.position.generation);
         let sought = std::mem::take(&mut member.position.sought);
         let Some(records) = data.records.filter(|records| !records.is_empty()) else {
@@ -127,9 +133,13 @@ impl Share {
                 return self.rest(key, now);
             }
             if outline.whole_bytes == 0 {
-                // Not one whole batch: ask for more.
-                member.doubled = (member.doubled + 1).min(PARTITION_BYTES_MAX.ilog2());
-                return self.change(key);
+                // Not one whole batch: ask for more, up to the most.
+                if member.to_tell(sizes).max_bytes < PARTITION_BYTES_MAX {
+                    member.doubled += 1;
+                    return self.change(key);
+                }
+                answer.errors.push(format!("{}/{}: no whole batch in {} bytes", key.0, key.1, records.len()));
+                return self.rest(key, now);
             }
             answer
                 .errors

@@ -22,7 +22,7 @@ impl Share {
         self.wake(now);
         let by_id = newest > LAST_BY_NAME && self.topics.values().all(|topic| !topic.id.is_nil());
         if by_id != self.session.by_id {
-            self.session = Session { by_id, ..Session::default() };
+            self.session = Session { by_id, ..self.session.anew() };
         }
         if self.session.epoch == 0 && !self.begin_session() {
             return None;

@@ -15,6 +15,7 @@ use super::super::position::Why;
 use super::super::testing::{batch, terms};
 use super::*;
 use crate::assignment::Assignment;
+use crate::status::Ends;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -75,7 +76,7 @@ fn a_session_is_told_only_what_changed() {
 
     let answer = share.answer(answer_of(9, vec![with_records(1, 20..25), data(0)]), now).unwrap();
     assert_eq!(answer.given.len(), 1);
-    assert_eq!((answer.given[0].from, answer.given[0].assignment.end_offset()), (20, Some(40)));
+    assert_eq!((answer.given[0].from, answer.given[0].assignment.ends()), (20, Ends::new(50, 40)));
     assert!(share.remove(&gone.assignment).is_some());
     let (request, _) = share.request(17, now).unwrap();
     assert_eq!((asked(&request), session(&request)), (vec![(1, 25)], (9, 1)));
@@ -90,7 +91,8 @@ fn a_session_is_told_only_what_changed() {
 
 #[test]
 fn a_lost_session_is_begun_anew() {
-    for code in [Code::FetchSessionIdNotFound, Code::InvalidFetchSessionEpoch] {
+    for code in [Code::FetchSessionIdNotFound, Code::InvalidFetchSessionEpoch, Code::FetchSessionTopicIdError]
+    {
         let (mut share, now) = (share(), Instant::now());
         share.insert(position(0, 10));
         share.request(17, now).unwrap();
@@ -99,7 +101,10 @@ fn a_lost_session_is_begun_anew() {
         let lost = FetchResponse::default().with_error_code(code.code());
         assert!(share.answer(lost, now).unwrap().given.is_empty());
         let (request, _) = share.request(17, now).unwrap();
-        assert_eq!((asked(&request), session(&request)), (vec![(0, 10)], (0, 0)), "{code}");
+        // By its number the broker closes the one before, if it has it.
+        assert_eq!((asked(&request), session(&request)), (vec![(0, 10)], (9, 0)), "{code}");
+        let lost = FetchResponse::default().with_error_code(code.code());
+        assert!(share.answer(lost, now).is_err(), "{code}: it is not asked as fast as it answers");
     }
     let (mut share, now) = (share(), Instant::now());
     share.insert(position(0, 10));
@@ -372,4 +377,37 @@ fn a_leader_that_is_to_serve_a_partition_itself_is_not_told_our_rack() {
     assert_eq!(racks(&mut share), "");
     share.remove(&kept.assignment);
     assert_eq!(racks(&mut share), "here");
+}
+
+#[test]
+fn a_session_is_closed_by_the_one_that_takes_its_place() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    share.request(17, now).unwrap();
+    share.answer(answer_of(9, vec![]), now).unwrap();
+    share.connected(Sizes { answer: 1000, partition: 100 });
+    assert_eq!(session(&share.request(17, now).unwrap().0), (9, 0), "another connection");
+    share.answer(answer_of(10, vec![]), now).unwrap();
+    assert_eq!(session(&share.request(12, now).unwrap().0), (10, 0), "by name");
+}
+
+/// A broker cuts no batch off that stands first (KIP-74). One that does is not asked as fast as it answers.
+#[test]
+fn a_batch_that_is_always_cut_off_is_told_and_rests() {
+    let (mut share, now) = (share(), Instant::now());
+    share.insert(position(0, 10));
+    let whole = with_records(0, 10..30).records.unwrap();
+    let mut asked = Vec::new();
+    let errors = loop {
+        let (request, _) = share.request(17, now).expect("it does not rest yet");
+        asked.extend(request.topics.iter().map(|topic| topic.partitions[0].partition_max_bytes));
+        let part = data(0).with_records(Some(whole.slice(..50)));
+        let answer = share.answer(answer_of(9, vec![part]), now).unwrap();
+        if !answer.errors.is_empty() {
+            break answer.errors;
+        }
+    };
+    assert_eq!(errors, ["t/0: no whole batch in 50 bytes"]);
+    assert!(asked.is_sorted() && asked.last() == Some(&PARTITION_BYTES_MAX), "{asked:?}");
+    assert!(share.request(17, now).is_none() && share.next_due() > Some(now));
 }
