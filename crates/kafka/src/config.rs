@@ -124,6 +124,8 @@ pub struct SourceConfig {
     pub isolation: Isolation,
     /// What to do where the log no longer has an offset.
     pub on_out_of_range: OnOutOfRange,
+    /// What to do at a batch that cannot be read.
+    pub on_corrupt: OnCorrupt,
     /// Time a revoked partition has to drain.
     pub revoke_timeout: Duration,
     /// Time between two listings of topics.
@@ -194,6 +196,16 @@ pub enum OnOutOfRange {
     Earliest,
     /// Stop the route.
     Stop,
+}
+
+/// What to do at a batch that fails its checks for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnCorrupt {
+    /// Its partition stands still there; the others go on.
+    #[default]
+    Stop,
+    /// Go on behind it; what was skipped is counted and logged. Not by librdkafka.
+    Skip,
 }
 
 /// What fetches records.

@@ -1,5 +1,6 @@
 //! Records as they come from Kafka, by one of two ways: fetch requests of our own, or librdkafka.
 
+mod corrupt;
 mod fast;
 mod librdkafka;
 mod outlet;
@@ -14,8 +15,9 @@ use zafka_envelope::Record;
 
 use crate::assignment::Assignment;
 use crate::client::Client;
-use crate::generation::Generation;
+use crate::generation::{Due, Generation};
 use crate::records::Run;
+pub(crate) use corrupt::Corrupt;
 pub(crate) use fast::{Fast, Parts};
 pub(crate) use librdkafka::Librdkafka;
 pub(crate) use outlet::Outlet;
@@ -48,10 +50,10 @@ impl Fetched {
                     return true;
                 }
                 run.walk(f).unwrap_or_else(|error| {
-                    let (topic, partition) = (&self.assignment.topic, self.assignment.partition);
-                    self.assignment.break_at(self.generation.number, run.next_offset());
-                    hold.reporter
-                        .report(&format!("{topic}/{partition}: {error}; the partition stands still"));
+                    let (generation, offset) = (self.generation.number, run.next_offset());
+                    self.assignment.break_at(generation, offset);
+                    let due = Due { assignment: Arc::clone(&self.assignment), generation, offset };
+                    hold.corrupt.met(due, run.after_broken(), &error.to_string());
                     true
                 })
             }

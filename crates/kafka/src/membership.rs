@@ -27,6 +27,8 @@ pub(crate) enum Reset {
     Truncated,
     /// The topic is another one of the same name (KIP-516).
     MadeAnew,
+    /// A batch cannot be read, and is skipped.
+    Corrupt,
 }
 
 impl Reset {
@@ -34,6 +36,7 @@ impl Reset {
         match self {
             Self::OutOfRange => "the log does not have the offset due: going on at the earliest",
             Self::Truncated => "the log was cut before the offset due: going on where it was cut",
+            Self::Corrupt => "a batch that cannot be read: going on behind it",
             Self::MadeAnew => "the topic was deleted and made again: going on at its start",
         }
     }

@@ -60,6 +60,8 @@ pub(crate) struct Batches {
     limit: usize,
     /// Found behind what was handed out last.
     error: Option<BatchError>,
+    /// Where the batch stands that could not be read.
+    failed: usize,
 }
 
 /// What becomes of a batch.
@@ -90,6 +92,7 @@ impl Batches {
             aborted: reading.aborted.map(AbortedNow::new),
             limit,
             error: None,
+            failed: 0,
         }
     }
 
@@ -124,10 +127,15 @@ impl Batches {
         match error {
             None => Ok(None),
             Some(error) => {
-                self.at = self.bytes.len();
+                self.failed = std::mem::replace(&mut self.at, self.bytes.len());
                 Err(error)
             }
         }
+    }
+
+    /// The offset to go on from behind the batch that could not be read, as [`after_broken`].
+    pub(crate) fn after_failed(&self, from: i64, end: i64) -> Option<i64> {
+        after_broken(self.bytes.get(self.failed..).unwrap_or_default(), from, end)
     }
 
     /// Goes on over batches as long as they fit into one run: `span`. What cannot be in it is returned, if it
@@ -205,6 +213,16 @@ impl Batches {
             None => Ok(Run::of_batches(batches.into(), self.from, self.after.max(self.from))),
         }
     }
+}
+
+/// The offset to go on from behind a batch that cannot be read, the first of `bytes`: where the next one begins, or else
+/// where it claims to end, within the log that goes on at `from` and ends at `end`. `None` if neither can be.
+pub(crate) fn after_broken(bytes: &[u8], from: i64, end: i64) -> Option<i64> {
+    let can_be = |offset: &i64| from < *offset && *offset <= end;
+    let broken = first(bytes).ok()??;
+    let next = first(bytes.get(broken.bytes.len()..)?).ok().flatten();
+    let claimed = broken.batch.map_or(broken.offset.saturating_add(1), |batch| batch.next_offset());
+    next.map(|next| next.offset).filter(can_be).or_else(|| Some(claimed).filter(can_be))
 }
 
 /// Checks a batch, and says what becomes of it. `after` is the offset after the batch before it.

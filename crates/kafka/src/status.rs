@@ -1,12 +1,14 @@
 //! What a source shows of itself.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rdkafka::Statistics;
 
+use crate::assignment::Assignment;
 use crate::error::TopicFault;
 use crate::quota::Quotas;
 use crate::wait::Wait;
@@ -123,6 +125,8 @@ struct State {
     unfetched: Option<String>,
     /// Partitions that stand still, and how.
     stalled: Vec<String>,
+    /// Partitions that stand still at what cannot be read, where, and the reason.
+    corrupt: Vec<(Arc<Assignment>, i64, String)>,
     /// Brokers that hold their answers back.
     quotas: Quotas,
 }
@@ -209,6 +213,13 @@ impl Board {
         self.state.lock().unfetched = reason;
     }
 
+    /// A partition stands still at this offset, until it goes on or is let go.
+    pub(crate) fn set_corrupt(&self, assignment: &Arc<Assignment>, at: i64, reason: String) {
+        let mut state = self.state.lock();
+        state.corrupt.retain(|stands| !Arc::ptr_eq(&stands.0, assignment) && is_standing(stands));
+        state.corrupt.push((Arc::clone(assignment), at, reason));
+    }
+
     pub(crate) fn set_stalled(&self, stalled: Vec<String>) {
         self.state.lock().stalled = stalled;
     }
@@ -278,6 +289,11 @@ impl Board {
     }
 }
 
+/// Whether a partition is held and has not gone on since.
+fn is_standing((assignment, at, _): &(Arc<Assignment>, i64, String)) -> bool {
+    assignment.is_active() && assignment.position() == *at
+}
+
 impl State {
     fn is_connected(&self) -> Option<bool> {
         if self.fetching { Some(true) } else { self.connected }
@@ -301,7 +317,9 @@ impl State {
             TakenUp::Partly(reason) => return Some(format!("waiting for {reason}")),
             TakenUp::Wholly => {}
         }
-        self.unfetched.clone().or_else(|| self.stalled.first().cloned())
+        let corrupt = self.corrupt.iter().find(|stands| is_standing(stands));
+        let corrupt = corrupt.map(|(_, _, reason)| reason.clone());
+        corrupt.or_else(|| self.unfetched.clone()).or_else(|| self.stalled.first().cloned())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig,
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
 };
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig};
@@ -67,6 +67,7 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
         start: start.unwrap_or_default(),
         isolation: Isolation::default(),
         on_out_of_range: OnOutOfRange::default(),
+        on_corrupt: OnCorrupt::default(),
         revoke_timeout: Duration::from_secs(5),
         topic_refresh: Duration::from_secs(30),
         fetcher: Fetching::default(),

@@ -1,6 +1,8 @@
 use tokio::net::TcpStream;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{Fetching, Isolation, OnOutOfRange, Security, SourceConfig, Start, TopicSelector};
+use zafka_kafka::config::{
+    Fetching, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
+};
 use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
 
 use super::*;
@@ -16,6 +18,7 @@ fn route() -> RouteConfig {
             start: Start::Latest,
             isolation: Isolation::ReadCommitted,
             on_out_of_range: OnOutOfRange::Earliest,
+            on_corrupt: OnCorrupt::Stop,
             revoke_timeout: Duration::from_secs(5),
             topic_refresh: Duration::from_secs(30),
             fetcher: Fetching::Fast,

@@ -10,8 +10,8 @@ use zafka_bridge::status::{PartitionStatus, RouteStatus};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::{FramePlan, OwnedRecord, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnOutOfRange, Security, SourceConfig, Start,
-    TopicSelector,
+    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
+    Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_sockets::Endpoint;
@@ -103,6 +103,7 @@ pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
         start: Start::Earliest,
         isolation: Isolation::ReadCommitted,
         on_out_of_range: OnOutOfRange::Earliest,
+        on_corrupt: OnCorrupt::Stop,
         revoke_timeout: Duration::from_secs(5),
         topic_refresh: Duration::from_secs(1),
         fetcher: Default::default(),

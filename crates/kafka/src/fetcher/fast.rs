@@ -28,7 +28,7 @@ use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
-use crate::fetcher::Outlet;
+use crate::fetcher::{Corrupt, Outlet};
 use crate::generation::Generation;
 use crate::guard;
 use crate::membership::Command;
@@ -81,6 +81,7 @@ struct Wiring {
     outlet: Outlet,
     commands: Sender<Command>,
     board: Arc<Board>,
+    corrupt: Arc<Corrupt>,
     /// Whether the connections are all that there is of a broker: without a group, librdkafka's are idle.
     alone: bool,
     reporter: Reporter,
@@ -113,7 +114,9 @@ impl Fast {
     pub(crate) fn start(runtime: &Handle, parts: Parts<'_>) -> Self {
         let Parts { cluster, config, connector, client, outlet, commands, board, reporter } = parts;
         let shown = Arc::clone(&board);
+        let corrupt = Corrupt::new(config.on_corrupt, commands.clone(), Arc::clone(&board), reporter.clone());
         let wiring = Wiring {
+            corrupt: Arc::new(corrupt),
             connector,
             bootstrap: cluster.bootstrap_servers.clone(),
             terms: Terms {

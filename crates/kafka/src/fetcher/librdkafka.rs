@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
-use crate::fetcher::Outlet;
+use crate::fetcher::{Corrupt, Outlet};
 use crate::generation::Generation;
 use crate::guard;
 use crate::membership::Command;
@@ -41,6 +41,7 @@ impl Librdkafka {
         in_group: bool,
         outlet: Outlet,
         commands: Sender<Command>,
+        corrupt: Corrupt,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
         let held = Arc::new(Mutex::new(Held::default()));
@@ -52,6 +53,7 @@ impl Librdkafka {
             held: Arc::clone(&held),
             outlet,
             commands,
+            corrupt,
             stop: stopped,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;

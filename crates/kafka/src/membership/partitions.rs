@@ -353,7 +353,7 @@ impl Partitions {
         let (topic, partition) = (&assignment.topic, assignment.partition);
         let stop = session.source.config.on_out_of_range == OnOutOfRange::Stop;
         match to {
-            Some(to) if stop => {
+            Some(to) if stop && why == Reset::Truncated => {
                 return Err(format!(
                     "{topic}/{partition}: the log was cut at {to}, before {from} (on_out_of_range = \"stop\"; to go on, \
                      set the group's offset to {to}, or on_out_of_range to \"earliest\")"

@@ -19,8 +19,8 @@ use super::thread::Starting;
 use crate::assignment::{Assignment, Positions, SourceEvent};
 use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
-use crate::config::GroupProtocol;
-use crate::fetcher::{Fast, Fetcher, Librdkafka, Parts};
+use crate::config::{GroupProtocol, OnCorrupt};
+use crate::fetcher::{Corrupt, Fast, Fetcher, Librdkafka, Parts};
 use crate::guard;
 use crate::lookup::{Ask, Lookup};
 use crate::topics::{First, Listing, Selection};
@@ -303,7 +303,11 @@ impl<'a> Session<'a> {
 
 fn librdkafka(source: &Starting, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
     let in_group = source.config.group.is_some();
-    Librdkafka::start(client, in_group, source.outlet(), source.commands.0.clone())
+    let commands = source.commands.0.clone();
+    // It tells of a batch that it cannot read, and not where that ends.
+    let corrupt =
+        Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&source.board), source.reporter());
+    Librdkafka::start(client, in_group, source.outlet(), commands, corrupt)
 }
 
 /// Drops the client once nobody else holds it. That closes it, which leaves the group.

@@ -107,6 +107,11 @@ impl Run {
         walked
     }
 
+    /// Once [`Run::walk`] failed: the offset after the batch that it failed in, whose checksum is right.
+    pub(crate) fn after_broken(&self) -> Option<i64> {
+        self.open.map(|batch| batch.header.next_offset())
+    }
+
     /// Where a fetch goes on after this run: the offset after its last batch, those included that gave no
     /// records because they are control batches or aborted. Once [`Run::walk`] failed: the offset after the
     /// last record before the fault.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnOutOfRange, Security, SourceConfig,
-    Start, TopicSelector,
+    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security,
+    SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers};
@@ -50,6 +50,7 @@ pub fn config(
         start,
         isolation: Isolation::ReadCommitted,
         on_out_of_range: OnOutOfRange::Earliest,
+        on_corrupt: OnCorrupt::Stop,
         revoke_timeout: Duration::from_secs(2),
         topic_refresh: Duration::from_secs(1),
         fetcher: fetching,

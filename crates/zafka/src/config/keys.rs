@@ -126,6 +126,10 @@ keys! {
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
          route. Likewise where an unclean election cut the log before that offset, now or while no relay ran: go on \
          where it was cut, or stop.";
+    ON_CORRUPT = "on_corrupt", "\"stop\" or \"skip\"", Default("\"stop\""),
+        "At a batch that fails its checks each time it is fetched: its partition stands still, which `/readyz` tells, and \
+         the others go on; or go on behind it, log the offsets and count them (`records_skipped`). Not \"skip\" with \
+         `fetcher = \"librdkafka\"`, which does not tell where such a batch ends.";
     FETCHER = "fetcher", "\"fast\" or \"librdkafka\"", Default("\"fast\""),
         "What fetches: zafka's own requests (Kafka 2.7 or newer; where a broker is older, librdkafka takes over by \
          itself), or librdkafka.";
@@ -262,6 +266,7 @@ pub static FROM_KAFKA_SECTION: Section = Section {
         &START,
         &ISOLATION,
         &ON_OUT_OF_RANGE,
+        &ON_CORRUPT,
         &FETCHER,
         &STALL_TIMEOUT,
         &REVOKE_TIMEOUT,

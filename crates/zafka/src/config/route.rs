@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{GroupConfig, GroupProtocol, SourceConfig, TopicSelector};
+use zafka_kafka::config::{Fetching, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 
@@ -140,6 +140,11 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
     let refresh = |text: &str| text::duration(text, Duration::from_millis(100), HOUR);
     let topic_refresh = table.text(&keys::TOPIC_REFRESH, refresh);
     let fetcher = table.text(&keys::FETCHER, text::fetcher);
+    let on_corrupt = table.text(&keys::ON_CORRUPT, text::on_corrupt);
+    if (on_corrupt, fetcher) == (Some(OnCorrupt::Skip), Some(Fetching::Librdkafka)) {
+        let allowed = "\"stop\", or `fetcher = \"fast\"`";
+        table.mistake(&keys::ON_CORRUPT, "found \"skip\" with `fetcher = \"librdkafka\"`", allowed);
+    }
     let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
     let stall_timeout = table.text(&keys::STALL_TIMEOUT, up_to_an_hour);
     Some(SourceConfig {
@@ -153,6 +158,7 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
         start: start?,
         isolation: isolation?,
         on_out_of_range: on_out_of_range?,
+        on_corrupt: on_corrupt?,
         revoke_timeout: revoke_timeout?,
         topic_refresh: topic_refresh?,
         fetcher: fetcher?,

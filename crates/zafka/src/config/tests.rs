@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Sasl, Start, TopicSelector};
+use zafka_kafka::config::{
+    Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
+};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
 
@@ -81,6 +83,7 @@ fn defaults() {
     assert_eq!(route.source.start, Start::Latest);
     assert_eq!(route.source.isolation, Isolation::ReadCommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Earliest);
+    assert_eq!(route.source.on_corrupt, OnCorrupt::Stop);
     assert_eq!(route.source.fetcher, Fetching::Fast);
     assert_eq!(route.source.stall_timeout, Duration::from_secs(30));
     assert_eq!(route.source.revoke_timeout, Duration::from_secs(5));
@@ -587,4 +590,14 @@ fn no_mistake_shows_credentials_of_a_url() {
     }
     // An "@" that is nobody's.
     assert!(read(&oidc("https://idp/realms/a@b/token")).is_ok());
+}
+
+#[test]
+fn what_cannot_be_read_is_skipped_by_the_fetcher_that_can() {
+    let skip = |fetcher: &str| format!("topics = ['t'], on_corrupt = 'skip', fetcher = '{fetcher}'");
+    let config = read(&with_route(&skip("fast"), TO)).unwrap().config;
+    assert_eq!(config.routes[0].source.on_corrupt, OnCorrupt::Skip);
+    let mistakes = read(&with_route(&skip("librdkafka"), TO)).unwrap_err();
+    let told = format!("{mistakes:?}");
+    assert!(told.contains("on_corrupt") && told.contains("librdkafka"), "{told}");
 }

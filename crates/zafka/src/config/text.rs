@@ -8,7 +8,9 @@ use axum::http::Uri;
 use jiff::Timestamp;
 use regex::Regex;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{Fetching, GroupProtocol, Isolation, OnOutOfRange, Start, TopicSelector};
+use zafka_kafka::config::{
+    Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
+};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
@@ -56,6 +58,11 @@ pub fn isolation(text: &str) -> Read<Isolation> {
 /// `on_out_of_range`.
 pub fn on_out_of_range(text: &str) -> Read<OnOutOfRange> {
     one_of(text, &[("earliest", OnOutOfRange::Earliest), ("stop", OnOutOfRange::Stop)], &[])
+}
+
+/// `on_corrupt`.
+pub fn on_corrupt(text: &str) -> Read<OnCorrupt> {
+    one_of(text, &[("stop", OnCorrupt::Stop), ("skip", OnCorrupt::Skip)], &[])
 }
 
 /// `fetcher`.

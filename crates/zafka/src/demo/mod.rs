@@ -10,7 +10,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::{Relay, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnOutOfRange, Security, SourceConfig, Start,
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start,
     TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
@@ -113,6 +113,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
             start: Start::Earliest,
             isolation: Isolation::ReadCommitted,
             on_out_of_range: OnOutOfRange::Earliest,
+            on_corrupt: OnCorrupt::Stop,
             revoke_timeout: Duration::from_secs(1),
             topic_refresh: Duration::from_secs(5),
             fetcher: Fetching::default(),

@@ -17,12 +17,13 @@ use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::position::{Position, Why};
-use super::share::{Answer, Given, LAST_BY_NAME, Share};
+use super::share::{Answer, Broken, Given, LAST_BY_NAME, Share};
 use super::sizes::Sizes;
 use super::{Hold, Told, Wiring};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
 use crate::fetcher::{Fetched, Records};
+use crate::generation::Due;
 use crate::records::{Batches, Reading, Run};
 
 /// Fetch versions: from the first that tells of a cut log, to the last whose fields we know.
@@ -40,6 +41,8 @@ const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one: it is made again without
 /// a word.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
+/// A batch that failed its checks so often, fetched anew each time, will not pass them.
+const CONFIRMED: u32 = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What the task is told.
@@ -264,12 +267,16 @@ impl Broker {
                 debug!(route = self.wiring.reporter.route(), broker = self.id, throttle, "throttled (ms)");
             }
             let answer = self.share.answer(response, Instant::now());
-            let Answer { given, left, errors, bytes } = answer.map_err(|reason| self.lost(&reason))?;
+            let Answer { given, left, errors, broken, bytes } =
+                answer.map_err(|reason| self.lost(&reason))?;
             if !std::mem::replace(&mut connected, true) {
                 self.tell(Told::Connected(self.id));
             }
             for error in errors {
                 self.wiring.reporter.report(&error);
+            }
+            for broken in broken {
+                self.broken(broken);
             }
             // The positions are past this answer already: whatever becomes of the next request, it is handed out whole.
             let next = match bytes >= LARGE && Instant::now() >= throttled {
@@ -358,7 +365,7 @@ impl Broker {
     /// Waits for the memory that an answer takes, for as long as the route lets the others wait.
     async fn hold(&mut self, size: usize) -> Result<Hold, Ended> {
         let wiring = Arc::clone(&self.wiring);
-        let hold = wiring.budget.hold(size, &wiring.reporter);
+        let hold = wiring.budget.hold(size, &wiring.corrupt);
         tokio::pin!(hold);
         loop {
             tokio::select! {
@@ -400,6 +407,17 @@ impl Broker {
         Ok(body)
     }
 
+    /// A batch cannot be read: for good, if that is so each time it is fetched.
+    fn broken(&self, broken: Broken) {
+        let Broken { due, to, error, failures } = broken;
+        if failures < CONFIRMED {
+            let place = format!("{}/{}", due.assignment.topic, due.assignment.partition);
+            self.wiring.reporter.report(&format!("{place}: {error}"));
+        } else {
+            self.wiring.corrupt.met(due, to, &error.to_string());
+        }
+    }
+
     /// True where anything was handed out.
     async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
         let Given { assignment, generation, from, records, aborted } = given;
@@ -419,9 +437,11 @@ impl Broker {
                 Ok(Some(run)) => run,
                 Ok(None) => break,
                 Err(error) => {
-                    let place = format!("{}/{}", assignment.topic, assignment.partition);
-                    wiring.reporter.report(&format!("{place}: {error}"));
-                    self.share.go_on_at(&assignment, generation.number, next, Instant::now());
+                    let end = assignment.ends().map_or(i64::MAX, |ends| ends.high_watermark);
+                    let to = batches.after_failed(next, end);
+                    let failures = self.share.go_on_at(&assignment, generation.number, next, Instant::now());
+                    let due = Due { assignment, generation: generation.number, offset: next };
+                    self.broken(Broken { due, to, error, failures });
                     break;
                 }
             };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::report::Reporter;
+use crate::fetcher::Corrupt;
 
 /// One permit.
 const UNIT: usize = 4096;
@@ -15,8 +15,8 @@ pub(crate) type Hold = Arc<Held>;
 /// What all that came with one answer share.
 pub(crate) struct Held {
     _permit: OwnedSemaphorePermit,
-    /// Where what is wrong with it is told.
-    pub(crate) reporter: Reporter,
+    /// What becomes of batches in it that cannot be read.
+    pub(crate) corrupt: Arc<Corrupt>,
 }
 
 /// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not enough.
@@ -33,12 +33,12 @@ impl Budget {
     }
 
     /// Waits until there are `size` bytes; an answer larger than the budget has it all for itself.
-    pub(super) async fn hold(&self, size: usize, reporter: &Reporter) -> Hold {
+    pub(super) async fn hold(&self, size: usize, corrupt: &Arc<Corrupt>) -> Hold {
         let permits = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.permits);
         loop {
             // It is never closed.
             if let Ok(permit) = Arc::clone(&self.semaphore).acquire_many_owned(permits).await {
-                return Arc::new(Held { _permit: permit, reporter: reporter.clone() });
+                return Arc::new(Held { _permit: permit, corrupt: Arc::clone(corrupt) });
             }
         }
     }

@@ -17,7 +17,7 @@ use super::position::{Key, Position};
 use super::sizes::Sizes;
 use crate::assignment::Assignment;
 use crate::config::Isolation;
-pub(super) use answers::{Answer, Given};
+pub(super) use answers::{Answer, Broken, Given};
 
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;
@@ -201,28 +201,29 @@ impl Share {
         Some(member)
     }
 
-    /// Goes on at an offset, after a rest where the last answers were of no use.
+    /// Goes on at an offset, after a rest where the last answers were of no use; tells how many they are.
     pub(super) fn go_on_at(
         &mut self,
         assignment: &Arc<Assignment>,
         generation: u32,
         offset: i64,
         now: Instant,
-    ) {
+    ) -> u32 {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         if let Some(member) = self.member(&key)
             && Arc::ptr_eq(&member.position.assignment, assignment)
             && member.position.generation.number == generation
         {
             member.position.seek(offset);
-            self.rest(&key, now);
+            return self.rest(&key, now);
         }
+        0
     }
 
-    /// Leaves a partition out of the requests for a while.
-    fn rest(&mut self, key: &Key, now: Instant) {
-        let Some(topic) = self.topics.get_mut(&key.0) else { return };
-        let Some(member) = topic.members.get_mut(&key.1) else { return };
+    /// Leaves a partition out of the requests for a while; tells after how many answers of no use to this offset.
+    fn rest(&mut self, key: &Key, now: Instant) -> u32 {
+        let Some(topic) = self.topics.get_mut(&key.0) else { return 0 };
+        let Some(member) = topic.members.get_mut(&key.1) else { return 0 };
         if member.told.take().is_some() {
             self.forgotten.push((Arc::clone(&key.0), topic.id, key.1));
         }
@@ -232,6 +233,7 @@ impl Share {
         if !std::mem::replace(&mut member.resting, true) {
             self.resting.push((now + rest, key.clone()));
         }
+        self.member(key).map_or(0, |member| member.failures)
     }
 
     /// When the first of those that rest goes on.

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::Wiring;
 use super::budget::Budget;
 use super::share::Terms;
-use crate::config::{ClusterConfig, Isolation, Sasl, Security};
+use crate::config::{ClusterConfig, Isolation, OnCorrupt, Sasl, Security};
 use crate::connection::Connector;
-use crate::fetcher::{Fetched, Outlet};
+use crate::fetcher::{Corrupt, Fetched, Outlet};
 use crate::membership::Command;
 use crate::noise::Noise;
 use crate::report::Reporter;
@@ -34,7 +34,10 @@ pub(super) fn wiring(
     let security = Security { tls: None, sasl };
     let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
     let board = Arc::new(Board::default());
+    let reporter = Reporter::new("r", &board, &Arc::new(Noise::default()));
+    let corrupt = Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&board), reporter.clone());
     Wiring {
+        corrupt: Arc::new(corrupt),
         connector: Connector::new(&cluster, None).unwrap(),
         bootstrap: Vec::new(),
         terms,
@@ -43,7 +46,7 @@ pub(super) fn wiring(
         limit: 1 << 20,
         outlet: Outlet::new(records, Arc::clone(&board)),
         commands,
-        reporter: Reporter::new("r", &board, &Arc::new(Noise::default())),
+        reporter,
         board,
         alone: false,
     }

@@ -15,7 +15,7 @@ use zafka_envelope::Record;
 use crate::assignment::Assignment;
 use crate::client::Client;
 use crate::fetcher::outlet::{Handed, Outlet};
-use crate::fetcher::{Fetched, Records};
+use crate::fetcher::{Corrupt, Fetched, Records};
 use crate::generation::{Due, Generation};
 use crate::membership::Command;
 use crate::native::{Messages, Queue};
@@ -96,6 +96,19 @@ impl Held {
     }
 }
 
+/// What was taken off the queue, in its order.
+enum Out {
+    Fetched(Fetched),
+    /// A batch that cannot be read, and why.
+    Broken(Arc<Assignment>, Generation, String),
+}
+
+/// Whether librdkafka cannot read a batch, and goes on behind it.
+fn is_corruption(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(code, C::BadMessage | C::BadCompression | C::NotImplemented)
+}
+
 /// The fetch thread's own.
 pub(super) struct Thread {
     pub(super) client: Arc<Client>,
@@ -103,6 +116,7 @@ pub(super) struct Thread {
     pub(super) held: Arc<Mutex<Held>>,
     pub(super) outlet: Outlet,
     pub(super) commands: Sender<Command>,
+    pub(super) corrupt: Corrupt,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -110,16 +124,32 @@ impl Thread {
     /// Runs until it is told to stop, or nobody receives any more.
     pub(super) fn run(mut self, runtime: &tokio::runtime::Runtime) {
         while !*self.stop.borrow() {
-            let runs = self.take();
-            for fetched in runs {
-                if self.hand_out(fetched, runtime).is_break() {
-                    return;
+            for taken in self.take() {
+                match taken {
+                    Out::Fetched(fetched) => {
+                        if self.hand_out(fetched, runtime).is_break() {
+                            return;
+                        }
+                    }
+                    Out::Broken(assignment, generation, reason) => {
+                        self.broken(assignment, generation.number, &reason);
+                    }
                 }
             }
         }
     }
 
-    fn take(&self) -> Vec<Fetched> {
+    /// librdkafka goes on behind a batch that it cannot read. What comes of the partition after it is not handed out:
+    /// that would skip records.
+    fn broken(&self, assignment: Arc<Assignment>, generation: u32, reason: &str) {
+        if assignment.is_wanted() && assignment.is_read_as(generation) {
+            let offset = assignment.position();
+            assignment.break_at(generation, offset);
+            self.corrupt.met(Due { assignment, generation, offset }, None, reason);
+        }
+    }
+
+    fn take(&self) -> Vec<Out> {
         let held = self.held.lock();
         let mut fetched = Vec::new();
         for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
@@ -129,11 +159,11 @@ impl Thread {
                 (None, Some(read)) => {
                     let last = run.as_slice().last().unwrap_or(message);
                     let next_offset = last.offset() + 1;
-                    fetched.push(fetched_by_librdkafka(read, next_offset, run));
+                    fetched.push(Out::Fetched(fetched_by_librdkafka(read, next_offset, run)));
                 }
                 (Some(RDKafkaErrorCode::PartitionEOF), Some(read)) => {
                     let next_offset = message.offset();
-                    fetched.push(fetched_by_librdkafka(read, next_offset, run));
+                    fetched.push(Out::Fetched(fetched_by_librdkafka(read, next_offset, run)));
                 }
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
                     let (assignment, offset) = (Arc::clone(assignment), message.offset());
@@ -141,6 +171,10 @@ impl Thread {
                     let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     // Where the membership has ended, nothing is to be reset.
                     let _ = self.commands.send(Command::OutOfRange { due, reason });
+                }
+                (Some(code), Some((assignment, generation))) if is_corruption(code) => {
+                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
+                    fetched.push(Out::Broken(Arc::clone(assignment), *generation, reason));
                 }
                 (Some(code), _) => {
                     let text = String::from_utf8_lossy(message.value().unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use super::super::error::RecordFault;
 use super::super::header::Outline;
-use super::super::{BatchFault, outline};
+use super::super::{BatchFault, after_broken, outline};
 use super::build::{Batch, batch, put_number, read, records, seal};
 
 /// The one in the middle of three, with its records or its header made wrong.
@@ -207,4 +207,21 @@ fn the_widest_numbers_are_read() {
         (outcome.offsets(), outcome.next_offset, outcome.error),
         (vec![0, last], Some(last + 1), None)
     );
+}
+
+#[test]
+fn where_the_log_goes_on_behind_a_batch_that_cannot_be_read() {
+    let sound = batch(20, records(20..23)).bytes();
+    let max = i32::MAX.to_be_bytes();
+    for (name, broken, followed, alone) in [
+        ("its checksum is wrong", patched(17, &[0; 4]), Some(20), Some(13)),
+        ("so is where it claims to end", patched(23, &max), Some(20), None),
+        ("its magic is wrong", patched(16, &[9]), None, None),
+        ("it claims to be longer than what is there", patched(8, &max), None, None),
+    ] {
+        let both = [broken.clone(), sound.clone()].concat();
+        assert_eq!(after_broken(&both, 10, 100), followed, "{name}");
+        assert_eq!(after_broken(&broken, 10, 100), alone, "{name}, at the end");
+        assert_eq!(after_broken(&both, 50, 100), None, "{name}: not back");
+    }
 }

@@ -1,6 +1,6 @@
 //! The task of a broker that answers by a script.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -12,8 +12,11 @@ use uuid::Uuid;
 
 use super::super::testing::{batch, terms, wiring};
 use super::*;
-use crate::config::{Credentials, Isolation, Sasl, Secret};
+use crate::config::{Credentials, Isolation, OnCorrupt, Sasl, Secret};
 use crate::connection::tests::fake::{Asked, api_versions, broker, sasl};
+use crate::fetcher::Corrupt;
+use crate::membership::{Command, Reset};
+use crate::status::{Board, TakenUp};
 
 const ID: Uuid = Uuid::from_u128(7);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,6 +28,8 @@ struct Stage {
     orders: UnboundedSender<Order>,
     told: UnboundedReceiver<Told>,
     records: mpsc::Receiver<Fetched>,
+    commands: Receiver<Command>,
+    board: Arc<Board>,
 }
 
 impl Stage {
@@ -47,9 +52,22 @@ impl Stage {
 
     /// With nothing to fetch yet.
     fn idle(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
+        Self::with(OnCorrupt::Stop, assignments, address, sasl)
+    }
+
+    fn with(
+        on_corrupt: OnCorrupt,
+        assignments: [Arc<Assignment>; 2],
+        address: String,
+        sasl: Option<Sasl>,
+    ) -> Self {
         let (sender, records) = mpsc::channel(1);
         let terms = terms(Isolation::ReadUncommitted);
-        let wiring = Arc::new(wiring(sasl, terms.clone(), sender, channel().0));
+        let (commanding, commands) = channel();
+        let mut wiring = wiring(sasl, terms.clone(), sender, commanding.clone());
+        let (board, reporter) = (Arc::clone(&wiring.board), wiring.reporter.clone());
+        wiring.corrupt = Arc::new(Corrupt::new(on_corrupt, commanding, Arc::clone(&board), reporter));
+        let wiring = Arc::new(wiring);
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
         let task = Broker {
@@ -62,7 +80,7 @@ impl Stage {
             probing: false,
         };
         tokio::spawn(task.run());
-        Self { assignments, orders, told, records }
+        Self { assignments, orders, told, records, commands, board }
     }
 
     async fn until_told(&mut self, what: &str, is_it: impl Fn(&Told) -> bool) {
@@ -224,4 +242,61 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
     assert!(timeout(PATIENCE, stage.records.recv()).await.unwrap().is_some());
     let told = std::iter::from_fn(|| stage.told.try_recv().ok());
     assert!(told.into_iter().all(|told| !matches!(told, Told::Failed { .. })));
+}
+
+/// Partition 0 has a sound batch, one whose bytes are not those that were written, and one behind it; partition 1 has
+/// nothing.
+fn rotten_answer(asked: &Asked) -> Vec<u8> {
+    let mut rotten = batch(1..2, b"rotten").to_vec();
+    *rotten.last_mut().unwrap() ^= 1;
+    let records = [batch(0..1, b"v").to_vec(), rotten, batch(3..4, b"v").to_vec()].concat();
+    let from = asked.read::<FetchRequest>().topics.iter().flat_map(|topic| &topic.partitions).next().cloned();
+    let records = if from.is_some_and(|from| from.partition == 0) { records } else { Vec::new() };
+    let partition = PartitionData::default()
+        .with_partition_index(0)
+        .with_high_watermark(4)
+        .with_records(Some(records.into()));
+    let topic = FetchableTopicResponse::default().with_topic_id(ID).with_partitions(vec![partition]);
+    asked.answer::<FetchRequest>(&FetchResponse::default().with_session_id(9).with_responses(vec![topic]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
+    for on_corrupt in [OnCorrupt::Stop, OnCorrupt::Skip] {
+        let address = answering(rotten_answer).await;
+        let mut stage = Stage::with(on_corrupt, Stage::assignments(), address, None);
+        let first = Arc::clone(&stage.assignments[0]);
+        let position = Position { topic_id: ID, ..Position::new(Arc::clone(&first), first.generation(), 0) };
+        stage.orders.send(Order::Add(position)).unwrap();
+        let fetched = timeout(PATIENCE, stage.records.recv()).await.unwrap().unwrap();
+        assert_eq!(fetched.next_offset(), 1);
+        let waiting = async {
+            loop {
+                // What is before it comes each time.
+                let _ = stage.records.try_recv();
+                match on_corrupt {
+                    OnCorrupt::Skip => {
+                        if let Ok(Command::Elsewhere { due, to, why }) = stage.commands.try_recv() {
+                            return assert_eq!((due.offset, to, why), (1, Some(3), Reset::Corrupt));
+                        }
+                    }
+                    OnCorrupt::Stop => {
+                        stage.board.set_connected(true);
+                        stage.board.set_taken_up(TakenUp::Wholly);
+                        if let Some(reason) = stage.board.status().not_ready {
+                            return assert!(reason.contains("offset 1: its checksum is"), "{reason}");
+                        }
+                        assert!(stage.commands.try_recv().is_err());
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.unwrap();
+        // Once it goes on, or goes.
+        first.set_revoking();
+        stage.board.set_connected(true);
+        stage.board.set_taken_up(TakenUp::Wholly);
+        assert_eq!(stage.board.status().not_ready, None);
+    }
 }

@@ -12,8 +12,8 @@ use super::super::position::{Key, Position, Why};
 use super::{PARTITION_BYTES_MAX, Share};
 use crate::assignment::Assignment;
 use crate::config::Isolation;
-use crate::generation::Generation;
-use crate::records::{Aborted, outline};
+use crate::generation::{Due, Generation};
+use crate::records::{Aborted, BatchError, after_broken, outline};
 use crate::status::Ends;
 
 /// What a partition was given by an answer.
@@ -36,8 +36,20 @@ pub(in super::super) struct Answer {
     pub(in super::super) left: Vec<(Position, Why)>,
     /// Errors to be told.
     pub(in super::super) errors: Vec<String>,
+    /// Batches that cannot be read.
+    pub(in super::super) broken: Vec<Broken>,
     /// Bytes of records.
     pub(in super::super) bytes: usize,
+}
+
+/// A batch that cannot be read.
+pub(in super::super) struct Broken {
+    pub(in super::super) due: Due,
+    /// Where the log goes on behind it, if that can be told.
+    pub(in super::super) to: Option<i64>,
+    pub(in super::super) error: BatchError,
+    /// Answers in a row that were of no use, this one included.
+    pub(in super::super) failures: u32,
 }
 
 impl Share {
@@ -129,8 +141,10 @@ impl Share {
         let outline = outline(&records);
         let Some(next) = outline.next_offset.filter(|next| *next > from) else {
             if let Some(error) = outline.error {
-                answer.errors.push(format!("{}/{}: {error}", key.0, key.1));
-                return self.rest(key, now);
+                let due = member.position.due();
+                let to = after_broken(&records, from, data.high_watermark);
+                let failures = self.rest(key, now);
+                return answer.broken.push(Broken { due, to, error, failures });
             }
             if outline.whole_bytes == 0 {
                 // Not one whole batch: ask for more, up to the most.
@@ -139,12 +153,14 @@ impl Share {
                     return self.change(key);
                 }
                 answer.errors.push(format!("{}/{}: no whole batch in {} bytes", key.0, key.1, records.len()));
-                return self.rest(key, now);
+                self.rest(key, now);
+                return;
             }
             answer
                 .errors
                 .push(format!("{}/{}: no record at or after offset {from} in the answer", key.0, key.1));
-            return self.rest(key, now);
+            self.rest(key, now);
+            return;
         };
         if let Some(to) = outline.epochs.first().and_then(|(_, epoch)| member.position.cut_before(*epoch)) {
             return self.leave(key, Why::Diverged(to), answer);
@@ -194,7 +210,7 @@ impl Share {
             }
             _ => {
                 answer.errors.push(reason);
-                self.rest(key, now);
+                let _ = self.rest(key, now);
             }
         }
     }

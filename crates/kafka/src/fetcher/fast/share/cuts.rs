@@ -51,7 +51,8 @@ impl Share {
         if claimed < 0 {
             // It was told none. At the pace of other answers that are of no use.
             answer.errors.push(format!("{}/{}: the broker tells of a cut log for no reason", key.0, key.1));
-            return self.rest(key, now);
+            self.rest(key, now);
+            return;
         }
         member.position.doubted = claimed;
         self.change(key);
