@@ -134,8 +134,8 @@ fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {
     let topic = unique("held");
     let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
     admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
-    // More than the connection takes, and no more than that and the ring.
-    let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "32 MiB""#;
+    // Records for more than the connection takes, and for less than the ring: buffers that are partly filled count too.
+    let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "64 MiB""#;
     let groups = ["terminated", "killed"].map(|end| format!("{topic}-{end}"));
     let mut held = groups.each_ref().map(|group| {
         let from = format!(r#"topics = ["{topic}"], start = "earliest", group = "{group}""#);
