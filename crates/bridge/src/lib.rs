@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod gate;
 mod partition;
 mod progress;
 mod relay;

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use zafka_envelope::{Encoded, Encoder, FramePlan, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
-use zafka_sockets::{Buffer, Buffers, Chunk};
+use zafka_sockets::{Buffer, Buffers, Chunk, Demand};
 
+use crate::gate::Gate;
 use crate::progress::Progress;
 
 /// Records of one partition in their order, to be walked once.
@@ -37,6 +38,7 @@ impl Records for Fetched {
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) progress: Arc<Progress>,
+    pub(crate) gate: Gate,
     encoder: Encoder,
     /// Offset of the record before the next one; none where a generation begins.
     prev: Option<i64>,
@@ -62,10 +64,18 @@ pub(crate) struct Step {
 }
 
 impl Partition {
-    pub(crate) fn new(assignment: Arc<Assignment>, plan: &FramePlan, route: &str) -> Self {
+    /// `demand`: those that have to want it, where there have to be any.
+    pub(crate) fn new(
+        assignment: Arc<Assignment>,
+        plan: &FramePlan,
+        route: &str,
+        demand: Option<Arc<Demand>>,
+    ) -> Self {
+        let gate = Gate::new(demand.as_ref().is_none_or(|demand| demand.is_enough()));
         let encoder = plan.encoder(route, &assignment.topic, assignment.partition);
         let first = Generation { number: 0, start: assignment.start };
-        Self { progress: Progress::new(assignment, first), encoder, prev: None, begins: None, next: None }
+        let progress = Progress::new(assignment, first, demand);
+        Self { progress, gate, encoder, prev: None, begins: None, next: None }
     }
 
     /// The number of the generation that is read.
@@ -76,8 +86,7 @@ impl Partition {
     /// Tells of a generation whose records are to follow: from its start on, what was read before is no longer in the
     /// log. True where that is before what was delivered, so that commits have to go back.
     pub(crate) fn announce(&mut self, generation: Generation) -> bool {
-        let newest = self.next.map_or(self.generation(), |next| next.number);
-        if generation.number <= newest {
+        if generation.number <= self.newest() {
             return false;
         }
         let start = self.next.map_or(generation.start, |next| next.start.min(generation.start));
@@ -95,6 +104,19 @@ impl Partition {
         if let Some(next) = self.next {
             self.progress.end_at(next.start);
         }
+    }
+
+    /// The number of the newest generation that was told of.
+    pub(crate) fn newest(&self) -> u32 {
+        self.next.map_or(self.generation(), |next| next.number)
+    }
+
+    /// Begins a generation at what was delivered, in place of all those before.
+    pub(crate) fn restart(&mut self, generation: Generation) {
+        let Progress { assignment, demand, .. } = &*self.progress;
+        self.progress = Progress::new(Arc::clone(assignment), generation, demand.clone());
+        (self.prev, self.begins, self.next) = (None, None, None);
+        self.gate.opened();
     }
 
     /// Encodes fetched records up to the size of a chunk, or one record where that alone is larger.

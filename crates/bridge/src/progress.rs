@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use zafka_kafka::{Assignment, Generation};
-use zafka_sockets::{Chunk, Origin, PubSocket};
+use zafka_sockets::{Chunk, Demand, Origin, PubSocket};
 
 /// How far a generation of a partition has come; shared with whoever reports or commits it. `read` >= `delivered`.
 ///
@@ -15,6 +15,8 @@ pub(crate) struct Progress {
     pub(crate) assignment: Arc<Assignment>,
     pub(crate) generation: u32,
     pub(crate) origin: Arc<Origin>,
+    /// Those that have to want it, where `min_peers` asks for any.
+    pub(crate) demand: Option<Arc<Demand>>,
     before: Vec<Before>,
     read: AtomicI64,
     /// Where the next generation begins, once it is known that there is one: the log is another one from there on.
@@ -31,11 +33,16 @@ struct Before {
 
 impl Progress {
     /// A partition of which everything before `generation.start` is read and delivered.
-    pub(crate) fn new(assignment: Arc<Assignment>, generation: Generation) -> Arc<Self> {
+    pub(crate) fn new(
+        assignment: Arc<Assignment>,
+        generation: Generation,
+        demand: Option<Arc<Demand>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             assignment,
             generation: generation.number,
-            origin: Origin::new(generation.start),
+            origin: origin(generation.start, demand.as_ref()),
+            demand,
             before: Vec::new(),
             read: AtomicI64::new(generation.start),
             end: AtomicI64::new(i64::MAX),
@@ -54,7 +61,8 @@ impl Progress {
         Arc::new(Self {
             assignment: Arc::clone(&self.assignment),
             generation: generation.number,
-            origin: Origin::new(self.delivered()),
+            origin: origin(self.delivered(), self.demand.as_ref()),
+            demand: self.demand.clone(),
             before,
             read: AtomicI64::new(self.read()),
             end: AtomicI64::new(i64::MAX),
@@ -82,14 +90,32 @@ impl Progress {
 
     /// The next offset to deliver.
     pub(crate) fn delivered(&self) -> i64 {
-        let before = self.before.iter().map(|before| before.origin.delivered().min(before.end));
-        let delivered = before.fold(self.origin.delivered(), i64::max);
+        let before = self.before.iter().map(|before| (&before.origin, before.end));
+        let mut delivered = i64::MIN;
+        for (origin, end) in before.chain([(&self.origin, i64::MAX)]) {
+            delivered = delivered.max(origin.delivered().min(end));
+            if origin.is_short() {
+                // What comes after it does not count.
+                break;
+            }
+        }
         delivered.min(self.end.load(Ordering::Relaxed))
     }
 
-    /// Whether all that was read is delivered.
+    /// Whether it stands still, because something was published that too few were owed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.origins().any(|origin| origin.is_short())
+    }
+
+    /// Takes what is unsent out of the ring, and what is not delivered for not read.
+    pub(crate) fn take_back(&self, socket: &PubSocket) {
+        self.withdraw(socket);
+        self.set_read(self.delivered());
+    }
+
+    /// Whether all that was read is delivered, or nothing more will be.
     pub(crate) fn is_drained(&self) -> bool {
-        self.delivered() == self.read()
+        self.is_short() || self.delivered() == self.read()
     }
 
     /// What is to be committed: the assignment and its next offset.
@@ -107,6 +133,13 @@ impl Progress {
     /// Takes what is unsent of it out of the ring.
     pub(crate) fn withdraw(&self, socket: &PubSocket) {
         self.origins().for_each(|origin| socket.withdraw(origin));
+    }
+}
+
+fn origin(position: i64, demand: Option<&Arc<Demand>>) -> Arc<Origin> {
+    match demand {
+        Some(demand) => Origin::wanted(position, Arc::clone(demand)),
+        None => Origin::new(position),
     }
 }
 

@@ -106,6 +106,7 @@ impl Relay {
                 socket,
                 source,
                 partitions: Mutex::default(),
+                short: Default::default(),
                 records_read: Default::default(),
                 bytes_encoded: Default::default(),
                 headers_missing: Default::default(),

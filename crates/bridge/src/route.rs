@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent, SourceReceivers};
 use zafka_sockets::{Buffers, Publisher};
 
+use crate::gate::Act;
 use crate::partition::Partition;
 use crate::progress::{Pending, Progress};
 use crate::revoking::Revoking;
@@ -49,6 +50,7 @@ pub(crate) struct Route {
     steps: usize,
     /// Whether the Kafka side hands out no more records; its events tell why.
     records_ended: bool,
+    told_of_unheard: bool,
 }
 
 impl Route {
@@ -65,6 +67,7 @@ impl Route {
             buffers: Buffers::new(chunk_bytes, ring_bytes),
             steps: 0,
             records_ended: false,
+            told_of_unheard: false,
         }
     }
 
@@ -97,6 +100,7 @@ impl Route {
     async fn relay(&mut self, receivers: &mut SourceReceivers, stop: &mut watch::Receiver<Option<Instant>>) {
         let mut commit = interval(COMMIT_INTERVAL);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.shared);
         loop {
             while let Ok(event) = receivers.events.try_recv() {
                 if self.handle_event(event).is_break() {
@@ -126,7 +130,10 @@ impl Route {
                     }
                 }
                 () = sleep(DRAIN_LOOK), if !self.revoking.is_empty() => {}
+                () = shared.socket.demand_changed() => self.look_at_demand(),
                 _ = commit.tick() => {
+                    self.look_at_demand();
+                    self.tell_of_unheard();
                     self.commit();
                     self.buffers.trim();
                 }
@@ -169,6 +176,11 @@ impl Route {
         }
         let (buffers, generation) = (self.buffers.clone(), fetched.generation);
         let mut partition = self.partition(&assignment);
+        if !partition.gate.is_open() {
+            // They come again once enough want them.
+            partition.gate.miss();
+            return false;
+        }
         if generation.number != partition.generation() {
             if generation.number < partition.generation() {
                 // From before a restart: it comes again.
@@ -213,8 +225,11 @@ impl Route {
         let key = (Arc::clone(&assignment.topic), assignment.partition);
         let shared = &self.shared;
         let take_up = || {
-            let partition =
-                Partition::new(Arc::clone(assignment), &shared.config.frames, &shared.config.name);
+            let (frames, demand) = (&shared.config.frames, shared.demand(assignment));
+            let partition = Partition::new(Arc::clone(assignment), frames, &shared.config.name, demand);
+            if !partition.gate.is_open() {
+                shared.source.hold(assignment);
+            }
             shared.show(&partition.progress);
             partition
         };
@@ -226,6 +241,41 @@ impl Route {
         partition
     }
 
+    /// Holds partitions that too few want, and opens those that enough want again.
+    fn look_at_demand(&mut self) {
+        let (shared, now) = (&self.shared, Instant::now());
+        for (key, partition) in &mut self.partitions {
+            let Some(demand) = &partition.progress.demand else { continue };
+            shared.note_short(key, !demand.is_enough());
+            let act = partition.gate.look(demand.is_enough(), partition.progress.is_short(), now);
+            let Some(act) = act else { continue };
+            let progress = Arc::clone(&partition.progress);
+            if let Some(pending) = self.pending.take_if(|pending| Arc::ptr_eq(&pending.progress, &progress)) {
+                pending.discard();
+            }
+            self.fetched.take_if(|fetched| Arc::ptr_eq(&fetched.assignment, &progress.assignment));
+            progress.take_back(&shared.socket);
+            let (route, assignment) = (&shared.config.name, &progress.assignment);
+            let (topic, number, delivered) = (&assignment.topic, assignment.partition, progress.delivered());
+            match act {
+                Act::Hold => {
+                    let (peers, needed) = (demand.peers(), demand.needed());
+                    info!(route, %topic, partition = number, delivered, peers, needed, "held: too few subscribers");
+                    shared.source.hold(assignment);
+                }
+                // Where there is none, a reset is about to be told, and this is done after it.
+                Act::Open => {
+                    if let Some(generation) = shared.source.restart(assignment, partition.newest(), delivered)
+                    {
+                        info!(route, %topic, partition = number, delivered, "enough subscribers");
+                        partition.restart(generation);
+                        shared.show(&partition.progress);
+                    }
+                }
+            }
+        }
+    }
+
     /// Breaks where nothing more is to be expected.
     fn handle_event(&mut self, event: SourceEvent) -> ControlFlow<()> {
         let route = &self.shared.config.name;
@@ -235,6 +285,7 @@ impl Route {
                 for assignment in assignments.iter().filter(|assignment| assignment.is_active()) {
                     self.partition(assignment);
                 }
+                self.look_at_demand();
             }
             SourceEvent::Revoked { assignments, done } => {
                 info!(route, partitions = assignments.len(), "partitions revoked");
@@ -276,6 +327,7 @@ impl Route {
             let gone = gone(&partition.progress.assignment);
             if gone {
                 shown.remove(key);
+                self.shared.note_short(key, false);
                 taken.push(Arc::clone(&partition.progress));
             }
             !gone
@@ -286,6 +338,21 @@ impl Route {
             pending.discard();
         }
         taken
+    }
+
+    /// Says once that records are let go which nobody wants, though subscribers are waited for.
+    fn tell_of_unheard(&mut self) {
+        if !self.told_of_unheard
+            && self.shared.config.socket.min_peers > 0
+            && self.shared.socket.has_unheard()
+        {
+            self.told_of_unheard = true;
+            warn!(
+                route = self.shared.config.name,
+                "records that no subscriber wants count as delivered (records_unheard): routing frames differ within \
+                partitions, so that min_peers cannot wait for those who want each"
+            );
+        }
     }
 
     fn commit(&self) {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use zafka_kafka::{Ends, Source};
-use zafka_sockets::{PeerSnapshot, PubSocket, SocketSnapshot};
+use zafka_kafka::{Assignment, Ends, Source};
+use zafka_sockets::{Demand, PeerSnapshot, PubSocket, SocketSnapshot};
 
 use crate::config::RouteConfig;
 use crate::progress::Progress;
@@ -23,6 +24,8 @@ pub(crate) struct RouteShared {
     pub(crate) socket: PubSocket,
     pub(crate) source: Source,
     pub(crate) partitions: Mutex<BTreeMap<PartitionKey, Arc<Progress>>>,
+    /// The partitions that too few peers want, and since when, in ms since the epoch.
+    pub(crate) short: Mutex<BTreeMap<PartitionKey, i64>>,
     pub(crate) records_read: AtomicU64,
     pub(crate) bytes_encoded: AtomicU64,
     pub(crate) headers_missing: AtomicU64,
@@ -31,6 +34,28 @@ pub(crate) struct RouteShared {
 }
 
 impl RouteShared {
+    /// Those that have to want a partition, where `min_peers` asks for any: by its routing frame, if all its messages
+    /// have the same one.
+    pub(crate) fn demand(&self, assignment: &Assignment) -> Option<Arc<Demand>> {
+        if self.config.socket.min_peers == 0 {
+            return None;
+        }
+        let frames = &self.config.frames;
+        let frame = frames.routing_frame(&self.config.name, &assignment.topic, assignment.partition);
+        Some(self.socket.demand(frame))
+    }
+
+    /// Takes note of whether too few peers want a partition.
+    pub(crate) fn note_short(&self, key: &PartitionKey, is_short: bool) {
+        let mut short = self.short.lock();
+        if !is_short {
+            short.remove(key);
+        } else if !short.contains_key(key) {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            short.insert(key.clone(), i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Shows a partition from now on, in place of what was shown of it before.
     pub(crate) fn show(&self, progress: &Arc<Progress>) {
         let key = (Arc::clone(&progress.assignment.topic), progress.assignment.partition);

@@ -30,7 +30,26 @@ pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
         peer: None,
         since: wait.since,
     });
-    shown(of_socket.chain(of_source).collect())
+    shown(of_socket.chain(of_source).chain(for_subscribers(route)).collect())
+}
+
+/// The partitions that wait for peers to want them.
+fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
+    let partitions = route.partitions.lock();
+    let short = route.short.lock();
+    let waits = short.iter().filter_map(|(key, since)| {
+        let (topic, number) = key;
+        let demand = partitions.get(key)?.demand.as_ref().filter(|demand| !demand.is_enough())?;
+        let (peers, needed) = (demand.peers(), demand.needed());
+        Some(WaitStatus {
+            partition: Some(format!("{topic}/{number}")),
+            kind: "subscribers",
+            reason: format!("{topic}/{number} has {peers} of {needed} subscribers (min_peers)"),
+            peer: None,
+            since: *since,
+        })
+    });
+    waits.collect()
 }
 
 /// The partition that an origin belongs to, if the route still holds it.

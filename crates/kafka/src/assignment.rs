@@ -1,7 +1,7 @@
 //! Partitions as a source holds them, and what it tells of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ pub struct Assignment {
     reading: Reading,
     ends: Mutex<Option<Ends>>,
     broken: AtomicI64,
+    /// Whether the route wants nothing of it for now.
+    held: AtomicBool,
     epochs: Epochs,
 }
 
@@ -49,6 +51,7 @@ impl Assignment {
             reading: Reading::new(start),
             ends: Mutex::default(),
             broken: AtomicI64::new(NONE),
+            held: AtomicBool::new(false),
             epochs: Epochs::default(),
         })
     }
@@ -118,6 +121,7 @@ impl Assignment {
     /// Begins the next generation at an offset that was read already, unless one began that the caller does not know.
     pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
         let generation = self.reading.begin_after(known, offset)?;
+        self.held.store(false, Ordering::Release);
         // It is met again, unless it was mended.
         self.broken.store(NONE, Ordering::Release);
         Some(generation)
@@ -128,9 +132,19 @@ impl Assignment {
         &self.epochs
     }
 
+    /// Nothing of it is handed out until it is restarted.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Whether the route holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
     /// Whether more of it is wanted.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.is_active() && self.broken_at().is_none()
+        self.is_active() && self.broken_at().is_none() && !self.is_held()
     }
 
     /// Whether a commit is still this relay's to make.

@@ -136,6 +136,15 @@ impl Fetcher {
         }
     }
 
+    /// Fetches a partition no more that the route holds, until a generation of it begins.
+    pub(crate) fn hold(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+        match self {
+            // It leaves its broker's requests as soon as there is something of it.
+            Self::Fast(_) => Ok(()),
+            Self::Librdkafka(librdkafka) => librdkafka.hold(assignment),
+        }
+    }
+
     /// Ends. Nothing is handed out after it.
     pub(crate) fn stop(&mut self) {
         match self {

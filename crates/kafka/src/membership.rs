@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Restart(Arc<Assignment>, Generation),
     /// A thread or a task of the source panicked; nobody does its work.
     Broke(String),
+    /// The route wants nothing of it until it is restarted.
+    Hold(Arc<Assignment>),
     /// Brokers do not have the requests that the fast fetcher needs.
     TooOld(String),
     /// The ends of partitions that stand still.

@@ -105,6 +105,13 @@ impl Source {
         Some(generation)
     }
 
+    /// Fetches a partition no more until it is restarted. It is held all the same, and what was handed out may still come.
+    pub fn hold(&self, assignment: &Arc<Assignment>) {
+        assignment.hold();
+        // As above.
+        let _ = self.commands.send(Command::Hold(Arc::clone(assignment)));
+    }
+
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads. The
     /// receivers and all [`Fetched`](crate::Fetched) must be dropped before: they hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {

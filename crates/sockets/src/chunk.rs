@@ -8,7 +8,7 @@ use zafka_zmtp::frame;
 
 use crate::buffers::{Buffer, Buffers};
 use crate::memory::{Charge, Exceeded, PeerMemory};
-use crate::ring::Runs;
+use crate::ring::{Demand, Runs};
 
 /// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
 ///
@@ -17,12 +17,36 @@ use crate::ring::Runs;
 pub struct Origin {
     delivered: AtomicI64,
     withdrawn: AtomicBool,
+    demand: Option<Arc<Demand>>,
+    /// Whether there was something that too few peers were owed: it is to be published again, by another origin.
+    short: AtomicBool,
 }
 
 impl Origin {
     /// An origin that was delivered up to `position`.
     pub fn new(position: i64) -> Arc<Self> {
-        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn: AtomicBool::new(false) })
+        Self::made(position, None)
+    }
+
+    /// The same; what is in the ring at any moment at which too few peers want it does not count as delivered, nor does
+    /// what follows it.
+    pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
+        Self::made(position, Some(demand))
+    }
+
+    fn made(position: i64, demand: Option<Arc<Demand>>) -> Arc<Self> {
+        let (withdrawn, short) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, short })
+    }
+
+    /// Whether its position stands still, because something that it published had too few peers that want it.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
+    }
+
+    /// As [`Demand::epoch`]; 0 without any.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.demand.as_ref().map_or(0, |demand| demand.epoch())
     }
 
     /// The position up to which everything was accepted by the kernel for every peer owed it, or dropped by policy.
@@ -35,11 +59,21 @@ impl Origin {
         self.withdrawn.load(Ordering::Acquire)
     }
 
-    /// Everything before `position` is delivered, unless its messages were taken out. The ring tells so, chunk by chunk.
+    /// Everything before `position` is delivered, unless its messages were taken out or too few wanted some of them. The
+    /// ring tells so, chunk by chunk.
     pub fn deliver(&self, position: i64) {
-        if !self.is_withdrawn() {
+        if !self.is_withdrawn() && !self.is_short() {
             self.delivered.store(position, Ordering::Release);
         }
+    }
+
+    /// The same of what was published in an epoch of its demand. Where they were too few then, or are another one's
+    /// peers by now, its position stands still.
+    pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
+        if epoch != self.epoch() || !epoch.is_multiple_of(2) {
+            self.short.store(true, Ordering::Release);
+        }
+        self.deliver(position);
     }
 
     pub(crate) fn withdraw(&self) {
@@ -61,6 +95,8 @@ pub struct Chunk {
     runs: Option<Runs>,
     /// What it takes of the memory that peers may have, if one needs it beside the ring.
     kept: OnceLock<Charge>,
+    /// The epoch of its origin's demand when it was published.
+    epoch: u64,
 }
 
 impl Chunk {
@@ -101,7 +137,8 @@ impl Chunk {
         position: i64,
     ) -> Self {
         debug_assert_eq!(buffer.ends.last().copied().unwrap_or(0), buffer.bytes.len());
-        Self { buffer, lender, same_routing, records, origin, position, runs: None, kept: OnceLock::new() }
+        let kept = OnceLock::new();
+        Self { buffer, lender, same_routing, records, origin, position, runs: None, epoch: 0, kept }
     }
 
     /// A chunk without messages: it moves the origin's position when its turn comes.
@@ -171,10 +208,20 @@ impl Chunk {
         self.position
     }
 
+    pub(crate) fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// All of it was delivered, or dropped by policy.
+    pub(crate) fn deliver(&self) {
+        self.origin.deliver_of(self.epoch, self.position);
+    }
+
     /// Whether the messages of `next` can stand after its own in one chunk: they have the same origin and the same routing
     /// frame. A chunk without messages goes with any.
     pub(crate) fn continues_with(&self, next: &Self) -> bool {
         self.is_of(&next.origin)
+            && self.epoch == next.epoch
             && self.same_routing
             && next.same_routing
             && (self.is_empty() || next.is_empty() || self.routing_frame(0) == next.routing_frame(0))

@@ -74,7 +74,7 @@ pub struct PubConfig {
     pub connect: Vec<Endpoint>,
     /// The policy for a peer that falls behind.
     pub slow_peer: SlowPeer,
-    /// Peers with a subscription without which nothing is taken from Kafka.
+    /// Peers that make demand enough ([`PubSocket::demand`](crate::PubSocket::demand)).
     pub min_peers: usize,
     /// Bound of the ring in bytes.
     pub ring_bytes: usize,

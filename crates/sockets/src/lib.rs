@@ -34,6 +34,6 @@ pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
-pub use ring::RingCounters;
+pub use ring::{Demand, RingCounters};
 pub use sub_socket::{SubEvent, SubSocket};
 pub use wait::{Wait, WaitKind};

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -19,7 +20,7 @@ use crate::connect::{Connector, Failures};
 use crate::keep_running::keep_running;
 use crate::listen::Listener;
 use crate::peer::{self, Peer};
-use crate::ring::RingCounters;
+use crate::ring::{Demand, RingCounters};
 use crate::shared::Shared;
 use crate::wait::{Wait, since_epoch};
 
@@ -187,8 +188,7 @@ impl PubSocket {
 
     /// What is waited for now though nothing is wrong. Peers are not looked at.
     pub fn waits(&self) -> Vec<Wait> {
-        let of_peers = self.shared.held().into_iter().chain(self.shared.full());
-        of_peers.chain(self.shared.refused()).collect()
+        self.shared.full().into_iter().chain(self.shared.refused()).collect()
     }
 
     /// Nothing where the peer has left, or has its handshake before it.
@@ -205,6 +205,21 @@ impl PubSocket {
             messages_dropped: view.messages_dropped,
             connected_since: since_epoch(peer.since()),
         })
+    }
+
+    /// Demand for what has `frame` as its routing frame, or for anything where that is none; `min_peers` make it enough.
+    pub fn demand(&self, frame: Option<Vec<u8>>) -> Arc<Demand> {
+        self.shared.ring().demand(frame.map(Bytes::from), self.shared.config.min_peers)
+    }
+
+    /// Whether there were messages that no peer wanted.
+    pub fn has_unheard(&self) -> bool {
+        self.shared.ring().counters().records_unheard > 0
+    }
+
+    /// Waits until some demand became enough or too little. One waits at a time.
+    pub async fn demand_changed(&self) {
+        self.shared.demand_changed.notified().await;
     }
 
     /// Takes what is unsent of an origin out of the ring; messages that are half written are finished. The origin's

@@ -47,8 +47,11 @@ struct Refusal {
 
 impl Refusal {
     fn is_current(&self, held: bool, now: Instant) -> bool {
-        let delivered = self.message.origin.delivered() >= self.message.position;
-        !delivered && (held || now.saturating_duration_since(self.last) < FORGOTTEN)
+        let origin = &self.message.origin;
+        let delivered = origin.delivered() >= self.message.position;
+        // It comes again under another origin.
+        let comes_again = origin.is_withdrawn();
+        !delivered && !comes_again && (held || now.saturating_duration_since(self.last) < FORGOTTEN)
     }
 
     fn is_of(&self, host: &str, message: &UnderWay) -> bool {

@@ -28,8 +28,8 @@ pub(crate) struct Shared {
     pub(crate) room: Notify,
     /// True once the socket closes.
     pub(crate) closing: watch::Sender<bool>,
-    /// The moment since when too few peers hold a subscription, if that is so.
-    held_since: Mutex<Option<SystemTime>>,
+    /// Told whenever something became wanted by enough or by too few peers.
+    pub(crate) demand_changed: Notify,
     /// The moment since when the ring has had no room for what is to be published, in ms since the epoch; 0 if it has.
     full_since: AtomicI64,
     /// Where the socket's own connections lead.
@@ -72,19 +72,17 @@ impl Shared {
     pub(crate) fn new(name: String, config: PubConfig) -> Arc<Self> {
         let ring = Ring::new(RingConfig {
             slow_peer: config.slow_peer,
-            min_peers: config.min_peers,
             ring_bytes: config.ring_bytes,
             peer_memory: config.limits.peer_memory,
         });
         let memory = Arc::clone(ring.peer_memory());
-        let held_since = Mutex::new(ring.is_held().then(SystemTime::now));
         Arc::new(Self {
             name,
             config,
             ring: Mutex::new(ring),
             room: Notify::new(),
             closing: watch::Sender::new(false),
-            held_since,
+            demand_changed: Notify::new(),
             full_since: AtomicI64::new(0),
             reached: Reached::default(),
             memory,
@@ -108,11 +106,9 @@ impl Shared {
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Ring<Arc<Peer>>) -> R) -> R {
         let mut ring = self.ring.lock();
         let result = change(&mut ring);
-        let mut held_since = self.held_since.lock();
-        if ring.is_held() != held_since.is_some() {
-            *held_since = ring.is_held().then(SystemTime::now);
+        if ring.take_demand_changed() {
+            self.demand_changed.notify_one();
         }
-        drop(held_since);
         loop {
             let (more_room, unfinished) = (ring.take_more_room(), ring.is_unfinished());
             let (spent, broken) = (ring.take_spent(), ring.take_broken());
@@ -136,29 +132,11 @@ impl Shared {
         }
     }
 
-    /// The wait for `min_peers`, if there is one.
-    pub(crate) fn held(&self) -> Option<Wait> {
-        let (subscribed, since) = {
-            let ring = self.ring();
-            (ring.subscribed(), (*self.held_since.lock())?)
-        };
-        Some(Wait {
-            origin: None,
-            kind: WaitKind::Subscribers,
-            reason: format!("{subscribed} of {} subscribers (min_peers)", self.config.min_peers),
-            peer: None,
-            since: since_epoch(since),
-        })
-    }
-
     /// Whether a chunk that takes `size` bytes may be published now. Takes note of when it first might not.
     pub(crate) fn admits(&self, size: usize) -> bool {
-        let (admits, held) = {
-            let ring = self.ring();
-            (ring.admits(size), ring.is_held())
-        };
+        let admits = self.ring().admits(size);
         let full_since = self.full_since.load(Ordering::Relaxed);
-        if admits || held {
+        if admits {
             if full_since != 0 {
                 self.full_since.store(0, Ordering::Relaxed);
             }
@@ -209,7 +187,7 @@ impl Shared {
 
     /// The waits for messages that peers do not take.
     pub(crate) fn refused(&self) -> Vec<Wait> {
-        let held = self.ring().is_held();
+        let held = self.ring().subscribed() < self.config.min_peers;
         self.refusals.lock().waits(held, Instant::now())
     }
 

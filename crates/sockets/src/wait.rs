@@ -23,8 +23,6 @@ pub struct Wait {
 /// The kinds of a socket's waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {
-    /// Fewer peers than `min_peers` want it.
-    Subscribers,
     /// A peer has to take what it is owed first.
     Peer,
     /// A peer does not take a record, however often it is sent.
@@ -35,7 +33,6 @@ impl WaitKind {
     /// Its name in the status and in labels.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Subscribers => "subscribers",
             Self::Peer => "peer",
             Self::Record => "record",
         }

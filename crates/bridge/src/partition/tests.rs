@@ -56,7 +56,7 @@ fn partition(start: i64) -> Partition {
 
 fn partition_of(preset: Preset, start: i64) -> Partition {
     let assignment = Assignment::new(Arc::from("orders"), 3, start, None);
-    Partition::new(assignment, &FramePlan::preset(preset), "route")
+    Partition::new(assignment, &FramePlan::preset(preset), "route", None)
 }
 
 /// The records of a chunk of preset `json`.

@@ -1,5 +1,6 @@
 //! Records on their way, and what the status says of them.
 
+use zafka_bridge::status::RouteStatus;
 use zafka_kafka::embedded::NewRecord;
 
 use crate::subscribers::{LazySub, Sub};
@@ -29,20 +30,22 @@ async fn records_reach_a_sub_as_they_are() {
         of_one[0].headers.iter().map(|header| (&header.name[..], header.value.as_deref())).collect();
     assert_eq!(names, [(&b"trace"[..], Some(&b"1"[..])), (&b"trace"[..], None)]);
 
-    let status = relay.until_committed(54).await;
+    // Nobody wants the other topic, which waits.
+    let status = relay.until_committed(53).await;
     assert!(status.ready && !status.stopped, "{status:?}");
     assert_eq!(status.group.as_deref(), Some("g"));
     assert_eq!(status.peers_subscribed, 1);
     assert_eq!(
         status.partitions.iter().map(|p| (p.topic.as_str(), p.partition, p.read)).collect::<Vec<_>>(),
-        [("orders", 0, 50), ("orders", 1, 3), ("other", 0, 1)]
+        [("orders", 0, 50), ("orders", 1, 3), ("other", 0, 0)]
     );
     let counters = &status.counters;
-    assert_eq!((counters.records_read, counters.messages_sent, counters.records_unheard), (54, 53, 1));
-    assert!(counters.bytes_encoded > counters.bytes_sent && counters.bytes_sent > 0);
+    assert_eq!((counters.records_read, counters.messages_sent, counters.records_unheard), (53, 53, 0));
+    assert!(counters.bytes_encoded == counters.bytes_sent && counters.bytes_sent > 0);
     assert_eq!((status.peers[0].messages_sent, status.peers[0].bytes_queued), (53, 0));
     assert_eq!(status.peers[0].subscriptions, ["orders"]);
-    relay.until("the lag is known", |route| route.partitions.iter().all(|p| p.lag == Some(0))).await;
+    let lag = |route: &RouteStatus| route.partitions.iter().map(|p| p.lag).collect::<Vec<_>>();
+    relay.until("the lag is known", |route| lag(route) == [Some(0), Some(0), None]).await;
     relay.shutdown().await;
 }
 

@@ -33,8 +33,8 @@ async fn commits_follow_a_log_that_ends_before_the_committed_offset() {
     let broker = Broker::start(&[("orders", 1)]);
     commit(&broker, "orders", "g", 100).await;
     let relay = Running::start(&broker, vec![lossless(source(&["orders"], Some("g")))]).await;
-    relay.until("the reset", |route| route.counters.offset_resets == 1).await;
     let sub = Sub::start(relay.endpoint(), "orders");
+    relay.until("the reset", |route| route.counters.offset_resets == 1).await;
     // Long enough for commits of what was before the reset.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     broker.write("orders", 0, 0..50);

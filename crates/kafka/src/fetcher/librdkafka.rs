@@ -71,7 +71,8 @@ impl Librdkafka {
             positions.push((Arc::clone(assignment), position));
         }
         drop(held);
-        self.read_from(&positions)
+        self.read_from(&positions)?;
+        assignments.iter().filter(|assignment| assignment.is_held()).try_for_each(|held| self.hold(held))
     }
 
     /// Makes librdkafka fetch from these offsets into our queue.
@@ -140,7 +141,25 @@ impl Librdkafka {
         self.unread(std::slice::from_ref(assignment));
         held.insert(assignment, generation);
         drop(held);
-        self.read_from(&vec![(Arc::clone(assignment), generation.start)])
+        self.read_from(&vec![(Arc::clone(assignment), generation.start)])?;
+        if assignment.is_held() {
+            return self.hold(assignment);
+        }
+        if self.in_group {
+            // Whether a pause outlives the partition's place in the assignment is librdkafka's affair.
+            self.client.resume(&only(assignment)).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Pauses a partition; it stays among those that are held.
+    pub(super) fn hold(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+        if !self.in_group {
+            self.unread(std::slice::from_ref(assignment));
+            return Ok(());
+        }
+        let list = only(assignment);
+        self.client.pause(&list).map_err(|error| error.to_string())
     }
 
     pub(super) fn stop(&mut self) {
@@ -150,4 +169,10 @@ impl Librdkafka {
             let _ = thread.join();
         }
     }
+}
+
+fn only(assignment: &Assignment) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&assignment.topic, assignment.partition);
+    list
 }

@@ -70,6 +70,7 @@ impl Partitions {
             Command::ResetTo { due, to, why } => self.reset(session, &due, to, why),
             Command::Restart(assignment, generation) => self.restart(session, &assignment, generation),
             Command::Broke(reason) => return Err(reason),
+            Command::Hold(assignment) => self.hold_back(session, &assignment),
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
             Command::Ends(ends) => self.watch.ends(session, ends),
             Command::Listed(listing) => self.listed(session, listing),
@@ -390,6 +391,17 @@ impl Partitions {
     fn restart(&mut self, session: &mut Session<'_>, assignment: &Arc<Assignment>, generation: Generation) {
         if assignment.is_active() && assignment.is_read_as(generation.number) {
             self.seek(session, assignment, generation);
+        }
+    }
+
+    fn hold_back(&self, session: &mut Session<'_>, assignment: &Arc<Assignment>) {
+        // It may have been restarted since.
+        if assignment.is_active()
+            && assignment.is_held()
+            && let Err(reason) = session.fetcher.hold(assignment)
+        {
+            let (topic, partition) = (&assignment.topic, assignment.partition);
+            session.client.context().report(&format!("{topic}/{partition}: pausing: {reason}"));
         }
     }
 

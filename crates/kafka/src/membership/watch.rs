@@ -59,7 +59,7 @@ impl Watch {
                 info!(route, topic = %part.0, partition = part.1, position, "the partition goes on");
             }
             // While the route takes nothing, nothing is to be expected.
-            if seen.position != position || waited || !assignment.is_active() {
+            if seen.position != position || waited || !assignment.is_active() || assignment.is_held() {
                 (seen.position, seen.since) = (position, now);
             } else if now - seen.since >= session.source.config.stall_timeout && !seen.asked {
                 seen.asked = true;

@@ -18,6 +18,8 @@ impl<P: Clone> Ring<P> {
             return Some(chunk);
         }
         self.published += 1;
+        let epoch = chunk.origin().epoch();
+        chunk.set_epoch(epoch);
         let merges = self.merges(&chunk);
         let at = match self.chunks.back().filter(|_| merges) {
             Some(last) => (self.tail() - 1, last.len()),
@@ -54,12 +56,11 @@ impl<P: Clone> Ring<P> {
         }
         chunk.set_runs(runs);
         let spare = self.put(chunk, merges);
-        // The last peer may have left since this chunk was admitted: then it waits for the next one, and whoever
-        // restores the count hears it.
-        if !self.is_held() {
+        // Where too few want it, it is to come again.
+        if epoch.is_multiple_of(2) {
             self.counters.records_unheard += unheard;
-            self.crowded = self.config.slow_peer == SlowPeer::Drop;
         }
+        self.crowded = self.config.slow_peer == SlowPeer::Drop;
         self.tidy();
         spare
     }

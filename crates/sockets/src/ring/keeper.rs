@@ -110,7 +110,7 @@ mod tests {
 
     /// A ring that two peers stand in within the same message, which there is no room for any more.
     fn within_a_dropped_message(size: usize, peer_memory: usize) -> Ring<PeerId> {
-        let config = RingConfig { slow_peer: SlowPeer::Drop, min_peers: 0, ring_bytes: 1, peer_memory };
+        let config = RingConfig { slow_peer: SlowPeer::Drop, ring_bytes: 1, peer_memory };
         let mut ring = Ring::new(config);
         for id in 0..2 {
             ring.join(|id| id);

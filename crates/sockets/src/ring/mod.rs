@@ -10,6 +10,7 @@
 //! ([`Ring::take_spent`]).
 
 mod batch;
+mod demand;
 mod input;
 mod keeper;
 mod output;
@@ -23,6 +24,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::memory::{self, PeerMemory};
@@ -30,6 +33,8 @@ use crate::subscriptions::{Index, PeerId};
 use crate::trie::IntoKeys;
 
 pub(crate) use batch::{Batch, Segment};
+pub use demand::Demand;
+use demand::Demands;
 use keeper::Keeper;
 pub(crate) use peers::{Change, PeerView, Subscribed};
 use peers::{Cursors, Entry, Place};
@@ -46,7 +51,6 @@ const MERGED_PART: usize = if cfg!(test) { 8 } else { 64 };
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingConfig {
     pub(crate) slow_peer: SlowPeer,
-    pub(crate) min_peers: usize,
     pub(crate) ring_bytes: usize,
     /// What peers may make the socket hold beside it, in bytes.
     pub(crate) peer_memory: usize,
@@ -87,6 +91,7 @@ pub(crate) struct Ring<P> {
     /// Those of them that count what is dropped for themselves.
     fallen_alone: BTreeSet<PeerId>,
     subscribed: usize,
+    demands: Demands,
     counters: RingCounters,
     /// Chunks published so far.
     published: u64,
@@ -123,6 +128,7 @@ impl<P: Clone> Ring<P> {
             fallen: 0,
             fallen_alone: BTreeSet::new(),
             subscribed: 0,
+            demands: Demands::default(),
             counters: RingCounters::default(),
             published: 0,
             keeper: Keeper::new(PeerMemory::new(config.peer_memory)),
@@ -161,16 +167,8 @@ impl<P: Clone> Ring<P> {
         self.peers.len()
     }
 
-    /// Whether fewer than `min_peers` peers hold a subscription: then nothing is admitted and nothing retired.
-    pub(crate) fn is_held(&self) -> bool {
-        self.subscribed < self.config.min_peers
-    }
-
     /// Whether a chunk that takes `size` bytes may be published now.
     pub(crate) fn admits(&self, size: usize) -> bool {
-        if self.is_held() {
-            return false;
-        }
         match self.config.slow_peer {
             SlowPeer::Drop => true,
             SlowPeer::Block => {
@@ -182,6 +180,25 @@ impl<P: Clone> Ring<P> {
     /// Whether it may admit more than when this was last asked.
     pub(crate) fn take_more_room(&mut self) -> bool {
         std::mem::take(&mut self.more_room)
+    }
+
+    /// Demand for a routing frame, or for anything, that so many peers make enough.
+    pub(crate) fn demand(&mut self, frame: Option<Bytes>, needed: usize) -> Arc<Demand> {
+        if let Some(demand) = self.demands.get(frame.as_ref()) {
+            return Arc::clone(demand);
+        }
+        let peers = match &frame {
+            Some(frame) => self.peers.values().filter(|entry| entry.prefixes.matches(frame)).count(),
+            None => self.subscribed,
+        };
+        let demand = Demand::new(needed, peers);
+        self.demands.insert(frame, &demand);
+        demand
+    }
+
+    /// Whether something became wanted by enough or by too few peers since this was last asked.
+    pub(crate) fn take_demand_changed(&mut self) -> bool {
+        std::mem::take(&mut self.demands.changed)
     }
 
     /// Whether every peer has been written everything.
@@ -233,6 +250,8 @@ impl<P: Clone> Ring<P> {
         self.counters.bytes_unsent += unsent;
         if !entry.prefixes.is_empty() {
             self.subscribed -= 1;
+            self.demands.subscribed(self.subscribed);
+            self.demands.leave(&entry.prefixes);
             // They leave the index in parts.
             self.leaving.push((id, std::mem::take(&mut entry.prefixes).into_keys()));
         }
@@ -261,62 +280,32 @@ impl<P: Clone> Ring<P> {
         Subscribed::Counted
     }
 
-    /// Counts a subscription. The peer is owed what is published from now on; where the socket was held for want of
-    /// peers, it is owed all that is undelivered.
+    /// Counts a subscription. The peer is owed what is published from now on.
     pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
         self.rise(id);
-        let (held, tail) = (self.is_held(), self.tail());
+        let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };
         if entry.prefixes.exceeds(prefix, max_subscriptions) {
             return Subscribed::TooMany;
         }
-        if !entry.prefixes.contains(prefix) {
+        let is_new = !entry.prefixes.contains(prefix);
+        if is_new {
             let bytes = entry.charge.bytes() + memory::subscription(prefix);
             if entry.charge.set(bytes).is_err() {
                 return Subscribed::NoMemory;
             }
         }
-        let first = entry.prefixes.is_empty();
-        if entry.prefixes.add(prefix) {
+        if entry.prefixes.is_empty() {
+            self.subscribed += 1;
+            self.demands.subscribed(self.subscribed);
+        }
+        if is_new {
+            self.demands.subscribe(&entry.prefixes, prefix);
             self.index.add(id, prefix);
             entry.settled = tail;
         }
-        if first {
-            self.subscribed += 1;
-            self.more_room = true;
-            if held && !self.chunks.is_empty() {
-                self.begin_at_base(id);
-            }
-            self.tidy();
-        }
+        entry.prefixes.add(prefix);
         Subscribed::Counted
-    }
-
-    /// Owes a peer all that is in the ring, also what it was owed before. A message that is half written is finished
-    /// first.
-    fn begin_at_base(&mut self, id: PeerId) {
-        let most = self.bytes as u64;
-        let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.queued = most;
-        match &mut entry.place {
-            // Whoever changes its subscriptions has risen before.
-            Place::Fallen { .. } => return,
-            Place::Live => {
-                entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
-            }
-            Place::Behind { next, sent, writing } => {
-                if writing.take().is_some() {
-                    entry.begun_again = true;
-                } else if let Some(chunk) =
-                    next.checked_sub(self.base).and_then(|index| self.chunks.get(index as usize))
-                {
-                    self.keeper.keep(id, chunk, *sent, &mut entry.rest);
-                }
-                self.cursors.remove(*next, id);
-                (*next, *sent) = (self.base, 0);
-            }
-        }
-        self.cursors.add(self.base, id);
     }
 
     pub(crate) fn cancel(&mut self, id: PeerId, prefix: &[u8]) {
@@ -324,6 +313,7 @@ impl<P: Clone> Ring<P> {
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
+            self.demands.cancel(&entry.prefixes, prefix);
             self.index.remove(id, prefix);
             let bytes = entry.charge.bytes().saturating_sub(memory::subscription(prefix));
             // Less is never refused.
@@ -331,6 +321,7 @@ impl<P: Clone> Ring<P> {
             entry.settled = tail;
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;
+                self.demands.subscribed(self.subscribed);
             }
         }
     }

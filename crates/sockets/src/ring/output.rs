@@ -84,9 +84,8 @@ impl<P: Clone> Ring<P> {
         let Place::Behind { next, writing, .. } = &mut entry.place else {
             return matches!(entry.place, Place::Live);
         };
-        let begun_again = std::mem::take(&mut entry.begun_again);
         // An empty batch leaves the peer where it is: since then it may have fallen behind.
-        if writing.take().is_none() && !begun_again {
+        if writing.take().is_none() {
             return false;
         }
         self.counters.bytes_sent += written as u64;
@@ -118,12 +117,6 @@ impl<P: Clone> Ring<P> {
         self.counters.messages_sent += messages;
 
         let half_done = batch.segments.get(stop);
-        if begun_again {
-            if let Some(segment) = half_done {
-                self.keeper.keep(id, &segment.chunk, reached.1, &mut entry.rest);
-            }
-            return false;
-        }
         let evicted = reached.0 < *next;
         let withdrawn = half_done.is_some_and(|segment| segment.chunk.origin().is_withdrawn());
         if let Some(segment) = half_done

@@ -44,8 +44,6 @@ pub(super) struct Entry<P> {
     pub(super) place: Place,
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(super) rest: Bytes,
-    /// Whether it was put back to the ring's first chunk while a batch was being written.
-    pub(super) begun_again: bool,
     /// Bytes of the ring that it is owed. Exact while its subscriptions stay as they are and nothing is withdrawn; made so
     /// again whenever it is looked at up to the ring's end.
     pub(super) queued: u64,
@@ -64,7 +62,6 @@ impl<P> Entry<P> {
             settled: 0,
             place: Place::Live,
             rest: Bytes::new(),
-            begun_again: false,
             queued: 0,
             seen: 0,
             messages_sent: 0,

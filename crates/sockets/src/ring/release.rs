@@ -15,9 +15,6 @@ impl<P: Clone> Ring<P> {
             if self.forget() {
                 continue;
             }
-            if self.is_held() {
-                return;
-            }
             if !self.retire() && !self.evict() {
                 self.crowded = false;
                 return;
@@ -67,7 +64,7 @@ impl<P: Clone> Ring<P> {
         let chunk = self.chunks.pop_front()?;
         self.base += 1;
         self.bytes -= chunk.weight();
-        chunk.origin().deliver(chunk.position());
+        chunk.deliver();
         Some(chunk)
     }
 
@@ -97,7 +94,7 @@ impl<P: Clone> Ring<P> {
     fn fall(&mut self, id: PeerId, evicted: u64, chunk: &Arc<Chunk>) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let Place::Behind { next, sent, writing } = &mut entry.place else { return };
-        let (from, under_way) = (std::mem::take(sent), writing.is_some() || entry.begun_again);
+        let (from, under_way) = (std::mem::take(sent), writing.is_some());
         *next = self.base;
         if !writing.as_ref().is_some_and(|range| range.contains(&evicted)) {
             let tally = entry.tally(id, chunk, evicted, from);

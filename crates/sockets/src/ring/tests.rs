@@ -9,6 +9,12 @@ use crate::chunk::Origin;
 
 const TOPICS: [&str; 5] = ["", "a", "ab", "b", "abc"];
 const PREFIXES: [&str; 4] = ["", "a", "ab", "b"];
+/// The routing frame that each origin is wanted by; one by any.
+const DEMANDED: [Option<&str>; 3] = [Some("ab"), Some("b"), None];
+
+fn frame_of(origin: usize) -> Option<Bytes> {
+    DEMANDED[origin].map(|frame| Bytes::from_static(frame.as_bytes()))
+}
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -57,6 +63,8 @@ struct Published {
     position: i64,
     messages: Vec<(u64, &'static str)>,
     fate: Fate,
+    /// Whether too few peers wanted it at some moment, so that it never counts as delivered.
+    short: bool,
 }
 
 #[derive(Default)]
@@ -70,16 +78,6 @@ struct Model {
     /// Subscriptions were added or taken back, so that it may get more, or less, than it was owed.
     changed: bool,
     cancelled: bool,
-    /// Messages it had when it made up the count of a held socket on a connection that had been served: what is
-    /// undelivered comes again then, and counts more than order.
-    begun_again: Option<usize>,
-}
-
-impl Model {
-    /// What it has of what it is owed since its beginning.
-    fn received(&self) -> Vec<(u64, &'static str)> {
-        whole_messages(&self.stream).split_off(self.begun_again.unwrap_or(0))
-    }
 }
 
 struct World {
@@ -94,6 +92,7 @@ struct World {
     dropped: u64,
     heaviest: usize,
     ring_bytes: usize,
+    needed: usize,
     /// Whether what is queued for a peer is always known exactly.
     exact: bool,
 }
@@ -125,11 +124,16 @@ fn ends_halfway(stream: &[u8]) -> bool {
 }
 
 impl World {
-    fn new(slow_peer: SlowPeer, min_peers: usize, ring_bytes: usize) -> Self {
+    fn new(slow_peer: SlowPeer, needed: usize, ring_bytes: usize) -> Self {
+        let mut ring = Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX });
+        let origins = DEMANDED.map(|frame| {
+            let demand = ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), needed);
+            (Origin::wanted(0, demand), 0)
+        });
         Self {
-            ring: Ring::new(RingConfig { slow_peer, min_peers, ring_bytes, peer_memory: usize::MAX }),
+            ring,
             models: BTreeMap::new(),
-            origins: std::array::from_fn(|_| (Origin::new(0), 0)),
+            origins,
             published: Vec::new(),
             next_message: 0,
             unheard: 0,
@@ -138,7 +142,8 @@ impl World {
             dropped: 0,
             heaviest: 0,
             ring_bytes,
-            exact: min_peers == 0,
+            needed,
+            exact: true,
         }
     }
 
@@ -157,8 +162,6 @@ impl World {
     }
 
     fn run(&mut self, op: Op) {
-        let held = self.ring.is_held();
-        let before: Vec<_> = self.origins.iter().map(|(origin, _)| origin.delivered()).collect();
         match op {
             Op::JoinIdle => self.join(),
             Op::Join(prefix) => {
@@ -208,6 +211,7 @@ impl World {
                         position: *position,
                         messages: Vec::new(),
                         fate: Fate::InRing,
+                        short: false,
                     };
                     self.add(chunk, entry);
                 }
@@ -231,17 +235,18 @@ impl World {
                 }
                 self.exact = false;
                 self.ring.withdraw(origin);
-                *origin = Origin::new(*position);
+                let demand = self.ring.demand(frame_of(index), 0);
+                *origin = Origin::wanted(*position, demand);
             }
         }
         self.settle();
-        if held && self.ring.is_held() {
-            for ((origin, position), before) in self.origins.iter().zip(before) {
-                assert!(
-                    origin.delivered() == before || origin.delivered() == *position,
-                    "held, and yet delivered"
-                );
-            }
+        for index in 0..self.origins.len() {
+            let (origin, _) = &self.origins[index];
+            let short = self.wanted_by(index) < self.needed;
+            assert_eq!(self.ring.demand(frame_of(index), 0).is_enough(), !short);
+            let of_it =
+                |chunk: &&mut Published| Arc::ptr_eq(&chunk.origin, origin) && chunk.fate == Fate::InRing;
+            self.published.iter_mut().filter(of_it).for_each(|chunk| chunk.short |= short);
         }
         self.check();
     }
@@ -252,24 +257,22 @@ impl World {
     }
 
     fn subscribe(&mut self, id: PeerId, prefix: &'static str) {
-        let held = self.ring.is_held();
-        let undelivered = self.ring.base as usize;
         assert_eq!(self.ring.subscribe(id, prefix.as_bytes(), 100), Subscribed::Counted);
         let model = self.models.get_mut(&id).unwrap();
-        if model.prefixes.is_empty() && held {
-            let kept = self.published[undelivered..].iter().filter(|chunk| chunk.fate == Fate::InRing);
-            let messages = kept.flat_map(|chunk| &chunk.messages);
-            model.owed =
-                messages.filter(|(_, topic)| topic.starts_with(prefix)).map(|(number, _)| *number).collect();
-            if model.cancelled {
-                model.begun_again = Some(whole_messages(&model.stream).len());
-                (model.cancelled, model.changed) = (false, true);
-            }
-        } else if !model.prefixes.contains_key(prefix) {
+        if !model.prefixes.contains_key(prefix) {
             model.changed = !model.ever.is_empty();
         }
         *model.prefixes.entry(prefix).or_default() += 1;
         model.ever.push(prefix);
+    }
+
+    /// How many peers want what an origin is for.
+    fn wanted_by(&self, origin: usize) -> usize {
+        let wants = |model: &&Model| match DEMANDED[origin] {
+            Some(frame) => model.prefixes.keys().any(|prefix| frame.starts_with(prefix)),
+            None => !model.prefixes.is_empty(),
+        };
+        self.models.values().filter(wants).count()
     }
 
     fn publish(&mut self, origin: usize, topics: &[usize], size: usize) {
@@ -293,14 +296,22 @@ impl World {
         *position += messages.len() as i64;
         let records = messages.len() as u64;
         let chunk = Chunk::new(bytes, ends, same, records, Arc::clone(origin), *position);
-        let entry =
-            Published { origin: Arc::clone(origin), position: *position, messages, fate: Fate::InRing };
+        let entry = Published {
+            origin: Arc::clone(origin),
+            position: *position,
+            messages,
+            fate: Fate::InRing,
+            short: false,
+        };
         self.add(chunk, entry);
     }
 
     fn add(&mut self, chunk: Chunk, entry: Published) {
         // What is found of it takes no more memory than its messages.
         self.heaviest = self.heaviest.max(chunk.weight() + chunk.len());
+        let of_it = |(origin, _): &(Arc<Origin>, i64)| Arc::ptr_eq(origin, &entry.origin);
+        let index = self.origins.iter().position(of_it).unwrap();
+        let mut entry = Published { short: self.wanted_by(index) < self.needed, ..entry };
         for (number, topic) in &entry.messages {
             let mut heard = false;
             for model in self.models.values_mut() {
@@ -309,7 +320,7 @@ impl World {
                     model.owed.push(*number);
                 }
             }
-            self.unheard += u64::from(!heard);
+            self.unheard += u64::from(!heard && !entry.short);
         }
         let dropped = self.ring.counters().messages_dropped;
         let (base, tail) = (self.ring.base, self.ring.tail());
@@ -326,7 +337,8 @@ impl World {
             Some(last) if self.ring.tail() == tail => {
                 assert!(Arc::ptr_eq(&last.origin, &entry.origin) && last.fate == Fate::InRing);
                 last.position = entry.position;
-                last.messages.extend(entry.messages);
+                assert_eq!(last.short, entry.short, "they are not owed to the same peers");
+                last.messages.append(&mut entry.messages);
             }
             _ => self.published.push(entry),
         }
@@ -386,7 +398,7 @@ impl World {
         assert_eq!(view.messages_sent, received.len() as u64, "messages sent to {id}");
         self.sent += received.len() as u64;
         self.dropped += view.messages_dropped;
-        let received = model.received();
+        let received = whole_messages(&model.stream);
         if finished {
             assert_eq!(view.bytes_queued, 0);
             let mut at_least = 0;
@@ -427,16 +439,23 @@ impl World {
         assert!(weight <= self.ring_bytes + self.heaviest, "{weight} bytes in the ring");
         assert_eq!(self.ring.counters().records_unheard, self.unheard);
         assert_eq!(self.ring.counters().bytes_sent, self.bytes_sent);
+        for published in &self.published {
+            let delivered = published.origin.delivered() >= published.position;
+            assert!(
+                !delivered || !published.short,
+                "too few wanted {}, and it is delivered",
+                published.position
+            );
+        }
         for (id, model) in &self.models {
             if !model.changed && !model.cancelled && model.batch.is_none() {
                 let (queued, walked) = (self.ring.bytes_queued(*id), self.queued(*id));
                 assert!(queued >= walked, "{queued} bytes queued for {id}, and {walked} found");
                 assert!(queued == walked || !self.exact, "{queued} queued for {id}, and {walked} found");
             }
-            let received = model.received();
-            // What was being written when it began again comes before.
+            let received = whole_messages(&model.stream);
             let in_order = received.is_sorted_by(|(one, _), (other, _)| one < other);
-            assert!(in_order || model.begun_again.is_some(), "out of order at {id}: {received:?}");
+            assert!(in_order, "out of order at {id}: {received:?}");
             for (_, topic) in &received {
                 assert!(
                     model.ever.iter().any(|prefix| topic.starts_with(prefix)),
@@ -493,21 +512,20 @@ impl World {
             self.tally(id, &model, true);
             assert!(model.batch.is_none());
             assert!(!ends_halfway(&model.stream), "half a message was left unfinished at {id}");
-            let held = self.ring.is_held();
             drop(self.ring.leave(id));
             self.settle();
-            assert!(held || self.ring.config.min_peers > 0 || self.ring.chunks.is_empty());
         }
         let counters = self.ring.counters();
         assert_eq!(counters.messages_sent, self.sent);
         assert_eq!(counters.messages_dropped, self.dropped);
         assert!(self.ring.subscribed == 0 && self.ring.peers.is_empty() && self.ring.is_drained());
         assert!(self.ring.fallen_alone.is_empty() && self.ring.index.is_empty());
-        if self.ring.config.min_peers == 0 {
-            assert_eq!((self.ring.chunks.len(), self.ring.bytes), (0, 0));
-            for (origin, position) in &self.origins {
-                assert_eq!(origin.delivered(), *position, "all is delivered");
-            }
+        assert_eq!((self.ring.chunks.len(), self.ring.bytes), (0, 0));
+        for (origin, position) in &self.origins {
+            let of_it = |chunk: &&Published| Arc::ptr_eq(&chunk.origin, origin);
+            let first_short = self.published.iter().filter(of_it).position(|chunk| chunk.short);
+            assert!(first_short.is_some() || origin.delivered() == *position, "all is delivered");
+            assert_eq!(first_short.is_some(), origin.is_short());
         }
         drop(self.ring);
         self.published.clear();
@@ -524,11 +542,11 @@ proptest! {
     fn keeps_its_promises(
         ops in prop::collection::vec(op(), 1..120),
         block in any::<bool>(),
-        min_peers in 0..3_usize,
+        needed in 0..3_usize,
         ring_bytes in prop_oneof![Just(1), 300..3000_usize],
     ) {
         let slow_peer = if block { SlowPeer::Block } else { SlowPeer::Drop };
-        let mut world = World::new(slow_peer, min_peers, ring_bytes);
+        let mut world = World::new(slow_peer, needed, ring_bytes);
         for op in ops {
             world.run(op);
         }
@@ -540,34 +558,18 @@ fn one_message(origin: &Arc<Origin>, position: i64) -> Chunk {
     Chunk::new(b"\x01\x01t\x00\x01x".to_vec(), vec![6], true, 1, Arc::clone(origin), position)
 }
 
-fn ring(min_peers: usize, ring_bytes: usize) -> Ring<PeerId> {
-    Ring::new(RingConfig { slow_peer: SlowPeer::Drop, min_peers, ring_bytes, peer_memory: usize::MAX })
+fn ring(ring_bytes: usize) -> Ring<PeerId> {
+    Ring::new(RingConfig { slow_peer: SlowPeer::Drop, ring_bytes, peer_memory: usize::MAX })
 }
 
 fn bytes(batch: &Batch) -> usize {
     batch.segments.iter().map(|segment| segment.bytes().len()).sum()
 }
 
-#[test]
-fn what_is_published_as_the_last_peer_leaves_waits_for_the_next() {
-    let mut ring = ring(1, 1);
-    let origin = Origin::new(0);
-    for position in 1..=3 {
-        ring.publish(one_message(&origin, position), &mut Vec::new());
-    }
-    assert_eq!((origin.delivered(), ring.counters().records_unheard), (0, 0));
-    let id = ring.join(|id| id);
-    ring.subscribe(id, b"t", 10);
-    let batch = ring.gather(id);
-    assert_eq!(batch.segments.len(), 3);
-    ring.advance(id, &batch, 18);
-    assert_eq!((origin.delivered(), ring.is_drained()), (3, true));
-}
-
 /// A ring of 16 MiB that holds messages of so many origins in turn for peers that have taken nothing; the first one has
 /// the prefixes "t" and "t", the second one many, and the third one half of a message.
 fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [PeerId; 3]) {
-    let mut ring = ring(0, 1024 * 1024);
+    let mut ring = ring(1024 * 1024);
     let origins: Vec<_> = (0..origins).map(|_| Origin::new(0)).collect();
     let peers = [(); 3].map(|()| ring.join(|id| id));
     for id in peers {
@@ -665,7 +667,7 @@ fn one_hold_of_the_lock_looks_at_so_many_chunks() {
 
 #[test]
 fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
-    let mut ring = ring(0, 1000);
+    let mut ring = ring(1000);
     let [many, other] = [(); 2].map(|()| ring.join(|id| id));
     let changes: Vec<_> = (0..100_u8).map(|prefix| Change::Subscribe(vec![prefix].into())).collect();
     assert_eq!(ring.apply(many, &changes, 100), Subscribed::Counted);
@@ -692,7 +694,7 @@ fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
 
 #[test]
 fn a_peer_that_has_left_disturbs_nobody() {
-    let mut ring = ring(0, 1000);
+    let mut ring = ring(1000);
     let origin = Origin::new(0);
     let gone = ring.join(|id| id);
     ring.subscribe(gone, b"t", 10);
@@ -710,20 +712,20 @@ fn a_peer_that_has_left_disturbs_nobody() {
 
 #[test]
 fn handing_back_an_empty_batch_skips_nothing() {
-    let mut ring = ring(1, 1000);
+    let mut ring = ring(1000);
     let origin = Origin::new(0);
-    ring.publish(one_message(&origin, 1), &mut Vec::new());
     let id = ring.join(|id| id);
     let nothing = ring.gather(id);
-    // Its first subscription is processed while a command is written to it.
+    // Its first subscription is processed, and more, while a command is written to it.
     ring.subscribe(id, b"t", 10);
+    ring.publish(one_message(&origin, 1), &mut Vec::new());
     ring.advance(id, &nothing, 0);
     assert_eq!((origin.delivered(), ring.gather(id).segments.len()), (0, 1));
 }
 
 #[test]
 fn a_withdrawn_origin_publishes_nothing() {
-    let mut ring = ring(0, 1000);
+    let mut ring = ring(1000);
     let origin = Origin::new(0);
     let id = ring.join(|id| id);
     ring.subscribe(id, b"t", 10);
@@ -733,39 +735,8 @@ fn a_withdrawn_origin_publishes_nothing() {
 }
 
 #[test]
-fn a_served_peer_that_makes_up_the_count_is_owed_all_that_is_undelivered() {
-    let mut ring = ring(2, 1000);
-    let origin = Origin::new(0);
-    let [slow, other] = [(); 2].map(|()| ring.join(|id| id));
-    ring.subscribe(slow, b"t", 10);
-    ring.subscribe(other, b"t", 10);
-    for position in 1..=3 {
-        ring.publish(one_message(&origin, position), &mut Vec::new());
-    }
-    // One message and a half are written when the peer takes its subscription back and subscribes again.
-    let batch = ring.gather(other);
-    assert_eq!(bytes(&batch), 18);
-    ring.cancel(other, b"t");
-    ring.subscribe(other, b"t", 10);
-    assert!(!ring.advance(other, &batch, 9));
-    let again = ring.gather(other);
-    assert_eq!((&again.rest[..], bytes(&again)), (&b"\x00\x01x"[..], 18));
-    // The same while nothing is being written.
-    assert!(!ring.advance(other, &again, 3 + 6 + 3));
-    ring.cancel(other, b"t");
-    ring.subscribe(other, b"t", 10);
-    let again = ring.gather(other);
-    assert_eq!((&again.rest[..], bytes(&again)), (&b"\x00\x01x"[..], 18));
-    assert!(ring.advance(other, &again, 3 + 18));
-    assert_eq!(origin.delivered(), 0, "the slow one has nothing");
-    let batch = ring.gather(slow);
-    assert!(ring.advance(slow, &batch, 18));
-    assert_eq!((origin.delivered(), ring.is_drained()), (3, true));
-}
-
-#[test]
 fn peers_that_stopped_within_one_large_message_share_it() {
-    let mut ring = ring(0, 1);
+    let mut ring = ring(1);
     let origin = Origin::new(0);
     let message = [&[1, 1, b't', 0, 200][..], &[b'.'; 200]].concat();
     let large = Chunk::new(message.clone(), vec![message.len()], true, 1, Arc::clone(&origin), 1);

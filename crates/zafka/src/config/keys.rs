@@ -162,7 +162,8 @@ keys! {
          take that much longer. A full peer that acknowledges is never closed. \"0\" waits until the connection ends, \
          as `ipc` always does.";
     MIN_PEERS = "min_peers", "whole number", Default("0"),
-        "Peers with a subscription without which nothing is read.";
+        "Peers that have to want a partition: with fewer it is held, and not read. Each partition counts the peers whose \
+         subscriptions match its routing frame; where its messages differ in that, those with any subscription.";
     RING_BYTES = "ring_bytes", "size", Default("\"16MiB\""),
         "Bound of the ring of encoded messages. A larger message is admitted alone.";
     HEARTBEAT = "heartbeat", "table", Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
