@@ -27,6 +27,12 @@ pub(crate) struct Due {
 }
 
 impl Due {
+    /// The offset at which a partition stands.
+    pub(crate) fn of(assignment: &Arc<Assignment>) -> Self {
+        let (generation, offset) = assignment.reading().place();
+        Self { assignment: Arc::clone(assignment), generation: generation.number, offset }
+    }
+
     /// Whether it still is: the partition is held, and no other generation has begun.
     pub(crate) fn is_now(&self) -> bool {
         self.assignment.is_active() && self.assignment.is_read_as(self.generation)

@@ -36,6 +36,8 @@ pub(crate) enum Ask {
     TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, known: Arc<Known>, still: Arc<StillWanted> },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
     Earliest { due: Due, why: Reset },
+    /// The ids of topics. Asked once, as above.
+    TopicIds(Vec<String>),
     /// The ends of partitions, as a reader sees them. Asked once, as above.
     Ends(Vec<Arc<Assignment>>),
 }
@@ -234,6 +236,13 @@ impl Lookup {
                     question.due = Instant::now() + question.backoff;
                     question.backoff = (question.backoff * 2).min(BACKOFF.1);
                     return false;
+                }
+            },
+            Ask::TopicIds(topics) => match native::topic_ids(&self.client, topics, WAIT) {
+                Ok(ids) => Command::TopicIds(ids),
+                Err(code) => {
+                    self.client.context().report(&format!("asking for the ids of topics: {code}"));
+                    return true;
                 }
             },
             Ask::Ends(assignments) => Command::Ends(self.ends(assignments)),

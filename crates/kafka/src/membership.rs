@@ -3,6 +3,7 @@
 
 mod absent;
 mod joining;
+mod lives;
 mod partitions;
 mod session;
 mod take_up;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use crate::assignment::{Assignment, Positions};
 use crate::generation::{Due, Generation};
 use crate::lookup::{Begin, Open};
+use crate::native::TopicId;
 use crate::topics::Listing;
 
 pub(crate) use thread::{Starting, start};
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     TooOld(String),
     /// The ends of partitions that stand still.
     Ends(Vec<(Arc<Assignment>, i64)>),
+    /// The ids of topics that librdkafka fetches.
+    TopicIds(Vec<(String, TopicId)>),
     /// Topics were listed.
     Listed(Listing),
     /// Where partitions begin, and those of which it is not known yet.

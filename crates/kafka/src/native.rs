@@ -23,7 +23,7 @@ use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
 use crate::security::Token;
-pub(crate) use admin::offsets;
+pub(crate) use admin::{TopicId, offsets, topic_ids};
 
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)

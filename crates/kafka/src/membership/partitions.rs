@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use super::absent::{Absent, Patience};
 use super::joining::Joining;
+use super::lives::Lives;
 use super::session::Session;
 use super::take_up::TakeUp;
 use super::watch::Watch;
@@ -21,6 +22,7 @@ use crate::config::{GroupProtocol, OnOutOfRange};
 use crate::fetcher::Fetcher;
 use crate::generation::{Due, Generation};
 use crate::lookup::{Ask, Begin, Known, Open};
+use crate::native::TopicId;
 use crate::status::TakenUp;
 use crate::topics::{Listing, TopicMap};
 
@@ -48,6 +50,7 @@ pub(super) struct Partitions {
     revoking: Vec<Revoking>,
     topics: TopicMap,
     absent: Absent,
+    lives: Lives,
     watch: Watch,
 }
 
@@ -72,6 +75,7 @@ impl Partitions {
             Command::Broke(reason) => return Err(reason),
             Command::Hold(assignment) => self.hold_back(session, &assignment),
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
+            Command::TopicIds(ids) => return self.topic_ids(session, ids),
             Command::Ends(ends) => self.watch.ends(session, ends),
             Command::Listed(listing) => self.listed(session, listing),
             Command::TakenUp { id, begins, open } => self.taken_up(session, id, begins, open),
@@ -96,6 +100,7 @@ impl Partitions {
         } else {
             self.listed_without_group(session);
         }
+        self.ask_lives(session);
         self.show(session);
         // Once what came in their place shows as not taken up: in between the route would look ready.
         for (topic, fault) in session.source.board.set_missing(session.lasting.listing.missing.clone()) {
@@ -196,6 +201,7 @@ impl Partitions {
         if let Err(reason) = session.fetcher.take(&assignments) {
             session.client.context().report(&format!("taking up partitions: {reason}"));
         }
+        self.ask_lives(session);
     }
 
     /// Shows how far what is to be held is held.
@@ -294,6 +300,7 @@ impl Partitions {
             assignment.set_gone();
         }
         self.held.retain(|part, _| !parts.contains(part));
+        self.lives.retain(|topic| self.held.keys().any(|(held, _)| held == topic));
         session.fetcher.release(assignments);
     }
 
@@ -411,6 +418,31 @@ impl Partitions {
             let reason = format!("{topic}/{partition}: going on at {offset}: {reason}");
             session.client.context().report(&reason);
         }
+    }
+
+    /// Asks which topics librdkafka fetches by their names.
+    fn ask_lives(&self, session: &Session<'_>) {
+        let mut topics: Vec<String> = self.held.keys().map(|(topic, _)| topic.clone()).collect();
+        topics.dedup();
+        if matches!(session.fetcher, Fetcher::Librdkafka(_)) && !topics.is_empty() {
+            // The look-up thread lives as long as its questions' sender.
+            let _ = session.questions.send(Ask::TopicIds(topics));
+        }
+    }
+
+    /// Topics that are others than before are read from their starts.
+    fn topic_ids(&mut self, session: &mut Session<'_>, ids: Vec<(String, TopicId)>) -> Result<(), String> {
+        if !matches!(session.fetcher, Fetcher::Librdkafka(_)) {
+            return Ok(());
+        }
+        for anew in self.lives.told(ids) {
+            let held = self.held.iter().filter(|((topic, _), _)| *topic == anew);
+            let due: Vec<Due> = held.map(|(_, assignment)| Due::of(assignment)).collect();
+            for due in due {
+                self.elsewhere(session, due, None, Reset::MadeAnew)?;
+            }
+        }
+        Ok(())
     }
 
     /// The fast fetcher cannot be used: librdkafka takes over where it was.

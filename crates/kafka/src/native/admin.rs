@@ -1,6 +1,6 @@
 //! Requests of librdkafka's admin client, which answer for each partition.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +131,58 @@ pub(crate) fn offsets(
         }
     }
     Ok(offsets)
+}
+
+/// The id of one life of a topic; both halves of it.
+pub(crate) type TopicId = (i64, i64);
+
+/// Asks for the ids of topics. Those that cannot be described, or have none, are left out.
+pub(crate) fn topic_ids(
+    client: &Arc<Client>,
+    topics: &[String],
+    wait: Duration,
+) -> Result<Vec<(String, TopicId)>, RDKafkaErrorCode> {
+    let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
+    let request = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    let options = Options::new(client, request, wait).ok_or(RDKafkaErrorCode::Fail)?;
+    let queue = Queue::new(client).ok_or(RDKafkaErrorCode::Fail)?;
+    let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: client, names, options and queue are alive; librdkafka copies the names into the collection, and the
+    // collection and the options into the request; the collection is ours to destroy.
+    unsafe {
+        let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        sys::rd_kafka_DescribeTopics(rk(client), collection, options.0.as_ptr(), queue.queue.as_ptr());
+        sys::rd_kafka_TopicCollection_destroy(collection);
+    }
+    let event = Event::wait(&queue, wait)?;
+    let mut ids = Vec::new();
+    // SAFETY: the result and its descriptions live as long as the event; `count` of them are there, each with a name
+    // that is a C string; an id is looked at where it is not null.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
+        let mut count = 0;
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::Fail);
+        }
+        let descriptions = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        for index in 0..count {
+            let description = *descriptions.add(index);
+            let error = sys::rd_kafka_TopicDescription_error(description);
+            let id = sys::rd_kafka_TopicDescription_topic_id(description);
+            let failed =
+                !error.is_null() && sys::rd_kafka_error_code(error) != Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if failed || id.is_null() {
+                continue;
+            }
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(description));
+            let id =
+                (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id));
+            if id != (0, 0) {
+                ids.push((name.to_string_lossy().into_owned(), id));
+            }
+        }
+    }
+    Ok(ids)
 }
 
 /// An answer has an offset, or -1 for none; a partition whose leader did not answer keeps librdkafka's mark.

@@ -127,11 +127,13 @@ fn a_route_that_stopped_is_told_of_while_others_go_on(fetcher: Fetcher) {
 
 on_both_fetchers!(a_topic_made_again_is_read_from_its_start, "needs Java and Maven");
 fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
-    for group in [true, false] {
+    for group in [Some("consumer"), Some("classic"), None] {
         // The second life has fewer records than were read of the first, or more.
         for count in [5, 30] {
             let topic = topic(10);
-            let in_group = if group { format!(r#", group = "{topic}""#) } else { String::new() };
+            let in_group =
+                group.map(|protocol| format!(r#", group = "{topic}", group_protocol = "{protocol}""#));
+            let in_group = in_group.unwrap_or_default();
             let from = format!(
                 r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s", {fetcher}{in_group}"#
             );
@@ -144,7 +146,7 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
             let messages = decoded(&subscriber.wait_messages(10 + count, DEADLINE));
             let values = messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
             let expected: Vec<_> = (0..count).map(|at| format!("new {at}")).collect();
-            assert_eq!(values.collect::<Vec<_>>(), expected, "group: {group}, {count} records");
+            assert_eq!(values.collect::<Vec<_>>(), expected, "group: {group:?}, {count} records");
             assert_eq!(messages[10].prev, None);
             route.relay.wait_status("the end", DEADLINE, |s| is_at(s, &topic, 0, count as i64));
         }

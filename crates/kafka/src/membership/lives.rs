@@ -1,0 +1,49 @@
+//! Which life of its topic a partition is read of, where librdkafka fetches.
+//!
+//! Our own fetcher names a topic by its id. librdkafka goes by the name, and reads on at the old offset in a topic that
+//! was deleted and made again: what the new one has before that offset would never come. So the ids are asked for when
+//! partitions are taken up, and again with each listing.
+
+use std::collections::BTreeMap;
+
+use crate::native::TopicId;
+
+/// The ids of topics that are read, as they were told last.
+#[derive(Debug, Default)]
+pub(super) struct Lives(BTreeMap<String, TopicId>);
+
+impl Lives {
+    /// Takes what was told: those that are another topic than before.
+    pub(super) fn told(&mut self, ids: Vec<(String, TopicId)>) -> Vec<String> {
+        let mut anew = Vec::new();
+        for (topic, id) in ids {
+            if self.0.insert(topic.clone(), id).is_some_and(|before| before != id) {
+                anew.push(topic);
+            }
+        }
+        anew
+    }
+
+    /// Forgets topics that are no longer read: whoever takes them up next does so from what is there then.
+    pub(super) fn retain(&mut self, mut is_read: impl FnMut(&str) -> bool) {
+        self.0.retain(|topic, _| is_read(topic));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_id_is_another_topic() {
+        let ids =
+            |ids: &[(&str, i64)]| ids.iter().map(|(topic, id)| ((*topic).to_owned(), (*id, 7))).collect();
+        let mut lives = Lives::default();
+        assert!(lives.told(ids(&[("a", 1), ("b", 1)])).is_empty(), "nothing was known");
+        assert!(lives.told(ids(&[("a", 1)])).is_empty());
+        assert_eq!(lives.told(ids(&[("a", 2), ("b", 1)])), ["a"]);
+        assert!(lives.told(ids(&[("a", 2)])).is_empty(), "once");
+        lives.retain(|topic| topic == "b");
+        assert!(lives.told(ids(&[("a", 3)])).is_empty(), "it was not read");
+    }
+}
