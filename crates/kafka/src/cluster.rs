@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use crate::config::{ClusterConfig, GroupProtocol, Isolation, SourceConfig};
+use crate::coordinator::{ASSIGNOR, SESSION_TIMEOUT};
 use crate::security;
 
 /// Bytes that are fetched ahead, over all partitions of a source.
@@ -18,6 +19,10 @@ const PARTITION_FETCH_BYTES: (usize, usize) = (128 << 10, 1 << 20);
 const FETCH_BYTES: usize = 8 << 20;
 /// The largest response that is believed; a record is at most about this large.
 const RESPONSE_BYTES: usize = 512 << 20;
+/// Time between two heartbeats of the classic protocol, at the most.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// librdkafka leaves the group where it is not polled for so long.
+const POLLED: Duration = Duration::from_secs(300);
 
 /// What every client needs.
 pub(crate) fn settings(cluster: &ClusterConfig) -> ClientConfig {
@@ -85,11 +90,14 @@ pub(crate) fn source_settings(
             settings.set("group.protocol", "consumer");
         }
         GroupProtocol::Classic => {
+            let session = group.session_timeout.unwrap_or(SESSION_TIMEOUT);
             settings
                 .set("group.protocol", "classic")
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", "45000")
-                .set("heartbeat.interval.ms", "3000");
+                .set("partition.assignment.strategy", ASSIGNOR)
+                .set("session.timeout.ms", session.as_millis().to_string())
+                .set("heartbeat.interval.ms", (session / 3).min(HEARTBEAT).as_millis().to_string())
+                // Not below the session timeout, says librdkafka; nobody here waits for so long between two polls.
+                .set("max.poll.interval.ms", session.max(POLLED).as_millis().to_string());
         }
     }
     settings

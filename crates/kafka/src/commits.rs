@@ -123,10 +123,10 @@ impl Due {
             match everything.or(own.map(|(_, _, code)| *code)) {
                 None | Some(RDKafkaErrorCode::NoError) => {
                     assignment.set_committed(*offset);
-                    board.commits.add(1);
+                    board.commit_done(assignment);
                 }
                 Some(code) => {
-                    board.commits_failed.add(1);
+                    board.commit_failed(assignment, code.to_string());
                     reasons.push((&**topic, *partition, code.to_string()));
                     if is_worth_another_try(code) {
                         again.insert((Arc::clone(topic), *partition), (Arc::clone(assignment), *offset));

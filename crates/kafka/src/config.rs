@@ -155,6 +155,8 @@ pub struct GroupConfig {
     pub instance: Option<String>,
     /// The protocol; what the cluster has where `None`.
     pub protocol: Option<GroupProtocol>,
+    /// How long the group keeps the place of a member of the classic protocol that is not heard of; 45 s where `None`.
+    pub session_timeout: Option<Duration>,
 }
 
 /// How a group is coordinated.

@@ -213,16 +213,34 @@ impl Connection {
         }
     }
 
-    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, ConnectionError> {
+    async fn exchange<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        limit: usize,
+    ) -> Result<Bytes, ConnectionError> {
         self.send(request, version).await?;
-        match timeout(STEP, self.receive(SMALL)).await {
+        match timeout(STEP, self.receive(limit)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.fault(&"no answer")),
         }
     }
 
     async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ConnectionError> {
-        let mut body = self.exchange(request, version).await?;
+        self.ask(request, version, SMALL).await
+    }
+
+    /// Sends a request and waits for its answer, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub(crate) async fn ask<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        limit: usize,
+    ) -> Result<R::Response, ConnectionError> {
+        let mut body = self.exchange(request, version, limit).await?;
         decode::<R>(&mut body, version).map_err(|error| self.fault(&error))
     }
 
@@ -232,7 +250,7 @@ impl Connection {
             .with_client_software_name(StrBytes::from_static_str("zafka"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let asked = Instant::now();
-        let mut body = self.exchange(&request, 3).await?;
+        let mut body = self.exchange(&request, 3, SMALL).await?;
         let answered = asked.elapsed();
         if answered > FAR {
             // Whoever took the connection may be a proxy near by.

@@ -2,10 +2,12 @@
 //! rebalances, and owns every assignment from its take-up to its release.
 
 mod absent;
+mod group_watch;
 mod joining;
 mod lives;
 mod partitions;
 mod session;
+mod standing;
 mod take_up;
 mod thread;
 mod watch;
@@ -13,11 +15,13 @@ mod watch;
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Positions};
+use crate::coordinator::Standing;
 use crate::generation::{Due, Generation};
 use crate::lookup::{Begin, Open};
 use crate::native::TopicId;
 use crate::topics::Listing;
 
+pub(crate) use standing::Membership;
 pub(crate) use thread::{Starting, start};
 
 /// Why a partition goes on at another offset than the one due.
@@ -73,6 +77,10 @@ pub(crate) enum Command {
     Ends(Vec<(Arc<Assignment>, i64)>),
     /// The ids of topics that librdkafka fetches.
     TopicIds(Vec<(String, TopicId)>),
+    /// What the coordinator has by the group's name; asked for as that member.
+    Standing { asked_as: Option<Membership>, answer: Result<Standing, String> },
+    /// A broker is one of another cluster.
+    OtherCluster(String),
     /// Topics were listed.
     Listed(Listing),
     /// Where partitions begin, and those of which it is not known yet.

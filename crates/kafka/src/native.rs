@@ -301,7 +301,10 @@ pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
     }
 }
 
-/// Commits and waits for the coordinator's answer; an error for each partition that was not committed.
+/// Commits as a member and waits for the coordinator's answer; an error for each partition that was not committed.
+///
+/// Without a membership librdkafka commits as somebody who is no member, which a group without members takes: it may be
+/// one of another cluster.
 ///
 /// `rdkafka`'s synchronous commit waits without end and does not tell of partitions.
 pub(crate) fn commit(
@@ -309,6 +312,9 @@ pub(crate) fn commit(
     offsets: &TopicPartitionList,
     wait: Duration,
 ) -> Result<Vec<(String, i32, RDKafkaErrorCode)>, RDKafkaErrorCode> {
+    if membership(client).is_none() {
+        return Err(RDKafkaErrorCode::UnknownMemberId);
+    }
     // SAFETY: the queue is destroyed below and the event before it; the event's list lives as long as the event and
     // holds `cnt` elements; `offsets` is only read.
     unsafe {
@@ -342,17 +348,36 @@ pub(crate) fn commit(
     }
 }
 
-/// Whether the group has this client among its members. librdkafka's main thread answers at once.
-pub(crate) fn is_member(client: &Client) -> bool {
-    // SAFETY: the client is alive; what is returned is ours to destroy.
+/// As which member, and in which generation or epoch, this client takes part in its group, if it does. librdkafka's main
+/// thread answers at once.
+pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
+    // SAFETY: the client is alive; what is returned is ours to destroy, and the id a C string that lives as long.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(rk(client));
         if metadata.is_null() {
-            return false;
+            return None;
         }
         let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
+        let member = (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-        generation > 0
+        member.filter(|_| generation > 0).map(|member| (member, generation))
+    }
+}
+
+/// The id of the cluster, as the last broker told it that was asked for metadata. Asks nobody.
+///
+/// What `rdkafka` has for it keeps the memory of each answer.
+pub(crate) fn cluster_id(client: &Client) -> Option<String> {
+    // SAFETY: the client is alive; the text is a C string that is ours to free.
+    unsafe {
+        let id = sys::rd_kafka_clusterid(rk(client), 0);
+        if id.is_null() {
+            return None;
+        }
+        let text = CStr::from_ptr(id).to_string_lossy().into_owned();
+        sys::rd_kafka_mem_free(rk(client), id.cast());
+        Some(text)
     }
 }
 

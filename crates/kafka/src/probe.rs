@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 
 use crate::client::{Client, Context, create, plain};
 use crate::cluster::settings;
 use crate::config::{ClusterConfig, Fetching, GroupConfig, SourceConfig};
 use crate::connection::Connector;
+use crate::coordinator::{Coordinator, Standing};
 use crate::error::{ProbeError, StartError, TopicFault};
 use crate::noise::Noise;
 use crate::security::{TokenProvider, prepare};
@@ -41,7 +42,9 @@ pub struct Found {
 pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<Found>, ProbeError> {
     let tokens = prepare(&cluster.security)?;
     let fast = sources.iter().any(|source| source.fetcher == Fetching::Fast);
-    let connector = fast.then(|| Connector::new(cluster, tokens.clone())).transpose()?;
+    let connector = Connector::new(cluster, tokens.clone());
+    // What our own connections do not take is no mistake where librdkafka does everything.
+    let connector = if fast { Some(connector?) } else { connector.ok() };
     let asking = Asking::new(cluster, None, tokens.as_ref())?;
     let mut found: Vec<Found> = Vec::new();
     for source in sources {
@@ -57,14 +60,25 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
     }
     // What both kinds of connections are refused for has been told by now.
     if let Some(connector) = connector {
-        connect(&connector, &cluster.bootstrap_servers)?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::from)?;
+        if fast {
+            connect(&runtime, &connector, &cluster.bootstrap_servers)?;
+        }
+        for group in sources.iter().filter_map(|source| source.group.as_ref()) {
+            let servers = cluster.bootstrap_servers.clone();
+            let mut coordinator = Coordinator::new(Arc::clone(&connector), servers, group.clone());
+            // Where it does not tell, nothing is known to be wrong.
+            if let Ok(Standing::Refused(reason)) = runtime.block_on(coordinator.ask(None, group.protocol)) {
+                return Err(ProbeError::Group { group: group.id.clone(), reason });
+            }
+        }
     }
     Ok(found)
 }
 
 /// Makes a connection of the fast fetcher to one of these brokers.
-fn connect(connector: &Connector, servers: &[String]) -> Result<(), ProbeError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::from)?;
+fn connect(runtime: &Runtime, connector: &Connector, servers: &[String]) -> Result<(), ProbeError> {
     let mut refusals = Vec::new();
     for server in servers {
         match runtime.block_on(connector.connect(server)) {

@@ -49,15 +49,18 @@ impl Source {
         let (commands, commanded) = channel();
         let (ended, end) = oneshot::channel();
         let tokens = prepare(&cluster.security)?;
-        let connector = match config.fetcher {
-            Fetching::Fast => Some(Connector::new(cluster, tokens.clone())?),
-            Fetching::Librdkafka => None,
+        let connector = Connector::new(cluster, tokens.clone());
+        // What our own connections do not take is no mistake where librdkafka does everything.
+        let (connector, watcher) = match config.fetcher {
+            Fetching::Fast => connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?,
+            Fetching::Librdkafka => (None, connector.ok()),
         };
         start(Starting {
             cluster: cluster.clone(),
             config,
             tokens,
             connector,
+            watcher,
             runtime: Handle::try_current().map_err(|_| StartError::Runtime)?,
             board: Arc::clone(&board),
             noise: Arc::default(),

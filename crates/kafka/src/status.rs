@@ -10,6 +10,7 @@ use rdkafka::Statistics;
 
 use crate::assignment::Assignment;
 use crate::error::TopicFault;
+use crate::failing::Failing;
 use crate::quota::Quotas;
 use crate::wait::Wait;
 
@@ -105,6 +106,7 @@ pub(crate) struct Board {
     waits: [AtomicU64; 2],
     state: Mutex<State>,
     ends: Mutex<HashMap<String, HashMap<i32, Ends>>>,
+    failing: Mutex<Failing>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +119,8 @@ struct State {
     fetching: bool,
     last_error: Option<String>,
     taken_up: TakenUp,
+    /// Why the group does not have this member, where that is known.
+    group_fault: Option<String>,
     /// Topics that were named and cannot be read, with the reason.
     missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
@@ -191,6 +195,22 @@ impl Board {
         self.state.lock().last_error = Some(error);
     }
 
+    /// Sets why the group does not have this member. Gives whether that is news.
+    pub(crate) fn set_group_fault(&self, fault: Option<String>) -> bool {
+        let known = std::mem::replace(&mut self.state.lock().group_fault, fault.clone());
+        fault.is_some() && known != fault
+    }
+
+    pub(crate) fn commit_failed(&self, assignment: &Arc<Assignment>, reason: String) {
+        self.commits_failed.add(1);
+        self.failing.lock().failed(assignment, reason, Instant::now());
+    }
+
+    pub(crate) fn commit_done(&self, assignment: &Arc<Assignment>) {
+        self.commits.add(1);
+        self.failing.lock().done(assignment);
+    }
+
     pub(crate) fn set_taken_up(&self, taken_up: TakenUp) {
         self.state.lock().taken_up = taken_up;
     }
@@ -203,6 +223,10 @@ impl Board {
 
     pub(crate) fn set_stopped(&self, reason: &str) {
         self.state.lock().stopped = Some(reason.to_owned());
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().stopped.is_some()
     }
 
     pub(crate) fn set_fetcher(&self, fetcher: &'static str) {
@@ -274,7 +298,7 @@ impl Board {
     pub(crate) fn status(&self) -> SourceStatus {
         let state = self.state.lock();
         SourceStatus {
-            not_ready: state.not_ready(),
+            not_ready: state.not_ready().or_else(|| self.failing.lock().fault(Instant::now())),
             last_error: state.last_error.clone(),
             fetcher: state.fetcher,
             rebalances: self.rebalances.get(),
@@ -308,6 +332,9 @@ impl State {
             None => return Some(format!("no broker reached yet{}", error())),
             Some(false) => return Some(format!("no broker connected{}", error())),
             Some(true) => {}
+        }
+        if let Some(fault) = &self.group_fault {
+            return Some(fault.clone());
         }
         if let Some((topic, reason)) = self.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));

@@ -24,6 +24,11 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Whether a topic is gone.
+    pub(crate) fn lacks(&self, topic: &str) -> bool {
+        !self.topics.contains_key(topic) && !self.hides(topic)
+    }
+
     pub(crate) fn partitions(&self) -> usize {
         self.topics.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum()
     }

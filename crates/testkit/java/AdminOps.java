@@ -67,6 +67,7 @@ final class AdminOps {
                 client().deleteConsumerGroupOffsets(r.get("group").asText(), Set.of(partition(r))).all().get();
                 return true;
             case "delete_group": client().deleteConsumerGroups(List.of(r.get("group").asText())).all().get(); return true;
+            case "make_share_group": return makeShareGroup(r);
             case "allow": return allow(r);
             case "revoke": return revoke(r);
             case "set_config": return setConfig(r);
@@ -192,6 +193,26 @@ final class AdminOps {
         client().alterConsumerGroupOffsets(r.get("group").asText(),
             Map.of(partition(r), new OffsetAndMetadata(r.get("offset").asLong()))).all().get();
         return true;
+    }
+
+    private Object makeShareGroup(JsonNode r) throws Exception {
+        String group = r.get("group").asText();
+        Map<String, Object> all = new HashMap<>(settings);
+        all.keySet().removeIf(key -> key.equals("default.api.timeout.ms") || key.equals("request.timeout.ms"));
+        all.put("group.id", group);
+        var bytes = new org.apache.kafka.common.serialization.ByteArrayDeserializer();
+        try (var consumer = new org.apache.kafka.clients.consumer.KafkaShareConsumer<>(all, bytes, bytes)) {
+            consumer.subscribe(List.of(r.get("topic").asText()));
+            for (int attempt = 0; attempt < 100; attempt++) {
+                consumer.poll(java.time.Duration.ofMillis(200));
+                for (GroupListing listed : client().listGroups().all().get()) {
+                    if (listed.groupId().equals(group)) {
+                        return true;
+                    }
+                }
+            }
+        }
+        throw new IllegalStateException("no share group " + group);
     }
 
     private static ResourcePattern resource(JsonNode r) {

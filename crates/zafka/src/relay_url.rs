@@ -63,7 +63,7 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
     let source = SourceConfig {
         route: ROUTE.to_owned(),
         topics: topics.into_iter().collect::<Option<_>>()?,
-        group: group.map(|id| GroupConfig { id, instance: None, protocol: None }),
+        group: group.map(|id| GroupConfig { id, instance: None, protocol: None, session_timeout: None }),
         start: start.unwrap_or_default(),
         isolation: Isolation::default(),
         on_out_of_range: OnOutOfRange::default(),

@@ -99,6 +99,7 @@ pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
             id: id.to_owned(),
             instance: None,
             protocol: Some(GroupProtocol::Consumer),
+            session_timeout: None,
         }),
         start: Start::Earliest,
         isolation: Isolation::ReadCommitted,

@@ -91,6 +91,88 @@ const FETCH_13: Layout = &[Fixed(10), CompactArray(&[Fixed(16), PARTITIONS, NO_T
 const FETCH_16: Layout =
     &[Fixed(10), CompactArray(&[Fixed(16), PARTITIONS, NO_TAGS]), Tags(&[(0, &[BROKERS])])];
 
+const FIND_COORDINATOR_3: Layout = &[Fixed(6), CompactText, Fixed(4), CompactText, Fixed(4), NO_TAGS];
+const CLASSIC_MEMBERS: Field =
+    CompactArray(&[CompactText, CompactText, CompactText, CompactText, CompactText, CompactText, NO_TAGS]);
+const DESCRIBE_GROUPS_5: Layout = &[
+    Fixed(4),
+    CompactArray(&[
+        Fixed(2),
+        CompactText,
+        CompactText,
+        CompactText,
+        CompactText,
+        CLASSIC_MEMBERS,
+        Fixed(4),
+        NO_TAGS,
+    ]),
+    NO_TAGS,
+];
+const DESCRIBE_GROUPS_6: Layout = &[
+    Fixed(4),
+    CompactArray(&[
+        Fixed(2),
+        CompactText,
+        CompactText,
+        CompactText,
+        CompactText,
+        CompactText,
+        CLASSIC_MEMBERS,
+        Fixed(4),
+        NO_TAGS,
+    ]),
+    NO_TAGS,
+];
+const ASSIGNED: Field = CompactArray(&[Fixed(16), CompactText, IDS, NO_TAGS]);
+/// What all versions have of a member; then its type, and tags.
+macro_rules! consumer_groups {
+    ($($more:expr),*) => {
+        &[
+            Fixed(4),
+            CompactArray(&[
+                Fixed(2),
+                CompactText,
+                CompactText,
+                CompactText,
+                Fixed(8),
+                CompactText,
+                CompactArray(&[
+                    CompactText,
+                    CompactText,
+                    CompactText,
+                    Fixed(4),
+                    CompactText,
+                    CompactText,
+                    CompactArray(&[CompactText]),
+                    CompactText,
+                    ASSIGNED,
+                    NO_TAGS,
+                    ASSIGNED,
+                    NO_TAGS,
+                    $($more,)*
+                    NO_TAGS,
+                ]),
+                Fixed(4),
+                NO_TAGS,
+            ]),
+            NO_TAGS,
+        ]
+    };
+}
+const CONSUMER_GROUP_DESCRIBE_0: Layout = consumer_groups!();
+const CONSUMER_GROUP_DESCRIBE_1: Layout = consumer_groups!(Fixed(1));
+const LIST_GROUPS_5: Layout =
+    &[Fixed(6), CompactArray(&[CompactText, CompactText, CompactText, CompactText, NO_TAGS]), NO_TAGS];
+const JOIN_GROUP_7: Layout = &[
+    Fixed(10),
+    CompactText,
+    CompactText,
+    CompactText,
+    CompactText,
+    CompactArray(&[CompactText, CompactText, CompactText, NO_TAGS]),
+    NO_TAGS,
+];
+
 /// The layout of an answer as `kafka-protocol` reads it, of the versions that are asked for.
 fn layout(key: i16, version: i16) -> Option<Layout> {
     const FETCH: i16 = ApiKey::Fetch as i16;
@@ -98,6 +180,11 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
     const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
     const HANDSHAKE: i16 = ApiKey::SaslHandshake as i16;
     const AUTHENTICATE: i16 = ApiKey::SaslAuthenticate as i16;
+    const FIND_COORDINATOR: i16 = ApiKey::FindCoordinator as i16;
+    const DESCRIBE_GROUPS: i16 = ApiKey::DescribeGroups as i16;
+    const CONSUMER_GROUP_DESCRIBE: i16 = ApiKey::ConsumerGroupDescribe as i16;
+    const LIST_GROUPS: i16 = ApiKey::ListGroups as i16;
+    const JOIN_GROUP: i16 = ApiKey::JoinGroup as i16;
     Some(match (key, version) {
         (API_VERSIONS, 0) => API_VERSIONS_0,
         (API_VERSIONS, 3) => API_VERSIONS_3,
@@ -110,6 +197,13 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
         (FETCH, 12) => FETCH_12,
         (FETCH, 13..=15) => FETCH_13,
         (FETCH, 16 | 17) => FETCH_16,
+        (FIND_COORDINATOR, 3) => FIND_COORDINATOR_3,
+        (DESCRIBE_GROUPS, 5) => DESCRIBE_GROUPS_5,
+        (DESCRIBE_GROUPS, 6) => DESCRIBE_GROUPS_6,
+        (CONSUMER_GROUP_DESCRIBE, 0) => CONSUMER_GROUP_DESCRIBE_0,
+        (CONSUMER_GROUP_DESCRIBE, 1) => CONSUMER_GROUP_DESCRIBE_1,
+        (LIST_GROUPS, 5) => LIST_GROUPS_5,
+        (JOIN_GROUP, 7 | 8) => JOIN_GROUP_7,
         _ => return None,
     })
 }

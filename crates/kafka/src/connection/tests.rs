@@ -21,7 +21,7 @@ fn plain() -> ClusterConfig {
     ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None }
 }
 
-fn connector() -> Arc<Connector> {
+pub(crate) fn connector() -> Arc<Connector> {
     Connector::new(&plain(), None).unwrap()
 }
 

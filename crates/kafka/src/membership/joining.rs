@@ -29,7 +29,7 @@ impl Joining {
             return false;
         }
         self.looked = Some(now);
-        if !native::is_member(client) {
+        if native::membership(client).is_none() {
             self.since = None;
             return false;
         }

@@ -65,7 +65,9 @@ impl Partitions {
                 // As above.
                 let _ = session.orders.send(Order::SetBack(assignment));
             }
-            Command::Commit(_) | Command::SetBack(_) | Command::Close(_) => {}
+            Command::Commit(_) | Command::SetBack(_) => {}
+            // The session's own.
+            Command::Close(_) | Command::Standing { .. } | Command::OtherCluster(_) => {}
             Command::Drained { id, positions } => self.drained(session, id, positions),
             Command::Committed { id } => self.release(session, id),
             Command::OutOfRange { due, reason } => return self.out_of_range(session, due, &reason),
@@ -145,12 +147,14 @@ impl Partitions {
     /// The group gives partitions, or none.
     pub(super) fn assign(&mut self, session: &mut Session<'_>, parts: Vec<Part>) {
         self.assigned = true;
+        session.source.board.set_group_fault(None);
         if parts.is_empty() {
             self.hold(session, Vec::new());
         } else {
             let (id, start) = (session.next_id(), session.source.config.start);
             let known = Known { topics: self.topics.clone(), first: session.lasting.first.clone() };
-            let (take_up, ask) = TakeUp::new(id, parts, start, known);
+            let kept = parts.iter().filter_map(|part| session.lasting.kept.remove_entry(part)).collect();
+            let (take_up, ask) = TakeUp::new(id, parts, start, known, &kept);
             self.take_ups.insert(id, take_up);
             // The look-up thread lives as long as its questions' sender.
             let _ = session.questions.send(ask);
@@ -214,6 +218,11 @@ impl Partitions {
         });
     }
 
+    /// Whether it is known what is to be held.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.assigned
+    }
+
     fn not_assigned(&mut self) {
         self.assigned = false;
         self.joining = Joining::default();
@@ -224,6 +233,7 @@ impl Partitions {
         let untold = !self.assigned && session.protocol == GroupProtocol::Consumer;
         if untold && self.joining.is_done(&session.client) {
             self.assigned = true;
+            session.source.board.set_group_fault(None);
             self.show(session);
         }
     }
@@ -314,9 +324,13 @@ impl Partitions {
         });
         self.forget(session, &parts, &assignments);
         if !assignments.is_empty() {
-            session.tell(SourceEvent::Lost(assignments));
+            session.tell(SourceEvent::Lost(assignments.clone()));
         }
         if session.source.config.group.is_some() {
+            let committed = assignments.iter().filter_map(|assignment| {
+                Some(((assignment.topic.to_string(), assignment.partition), assignment.committed()?))
+            });
+            session.lasting.kept.extend(committed);
             self.not_assigned();
         }
         self.show(session);

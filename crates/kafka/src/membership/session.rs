@@ -14,15 +14,18 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{debug, error, warn};
 
 use super::Command;
+use super::group_watch::GroupWatch;
 use super::partitions::Partitions;
 use super::thread::Starting;
 use crate::assignment::{Assignment, Positions, SourceEvent};
+use crate::client::Part;
 use crate::client::{Client, Rebalance, plain};
 use crate::commits::{self, Order};
 use crate::config::{GroupProtocol, OnCorrupt};
 use crate::fetcher::{Corrupt, Fast, Fetcher, Librdkafka, Parts};
 use crate::guard;
 use crate::lookup::{Ask, Lookup};
+use crate::native;
 use crate::topics::{First, Listing, Selection};
 
 /// How long librdkafka is waited for before commands are looked at again.
@@ -40,6 +43,10 @@ pub(super) enum Outcome {
     OtherProtocol(String),
     /// The group still has another member by the name of this instance.
     InstanceHeld,
+    /// The membership ended by what may pass, or be put right while this relay runs; why.
+    Again(String),
+    /// Another cluster answers; its id.
+    OtherCluster(String),
 }
 
 /// What goes on from one session of a source to the next.
@@ -47,6 +54,11 @@ pub(super) struct Lasting {
     /// What the cluster had when it was asked last.
     pub(super) listing: Listing,
     pub(super) first: First,
+    /// What was committed of partitions that the group took away without being asked: should it have forgotten, they go
+    /// on there.
+    pub(super) kept: HashMap<Part, i64>,
+    /// The cluster's id, once it is known.
+    pub(super) cluster: Option<String>,
     /// Events that found no room yet.
     events: VecDeque<SourceEvent>,
     /// The last id that was given, so that an answer that comes late is none for a later session.
@@ -56,11 +68,19 @@ pub(super) struct Lasting {
 impl Lasting {
     pub(super) fn new(listing: Listing) -> Self {
         let first = First::new(&listing.topics);
-        Self { listing, first, events: VecDeque::new(), last_id: 0 }
+        let (kept, cluster) = (HashMap::new(), None);
+        Self { listing, first, kept, cluster, events: VecDeque::new(), last_id: 0 }
+    }
+
+    /// Begins in another cluster: nothing that was known is of use there.
+    pub(super) fn move_to(&mut self, listing: Listing) {
+        let Self { events, last_id, .. } = std::mem::replace(self, Self::new(listing));
+        (self.events, self.last_id) = (events, last_id);
     }
 
     pub(super) fn listed(&mut self, listing: Listing) {
         self.first.listed(&listing);
+        self.kept.retain(|(topic, _), _| !listing.lacks(topic));
         self.listing = listing;
     }
 }
@@ -88,11 +108,18 @@ impl<'a> Session<'a> {
         let mut session =
             Self::start(source, lasting, client, protocol).map_err(|error| format!("no thread: {error}"))?;
         let mut partitions = Partitions::default();
+        let mut watch = GroupWatch::new(source);
         partitions.listed(&mut session, listing);
         loop {
             // Errors come by the callbacks.
             let _ = session.client.poll(POLL);
+            let mut outcome = watch.look(&session, partitions.is_assigned());
             while let Some(rebalance) = session.client.context().next_rebalance() {
+                if let Some(moved) = session.other_cluster() {
+                    session.decline(&rebalance);
+                    outcome = Some(moved);
+                    continue;
+                }
                 session.source.board.rebalances.add(1);
                 match rebalance {
                     Rebalance::Assign(parts) => partitions.assign(&mut session, parts),
@@ -106,6 +133,17 @@ impl<'a> Session<'a> {
                         session.close(&mut partitions, last);
                         return Ok(Outcome::Closed);
                     }
+                    Command::Standing { asked_as, answer } => {
+                        let assigned = partitions.is_assigned();
+                        outcome = outcome.or(watch.answered(&session, assigned, asked_as, answer));
+                    }
+                    Command::OtherCluster(id) => outcome = Some(Outcome::OtherCluster(id)),
+                    // Another cluster does not have what this one had.
+                    Command::OutOfRange { .. } | Command::Elsewhere { .. } | Command::ResetTo { .. }
+                        if session.other_cluster().is_some() =>
+                    {
+                        outcome = session.other_cluster();
+                    }
                     command => {
                         if let Err(reason) = partitions.handle(&mut session, command) {
                             session.stop_route(&partitions, reason);
@@ -117,7 +155,12 @@ impl<'a> Session<'a> {
             partitions.look_for_membership(&session);
             partitions.look_for_stalls(&session);
             session.flush_events();
-            if let Some(outcome) = session.fatal() {
+            if let Some(outcome) = session.fatal().or(outcome.map(Ok)) {
+                if source.board.is_stopped() {
+                    session.end(&mut partitions);
+                    source.wait_for_close();
+                    return Ok(Outcome::Closed);
+                }
                 if outcome.is_ok() {
                     // The next session takes them up anew.
                     partitions.all_lost(&mut session);
@@ -237,8 +280,31 @@ impl<'a> Session<'a> {
             {
                 Ok(Outcome::OtherProtocol(reason))
             }
-            _ => Err(format!("{code}: {reason}")),
+            // Whoever joined by the name of this instance would be fenced in turn, again and again.
+            RDKafkaErrorCode::FencedInstanceId => {
+                Err(format!("{code}: another relay has the same `instance`"))
+            }
+            _ => {
+                let (_, reason) = reason.rsplit_once(" fatal error: ").unwrap_or(("", &reason));
+                Ok(Outcome::Again(reason.to_owned()))
+            }
         })
+    }
+
+    /// Answers an assignment that is not taken up: without an answer the client could not be closed. What is taken away is
+    /// let go with everything else.
+    fn decline(&self, rebalance: &Rebalance) {
+        if matches!(rebalance, Rebalance::Assign(_))
+            && let Err(error) = self.client.incremental_assign(&TopicPartitionList::new())
+        {
+            debug!(route = self.source.config.route, %error, "an assignment by another cluster");
+        }
+    }
+
+    /// Whether the brokers are those of another cluster now.
+    pub(super) fn other_cluster(&self) -> Option<Outcome> {
+        let now = native::cluster_id(&self.client)?;
+        (self.lasting.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
     }
 
     /// Whether the protocol was tried, and not asked for.

@@ -1,6 +1,6 @@
 //! Partitions on their way from the group's word to the first record: where they begin is being looked up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,14 @@ pub(super) struct TakeUp {
 impl TakeUp {
     /// Partitions that have no committed offset begin at `start` if they are among the first, and their topic has not
     /// begun in the group; else at their earliest offset.
-    pub(super) fn new(id: u64, parts: Vec<Part>, start: Start, known: Known) -> (Self, Ask) {
+    /// Those `kept` go on where they were.
+    pub(super) fn new(
+        id: u64,
+        parts: Vec<Part>,
+        start: Start,
+        known: Known,
+        kept: &HashMap<Part, i64>,
+    ) -> (Self, Ask) {
         let take_up = Self {
             id,
             open: parts.iter().map(|part| (part.clone(), None)).collect(),
@@ -35,7 +42,8 @@ impl TakeUp {
         let first = &take_up.known.first;
         let wanted = |part: Part| {
             let start = if first.contains(&part) { start } else { Start::Earliest };
-            Wanted { part, beginning: Beginning::At(start) }
+            let beginning = kept.get(&part).map_or(Beginning::At(start), |kept| Beginning::Found(*kept));
+            Wanted { part, beginning }
         };
         let ask = take_up.ask(parts.into_iter().map(wanted).collect(), Instant::now());
         (take_up, ask)
@@ -142,14 +150,20 @@ mod tests {
     #[test]
     fn those_that_came_later_begin_at_the_earliest() {
         let known = known(&[("orders", 1)]);
-        let (_take_up, ask) = TakeUp::new(1, vec![part(0), part(1)], Start::Latest, known);
-        let expected = [(0, Beginning::At(Start::Latest)), (1, Beginning::At(Start::Earliest))];
+        let kept = HashMap::from([(part(2), 7)]);
+        let (_take_up, ask) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known, &kept);
+        let expected = [
+            (0, Beginning::At(Start::Latest)),
+            (1, Beginning::At(Start::Earliest)),
+            (2, Beginning::Found(7)),
+        ];
         assert_eq!(wanted(&ask), expected);
     }
 
     #[test]
     fn one_that_stays_open_is_asked_for_until_it_begins() {
-        let (mut take_up, _) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known(&[]));
+        let (mut take_up, _) =
+            TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known(&[]), &HashMap::new());
         assert!(!take_up.is_answered() && take_up.reason().is_none());
         let (begins, ask) = take_up.answer(vec![begin(0)], vec![open(1, 5), open(2, 6)]);
         assert_eq!(begins, [begin(0)]);
@@ -168,7 +182,7 @@ mod tests {
     #[test]
     fn nobody_asks_for_what_is_forgotten() {
         let parts = vec![part(0), part(1)];
-        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, known(&[]));
+        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, known(&[]), &HashMap::new());
         let Ask::TakeUp { still, .. } = &ask else { panic!("{ask:?}") };
         assert!(still.contains(&part(0)) && still.contains(&part(1)));
         take_up.forget(&part(0));

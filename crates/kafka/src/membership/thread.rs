@@ -23,6 +23,7 @@ use crate::connection::Connector;
 use crate::error::StartError;
 use crate::fetcher::{Fetched, Outlet};
 use crate::guard;
+use crate::native;
 use crate::noise::Noise;
 use crate::report::Reporter;
 use crate::security::TokenProvider;
@@ -37,6 +38,8 @@ const SCOUT_PAUSE: Duration = Duration::from_millis(200);
 const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
 /// Time between two tries to join as an instance that the group still has.
 const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
+/// The same after a membership that ended by something else; longer each time that it ends by that again.
+const SESSION_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// What the thread is made of.
 pub(crate) struct Starting {
@@ -45,6 +48,8 @@ pub(crate) struct Starting {
     pub(crate) tokens: Option<Arc<TokenProvider>>,
     /// Makes connections for the fast fetcher, where that is wanted.
     pub(crate) connector: Option<Arc<Connector>>,
+    /// Makes connections to the group's coordinator, where our own kind can be made.
+    pub(crate) watcher: Option<Arc<Connector>>,
     /// Where the fast fetcher's tasks run.
     pub(crate) runtime: Handle,
     pub(crate) board: Arc<Board>,
@@ -104,19 +109,22 @@ impl Starting {
     }
 
     fn sessions(&self, scout: Arc<Client>) -> Result<(), String> {
-        let Some(listing) = self.reach(&scout) else { return Ok(()) };
+        let Some((listing, cluster)) = self.reach(&scout) else { return Ok(()) };
         let Some(mut protocol) = self.protocol(&scout) else { return Ok(()) };
         drop(scout);
         let mut lasting = Lasting::new(listing);
+        lasting.cluster = cluster;
+        let mut pause = SESSION_PAUSE.0;
         loop {
-            let settings = self.settings(protocol, lasting.listing.partitions());
+            let member = self.settings(protocol, lasting.listing.partitions());
             let client =
-                create(&settings, self.context(), self.tokens.as_ref()).map_err(|error| error.to_string())?;
+                create(&member, self.context(), self.tokens.as_ref()).map_err(|error| error.to_string())?;
             match Session::run(self, &mut lasting, client, protocol)? {
                 Outcome::Closed => return Ok(()),
                 Outcome::OtherProtocol(reason) => {
                     info!(route = self.config.route, reason, "joining by the classic group protocol");
                     protocol = GroupProtocol::Classic;
+                    continue;
                 }
                 Outcome::InstanceHeld => {
                     let instance = self.config.group.as_ref().and_then(|group| group.instance.as_deref());
@@ -128,13 +136,55 @@ impl Starting {
                     if self.is_closed_within(INSTANCE_PAUSE) {
                         return Ok(());
                     }
+                    continue;
+                }
+                Outcome::Again(reason) => {
+                    // A session that had its place begins the pauses anew.
+                    let news = self.tell_group_fault(&reason);
+                    pause = if news { SESSION_PAUSE.0 } else { (pause * 2).min(SESSION_PAUSE.1) };
+                    if self.is_closed_within(pause) {
+                        return Ok(());
+                    }
+                }
+                Outcome::OtherCluster(id) => {
+                    let known = lasting.cluster.take().unwrap_or_default();
+                    error!(
+                        route = self.config.route,
+                        id,
+                        known,
+                        "the brokers are those of another cluster now: the route begins anew there"
+                    );
                 }
             }
+            // Topics, the cluster and the group's protocol may have changed since.
+            let scout = create(&settings(&self.cluster), self.context(), self.tokens.as_ref());
+            let scout = scout.map_err(|error| error.to_string())?;
+            let Some((listing, cluster)) = self.reach(&scout) else { return Ok(()) };
+            if lasting.cluster.is_some() && lasting.cluster == cluster {
+                lasting.listed(listing);
+            } else {
+                lasting.move_to(listing);
+                lasting.cluster = cluster;
+            }
+            let Some(found) = self.protocol(&scout) else { return Ok(()) };
+            protocol = found;
         }
     }
 
-    /// Waits until the cluster tells its topics. `None` where the source is closed before.
-    fn reach(&self, scout: &Client) -> Option<Listing> {
+    /// Shows and reports what keeps this relay out of its group. Gives whether that is news.
+    pub(super) fn tell_group_fault(&self, reason: &str) -> bool {
+        let fault = self.group_fault(reason);
+        self.reporter().report(&fault);
+        self.board.set_group_fault(Some(fault))
+    }
+
+    fn group_fault(&self, reason: &str) -> String {
+        let group = self.config.group.as_ref().map_or("", |group| &group.id);
+        format!("group \"{group}\": {reason}")
+    }
+
+    /// Waits until the cluster tells its topics, and its id. `None` where the source is closed before.
+    fn reach(&self, scout: &Client) -> Option<(Listing, Option<String>)> {
         let selection = Selection::new(&self.config.topics);
         loop {
             let listing = list(scout, &selection, &BTreeSet::new(), SCOUT_WAIT);
@@ -143,7 +193,7 @@ impl Starting {
             match listing {
                 Ok(listing) => {
                     self.board.set_connected(true);
-                    return Some(listing);
+                    return Some((listing, native::cluster_id(scout)));
                 }
                 // What its connections met says more.
                 Err(error) if self.board.status().last_error.is_none() => {
@@ -210,7 +260,7 @@ impl Starting {
         }
     }
 
-    fn wait_for_close(&self) {
+    pub(super) fn wait_for_close(&self) {
         while !matches!(self.commands.1.recv(), Ok(Command::Close(_)) | Err(_)) {}
     }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
 use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::{KafkaNode, Sequence, unique};
 
-use crate::route::{Route, cluster, config, config_in};
+use crate::route::{PATIENCE, Route, cluster, config, config_in};
 
 fn sequence(topic: &str, first: u64, count: usize) -> Sequence {
     Sequence { partitions: vec![0, 1, 2, 3], first, ..Sequence::new(topic, count) }
@@ -143,6 +145,47 @@ async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetch
         Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &["orders"], "g", Start::Earliest));
     route.until("all partitions", |route| route.held.len() == 4).await;
     assert_eq!(kafka.admin().groups().get("g").map(String::as_str), Some("Classic"));
+    route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
+    route.close().await;
+}
+
+/// On one fetcher: the membership asks.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn members_with_another_assignor_are_told() {
+    let (kafka, topic) = (KafkaNode::shared(), unique("assignor"));
+    kafka.admin().create_topic(&topic, 1, &[]);
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .set("group.id", &topic)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    other.subscribe(&[&topic]).unwrap();
+    let poll = |consumer: &BaseConsumer| drop(consumer.poll(Duration::from_millis(50)));
+    let deadline = Instant::now() + PATIENCE;
+    while other.assignment().unwrap().count() == 0 {
+        assert!(Instant::now() < deadline);
+        poll(&other);
+    }
+    let source = config_in(Fetching::Fast, &[&topic], &topic, Start::Earliest);
+    let cluster = cluster(kafka.bootstrap());
+    let found = tokio::task::spawn_blocking({
+        let (cluster, source) = (cluster.clone(), source.clone());
+        move || zafka_kafka::probe(&cluster, &[&source])
+    });
+    let error = found.await.unwrap().err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains(&topic) && error.contains("the assignor \"range\""), "{error}");
+    let mut route = Route::start(&cluster, source);
+    let told = |route: &Route| route.source.status().not_ready.unwrap_or_default();
+    route
+        .until("the reason", |route| {
+            poll(&other);
+            told(route).contains("the assignor \"range\"")
+        })
+        .await;
+    // Once they are gone, it goes on by itself.
+    drop(other);
     route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
     route.close().await;
 }

@@ -25,7 +25,7 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
 
 /// As [`config`], by whatever protocol the cluster and the group have.
 pub fn config_in(fetching: Fetching, topics: &[&str], group: &str, start: Start) -> SourceConfig {
-    let group = GroupConfig { id: group.to_owned(), instance: None, protocol: None };
+    let group = GroupConfig { id: group.to_owned(), instance: None, protocol: None, session_timeout: None };
     SourceConfig { group: Some(group), ..config(fetching, topics, None, start) }
 }
 
@@ -46,6 +46,7 @@ pub fn config(
             id: id.to_owned(),
             instance: None,
             protocol: Some(protocol),
+            session_timeout: None,
         }),
         start,
         isolation: Isolation::ReadCommitted,

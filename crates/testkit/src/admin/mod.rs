@@ -153,6 +153,11 @@ impl Admin {
         self.call("delete_group", json!({ "group": group }));
     }
 
+    /// Makes a share group (KIP-932) that reads a topic; it has no members afterwards.
+    pub fn make_share_group(&self, group: &str, topic: &str) {
+        self.call("make_share_group", json!({ "group": group, "topic": topic }));
+    }
+
     /// Allows `user` an operation ("read", "describe", "all", ...) on a resource ("topic",
     /// "group", ...) by name; "*" is any.
     pub fn allow(&self, user: &str, operation: &str, resource: &str, name: &str) {

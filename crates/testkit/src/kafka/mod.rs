@@ -12,5 +12,5 @@ pub use config::KafkaOptions;
 pub use node::KafkaNode;
 pub use secured::{PASSWORD, SecuredKafka};
 
-/// Any 16 bytes in URL-safe base64; clusters never meet, so one id does.
+/// Any 16 bytes in URL-safe base64; clusters seldom meet, so one id does.
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";

@@ -51,7 +51,8 @@ impl KafkaNode {
         );
         let admin = Arc::new(Admin::connect(&format!("127.0.0.1:{direct}")));
         let mut broker = Broker::new(directory, properties, options.jvm_args);
-        broker.format(&admin, CLUSTER_ID, &options.format_args);
+        let cluster_id = options.cluster_id.as_deref().unwrap_or(CLUSTER_ID);
+        broker.format(&admin, cluster_id, &options.format_args);
         broker.launch();
         broker.wait_ready(&admin, 1);
         Self {

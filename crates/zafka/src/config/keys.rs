@@ -113,7 +113,12 @@ keys! {
     GROUP = "group", "text", Optional,
         "The Kafka group to read in. Without one the route reads every partition and commits nothing.";
     GROUP_PROTOCOL = "group_protocol", "\"consumer\" or \"classic\"", Optional,
-        "How the group is coordinated; whatever the cluster has where it is missing. Needs `group`.";
+        "How the group is coordinated; whatever the cluster has where it is missing. By \"classic\" the members' assignor \
+         is cooperative-sticky. Needs `group`.";
+    SESSION_TIMEOUT = "session_timeout", "duration", Optional,
+        "How long a group of the classic protocol keeps the place of a member that is not heard of; 45s where it is missing. \
+         Brokers have limits for it (`group.min.session.timeout.ms`, `group.max.session.timeout.ms`). By the newer protocol \
+         it is theirs to set (`group.consumer.session.timeout.ms`, a group's `consumer.session.timeout.ms`). Needs `group`.";
     INSTANCE = "instance", "text", Optional,
         "`group.instance.id` of a static member (KIP-345), which keeps its place over a restart. Needs `group`.";
     START = "start", "\"earliest\", \"latest\" or an RFC 3339 time", Default("\"latest\""),
@@ -263,6 +268,7 @@ pub static FROM_KAFKA_SECTION: Section = Section {
         &TOPICS,
         &GROUP,
         &GROUP_PROTOCOL,
+        &SESSION_TIMEOUT,
         &INSTANCE,
         &START,
         &ISOLATION,

@@ -50,6 +50,8 @@ pub struct ReadGroup {
     pub id: String,
     /// `instance`.
     pub instance: Option<String>,
+    /// `session_timeout`.
+    pub session_timeout: Option<Duration>,
     /// `group_protocol`: `None` for a mistake, `Some(None)` for whatever the cluster has.
     pub protocol: Option<Option<GroupProtocol>>,
     /// Where it is.
@@ -116,8 +118,18 @@ fn group(table: &Table<'_, '_>) -> Option<ReadGroup> {
     let id = table.text(&keys::GROUP, text::label);
     let instance = table.text(&keys::INSTANCE, text::instance);
     let protocol = table.text(&keys::GROUP_PROTOCOL, text::group_protocol);
+    let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
+    let session_timeout = table.text(&keys::SESSION_TIMEOUT, up_to_an_hour);
+    if table.has(&keys::SESSION_TIMEOUT) && protocol == Some(GroupProtocol::Consumer) {
+        table.mistake(
+            &keys::SESSION_TIMEOUT,
+            "found together with group_protocol = \"consumer\"",
+            "only a group of the classic protocol; by the newer one the brokers set it \
+             (group.consumer.session.timeout.ms, a group's consumer.session.timeout.ms)",
+        );
+    }
     if !table.has(&keys::GROUP) {
-        for key in [&keys::INSTANCE, &keys::GROUP_PROTOCOL] {
+        for key in [&keys::INSTANCE, &keys::GROUP_PROTOCOL, &keys::SESSION_TIMEOUT] {
             if table.has(key) {
                 table.mistake(key, "`group` is missing", "only together with `group`");
             }
@@ -126,6 +138,7 @@ fn group(table: &Table<'_, '_>) -> Option<ReadGroup> {
     Some(ReadGroup {
         id: id?,
         instance,
+        session_timeout,
         protocol: if table.has(&keys::GROUP_PROTOCOL) { protocol.map(Some) } else { Some(None) },
         at: table.span_of(if table.has(&keys::INSTANCE) { &keys::INSTANCE } else { &keys::GROUP }),
     })
@@ -154,6 +167,7 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
             id: group.id.clone(),
             instance: group.instance.clone(),
             protocol: group.protocol.flatten(),
+            session_timeout: group.session_timeout,
         }),
         start: start?,
         isolation: isolation?,

@@ -99,7 +99,7 @@ fn defaults() {
 #[test]
 fn every_value_can_be_set() {
     let from = "topics = ['t'], group = 'g', group_protocol = 'classic', instance = 'i', \
-                start = 2026-01-31T08:00:00Z, isolation = 'read_uncommitted', on_out_of_range = 'stop', \
+                session_timeout = '20s', start = 2026-01-31T08:00:00Z, isolation = 'read_uncommitted', on_out_of_range = 'stop', \
                 revoke_timeout = '1s', topic_refresh = '500ms', fetcher = 'librdkafka', stall_timeout = '2s'";
     let to = "socket = 'pub', connect = ['tcp://h:1'], frames = 'packed', min_peers = '${TWO}', ring_bytes = '1MiB', \
               heartbeat = { interval = '2s' }, max_peers = 10, max_subscriptions = 1_0, max_inbound_frame = 2048";
@@ -108,6 +108,7 @@ fn every_value_can_be_set() {
     let group = route.source.group.as_ref().unwrap();
     assert_eq!(group.protocol, Some(GroupProtocol::Classic));
     assert_eq!(group.instance.as_deref(), Some("i"));
+    assert_eq!(group.session_timeout, Some(Duration::from_secs(20)));
     assert_eq!(route.source.start, Start::Time(1_769_846_400_000));
     assert_eq!(route.source.isolation, Isolation::ReadUncommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Stop);
@@ -186,6 +187,14 @@ fn mistakes_of_a_source() {
             "group_protocol",
             "\"new\"",
             "\"consumer\", \"classic\"",
+        ),
+        ("topics = ['t'], session_timeout = '20s'", "session_timeout", "`group` is missing", "together"),
+        ("topics = ['t'], group = 'g', session_timeout = '2h'", "session_timeout", "\"2h\"", "from 1s to 1h"),
+        (
+            "topics = ['t'], group = 'g', group_protocol = 'consumer', session_timeout = '20s'",
+            "session_timeout",
+            "group_protocol = \"consumer\"",
+            "consumer.session.timeout.ms",
         ),
         ("topics = ['t'], start = '2026-01-31'", "start", "\"2026-01-31\"", "RFC 3339"),
         ("topics = ['t'], start = 7", "start", "found 7", "RFC 3339"),

@@ -109,7 +109,12 @@ fn route(bind: &Endpoint) -> RouteConfig {
         source: SourceConfig {
             route: "demo".to_owned(),
             topics: vec![TopicSelector::Name(orders::TOPIC.to_owned())],
-            group: Some(GroupConfig { id: "zafka-demo".to_owned(), instance: None, protocol: None }),
+            group: Some(GroupConfig {
+                id: "zafka-demo".to_owned(),
+                instance: None,
+                protocol: None,
+                session_timeout: None,
+            }),
             start: Start::Earliest,
             isolation: Isolation::ReadCommitted,
             on_out_of_range: OnOutOfRange::Earliest,

@@ -30,6 +30,7 @@ mod demo;
 mod fetching;
 mod flow;
 mod groups;
+mod membership;
 mod peers;
 mod presets;
 mod program;

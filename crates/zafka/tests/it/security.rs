@@ -9,6 +9,7 @@ use zafka_testkit::kafka::PASSWORD;
 use zafka_testkit::oidc::Certificates;
 use zafka_testkit::{
     Checker, KafkaOptions, LibzmqSub, Record, SecuredKafka, Sequence, Session, Zafka, ports, unique,
+    wait_until,
 };
 
 use crate::common::{Fetcher, RouteToml, counter, endpoint, is_at, relay_toml};
@@ -249,6 +250,42 @@ fn each_refusal_is_told_once_and_clearly(fetcher: Fetcher) {
             kafka().admin().allow("zafka", "read", name, topic);
             relay.wait_ready();
         }
+    }
+}
+
+on_both_fetchers!(the_right_to_the_group_comes_back, "needs Java and Maven");
+fn the_right_to_the_group_comes_back(fetcher: Fetcher) {
+    let admin = kafka().admin();
+    for protocol in ["consumer", "classic"] {
+        let topic = unique("taken");
+        kafka().create_topic_for("zafka", &topic, 1, &topic);
+        let security = password("PLAIN", "password = \"${ZAFKA_TEST_PASSWORD}\"");
+        let (config, endpoint) = config(fetcher, &kafka().sasl(), &security, &topic);
+        let config = config.replace("start =", &format!("group_protocol = \"{protocol}\", start ="));
+        let mut relay = Zafka::run_with(ZAFKA, &config, &ENVIRONMENT);
+        let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
+        let first = Sequence::new(&topic, 100);
+        let mut checker = Checker::new();
+        checker.expect_sequence(&first, &admin.produce_sequence(&first));
+        subscriber.wait_messages(100, DEADLINE);
+
+        admin.revoke("zafka", "read", "group", &topic);
+        // Commits of these fail.
+        let second = Sequence { first: 100, ..first.clone() };
+        checker.expect_sequence(&second, &admin.produce_sequence(&second));
+        relay.wait_status("the refusal", DEADLINE, |status| {
+            let reason = status["routes"][0]["reason"].as_str().unwrap_or_default().to_lowercase();
+            reason.contains(&topic) && reason.contains("authori")
+        });
+        assert_eq!(relay.get("/readyz").unwrap().0, 503);
+
+        admin.allow("zafka", "read", "group", &topic);
+        relay.wait_ready();
+        wait_until("all to be committed", DEADLINE, || admin.committed(&topic).values().eq([&200]));
+        assert!(relay.process().is_running(), "{protocol}: {}", relay.log());
+        // What was sent and not committed may come again, in a new session of the partition.
+        let missing = checker.missing(&[Session::new(decoded(&subscriber.messages()))]);
+        assert_eq!(missing, [""; 0], "{protocol}");
     }
 }
 

@@ -1,16 +1,22 @@
 use bytes::BytesMut;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData, SnapshotId,
 };
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, MetadataRequest,
-    MetadataResponse, ProduceRequest, SaslAuthenticateRequest, SaslAuthenticateResponse,
-    SaslHandshakeRequest, SaslHandshakeResponse, TopicName,
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse, DescribeGroupsRequest, DescribeGroupsResponse, FetchRequest,
+    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, JoinGroupRequest,
+    JoinGroupResponse, ListGroupsRequest, ListGroupsResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse, TopicName, consumer_group_describe_response, describe_groups_response,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::prelude::*;
@@ -80,6 +86,52 @@ fn authenticate(_: i16) -> SaslAuthenticateResponse {
     SaslAuthenticateResponse::default().with_auth_bytes(Bytes::from_static(b"v="))
 }
 
+fn coordinator() -> FindCoordinatorResponse {
+    FindCoordinatorResponse::default().with_host(text("b")).with_unknown_tagged_fields(tagged())
+}
+
+fn classic_groups() -> DescribeGroupsResponse {
+    let member = DescribedGroupMember::default()
+        .with_member_id(text("m"))
+        .with_member_assignment(Bytes::from_static(b"orders"))
+        .with_unknown_tagged_fields(tagged());
+    let group = describe_groups_response::DescribedGroup::default()
+        .with_protocol_type(text("consumer"))
+        .with_protocol_data(text("range"))
+        .with_members(vec![member; 3]);
+    DescribeGroupsResponse::default().with_groups(vec![group; 2])
+}
+
+fn consumer_groups() -> ConsumerGroupDescribeResponse {
+    let topic = consumer_group_describe_response::TopicPartitions::default()
+        .with_topic_name(TopicName(text("orders")))
+        .with_partitions(vec![1, 2]);
+    let assignment = consumer_group_describe_response::Assignment::default()
+        .with_topic_partitions(vec![topic; 2])
+        .with_unknown_tagged_fields(tagged());
+    let member = consumer_group_describe_response::Member::default()
+        .with_member_id(text("m"))
+        .with_subscribed_topic_names(vec![TopicName(text("orders")); 2])
+        .with_assignment(assignment.clone())
+        .with_target_assignment(assignment);
+    let group = consumer_group_describe_response::DescribedGroup::default()
+        .with_error_message(Some(text("none")))
+        .with_assignor_name(text("uniform"))
+        .with_members(vec![member; 3])
+        .with_unknown_tagged_fields(tagged());
+    ConsumerGroupDescribeResponse::default().with_groups(vec![group; 2])
+}
+
+fn listed_groups() -> ListGroupsResponse {
+    let group = ListedGroup::default().with_group_id(GroupId(text("g"))).with_group_type(text("share"));
+    ListGroupsResponse::default().with_groups(vec![group; 3])
+}
+
+fn joined() -> JoinGroupResponse {
+    let member = JoinGroupResponseMember::default().with_member_id(text("m"));
+    JoinGroupResponse::default().with_leader(text("l")).with_members(vec![member; 2])
+}
+
 fn encoded(response: &impl Encodable, version: i16) -> Bytes {
     let mut bytes = BytesMut::new();
     response.encode(&mut bytes, version).unwrap();
@@ -110,6 +162,20 @@ fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
     for version in 0..=2 {
         let body = encoded(&authenticate(version), version);
         all.push((SaslAuthenticateRequest::KEY, version, body, decoded::<SaslAuthenticateRequest>));
+    }
+    all.push((FindCoordinatorRequest::KEY, 3, encoded(&coordinator(), 3), decoded::<FindCoordinatorRequest>));
+    for version in 5..=6 {
+        let body = encoded(&classic_groups(), version);
+        all.push((DescribeGroupsRequest::KEY, version, body, decoded::<DescribeGroupsRequest>));
+    }
+    for version in 0..=1 {
+        let body = encoded(&consumer_groups(), version);
+        all.push((ConsumerGroupDescribeRequest::KEY, version, body, decoded::<ConsumerGroupDescribeRequest>));
+    }
+    all.push((ListGroupsRequest::KEY, 5, encoded(&listed_groups(), 5), decoded::<ListGroupsRequest>));
+    for version in 7..=8 {
+        let body = encoded(&joined(), version);
+        all.push((JoinGroupRequest::KEY, version, body, decoded::<JoinGroupRequest>));
     }
     all
 }

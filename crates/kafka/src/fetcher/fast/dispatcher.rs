@@ -91,6 +91,8 @@ pub(super) struct Dispatcher {
     wants_metadata: bool,
     /// Whether the server that is asked tells what was true before: another one is asked next.
     distrusted: bool,
+    /// The id of the cluster, once one was told.
+    cluster: Option<String>,
 }
 
 type Asking = JoinHandle<(Asker, Result<Metadata, NoMetadata>)>;
@@ -113,6 +115,7 @@ impl Dispatcher {
             asked: None,
             wants_metadata: false,
             distrusted: false,
+            cluster: None,
         }
     }
 

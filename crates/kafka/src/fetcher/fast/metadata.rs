@@ -31,6 +31,8 @@ const LIMIT: usize = 64 << 20;
 pub(super) struct Metadata {
     /// Addresses of brokers, by id.
     pub(super) brokers: HashMap<i32, String>,
+    /// Its id, which another cluster behind the same addresses does not have.
+    pub(super) cluster: Option<String>,
     pub(super) topics: HashMap<Arc<str>, Topic>,
 }
 
@@ -169,7 +171,8 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
         let error = ResponseError::try_from_code(topic.error_code).map(|error| error.to_string());
         Some((Arc::clone(name), Topic { id: topic.topic_id, error, leaders: leaders.collect() }))
     });
-    Metadata { brokers, topics: topics.collect() }
+    let cluster = response.cluster_id.map(|id| id.to_string());
+    Metadata { brokers, cluster, topics: topics.collect() }
 }
 
 #[cfg(test)]
@@ -230,10 +233,12 @@ mod tests {
                 .with_port(9092)
         };
         let response = MetadataResponse::default()
+            .with_cluster_id(Some("c".into()))
             .with_brokers(vec![broker(1, "kafka"), broker(2, "::1")])
             .with_topics(vec![topic("c", 3, 0), topic("not asked for", 0, 1), topic("a", 0, 2)]);
         let asked: [Arc<str>; 3] = ["a", "b", "c"].map(Arc::from);
-        let Metadata { brokers, topics } = read(response, &asked);
+        let Metadata { brokers, cluster, topics } = read(response, &asked);
+        assert_eq!(cluster.as_deref(), Some("c"));
         assert_eq!(brokers, HashMap::from([(1, "kafka:9092".to_owned()), (2, "[::1]:9092".to_owned())]));
         let mut names: Vec<&str> = topics.keys().map(|name| &**name).collect();
         names.sort_unstable();

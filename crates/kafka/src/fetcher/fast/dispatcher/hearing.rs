@@ -234,6 +234,12 @@ impl Dispatcher {
                 return self.wiring.reporter.report(&reason);
             }
         };
+        if let Some(id) = &metadata.cluster
+            && self.cluster.get_or_insert_with(|| id.clone()) != id
+        {
+            // What it has by the names of our topics is something else.
+            return self.command(Command::OtherCluster(id.clone()));
+        }
         // The task of a broker that has moved ends, and gives its partitions back.
         let addresses = &metadata.brokers;
         self.brokers.retain(|id, remote| addresses.get(id).is_none_or(|address| *address == remote.address));

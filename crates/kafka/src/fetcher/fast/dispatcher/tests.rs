@@ -17,6 +17,7 @@ const ID: Uuid = Uuid::from_u128(7);
 struct Stage {
     dispatcher: Dispatcher,
     commands: Receiver<Command>,
+    cluster: Option<String>,
     brokers: HashMap<i32, UnboundedReceiver<broker::Order>>,
 }
 
@@ -48,7 +49,7 @@ impl Stage {
             dispatcher.brokers.insert(id, Remote { task: None, address: address(id), orders });
             (id, ordered)
         });
-        Self { dispatcher, commands, brokers: brokers.into() }
+        Self { dispatcher, commands, cluster: None, brokers: brokers.into() }
     }
 
     fn take(&mut self, offset: i64) -> Arc<Assignment> {
@@ -61,7 +62,11 @@ impl Stage {
         let topic =
             Topic { id, error: None, leaders: HashMap::from([(0, Leader { broker: leader, epoch })]) };
         let brokers = [1, 2].map(|id| (id, address(id))).into();
-        self.dispatcher.answered(Ok(Metadata { brokers, topics: HashMap::from([(Arc::from("t"), topic)]) }));
+        self.dispatcher.answered(Ok(Metadata {
+            brokers,
+            cluster: self.cluster.clone(),
+            topics: HashMap::from([(Arc::from("t"), topic)]),
+        }));
     }
 
     /// Partitions go where they belong; what the broker is told by then.
@@ -492,7 +497,7 @@ fn the_task_of_a_broker_that_moved_ends() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let brokers = HashMap::from([(1, "elsewhere:9092".to_owned()), (2, address(2))]);
-    stage.dispatcher.answered(Ok(Metadata { brokers, topics: HashMap::new() }));
+    stage.dispatcher.answered(Ok(Metadata { brokers, cluster: None, topics: HashMap::new() }));
     assert!(stage.brokers[&1].is_closed() && !stage.brokers[&2].is_closed());
 }
 
@@ -533,4 +538,16 @@ async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they
     let status = stage.dispatcher.wiring.board.status();
     let told = status.last_error.unwrap();
     assert!(told.contains("internal error") && told.contains("a mistake"), "{told}");
+}
+
+#[test]
+fn another_cluster_is_no_topic_made_anew() {
+    let mut stage = Stage::new();
+    stage.take(50);
+    stage.cluster = Some("one".to_owned());
+    stage.metadata(ID, 1, 3);
+    stage.cluster = Some("two".to_owned());
+    stage.metadata(Uuid::from_u128(8), 1, 0);
+    let told: Vec<_> = stage.commands.try_iter().collect();
+    assert!(matches!(&told[..], [Command::OtherCluster(id)] if id == "two"), "{told:?}");
 }

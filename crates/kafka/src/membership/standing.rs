@@ -1,0 +1,295 @@
+//! When to ask the coordinator whether it still has this member, and what its answers mean. Asks nobody itself.
+//!
+//! librdkafka notices by itself that a group has put its member out. It does not notice that the group is no more, or is
+//! another kind of group now: its heartbeats fail, and it goes on sending them.
+
+use std::time::{Duration, Instant};
+
+use crate::coordinator::Standing as Answer;
+
+/// Time between two questions while all is well and nothing is committed.
+const IDLE: Duration = Duration::from_secs(30);
+/// The same while commits fail, or the group does not have the member.
+const TROUBLED: Duration = Duration::from_secs(2);
+/// How long a member waits for its place before it is asked what keeps it out.
+const JOINING: Duration = Duration::from_secs(3);
+/// How long the group is to be without the member before the membership is given up: librdkafka may know already.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+/// The same without a group: librdkafka never knows.
+const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
+
+/// A member's id and generation, or epoch.
+pub(crate) type Membership = (String, i32);
+
+/// What the session knows by itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// As what librdkafka takes part in the group, if it does.
+    pub(super) membership: Option<Membership>,
+    /// Whether the group has given what this member is to hold, be it nothing.
+    pub(super) is_assigned: bool,
+    pub(super) commits: u64,
+    pub(super) commits_failed: u64,
+}
+
+/// What an answer means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing is known to be wrong.
+    Fine,
+    /// Wait and see.
+    Unclear,
+    /// What keeps the member out, or its commits from being taken.
+    Fault(String),
+    /// The membership is no more; why.
+    Gone(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Standing {
+    began: Instant,
+    /// When the group was last known to be as it should.
+    well: Instant,
+    asked: Option<Instant>,
+    is_asking: bool,
+    commits: u64,
+    failed: u64,
+    faulty: bool,
+    /// As whom it is missing, and since when; and since when there is no group.
+    missing: Option<(Membership, Instant, Option<Instant>)>,
+}
+
+impl Standing {
+    pub(super) fn new(now: Instant, facts: &Facts) -> Self {
+        Self {
+            began: now,
+            well: now,
+            asked: None,
+            is_asking: false,
+            commits: facts.commits,
+            failed: facts.commits_failed,
+            faulty: false,
+            missing: None,
+        }
+    }
+
+    /// Whether to ask now. Then the answer is to be told, whatever it is.
+    pub(super) fn asks(&mut self, now: Instant, facts: &Facts) -> bool {
+        let fails = facts.commits_failed != self.failed;
+        if facts.commits != self.commits && !fails && facts.is_assigned {
+            // The coordinator takes commits of its members only.
+            (self.commits, self.well) = (facts.commits, now);
+        }
+        let out = facts.membership.is_none() || !facts.is_assigned;
+        if !out {
+            self.began = now;
+        }
+        let troubled = fails || self.faulty || self.missing.is_some() || (out && now - self.began >= JOINING);
+        let due = match self.asked {
+            _ if troubled => self.asked.map_or(now, |asked| asked + TROUBLED),
+            _ => self.well.max(self.asked.unwrap_or(self.well)) + IDLE,
+        };
+        if self.is_asking || now < due {
+            return false;
+        }
+        (self.failed, self.commits) = (facts.commits_failed, facts.commits);
+        (self.asked, self.is_asking) = (Some(now), true);
+        true
+    }
+
+    /// Takes the answer to a question that was asked as this member.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        asked_as: Option<Membership>,
+        answer: Result<Answer, String>,
+        facts: &Facts,
+    ) -> Verdict {
+        self.is_asking = false;
+        let Ok(answer) = answer else { return Verdict::Unclear };
+        if asked_as != facts.membership {
+            self.missing = None;
+            return Verdict::Unclear;
+        }
+        let Some(member) = asked_as else {
+            self.faulty = matches!(answer, Answer::Refused(_));
+            return match answer {
+                Answer::Refused(reason) => Verdict::Fault(reason),
+                _ => Verdict::Fine,
+            };
+        };
+        self.faulty = false;
+        let is_no_group = match answer {
+            Answer::Group { has_member: true } => {
+                (self.missing, self.well) = (None, now);
+                return Verdict::Fine;
+            }
+            Answer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORISED => {
+                // It may be a member still.
+                self.faulty = true;
+                return Verdict::Fault(reason);
+            }
+            Answer::Group { has_member: false } => false,
+            Answer::NoGroup | Answer::Refused(_) => true,
+        };
+        let (since, without) = match self.missing.take() {
+            Some((known, since, without)) if known == member => (since, without),
+            _ => (now, None),
+        };
+        let without = is_no_group.then(|| without.unwrap_or(now));
+        self.missing = Some((member, since, without));
+        if without.is_some_and(|without| now - without >= NO_GROUP_AFTER) {
+            return Verdict::Gone(match answer {
+                Answer::Refused(reason) => reason,
+                _ => "the coordinator has no such group any more".to_owned(),
+            });
+        }
+        if now - since >= GONE_AFTER {
+            return Verdict::Gone("the coordinator does not have this member any more".to_owned());
+        }
+        Verdict::Unclear
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_GROUP: Answer = Answer::NoGroup;
+
+    fn has(member: bool) -> Answer {
+        Answer::Group { has_member: member }
+    }
+
+    fn refused(reason: &str) -> Answer {
+        Answer::Refused(reason.to_owned())
+    }
+
+    fn fault(reason: &str) -> Verdict {
+        Verdict::Fault(reason.to_owned())
+    }
+
+    /// Seconds; the epoch of the membership, 0 for none; the answer.
+    type Row = (u64, i32, Result<Answer, String>, Verdict);
+
+    fn assert_verdicts(rows: Vec<Row>) {
+        let start = Instant::now();
+        let mut standing = Standing::new(start, &Facts::default());
+        for (seconds, epoch, answer, expected) in rows {
+            let membership = (epoch > 0).then(|| ("me".to_owned(), epoch));
+            let facts = Facts { membership: membership.clone(), is_assigned: epoch > 0, ..Facts::default() };
+            let now = start + Duration::from_secs(seconds);
+            let verdict = standing.answered(now, membership, answer, &facts);
+            match (&verdict, &expected) {
+                (Verdict::Gone(reason), Verdict::Gone(part)) => assert!(reason.contains(part), "{reason}"),
+                _ => assert_eq!(verdict, expected, "at {seconds} s"),
+            }
+        }
+    }
+
+    fn gone(part: &str) -> Verdict {
+        Verdict::Gone(part.to_owned())
+    }
+
+    #[test]
+    fn a_group_that_is_no_more_ends_the_membership() {
+        assert_verdicts(vec![
+            (0, 7, Ok(has(true)), Verdict::Fine),
+            (30, 7, Ok(NO_GROUP), Verdict::Unclear),
+            (31, 7, Ok(NO_GROUP), Verdict::Unclear),
+            (32, 7, Ok(NO_GROUP), gone("no such group")),
+        ]);
+        assert_verdicts(vec![
+            (0, 7, Ok(refused("it is a share group")), Verdict::Unclear),
+            (2, 7, Ok(refused("it is a share group")), gone("it is a share group")),
+        ]);
+    }
+
+    #[test]
+    fn a_member_that_the_group_does_not_have_may_know_already() {
+        assert_verdicts(vec![
+            (0, 7, Ok(has(false)), Verdict::Unclear),
+            (19, 7, Ok(has(false)), Verdict::Unclear),
+            // It has joined again.
+            (20, 8, Ok(has(false)), Verdict::Unclear),
+            (39, 8, Err("no answer".to_owned()), Verdict::Unclear),
+            (40, 8, Ok(has(false)), gone("this member")),
+        ]);
+        assert_verdicts(vec![
+            (0, 7, Ok(has(false)), Verdict::Unclear),
+            (10, 7, Ok(has(true)), Verdict::Fine),
+            (20, 7, Ok(has(false)), Verdict::Unclear),
+            // The group is back before anybody can say that it was gone.
+            (21, 7, Ok(NO_GROUP), Verdict::Unclear),
+            (22, 7, Ok(has(false)), Verdict::Unclear),
+            (23, 7, Ok(NO_GROUP), Verdict::Unclear),
+        ]);
+    }
+
+    #[test]
+    fn what_keeps_a_member_out_is_told() {
+        let not_authorised = crate::coordinator::NOT_AUTHORISED;
+        assert_verdicts(vec![
+            (0, 0, Ok(NO_GROUP), Verdict::Fine),
+            (2, 0, Ok(refused("it is a share group")), fault("it is a share group")),
+            (4, 0, Err("no answer".to_owned()), Verdict::Unclear),
+            (6, 0, Ok(has(false)), Verdict::Fine),
+            (8, 7, Ok(refused(not_authorised)), fault(not_authorised)),
+            (60, 7, Ok(refused(not_authorised)), fault(not_authorised)),
+        ]);
+    }
+
+    #[test]
+    fn an_answer_for_a_membership_that_has_ended_says_nothing() {
+        let now = Instant::now();
+        let mut standing = Standing::new(now, &Facts::default());
+        let facts = Facts { membership: Some(("me".to_owned(), 2)), is_assigned: true, ..Facts::default() };
+        for seconds in [0, 60] {
+            let now = now + Duration::from_secs(seconds);
+            let verdict = standing.answered(now, Some(("me".to_owned(), 1)), Ok(NO_GROUP), &facts);
+            assert_eq!(verdict, Verdict::Unclear);
+        }
+    }
+
+    #[test]
+    fn asks_seldom_and_in_trouble_often() {
+        let start = Instant::now();
+        let member = Some(("me".to_owned(), 1));
+        let facts = |commits, commits_failed| Facts {
+            membership: member.clone(),
+            is_assigned: true,
+            commits,
+            commits_failed,
+        };
+        let mut standing = Standing::new(start, &facts(0, 0));
+        // Seconds, commits, commits that failed, whether it asks.
+        for (seconds, commits, failed, asks) in [
+            (29, 0, 0, false),
+            (30, 0, 0, true),
+            (59, 0, 0, false),
+            // Commits tell as much.
+            (59, 1, 0, false),
+            (88, 1, 0, false),
+            (89, 1, 0, true),
+            (90, 1, 1, false),
+            (91, 1, 1, true),
+            (92, 1, 2, false),
+            (93, 1, 3, true),
+            (94, 1, 3, false),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(standing.asks(now, &facts(commits, failed)), asks, "at {seconds} s");
+            if asks {
+                assert!(!standing.asks(now + IDLE, &facts(commits, failed)), "the answer is waited for");
+                let answer = Ok(has(true));
+                let verdict = standing.answered(now, member.clone(), answer, &facts(commits, failed));
+                assert_eq!(verdict, Verdict::Fine);
+            }
+        }
+        // While it waits for its place.
+        let mut standing = Standing::new(start, &Facts::default());
+        for (millis, asks) in [(2_900, false), (3_000, true)] {
+            assert_eq!(standing.asks(start + Duration::from_millis(millis), &Facts::default()), asks);
+        }
+    }
+}
