@@ -1,6 +1,6 @@
 //! Messages back to records. Nothing here panics, whatever the bytes; what is allocated is bounded by the input.
 
-mod meta;
+pub(crate) mod meta;
 mod packed;
 mod templates;
 
@@ -78,7 +78,11 @@ fn topic_and_body<'a>(frames: &[&'a [u8]]) -> Result<(Option<String>, &'a [u8]),
     }
 }
 
-fn nullable(field: &'static str, null: bool, bytes: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+pub(crate) fn nullable(
+    field: &'static str,
+    null: bool,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, DecodeError> {
     match (null, bytes.len()) {
         (false, _) => Ok(Some(bytes.to_vec())),
         (true, 0) => Ok(None),

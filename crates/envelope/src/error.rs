@@ -37,6 +37,39 @@ pub enum Mistake {
         "unknown field `{0}`; allowed: topic, partition, offset, timestamp, key, value, header.NAME, meta, packed, route"
     )]
     UnknownField(String),
+    /// A field that does not exist in a list for inbound messages.
+    #[error(
+        "unknown field `{0}`; allowed: id, topic, key, value, header.NAME, timestamp, meta, packed, \
+         and `_` for a frame that is left out"
+    )]
+    UnknownInboundField(String),
+    /// A field that an inbound message cannot set.
+    #[error("`{0}` cannot be read from a message; write `{{_}}` for a frame that is left out")]
+    NotInbound(String),
+    /// A timestamp of 32 bits in a list for inbound messages.
+    #[error(
+        "a timestamp of 32 bits is half a timestamp; allowed: dec, u64le, u64be, \
+         or `{{_}}` for a frame that is left out"
+    )]
+    HalfTimestamp,
+    /// A frame of an inbound message with more than one field.
+    #[error("{0} fields in one frame; a frame that is read has at most one")]
+    SeveralFields(usize),
+    /// A field that stands in two frames of an inbound message.
+    #[error("`{0}` stands in two frames; only header.NAME may")]
+    RepeatedField(&'static str),
+    /// `{id}` that is not the first frame, or not alone in it.
+    #[error("`{{id}}` has to be the first frame, and alone in it")]
+    IdPlace,
+    /// A field beside `{packed}`, which carries it already.
+    #[error("`{0}` beside `{{packed}}`, which carries it; allowed beside it: id, topic, and `_`")]
+    BesidePacked(&'static str),
+    /// An inbound list without anything that becomes the record's value.
+    #[error("no frame becomes the record's value; needed: `{{value}}` or `{{packed}}`")]
+    NoValue,
+    /// A first frame that would be taken for a command.
+    #[error("the first frame is `ZAFKA/1`, which begins a command")]
+    CommandWord,
     /// A format that does not exist.
     #[error("unknown format `{0}`; allowed: u32le, u32be, u64le, u64be, dec")]
     UnknownFormat(String),
@@ -162,4 +195,54 @@ pub enum DecodeError {
         /// Bytes left.
         left: usize,
     },
+}
+
+/// Why an inbound message does not become a record: what was found, where, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InboundError {
+    /// The message has another number of frames than the list.
+    #[error("{found} frames, expected {expected}")]
+    Frames {
+        /// Frames found.
+        found: usize,
+        /// Frames that the list has.
+        expected: usize,
+    },
+    /// A frame does not have the text that its template has.
+    #[error("frame {frame}: found \"{found}\", expected {expected}")]
+    Text {
+        /// Which frame, from 1.
+        frame: usize,
+        /// The frame, escaped, at most its first 64 bytes.
+        found: String,
+        /// The text, escaped, with `...` for the field.
+        expected: String,
+    },
+    /// The id is empty or too long.
+    #[error("the id (frame 1) has {found} bytes, allowed: 1 to 255")]
+    IdSize {
+        /// Its size in bytes.
+        found: usize,
+    },
+    /// The topic is not UTF-8.
+    #[error("the topic (frame {frame}) is not UTF-8: byte {position}")]
+    Topic {
+        /// Which frame, from 1.
+        frame: usize,
+        /// First byte that is not UTF-8, from 0.
+        position: usize,
+    },
+    /// The timestamp is no number of its format.
+    #[error("the timestamp (frame {frame}) is \"{found}\", expected {expected}")]
+    Timestamp {
+        /// Which frame, from 1.
+        frame: usize,
+        /// The field, escaped, at most its first 64 bytes.
+        found: String,
+        /// The format.
+        expected: &'static str,
+    },
+    /// The meta or packed frame is not as the specification has it.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
 }

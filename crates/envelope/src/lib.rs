@@ -10,6 +10,7 @@ mod decimal;
 mod decode;
 mod encode;
 mod error;
+mod inbound;
 mod meta;
 mod owned;
 mod packed;
@@ -20,7 +21,8 @@ mod template;
 
 pub use decode::{Carried, TemplateDecoder, decode_batch, decode_json, decode_packed};
 pub use encode::{BATCH_LIMIT, Encoded, Encoder};
-pub use error::{DecodeError, FramePlanError, Mistake, UnknownPreset};
+pub use error::{DecodeError, FramePlanError, InboundError, Mistake, UnknownPreset};
+pub use inbound::{InboundHeader, InboundPlan, InboundRecord};
 pub use owned::{OwnedHeader, OwnedRecord};
 pub use plan::{FramePlan, MAX_FRAMES, Preset};
 pub use record::{Header, Record, Timestamp};

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::template::{Piece, Template};
+use crate::template::{Direction, Piece, Template};
 use crate::{Encoder, FramePlanError, Mistake, UnknownPreset};
 
 /// The most frames that a message may have.
@@ -84,21 +84,8 @@ impl FramePlan {
     /// # Errors
     /// Every mistake of the list, in the order in which they stand in it.
     pub fn parse<S: AsRef<str>>(templates: &[S]) -> Result<Self, Vec<FramePlanError>> {
-        let of_list = |mistake| FramePlanError { frame: None, position: 0, mistake };
         let mut mistakes = Vec::new();
-        match templates {
-            [] => mistakes.push(of_list(Mistake::NoFrames)),
-            // A message of nothing but that word is not what was meant.
-            [one] if one.as_ref().parse::<Preset>().is_ok() => {
-                mistakes.push(of_list(Mistake::PresetInList(one.as_ref().to_owned())));
-            }
-            many if many.len() > MAX_FRAMES => {
-                mistakes.push(of_list(Mistake::TooManyFrames(many.len())));
-            }
-            _ => {}
-        }
-        let frames = templates.iter().enumerate();
-        let frames = frames.map(|(i, text)| Template::parse(i, text.as_ref(), &mut mistakes)).collect();
+        let frames = parse_list(Direction::Outbound, templates, &mut mistakes);
         if mistakes.is_empty() { Ok(Self { layout: Layout::Frames(frames) }) } else { Err(mistakes) }
     }
 
@@ -122,6 +109,26 @@ impl FramePlan {
             Layout::Frames(frames) => frames.first()?.constant(Place { route, topic, partition }),
         }
     }
+}
+
+/// Parses each template of a list and checks its length.
+pub(crate) fn parse_list<S: AsRef<str>>(
+    direction: Direction,
+    templates: &[S],
+    mistakes: &mut Vec<FramePlanError>,
+) -> Vec<Template> {
+    let of_list = |mistake| FramePlanError { frame: None, position: 0, mistake };
+    match templates {
+        [] => mistakes.push(of_list(Mistake::NoFrames)),
+        // A message of nothing but that word is not what was meant.
+        [one] if one.as_ref().parse::<Preset>().is_ok() => {
+            mistakes.push(of_list(Mistake::PresetInList(one.as_ref().to_owned())));
+        }
+        many if many.len() > MAX_FRAMES => mistakes.push(of_list(Mistake::TooManyFrames(many.len()))),
+        _ => {}
+    }
+    let frames = templates.iter().enumerate();
+    frames.map(|(i, text)| Template::parse(direction, i, text.as_ref(), mistakes)).collect()
 }
 
 impl Default for FramePlan {

@@ -78,6 +78,8 @@ fn step(frame: &Template, position: Position, place: Place<'_>) -> Step {
                 place.put(&mut constant, piece);
                 continue;
             }
+            // Not parsed in an outbound list.
+            Piece::Id | Piece::Ignored => continue,
         };
         if !constant.is_empty() {
             parts.push(Part::Constant(std::mem::take(&mut constant)));

@@ -22,6 +22,19 @@ pub(crate) enum Piece {
     Header(String),
     Meta,
     Packed,
+    /// The sender's name for its message; inbound only.
+    Id,
+    /// A frame that is left out; inbound only.
+    Ignored,
+}
+
+/// Which way the messages of a list of templates go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Records become messages.
+    Outbound,
+    /// Messages become records.
+    Inbound,
 }
 
 /// How a number is written.
@@ -46,6 +59,17 @@ impl Format {
         })
     }
 
+    /// Reads what [`Format::put`] wrote; `None` if `bytes` are no such number. A u32 is none: half
+    /// of the number is missing.
+    pub(crate) fn read(self, bytes: &[u8]) -> Option<i64> {
+        match self {
+            Self::Decimal => std::str::from_utf8(bytes).ok()?.parse().ok(),
+            Self::U64Le => Some(i64::from_le_bytes(bytes.try_into().ok()?)),
+            Self::U64Be => Some(i64::from_be_bytes(bytes.try_into().ok()?)),
+            Self::U32Le | Self::U32Be => None,
+        }
+    }
+
     /// Appends `number`; a u32 is its low half.
     #[inline]
     pub(crate) fn put(self, out: &mut Vec<u8>, number: i64) {
@@ -61,14 +85,21 @@ impl Format {
 
 impl Template {
     /// Parses the template of frame number `frame` (from 0), adding its mistakes to `mistakes`.
-    pub(crate) fn parse(frame: usize, text: &str, mistakes: &mut Vec<FramePlanError>) -> Self {
-        let mut parser = Parser { frame, text, at: 0, pieces: Vec::new(), literal: String::new(), mistakes };
+    pub(crate) fn parse(
+        direction: Direction,
+        frame: usize,
+        text: &str,
+        mistakes: &mut Vec<FramePlanError>,
+    ) -> Self {
+        let (pieces, literal) = (Vec::new(), String::new());
+        let mut parser = Parser { direction, frame, text, at: 0, pieces, literal, mistakes };
         parser.template();
         Self(parser.pieces)
     }
 }
 
 struct Parser<'a> {
+    direction: Direction,
     frame: usize,
     text: &'a str,
     /// Byte position of what is read next.
@@ -120,7 +151,7 @@ impl<'a> Parser<'a> {
             Some((name, format)) => (name, Some(format)),
             None => (inside, None),
         };
-        match piece(name, format) {
+        match piece(self.direction, name, format) {
             Ok(piece) => self.pieces.push(piece),
             Err(mistake @ (Mistake::UnknownFormat(_) | Mistake::FormatNotAllowed { .. })) => {
                 self.mistake(start + name.len(), mistake);
@@ -180,7 +211,7 @@ impl<'a> Parser<'a> {
 }
 
 /// The piece for a field's name and format, as they stand in the braces.
-fn piece(name: &str, format: Option<&str>) -> Result<Piece, Mistake> {
+fn piece(direction: Direction, name: &str, format: Option<&str>) -> Result<Piece, Mistake> {
     let number = || match format {
         None => Ok(Format::Decimal),
         Some(format) => Format::parse(format).ok_or_else(|| Mistake::UnknownFormat(format.to_owned())),
@@ -195,9 +226,14 @@ fn piece(name: &str, format: Option<&str>) -> Result<Piece, Mistake> {
         "value" => Piece::Value,
         "meta" => Piece::Meta,
         "packed" => Piece::Packed,
+        "id" if direction == Direction::Inbound => Piece::Id,
+        "_" if direction == Direction::Inbound => Piece::Ignored,
         _ => match name.strip_prefix("header.") {
             Some("") => return Err(Mistake::NoHeaderName),
             Some(header) => Piece::Header(header.to_owned()),
+            None if direction == Direction::Inbound => {
+                return Err(Mistake::UnknownInboundField(name.to_owned()));
+            }
             None => return Err(Mistake::UnknownField(name.to_owned())),
         },
     };

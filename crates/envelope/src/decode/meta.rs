@@ -8,19 +8,19 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use crate::{DecodeError, OwnedHeader, Timestamp};
 
 /// What a meta frame tells.
-pub(super) struct Meta {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) timestamp: Timestamp,
-    pub(super) prev: Option<i64>,
-    pub(super) null_key: bool,
-    pub(super) null_value: bool,
-    pub(super) headers: Vec<OwnedHeader>,
+pub(crate) struct Meta {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) prev: Option<i64>,
+    pub(crate) null_key: bool,
+    pub(crate) null_value: bool,
+    pub(crate) headers: Vec<OwnedHeader>,
 }
 
 /// Reads the object.
-pub(super) fn read(frame: &[u8]) -> Result<Meta, DecodeError> {
+pub(crate) fn read(frame: &[u8]) -> Result<Meta, DecodeError> {
     // serde would take an array of the fields, too.
     if !frame.trim_ascii_start().starts_with(b"{") {
         return Err(DecodeError::Meta("expected a JSON object".to_owned()));

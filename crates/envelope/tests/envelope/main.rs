@@ -3,6 +3,7 @@
 
 mod carried;
 mod identity;
+mod inbound;
 mod messages;
 mod mutations;
 mod templates;

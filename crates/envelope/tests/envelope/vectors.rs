@@ -32,6 +32,10 @@ impl File {
         Self { root: serde_json::from_str(&text).unwrap() }
     }
 
+    pub fn root(&self) -> &Value {
+        &self.root
+    }
+
     pub fn cases(&self) -> Vec<Case<'_>> {
         let cases: Vec<_> =
             self.root["cases"].as_array().unwrap().iter().map(|c| Case::read(&self.root, c)).collect();
@@ -41,6 +45,10 @@ impl File {
 }
 
 impl<'a> Case<'a> {
+    pub fn records(&self) -> &[OwnedRecord] {
+        &self.records
+    }
+
     fn read(root: &'a Value, case: &'a Value) -> Self {
         let plan = case.get("frames").or(root.get("frames")).unwrap();
         let preset = plan.as_str().map(|name| name.parse().unwrap());
@@ -98,12 +106,12 @@ fn record(topic: &str, partition: i32, record: &Value) -> OwnedRecord {
     }
 }
 
-fn nullable(value: &Value) -> Option<Vec<u8>> {
+pub fn nullable(value: &Value) -> Option<Vec<u8>> {
     (!value.is_null()).then(|| bytes(value))
 }
 
 /// A string, `{"hex"}`, `{"repeat", "times"}`, or an array of these, one after the other.
-fn bytes(value: &Value) -> Vec<u8> {
+pub fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.as_bytes().to_vec(),
         Value::Array(parts) => parts.iter().flat_map(bytes).collect(),

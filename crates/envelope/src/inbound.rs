@@ -1,0 +1,280 @@
+//! Messages that become records: the template language read the other way.
+//!
+//! Each template says what one frame is: a field, with text before and after it that has to match,
+//! or text alone. Frames are never merged, cut or reordered. What a list of bare fields carries is
+//! borrowed from the message; meta, packed and header frames are copied.
+
+mod parse;
+
+use std::borrow::Cow;
+
+use crate::decode::meta;
+use crate::template::Format;
+use crate::{InboundError, OwnedRecord, Timestamp, decode_batch, decode_packed};
+
+/// How many bytes of a frame an error shows.
+const SHOWN: usize = 64;
+/// The longest id in bytes.
+const ID_MAX: usize = 255;
+
+/// How messages become records, parsed once. The default is the preset `json`.
+///
+/// ```
+/// use zafka_envelope::InboundPlan;
+///
+/// let plan = InboundPlan::parse(&["sensor/{topic}", "{key}", "{value}"]).unwrap();
+/// let mut records = Vec::new();
+/// plan.read(&[b"sensor/kiln", b"", b"870"], &mut records).unwrap();
+/// assert_eq!(records[0].topic.as_deref(), Some("kiln"));
+/// assert_eq!(records[0].key, None);
+/// assert_eq!(records[0].value.as_deref(), Some(&b"870"[..]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundPlan {
+    layout: Layout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Layout {
+    /// One record a message.
+    Frames(Vec<FrameReader>),
+    /// The topic, then many packed records in one frame.
+    Batch,
+}
+
+/// One frame: a field between two texts, or text alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FrameReader {
+    before: Vec<u8>,
+    field: Option<Field>,
+    after: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Field {
+    Id,
+    Topic,
+    Key,
+    Value,
+    Header(String),
+    Timestamp(Format),
+    Meta,
+    Packed,
+    Ignored,
+}
+
+/// A record as a message carries it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboundRecord<'a> {
+    /// The topic: its frame's, or else the one that meta names; `None` if the message has neither.
+    pub topic: Option<Cow<'a, str>>,
+    /// The timestamp in ms since the epoch, if the message carries one.
+    pub timestamp: Option<i64>,
+    /// Key; `None` is null. An empty `{key}` of a list without meta is null.
+    pub key: Option<Cow<'a, [u8]>>,
+    /// Value; `None` is null, a tombstone, which only meta and packed can say.
+    pub value: Option<Cow<'a, [u8]>>,
+    /// Headers in their order, repeats kept.
+    pub headers: Vec<InboundHeader<'a>>,
+}
+
+/// One header of an inbound record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundHeader<'a> {
+    /// Name; not always UTF-8.
+    pub name: Cow<'a, [u8]>,
+    /// Value; `None` is null.
+    pub value: Option<Cow<'a, [u8]>>,
+}
+
+impl InboundPlan {
+    /// Number of frames of a message.
+    pub fn frames(&self) -> usize {
+        match &self.layout {
+            Layout::Frames(frames) => frames.len(),
+            Layout::Batch => 2,
+        }
+    }
+
+    /// Whether messages carry an id of the sender's.
+    pub fn has_id(&self) -> bool {
+        self.has(&Field::Id)
+    }
+
+    /// Whether messages carry a topic.
+    pub fn has_topic(&self) -> bool {
+        self.layout == Layout::Batch || self.has(&Field::Topic) || self.has(&Field::Meta)
+    }
+
+    /// Whether messages carry a key.
+    pub fn has_key(&self) -> bool {
+        self.layout == Layout::Batch || self.has(&Field::Key) || self.has(&Field::Packed)
+    }
+
+    /// Whether one message may carry several records.
+    pub fn is_batch(&self) -> bool {
+        self.layout == Layout::Batch
+    }
+
+    /// The id of a message, also of one that has other mistakes, so that an error can name it.
+    /// `None` if the list has none, or if the message's id has a size that is not allowed.
+    pub fn id<'a>(&self, frames: &[&'a [u8]]) -> Option<&'a [u8]> {
+        let first = *frames.first()?;
+        (self.has_id() && (1..=ID_MAX).contains(&first.len())).then_some(first)
+    }
+
+    /// Appends the records of a message to `records`: one, or all of a batch.
+    ///
+    /// # Errors
+    /// The first mistake of the message; then nothing was appended.
+    pub fn read<'a>(
+        &self,
+        frames: &[&'a [u8]],
+        records: &mut Vec<InboundRecord<'a>>,
+    ) -> Result<(), InboundError> {
+        if frames.len() != self.frames() {
+            return Err(InboundError::Frames { found: frames.len(), expected: self.frames() });
+        }
+        match &self.layout {
+            Layout::Batch => records.extend(decode_batch(frames)?.into_iter().map(owned)),
+            Layout::Frames(readers) => records.push(read_one(readers, frames)?),
+        }
+        Ok(())
+    }
+
+    fn has(&self, field: &Field) -> bool {
+        match &self.layout {
+            Layout::Frames(frames) => frames.iter().any(|frame| frame.field.as_ref() == Some(field)),
+            Layout::Batch => false,
+        }
+    }
+}
+
+fn read_one<'a>(readers: &[FrameReader], frames: &[&'a [u8]]) -> Result<InboundRecord<'a>, InboundError> {
+    let mut record = InboundRecord::default();
+    let (mut key, mut value, mut meta) = (None, None, None);
+    for (index, (reader, frame)) in readers.iter().zip(frames).enumerate() {
+        let body = reader.body(index, frame)?;
+        match &reader.field {
+            None | Some(Field::Ignored) => {}
+            Some(Field::Id) if (1..=ID_MAX).contains(&body.len()) => {}
+            Some(Field::Id) => return Err(InboundError::IdSize { found: body.len() }),
+            Some(Field::Topic) => record.topic = Some(text(index, body)?),
+            Some(Field::Key) => key = Some(body),
+            Some(Field::Value) => value = Some(body),
+            Some(Field::Header(name)) => record.headers.push(InboundHeader {
+                name: Cow::Owned(name.clone().into_bytes()),
+                value: Some(Cow::Borrowed(body)),
+            }),
+            Some(Field::Timestamp(format)) => {
+                record.timestamp = Some(timestamp(index, *format, body)?);
+            }
+            Some(Field::Meta) => meta = Some(meta::read(body)?),
+            Some(Field::Packed) => {
+                let packed = owned(decode_packed(&[body])?);
+                record = InboundRecord { topic: record.topic, ..packed };
+            }
+        }
+    }
+    match meta {
+        Some(meta) => add_meta(&mut record, meta, key, value)?,
+        None => {
+            // Without meta nothing tells an empty key from a null one.
+            if let Some(key) = key.filter(|key| !key.is_empty()) {
+                record.key = Some(Cow::Borrowed(key));
+            }
+            if let Some(value) = value {
+                record.value = Some(Cow::Borrowed(value));
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// Completes a record by what meta says of it. A header of the list follows those of meta.
+fn add_meta<'a>(
+    record: &mut InboundRecord<'a>,
+    meta: meta::Meta,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+) -> Result<(), InboundError> {
+    record.key = match key {
+        Some(key) => nullable("key", meta.null_key, key)?,
+        None => None,
+    };
+    record.value = nullable("value", meta.null_value, value.unwrap_or_default())?;
+    if record.topic.is_none() {
+        record.topic = Some(Cow::Owned(meta.topic));
+    }
+    record.timestamp = record.timestamp.or(milliseconds(meta.timestamp));
+    let listed = std::mem::take(&mut record.headers);
+    record.headers = meta.headers.into_iter().map(owned_header).chain(listed).collect();
+    Ok(())
+}
+
+fn nullable<'a>(
+    field: &'static str,
+    null: bool,
+    bytes: &'a [u8],
+) -> Result<Option<Cow<'a, [u8]>>, InboundError> {
+    match (null, bytes.len()) {
+        (false, _) => Ok(Some(Cow::Borrowed(bytes))),
+        (true, 0) => Ok(None),
+        (true, size) => Err(crate::DecodeError::NullWithBytes { field, size }.into()),
+    }
+}
+
+fn owned<'a>(record: OwnedRecord) -> InboundRecord<'a> {
+    InboundRecord {
+        topic: record.topic.map(Cow::Owned),
+        timestamp: milliseconds(record.timestamp),
+        key: record.key.map(Cow::Owned),
+        value: record.value.map(Cow::Owned),
+        headers: record.headers.into_iter().map(owned_header).collect(),
+    }
+}
+
+fn owned_header<'a>(header: crate::OwnedHeader) -> InboundHeader<'a> {
+    InboundHeader { name: Cow::Owned(header.name), value: header.value.map(Cow::Owned) }
+}
+
+fn milliseconds(timestamp: Timestamp) -> Option<i64> {
+    match timestamp {
+        Timestamp::None => None,
+        Timestamp::Create(ms) | Timestamp::LogAppend(ms) => Some(ms),
+    }
+}
+
+fn text(index: usize, bytes: &[u8]) -> Result<Cow<'_, str>, InboundError> {
+    std::str::from_utf8(bytes)
+        .map(Cow::Borrowed)
+        .map_err(|error| InboundError::Topic { frame: index + 1, position: error.valid_up_to() })
+}
+
+fn timestamp(index: usize, format: Format, bytes: &[u8]) -> Result<i64, InboundError> {
+    let expected = match format {
+        Format::Decimal => "a decimal number of ms since the epoch",
+        _ => "8 bytes that are not negative",
+    };
+    let number = format.read(bytes).filter(|ms| *ms >= 0);
+    number.ok_or_else(|| InboundError::Timestamp { frame: index + 1, found: shown(bytes), expected })
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let cut = if bytes.len() > SHOWN { "..." } else { "" };
+    format!("{}{cut}", bytes[..bytes.len().min(SHOWN)].escape_ascii())
+}
+
+impl FrameReader {
+    /// The field's bytes; empty if the frame is text alone.
+    fn body<'a>(&self, index: usize, frame: &'a [u8]) -> Result<&'a [u8], InboundError> {
+        let body = frame.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after));
+        // Text alone has to be all of the frame.
+        body.filter(|body| self.field.is_some() || body.is_empty()).ok_or_else(|| {
+            let field = if self.field.is_some() { "..." } else { "" };
+            let (before, after) = (self.before.escape_ascii(), self.after.escape_ascii());
+            let expected = format!("\"{before}{field}{after}\"");
+            InboundError::Text { frame: index + 1, found: shown(frame), expected }
+        })
+    }
+}
