@@ -9,6 +9,7 @@ pub mod config;
 mod connect;
 mod endpoint;
 mod files;
+mod inbound;
 mod keep_running;
 mod listen;
 mod memory;
@@ -33,6 +34,10 @@ mod writer;
 pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
+pub use inbound::{
+    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
+    SenderSnapshot,
+};
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::{Demand, RingCounters};
 pub use sub_socket::{SubEvent, SubSocket};

@@ -165,6 +165,21 @@ impl Connection {
         }
     }
 
+    /// Queues an empty PONG for a peer that has ever sent a PING on this connection: to be called now
+    /// and then while its input is deliberately not read, so that it does not take us for dead.
+    /// (libzmq drops its timeout at any whole frame.) Does nothing for other peers.
+    pub fn show_life(&mut self) {
+        if self.is_ready() && self.watch.has_been_pinged() && self.output.is_empty() {
+            command::put(&mut self.output, "PONG", &[]);
+        }
+    }
+
+    /// Input is read again after it was deliberately not read: the peer's silence meanwhile does not
+    /// count.
+    pub fn resume(&mut self, now: Instant) {
+        self.watch.resume(now);
+    }
+
     /// When `handle_timeout` is to be called; it may change with every other call.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {

@@ -45,13 +45,15 @@ pub(crate) struct Watch {
     reply_by: Option<Instant>,
     /// Set by the peer's PING, until anything comes.
     alive: Option<(Instant, Duration)>,
+    /// The peer has sent a PING.
+    pinged: bool,
 }
 
 impl Watch {
     pub(crate) fn new(ours: Option<Heartbeat>, now: Instant) -> Self {
         let ours = ours.filter(|heartbeat| !heartbeat.interval.is_zero());
         let next_ping = ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
-        Self { ours, next_ping, unanswered: 0, reply_by: None, alive: None }
+        Self { ours, next_ping, unanswered: 0, reply_by: None, alive: None, pinged: false }
     }
 
     /// Something came.
@@ -62,6 +64,7 @@ impl Watch {
 
     /// The peer's PING came.
     pub(crate) fn pinged(&mut self, ttl_tenths: u16, now: Instant) {
+        self.pinged = true;
         let ttl = Duration::from_millis(u64::from(ttl_tenths) * 100);
         self.alive = if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
     }
@@ -89,6 +92,16 @@ impl Watch {
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.reply_by = self.reply_by.map(|by| by.max(until));
         self.alive = self.alive.map(|(by, within)| (by.max(until), within));
+    }
+
+    pub(crate) fn has_been_pinged(&self) -> bool {
+        self.pinged
+    }
+
+    /// Nothing was read until now, so that no silence counts.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.heard();
+        self.next_ping = self.ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
     }
 
     /// When `due` wants to be asked.
