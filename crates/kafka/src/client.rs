@@ -14,10 +14,11 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tracing::{debug, error, info};
 
 use crate::error::StartError;
+use crate::native;
 use crate::noise::Noise;
 use crate::reason::steady;
 use crate::report::Reporter;
-use crate::security::{self, TokenProvider, Wanted};
+use crate::security::{self, Supplied, Token, TokenProvider, Wanted};
 use crate::status::Board;
 
 /// A client; a member of a group where its settings name one.
@@ -111,6 +112,21 @@ pub(crate) fn create(
     Ok(client)
 }
 
+impl Supplied for Client {
+    fn set_token(
+        &self,
+        token: &Token,
+        principal: &str,
+        extensions: &[(String, String)],
+    ) -> Result<(), String> {
+        native::set_token(self.client(), token, principal, extensions)
+    }
+
+    fn refused(&self, reason: &str) {
+        self.context().refused(reason);
+    }
+}
+
 /// An error without the wrapper's words.
 pub(crate) fn plain(error: &KafkaError) -> String {
     match error {
@@ -133,24 +149,30 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Passes a line of librdkafka's on. What matters comes as an error event too, so that a line is
+/// seldom news.
+pub(crate) fn log(route: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // What matters comes as an error event too, so a log line of librdkafka is seldom news.
+    match level {
+        // These are error events too.
+        _ if matches!(facility, "FAIL" | "ERROR" | "FATAL") => {
+            debug!(target: "librdkafka", route = route, "{facility}: {message}");
+        }
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            error!(target: "librdkafka", route = route, "{facility}: {message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            info!(target: "librdkafka", route = route, "{facility}: {message}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            debug!(target: "librdkafka", route = route, "{facility}: {message}");
+        }
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters comes as an error event too, so a log line of librdkafka is seldom news.
-        match level {
-            // These are error events too.
-            _ if matches!(facility, "FAIL" | "ERROR" | "FATAL") => {
-                debug!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
-            }
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                error!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                info!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
-            }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                debug!(target: "librdkafka", route = self.reporter.route(), "{facility}: {message}");
-            }
-        }
+        log(self.reporter.route(), level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {

@@ -24,8 +24,18 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// librdkafka leaves the group where it is not polled for so long.
 const POLLED: Duration = Duration::from_secs(300);
 
-/// What every client needs.
+/// A client that reads or asks.
 pub(crate) fn settings(cluster: &ClusterConfig) -> ClientConfig {
+    let mut settings = connection_settings(cluster);
+    settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    if let Some(rack) = &cluster.client_rack {
+        settings.set("client.rack", rack);
+    }
+    settings
+}
+
+/// The settings that every client needs.
+pub(crate) fn connection_settings(cluster: &ClusterConfig) -> ClientConfig {
     let mut settings = ClientConfig::new();
     // It takes the dot that makes a name complete for a part of what the certificate must name.
     let servers = cluster.bootstrap_servers.iter().map(|server| server.replacen(".:", ":", 1));
@@ -37,12 +47,7 @@ pub(crate) fn settings(cluster: &ClusterConfig) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "5000")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
         .set_log_level(RDKafkaLogLevel::Info);
-    if let Some(rack) = &cluster.client_rack {
-        settings.set("client.rack", rack);
-    }
     security::configure(&cluster.security, &mut settings);
     settings
 }

@@ -29,6 +29,7 @@ mod membership;
 mod native;
 mod noise;
 mod probe;
+pub mod produce;
 mod quota;
 mod reason;
 mod records;

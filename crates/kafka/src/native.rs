@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use zafka_envelope::{Header, Timestamp};
@@ -382,8 +384,8 @@ pub(crate) fn cluster_id(client: &Client) -> Option<String> {
 }
 
 /// Gives the client a token for its next connections, and for those that are open (KIP-368).
-pub(crate) fn set_token(
-    client: &Client,
+pub(crate) fn set_token<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
     token: &Token,
     principal: &str,
     extensions: &[(String, String)],
@@ -401,7 +403,7 @@ pub(crate) fn set_token(
     // `pointers.len()` of them; the error is written as a C string within its 512 bytes.
     unsafe {
         let code = sys::rd_kafka_oauthbearer_set_token(
-            rk(client),
+            client.native_ptr(),
             secret.as_ptr(),
             token.expires_ms,
             principal.as_ptr(),
@@ -416,4 +418,11 @@ pub(crate) fn set_token(
             Err(CStr::from_ptr(error.as_ptr()).to_string_lossy().into_owned())
         }
     }
+}
+
+/// Whether a record that was given up may be in the log all the same.
+pub(crate) fn may_be_written(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive while it is borrowed.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }

@@ -24,8 +24,8 @@ use crate::connect::{Backoff, connect};
 use crate::listen::Listener;
 use crate::{BindError, Endpoint};
 use connection::Origin;
-pub use peer::{Sender, SenderSnapshot};
 use peer::Peers;
+pub use peer::{Sender, SenderSnapshot};
 
 /// Memory that a message takes besides its frames, in bytes: bounds the number of small ones.
 const MESSAGE_OVERHEAD: usize = 256;

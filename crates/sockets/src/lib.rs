@@ -35,8 +35,7 @@ pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use inbound::{
-    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
-    SenderSnapshot,
+    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender, SenderSnapshot,
 };
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::{Demand, RingCounters};

@@ -7,15 +7,25 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-
-use super::token::TokenProvider;
-use crate::client::Client;
+use super::token::{Token, TokenProvider};
 use crate::guard;
-use crate::native;
 
 /// Time between two tries while there is no token.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// A client that is to be supplied with tokens.
+pub(crate) trait Supplied: Send + Sync + 'static {
+    /// Hands a token over, for the next connections and for those that are open (KIP-368).
+    fn set_token(
+        &self,
+        token: &Token,
+        principal: &str,
+        extensions: &[(String, String)],
+    ) -> Result<(), String>;
+
+    /// Reports that there is no token, and why.
+    fn refused(&self, reason: &str);
+}
 
 /// Held by whoever wants tokens; dropped, the thread ends.
 pub(crate) type Wanted = Sender<Infallible>;
@@ -26,8 +36,8 @@ pub(crate) fn wanted() -> (Wanted, Receiver<Infallible>) {
 }
 
 /// Starts the thread.
-pub(crate) fn start(
-    client: &Arc<Client>,
+pub(crate) fn start<C: Supplied>(
+    client: &Arc<C>,
     provider: &Arc<TokenProvider>,
     wanted: Receiver<Infallible>,
 ) -> std::io::Result<()> {
@@ -38,14 +48,14 @@ pub(crate) fn start(
     Ok(())
 }
 
-fn run(client: &Weak<Client>, provider: &TokenProvider, wanted: &Receiver<Infallible>) {
+fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receiver<Infallible>) {
     let mut retry = RETRY.0;
     let mut wait = Duration::ZERO;
     while let Err(RecvTimeoutError::Timeout) = wanted.recv_timeout(wait) {
         let token = provider.token();
         let Some(client) = client.upgrade() else { return };
         let set = match &token {
-            Ok(token) => native::set_token(&client, token, provider.client_id(), provider.extensions()),
+            Ok(token) => client.set_token(token, provider.client_id(), provider.extensions()),
             Err(error) => Err(error.to_string()),
         };
         wait = match (token, set) {
@@ -55,7 +65,7 @@ fn run(client: &Weak<Client>, provider: &TokenProvider, wanted: &Receiver<Infall
             }
             (_, set) => {
                 if let Err(reason) = set {
-                    client.context().refused(&reason);
+                    client.refused(&reason);
                 }
                 let wait = retry;
                 retry = (retry * 2).min(RETRY.1);

@@ -74,7 +74,13 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: String, 
         let since = shared.peers.count_closed("peer_limit", Instant::now());
         if let Some(since) = since {
             let route = &shared.name;
-            warn!(route, peer = address, max_peers, since_last_warning = since, "connection refused: max_peers reached");
+            warn!(
+                route,
+                peer = address,
+                max_peers,
+                since_last_warning = since,
+                "connection refused: max_peers reached"
+            );
         }
         return false;
     };

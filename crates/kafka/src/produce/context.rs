@@ -1,0 +1,92 @@
+//! The callbacks of a producer's client: deliveries, errors, statistics, log lines.
+
+use std::sync::Arc;
+
+use rdkafka::Statistics;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, Timestamp};
+use rdkafka::producer::{
+    DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
+};
+use tokio::sync::mpsc;
+
+use super::{Delivery, Ticket, Written, write_error};
+use crate::native;
+use crate::reason::steady;
+use crate::report::Reporter;
+use crate::security::{Supplied, Token, Wanted};
+use crate::status::Board;
+
+pub(super) struct Context {
+    board: Arc<Board>,
+    reporter: Reporter,
+    deliveries: mpsc::UnboundedSender<Delivery>,
+    /// Ends the thread that supplies tokens, with the client.
+    _tokens_wanted: Option<Wanted>,
+}
+
+impl Context {
+    pub(super) fn new(
+        board: Arc<Board>,
+        reporter: Reporter,
+        deliveries: mpsc::UnboundedSender<Delivery>,
+        tokens_wanted: Option<Wanted>,
+    ) -> Self {
+        Self { board, reporter, deliveries, _tokens_wanted: tokens_wanted }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::client::log(self.reporter.route(), level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.board.take(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            // Each broker's own error has been reported.
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
+            _ => self.reporter.report(&steady(reason)),
+        }
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = Ticket;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Ticket) {
+        let outcome = match result {
+            Ok(message) => Ok(Written {
+                partition: message.partition(),
+                offset: Some(message.offset()).filter(|offset| *offset >= 0),
+                timestamp: match message.timestamp() {
+                    Timestamp::NotAvailable => None,
+                    Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms),
+                },
+            }),
+            Err((error, message)) => Err(write_error(error, native::may_be_written(message))),
+        };
+        // A route that has ended answers nobody any more.
+        let _ = self.deliveries.send(Delivery { ticket, outcome });
+    }
+}
+
+impl Supplied for ThreadedProducer<Context> {
+    fn set_token(
+        &self,
+        token: &Token,
+        principal: &str,
+        extensions: &[(String, String)],
+    ) -> Result<(), String> {
+        native::set_token(self.client(), token, principal, extensions)
+    }
+
+    fn refused(&self, reason: &str) {
+        self.context().reporter.report(reason);
+    }
+}
