@@ -12,5 +12,6 @@ mod shared;
 pub mod status;
 mod wait_log;
 mod waits;
+pub mod zmq_to_kafka;
 
 pub use relay::{Relay, StartError, StatusHandle};

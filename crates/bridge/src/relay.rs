@@ -5,22 +5,25 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tracing::error;
 use zafka_kafka::Source;
 use zafka_kafka::config::ClusterConfig;
-use zafka_sockets::{BindError, PubSocket};
+use zafka_kafka::produce::Producer;
+use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket};
 
 use crate::config::RouteConfig;
 use crate::route::Route;
 use crate::shared::RouteShared;
 use crate::status::{RelayReadiness, RelayStatus};
 use crate::wait_log;
+use crate::zmq_to_kafka::{self, IngestConfig, IngestShared};
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +52,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Relay {
     routes: Vec<Arc<RouteShared>>,
+    ingest: Vec<Arc<IngestShared>>,
     tasks: JoinSet<()>,
     /// Whose task is which.
     ids: HashMap<Id, Arc<RouteShared>>,
+    ingest_ids: HashMap<Id, Arc<IngestShared>>,
     stop: watch::Sender<Option<Instant>>,
     /// Tells of waits; ends with the relay.
     _wait_log: JoinSet<()>,
@@ -59,7 +64,10 @@ pub struct Relay {
 
 /// Tells the status of a relay, also while it shuts down.
 #[derive(Clone, Debug)]
-pub struct StatusHandle(Vec<Arc<RouteShared>>);
+pub struct StatusHandle {
+    routes: Vec<Arc<RouteShared>>,
+    ingest: Vec<Arc<IngestShared>>,
+}
 
 impl StatusHandle {
     /// Whether the routes are ready, and what they wait for. Cheap: probes may ask often.
@@ -74,20 +82,40 @@ impl StatusHandle {
 
     /// The status now. It looks at every peer's queue, and takes time where there are many.
     pub fn status(&self) -> RelayStatus {
-        RelayStatus { routes: self.0.iter().map(|route| route.status()).collect() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        RelayStatus {
+            routes: self.routes.iter().map(|route| route.status()).collect(),
+            ingest: self.ingest.iter().map(|route| route.status(now_ms)).collect(),
+        }
     }
 }
 
 impl Relay {
-    /// Binds every endpoint, then begins to read. Brokers need not be reachable: they are tried until they are.
+    /// Starts routes from Kafka to ZeroMQ alone; see [`Self::start_all`].
     ///
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
     pub async fn start(cluster: &ClusterConfig, routes: Vec<RouteConfig>) -> Result<Self, StartError> {
+        Self::start_all(cluster, routes, Vec::new()).await
+    }
+
+    /// Binds every endpoint, then begins to read and to write. Brokers need not be reachable: they are tried until
+    /// they are.
+    ///
+    /// # Errors
+    /// The first route that cannot be started; those before it are ended.
+    pub async fn start_all(
+        cluster: &ClusterConfig,
+        routes: Vec<RouteConfig>,
+        ingest: Vec<IngestConfig>,
+    ) -> Result<Self, StartError> {
         let mut relay = Self {
             routes: Vec::new(),
+            ingest: Vec::new(),
             tasks: JoinSet::new(),
             ids: HashMap::new(),
+            ingest_ids: HashMap::new(),
             stop: watch::Sender::new(None),
             _wait_log: JoinSet::new(),
         };
@@ -97,6 +125,16 @@ impl Relay {
             let (socket, publisher) =
                 socket.map_err(|source| StartError::Bind { route: config.name.clone(), source })?;
             bound.push((config, socket, publisher));
+        }
+        let mut ingest_bound = Vec::new();
+        for config in ingest {
+            let socket = InboundSocket::start(&config.name, config.socket.clone()).await;
+            let (socket, messages) =
+                socket.map_err(|source| StartError::Bind { route: config.name.clone(), source })?;
+            ingest_bound.push((config, socket, messages));
+        }
+        for (config, socket, messages) in ingest_bound {
+            relay.start_ingest(cluster, config, socket, messages)?;
         }
         for (config, socket, publisher) in bound {
             let (source, receivers) = Source::start(cluster, config.source.clone())
@@ -121,17 +159,37 @@ impl Relay {
         Ok(relay)
     }
 
+    fn start_ingest(
+        &mut self,
+        cluster: &ClusterConfig,
+        config: IngestConfig,
+        socket: InboundSocket,
+        messages: UnboundedReceiver<Inbound>,
+    ) -> Result<(), StartError> {
+        let (producer, deliveries) = Producer::start(cluster, &config.producer)
+            .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
+        let shared = Arc::new(IngestShared::new(config, socket, producer.health()));
+        let stop = self.stop.subscribe();
+        let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, deliveries, stop);
+        let task = self.tasks.spawn(run);
+        self.ingest_ids.insert(task.id(), Arc::clone(&shared));
+        self.ingest.push(shared);
+        Ok(())
+    }
+
     /// A handle that tells the relay's status.
     pub fn status_handle(&self) -> StatusHandle {
-        StatusHandle(self.routes.clone())
+        StatusHandle { routes: self.routes.clone(), ingest: self.ingest.clone() }
     }
 
     /// Waits until every route has stopped by itself, and says why. Routes stop only where they cannot go on.
     pub async fn stopped(&mut self) -> Vec<(String, String)> {
         self.join().await;
-        self.routes
-            .iter()
-            .filter_map(|route| Some((route.config.name.clone(), route.stopped.lock().clone()?)))
+        let routes = self.routes.iter().map(|route| (&route.config.name, &route.stopped));
+        let ingest = self.ingest.iter().map(|route| (&route.config.name, &route.stopped));
+        routes
+            .chain(ingest)
+            .filter_map(|(name, stopped)| Some((name.clone(), stopped.lock().clone()?)))
             .collect()
     }
 
@@ -145,8 +203,14 @@ impl Relay {
     async fn join(&mut self) {
         while let Some(joined) = self.tasks.join_next().await {
             let Err(failure) = joined else { continue };
-            let Some(route) = self.ids.get(&failure.id()) else { continue };
             let reason = format!("internal error: {failure}");
+            if let Some(route) = self.ingest_ids.get(&failure.id()) {
+                error!(route = route.config.name, reason, "route stopped");
+                *route.stopped.lock() = Some(reason);
+                route.socket.close(Duration::ZERO).await;
+                continue;
+            }
+            let Some(route) = self.ids.get(&failure.id()) else { continue };
             error!(route = route.config.name, reason, "route stopped");
             *route.stopped.lock() = Some(reason);
             route.source.close(Vec::new()).await;

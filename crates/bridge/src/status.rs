@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct RelayStatus {
     /// The routes, in the order of the configuration.
     pub routes: Vec<RouteStatus>,
+    /// The routes from ZeroMQ to Kafka, in the order of the configuration.
+    pub ingest: Vec<IngestStatus>,
 }
 
 /// The readiness of every route.
@@ -175,6 +177,81 @@ pub struct PeerStatus {
     pub messages_sent: u64,
     /// Messages skipped for it.
     pub messages_dropped: u64,
+    /// When it connected, in ms since the epoch.
+    pub connected_since: i64,
+}
+
+/// One route from ZeroMQ to Kafka.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct IngestStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether its endpoints are bound and a broker is connected.
+    pub ready: bool,
+    /// Why it is not ready, or why it stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the route has stopped for good.
+    pub stopped: bool,
+    /// Endpoints it listens on, wildcards resolved, and those it connects to.
+    pub endpoints: Vec<String>,
+    /// Counters since the start.
+    pub counters: IngestCounters,
+    /// Messages received and neither written nor given up.
+    pub in_flight: usize,
+    /// Memory that they take, in bytes.
+    pub in_flight_bytes: usize,
+    /// Bound of that.
+    pub in_flight_bytes_max: usize,
+    /// Age of the oldest message under way in ms; 0 if there is none.
+    pub oldest_ms: i64,
+    /// Senders that are not read because the memory is taken.
+    pub senders_held: usize,
+    /// Senders connected.
+    pub senders_total: usize,
+    /// The first 100 of them.
+    pub senders: Vec<SenderStatus>,
+}
+
+/// Counters of an ingest route since its start; each only grows. A message that was received is in
+/// flight, or in one of the five that follow.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct IngestCounters {
+    /// Messages received.
+    pub received: u64,
+    /// Messages that are in the log.
+    pub acknowledged: u64,
+    /// Messages answered with an error, and not in the log.
+    pub refused: u64,
+    /// Messages that could not be written and were skipped.
+    pub skipped: u64,
+    /// Messages written to the dead-letter topic.
+    pub dead_lettered: u64,
+    /// Messages of which nobody knows whether they are in the log.
+    pub unknown: u64,
+    /// Errors that the cluster's brokers or the connections to them reported.
+    pub kafka_errors: u64,
+    /// Connections that became senders.
+    pub senders_accepted: u64,
+    /// Connections refused or closed, by reason.
+    pub senders_closed: Vec<(String, u64)>,
+}
+
+/// One sender.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SenderStatus {
+    /// Number of its connection within the socket.
+    pub id: u64,
+    /// Its address: `IP:PORT`, or the path of an ipc endpoint.
+    pub address: String,
+    /// Its socket type, such as DEALER.
+    pub socket: String,
+    /// Messages received from it.
+    pub received: u64,
+    /// Whether it is not read because the memory is taken.
+    pub held: bool,
+    /// Bytes of answers that it has not read.
+    pub answer_bytes: usize,
     /// When it connected, in ms since the epoch.
     pub connected_since: i64,
 }

@@ -20,7 +20,7 @@ use crate::config::ClusterConfig;
 use crate::error::StartError;
 use crate::report::Reporter;
 use crate::security;
-use crate::status::{Board, SourceStatus, TakenUp};
+use crate::status::{Board, TakenUp};
 use context::Context;
 
 /// Time for two answers that say that a topic is not there.
@@ -112,8 +112,8 @@ pub struct Written {
     pub partition: i32,
     /// Offset; `None` if the cluster did not tell it.
     pub offset: Option<i64>,
-    /// Timestamp in the log in ms since the epoch: the topic's own if it has LogAppendTime.
-    pub timestamp: Option<i64>,
+    /// Timestamp in the log in ms since the epoch, if the topic sets its own (LogAppendTime).
+    pub log_append_time: Option<i64>,
 }
 
 /// Why a record was not written.
@@ -199,15 +199,31 @@ impl Producer {
         self.client.send(out).map_err(|(error, _)| write_error(&error, false))
     }
 
-    /// How the connection to the cluster is now.
-    pub fn status(&self) -> SourceStatus {
-        self.board.status()
+    /// A handle that shows how the connection to the cluster is.
+    pub fn health(&self) -> ProducerHealth {
+        ProducerHealth(Arc::clone(&self.board))
     }
 
     /// Ends the client. What is under way is given up; its place in the log, if any, stays unknown.
     pub async fn close(self) {
         // The client's end waits for its threads.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+/// Shows how a producer's connection to the cluster is, also after the producer's end.
+#[derive(Clone, Debug)]
+pub struct ProducerHealth(Arc<Board>);
+
+impl ProducerHealth {
+    /// Why records cannot be sent now; `None` if they can.
+    pub fn not_ready(&self) -> Option<String> {
+        self.0.status().not_ready
+    }
+
+    /// Errors of brokers and of the connections to them since the start.
+    pub fn errors(&self) -> u64 {
+        self.0.status().kafka_errors
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::config::Heartbeat;
-use crate::connect::{Backoff, connect};
+use crate::connect::{Connector, Failures};
 use crate::listen::Listener;
 use crate::{BindError, Endpoint};
 use connection::Origin;
@@ -50,6 +50,8 @@ pub struct InboundConfig {
     pub kind: InboundKind,
     /// Endpoints to listen on.
     pub bind: Vec<Endpoint>,
+    /// Mode of the files of ipc endpoints; as the umask has it if `None`.
+    pub ipc_mode: Option<u32>,
     /// Endpoints to connect to, and to connect to again after a loss.
     pub connect: Vec<Endpoint>,
     /// Heartbeats; off as in libzmq if `None`.
@@ -144,7 +146,7 @@ impl InboundSocket {
         let mut endpoints = Vec::new();
         for endpoint in &config.bind {
             let failed = |source| BindError { endpoint: endpoint.clone(), source };
-            let listener = Listener::bind(endpoint).await.map_err(failed)?;
+            let listener = Listener::bind(endpoint, config.ipc_mode).await.map_err(failed)?;
             endpoints.push(listener.endpoint().map_err(failed)?);
             listeners.push(listener);
         }
@@ -256,19 +258,24 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
 }
 
 async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
-    let mut backoff = Backoff::default();
+    let (mut connector, mut failures) = (Connector::new(endpoint), Failures::default());
     loop {
-        match connect(&endpoint).await {
+        match connector.attempt().await {
             Ok(stream) => {
                 // A task of its own: the connection ends with the socket, not with this task.
-                let address = endpoint.to_string();
+                let address = connector.endpoint().to_string();
                 let serving = connection::serve(Arc::clone(&shared), stream, address, Origin::Connected);
                 if tokio::spawn(serving).await.unwrap_or(false) {
-                    backoff.reset();
+                    connector.succeeded();
+                    failures.clear();
                 }
             }
-            Err(error) => info!(route = shared.name, %endpoint, %error, "cannot connect; retrying"),
+            Err(error) if failures.is_news(&error.to_string(), Instant::now()) => {
+                let endpoint = connector.endpoint();
+                warn!(route = shared.name, %endpoint, %error, "cannot connect; retrying");
+            }
+            Err(_) => {}
         }
-        sleep(backoff.next_pause()).await;
+        sleep(connector.next_pause()).await;
     }
 }

@@ -4,7 +4,7 @@
 //! but libzmq sends PING wherever its timer finds it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -165,11 +165,16 @@ impl Connection {
         }
     }
 
-    /// Queues an empty PONG for a peer that has ever sent a PING on this connection: to be called now
-    /// and then while its input is deliberately not read, so that it does not take us for dead.
-    /// (libzmq drops its timeout at any whole frame.) Does nothing for other peers.
+    /// Time between two signs of life while the peer's input is deliberately not read; `None` if it
+    /// has never sent a PING on this connection, and so expects none.
+    pub fn life_interval(&self) -> Option<Duration> {
+        self.watch.life_interval().filter(|_| self.is_ready())
+    }
+
+    /// Queues an empty PONG, so that the peer does not take us for dead while its PINGs are not read.
+    /// (libzmq drops its timeout at any whole frame.) Does nothing while other output waits.
     pub fn show_life(&mut self) {
-        if self.is_ready() && self.watch.has_been_pinged() && self.output.is_empty() {
+        if self.is_ready() && self.output.is_empty() {
             command::put(&mut self.output, "PONG", &[]);
         }
     }

@@ -45,15 +45,21 @@ pub(crate) struct Watch {
     reply_by: Option<Instant>,
     /// Set by the peer's PING, until anything comes.
     alive: Option<(Instant, Duration)>,
-    /// The peer has sent a PING.
-    pinged: bool,
+    /// When the peer's last PING came, and the shortest time between two of them.
+    pings: Option<(Instant, Option<Duration>)>,
 }
+
+/// The longest and the shortest time between two signs of life for a peer whose input is not read,
+/// and the time if only one PING of it was seen.
+const LIFE_MAX: Duration = Duration::from_secs(1);
+const LIFE_MIN: Duration = Duration::from_millis(10);
+const LIFE_UNKNOWN: Duration = Duration::from_millis(200);
 
 impl Watch {
     pub(crate) fn new(ours: Option<Heartbeat>, now: Instant) -> Self {
         let ours = ours.filter(|heartbeat| !heartbeat.interval.is_zero());
         let next_ping = ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
-        Self { ours, next_ping, unanswered: 0, reply_by: None, alive: None, pinged: false }
+        Self { ours, next_ping, unanswered: 0, reply_by: None, alive: None, pings: None }
     }
 
     /// Something came.
@@ -64,7 +70,13 @@ impl Watch {
 
     /// The peer's PING came.
     pub(crate) fn pinged(&mut self, ttl_tenths: u16, now: Instant) {
-        self.pinged = true;
+        self.pings = Some(match self.pings {
+            None => (now, None),
+            Some((last, shortest)) => {
+                let pause = now.duration_since(last);
+                (now, Some(shortest.map_or(pause, |shortest: Duration| shortest.min(pause))))
+            }
+        });
         let ttl = Duration::from_millis(u64::from(ttl_tenths) * 100);
         self.alive = if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
     }
@@ -94,8 +106,11 @@ impl Watch {
         self.alive = self.alive.map(|(by, within)| (by.max(until), within));
     }
 
-    pub(crate) fn has_been_pinged(&self) -> bool {
-        self.pinged
+    /// Time between two signs of life that keeps the peer from giving us up; `None` if it has never
+    /// sent a PING. It waits for at least as long as it pauses between two of them.
+    pub(crate) fn life_interval(&self) -> Option<Duration> {
+        let pause = self.pings?.1.unwrap_or(LIFE_UNKNOWN);
+        Some((pause / 2).clamp(LIFE_MIN, LIFE_MAX))
     }
 
     /// Nothing was read until now, so that no silence counts.

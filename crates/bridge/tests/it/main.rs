@@ -4,6 +4,7 @@
 mod ends;
 mod flow;
 mod groups;
+mod ingest;
 mod policies;
 mod resets;
 mod subscribers;

@@ -64,9 +64,9 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Ok(message) => Ok(Written {
                 partition: message.partition(),
                 offset: Some(message.offset()).filter(|offset| *offset >= 0),
-                timestamp: match message.timestamp() {
-                    Timestamp::NotAvailable => None,
-                    Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms),
+                log_append_time: match message.timestamp() {
+                    Timestamp::LogAppendTime(ms) => Some(ms),
+                    Timestamp::NotAvailable | Timestamp::CreateTime(_) => None,
                 },
             }),
             Err((error, message)) => Err(write_error(error, native::may_be_written(message))),

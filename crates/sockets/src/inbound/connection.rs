@@ -21,8 +21,6 @@ use crate::stream::Stream;
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of commands that may wait for a sender that does not read.
 const MAX_CONTROL_BYTES: usize = 64 * 1024;
-/// Time between two signs of life for a sender that is not read.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Time for a sender to end its direction after ours; meanwhile it can read its last answers.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -131,6 +129,8 @@ struct Link<'a> {
     /// Bytes on their way to the sender: commands and answers, whole, in their order.
     output: Vec<u8>,
     written: usize,
+    /// The next sign of life, while the sender is not read.
+    life_at: Option<Instant>,
     /// The end of our direction was sent; the connection ends then at the latest.
     farewell: Option<Instant>,
 }
@@ -152,6 +152,7 @@ impl<'a> Link<'a> {
             permit: None,
             output: Vec::new(),
             written: 0,
+            life_at: None,
             farewell: None,
         }
     }
@@ -170,7 +171,7 @@ impl<'a> Link<'a> {
             let timer = match self.farewell {
                 Some(end) => end,
                 None if !self.connection.is_ready() => handshake_end,
-                None if held || !takes => Instant::now() + SIGN_OF_LIFE,
+                None if held || !takes => self.next_sign_of_life(),
                 None => self.connection.poll_timeout().map_or_else(far, Instant::from_std),
             };
             tokio::select! {
@@ -242,6 +243,7 @@ impl<'a> Link<'a> {
         if self.waiting.is_empty() && self.sender.set_held(false) {
             // Signs of life may have come that were not read.
             self.connection.resume(now());
+            self.life_at = None;
         }
     }
 
@@ -254,9 +256,17 @@ impl<'a> Link<'a> {
         }
         if unread {
             self.connection.show_life();
+            self.life_at = None;
             return Ok(());
         }
         Ok(self.connection.handle_timeout(now())?)
+    }
+
+    /// When a sender that is not read is due a sign of life.
+    fn next_sign_of_life(&mut self) -> Instant {
+        let interval = self.connection.life_interval();
+        let next = || interval.map_or_else(far, |interval| Instant::now() + interval);
+        *self.life_at.get_or_insert_with(next)
     }
 
     /// Reads once, and takes what became whole.
@@ -308,6 +318,7 @@ impl<'a> Link<'a> {
         }
         loop {
             if self.written == self.output.len() {
+                self.connection.output_written(now());
                 (self.output, self.written) = (self.sender.take_answers()?, 0);
                 if self.output.is_empty() {
                     return Ok(false);

@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_secs(10);
 pub struct Sender {
     /// Number of the connection within its socket; never given twice.
     id: u64,
+    /// Random for each connection, so that those of different relays differ.
+    token: u64,
+    sequence: AtomicU64,
     address: String,
     since: SystemTime,
     socket_type: OnceLock<SocketType>,
@@ -62,6 +65,16 @@ impl Sender {
     /// Number of the connection within its socket.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// A random number for the connection.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Numbers the sender's messages: 0 the first time, then one more each time.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// `IP:PORT`, or the path of an ipc endpoint.
@@ -173,6 +186,8 @@ impl Peers {
         state.next += 1;
         let sender = Arc::new(Sender {
             id,
+            token: rand::random(),
+            sequence: AtomicU64::new(0),
             address: address.to_owned(),
             since: SystemTime::now(),
             socket_type: OnceLock::new(),

@@ -1,0 +1,47 @@
+//! Routes from ZeroMQ to Kafka: messages become records, and their senders are told.
+//!
+//! `mapping`, `wire` and `ledger` decide; `task` carries out.
+
+mod ages;
+mod ledger;
+pub mod mapping;
+mod shared;
+mod task;
+mod wire;
+
+use zafka_envelope::InboundPlan;
+use zafka_kafka::produce::ProducerConfig;
+use zafka_sockets::InboundConfig;
+
+use mapping::Mapping;
+pub(crate) use shared::IngestShared;
+pub(crate) use task::run;
+
+/// A route from a PULL, SUB or ROUTER socket to Kafka.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// Its name; unique within a relay.
+    pub name: String,
+    /// Where it takes messages, and how.
+    pub socket: InboundConfig,
+    /// What the frames of a message are.
+    pub frames: InboundPlan,
+    /// What of a record a message becomes.
+    pub mapping: Mapping,
+    /// How records are written.
+    pub producer: ProducerConfig,
+    /// What happens to a message of PULL or SUB that cannot be written.
+    pub on_error: OnError,
+}
+
+/// What happens to a message that cannot be written and whose sender gets no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It is counted and logged.
+    #[default]
+    Skip,
+    /// The route stops.
+    Stop,
+    /// It is written to this topic, with the reason.
+    DeadLetter(String),
+}

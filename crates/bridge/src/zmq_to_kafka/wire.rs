@@ -1,0 +1,252 @@
+//! The wire of ROUTER: envelopes before a message, commands, and the frames of an answer. Pure.
+
+use bytes::Bytes;
+use serde::Serialize;
+use zafka_kafka::produce::WriteError;
+
+use super::mapping::MappingError;
+
+/// The first frame of a command.
+pub(crate) const COMMAND_WORD: &[u8] = b"ZAFKA/1";
+/// Frames of a command.
+const COMMAND_FRAMES: usize = 3;
+/// Frames of an envelope at the most, the empty one included.
+const ENVELOPE_MAX: usize = 8;
+
+/// A message parted from its envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parted {
+    /// A message; its frames after the envelope of so many.
+    Message { envelope: usize },
+    /// A command with its verb.
+    Command { envelope: usize },
+    /// The frames fit neither.
+    Neither,
+}
+
+/// Parts a message of `expected` frames from the envelope before it. A REQ always has one.
+pub(crate) fn part(frames: &[Bytes], expected: usize, from_req: bool) -> Parted {
+    let envelope_of = |rest: usize| {
+        let size = frames.len().checked_sub(rest)?;
+        let is_envelope = match frames[..size].last() {
+            None => !from_req,
+            Some(last) => last.is_empty() && size <= ENVELOPE_MAX,
+        };
+        is_envelope.then_some(size)
+    };
+    let is_command = |envelope: &usize| frames.get(*envelope).is_some_and(|frame| frame == COMMAND_WORD);
+    if let Some(envelope) = envelope_of(COMMAND_FRAMES).filter(is_command) {
+        return Parted::Command { envelope };
+    }
+    match envelope_of(expected) {
+        // With any number of frames, it is never a record.
+        Some(envelope) if is_command(&envelope) => Parted::Command { envelope },
+        Some(envelope) => Parted::Message { envelope },
+        None => Parted::Neither,
+    }
+}
+
+/// The code of an error, the same on every socket and in dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Code {
+    BadMessage,
+    Unsupported,
+    NotAllowed,
+    TooLarge,
+    TimeoutUnknown,
+    Kafka,
+    ShuttingDown,
+}
+
+impl Code {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BadMessage => "bad_message",
+            Self::Unsupported => "unsupported",
+            Self::NotAllowed => "not_allowed",
+            Self::TooLarge => "too_large",
+            Self::TimeoutUnknown => "timeout_unknown",
+            Self::Kafka => "kafka",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// Why a message is not in the log, or not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Failure {
+    #[serde(serialize_with = "code_name")]
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) retriable: bool,
+    /// Kafka's name for the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+fn code_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.name())
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        let retriable = code == Code::ShuttingDown;
+        Self { code, message: message.into(), retriable, error: None }
+    }
+}
+
+impl From<MappingError> for Failure {
+    fn from(error: MappingError) -> Self {
+        let code = if error.is_not_allowed() { Code::NotAllowed } else { Code::BadMessage };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let message = error.to_string();
+        match error {
+            WriteError::TooLarge(_) => Self::new(Code::TooLarge, message),
+            WriteError::NotAllowed(_) => Self::new(Code::NotAllowed, message),
+            WriteError::Unknown(_) => Self::new(Code::TimeoutUnknown, message),
+            WriteError::Kafka { error, retriable, .. } => {
+                Self { code: Code::Kafka, message, retriable, error: Some(error) }
+            }
+        }
+    }
+}
+
+/// The place of a message's records in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Place {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// `null` if the cluster did not tell it.
+    pub(crate) offset: Option<i64>,
+    /// In ms since the epoch, as it is in the log.
+    pub(crate) timestamp: i64,
+    /// Of a batch.
+    #[serde(flatten)]
+    pub(crate) batch: Option<Batch>,
+}
+
+/// The records of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Batch {
+    pub(crate) first: Option<i64>,
+    pub(crate) last: Option<i64>,
+    pub(crate) count: usize,
+}
+
+/// The frames of an answer: envelope, id, `OK` or `ERROR`, JSON.
+pub(crate) fn answer(envelope: &[Bytes], id: Option<&Bytes>, outcome: &Result<Place, Failure>) -> Vec<Bytes> {
+    let (word, json) = match outcome {
+        Ok(place) => (&b"OK"[..], serde_json::to_vec(place)),
+        Err(failure) => (&b"ERROR"[..], serde_json::to_vec(failure)),
+    };
+    let mut frames = envelope.to_vec();
+    frames.extend(id.cloned());
+    // Numbers and texts alone always serialize.
+    frames.extend([Bytes::from_static(word), Bytes::from(json.unwrap_or_default())]);
+    frames
+}
+
+/// The answer to a command that this relay does not know.
+pub(crate) fn refuse_command(envelope: &[Bytes], verb: Option<&Bytes>) -> Vec<Bytes> {
+    let verb = verb.map_or(String::new(), |verb| verb[..verb.len().min(64)].escape_ascii().to_string());
+    let failure = Failure::new(Code::Unsupported, format!("unknown command \"{verb}\""));
+    let mut frames = envelope.to_vec();
+    frames.push(Bytes::from_static(COMMAND_WORD));
+    frames.extend(answer(&[], None, &Err(failure)));
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(texts: &[&'static str]) -> Vec<Bytes> {
+        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+    }
+
+    #[test]
+    fn messages_are_parted_from_their_envelopes() {
+        let (message, command, neither) = (
+            |envelope| Parted::Message { envelope },
+            |envelope| Parted::Command { envelope },
+            Parted::Neither,
+        );
+        let cases: [(&[&str], bool, Parted); 14] = [
+            (&["a", "b"], false, message(0)),
+            (&["", "a", "b"], false, message(1)),
+            (&["", "a", "b"], true, message(1)),
+            (&["7", "", "a", "b"], true, message(2)),
+            // A REQ without its empty frame.
+            (&["a", "b"], true, Parted::Neither),
+            (&["x", "a", "b"], false, Parted::Neither),
+            (&["a"], false, Parted::Neither),
+            (&["1", "2", "3", "4", "5", "6", "7", "", "a", "b"], false, message(8)),
+            (&["1", "2", "3", "4", "5", "6", "7", "8", "", "a", "b"], false, Parted::Neither),
+            (&["ZAFKA/1", "HELLO", "{}"], false, command(0)),
+            (&["", "ZAFKA/1", "HELLO", "{}"], true, command(1)),
+            // It is never a record, though the number fits.
+            (&["ZAFKA/1", "b"], false, command(0)),
+            (&["", "", "b"], false, message(1)),
+            (&["", ""], false, message(0)),
+        ];
+        for (texts, from_req, expected) in cases {
+            assert_eq!(part(&frames(texts), 2, from_req), expected, "{texts:?}");
+        }
+        assert_eq!(part(&[], 2, false), neither);
+    }
+
+    #[test]
+    fn answers_have_the_bytes_of_the_protocol() {
+        let place = Place {
+            topic: "orders".to_owned(),
+            partition: 1,
+            offset: Some(7),
+            timestamp: 1_700_000_000_000,
+            batch: None,
+        };
+        let id = Bytes::from_static(b"id");
+        assert_eq!(
+            answer(&frames(&["7", ""]), Some(&id), &Ok(place.clone())),
+            frames(&[
+                "7",
+                "",
+                "id",
+                "OK",
+                r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000}"#
+            ])
+        );
+        let batch = Some(Batch { first: Some(5), last: Some(7), count: 3 });
+        assert_eq!(
+            answer(&[], None, &Ok(Place { batch, ..place })),
+            frames(&[
+                "OK",
+                r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000,"first":5,"last":7,"count":3}"#
+            ])
+        );
+        let failure = Failure::from(WriteError::Kafka {
+            error: "UnknownTopic".to_owned(),
+            reason: "no such topic".to_owned(),
+            retriable: false,
+        });
+        assert_eq!(
+            answer(&[], None, &Err(failure)),
+            frames(&[
+                "ERROR",
+                r#"{"code":"kafka","message":"no such topic","retriable":false,"error":"UnknownTopic"}"#
+            ])
+        );
+        assert_eq!(
+            refuse_command(&[], Some(&Bytes::from_static(b"READ"))),
+            frames(&[
+                "ZAFKA/1",
+                "ERROR",
+                r#"{"code":"unsupported","message":"unknown command \"READ\"","retriable":false}"#
+            ])
+        );
+    }
+}
