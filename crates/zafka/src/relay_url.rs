@@ -33,6 +33,7 @@ pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Res
         (Some((cluster, source)), Some((frames, socket))) if mistakes.0.is_empty() => Ok(Config {
             cluster,
             routes: vec![RouteConfig { name: ROUTE.to_owned(), source, frames, socket }],
+            ingest: Vec::new(),
             admin,
             shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
         }),

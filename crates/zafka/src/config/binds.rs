@@ -14,8 +14,10 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<&AdminCo
     let admin = admin.map(endpoint);
     let mut bound: Vec<&Endpoint> = Vec::new();
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
-    for (endpoint, span) in sockets.flat_map(|socket| &socket.binds) {
-        let key = "route.to.zmq.bind";
+    let binds =
+        sockets.flat_map(|socket| socket.binds.iter().map(|bind| (format!("{}.bind", socket.path), bind)));
+    for (key, (endpoint, span)) in binds {
+        let key = key.as_str();
         for other in &bound {
             match clash(other, endpoint) {
                 Clash::Certain => {

@@ -122,7 +122,7 @@ pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit:
         open_files::too_many_peers(routes.iter().filter_map(|route| route.config.as_ref()), hard_limit);
     let last = routes.iter().filter_map(|route| route.socket.as_ref()).next_back();
     if let (Some(last), Some(text)) = (last, text) {
-        reader.warn(&last.max_peers_at, "route.to.zmq.max_peers", text);
+        reader.warn(&last.max_peers_at, &format!("{}.max_peers", last.path), text);
     }
 }
 

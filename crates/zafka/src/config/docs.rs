@@ -19,6 +19,8 @@ const SECTIONS: &[&Section] = &[
     &TO_SECTION,
     &TO_ZMQ_SECTION,
     &HEARTBEAT_SECTION,
+    &FROM_ZMQ_SECTION,
+    &TO_KAFKA_SECTION,
 ];
 
 const INTRODUCTION: &str = r#"# Configuration

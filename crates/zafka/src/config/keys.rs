@@ -102,10 +102,12 @@ keys! {
          Other names are refused (421), since a web page can make its own name stand for a loopback address.";
 
     NAME = "name", "text", Required, "Name of the route; unique.";
-    FROM = "from", "table", Required, "Where the route reads: `from.kafka`.";
-    TO = "to", "table", Required, "Where the route writes: `to.zmq`.";
-    FROM_KAFKA = "kafka", "table", Required, "What the route reads from Kafka.";
-    TO_ZMQ = "zmq", "table", Required, "The ZeroMQ socket that the route serves.";
+    FROM = "from", "table", Required, "Where the route reads: `from.kafka` or `from.zmq`.";
+    TO = "to", "table", Required, "Where the route writes: `to.zmq` or `to.kafka`.";
+    FROM_KAFKA = "kafka", "table", Optional, "What the route reads from Kafka; goes with `to.zmq`.";
+    FROM_ZMQ = "zmq", "table", Optional, "The ZeroMQ socket that takes messages; goes with `to.kafka`.";
+    TO_ZMQ = "zmq", "table", Optional, "The ZeroMQ socket that the route serves; goes with `from.kafka`.";
+    TO_KAFKA = "kafka", "table", Optional, "What the route writes to Kafka; goes with `from.zmq`.";
 
     TOPICS = "topics", "list of names and /patterns/", Required,
         "Topics by name, or by a regular expression between slashes (the syntax of the Rust crate `regex`). A pattern \
@@ -181,6 +183,50 @@ keys! {
     MAX_INBOUND_FRAME = "max_inbound_frame", "size", Default("\"64KiB\""),
         "Size of one frame that a peer sends.";
 
+    INBOUND_SOCKET = "socket", "\"pull\", \"sub\" or \"router\"", Required,
+        "The socket type: `pull` serves PUSH, `sub` serves PUB and XPUB, `router` serves DEALER and REQ, which are \
+         answered.";
+    SUBSCRIBE = "subscribe", "list of texts", Optional,
+        "Prefixes to subscribe to; for `sub`, required there. An empty text is everything.";
+    INBOUND_FRAMES = "frames", "preset or list of templates", Optional,
+        "What the frames of a message are: a preset, or templates, one a frame, each with one field at most: `{topic}`, \
+         `{key}`, `{value}`, `{header.NAME}`, `{timestamp}`, `{id}`, `{meta}`, `{packed}`, or `{_}` for a frame that is \
+         left out. Required for `router`; `json` for the others if it is missing.";
+    MAX_MESSAGE = "max_message", "size", Default("\"16MiB\""),
+        "Size of one message; the connection of a sender that exceeds it is closed.";
+
+    TO_TOPIC = "topic", "text with fields", Default("\"{topic}\""),
+        "The topic to write to, with the fields `{topic}`, `{key}` and `{header.NAME}` of the message.";
+    TO_TOPICS = "topics", "list of names and /^patterns$/", Optional,
+        "The topics that may be written to; a pattern begins with `^` and ends with `$`. Required if `topic` has a field. \
+         Internal topics (`__...`) are never written to.";
+    RENAME = "rename", "list of pairs of texts", Optional,
+        "Changes of the message's topic before it is put into `topic`: `[[\"^sensor\\\\.(.+)$\", \"edge.{1}\"], [\"old\", \
+         \"new\"]]`. A text that begins with `^` is a pattern for the whole name and ends with `$`. The first that matches \
+         counts.";
+    TO_KEY = "key", "text with fields", Optional,
+        "The record's key, with the same fields as `topic`; the message's key if it is missing.";
+    TO_PARTITION = "partition", "text with fields", Optional,
+        "The partition, as a decimal number; by the key's hash as Kafka's Java client has it if it is missing or empty.";
+    TO_HEADERS = "headers", "table of texts with fields", Optional, "Headers to add to each record.";
+    COMPRESSION = "compression", "\"none\", \"gzip\", \"snappy\", \"lz4\" or \"zstd\"", Default("\"none\""),
+        "Compression of record batches.";
+    LINGER = "linger", "duration", Default("\"0s\""), "Time that a batch waits for more records.";
+    BATCH_SIZE = "batch_size", "size", Default("\"1000000\""), "Size at which a batch is sent, whatever `linger` says.";
+    IN_FLIGHT_BYTES = "in_flight_bytes", "size", Default("\"32MiB\""),
+        "Messages that were received and are not in the log yet. When it is full, senders are not read: their own \
+         high-water mark holds them back. A larger message goes alone.";
+    DELIVERY_TIMEOUT = "delivery_timeout", "duration", Optional,
+        "Time after which a message is given up; for as long as it takes if it is missing.";
+    ON_ERROR = "on_error", "\"skip\" or \"stop\"", Default("\"skip\""),
+        "What happens to a message of `pull` or `sub` that cannot be written: it is counted and logged, or the route stops.";
+    DEAD_LETTER = "dead_letter", "text", Optional,
+        "A topic for messages of `pull` or `sub` that cannot be written, instead of `on_error`. While it cannot be written \
+         the route waits.";
+    STAMP = "stamp", "true or false", Default("false"),
+        "Adds the headers `zafka.route`, `zafka.peer`, `zafka.connection`, `zafka.sequence`, and `zafka.id` if the message \
+         has an id: by them a reader recognizes a repeat.";
+
     HEARTBEAT_INTERVAL = "interval", "duration", Required, "Time between two PINGs.";
     HEARTBEAT_TIMEOUT = "timeout", "duration", Optional,
         "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing. With \
@@ -253,12 +299,16 @@ pub static ROUTE_SECTION: Section =
     Section { path: "route", doc: "One flow.", keys: &[&NAME, &FROM, &TO], later: &[] };
 
 /// `route.from`.
-pub static FROM_SECTION: Section =
-    Section { path: "route.from", doc: "Where the route reads.", keys: &[&FROM_KAFKA], later: &["zmq"] };
+pub static FROM_SECTION: Section = Section {
+    path: "route.from",
+    doc: "Where the route reads.",
+    keys: &[&FROM_KAFKA, &FROM_ZMQ],
+    later: &[],
+};
 
 /// `route.to`.
 pub static TO_SECTION: Section =
-    Section { path: "route.to", doc: "Where the route writes.", keys: &[&TO_ZMQ], later: &["kafka"] };
+    Section { path: "route.to", doc: "Where the route writes.", keys: &[&TO_ZMQ, &TO_KAFKA], later: &[] };
 
 /// `route.from.kafka`.
 pub static FROM_KAFKA_SECTION: Section = Section {
@@ -311,4 +361,45 @@ pub static HEARTBEAT_SECTION: Section = Section {
     doc: "ZMTP heartbeats, sent to ZMTP 3.1 peers only.",
     keys: &[&HEARTBEAT_INTERVAL, &HEARTBEAT_TIMEOUT],
     later: &[],
+};
+
+/// `route.from.zmq`.
+pub static FROM_ZMQ_SECTION: Section = Section {
+    path: "route.from.zmq",
+    doc: "The ZeroMQ socket that takes messages.",
+    keys: &[
+        &INBOUND_SOCKET,
+        &BIND,
+        &IPC_MODE,
+        &CONNECT,
+        &SUBSCRIBE,
+        &INBOUND_FRAMES,
+        &HEARTBEAT,
+        &MAX_PEERS,
+        &MAX_MESSAGE,
+    ],
+    later: &[],
+};
+
+/// `route.to.kafka`.
+pub static TO_KAFKA_SECTION: Section = Section {
+    path: "route.to.kafka",
+    doc: "What the route writes to Kafka: always idempotent, always with `acks = all`.",
+    keys: &[
+        &TO_TOPIC,
+        &TO_TOPICS,
+        &RENAME,
+        &TO_KEY,
+        &TO_PARTITION,
+        &TO_HEADERS,
+        &COMPRESSION,
+        &LINGER,
+        &BATCH_SIZE,
+        &IN_FLIGHT_BYTES,
+        &DELIVERY_TIMEOUT,
+        &ON_ERROR,
+        &DEAD_LETTER,
+        &STAMP,
+    ],
+    later: &["producer"],
 };

@@ -10,6 +10,7 @@ mod connects;
 #[cfg(test)]
 mod docs;
 mod expand;
+mod ingest;
 mod keys;
 mod mistake;
 mod reader;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 use zafka_bridge::config::RouteConfig;
+use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_kafka::config::{ClusterConfig, Security};
 
 pub use admin::bind_warning;
@@ -44,8 +46,11 @@ pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The cluster that all routes read from.
     pub cluster: ClusterConfig,
-    /// The routes; never empty, their names unique.
+    /// The routes from Kafka to ZeroMQ. There is at least one route of either direction, and each
+    /// name is unique.
     pub routes: Vec<RouteConfig>,
+    /// The routes from ZeroMQ to Kafka.
+    pub ingest: Vec<IngestConfig>,
     /// The admin server, where there is one.
     pub admin: Option<AdminConfig>,
     /// Time to send what is in the rings at the end.
@@ -149,9 +154,11 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
         checks::compare_with_limit(top.reader(), &routes, limit);
     }
     routes.iter().for_each(|route| checks::compare_prefixes(top.reader(), route));
-    let routes = routes.into_iter().filter_map(|route| route.config).collect();
-    let config = cluster.zip(shutdown_timeout);
-    (config.map(|(cluster, shutdown_timeout)| Config { cluster, routes, admin, shutdown_timeout }), connects)
+    let (routes, ingest): (Vec<_>, Vec<_>) =
+        routes.into_iter().map(|route| (route.config, route.ingest)).unzip();
+    let (routes, ingest) = (routes.into_iter().flatten().collect(), ingest.into_iter().flatten().collect());
+    let config = |(cluster, shutdown_timeout)| Config { cluster, routes, ingest, admin, shutdown_timeout };
+    (cluster.zip(shutdown_timeout).map(config), connects)
 }
 
 fn cluster(top: &Table<'_, '_>) -> Option<ClusterConfig> {

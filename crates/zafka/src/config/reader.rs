@@ -218,6 +218,46 @@ impl<'r, 'a> Table<'r, 'a> {
             .collect()
     }
 
+    /// `true` or `false`; the default if it is missing.
+    pub fn flag(&self, key: &Key) -> Option<bool> {
+        match self.raw(key).map(Spanned::get_ref) {
+            None => Some(key.presence == Presence::Default("true")),
+            Some(DeValue::Boolean(truth)) => Some(*truth),
+            Some(other) => {
+                self.mistake(key, format!("found {}", describe(other)), key.takes);
+                None
+            }
+        }
+    }
+
+    /// A list of pairs of texts; those with a mistake are reported and left out.
+    pub fn pairs(&self, key: &Key) -> Vec<[(String, Span); 2]> {
+        let Some(value) = self.raw(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            return Vec::new();
+        };
+        let pair = |item: &Value<'_>| {
+            let texts = match item.get_ref() {
+                DeValue::Array(texts) => texts.iter().collect::<Vec<_>>(),
+                _ => Vec::new(),
+            };
+            let [one, other] = texts[..] else {
+                let found = format!("found {}", describe(item.get_ref()));
+                self.reader.mistake(&item.span(), &path(self.section, key.name), found, "a pair of texts");
+                return None;
+            };
+            let text = |value| self.scalar(key, value, &|text| Ok(text.to_owned()));
+            Some([(text(one)?, one.span()), (text(other)?, other.span())])
+        };
+        items.iter().filter_map(pair).collect()
+    }
+
+    /// Reports a mistake in a part of a key's value.
+    pub fn mistake_at(&self, span: &Span, key: &Key, found: impl Into<String>, allowed: impl Into<String>) {
+        self.reader.mistake(span, &path(self.section, key.name), found, allowed);
+    }
+
     /// A path of a file that can be read; relative ones start at the file's directory.
     pub fn path(&self, key: &Key) -> Option<PathBuf> {
         let text = self.text(key, |text| Ok(text.to_owned()))?;

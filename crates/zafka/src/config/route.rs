@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 use zafka_bridge::config::RouteConfig;
+use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::{Fetching, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 
-use super::keys;
+use super::ingest;
+use super::keys::{self, Key};
 use super::reader::{Span, Table};
 use super::text;
 
-const KIB: u64 = 1024;
+pub(super) const KIB: u64 = 1024;
 const MIB: u64 = 1024 * 1024;
-const GIB: u64 = 1024 * 1024 * 1024;
+pub(super) const GIB: u64 = 1024 * 1024 * 1024;
 /// A TTL of ZMTP has 16 bits of tenths of a second.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,11 +28,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct ReadRoute {
     /// The route, where it could be put together; of use only in a file without mistakes.
     pub config: Option<RouteConfig>,
+    /// The same of a route from ZeroMQ to Kafka.
+    pub ingest: Option<IngestConfig>,
     /// Its name, and where that is.
     pub name: Option<(String, Span)>,
     /// `from.kafka`.
     pub source: Option<ReadSource>,
-    /// `to.zmq`.
+    /// `to.zmq`, or `from.zmq`.
     pub socket: Option<ReadSocket>,
 }
 
@@ -58,8 +62,10 @@ pub struct ReadGroup {
     pub at: Span,
 }
 
-/// What is compared of `to.zmq`.
+/// What is compared of `to.zmq` and `from.zmq`.
 pub struct ReadSocket {
+    /// The path of its table.
+    pub path: &'static str,
     /// Each endpoint to bind, and where it is.
     pub binds: Vec<(Endpoint, Span)>,
     /// Each endpoint to connect to, and where it is.
@@ -91,8 +97,16 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
 fn route(table: &Table<'_, '_>) -> ReadRoute {
     let name = table.text(&keys::NAME, text::label);
     let from = table.table(&keys::FROM, &keys::FROM_SECTION);
-    let from = from.and_then(|from| from.table(&keys::FROM_KAFKA, &keys::FROM_KAFKA_SECTION));
     let to = table.table(&keys::TO, &keys::TO_SECTION);
+    check_ends(from.as_ref(), to.as_ref());
+    let at = table.span_of(&keys::NAME);
+    if let Some(from) = from.as_ref().filter(|from| from.has(&keys::FROM_ZMQ)) {
+        let from = from.table(&keys::FROM_ZMQ, &keys::FROM_ZMQ_SECTION);
+        let to = to.and_then(|to| to.table(&keys::TO_KAFKA, &keys::TO_KAFKA_SECTION));
+        let (socket, ingest) = ingest::route(name.as_deref(), from.as_ref(), to.as_ref());
+        return ReadRoute { config: None, ingest, name: name.map(|name| (name, at)), source: None, socket };
+    }
+    let from = from.and_then(|from| from.table(&keys::FROM_KAFKA, &keys::FROM_KAFKA_SECTION));
     let to = to.and_then(|to| to.table(&keys::TO_ZMQ, &keys::TO_ZMQ_SECTION));
     let (source, source_config) = from.as_ref().map(|from| source(from, name.as_deref())).unzip();
     let (socket, served) = to.as_ref().map(socket).unzip();
@@ -100,7 +114,29 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
         let (socket, frames) = served.flatten()?;
         Some(RouteConfig { name: name.clone()?, source: source_config.flatten()?, frames, socket })
     };
-    ReadRoute { config: config(), name: name.map(|name| (name, table.span_of(&keys::NAME))), source, socket }
+    ReadRoute { config: config(), ingest: None, name: name.map(|name| (name, at)), source, socket }
+}
+
+/// Reports a route whose two ends do not make one of the two directions.
+fn check_ends(from: Option<&Table<'_, '_>>, to: Option<&Table<'_, '_>>) {
+    let one = |table: &Table<'_, '_>, key: &Key, other: &Key| match (table.has(key), table.has(other)) {
+        (false, false) => table.mistake(key, "missing", format!("a table; or `{}`", other.name)),
+        (true, true) => table.mistake(other, format!("`{}` is there too", key.name), "one of the two"),
+        _ => {}
+    };
+    if let Some(from) = from {
+        one(from, &keys::FROM_KAFKA, &keys::FROM_ZMQ);
+    }
+    let Some(to) = to else { return };
+    let ingest = from.is_some_and(|from| from.has(&keys::FROM_ZMQ));
+    let (wanted, other) =
+        if ingest { (&keys::TO_KAFKA, &keys::TO_ZMQ) } else { (&keys::TO_ZMQ, &keys::TO_KAFKA) };
+    if to.has(other) && !to.has(wanted) {
+        let goes_with = if ingest { "from.zmq" } else { "from.kafka" };
+        to.mistake(other, format!("does not go with `{goes_with}`"), format!("`{}`", wanted.name));
+    } else {
+        one(to, wanted, other);
+    }
 }
 
 fn source(table: &Table<'_, '_>, route: Option<&str>) -> (ReadSource, Option<SourceConfig>) {
@@ -187,7 +223,8 @@ fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
     let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
     let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
     let served = served(table, &binds, &connects);
-    (ReadSocket { binds, connects, max_peers_at: table.span_of(&keys::MAX_PEERS) }, served)
+    let max_peers_at = table.span_of(&keys::MAX_PEERS);
+    (ReadSocket { path: "route.to.zmq", binds, connects, max_peers_at }, served)
 }
 
 fn served(
@@ -263,7 +300,7 @@ fn frames(table: &Table<'_, '_>) -> Option<FramePlan> {
     .ok()
 }
 
-fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
+pub(super) fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
     let table = table.table(&keys::HEARTBEAT, &keys::HEARTBEAT_SECTION)?;
     let read = |text: &str| text::duration(text, Duration::from_millis(100), HEARTBEAT_MAX);
     let interval = table.text(&keys::HEARTBEAT_INTERVAL, read);

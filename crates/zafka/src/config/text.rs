@@ -7,10 +7,13 @@ use std::time::Duration;
 use axum::http::Uri;
 use jiff::Timestamp;
 use regex::Regex;
-use zafka_envelope::{FramePlan, Preset};
+use zafka_bridge::zmq_to_kafka::OnError;
+use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template};
+use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
     Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
 };
+use zafka_kafka::produce::Compression;
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
@@ -41,6 +44,59 @@ pub fn slow_peer(text: &str) -> Read<SlowPeer> {
 /// `socket`: only PUB is there.
 pub fn socket(text: &str) -> Read<()> {
     one_of(text, &[("pub", ())], &["push", "router"])
+}
+
+/// A socket type that takes messages.
+pub fn inbound_socket(text: &str) -> Read<InboundSocketType> {
+    use InboundSocketType::{Pull, Router, Sub};
+    one_of(text, &[("pull", Pull), ("sub", Sub), ("router", Router)], &[])
+}
+
+/// A socket type that takes messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundSocketType {
+    /// PULL.
+    Pull,
+    /// SUB.
+    Sub,
+    /// ROUTER.
+    Router,
+}
+
+/// `compression`.
+pub fn compression(text: &str) -> Read<Compression> {
+    let kinds = Compression::ALL.map(|kind| (kind.name(), kind));
+    one_of(text, &kinds, &[])
+}
+
+/// `on_error`.
+pub fn on_error(text: &str) -> Read<OnError> {
+    let values = [("skip", false), ("stop", true)];
+    one_of(text, &values, &[]).map(|stop| if stop { OnError::Stop } else { OnError::Skip })
+}
+
+/// A text with fields of a message.
+pub fn template(text: &str) -> Read<Template> {
+    Template::parse(text, Fields::OfMessage)
+        .map_err(|error| Wrong::because(error.to_string(), "text with {topic}, {key}, {header.NAME}"))
+}
+
+/// A topic that may be written to: its name, or `/^PATTERN$/`.
+pub fn written_topic(text: &str) -> Read<TopicSelector> {
+    match topic(text)? {
+        TopicSelector::Pattern(pattern)
+            if !(pattern.as_str().starts_with('^') && pattern.as_str().ends_with('$')) =>
+        {
+            Err(Wrong::because(
+                "a pattern that is not anchored lets more be written than it shows",
+                "/^PATTERN$/",
+            ))
+        }
+        TopicSelector::Name(name) if name.starts_with("__") => {
+            Err(Wrong::because("an internal topic", "a topic's name, or a pattern between slashes"))
+        }
+        topic => Ok(topic),
+    }
 }
 
 /// `group_protocol`.
@@ -186,9 +242,18 @@ pub fn mode(text: &str) -> Read<u32> {
     mode.ok_or_else(|| Wrong::allowed("an octal mode from \"0000\" to \"0777\", such as \"0660\""))
 }
 
-/// The name of a preset.
+/// The name of a preset, for records that become messages.
 pub fn preset(text: &str) -> Read<FramePlan> {
-    text.parse::<Preset>().map(FramePlan::preset).map_err(|_| {
+    any_preset(text).map(FramePlan::preset)
+}
+
+/// The name of a preset, for messages that become records.
+pub fn inbound_preset(text: &str) -> Read<InboundPlan> {
+    any_preset(text).map(InboundPlan::preset)
+}
+
+fn any_preset(text: &str) -> Read<Preset> {
+    text.parse::<Preset>().map_err(|_| {
         let presets: Vec<_> = Preset::ALL.iter().map(|preset| format!("{:?}", preset.name())).collect();
         Wrong::allowed(format!(
             "{}, a list of templates such as [\"{{topic}}\", \"{{value}}\"]",

@@ -1,0 +1,245 @@
+//! `[[route]]` from ZeroMQ to Kafka: `from.zmq` and `to.kafka`.
+
+use std::time::Duration;
+
+use regex::Regex;
+use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template, is_legal};
+use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
+use zafka_envelope::{InboundPlan, Preset};
+use zafka_kafka::config::TopicSelector;
+use zafka_kafka::produce::ProducerConfig;
+use zafka_sockets::config::Limits;
+use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
+
+use super::keys;
+use super::reader::{Span, Table};
+use super::route::{GIB, KIB, ReadSocket, heartbeat};
+use super::text::{self, InboundSocketType};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A route, if it could be put together, and what of its socket is compared with others.
+pub fn route(
+    name: Option<&str>,
+    from: Option<&Table<'_, '_>>,
+    to: Option<&Table<'_, '_>>,
+) -> (Option<ReadSocket>, Option<IngestConfig>) {
+    let socket_type = from.and_then(|from| from.text(&keys::INBOUND_SOCKET, text::inbound_socket));
+    let (read, served) = from.map(|from| socket(from, socket_type)).unzip();
+    let frames = from.and_then(|from| frames(from, socket_type));
+    let written = to.map(|to| written(to, name.unwrap_or_default(), socket_type, frames.as_ref()));
+    let config = || {
+        let (mapping, producer, on_error, in_flight_bytes) = written.flatten()?;
+        let socket = InboundConfig { in_flight_bytes, ..served.flatten()? };
+        Some(IngestConfig { name: name?.to_owned(), socket, frames: frames?, mapping, producer, on_error })
+    };
+    (read, config())
+}
+
+fn socket(
+    table: &Table<'_, '_>,
+    socket_type: Option<InboundSocketType>,
+) -> (ReadSocket, Option<InboundConfig>) {
+    let directory = table.reader().directory;
+    let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
+    let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
+    let config = inbound(table, socket_type, &binds, &connects);
+    let max_peers_at = table.span_of(&keys::MAX_PEERS);
+    (ReadSocket { path: "route.from.zmq", binds, connects, max_peers_at }, config)
+}
+
+fn inbound(
+    table: &Table<'_, '_>,
+    socket_type: Option<InboundSocketType>,
+    binds: &[(Endpoint, Span)],
+    connects: &[(Endpoint, Span)],
+) -> Option<InboundConfig> {
+    let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
+    if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
+        table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
+    }
+    let is_sub = socket_type == Some(InboundSocketType::Sub);
+    if table.has(&keys::SUBSCRIBE) && socket_type.is_some() && !is_sub {
+        table.mistake(&keys::SUBSCRIBE, "not for this socket type", "only with `socket = \"sub\"`");
+    }
+    if is_sub && !table.has(&keys::SUBSCRIBE) {
+        table.mistake(&keys::SUBSCRIBE, "missing", "a list of prefixes; [\"\"] is everything");
+    }
+    let prefixes = table.list(&keys::SUBSCRIBE, |text| Ok(text.as_bytes().to_vec())).unwrap_or_default();
+    let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
+    let max_message = table.text(&keys::MAX_MESSAGE, |text| text::size(text, KIB, GIB));
+    Some(InboundConfig {
+        kind: match socket_type? {
+            InboundSocketType::Pull => InboundKind::Pull,
+            InboundSocketType::Sub => {
+                InboundKind::Sub(prefixes.into_iter().map(|(prefix, _)| prefix).collect())
+            }
+            InboundSocketType::Router => InboundKind::Router,
+        },
+        bind: binds.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        ipc_mode,
+        connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        heartbeat: heartbeat(table),
+        max_peers: usize::try_from(max_peers?).ok()?,
+        max_message: usize::try_from(max_message?).ok()?,
+        handshake_timeout: Limits::default().handshake_timeout,
+        in_flight_bytes: 0,
+    })
+}
+
+fn frames(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Option<InboundPlan> {
+    let Some(value) = table.raw(&keys::INBOUND_FRAMES) else {
+        if socket_type == Some(InboundSocketType::Router) {
+            table.mistake(
+                &keys::INBOUND_FRAMES,
+                "missing",
+                "a preset or a list of templates: required for `router`",
+            );
+            return None;
+        }
+        return Some(InboundPlan::preset(Preset::Json));
+    };
+    if !value.get_ref().is_array() {
+        return table.text(&keys::INBOUND_FRAMES, text::inbound_preset);
+    }
+    let templates = table.list(&keys::INBOUND_FRAMES, |text| Ok(text.to_owned()))?;
+    let (templates, spans): (Vec<_>, Vec<_>) = templates.into_iter().unzip();
+    let plan = InboundPlan::parse(&templates);
+    plan.map_err(|mistakes| {
+        for mistake in mistakes {
+            let span = mistake.frame.and_then(|frame| spans.get(frame)).cloned();
+            let span = span.unwrap_or_else(|| table.span_of(&keys::INBOUND_FRAMES));
+            table.mistake_at(&span, &keys::INBOUND_FRAMES, mistake.to_string(), "");
+        }
+    })
+    .ok()
+}
+
+type Written = (Mapping, ProducerConfig, OnError, usize);
+
+fn written(
+    table: &Table<'_, '_>,
+    route: &str,
+    socket_type: Option<InboundSocketType>,
+    frames: Option<&InboundPlan>,
+) -> Option<Written> {
+    let mapping = mapping(table, frames);
+    let compression = table.text(&keys::COMPRESSION, text::compression);
+    let linger = table.text(&keys::LINGER, |text| text::duration(text, Duration::ZERO, MINUTE));
+    let batch_bytes = table.text(&keys::BATCH_SIZE, |text| text::size(text, KIB, GIB));
+    let in_flight_bytes = table.text(&keys::IN_FLIGHT_BYTES, |text| text::size(text, 64 * KIB, 3 * GIB));
+    let second = Duration::from_secs(1);
+    let delivery_timeout = table.text(&keys::DELIVERY_TIMEOUT, |text| text::duration(text, second, DAY));
+    let on_error = on_error(table, socket_type);
+    Some((
+        mapping?,
+        ProducerConfig {
+            route: route.to_owned(),
+            compression: compression?,
+            linger: linger?,
+            batch_bytes: usize::try_from(batch_bytes?).ok()?,
+            delivery_timeout,
+        },
+        on_error?,
+        usize::try_from(in_flight_bytes?).ok()?,
+    ))
+}
+
+fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Option<OnError> {
+    let on_error = table.text(&keys::ON_ERROR, text::on_error);
+    let name = |text: &str| text::legal_name(text, "a topic's name");
+    let dead_letter = table.text(&keys::DEAD_LETTER, name);
+    if socket_type == Some(InboundSocketType::Router) {
+        for key in [&keys::ON_ERROR, &keys::DEAD_LETTER] {
+            if table.has(key) {
+                table.mistake(key, "the senders of a `router` are told", "only with `pull` and `sub`");
+            }
+        }
+    }
+    if table.has(&keys::DEAD_LETTER) {
+        if table.has(&keys::ON_ERROR) {
+            table.mistake(&keys::ON_ERROR, "`dead_letter` is there too", "one of the two");
+        }
+        return dead_letter.map(OnError::DeadLetter);
+    }
+    on_error
+}
+
+fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mapping> {
+    let topic = table.text(&keys::TO_TOPIC, text::template);
+    let allowed = table.readable(&keys::TO_TOPICS, text::written_topic);
+    let rename = table.pairs(&keys::RENAME).iter().filter_map(|pair| rename(table, pair)).collect();
+    let key = table.text(&keys::TO_KEY, text::template);
+    let partition = table.text(&keys::TO_PARTITION, text::template);
+    let headers = table.texts(&keys::TO_HEADERS, |text| text::template(text).map(|_| text.to_owned()));
+    let stamp = table.flag(&keys::STAMP);
+    let topic = topic?;
+    check_topic(table, &topic, frames);
+    let key = match (table.has(&keys::TO_KEY), frames) {
+        (true, _) => Some(key?),
+        (false, Some(frames)) if frames.has_key() => Some(Template::key()),
+        (false, _) => None,
+    };
+    let headers = headers.into_iter().filter_map(|(name, text)| {
+        if name.starts_with("zafka.") {
+            table.mistake(
+                &keys::TO_HEADERS,
+                format!("found the header {name:?}"),
+                "names that do not begin with \"zafka.\"",
+            );
+        }
+        Some((name, Template::parse(&text, Fields::OfMessage).ok()?))
+    });
+    let headers = headers.collect();
+    let allowed = allowed.into_iter().map(|(topic, _)| topic).collect();
+    Some(Mapping { topic, rename, allowed, key, partition, headers, stamp: stamp? })
+}
+
+fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundPlan>) {
+    match topic.constant() {
+        Some(name) if !is_legal(&name) || name.starts_with("__") => {
+            let allowed = "1 to 249 letters, digits, '.', '_' and '-', and no internal topic";
+            table.mistake(&keys::TO_TOPIC, format!("found {name:?}"), allowed);
+        }
+        Some(_) => {}
+        None if !table.has(&keys::TO_TOPICS) => {
+            let allowed = "the topics that senders may write to, such as [\"/^edge\\\\.[a-z]+$/\"]";
+            table.mistake(&keys::TO_TOPICS, "missing: `topic` has a field", allowed);
+        }
+        None => {}
+    }
+    if topic.has_topic() && frames.is_some_and(|frames| !frames.has_topic()) {
+        let allowed = "a `topic` without {topic}, or frames that have one";
+        table.mistake(&keys::TO_TOPIC, "the messages carry no topic", allowed);
+    }
+}
+
+/// One pair of `rename`.
+fn rename(table: &Table<'_, '_>, [(from, from_at), (to, to_at)]: &[(String, Span); 2]) -> Option<Rename> {
+    let mistake = |at: &Span, found: String, allowed: &str| {
+        table.mistake_at(at, &keys::RENAME, found, allowed);
+        None
+    };
+    let (from, groups) = if from.starts_with('^') {
+        if !from.ends_with('$') {
+            return mistake(from_at, format!("found {from:?}"), "a pattern begins with ^ and ends with $");
+        }
+        match Regex::new(from) {
+            Ok(pattern) => {
+                let groups = pattern.captures_len() - 1;
+                (TopicSelector::Pattern(pattern), groups)
+            }
+            Err(_) => {
+                let found = format!("{from:?} is not a regular expression");
+                return mistake(from_at, found, "the syntax of the Rust crate regex");
+            }
+        }
+    } else {
+        (TopicSelector::Name(from.clone()), 0)
+    };
+    match Template::parse(to, Fields::Groups(groups)) {
+        Ok(to) => Some(Rename { from, to }),
+        Err(error) => mistake(to_at, format!("{to:?}: {error}"), "the new name, with {1} to {9} for groups"),
+    }
+}
