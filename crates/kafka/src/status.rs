@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rdkafka::Statistics;
+use rdkafka::statistics::Broker;
 
 use crate::assignment::Assignment;
 use crate::error::TopicFault;
@@ -273,7 +274,9 @@ impl Board {
 
     /// Takes what librdkafka's statistics say of connections and of the ends of logs.
     pub(crate) fn take(&self, statistics: &Statistics) {
-        self.set_connected(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        // librdkafka's queue for what concerns no broker is one of them, and always up.
+        let is_up = |broker: &Broker| broker.state == "UP" && broker.source != "internal";
+        self.set_connected(statistics.brokers.values().any(is_up));
         for broker in statistics.brokers.values() {
             if let Some(held @ 1..) = broker.throttle.as_ref().and_then(|held| u64::try_from(held.max).ok()) {
                 self.set_held_back(broker.nodeid, Duration::from_millis(held));

@@ -6,6 +6,8 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Encoder, TextEncoder};
 use zafka_bridge::status::{PartitionStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS};
 
+mod ingest;
+
 use super::{ProcessCounters, VERSION};
 
 type OfCounters = fn(&RouteCounters) -> u64;
@@ -136,6 +138,7 @@ pub(super) fn text(
         });
         families.push(family(name, help, MetricType::GAUGE, metrics.collect()));
     }
+    families.extend(ingest::families(&status.ingest));
     // The format has no families without samples.
     families.retain(|family| !family.get_metric().is_empty());
     let mut out = Vec::new();

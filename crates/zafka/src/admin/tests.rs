@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use zafka_bridge::status::{
-    PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus, WaitStatus,
+    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus, WaitStatus,
 };
 
 use super::*;
@@ -49,7 +49,10 @@ fn status(ready: bool) -> RelayStatus {
         peers_total: 3,
         ..RouteStatus::default()
     };
-    RelayStatus { routes: vec![route] }
+    RelayStatus {
+        routes: vec![route],
+        ingest: vec![IngestStatus { name: "in".to_owned(), ready: true, ..IngestStatus::default() }],
+    }
 }
 
 /// A relay that is ready or not.

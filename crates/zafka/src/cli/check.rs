@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use zafka_bridge::config::RouteConfig;
+use zafka_bridge::zmq_to_kafka::IngestConfig;
+use zafka_sockets::Endpoint;
 
 use super::{CheckArgs, EXIT_USAGE, connect};
 use crate::config::checks::selector_text;
@@ -34,6 +36,9 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> std:
             }
             for route in &loaded.config.routes {
                 writeln!(out, "{}", summary(route))?;
+            }
+            for route in &loaded.config.ingest {
+                writeln!(out, "{}", ingest_summary(route))?;
             }
             writeln!(out, "{file}: no mistakes")?;
             Ok(ExitCode::SUCCESS)
@@ -88,6 +93,9 @@ fn connected(
         writeln!(out, "{}", summary(route))?;
         errors += connect::show(route, found, out)?;
     }
+    for route in &config.ingest {
+        writeln!(out, "{}", ingest_summary(route))?;
+    }
     if errors == 0 {
         writeln!(out, "{file}: no mistakes, and the cluster answers")?;
         return Ok(ExitCode::SUCCESS);
@@ -100,10 +108,22 @@ fn connected(
 /// A route in one line.
 fn summary(route: &RouteConfig) -> String {
     let topics: Vec<_> = route.source.topics.iter().map(selector_text).collect();
-    let bind = route.socket.bind.iter().map(ToString::to_string);
-    let connect = route.socket.connect.iter().map(|endpoint| format!("{endpoint} (connects)"));
-    let endpoints: Vec<_> = bind.chain(connect).collect();
-    format!("route {:?}: {} -> {}", route.name, topics.join(", "), endpoints.join(", "))
+    let endpoints = endpoints(&route.socket.bind, &route.socket.connect);
+    format!("route {:?}: {} -> {endpoints}", route.name, topics.join(", "))
+}
+
+/// A route from ZeroMQ to Kafka in one line.
+fn ingest_summary(route: &IngestConfig) -> String {
+    let endpoints = endpoints(&route.socket.bind, &route.socket.connect);
+    let allowed: Vec<_> = route.mapping.allowed.iter().map(selector_text).collect();
+    let topics = route.mapping.topic.constant().unwrap_or_else(|| allowed.join(", "));
+    format!("route {:?}: {endpoints} -> {topics}", route.name)
+}
+
+fn endpoints(bind: &[Endpoint], connect: &[Endpoint]) -> String {
+    let bind = bind.iter().map(ToString::to_string);
+    let connect = connect.iter().map(|endpoint| format!("{endpoint} (connects)"));
+    bind.chain(connect).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use zafka_sockets::Endpoint;
 
 use super::mistake::Mistake;
 use super::reader::{Reader, Span};
-use super::route::ReadRoute;
+use super::route::{ReadRoute, ReadSocket};
 
-const KEY: &str = "route.to.zmq.connect";
 const ONCE: &str = "each peer once";
 
 /// An endpoint to connect to, and where it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
+    /// The path of its key.
+    key: String,
     endpoint: Endpoint,
     line: usize,
     column: usize,
@@ -23,14 +24,15 @@ pub struct Connect {
 pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
     let sockets = || routes.iter().filter_map(|route| route.socket.as_ref());
     for socket in sockets() {
+        let key = &socket.connect_key();
         for (index, (endpoint, span)) in socket.connects.iter().enumerate() {
             let mut before = socket.connects.iter().take(index).map(|(before, _)| before);
             if let Some(before) = before.find(|before| is_same_peer(before, endpoint)) {
-                reader.mistake(span, KEY, twice(endpoint, before), ONCE);
+                reader.mistake(span, key, twice(endpoint, before), ONCE);
             }
             if sockets().flat_map(|socket| &socket.binds).any(|(bound, _)| leads_to(endpoint, bound)) {
                 let found = format!("{endpoint} is bound by this relay, which would connect to itself");
-                reader.mistake(span, KEY, found, "endpoints that subscribers bind");
+                reader.mistake(span, key, found, "endpoints that subscribers bind");
             }
         }
     }
@@ -38,12 +40,16 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
 
 /// The endpoints that each route connects to, for [`by_name`].
 pub fn places(reader: &Reader<'_>, routes: &[ReadRoute]) -> Vec<Vec<Connect>> {
-    let place = |(endpoint, span): &(Endpoint, Span)| {
+    let place = |key: &str, (endpoint, span): &(Endpoint, Span)| {
         let (line, column) = reader.place(span.start);
-        Connect { endpoint: endpoint.clone(), line, column }
+        Connect { key: key.to_owned(), endpoint: endpoint.clone(), line, column }
     };
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
-    sockets.map(|socket| socket.connects.iter().map(place).collect()).collect()
+    let of_socket = |socket: &ReadSocket| {
+        let key = socket.connect_key();
+        socket.connects.iter().map(|connect| place(&key, connect)).collect()
+    };
+    sockets.map(of_socket).collect()
 }
 
 /// What a route connects to for the second time once names are looked up. Only those are that could be one peer; a name
@@ -70,7 +76,7 @@ pub fn by_name(routes: &[Vec<Connect>], resolve: &dyn Fn(&str) -> Vec<IpAddr>) -
                 mistakes.push(Mistake {
                     line: connect.line,
                     column: connect.column,
-                    key: KEY.to_owned(),
+                    key: connect.key.clone(),
                     found: twice(&connect.endpoint, &other.endpoint),
                     allowed: ONCE.to_owned(),
                 });
@@ -207,6 +213,7 @@ mod tests {
     fn names_are_looked_up_where_they_may_be_one_peer() {
         let connects = |texts: &[&str]| {
             let place = |(line, text): (usize, &&str)| Connect {
+                key: "route.to.zmq.connect".to_owned(),
                 endpoint: text.parse().unwrap(),
                 line: line + 1,
                 column: 1,

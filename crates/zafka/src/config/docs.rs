@@ -91,7 +91,9 @@ fn the_page_is_fresh() {
 fn every_section_is_on_the_page() {
     let source = include_str!("keys.rs");
     assert_eq!(source.matches(": Section =").count(), SECTIONS.len());
-    let keys: usize = SECTIONS.iter().map(|section| section.keys.len()).sum();
+    // Sockets of both directions share some.
+    let keys = SECTIONS.iter().flat_map(|section| section.keys).map(|key| std::ptr::from_ref(*key));
+    let keys = keys.collect::<std::collections::HashSet<_>>().len();
     let is_key =
         |line: &&str| line.contains(" = \"") && line.trim_start().starts_with(|c: char| c.is_uppercase());
     let rows = source.lines().filter(is_key).count();

@@ -74,6 +74,13 @@ pub struct ReadSocket {
     pub max_peers_at: Span,
 }
 
+impl ReadSocket {
+    /// The path of its key `connect`.
+    pub fn connect_key(&self) -> String {
+        format!("{}.connect", self.path)
+    }
+}
+
 /// The routes of the file.
 pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
     let Some(value) = top.raw(&keys::ROUTE) else { return Vec::new() };

@@ -375,14 +375,21 @@ fn what_is_missing_or_comes_later() {
     expect("", &[(1, "kafka", "missing", "table"), (1, "route", "missing", "array of tables")]);
     let text = "[kafka]\nbootstrap_servers = ['${SERVER}']\n[[route]]\nname = 'r'\n\
                 from.zmq = { socket = 'pull' }\nto.kafka = { topic = 'x' }\n";
+    expect(text, &[(5, "route.from.zmq.bind", "neither `bind` nor `connect`", "list of endpoints")]);
+    let ends = |from: &str, to: &str| {
+        format!("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n{from}\n{to}\n")
+    };
+    let (kafka, zmq) =
+        ("from.kafka = { topics = ['t'] }", "to.zmq = { socket = 'pub', bind = ['tcp://*:1'] }");
+    expect(&ends("from = {}", zmq), &[(5, "route.from.kafka", "missing", "table; or `zmq`")]);
+    expect(&ends(kafka, "to = {}"), &[(6, "route.to.zmq", "missing", "table; or `kafka`")]);
     expect(
-        text,
-        &[
-            (5, "route.from.kafka", "missing", "table"),
-            (5, "route.from.zmq", "not available in this version", "kafka"),
-            (6, "route.to.zmq", "missing", "table"),
-            (6, "route.to.kafka", "not available in this version", "zmq"),
-        ],
+        &ends(kafka, "to.kafka = { topic = 'x' }"),
+        &[(6, "route.to.kafka", "does not go with `from.kafka`", "`zmq`")],
+    );
+    expect(
+        &ends("from.zmq = { socket = 'pull', bind = ['tcp://*:2'] }", zmq),
+        &[(6, "route.to.zmq", "does not go with `from.zmq`", "`kafka`")],
     );
     let text = with_route(FROM, TO) + "[admin]\nbind = 'localhost'\n";
     expect(&text, &[(8, "admin.bind", "\"localhost\"", "IP:PORT")]);
@@ -609,4 +616,89 @@ fn what_cannot_be_read_is_skipped_by_the_fetcher_that_can() {
     let mistakes = read(&with_route(&skip("librdkafka"), TO)).unwrap_err();
     let told = format!("{mistakes:?}");
     assert!(told.contains("on_corrupt") && told.contains("librdkafka"), "{told}");
+}
+
+#[test]
+fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
+    let file = |from: &str, to: &str| {
+        format!(
+            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.zmq = {{ {from} }}\nto.kafka = {{ {to} }}\n"
+        )
+    };
+    let pull = "socket = 'pull', bind = ['tcp://*:1'], frames = ['{topic}', '{value}']";
+    let all = "topic = 'edge.{topic}', topics = ['/^edge\\.[a-z]+$/', 'other'], rename = [['^a(.)$', '{1}'], ['b', 'c']], \
+               key = '{header.k}', partition = '{header.p}', headers = { h = '{topic}' }, compression = 'zstd', \
+               linger = '5ms', batch_size = '64KiB', in_flight_bytes = '1MiB', delivery_timeout = '1m', \
+               dead_letter = 'dead', stamp = true";
+    let loaded = read(&file(pull, all)).unwrap();
+    let route = &loaded.config.ingest[0];
+    assert!(loaded.config.routes.is_empty());
+    assert_eq!(route.socket.in_flight_bytes, 1 << 20);
+    assert_eq!(route.on_error, zafka_bridge::zmq_to_kafka::OnError::DeadLetter("dead".to_owned()));
+    assert_eq!((route.mapping.allowed.len(), route.mapping.rename.len()), (2, 2));
+    assert!(route.mapping.stamp && route.producer.delivery_timeout.is_some());
+    let from = |key: &str| format!("route.from.zmq.{key}");
+    let to = |key: &str| format!("route.to.kafka.{key}");
+    let bind = "bind = ['tcp://*:1']";
+    let cases: &[(&str, &str, u32, String, &str)] = &[
+        (&format!("socket = 'dealer', {bind}"), "topic = 't'", 5, from("socket"), "\"dealer\""),
+        (&format!("socket = 'router', {bind}"), "topic = 't'", 5, from("frames"), "missing"),
+        (&format!("socket = 'sub', {bind}"), "topic = 't'", 5, from("subscribe"), "missing"),
+        (
+            &format!("socket = 'pull', {bind}, subscribe = ['']"),
+            "topic = 't'",
+            5,
+            from("subscribe"),
+            "not for this",
+        ),
+        (
+            &format!("socket = 'pull', {bind}, frames = ['{{offset}}']"),
+            "topic = 't'",
+            5,
+            from("frames"),
+            "`offset` cannot",
+        ),
+        (
+            &format!("socket = 'pull', {bind}, frames = ['{{value}}']"),
+            "topics = ['t']",
+            6,
+            to("topic"),
+            "carry no topic",
+        ),
+        (pull, "topic = '{topic}'", 6, to("topics"), "missing: `topic` has a field"),
+        (pull, "topic = '{nope}'", 6, to("topic"), "unknown field `nope`"),
+        (pull, "topic = 'a b'", 6, to("topic"), "\"a b\""),
+        (pull, "topic = '__x'", 6, to("topic"), "\"__x\""),
+        (pull, "topics = ['/edge/']", 6, to("topics"), "not anchored"),
+        (pull, "topics = ['t'], rename = [['a']]", 6, to("rename"), "found a list"),
+        (pull, "topics = ['t'], rename = [['^a', 'b']]", 6, to("rename"), "\"^a\""),
+        (pull, "topics = ['t'], rename = [['a', '{1}']]", 6, to("rename"), "unknown field `1`"),
+        (pull, "topic = 't', headers = { 'zafka.x' = 'y' }", 6, to("headers"), "zafka.x"),
+        (pull, "topic = 't', stamp = 'yes'", 6, to("stamp"), "a text"),
+        (
+            pull,
+            "topic = 't', on_error = 'stop', dead_letter = 'd'",
+            6,
+            to("on_error"),
+            "`dead_letter` is there too",
+        ),
+        (pull, "topic = 't', producer = 'librdkafka'", 6, to("producer"), "not available"),
+        (
+            &format!("socket = 'router', {bind}, frames = 'value'"),
+            "topics = ['t'], on_error = 'stop'",
+            6,
+            to("on_error"),
+            "the senders of a `router` are told",
+        ),
+    ];
+    for (from, to, line, key, found) in cases {
+        let mistakes = read(&file(from, to)).unwrap_err();
+        let told: Vec<_> = mistakes.iter().map(|m| (m.line, m.key.clone())).collect();
+        assert!(
+            mistakes.len() == 1
+                && told[0] == (*line as usize, key.clone())
+                && mistakes[0].found.contains(found),
+            "{from} | {to}: {mistakes:?}"
+        );
+    }
 }

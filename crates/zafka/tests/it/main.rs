@@ -30,6 +30,7 @@ mod demo;
 mod fetching;
 mod flow;
 mod groups;
+mod ingest;
 mod membership;
 mod peers;
 mod presets;
