@@ -94,7 +94,7 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
-    let mut relay = Relay::start(&config.cluster, config.routes).await?;
+    let mut relay = Relay::start_all(&config.cluster, config.routes, config.ingest).await?;
     let status = relay.status_handle();
     let _admin = admin.map(|admin| admin.serve(Arc::new(status)));
     tokio::select! {

@@ -129,6 +129,8 @@ fn expression(pieces: &[Piece]) -> Option<String> {
             },
             Piece::Meta => (r"(\{.*?\})", true),
             Piece::Key | Piece::Value | Piece::Header(_) | Piece::Route | Piece::Packed => ("(.*?)", true),
+            // In lists for inbound messages alone.
+            Piece::Id | Piece::Ignored => ("(.*?)", true),
         };
         if any_length && std::mem::replace(&mut open_end, true) {
             return None;
@@ -155,7 +157,7 @@ impl Found {
         let frame = self.frame;
         let carried = &mut self.carried;
         match piece {
-            Piece::Literal(_) => {}
+            Piece::Literal(_) | Piece::Id | Piece::Ignored => {}
             Piece::Topic => set(&mut carried.topic, text(frame, bytes)?, "topic")?,
             Piece::Route => set(&mut carried.route, text(frame, bytes)?, "route")?,
             Piece::Partition(format) => match number(frame, *format, bytes)? {
