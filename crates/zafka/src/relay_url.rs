@@ -1,5 +1,7 @@
 //! `zafka relay SOURCE DESTINATION`: a route as two URLs (percent-decoding by RFC 3986; `+` is literal).
 
+mod ingest;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,16 +29,20 @@ const ROUTE: &str = "relay";
 /// Every mistake of both URLs.
 pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Result<Config, ConfigError> {
     let mut mistakes = Mistakes::default();
-    let from = from_kafka(source, &mut mistakes);
-    let to = to_zmq(destination, &mut mistakes);
-    match (from, to) {
-        (Some((cluster, source)), Some((frames, socket))) if mistakes.0.is_empty() => Ok(Config {
-            cluster,
-            routes: vec![RouteConfig { name: ROUTE.to_owned(), source, frames, socket }],
-            ingest: Vec::new(),
-            admin,
-            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
-        }),
+    let read = if ingest::is_source(source) {
+        let route = ingest::route(source, destination, &mut mistakes);
+        route.map(|(cluster, route)| (cluster, Vec::new(), vec![route]))
+    } else {
+        let (from, to) = (from_kafka(source, &mut mistakes), to_zmq(destination, &mut mistakes));
+        from.zip(to).map(|((cluster, source), (frames, socket))| {
+            let route = RouteConfig { name: ROUTE.to_owned(), source, frames, socket };
+            (cluster, vec![route], Vec::new())
+        })
+    };
+    match read {
+        Some((cluster, routes, ingest)) if mistakes.0.is_empty() => {
+            Ok(Config { cluster, routes, ingest, admin, shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT })
+        }
         _ => Err(ConfigError::Mistakes { place: "the command line".to_owned(), mistakes: mistakes.0 }),
     }
 }
@@ -174,7 +180,9 @@ impl<'a> Query<'a> {
             }
             let other = if url == "SOURCE" { "DESTINATION" } else { "SOURCE" };
             let keys = allowed.join(", ");
-            if SOURCE_KEYS.contains(&key) || DESTINATION_KEYS.contains(&key) {
+            if !ingest::is_ingest_key(allowed)
+                && (SOURCE_KEYS.contains(&key) || DESTINATION_KEYS.contains(&key))
+            {
                 mistakes.add::<()>(url, format!("found the key {key:?}, which belongs to {other}"), keys);
             } else {
                 let allowed = format!("{keys}; everything else wants a file (zafka run -c FILE)");

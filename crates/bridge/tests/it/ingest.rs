@@ -284,12 +284,12 @@ async fn a_sender_with_heartbeats_outlives_a_pause_of_kafka() {
     let mut config = ingest(InboundKind::Pull, &["{topic}", "{value}"]);
     config.socket.in_flight_bytes = 64 << 10;
     config.socket.heartbeat =
-        Some(Heartbeat { interval: Duration::from_millis(200), timeout: Duration::from_millis(400) });
+        Some(Heartbeat { interval: Duration::from_millis(500), timeout: Duration::from_secs(3) });
     let running = Running::start(&broker, config).await;
     let push = zmq::Context::new().socket(zmq::PUSH).unwrap();
-    push.set_heartbeat_ivl(200).unwrap();
-    push.set_heartbeat_timeout(400).unwrap();
-    push.set_heartbeat_ttl(400).unwrap();
+    push.set_heartbeat_ivl(500).unwrap();
+    push.set_heartbeat_timeout(3_000).unwrap();
+    push.set_heartbeat_ttl(3_000).unwrap();
     push.connect(&running.endpoint()).unwrap();
     let send = |push: zmq::Socket, numbers: std::ops::Range<usize>| {
         blocking(move || {
@@ -302,12 +302,12 @@ async fn a_sender_with_heartbeats_outlives_a_pause_of_kafka() {
     let push = send(push, 0..10).await;
     eventually("it is connected", || running.ingest().counters.acknowledged == 10).await;
     // Its PINGs come, and tell how often it wants to hear of us.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     broker.embedded.set_reachable(false).unwrap();
     let push = send(push, 10..MESSAGES / 2).await;
     eventually("the sender is held", || running.ingest().senders_held == 1).await;
-    // Several of its timeouts long.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Longer than its timeout.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     broker.embedded.set_reachable(true).unwrap();
     let push = send(push, MESSAGES / 2..MESSAGES).await;
     eventually("all were taken", || running.ingest().counters.acknowledged == MESSAGES as u64).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use regex::Regex;
-use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template, is_legal};
+use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template};
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_envelope::{InboundPlan, Preset};
 use zafka_kafka::config::TopicSelector;
@@ -167,7 +167,7 @@ fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Op
 }
 
 fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mapping> {
-    let topic = table.text(&keys::TO_TOPIC, text::template);
+    let topic = table.text(&keys::TO_TOPIC, text::written_template);
     let allowed = table.readable(&keys::TO_TOPICS, text::written_topic);
     let rename = table.pairs(&keys::RENAME).iter().filter_map(|pair| rename(table, pair)).collect();
     let key = table.text(&keys::TO_KEY, text::template);
@@ -197,17 +197,9 @@ fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mappin
 }
 
 fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundPlan>) {
-    match topic.constant() {
-        Some(name) if !is_legal(&name) || name.starts_with("__") => {
-            let allowed = "1 to 249 letters, digits, '.', '_' and '-', and no internal topic";
-            table.mistake(&keys::TO_TOPIC, format!("found {name:?}"), allowed);
-        }
-        Some(_) => {}
-        None if !table.has(&keys::TO_TOPICS) => {
-            let allowed = "the topics that senders may write to, such as [\"/^edge\\\\.[a-z]+$/\"]";
-            table.mistake(&keys::TO_TOPICS, "missing: `topic` has a field", allowed);
-        }
-        None => {}
+    if !topic.is_constant() && !table.has(&keys::TO_TOPICS) {
+        let allowed = "the topics that senders may write to, such as [\"/^edge\\\\.[a-z]+$/\"]";
+        table.mistake(&keys::TO_TOPICS, "missing: `topic` has a field", allowed);
     }
     if topic.has_topic() && frames.is_some_and(|frames| !frames.has_topic()) {
         let allowed = "a `topic` without {topic}, or frames that have one";

@@ -8,7 +8,7 @@ use axum::http::Uri;
 use jiff::Timestamp;
 use regex::Regex;
 use zafka_bridge::zmq_to_kafka::OnError;
-use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template};
+use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template, is_legal};
 use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
     Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
@@ -79,6 +79,18 @@ pub fn on_error(text: &str) -> Read<OnError> {
 pub fn template(text: &str) -> Read<Template> {
     Template::parse(text, Fields::OfMessage)
         .map_err(|error| Wrong::because(error.to_string(), "text with {topic}, {key}, {header.NAME}"))
+}
+
+/// The topic to write to: a name, or a text with fields of a message.
+pub fn written_template(text: &str) -> Read<Template> {
+    let template = template(text)?;
+    match template.constant() {
+        Some(name) if !is_legal(&name) || name.starts_with("__") => {
+            let allowed = "1 to 249 letters, digits, '.', '_' and '-', and no internal topic";
+            Err(Wrong::because("not the name of a topic that can be written to", allowed))
+        }
+        _ => Ok(template),
+    }
 }
 
 /// A topic that may be written to: its name, or `/^PATTERN$/`.

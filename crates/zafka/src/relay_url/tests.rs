@@ -116,3 +116,36 @@ fn credentials_are_refused_and_never_shown() {
     assert_eq!(route.source.group.unwrap().id, "a@b");
     assert_eq!(route.socket.bind[0].to_string(), "ipc:///tmp/a@b");
 }
+
+#[test]
+fn urls_of_the_way_back() {
+    let read = |source: &str, destination: &str| relay(source, destination, None);
+    let config = read(
+        "pull+tcp://127.0.0.1:5557?frames={topic}&frames={value}",
+        "kafka://127.0.0.1:9092/edge.{topic}?topics=/^edge\\.[a-z]+$/",
+    )
+    .unwrap();
+    let route = &config.ingest[0];
+    assert!(config.routes.is_empty());
+    assert_eq!(config.cluster.bootstrap_servers, ["127.0.0.1:9092"]);
+    assert_eq!(route.socket.kind, zafka_sockets::InboundKind::Pull);
+    assert_eq!((route.frames.frames(), route.mapping.allowed.len()), (2, 1));
+    let config = read("sub+connect+tcp://h:1?subscribe=a%2F&subscribe=", "kafka://b:1/t").unwrap();
+    let kind = &config.ingest[0].socket.kind;
+    assert_eq!(*kind, zafka_sockets::InboundKind::Sub(vec![b"a/".to_vec(), Vec::new()]));
+    for (source, destination, found) in [
+        ("router+tcp://*:1", "kafka://b:1/t", "SOURCE frames: missing"),
+        ("sub+tcp://*:1", "kafka://b:1/t", "SOURCE subscribe: missing"),
+        ("pull+tcp://*:1?subscribe=a", "kafka://b:1/t", "not for this socket type"),
+        ("pull+udp://*:1", "kafka://b:1/t", "pull+udp"),
+        ("pull+tcp://*:1?group=g", "kafka://b:1/t", "\"group\""),
+        ("pull+tcp://*:1", "kafka://b:1/{topic}", "DESTINATION topics: missing"),
+        ("pull+tcp://*:1?frames={value}", "kafka://b:1/{topic}?topics=t", "carry no topic"),
+        ("pull+tcp://*:1", "kafka://b:1/a%20b", "not the name of a topic"),
+        ("pull+tcp://*:1", "kafka://b:1/{topic}?topics=/a/", "not anchored"),
+        ("pull+tcp://*:1", "pub+tcp://*:2", "DESTINATION: found \"pub+tcp://*:2\""),
+    ] {
+        let error = read(source, destination).unwrap_err().to_string();
+        assert!(error.contains(found), "{source} {destination}: {error}");
+    }
+}

@@ -181,3 +181,39 @@ fn pongs_are_counted_against_pings() {
         assert_eq!(pair.left.pings_unanswered(), left);
     }
 }
+
+#[test]
+fn a_peer_that_is_not_read_is_shown_life_as_often_as_it_asks() {
+    let mut right = config(SocketType::Push);
+    right.heartbeat = heartbeat(200, 200);
+    let mut pair = Pair::ready(config(SocketType::Pull), right);
+    assert_eq!(pair.left.life_interval(), None, "it never sent a PING, and expects nothing");
+    let mut pings = Vec::new();
+    for (sent, interval) in [(1, 100), (2, 100)] {
+        let due = pair.right.poll_timeout().unwrap();
+        pair.now = due;
+        pair.right.handle_timeout(due).unwrap();
+        pings = written(&mut pair.right, due);
+        pair.left.handle_input(&pings, due).unwrap();
+        assert_eq!(pair.left.life_interval(), Some(ms(interval)), "after {sent} PINGs");
+        let pong = written(&mut pair.left, due);
+        pair.right.handle_input(&pong, due).unwrap();
+    }
+    // From now on nothing of it is read. Each of its PINGs is satisfied by a PONG that it did not ask for.
+    for _ in 0..20 {
+        pair.now += ms(100);
+        pair.left.show_life();
+        let pong = written(&mut pair.left, pair.now);
+        assert_eq!(pong, b"\x04\x05\x04PONG");
+        pair.right.handle_input(&pong, pair.now).unwrap();
+        pair.right.handle_timeout(pair.now).unwrap();
+        while pair.right.poll_output().is_some() {
+            pair.right.output_written(pair.now);
+        }
+    }
+    assert!(pair.right.is_ready() && !pings.is_empty());
+    // The time to live of its last PING does not count against it.
+    pair.left.resume(pair.now);
+    assert_eq!(pair.left.poll_timeout(), None);
+    pair.left.handle_timeout(pair.now + ms(10_000)).unwrap();
+}
