@@ -21,7 +21,7 @@ use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket};
 use crate::config::RouteConfig;
 use crate::route::Route;
 use crate::shared::RouteShared;
-use crate::status::{RelayReadiness, RelayStatus};
+use crate::status::{RelayReadiness, RelayStatus, RouteStatus};
 use crate::wait_log;
 use crate::zmq_to_kafka::{self, IngestConfig, IngestShared};
 
@@ -72,20 +72,25 @@ pub struct StatusHandle {
 impl StatusHandle {
     /// Whether the routes are ready, and what they wait for. Cheap: probes may ask often.
     pub fn readiness(&self) -> RelayReadiness {
-        RelayReadiness { routes: self.0.iter().map(|route| route.readiness()).collect() }
+        let routes = self.routes.iter().map(|route| route.readiness());
+        RelayReadiness { routes: routes.chain(self.ingest.iter().map(|route| route.readiness())).collect() }
     }
 
     /// The status now, without the peers.
     pub fn counters(&self) -> RelayStatus {
-        RelayStatus { routes: self.0.iter().map(|route| route.counters()).collect() }
+        self.of(RouteShared::counters)
     }
 
     /// The status now. It looks at every peer's queue, and takes time where there are many.
     pub fn status(&self) -> RelayStatus {
+        self.of(RouteShared::status)
+    }
+
+    fn of(&self, of_route: impl Fn(&RouteShared) -> RouteStatus) -> RelayStatus {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
         RelayStatus {
-            routes: self.routes.iter().map(|route| route.status()).collect(),
+            routes: self.routes.iter().map(|route| of_route(route)).collect(),
             ingest: self.ingest.iter().map(|route| route.status(now_ms)).collect(),
         }
     }

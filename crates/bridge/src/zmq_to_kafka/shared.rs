@@ -7,7 +7,7 @@ use zafka_kafka::produce::ProducerHealth;
 use zafka_sockets::{InboundSocket, SenderSnapshot};
 
 use super::IngestConfig;
-use crate::status::{IngestCounters, IngestStatus, SenderStatus};
+use crate::status::{IngestCounters, IngestStatus, RouteReadiness, SenderStatus};
 
 /// Senders that are shown at the most.
 const SENDERS_SHOWN: usize = 100;
@@ -53,11 +53,21 @@ impl IngestShared {
         }
     }
 
-    pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {
-        let socket = self.socket.snapshot();
+    pub(crate) fn readiness(&self) -> RouteReadiness {
         let stopped = self.stopped.lock().clone();
         let reason =
             stopped.clone().or_else(|| self.held_by.lock().clone()).or_else(|| self.producer.not_ready());
+        RouteReadiness {
+            name: self.config.name.clone(),
+            reason,
+            stopped: stopped.is_some(),
+            ..RouteReadiness::default()
+        }
+    }
+
+    pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {
+        let socket = self.socket.snapshot();
+        let RouteReadiness { reason, stopped, .. } = self.readiness();
         let oldest = self.oldest.load(Ordering::Relaxed);
         let mut senders = socket.senders;
         let senders_total = senders.len();
@@ -83,7 +93,7 @@ impl IngestShared {
             name: self.config.name.clone(),
             ready: reason.is_none(),
             reason,
-            stopped: stopped.is_some(),
+            stopped,
             endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
             in_flight: self.in_flight.load(Ordering::Acquire),
             in_flight_bytes: socket.bytes_in_flight,

@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use zafka_bridge::status::{
-    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus, WaitStatus,
+    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus,
+    WaitStatus,
 };
 
 use super::*;
