@@ -45,6 +45,9 @@ pub(crate) enum Order {
     AsSettled,
 }
 
+/// The messages of one sender that were not told, in order.
+type Queue<M> = VecDeque<(MessageId, Option<Settled<M>>)>;
+
 /// The messages under way.
 #[derive(Debug)]
 pub(crate) struct Ledger<M> {
@@ -55,7 +58,7 @@ pub(crate) struct Ledger<M> {
     pending: HashMap<MessageId, Pending<M>>,
     tickets: HashMap<Ticket, MessageId>,
     /// For each sender its messages that were not told, in order; those that are settled wait here.
-    queues: HashMap<u64, VecDeque<(MessageId, Option<Settled<M>>)>>,
+    queues: HashMap<u64, Queue<M>>,
 }
 
 impl<M> Ledger<M> {
