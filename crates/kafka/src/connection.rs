@@ -4,6 +4,7 @@ mod answer;
 mod connector;
 mod error;
 mod frames;
+mod pool;
 mod sasl;
 mod scram;
 mod stream;
@@ -29,6 +30,7 @@ pub(crate) use answer::decode;
 pub(crate) use connector::Connector;
 pub(crate) use error::ConnectionError;
 use frames::{FrameError, Frames};
+use pool::Pool;
 use sasl::Login;
 use stream::Stream;
 
@@ -78,11 +80,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(address: &str, stream: Stream, round_trip: Duration, login: Option<Arc<Login>>) -> Self {
+    fn new(
+        address: &str,
+        stream: Stream,
+        round_trip: Duration,
+        login: Option<Arc<Login>>,
+        pool: Arc<Pool>,
+    ) -> Self {
         Self {
             address: address.to_owned(),
             stream,
-            frames: Frames::default(),
+            frames: Frames::new(pool),
             versions: HashMap::new(),
             round_trip,
             last: None,

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::pool::Pool;
 use super::sasl::Login;
 use super::stream::Stream;
 use super::tls::Contexts;
@@ -29,6 +30,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 pub(crate) struct Connector {
     tls: Option<Contexts>,
     login: Option<Arc<Login>>,
+    /// Buffers that its connections share.
+    pool: Arc<Pool>,
 }
 
 impl Connector {
@@ -42,7 +45,7 @@ impl Connector {
     ) -> Result<Arc<Self>, StartError> {
         let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?;
         let login = cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
-        Ok(Arc::new(Self { tls, login }))
+        Ok(Arc::new(Self { tls, login, pool: Arc::default() }))
     }
 
     /// A connection that can be used: connected, encrypted and authenticated as the settings say.
@@ -63,7 +66,8 @@ impl Connector {
                 .await
                 .map_err(late("no TLS connection"))??,
         };
-        let mut connection = Connection::new(address, stream, round_trip, self.login.clone());
+        let mut connection =
+            Connection::new(address, stream, round_trip, self.login.clone(), Arc::clone(&self.pool));
         timeout_at(deadline, connection.learn_versions()).await.map_err(late("no answer"))??;
         timeout_at(deadline, connection.authenticate()).await.map_err(late("not authenticated"))??;
         Ok(connection)

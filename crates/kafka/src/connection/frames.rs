@@ -1,16 +1,16 @@
 //! Frames of Kafka's protocol: a size of four bytes, big-endian, and as many bytes. Each is read into one buffer, which
 //! is used again once nobody holds a part of it.
 
-use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::pool::Pool;
+
 const PREFIX: usize = 4;
-/// Buffers that are kept to be used again, and the largest of them.
-const KEPT: usize = 3;
-const KEPT_BYTES: usize = 4 << 20;
 /// Memory that is taken before the first byte of a frame is there.
 const FIRST_BYTES: usize = 2 << 20;
 /// The first three bytes of an alert, as a TLS listener sends it to somebody who speaks no TLS (RFC 8446 section 5.1).
@@ -52,11 +52,16 @@ pub(super) struct Frames {
     /// What was read of the frame, its size before it until that is known.
     buffer: BytesMut,
     size: Option<usize>,
-    kept: VecDeque<Bytes>,
+    pool: Arc<Pool>,
 }
 
 impl Frames {
-    /// The size of the next frame. Can be dropped and called again.
+    /// Of a connection that shares these buffers with others.
+    pub(super) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, ..Self::default() }
+    }
+
+    /// The size of the next frame, for which no memory is taken yet. Can be dropped and called again.
     pub(super) async fn size(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -83,11 +88,6 @@ impl Frames {
         if self.buffer.len() > size {
             return Err(FrameError::TooMany { size, bytes: self.buffer.len() });
         }
-        if size > self.buffer.capacity() {
-            let begun = std::mem::take(&mut self.buffer);
-            self.buffer = self.take_buffer(size.min(FIRST_BYTES));
-            self.buffer.extend_from_slice(&begun);
-        }
         self.size = Some(size);
         Ok(size)
     }
@@ -99,15 +99,19 @@ impl Frames {
         limit: usize,
     ) -> Result<Bytes, FrameError> {
         let size = self.size(stream, limit).await?;
+        if size > self.buffer.capacity() && self.buffer.len() <= SMALL {
+            let begun = std::mem::take(&mut self.buffer);
+            self.buffer = self.pool.take(size.min(FIRST_BYTES));
+            self.buffer.extend_from_slice(&begun);
+        }
         read(stream, &mut self.buffer, size).await?;
         self.size = None;
-        let frame = std::mem::take(&mut self.buffer).freeze();
-        if (SMALL..=KEPT_BYTES).contains(&frame.len()) {
-            self.kept.push_back(frame.clone());
-            self.kept.truncate(KEPT);
-        } else {
-            // A connection that comes to rest lets go of them, one by one.
-            self.kept.pop_front();
+        let buffer = std::mem::take(&mut self.buffer);
+        let (capacity, now) = (buffer.capacity(), Instant::now());
+        let frame = buffer.freeze();
+        self.pool.trim(now);
+        if frame.len() >= SMALL {
+            self.pool.keep(&frame, capacity, now);
         }
         Ok(frame)
     }
@@ -121,19 +125,6 @@ impl Frames {
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.buffer.capacity()
-    }
-
-    /// An empty buffer for so many bytes: one that nobody holds any more, or a new one.
-    fn take_buffer(&mut self, size: usize) -> BytesMut {
-        let free = self.kept.iter().position(Bytes::is_unique);
-        if let Some(buffer) = free.and_then(|free| self.kept.remove(free))
-            && let Ok(mut buffer) = buffer.try_into_mut()
-            && buffer.capacity() >= size
-        {
-            buffer.clear();
-            return buffer;
-        }
-        BytesMut::with_capacity(size)
     }
 }
 
