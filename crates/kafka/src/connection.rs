@@ -33,6 +33,7 @@ use frames::{FrameError, Frames};
 use pool::Pool;
 use sasl::Login;
 use stream::Stream;
+pub(crate) use tls::usable;
 
 use crate::security::Token;
 

@@ -6,6 +6,7 @@ mod group_watch;
 mod joining;
 mod lives;
 mod partitions;
+mod renewal;
 mod session;
 mod standing;
 mod take_up;

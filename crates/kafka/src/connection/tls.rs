@@ -57,6 +57,14 @@ impl Contexts {
     }
 }
 
+/// Reads the files, to see whether a connection could be made with them.
+///
+/// # Errors
+/// A file that cannot be used.
+pub(crate) fn usable(tls: &Tls) -> Result<(), StartError> {
+    context(tls).map(drop)
+}
+
 /// Reads the files.
 ///
 /// # Errors

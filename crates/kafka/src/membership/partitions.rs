@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::absent::{Absent, Patience};
 use super::joining::Joining;
@@ -48,6 +47,8 @@ pub(super) struct Partitions {
     assigned: bool,
     joining: Joining,
     revoking: Vec<Revoking>,
+    /// Whether everything is given back, as this session ends.
+    leaving: bool,
     topics: TopicMap,
     absent: Absent,
     lives: Lives,
@@ -230,7 +231,7 @@ impl Partitions {
 
     /// Notices that the group has this member and nothing for it.
     pub(super) fn look_for_membership(&mut self, session: &Session<'_>) {
-        let untold = !self.assigned && session.protocol == GroupProtocol::Consumer;
+        let untold = !self.assigned && !self.leaving && session.protocol == GroupProtocol::Consumer;
         if untold && self.joining.is_done(&session.client) {
             self.assigned = true;
             session.source.board.set_group_fault(None);
@@ -265,6 +266,28 @@ impl Partitions {
             session.tell(SourceEvent::Revoked { assignments: told, done: RevokeDone::new(id, answer) });
         }
         self.show(session);
+    }
+
+    /// Gives everything back, in order, though the group has not asked for it. What was delivered is committed.
+    pub(super) fn leave(&mut self, session: &mut Session<'_>) {
+        (self.leaving, self.assigned) = (true, false);
+        self.drop_take_ups(session);
+        let asked_back: Vec<&Part> = self.revoking.iter().flat_map(|revoking| &revoking.parts).collect();
+        let held = self.held.keys().filter(|part| !asked_back.contains(part)).cloned();
+        let held: Vec<Part> = held.collect();
+        if !held.is_empty() {
+            self.revoke(session, &held);
+        }
+        self.show(session);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether everything is given back that was to be.
+    pub(super) fn has_left(&self) -> bool {
+        self.leaving && self.revoking.is_empty()
     }
 
     fn drained(&mut self, session: &Session<'_>, id: u64, positions: Positions) {
@@ -488,17 +511,18 @@ impl Partitions {
         }
     }
 
+    fn drop_take_ups(&mut self, session: &Session<'_>) {
+        let unanswered = self.take_ups.values().any(|take_up| !take_up.is_answered());
+        self.take_ups.clear();
+        if unanswered && session.source.config.group.is_some() {
+            session.take_nothing();
+        }
+    }
+
     /// Forgets everything, before the client is closed. An assignment or a revocation without its answer would keep it
     /// from that.
     pub(super) fn release_all(&mut self, session: &mut Session<'_>) {
-        let unanswered = self.take_ups.values().any(|take_up| !take_up.is_answered());
-        self.take_ups.clear();
-        if unanswered
-            && session.source.config.group.is_some()
-            && let Err(error) = session.client.incremental_assign(&TopicPartitionList::new())
-        {
-            debug!(route = session.source.config.route, %error, "an assignment while closing");
-        }
+        self.drop_take_ups(session);
         let held: Vec<_> = std::mem::take(&mut self.held).into_values().collect();
         for assignment in &held {
             assignment.set_gone();

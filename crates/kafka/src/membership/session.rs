@@ -11,11 +11,12 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::subscriber::{NoSubscriber, with_default};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Command;
 use super::group_watch::GroupWatch;
 use super::partitions::Partitions;
+use super::renewal::Renewal;
 use super::thread::Starting;
 use crate::assignment::{Assignment, Positions, SourceEvent};
 use crate::client::Part;
@@ -47,6 +48,8 @@ pub(super) enum Outcome {
     Again(String),
     /// Another cluster answers; its id.
     OtherCluster(String),
+    /// The files of TLS have changed, which this client has read.
+    Renewed,
 }
 
 /// What goes on from one session of a source to the next.
@@ -59,6 +62,8 @@ pub(super) struct Lasting {
     pub(super) kept: HashMap<Part, i64>,
     /// The cluster's id, once it is known.
     pub(super) cluster: Option<String>,
+    /// The files of TLS that the client has read.
+    pub(super) files: Renewal,
     /// Events that found no room yet.
     events: VecDeque<SourceEvent>,
     /// The last id that was given, so that an answer that comes late is none for a later session.
@@ -69,7 +74,7 @@ impl Lasting {
     pub(super) fn new(listing: Listing) -> Self {
         let first = First::new(&listing.topics);
         let (kept, cluster) = (HashMap::new(), None);
-        Self { listing, first, kept, cluster, events: VecDeque::new(), last_id: 0 }
+        Self { listing, first, kept, cluster, files: Renewal::new(None), events: VecDeque::new(), last_id: 0 }
     }
 
     /// Begins in another cluster: nothing that was known is of use there.
@@ -122,6 +127,10 @@ impl<'a> Session<'a> {
                 }
                 session.source.board.rebalances.add(1);
                 match rebalance {
+                    // What is held is being given back, and goes with the client.
+                    Rebalance::Assign(_) | Rebalance::Revoke(_) if partitions.is_leaving() => {
+                        session.decline(&rebalance)
+                    }
                     Rebalance::Assign(parts) => partitions.assign(&mut session, parts),
                     Rebalance::Revoke(parts) => partitions.revoke(&mut session, &parts),
                     Rebalance::Lost(parts) => partitions.lost(&mut session, &parts),
@@ -151,6 +160,7 @@ impl<'a> Session<'a> {
                     }
                 }
             }
+            session.look_at_files(&mut partitions);
             partitions.look_at_revoking(&mut session);
             partitions.look_for_membership(&session);
             partitions.look_for_stalls(&session);
@@ -167,6 +177,10 @@ impl<'a> Session<'a> {
                 }
                 session.end(&mut partitions);
                 return outcome;
+            }
+            if partitions.has_left() {
+                session.end(&mut partitions);
+                return Ok(Outcome::Renewed);
             }
         }
     }
@@ -266,6 +280,26 @@ impl<'a> Session<'a> {
         self.tell(SourceEvent::Stopped(reason));
     }
 
+    /// Gives everything back once the client's files are no longer those that are there: another one takes over.
+    fn look_at_files(&mut self, partitions: &mut Partitions) {
+        // Without a group only this session knows how far the route is.
+        if partitions.is_leaving() || self.source.config.group.is_none() {
+            return;
+        }
+        let route = &self.source.config.route;
+        if self.lasting.files.is_due(route) && !self.source.board.is_stopped() {
+            info!(route, "the files of kafka.security.tls have changed: joining the group anew with them");
+            partitions.leave(self);
+        }
+    }
+
+    /// Answers an assignment: without an answer the client could not be closed.
+    pub(super) fn take_nothing(&self) {
+        if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
+            debug!(route = self.source.config.route, %error, "an assignment that is not taken up");
+        }
+    }
+
     /// What a fatal error, if there was one, means.
     fn fatal(&self) -> Option<Result<Outcome, String>> {
         let (code, reason) = self.client.client().fatal_error()?;
@@ -291,13 +325,10 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Answers an assignment that is not taken up: without an answer the client could not be closed. What is taken away is
-    /// let go with everything else.
+    /// Answers an assignment that is not taken up. What is taken away is let go with everything else.
     fn decline(&self, rebalance: &Rebalance) {
-        if matches!(rebalance, Rebalance::Assign(_))
-            && let Err(error) = self.client.incremental_assign(&TopicPartitionList::new())
-        {
-            debug!(route = self.source.config.route, %error, "an assignment by another cluster");
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.take_nothing();
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::Command;
+use super::renewal::Renewal;
 use super::session::{Lasting, Outcome, Session};
 use crate::assignment::SourceEvent;
 use crate::client::{Client, Context, create, plain};
@@ -36,6 +37,8 @@ const SCOUT_POLL: Duration = Duration::from_millis(20);
 const SCOUT_PAUSE: Duration = Duration::from_millis(200);
 /// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a third of that.
 const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
+/// Time between two tries to make a client.
+const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two tries to join as an instance that the group still has.
 const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
 /// The same after a membership that ended by something else; longer each time that it ends by that again.
@@ -109,7 +112,7 @@ impl Starting {
     }
 
     fn sessions(&self, scout: Arc<Client>) -> Result<(), String> {
-        let Some((listing, cluster)) = self.reach(&scout) else { return Ok(()) };
+        let Some((scout, listing, cluster)) = self.reach(scout) else { return Ok(()) };
         let Some(mut protocol) = self.protocol(&scout) else { return Ok(()) };
         drop(scout);
         let mut lasting = Lasting::new(listing);
@@ -117,8 +120,8 @@ impl Starting {
         let mut pause = SESSION_PAUSE.0;
         loop {
             let member = self.settings(protocol, lasting.listing.partitions());
-            let client =
-                create(&member, self.context(), self.tokens.as_ref()).map_err(|error| error.to_string())?;
+            lasting.files = self.files();
+            let Some(client) = self.client(&member)? else { return Ok(()) };
             match Session::run(self, &mut lasting, client, protocol)? {
                 Outcome::Closed => return Ok(()),
                 Outcome::OtherProtocol(reason) => {
@@ -126,6 +129,7 @@ impl Starting {
                     protocol = GroupProtocol::Classic;
                     continue;
                 }
+                Outcome::Renewed => continue,
                 Outcome::InstanceHeld => {
                     let instance = self.config.group.as_ref().and_then(|group| group.instance.as_deref());
                     self.reporter().report(&format!(
@@ -157,9 +161,8 @@ impl Starting {
                 }
             }
             // Topics, the cluster and the group's protocol may have changed since.
-            let scout = create(&settings(&self.cluster), self.context(), self.tokens.as_ref());
-            let scout = scout.map_err(|error| error.to_string())?;
-            let Some((listing, cluster)) = self.reach(&scout) else { return Ok(()) };
+            let Some(scout) = self.client(&settings(&self.cluster))? else { return Ok(()) };
+            let Some((scout, listing, cluster)) = self.reach(scout) else { return Ok(()) };
             if lasting.cluster.is_some() && lasting.cluster == cluster {
                 lasting.listed(listing);
             } else {
@@ -183,17 +186,41 @@ impl Starting {
         format!("group \"{group}\": {reason}")
     }
 
-    /// Waits until the cluster tells its topics, and its id. `None` where the source is closed before.
-    fn reach(&self, scout: &Client) -> Option<(Listing, Option<String>)> {
-        let selection = Selection::new(&self.config.topics);
+    fn files(&self) -> Renewal {
+        Renewal::new(self.cluster.security.tls.as_ref())
+    }
+
+    /// A client as settings that were taken before. `None` where the source is closed before there is one: files of TLS
+    /// that were there may not be now.
+    fn client(&self, settings: &rdkafka::ClientConfig) -> Result<Option<Arc<Client>>, String> {
         loop {
-            let listing = list(scout, &selection, &BTreeSet::new(), SCOUT_WAIT);
+            match create(settings, self.context(), self.tokens.as_ref()) {
+                Ok(client) => return Ok(Some(client)),
+                Err(error) if self.cluster.security.tls.is_some() => {
+                    self.reporter().report(&format!("no client: {error}"));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+            if self.is_closed_within(CLIENT_PAUSE) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until the cluster tells its topics, and its id; by another scout, if the files of TLS that the first one has read are
+    /// renewed meanwhile. `None` where the source is closed before.
+    fn reach(&self, mut scout: Arc<Client>) -> Option<(Arc<Client>, Listing, Option<String>)> {
+        let selection = Selection::new(&self.config.topics);
+        let mut files = self.files();
+        loop {
+            let listing = list(&scout, &selection, &BTreeSet::new(), SCOUT_WAIT);
             // Errors come by the callbacks; a poll without time ends at the first log line.
             while scout.poll(SCOUT_POLL).is_some() {}
             match listing {
                 Ok(listing) => {
                     self.board.set_connected(true);
-                    return Some((listing, native::cluster_id(scout)));
+                    let cluster = native::cluster_id(&scout);
+                    return Some((scout, listing, cluster));
                 }
                 // What its connections met says more.
                 Err(error) if self.board.status().last_error.is_none() => {
@@ -203,6 +230,13 @@ impl Starting {
             }
             if self.is_closed_within(SCOUT_PAUSE) {
                 return None;
+            }
+            if files.is_due(&self.config.route) {
+                let read = self.files();
+                // If they cannot be used after all, they are looked at again.
+                if let Ok(renewed) = create(&settings(&self.cluster), self.context(), self.tokens.as_ref()) {
+                    (scout, files) = (renewed, read);
+                }
             }
         }
     }

@@ -245,6 +245,62 @@ async fn sessions_are_renewed_before_they_end() {
     }
 }
 
+/// By both protocols, as static members, on both fetchers.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java and Maven"]
+async fn a_membership_takes_over_with_renewed_certificates() {
+    kafka().admin().create_topic("renewed", 2, &[]);
+    for user in ["zafka", "mallory"] {
+        kafka().admin().allow(user, "read", "topic", "renewed");
+    }
+    tokio::join!(
+        certificates_are_renewed(Fetching::Fast, GroupProtocol::Consumer),
+        certificates_are_renewed(Fetching::Librdkafka, GroupProtocol::Classic),
+    );
+}
+
+async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
+    let (kafka, group) = (kafka(), format!("renewed-{protocol:?}"));
+    let admin = kafka.admin();
+    let user_may = |user: &str| admin.allow(user, "read", "group", &group);
+    let file = |kind: &str| kafka.certificates.ca().with_file_name(format!("{group}.{kind}"));
+    let (certificate, key) = (file("pem"), file("key"));
+    let put = |user: &str| {
+        let (from, from_key) = kafka.certificates.client(user);
+        std::fs::copy(from, &certificate).unwrap();
+        std::fs::copy(from_key, &key).unwrap();
+    };
+    put("zafka");
+    user_may("zafka");
+    let client = ClientCertificate { certificate: certificate.clone(), key: key.clone(), key_password: None };
+    let mut config = config(fetching, &["renewed"], Some((&group, protocol)), Start::Latest);
+    config.group.as_mut().unwrap().instance = Some("one".to_owned());
+    config.revoke_timeout = Duration::from_secs(20);
+    let mut route = Route::start(&at(&kafka.mtls(), Tls { client: Some(client), ..tls() }, None), config);
+    route.until("its partitions", |route| route.held.len() == 2).await;
+    let topic = route.held[0].topic.to_string();
+    admin.produce(&topic, &[Record::new("k", group.as_str()).partition(1)]);
+    let mine = |route: &Route| route.values().iter().filter(|value| **value == group).count();
+    route.until("the first record", |route| mine(route) == 1).await;
+
+    put("mallory");
+    user_may("mallory");
+    let given_back = |route: &Route| route.events.iter().any(|event| event == "revoked 2");
+    route.until("partitions that are given back", given_back).await;
+    route.until("partitions again", |route| route.held.len() == 2).await;
+    admin.revoke("zafka", "read", "group", &group);
+    admin.produce(&topic, &[Record::new("k", group.as_str()).partition(1)]);
+    route.until("the second record", |route| mine(route) == 2).await;
+    // What came before is committed: nothing is repeated. The commit is the membership's own, and only the new user's.
+    let positions = route.positions();
+    let position = positions.iter().find(|(held, _)| held.partition == 1).unwrap().1;
+    route.source.commit(positions);
+    let committed = || admin.committed(&group).get(&(topic.clone(), 1)).copied();
+    route.until("its commit", |_| committed() == Some(position)).await;
+    assert!(route.source.status().not_ready.is_none());
+    route.close().await;
+}
+
 #[test]
 fn settings_that_cannot_work_are_refused_at_once() {
     let client = |token_url: &str, ca: Option<&str>| OidcClient {

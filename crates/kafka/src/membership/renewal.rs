@@ -1,0 +1,166 @@
+//! Notices that the files of TLS have been renewed. librdkafka reads them once: a new client is to take over then.
+
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::config::Tls;
+use crate::connection;
+use crate::security::Stamp;
+
+/// Time between two looks. Files that are the same at two of them are taken for whole.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What is to be done about the files.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    /// They have changed and cannot be used; why. Told once for each state of the files.
+    Unusable(String),
+    Renew,
+}
+
+/// Decides by stamps alone. Reads no file itself.
+#[derive(Debug)]
+struct Decider<S> {
+    used: S,
+    seen: S,
+    refused: Option<S>,
+    looked: Instant,
+}
+
+impl<S: Clone + PartialEq> Decider<S> {
+    fn new(now: Instant, used: S) -> Self {
+        Self { seen: used.clone(), used, refused: None, looked: now }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.looked) >= LOOK
+    }
+
+    /// Takes a look. `usable` is asked only for files that have changed since they were read and no more since the last
+    /// look: a certificate may be there before its key is.
+    fn look(&mut self, now: Instant, stamp: S, usable: impl FnOnce() -> Result<(), String>) -> Verdict {
+        self.looked = now;
+        let is_settled = self.seen == stamp;
+        self.seen = stamp;
+        if self.seen == self.used {
+            self.refused = None;
+            return Verdict::Keep;
+        }
+        if !is_settled {
+            return Verdict::Keep;
+        }
+        match usable() {
+            Ok(()) => Verdict::Renew,
+            Err(_) if self.refused.as_ref() == Some(&self.seen) => Verdict::Keep,
+            Err(reason) => {
+                self.refused = Some(self.seen.clone());
+                Verdict::Unusable(reason)
+            }
+        }
+    }
+}
+
+/// The files of TLS, if there are any, as the client that is there has read them.
+pub(super) struct Renewal(Option<(Tls, Decider<Stamp>)>);
+
+impl Renewal {
+    /// To be made before the client that reads the files, so that no change is missed.
+    pub(super) fn new(tls: Option<&Tls>) -> Self {
+        Self(tls.map(|tls| (tls.clone(), Decider::new(Instant::now(), Stamp::of(tls)))))
+    }
+
+    /// Whether another client is to take over. Looks every few seconds.
+    pub(super) fn is_due(&mut self, route: &str) -> bool {
+        let Some((tls, decider)) = &mut self.0 else { return false };
+        let now = Instant::now();
+        if !decider.is_due(now) {
+            return false;
+        }
+        let usable = || connection::usable(tls).map_err(|error| error.to_string());
+        match decider.look(now, Stamp::of(tls), usable) {
+            Verdict::Keep => false,
+            Verdict::Renew => true,
+            Verdict::Unusable(reason) => {
+                warn!(route, reason, "the group's client does not use changed files of kafka.security.tls");
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_renewed_once_they_are_whole() {
+        let told = |reason: &str| Verdict::Unusable(reason.to_owned());
+        let (ok, half, bad) = (Ok(()), Err("half"), Err("bad"));
+        // Stamp, whether it is usable, verdict. The client has read 1.
+        type Looks = Vec<(u32, Result<(), &'static str>, Verdict)>;
+        let tables: Vec<(&str, Looks)> = vec![
+            ("nothing", vec![(1, bad, Verdict::Keep), (1, bad, Verdict::Keep)]),
+            ("renewed", vec![(2, ok, Verdict::Keep), (2, ok, Verdict::Renew), (2, ok, Verdict::Renew)]),
+            (
+                "still being written",
+                vec![
+                    (2, ok, Verdict::Keep),
+                    (3, ok, Verdict::Keep),
+                    (4, ok, Verdict::Keep),
+                    (4, ok, Verdict::Renew),
+                ],
+            ),
+            (
+                "half written",
+                vec![
+                    (2, half, Verdict::Keep),
+                    (2, half, told("half")),
+                    (2, half, Verdict::Keep),
+                    (3, ok, Verdict::Keep),
+                    (3, ok, Verdict::Renew),
+                ],
+            ),
+            (
+                "put right without a change of the stamp",
+                vec![(2, bad, Verdict::Keep), (2, bad, told("bad")), (2, ok, Verdict::Renew)],
+            ),
+            (
+                "changed back",
+                vec![
+                    (2, ok, Verdict::Keep),
+                    (1, ok, Verdict::Keep),
+                    (1, ok, Verdict::Keep),
+                    (2, ok, Verdict::Keep),
+                ],
+            ),
+            (
+                "spoilt, changed back, spoilt again",
+                vec![
+                    (2, bad, Verdict::Keep),
+                    (2, bad, told("bad")),
+                    (1, ok, Verdict::Keep),
+                    (2, bad, Verdict::Keep),
+                    (2, bad, told("bad")),
+                ],
+            ),
+        ];
+        for (name, looks) in tables {
+            let mut now = Instant::now();
+            let mut decider = Decider::new(now, 1);
+            for (at, (stamp, usable, verdict)) in looks.into_iter().enumerate() {
+                assert!(!decider.is_due(now), "{name}: {at}");
+                now += LOOK;
+                assert!(decider.is_due(now), "{name}: {at}");
+                let found = decider.look(now, stamp, || usable.map_err(str::to_owned));
+                assert_eq!(found, verdict, "{name}: {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_tls_nothing_is_looked_at() {
+        assert!(!Renewal::new(None).is_due("test"));
+    }
+}
