@@ -122,6 +122,8 @@ impl Assignment {
     pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
         let generation = self.reading.begin_after(known, offset)?;
         self.held.store(false, Ordering::Release);
+        // What fetches it tells them again.
+        self.set_ends(None);
         // It is met again, unless it was mended.
         self.broken.store(NONE, Ordering::Release);
         Some(generation)

@@ -288,8 +288,15 @@ impl Publisher {
             self.flush();
         }
         self.unflushed += chunk.weight();
-        let spare = self.shared.change(|ring| ring.publish(chunk, &mut self.idle));
-        drop(spare);
+        // Whoever waits for room is the publisher itself: it is not told of what it makes.
+        let mut ring = self.shared.ring();
+        let spare = ring.publish(chunk, &mut self.idle);
+        let (spent, unfinished) = (ring.take_spent(), ring.is_unfinished());
+        drop(ring);
+        drop((spare, spent));
+        if unfinished {
+            self.shared.change(|ring| ring.tidy());
+        }
         if self.unflushed >= self.flush_bytes {
             self.flush();
         }

@@ -11,9 +11,15 @@ use super::session::Session;
 use crate::assignment::Assignment;
 use crate::client::Part;
 use crate::lookup::Ask;
+use crate::status::Ends;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Time between two looks at the end of a partition that the route holds.
+const HELD_LOOK: Duration = Duration::from_secs(2);
+/// The same where the last answer has not come.
+const HELD_ASK_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Seen {
@@ -59,8 +65,15 @@ impl Watch {
                 info!(route, topic = %part.0, partition = part.1, position, "the partition goes on");
             }
             // While the route takes nothing, nothing is to be expected.
-            if seen.position != position || waited || !assignment.is_active() || assignment.is_held() {
+            if seen.position != position || waited || !assignment.is_active() {
                 (seen.position, seen.since) = (position, now);
+            } else if assignment.is_held() {
+                // Nobody fetches it, and so nobody tells its end.
+                let again = if seen.asked { HELD_ASK_AGAIN } else { HELD_LOOK };
+                if now - seen.since >= again {
+                    (seen.asked, seen.since) = (true, now);
+                    still.push(Arc::clone(assignment));
+                }
             } else if now - seen.since >= session.source.config.stall_timeout && !seen.asked {
                 seen.asked = true;
                 still.push(Arc::clone(assignment));
@@ -83,6 +96,11 @@ impl Watch {
                 continue;
             }
             seen.asked = false;
+            if assignment.is_held() {
+                assignment.set_ends(Ends::new(end, -1));
+                seen.since = now;
+                continue;
+            }
             let position = assignment.position();
             if end <= position || position != seen.position {
                 seen.since = now;

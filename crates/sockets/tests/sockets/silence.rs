@@ -111,16 +111,15 @@ async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
     let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(200) };
     // More than the kernels hold; and so little that for all that can be seen from here the peer may have read it.
     for count in [400, 1] {
-        let config = PubConfig { heartbeat: Some(heartbeat), min_peers: 1, ..config() };
+        let config = PubConfig { heartbeat: Some(heartbeat), ..config() };
         let mut server = Server::start(config).await;
-        for _ in 0..count {
-            let chunk = server.chunk(&[vec![b"t".to_vec(), vec![b'x'; BODY_BYTES]]]);
-            server.publisher.publish(chunk);
-        }
-        // It says all it has to say at once, so that it is written to before it is asked for a sign of life.
+        let message = vec![vec![b"t".to_vec(), vec![b'x'; BODY_BYTES]]];
+        let chunks: Vec<_> = (0..count).map(|_| server.chunk(&message)).collect();
+        // It says all it has to say at once, and is written to as soon as it has.
         let mut full = RawPeer::connect_small(&server.address()).await;
         full.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
         server.until_subscribed(1).await;
+        chunks.into_iter().for_each(|chunk| server.publisher.publish(chunk));
         // Whoever is silent though it has nothing to read is closed: twice, when the other has been silent for longer.
         for closed in 1..=2 {
             let mut silent = RawPeer::connect(&server.address()).await;
