@@ -36,6 +36,8 @@ impl Preset {
 pub enum Subject {
     /// zafka with a preset.
     Zafka(Preset),
+    /// An older zafka, likewise.
+    Before(Preset),
     /// The C relay with the value alone (1) or four frames (4).
     CRelay(u8),
     /// The plain librdkafka consumer.

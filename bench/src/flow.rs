@@ -168,7 +168,9 @@ impl Party {
         let topic = case.topic.name.as_str();
         let peers = case.sink.peers() + case.idle;
         let subject = match case.subject {
-            Subject::Zafka(preset) => world.zafka(topic, &group, &address, preset.name(), peers)?,
+            zafka @ (Subject::Zafka(_) | Subject::Before(_)) => {
+                world.zafka(zafka, topic, &group, &address, peers)?
+            }
             Subject::CRelay(parts) => world.c_relay(topic, &group, &address, parts, peers)?,
             Subject::Consumer => world.consumer(topic, &group, "-", 0, 0)?,
         };
@@ -182,7 +184,10 @@ impl Party {
         };
         // The C relay's first frame is the value where it is the only one.
         let prefix = if case.subject == Subject::CRelay(1) { "" } else { topic };
-        let kind = if case.subject == Subject::Zafka(Preset::Batch) { "batch" } else { "message" };
+        let kind = match case.subject {
+            Subject::Zafka(Preset::Batch) | Subject::Before(Preset::Batch) => "batch",
+            _ => "message",
+        };
         let sink = match case.sink {
             Sink::Itself => None,
             Sink::Libzmq => {

@@ -44,6 +44,9 @@ pub struct Arguments {
     /// A zafka to measure instead of the one that is built here.
     #[arg(long)]
     zafka: Option<PathBuf>,
+    /// An older zafka: the relay and the latency group measure it too, in turn with the other.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
 }
 
 /// What is measured together.
@@ -55,6 +58,8 @@ pub enum Group {
     Latency,
     /// As peers and partitions go up.
     Scale,
+    /// One healthy peer beside stalled and hostile ones.
+    Stalled,
 }
 
 impl Arguments {

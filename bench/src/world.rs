@@ -9,6 +9,7 @@ use zafka_testkit::KafkaNode;
 use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::paths::home;
 
+use crate::case::{Sink, Subject};
 use crate::process::{Line, Process};
 use crate::{Outcome, say};
 
@@ -31,12 +32,14 @@ pub struct Scope {
     pub latency_rounds: [usize; 2],
     /// Latency samples of each contestant in a run, at the same rates.
     pub samples: [u64; 2],
+    /// Runs of each turn with stalled peers, and latency samples in each.
+    pub stalled: (usize, u64),
     /// Records of 100 bytes, of 1 KB, and in each topic of the partitions chart.
     pub records: [u64; 3],
 }
 
 impl Scope {
-    /// What the published figures come from: about 45 minutes.
+    /// What the published figures come from: about an hour.
     pub const FULL: Self = Self {
         rounds: 5,
         flow: Duration::from_secs(10),
@@ -44,10 +47,11 @@ impl Scope {
         chart_rounds: 3,
         latency_rounds: [12, 5],
         samples: [12_500, 150_000],
+        stalled: (7, 8_000),
         records: [16_000_000, 2_400_000, 3_000_000],
     };
 
-    /// Whether everything works: about five minutes.
+    /// Whether everything works: about eight minutes.
     pub const QUICK: Self = Self {
         rounds: 1,
         flow: Duration::from_millis(1500),
@@ -55,6 +59,7 @@ impl Scope {
         chart_rounds: 1,
         latency_rounds: [1, 1],
         samples: [4_000, 60_000],
+        stalled: (1, 3_000),
         records: [2_000_000, 300_000, 1_500_000],
     };
 }
@@ -73,6 +78,7 @@ pub struct Topic {
 pub struct World {
     node: KafkaNode,
     zafka: PathBuf,
+    before: Option<PathBuf>,
     filled: RefCell<Vec<Topic>>,
 }
 
@@ -80,17 +86,30 @@ impl World {
     /// Starts Kafka, and builds zafka unless there is another one to measure.
     ///
     /// # Errors
-    /// The build.
-    pub fn start(zafka: Option<&Path>) -> Outcome<Self> {
+    /// The build, or a binary that is not there.
+    pub fn start(zafka: Option<&Path>, before: Option<&Path>) -> Outcome<Self> {
+        let before = before.map(binary).transpose()?;
         let zafka = match zafka {
-            Some(path) => path.canonicalize()?,
+            Some(path) => binary(path)?,
             None => built()?,
         };
         say("starting Kafka");
         // A server's compiler and heap; the rest is as Kafka comes.
         let mut options = KafkaOptions::default().property("log.index.size.max.bytes", "1048576");
         options.jvm_args = ["-Xmx1g", "-XX:TieredStopAtLevel=4"].map(str::to_owned).to_vec();
-        Ok(Self { node: KafkaNode::start_with(options), zafka, filled: RefCell::default() })
+        Ok(Self { node: KafkaNode::start_with(options), zafka, before, filled: RefCell::default() })
+    }
+
+    /// The cases, and after each of zafka's the same of the older one if there is one.
+    pub fn with_before(&self, cases: &[(Subject, Sink)]) -> Vec<(Subject, Sink)> {
+        let mut all = Vec::new();
+        for &(subject, sink) in cases {
+            all.push((subject, sink));
+            if let (Subject::Zafka(preset), Some(_)) = (subject, &self.before) {
+                all.push((Subject::Before(preset), sink));
+            }
+        }
+        all
     }
 
     /// `host:port`.
@@ -141,21 +160,51 @@ impl World {
         Process::tool("produce", &[self.bootstrap(), topic, &partitions, &size, &records, &rate])
     }
 
-    /// Starts zafka as a relay of `topic` to a PUB socket on `address`, held back until `peers` have subscribed.
+    /// Starts zafka as a relay of `topic` to a PUB socket on `address`, held back until `peers`
+    /// have subscribed.
     ///
     /// # Errors
-    /// The program cannot be started.
+    /// Another subject, or a program that cannot be started.
     pub fn zafka(
         &self,
+        subject: Subject,
         topic: &str,
         group: &str,
         address: &str,
-        frames: &str,
         peers: usize,
     ) -> Outcome<Process> {
+        let (program, preset) = match subject {
+            Subject::Zafka(preset) => (Some(&self.zafka), preset),
+            Subject::Before(preset) => (self.before.as_ref(), preset),
+            Subject::CRelay(_) | Subject::Consumer => return Err("this is no zafka".into()),
+        };
+        let program = program.ok_or("no older zafka was named")?;
+        let options = format!("frames={}&slow_peer=block&min_peers={peers}", preset.name());
+        self.relay(program, topic, group, address, &options, &[])
+    }
+
+    /// Starts zafka likewise, but as it is by default: `json` and `drop`. Its admin server is on
+    /// `admin`, and one peer is waited for.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn dropping(&self, topic: &str, address: &str, admin: &str) -> Outcome<Process> {
+        let options = "frames=json&slow_peer=drop&min_peers=1";
+        self.relay(&self.zafka, topic, topic, address, options, &["--admin", admin])
+    }
+
+    fn relay(
+        &self,
+        program: &Path,
+        topic: &str,
+        group: &str,
+        address: &str,
+        options: &str,
+        more: &[&str],
+    ) -> Outcome<Process> {
         let source = format!("kafka://{}/{topic}?group={group}&start=earliest", self.bootstrap());
-        let target = format!("pub+tcp://{address}?frames={frames}&slow_peer=block&min_peers={peers}");
-        Process::start("zafka", &self.zafka, &["relay", &source, &target])
+        let target = format!("pub+tcp://{address}?{options}");
+        Process::start("zafka", program, &[&["relay", &source, &target], more].concat())
     }
 
     /// Starts the C relay, likewise; `parts` is 1 (the value) or 4.
@@ -190,6 +239,11 @@ impl World {
         let [skip, samples] = [skip.to_string(), samples.to_string()];
         Process::tool("consumer", &[self.bootstrap(), topic, group, file, &skip, &samples])
     }
+}
+
+/// A binary that is there.
+fn binary(path: &Path) -> Outcome<PathBuf> {
+    path.canonicalize().map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// The release binary of zafka.

@@ -106,7 +106,7 @@ fn cpu(relay: &Relay) -> String {
 
 fn paint(subject: Subject) -> Paint {
     match subject {
-        Subject::Zafka(_) => Paint::Zafka,
+        Subject::Zafka(_) | Subject::Before(_) => Paint::Zafka,
         Subject::CRelay(_) => Paint::CRelay,
         Subject::Consumer => Paint::Consumer,
     }
@@ -123,6 +123,7 @@ fn latency(rows: &[Latency]) -> String {
         (20.0, 51.0),
         "Each step is ten times the one below. 100 B values; zafka as json, the C relay with 4 frames, to a SUB on libzmq; a plain consumer",
     );
+    let rows: Vec<_> = rows.iter().filter(|row| !matches!(row.subject, Subject::Before(_))).collect();
     let all = || rows.iter().flat_map(|row| row.percentiles);
     let least = all().map(|figure| figure.median).fold(f64::INFINITY, f64::min);
     let most = all().map(|figure| figure.median).fold(1.0, f64::max);
@@ -145,7 +146,7 @@ fn latency(rows: &[Latency]) -> String {
             drawing.curve(paint(row.subject), &points);
             if let (Some(point), Some(figure)) = (points.last(), row.percentiles.last()) {
                 let name = match row.subject {
-                    Subject::Zafka(_) => "zafka",
+                    Subject::Zafka(_) | Subject::Before(_) => "zafka",
                     Subject::CRelay(_) => "C relay",
                     Subject::Consumer => "consumer",
                 };

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Results;
 use crate::case::{Preset, Sink, Subject};
-use crate::figure::short;
+use crate::figure::{short, whole};
 use crate::suite::latency::{RATES, Row as Latency};
 use crate::suite::relay::{Relay, Row};
+use crate::suite::stalled::Row as Stalled;
 
 /// One goal and how it was met.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,7 +35,18 @@ pub fn all(results: &Results) -> Vec<Goal> {
             met: kib < 20.0,
         });
     }
+    goals.extend(results.stalled.iter().flatten().map(stalled));
     goals
+}
+
+fn stalled(row: &Stalled) -> Goal {
+    let [beside, apart] = [row.beside, row.apart].map(|[_, p99]| p99.median);
+    Goal {
+        name: format!("latency p99, {} stalled and hostile peers", whole(row.peers as u64)),
+        goal: "at most 1.5 × that with them at a TCP sink".to_owned(),
+        reached: format!("{} × ({} of {} µs)", short(beside / apart), short(beside), short(apart)),
+        met: beside <= 1.5 * apart,
+    }
 }
 
 fn latency(rows: &[Latency]) -> Vec<Goal> {

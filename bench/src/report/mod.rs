@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::suite::latency;
 use crate::suite::relay::Relay;
 use crate::suite::scale::Scale;
+use crate::suite::stalled;
 use crate::{Outcome, native};
 
 /// Everything that was measured.
@@ -32,6 +33,8 @@ pub struct Results {
     pub latency: Option<Vec<latency::Row>>,
     /// As peers and partitions go up.
     pub scale: Option<Scale>,
+    /// One healthy peer beside stalled and hostile ones.
+    pub stalled: Option<Vec<stalled::Row>>,
     /// What was to be reached.
     pub goals: Vec<goals::Goal>,
 }
@@ -67,6 +70,7 @@ impl Results {
             relay: None,
             latency: None,
             scale: None,
+            stalled: None,
             goals: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ use crate::figure::{Figure, short, whole};
 use crate::suite::latency::Row as Latency;
 use crate::suite::relay::{Relay, Row};
 use crate::suite::scale::Scale;
+use crate::suite::stalled::Row as Stalled;
 
 /// The whole report as text.
 pub fn text(results: &Results) -> String {
@@ -34,6 +35,9 @@ pub fn text(results: &Results) -> String {
     if let Some(scale) = &results.scale {
         out += &scale_text(scale);
     }
+    if let Some(rows) = &results.stalled {
+        out += &stalled_text(rows);
+    }
     out += &goals_text(results);
     out
 }
@@ -42,6 +46,7 @@ pub fn text(results: &Results) -> String {
 pub fn subject(subject: Subject) -> String {
     match subject {
         Subject::Zafka(preset) => format!("zafka {}", preset.name()),
+        Subject::Before(preset) => format!("zafka {} (before)", preset.name()),
         Subject::CRelay(1) => "C relay, value alone".to_owned(),
         Subject::CRelay(_) => "C relay, 4 frames".to_owned(),
         Subject::Consumer => "librdkafka consumer alone".to_owned(),
@@ -151,6 +156,32 @@ fn scale_text(scale: &Scale) -> String {
         aligned(&lines),
         spread(&scale.idle_peer_kib),
         spread(&scale.c_relay_idle_peer_kib)
+    )
+}
+
+fn stalled_text(rows: &[Stalled]) -> String {
+    let mut lines = vec![
+        ["Latency of one SUB *, µs, beside", "", "at the relay", "at a TCP sink", "ratio", "samples"]
+            .map(str::to_owned),
+    ];
+    for row in rows {
+        for (index, percentile) in ["p50", "p99"].into_iter().enumerate() {
+            let [Some(beside), Some(apart)] = [row.beside.get(index), row.apart.get(index)] else { continue };
+            lines.push([
+                format!("{} stalled and hostile peers", whole(row.peers as u64)),
+                percentile.to_owned(),
+                spread(beside),
+                spread(apart),
+                short(beside.median / apart.median),
+                whole(row.samples as u64),
+            ]);
+        }
+    }
+    format!(
+        "\n{}\nzafka json, 100 B, 1,000/s, slow_peer = drop, a full ring. The peers take nothing and send 200 frames a\n\
+         second in sum, however many they are: to the relay, or to a bare TCP sink while the relay serves the one SUB\n\
+         alone. Medians of interleaved turns (least..most). * A raw SUB that stamps what it reads.\n",
+        aligned(&lines)
     )
 }
 

@@ -57,19 +57,20 @@ pub const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 /// # Errors
 /// A process that did not do its part.
 pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
+    let contestants = world.with_before(&CONTESTANTS);
     let mut rows = Vec::new();
     // A broker that has just started is slow at first; nobody's turn should be that.
-    for contestant in CONTESTANTS {
+    for &contestant in &contestants {
         slice(world, contestant, RATES[0], WARM_UP)?;
     }
     // The high rate first: after that the broker's code is compiled, and the low rate's tail is not that.
     for ((rate, samples), rounds) in RATES.into_iter().zip(scope.samples).zip(scope.latency_rounds).rev() {
-        let mut runs = CONTESTANTS.map(|_| Vec::new());
+        let mut runs = vec![Vec::new(); contestants.len()];
         for round in 1..=rounds {
             // Each round begins with another one: the broker gets faster with time.
-            for turn in 0..CONTESTANTS.len() {
-                let index = (turn + round) % CONTESTANTS.len();
-                let (contestant, runs) = (CONTESTANTS[index], &mut runs[index]);
+            for turn in 0..contestants.len() {
+                let index = (turn + round) % contestants.len();
+                let (contestant, runs) = (contestants[index], &mut runs[index]);
                 let mut taken = slice(world, contestant, rate, samples)?;
                 taken.sort_unstable();
                 let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
@@ -81,7 +82,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
                 runs.push((taken.len(), micros));
             }
         }
-        for ((subject, sink), runs) in CONTESTANTS.into_iter().zip(runs) {
+        for ((subject, sink), runs) in contestants.iter().copied().zip(runs) {
             let figure = |of: fn(&[f64; 4]) -> f64| Figure::of(runs.iter().map(|(_, micros)| of(micros)));
             let [Some(a), Some(b), Some(c), Some(d)] =
                 [figure(|m| m[0]), figure(|m| m[1]), figure(|m| m[2]), figure(|m| m[3])]
@@ -107,7 +108,7 @@ fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u6
     // The first half second, and the record by which we see that it flows.
     let skip = rate / 2 + 1;
     let relay = match subject {
-        Subject::Zafka(preset) => Some(world.zafka(&topic, &group, &address, preset.name(), 1)?),
+        Subject::Zafka(_) | Subject::Before(_) => Some(world.zafka(subject, &topic, &group, &address, 1)?),
         Subject::CRelay(parts) => Some(world.c_relay(&topic, &group, &address, parts, 1)?),
         Subject::Consumer => None,
     };
@@ -128,6 +129,11 @@ fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u6
     receiver.wait_line(expected + PATIENCE, |line| line == Line::Done)?;
     drop((relay, receiver));
     world.remove(&topic);
+    samples_in(file)
+}
+
+/// The samples that a receiver wrote, in ns.
+pub(super) fn samples_in(file: &str) -> Outcome<Vec<i64>> {
     let bytes = fs::read(file)?;
     Ok(bytes.as_chunks().0.iter().map(|sample| i64::from_ne_bytes(*sample)).collect())
 }

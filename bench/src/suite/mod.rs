@@ -3,6 +3,7 @@
 pub mod latency;
 pub mod relay;
 pub mod scale;
+pub mod stalled;
 
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let scope = if arguments.quick { Scope::QUICK } else { Scope::FULL };
     let started = Instant::now();
-    let world = World::start(arguments.zafka.as_deref())?;
+    let world = World::start(arguments.zafka.as_deref(), arguments.before.as_deref())?;
     let mut results = Results::new(arguments.quick);
     if arguments.wants(Group::Relay) {
         results.relay = Some(relay::run(&world, &scope, arguments.case.as_deref())?);
@@ -35,6 +36,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.wants(Group::Scale) {
         results.scale = Some(scale::run(&world, &scope)?);
+        results.write(&arguments.out)?;
+    }
+    if arguments.wants(Group::Stalled) {
+        results.stalled = Some(stalled::run(&world, &scope)?);
     }
     results.minutes = started.elapsed().as_secs_f64() / 60.0;
     results.goals = goals::all(&results);

@@ -63,8 +63,8 @@ impl Relay {
     /// The C relay's row that does what this one does: the value alone, or the record with its metadata.
     pub fn c_relay_for(&self, row: &Row) -> Option<&Row> {
         let parts = match row.subject {
-            Subject::Zafka(Preset::Value) => 1,
-            Subject::Zafka(_) => 4,
+            Subject::Zafka(Preset::Value) | Subject::Before(Preset::Value) => 1,
+            Subject::Zafka(_) | Subject::Before(_) => 4,
             Subject::CRelay(_) | Subject::Consumer => return None,
         };
         self.row(row.value_size, Subject::CRelay(parts), row.sink)
@@ -117,7 +117,7 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Relay>
     ];
     let mut all: Vec<(usize, Case, Vec<Run>)> = Vec::new();
     for (value_size, topic) in topics {
-        for (subject, sink) in cases(value_size) {
+        for (subject, sink) in world.with_before(&cases(value_size)) {
             if wanted.is_none_or(|wanted| name(value_size, subject, sink).contains(wanted)) {
                 all.push((
                     value_size,

@@ -88,7 +88,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Scale> {
     let mut memory = (Vec::new(), Vec::new());
     for _ in 0..scope.chart_rounds {
         memory.0.push(idle_peer_kib(|group, address| {
-            world.zafka(&topic.name, group, address, "json", CROWD + 100)
+            world.zafka(Subject::Zafka(Preset::Json), &topic.name, group, address, CROWD + 100)
         })?);
         memory.1.push(idle_peer_kib(|group, address| {
             world.c_relay(&topic.name, group, address, 4, CROWD + 100)

@@ -2,10 +2,12 @@
 
 pub mod counting_sink;
 pub mod floor;
+pub mod hostile_peers;
 pub mod idle_peers;
 mod scan;
 pub mod stamping_sink;
 mod sub;
+pub mod tcp_sink;
 
 use crate::{Failure, Outcome};
 
@@ -17,6 +19,8 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
         "floor" => floor::run(&arguments),
         "stamping-sink" => stamping_sink::run(&arguments),
         "idle-peers" => idle_peers::run(&arguments),
+        "hostile-peers" => hostile_peers::run(&arguments),
+        "tcp-sink" => tcp_sink::run(&arguments),
         _ => return None,
     })
 }

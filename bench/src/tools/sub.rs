@@ -1,6 +1,6 @@
 //! The least that makes a SUB peer: a ZMTP 3.1 greeting, READY, one subscription.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,17 +19,34 @@ const GREETING: usize = 64;
 /// # Errors
 /// The connection, or an answer that is not ZMTP with the NULL mechanism.
 pub fn connect(address: &str, prefix: &[u8]) -> Outcome<TcpStream> {
+    let mut stream = persist(|| TcpStream::connect(address))?;
+    introduce(&mut stream, prefix)?;
+    Ok(stream)
+}
+
+/// Connects, again and again until the other side listens.
+///
+/// # Errors
+/// The last attempt's, if it does not in time.
+pub fn persist(connect: impl Fn() -> io::Result<TcpStream>) -> Outcome<TcpStream> {
     let deadline = Instant::now() + PATIENCE;
-    let mut stream = loop {
-        match TcpStream::connect(address) {
-            Ok(stream) => break stream,
+    loop {
+        match connect() {
+            Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() >= deadline => return Err(error.into()),
             Err(_) => sleep(Duration::from_millis(10)),
         }
-    };
+    }
+}
+
+/// Makes a connection a SUB that has subscribed to `prefix`.
+///
+/// # Errors
+/// The connection, or an answer that is not ZMTP with the NULL mechanism.
+pub fn introduce(stream: &mut TcpStream, prefix: &[u8]) -> Outcome<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&hello()?)?;
+    stream.write_all(&hello(b"SUB")?)?;
     let mut greeting = [0; GREETING];
     stream.read_exact(&mut greeting)?;
     if !greeting.starts_with(&[0xff]) || greeting.get(10) != Some(&3) {
@@ -43,22 +60,28 @@ pub fn connect(address: &str, prefix: &[u8]) -> Outcome<TcpStream> {
     stream.read_exact(&mut body)?;
     // Only now: libzmq takes what comes before its own READY for a part of the handshake.
     stream.write_all(&subscription(prefix)?)?;
-    Ok(stream)
+    Ok(())
 }
 
-/// Greeting and READY.
-fn hello() -> Outcome<Vec<u8>> {
+/// Greeting and READY of a socket type.
+///
+/// # Errors
+/// Never: the lengths are constant.
+pub fn hello(socket_type: &[u8; 3]) -> Outcome<Vec<u8>> {
     let mut hello = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
     hello.extend_from_slice(b"NULL");
     hello.resize(GREETING, 0);
-    let ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
+    let ready = [b"\x05READY\x0bSocket-Type\x00\x00\x00\x03", &socket_type[..]].concat();
     hello.extend_from_slice(&[COMMAND, u8::try_from(ready.len())?]);
-    hello.extend_from_slice(ready);
+    hello.extend_from_slice(&ready);
     Ok(hello)
 }
 
 /// The subscription as a message, which libzmq of every version understands.
-fn subscription(prefix: &[u8]) -> Outcome<Vec<u8>> {
+///
+/// # Errors
+/// A prefix of more than 254 bytes.
+pub fn subscription(prefix: &[u8]) -> Outcome<Vec<u8>> {
     let mut frame = vec![0, u8::try_from(prefix.len() + 1)?, 1];
     frame.extend_from_slice(prefix);
     Ok(frame)
