@@ -148,7 +148,7 @@ fn an_open_transaction_holds_later_records_back(fetcher: Fetcher) {
 
     let from =
         format!(r#"topics = ["{}", "{other}"], start = "earliest", {COMMITTED}, {fetcher}"#, ledger.topic);
-    let to = r#"slow_peer = "block", min_peers = 2"#;
+    let to = r#"slow_peer = "block", min_peers = 1"#;
     let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &from, to);
     let subscriber = route.subscribe(&[&ledger.topic]);
     let beside = route.subscribe(&[&other]);
