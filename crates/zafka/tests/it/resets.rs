@@ -1,5 +1,8 @@
 //! Offsets that the log no longer has, and topics that are made again.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, Zafka, unique, wait_until};
 
@@ -151,6 +154,35 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
             route.relay.wait_status("the end", DEADLINE, |s| is_at(s, &topic, 0, count as i64));
         }
     }
+}
+
+on_both_fetchers!(a_topic_made_again_between_two_listings_is_read_from_its_start, "needs Java and Maven");
+fn a_topic_made_again_between_two_listings_is_read_from_its_start(fetcher: Fetcher) {
+    let topic = topic(10);
+    // So late that librdkafka's membership does not miss the topic in between.
+    let keys = r#"start = "earliest", topic_refresh = "10s""#;
+    let from = format!(r#"topics = ["{topic}"], group = "{topic}", {keys}, {fetcher}"#);
+    let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
+    let subscriber = route.subscribe(&[&topic]);
+    route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
+    // A commit that comes once the new one is there would be one of the new one.
+    wait_until("the end of it to be committed", DEADLINE, || {
+        admin().committed(&topic).get(&(topic.clone(), 0)) == Some(&10)
+    });
+    admin().delete_topic(&topic);
+    admin().create_topic(&topic, 1, &[]);
+    write(&topic, "new", 30);
+    let lacks = || {
+        let had: Vec<_> = decoded(&subscriber.messages()).into_iter().map(|m| m.value.unwrap()).collect();
+        let new = (0..30).map(|at| format!("new {at}"));
+        new.filter(|value| !had.iter().any(|had| *had == value.as_bytes())).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !lacks().is_empty() {
+        assert!(Instant::now() < deadline, "{:?} did not come\n{}", lacks(), route.relay.log());
+        sleep(Duration::from_millis(100));
+    }
+    route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 30));
 }
 
 on_both_fetchers!(a_topic_made_again_is_read_from_its_start_whatever_start_says, "needs Java and Maven");
