@@ -175,7 +175,12 @@ fn commands_end_with_their_own_codes() {
         }
     }
     // Standard output that takes nothing is said, if that can be.
-    for arguments in [&["check", "-c", file][..], &["demo", "--bind", &demo]] {
+    let fine = directory.path().join("fine.toml");
+    let route = "name = 'r'\nfrom.kafka = { topics = ['t'] }\nto.zmq = { socket = 'pub', bind = ['tcp://127.0.0.1:*'] }";
+    std::fs::write(&fine, format!("[kafka]\nbootstrap_servers = ['127.0.0.1:1']\n[[route]]\n{route}\n"))
+        .unwrap();
+    let fine = fine.to_str().unwrap();
+    for arguments in [&["check", "-c", fine][..], &["demo", "--bind", &demo]] {
         let (exit, said) = exit_of(arguments, full_disk(), Stderr::Fine, &log);
         assert_eq!(exit, Some(1), "{arguments:?}: {said}");
         assert!(said.contains("cannot write to standard output: No space left"), "{said}");
