@@ -194,7 +194,8 @@ impl Dispatcher {
     /// When there is something to do by itself; later than that where there is nothing.
     fn next_due(&self, asking: bool, now: Instant) -> Instant {
         let waiting = self.homes.values().filter_map(|home| match &home.place {
-            Place::Waiting { from, .. } if self.target(home, *from).is_some() => Some(*from),
+            // One without a broker wants metadata once its pause is over.
+            Place::Waiting { from, .. } if *from > now || self.target(home, *from).is_some() => Some(*from),
             Place::At(_) => home.kept.map(|(_, until)| until),
             _ => None,
         });

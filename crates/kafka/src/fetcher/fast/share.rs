@@ -102,6 +102,8 @@ pub(super) struct Share {
     without_rack: usize,
     /// Where a request without a session begins, so that every partition gets its turn.
     turn: usize,
+    /// The next request begins another session.
+    renew: bool,
 }
 
 impl Share {
@@ -118,6 +120,7 @@ impl Share {
             len: 0,
             without_rack: 0,
             turn: 0,
+            renew: false,
         }
     }
 
@@ -129,6 +132,12 @@ impl Share {
     pub(super) fn insert(&mut self, position: Position) {
         let key = position.key();
         self.take(&key, None);
+        // The broker's session still has it, and would not answer for it while its log does not change: nobody would
+        // know where it stands.
+        let is_told = |(name, id, partition): &(Arc<str>, Uuid, i32)| {
+            (name, *id, *partition) == (&key.0, position.topic_id, key.1)
+        };
+        self.renew |= self.forgotten.iter().any(is_told);
         let id = position.topic_id;
         let topic = self.topics.entry(Arc::clone(&key.0)).or_insert_with(|| Topic { id, ..Topic::default() });
         if topic.id != id {

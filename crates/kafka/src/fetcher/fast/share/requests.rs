@@ -20,6 +20,9 @@ impl Share {
     /// The next request and its version, at most `newest`; `None` while there is nothing to be fetched.
     pub(in super::super) fn request(&mut self, newest: i16, now: Instant) -> Option<(FetchRequest, i16)> {
         self.wake(now);
+        if std::mem::take(&mut self.renew) {
+            self.session = self.session.anew();
+        }
         let by_id = newest > LAST_BY_NAME && self.topics.values().all(|topic| !topic.id.is_nil());
         if by_id != self.session.by_id {
             self.session = Session { by_id, ..self.session.anew() };

@@ -90,6 +90,24 @@ fn a_session_is_told_only_what_changed() {
 }
 
 #[test]
+fn a_partition_that_comes_again_is_answered_for() {
+    let (mut share, now) = (share(), Instant::now());
+    let again = position(0, 10);
+    share.insert(again.clone());
+    share.request(17, now).unwrap();
+    // Restarted while the first request of the session is under way.
+    share.remove(&again.assignment).unwrap();
+    share.insert(again.clone());
+    share.answer(answer_of(9, vec![]), now).unwrap();
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), session(&request)), (vec![(0, 10)], (9, 0)), "another session");
+    share.answer(answer_of(10, vec![data(0)]), now).unwrap();
+    assert_eq!(again.assignment.ends(), Ends::new(50, 40));
+    let (request, _) = share.request(17, now).unwrap();
+    assert_eq!((asked(&request), session(&request)), (vec![], (10, 1)), "once");
+}
+
+#[test]
 fn a_lost_session_is_begun_anew() {
     for code in [Code::FetchSessionIdNotFound, Code::InvalidFetchSessionEpoch, Code::FetchSessionTopicIdError]
     {
