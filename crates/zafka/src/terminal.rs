@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 
-/// Whether to color what is written to `stream`: a terminal, and neither NO_COLOR (https://no-color.org: set, and not
+/// Whether to color what is written to `stream`: a terminal, and neither NO_COLOR (<https://no-color.org>: set, and not
 /// empty) nor `TERM=dumb` says otherwise.
 pub fn takes_color(stream: &impl IsTerminal) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
