@@ -51,7 +51,10 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             // Each broker's own error has been reported.
             Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
-            _ => self.reporter.report(&steady(reason)),
+            _ => {
+                self.board.connection_failed();
+                self.reporter.report(&steady(reason));
+            }
         }
     }
 }
