@@ -152,7 +152,6 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
 /// Passes a line of librdkafka's on. What matters comes as an error event too, so that a line is
 /// seldom news.
 pub(crate) fn log(route: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
-    // What matters comes as an error event too, so a log line of librdkafka is seldom news.
     match level {
         // These are error events too.
         _ if matches!(facility, "FAIL" | "ERROR" | "FATAL") => {
