@@ -14,11 +14,10 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tracing::{debug, error, info};
 
 use crate::error::StartError;
-use crate::native;
 use crate::noise::Noise;
 use crate::reason::steady;
 use crate::report::Reporter;
-use crate::security::{self, Supplied, Token, TokenProvider, Wanted};
+use crate::security::{self, Supplied, TokenProvider, Wanted};
 use crate::status::Board;
 
 /// A client; a member of a group where its settings name one.
@@ -113,13 +112,10 @@ pub(crate) fn create(
 }
 
 impl Supplied for Client {
-    fn set_token(
-        &self,
-        token: &Token,
-        principal: &str,
-        extensions: &[(String, String)],
-    ) -> Result<(), String> {
-        native::set_token(self.client(), token, principal, extensions)
+    type Context = Context;
+
+    fn native(&self) -> &rdkafka::client::Client<Context> {
+        self.client()
     }
 
     fn refused(&self, reason: &str) {

@@ -16,7 +16,7 @@ use super::{Delivery, Ticket, Written, write_error};
 use crate::native;
 use crate::reason::steady;
 use crate::report::Reporter;
-use crate::security::{Supplied, Token, Wanted};
+use crate::security::{Supplied, Wanted};
 use crate::status::Board;
 
 pub(super) struct Context {
@@ -80,13 +80,10 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 }
 
 impl Supplied for ThreadedProducer<Context> {
-    fn set_token(
-        &self,
-        token: &Token,
-        principal: &str,
-        extensions: &[(String, String)],
-    ) -> Result<(), String> {
-        native::set_token(self.client(), token, principal, extensions)
+    type Context = Context;
+
+    fn native(&self) -> &rdkafka::client::Client<Context> {
+        self.client()
     }
 
     fn refused(&self, reason: &str) {

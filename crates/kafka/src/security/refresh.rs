@@ -7,21 +7,22 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::token::{Token, TokenProvider};
+use rdkafka::client::{Client, ClientContext};
+
+use super::token::TokenProvider;
 use crate::guard;
+use crate::native;
 
 /// Time between two tries while there is no token.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// A client that is to be supplied with tokens.
 pub(crate) trait Supplied: Send + Sync + 'static {
-    /// Hands a token over, for the next connections and for those that are open (KIP-368).
-    fn set_token(
-        &self,
-        token: &Token,
-        principal: &str,
-        extensions: &[(String, String)],
-    ) -> Result<(), String>;
+    /// What it calls back.
+    type Context: ClientContext;
+
+    /// The client as librdkafka has it.
+    fn native(&self) -> &Client<Self::Context>;
 
     /// Reports that there is no token, and why.
     fn refused(&self, reason: &str);
@@ -55,7 +56,9 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receive
         let token = provider.token();
         let Some(client) = client.upgrade() else { return };
         let set = match &token {
-            Ok(token) => client.set_token(token, provider.client_id(), provider.extensions()),
+            Ok(token) => {
+                native::set_token(client.native(), token, provider.client_id(), provider.extensions())
+            }
             Err(error) => Err(error.to_string()),
         };
         wait = match (token, set) {
