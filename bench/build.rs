@@ -1,11 +1,13 @@
-//! Compiles the C programs of `baseline/` against the librdkafka that zafka uses and the libzmq of the tests.
+//! Compiles the C programs of `baseline/` against the librdkafka that zafka uses and the libzmq of
+//! the tests.
 
 use std::env;
 
 const SOURCES: [&str; 4] = ["c_relay.c", "consumer.c", "produce.c", "sub.c"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let rdkafka = env::var("DEP_RDKAFKA_ROOT").map_err(|_| "rdkafka-sys did not say where librdkafka is")?;
+    let rdkafka =
+        env::var("DEP_RDKAFKA_ROOT").map_err(|_| "rdkafka-sys did not say where librdkafka is")?;
     let zmq = env::var("DEP_ZMQ_INCLUDE").map_err(|_| "zmq-sys did not say where zmq.h is")?;
     let mut build = cc::Build::new();
     // As system headers: their warnings are not ours.

@@ -1,6 +1,6 @@
-//! What it costs to publish: to peers that want it, and past peers that do not. Over real sockets, read by
-//! threads that throw everything away. `cargo bench -p zafka-bench --bench fan_out`; the throughput column says messages
-//! a second, to all peers together.
+//! What it costs to publish: to peers that want it, and past peers that do not. Over real sockets,
+//! read by threads that throw everything away. `cargo bench -p zafka-bench --bench fan_out`; the
+//! throughput column says messages a second, to all peers together.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark that cannot begin ends")]
 
 use std::io::Read;
@@ -23,7 +23,8 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const MESSAGES: usize = 600;
 /// Chunks that are published in a row.
 const CHUNKS: usize = 16;
-/// Room for a few of them only, so that what is measured is not what the ring takes before a peer has anything.
+/// Room for a few of them only, so that what is measured is not what the ring takes before a peer
+/// has anything.
 const RING_BYTES: usize = 512 * 1024;
 const TOPIC: &[u8] = b"orders";
 
@@ -58,7 +59,8 @@ struct Bench {
 
 impl Bench {
     fn start(peers: usize, prefix: &[u8]) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let config = PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().expect("an endpoint")],
@@ -71,7 +73,8 @@ impl Bench {
             heartbeat: None,
             limits: Limits::default(),
         };
-        let (socket, publisher) = runtime.block_on(PubSocket::start("bench", config)).expect("a socket");
+        let (socket, publisher) =
+            runtime.block_on(PubSocket::start("bench", config)).expect("a socket");
         let endpoint = socket.endpoints().first().map(ToString::to_string).unwrap_or_default();
         let address = endpoint.trim_start_matches("tcp://").to_owned();
         let streams = (0..peers).map(|_| sub::connect(&address, prefix).expect("a peer")).collect();
@@ -81,27 +84,31 @@ impl Bench {
         Self { runtime, publisher, streams, _socket: socket }
     }
 
-    /// Measures publishing chunks of `messages`, room for each awaited; `written` is what the peers get of them together.
+    /// Measures publishing chunks of `messages`, room for each awaited; `written` is what the peers
+    /// get of them together.
     fn publish(&mut self, bencher: Bencher<'_, '_>, messages: usize, written: usize) {
         let Self { runtime, publisher, .. } = self;
         // The peer tasks are told from here.
         let _guard = runtime.enter();
         let chunks = || [(); CHUNKS].map(|()| chunk(messages));
-        bencher.counter(ItemsCount::new(written)).with_inputs(chunks).bench_local_values(|chunks| {
-            for chunk in chunks {
-                if !publisher.admits(chunk.weight()) {
-                    runtime.block_on(publisher.room(chunk.weight()));
+        bencher.counter(ItemsCount::new(written)).with_inputs(chunks).bench_local_values(
+            |chunks| {
+                for chunk in chunks {
+                    if !publisher.admits(chunk.weight()) {
+                        runtime.block_on(publisher.room(chunk.weight()));
+                    }
+                    publisher.publish(chunk);
                 }
-                publisher.publish(chunk);
-            }
-        });
+            },
+        );
     }
 }
 
 fn chunk(messages: usize) -> Chunk {
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..messages {
-        for (last, body) in [(false, TOPIC), (false, &[b'm'; 80]), (false, &[b'k'; 8]), (true, &[b'v'; 100])]
+        for (last, body) in
+            [(false, TOPIC), (false, &[b'm'; 80]), (false, &[b'k'; 8]), (true, &[b'v'; 100])]
         {
             bytes.extend_from_slice(&[u8::from(!last), body.len() as u8]);
             bytes.extend_from_slice(body);

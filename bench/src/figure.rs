@@ -30,7 +30,8 @@ pub fn percentile(sorted: &[i64], share: f64) -> Option<i64> {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// A number with three or four significant digits and thousands separated: `11,400`, `57.3`, `0.42`.
+/// A number with three or four significant digits and thousands separated: `11,400`, `57.3`,
+/// `0.42`.
 pub fn short(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
@@ -92,6 +93,9 @@ mod tests {
             assert_eq!(short(value), text);
         }
         assert_eq!(short(-1234.0), "-1,234");
-        assert_eq!((whole(0), whole(999), whole(10_000)), ("0".into(), "999".into(), "10,000".into()));
+        assert_eq!(
+            (whole(0), whole(999), whole(10_000)),
+            ("0".into(), "999".into(), "10,000".into())
+        );
     }
 }

@@ -126,9 +126,11 @@ fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<Option<Pass>> {
         let Some(sample) = party.sample(Duration::from_secs(1))? else {
             let patience = if heard.is_some() { STALL } else { START };
             if moved.elapsed() > patience {
-                return Err(
-                    format!("{:?} to {:?}: no records for {patience:?}", case.subject, case.sink).into()
-                );
+                return Err(format!(
+                    "{:?} to {:?}: no records for {patience:?}",
+                    case.subject, case.sink
+                )
+                .into());
             }
             continue;
         };

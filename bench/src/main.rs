@@ -32,7 +32,8 @@ pub struct Arguments {
     /// Only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
-    /// Of the relay group, only the cases that have this in their names, such as "100 B, zafka json".
+    /// Of the relay group, only the cases that have this in their names, such as "100 B, zafka
+    /// json".
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
     /// Where results.json and the charts are written.
@@ -88,7 +89,9 @@ fn run() -> Outcome<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     if let Some(name) = arguments.next() {
         let rest: Vec<String> = arguments.collect();
-        if let Some(program) = native::Program::ALL.into_iter().find(|program| program.name() == name) {
+        if let Some(program) =
+            native::Program::ALL.into_iter().find(|program| program.name() == name)
+        {
             return Ok(ExitCode::from(u8::try_from(program.run(&rest)?).unwrap_or(1)));
         }
         if let Some(outcome) = tools::run(&name, &rest) {

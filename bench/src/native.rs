@@ -1,5 +1,5 @@
-//! The C programs of `baseline/`, compiled into this one: `zafka-bench c-relay ...` is such a program in a process of
-//! its own. So all of them are linked with the librdkafka that zafka uses.
+//! The C programs of `baseline/`, compiled into this one: `zafka-bench c-relay ...` is such a
+//! program in a process of its own. So all of them are linked with the librdkafka that zafka uses.
 #![allow(unsafe_code, reason = "a C program's main is called with its arguments")]
 
 use std::ffi::{CString, NulError, c_char, c_int};
@@ -62,8 +62,9 @@ impl Program {
             Self::Produce => zafka_bench_produce,
             Self::LibzmqSub => zafka_bench_sub,
         };
-        // SAFETY: argv holds `count` strings that end with a zero byte, then a null pointer, and none of them is ever
-        // freed. Each program is a C main: it may change what argv points to, and knows nothing else of us.
+        // SAFETY: argv holds `count` strings that end with a zero byte, then a null pointer, and
+        // none of them is ever freed. Each program is a C main: it may change what argv
+        // points to, and knows nothing else of us.
         Ok(unsafe { main(count, argv.as_mut_ptr()) })
     }
 }

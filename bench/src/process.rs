@@ -164,7 +164,8 @@ fn parsed(output: ChildStdout) -> impl Iterator<Item = Line> {
     })
 }
 
-/// utime and stime of /proc/PID/stat (proc(5): fields 14 and 15; the name before them may hold anything).
+/// utime and stime of /proc/PID/stat (proc(5): fields 14 and 15; the name before them may hold
+/// anything).
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);

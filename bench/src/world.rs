@@ -27,8 +27,9 @@ pub struct Scope {
     pub chart_flow: Duration,
     /// Runs of each case of a chart.
     pub chart_rounds: usize,
-    /// Runs of each contestant of latency, at 1,000 and at 50,000 records a second. The tail at the low rate is the
-    /// broker's and differs from run to run, so that it takes more of them.
+    /// Runs of each contestant of latency, at 1,000 and at 50,000 records a second. The tail at
+    /// the low rate is the broker's and differs from run to run, so that it takes more of
+    /// them.
     pub latency_rounds: [usize; 2],
     /// Latency samples of each contestant in a run, at the same rates.
     pub samples: [u64; 2],
@@ -117,17 +118,27 @@ impl World {
         self.node.bootstrap()
     }
 
-    /// Makes a topic and fills it with `records` of `value_size` bytes, unless that was done before.
+    /// Makes a topic and fills it with `records` of `value_size` bytes, unless that was done
+    /// before.
     ///
     /// # Errors
     /// The producer.
-    pub fn filled(&self, name: &str, partitions: i32, value_size: usize, records: u64) -> Outcome<Topic> {
+    pub fn filled(
+        &self,
+        name: &str,
+        partitions: i32,
+        value_size: usize,
+        records: u64,
+    ) -> Outcome<Topic> {
         if let Some(topic) = self.filled.borrow().iter().find(|topic| topic.name == name) {
             return Ok(topic.clone());
         }
-        say(&format!("filling {name}: {records} records of {value_size} bytes, {partitions} partitions"));
+        say(&format!(
+            "filling {name}: {records} records of {value_size} bytes, {partitions} partitions"
+        ));
         self.node.admin().create_topic(name, partitions, &[]);
-        self.produce(name, partitions, value_size, records, 0)?.wait_line(FILL, |line| line == Line::Done)?;
+        self.produce(name, partitions, value_size, records, 0)?
+            .wait_line(FILL, |line| line == Line::Done)?;
         let topic = Topic { name: name.to_owned(), records };
         self.filled.borrow_mut().push(topic.clone());
         Ok(topic)
@@ -155,8 +166,12 @@ impl World {
         records: u64,
         per_second: u64,
     ) -> Outcome<Process> {
-        let [partitions, size, records, rate] =
-            [partitions.to_string(), value_size.to_string(), records.to_string(), per_second.to_string()];
+        let [partitions, size, records, rate] = [
+            partitions.to_string(),
+            value_size.to_string(),
+            records.to_string(),
+            per_second.to_string(),
+        ];
         Process::tool("produce", &[self.bootstrap(), topic, &partitions, &size, &records, &rate])
     }
 

@@ -31,14 +31,22 @@ impl Axis {
     pub fn decades(start: f64, end: f64, least: f64, most: f64) -> Self {
         let power = |value: f64, round: fn(f64) -> f64| 10f64.powf(round(value.max(1e-9).log10()));
         let (low, high) = (power(least, f64::floor), power(most, f64::ceil));
-        Self { start, end, low, high: if high > low { high } else { low * 10.0 }, marks: Marks::Decades }
+        Self {
+            start,
+            end,
+            low,
+            high: if high > low { high } else { low * 10.0 },
+            marks: Marks::Decades,
+        }
     }
 
     /// Where `value` lies, in pixels.
     pub fn at(&self, value: f64) -> f64 {
         let share = match self.marks {
             Marks::Every(_) => (value - self.low) / (self.high - self.low),
-            Marks::Decades => (value.max(self.low) / self.low).log10() / (self.high / self.low).log10(),
+            Marks::Decades => {
+                (value.max(self.low) / self.low).log10() / (self.high / self.low).log10()
+            }
         };
         self.start + share * (self.end - self.start)
     }
@@ -81,7 +89,10 @@ mod tests {
             ["0", "100", "200", "300", "400", "500", "600", "700", "800"]
         );
         assert_eq!(texts(&Axis::linear(0.0, 100.0, 41.0)), ["0", "10", "20", "30", "40", "50"]);
-        assert_eq!(texts(&Axis::decades(0.0, 100.0, 1.0, 10_000.0)), ["1", "10", "100", "1,000", "10,000"]);
+        assert_eq!(
+            texts(&Axis::decades(0.0, 100.0, 1.0, 10_000.0)),
+            ["1", "10", "100", "1,000", "10,000"]
+        );
     }
 
     #[test]

@@ -56,7 +56,11 @@ fn cpu(relay: &Relay) -> String {
         let mut panel = Vec::new();
         for subject in subjects {
             let Some(row) = relay.row(size, subject, sink) else { continue };
-            panel.push(Bar { name: table::subject(subject), paint: paint(subject), ns: row.cpu_ns.median });
+            panel.push(Bar {
+                name: table::subject(subject),
+                paint: paint(subject),
+                ns: row.cpu_ns.median,
+            });
         }
         if sink == Sink::Libzmq {
             if let Some(row) = relay.row(size, Subject::Consumer, Sink::Itself) {
@@ -68,7 +72,8 @@ fn cpu(relay: &Relay) -> String {
             }
             let json = relay.row(size, Subject::Zafka(Preset::Json), sink);
             if let Some((ns, row)) = json.and_then(|row| relay.floor_ns(row).zip(Some(row))) {
-                let name = format!("floor: json's {} bytes", whole(row.bytes.median.round() as u64));
+                let name =
+                    format!("floor: json's {} bytes", whole(row.bytes.median.round() as u64));
                 panel.push(Bar { name, paint: Paint::Floor, ns });
             }
         }
@@ -83,7 +88,8 @@ fn cpu(relay: &Relay) -> String {
     let mut drawing = Drawing::new(WIDTH, height);
     let title = "CPU for a record, Kafka to ZeroMQ";
     drawing.text(Size::Title, Anchor::Start, (20.0, 32.0), title);
-    let note = "User and system time of the relay's process, median; each panel has a scale of its own";
+    let note =
+        "User and system time of the relay's process, median; each panel has a scale of its own";
     drawing.text(Size::Note, Anchor::Start, (20.0, 51.0), note);
     let mut y = 60.0;
     for (title, panel) in bars {
@@ -123,14 +129,20 @@ fn latency(rows: &[Latency]) -> String {
         (20.0, 51.0),
         "Each step is ten times the one below. 100 B values; zafka as json, the C relay with 4 frames, to a SUB on libzmq; a plain consumer",
     );
-    let rows: Vec<_> = rows.iter().filter(|row| !matches!(row.subject, Subject::Before(_))).collect();
+    let rows: Vec<_> =
+        rows.iter().filter(|row| !matches!(row.subject, Subject::Before(_))).collect();
     let all = || rows.iter().flat_map(|row| row.percentiles);
     let least = all().map(|figure| figure.median).fold(f64::INFINITY, f64::min);
     let most = all().map(|figure| figure.median).fold(1.0, f64::max);
     let y = Axis::decades(350.0, 90.0, least, most);
     for (rate, left) in RATES.into_iter().zip([70.0, 470.0]) {
         let right = left + 220.0;
-        drawing.text(Size::Label, Anchor::Start, (left, 76.0), &format!("{} records a second", whole(rate)));
+        drawing.text(
+            Size::Label,
+            Anchor::Start,
+            (left, 76.0),
+            &format!("{} records a second", whole(rate)),
+        );
         for (value, _) in y.ticks() {
             drawing.rule(Paint::Grid, (left, y.at(value)), (right, y.at(value)));
             drawing.text(Size::Note, Anchor::End, (left - 8.0, y.at(value) + 4.0), &time(value));
@@ -140,9 +152,15 @@ fn latency(rows: &[Latency]) -> String {
             drawing.text(Size::Note, Anchor::Middle, (x(index), 370.0), name);
         }
         let mut ends = Vec::new();
-        for row in rows.iter().filter(|row| row.rate == rate && !matches!(row.sink, Sink::Counting(_))) {
-            let points: Vec<_> =
-                row.percentiles.iter().enumerate().map(|(index, f)| (x(index), y.at(f.median))).collect();
+        for row in
+            rows.iter().filter(|row| row.rate == rate && !matches!(row.sink, Sink::Counting(_)))
+        {
+            let points: Vec<_> = row
+                .percentiles
+                .iter()
+                .enumerate()
+                .map(|(index, f)| (x(index), y.at(f.median)))
+                .collect();
             drawing.curve(paint(row.subject), &points);
             if let (Some(point), Some(figure)) = (points.last(), row.percentiles.last()) {
                 let name = match row.subject {
@@ -179,7 +197,8 @@ fn apart<T, U>(labels: &mut [(f64, T, U)], line: f64) {
 }
 
 fn scales(scale: &Scale) -> [(&'static str, String); 3] {
-    let per_peer: Vec<Point> = scale.active.iter().map(|point| point.per(point.count as f64)).collect();
+    let per_peer: Vec<Point> =
+        scale.active.iter().map(|point| point.per(point.count as f64)).collect();
     [
         (
             "scale-idle.svg",
@@ -196,7 +215,12 @@ fn scales(scale: &Scale) -> [(&'static str, String); 3] {
         ),
         (
             "scale-partitions.svg",
-            curve("CPU for a record as partitions go up", "ns a record", "partitions", &scale.partitions),
+            curve(
+                "CPU for a record as partitions go up",
+                "ns a record",
+                "partitions",
+                &scale.partitions,
+            ),
         ),
     ]
 }
@@ -213,8 +237,9 @@ fn curve(title: &str, unit: &str, axis: &str, points: &[Point]) -> String {
     );
     let most = points.iter().map(|point| point.cpu_ns.max).fold(1.0, f64::max);
     let y = Axis::linear(280.0, 80.0, most);
-    let count =
-        |pick: fn(f64, f64) -> f64, from| points.iter().map(|point| point.count as f64).fold(from, pick);
+    let count = |pick: fn(f64, f64) -> f64, from| {
+        points.iter().map(|point| point.count as f64).fold(from, pick)
+    };
     let x = Axis::decades(80.0, WIDTH - 60.0, count(f64::min, f64::INFINITY), count(f64::max, 1.0));
     for (value, text) in y.ticks() {
         drawing.rule(Paint::Grid, (60.0, y.at(value)), (WIDTH - 40.0, y.at(value)));
@@ -228,7 +253,12 @@ fn curve(title: &str, unit: &str, axis: &str, points: &[Point]) -> String {
     for point in points {
         let (at, figure) = (x.at(point.count as f64), point.cpu_ns);
         drawing.rule(Paint::Zafka, (at, y.at(figure.min)), (at, y.at(figure.max)));
-        drawing.text(Size::Label, Anchor::Middle, (at, y.at(figure.max) - 9.0), &short(figure.median));
+        drawing.text(
+            Size::Label,
+            Anchor::Middle,
+            (at, y.at(figure.max) - 9.0),
+            &short(figure.median),
+        );
         path.push((at, y.at(figure.median)));
     }
     drawing.curve(Paint::Zafka, &path);

@@ -58,8 +58,12 @@ fn latency(rows: &[Latency]) -> Vec<Goal> {
     };
     let (zafka, c_relay, consumer) =
         (at(Subject::Zafka(Preset::Json)), at(Subject::CRelay(4)), at(Subject::Consumer));
-    let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else { return Vec::new() };
-    let micros = |row: &Latency, index: usize| row.percentiles.get(index).map_or(0.0, |figure| figure.median);
+    let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else {
+        return Vec::new();
+    };
+    let micros = |row: &Latency, index: usize| {
+        row.percentiles.get(index).map_or(0.0, |figure| figure.median)
+    };
     let beyond = micros(zafka, 0) - micros(consumer, 0);
     let [p99, c_p99] = [zafka, c_relay].map(|row| micros(row, 2));
     vec![
@@ -89,7 +93,13 @@ fn relay(relay: &Relay) -> Vec<Goal> {
         let Some(row) = relay.row(size, json, sink) else { continue };
         let name = format!("CPU per record, {size} B, json, {} SUB", sink.peers());
         if let Some(c_relay) = relay.c_relay_for(row) {
-            goals.push(at_most(&name, "the C relay's", row, c_relay.cpu_ns.median, 1.0 / of_c_relay));
+            goals.push(at_most(
+                &name,
+                "the C relay's",
+                row,
+                c_relay.cpu_ns.median,
+                1.0 / of_c_relay,
+            ));
         }
         if let Some((floor, times)) = relay.floor_ns(row).zip(of_floor) {
             goals.push(at_most(&name, "the floor", row, floor, times));
@@ -124,7 +134,8 @@ fn at_most(name: &str, of: &str, row: &Row, other: f64, times: f64) -> Goal {
         true => format!("1/{}", short(1.0 / value)),
         false => format!("{} ×", short(value)),
     };
-    let limit = if times < 1.0 { format!("1/{:.0}", 1.0 / times) } else { format!("{times:.0} ×") };
+    let limit =
+        if times < 1.0 { format!("1/{:.0}", 1.0 / times) } else { format!("{times:.0} ×") };
     Goal {
         name: name.to_owned(),
         goal: format!("at most {limit} {of}"),

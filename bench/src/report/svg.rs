@@ -57,8 +57,8 @@ text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round } .thin { fill: none; stroke-width: 1 }
 ";
 
-/// Class, colour on a light ground, colour on a dark one. Blue and orange are told apart by people who see few colours.
-/// Written out for each use: not every viewer knows CSS variables.
+/// Class, colour on a light ground, colour on a dark one. Blue and orange are told apart by people
+/// who see few colours. Written out for each use: not every viewer knows CSS variables.
 const COLOURS: [(&str, &str, &str); 8] = [
     ("ground", "#ffffff", "#0d1117"),
     ("ink", "#1f2328", "#e6edf3"),
@@ -132,7 +132,11 @@ impl Drawing {
     /// A line through points, with a dot on each.
     pub fn curve(&mut self, paint: Paint, points: &[At]) {
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        self.put(&format!("<polyline class=\"line {}\" points=\"{}\"/>", paint.class(), path.join(" ")));
+        self.put(&format!(
+            "<polyline class=\"line {}\" points=\"{}\"/>",
+            paint.class(),
+            path.join(" ")
+        ));
         for (x, y) in points {
             let class = paint.class();
             self.put(&format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>"));

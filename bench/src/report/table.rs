@@ -118,7 +118,8 @@ fn relay_text(relay: &Relay) -> String {
 
 fn latency_text(rows: &[Latency]) -> String {
     let mut lines = vec![
-        ["Latency, 100 B, µs", "to", "records/s", "p50", "p90", "p99", "p99.9", "samples"].map(str::to_owned),
+        ["Latency, 100 B, µs", "to", "records/s", "p50", "p90", "p99", "p99.9", "samples"]
+            .map(str::to_owned),
     ];
     for row in rows {
         let [p50, p90, p99, p999] = row.percentiles.each_ref().map(spread);
@@ -134,7 +135,8 @@ fn latency_text(rows: &[Latency]) -> String {
 
 fn scale_text(scale: &Scale) -> String {
     let mut lines = vec![
-        ["zafka json, 100 B, as it grows", "", "CPU ns a record", "records/s", "peak MiB"].map(str::to_owned),
+        ["zafka json, 100 B, as it grows", "", "CPU ns a record", "records/s", "peak MiB"]
+            .map(str::to_owned),
     ];
     for (name, points) in [
         ("idle peers beside one SUB", &scale.idle),
@@ -161,12 +163,21 @@ fn scale_text(scale: &Scale) -> String {
 
 fn stalled_text(rows: &[Stalled]) -> String {
     let mut lines = vec![
-        ["Latency of one SUB *, µs, beside", "", "at the relay", "at a TCP sink", "ratio", "samples"]
-            .map(str::to_owned),
+        [
+            "Latency of one SUB *, µs, beside",
+            "",
+            "at the relay",
+            "at a TCP sink",
+            "ratio",
+            "samples",
+        ]
+        .map(str::to_owned),
     ];
     for row in rows {
         for (index, percentile) in ["p50", "p99"].into_iter().enumerate() {
-            let [Some(beside), Some(apart)] = [row.beside.get(index), row.apart.get(index)] else { continue };
+            let [Some(beside), Some(apart)] = [row.beside.get(index), row.apart.get(index)] else {
+                continue;
+            };
             lines.push([
                 format!("{} stalled and hostile peers", whole(row.peers as u64)),
                 percentile.to_owned(),
@@ -210,7 +221,8 @@ pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
         let mut text = String::new();
         for (column, (width, cell)) in widths.iter().zip(line).enumerate() {
             let width = *width;
-            text += &if column < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+            text +=
+                &if column < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
         }
         out += text.trim_end();
         out += "\n";

@@ -1,7 +1,8 @@
-//! From the producer's stamp to the subscriber, at a rate that nobody has trouble with and at a high one.
+//! From the producer's stamp to the subscriber, at a rate that nobody has trouble with and at a
+//! high one.
 //!
-//! The contestants take turns, each with a topic of its own, so that they do not wait for one another's wake-ups on the
-//! same two cores. All see the same producer, broker and sink.
+//! The contestants take turns, each with a topic of its own, so that they do not wait for one
+//! another's wake-ups on the same two cores. All see the same producer, broker and sink.
 
 use std::fs;
 use std::time::Duration;
@@ -63,8 +64,11 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
     for &contestant in &contestants {
         slice(world, contestant, RATES[0], WARM_UP)?;
     }
-    // The high rate first: after that the broker's code is compiled, and the low rate's tail is not that.
-    for ((rate, samples), rounds) in RATES.into_iter().zip(scope.samples).zip(scope.latency_rounds).rev() {
+    // The high rate first: after that the broker's code is compiled, and the low rate's tail is not
+    // that.
+    for ((rate, samples), rounds) in
+        RATES.into_iter().zip(scope.samples).zip(scope.latency_rounds).rev()
+    {
         let mut runs = vec![Vec::new(); contestants.len()];
         for round in 1..=rounds {
             // Each round begins with another one: the broker gets faster with time.
@@ -73,7 +77,8 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
                 let (contestant, runs) = (contestants[index], &mut runs[index]);
                 let mut taken = slice(world, contestant, rate, samples)?;
                 taken.sort_unstable();
-                let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
+                let micros =
+                    SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
                 say(&format!(
                     "latency {round}/{rounds}: {rate}/s, {} {}: {micros:.0?} µs",
                     table::subject(contestant.0),
@@ -83,7 +88,8 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
             }
         }
         for ((subject, sink), runs) in contestants.iter().copied().zip(runs) {
-            let figure = |of: fn(&[f64; 4]) -> f64| Figure::of(runs.iter().map(|(_, micros)| of(micros)));
+            let figure =
+                |of: fn(&[f64; 4]) -> f64| Figure::of(runs.iter().map(|(_, micros)| of(micros)));
             let [Some(a), Some(b), Some(c), Some(d)] =
                 [figure(|m| m[0]), figure(|m| m[1]), figure(|m| m[2]), figure(|m| m[3])]
             else {
@@ -98,7 +104,12 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
 }
 
 /// One turn of one contestant: its samples in ns.
-fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u64) -> Outcome<Vec<i64>> {
+fn slice(
+    world: &World,
+    (subject, sink): (Subject, Sink),
+    rate: u64,
+    samples: u64,
+) -> Outcome<Vec<i64>> {
     let directory = RunDir::new("latency");
     let file = directory.join("samples");
     let file = file.to_str().ok_or("the path of the samples is not UTF-8")?;
@@ -108,7 +119,9 @@ fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u6
     // The first half second, and the record by which we see that it flows.
     let skip = rate / 2 + 1;
     let relay = match subject {
-        Subject::Zafka(_) | Subject::Before(_) => Some(world.zafka(subject, &topic, &group, &address, 1)?),
+        Subject::Zafka(_) | Subject::Before(_) => {
+            Some(world.zafka(subject, &topic, &group, &address, 1)?)
+        }
         Subject::CRelay(parts) => Some(world.c_relay(&topic, &group, &address, parts, 1)?),
         Subject::Consumer => None,
     };
@@ -119,7 +132,9 @@ fn slice(world: &World, (subject, sink): (Subject, Sink), rate: u64, samples: u6
             let endpoint = format!("tcp://{address}");
             Process::tool("libzmq-sub", &[&endpoint, &topic, "message", file, &skipped, &wanted])?
         }
-        Sink::Counting(_) => Process::tool("stamping-sink", &[&address, &topic, file, &skipped, &wanted])?,
+        Sink::Counting(_) => {
+            Process::tool("stamping-sink", &[&address, &topic, file, &skipped, &wanted])?
+        }
     };
     let _first = world.produce(&topic, 1, VALUE, 1, 1)?;
     receiver.wait_line(PATIENCE, |line| matches!(line, Line::Counts { records: 1.., .. }))?;

@@ -57,10 +57,13 @@ pub struct Row {
 impl Relay {
     /// The row of a case.
     pub fn row(&self, value_size: usize, subject: Subject, sink: Sink) -> Option<&Row> {
-        self.rows.iter().find(|row| (row.value_size, row.subject, row.sink) == (value_size, subject, sink))
+        self.rows
+            .iter()
+            .find(|row| (row.value_size, row.subject, row.sink) == (value_size, subject, sink))
     }
 
-    /// The C relay's row that does what this one does: the value alone, or the record with its metadata.
+    /// The C relay's row that does what this one does: the value alone, or the record with its
+    /// metadata.
     pub fn c_relay_for(&self, row: &Row) -> Option<&Row> {
         let parts = match row.subject {
             Subject::Zafka(Preset::Value) | Subject::Before(Preset::Value) => 1,
@@ -105,7 +108,8 @@ fn cases(value_size: usize) -> Vec<(Subject, Sink)> {
     cases
 }
 
-/// Runs all cases one after the other, then all again, so that what the machine does besides meets all of them.
+/// Runs all cases one after the other, then all again, so that what the machine does besides meets
+/// all of them.
 ///
 /// # Errors
 /// A process that did not do its part.
@@ -146,7 +150,10 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Relay>
         say(&format!("round {round}/{}: floor {floor:.3} ns a byte", scope.rounds));
         floors.push(floor);
     }
-    let rows = all.into_iter().filter_map(|(value_size, case, runs)| row(value_size, &case, runs)).collect();
+    let rows = all
+        .into_iter()
+        .filter_map(|(value_size, case, runs)| row(value_size, &case, runs))
+        .collect();
     let floor_ns_per_byte = Figure::of(floors).ok_or("no rounds")?;
     Ok(Relay { rows, floor_ns_per_byte })
 }

@@ -18,7 +18,8 @@ use crate::{Outcome, say};
 const IDLE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 /// Peers of which each wants all records.
 const ACTIVE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
-/// Peers that one flow's time is enough for: a chunk takes more than a second to reach ten thousand.
+/// Peers that one flow's time is enough for: a chunk takes more than a second to reach ten
+/// thousand.
 const BRISK: usize = 1_000;
 /// Partitions of a topic.
 const PARTITIONS: [i32; 3] = [1, 100, 1_000];
@@ -61,7 +62,10 @@ impl Point {
     /// The same with the CPU divided by `share`.
     pub fn per(&self, share: f64) -> Self {
         let Figure { median, min, max } = self.cpu_ns;
-        Self { cpu_ns: Figure { median: median / share, min: min / share, max: max / share }, ..self.clone() }
+        Self {
+            cpu_ns: Figure { median: median / share, min: min / share, max: max / share },
+            ..self.clone()
+        }
     }
 }
 
@@ -104,7 +108,12 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Scale> {
     })
 }
 
-fn points(world: &World, scope: &Scope, name: &str, cases: &[(usize, Case)]) -> Outcome<Vec<Point>> {
+fn points(
+    world: &World,
+    scope: &Scope,
+    name: &str,
+    cases: &[(usize, Case)],
+) -> Outcome<Vec<Point>> {
     let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 1..=scope.chart_rounds {
         for ((count, case), runs) in cases.iter().zip(&mut runs) {
@@ -129,7 +138,8 @@ fn points(world: &World, scope: &Scope, name: &str, cases: &[(usize, Case)]) -> 
     Ok(cases.iter().zip(&runs).filter_map(point).collect())
 }
 
-/// Resident memory that a relay needs for each of 10,000 peers, in KiB. It fetches nothing meanwhile: it waits for more.
+/// Resident memory that a relay needs for each of 10,000 peers, in KiB. It fetches nothing
+/// meanwhile: it waits for more.
 fn idle_peer_kib(start: impl Fn(&str, &str) -> Outcome<Process>) -> Outcome<f64> {
     let address = format!("127.0.0.1:{}", free_port());
     let mut relay = start(&unique("idle"), &address)?;

@@ -63,13 +63,15 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
     let mut runs = PEERS.map(|_| [const { Vec::new() }; 2]);
     for round in 1..=rounds {
         for (peers, runs) in PEERS.into_iter().zip(&mut runs) {
-            let mut targets = [Target::Relay, Target::TcpSink].into_iter().zip(runs).collect::<Vec<_>>();
+            let mut targets =
+                [Target::Relay, Target::TcpSink].into_iter().zip(runs).collect::<Vec<_>>();
             // Neither place is always the first: the broker gets faster with time.
             targets.rotate_left(round % 2);
             for (target, runs) in targets {
                 let mut taken = turn(world, peers, target, samples)?;
                 taken.sort_unstable();
-                let micros = SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
+                let micros =
+                    SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
                 say(&format!("stalled {round}/{rounds}: {peers} at {target:?}: {micros:.0?} µs"));
                 runs.push(micros);
             }
@@ -135,6 +137,7 @@ fn turn(world: &World, peers: usize, target: Target, samples: u64) -> Outcome<Ve
 fn dropped(admin: &str) -> Outcome<u64> {
     let (_, metrics) = http_get(admin, "/metrics")?;
     let line = metrics.lines().find(|line| line.starts_with("zafka_messages_dropped_total{"));
-    let value = line.and_then(|line| line.rsplit(' ').next()).ok_or("no count of dropped messages")?;
+    let value =
+        line.and_then(|line| line.rsplit(' ').next()).ok_or("no count of dropped messages")?;
     Ok(value.parse()?)
 }

@@ -1,7 +1,8 @@
-//! Our own sink: raw SUB connections of which one is counted and all are read, so that the sink is not what is measured.
+//! Our own sink: raw SUB connections of which one is counted and all are read, so that the sink is
+//! not what is measured.
 //!
-//! Writes "S RECORDS BYTES" as the C programs do (see `baseline/common.h`): the records of the first connection, and the
-//! bytes of the one that has had the fewest.
+//! Writes "S RECORDS BYTES" as the C programs do (see `baseline/common.h`): the records of the
+//! first connection, and the bytes of the one that has had the fewest.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;

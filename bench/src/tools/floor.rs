@@ -1,5 +1,5 @@
-//! The floor: one process that copies from one loopback socket to another. Nothing that relays bytes through user space
-//! can cost less.
+//! The floor: one process that copies from one loopback socket to another. Nothing that relays
+//! bytes through user space can cost less.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,15 @@ use crate::Outcome;
 /// What one copy takes.
 pub const BUFFER: usize = 256 * 1024;
 
-/// `floor ADDRESS_IN ADDRESS_OUT`: listens on the one, connects to the other, and copies until the end.
+/// `floor ADDRESS_IN ADDRESS_OUT`: listens on the one, connects to the other, and copies until the
+/// end.
 ///
 /// # Errors
 /// The arguments or the connections.
 pub fn run(arguments: &[&str]) -> Outcome<()> {
-    let [address_in, address_out] = arguments else { return Err(usage("floor ADDRESS_IN ADDRESS_OUT")) };
+    let [address_in, address_out] = arguments else {
+        return Err(usage("floor ADDRESS_IN ADDRESS_OUT"));
+    };
     let listener = TcpListener::bind(address_in)?;
     println!("R");
     let (mut from, _) = listener.accept()?;

@@ -40,7 +40,8 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
         return Err(usage("hostile-peers ADDRESS COUNT GO"));
     };
     let address: SocketAddr = address.parse()?;
-    let mut peers = (0..count.parse::<u32>()?).map(|_| stalled(address)).collect::<Outcome<Vec<_>>>()?;
+    let mut peers =
+        (0..count.parse::<u32>()?).map(|_| stalled(address)).collect::<Outcome<Vec<_>>>()?;
     println!("R");
     let deadline = Instant::now() + PATIENCE;
     while !fs::exists(go)? {

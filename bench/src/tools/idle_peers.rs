@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{sub, usage};
 use crate::Outcome;
 
-/// `idle-peers ADDRESS COUNT`: each subscribes to a prefix of its own that no topic has, then all are still.
+/// `idle-peers ADDRESS COUNT`: each subscribes to a prefix of its own that no topic has, then all
+/// are still.
 ///
 /// # Errors
 /// The arguments or the connections.

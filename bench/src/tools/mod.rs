@@ -1,4 +1,5 @@
-//! The programs of ours that a measurement needs beside the relay, each a subcommand in a process of its own.
+//! The programs of ours that a measurement needs beside the relay, each a subcommand in a process
+//! of its own.
 
 pub mod counting_sink;
 pub mod floor;

@@ -32,7 +32,8 @@ impl Scanner {
         Self { kind, skip: 0, packed: 0, records: 0 }
     }
 
-    /// Takes what it can of `input` and tells how many bytes that was: all but the start of a header.
+    /// Takes what it can of `input` and tells how many bytes that was: all but the start of a
+    /// header.
     pub fn feed(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         loop {
@@ -45,7 +46,8 @@ impl Scanner {
             }
             if self.packed > 0 {
                 let Some(length) = rest.first_chunk::<PACKED_LENGTH>() else { return at };
-                // Never more than the frame has, whatever the length says: the frame's end is found again.
+                // Never more than the frame has, whatever the length says: the frame's end is found
+                // again.
                 let size = (PACKED_LENGTH + u32::from_le_bytes(*length) as usize).min(self.packed);
                 self.skip = size;
                 self.packed -= size;

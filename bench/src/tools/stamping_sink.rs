@@ -1,5 +1,5 @@
-//! A raw SUB that takes latency samples: what a subscriber sees that reads its socket itself. One on libzmq is woken twice
-//! for a message, first its I/O thread, then the application's.
+//! A raw SUB that takes latency samples: what a subscriber sees that reads its socket itself. One
+//! on libzmq is woken twice for a message, first its I/O thread, then the application's.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +15,8 @@ const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(20);
 
-/// `stamping-sink ADDRESS PREFIX FILE SKIP SAMPLES`: writes the lines and the file of `baseline/common.h`.
+/// `stamping-sink ADDRESS PREFIX FILE SKIP SAMPLES`: writes the lines and the file of
+/// `baseline/common.h`.
 ///
 /// # Errors
 /// The arguments, the connection, the file.
@@ -48,7 +49,8 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
             } else if samples.len() < wanted {
                 samples.push(age(body)?);
                 if samples.len() == wanted {
-                    let raw: Vec<u8> = samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
+                    let raw: Vec<u8> =
+                        samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
                     fs::write(file, raw)?;
                     println!("D");
                 }
@@ -63,7 +65,8 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
     }
 }
 
-/// The first frame of `input` if it is whole: its body, whether it ends a message, and where it ends.
+/// The first frame of `input` if it is whole: its body, whether it ends a message, and where it
+/// ends.
 fn frame(input: &[u8]) -> Option<(&[u8], bool, usize)> {
     let header = read_header(input)?;
     let end = header.header_size + usize::try_from(header.body_size).ok()?;

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Size of a greeting in bytes.
 const GREETING: usize = 64;
 
-/// Connects to `address` as SUB and subscribes to `prefix`. Tries again until the other side listens.
+/// Connects to `address` as SUB and subscribes to `prefix`. Tries again until the other side
+/// listens.
 ///
 /// # Errors
 /// The connection, or an answer that is not ZMTP with the NULL mechanism.

@@ -1,4 +1,5 @@
-//! When a partition is open to its subscribers: only while as many peers as `min_peers` says want it.
+//! When a partition is open to its subscribers: only while as many peers as `min_peers` says want
+//! it.
 //!
 //! A plain state machine: it is told what is so at a moment, and tells what is to be done.
 
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a partition that too few want waits for them before it is let go. A subscriber that connects again is not to
-/// cost a new reading each time.
+/// How long a partition that too few want waits for them before it is let go. A subscriber that
+/// connects again is not to cost a new reading each time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What is to be done with a partition.
@@ -36,7 +37,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// The gate of a partition of which nothing was read yet: held unless there are enough that want it.
+    /// The gate of a partition of which nothing was read yet: held unless there are enough that
+    /// want it.
     pub(crate) fn new(enough: bool) -> Self {
         Self { stage: if enough { Stage::Open } else { Stage::Held }, missed: false }
     }
@@ -51,7 +53,8 @@ impl Gate {
         self.missed = true;
     }
 
-    /// Whether there are enough now; `owed` tells that something was published that too few were owed.
+    /// Whether there are enough now; `owed` tells that something was published that too few were
+    /// owed.
     pub(crate) fn look(&mut self, enough: bool, owed: bool, now: Instant) -> Option<Act> {
         let again = owed || self.missed;
         match self.stage {
@@ -88,13 +91,21 @@ mod tests {
     #[test]
     fn opens_and_holds() {
         let cases: [(&str, bool, &[Look]); 8] = [
-            ("nobody yet", false, &[(0, false, false, None, false), (9000, false, false, None, false)]),
+            (
+                "nobody yet",
+                false,
+                &[(0, false, false, None, false), (9000, false, false, None, false)],
+            ),
             (
                 "the first comes",
                 false,
                 &[(5, true, false, Some(Act::Open), true), (10, true, false, None, true)],
             ),
-            ("enough all along", true, &[(0, true, false, None, true), (9000, true, false, None, true)]),
+            (
+                "enough all along",
+                true,
+                &[(0, true, false, None, true), (9000, true, false, None, true)],
+            ),
             (
                 "they leave",
                 true,

@@ -1,4 +1,5 @@
-//! A partition of a route, from its take-up to its release: what was read, and the chunks made of it.
+//! A partition of a route, from its take-up to its release: what was read, and the chunks made of
+//! it.
 //!
 //! A plain state machine: it knows neither tasks nor clocks nor sockets' insides.
 
@@ -17,7 +18,8 @@ use crate::progress::Progress;
 
 /// Records of one partition in their order, to be walked once.
 pub(crate) trait Records {
-    /// Hands each record to `f` until it breaks, and goes on after it the next time. True once all were handed out.
+    /// Hands each record to `f` until it breaks, and goes on after it the next time. True once all
+    /// were handed out.
     fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool;
 
     /// The offset to go on from after all of them.
@@ -44,7 +46,8 @@ pub(crate) struct Partition {
     prev: Option<i64>,
     /// Where the generation begins, until there is a chunk of it.
     begins: Option<i64>,
-    /// The newest generation that was told of and has not begun, with the lowest start of those that were.
+    /// The newest generation that was told of and has not begun, with the lowest start of those
+    /// that were.
     next: Option<Generation>,
 }
 
@@ -83,8 +86,9 @@ impl Partition {
         self.progress.generation
     }
 
-    /// Tells of a generation whose records are to follow: from its start on, what was read before is no longer in the
-    /// log. True where that is before what was delivered, so that commits have to go back.
+    /// Tells of a generation whose records are to follow: from its start on, what was read before
+    /// is no longer in the log. True where that is before what was delivered, so that commits
+    /// have to go back.
     pub(crate) fn announce(&mut self, generation: Generation) -> bool {
         if generation.number <= self.newest() {
             return false;
@@ -149,7 +153,8 @@ impl Partition {
         let buffer = Buffer { bytes: encoded.bytes, ends: encoded.ends };
         let chunk = if buffer.bytes.is_empty() {
             buffers.give(buffer);
-            // A generation begins in the ring too: once that is past what is before it, the generation stands there.
+            // A generation begins in the ring too: once that is past what is before it, the
+            // generation stands there.
             (next != from || begins.is_some()).then(|| Chunk::marker(origin, next))
         } else {
             Some(buffers.chunk(buffer, encoded.same_routing, records, origin, next))

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use zafka_kafka::{Assignment, Generation};
 use zafka_sockets::{Chunk, Demand, Origin, PubSocket};
 
-/// How far a generation of a partition has come; shared with whoever reports or commits it. `read` >= `delivered`.
+/// How far a generation of a partition has come; shared with whoever reports or commits it. `read`
+/// >= `delivered`.
 ///
-/// A generation goes on where the one before it was read up to, or at its own start where that is lower. Chunks of the
-/// ones before are owed as they were: the ring gives them out first.
+/// A generation goes on where the one before it was read up to, or at its own start where that is
+/// lower. Chunks of the ones before are owed as they were: the ring gives them out first.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) assignment: Arc<Assignment>,
@@ -19,7 +20,8 @@ pub(crate) struct Progress {
     pub(crate) demand: Option<Arc<Demand>>,
     before: Vec<Before>,
     read: AtomicI64,
-    /// Where the next generation begins, once it is known that there is one: the log is another one from there on.
+    /// Where the next generation begins, once it is known that there is one: the log is another
+    /// one from there on.
     end: AtomicI64,
 }
 
@@ -53,11 +55,13 @@ impl Progress {
     pub(crate) fn next(&self, generation: Generation) -> Arc<Self> {
         let end = generation.start;
         self.end_at(end);
-        // Chunks hold their origin: one that nobody else holds has none left. So there are no more than chunks.
+        // Chunks hold their origin: one that nobody else holds has none left. So there are no more
+        // than chunks.
         let earlier = self.before.iter().filter(|before| Arc::strong_count(&before.origin) > 1);
         let earlier = earlier.map(|before| (&before.origin, before.end.min(end)));
         let before = earlier.chain([(&self.origin, end)]);
-        let before = before.map(|(origin, end)| Before { origin: Arc::clone(origin), end }).collect();
+        let before =
+            before.map(|(origin, end)| Before { origin: Arc::clone(origin), end }).collect();
         Arc::new(Self {
             assignment: Arc::clone(&self.assignment),
             generation: generation.number,

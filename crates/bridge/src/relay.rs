@@ -73,7 +73,9 @@ impl StatusHandle {
     /// Whether the routes are ready, and what they wait for. Cheap: probes may ask often.
     pub fn readiness(&self) -> RelayReadiness {
         let routes = self.routes.iter().map(|route| route.readiness());
-        RelayReadiness { routes: routes.chain(self.ingest.iter().map(|route| route.readiness())).collect() }
+        RelayReadiness {
+            routes: routes.chain(self.ingest.iter().map(|route| route.readiness())).collect(),
+        }
     }
 
     /// The status now, without the peers.
@@ -101,12 +103,15 @@ impl Relay {
     ///
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
-    pub async fn start(cluster: &ClusterConfig, routes: Vec<RouteConfig>) -> Result<Self, StartError> {
+    pub async fn start(
+        cluster: &ClusterConfig,
+        routes: Vec<RouteConfig>,
+    ) -> Result<Self, StartError> {
         Self::start_all(cluster, routes, Vec::new()).await
     }
 
-    /// Binds every endpoint, then begins to read and to write. Brokers need not be reachable: they are tried until
-    /// they are.
+    /// Binds every endpoint, then begins to read and to write. Brokers need not be reachable: they
+    /// are tried until they are.
     ///
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
@@ -187,7 +192,8 @@ impl Relay {
         StatusHandle { routes: self.routes.clone(), ingest: self.ingest.clone() }
     }
 
-    /// Waits until every route has stopped by itself, and says why. Routes stop only where they cannot go on.
+    /// Waits until every route has stopped by itself, and says why. Routes stop only where they
+    /// cannot go on.
     pub async fn stopped(&mut self) -> Vec<(String, String)> {
         self.join().await;
         let routes = self.routes.iter().map(|route| (&route.config.name, &route.stopped));
@@ -198,13 +204,15 @@ impl Relay {
             .collect()
     }
 
-    /// Stops reading, sends what is in the rings within `timeout`, commits what was delivered, leaves the groups.
+    /// Stops reading, sends what is in the rings within `timeout`, commits what was delivered,
+    /// leaves the groups.
     pub async fn shutdown(mut self, timeout: Duration) {
         self.stop.send_replace(Some(Instant::now() + timeout));
         self.join().await;
     }
 
-    /// Waits for every route's task. One that broke off is a mistake of ours: it is told, and its partitions go.
+    /// Waits for every route's task. One that broke off is a mistake of ours: it is told, and its
+    /// partitions go.
     async fn join(&mut self) {
         while let Some(joined) = self.tasks.join_next().await {
             let Err(failure) = joined else { continue };

@@ -34,14 +34,20 @@ impl Revoking {
         self.0.is_empty()
     }
 
-    pub(crate) fn add(&mut self, partitions: Vec<Arc<Progress>>, deadline: Instant, done: RevokeDone) {
+    pub(crate) fn add(
+        &mut self,
+        partitions: Vec<Arc<Progress>>,
+        deadline: Instant,
+        done: RevokeDone,
+    ) {
         self.0.push(Revoked { partitions, deadline, done });
     }
 
     /// Gives back those that have drained or whose time is up.
     pub(crate) fn release_due(&mut self, socket: &PubSocket, now: Instant) {
         let due = |revoked: &mut Revoked| {
-            now >= revoked.deadline || revoked.partitions.iter().all(|progress| progress.is_drained())
+            now >= revoked.deadline
+                || revoked.partitions.iter().all(|progress| progress.is_drained())
         };
         for revoked in self.0.extract_if(.., due) {
             revoked.release(socket);

@@ -1,7 +1,8 @@
 //! A route's task: it takes records from Kafka, publishes chunks, and answers the group's events.
 //!
-//! Backpressure is in the order of things: no record is taken while a chunk waits for room, and the group's events
-//! are answered all the while. What was told before records came is known before they are encoded.
+//! Backpressure is in the order of things: no record is taken while a chunk waits for room, and the
+//! group's events are answered all the while. What was told before records came is known before
+//! they are encoded.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -32,8 +33,8 @@ const STOPPED_DRAIN: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that a ring holds at the least.
 const CHUNKS_PER_RING: usize = 16;
-/// Chunks made before others get their turn: what is written together. Then connections are looked at, so that the
-/// next answer is read by another thread while these are written.
+/// Chunks made before others get their turn: what is written together. Then connections are looked
+/// at, so that the next answer is read by another thread while these are written.
 const STEPS_PER_TURN: usize = 4;
 
 /// The task's own state.
@@ -71,8 +72,8 @@ impl Route {
         }
     }
 
-    /// Runs until `stop` holds a deadline: then what is in the ring is sent until that moment, what was delivered is
-    /// committed, and the group is left.
+    /// Runs until `stop` holds a deadline: then what is in the ring is sent until that moment, what
+    /// was delivered is committed, and the group is left.
     pub(crate) async fn run(
         mut self,
         mut receivers: SourceReceivers,
@@ -91,13 +92,18 @@ impl Route {
         }
         self.revoking.release_all(&self.shared.socket);
         drop(events);
-        let positions = self.shared.partitions.lock().values().map(|progress| progress.position()).collect();
+        let positions =
+            self.shared.partitions.lock().values().map(|progress| progress.position()).collect();
         self.shared.source.close(positions).await;
         self.shared.socket.close().await;
         info!(route = self.shared.config.name, "route ended");
     }
 
-    async fn relay(&mut self, receivers: &mut SourceReceivers, stop: &mut watch::Receiver<Option<Instant>>) {
+    async fn relay(
+        &mut self,
+        receivers: &mut SourceReceivers,
+        stop: &mut watch::Receiver<Option<Instant>>,
+    ) {
         let mut commit = interval(COMMIT_INTERVAL);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
@@ -154,7 +160,11 @@ impl Route {
     /// Encodes and publishes while there is something to encode and room for it, for one turn.
     fn publish_what_fits(&mut self) {
         while self.has_turn() {
-            if self.pending.as_ref().is_some_and(|pending| !self.publisher.admits(pending.chunk.weight())) {
+            if self
+                .pending
+                .as_ref()
+                .is_some_and(|pending| !self.publisher.admits(pending.chunk.weight()))
+            {
                 break;
             }
             if let Some(pending) = self.pending.take() {
@@ -226,7 +236,8 @@ impl Route {
         let shared = &self.shared;
         let take_up = || {
             let (frames, demand) = (&shared.config.frames, shared.demand(assignment));
-            let partition = Partition::new(Arc::clone(assignment), frames, &shared.config.name, demand);
+            let partition =
+                Partition::new(Arc::clone(assignment), frames, &shared.config.name, demand);
             if !partition.gate.is_open() {
                 shared.source.hold(assignment);
             }
@@ -250,13 +261,16 @@ impl Route {
             let act = partition.gate.look(demand.is_enough(), partition.progress.is_short(), now);
             let Some(act) = act else { continue };
             let progress = Arc::clone(&partition.progress);
-            if let Some(pending) = self.pending.take_if(|pending| Arc::ptr_eq(&pending.progress, &progress)) {
+            if let Some(pending) =
+                self.pending.take_if(|pending| Arc::ptr_eq(&pending.progress, &progress))
+            {
                 pending.discard();
             }
             self.fetched.take_if(|fetched| Arc::ptr_eq(&fetched.assignment, &progress.assignment));
             progress.take_back(&shared.socket);
             let (route, assignment) = (&shared.config.name, &progress.assignment);
-            let (topic, number, delivered) = (&assignment.topic, assignment.partition, progress.delivered());
+            let (topic, number, delivered) =
+                (&assignment.topic, assignment.partition, progress.delivered());
             match act {
                 Act::Hold => {
                     let (peers, needed) = (demand.peers(), demand.needed());
@@ -265,7 +279,8 @@ impl Route {
                 }
                 // Where there is none, a reset is about to be told, and this is done after it.
                 Act::Open => {
-                    if let Some(generation) = shared.source.restart(assignment, partition.newest(), delivered)
+                    if let Some(generation) =
+                        shared.source.restart(assignment, partition.newest(), delivered)
                     {
                         info!(route, %topic, partition = number, delivered, "enough subscribers");
                         partition.restart(generation);
@@ -304,7 +319,8 @@ impl Route {
                 }
             }
             SourceEvent::Reset { assignment, generation, from } => {
-                let (topic, partition, to) = (&assignment.topic, assignment.partition, generation.start);
+                let (topic, partition, to) =
+                    (&assignment.topic, assignment.partition, generation.start);
                 warn!(route, %topic, partition, from, to, "offset reset");
                 self.announce(&assignment, generation);
             }
@@ -319,8 +335,9 @@ impl Route {
 
     /// Forgets partitions that are no longer the route's, with what of them was not published.
     fn take_away(&mut self, assignments: &[Arc<Assignment>]) -> Vec<Arc<Progress>> {
-        let gone =
-            |assignment: &Arc<Assignment>| assignments.iter().any(|other| Arc::ptr_eq(other, assignment));
+        let gone = |assignment: &Arc<Assignment>| {
+            assignments.iter().any(|other| Arc::ptr_eq(other, assignment))
+        };
         let mut taken = Vec::new();
         let mut shown = self.shared.partitions.lock();
         self.partitions.retain(|key, partition| {
@@ -403,7 +420,10 @@ async fn next_turn(publisher: &Publisher, size: usize) {
 }
 
 /// The next fetched records, taken only while the socket would admit something.
-async fn next_fetched(publisher: &Publisher, records: &mut mpsc::Receiver<Fetched>) -> Option<Fetched> {
+async fn next_fetched(
+    publisher: &Publisher,
+    records: &mut mpsc::Receiver<Fetched>,
+) -> Option<Fetched> {
     publisher.room(0).await;
     records.recv().await
 }

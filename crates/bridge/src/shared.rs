@@ -34,14 +34,15 @@ pub(crate) struct RouteShared {
 }
 
 impl RouteShared {
-    /// Those that have to want a partition, where `min_peers` asks for any: by its routing frame, if all its messages
-    /// have the same one.
+    /// Those that have to want a partition, where `min_peers` asks for any: by its routing frame,
+    /// if all its messages have the same one.
     pub(crate) fn demand(&self, assignment: &Assignment) -> Option<Arc<Demand>> {
         if self.config.socket.min_peers == 0 {
             return None;
         }
         let frames = &self.config.frames;
-        let frame = frames.routing_frame(&self.config.name, &assignment.topic, assignment.partition);
+        let frame =
+            frames.routing_frame(&self.config.name, &assignment.topic, assignment.partition);
         Some(self.socket.demand(frame))
     }
 
@@ -88,8 +89,12 @@ impl RouteShared {
     fn status_with(&self, socket: SocketSnapshot) -> RouteStatus {
         let source = self.source.status();
         let RouteReadiness { name, reason, stopped, waiting, waiting_total } = self.readiness();
-        let partitions =
-            self.partitions.lock().values().map(|progress| self.partition_status(progress)).collect();
+        let partitions = self
+            .partitions
+            .lock()
+            .values()
+            .map(|progress| self.partition_status(progress))
+            .collect();
         RouteStatus {
             name,
             ready: reason.is_none(),
@@ -158,7 +163,11 @@ fn peer_status(peer: PeerSnapshot) -> PeerStatus {
     PeerStatus {
         address: peer.address,
         socket: peer.socket_type.to_owned(),
-        subscriptions: peer.subscriptions.iter().map(|prefix| prefix.escape_ascii().to_string()).collect(),
+        subscriptions: peer
+            .subscriptions
+            .iter()
+            .map(|prefix| prefix.escape_ascii().to_string())
+            .collect(),
         subscriptions_total: peer.subscriptions_total,
         bytes_queued: peer.bytes_queued,
         messages_sent: peer.messages_sent,

@@ -1,4 +1,5 @@
-//! What a relay tells of itself. `/status`, `/metrics` and `/readyz` are made from these and from nothing else.
+//! What a relay tells of itself. `/status`, `/metrics` and `/readyz` are made from these and from
+//! nothing else.
 
 use serde::Serialize;
 
@@ -45,7 +46,8 @@ pub struct RouteStatus {
     pub reason: Option<String>,
     /// Whether the route has stopped for good.
     pub stopped: bool,
-    /// What it waits for though nothing is wrong, the longest first; the longest hundred if there are more.
+    /// What it waits for though nothing is wrong, the longest first; the longest hundred if there
+    /// are more.
     pub waiting: Vec<WaitStatus>,
     /// How many waits there are.
     pub waiting_total: usize,
@@ -146,13 +148,15 @@ pub struct PartitionStatus {
     /// The group's committed offset, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed: Option<i64>,
-    /// Offsets from `delivered` to the end a reader can see (the last stable offset under read_committed).
+    /// Offsets from `delivered` to the end a reader can see (the last stable offset under
+    /// read_committed).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
     /// The end of the log, open transactions included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high_watermark: Option<i64>,
-    /// The last stable offset, under read_committed: nothing from there on is read before its transaction ends.
+    /// The last stable offset, under read_committed: nothing from there on is read before its
+    /// transaction ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_stable_offset: Option<i64>,
     /// The first offset of the oldest open transaction, if it keeps records back.

@@ -133,8 +133,9 @@ impl WaitLog {
         let mut told: Option<(&WaitStatus, u64)> = None;
         let mut others = 0;
         let of_kind: Vec<_> = waits.iter().filter(|wait| wait.kind == kind).collect();
-        let first =
-            of_kind.iter().find(|wait| self.0.get(&key(wait)).is_some_and(|seen| seen.is_due(now)))?;
+        let first = of_kind
+            .iter()
+            .find(|wait| self.0.get(&key(wait)).is_some_and(|seen| seen.is_due(now)))?;
         let is_repeat = self.0.get(&key(first)).is_some_and(|seen| seen.told.is_some());
         for wait in of_kind {
             let Some(seen) = self.0.get_mut(&key(wait)) else { continue };
@@ -184,7 +185,9 @@ mod tests {
         let Line { kind, partition, .. } = line;
         let partition = partition.as_deref().unwrap_or("all");
         match &line.news {
-            News::Waits { seconds, others, .. } => format!("{kind} {partition} {seconds} +{others}"),
+            News::Waits { seconds, others, .. } => {
+                format!("{kind} {partition} {seconds} +{others}")
+            }
             News::Over { others } => format!("{kind} {partition} over +{others}"),
         }
     }

@@ -64,7 +64,8 @@ fn shown(mut waits: Vec<WaitStatus>) -> (Vec<WaitStatus>, usize) {
     let total = waits.len();
     waits.sort_by_key(|wait| wait.since);
     let mut kinds = BTreeSet::new();
-    let mut ranked: Vec<_> = waits.into_iter().map(|wait| (!kinds.insert(wait.kind), wait)).collect();
+    let mut ranked: Vec<_> =
+        waits.into_iter().map(|wait| (!kinds.insert(wait.kind), wait)).collect();
     ranked.sort_by_key(|(others, _)| *others);
     ranked.truncate(SHOWN);
     let mut waits: Vec<_> = ranked.into_iter().map(|(_, wait)| wait).collect();

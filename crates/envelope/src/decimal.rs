@@ -1,5 +1,5 @@
-//! Decimal numbers that stand in a text and are changed where they stand: offsets and timestamps of one partition,
-//! of which mostly the last digits change.
+//! Decimal numbers that stand in a text and are changed where they stand: offsets and timestamps of
+//! one partition, of which mostly the last digits change.
 
 use std::ops::RangeInclusive;
 
@@ -58,15 +58,26 @@ mod tests {
 
     #[test]
     fn every_step_gives_the_number() {
-        let walk = [0, 1, 2, 9, 10, 11, 99, 100, -1, 0, -2, -1, i64::MAX, i64::MIN, i64::MIN + 1, 7, 7, 8];
-        let ends =
-            [i64::MAX - 20, 1_000_000_000_000_000_000, 999_999_999_999_999_999, 1_000_000_000_000_000_009];
-        let far =
-            [1_700_000_000_000, 1_700_000_000_999, 1_699_999_999_999, 9_999_999_999_999, 1_000_000_000_000];
+        let walk =
+            [0, 1, 2, 9, 10, 11, 99, 100, -1, 0, -2, -1, i64::MAX, i64::MIN, i64::MIN + 1, 7, 7, 8];
+        let ends = [
+            i64::MAX - 20,
+            1_000_000_000_000_000_000,
+            999_999_999_999_999_999,
+            1_000_000_000_000_000_009,
+        ];
+        let far = [
+            1_700_000_000_000,
+            1_700_000_000_999,
+            1_699_999_999_999,
+            9_999_999_999_999,
+            1_000_000_000_000,
+        ];
         let mut text = b"n: ".to_vec();
         let mut decimal = Decimal::append(&mut text, 5);
         let mut replaced = 0;
-        for value in walk.into_iter().chain(-25..1250).chain(ends).chain(far).chain(i64::MAX - 12..=i64::MAX)
+        for value in
+            walk.into_iter().chain(-25..1250).chain(ends).chain(far).chain(i64::MAX - 12..=i64::MAX)
         {
             if decimal.replace(&mut text, value) {
                 replaced += 1;

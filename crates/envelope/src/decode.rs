@@ -1,4 +1,5 @@
-//! Messages back to records. Nothing here panics, whatever the bytes; what is allocated is bounded by the input.
+//! Messages back to records. Nothing here panics, whatever the bytes; what is allocated is bounded
+//! by the input.
 
 pub(crate) mod meta;
 mod packed;
@@ -48,10 +49,12 @@ pub fn decode_packed(frames: &[&[u8]]) -> Result<OwnedRecord, DecodeError> {
     }
 }
 
-/// Reads a message of preset `batch`: the topic and at least one record, or the records' frame alone.
+/// Reads a message of preset `batch`: the topic and at least one record, or the records' frame
+/// alone.
 ///
 /// # Errors
-/// Where the message is not as the specification says, with what and where. It is read whole or not at all.
+/// Where the message is not as the specification says, with what and where. It is read whole or not
+/// at all.
 pub fn decode_batch(frames: &[&[u8]]) -> Result<Vec<OwnedRecord>, DecodeError> {
     let (topic, frame) = topic_and_body(frames)?;
     let mut reader = packed::Reader::new(frame);

@@ -10,7 +10,8 @@ use crate::plan::{Layout, Place};
 use crate::steps::{Step, put_frame, steps};
 use crate::{Record, packed};
 
-/// The most that a message of preset `batch` holds in its second frame, in bytes, unless one record is larger.
+/// The most that a message of preset `batch` holds in its second frame, in bytes, unless one record
+/// is larger.
 pub const BATCH_LIMIT: usize = 256 * 1024;
 
 /// Size of a long frame header in bytes.
@@ -33,7 +34,13 @@ pub struct Encoded {
 
 impl Default for Encoded {
     fn default() -> Self {
-        Self { bytes: Vec::new(), ends: Vec::new(), records: 0, same_routing: true, headers_missing: 0 }
+        Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            records: 0,
+            same_routing: true,
+            headers_missing: 0,
+        }
     }
 }
 
@@ -64,7 +71,8 @@ impl Encoder {
         let mut routing_is_constant = true;
         let steps = match layout {
             Layout::Frames(frames) => {
-                routing_is_constant = frames.first().is_some_and(|frame| frame.constant(place).is_some());
+                routing_is_constant =
+                    frames.first().is_some_and(|frame| frame.constant(place).is_some());
                 Steps::Frames(steps(frames, place))
             }
             Layout::Batch => {
@@ -81,7 +89,8 @@ impl Encoder {
         Self { partition: place.partition, meta, steps, overhead, routing_is_constant }
     }
 
-    /// Appends the record to `out`: its frames to `bytes`, and an entry to `ends` for each message finished.
+    /// Appends the record to `out`: its frames to `bytes`, and an entry to `ends` for each message
+    /// finished.
     ///
     /// With preset `batch` the message stays open for more; see [`Encoder::finish`].
     #[inline]
@@ -92,7 +101,9 @@ impl Encoder {
         let partition = self.partition;
         match &mut self.steps {
             Steps::Batch { routing, open } => {
-                if open.is_some_and(|start| out.bytes.len() - start - LONG_HEADER + size > BATCH_LIMIT) {
+                if open
+                    .is_some_and(|start| out.bytes.len() - start - LONG_HEADER + size > BATCH_LIMIT)
+                {
                     close(open, out);
                 }
                 if open.is_none() {
@@ -115,7 +126,8 @@ impl Encoder {
         }
     }
 
-    /// Ends the message that is open, if any. To be called before `out` is handed on or exchanged for another.
+    /// Ends the message that is open, if any. To be called before `out` is handed on or exchanged
+    /// for another.
     pub fn finish(&mut self, out: &mut Encoded) {
         if let Steps::Batch { open, .. } = &mut self.steps {
             close(open, out);

@@ -74,7 +74,9 @@ pub enum Mistake {
     #[error("unknown format `{0}`; allowed: u32le, u32be, u64le, u64be, dec")]
     UnknownFormat(String),
     /// A format on a field that is not a number.
-    #[error("`{field}` takes no format, found `:{format}`; allowed on: partition, offset, timestamp")]
+    #[error(
+        "`{field}` takes no format, found `:{format}`; allowed on: partition, offset, timestamp"
+    )]
     FormatNotAllowed {
         /// The field's name.
         field: String,

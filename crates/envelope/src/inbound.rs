@@ -144,13 +144,18 @@ impl InboundPlan {
 
     fn has(&self, field: &Field) -> bool {
         match &self.layout {
-            Layout::Frames(frames) => frames.iter().any(|frame| frame.field.as_ref() == Some(field)),
+            Layout::Frames(frames) => {
+                frames.iter().any(|frame| frame.field.as_ref() == Some(field))
+            }
             Layout::Batch => false,
         }
     }
 }
 
-fn read_one<'a>(readers: &[FrameReader], frames: &[&'a [u8]]) -> Result<InboundRecord<'a>, InboundError> {
+fn read_one<'a>(
+    readers: &[FrameReader],
+    frames: &[&'a [u8]],
+) -> Result<InboundRecord<'a>, InboundError> {
     let mut record = InboundRecord::default();
     let (mut key, mut value, mut meta) = (None, None, None);
     for (index, (reader, frame)) in readers.iter().zip(frames).enumerate() {
@@ -257,7 +262,11 @@ fn timestamp(index: usize, format: Format, bytes: &[u8]) -> Result<i64, InboundE
         _ => "8 bytes that are not negative",
     };
     let number = format.read(bytes).filter(|ms| *ms >= 0);
-    number.ok_or_else(|| InboundError::Timestamp { frame: index + 1, found: shown(bytes), expected })
+    number.ok_or_else(|| InboundError::Timestamp {
+        frame: index + 1,
+        found: shown(bytes),
+        expected,
+    })
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -268,7 +277,8 @@ fn shown(bytes: &[u8]) -> String {
 impl FrameReader {
     /// The field's bytes; empty if the frame is text alone.
     fn body<'a>(&self, index: usize, frame: &'a [u8]) -> Result<&'a [u8], InboundError> {
-        let body = frame.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after));
+        let body =
+            frame.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after));
         // Text alone has to be all of the frame.
         body.filter(|body| self.field.is_some() || body.is_empty()).ok_or_else(|| {
             let field = if self.field.is_some() { "..." } else { "" };

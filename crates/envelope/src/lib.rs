@@ -1,9 +1,9 @@
 //! How a Kafka record is laid out as ZeroMQ frames, and read back.
 //!
-//! A [`FramePlan`] is parsed once from a preset's name or a list of templates. Its [`Encoder`] writes the
-//! records of one partition as ZMTP frames; [`decode_json`], [`decode_packed`] and [`decode_batch`] read them back.
-//! The wire format is specified in `docs/envelope.md`, with test vectors in `vectors/`.
-//! Pure: no I/O, no clock, no knowledge of Kafka's or ZeroMQ's connections.
+//! A [`FramePlan`] is parsed once from a preset's name or a list of templates. Its [`Encoder`]
+//! writes the records of one partition as ZMTP frames; [`decode_json`], [`decode_packed`] and
+//! [`decode_batch`] read them back. The wire format is specified in `docs/envelope.md`, with test
+//! vectors in `vectors/`. Pure: no I/O, no clock, no knowledge of Kafka's or ZeroMQ's connections.
 #![forbid(unsafe_code)]
 
 mod decimal;

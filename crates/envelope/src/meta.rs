@@ -1,4 +1,5 @@
-//! Writes `{meta}`: the compact JSON object of the `json` preset, version 1. See "Meta" in `docs/envelope.md`.
+//! Writes `{meta}`: the compact JSON object of the `json` preset, version 1. See "Meta" in
+//! `docs/envelope.md`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,7 +45,8 @@ impl Meta {
         prefix.extend_from_slice(itoa::Buffer::new().format(partition).as_bytes());
         prefix.extend_from_slice(br#","offset":"#);
         let none = Timestamp::None;
-        let first = Record { offset: 0, prev: None, timestamp: none, key: None, value: None, headers: &[] };
+        let first =
+            Record { offset: 0, prev: None, timestamp: none, key: None, value: None, headers: &[] };
         let last = Object::new(Vec::new(), &prefix, &first);
         Self { prefix, last }
     }
@@ -94,8 +96,8 @@ impl Object {
         Self { shape, text, offset, timestamp, prev, headers }
     }
 
-    /// Makes it the object of `record`; false where it does not have the same fields, or a number takes other room.
-    /// It is of no use then.
+    /// Makes it the object of `record`; false where it does not have the same fields, or a number
+    /// takes other room. It is of no use then.
     #[inline]
     fn change_to(&mut self, record: &Record<'_>) -> bool {
         let prev = match (&mut self.prev, record.prev) {
@@ -156,7 +158,8 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.extend_from_slice(br#"{"base64":""#);
     let mut quads = [0; 256];
-    // 192 bytes are 256 characters, so that this cannot fail, and only the last piece can need padding.
+    // 192 bytes are 256 characters, so that this cannot fail, and only the last piece can need
+    // padding.
     for piece in bytes.chunks(192) {
         if let Ok(size) = STANDARD.encode_slice(piece, &mut quads) {
             out.extend_from_slice(&quads[..size]);
@@ -183,11 +186,13 @@ fn first_escape(text: &[u8]) -> Option<usize> {
     text.iter().position(|byte| *byte < b' ' || *byte == b'"' || *byte == b'\\')
 }
 
-/// Whether text is ASCII of which nothing is to be escaped, as nearly all is: eight bytes at a time.
+/// Whether text is ASCII of which nothing is to be escaped, as nearly all is: eight bytes at a
+/// time.
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
     const ONES: u64 = u64::MAX / 0xff;
-    // The highest bit of a byte is set where it is not plain, and perhaps in bytes above such a one.
+    // The highest bit of a byte is set where it is not plain, and perhaps in bytes above such a
+    // one.
     let not_plain = |eight: &[u8; 8]| {
         let bytes = u64::from_le_bytes(*eight);
         let below = |bytes: u64, limit: u8| bytes.wrapping_sub(ONES * u64::from(limit)) & !bytes;
@@ -216,7 +221,8 @@ fn put_escape(out: &mut Vec<u8>, byte: u8) {
         _ => {
             const HEX: &[u8; 16] = b"0123456789abcdef";
             out.extend_from_slice(b"\\u00");
-            return out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            return out
+                .extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     };
     out.extend_from_slice(&[b'\\', letter]);

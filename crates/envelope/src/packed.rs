@@ -10,7 +10,8 @@ pub(crate) const NULL_KEY: u8 = 1;
 pub(crate) const NULL_VALUE: u8 = 2;
 /// Flag: the timestamp is the broker's.
 pub(crate) const LOG_APPEND: u8 = 4;
-/// Bytes before the first header: length, version, flags, zero, partition, offset, timestamp, prev, schema id, count.
+/// Bytes before the first header: length, version, flags, zero, partition, offset, timestamp, prev,
+/// schema id, count.
 pub(crate) const FIXED: usize = 44;
 
 /// Size of the packed record in bytes, its length field included.

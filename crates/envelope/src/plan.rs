@@ -86,7 +86,11 @@ impl FramePlan {
     pub fn parse<S: AsRef<str>>(templates: &[S]) -> Result<Self, Vec<FramePlanError>> {
         let mut mistakes = Vec::new();
         let frames = parse_list(Direction::Outbound, templates, &mut mistakes);
-        if mistakes.is_empty() { Ok(Self { layout: Layout::Frames(frames) }) } else { Err(mistakes) }
+        if mistakes.is_empty() {
+            Ok(Self { layout: Layout::Frames(frames) })
+        } else {
+            Err(mistakes)
+        }
     }
 
     /// The encoder for one partition of one topic.
@@ -124,7 +128,9 @@ pub(crate) fn parse_list<S: AsRef<str>>(
         [one] if one.as_ref().parse::<Preset>().is_ok() => {
             mistakes.push(of_list(Mistake::PresetInList(one.as_ref().to_owned())));
         }
-        many if many.len() > MAX_FRAMES => mistakes.push(of_list(Mistake::TooManyFrames(many.len()))),
+        many if many.len() > MAX_FRAMES => {
+            mistakes.push(of_list(Mistake::TooManyFrames(many.len())))
+        }
         _ => {}
     }
     let frames = templates.iter().enumerate();

@@ -1,11 +1,13 @@
 //! A record as it is handed to an encoder: borrowed, nothing copied.
 
-/// One record of a partition. Topic and partition are the encoder's, since they do not change within one.
+/// One record of a partition. Topic and partition are the encoder's, since they do not change
+/// within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Offset in the partition.
     pub offset: i64,
-    /// Offset of the record before this one, as a reader of the topic sees it; `None` for the first one read.
+    /// Offset of the record before this one, as a reader of the topic sees it; `None` for the
+    /// first one read.
     pub prev: Option<i64>,
     /// When, and by whose clock.
     pub timestamp: Timestamp,

@@ -1,4 +1,5 @@
-//! What an encoder does for each frame: constant frames laid out, the others written from the record.
+//! What an encoder does for each frame: constant frames laid out, the others written from the
+//! record.
 
 use zafka_zmtp::frame::{LONG, Position, SHORT_MAX, put_header};
 
@@ -146,7 +147,14 @@ impl Step {
 }
 
 impl Part {
-    fn put(&self, partition: i32, record: &Record<'_>, size: usize, meta: &mut Meta, out: &mut Encoded) {
+    fn put(
+        &self,
+        partition: i32,
+        record: &Record<'_>,
+        size: usize,
+        meta: &mut Meta,
+        out: &mut Encoded,
+    ) {
         let bytes = &mut out.bytes;
         match self {
             Self::Constant(text) => bytes.extend_from_slice(text),
@@ -176,14 +184,16 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, position: Position, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Begins a frame of unknown size with a short header, since most bodies turn out short; gives where it starts.
+/// Begins a frame of unknown size with a short header, since most bodies turn out short; gives
+/// where it starts.
 #[inline]
 fn begin(out: &mut Vec<u8>, position: Position) -> usize {
     put_header(out, position, 0);
     out.len() - 2
 }
 
-/// Sets the size of the frame that began at `start`; moves the body where its header has to be long.
+/// Sets the size of the frame that began at `start`; moves the body where its header has to be
+/// long.
 #[inline]
 fn end(out: &mut Vec<u8>, start: usize) {
     let size = out.len() - start - 2;

@@ -214,7 +214,9 @@ impl<'a> Parser<'a> {
 fn piece(direction: Direction, name: &str, format: Option<&str>) -> Result<Piece, Mistake> {
     let number = || match format {
         None => Ok(Format::Decimal),
-        Some(format) => Format::parse(format).ok_or_else(|| Mistake::UnknownFormat(format.to_owned())),
+        Some(format) => {
+            Format::parse(format).ok_or_else(|| Mistake::UnknownFormat(format.to_owned()))
+        }
     };
     let piece = match name {
         "partition" => return number().map(Piece::Partition),
@@ -239,6 +241,8 @@ fn piece(direction: Direction, name: &str, format: Option<&str>) -> Result<Piece
     };
     match format {
         None => Ok(piece),
-        Some(format) => Err(Mistake::FormatNotAllowed { field: name.to_owned(), format: format.to_owned() }),
+        Some(format) => {
+            Err(Mistake::FormatNotAllowed { field: name.to_owned(), format: format.to_owned() })
+        }
     }
 }

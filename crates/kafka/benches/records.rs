@@ -1,11 +1,13 @@
 //! What it costs to read the records of a fetch response: checksums, batches, the walk.
-//! To run it: `cargo bench -p zafka-kafka --features bench --bench records`. Times are for a whole response;
-//! the throughput column says records a second.
+//! To run it: `cargo bench -p zafka-kafka --features bench --bench records`. Times are for a whole
+//! response; the throughput column says records a second.
 #![allow(missing_docs, clippy::expect_used)]
 
 use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box, counter::ItemsCount};
-use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 use zafka_kafka::bench::{read, read_headers};
 
 /// Records of a response, whatever their size.
@@ -20,7 +22,8 @@ fn response(count: i64, size: usize, headers: usize, codec: Compression) -> Byte
     let mut out = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: codec };
     for base in (0..RECORDS).step_by(count as usize) {
-        let records: Vec<Record> = (base..base + count).map(|offset| record(offset, size, headers)).collect();
+        let records: Vec<Record> =
+            (base..base + count).map(|offset| record(offset, size, headers)).collect();
         RecordBatchEncoder::encode_with_custom_compression(
             &mut out,
             &records,
@@ -39,7 +42,8 @@ fn record(offset: i64, size: usize, headers: usize) -> Record {
     // Text that compresses about as text does.
     let value: Vec<u8> = (0..size as u64)
         .map(|at| {
-            b"0123456789abcdef"[((offset as u64 ^ at).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize]
+            b"0123456789abcdef"
+                [((offset as u64 ^ at).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize]
         })
         .collect();
     Record {
@@ -55,7 +59,9 @@ fn record(offset: i64, size: usize, headers: usize) -> Record {
         timestamp: 1_700_000_000_000 + offset / 10,
         key: Some(offset.to_be_bytes().to_vec().into()),
         value: Some(value.into()),
-        headers: (0..headers).map(|n| (format!("header-{n}").into(), Some("value".into()))).collect(),
+        headers: (0..headers)
+            .map(|n| (format!("header-{n}").into(), Some("value".into())))
+            .collect(),
     }
 }
 
@@ -126,5 +132,7 @@ fn compressed(bencher: Bencher<'_, '_>, codec: &str) {
 #[divan::bench]
 fn headers_alone(bencher: Bencher<'_, '_>) {
     let response = response(100, 100, 0, Compression::None);
-    bencher.counter(ItemsCount::new(RECORDS as u64)).bench_local(|| read_headers(black_box(&response)));
+    bencher
+        .counter(ItemsCount::new(RECORDS as u64))
+        .bench_local(|| read_headers(black_box(&response)));
 }

@@ -95,7 +95,8 @@ impl Assignment {
         *self.ends.lock() = ends;
     }
 
-    /// The offset that cannot be read, once it was met. Nothing from there on is handed out: that would skip it.
+    /// The offset that cannot be read, once it was met. Nothing from there on is handed out: that
+    /// would skip it.
     pub(crate) fn broken_at(&self) -> Option<i64> {
         let broken = self.broken.load(Ordering::Acquire);
         (broken != NONE).then_some(broken)
@@ -106,8 +107,8 @@ impl Assignment {
         self.reading.set_position(generation, offset);
     }
 
-    /// The next generation begins elsewhere: what could not be read is left behind. Where the log was cut there, what is
-    /// before is known.
+    /// The next generation begins elsewhere: what could not be read is left behind. Where the log
+    /// was cut there, what is before is known.
     pub(crate) fn go_on_at(&self, to: i64, was_cut: bool) -> Generation {
         self.broken.store(NONE, Ordering::Release);
         if was_cut {
@@ -118,7 +119,8 @@ impl Assignment {
         self.reading.begin(to)
     }
 
-    /// Begins the next generation at an offset that was read already, unless one began that the caller does not know.
+    /// Begins the next generation at an offset that was read already, unless one began that the
+    /// caller does not know.
     pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
         let generation = self.reading.begin_after(known, offset)?;
         self.held.store(false, Ordering::Release);
@@ -180,29 +182,34 @@ pub(crate) type Positions = Vec<(Arc<Assignment>, i64)>;
 pub enum SourceEvent {
     /// Partitions were taken up.
     Assigned(Vec<Arc<Assignment>>),
-    /// Partitions are to be given back: nothing more of them is handed out. `done` is to be completed once what was
-    /// handed out is drained; after the route's `revoke_timeout` and a little they go without it.
+    /// Partitions are to be given back: nothing more of them is handed out. `done` is to be
+    /// completed once what was handed out is drained; after the route's `revoke_timeout` and a
+    /// little they go without it.
     Revoked {
         /// Which.
         assignments: Vec<Arc<Assignment>>,
         /// The answer.
         done: RevokeDone,
     },
-    /// Partitions are gone without being asked back: another member may hold them already. Nothing is committed.
+    /// Partitions are gone without being asked back: another member may hold them already. Nothing
+    /// is committed.
     Lost(Vec<Arc<Assignment>>),
-    /// The log no longer had the offset `from`: the assignment is read on from `generation.start`, below `from` where
-    /// the log was cut or made anew. Records of the generation before may still wait to be received, and count as far as
-    /// they lie below that start; nothing from there on is to be committed of them. Where the start is lower than what
-    /// was committed, so may commits be once [`Source::set_back`](crate::Source::set_back) is called.
+    /// The log no longer had the offset `from`: the assignment is read on from `generation.start`,
+    /// below `from` where the log was cut or made anew. Records of the generation before may
+    /// still wait to be received, and count as far as they lie below that start; nothing from
+    /// there on is to be committed of them. Where the start is lower than what was committed,
+    /// so may commits be once [`Source::set_back`](crate::Source::set_back) is called.
     Reset {
         /// Which.
         assignment: Arc<Assignment>,
-        /// The generation that begins. Its first records, or word that there are none yet, follow in the record stream.
+        /// The generation that begins. Its first records, or word that there are none yet, follow
+        /// in the record stream.
         generation: Generation,
         /// The offset that was due.
         from: i64,
     },
-    /// The source cannot go on, and why. No records follow; commits are still taken, as far as the group lets them.
+    /// The source cannot go on, and why. No records follow; commits are still taken, as far as the
+    /// group lets them.
     Stopped(String),
 }
 

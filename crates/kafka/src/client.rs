@@ -128,7 +128,9 @@ pub(crate) fn plain(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, reason, key, _) => format!("{key}: {reason}"),
         KafkaError::ClientCreation(reason) => reason.clone(),
-        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+        other => {
+            other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string())
+        }
     }
 }
 
@@ -184,22 +186,35 @@ impl ClientContext for Context {
             code => {
                 self.board.connection_failed();
                 let reason = steady(reason);
-                if code.is_some_and(is_refusal) { self.refused(&reason) } else { self.report(&reason) }
+                if code.is_some_and(is_refusal) {
+                    self.refused(&reason)
+                } else {
+                    self.report(&reason)
+                }
             }
         }
     }
 }
 
 impl ConsumerContext for Context {
-    fn rebalance(&self, client: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let parts =
-            || list.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
+    fn rebalance(
+        &self,
+        client: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let parts = || {
+            list.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect()
+        };
         let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
             // Nothing is held any more.
             let empty = TopicPartitionList::new();
-            let answer =
-                if assign { client.incremental_assign(&empty) } else { client.incremental_unassign(&empty) };
+            let answer = if assign {
+                client.incremental_assign(&empty)
+            } else {
+                client.incremental_unassign(&empty)
+            };
             if let Err(error) = answer {
                 debug!(route = self.reporter.route(), %error, "rebalance while closing");
             }

@@ -52,7 +52,8 @@ pub(crate) fn connection_settings(cluster: &ClusterConfig) -> ClientConfig {
     settings
 }
 
-/// A client that reads `partitions` partitions; a member of the group by `protocol`, if there is a group.
+/// A client that reads `partitions` partitions; a member of the group by `protocol`, if there is a
+/// group.
 pub(crate) fn source_settings(
     cluster: &ClusterConfig,
     config: &SourceConfig,
@@ -101,15 +102,17 @@ pub(crate) fn source_settings(
                 .set("partition.assignment.strategy", ASSIGNOR)
                 .set("session.timeout.ms", session.as_millis().to_string())
                 .set("heartbeat.interval.ms", (session / 3).min(HEARTBEAT).as_millis().to_string())
-                // Not below the session timeout, says librdkafka; nobody here waits for so long between two polls.
+                // Not below the session timeout, says librdkafka; nobody here waits for so long
+                // between two polls.
                 .set("max.poll.interval.ms", session.max(POLLED).as_millis().to_string());
         }
     }
     settings
 }
 
-/// librdkafka keeps metadata for three times this, and reckons that in microseconds with 32 bits: more than 11 minutes
-/// would make it forget everything at once. Topics are listed by us, so it may ask more often.
+/// librdkafka keeps metadata for three times this, and reckons that in microseconds with 32 bits:
+/// more than 11 minutes would make it forget everything at once. Topics are listed by us, so it may
+/// ask more often.
 fn refresh_ms(time: Duration) -> String {
     time.as_millis().clamp(100, 600_000).to_string()
 }

@@ -33,11 +33,17 @@ pub(crate) enum Order {
 }
 
 /// Runs until no order can come any more.
-pub(crate) fn run(client: &Client, board: &Board, orders: &Receiver<Order>, answers: &Sender<Command>) {
+pub(crate) fn run(
+    client: &Client,
+    board: &Board,
+    orders: &Receiver<Order>,
+    answers: &Sender<Command>,
+) {
     let mut due = Due::default();
     let mut backoff = BACKOFF.0;
     loop {
-        let order = if due.is_empty() { orders.recv().ok() } else { orders.recv_timeout(backoff).ok() };
+        let order =
+            if due.is_empty() { orders.recv().ok() } else { orders.recv_timeout(backoff).ok() };
         match order {
             None if due.is_empty() => return,
             None => {}
@@ -76,7 +82,9 @@ impl Due {
         };
         let mut wanted = Vec::new();
         for (assignment, offset) in positions {
-            if assignment.may_commit() && assignment.committed().is_none_or(|committed| offset > committed) {
+            if assignment.may_commit()
+                && assignment.committed().is_none_or(|committed| offset > committed)
+            {
                 wanted.push(Arc::clone(&assignment));
                 let key = (Arc::clone(&assignment.topic), assignment.partition);
                 self.positions.insert(key, (assignment, offset));
@@ -94,8 +102,11 @@ impl Due {
         let mut list = TopicPartitionList::with_capacity(self.positions.len());
         let mut epochs = Vec::with_capacity(self.positions.len());
         for (assignment, offset) in self.positions.values() {
-            let added =
-                list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset));
+            let added = list.add_partition_offset(
+                &assignment.topic,
+                assignment.partition,
+                Offset::Offset(*offset),
+            );
             epochs.push(assignment.epochs().before(*offset));
             if let Err(error) = added {
                 debug!(%error, topic = %assignment.topic, offset, "not an offset to commit");
@@ -119,7 +130,9 @@ impl Due {
         let (mut again, mut reasons) = (BTreeMap::new(), Vec::new());
         let due = std::mem::take(&mut self.positions);
         for ((topic, partition), (assignment, offset)) in &due {
-            let own = failed.iter().find(|(failed, number, _)| **failed == **topic && number == partition);
+            let own = failed
+                .iter()
+                .find(|(failed, number, _)| **failed == **topic && number == partition);
             match everything.or(own.map(|(_, _, code)| *code)) {
                 None | Some(RDKafkaErrorCode::NoError) => {
                     assignment.set_committed(*offset);
@@ -129,7 +142,10 @@ impl Due {
                     board.commit_failed(assignment, code.to_string());
                     reasons.push((&**topic, *partition, code.to_string()));
                     if is_worth_another_try(code) {
-                        again.insert((Arc::clone(topic), *partition), (Arc::clone(assignment), *offset));
+                        again.insert(
+                            (Arc::clone(topic), *partition),
+                            (Arc::clone(assignment), *offset),
+                        );
                     }
                 }
             }

@@ -132,7 +132,8 @@ pub struct SourceConfig {
     pub topic_refresh: Duration,
     /// What fetches.
     pub fetcher: Fetching,
-    /// Time without progress, though there is something to read, after which a partition is reported.
+    /// Time without progress, though there is something to read, after which a partition is
+    /// reported.
     pub stall_timeout: Duration,
 }
 
@@ -141,8 +142,8 @@ pub struct SourceConfig {
 pub enum TopicSelector {
     /// A topic by its name.
     Name(String),
-    /// A pattern that is searched for in the whole name (`^` and `$` pin it down); never matches internal topics
-    /// (`__...`).
+    /// A pattern that is searched for in the whole name (`^` and `$` pin it down); never matches
+    /// internal topics (`__...`).
     Pattern(Regex),
 }
 
@@ -155,7 +156,8 @@ pub struct GroupConfig {
     pub instance: Option<String>,
     /// The protocol; what the cluster has where `None`.
     pub protocol: Option<GroupProtocol>,
-    /// How long the group keeps the place of a member of the classic protocol that is not heard of; 45 s where `None`.
+    /// How long the group keeps the place of a member of the classic protocol that is not heard
+    /// of; 45 s where `None`.
     pub session_timeout: Option<Duration>,
 }
 

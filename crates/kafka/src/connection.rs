@@ -132,7 +132,9 @@ impl Connection {
             .with_correlation_id(self.correlation)
             .with_client_id(Some(StrBytes::from_static_str("zafka")));
         let encoded = header.encode(&mut frame, R::header_version(version));
-        encoded.and_then(|()| request.encode(&mut frame, version)).map_err(|error| self.fault(&error))?;
+        encoded
+            .and_then(|()| request.encode(&mut frame, version))
+            .map_err(|error| self.fault(&error))?;
         let size = i32::try_from(frame.len() - 4).map_err(|error| self.fault(&error))?;
         if let Some(prefix) = frame.first_chunk_mut() {
             *prefix = size.to_be_bytes();
@@ -189,9 +191,12 @@ impl Connection {
     /// Renews the session where its time has come. To be called while no request is under way.
     ///
     /// # Errors
-    /// The connection is of no more use. A provider of tokens that is away is no error before the session ends.
+    /// The connection is of no more use. A provider of tokens that is away is no error before the
+    /// session ends.
     pub(crate) async fn renew(&mut self) -> Result<(), ConnectionError> {
-        let (Some(session), Some(login)) = (self.session, self.login.clone()) else { return Ok(()) };
+        let (Some(session), Some(login)) = (self.session, self.login.clone()) else {
+            return Ok(());
+        };
         if Instant::now() < session.renew_at {
             return Ok(());
         }
@@ -210,8 +215,8 @@ impl Connection {
         ConnectionError::new(&self.address, &error.to_string())
     }
 
-    /// As [`fault`](Self::fault), with what the end of a connection may mean: a listener with SASL answers ApiVersions
-    /// to anybody, and closes at the first request that needs a name.
+    /// As [`fault`](Self::fault), with what the end of a connection may mean: a listener with SASL
+    /// answers ApiVersions to anybody, and closes at the first request that needs a name.
     fn lost(&self, error: &FrameError) -> ConnectionError {
         match error {
             FrameError::Closed if !self.served && self.login.is_none() && !self.versions.is_empty() => self
@@ -235,7 +240,11 @@ impl Connection {
         }
     }
 
-    async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ConnectionError> {
+    async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ConnectionError> {
         self.ask(request, version, SMALL).await
     }
 
@@ -275,7 +284,8 @@ impl Connection {
             return Err(self.fault(&format!("ApiVersions: {code}")));
         }
         let versions = response.api_keys.iter();
-        self.versions = versions.map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
+        self.versions =
+            versions.map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         Ok(())
     }
 
@@ -289,8 +299,10 @@ impl Connection {
         let life = login.run(self, token).await?;
         let now = Instant::now();
         // Four fifths of it, as with tokens: the rest is for providers that are away for a moment.
-        self.session =
-            life.map(|life| Session { renew_at: now + (life * 4 / 5).max(LEAST_SESSION), end: now + life });
+        self.session = life.map(|life| Session {
+            renew_at: now + (life * 4 / 5).max(LEAST_SESSION),
+            end: now + life,
+        });
         Ok(())
     }
 }

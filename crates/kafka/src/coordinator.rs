@@ -1,5 +1,6 @@
-//! Asks a group's coordinator what it has by the name of the group, over connections of our own: librdkafka does not
-//! tell of a membership that is gone, nor why it gets none. Nothing is changed by asking.
+//! Asks a group's coordinator what it has by the name of the group, over connections of our own:
+//! librdkafka does not tell of a membership that is gone, nor why it gets none. Nothing is changed
+//! by asking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,8 @@ impl Coordinator {
         Self { connector, servers, turn: 0, group }
     }
 
-    /// What the coordinator has. `member` is the id of a member, if there is one; `protocol` that by which it joins, or
-    /// whichever the group's members have.
+    /// What the coordinator has. `member` is the id of a member, if there is one; `protocol` that
+    /// by which it joins, or whichever the group's members have.
     ///
     /// # Errors
     /// Why it is not known; the next call asks another server for the coordinator.
@@ -64,7 +65,8 @@ impl Coordinator {
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
     ) -> Result<Standing, String> {
-        let server = self.servers.get(self.turn % self.servers.len().max(1)).cloned().unwrap_or_default();
+        let server =
+            self.servers.get(self.turn % self.servers.len().max(1)).cloned().unwrap_or_default();
         let answer = timeout(WAIT, self.standing(&server, member, protocol)).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("{server}: no answer for the group")));
         if answer.is_err() {
@@ -111,10 +113,13 @@ impl Coordinator {
     async fn find(&self, mut connection: Connection) -> Result<Found, String> {
         let version = speaks(&connection, ApiKey::FindCoordinator, 3, 3)?;
         let request = FindCoordinatorRequest::default().with_key(text(&self.group.id));
-        let answer = connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer =
+            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
         match ResponseError::try_from_code(answer.error_code) {
             None => Ok(Found::At(address(&answer.host, answer.port))),
-            Some(ResponseError::GroupAuthorizationFailed) => Ok(Found::Refused(NOT_AUTHORISED.to_owned())),
+            Some(ResponseError::GroupAuthorizationFailed) => {
+                Ok(Found::Refused(NOT_AUTHORISED.to_owned()))
+            }
             Some(error) => Err(format!("FindCoordinator: {error}")),
         }
     }
@@ -125,13 +130,17 @@ impl Coordinator {
         connection: &mut Connection,
         member: Option<&str>,
     ) -> Result<Option<Standing>, String> {
-        let Ok(version) = speaks(connection, ApiKey::ConsumerGroupDescribe, 0, 1) else { return Ok(None) };
+        let Ok(version) = speaks(connection, ApiKey::ConsumerGroupDescribe, 0, 1) else {
+            return Ok(None);
+        };
         let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![self.id()]);
-        let answer = connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer =
+            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
         let group = answer.groups.into_iter().next().ok_or("no group in the answer")?;
         match ResponseError::try_from_code(group.error_code) {
             None => {
-                let has_member = group.members.iter().any(|found| Some(&*found.member_id) == member);
+                let has_member =
+                    group.members.iter().any(|found| Some(&*found.member_id) == member);
                 Ok(Some(Standing::Group { has_member }))
             }
             Some(ResponseError::GroupIdNotFound | ResponseError::UnsupportedVersion) => Ok(None),
@@ -150,7 +159,8 @@ impl Coordinator {
     ) -> Result<Option<(Standing, String)>, String> {
         let version = speaks(connection, ApiKey::DescribeGroups, 5, 6)?;
         let request = DescribeGroupsRequest::default().with_groups(vec![self.id()]);
-        let answer = connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer =
+            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
         let group = answer.groups.into_iter().next().ok_or("no group in the answer")?;
         match ResponseError::try_from_code(group.error_code) {
             None if *group.group_state == *"Dead" => Ok(None),
@@ -158,11 +168,14 @@ impl Coordinator {
                 Ok(Some((Standing::Group { has_member: false }, String::new())))
             }
             None => {
-                let has_member = group.members.iter().any(|found| Some(&*found.member_id) == member);
+                let has_member =
+                    group.members.iter().any(|found| Some(&*found.member_id) == member);
                 let standing = match &*group.protocol_type {
                     "consumer" => Standing::Group { has_member },
                     "connect" => Standing::Refused("it is a Connect group".to_owned()),
-                    other => Standing::Refused(format!("it is a group of the protocol type \"{other}\"")),
+                    other => {
+                        Standing::Refused(format!("it is a group of the protocol type \"{other}\""))
+                    }
                 };
                 Ok(Some((standing, group.protocol_data.to_string())))
             }
@@ -177,7 +190,9 @@ impl Coordinator {
     /// Neither: of which kind it is.
     async fn other_kind(&self, connection: &mut Connection) -> Result<Standing, String> {
         // An older broker has no other kinds.
-        let Ok(version) = speaks(connection, ApiKey::ListGroups, 5, 5) else { return Ok(Standing::NoGroup) };
+        let Ok(version) = speaks(connection, ApiKey::ListGroups, 5, 5) else {
+            return Ok(Standing::NoGroup);
+        };
         let answer = connection.ask(&ListGroupsRequest::default(), version, LIMIT).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if let Some(error) = ResponseError::try_from_code(answer.error_code) {
@@ -194,8 +209,8 @@ impl Coordinator {
         })
     }
 
-    /// Why the group takes no member with our assignor and session timeout, if it does not. Asked for a member that there
-    /// is none of: that is refused last, and changes nothing.
+    /// Why the group takes no member with our assignor and session timeout, if it does not. Asked
+    /// for a member that there is none of: that is refused last, and changes nothing.
     async fn would_refuse(
         &self,
         connection: &mut Connection,
@@ -214,15 +229,16 @@ impl Coordinator {
             .with_rebalance_timeout_ms(millis)
             .with_protocol_type(StrBytes::from_static_str("consumer"))
             .with_protocols(vec![ours]);
-        let answer = connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer =
+            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
         Ok(match ResponseError::try_from_code(answer.error_code) {
             Some(ResponseError::InvalidSessionTimeout) => Some(format!(
                 "its broker does not allow a session_timeout of {session_timeout:?} \
                  (group.min.session.timeout.ms, group.max.session.timeout.ms)"
             )),
-            Some(ResponseError::InconsistentGroupProtocol) => {
-                Some(format!("its members have the assignor \"{assignor}\", and zafka's have \"{ASSIGNOR}\""))
-            }
+            Some(ResponseError::InconsistentGroupProtocol) => Some(format!(
+                "its members have the assignor \"{assignor}\", and zafka's have \"{ASSIGNOR}\""
+            )),
             Some(ResponseError::GroupMaxSizeReached) => {
                 Some("it has as many members as its broker allows (group.max.size)".to_owned())
             }
@@ -252,7 +268,9 @@ fn address(host: &str, port: i32) -> String {
 }
 
 fn speaks(connection: &Connection, key: ApiKey, least: i16, most: i16) -> Result<i16, String> {
-    connection.version(key, least..=most).ok_or_else(|| format!("too old for our own {key:?} requests"))
+    connection
+        .version(key, least..=most)
+        .ok_or_else(|| format!("too old for our own {key:?} requests"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A broker in this process, for the demo and for tests: librdkafka's mock cluster, and a producer for it.
+//! A broker in this process, for the demo and for tests: librdkafka's mock cluster, and a producer
+//! for it.
 //!
 //! It keeps 5 MB a partition in memory and forgets older records.
 

@@ -1,4 +1,5 @@
-//! Under which leaders' epochs the records of a partition were written, by which a cut log is noticed (KIP-320).
+//! Under which leaders' epochs the records of a partition were written, by which a cut log is
+//! noticed (KIP-320).
 
 use parking_lot::Mutex;
 
@@ -56,8 +57,8 @@ impl Epochs {
         *end = offset.min(*end);
     }
 
-    /// Whether the log was cut there last when its last record was of `epoch`. A log that goes on after a cut does so in
-    /// a later epoch: whoever tells of the same cut again tells of none.
+    /// Whether the log was cut there last when its last record was of `epoch`. A log that goes on
+    /// after a cut does so in a later epoch: whoever tells of the same cut again tells of none.
     pub(crate) fn was_cut(&self, epoch: i32, offset: i64) -> bool {
         self.0.lock().cut == Some((epoch, offset))
     }

@@ -34,7 +34,8 @@ impl Failing {
     /// One that has failed for long.
     pub(crate) fn fault(&self, now: Instant) -> Option<String> {
         let is_long = |failure: &&Failure| {
-            failure.assignment.may_commit() && now.saturating_duration_since(failure.since) >= PATIENCE
+            failure.assignment.may_commit()
+                && now.saturating_duration_since(failure.since) >= PATIENCE
         };
         let Failure { assignment, reason, .. } = self.0.iter().find(is_long)?;
         let (topic, partition) = (&assignment.topic, assignment.partition);

@@ -26,8 +26,9 @@ pub(crate) use outlet::Outlet;
 pub struct Fetched {
     /// Whose records these are.
     pub assignment: Arc<Assignment>,
-    /// The reading of the partition that they belong to. Those of one generation come in the order of their offsets.
-    /// Where a reset began it, all of the generations before it came first; after a restart, some of them may follow.
+    /// The reading of the partition that they belong to. Those of one generation come in the order
+    /// of their offsets. Where a reset began it, all of the generations before it came first;
+    /// after a restart, some of them may follow.
     pub generation: Generation,
     next_offset: i64,
     records: Records,
@@ -41,8 +42,8 @@ enum Records {
 }
 
 impl Fetched {
-    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out. True once all
-    /// were handed out. `prev` is left to the caller.
+    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed
+    /// out. True once all were handed out. `prev` is left to the caller.
     pub fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         match &mut self.records {
             Records::Fast(run, hold) => {
@@ -77,7 +78,8 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// Takes partitions out of the client's assignment, which is the answer to a revocation; so is it where they are none.
+/// Takes partitions out of the client's assignment, which is the answer to a revocation; so is it
+/// where they are none.
 fn unassign(client: &Client, assignments: &[Arc<Assignment>]) {
     let mut list = TopicPartitionList::with_capacity(assignments.len());
     for assignment in assignments {

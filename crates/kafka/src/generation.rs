@@ -1,6 +1,6 @@
-//! Generations of an assignment. Each is one reading of the partition, from an offset on; a reset of the log or a restart
-//! by the route begins the next one. What is handed out carries its generation, so that nobody guesses by offsets what
-//! was read before a reset and what after it.
+//! Generations of an assignment. Each is one reading of the partition, from an offset on; a reset
+//! of the log or a restart by the route begins the next one. What is handed out carries its
+//! generation, so that nobody guesses by offsets what was read before a reset and what after it.
 
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ impl Reading {
         (place.generation, place.position)
     }
 
-    /// Records of a generation were handed out up to an offset. Those of an earlier one say nothing of where it stands.
+    /// Records of a generation were handed out up to an offset. Those of an earlier one say nothing
+    /// of where it stands.
     pub(crate) fn set_position(&self, generation: u32, offset: i64) {
         let mut place = self.0.lock();
         if place.generation.number == generation {

@@ -1,4 +1,5 @@
-//! Threads and tasks whose panic does not go unnoticed: what they were to do would be left undone in silence.
+//! Threads and tasks whose panic does not go unnoticed: what they were to do would be left undone
+//! in silence.
 
 use std::any::Any;
 use std::io;

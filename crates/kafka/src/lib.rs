@@ -1,8 +1,8 @@
 //! The Kafka side of zafka. The only crate that names a Kafka library.
 //!
-//! A [`Source`] reads what a route asks for: it takes partitions up, hands out their records, commits what it is
-//! told, and lets partitions go. librdkafka holds the membership and fetches; the threads here only move what it
-//! says to where it belongs:
+//! A [`Source`] reads what a route asks for: it takes partitions up, hands out their records,
+//! commits what it is told, and lets partitions go. librdkafka holds the membership and fetches;
+//! the threads here only move what it says to where it belongs:
 //! - membership: polls librdkafka without a pause, answers rebalances, and owns every assignment;
 //! - look-ups: lists topics and resolves positions, which may wait for brokers;
 //! - fetch: takes records off librdkafka's queue; it stands still while nobody receives;

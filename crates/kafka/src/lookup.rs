@@ -1,5 +1,6 @@
-//! The thread that asks the cluster what may take time to answer: which topics there are, and where a partition
-//! begins. Each partition has an answer of its own, so that one does not keep the others back.
+//! The thread that asks the cluster what may take time to answer: which topics there are, and where
+//! a partition begins. Each partition has an answer of its own, so that one does not keep the
+//! others back.
 
 mod begins;
 mod starts;
@@ -27,13 +28,21 @@ pub(crate) use starts::Known;
 /// How long one request is waited for.
 const WAIT: Duration = Duration::from_secs(5);
 /// Time between two tries.
-pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(crate) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A question.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Where these partitions begin. Asked once, when it is due: who still wants to know asks again.
-    TakeUp { id: u64, wanted: Vec<Wanted>, due: Instant, known: Arc<Known>, still: Arc<StillWanted> },
+    /// Where these partitions begin. Asked once, when it is due: who still wants to know asks
+    /// again.
+    TakeUp {
+        id: u64,
+        wanted: Vec<Wanted>,
+        due: Instant,
+        known: Arc<Known>,
+        still: Arc<StillWanted>,
+    },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
     Earliest { due: Due, why: Reset },
     /// The ids of topics. Asked once, as above.
@@ -42,7 +51,8 @@ pub(crate) enum Ask {
     Ends(Vec<Arc<Assignment>>),
 }
 
-/// Partitions whose begin is still to be found: the group may want them back while they are asked for.
+/// Partitions whose begin is still to be found: the group may want them back while they are asked
+/// for.
 #[derive(Debug, Default)]
 pub(crate) struct StillWanted(Mutex<HashSet<Part>>);
 
@@ -109,7 +119,8 @@ pub(crate) struct Begin {
     pub(crate) part: Part,
     pub(crate) start: i64,
     pub(crate) committed: Option<i64>,
-    /// Leader epoch of the record before it, which was committed with it; -1 where it is not known.
+    /// Leader epoch of the record before it, which was committed with it; -1 where it is not
+    /// known.
     pub(crate) epoch: i32,
 }
 
@@ -190,7 +201,8 @@ impl Lookup {
             let due = open.iter().map(|question| question.due).fold(next_listing, Instant::min);
             match questions.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(ask) => {
-                    let due = if let Ask::TakeUp { due, .. } = &ask { *due } else { Instant::now() };
+                    let due =
+                        if let Ask::TakeUp { due, .. } = &ask { *due } else { Instant::now() };
                     open.push(Question { ask, due, backoff: BACKOFF.0 });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -213,7 +225,9 @@ impl Lookup {
                 // Where the membership has ended, nobody wants to know.
                 let _ = self.commands.send(Command::Listed(listing));
             }
-            Err(error) => self.client.context().report(&format!("listing topics: {}", plain(&error))),
+            Err(error) => {
+                self.client.context().report(&format!("listing topics: {}", plain(&error)))
+            }
         }
     }
 
@@ -252,8 +266,8 @@ impl Lookup {
         true
     }
 
-    /// The offsets for times, `Offset::Beginning` and `Offset::End` among them. Under read_committed the end is the
-    /// last stable offset.
+    /// The offsets for times, `Offset::Beginning` and `Offset::End` among them. Under
+    /// read_committed the end is the last stable offset.
     fn offsets<'a>(&self, times: impl Iterator<Item = (&'a Part, Offset)>) -> Offsets {
         let mut list = TopicPartitionList::new();
         let mut found = HashMap::new();
@@ -266,7 +280,9 @@ impl Lookup {
         if list.count() > 0 {
             match native::offsets(&self.client, &list, self.isolation, WAIT) {
                 Ok(answers) => found.extend(
-                    answers.into_iter().map(|(part, answer)| (part, answer.map_err(|code| code.to_string()))),
+                    answers
+                        .into_iter()
+                        .map(|(part, answer)| (part, answer.map_err(|code| code.to_string()))),
                 ),
                 Err(code) => {
                     otherwise = code.to_string();
@@ -277,8 +293,8 @@ impl Lookup {
         Offsets { found, otherwise }
     }
 
-    /// Where no partition has a leader, librdkafka goes on believing so for a while: it asks anew only where some have
-    /// one (`rd_kafka_ListOffsets_handle_result`).
+    /// Where no partition has a leader, librdkafka goes on believing so for a while: it asks anew
+    /// only where some have one (`rd_kafka_ListOffsets_handle_result`).
     fn refresh_leaders(&self, code: RDKafkaErrorCode) {
         if code == RDKafkaErrorCode::LeaderNotAvailable {
             // The next try tells whether it helped.
@@ -286,9 +302,11 @@ impl Lookup {
         }
     }
 
-    /// Where a partition's end is not to be had, its position stands for it: nothing is known to be wrong.
+    /// Where a partition's end is not to be had, its position stands for it: nothing is known to be
+    /// wrong.
     fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
-        let part = |assignment: &Arc<Assignment>| (assignment.topic.to_string(), assignment.partition);
+        let part =
+            |assignment: &Arc<Assignment>| (assignment.topic.to_string(), assignment.partition);
         let parts: Vec<Part> = assignments.iter().map(part).collect();
         let mut ends = self.offsets(parts.iter().map(|part| (part, Offset::End)));
         let mut failed = Vec::new();

@@ -1,5 +1,5 @@
-//! The membership thread: it polls librdkafka without a pause, whatever the rest waits for, answers the group's
-//! rebalances, and owns every assignment from its take-up to its release.
+//! The membership thread: it polls librdkafka without a pause, whatever the rest waits for, answers
+//! the group's rebalances, and owns every assignment from its take-up to its release.
 
 mod absent;
 mod group_watch;

@@ -1,8 +1,10 @@
-//! The few calls into librdkafka that `rdkafka` does not wrap. With its parts the only place with `unsafe`.
+//! The few calls into librdkafka that `rdkafka` does not wrap. With its parts the only place with
+//! `unsafe`.
 //!
-//! What the proofs rest on: every handle here holds an `Arc` of the client it belongs to, so the client outlives it;
-//! librdkafka's functions on clients and queues may be called from any thread (its INTRODUCTION.md, "Threads and
-//! callbacks"); a message is used by one thread at a time and is not changed once it is taken off its queue.
+//! What the proofs rest on: every handle here holds an `Arc` of the client it belongs to, so the
+//! client outlives it; librdkafka's functions on clients and queues may be called from any thread
+//! (its INTRODUCTION.md, "Threads and callbacks"); a message is used by one thread at a time and is
+//! not changed once it is taken off its queue.
 #![allow(unsafe_code)]
 
 mod admin;
@@ -48,20 +50,24 @@ unsafe impl Sync for Queue {}
 impl Queue {
     /// A new queue; `None` where librdkafka has no memory for it.
     pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
-        // SAFETY: the client is alive; the queue is destroyed once, in `drop`, before the client it keeps alive.
+        // SAFETY: the client is alive; the queue is destroyed once, in `drop`, before the client it
+        // keeps alive.
         let queue = NonNull::new(unsafe { sys::rd_kafka_queue_new(rk(client)) })?;
         Some(Self { queue, client: Arc::clone(client) })
     }
 
     /// Makes a partition deliver to this queue, from before it is assigned until it is forgotten.
     ///
-    /// `rd_kafka_queue_forward` marks the partition's queue as forwarded by the application, so that an assignment
-    /// does not point it at the consumer's queue again (`rd_kafka_toppar_op_fetch_start`).
+    /// `rd_kafka_queue_forward` marks the partition's queue as forwarded by the application, so
+    /// that an assignment does not point it at the consumer's queue again
+    /// (`rd_kafka_toppar_op_fetch_start`).
     pub(crate) fn forward(&self, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else { return };
-        // SAFETY: the client and both queues are alive; the reference taken on the partition's queue is given back.
+        // SAFETY: the client and both queues are alive; the reference taken on the partition's
+        // queue is given back.
         unsafe {
-            let source = sys::rd_kafka_queue_get_partition(rk(&self.client), topic.as_ptr(), partition);
+            let source =
+                sys::rd_kafka_queue_get_partition(rk(&self.client), topic.as_ptr(), partition);
             if !source.is_null() {
                 sys::rd_kafka_queue_forward(source, self.queue.as_ptr());
                 sys::rd_kafka_queue_destroy(source);
@@ -69,11 +75,12 @@ impl Queue {
         }
     }
 
-    /// Takes messages until they are `messages` or `bytes` many or no more is there, waiting up to `wait` for the
-    /// first.
+    /// Takes messages until they are `messages` or `bytes` many or no more is there, waiting up to
+    /// `wait` for the first.
     ///
-    /// One call for each message, and not `rd_kafka_consume_batch_queue`: that one counts an end-of-partition or an
-    /// error at offset N as record N consumed, so that the pause and resume of the next rebalance skips that record.
+    /// One call for each message, and not `rd_kafka_consume_batch_queue`: that one counts an
+    /// end-of-partition or an error at offset N as record N consumed, so that the pause and
+    /// resume of the next rebalance skips that record.
     pub(crate) fn take(&self, messages: usize, bytes: usize, wait: Duration) -> Messages {
         let mut taken = Messages { messages: Vec::new(), client: Arc::clone(&self.client) };
         let mut size = 0;
@@ -92,7 +99,8 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: made by `rd_kafka_queue_new` and destroyed nowhere else; the client is still alive.
+        // SAFETY: made by `rd_kafka_queue_new` and destroyed nowhere else; the client is still
+        // alive.
         unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
 }
@@ -109,18 +117,30 @@ unsafe impl Send for SimpleTopic {}
 impl SimpleTopic {
     pub(crate) fn new(client: &Arc<Client>, topic: &str) -> Option<Self> {
         let name = CString::new(topic).ok()?;
-        // SAFETY: the client is alive, the name is a C string, no configuration means the client's own.
-        let topic =
-            NonNull::new(unsafe { sys::rd_kafka_topic_new(rk(client), name.as_ptr(), ptr::null_mut()) })?;
+        // SAFETY: the client is alive, the name is a C string, no configuration means the client's
+        // own.
+        let topic = NonNull::new(unsafe {
+            sys::rd_kafka_topic_new(rk(client), name.as_ptr(), ptr::null_mut())
+        })?;
         Some(Self { topic, client: Arc::clone(client) })
     }
 
     /// Begins to read a partition into a queue of the same client.
-    pub(crate) fn start(&self, partition: i32, offset: i64, into: &Queue) -> Result<(), RDKafkaErrorCode> {
+    pub(crate) fn start(
+        &self,
+        partition: i32,
+        offset: i64,
+        into: &Queue,
+    ) -> Result<(), RDKafkaErrorCode> {
         debug_assert!(Arc::ptr_eq(&self.client, &into.client));
         // SAFETY: topic and queue are alive and of one client.
         let result = unsafe {
-            sys::rd_kafka_consume_start_queue(self.topic.as_ptr(), partition, offset, into.queue.as_ptr())
+            sys::rd_kafka_consume_start_queue(
+                self.topic.as_ptr(),
+                partition,
+                offset,
+                into.queue.as_ptr(),
+            )
         };
         // SAFETY: reads a thread-local.
         if result == 0 { Ok(()) } else { Err(unsafe { sys::rd_kafka_last_error() }.into()) }
@@ -135,16 +155,18 @@ impl SimpleTopic {
 
 impl Drop for SimpleTopic {
     fn drop(&mut self) {
-        // SAFETY: made by `rd_kafka_topic_new` and destroyed nowhere else; the client is still alive.
+        // SAFETY: made by `rd_kafka_topic_new` and destroyed nowhere else; the client is still
+        // alive.
         unsafe { sys::rd_kafka_topic_destroy(self.topic.as_ptr()) }
     }
 }
 
-/// A message that was taken off a queue: a record, or an error of a partition. Lives within [`Messages`].
+/// A message that was taken off a queue: a record, or an error of a partition. Lives within
+/// [`Messages`].
 pub(crate) struct Message(NonNull<sys::rd_kafka_message_t>);
 
-// SAFETY: a message taken off its queue belongs to whoever holds it; its headers are parsed on first use through
-// `&Message`, which is not `Sync`.
+// SAFETY: a message taken off its queue belongs to whoever holds it; its headers are parsed on
+// first use through `&Message`, which is not `Sync`.
 unsafe impl Send for Message {}
 
 impl Drop for Message {
@@ -177,7 +199,8 @@ impl Message {
         if self.raw().rkt.is_null() {
             return None;
         }
-        // SAFETY: the message holds a reference on its topic, whose name is a C string that lives as long.
+        // SAFETY: the message holds a reference on its topic, whose name is a C string that lives
+        // as long.
         let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.raw().rkt)) };
         name.to_str().ok()
     }
@@ -201,8 +224,12 @@ impl Message {
         match kind {
             // Others below zero are times before 1970.
             _ if time == -1 => Timestamp::None,
-            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => Timestamp::Create(time),
-            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Timestamp::LogAppend(time),
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => {
+                Timestamp::Create(time)
+            }
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => {
+                Timestamp::LogAppend(time)
+            }
             _ => Timestamp::None,
         }
     }
@@ -219,7 +246,9 @@ impl Message {
         for index in 0.. {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: an index past the last is answered with an error.
-            let code = unsafe { sys::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size) };
+            let code = unsafe {
+                sys::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size)
+            };
             if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return;
             }
@@ -246,7 +275,8 @@ unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), len) })
 }
 
-/// Messages in the order of their queue. Keeps the client alive: fields are dropped in order, messages first.
+/// Messages in the order of their queue. Keeps the client alive: fields are dropped in order,
+/// messages first.
 pub(crate) struct Messages {
     messages: Vec<Message>,
     client: Arc<Client>,
@@ -303,10 +333,11 @@ pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
     }
 }
 
-/// Commits as a member and waits for the coordinator's answer; an error for each partition that was not committed.
+/// Commits as a member and waits for the coordinator's answer; an error for each partition that was
+/// not committed.
 ///
-/// Without a membership librdkafka commits as somebody who is no member, which a group without members takes: it may be
-/// one of another cluster.
+/// Without a membership librdkafka commits as somebody who is no member, which a group without
+/// members takes: it may be one of another cluster.
 ///
 /// `rdkafka`'s synchronous commit waits without end and does not tell of partitions.
 pub(crate) fn commit(
@@ -317,11 +348,12 @@ pub(crate) fn commit(
     if membership(client).is_none() {
         return Err(RDKafkaErrorCode::UnknownMemberId);
     }
-    // SAFETY: the queue is destroyed below and the event before it; the event's list lives as long as the event and
-    // holds `cnt` elements; `offsets` is only read.
+    // SAFETY: the queue is destroyed below and the event before it; the event's list lives as long
+    // as the event and holds `cnt` elements; `offsets` is only read.
     unsafe {
         let queue = sys::rd_kafka_queue_new(rk(client));
-        let code = sys::rd_kafka_commit_queue(rk(client), offsets.ptr(), queue, None, ptr::null_mut());
+        let code =
+            sys::rd_kafka_commit_queue(rk(client), offsets.ptr(), queue, None, ptr::null_mut());
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             sys::rd_kafka_queue_destroy(queue);
             return Err(code.into());
@@ -335,8 +367,11 @@ pub(crate) fn commit(
         let list = sys::rd_kafka_event_topic_partition_list(event);
         let mut failed = Vec::new();
         if !list.is_null() && (*list).cnt > 0 {
-            let elements = slice::from_raw_parts((*list).elems, usize::try_from((*list).cnt).unwrap_or(0));
-            for element in elements.iter().filter(|element| element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
+            let elements =
+                slice::from_raw_parts((*list).elems, usize::try_from((*list).cnt).unwrap_or(0));
+            for element in
+                elements.iter().filter(|element| element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+            {
                 let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
                 failed.push((topic, element.partition, element.err.into()));
             }
@@ -350,10 +385,11 @@ pub(crate) fn commit(
     }
 }
 
-/// As which member, and in which generation or epoch, this client takes part in its group, if it does. librdkafka's main
-/// thread answers at once.
+/// As which member, and in which generation or epoch, this client takes part in its group, if it
+/// does. librdkafka's main thread answers at once.
 pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
-    // SAFETY: the client is alive; what is returned is ours to destroy, and the id a C string that lives as long.
+    // SAFETY: the client is alive; what is returned is ours to destroy, and the id a C string that
+    // lives as long.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(rk(client));
         if metadata.is_null() {
@@ -361,7 +397,8 @@ pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
         }
         let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
         let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
-        let member = (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
+        let member =
+            (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
         member.filter(|_| generation > 0).map(|member| (member, generation))
     }
@@ -390,7 +427,8 @@ pub(crate) fn set_token<C: ClientContext>(
     principal: &str,
     extensions: &[(String, String)],
 ) -> Result<(), String> {
-    let text = |text: &str| CString::new(text).map_err(|_| "a token or extension holds a NUL".to_owned());
+    let text =
+        |text: &str| CString::new(text).map_err(|_| "a token or extension holds a NUL".to_owned());
     let (secret, principal) = (text(token.secret.expose())?, text(principal)?);
     let mut pairs = Vec::with_capacity(extensions.len() * 2);
     for (name, value) in extensions {
@@ -399,8 +437,8 @@ pub(crate) fn set_token<C: ClientContext>(
     }
     let mut pointers: Vec<_> = pairs.iter().map(|text| text.as_ptr()).collect();
     let mut error = [0; 512];
-    // SAFETY: all texts are C strings that live until after the call, which copies them; the array holds
-    // `pointers.len()` of them; the error is written as a C string within its 512 bytes.
+    // SAFETY: all texts are C strings that live until after the call, which copies them; the array
+    // holds `pointers.len()` of them; the error is written as a C string within its 512 bytes.
     unsafe {
         let code = sys::rd_kafka_oauthbearer_set_token(
             client.native_ptr(),

@@ -1,4 +1,5 @@
-//! Keeps a fault that goes on from filling the log: one line for each distinct error in ten seconds.
+//! Keeps a fault that goes on from filling the log: one line for each distinct error in ten
+//! seconds.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ const REMEMBERED: usize = 256;
 pub(crate) struct Noise(Mutex<HashMap<String, (Instant, u64)>>);
 
 impl Noise {
-    /// Whether an error is to be told now; then with how many like it were kept back since it was told last.
+    /// Whether an error is to be told now; then with how many like it were kept back since it was
+    /// told last.
     pub(crate) fn tell(&self, error: &str, now: Instant) -> Option<u64> {
         let mut told = self.0.lock();
         if told.len() >= REMEMBERED {

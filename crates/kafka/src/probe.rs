@@ -1,4 +1,5 @@
-//! Asks a cluster once, as a check of the configuration. Nothing is changed: no group is joined, nothing committed.
+//! Asks a cluster once, as a check of the configuration. Nothing is changed: no group is joined,
+//! nothing committed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,13 +33,15 @@ pub struct Found {
     pub missing: Vec<(String, TopicFault)>,
 }
 
-/// Reaches the brokers, authenticates, and asks for the topics and the group of each source. Blocks, for up to about
-/// 10 s without an answer, and as long again for each server that does not answer the fast fetcher.
+/// Reaches the brokers, authenticates, and asks for the topics and the group of each source.
+/// Blocks, for up to about 10 s without an answer, and as long again for each server that does not
+/// answer the fast fetcher.
 ///
 /// Where a source has the fast fetcher, its kind of connection is tried too.
 ///
 /// # Errors
-/// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a group.
+/// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a
+/// group.
 pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<Found>, ProbeError> {
     let tokens = prepare(&cluster.security)?;
     let fast = sources.iter().any(|source| source.fetcher == Fetching::Fast);
@@ -49,9 +52,11 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
     let mut found: Vec<Found> = Vec::new();
     for source in sources {
         let selection = Selection::new(&source.topics);
-        let listing = asking.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
+        let listing =
+            asking.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
         let listing = listing.map_err(ProbeError::Cluster)?;
-        found.push(Found { topics: listing.topics.into_iter().collect(), missing: listing.missing });
+        found
+            .push(Found { topics: listing.topics.into_iter().collect(), missing: listing.missing });
     }
     for (source, found) in sources.iter().zip(&found) {
         if let (Some(group), Some((topic, _))) = (&source.group, found.topics.first()) {
@@ -60,8 +65,10 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
     }
     // What both kinds of connections are refused for has been told by now.
     if let Some(connector) = connector {
-        let runtime =
-            runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::from)?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::from)?;
         if fast {
             connect(&runtime, &connector, &cluster.bootstrap_servers)?;
         }
@@ -69,7 +76,9 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
             let servers = cluster.bootstrap_servers.clone();
             let mut coordinator = Coordinator::new(Arc::clone(&connector), servers, group.clone());
             // Where it does not tell, nothing is known to be wrong.
-            if let Ok(Standing::Refused(reason)) = runtime.block_on(coordinator.ask(None, group.protocol)) {
+            if let Ok(Standing::Refused(reason)) =
+                runtime.block_on(coordinator.ask(None, group.protocol))
+            {
                 return Err(ProbeError::Group { group: group.id.clone(), reason });
             }
         }
@@ -125,7 +134,10 @@ impl Asking {
     }
 
     /// Asks until there is an answer, a refusal, or no time left; then tells why.
-    fn until_answered<T>(&self, ask: impl Fn(&Client) -> Result<T, KafkaError>) -> Result<T, String> {
+    fn until_answered<T>(
+        &self,
+        ask: impl Fn(&Client) -> Result<T, KafkaError>,
+    ) -> Result<T, String> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let error = match ask(&self.client) {

@@ -1,8 +1,8 @@
 //! Writes records to Kafka, and tells of each what became of it.
 //!
-//! Always idempotent, always with `acks = all`: a record that was told as written is in the log. One
-//! that may be there or not is told as unknown, never as failed. librdkafka sends; how much is under
-//! way is bounded by the caller.
+//! Always idempotent, always with `acks = all`: a record that was told as written is in the log.
+//! One that may be there or not is told as unknown, never as failed. librdkafka sends; how much is
+//! under way is bounded by the caller.
 
 mod context;
 
@@ -25,7 +25,8 @@ use context::Context;
 
 /// Time for two answers that say that a topic is not there.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
-/// Size of a record that librdkafka takes; the topic has a limit of its own, which the broker tells.
+/// Size of a record that librdkafka takes; the topic has a limit of its own, which the broker
+/// tells.
 const RECORD_BYTES: usize = 1_000_000_000;
 
 /// How records are written.
@@ -153,8 +154,8 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Begins. Waits for no broker: they are tried until they are there. What becomes of each record
-    /// comes through the channel, which holds no more than the caller has under way.
+    /// Begins. Waits for no broker: they are tried until they are there. What becomes of each
+    /// record comes through the channel, which holds no more than the caller has under way.
     ///
     /// # Errors
     /// librdkafka refuses the settings, or a file of them cannot be read.
@@ -169,7 +170,8 @@ impl Producer {
         let (deliveries, delivered) = mpsc::unbounded_channel();
         let (wanted, receiver) = security::wanted();
         let reporter = Reporter::new(&config.route, &board, &Arc::default());
-        let context = Context::new(Arc::clone(&board), reporter, deliveries, tokens.as_ref().map(|_| wanted));
+        let context =
+            Context::new(Arc::clone(&board), reporter, deliveries, tokens.as_ref().map(|_| wanted));
         let client = settings(cluster, config).create_with_context(context);
         let client: Arc<ThreadedProducer<Context>> =
             client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
@@ -263,7 +265,8 @@ fn write_error(error: &KafkaError, sent: bool) -> WriteError {
         )),
         _ if sent => WriteError::Unknown(text),
         code => {
-            let retriable = matches!(code, Code::MessageTimedOut | Code::QueueFull | Code::PurgeQueue);
+            let retriable =
+                matches!(code, Code::MessageTimedOut | Code::QueueFull | Code::PurgeQueue);
             WriteError::Kafka { error: format!("{code:?}"), reason: text, retriable }
         }
     }

@@ -1,11 +1,13 @@
-//! Brokers that hold their answers back, for the client has used up its quota. Plain state; time is an argument.
+//! Brokers that hold their answers back, for the client has used up its quota. Plain state; time is
+//! an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::wait::{Wait, WaitKind};
 
-/// How long after the end of one wait the next one is still the same: a client at its quota is held back again and again.
+/// How long after the end of one wait the next one is still the same: a client at its quota is held
+/// back again and again.
 const SAME: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +22,8 @@ struct Held {
 pub(crate) struct Quotas(BTreeMap<i32, Held>);
 
 impl Quotas {
-    /// A broker holds its answers back for this long from `now` on, which is `now_ms` since the epoch.
+    /// A broker holds its answers back for this long from `now` on, which is `now_ms` since the
+    /// epoch.
     pub(crate) fn held(&mut self, broker: i32, pause: Duration, now: Instant, now_ms: i64) {
         self.0.retain(|_, held| now < held.until);
         let held = self.0.entry(broker).or_insert(Held { since_ms: now_ms, until: now, pause });
@@ -62,7 +65,10 @@ mod tests {
         assert_eq!(since(at(9)), [5000], "the first one is served again");
         assert!(since(at(18)).is_empty());
         let reason = quotas.waits(at(6)).remove(0).reason;
-        assert_eq!(reason, "broker 1 holds its answers back (500 ms): the client has used up its quota");
+        assert_eq!(
+            reason,
+            "broker 1 holds its answers back (500 ms): the client has used up its quota"
+        );
         quotas.held(1, Duration::from_millis(1), at(20), 20_000);
         assert_eq!(quotas.waits(at(21))[0].since, 20_000, "another one");
     }

@@ -34,9 +34,11 @@ const HINTS: &[Hint] = &[
     },
 ];
 
-/// librdkafka's text without what differs from one time to the next, so that the same error is the same text.
+/// librdkafka's text without what differs from one time to the next, so that the same error is the
+/// same text.
 pub(crate) fn steady(reason: &str) -> String {
-    let reason = reason.split(" (after ").next().unwrap_or(reason).replacen("/bootstrap: ", ": ", 1);
+    let reason =
+        reason.split(" (after ").next().unwrap_or(reason).replacen("/bootstrap: ", ": ", 1);
     let Some(hint) = HINTS.iter().find(|hint| reason.contains(hint.found)) else { return reason };
     // The broker's address comes first, where there is one.
     match reason.split_once(": ") {
@@ -68,7 +70,11 @@ mod tests {
                    broker certificate could not be verified, verify that ssl.ca.location is correctly configured (after 3ms)";
         let other = "ssl://k:1/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 2ms in state X)";
         assert_eq!(steady(one), steady(other));
-        assert!(steady(one).starts_with("ssl://k:1: certificate verify failed: "), "{}", steady(one));
+        assert!(
+            steady(one).starts_with("ssl://k:1: certificate verify failed: "),
+            "{}",
+            steady(one)
+        );
     }
 
     #[test]
@@ -78,7 +84,10 @@ mod tests {
                 "ssl://k:1: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42",
                 "tls.certificate",
             ),
-            ("sasl_ssl://k:1: SASL authentication error: {\"status\":\"invalid_token\"}", "audience"),
+            (
+                "sasl_ssl://k:1: SASL authentication error: {\"status\":\"invalid_token\"}",
+                "audience",
+            ),
         ] {
             assert!(steady(reason).contains(told), "{}", steady(reason));
         }

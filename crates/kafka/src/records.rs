@@ -1,14 +1,15 @@
-//! What a Fetch response holds of one partition: record batches (Kafka's documentation, "Message Format").
+//! What a Fetch response holds of one partition: record batches (Kafka's documentation, "Message
+//! Format").
 //!
-//! [`outline`] looks at headers only, so that the next fetch can be sent before anything else is done.
-//! [`Batches`] checks the batches, leaves out control batches and aborted transactions, and hands out [`Run`]s,
-//! whose records are walked where they stand. Nothing is left out in silence: what cannot be read is an error
-//! that says where.
+//! [`outline`] looks at headers only, so that the next fetch can be sent before anything else is
+//! done. [`Batches`] checks the batches, leaves out control batches and aborted transactions, and
+//! hands out [`Run`]s, whose records are walked where they stand. Nothing is left out in silence:
+//! what cannot be read is an error that says where.
 //!
 //! Pure: no I/O, no clock. It does not know topics, partitions or connections.
 //!
-//! Not covered by any checksum are a batch's base offset, its length and its leader epoch, since brokers set
-//! them. They are held against what is around them, no more.
+//! Not covered by any checksum are a batch's base offset, its length and its leader epoch, since
+//! brokers set them. They are held against what is around them, no more.
 
 mod aborted;
 #[cfg(feature = "bench")]
@@ -44,7 +45,8 @@ const DECOMPRESSED_LIMIT: usize = 512 << 20;
 pub(crate) struct Reading {
     /// First offset wanted.
     pub(crate) from: i64,
-    /// Under read_committed the aborted transactions that the response lists, in any order; else `None`.
+    /// Under read_committed the aborted transactions that the response lists, in any order; else
+    /// `None`.
     pub(crate) aborted: Option<Vec<Aborted>>,
 }
 
@@ -98,13 +100,14 @@ impl Batches {
 
     /// Whether [`next`](Self::next) has nothing more to say. Looks at one header at most.
     pub(crate) fn is_over(&self) -> bool {
-        self.error.is_none() && matches!(first(self.bytes.get(self.at..).unwrap_or_default()), Ok(None))
+        self.error.is_none()
+            && matches!(first(self.bytes.get(self.at..).unwrap_or_default()), Ok(None))
     }
 
     /// The next run, its checksums checked; `None` at the end, or where a batch is cut off.
     ///
-    /// A run may have no records: then it only moves the position over batches that were left out. A compressed
-    /// batch is decompressed here and is a run of its own.
+    /// A run may have no records: then it only moves the position over batches that were left out.
+    /// A compressed batch is decompressed here and is a run of its own.
     ///
     /// # Errors
     /// A batch cannot be read. What stands before it was handed out; after it nothing more comes.
@@ -138,12 +141,14 @@ impl Batches {
         after_broken(self.bytes.get(self.failed..).unwrap_or_default(), from, end)
     }
 
-    /// Goes on over batches as long as they fit into one run: `span`. What cannot be in it is returned, if it
-    /// stands first. `at` is behind all that was taken, whatever the result.
+    /// Goes on over batches as long as they fit into one run: `span`. What cannot be in it is
+    /// returned, if it stands first. `at` is behind all that was taken, whatever the result.
     fn gather(&mut self, span: &mut Range<usize>) -> Result<Option<Run>, BatchError> {
         loop {
             let bytes = &self.bytes;
-            let Some(entry) = first(bytes.get(self.at..).unwrap_or_default())? else { return Ok(None) };
+            let Some(entry) = first(bytes.get(self.at..).unwrap_or_default())? else {
+                return Ok(None);
+            };
             let none_yet = span.start == span.end;
             let Some(header) = entry.batch else {
                 return if none_yet { self.gather_messages().map(Some) } else { Ok(None) };
@@ -153,7 +158,8 @@ impl Batches {
                 return Ok(None);
             }
             let size = header.size;
-            let fate = fate(&header, entry.bytes, self.from, self.after, &mut self.aborted, self.limit)?;
+            let fate =
+                fate(&header, entry.bytes, self.from, self.after, &mut self.aborted, self.limit)?;
             let run = match fate {
                 Fate::Compressed(codec) => {
                     let records = entry.bytes.get(HEADER..).unwrap_or_default();
@@ -215,8 +221,9 @@ impl Batches {
     }
 }
 
-/// The offset to go on from behind a batch that cannot be read, the first of `bytes`: where the next one begins, or else
-/// where it claims to end, within the log that goes on at `from` and ends at `end`. `None` if neither can be.
+/// The offset to go on from behind a batch that cannot be read, the first of `bytes`: where the
+/// next one begins, or else where it claims to end, within the log that goes on at `from` and ends
+/// at `end`. `None` if neither can be.
 pub(crate) fn after_broken(bytes: &[u8], from: i64, end: i64) -> Option<i64> {
     let can_be = |offset: &i64| from < *offset && *offset <= end;
     let broken = first(bytes).ok()??;
@@ -250,6 +257,8 @@ fn fate(
     }
     match header.compression() {
         0 => Ok(Fate::Kept),
-        number => Ok(Fate::Compressed(Codec::of(number).map_err(|fault| fault.at(header.base_offset))?)),
+        number => {
+            Ok(Fate::Compressed(Codec::of(number).map_err(|fault| fault.at(header.base_offset))?))
+        }
     }
 }

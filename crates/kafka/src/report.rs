@@ -1,4 +1,5 @@
-//! Where the errors of a source's connections go: counted, shown in the status, and told once in a while.
+//! Where the errors of a source's connections go: counted, shown in the status, and told once in a
+//! while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ impl Reporter {
         self.report_as(text, text);
     }
 
-    /// Reports partitions that could not be served, in one line for each reason. How many they are, and which, does
-    /// not make it another line.
+    /// Reports partitions that could not be served, in one line for each reason. How many they are,
+    /// and which, does not make it another line.
     pub(crate) fn report_partitions<'a>(
         &self,
         what: &str,
@@ -41,7 +42,9 @@ impl Reporter {
         for (reason, (count, topic, partition)) in by_reason(failed) {
             let text = match count {
                 1 => format!("{what} for {topic}/{partition}: {reason}"),
-                _ => format!("{what} for {count} partitions, such as {topic}/{partition}: {reason}"),
+                _ => {
+                    format!("{what} for {count} partitions, such as {topic}/{partition}: {reason}")
+                }
             };
             self.report_as(&format!("{what}: {reason}"), &text);
         }
@@ -78,8 +81,9 @@ mod tests {
     fn partitions_that_fail_alike_are_one_error() {
         let (board, noise) = (Arc::new(Board::default()), Arc::new(Noise::default()));
         let reporter = Reporter::new("test", &board, &noise);
-        let failed =
-            |partitions: std::ops::Range<i32>| partitions.map(|at| ("orders", at, "Busy".to_owned()));
+        let failed = |partitions: std::ops::Range<i32>| {
+            partitions.map(|at| ("orders", at, "Busy".to_owned()))
+        };
         for (partitions, shown) in [
             (3..9, "commit failed for 6 partitions, such as orders/3: Busy"),
             (7..8, "commit failed for orders/7: Busy"),

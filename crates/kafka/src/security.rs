@@ -60,8 +60,8 @@ pub(crate) fn configure(security: &Security, settings: &mut ClientConfig) {
     }
 }
 
-/// The authorities that every connection to a broker trusts: a file, or a directory. Those of the system are looked for
-/// where systems keep them, and by SSL_CERT_FILE and SSL_CERT_DIR.
+/// The authorities that every connection to a broker trusts: a file, or a directory. Those of the
+/// system are looked for where systems keep them, and by SSL_CERT_FILE and SSL_CERT_DIR.
 pub(crate) fn authorities(tls: &Tls) -> Option<PathBuf> {
     tls.ca.clone().or_else(|| {
         let found = openssl_probe::probe();
@@ -70,7 +70,8 @@ pub(crate) fn authorities(tls: &Tls) -> Option<PathBuf> {
 }
 
 fn configure_tls(tls: &Tls, settings: &mut ClientConfig) {
-    // The vendored OpenSSL knows no directory of its own: where nothing is found, librdkafka looks on.
+    // The vendored OpenSSL knows no directory of its own: where nothing is found, librdkafka looks
+    // on.
     let ca = authorities(tls).map_or_else(|| "probe".to_owned(), |path| path.display().to_string());
     settings.set("ssl.ca.location", ca);
     if let Some(client) = &tls.client {

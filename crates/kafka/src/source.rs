@@ -26,7 +26,8 @@ const RECORDS: usize = 2;
 /// How long closing may take in all.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads what a route asks for. Owns the threads that do it; dropped, they end without a last commit.
+/// Reads what a route asks for. Owns the threads that do it; dropped, they end without a last
+/// commit.
 #[derive(Debug)]
 pub struct Source {
     board: Arc<Board>,
@@ -35,7 +36,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Begins. Waits for no broker: they are tried until they are there, which the log and the status tell.
+    /// Begins. Waits for no broker: they are tried until they are there, which the log and the
+    /// status tell.
     ///
     /// # Errors
     /// Where librdkafka refuses the settings, or there is no tokio runtime to fetch on.
@@ -52,7 +54,9 @@ impl Source {
         let connector = Connector::new(cluster, tokens.clone());
         // What our own connections do not take is no mistake where librdkafka does everything.
         let (connector, watcher) = match config.fetcher {
-            Fetching::Fast => connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?,
+            Fetching::Fast => {
+                connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?
+            }
             Fetching::Librdkafka => (None, connector.ok()),
         };
         start(Starting {
@@ -69,7 +73,10 @@ impl Source {
             commands: (commands.clone(), commanded),
             ended,
         })?;
-        Ok((Self { board, commands, ended: Mutex::new(Some(end)) }, SourceReceivers { events, records }))
+        Ok((
+            Self { board, commands, ended: Mutex::new(Some(end)) },
+            SourceReceivers { events, records },
+        ))
     }
 
     /// How it is now.
@@ -82,41 +89,51 @@ impl Source {
         assignment.ends().or_else(|| self.board.ends(&assignment.topic, assignment.partition))
     }
 
-    /// Commits positions (next offsets) in the background, with retries. The newest of a partition wins; none goes
-    /// back. Nothing happens without a group.
+    /// Commits positions (next offsets) in the background, with retries. The newest of a partition
+    /// wins; none goes back. Nothing happens without a group.
     pub fn commit(&self, positions: Vec<(Arc<Assignment>, i64)>) {
         // Where the source has ended, so has its right to commit.
         let _ = self.commands.send(Command::Commit(positions));
     }
 
-    /// Lets commits of a partition that come after this go below those before, once: the log was cut, or is another
-    /// one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be called when the route's own position is set
-    /// back, so that no commit of what was before comes after it.
+    /// Lets commits of a partition that come after this go below those before, once: the log was
+    /// cut, or is another one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be called
+    /// when the route's own position is set back, so that no commit of what was before comes
+    /// after it.
     pub fn set_back(&self, assignment: Arc<Assignment>) {
         // As above.
         let _ = self.commands.send(Command::SetBack(assignment));
     }
 
-    /// Begins a new generation of a partition: it is read again from `offset` on, and what was handed out of it before
-    /// is to be thrown away by its generation. `known` is the number of the newest generation that the caller has heard
-    /// of, by [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing is done, where the
-    /// source has begun another one meanwhile: that is to be heard first, for the log may no longer have the offset.
-    pub fn restart(&self, assignment: &Arc<Assignment>, known: u32, offset: i64) -> Option<Generation> {
+    /// Begins a new generation of a partition: it is read again from `offset` on, and what was
+    /// handed out of it before is to be thrown away by its generation. `known` is the number of
+    /// the newest generation that the caller has heard
+    /// of, by [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing
+    /// is done, where the source has begun another one meanwhile: that is to be heard first,
+    /// for the log may no longer have the offset.
+    pub fn restart(
+        &self,
+        assignment: &Arc<Assignment>,
+        known: u32,
+        offset: i64,
+    ) -> Option<Generation> {
         let generation = assignment.restart(known, offset)?;
         // As above.
         let _ = self.commands.send(Command::Restart(Arc::clone(assignment), generation));
         Some(generation)
     }
 
-    /// Fetches a partition no more until it is restarted. It is held all the same, and what was handed out may still come.
+    /// Fetches a partition no more until it is restarted. It is held all the same, and what was
+    /// handed out may still come.
     pub fn hold(&self, assignment: &Arc<Assignment>) {
         assignment.hold();
         // As above.
         let _ = self.commands.send(Command::Hold(Arc::clone(assignment)));
     }
 
-    /// Commits the last positions, leaves the group (a static member keeps its place) and ends the threads. The
-    /// receivers and all [`Fetched`](crate::Fetched) must be dropped before: they hold the client.
+    /// Commits the last positions, leaves the group (a static member keeps its place) and ends the
+    /// threads. The receivers and all [`Fetched`](crate::Fetched) must be dropped before: they
+    /// hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {
         let Some(end) = self.ended.lock().take() else { return };
         // A thread that has ended by itself has told so by `end`.

@@ -52,8 +52,9 @@ pub struct SourceStatus {
 pub struct Ends {
     /// The offset after the last record that is replicated.
     pub high_watermark: i64,
-    /// Under `read_committed`, the offset that no record from there on is read before its transaction ends: that of the
-    /// first record of the oldest open one, or else the high watermark.
+    /// Under `read_committed`, the offset that no record from there on is read before its
+    /// transaction ends: that of the first record of the oldest open one, or else the high
+    /// watermark.
     pub last_stable: Option<i64>,
 }
 
@@ -112,7 +113,8 @@ pub(crate) struct Board {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether librdkafka has a broker, or would have one as soon as it asks for something; not known at first.
+    /// Whether librdkafka has a broker, or would have one as soon as it asks for something; not
+    /// known at first.
     connected: Option<bool>,
     /// Whether it failed to connect to one since it last had one.
     failing: bool,
@@ -170,8 +172,8 @@ impl Board {
     pub(crate) fn set_connected(&self, connected: bool) {
         let mut state = self.state.lock();
         state.failing &= !connected;
-        // Brokers and load balancers close connections that are idle. That is no fault until it cannot connect again,
-        // which it tries once it has something to ask.
+        // Brokers and load balancers close connections that are idle. That is no fault until it
+        // cannot connect again, which it tries once it has something to ask.
         if connected || state.failing || state.connected.is_none() {
             state.connected = Some(connected);
         }
@@ -182,7 +184,8 @@ impl Board {
         self.state.lock().failing = true;
     }
 
-    /// Whether the fetcher of a route without a group has a broker. In a group the membership is what counts.
+    /// Whether the fetcher of a route without a group has a broker. In a group the membership is
+    /// what counts.
     pub(crate) fn set_fetching(&self, fetching: bool) {
         self.state.lock().fetching = fetching;
     }
@@ -217,7 +220,10 @@ impl Board {
     }
 
     /// Gives those that are news.
-    pub(crate) fn set_missing(&self, missing: Vec<(String, TopicFault)>) -> Vec<(String, TopicFault)> {
+    pub(crate) fn set_missing(
+        &self,
+        missing: Vec<(String, TopicFault)>,
+    ) -> Vec<(String, TopicFault)> {
         let known = std::mem::replace(&mut self.state.lock().missing, missing.clone());
         missing.into_iter().filter(|fault| !known.contains(fault)).collect()
     }
@@ -262,8 +268,8 @@ impl Board {
         Waiting { board: self, since: Instant::now() }
     }
 
-    /// Whether records had to wait for the route since this was asked before: not as in passing, for that happens to
-    /// every route that has something to do.
+    /// Whether records had to wait for the route since this was asked before: not as in passing,
+    /// for that happens to every route that has something to do.
     pub(crate) fn take_waited(&self) -> bool {
         let [waits, before] = &self.waits;
         let now = waits.load(Ordering::Relaxed);
@@ -278,7 +284,9 @@ impl Board {
         let is_up = |broker: &Broker| broker.state == "UP" && broker.source != "internal";
         self.set_connected(statistics.brokers.values().any(is_up));
         for broker in statistics.brokers.values() {
-            if let Some(held @ 1..) = broker.throttle.as_ref().and_then(|held| u64::try_from(held.max).ok()) {
+            if let Some(held @ 1..) =
+                broker.throttle.as_ref().and_then(|held| u64::try_from(held.max).ok())
+            {
                 self.set_held_back(broker.nodeid, Duration::from_millis(held));
             }
         }
@@ -330,7 +338,8 @@ impl State {
         if let Some(reason) = &self.stopped {
             return Some(reason.clone());
         }
-        let error = || self.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let error =
+            || self.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         match self.is_connected() {
             None => return Some(format!("no broker reached yet{}", error())),
             Some(false) => return Some(format!("no broker connected{}", error())),

@@ -40,7 +40,9 @@ impl Listing {
 
     /// Whether a topic is there, or may be, and cannot be read now.
     pub(crate) fn hides(&self, topic: &str) -> bool {
-        self.missing.iter().any(|(missing, fault)| missing == topic && *fault != TopicFault::Unknown)
+        self.missing
+            .iter()
+            .any(|(missing, fault)| missing == topic && *fault != TopicFault::Unknown)
     }
 
     /// The topics that are there, and those that may be.
@@ -50,18 +52,20 @@ impl Listing {
     }
 }
 
-/// The partitions that were there when the route began, have been since, and were not taken up yet. Any other without
-/// a committed offset came later, or again, and begins at its earliest offset.
+/// The partitions that were there when the route began, have been since, and were not taken up yet.
+/// Any other without a committed offset came later, or again, and begins at its earliest offset.
 #[derive(Clone, Debug)]
 pub(crate) struct First(HashSet<Part>);
 
 impl First {
     pub(crate) fn new(topics: &TopicMap) -> Self {
-        let parts = topics.iter().flat_map(|(topic, count)| (0..*count).map(|at| (topic.clone(), at)));
+        let parts =
+            topics.iter().flat_map(|(topic, count)| (0..*count).map(|at| (topic.clone(), at)));
         Self(parts.collect())
     }
 
-    /// Forgets what a later listing lacks. Topics that are there and cannot be read now are not gone.
+    /// Forgets what a later listing lacks. Topics that are there and cannot be read now are not
+    /// gone.
     pub(crate) fn listed(&mut self, listing: &Listing) {
         self.0.retain(|(topic, partition)| match listing.topics.get(topic) {
             Some(count) => partition < count,
@@ -108,16 +112,19 @@ impl Selection {
         self.patterns.iter().any(|pattern| pattern.is_match(topic) && pattern.is_match(other))
     }
 
-    /// Whether a topic is meant. Patterns are searched for in the name, and never match internal topics.
+    /// Whether a topic is meant. Patterns are searched for in the name, and never match internal
+    /// topics.
     pub(crate) fn selects(&self, topic: &str) -> bool {
-        let by_pattern =
-            || !topic.starts_with("__") && self.patterns.iter().any(|pattern| pattern.is_match(topic));
+        let by_pattern = || {
+            !topic.starts_with("__") && self.patterns.iter().any(|pattern| pattern.is_match(topic))
+        };
         self.names(topic) || by_pattern()
     }
 }
 
-/// Asks the cluster for all topics, and then for each that is named but not among them. So it does for those of `known`
-/// that are there by a pattern: of a topic that this relay may not see, only an answer by name says so.
+/// Asks the cluster for all topics, and then for each that is named but not among them. So it does
+/// for those of `known` that are there by a pattern: of a topic that this relay may not see, only
+/// an answer by name says so.
 pub(crate) fn list(
     client: &Client,
     selection: &Selection,
@@ -130,7 +137,9 @@ pub(crate) fn list(
         listing.add(topic);
     }
     for name in selection.names.iter().chain(known) {
-        if listing.topics.contains_key(name) || listing.missing.iter().any(|(missing, _)| missing == name) {
+        if listing.topics.contains_key(name)
+            || listing.missing.iter().any(|(missing, _)| missing == name)
+        {
             continue;
         }
         let one = client.fetch_metadata(Some(name), wait)?;
@@ -140,7 +149,9 @@ pub(crate) fn list(
         }
     }
     // A pattern asks for no topic that is not there.
-    listing.missing.retain(|(topic, fault)| selection.names(topic) || *fault != TopicFault::Unknown);
+    listing
+        .missing
+        .retain(|(topic, fault)| selection.names(topic) || *fault != TopicFault::Unknown);
     Ok(listing)
 }
 

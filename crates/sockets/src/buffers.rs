@@ -1,8 +1,9 @@
 //! Buffers for chunks, used again and again.
 //!
-//! A chunk's buffer is large enough that an allocator fetches fresh pages for it and gives them back each time: at full
-//! speed the kernel would spend more on those than on all that is done with the records. Buffers that were not needed
-//! for a while are let go, so that a burst leaves nothing behind.
+//! A chunk's buffer is large enough that an allocator fetches fresh pages for it and gives them
+//! back each time: at full speed the kernel would spend more on those than on all that is done with
+//! the records. Buffers that were not needed for a while are let go, so that a burst leaves nothing
+//! behind.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::chunk::{Chunk, Origin};
 
 /// Unused buffers that a trim leaves.
 const LEFT: usize = 2;
-/// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone records would hold
-/// the ring's bytes many times over otherwise.
+/// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone
+/// records would hold the ring's bytes many times over otherwise.
 const COPIED_BELOW: usize = 4;
 
 /// What the messages of a chunk are written to.
@@ -32,7 +33,8 @@ impl Buffer {
     }
 }
 
-/// Makes chunks whose buffers come back when the last peer is past them. Clones share what they keep.
+/// Makes chunks whose buffers come back when the last peer is past them. Clones share what they
+/// keep.
 #[derive(Clone, Debug)]
 pub struct Buffers(Arc<Kept>);
 
@@ -51,7 +53,8 @@ struct Stack {
 }
 
 impl Buffers {
-    /// Buffers for chunks of about `chunk_bytes`; as many are kept as fit `kept_bytes`, but a few in any case.
+    /// Buffers for chunks of about `chunk_bytes`; as many are kept as fit `kept_bytes`, but a few
+    /// in any case.
     pub fn new(chunk_bytes: usize, kept_bytes: usize) -> Self {
         let limit = (kept_bytes / chunk_bytes.max(1)).max(LEFT);
         Self(Arc::new(Kept { chunk_bytes, limit, stack: Mutex::default() }))
@@ -76,7 +79,8 @@ impl Buffers {
     /// Takes a buffer back; what is in it is gone.
     pub fn give(&self, mut buffer: Buffer) {
         // One that a large message has stretched would hold its memory for nothing.
-        let usual = buffer.bytes.capacity() <= 2 * self.room() && buffer.ends.capacity() <= self.room();
+        let usual =
+            buffer.bytes.capacity() <= 2 * self.room() && buffer.ends.capacity() <= self.room();
         buffer.bytes.clear();
         buffer.ends.clear();
         let mut stack = self.0.stack.lock();
@@ -85,7 +89,8 @@ impl Buffers {
         }
     }
 
-    /// Lets go of the buffers that were not needed since the last call, all but a few. To be called now and then.
+    /// Lets go of the buffers that were not needed since the last call, all but a few. To be called
+    /// now and then.
     pub fn trim(&self) {
         let mut stack = self.0.stack.lock();
         let unused = stack.unused.saturating_sub(LEFT).min(stack.buffers.len());
@@ -158,7 +163,8 @@ mod tests {
 
     #[test]
     fn buffers_of_the_usual_size_are_kept_up_to_the_limit() {
-        for (size, kept_bytes, expected) in [(1000, 10_240, 10), (1000, 0, LEFT), (5000, 10_240, 0)] {
+        for (size, kept_bytes, expected) in [(1000, 10_240, 10), (1000, 0, LEFT), (5000, 10_240, 0)]
+        {
             let buffers = Buffers::new(1024, kept_bytes);
             let many: Vec<_> = (0..20).map(|_| filled(&buffers, size)).collect();
             many.into_iter().for_each(|buffer| buffers.give(buffer));

@@ -10,15 +10,18 @@ use crate::buffers::{Buffer, Buffers};
 use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::ring::{Demand, Runs};
 
-/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a partition.
+/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a
+/// partition.
 ///
-/// The ring knows it only as a number that grows and a flag; what the number means is the route's affair.
+/// The ring knows it only as a number that grows and a flag; what the number means is the route's
+/// affair.
 #[derive(Debug)]
 pub struct Origin {
     delivered: AtomicI64,
     withdrawn: AtomicBool,
     demand: Option<Arc<Demand>>,
-    /// Whether there was something that too few peers were owed: it is to be published again, by another origin.
+    /// Whether there was something that too few peers were owed: it is to be published again, by
+    /// another origin.
     short: AtomicBool,
 }
 
@@ -28,8 +31,8 @@ impl Origin {
         Self::made(position, None)
     }
 
-    /// The same; what is in the ring at any moment at which too few peers want it does not count as delivered, nor does
-    /// what follows it.
+    /// The same; what is in the ring at any moment at which too few peers want it does not count as
+    /// delivered, nor does what follows it.
     pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
         Self::made(position, Some(demand))
     }
@@ -39,7 +42,8 @@ impl Origin {
         Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, short })
     }
 
-    /// Whether its position stands still, because something that it published had too few peers that want it.
+    /// Whether its position stands still, because something that it published had too few peers
+    /// that want it.
     pub fn is_short(&self) -> bool {
         self.short.load(Ordering::Acquire)
     }
@@ -49,7 +53,8 @@ impl Origin {
         self.demand.as_ref().map_or(0, |demand| demand.epoch())
     }
 
-    /// The position up to which everything was accepted by the kernel for every peer owed it, or dropped by policy.
+    /// The position up to which everything was accepted by the kernel for every peer owed it, or
+    /// dropped by policy.
     pub fn delivered(&self) -> i64 {
         self.delivered.load(Ordering::Acquire)
     }
@@ -59,16 +64,16 @@ impl Origin {
         self.withdrawn.load(Ordering::Acquire)
     }
 
-    /// Everything before `position` is delivered, unless its messages were taken out or too few wanted some of them. The
-    /// ring tells so, chunk by chunk.
+    /// Everything before `position` is delivered, unless its messages were taken out or too few
+    /// wanted some of them. The ring tells so, chunk by chunk.
     pub fn deliver(&self, position: i64) {
         if !self.is_withdrawn() && !self.is_short() {
             self.delivered.store(position, Ordering::Release);
         }
     }
 
-    /// The same of what was published in an epoch of its demand. Where they were too few then, or are another one's
-    /// peers by now, its position stands still.
+    /// The same of what was published in an epoch of its demand. Where they were too few then, or
+    /// are another one's peers by now, its position stands still.
     pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
         if epoch != self.epoch() || !epoch.is_multiple_of(2) {
             self.short.store(true, Ordering::Release);
@@ -103,8 +108,9 @@ impl Chunk {
     /// Makes a chunk of whole messages in ZMTP framing.
     ///
     /// `ends` holds the end of each message in `bytes`, rising, the last one being its length.
-    /// `same_routing` tells that every message starts with the same first frame. `records` is what they count for,
-    /// and `position` is where the origin stands once all of them are delivered.
+    /// `same_routing` tells that every message starts with the same first frame. `records` is what
+    /// they count for, and `position` is where the origin stands once all of them are
+    /// delivered.
     pub fn new(
         bytes: Vec<u8>,
         ends: Vec<usize>,
@@ -154,7 +160,8 @@ impl Chunk {
         self.buffer.weight() + self.runs.as_ref().map_or(0, Runs::weight) + Self::OVERHEAD
     }
 
-    /// Takes note that a peer needs it beside the ring, unless there is no memory for that. It counts once.
+    /// Takes note that a peer needs it beside the ring, unless there is no memory for that. It
+    /// counts once.
     pub(crate) fn keep(&self, memory: &Arc<PeerMemory>) -> Result<(), Exceeded> {
         if self.kept.get().is_none() {
             let _ = self.kept.set(memory.charge(self.weight())?);
@@ -217,14 +224,16 @@ impl Chunk {
         self.origin.deliver_of(self.epoch, self.position);
     }
 
-    /// Whether the messages of `next` can stand after its own in one chunk: they have the same origin and the same routing
-    /// frame. A chunk without messages goes with any.
+    /// Whether the messages of `next` can stand after its own in one chunk: they have the same
+    /// origin and the same routing frame. A chunk without messages goes with any.
     pub(crate) fn continues_with(&self, next: &Self) -> bool {
         self.is_of(&next.origin)
             && self.epoch == next.epoch
             && self.same_routing
             && next.same_routing
-            && (self.is_empty() || next.is_empty() || self.routing_frame(0) == next.routing_frame(0))
+            && (self.is_empty()
+                || next.is_empty()
+                || self.routing_frame(0) == next.routing_frame(0))
     }
 
     /// Puts the messages of `next` after its own. Nothing of `next` is freed here.
@@ -262,7 +271,8 @@ impl Chunk {
         (ending_by(range.end) - ending_by(range.start)) as u64
     }
 
-    /// The end of the message of which bytes before `sent` were written, unless `sent` lies between two messages.
+    /// The end of the message of which bytes before `sent` were written, unless `sent` lies between
+    /// two messages.
     pub(crate) fn half_written(&self, sent: usize) -> Option<usize> {
         let index = self.buffer.ends.partition_point(|end| *end < sent);
         match self.buffer.ends.get(index) {

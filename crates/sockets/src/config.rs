@@ -20,8 +20,8 @@ pub enum SlowPeer {
 pub struct Heartbeat {
     /// Time between two PINGs.
     pub interval: Duration,
-    /// A peer from which nothing has come for this long after a PING is closed; not one that may be full, if full
-    /// peers are waited for.
+    /// A peer from which nothing has come for this long after a PING is closed; not one that may
+    /// be full, if full peers are waited for.
     pub timeout: Duration,
 }
 
@@ -30,11 +30,13 @@ pub struct Heartbeat {
 pub struct Limits {
     /// Connections of one socket, those in their handshake included.
     pub max_peers: usize,
-    /// Distinct subscriptions of one peer. One that is longer than 256 bytes counts once for each 256 bytes it begins.
+    /// Distinct subscriptions of one peer. One that is longer than 256 bytes counts once for each
+    /// 256 bytes it begins.
     pub max_subscriptions: usize,
     /// Size of one inbound frame in bytes.
     pub max_inbound_frame: usize,
-    /// Bytes that peers together can make the socket hold: subscriptions, partial input, replies, unfinished messages.
+    /// Bytes that peers together can make the socket hold: subscriptions, partial input, replies,
+    /// unfinished messages.
     pub peer_memory: usize,
     /// Time a connection has to finish its ZMTP handshake.
     pub handshake_timeout: Duration,
@@ -53,7 +55,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a peer may change of its subscriptions: all of them at once, twice, and some more in each second.
+    /// What a peer may change of its subscriptions: all of them at once, twice, and some more in
+    /// each second.
     pub(crate) fn ration(&self, now: Instant) -> Ration {
         let burst = u32::try_from(self.max_subscriptions.saturating_mul(2)).unwrap_or(u32::MAX);
         Ration::new(burst.max(PEER_CHANGES), PEER_CHANGES, now)
@@ -68,7 +71,8 @@ const PEER_CHANGES: u32 = 5000;
 pub struct PubConfig {
     /// Endpoints to listen on.
     pub bind: Vec<Endpoint>,
-    /// Mode of the socket files of `ipc` endpoints that are bound; what the umask leaves if `None`.
+    /// Mode of the socket files of `ipc` endpoints that are bound; what the umask leaves if
+    /// `None`.
     pub ipc_mode: Option<u32>,
     /// Endpoints to connect to, and to connect to again when they are lost.
     pub connect: Vec<Endpoint>,
@@ -78,8 +82,8 @@ pub struct PubConfig {
     pub min_peers: usize,
     /// Bound of the ring in bytes.
     pub ring_bytes: usize,
-    /// Under [`SlowPeer::Block`], how long the machine of a peer that takes nothing may acknowledge nothing. `None`: it
-    /// is waited for until the connection ends.
+    /// Under [`SlowPeer::Block`], how long the machine of a peer that takes nothing may
+    /// acknowledge nothing. `None`: it is waited for until the connection ends.
     pub peer_timeout: Option<Duration>,
     /// Heartbeats, off as in libzmq where `None`.
     pub heartbeat: Option<Heartbeat>,

@@ -1,4 +1,5 @@
-//! Connecting to an endpoint: one address at a time, again and again, with exponential backoff and jitter.
+//! Connecting to an endpoint: one address at a time, again and again, with exponential backoff and
+//! jitter.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,8 +20,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 /// Reasons that are remembered as told.
 const REASONS: usize = 64;
 
-/// Connects to one endpoint. A name's addresses are tried in turn, each with an attempt of its own: one that does not
-/// answer does not keep the others from being tried.
+/// Connects to one endpoint. A name's addresses are tried in turn, each with an attempt of its own:
+/// one that does not answer does not keep the others from being tried.
 #[derive(Debug)]
 pub(crate) struct Connector {
     endpoint: Endpoint,
@@ -52,11 +53,13 @@ impl Connector {
                 if address.ip().to_string() == *host {
                     return connected;
                 }
-                connected.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+                connected
+                    .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
             }
-            Endpoint::Tcp { .. } => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "a wildcard port cannot be connected to"))
-            }
+            Endpoint::Tcp { .. } => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a wildcard port cannot be connected to",
+            )),
             // The kernel answers at once.
             Endpoint::Ipc(path) => Ok(Stream::Ipc(UnixStream::connect(path).await?)),
         }
@@ -80,14 +83,16 @@ async fn connect(address: SocketAddr) -> io::Result<Stream> {
         let text = format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     })?;
-    // On one machine, a port that nobody listens on can be picked for our own end of the connection.
+    // On one machine, a port that nobody listens on can be picked for our own end of the
+    // connection.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
     Stream::tcp(stream)
 }
 
-/// Decides which failures of an endpoint are told: a new reason, and every ten minutes one that lasts.
+/// Decides which failures of an endpoint are told: a new reason, and every ten minutes one that
+/// lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     told: Vec<(String, Instant)>,
@@ -115,8 +120,8 @@ impl Failures {
     }
 }
 
-/// Pauses between attempts: they double from 100 ms to 5 s, and each is drawn from the upper half of its length, so
-/// that many peers of one endpoint do not come back in step.
+/// Pauses between attempts: they double from 100 ms to 5 s, and each is drawn from the upper half
+/// of its length, so that many peers of one endpoint do not come back in step.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,

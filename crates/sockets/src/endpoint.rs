@@ -7,8 +7,8 @@ use std::str::FromStr;
 /// Where a socket binds or connects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// `tcp://HOST:PORT`. To bind, the host is an address, the name of an interface, another name, or `*` for every
-    /// IPv4 address, as with libzmq; `[::]` is every address of both kinds.
+    /// `tcp://HOST:PORT`. To bind, the host is an address, the name of an interface, another name,
+    /// or `*` for every IPv4 address, as with libzmq; `[::]` is every address of both kinds.
     Tcp {
         /// Host without brackets; `*` for every IPv4 address.
         host: String,
@@ -74,7 +74,9 @@ impl FromStr for Endpoint {
                 let (host, port) = address.rsplit_once(':').ok_or_else(|| fail("no port"))?;
                 let host = match host.strip_prefix('[') {
                     Some(rest) => rest.strip_suffix(']').ok_or_else(|| fail("'[' without ']'"))?,
-                    None if host.contains(':') => return Err(fail("an IPv6 address goes in brackets")),
+                    None if host.contains(':') => {
+                        return Err(fail("an IPv6 address goes in brackets"));
+                    }
                     None => host,
                 };
                 if host.is_empty() {
@@ -83,7 +85,9 @@ impl FromStr for Endpoint {
                 let port = match port {
                     "*" | "0" => Port::Any,
                     digits => match digits.parse() {
-                        Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => Port::Number(number),
+                        Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                            Port::Number(number)
+                        }
                         _ => return Err(fail("the port is not a number from 1 to 65535, or '*'")),
                     },
                 };
@@ -137,9 +141,13 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_writes() {
-        for text in
-            ["tcp://127.0.0.1:5556", "tcp://*:5556", "tcp://[::1]:9", "tcp://host.example:*", "ipc:///tmp/a"]
-        {
+        for text in [
+            "tcp://127.0.0.1:5556",
+            "tcp://*:5556",
+            "tcp://[::1]:9",
+            "tcp://host.example:*",
+            "ipc:///tmp/a",
+        ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert_eq!("tcp://h:0".parse::<Endpoint>().unwrap().to_string(), "tcp://h:*");

@@ -1,4 +1,5 @@
-//! Open files: each connection is one, and peers may not take the last, which brokers and the admin server need.
+//! Open files: each connection is one, and peers may not take the last, which brokers and the admin
+//! server need.
 
 use std::os::fd::RawFd;
 
@@ -9,8 +10,8 @@ use crate::stream::Stream;
 /// Files that peers leave free, or a quarter of all if the limit is low.
 const RESERVE: u64 = 256;
 
-/// The limit of open files, if a connection is beyond what peers may take of it. The system gives each file the lowest
-/// number that is free, so its number tells how many there are at the least.
+/// The limit of open files, if a connection is beyond what peers may take of it. The system gives
+/// each file the lowest number that is free, so its number tells how many there are at the least.
 pub(crate) fn beyond_limit(stream: &Stream) -> Option<u64> {
     let limit = getrlimit(Resource::Nofile).current?;
     is_beyond(stream.descriptor(), limit).then_some(limit)

@@ -151,7 +151,8 @@ impl InboundSocket {
             listeners.push(listener);
         }
         let (messages, received) = mpsc::unbounded_channel();
-        let capacity = config.in_flight_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let capacity =
+            config.in_flight_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             memory: Arc::new(Semaphore::new(capacity)),
@@ -243,7 +244,12 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
         match listener.accept().await {
             Ok((stream, address)) => {
                 failing = false;
-                tokio::spawn(connection::serve(Arc::clone(&shared), stream, address, Origin::Accepted));
+                tokio::spawn(connection::serve(
+                    Arc::clone(&shared),
+                    stream,
+                    address,
+                    Origin::Accepted,
+                ));
             }
             // It was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -264,7 +270,8 @@ async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
             Ok(stream) => {
                 // A task of its own: the connection ends with the socket, not with this task.
                 let address = connector.endpoint().to_string();
-                let serving = connection::serve(Arc::clone(&shared), stream, address, Origin::Connected);
+                let serving =
+                    connection::serve(Arc::clone(&shared), stream, address, Origin::Connected);
                 if tokio::spawn(serving).await.unwrap_or(false) {
                     connector.succeeded();
                     failures.clear();

@@ -1,4 +1,5 @@
-//! ZeroMQ sockets on tokio: listeners, connectors, peers, and the ring that all peers of a route read.
+//! ZeroMQ sockets on tokio: listeners, connectors, peers, and the ring that all peers of a route
+//! read.
 //!
 //! Knows ZMTP and bytes. Does not know Kafka, records or envelopes.
 #![deny(unsafe_code)]
@@ -35,7 +36,8 @@ pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use inbound::{
-    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender, SenderSnapshot,
+    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
+    SenderSnapshot,
 };
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::{Demand, RingCounters};

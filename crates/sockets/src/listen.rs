@@ -11,7 +11,8 @@ use crate::stream::Stream;
 use crate::{Endpoint, Port};
 use ipc::IpcListener;
 
-/// Pending connections that the kernel keeps for a listener; its own limit (somaxconn) counts if it is lower.
+/// Pending connections that the kernel keeps for a listener; its own limit (somaxconn) counts if it
+/// is lower.
 const BACKLOG: u32 = 4096;
 
 #[derive(Debug)]
@@ -21,11 +22,12 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Binds an endpoint. A wildcard port becomes whichever is free; a socket file gets `ipc_mode`, or what the
-    /// process's umask leaves.
+    /// Binds an endpoint. A wildcard port becomes whichever is free; a socket file gets `ipc_mode`,
+    /// or what the process's umask leaves.
     ///
     /// # Errors
-    /// The system's, such as `AddrInUse`; also if a path is served by a live listener or is not a socket.
+    /// The system's, such as `AddrInUse`; also if a path is served by a live listener or is not a
+    /// socket.
     pub(crate) async fn bind(endpoint: &Endpoint, ipc_mode: Option<u32>) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => Ok(Self::Tcp(tcp::bind(host, *port).await?)),
@@ -38,7 +40,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let address = listener.local_addr()?;
-                Ok(Endpoint::Tcp { host: address.ip().to_string(), port: Port::Number(address.port()) })
+                Ok(Endpoint::Tcp {
+                    host: address.ip().to_string(),
+                    port: Port::Number(address.port()),
+                })
             }
             Self::Ipc(listener) => Ok(Endpoint::Ipc(listener.path().to_owned())),
         }

@@ -1,13 +1,15 @@
 //! Memory that the peers of a socket make it hold, bounded in sum.
 //!
-//! Whoever holds some on behalf of a peer holds a [`Charge`] for it, which gives it back when it is dropped. Nothing is
-//! held beyond the limit: the charge is refused first, and the peer that needs it is closed.
+//! Whoever holds some on behalf of a peer holds a [`Charge`] for it, which gives it back when it is
+//! dropped. Nothing is held beyond the limit: the charge is refused first, and the peer that needs
+//! it is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Memory that a subscription takes at the most beside its prefix, which is kept twice: for its peer, and to be found by.
-/// Each time that is two nodes of a trie and what the allocator adds, and once a set of peers.
+/// Memory that a subscription takes at the most beside its prefix, which is kept twice: for its
+/// peer, and to be found by. Each time that is two nodes of a trie and what the allocator adds, and
+/// once a set of peers.
 const SUBSCRIPTION_BYTES: usize = 720;
 
 /// The memory of one socket's peers.
@@ -62,14 +64,16 @@ impl Charge {
         self.bytes
     }
 
-    /// Makes it `bytes`, unless they are more than before and there is not so much left: then it stays as it was.
+    /// Makes it `bytes`, unless they are more than before and there is not so much left: then it
+    /// stays as it was.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Exceeded> {
         let used = &self.memory.used;
         if bytes <= self.bytes {
             used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         } else {
             let more = bytes - self.bytes;
-            let add = |used: usize| used.checked_add(more).filter(|used| *used <= self.memory.limit);
+            let add =
+                |used: usize| used.checked_add(more).filter(|used| *used <= self.memory.limit);
             used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| Exceeded)?;
         }
         self.bytes = bytes;

@@ -48,7 +48,11 @@ impl Peer {
     /// What of its address is the same when it comes again.
     pub(crate) fn host(&self) -> &str {
         match (&self.stream, self.address.rsplit_once(':')) {
-            (Stream::Tcp(_), Some((host, port))) if !self.address.contains("://") && !port.is_empty() => host,
+            (Stream::Tcp(_), Some((host, port)))
+                if !self.address.contains("://") && !port.is_empty() =>
+            {
+                host
+            }
             _ => &self.address,
         }
     }
@@ -91,8 +95,9 @@ impl Peer {
         self.wake.notified().await;
     }
 
-    /// Writes to a peer that was idle, from the task that made the chunk, so that a lone record needs no wake-up.
-    /// Where the peer's own task is writing, or the kernel takes no more, that task goes on.
+    /// Writes to a peer that was idle, from the task that made the chunk, so that a lone record
+    /// needs no wake-up. Where the peer's own task is writing, or the kernel takes no more,
+    /// that task goes on.
     pub(crate) fn write_now(&self, shared: &Shared) {
         let drained = self.writer.try_lock().map(|mut writer| writer.drain(shared, self));
         if !matches!(drained, Some(Ok(Drained::Idle))) {
@@ -145,8 +150,8 @@ pub(crate) enum Origin {
     Connected,
 }
 
-/// Serves a connection to its end. Returns whether its handshake had succeeded. `slot` is its place among the accepted
-/// connections in their handshake.
+/// Serves a connection to its end. Returns whether its handshake had succeeded. `slot` is its place
+/// among the accepted connections in their handshake.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     stream: Stream,
@@ -155,8 +160,9 @@ pub(crate) async fn serve(
     slot: Option<OwnedSemaphorePermit>,
 ) -> bool {
     if let Some(limit) = files::beyond_limit(&stream) {
-        let text =
-            format!("{limit} files may be open, and the last are kept for brokers and the admin server");
+        let text = format!(
+            "{limit} files may be open, and the last are kept for brokers and the admin server"
+        );
         refuse(&shared, &address, "file_limit", &text);
         return false;
     }
@@ -186,7 +192,9 @@ pub(crate) async fn serve(
             warn!(route = shared.name, peer = address, reason = %closed, since_last_warning = since,
                 "connection closed");
         }
-        (_, None) => debug!(route = shared.name, peer = address, reason = %closed, "connection closed"),
+        (_, None) => {
+            debug!(route = shared.name, peer = address, reason = %closed, "connection closed")
+        }
     }
     established
 }
@@ -203,7 +211,8 @@ fn refuse(shared: &Shared, address: &str, label: &'static str, reason: &str) {
     }
 }
 
-/// A place in the ring for a connection, if there is one. The stream of a refused one is closed without the ring's lock.
+/// A place in the ring for a connection, if there is one. The stream of a refused one is closed
+/// without the ring's lock.
 fn join(shared: &Shared, stream: Stream, address: &str) -> Option<Arc<Peer>> {
     let mut ring = shared.ring();
     if ring.peer_count() >= shared.config.limits.max_peers {

@@ -99,8 +99,8 @@ pub struct PeerSnapshot {
     pub address: String,
     /// SUB or XSUB.
     pub socket_type: &'static str,
-    /// Its first subscriptions, sorted, each to its 128th byte. Of all peers together they have a megabyte, and a few
-    /// more bytes.
+    /// Its first subscriptions, sorted, each to its 128th byte. Of all peers together they have a
+    /// megabyte, and a few more bytes.
     pub subscriptions: Vec<Vec<u8>>,
     /// How many it has.
     pub subscriptions_total: usize,
@@ -115,7 +115,8 @@ pub struct PeerSnapshot {
 }
 
 impl PubSocket {
-    /// Binds every `bind` endpoint and begins to connect to every `connect` endpoint. `name` is for the logs.
+    /// Binds every `bind` endpoint and begins to connect to every `connect` endpoint. `name` is for
+    /// the logs.
     ///
     /// # Errors
     /// The first endpoint that cannot be bound; those bound before it are let go.
@@ -170,8 +171,8 @@ impl PubSocket {
         }
     }
 
-    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not hold up a
-    /// publisher.
+    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not
+    /// hold up a publisher.
     pub fn snapshot(&self) -> SocketSnapshot {
         let established = |peer: &&Arc<Peer>| peer.socket_type().is_some();
         let peers: Vec<_> =
@@ -207,7 +208,8 @@ impl PubSocket {
         })
     }
 
-    /// Demand for what has `frame` as its routing frame, or for anything where that is none; `min_peers` make it enough.
+    /// Demand for what has `frame` as its routing frame, or for anything where that is none;
+    /// `min_peers` make it enough.
     pub fn demand(&self, frame: Option<Vec<u8>>) -> Arc<Demand> {
         self.shared.ring().demand(frame.map(Bytes::from), self.shared.config.min_peers)
     }
@@ -222,13 +224,14 @@ impl PubSocket {
         self.shared.demand_changed.notified().await;
     }
 
-    /// Takes what is unsent of an origin out of the ring; messages that are half written are finished. The origin's
-    /// delivered position does not move any more.
+    /// Takes what is unsent of an origin out of the ring; messages that are half written are
+    /// finished. The origin's delivered position does not move any more.
     pub fn withdraw(&self, origin: &Arc<Origin>) {
         self.shared.change(|ring| ring.withdraw(origin));
     }
 
-    /// Waits until every peer has been written all that it is owed. False where that took longer than `deadline`.
+    /// Waits until every peer has been written all that it is owed. False where that took longer
+    /// than `deadline`.
     pub async fn drained(&self, deadline: Instant) -> bool {
         loop {
             if self.shared.ring().is_drained() {
@@ -260,8 +263,9 @@ impl Drop for PubSocket {
 }
 
 impl Publisher {
-    /// Waits until a chunk that takes `size` bytes ([`Chunk::weight`]) may be published: peers enough, and (where slow peers block) room in the
-    /// ring. There is no deadline here: a peer that is gone is closed (`peer_timeout`), and one that lives is waited for.
+    /// Waits until a chunk that takes `size` bytes ([`Chunk::weight`]) may be published: peers
+    /// enough, and (where slow peers block) room in the ring. There is no deadline here: a peer
+    /// that is gone is closed (`peer_timeout`), and one that lives is waited for.
     pub async fn room(&self, size: usize) {
         while !self.admits(size) {
             self.shared.room.notified().await;
@@ -279,9 +283,10 @@ impl Publisher {
         self.flush();
     }
 
-    /// Adds a chunk to the ring, to be written to the peers that are idle with the next [`Publisher::flush`], which has
-    /// to follow: for chunks that are at hand one after the other. What comes to half a megabyte is written now. Each
-    /// write wakes a peer's program, and costs more than the copying where it is small.
+    /// Adds a chunk to the ring, to be written to the peers that are idle with the next
+    /// [`Publisher::flush`], which has to follow: for chunks that are at hand one after the
+    /// other. What comes to half a megabyte is written now. Each write wakes a peer's program,
+    /// and costs more than the copying where it is small.
     pub fn add(&mut self, chunk: Chunk) {
         // A ring that drops what it has no room for would drop what is not written yet.
         if self.unflushed + chunk.weight() > self.shared.config.ring_bytes {
@@ -350,7 +355,8 @@ async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
         match connector.attempt().await {
             Ok(stream) => match shared.reached.claim(connector.endpoint(), &stream) {
                 Ok(_claim) => {
-                    // A task of its own: the connection is ended by the socket's closing, not with this one.
+                    // A task of its own: the connection is ended by the socket's closing, not with
+                    // this one.
                     let serving = tokio::spawn(peer::serve(
                         Arc::clone(&shared),
                         stream,
@@ -368,8 +374,9 @@ async fn keep_connected(shared: Arc<Shared>, endpoint: Endpoint) {
                     shared.count_closed("same_peer");
                     // The name's other addresses are not tried: they may well be that peer's too.
                     connector.succeeded();
-                    let reason =
-                        format!("it leads to the same peer as {other}, which would get everything twice");
+                    let reason = format!(
+                        "it leads to the same peer as {other}, which would get everything twice"
+                    );
                     if failures.is_news(&reason, Instant::now()) {
                         warn!(route = shared.name, endpoint = %connector.endpoint(), reason, "not used");
                     }

@@ -1,4 +1,5 @@
-//! Rations: what a peer may ask of us is bounded in time, so that one that asks without end costs the others little.
+//! Rations: what a peer may ask of us is bounded in time, so that one that asks without end costs
+//! the others little.
 //!
 //! Plain state machines; the time is an argument.
 
@@ -6,11 +7,12 @@ use std::time::{Duration, Instant};
 
 /// Input bytes that count as one change of a subscription.
 const BYTES_PER_TOKEN: usize = 64;
-/// Changes of a peer's subscriptions that are free of the socket's ration: so that many who ask much do not keep one who
-/// asks little waiting.
+/// Changes of a peer's subscriptions that are free of the socket's ration: so that many who ask
+/// much do not keep one who asks little waiting.
 const FREE_OF_SOCKET: u64 = 256;
 
-/// A bucket of tokens that fills up steadily. It may be overdrawn once, and then has to be waited for.
+/// A bucket of tokens that fills up steadily. It may be overdrawn once, and then has to be waited
+/// for.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     capacity: f64,
@@ -52,8 +54,8 @@ impl Ration {
         Self { bucket: Bucket::new(burst, per_second, now), changes: 0, until: None }
     }
 
-    /// Counts what the peer asked for by `bytes` of input that held `changes` of its subscriptions. `socket` is the
-    /// ration of all peers.
+    /// Counts what the peer asked for by `bytes` of input that held `changes` of its subscriptions.
+    /// `socket` is the ration of all peers.
     pub(crate) fn take(&mut self, bytes: usize, changes: u64, socket: &mut Bucket, now: Instant) {
         let tokens = changes.max((bytes / BYTES_PER_TOKEN) as u64);
         let mut wait = self.bucket.take(tokens, now);
@@ -86,7 +88,10 @@ impl Lines {
 
     /// Whether a line may be written: then how many were left out before it.
     pub(crate) fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.second.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {
+        if self
+            .second
+            .is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1))
+        {
             self.second = Some(now);
             self.written = 0;
         }
@@ -131,7 +136,11 @@ mod tests {
         let mut socket = Bucket::new(1000, 100, start);
         let mut greedy = Ration::new(10_000, 1000, start);
         greedy.take(0, 1500, &mut socket, start);
-        assert_eq!(greedy.waits_until(start), Some(start + ms(2440)), "244 more than the socket's thousand");
+        assert_eq!(
+            greedy.waits_until(start),
+            Some(start + ms(2440)),
+            "244 more than the socket's thousand"
+        );
         assert_eq!(greedy.waits_until(start + ms(2440)), None);
         let mut modest = Ration::new(10_000, 1000, start);
         modest.take(5000, 256, &mut socket, start);

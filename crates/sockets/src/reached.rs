@@ -1,5 +1,6 @@
-//! The peers that a socket's own connections reach. Two of its endpoints may lead to one peer, such as a name and an
-//! address. That peer is served once: a PUB that is connected twice sends everything twice.
+//! The peers that a socket's own connections reach. Two of its endpoints may lead to one peer, such
+//! as a name and an address. That peer is served once: a PUB that is connected twice sends
+//! everything twice.
 
 use std::collections::HashMap;
 use std::fs;
@@ -35,7 +36,11 @@ impl Reached {
     ///
     /// # Errors
     /// The endpoint of the connection that leads there already.
-    pub(crate) fn claim(&self, endpoint: &Endpoint, stream: &Stream) -> Result<Claim<'_>, Endpoint> {
+    pub(crate) fn claim(
+        &self,
+        endpoint: &Endpoint,
+        stream: &Stream,
+    ) -> Result<Claim<'_>, Endpoint> {
         // What cannot be told is taken for a peer of its own.
         let place = place(endpoint, stream);
         if let Some(place) = place {

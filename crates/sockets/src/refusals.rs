@@ -1,5 +1,6 @@
-//! Messages that a peer does not take: it closes the connection within one, and comes back and does so again, or does not
-//! come back. (libzmq does one or the other, by its version, with a message beyond its `ZMQ_MAXMSGSIZE`.)
+//! Messages that a peer does not take: it closes the connection within one, and comes back and does
+//! so again, or does not come back. (libzmq does one or the other, by its version, with a message
+//! beyond its `ZMQ_MAXMSGSIZE`.)
 //!
 //! A plain state machine; the time is an argument. What it remembers is bounded.
 
@@ -9,10 +10,11 @@ use std::time::{Duration, Instant};
 use crate::Origin;
 use crate::wait::{Wait, WaitKind};
 
-/// How often a peer must have closed the connection within a message to be said not to take it, unless nobody is left.
+/// How often a peer must have closed the connection within a message to be said not to take it,
+/// unless nobody is left.
 const TIMES: u32 = 3;
-/// Messages from this size on, in bytes, are told of at the first time: a smaller one is more often just the one that a
-/// peer was within when it ended.
+/// Messages from this size on, in bytes, are told of at the first time: a smaller one is more often
+/// just the one that a peer was within when it ended.
 const LARGE: usize = 64 * 1024;
 /// Messages that are remembered.
 const KEPT: usize = 16;
@@ -61,9 +63,15 @@ impl Refusal {
 }
 
 impl Refusals {
-    /// Takes note of a connection from `host` that its peer ended within a message. `since` is now, in ms since the epoch.
-    /// Returns how often, if that is to be told of.
-    pub(crate) fn note(&mut self, host: &str, message: UnderWay, now: Instant, since: i64) -> Option<u32> {
+    /// Takes note of a connection from `host` that its peer ended within a message. `since` is now,
+    /// in ms since the epoch. Returns how often, if that is to be told of.
+    pub(crate) fn note(
+        &mut self,
+        host: &str,
+        message: UnderWay,
+        now: Instant,
+        since: i64,
+    ) -> Option<u32> {
         self.0.retain(|refusal| refusal.is_current(true, now));
         if let Some(refusal) = self.0.iter_mut().find(|refusal| refusal.is_of(host, &message)) {
             refusal.times = refusal.times.saturating_add(1);
@@ -71,7 +79,8 @@ impl Refusals {
             return (refusal.times == TIMES).then_some(TIMES);
         }
         if self.0.len() == KEPT
-            && let Some(oldest) = (0..KEPT).min_by_key(|index| self.0.get(*index).map(|refusal| refusal.last))
+            && let Some(oldest) =
+                (0..KEPT).min_by_key(|index| self.0.get(*index).map(|refusal| refusal.last))
         {
             self.0.swap_remove(oldest);
         }
@@ -80,8 +89,8 @@ impl Refusals {
         told.then_some(1)
     }
 
-    /// The messages that are not taken and not delivered. `held`: too few peers are left, so that they wait for the one
-    /// that takes them.
+    /// The messages that are not taken and not delivered. `held`: too few peers are left, so that
+    /// they wait for the one that takes them.
     pub(crate) fn waits(&self, held: bool, now: Instant) -> Vec<Wait> {
         let is_refused = |refusal: &&Refusal| {
             (refusal.times >= TIMES || (held && refusal.message.size >= LARGE))
@@ -112,8 +121,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let origin = Origin::new(0);
-        let message =
-            |fingerprint| UnderWay { origin: Arc::clone(&origin), position: 7, size: 100, fingerprint };
+        let message = |fingerprint| UnderWay {
+            origin: Arc::clone(&origin),
+            position: 7,
+            size: 100,
+            fingerprint,
+        };
         let mut refusals = Refusals::default();
         assert_eq!(refusals.note("a", message(1), at(0), 1000), None);
         assert_eq!(refusals.note("a", message(2), at(1), 2000), None, "another message");
@@ -139,7 +152,8 @@ mod tests {
     fn a_large_one_is_told_of_at_once_and_waited_for_if_nobody_is_left() {
         let now = Instant::now();
         let origin = Origin::new(0);
-        let message = UnderWay { origin: Arc::clone(&origin), position: 1, size: LARGE, fingerprint: 0 };
+        let message =
+            UnderWay { origin: Arc::clone(&origin), position: 1, size: LARGE, fingerprint: 0 };
         let mut refusals = Refusals::default();
         assert_eq!(refusals.note("a", message, now, 0), Some(1));
         let later = now + 2 * FORGOTTEN;
@@ -154,7 +168,8 @@ mod tests {
         let origin = Origin::new(0);
         let mut refusals = Refusals::default();
         for index in 0..10 * KEPT as u64 {
-            let message = UnderWay { origin: Arc::clone(&origin), position: 1, size: 1, fingerprint: index };
+            let message =
+                UnderWay { origin: Arc::clone(&origin), position: 1, size: 1, fingerprint: index };
             refusals.note("a", message, start + Duration::from_millis(index), 0);
             assert!(refusals.0.len() <= KEPT);
         }

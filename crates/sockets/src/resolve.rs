@@ -14,12 +14,16 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = timeout(RESOLVE_TIMEOUT, lookup_host((host, port))).await;
     let found = found.unwrap_or_else(|_| {
-        let text = format!("the name {host:?} was not resolved within {} s", RESOLVE_TIMEOUT.as_secs());
+        let text =
+            format!("the name {host:?} was not resolved within {} s", RESOLVE_TIMEOUT.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     });
     let addresses: Vec<_> = found?.collect();
     if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("the name {host:?} has no address")));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the name {host:?} has no address"),
+        ));
     }
     Ok(addresses)
 }

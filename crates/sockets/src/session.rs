@@ -1,7 +1,8 @@
 //! A connection's task: handshake, input, output and deadlines, to the connection's end.
 //!
-//! It reads even while its output is blocked: a close with unread input would become a reset, and throw away what the
-//! kernel still holds for the peer. Only a peer that has used up its ration of input is not read for a moment.
+//! It reads even while its output is blocked: a close with unread input would become a reset, and
+//! throw away what the kernel still holds for the peer. Only a peer that has used up its ration of
+//! input is not read for a moment.
 
 use std::io;
 use std::time::Instant;
@@ -32,12 +33,14 @@ const READS: usize = 8;
 const CHANGES: u64 = 256;
 /// Commands that wait for a peer that does not read, beyond which it is not answered for now.
 const CONTROL_BYTES: usize = 4 * 1024;
-/// How long a peer has to answer the end of a connection with its own, while the kernel gives it what it still holds.
+/// How long a peer has to answer the end of a connection with its own, while the kernel gives it
+/// what it still holds.
 const PARTING: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(crate) enum Never {}
 
-/// Serves a peer until its connection ends. `slot` is its place among the connections in their handshake.
+/// Serves a peer until its connection ends. `slot` is its place among the connections in their
+/// handshake.
 pub(crate) async fn run(
     shared: &Shared,
     peer: &Peer,
@@ -57,7 +60,8 @@ struct Session<'a> {
     ration: Ration,
     /// For what is held of its input and of our answers.
     held: Charge,
-    /// From the moment on when the socket closes: when the peer's answer to that is not waited for any more.
+    /// From the moment on when the socket closes: when the peer's answer to that is not waited for
+    /// any more.
     farewell: Option<Instant>,
 }
 
@@ -71,7 +75,12 @@ enum Read {
 }
 
 impl<'a> Session<'a> {
-    fn new(shared: &'a Shared, peer: &'a Peer, origin: Origin, slot: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(
+        shared: &'a Shared,
+        peer: &'a Peer,
+        origin: Origin,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let now = Instant::now();
         let limits = &shared.config.limits;
         Self {
@@ -94,8 +103,8 @@ impl<'a> Session<'a> {
             if std::mem::take(&mut more_to_read) {
                 tokio::task::yield_now().await;
             }
-            // After the end of our direction nothing more can be written, and the failure would cut off what the kernel
-            // holds.
+            // After the end of our direction nothing more can be written, and the failure would cut
+            // off what the kernel holds.
             let drained = if self.farewell.is_some() { Drained::Idle } else { self.flush()? };
             let now = Instant::now();
             self.silence.flushed(peer, &mut self.connection, drained, now);
@@ -190,7 +199,8 @@ impl<'a> Session<'a> {
         Ok(drained)
     }
 
-    /// Takes what the connection has to say, unless much of that waits already: the connection bounds the rest.
+    /// Takes what the connection has to say, unless much of that waits already: the connection
+    /// bounds the rest.
     fn queue_output(&mut self) {
         let mut writer = self.peer.writer();
         while writer.queued() < CONTROL_BYTES
@@ -202,7 +212,9 @@ impl<'a> Session<'a> {
 
     /// Takes note of what is held for the peer.
     fn account(&mut self) -> Result<(), Closed> {
-        let held = self.connection.buffered() + self.connection.output_bytes() + self.peer.writer().queued();
+        let held = self.connection.buffered()
+            + self.connection.output_bytes()
+            + self.peer.writer().queued();
         if held == self.held.bytes() {
             return Ok(());
         }
@@ -236,8 +248,8 @@ impl<'a> Session<'a> {
     fn take(&mut self, input: &[u8]) -> Result<u64, Closed> {
         let now = Instant::now();
         let outcome = self.connection.handle_input(input, now);
-        // What it has to say comes first: a peer that subscribes together with its READY may be written to from the next
-        // moment on.
+        // What it has to say comes first: a peer that subscribes together with its READY may be
+        // written to from the next moment on.
         self.queue_output();
         let mut changes = Vec::new();
         while let Some(event) = self.connection.poll_event() {
@@ -266,7 +278,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Changes the peer's subscriptions: all that came in one read with one hold of the ring, or in parts if they are many.
+    /// Changes the peer's subscriptions: all that came in one read with one hold of the ring, or in
+    /// parts if they are many.
     fn change_subscriptions(&self, changes: &[Change]) -> Result<(), Closed> {
         let max = self.shared.config.limits.max_subscriptions;
         for part in changes.chunks(LOOKS) {
@@ -281,7 +294,8 @@ impl<'a> Session<'a> {
 
     fn on_ready(&mut self, info: &PeerInfo) {
         self.handshake = None;
-        let (route, peer, socket) = (&self.shared.name, self.peer.address(), info.socket_type.name());
+        let (route, peer, socket) =
+            (&self.shared.name, self.peer.address(), info.socket_type.name());
         match self.shared.count_accepted() {
             Some(0) => info!(route, peer, socket, "peer connected"),
             Some(left_out) => info!(route, peer, socket, left_out, "peer connected"),

@@ -30,7 +30,8 @@ pub(crate) struct Shared {
     pub(crate) closing: watch::Sender<bool>,
     /// Told whenever something became wanted by enough or by too few peers.
     pub(crate) demand_changed: Notify,
-    /// The moment since when the ring has had no room for what is to be published, in ms since the epoch; 0 if it has.
+    /// The moment since when the ring has had no room for what is to be published, in ms since the
+    /// epoch; 0 if it has.
     full_since: AtomicI64,
     /// Where the socket's own connections lead.
     pub(crate) reached: Reached,
@@ -48,10 +49,12 @@ pub(crate) struct Shared {
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
-/// Time between two warnings for the same reason: a peer that is refused comes again ten times a second.
+/// Time between two warnings for the same reason: a peer that is refused comes again ten times a
+/// second.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Accepted connections of a socket that may be in their handshake at the same time; others wait to be accepted.
+/// Accepted connections of a socket that may be in their handshake at the same time; others wait to
+/// be accepted.
 const HANDSHAKES: usize = 256;
 /// Changes of subscriptions that all peers together may make at once, and in a second.
 const SOCKET_BURST: u32 = 200_000;
@@ -101,8 +104,9 @@ impl Shared {
         self.ring.lock()
     }
 
-    /// Changes the ring, and tells the publisher where it may admit more than before. What the ring lets
-    /// go is freed without the lock, and what would take too long under it is done in parts.
+    /// Changes the ring, and tells the publisher where it may admit more than before. What the ring
+    /// lets go is freed without the lock, and what would take too long under it is done in
+    /// parts.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Ring<Arc<Peer>>) -> R) -> R {
         let mut ring = self.ring.lock();
         let result = change(&mut ring);
@@ -132,7 +136,8 @@ impl Shared {
         }
     }
 
-    /// Whether a chunk that takes `size` bytes may be published now. Takes note of when it first might not.
+    /// Whether a chunk that takes `size` bytes may be published now. Takes note of when it first
+    /// might not.
     pub(crate) fn admits(&self, size: usize) -> bool {
         let admits = self.ring().admits(size);
         let full_since = self.full_since.load(Ordering::Relaxed);
@@ -146,8 +151,8 @@ impl Shared {
         admits
     }
 
-    /// The wait for a peer that takes too little, if there is one. A route that goes on now and then is slow, and does
-    /// not wait.
+    /// The wait for a peer that takes too little, if there is one. A route that goes on now and
+    /// then is slow, and does not wait.
     pub(crate) fn full(&self) -> Option<Wait> {
         let since = self.full_since.load(Ordering::Relaxed);
         let waited = since_epoch(SystemTime::now()).saturating_sub(since);
@@ -173,7 +178,12 @@ impl Shared {
     /// Takes note that a peer ended its connection within a message.
     pub(crate) fn note_refusal(&self, peer: &Peer, message: UnderWay) {
         let (size, host) = (message.size, peer.host());
-        let told = self.refusals.lock().note(host, message, Instant::now(), since_epoch(SystemTime::now()));
+        let told = self.refusals.lock().note(
+            host,
+            message,
+            Instant::now(),
+            since_epoch(SystemTime::now()),
+        );
         if let Some(times) = told {
             warn!(
                 route = self.name,
@@ -191,7 +201,8 @@ impl Shared {
         self.refusals.lock().waits(held, Instant::now())
     }
 
-    /// Counts a connection whose handshake succeeded. If a line may be logged, tells how many were left out before it.
+    /// Counts a connection whose handshake succeeded. If a line may be logged, tells how many were
+    /// left out before it.
     pub(crate) fn count_accepted(&self) -> Option<u64> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.connected.fetch_add(1, Ordering::Relaxed);
@@ -208,8 +219,8 @@ impl Shared {
         Closed::Memory(self.config.limits.peer_memory)
     }
 
-    /// Counts a connection that ended or was refused. Where that may be warned of again, tells how many there were since
-    /// the last warning for the same reason.
+    /// Counts a connection that ended or was refused. Where that may be warned of again, tells how
+    /// many there were since the last warning for the same reason.
     pub(crate) fn count_closed(&self, reason: &'static str) -> Option<u64> {
         let mut closed = self.closed.lock();
         let closings = closed.entry(reason).or_default();

@@ -1,8 +1,9 @@
 //! Whether a peer from which nothing comes, or which takes nothing, is gone or merely full.
 //!
-//! A subscriber that does not read looks like one whose machine has vanished, until its kernel is asked: a living one
-//! acknowledges our kernel's probes and retransmissions, however long its program takes. Where full peers are waited
-//! for (`block`), only one that does not is given up, or one that is silent though it has read everything.
+//! A subscriber that does not read looks like one whose machine has vanished, until its kernel is
+//! asked: a living one acknowledges our kernel's probes and retransmissions, however long its
+//! program takes. Where full peers are waited for (`block`), only one that does not is given up, or
+//! one that is silent though it has read everything.
 
 mod acks;
 mod progress;
@@ -89,8 +90,8 @@ impl Silence {
         self.next_look
     }
 
-    /// Looks at the peer, if that is due or if it is to be given up for its silence: then one that may be full is given
-    /// more time.
+    /// Looks at the peer, if that is due or if it is to be given up for its silence: then one that
+    /// may be full is given more time.
     pub(crate) fn handle_timeout(
         &mut self,
         peer: &Peer,

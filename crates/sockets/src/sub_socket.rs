@@ -34,7 +34,8 @@ pub enum SubEvent {
 
 /// A SUB socket that connects to one endpoint, and connects again if the connection is lost.
 ///
-/// A task of its own connects and reads, so that it makes progress whether somebody waits for the next event or not.
+/// A task of its own connects and reads, so that it makes progress whether somebody waits for the
+/// next event or not.
 #[derive(Debug)]
 pub struct SubSocket {
     events: mpsc::Receiver<SubEvent>,
@@ -42,17 +43,20 @@ pub struct SubSocket {
 }
 
 impl SubSocket {
-    /// A socket that subscribes to `prefixes`; it begins at once, on the runtime that it is made on.
+    /// A socket that subscribes to `prefixes`; it begins at once, on the runtime that it is made
+    /// on.
     pub fn new(endpoint: Endpoint, prefixes: Vec<Vec<u8>>) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
         Self { events, task: tokio::spawn(run(endpoint, prefixes, sender)) }
     }
 
-    /// The next event. Waits as long as there is none; may be dropped at any time without losing one.
+    /// The next event. Waits as long as there is none; may be dropped at any time without losing
+    /// one.
     pub async fn next(&mut self) -> SubEvent {
         match self.events.recv().await {
             Some(event) => event,
-            // The task ends with the socket or with the runtime, and there is nothing to wait for then.
+            // The task ends with the socket or with the runtime, and there is nothing to wait for
+            // then.
             None => std::future::pending().await,
         }
     }
@@ -117,7 +121,12 @@ impl Link {
         for prefix in prefixes {
             connection.subscribe(prefix);
         }
-        Self { stream, connection, output: Vec::new(), handshake_end: Instant::now() + HANDSHAKE_TIMEOUT }
+        Self {
+            stream,
+            connection,
+            output: Vec::new(),
+            handshake_end: Instant::now() + HANDSHAKE_TIMEOUT,
+        }
     }
 
     /// Serves the connection to its end, and gives the reason for that.

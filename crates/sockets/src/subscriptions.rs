@@ -1,6 +1,7 @@
 //! Subscriptions: prefixes counted for each peer, and which peers a routing frame concerns.
 //!
-//! Each is a trie, so that a look-up is one walk along the routing frame, whatever others have subscribed to.
+//! Each is a trie, so that a look-up is one walk along the routing frame, whatever others have
+//! subscribed to.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,8 @@ pub(crate) type PeerId = u64;
 
 /// Up to this many prefixes of a peer are few.
 const FEW: usize = 4;
-/// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka topic's name has at most
-/// 249.)
+/// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka
+/// topic's name has at most 249.)
 const COUNTED_BYTES: usize = 256;
 
 /// What a prefix counts towards a peer's limit, which bounds memory by that.
@@ -44,7 +45,8 @@ impl Prefixes {
         self.counted + counted(prefix) > limit && !self.contains(prefix)
     }
 
-    /// Takes one subscription back; true where that was the last of its prefix. One that never was is ignored.
+    /// Takes one subscription back; true where that was the last of its prefix. One that never was
+    /// is ignored.
     pub(crate) fn remove(&mut self, prefix: &[u8]) -> bool {
         match self.counts.get_mut(prefix) {
             Some(count) if *count > 1 => {
@@ -154,16 +156,21 @@ impl Index {
         self.0.root().map(|audience| &audience.peers)
     }
 
-    /// The peers that want a message with this routing frame, in a set for each matching prefix, those that want every
-    /// message first; one with several prefixes comes several times.
-    pub(crate) fn matching<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = &'a BTreeSet<PeerId>> + 'a {
+    /// The peers that want a message with this routing frame, in a set for each matching prefix,
+    /// those that want every message first; one with several prefixes comes several times.
+    pub(crate) fn matching<'a>(
+        &'a self,
+        frame: &'a [u8],
+    ) -> impl Iterator<Item = &'a BTreeSet<PeerId>> + 'a {
         self.0.matching(frame).map(|audience| &audience.peers)
     }
 
-    // What is dropped for a peer that takes nothing is counted once for all that have the prefix, however many they are.
-    // Only for peers with few prefixes, which have to stay as they are meanwhile.
+    // What is dropped for a peer that takes nothing is counted once for all that have the prefix,
+    // however many they are. Only for peers with few prefixes, which have to stay as they are
+    // meanwhile.
 
-    /// From now on what is dropped for a peer with these prefixes is counted here. Returns what was dropped before.
+    /// From now on what is dropped for a peer with these prefixes is counted here. Returns what was
+    /// dropped before.
     pub(crate) fn fall(&mut self, prefixes: &Prefixes) -> Tally {
         self.fallen(prefixes, |fallen| *fallen += 1)
     }
@@ -251,7 +258,13 @@ mod tests {
         index.add(3, b"orders.eu");
         index.add(3, b"o");
         let peers = |frame: &[u8]| {
-            index.matching(frame).flatten().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            index
+                .matching(frame)
+                .flatten()
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
         };
         assert_eq!(peers(b"orders"), [1, 2, 3]);
         assert_eq!(peers(b"orders.eu.1"), [1, 2, 3]);

@@ -1,5 +1,5 @@
-//! The kernel's account of a TCP connection (`TCP_INFO`), which no safe crate hands out. The only place here with
-//! `unsafe`.
+//! The kernel's account of a TCP connection (`TCP_INFO`), which no safe crate hands out. The only
+//! place here with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -16,8 +16,8 @@ use crate::silence::TcpSample;
 pub(crate) fn sample(socket: BorrowedFd<'_>) -> io::Result<TcpSample> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the descriptor is open while it is borrowed. The kernel writes at most `size` bytes to `info`, which has
-    // so many, and sets `size` to how many it wrote.
+    // SAFETY: the descriptor is open while it is borrowed. The kernel writes at most `size` bytes
+    // to `info`, which has so many, and sets `size` to how many it wrote.
     let outcome = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -30,8 +30,8 @@ pub(crate) fn sample(socket: BorrowedFd<'_>) -> io::Result<TcpSample> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: all of its fields are integers, for which zeros and whatever the kernel wrote are values. What an older
-    // kernel does not know stays zero.
+    // SAFETY: all of its fields are integers, for which zeros and whatever the kernel wrote are
+    // values. What an older kernel does not know stays zero.
     let info = unsafe { info.assume_init() };
     Ok(TcpSample {
         since_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),

@@ -1,7 +1,8 @@
 //! A radix trie: keys of bytes, and which of them a text begins with.
 //!
-//! A look-up is one walk along the text, however many keys there are and of however many lengths. Keys come from peers, and
-//! a chain of many thousands is one node below the other: nothing here is done by recursion.
+//! A look-up is one walk along the text, however many keys there are and of however many lengths.
+//! Keys come from peers, and a chain of many thousands is one node below the other: nothing here is
+//! done by recursion.
 
 /// Values by key.
 #[derive(Debug)]

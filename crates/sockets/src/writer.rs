@@ -11,7 +11,8 @@ const ROUNDS: usize = 8;
 /// The slices of one write: a batch's (its rest, its segments, one of them split) and the commands.
 const MAX_SLICES: usize = 70;
 
-/// The write side of a connection. Lent, without waiting, to the task that publishes a chunk while the peer is idle.
+/// The write side of a connection. Lent, without waiting, to the task that publishes a chunk while
+/// the peer is idle.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     /// Commands to be written at the next message boundary, in ZMTP framing.
@@ -22,8 +23,9 @@ pub(crate) struct Writer {
     control_begun: bool,
     /// Bytes of messages that were written.
     messages_written: u64,
-    /// Whether the kernel took no more the last time. Nothing is looked for until it says that it does: whatever else a
-    /// peer makes us do, its share of the ring is not gone through again meanwhile.
+    /// Whether the kernel took no more the last time. Nothing is looked for until it says that it
+    /// does: whatever else a peer makes us do, its share of the ring is not gone through again
+    /// meanwhile.
     blocked: bool,
 }
 
@@ -101,15 +103,16 @@ impl Writer {
         Ok(Drained::More)
     }
 
-    /// One vectored write: a half-written message's rest, then the commands, then the messages. Returns how many bytes
-    /// of the batch were taken.
+    /// One vectored write: a half-written message's rest, then the commands, then the messages.
+    /// Returns how many bytes of the batch were taken.
     fn write(&mut self, peer: &Peer, batch: &Batch) -> io::Result<usize> {
         // A command that was begun is finished first: it stands before whatever the batch holds.
         let before = if self.control_begun { 0 } else { batch.rest.len() + batch.half_written() };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
         let mut slices = Slices { list: [IoSlice::new(&[]); MAX_SLICES], len: 0 };
         let mut left_before = Some(before);
-        for bytes in std::iter::once(&*batch.rest).chain(batch.segments.iter().map(Segment::bytes)) {
+        for bytes in std::iter::once(&*batch.rest).chain(batch.segments.iter().map(Segment::bytes))
+        {
             match left_before {
                 Some(at) if at < bytes.len() => {
                     let (head, tail) = bytes.split_at(at);

@@ -1,5 +1,5 @@
-//! A thousand connections leave nothing behind, and peers leave files to others. A binary of its own: it counts the
-//! process's file descriptors, and limits them.
+//! A thousand connections leave nothing behind, and peers leave files to others. A binary of its
+//! own: it counts the process's file descriptors, and limits them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "sockets/raw.rs"]
@@ -27,7 +27,8 @@ async fn a_thousand_connections_leave_nothing_behind_and_files_to_others() {
     leave_files_to_others().await;
 }
 
-/// Peers that take all files they get leave some for brokers and the admin server, and the socket goes on.
+/// Peers that take all files they get leave some for brokers and the admin server, and the socket
+/// goes on.
 async fn leave_files_to_others() {
     const LIMIT: u64 = 200;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -46,7 +47,8 @@ async fn leave_files_to_others() {
     }
     let free = LIMIT as usize - open_files();
     assert!(free >= LIMIT as usize / 4 - 5, "{free} of {LIMIT} files are free");
-    let others: Vec<_> = (0..free - 10).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let others: Vec<_> =
+        (0..free - 10).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     server.send("t", "end").await;
     bodies_until_end(sub).await;
     drop((others, peers));
@@ -82,7 +84,12 @@ async fn leave_nothing_behind() {
     let snapshot = server.socket.snapshot();
     let peers = (snapshot.peers.len(), snapshot.peers_connected, snapshot.peers_subscribed);
     assert_eq!((peers, snapshot.ring_bytes), ((0, 0, 0), 0));
-    assert_eq!(snapshot.closed.iter().map(|(_, count)| count).sum::<u64>(), 1000, "{:?}", snapshot.closed);
+    assert_eq!(
+        snapshot.closed.iter().map(|(_, count)| count).sum::<u64>(),
+        1000,
+        "{:?}",
+        snapshot.closed
+    );
     let sub = zmq_sub(&server.address(), &["t"]);
     server.until_subscribed(1).await;
     server.send("t", "end").await;

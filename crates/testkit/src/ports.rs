@@ -21,7 +21,8 @@ pub fn free_port() -> u16 {
     let spread = (std::process::id() % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (u32::from(spread) * 37 + u32::from(step)).rem_euclid(u32::from(COUNT)) as u16;
+        let port =
+            FIRST + (u32::from(spread) * 37 + u32::from(step)).rem_euclid(u32::from(COUNT)) as u16;
         let file = File::create(directory.join(port.to_string())).unwrap();
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;

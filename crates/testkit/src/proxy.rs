@@ -108,7 +108,8 @@ impl Proxy {
         }
     }
 
-    /// Cuts the open connections that carried nothing for so long, as brokers and load balancers do; tells how many.
+    /// Cuts the open connections that carried nothing for so long, as brokers and load balancers
+    /// do; tells how many.
     pub fn cut_idle(&self, idle: Duration) -> usize {
         let mut state = self.shared.state.lock().unwrap();
         let before = state.open.len();
@@ -133,8 +134,8 @@ impl Proxy {
         self.cut();
     }
 
-    /// From a request with this API key (of Kafka's protocol) on, nothing that a client sends on that connection
-    /// arrives. Other connections are served.
+    /// From a request with this API key (of Kafka's protocol) on, nothing that a client sends on
+    /// that connection arrives. Other connections are served.
     pub fn swallow(&self, api_key: i16) {
         self.set(Mode::Swallow(api_key));
     }
@@ -144,7 +145,8 @@ impl Proxy {
         self.shared.state.lock().unwrap().swallowed.len()
     }
 
-    /// Ends [`Self::stall`], [`Self::refuse`] and [`Self::swallow`], which leaves connections that are cut now.
+    /// Ends [`Self::stall`], [`Self::refuse`] and [`Self::swallow`], which leaves connections that
+    /// are cut now.
     pub fn resume(&self) {
         self.set(Mode::Pass);
         for stream in self.shared.state.lock().unwrap().swallowed.drain(..) {
@@ -217,7 +219,8 @@ impl Requests {
     fn take(&mut self, mut bytes: &[u8]) -> Vec<i16> {
         let mut keys = Vec::new();
         while !bytes.is_empty() {
-            let passed = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let passed =
+                usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
             self.left -= passed as u64;
             let head = (6 - self.head.len()).min(bytes.len() - passed);
             self.head.extend(&bytes[passed..passed + head]);
@@ -247,7 +250,8 @@ fn pump(
         while state.mode == Mode::Stall && !state.ended {
             state = shared.changed.wait_timeout(state, Duration::from_secs(1)).unwrap().0;
         }
-        let keys = requests.as_mut().map(|requests| requests.take(&buffer[..size])).unwrap_or_default();
+        let keys =
+            requests.as_mut().map(|requests| requests.take(&buffer[..size])).unwrap_or_default();
         if let Mode::Swallow(key) = state.mode
             && keys.contains(&key)
             && !swallowed

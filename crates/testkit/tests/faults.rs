@@ -81,10 +81,13 @@ fn a_proxy_swallows_a_connection_from_a_request_on() {
         stream.read_exact(&mut answer).is_ok()
     };
     let arrives = |stream: &mut TcpStream, request: &[u8]| arrives_in(stream, request, SOON);
-    let stays_away =
-        |stream: &mut TcpStream, request: &[u8]| !arrives_in(stream, request, Duration::from_millis(500));
+    let stays_away = |stream: &mut TcpStream, request: &[u8]| {
+        !arrives_in(stream, request, Duration::from_millis(500))
+    };
     let [mut one, mut other] = [open(&proxy), open(&proxy)];
-    assert!(arrives(&mut one, &request(1)) && arrives(&mut other, &[request(3), request(18)].concat()));
+    assert!(
+        arrives(&mut one, &request(1)) && arrives(&mut other, &[request(3), request(18)].concat())
+    );
     proxy.swallow(1);
     assert!(arrives(&mut other, &request(3)));
     assert!(arrives(&mut one, &request(3)));
@@ -121,11 +124,13 @@ fn a_child_outlives_the_thread_that_asked_for_it_and_dies_when_dropped() {
 /// Whether a process that is not a zombie is in the process group (proc(5), stat).
 fn group_exists(group: u32) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| {
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        fields.first() != Some(&"Z") && fields.get(2) == Some(&group.to_string().as_str())
-    })
+    entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(
+        |stat| {
+            let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            let fields: Vec<&str> = after_name.split(' ').collect();
+            fields.first() != Some(&"Z") && fields.get(2) == Some(&group.to_string().as_str())
+        },
+    )
 }
 
 #[test]

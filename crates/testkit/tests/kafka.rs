@@ -11,8 +11,8 @@ fn a_shared_node_takes_records_and_transactions() {
     let admin = KafkaNode::shared().admin();
     let topic = unique("orders");
     admin.create_topic(&topic, 2, &[]);
-    let produced =
-        admin.produce_sequence(&Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 100_000) });
+    let produced = admin
+        .produce_sequence(&Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 100_000) });
     assert_eq!(produced.len(), 100_000);
     assert_eq!((produced[99_999].partition, produced[99_999].offset), (1, 49_999));
 

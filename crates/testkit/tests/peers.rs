@@ -9,7 +9,12 @@ use zafka_testkit::ports::free_port;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn message(number: usize) -> Vec<Vec<u8>> {
-    vec![b"orders".to_vec(), vec![], vec![0, 255, (number % 256) as u8], number.to_string().into_bytes()]
+    vec![
+        b"orders".to_vec(),
+        vec![],
+        vec![0, 255, (number % 256) as u8],
+        number.to_string().into_bytes(),
+    ]
 }
 
 /// An XPUB that has seen a subscription to "orders".
@@ -60,7 +65,8 @@ fn python_receives_everything() {
 #[ignore = "needs Python"]
 fn a_stopped_python_goes_on_where_it_was() {
     let endpoint = format!("tcp://127.0.0.1:{}", free_port());
-    let (socket, mut peer) = publisher(&endpoint, || Peer::spawn(Kind::Python, &endpoint, &["orders"], 0));
+    let (socket, mut peer) =
+        publisher(&endpoint, || Peer::spawn(Kind::Python, &endpoint, &["orders"], 0));
     socket.send_multipart(message(0), 0).unwrap();
     peer.wait_messages(1, MINUTE);
     peer.stop();

@@ -43,12 +43,12 @@ fn run(cli: Cli) -> ExitCode {
             }
             code.unwrap_or_else(cli::output_failed)
         }
-        Command::Run(args) => {
-            cli::exit_code(config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
+        Command::Run(args) => cli::exit_code(
+            config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
                 cli::announce(&loaded);
                 run::run(loaded.config)
-            }))
-        }
+            }),
+        ),
         Command::Relay(args) => {
             let admin = args.admin.map(|bind| config::AdminConfig { bind, hosts: Vec::new() });
             let config = relay_url::relay(&args.source, &args.destination, admin);

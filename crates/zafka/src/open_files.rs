@@ -1,4 +1,5 @@
-//! The limit of open files (RLIMIT_NOFILE). Each peer is one, and systems start programs with a low soft limit.
+//! The limit of open files (RLIMIT_NOFILE). Each peer is one, and systems start programs with a low
+//! soft limit.
 
 use rlimit::Resource;
 use zafka_bridge::config::RouteConfig;
@@ -11,7 +12,8 @@ pub fn hard_limit() -> Option<u64> {
     rlimit::getrlimit(Resource::NOFILE).ok().map(|(_, hard)| hard)
 }
 
-/// Raises the soft limit to the hard one. A failure is logged: the relay then has room for fewer peers.
+/// Raises the soft limit to the hard one. A failure is logged: the relay then has room for fewer
+/// peers.
 pub fn raise_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),

@@ -1,6 +1,8 @@
-//! Texts of users as they may be shown: without what may be a user's name, a password or a token in them.
+//! Texts of users as they may be shown: without what may be a user's name, a password or a token in
+//! them.
 //!
-//! It hides too much rather than too little, for it sees texts that are no URLs just because of what is to be hidden.
+//! It hides too much rather than too little, for it sees texts that are no URLs just because of
+//! what is to be hidden.
 
 use std::borrow::Cow;
 
@@ -70,9 +72,16 @@ mod tests {
 
     #[test]
     fn everything_else_is_shown() {
-        for text in
-            ["", "a:1", "kafka://a:1/t", "ipc://@abstract", "/^a?(b/", "tcp://*:1", "100%", "pgm://h?"]
-        {
+        for text in [
+            "",
+            "a:1",
+            "kafka://a:1/t",
+            "ipc://@abstract",
+            "/^a?(b/",
+            "tcp://*:1",
+            "100%",
+            "pgm://h?",
+        ] {
             assert_eq!(redacted(text), text);
             assert!(!has_credentials(text.trim_start_matches("ipc://")), "{text}");
         }

@@ -1,4 +1,5 @@
-//! `zafka relay SOURCE DESTINATION`: a route as two URLs (percent-decoding by RFC 3986; `+` is literal).
+//! `zafka relay SOURCE DESTINATION`: a route as two URLs (percent-decoding by RFC 3986; `+` is
+//! literal).
 
 mod ingest;
 
@@ -8,12 +9,15 @@ use std::time::Duration;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
+    SourceConfig,
 };
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig};
 
-use crate::config::{AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text};
+use crate::config::{
+    AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text,
+};
 use crate::redact::{has_credentials, redacted};
 
 const SOURCE: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest";
@@ -27,7 +31,11 @@ const ROUTE: &str = "relay";
 ///
 /// # Errors
 /// Every mistake of both URLs.
-pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Result<Config, ConfigError> {
+pub fn relay(
+    source: &str,
+    destination: &str,
+    admin: Option<AdminConfig>,
+) -> Result<Config, ConfigError> {
     let mut mistakes = Mistakes::default();
     let read = if ingest::is_source(source) {
         let route = ingest::route(source, destination, &mut mistakes);
@@ -40,16 +48,27 @@ pub fn relay(source: &str, destination: &str, admin: Option<AdminConfig>) -> Res
         })
     };
     match read {
-        Some((cluster, routes, ingest)) if mistakes.0.is_empty() => {
-            Ok(Config { cluster, routes, ingest, admin, shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT })
-        }
-        _ => Err(ConfigError::Mistakes { place: "the command line".to_owned(), mistakes: mistakes.0 }),
+        Some((cluster, routes, ingest)) if mistakes.0.is_empty() => Ok(Config {
+            cluster,
+            routes,
+            ingest,
+            admin,
+            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
+        }),
+        _ => Err(ConfigError::Mistakes {
+            place: "the command line".to_owned(),
+            mistakes: mistakes.0,
+        }),
     }
 }
 
 fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, SourceConfig)> {
     if brings_credentials(url, SOURCE_KEYS) {
-        return mistakes.credentials("SOURCE", url, "kafka.security.sasl of a file (zafka run -c FILE)");
+        return mistakes.credentials(
+            "SOURCE",
+            url,
+            "kafka.security.sasl of a file (zafka run -c FILE)",
+        );
     }
     let Some((rest, query)) = url.strip_prefix("kafka://").map(split_query) else {
         return mistakes.add("SOURCE", format!("found {:?}", redacted(url)), SOURCE);
@@ -70,7 +89,12 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
     let source = SourceConfig {
         route: ROUTE.to_owned(),
         topics: topics.into_iter().collect::<Option<_>>()?,
-        group: group.map(|id| GroupConfig { id, instance: None, protocol: None, session_timeout: None }),
+        group: group.map(|id| GroupConfig {
+            id,
+            instance: None,
+            protocol: None,
+            session_timeout: None,
+        }),
         start: start.unwrap_or_default(),
         isolation: Isolation::default(),
         on_out_of_range: OnOutOfRange::default(),
@@ -103,8 +127,8 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
     let query = Query::parse("DESTINATION", query, DESTINATION_KEYS, mistakes);
     // A path on the command line is relative to the working directory.
     let directory = Path::new("");
-    let endpoint =
-        mistakes.decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}"), directory));
+    let endpoint = mistakes
+        .decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}"), directory));
     let frames = query.frames(mistakes);
     let slow_peer = query.one("slow_peer", text::slow_peer, mistakes);
     let max_peers = Limits::default().max_peers;
@@ -126,8 +150,8 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
     Some((frames?, socket))
 }
 
-/// Whether there are credentials in a URL. They are looked for before it is taken apart, for a password may have any
-/// character that takes it apart.
+/// Whether there are credentials in a URL. They are looked for before it is taken apart, for a
+/// password may have any character that takes it apart.
 fn brings_credentials(url: &str, keys: &[&str]) -> bool {
     let (address, query) = split_query(url);
     let is_value = |part: &&str| part.split_once('=').is_some_and(|(key, _)| keys.contains(&key));
@@ -143,7 +167,12 @@ fn split_query(url: &str) -> (&str, &str) {
 struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    fn add<T>(&mut self, key: &str, found: impl Into<String>, allowed: impl Into<String>) -> Option<T> {
+    fn add<T>(
+        &mut self,
+        key: &str,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Option<T> {
         let (key, found, allowed) = (key.to_owned(), found.into(), allowed.into());
         self.0.push(Mistake { line: 0, column: 0, key, found, allowed });
         None
@@ -155,7 +184,12 @@ impl Mistakes {
     }
 
     /// Decodes a part of a URL, then reads it.
-    fn decoded<T>(&mut self, key: &str, raw: &str, read: impl Fn(&str) -> text::Read<T>) -> Option<T> {
+    fn decoded<T>(
+        &mut self,
+        key: &str,
+        raw: &str,
+        read: impl Fn(&str) -> text::Read<T>,
+    ) -> Option<T> {
         match decode(raw).and_then(|text| read(&text)) {
             Ok(value) => Some(value),
             Err(wrong) => self.add(key, wrong.about(raw), wrong.allowed),
@@ -183,7 +217,11 @@ impl<'a> Query<'a> {
             if !ingest::is_ingest_key(allowed)
                 && (SOURCE_KEYS.contains(&key) || DESTINATION_KEYS.contains(&key))
             {
-                mistakes.add::<()>(url, format!("found the key {key:?}, which belongs to {other}"), keys);
+                mistakes.add::<()>(
+                    url,
+                    format!("found the key {key:?}, which belongs to {other}"),
+                    keys,
+                );
             } else {
                 let allowed = format!("{keys}; everything else wants a file (zafka run -c FILE)");
                 mistakes.add::<()>(url, format!("found the key {key:?}"), allowed);
@@ -197,7 +235,12 @@ impl<'a> Query<'a> {
     }
 
     /// A key that may be there once.
-    fn one<T>(&self, key: &str, read: impl Fn(&str) -> text::Read<T>, mistakes: &mut Mistakes) -> Option<T> {
+    fn one<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&str) -> text::Read<T>,
+        mistakes: &mut Mistakes,
+    ) -> Option<T> {
         let path = format!("{} {key}", self.url);
         match self.values(key).as_slice() {
             [] => None,
@@ -216,8 +259,10 @@ impl<'a> Query<'a> {
             [one] if !is_template(one) => return mistakes.decoded(&path, one, text::preset),
             _ => {}
         }
-        let templates: Vec<_> =
-            values.iter().map(|raw| mistakes.decoded(&path, raw, |text| Ok(text.to_owned()))).collect();
+        let templates: Vec<_> = values
+            .iter()
+            .map(|raw| mistakes.decoded(&path, raw, |text| Ok(text.to_owned())))
+            .collect();
         let templates: Vec<String> = templates.into_iter().collect::<Option<_>>()?;
         match FramePlan::parse(&templates) {
             Ok(plan) => Some(plan),
@@ -233,8 +278,9 @@ impl<'a> Query<'a> {
 
 /// Percent-decoding by RFC 3986, section 2.1; the result is UTF-8.
 fn decode(text: &str) -> text::Read<String> {
-    let malformed =
-        || Wrong::because("a percent sign without two hexadecimal digits", "%25 for a percent sign");
+    let malformed = || {
+        Wrong::because("a percent sign without two hexadecimal digits", "%25 for a percent sign")
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -242,7 +288,8 @@ fn decode(text: &str) -> text::Read<String> {
             bytes.push(byte);
             continue;
         }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(malformed);
+        let mut digit =
+            || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(malformed);
         let (high, low) = (digit()?, digit()?);
         bytes.extend(u8::try_from(high * 16 + low).ok());
     }

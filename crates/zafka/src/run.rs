@@ -1,6 +1,7 @@
 //! `zafka run`, `zafka relay`, `zafka tap` and `zafka demo`: start, serve, and end in order.
 //!
-//! The first signal ends the work in order. The second ends the process, whatever its threads do at that moment.
+//! The first signal ends the work in order. The second ends the process, whatever its threads do at
+//! that moment.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::demo;
 use crate::open_files;
 use crate::tap::{self, Layout, TapConfig};
 
-/// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear no signal.
+/// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear
+/// no signal.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Signals within so long are one: some tools signal a process and then its group.
@@ -64,7 +66,8 @@ fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
     }
 }
 
-/// Done at the first signal. Where the work has not ended [`END_TIMEOUT`] after it, the process is ended.
+/// Done at the first signal. Where the work has not ended [`END_TIMEOUT`] after it, the process is
+/// ended.
 fn stop(mut signals: Signals) -> impl Future<Output = ()> {
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
@@ -81,7 +84,9 @@ fn stop(mut signals: Signals) -> impl Future<Output = ()> {
 }
 
 /// Does `work` on a runtime of its own, which gets a second to end what is left.
-fn on_runtime(work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>) -> Result<(), CommandError> {
+fn on_runtime(
+    work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async { work(Signals::new()?).await });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -89,7 +94,8 @@ fn on_runtime(work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>) -> Re
 }
 
 async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError> {
-    // First: groups that are joined and left at every attempt to start would disturb the other relays.
+    // First: groups that are joined and left at every attempt to start would disturb the other
+    // relays.
     let admin = match config.admin {
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
@@ -118,7 +124,8 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (terminate, interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut numbers = vec![SIGTERM, SIGINT];
         let mut hangup = None;
         if !outlives_terminal() {
@@ -168,7 +175,9 @@ mod tests {
 
     #[test]
     fn masks_of_ignored_signals() {
-        for (mask, ignored) in [("0000000000000001", true), ("0000000000001000", false), ("", false)] {
+        for (mask, ignored) in
+            [("0000000000000001", true), ("0000000000001000", false), ("", false)]
+        {
             let status = format!("Name:\tzafka\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
             assert_eq!(is_ignored(&status, SIGHUP), ignored, "{mask}");
         }

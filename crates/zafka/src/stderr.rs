@@ -31,10 +31,13 @@ static QUEUE: Queue = Queue::new(QUEUE_BYTES);
 /// # Errors
 /// The thread cannot be started.
 pub fn start() -> io::Result<()> {
-    // A descriptor of its own: whoever writes to standard error by other ways holds that one's lock.
+    // A descriptor of its own: whoever writes to standard error by other ways holds that one's
+    // lock.
     let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let dropped = |lines| tracing::warn!(lines, "log lines were dropped: standard error took none");
-    thread::Builder::new().name("stderr".to_owned()).spawn(move || QUEUE.write_to(&mut out, dropped))?;
+    thread::Builder::new()
+        .name("stderr".to_owned())
+        .spawn(move || QUEUE.write_to(&mut out, dropped))?;
     panics::report();
     Ok(())
 }

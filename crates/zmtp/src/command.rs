@@ -74,7 +74,8 @@ fn parse_ping(data: &[u8]) -> Result<Command<'_>, Error> {
         return Err(Error::malformed("PING command", found));
     };
     if context.len() > MAX_CONTEXT {
-        let found = format!("a context of {} bytes, at most {MAX_CONTEXT} are allowed", context.len());
+        let found =
+            format!("a context of {} bytes, at most {MAX_CONTEXT} are allowed", context.len());
         return Err(Error::malformed("PING command", found));
     }
     Ok(Command::Ping { ttl_tenths: u16::from_be_bytes(*ttl), context })

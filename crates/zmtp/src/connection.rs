@@ -171,16 +171,17 @@ impl Connection {
         self.watch.life_interval().filter(|_| self.is_ready())
     }
 
-    /// Queues an empty PONG, so that the peer does not take us for dead while its PINGs are not read.
-    /// (libzmq drops its timeout at any whole frame.) Does nothing while other output waits.
+    /// Queues an empty PONG, so that the peer does not take us for dead while its PINGs are not
+    /// read. (libzmq drops its timeout at any whole frame.) Does nothing while other output
+    /// waits.
     pub fn show_life(&mut self) {
         if self.is_ready() && self.output.is_empty() {
             command::put(&mut self.output, "PONG", &[]);
         }
     }
 
-    /// Input is read again after it was deliberately not read: the peer's silence meanwhile does not
-    /// count.
+    /// Input is read again after it was deliberately not read: the peer's silence meanwhile does
+    /// not count.
     pub fn resume(&mut self, now: Instant) {
         self.watch.resume(now);
     }
@@ -194,7 +195,8 @@ impl Connection {
     }
 
     /// What is to be sent at the next message boundary: greeting, handshake, replies, heartbeats,
-    /// subscriptions. Ask only when the last one is written, or the bound on replies bounds nothing.
+    /// subscriptions. Ask only when the last one is written, or the bound on replies bounds
+    /// nothing.
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         if self.output.is_empty() {
             return None;
@@ -206,8 +208,8 @@ impl Connection {
         Some(std::mem::take(&mut self.output))
     }
 
-    /// Tells that everything `poll_output` gave was written. A PING of ours must be answered from this moment on, and
-    /// the next one may be sent. Returns whether there was one.
+    /// Tells that everything `poll_output` gave was written. A PING of ours must be answered from
+    /// this moment on, and the next one may be sent. Returns whether there was one.
     pub fn output_written(&mut self, now: Instant) -> bool {
         let pinged = self.ping == Ping::Polled;
         if pinged {
@@ -227,8 +229,8 @@ impl Connection {
         self.watch.overdue(now).map(|(_, overdue)| overdue)
     }
 
-    /// Gives a silent peer time until `until` at least: for a caller that knows of a reason for the silence, such as
-    /// bytes that the peer has yet to read before it comes to the PING.
+    /// Gives a silent peer time until `until` at least: for a caller that knows of a reason for the
+    /// silence, such as bytes that the peer has yet to read before it comes to the PING.
     pub fn excuse_silence(&mut self, until: Instant) {
         self.watch.excuse(until);
     }
@@ -260,8 +262,8 @@ impl Connection {
         self.decoder.buffered() + frames
     }
 
-    /// Subscribes to a prefix, in the form that the peer's version has; before the handshake is done
-    /// it waits for that. Does nothing unless our side is SUB or XSUB.
+    /// Subscribes to a prefix, in the form that the peer's version has; before the handshake is
+    /// done it waits for that. Does nothing unless our side is SUB or XSUB.
     pub fn subscribe(&mut self, prefix: &[u8]) {
         self.announce(Interest::Subscribe, prefix);
     }
@@ -340,7 +342,9 @@ impl Connection {
                 self.watch.pinged(ttl_tenths, now);
                 self.reply(context);
             }
-            Command::Error { reason } => return Err(Error::PeerError { reason: printable(reason) }),
+            Command::Error { reason } => {
+                return Err(Error::PeerError { reason: printable(reason) });
+            }
             Command::Subscribe(prefix) if publishes => {
                 self.events.push_back(Event::Subscribe(Bytes::copy_from_slice(prefix)));
             }
@@ -354,7 +358,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers a PING, unless its peer reads so little that the answers pile up: then one more says nothing.
+    /// Answers a PING, unless its peer reads so little that the answers pile up: then one more says
+    /// nothing.
     fn reply(&mut self, context: &[u8]) {
         let before = self.output.len();
         command::put(&mut self.output, "PONG", &[context]);
@@ -373,7 +378,9 @@ impl Connection {
         self.message.size += frame.body.as_slice().len() as u64;
         let socket_type = self.config.socket_type;
         match (socket_type.publishes(), frame.body.as_slice().split_first()) {
-            (true, Some((1, _))) => self.events.push_back(Event::Subscribe(after_first(frame.body))),
+            (true, Some((1, _))) => {
+                self.events.push_back(Event::Subscribe(after_first(frame.body)))
+            }
             (true, Some((0, _))) => self.events.push_back(Event::Cancel(after_first(frame.body))),
             _ if socket_type == SocketType::Pub => {}
             _ => self.message.frames.push(frame.body.into_bytes()),

@@ -83,9 +83,9 @@ impl Error {
             Self::Mechanism { .. } => "mechanism",
             Self::IncompatibleSocket { .. } => "socket_type",
             Self::Malformed { .. } => "malformed",
-            Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyFrames { .. } => {
-                "frame_limit"
-            }
+            Self::FrameTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyFrames { .. } => "frame_limit",
             Self::HeartbeatTimeout { .. } => "heartbeat",
             Self::PeerError { .. } => "peer_error",
         }
@@ -123,7 +123,8 @@ impl fmt::Display for FoundVersion {
     }
 }
 
-/// Bytes of a peer for a log line: printable ASCII as it is, the rest escaped, never longer than a line.
+/// Bytes of a peer for a log line: printable ASCII as it is, the rest escaped, never longer than a
+/// line.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     const SHOWN: usize = 80;
     let shown = bytes.get(..SHOWN).unwrap_or(bytes);

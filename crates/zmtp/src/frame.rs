@@ -1,4 +1,5 @@
-//! Frame headers (ZMTP 3.1, section "Framing"): one flags octet, then the body's size in one octet or in eight.
+//! Frame headers (ZMTP 3.1, section "Framing"): one flags octet, then the body's size in one octet
+//! or in eight.
 
 /// Flag: more frames of the same message follow.
 pub const MORE: u8 = 0b001;

@@ -1,7 +1,7 @@
 //! The greeting (RFC 37, "Version Negotiation"): 64 octets that each side sends at once.
 //!
-//! A peer that does not speak ZMTP 3 is told by the first octet that shows it, since it may wait for
-//! us and never send another.
+//! A peer that does not speak ZMTP 3 is told by the first octet that shows it, since it may wait
+//! for us and never send another.
 
 use crate::error::{Error, FoundVersion, printable};
 use crate::handshake::Mechanism;
@@ -59,8 +59,13 @@ impl Incoming {
         Self { bytes: [0; SIZE], size: 0 }
     }
 
-    /// Takes what belongs to the greeting off the front of `input`; the minor version when it is whole.
-    pub(crate) fn take(&mut self, input: &mut &[u8], ours: &Mechanism) -> Result<Option<Minor>, Error> {
+    /// Takes what belongs to the greeting off the front of `input`; the minor version when it is
+    /// whole.
+    pub(crate) fn take(
+        &mut self,
+        input: &mut &[u8],
+        ours: &Mechanism,
+    ) -> Result<Option<Minor>, Error> {
         while self.size < SIZE {
             let Some((&octet, rest)) = input.split_first() else {
                 return Ok(None);
@@ -78,12 +83,16 @@ impl Incoming {
     /// Checks what the octet just taken completes.
     fn check_last(&self, octet: u8, ours: &Mechanism) -> Result<(), Error> {
         match self.size - 1 {
-            0 if octet != 0xff => Err(Error::Version { found: FoundVersion::NoSignature { first: octet } }),
-            // Here stand the flags of a long ZMTP 1.0 frame, whose lowest bit says "more" and is clear.
-            SIGNATURE_END if octet & 1 == 0 => Err(Error::Version { found: FoundVersion::V1 }),
-            SIGNATURE_END if octet != 0x7f => {
-                Err(Error::malformed("greeting", format!("the signature ends in 0x{octet:02x}, not 0x7f")))
+            0 if octet != 0xff => {
+                Err(Error::Version { found: FoundVersion::NoSignature { first: octet } })
             }
+            // Here stand the flags of a long ZMTP 1.0 frame, whose lowest bit says "more" and is
+            // clear.
+            SIGNATURE_END if octet & 1 == 0 => Err(Error::Version { found: FoundVersion::V1 }),
+            SIGNATURE_END if octet != 0x7f => Err(Error::malformed(
+                "greeting",
+                format!("the signature ends in 0x{octet:02x}, not 0x7f"),
+            )),
             MAJOR if octet < 3 => Err(Error::Version { found: FoundVersion::Revision(octet) }),
             last if last == MECHANISM.end - 1 => self.check_mechanism(ours),
             _ => Ok(()),

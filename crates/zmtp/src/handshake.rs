@@ -43,7 +43,12 @@ pub struct PeerInfo {
 }
 
 /// Appends our first command.
-pub(crate) fn put_first(out: &mut Vec<u8>, mechanism: &Mechanism, ours: SocketType, identity: &[u8]) {
+pub(crate) fn put_first(
+    out: &mut Vec<u8>,
+    mechanism: &Mechanism,
+    ours: SocketType,
+    identity: &[u8],
+) {
     match mechanism {
         Mechanism::Null => {
             let mut properties = Vec::new();
@@ -79,12 +84,14 @@ fn read_peer(bytes: &[u8], ours: SocketType, minor: Minor) -> Result<PeerInfo, E
     let Some(name) = metadata::find(&metadata, "Socket-Type")? else {
         return Err(Error::malformed("handshake", "READY without Socket-Type"));
     };
-    let Some(socket_type) = SocketType::from_bytes(&name).filter(|theirs| ours.accepts(*theirs)) else {
+    let Some(socket_type) = SocketType::from_bytes(&name).filter(|theirs| ours.accepts(*theirs))
+    else {
         return Err(Error::IncompatibleSocket { ours, theirs: printable(&name) });
     };
     let identity = metadata::find(&metadata, "Identity")?.unwrap_or_default();
     if identity.len() > MAX_IDENTITY {
-        let found = format!("an identity of {} bytes, at most {MAX_IDENTITY} are allowed", identity.len());
+        let found =
+            format!("an identity of {} bytes, at most {MAX_IDENTITY} are allowed", identity.len());
         return Err(Error::malformed("handshake", found));
     }
     Ok(PeerInfo { socket_type, minor, identity, metadata })

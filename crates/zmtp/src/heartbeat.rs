@@ -12,9 +12,9 @@ use crate::error::Error;
 pub struct Heartbeat {
     /// Time between two PINGs; zero: none are sent.
     pub interval: Duration,
-    /// How long after a PING was written something must come from the peer. It is sent along as time
-    /// to live, in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and nothing is
-    /// expected.
+    /// How long after a PING was written something must come from the peer. It is sent along as
+    /// time to live, in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and
+    /// nothing is expected.
     pub timeout: Duration,
 }
 
@@ -78,7 +78,8 @@ impl Watch {
             }
         });
         let ttl = Duration::from_millis(u64::from(ttl_tenths) * 100);
-        self.alive = if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
+        self.alive =
+            if ttl.is_zero() { None } else { now.checked_add(ttl).map(|until| (until, ttl)) };
     }
 
     /// A PING of ours was written.
@@ -134,7 +135,8 @@ impl Watch {
             };
             return Err(Error::HeartbeatTimeout { within, after });
         }
-        let Some(ours) = self.ours.filter(|_| self.next_ping.is_some_and(|next| now >= next)) else {
+        let Some(ours) = self.ours.filter(|_| self.next_ping.is_some_and(|next| now >= next))
+        else {
             return Ok(None);
         };
         self.next_ping = now.checked_add(ours.interval);

@@ -8,7 +8,8 @@ use crate::error::{Error, printable};
 const MAX_PROPERTIES: usize = 64;
 const WHAT: &str = "metadata";
 
-/// Appends one property. Names are at most 255 bytes, values at most 2^31-1 (ours are far below both).
+/// Appends one property. Names are at most 255 bytes, values at most 2^31-1 (ours are far below
+/// both).
 pub(crate) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(name.len() as u8);
     out.extend_from_slice(name.as_bytes());
@@ -45,7 +46,10 @@ fn take_name(input: &mut &[u8]) -> Result<String, Error> {
         return Err(Error::malformed(WHAT, "no property name"));
     };
     let Some((name, rest)) = rest.split_at_checked(usize::from(size)) else {
-        return Err(Error::malformed(WHAT, format!("a name of {size} bytes where {} are left", rest.len())));
+        return Err(Error::malformed(
+            WHAT,
+            format!("a name of {size} bytes where {} are left", rest.len()),
+        ));
     };
     *input = rest;
     let valid = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_.+".contains(octet);

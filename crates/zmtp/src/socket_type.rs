@@ -67,7 +67,8 @@ impl SocketType {
         Self::ALL.into_iter().find(|socket_type| socket_type.name().as_bytes() == name)
     }
 
-    /// Whether a connection between this type and `peer` is valid (RFC 37, "The Socket-Type Property").
+    /// Whether a connection between this type and `peer` is valid (RFC 37, "The Socket-Type
+    /// Property").
     pub const fn accepts(self, peer: Self) -> bool {
         use SocketType::*;
         match self {
@@ -138,7 +139,11 @@ mod tests {
         for (ours, valid) in table {
             for peer in SocketType::ALL {
                 assert_eq!(ours.accepts(peer), valid.contains(&peer), "{ours} and {peer}");
-                assert_eq!(ours.accepts(peer), peer.accepts(*ours), "{ours} and {peer}, the other way");
+                assert_eq!(
+                    ours.accepts(peer),
+                    peer.accepts(*ours),
+                    "{ours} and {peer}, the other way"
+                );
             }
         }
     }

@@ -77,7 +77,12 @@ fn decoded(chunk: &Chunk) -> Vec<OwnedRecord> {
 /// Offset and `prev` of each record.
 fn links(step: &Step) -> Vec<(i64, Option<i64>)> {
     let chunk = step.chunk.as_ref();
-    chunk.map(decoded).unwrap_or_default().iter().map(|record| (record.offset, record.prev)).collect()
+    chunk
+        .map(decoded)
+        .unwrap_or_default()
+        .iter()
+        .map(|record| (record.offset, record.prev))
+        .collect()
 }
 
 fn position(step: &Step) -> Option<i64> {
@@ -108,7 +113,8 @@ fn positions_pass_what_no_reader_is_given() {
     ];
     let mut partition = partition(0);
     for (offsets, next_offset, expected) in cases {
-        let step = partition.encode(&mut records(offsets.iter().copied(), next_offset), &chunks_of(WHOLE));
+        let step =
+            partition.encode(&mut records(offsets.iter().copied(), next_offset), &chunks_of(WHOLE));
         assert_eq!(position(&step), expected, "{offsets:?} {next_offset}");
         assert_eq!(
             step.chunk.is_some_and(|chunk| chunk.is_empty()),
@@ -121,8 +127,11 @@ fn positions_pass_what_no_reader_is_given() {
 
 #[test]
 fn chunks_are_cut_after_the_record_that_fills_them() {
-    let one =
-        partition_of(Preset::Packed, 0).encode(&mut records([0], 1), &chunks_of(WHOLE)).chunk.unwrap().len();
+    let one = partition_of(Preset::Packed, 0)
+        .encode(&mut records([0], 1), &chunks_of(WHOLE))
+        .chunk
+        .unwrap()
+        .len();
     for (size, lengths) in
         [(1, vec![1; 9]), (one, vec![1; 9]), (one + 1, vec![2, 2, 2, 2, 1]), (WHOLE, vec![9])]
     {
@@ -173,7 +182,8 @@ fn a_chunk_that_is_discarded_was_not_read() {
     let step = partition.encode(&mut fetched, &chunks_of(1));
     let progress = Arc::clone(&partition.progress);
     assert_eq!(progress.read(), 2);
-    let pending = crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from };
+    let pending =
+        crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from };
     pending.discard();
     assert_eq!(partition.progress.read(), 1);
 }

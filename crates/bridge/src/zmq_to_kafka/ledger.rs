@@ -57,7 +57,8 @@ pub(crate) struct Ledger<M> {
     next_ticket: Ticket,
     pending: HashMap<MessageId, Pending<M>>,
     tickets: HashMap<Ticket, MessageId>,
-    /// For each sender its messages that were not told, in order; those that are settled wait here.
+    /// For each sender its messages that were not told, in order; those that are settled wait
+    /// here.
     queues: HashMap<u64, Queue<M>>,
 }
 
@@ -79,7 +80,8 @@ impl<M> Ledger<M> {
         self.pending.len()
     }
 
-    /// Enters a message of `records` records (at least one), the last of them with `timestamp`, and returns the first of as many tickets.
+    /// Enters a message of `records` records (at least one), the last of them with `timestamp`, and
+    /// returns the first of as many tickets.
     pub(crate) fn enter(
         &mut self,
         message: M,
@@ -193,10 +195,12 @@ impl<M> Pending<M> {
     fn take(&mut self, written: Written) {
         self.partition = written.partition;
         self.timestamp = written.log_append_time.unwrap_or(self.timestamp);
-        let lower =
-            |known: Option<i64>| known.map_or(written.offset, |known| written.offset.map(|o| o.min(known)));
-        let higher =
-            |known: Option<i64>| known.map_or(written.offset, |known| written.offset.map(|o| o.max(known)));
+        let lower = |known: Option<i64>| {
+            known.map_or(written.offset, |known| written.offset.map(|o| o.min(known)))
+        };
+        let higher = |known: Option<i64>| {
+            known.map_or(written.offset, |known| written.offset.map(|o| o.max(known)))
+        };
         (self.first, self.last) = (lower(self.first), higher(self.last));
     }
 
@@ -204,16 +208,21 @@ impl<M> Pending<M> {
         // Some records of a batch may be in the log: then the whole is not known to be failed.
         let written = self.first.is_some();
         let outcome = match self.failure {
-            Some(error) if written && self.records > 1 => {
-                Err(WriteError::Unknown(format!("a part of the batch was written; the rest: {error}")).into())
-            }
+            Some(error) if written && self.records > 1 => Err(WriteError::Unknown(format!(
+                "a part of the batch was written; the rest: {error}"
+            ))
+            .into()),
             Some(error) => Err(error.into()),
             None => Ok(Place {
                 topic: self.topic,
                 partition: self.partition,
                 offset: self.last,
                 timestamp: self.timestamp,
-                batch: is_batch.then_some(Batch { first: self.first, last: self.last, count: self.records }),
+                batch: is_batch.then_some(Batch {
+                    first: self.first,
+                    last: self.last,
+                    count: self.records,
+                }),
             }),
         };
         Settled { message: self.message, outcome }
@@ -285,7 +294,11 @@ mod tests {
         let first = ledger.enter("partly", 1, "t".to_owned(), 5, 2);
         ledger.handle_delivery(first, written(8), &mut out);
         ledger.handle_delivery(first + 1, Err(WriteError::TooLarge("big".to_owned())), &mut out);
-        assert_eq!(out.pop().unwrap().outcome.unwrap_err().code, Code::TimeoutUnknown, "a part is there");
+        assert_eq!(
+            out.pop().unwrap().outcome.unwrap_err().code,
+            Code::TimeoutUnknown,
+            "a part is there"
+        );
         let first = ledger.enter("neither", 1, "t".to_owned(), 5, 2);
         for ticket in [first, first + 1] {
             ledger.handle_delivery(ticket, Err(WriteError::TooLarge("big".to_owned())), &mut out);
@@ -297,7 +310,8 @@ mod tests {
     fn what_is_abandoned_is_told_in_order() {
         let mut ledger = Ledger::new(Order::OfMessages, false);
         let mut out = Vec::new();
-        let tickets: Vec<_> = (0..100).map(|_| ledger.enter("m", 1, "t".to_owned(), 5, 1)).collect();
+        let tickets: Vec<_> =
+            (0..100).map(|_| ledger.enter("m", 1, "t".to_owned(), 5, 1)).collect();
         ledger.handle_delivery(tickets[3], written(3), &mut out);
         let failure = Failure::new(Code::TimeoutUnknown, "the relay ends");
         ledger.abandon(&failure, &mut out);

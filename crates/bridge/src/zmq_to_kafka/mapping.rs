@@ -23,7 +23,8 @@ pub struct Mapping {
     pub topic: Template,
     /// Changes of the frame's topic, made before the template: the first that matches.
     pub rename: Vec<Rename>,
-    /// The topics that may be written to; any if empty, which only a template without fields may have.
+    /// The topics that may be written to; any if empty, which only a template without fields may
+    /// have.
     pub allowed: Vec<TopicSelector>,
     /// The key; null if `None`.
     pub key: Option<Template>,
@@ -99,7 +100,9 @@ pub(crate) enum MappingError {
     NoHeader(String),
     #[error("topic \"{0}\" is not one that may be written to")]
     NotAllowed(String),
-    #[error("{0:?} is not the name of a topic: 1 to {TOPIC_MAX} of a-z, A-Z, 0-9, '.', '_' and '-'")]
+    #[error(
+        "{0:?} is not the name of a topic: 1 to {TOPIC_MAX} of a-z, A-Z, 0-9, '.', '_' and '-'"
+    )]
     BadTopic(String),
     #[error("partition \"{0}\" is not a number from 0 to 2147483647")]
     BadPartition(String),
@@ -189,8 +192,9 @@ impl Piece {
 }
 
 fn piece(name: &str, fields: Fields) -> Result<Piece, TemplateError> {
-    let fail =
-        |allowed: &str| Err(TemplateError::Field { found: name.to_owned(), allowed: allowed.to_owned() });
+    let fail = |allowed: &str| {
+        Err(TemplateError::Field { found: name.to_owned(), allowed: allowed.to_owned() })
+    };
     match fields {
         Fields::OfMessage => match (name, name.strip_prefix("header.")) {
             ("topic", _) => Ok(Piece::Topic),
@@ -228,7 +232,10 @@ impl Mapping {
     }
 
     /// The headers that are added to a record.
-    pub(crate) fn added_headers(&self, record: &InboundRecord<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    pub(crate) fn added_headers(
+        &self,
+        record: &InboundRecord<'_>,
+    ) -> Vec<(String, Option<Vec<u8>>)> {
         let header = |(name, template): &(String, Template)| {
             (name.clone(), self.bytes(template, record).ok().flatten())
         };
@@ -271,7 +278,8 @@ impl Mapping {
         self.rename.iter().find_map(change).map_or(Cow::Borrowed(topic), Cow::Owned)
     }
 
-    /// The bytes of a template; a template of one field passes null through, others take it as empty.
+    /// The bytes of a template; a template of one field passes null through, others take it as
+    /// empty.
     fn bytes(
         &self,
         template: &Template,
@@ -325,7 +333,10 @@ fn field<'a>(piece: &'a Piece, record: &'a InboundRecord<'_>) -> Option<Cow<'a, 
     }
 }
 
-fn required<'a>(piece: &'a Piece, record: &'a InboundRecord<'_>) -> Result<Cow<'a, [u8]>, MappingError> {
+fn required<'a>(
+    piece: &'a Piece,
+    record: &'a InboundRecord<'_>,
+) -> Result<Cow<'a, [u8]>, MappingError> {
     match (field(piece, record), piece) {
         (Some(bytes), _) => Ok(bytes),
         (None, Piece::Header(name)) => Err(MappingError::NoHeader(name.clone())),
@@ -355,7 +366,10 @@ fn check_header(header: &InboundHeader<'_>) -> Result<(), MappingError> {
 /// Whether Kafka takes it for the name of a topic.
 pub fn is_legal(topic: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=TOPIC_MAX).contains(&topic.len()) && topic.bytes().all(legal) && topic != "." && topic != ".."
+    (1..=TOPIC_MAX).contains(&topic.len())
+        && topic.bytes().all(legal)
+        && topic != "."
+        && topic != ".."
 }
 
 fn shown(bytes: &[u8]) -> String {

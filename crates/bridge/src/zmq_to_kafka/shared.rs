@@ -40,7 +40,11 @@ pub(crate) struct Counts {
 }
 
 impl IngestShared {
-    pub(crate) fn new(config: IngestConfig, socket: InboundSocket, producer: ProducerHealth) -> Self {
+    pub(crate) fn new(
+        config: IngestConfig,
+        socket: InboundSocket,
+        producer: ProducerHealth,
+    ) -> Self {
         Self {
             config,
             socket,
@@ -55,8 +59,10 @@ impl IngestShared {
 
     pub(crate) fn readiness(&self) -> RouteReadiness {
         let stopped = self.stopped.lock().clone();
-        let reason =
-            stopped.clone().or_else(|| self.held_by.lock().clone()).or_else(|| self.producer.not_ready());
+        let reason = stopped
+            .clone()
+            .or_else(|| self.held_by.lock().clone())
+            .or_else(|| self.producer.not_ready());
         RouteReadiness {
             name: self.config.name.clone(),
             reason,

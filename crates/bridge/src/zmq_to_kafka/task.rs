@@ -78,8 +78,11 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let is_router = shared.config.socket.kind == InboundKind::Router;
-    let order =
-        if is_router && !shared.config.frames.has_id() { Order::OfMessages } else { Order::AsSettled };
+    let order = if is_router && !shared.config.frames.has_id() {
+        Order::OfMessages
+    } else {
+        Order::AsSettled
+    };
     let mut task = Task {
         ledger: Ledger::new(order, shared.config.frames.is_batch()),
         letters: HashMap::new(),
@@ -156,7 +159,8 @@ impl Task {
         tokio::pin!(finish);
         let mut finished = false;
         loop {
-            let is_settled = self.ledger.in_flight() == 0 && self.letters.is_empty() && self.retry.is_empty();
+            let is_settled =
+                self.ledger.in_flight() == 0 && self.letters.is_empty() && self.retry.is_empty();
             if finished && is_settled && messages.is_empty() {
                 return;
             }
@@ -183,7 +187,8 @@ impl Task {
 
     /// Tells the senders of what is left that nobody knows what became of it.
     fn abandon(&mut self) {
-        let failure = Failure::new(Code::TimeoutUnknown, "the relay ended before the cluster had answered");
+        let failure =
+            Failure::new(Code::TimeoutUnknown, "the relay ended before the cluster had answered");
         let left = self.ledger.in_flight();
         if left > 0 {
             warn!(
@@ -213,8 +218,11 @@ impl Task {
         let is_router = config.socket.kind == InboundKind::Router;
         let expected = config.frames.frames();
         let from_req = sender.socket_type() == Some(SocketType::Req);
-        let parted =
-            if is_router { wire::part(&frames, expected, from_req) } else { Parted::Message { envelope: 0 } };
+        let parted = if is_router {
+            wire::part(&frames, expected, from_req)
+        } else {
+            Parted::Message { envelope: 0 }
+        };
         if let Parted::Command { envelope } = parted {
             let answer = wire::refuse_command(&frames[..envelope], frames.get(envelope + 1));
             sender.answer(answer.iter().map(|frame| &**frame));
@@ -226,9 +234,9 @@ impl Task {
         let (envelope, body) = match parted {
             Parted::Message { envelope } => frames.split_at(envelope),
             // An answer needs an envelope to come back by: all that stands before an empty frame.
-            _ => {
-                frames.split_at(frames.iter().position(|frame| frame.is_empty()).map_or(0, |empty| empty + 1))
-            }
+            _ => frames.split_at(
+                frames.iter().position(|frame| frame.is_empty()).map_or(0, |empty| empty + 1),
+            ),
         };
         let views: Vec<&[u8]> = body.iter().map(|frame| &**frame).collect();
         let id = config.frames.id(&views).map(|_| body[0].clone());
@@ -248,7 +256,9 @@ impl Task {
         let mut records = Vec::new();
         match shared.config.frames.read(&views, &mut records) {
             Ok(()) => self.produce(message, &records),
-            Err(error) => self.settle_now(message, Failure::new(Code::BadMessage, error.to_string())),
+            Err(error) => {
+                self.settle_now(message, Failure::new(Code::BadMessage, error.to_string()))
+            }
         }
         self.tell_settled()
     }
@@ -257,19 +267,22 @@ impl Task {
     fn produce(&mut self, message: Message, records: &[InboundRecord<'_>]) {
         let shared = Arc::clone(&self.shared);
         let mapping = &shared.config.mapping;
-        let targets: Result<Vec<_>, _> = records.iter().map(|record| mapping.target(record)).collect();
+        let targets: Result<Vec<_>, _> =
+            records.iter().map(|record| mapping.target(record)).collect();
         let targets = match targets {
             Ok(targets) => targets,
             Err(error) => return self.settle_now(message, error.into()),
         };
         let Some(topic) = targets.first().map(|target| target.topic.clone()) else {
-            return self.settle_now(message, Failure::new(Code::BadMessage, "a message without records"));
+            return self
+                .settle_now(message, Failure::new(Code::BadMessage, "a message without records"));
         };
         let stamp = if mapping.stamp { stamp(&shared, &message) } else { Vec::new() };
         let received_ms = message.received_ms;
         let sender = message.sender.id();
-        let timestamp_of =
-            |record: &InboundRecord<'_>| record.timestamp.filter(|ms| *ms >= 0).unwrap_or(received_ms);
+        let timestamp_of = |record: &InboundRecord<'_>| {
+            record.timestamp.filter(|ms| *ms >= 0).unwrap_or(received_ms)
+        };
         let timestamp = records.last().map_or(received_ms, timestamp_of);
         let first = self.ledger.enter(message, sender, topic, timestamp, records.len());
         for (index, (record, target)) in records.iter().zip(&targets).enumerate() {
@@ -278,7 +291,8 @@ impl Task {
             let own = record.headers.iter().filter_map(|header| {
                 Some((std::str::from_utf8(&header.name).ok()?, header.value.as_deref()))
             });
-            let added = added.iter().chain(&stamp).map(|(name, value)| (name.as_str(), value.as_deref()));
+            let added =
+                added.iter().chain(&stamp).map(|(name, value)| (name.as_str(), value.as_deref()));
             let headers: Vec<_> = own.chain(added).collect();
             let outbound = OutboundRecord {
                 topic: &target.topic,

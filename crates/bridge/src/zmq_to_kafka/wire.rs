@@ -34,7 +34,8 @@ pub(crate) fn part(frames: &[Bytes], expected: usize, from_req: bool) -> Parted 
         };
         is_envelope.then_some(size)
     };
-    let is_command = |envelope: &usize| frames.get(*envelope).is_some_and(|frame| frame == COMMAND_WORD);
+    let is_command =
+        |envelope: &usize| frames.get(*envelope).is_some_and(|frame| frame == COMMAND_WORD);
     if let Some(envelope) = envelope_of(COMMAND_FRAMES).filter(is_command) {
         return Parted::Command { envelope };
     }
@@ -139,7 +140,11 @@ pub(crate) struct Batch {
 }
 
 /// The frames of an answer: envelope, id, `OK` or `ERROR`, JSON.
-pub(crate) fn answer(envelope: &[Bytes], id: Option<&Bytes>, outcome: &Result<Place, Failure>) -> Vec<Bytes> {
+pub(crate) fn answer(
+    envelope: &[Bytes],
+    id: Option<&Bytes>,
+    outcome: &Result<Place, Failure>,
+) -> Vec<Bytes> {
     let (word, json) = match outcome {
         Ok(place) => (&b"OK"[..], serde_json::to_vec(place)),
         Err(failure) => (&b"ERROR"[..], serde_json::to_vec(failure)),
@@ -153,7 +158,8 @@ pub(crate) fn answer(envelope: &[Bytes], id: Option<&Bytes>, outcome: &Result<Pl
 
 /// The answer to a command that this relay does not know.
 pub(crate) fn refuse_command(envelope: &[Bytes], verb: Option<&Bytes>) -> Vec<Bytes> {
-    let verb = verb.map_or(String::new(), |verb| verb[..verb.len().min(64)].escape_ascii().to_string());
+    let verb =
+        verb.map_or(String::new(), |verb| verb[..verb.len().min(64)].escape_ascii().to_string());
     let failure = Failure::new(Code::Unsupported, format!("unknown command \"{verb}\""));
     let mut frames = envelope.to_vec();
     frames.push(Bytes::from_static(COMMAND_WORD));

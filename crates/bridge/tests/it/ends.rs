@@ -28,7 +28,8 @@ async fn the_next_goes_on_where_one_was_shut_down() {
         // In the middle of it.
         let status = relay.shutdown().await.status();
         let partitions = &status.routes[0].partitions;
-        let sent: i64 = partitions.iter().map(|part| part.delivered - next[part.partition as usize]).sum();
+        let sent: i64 =
+            partitions.iter().map(|part| part.delivered - next[part.partition as usize]).sum();
         let records = sub.until(sent as usize).await;
         for partition in partitions {
             let number = partition.partition;
@@ -45,7 +46,8 @@ async fn the_next_goes_on_where_one_was_shut_down() {
 async fn shutdown_sends_what_is_in_the_ring() {
     let broker = Broker::start(&[("orders", 1)]);
     let directory = tempfile::tempdir().unwrap();
-    let relay = Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
+    let relay =
+        Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
     let sub = LazySub::connect(&local(&directory), "orders");
     broker.write_sized("orders", 0, 0..2000, 1000);
     let stuck = relay.until_stuck().await;
@@ -67,7 +69,8 @@ async fn shutdown_sends_what_is_in_the_ring() {
 async fn shutdown_gives_a_stuck_peer_its_time_and_no_more() {
     let broker = Broker::start(&[("orders", 1)]);
     let directory = tempfile::tempdir().unwrap();
-    let relay = Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
+    let relay =
+        Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
     let sub = LazySub::connect(&local(&directory), "orders");
     broker.write_sized("orders", 0, 0..2000, 1000);
     relay.until_stuck().await;
@@ -93,7 +96,8 @@ async fn shutdown_needs_no_broker() {
     let never = Running::start(&broker, vec![route(source(&["orders"], Some("g")))]).await;
     let never_in_a_group = Running::start(&broker, vec![route(source(&["orders"], None))]).await;
     never.until("it sees that", |route| route.counters.kafka_errors > 0).await;
-    let all = async { tokio::join!(relay.shutdown(), never.shutdown(), never_in_a_group.shutdown()) };
+    let all =
+        async { tokio::join!(relay.shutdown(), never.shutdown(), never_in_a_group.shutdown()) };
     timeout(PROMPT, all).await.expect("they end");
 }
 
@@ -108,10 +112,16 @@ async fn a_route_that_stops_by_itself_commits_and_others_go_on() {
     other.name = "other".to_owned();
     let mut relay = Running::start(&broker, vec![stops, other]).await;
     let status = relay.until("it stops", |route| route.stopped).await;
-    assert!(!status.ready && status.reason.as_ref().is_some_and(|why| why.contains("cut/0")), "{status:?}");
+    assert!(
+        !status.ready && status.reason.as_ref().is_some_and(|why| why.contains("cut/0")),
+        "{status:?}"
+    );
     relay
         .until("what was delivered is committed", |route| {
-            route.partitions.iter().all(|part| part.topic == "cut" || part.committed == Some(part.delivered))
+            route
+                .partitions
+                .iter()
+                .all(|part| part.topic == "cut" || part.committed == Some(part.delivered))
         })
         .await;
 

@@ -4,19 +4,23 @@ use zafka_bridge::status::RouteStatus;
 use zafka_kafka::embedded::NewRecord;
 
 use crate::subscribers::{LazySub, Sub};
-use crate::support::{Broker, Running, assert_chained, eventually, lossless, offsets, route, source};
+use crate::support::{
+    Broker, Running, assert_chained, eventually, lossless, offsets, route, source,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_reach_a_sub_as_they_are() {
     let broker = Broker::start(&[("orders", 2), ("other", 1)]);
     let headers: &[(&str, Option<&[u8]>)] = &[("trace", Some(b"1")), ("trace", None)];
-    let record = NewRecord { topic: "orders", partition: Some(1), timestamp: Some(5), ..Default::default() };
+    let record =
+        NewRecord { topic: "orders", partition: Some(1), timestamp: Some(5), ..Default::default() };
     broker.send(&NewRecord { key: Some(b"k"), value: Some(b"v"), headers, ..record });
     broker.send(&NewRecord { value: Some(b""), ..record });
     broker.send(&record);
     broker.write("orders", 0, 0..50);
     broker.write("other", 0, 0..1);
-    let relay = Running::start(&broker, vec![lossless(source(&["orders", "other"], Some("g")))]).await;
+    let relay =
+        Running::start(&broker, vec![lossless(source(&["orders", "other"], Some("g")))]).await;
     let sub = Sub::start(relay.endpoint(), "orders");
     let records = sub.until(53).await;
 
@@ -26,8 +30,11 @@ async fn records_reach_a_sub_as_they_are() {
     let fields: Vec<_> =
         of_one.iter().map(|record| (record.key.as_deref(), record.value.as_deref())).collect();
     assert_eq!(fields, [(Some(&b"k"[..]), Some(&b"v"[..])), (None, Some(&b""[..])), (None, None)]);
-    let names: Vec<_> =
-        of_one[0].headers.iter().map(|header| (&header.name[..], header.value.as_deref())).collect();
+    let names: Vec<_> = of_one[0]
+        .headers
+        .iter()
+        .map(|header| (&header.name[..], header.value.as_deref()))
+        .collect();
     assert_eq!(names, [(&b"trace"[..], Some(&b"1"[..])), (&b"trace"[..], None)]);
 
     // Nobody wants the other topic, which waits.
@@ -36,11 +43,18 @@ async fn records_reach_a_sub_as_they_are() {
     assert_eq!(status.group.as_deref(), Some("g"));
     assert_eq!(status.peers_subscribed, 1);
     assert_eq!(
-        status.partitions.iter().map(|p| (p.topic.as_str(), p.partition, p.read)).collect::<Vec<_>>(),
+        status
+            .partitions
+            .iter()
+            .map(|p| (p.topic.as_str(), p.partition, p.read))
+            .collect::<Vec<_>>(),
         [("orders", 0, 50), ("orders", 1, 3), ("other", 0, 0)]
     );
     let counters = &status.counters;
-    assert_eq!((counters.records_read, counters.messages_sent, counters.records_unheard), (53, 53, 0));
+    assert_eq!(
+        (counters.records_read, counters.messages_sent, counters.records_unheard),
+        (53, 53, 0)
+    );
     assert!(counters.bytes_encoded == counters.bytes_sent && counters.bytes_sent > 0);
     assert_eq!((status.peers[0].messages_sent, status.peers[0].bytes_queued), (53, 0));
     assert_eq!(status.peers[0].subscriptions, ["orders"]);
@@ -54,10 +68,12 @@ async fn two_routes_and_libzmq() {
     let broker = Broker::start(&[("orders", 1), ("invoices", 1)]);
     let mut second = lossless(source(&["invoices"], None));
     second.name = "second".to_owned();
-    let relay = Running::start(&broker, vec![lossless(source(&["orders"], Some("g"))), second]).await;
+    let relay =
+        Running::start(&broker, vec![lossless(source(&["orders"], Some("g"))), second]).await;
     let endpoints: Vec<String> =
         relay.status.status().routes.iter().map(|route| route.endpoints[0].clone()).collect();
-    let (orders, invoices) = (LazySub::connect(&endpoints[0], ""), LazySub::connect(&endpoints[1], "inv"));
+    let (orders, invoices) =
+        (LazySub::connect(&endpoints[0], ""), LazySub::connect(&endpoints[1], "inv"));
     broker.write("orders", 0, 0..3000);
     broker.write("invoices", 0, 0..2000);
     let ((_, orders), (_, invoices)) = tokio::join!(orders.read(3000), invoices.read(2000));
@@ -69,7 +85,11 @@ async fn two_routes_and_libzmq() {
     let second = || relay.status.status().routes.remove(1);
     eventually("the second one's are delivered", || second().partitions[0].delivered == 2000).await;
     let second = second();
-    assert_eq!((second.group, second.counters.commits), (None, 0), "without a group nothing is committed");
+    assert_eq!(
+        (second.group, second.counters.commits),
+        (None, 0),
+        "without a group nothing is committed"
+    );
     assert_eq!(second.partitions[0].committed, None);
     relay.shutdown().await;
 }

@@ -7,7 +7,8 @@ use zafka_bridge::status::RouteStatus;
 
 use crate::subscribers::{LazySub, Sub};
 use crate::support::{
-    Broker, PATIENCE, Running, assert_complete, eventually, local, lossless, narrow, offsets, source,
+    Broker, PATIENCE, Running, assert_complete, eventually, local, lossless, narrow, offsets,
+    source,
 };
 
 fn share(relay: &Running) -> Vec<i32> {
@@ -91,7 +92,11 @@ async fn a_stuck_relay_gives_back_what_was_delivered() {
     let taken = sub.until(missing as usize).await;
     for partition in &given {
         let floor = delivered(&before, *partition).unwrap_or(0);
-        assert_eq!(offsets(&taken)[partition], (floor..1000).collect::<Vec<_>>(), "from what was delivered");
+        assert_eq!(
+            offsets(&taken)[partition],
+            (floor..1000).collect::<Vec<_>>(),
+            "from what was delivered"
+        );
     }
     let (_lazy, had) = lazy.read_rest().await;
     let all = [had, taken].concat();

@@ -125,14 +125,20 @@ fn assert_identity(status: &IngestStatus) {
 async fn a_dealer_is_told_where_each_message_is() {
     const MESSAGES: usize = 2_000;
     let broker = Broker::start(&[("edge.kiln", 3)]);
-    let running =
-        Running::start(&broker, ingest(InboundKind::Router, &["{id}", "{topic}", "{key}", "{value}"])).await;
+    let running = Running::start(
+        &broker,
+        ingest(InboundKind::Router, &["{id}", "{topic}", "{key}", "{value}"]),
+    )
+    .await;
     let dealer = running.connect(zmq::DEALER);
     let places = blocking(move || {
         let mut places = BTreeMap::new();
         for number in 0..MESSAGES {
-            let (id, key, value) = (format!("i{number}"), format!("k{}", number % 7), format!("v{number}"));
-            dealer.send_multipart([id.as_bytes(), b"kiln", key.as_bytes(), value.as_bytes()], 0).unwrap();
+            let (id, key, value) =
+                (format!("i{number}"), format!("k{}", number % 7), format!("v{number}"));
+            dealer
+                .send_multipart([id.as_bytes(), b"kiln", key.as_bytes(), value.as_bytes()], 0)
+                .unwrap();
         }
         for _ in 0..MESSAGES {
             let frames = dealer.recv_multipart(0).unwrap();
@@ -174,7 +180,10 @@ async fn a_dealer_is_told_where_each_message_is() {
             let frames = sub.recv_multipart(0).unwrap();
             let meta = json(&frames[1]);
             let number: usize = std::str::from_utf8(&frames[3][1..]).unwrap().parse().unwrap();
-            found.insert(number, (meta["partition"].as_i64().unwrap(), meta["offset"].as_i64().unwrap()));
+            found.insert(
+                number,
+                (meta["partition"].as_i64().unwrap(), meta["offset"].as_i64().unwrap()),
+            );
         }
         assert_eq!(found, places);
     })
@@ -185,7 +194,8 @@ async fn a_dealer_is_told_where_each_message_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_req_works_as_it_is() {
     let broker = Broker::start(&[("edge.kiln", 1)]);
-    let running = Running::start(&broker, ingest(InboundKind::Router, &["{topic}", "{value}"])).await;
+    let running =
+        Running::start(&broker, ingest(InboundKind::Router, &["{topic}", "{value}"])).await;
     let req = running.connect(zmq::REQ);
     blocking(move || {
         for number in 0..20 {
@@ -294,7 +304,8 @@ async fn a_sender_with_heartbeats_outlives_a_pause_of_kafka() {
     let send = |push: zmq::Socket, numbers: std::ops::Range<usize>| {
         blocking(move || {
             for number in numbers {
-                push.send_multipart([&b"kiln"[..], format!("{number:1000}").as_bytes()], 0).unwrap();
+                push.send_multipart([&b"kiln"[..], format!("{number:1000}").as_bytes()], 0)
+                    .unwrap();
             }
             push
         })
@@ -310,9 +321,14 @@ async fn a_sender_with_heartbeats_outlives_a_pause_of_kafka() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     broker.embedded.set_reachable(true).unwrap();
     let push = send(push, MESSAGES / 2..MESSAGES).await;
-    eventually("all were taken", || running.ingest().counters.acknowledged == MESSAGES as u64).await;
+    eventually("all were taken", || running.ingest().counters.acknowledged == MESSAGES as u64)
+        .await;
     let status = running.ingest();
-    assert_eq!((status.counters.senders_accepted, status.senders_total), (1, 1), "it never reconnected");
+    assert_eq!(
+        (status.counters.senders_accepted, status.senders_total),
+        (1, 1),
+        "it never reconnected"
+    );
     assert_identity(&status);
     drop(push);
     running.relay.shutdown(SHUTDOWN).await;

@@ -50,7 +50,8 @@ async fn what_a_peer_cannot_have_had_is_not_committed() {
 async fn a_peer_that_reads_again_gets_everything() {
     let broker = Broker::start(&[("orders", 2)]);
     let directory = tempfile::tempdir().unwrap();
-    let relay = Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
+    let relay =
+        Running::start(&broker, vec![narrow(source(&["orders"], Some("g")), &directory)]).await;
     let sub = LazySub::connect(&local(&directory), "orders");
     for partition in 0..2 {
         broker.write_sized("orders", partition, 0..2000, 1000);
@@ -122,7 +123,11 @@ async fn nothing_moves(fetcher: Fetching) {
     let relay = Running::start(&broker, vec![lossless(source)]).await;
     for (round, end) in [(0, 100), (1, 200)] {
         let start = end - 100;
-        relay.until("it is told that nobody wants it", |route| waits(route) == ["orders/0 has 0 of 1"]).await;
+        relay
+            .until("it is told that nobody wants it", |route| {
+                waits(route) == ["orders/0 has 0 of 1"]
+            })
+            .await;
         broker.write("orders", 0, start..end);
         // Longer than a commit, a fetch and the time that a subscriber has to come again take.
         tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
@@ -160,11 +165,16 @@ async fn waits_for_those_that_want_it(fetcher: Fetching) {
     let orders = Sub::start(relay.endpoint(), "orders");
     assert_eq!(orders.until(100).await.len(), 100);
     let status = relay
-        .until("what is wanted is committed", |route| partition(route, "orders").committed == Some(100))
+        .until("what is wanted is committed", |route| {
+            partition(route, "orders").committed == Some(100)
+        })
         .await;
     assert_eq!(waits(&status), ["payments/0 has 0 of 1"]);
     let unwanted = partition(&status, "payments");
-    assert_eq!((unwanted.read, unwanted.delivered, unwanted.committed.unwrap_or_default()), (0, 0, 0));
+    assert_eq!(
+        (unwanted.read, unwanted.delivered, unwanted.committed.unwrap_or_default()),
+        (0, 0, 0)
+    );
     // Another one wants it later, and has all of it.
     let payments = Sub::start(relay.endpoint(), "pay");
     let records = payments.until(100).await;
@@ -185,7 +195,8 @@ async fn two_that_want_different_things_are_not_two() {
     let _orders = Sub::start(relay.endpoint(), "orders");
     let _payments = Sub::start(relay.endpoint(), "payments");
     let told = ["orders/0 has 1 of 2", "payments/0 has 1 of 2"];
-    let status = relay.until("it is told who is missing", |route| route.ready && waits(route) == told).await;
+    let status =
+        relay.until("it is told who is missing", |route| route.ready && waits(route) == told).await;
     assert_eq!(status.counters.messages_sent, 0);
     let both = Sub::start(relay.endpoint(), "");
     both.until(20).await;

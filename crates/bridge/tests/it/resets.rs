@@ -7,11 +7,14 @@ use tokio::time::timeout;
 use zafka_kafka::{Source, SourceEvent};
 
 use crate::subscribers::Sub;
-use crate::support::{Broker, PATIENCE, Running, assert_chained, eventually, lossless, offsets, source};
+use crate::support::{
+    Broker, PATIENCE, Running, assert_chained, eventually, lossless, offsets, source,
+};
 
 /// Commits an offset of partition 0, though the log may not go that far.
 pub async fn commit(broker: &Broker, topic: &str, group: &str, offset: i64) {
-    let (source, mut receivers) = Source::start(&broker.cluster(), source(&[topic], Some(group))).unwrap();
+    let (source, mut receivers) =
+        Source::start(&broker.cluster(), source(&[topic], Some(group))).unwrap();
     let assignment = timeout(PATIENCE, async {
         loop {
             if let Some(SourceEvent::Assigned(assignments)) = receivers.events.recv().await

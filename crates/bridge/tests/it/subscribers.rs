@@ -1,4 +1,5 @@
-//! Subscribers: one of ours that takes all it gets, and one of libzmq that reads when it is told to.
+//! Subscribers: one of ours that takes all it gets, and one of libzmq that reads when it is told
+//! to.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};

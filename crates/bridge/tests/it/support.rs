@@ -10,8 +10,8 @@ use zafka_bridge::status::{PartitionStatus, RouteStatus};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::{FramePlan, OwnedRecord, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
-    Start, TopicSelector,
+    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security,
+    SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_sockets::Endpoint;
@@ -89,8 +89,8 @@ impl Broker {
     }
 }
 
-/// What a route reads: from the earliest offset, in a group that rebalances quickly (the mock's classic groups take a
-/// session timeout for each rebalance but the first).
+/// What a route reads: from the earliest offset, in a group that rebalances quickly (the mock's
+/// classic groups take a session timeout for each rebalance but the first).
 pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
     SourceConfig {
         route: "test".to_owned(),
@@ -139,7 +139,8 @@ pub fn lossless(source: SourceConfig) -> RouteConfig {
     route
 }
 
-/// The same on a local endpoint, with a small ring: between it and a peer that does not read there is little room.
+/// The same on a local endpoint, with a small ring: between it and a peer that does not read there
+/// is little room.
 pub fn narrow(source: SourceConfig, directory: &tempfile::TempDir) -> RouteConfig {
     let mut route = lossless(source);
     route.socket.bind = vec![local(directory).parse().unwrap()];
@@ -205,7 +206,8 @@ impl Running {
         .await
     }
 
-    /// Waits until a peer that does not read holds everything up: delivery stands still while more is read.
+    /// Waits until a peer that does not read holds everything up: delivery stands still while more
+    /// is read.
     pub async fn until_stuck(&self) -> RouteStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -214,7 +216,10 @@ impl Running {
             let after = self.route();
             let moved = before.counters.messages_sent != after.counters.messages_sent
                 || before.counters.records_read != after.counters.records_read;
-            let behind = after.partitions.iter().any(|part| part.delivered > 0 && part.delivered < part.read);
+            let behind = after
+                .partitions
+                .iter()
+                .any(|part| part.delivered > 0 && part.delivered < part.read);
             if !moved && behind {
                 return after;
             }

@@ -114,7 +114,9 @@ impl<'de> Visitor<'de> for BytesVisitor {
         let mut bytes = None;
         while let Some(name) = map.next_key::<String>()? {
             if name != "base64" || bytes.is_some() {
-                return Err(de::Error::custom(format_args!("found `{name}`, expected one field `base64`")));
+                return Err(de::Error::custom(format_args!(
+                    "found `{name}`, expected one field `base64`"
+                )));
             }
             let text = map.next_value::<String>()?;
             bytes = Some(Bytes(STANDARD.decode(text).map_err(de::Error::custom)?));

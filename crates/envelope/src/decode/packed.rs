@@ -75,7 +75,14 @@ impl<'a> Reader<'a> {
                 -1 => None,
                 size => match usize::try_from(size) {
                     Ok(size) => Some(self.take("header value", size)?.to_vec()),
-                    Err(_) => return Err(self.field(4, "header value length", size.into(), "-1 or more")),
+                    Err(_) => {
+                        return Err(self.field(
+                            4,
+                            "header value length",
+                            size.into(),
+                            "-1 or more",
+                        ));
+                    }
                 },
             };
             headers.push(OwnedHeader { name, value });
@@ -83,7 +90,11 @@ impl<'a> Reader<'a> {
         Ok(headers)
     }
 
-    fn nullable(&mut self, field: &'static str, null: bool) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn nullable(
+        &mut self,
+        field: &'static str,
+        null: bool,
+    ) -> Result<Option<Vec<u8>>, DecodeError> {
         let size = self.size(field)?;
         let bytes = self.take(field, size)?;
         super::nullable(field, null, bytes)
@@ -121,7 +132,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The error for a field of `size` bytes that was just read.
-    fn field(&self, size: usize, field: &'static str, found: i64, allowed: &'static str) -> DecodeError {
+    fn field(
+        &self,
+        size: usize,
+        field: &'static str,
+        found: i64,
+        allowed: &'static str,
+    ) -> DecodeError {
         DecodeError::Field { position: self.at - size, field, found, allowed }
     }
 }

@@ -1,8 +1,8 @@
 //! Reads messages that a list of templates laid out.
 //!
-//! A frame of one field is taken as it is. In a frame of several parts, a field ends at the first place from which on
-//! the rest of the frame fits. Where nothing but numbers of a fixed size stands between two fields of any length, nobody
-//! can tell them apart: such a frame is handed over whole.
+//! A frame of one field is taken as it is. In a frame of several parts, a field ends at the first
+//! place from which on the rest of the frame fits. Where nothing but numbers of a fixed size stands
+//! between two fields of any length, nobody can tell them apart: such a frame is handed over whole.
 
 use regex::bytes::Regex;
 
@@ -36,7 +36,8 @@ pub struct Carried {
     pub key: Option<Option<Vec<u8>>>,
     /// Value, likewise.
     pub value: Option<Option<Vec<u8>>>,
-    /// Headers: those that have a field of their own, or all of them if `{meta}` or `{packed}` is there.
+    /// Headers: those that have a field of their own, or all of them if `{meta}` or `{packed}` is
+    /// there.
     pub headers: Vec<OwnedHeader>,
     /// Name of the route.
     pub route: Option<String>,
@@ -59,10 +60,13 @@ enum Frame {
 }
 
 impl FramePlan {
-    /// The decoder of a list of templates; `None` for the preset `batch`, which [`crate::decode_batch`] reads.
+    /// The decoder of a list of templates; `None` for the preset `batch`, which
+    /// [`crate::decode_batch`] reads.
     pub fn decoder(&self) -> Option<TemplateDecoder> {
         match &self.layout {
-            Layout::Frames(templates) => Some(TemplateDecoder(templates.iter().map(Frame::new).collect())),
+            Layout::Frames(templates) => {
+                Some(TemplateDecoder(templates.iter().map(Frame::new).collect()))
+            }
             Layout::Batch => None,
         }
     }
@@ -83,9 +87,12 @@ impl TemplateDecoder {
             match frame {
                 Frame::One(piece) => found.take(piece, bytes)?,
                 Frame::Several(expression, pieces) => {
-                    let groups = expression.captures(bytes).ok_or(DecodeError::Template { frame: number })?;
+                    let groups = expression
+                        .captures(bytes)
+                        .ok_or(DecodeError::Template { frame: number })?;
                     for (piece, group) in pieces.iter().zip(groups.iter().skip(1)) {
-                        found.take(piece, group.map(|group| group.as_bytes()).unwrap_or_default())?;
+                        found
+                            .take(piece, group.map(|group| group.as_bytes()).unwrap_or_default())?;
                     }
                 }
                 Frame::Undecided => found.carried.undecided.push((number, bytes.to_vec())),
@@ -122,13 +129,17 @@ fn expression(pieces: &[Piece]) -> Option<String> {
                 continue;
             }
             Piece::Topic => ("([A-Za-z0-9._-]{1,249})", true),
-            Piece::Partition(format) | Piece::Offset(format) | Piece::Timestamp(format) => match format {
-                Format::Decimal => ("(-?[0-9]{1,20})", true),
-                Format::U32Le | Format::U32Be => ("(.{4})", false),
-                Format::U64Le | Format::U64Be => ("(.{8})", false),
-            },
+            Piece::Partition(format) | Piece::Offset(format) | Piece::Timestamp(format) => {
+                match format {
+                    Format::Decimal => ("(-?[0-9]{1,20})", true),
+                    Format::U32Le | Format::U32Be => ("(.{4})", false),
+                    Format::U64Le | Format::U64Be => ("(.{8})", false),
+                }
+            }
             Piece::Meta => (r"(\{.*?\})", true),
-            Piece::Key | Piece::Value | Piece::Header(_) | Piece::Route | Piece::Packed => ("(.*?)", true),
+            Piece::Key | Piece::Value | Piece::Header(_) | Piece::Route | Piece::Packed => {
+                ("(.*?)", true)
+            }
             // In lists for inbound messages alone.
             Piece::Id | Piece::Ignored => ("(.*?)", true),
         };
@@ -175,7 +186,8 @@ impl Found {
             Piece::Key => set(&mut self.key, bytes.to_vec(), "key")?,
             Piece::Value => set(&mut self.value, bytes.to_vec(), "value")?,
             Piece::Header(name) => {
-                let header = OwnedHeader { name: name.clone().into_bytes(), value: Some(bytes.to_vec()) };
+                let header =
+                    OwnedHeader { name: name.clone().into_bytes(), value: Some(bytes.to_vec()) };
                 carried.headers.push(header);
             }
             Piece::Meta => self.meta = Some(meta::read(bytes)?),
@@ -236,7 +248,11 @@ fn place(
 }
 
 /// Sets a field, or compares it with what another frame told.
-fn set<T: PartialEq>(field: &mut Option<T>, value: T, name: &'static str) -> Result<(), DecodeError> {
+fn set<T: PartialEq>(
+    field: &mut Option<T>,
+    value: T,
+    name: &'static str,
+) -> Result<(), DecodeError> {
     match field {
         Some(found) if *found != value => Err(DecodeError::Contradiction { field: name }),
         _ => {
@@ -264,8 +280,12 @@ fn number(frame: usize, format: Format, bytes: &[u8]) -> Result<Number, DecodeEr
         }
         Format::U32Le => bytes.try_into().ok().map(|bytes| Number::Low(u32::from_le_bytes(bytes))),
         Format::U32Be => bytes.try_into().ok().map(|bytes| Number::Low(u32::from_be_bytes(bytes))),
-        Format::U64Le => bytes.try_into().ok().map(|bytes| Number::Whole(i64::from_le_bytes(bytes))),
-        Format::U64Be => bytes.try_into().ok().map(|bytes| Number::Whole(i64::from_be_bytes(bytes))),
+        Format::U64Le => {
+            bytes.try_into().ok().map(|bytes| Number::Whole(i64::from_le_bytes(bytes)))
+        }
+        Format::U64Be => {
+            bytes.try_into().ok().map(|bytes| Number::Whole(i64::from_be_bytes(bytes)))
+        }
     };
     number.ok_or(wrong)
 }

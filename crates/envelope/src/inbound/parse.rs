@@ -9,7 +9,8 @@ use crate::{FramePlanError, Mistake, Preset};
 const COMMAND_WORD: &[u8] = b"ZAFKA/1";
 
 impl InboundPlan {
-    /// The plan of a preset: what [`FramePlan::preset`](crate::FramePlan::preset) writes is restored.
+    /// The plan of a preset: what [`FramePlan::preset`](crate::FramePlan::preset) writes is
+    /// restored.
     pub fn preset(preset: Preset) -> Self {
         let fields: &[Field] = match preset {
             Preset::Json => &[Field::Topic, Field::Meta, Field::Key, Field::Value],
@@ -17,8 +18,11 @@ impl InboundPlan {
             Preset::Value => &[Field::Topic, Field::Value],
             Preset::Batch => return Self { layout: Layout::Batch },
         };
-        let alone =
-            |field: &Field| FrameReader { before: Vec::new(), field: Some(field.clone()), after: Vec::new() };
+        let alone = |field: &Field| FrameReader {
+            before: Vec::new(),
+            field: Some(field.clone()),
+            after: Vec::new(),
+        };
         Self { layout: Layout::Frames(fields.iter().map(alone).collect()) }
     }
 
@@ -34,7 +38,11 @@ impl InboundPlan {
             .collect();
         check_list(&frames, &mut mistakes);
         mistakes.sort_by_key(|mistake| mistake.frame.map_or(0, |frame| frame + 1));
-        if mistakes.is_empty() { Ok(Self { layout: Layout::Frames(frames) }) } else { Err(mistakes) }
+        if mistakes.is_empty() {
+            Ok(Self { layout: Layout::Frames(frames) })
+        } else {
+            Err(mistakes)
+        }
     }
 }
 
@@ -95,16 +103,19 @@ fn field(piece: &Piece) -> Result<Option<Field>, Mistake> {
 
 /// Checks what concerns several frames together.
 fn check_list(frames: &[FrameReader], mistakes: &mut Vec<FramePlanError>) {
-    let has =
-        |name| frames.iter().any(|frame| frame.field.as_ref().is_some_and(|field| field.name() == name));
+    let has = |name| {
+        frames.iter().any(|frame| frame.field.as_ref().is_some_and(|field| field.name() == name))
+    };
     for (index, reader) in frames.iter().enumerate() {
         let Some(field) = &reader.field else { continue };
-        let repeats = |other: &FrameReader| other.field.as_ref().is_some_and(|o| o.name() == field.name());
+        let repeats =
+            |other: &FrameReader| other.field.as_ref().is_some_and(|o| o.name() == field.name());
         let may_repeat = matches!(field, Field::Header(_) | Field::Ignored);
         if !may_repeat && frames[..index].iter().any(repeats) {
             mistakes.push(at_frame(index, Mistake::RepeatedField(field.name())));
         }
-        let beside_packed = matches!(field, Field::Packed | Field::Id | Field::Topic | Field::Ignored);
+        let beside_packed =
+            matches!(field, Field::Packed | Field::Id | Field::Topic | Field::Ignored);
         if has("packed") && !beside_packed {
             mistakes.push(at_frame(index, Mistake::BesidePacked(field.name())));
         }

@@ -51,7 +51,12 @@ fn what_the_templates_carry() {
         ),
         (
             &["{header.tenant}/{topic}", "{offset:u64be}"],
-            Carried { topic: topic(), offset: Some(OFFSET), headers: vec![header("a/b")], ..nothing() },
+            Carried {
+                topic: topic(),
+                offset: Some(OFFSET),
+                headers: vec![header("a/b")],
+                ..nothing()
+            },
         ),
         (
             &["é {{{route}}} {partition}:{offset}@{timestamp}"],
@@ -74,7 +79,10 @@ fn what_the_templates_carry() {
             Carried { topic: topic(), key: bytes("k"), value: Some(None), ..whole.clone() },
         ),
         (&["{packed}"], Carried { key: bytes("k"), value: Some(None), ..whole.clone() }),
-        (&["{meta}", "{packed}"], Carried { topic: topic(), key: bytes("k"), value: Some(None), ..whole }),
+        (
+            &["{meta}", "{packed}"],
+            Carried { topic: topic(), key: bytes("k"), value: Some(None), ..whole },
+        ),
         // Nobody can tell where the one ends and the other begins.
         (&["{topic}", "{key}{value}"], {
             Carried { topic: topic(), undecided: vec![(1, b"k".to_vec())], ..nothing() }
@@ -95,7 +103,11 @@ fn what_does_not_fit() {
     };
     let template = |frame| DecodeError::Template { frame };
     for (templates, message, expected) in [
-        (&["{topic}"][..], &[&b"a"[..], b"b"][..], DecodeError::FrameCount { found: 2, expected: 1 }),
+        (
+            &["{topic}"][..],
+            &[&b"a"[..], b"b"][..],
+            DecodeError::FrameCount { found: 2, expected: 1 },
+        ),
         (&["{topic}", "v{value}"], &[b"a", b"x"], template(1)),
         (&["{topic}"], &[b"\xff"], template(0)),
         (&["x{topic}"], &[b"x/"], template(0)),
@@ -104,7 +116,11 @@ fn what_does_not_fit() {
         (&["{offset:u64le}"], &[b"1234567"], template(0)),
         (&["literal"], &[b"other"], template(0)),
         (&["{topic}", "{topic}.x"], &[b"a", b"b.x"], DecodeError::Contradiction { field: "topic" }),
-        (&["{offset}", "{offset:u64be}"], &[b"1", &[0; 8]], DecodeError::Contradiction { field: "offset" }),
+        (
+            &["{offset}", "{offset:u64be}"],
+            &[b"1", &[0; 8]],
+            DecodeError::Contradiction { field: "offset" },
+        ),
     ] {
         assert_eq!(decode(templates, message), expected, "{templates:?}");
     }

@@ -1,4 +1,5 @@
-//! Encode, then decode, is the identity for json, packed and batch; other lists restore what they carry.
+//! Encode, then decode, is the identity for json, packed and batch; other lists restore what they
+//! carry.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,8 +31,8 @@ fn timestamp() -> impl Strategy<Value = Timestamp> {
 }
 
 fn record() -> impl Strategy<Value = OwnedRecord> {
-    let header =
-        (small(), proptest::option::of(small())).prop_map(|(name, value)| OwnedHeader { name, value });
+    let header = (small(), proptest::option::of(small()))
+        .prop_map(|(name, value)| OwnedHeader { name, value });
     let offset = prop_oneof![0..100i64, 0..=i64::MAX];
     let prev = proptest::option::of(prop_oneof![0..100i64, 0..=i64::MAX]);
     let bytes = || proptest::option::of(bytes());
@@ -67,14 +68,21 @@ fn records() -> impl Strategy<Value = Vec<OwnedRecord>> {
     })
 }
 
-/// Records as they follow each other in a partition: numbers that change little, fields that come and go.
+/// Records as they follow each other in a partition: numbers that change little, fields that come
+/// and go.
 fn followers() -> impl Strategy<Value = Vec<OwnedRecord>> {
     let start = prop_oneof![0..100i64, 990..1000i64, 0..i64::MAX / 2];
-    let step = (1..4i64, prop_oneof![8 => 0..30i64, 1 => -2000..2000i64], any::<[bool; 4]>(), 0..9u8);
-    (topic(), start, any::<bool>(), vec(step, 1..60)).prop_map(|(topic, start, log_append, steps)| {
-        let (mut offset, mut ms, mut prev) = (start, start, None);
-        let follower =
-            |(by, later, [no_key, no_value, no_prev, headers], rare): (i64, i64, [bool; 4], u8)| {
+    let step =
+        (1..4i64, prop_oneof![8 => 0..30i64, 1 => -2000..2000i64], any::<[bool; 4]>(), 0..9u8);
+    (topic(), start, any::<bool>(), vec(step, 1..60)).prop_map(
+        |(topic, start, log_append, steps)| {
+            let (mut offset, mut ms, mut prev) = (start, start, None);
+            let follower = |(by, later, [no_key, no_value, no_prev, headers], rare): (
+                i64,
+                i64,
+                [bool; 4],
+                u8,
+            )| {
                 let text = |absent: bool| (!(absent && rare == 0)).then(|| b"text".to_vec());
                 let header = OwnedHeader { name: b"n".to_vec(), value: None };
                 ms += later;
@@ -98,8 +106,9 @@ fn followers() -> impl Strategy<Value = Vec<OwnedRecord>> {
                 offset += by;
                 record
             };
-        steps.into_iter().map(follower).collect()
-    })
+            steps.into_iter().map(follower).collect()
+        },
+    )
 }
 
 fn encoded(plan: &FramePlan, records: &[OwnedRecord]) -> Vec<Message> {

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use zafka_envelope::{FramePlan, InboundHeader, InboundPlan, InboundRecord, OwnedRecord, Preset, Timestamp};
+use zafka_envelope::{
+    FramePlan, InboundHeader, InboundPlan, InboundRecord, OwnedRecord, Preset, Timestamp,
+};
 
 use crate::vectors::{File, bytes, message, nullable};
 use crate::wire::frames;
@@ -62,7 +64,10 @@ fn lists_with_mistakes_are_refused() {
         assert_eq!(found, [case["error"].as_str().unwrap()], "{}", case["frames"]);
     }
     for outbound in ["{id}", "{_}"] {
-        assert!(FramePlan::parse(&["{value}", outbound]).is_err(), "{outbound} is for messages alone");
+        assert!(
+            FramePlan::parse(&["{value}", outbound]).is_err(),
+            "{outbound} is for messages alone"
+        );
     }
 }
 
@@ -73,8 +78,10 @@ fn assert_restored(place: &str, found: &InboundRecord<'_>, record: &OwnedRecord)
         Timestamp::Create(ms) | Timestamp::LogAppend(ms) => Some(ms),
     };
     let header = |name: &[u8], value: Option<&[u8]>| (name.to_vec(), value.map(<[u8]>::to_vec));
-    let found_headers: Vec<_> = (found.headers.iter()).map(|h| header(&h.name, h.value.as_deref())).collect();
-    let headers: Vec<_> = record.headers.iter().map(|h| header(&h.name, h.value.as_deref())).collect();
+    let found_headers: Vec<_> =
+        (found.headers.iter()).map(|h| header(&h.name, h.value.as_deref())).collect();
+    let headers: Vec<_> =
+        record.headers.iter().map(|h| header(&h.name, h.value.as_deref())).collect();
     assert_eq!(found.topic.as_deref(), record.topic.as_deref(), "{place}");
     assert_eq!(found.timestamp, timestamp, "{place}");
     assert_eq!(found.key.as_deref(), record.key.as_deref(), "{place}");

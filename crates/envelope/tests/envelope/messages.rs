@@ -50,7 +50,11 @@ fn same_routing() {
     ];
     for (values, same) in cases {
         let records: Vec<_> = values.iter().map(|value| record(0, value)).collect();
-        assert_eq!(encode(&mut by_value.encoder("r", "t", 0), &records).same_routing, same, "{values:?}");
+        assert_eq!(
+            encode(&mut by_value.encoder("r", "t", 0), &records).same_routing,
+            same,
+            "{values:?}"
+        );
     }
     for (list, routing) in [("{topic}", "t"), ("{route}.{topic}.{partition}", "r.t.5"), ("", "")] {
         let plan = FramePlan::parse(&[list, "{value}"]).unwrap();

@@ -13,7 +13,8 @@ fn small_messages() -> Vec<(Preset, Message)> {
     let mut found = Vec::new();
     for preset in PRESETS {
         for case in File::read(preset.name()).cases() {
-            let small = case.messages.into_iter().filter(|m| m.iter().map(Vec::len).sum::<usize>() < 1500);
+            let small =
+                case.messages.into_iter().filter(|m| m.iter().map(Vec::len).sum::<usize>() < 1500);
             found.extend(small.map(|message| (preset, message)));
         }
     }

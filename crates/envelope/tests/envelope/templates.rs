@@ -64,14 +64,16 @@ fn each_mistake_has_its_place() {
     ];
     for (template, position, mistake) in cases {
         let mistakes = FramePlan::parse(&["{topic}", template]).unwrap_err();
-        let found: Vec<_> = mistakes.into_iter().map(|m| (m.frame, m.position, m.mistake)).collect();
+        let found: Vec<_> =
+            mistakes.into_iter().map(|m| (m.frame, m.position, m.mistake)).collect();
         assert_eq!(found, [(Some(1), position, mistake)], "{template}");
     }
 }
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let mistakes = FramePlan::parse(&["{topik}-{offset:u8}}", "{value}", "{key {meta:dec}"]).unwrap_err();
+    let mistakes =
+        FramePlan::parse(&["{topik}-{offset:u8}}", "{value}", "{key {meta:dec}"]).unwrap_err();
     let text: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(
         text,

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use zafka_envelope::{
-    FramePlan, OwnedHeader, OwnedRecord, Preset, Timestamp, decode_batch, decode_json, decode_packed,
+    FramePlan, OwnedHeader, OwnedRecord, Preset, Timestamp, decode_batch, decode_json,
+    decode_packed,
 };
 
 use crate::wire::{Message, encode, frames, split};
@@ -37,8 +38,12 @@ impl File {
     }
 
     pub fn cases(&self) -> Vec<Case<'_>> {
-        let cases: Vec<_> =
-            self.root["cases"].as_array().unwrap().iter().map(|c| Case::read(&self.root, c)).collect();
+        let cases: Vec<_> = self.root["cases"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| Case::read(&self.root, c))
+            .collect();
         assert!(!cases.is_empty());
         cases
     }
@@ -55,7 +60,8 @@ impl<'a> Case<'a> {
         let plan = match preset {
             Some(preset) => FramePlan::preset(preset),
             None => {
-                let list: Vec<&str> = plan.as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+                let list: Vec<&str> =
+                    plan.as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
                 FramePlan::parse(&list).unwrap()
             }
         };
@@ -87,7 +93,8 @@ fn record(topic: &str, partition: i32, record: &Value) -> OwnedRecord {
         assert_eq!(name, "log_append");
         true
     });
-    let header = |header: &Value| OwnedHeader { name: bytes(&header[0]), value: nullable(&header[1]) };
+    let header =
+        |header: &Value| OwnedHeader { name: bytes(&header[0]), value: nullable(&header[1]) };
     OwnedRecord {
         topic: Some(topic.to_owned()),
         partition,
@@ -147,18 +154,26 @@ fn records_become_the_messages_and_back() {
         for case in file.cases() {
             let place = format!("{name}.json: {}", case.name);
             let headers: Vec<_> = case.records.iter().map(OwnedRecord::borrow_headers).collect();
-            let records: Vec<_> = case.records.iter().zip(&headers).map(|(r, h)| r.as_record(h)).collect();
+            let records: Vec<_> =
+                case.records.iter().zip(&headers).map(|(r, h)| r.as_record(h)).collect();
             let mut encoder = case.plan.encoder(case.route, case.topic, case.partition);
             let out = encode(&mut encoder, &records);
             let found = split(&out);
-            assert!(found == case.messages, "{place}:\n{found:02x?}\nexpected\n{:02x?}", case.messages);
+            assert!(
+                found == case.messages,
+                "{place}:\n{found:02x?}\nexpected\n{:02x?}",
+                case.messages
+            );
             if let Some(missing) = case.headers_missing {
                 assert_eq!(out.headers_missing, missing, "{place}");
             }
             assert_eq!(out, encode(&mut encoder, &records), "{place}: the same again");
             let routing = case.plan.routing_frame(case.route, case.topic, case.partition);
             if let Some(routing) = routing {
-                assert!(case.messages.iter().all(|m| m[0] == routing) && out.same_routing, "{place}");
+                assert!(
+                    case.messages.iter().all(|m| m[0] == routing) && out.same_routing,
+                    "{place}"
+                );
             }
             let Some(preset) = case.preset else { continue };
             let decoded: Option<Vec<_>> =

@@ -18,7 +18,12 @@ pub fn split(out: &Encoded) -> Vec<Message> {
         at = body + header.body_size as usize;
         message.push(out.bytes[body..at].to_vec());
         if header.flags & MORE == 0 {
-            assert_eq!(out.ends.get(messages.len()), Some(&at), "the end of message {}", messages.len());
+            assert_eq!(
+                out.ends.get(messages.len()),
+                Some(&at),
+                "the end of message {}",
+                messages.len()
+            );
             messages.push(std::mem::take(&mut message));
         }
     }

@@ -1,6 +1,7 @@
-//! Decoding of answers. `kafka-protocol` takes memory for as many entries as an array says it has, before one of them is
-//! read: six bytes from anybody would end the process. So an answer is walked by its layout first, which takes no memory:
-//! an array with more entries than its answer has room for is refused.
+//! Decoding of answers. `kafka-protocol` takes memory for as many entries as an array says it has,
+//! before one of them is read: six bytes from anybody would end the process. So an answer is walked
+//! by its layout first, which takes no memory: an array with more entries than its answer has room
+//! for is refused.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
@@ -27,7 +28,10 @@ pub(crate) enum AnswerError {
 ///
 /// # Errors
 /// Where it is not as the version has it, or the version is none that we speak.
-pub(crate) fn decode<R: Request>(body: &mut Bytes, version: i16) -> Result<R::Response, AnswerError> {
+pub(crate) fn decode<R: Request>(
+    body: &mut Bytes,
+    version: i16,
+) -> Result<R::Response, AnswerError> {
     let layout = layout(R::KEY, version).ok_or(AnswerError::Layout { key: R::KEY, version })?;
     walk(&mut &**body, layout)?;
     R::Response::decode(body, version)
@@ -72,12 +76,16 @@ const SASL_AUTHENTICATE: Layout = &[];
 const BROKERS: Field = CompactArray(&[Fixed(4), CompactText, Fixed(4), CompactText, NO_TAGS]);
 const IDS: Field = CompactArray(&[Fixed(4)]);
 const LEADERS: Field = CompactArray(&[Fixed(14), IDS, IDS, IDS, NO_TAGS]);
-const TOPICS_9: Field = CompactArray(&[Fixed(2), CompactText, Fixed(1), LEADERS, Fixed(4), NO_TAGS]);
-const TOPICS_10: Field = CompactArray(&[Fixed(2), CompactText, Fixed(17), LEADERS, Fixed(4), NO_TAGS]);
+const TOPICS_9: Field =
+    CompactArray(&[Fixed(2), CompactText, Fixed(1), LEADERS, Fixed(4), NO_TAGS]);
+const TOPICS_10: Field =
+    CompactArray(&[Fixed(2), CompactText, Fixed(17), LEADERS, Fixed(4), NO_TAGS]);
 const METADATA_9: Layout = &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_9, Fixed(4), NO_TAGS];
-const METADATA_10: Layout = &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_10, Fixed(4), NO_TAGS];
+const METADATA_10: Layout =
+    &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_10, Fixed(4), NO_TAGS];
 const METADATA_11: Layout = &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_10, NO_TAGS];
-const METADATA_13: Layout = &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_10, Fixed(2), NO_TAGS];
+const METADATA_13: Layout =
+    &[Fixed(4), BROKERS, CompactText, Fixed(4), TOPICS_10, Fixed(2), NO_TAGS];
 
 const PARTITIONS: Field = CompactArray(&[
     Fixed(30),
@@ -91,9 +99,17 @@ const FETCH_13: Layout = &[Fixed(10), CompactArray(&[Fixed(16), PARTITIONS, NO_T
 const FETCH_16: Layout =
     &[Fixed(10), CompactArray(&[Fixed(16), PARTITIONS, NO_TAGS]), Tags(&[(0, &[BROKERS])])];
 
-const FIND_COORDINATOR_3: Layout = &[Fixed(6), CompactText, Fixed(4), CompactText, Fixed(4), NO_TAGS];
-const CLASSIC_MEMBERS: Field =
-    CompactArray(&[CompactText, CompactText, CompactText, CompactText, CompactText, CompactText, NO_TAGS]);
+const FIND_COORDINATOR_3: Layout =
+    &[Fixed(6), CompactText, Fixed(4), CompactText, Fixed(4), NO_TAGS];
+const CLASSIC_MEMBERS: Field = CompactArray(&[
+    CompactText,
+    CompactText,
+    CompactText,
+    CompactText,
+    CompactText,
+    CompactText,
+    NO_TAGS,
+]);
 const DESCRIBE_GROUPS_5: Layout = &[
     Fixed(4),
     CompactArray(&[
@@ -161,8 +177,11 @@ macro_rules! consumer_groups {
 }
 const CONSUMER_GROUP_DESCRIBE_0: Layout = consumer_groups!();
 const CONSUMER_GROUP_DESCRIBE_1: Layout = consumer_groups!(Fixed(1));
-const LIST_GROUPS_5: Layout =
-    &[Fixed(6), CompactArray(&[CompactText, CompactText, CompactText, CompactText, NO_TAGS]), NO_TAGS];
+const LIST_GROUPS_5: Layout = &[
+    Fixed(6),
+    CompactArray(&[CompactText, CompactText, CompactText, CompactText, NO_TAGS]),
+    NO_TAGS,
+];
 const JOIN_GROUP_7: Layout = &[
     Fixed(10),
     CompactText,
@@ -225,9 +244,10 @@ fn walk(body: &mut &[u8], layout: Layout) -> Result<(), AnswerError> {
             Fixed(bytes) => skip(body, *bytes)?,
             Text => match body.try_get_i16().map_err(|_| AnswerError::Short)? {
                 -1 => {}
-                length => {
-                    skip(body, usize::try_from(length).map_err(|_| AnswerError::Negative(length.into()))?)?
-                }
+                length => skip(
+                    body,
+                    usize::try_from(length).map_err(|_| AnswerError::Negative(length.into()))?,
+                )?,
             },
             CompactText => {
                 let length = variable(body)?;
@@ -235,9 +255,11 @@ fn walk(body: &mut &[u8], layout: Layout) -> Result<(), AnswerError> {
             }
             Array(entry) => match body.try_get_i32().map_err(|_| AnswerError::Short)? {
                 -1 => {}
-                count => {
-                    entries(body, usize::try_from(count).map_err(|_| AnswerError::Negative(count))?, entry)?
-                }
+                count => entries(
+                    body,
+                    usize::try_from(count).map_err(|_| AnswerError::Negative(count))?,
+                    entry,
+                )?,
             },
             CompactArray(entry) => {
                 let count = variable(body)?;

@@ -44,7 +44,8 @@ impl Connector {
         tokens: Option<Arc<TokenProvider>>,
     ) -> Result<Arc<Self>, StartError> {
         let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?;
-        let login = cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
+        let login =
+            cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
         Ok(Arc::new(Self { tls, login, pool: Arc::default() }))
     }
 
@@ -66,10 +67,17 @@ impl Connector {
                 .await
                 .map_err(late("no TLS connection"))??,
         };
-        let mut connection =
-            Connection::new(address, stream, round_trip, self.login.clone(), Arc::clone(&self.pool));
+        let mut connection = Connection::new(
+            address,
+            stream,
+            round_trip,
+            self.login.clone(),
+            Arc::clone(&self.pool),
+        );
         timeout_at(deadline, connection.learn_versions()).await.map_err(late("no answer"))??;
-        timeout_at(deadline, connection.authenticate()).await.map_err(late("not authenticated"))??;
+        timeout_at(deadline, connection.authenticate())
+            .await
+            .map_err(late("not authenticated"))??;
         Ok(connection)
     }
 }
@@ -85,7 +93,8 @@ async fn tcp(address: &str) -> Result<(TcpStream, Duration), ConnectionError> {
     Ok((tcp, round_trip))
 }
 
-/// The addresses of `HOST:PORT`. A dot behind a name says that it is complete; a hosts file does not have it.
+/// The addresses of `HOST:PORT`. A dot behind a name says that it is complete; a hosts file does
+/// not have it.
 async fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     let found = lookup_host(address).await.map(Iterator::collect);
     match (found, address.rsplit_once(".:")) {
@@ -94,8 +103,8 @@ async fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Connects to the first of a host's addresses that answers. Each but the last has a moment only: one that swallows
-/// everything must not stand before the others.
+/// Connects to the first of a host's addresses that answers. Each but the last has a moment only:
+/// one that swallows everything must not stand before the others.
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, Duration)> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     let mut left = addresses.len();
@@ -116,7 +125,11 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, Duration
     Err(failure)
 }
 
-async fn encrypt(tls: &SslContext, address: &str, tcp: TcpStream) -> Result<Stream, ConnectionError> {
+async fn encrypt(
+    tls: &SslContext,
+    address: &str,
+    tcp: TcpStream,
+) -> Result<Stream, ConnectionError> {
     let stream = tls::encrypt(tls, address, tcp).await;
     stream
         .map(|stream| Stream::Tls(Box::new(stream)))

@@ -1,5 +1,5 @@
-//! Buffers of frames that were read, to be used again once nobody holds a part of them. The connections of a source share
-//! them, so that what is kept does not grow with its brokers.
+//! Buffers of frames that were read, to be used again once nobody holds a part of them. The
+//! connections of a source share them, so that what is kept does not grow with its brokers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! SASL over Kafka's own requests (KIP-43, KIP-152): SaslHandshake names the mechanism, SaslAuthenticate carries its
-//! messages.
+//! SASL over Kafka's own requests (KIP-43, KIP-152): SaslHandshake names the mechanism,
+//! SaslAuthenticate carries its messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,8 @@ impl Login {
     pub(super) async fn token(&self) -> Result<Option<Token>, String> {
         let Self::OAuthBearer(provider) = self else { return Ok(None) };
         let provider = Arc::clone(provider);
-        let token = spawn_blocking(move || provider.living()).await.map_err(|error| error.to_string())?;
+        let token =
+            spawn_blocking(move || provider.living()).await.map_err(|error| error.to_string())?;
         token.map(Some).map_err(|error| error.to_string())
     }
 
@@ -59,9 +60,11 @@ impl Login {
         token: Option<Token>,
     ) -> Result<Option<Duration>, ConnectionError> {
         let mechanism = self.mechanism();
-        let refused =
-            |connection: &Connection, reason: &str| connection.fault(&format!("SASL {mechanism}: {reason}"));
-        let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+        let refused = |connection: &Connection, reason: &str| {
+            connection.fault(&format!("SASL {mechanism}: {reason}"))
+        };
+        let request =
+            SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
         let answer = connection.call(&request, 1).await?;
         if let Some(code) = ResponseError::try_from_code(answer.error_code) {
             let has: Vec<_> = answer.mechanisms.iter().map(|name| name.to_string()).collect();
@@ -77,7 +80,8 @@ impl Login {
                 let (challenge, _) = connection.step(mechanism, scram.first()).await?;
                 // Thousands of rounds of a hash.
                 let answered =
-                    spawn_blocking(move || scram.answer(&challenge).map(|proof| (proof, scram))).await;
+                    spawn_blocking(move || scram.answer(&challenge).map(|proof| (proof, scram)))
+                        .await;
                 let answered = answered.map_err(|error| connection.fault(&error))?;
                 let (proof, scram) = answered.map_err(|reason| refused(connection, &reason))?;
                 let (last, life) = connection.step(mechanism, proof).await?;
@@ -91,13 +95,16 @@ impl Login {
                 if answer.is_empty() {
                     return Ok(life);
                 }
-                // A failure's details come as an answer, and the failure once they are taken note of (RFC 7628).
+                // A failure's details come as an answer, and the failure once they are taken note
+                // of (RFC 7628).
                 let details = String::from_utf8_lossy(&answer).into_owned();
                 match connection.step(mechanism, Bytes::from_static(b"\x01")).await {
                     Ok(_) | Err(_) => Err(refused(connection, &details)),
                 }
             }
-            (Self::OAuthBearer(_) | Self::NoTokens, _) => Err(refused(connection, "nobody gives tokens")),
+            (Self::OAuthBearer(_) | Self::NoTokens, _) => {
+                Err(refused(connection, "nobody gives tokens"))
+            }
         }
     }
 }
@@ -113,8 +120,9 @@ impl Connection {
         let request = SaslAuthenticateRequest::default().with_auth_bytes(message);
         let answer = self.call(&request, version).await?;
         if let Some(code) = ResponseError::try_from_code(answer.error_code) {
-            let message =
-                answer.error_message.map_or_else(|| code.to_string(), |message| message.to_string());
+            let message = answer
+                .error_message
+                .map_or_else(|| code.to_string(), |message| message.to_string());
             return Err(self.fault(&format!("SASL {mechanism}: {message}")));
         }
         let life = u64::try_from(answer.session_lifetime_ms).ok().filter(|life| *life > 0);
@@ -124,7 +132,9 @@ impl Connection {
 
 /// RFC 4616, without an authorization identity.
 fn plain(credentials: &Credentials) -> Bytes {
-    [b"\0", credentials.username.as_bytes(), b"\0", credentials.password.expose().as_bytes()].concat().into()
+    [b"\0", credentials.username.as_bytes(), b"\0", credentials.password.expose().as_bytes()]
+        .concat()
+        .into()
 }
 
 /// RFC 7628 section 3.1, with Kafka's extensions (KIP-342).
@@ -144,10 +154,14 @@ mod tests {
 
     #[test]
     fn messages_are_as_their_specifications_have_them() {
-        let credentials = Credentials { username: "tim".to_owned(), password: Secret::new("tanstaaf") };
+        let credentials =
+            Credentials { username: "tim".to_owned(), password: Secret::new("tanstaaf") };
         assert_eq!(plain(&credentials), "\0tim\0tanstaaf");
         assert_eq!(oauthbearer("t", &[]), "n,,\x01auth=Bearer t\x01\x01");
         let extensions = [("logicalCluster".to_owned(), "c".to_owned())];
-        assert_eq!(oauthbearer("t", &extensions), "n,,\x01auth=Bearer t\x01logicalCluster=c\x01\x01");
+        assert_eq!(
+            oauthbearer("t", &extensions),
+            "n,,\x01auth=Bearer t\x01logicalCluster=c\x01\x01"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! SCRAM (RFC 5802, RFC 7677), the client's side, without channel binding. Names and passwords are taken as UTF-8 without
-//! SASLprep, as Kafka's own client and broker do.
+//! SCRAM (RFC 5802, RFC 7677), the client's side, without channel binding. Names and passwords are
+//! taken as UTF-8 without SASLprep, as Kafka's own client and broker do.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::config::{Credentials, Secret};
 
-/// Rounds of the hash that a server may ask for: no fewer than RFC 7677 allows, no more than keep a client busy.
+/// Rounds of the hash that a server may ask for: no fewer than RFC 7677 allows, no more than keep a
+/// client busy.
 const ROUNDS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 const NONCE_BYTES: usize = 24;
 /// The header of a client without channel binding.
@@ -40,15 +41,23 @@ impl Hash {
     /// Whether a tag is right, in a time that does not tell where it is wrong.
     fn verify(self, key: &[u8], text: &[u8], tag: &[u8]) -> bool {
         match self {
-            Self::Sha256 => keyed::<Hmac<Sha256>>(key, text).is_ok_and(|mac| mac.verify_slice(tag).is_ok()),
-            Self::Sha512 => keyed::<Hmac<Sha512>>(key, text).is_ok_and(|mac| mac.verify_slice(tag).is_ok()),
+            Self::Sha256 => {
+                keyed::<Hmac<Sha256>>(key, text).is_ok_and(|mac| mac.verify_slice(tag).is_ok())
+            }
+            Self::Sha512 => {
+                keyed::<Hmac<Sha512>>(key, text).is_ok_and(|mac| mac.verify_slice(tag).is_ok())
+            }
         }
     }
 
     fn salted(self, password: &[u8], salt: &[u8], rounds: u32) -> Vec<u8> {
         match self {
-            Self::Sha256 => pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, salt, rounds).to_vec(),
-            Self::Sha512 => pbkdf2::pbkdf2_hmac_array::<Sha512, 64>(password, salt, rounds).to_vec(),
+            Self::Sha256 => {
+                pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, salt, rounds).to_vec()
+            }
+            Self::Sha512 => {
+                pbkdf2::pbkdf2_hmac_array::<Sha512, 64>(password, salt, rounds).to_vec()
+            }
         }
     }
 }
@@ -91,7 +100,8 @@ impl Scram {
 
     /// The client's last message, by the server's first one.
     pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Bytes, String> {
-        let challenge = std::str::from_utf8(challenge).map_err(|_| "a challenge that is not UTF-8")?;
+        let challenge =
+            std::str::from_utf8(challenge).map_err(|_| "a challenge that is not UTF-8")?;
         let (nonce, salt, rounds) = read_challenge(challenge)?;
         // One that is only ours could be a repetition of what somebody else has heard.
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
@@ -111,7 +121,8 @@ impl Scram {
         let without_proof = format!("c={},r={nonce}", STANDARD.encode(GS2));
         let signed = format!("{},{challenge},{without_proof}", self.first_bare());
         let signature = self.hash.hmac(&stored_key, signed.as_bytes())?;
-        let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(key, byte)| key ^ byte).collect();
+        let proof: Vec<u8> =
+            client_key.iter().zip(&signature).map(|(key, byte)| key ^ byte).collect();
         self.server = Some((self.hash.hmac(&salted, b"Server Key")?, signed));
         Ok(format!("{without_proof},p={}", STANDARD.encode(proof)).into())
     }
@@ -125,7 +136,9 @@ impl Scram {
         let tag = last.split(',').next().and_then(|first| first.strip_prefix("v="));
         let tag = tag.and_then(|tag| STANDARD.decode(tag).ok());
         match (&self.server, tag) {
-            (Some((key, signed)), Some(tag)) if self.hash.verify(key, signed.as_bytes(), &tag) => Ok(()),
+            (Some((key, signed)), Some(tag)) if self.hash.verify(key, signed.as_bytes(), &tag) => {
+                Ok(())
+            }
             _ => Err("the server does not prove that it knows the password".to_owned()),
         }
     }
@@ -148,7 +161,8 @@ mod tests {
     use super::*;
 
     fn scram_of(hash: Hash, nonce: &str) -> Scram {
-        let credentials = Credentials { username: "user".to_owned(), password: Secret::new("pencil") };
+        let credentials =
+            Credentials { username: "user".to_owned(), password: Secret::new("pencil") };
         Scram::with_nonce(hash, &credentials, nonce.to_owned())
     }
 
@@ -172,7 +186,8 @@ mod tests {
         scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
     }
 
-    /// The same with SHA-512, as Python's hashlib and hmac reckon it (they also give what RFC 7677 has).
+    /// The same with SHA-512, as Python's hashlib and hmac reckon it (they also give what RFC 7677
+    /// has).
     #[test]
     fn the_same_exchange_with_sha_512() {
         let mut scram = scram_of(Hash::Sha512, "rOprNGfwEbeRWgbNEkqO");

@@ -18,7 +18,11 @@ use crate::embedded::EmbeddedBroker;
 use crate::security::TokenProvider;
 
 fn plain() -> ClusterConfig {
-    ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None }
+    ClusterConfig {
+        bootstrap_servers: Vec::new(),
+        security: Security::default(),
+        client_rack: None,
+    }
 }
 
 pub(crate) fn connector() -> Arc<Connector> {
@@ -70,7 +74,10 @@ async fn frames_that_cannot_be() {
 #[tokio::test]
 async fn a_size_alone_takes_little_memory() {
     let mut frames = Frames::default();
-    assert_eq!(frames.size(&mut &[0x1f, 0xff, 0xff, 0xff][..], usize::MAX).await.unwrap(), 0x1fff_ffff);
+    assert_eq!(
+        frames.size(&mut &[0x1f, 0xff, 0xff, 0xff][..], usize::MAX).await.unwrap(),
+        0x1fff_ffff
+    );
     assert!(frames.memory() <= 16 << 10, "{}", frames.memory());
 }
 
@@ -114,7 +121,8 @@ async fn versions_are_agreed_upon() {
     assert_eq!(connection.version(ApiKey::Metadata, 100..=101), None);
     assert_eq!(connection.version(ApiKey::DescribeQuorum, 0..=2), None);
     let version = connection.version(ApiKey::Metadata, 9..=13).unwrap();
-    let metadata = connection.call(&MetadataRequest::default().with_topics(None), version).await.unwrap();
+    let metadata =
+        connection.call(&MetadataRequest::default().with_topics(None), version).await.unwrap();
     assert_eq!(metadata.topics.len(), 1);
     connection.renew().await.unwrap();
 }

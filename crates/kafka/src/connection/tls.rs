@@ -1,4 +1,5 @@
-//! TLS as the settings say, by the OpenSSL that librdkafka has: both kinds of connections take and refuse the same.
+//! TLS as the settings say, by the OpenSSL that librdkafka has: both kinds of connections take and
+//! refuse the same.
 
 use std::io;
 use std::net::IpAddr;
@@ -38,8 +39,8 @@ impl Contexts {
         Ok(Self { tls: tls.clone(), read: Mutex::new((stamp, context(tls)?)) })
     }
 
-    /// The context of the files as they are now. While they cannot be used (a certificate may be there before its key
-    /// is), that of what was read last.
+    /// The context of the files as they are now. While they cannot be used (a certificate may be
+    /// there before its key is), that of what was read last.
     pub(super) fn current(&self) -> SslContext {
         let stamp = Stamp::of(&self.tls);
         let mut read = self.read.lock();
@@ -70,7 +71,8 @@ pub(crate) fn usable(tls: &Tls) -> Result<(), StartError> {
 /// # Errors
 /// A file that cannot be used.
 fn context(tls: &Tls) -> Result<SslContext, StartError> {
-    let mut context = SslContext::builder(SslMethod::tls_client()).map_err(|error| whole(&error))?;
+    let mut context =
+        SslContext::builder(SslMethod::tls_client()).map_err(|error| whole(&error))?;
     context.set_verify(SslVerifyMode::PEER);
     context.set_options(SslOptions::NO_SSLV3);
     // One read of the kernel for a record instead of two.
@@ -88,7 +90,9 @@ fn context(tls: &Tls) -> Result<SslContext, StartError> {
         chain.map_err(|error| fault(&client.certificate, &reason(&error)))?;
         let key = key(client)?;
         let used = context.set_private_key(&key);
-        used.map_err(|error| fault(&client.certificate, &format!("with its key: {}", reason(&error))))?;
+        used.map_err(|error| {
+            fault(&client.certificate, &format!("with its key: {}", reason(&error)))
+        })?;
     }
     Ok(context.build())
 }
@@ -123,25 +127,32 @@ fn session(context: &SslContext, host: &str) -> Result<Ssl, ErrorStack> {
     Ok(ssl)
 }
 
-/// The host of `HOST:PORT` as a certificate names it: without brackets, and without the dot that says that a name is
-/// complete.
+/// The host of `HOST:PORT` as a certificate names it: without brackets, and without the dot that
+/// says that a name is complete.
 pub(crate) fn host(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Why there is no TLS connection. A listener without TLS gives itself away by how it ends the handshake.
+/// Why there is no TLS connection. A listener without TLS gives itself away by how it ends the
+/// handshake.
 fn refusal(error: &Error, verified: X509VerifyResult, host: &str) -> String {
     if verified != X509VerifyResult::OK {
-        return format!("certificate verify failed: {} {}", verified.error_string(), hint(verified, host));
+        return format!(
+            "certificate verify failed: {} {}",
+            verified.error_string(),
+            hint(verified, host)
+        );
     }
     let is_end = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
     };
     let told = error.ssl_error().map(reason);
     let plain = match (&told, error.io_error()) {
-        (Some(told), _) => NOT_TLS.iter().any(|text| told.contains(text)) || told.contains("unexpected eof"),
+        (Some(told), _) => {
+            NOT_TLS.iter().any(|text| told.contains(text)) || told.contains("unexpected eof")
+        }
         (None, Some(error)) => is_end(error),
         // The connection ended without a word.
         (None, None) => true,
@@ -163,7 +174,8 @@ fn hint(verified: X509VerifyResult, host: &str) -> String {
         return "(the broker's certificate, or this machine's clock, is out of date)".to_owned();
     }
     if text.contains("issuer") || text.contains("self-signed") {
-        return "(the broker's certificate is not by a trusted authority, kafka.security.tls.ca)".to_owned();
+        return "(the broker's certificate is not by a trusted authority, kafka.security.tls.ca)"
+            .to_owned();
     }
     "(the broker's certificate)".to_owned()
 }
@@ -188,7 +200,9 @@ fn key(client: &ClientCertificate) -> Result<PKey<Private>, StartError> {
     let is_encrypted = String::from_utf8_lossy(&text).contains("ENCRYPTED");
     let key = match &client.key_password {
         // A password for a key that has none does no harm.
-        Some(password) => PKey::private_key_from_pem_passphrase(&text, password.expose().as_bytes()),
+        Some(password) => {
+            PKey::private_key_from_pem_passphrase(&text, password.expose().as_bytes())
+        }
         None if is_encrypted => {
             return Err(fault(path, "it is encrypted, and there is no key_password"));
         }

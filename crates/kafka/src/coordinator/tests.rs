@@ -7,8 +7,8 @@ use kafka_protocol::messages::describe_groups_response::{
 };
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, BrokerId, ConsumerGroupDescribeResponse, DescribeGroupsResponse,
-    FindCoordinatorResponse, JoinGroupResponse, ListGroupsResponse,
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, ConsumerGroupDescribeResponse,
+    DescribeGroupsResponse, FindCoordinatorResponse, JoinGroupResponse, ListGroupsResponse,
 };
 
 use super::*;
@@ -21,7 +21,8 @@ struct Has {
     find: i16,
     /// Of the newer protocol: an error, and the id of a member.
     consumer: (i16, &'static str),
-    /// Of the classic protocol: an error, the protocol's type, the assignor, and the id of a member.
+    /// Of the classic protocol: an error, the protocol's type, the assignor, and the id of a
+    /// member.
     classic: (i16, [&'static str; 3]),
     /// A type that is listed.
     listed: &'static str,
@@ -49,9 +50,12 @@ fn answer(asked: &Asked, has: Has, port: u16) -> Vec<u8> {
                 (ApiKey::ListGroups, 5),
                 (ApiKey::JoinGroup, 9),
             ];
-            let keys =
-                keys.map(|(key, most)| ApiVersion::default().with_api_key(key as i16).with_max_version(most));
-            asked.answer::<ApiVersionsRequest>(&ApiVersionsResponse::default().with_api_keys(keys.into()))
+            let keys = keys.map(|(key, most)| {
+                ApiVersion::default().with_api_key(key as i16).with_max_version(most)
+            });
+            asked.answer::<ApiVersionsRequest>(
+                &ApiVersionsResponse::default().with_api_keys(keys.into()),
+            )
         }
         ApiKey::FindCoordinator => asked.answer::<FindCoordinatorRequest>(
             &FindCoordinatorResponse::default()
@@ -76,7 +80,9 @@ fn answer(asked: &Asked, has: Has, port: u16) -> Vec<u8> {
                 .with_protocol_type(text(kind))
                 .with_protocol_data(text(assignor))
                 .with_members(if id.is_empty() { Vec::new() } else { vec![member] });
-            asked.answer::<DescribeGroupsRequest>(&DescribeGroupsResponse::default().with_groups(vec![group]))
+            asked.answer::<DescribeGroupsRequest>(
+                &DescribeGroupsResponse::default().with_groups(vec![group]),
+            )
         }
         ApiKey::ListGroups => {
             let group = ListedGroup::default().with_group_id(GroupId(text("g")));
@@ -90,13 +96,18 @@ fn answer(asked: &Asked, has: Has, port: u16) -> Vec<u8> {
         ApiKey::JoinGroup => {
             let request = asked.read::<JoinGroupRequest>();
             assert_eq!((&*request.member_id, request.session_timeout_ms), (NOBODY, 45_000));
-            asked.answer::<JoinGroupRequest>(&JoinGroupResponse::default().with_error_code(has.join))
+            asked
+                .answer::<JoinGroupRequest>(&JoinGroupResponse::default().with_error_code(has.join))
         }
         key => panic!("{key:?} is not to be asked for"),
     }
 }
 
-async fn ask(has: Has, member: Option<&str>, protocol: Option<GroupProtocol>) -> Result<Standing, String> {
+async fn ask(
+    has: Has,
+    member: Option<&str>,
+    protocol: Option<GroupProtocol>,
+) -> Result<Standing, String> {
     let port = Arc::new(OnceLock::new());
     let known = Arc::clone(&port);
     let address = fake::broker(move |asked| answer(asked, has, *known.wait())).await;
@@ -111,8 +122,11 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
     let group = |has_member| Some(Standing::Group { has_member });
     let refused = |reason: &str| Some(Standing::Refused(reason.to_owned()));
     let consumers = |id| Has { consumer: (0, id), ..NOTHING };
-    let classic =
-        |kind, assignor| Has { classic: (0, [kind, assignor, "m"]), join: UNKNOWN_MEMBER, ..NOTHING };
+    let classic = |kind, assignor| Has {
+        classic: (0, [kind, assignor, "m"]),
+        join: UNKNOWN_MEMBER,
+        ..NOTHING
+    };
     let joining = |join| Has { join, ..classic("consumer", "range") };
     let listed = |listed| Has { listed, ..NOTHING };
     for (has, member, protocol, expected) in [
@@ -127,7 +141,9 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
             joining(23),
             None,
             Classic,
-            refused("its members have the assignor \"range\", and zafka's have \"cooperative-sticky\""),
+            refused(
+                "its members have the assignor \"range\", and zafka's have \"cooperative-sticky\"",
+            ),
         ),
         // Who is a member does not ask whether it could be one.
         (joining(23), Some("m"), Classic, group(true)),
@@ -140,7 +156,12 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
             (group.min.session.timeout.ms, group.max.session.timeout.ms)",
             ),
         ),
-        (joining(81), None, Classic, refused("it has as many members as its broker allows (group.max.size)")),
+        (
+            joining(81),
+            None,
+            Classic,
+            refused("it has as many members as its broker allows (group.max.size)"),
+        ),
         (classic("connect", "sessioned"), None, Classic, refused("it is a Connect group")),
         (classic("connect", "sessioned"), None, Consumer, refused("it is a Connect group")),
         (classic("sr", "v0"), None, Consumer, refused("it is a group of the protocol type \"sr\"")),
@@ -155,13 +176,18 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
         (Has { classic: (LOADING, ["", "", ""]), ..NOTHING }, Some("m"), Classic, None),
     ] {
         let answer = ask(has, member, Some(protocol)).await;
-        assert_eq!(answer.clone().ok(), expected, "{has:?} as {member:?} by {protocol:?}: {answer:?}");
+        assert_eq!(
+            answer.clone().ok(),
+            expected,
+            "{has:?} as {member:?} by {protocol:?}: {answer:?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_does_not_answer_says_nothing() {
-    let group = GroupConfig { id: "g".to_owned(), instance: None, protocol: None, session_timeout: None };
+    let group =
+        GroupConfig { id: "g".to_owned(), instance: None, protocol: None, session_timeout: None };
     let mut coordinator = Coordinator::new(connector(), vec!["127.0.0.1:1".to_owned()], group);
     assert!(coordinator.ask(Some("m"), None).await.is_err());
 }

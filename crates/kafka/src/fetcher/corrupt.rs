@@ -33,15 +33,24 @@ impl Corrupt {
         let place = format!("{}/{}: {error}", due.assignment.topic, due.assignment.partition);
         let reason = match (self.policy, to) {
             (OnCorrupt::Skip, Some(to)) => {
-                self.reporter.report(&format!("{place}; going on at offset {to} (on_corrupt = \"skip\")"));
+                self.reporter
+                    .report(&format!("{place}; going on at offset {to} (on_corrupt = \"skip\")"));
                 // If the membership has ended, nothing is read any more.
-                let _ = self.commands.send(Command::Elsewhere { due, to: Some(to), why: Reset::Corrupt });
+                let _ = self.commands.send(Command::Elsewhere {
+                    due,
+                    to: Some(to),
+                    why: Reset::Corrupt,
+                });
                 return;
             }
             (OnCorrupt::Skip, None) => {
-                format!("{place}; the partition stands still, for where the batch ends cannot be told")
+                format!(
+                    "{place}; the partition stands still, for where the batch ends cannot be told"
+                )
             }
-            (OnCorrupt::Stop, _) => format!("{place}; the partition stands still (on_corrupt = \"stop\")"),
+            (OnCorrupt::Stop, _) => {
+                format!("{place}; the partition stands still (on_corrupt = \"stop\")")
+            }
         };
         self.reporter.report(&reason);
         self.board.set_corrupt(&due.assignment, due.offset, reason);

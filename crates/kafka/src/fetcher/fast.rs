@@ -1,8 +1,8 @@
-//! Fetch requests of our own. librdkafka has the partitions in its assignment, paused, so that the membership is its
-//! business and the fetching is ours.
+//! Fetch requests of our own. librdkafka has the partitions in its assignment, paused, so that the
+//! membership is its business and the fetching is ours.
 //!
-//! One task dispatches: it knows who leads what and sends each partition to the task of its broker; those fetch and
-//! hand out. A partition is with one task at a time, so its records stay in order.
+//! One task dispatches: it knows who leads what and sends each partition to the task of its broker;
+//! those fetch and hand out. A partition is with one task at a time, so its records stay in order.
 
 mod broker;
 mod budget;
@@ -82,7 +82,8 @@ struct Wiring {
     commands: Sender<Command>,
     board: Arc<Board>,
     corrupt: Arc<Corrupt>,
-    /// Whether the connections are all that there is of a broker: without a group, librdkafka's are idle.
+    /// Whether the connections are all that there is of a broker: without a group, librdkafka's
+    /// are idle.
     alone: bool,
     reporter: Reporter,
 }
@@ -114,7 +115,8 @@ impl Fast {
     pub(crate) fn start(runtime: &Handle, parts: Parts<'_>) -> Self {
         let Parts { cluster, config, connector, client, outlet, commands, board, reporter } = parts;
         let shown = Arc::clone(&board);
-        let corrupt = Corrupt::new(config.on_corrupt, commands.clone(), Arc::clone(&board), reporter.clone());
+        let corrupt =
+            Corrupt::new(config.on_corrupt, commands.clone(), Arc::clone(&board), reporter.clone());
         let wiring = Wiring {
             corrupt: Arc::new(corrupt),
             connector,
@@ -141,7 +143,8 @@ impl Fast {
                 && let Ok(panic) = failure.try_into_panic()
             {
                 // Where the membership has ended, nothing is to be fetched.
-                let _ = told.send(Command::Broke(guard::reason("the dispatcher of fetches", &*panic)));
+                let _ =
+                    told.send(Command::Broke(guard::reason("the dispatcher of fetches", &*panic)));
             }
         });
         Self {
@@ -170,12 +173,13 @@ impl Fast {
         if self.in_group { self.hold(assignments) } else { Ok(()) }
     }
 
-    /// Has librdkafka hold partitions without fetching them. They are given to it at their end, since a pause alone
-    /// comes too late for its first fetch.
+    /// Has librdkafka hold partitions without fetching them. They are given to it at their end,
+    /// since a pause alone comes too late for its first fetch.
     fn hold(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         let mut list = TopicPartitionList::with_capacity(assignments.len());
         for assignment in assignments {
-            let added = list.add_partition_offset(&assignment.topic, assignment.partition, Offset::End);
+            let added =
+                list.add_partition_offset(&assignment.topic, assignment.partition, Offset::End);
             added.map_err(|error| plain(&error))?;
         }
         self.client.incremental_assign(&list).map_err(|error| plain(&error))?;

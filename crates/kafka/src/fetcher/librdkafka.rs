@@ -59,7 +59,15 @@ impl Librdkafka {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let thread = guard::spawn("kafka-fetch", &told, move || thread.run(&runtime))?;
         let client = Arc::clone(client);
-        Ok(Self { client, in_group, queue, held, simple: HashMap::new(), stop, thread: Some(thread) })
+        Ok(Self {
+            client,
+            in_group,
+            queue,
+            held,
+            simple: HashMap::new(),
+            stop,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
@@ -72,7 +80,10 @@ impl Librdkafka {
         }
         drop(held);
         self.read_from(&positions)?;
-        assignments.iter().filter(|assignment| assignment.is_held()).try_for_each(|held| self.hold(held))
+        assignments
+            .iter()
+            .filter(|assignment| assignment.is_held())
+            .try_for_each(|held| self.hold(held))
     }
 
     /// Makes librdkafka fetch from these offsets into our queue.
@@ -84,23 +95,31 @@ impl Librdkafka {
                     Some(topic) => topic,
                     None => {
                         let topic = SimpleTopic::new(&self.client, &assignment.topic);
-                        let topic = topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic))?;
+                        let topic =
+                            topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic))?;
                         self.simple.entry(assignment.topic.to_string()).or_insert(topic)
                     }
                 };
-                topic.start(assignment.partition, *offset, &self.queue).map_err(|code| code.to_string())?;
+                topic
+                    .start(assignment.partition, *offset, &self.queue)
+                    .map_err(|code| code.to_string())?;
                 continue;
             }
             self.queue.forward(&assignment.topic, assignment.partition);
-            list.add_partition_offset(&assignment.topic, assignment.partition, Offset::Offset(*offset))
-                .map_err(|error| error.to_string())?;
+            list.add_partition_offset(
+                &assignment.topic,
+                assignment.partition,
+                Offset::Offset(*offset),
+            )
+            .map_err(|error| error.to_string())?;
         }
         if !self.in_group {
             return Ok(());
         }
         self.client.incremental_assign(&list).map_err(|error| error.to_string())?;
-        // librdkafka ends the forwarding of a partition that was let go (`rd_kafka_toppar_fetch_stop`), and that may
-        // come as late as just before the partition is taken again. It is over by now, and what was fetched meanwhile
+        // librdkafka ends the forwarding of a partition that was let go
+        // (`rd_kafka_toppar_fetch_stop`), and that may come as late as just before the
+        // partition is taken again. It is over by now, and what was fetched meanwhile
         // is forwarded too.
         for (assignment, _) in positions {
             self.queue.forward(&assignment.topic, assignment.partition);
@@ -125,9 +144,10 @@ impl Librdkafka {
         }
     }
 
-    /// librdkafka seeks no partition whose offset was out of range: let it go and take it again. Once that call is over
-    /// it gives out nothing more of what it fetched before (its version barrier), and the table is locked meanwhile: so
-    /// no message counts for another generation than the one it was fetched in.
+    /// librdkafka seeks no partition whose offset was out of range: let it go and take it again.
+    /// Once that call is over it gives out nothing more of what it fetched before (its version
+    /// barrier), and the table is locked meanwhile: so no message counts for another generation
+    /// than the one it was fetched in.
     pub(super) fn seek(
         &mut self,
         assignment: &Arc<Assignment>,
@@ -146,7 +166,8 @@ impl Librdkafka {
             return self.hold(assignment);
         }
         if self.in_group {
-            // Whether a pause outlives the partition's place in the assignment is librdkafka's affair.
+            // Whether a pause outlives the partition's place in the assignment is librdkafka's
+            // affair.
             self.client.resume(&only(assignment)).map_err(|error| error.to_string())?;
         }
         Ok(())

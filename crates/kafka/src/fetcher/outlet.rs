@@ -55,8 +55,8 @@ impl Outlet {
         let _ = self.records.reserve_many(self.records.max_capacity()).await;
     }
 
-    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer. None where nobody receives
-    /// any more.
+    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer. None
+    /// where nobody receives any more.
     pub(super) async fn room(&self) -> Option<Room<'_>> {
         if let Ok(permit) = self.records.try_reserve() {
             return Some(Room(permit));
@@ -80,7 +80,10 @@ impl Room<'_> {
     /// Hands out what is still wanted.
     pub(super) fn hand_out(self, fetched: Fetched) {
         if fetched.assignment.is_wanted() {
-            fetched.assignment.reading().set_position(fetched.generation.number, fetched.next_offset);
+            fetched
+                .assignment
+                .reading()
+                .set_position(fetched.generation.number, fetched.next_offset);
             self.0.send(fetched);
         }
     }

@@ -1,4 +1,5 @@
-//! Asks where partitions begin, and commits that before anything is read: a crash must not turn "latest" into a skip.
+//! Asks where partitions begin, and commits that before anything is read: a crash must not turn
+//! "latest" into a skip.
 
 use std::collections::{BTreeSet, HashMap};
 use std::thread::sleep;
@@ -9,16 +10,19 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
 use super::starts::{Known, Plan, smaller};
-use super::{Begin, Beginning, Lookup, NO_ANSWER, Offsets, Open, StillWanted, TakenUp, WAIT, Wanted};
+use super::{
+    Begin, Beginning, Lookup, NO_ANSWER, Offsets, Open, StillWanted, TakenUp, WAIT, Wanted,
+};
 use crate::client::{Part, plain};
 use crate::config::Start;
 use crate::native;
 
-/// How long the starts of a topic are asked for, where some of its partitions do not tell theirs, before it begins
-/// without those.
+/// How long the starts of a topic are asked for, where some of its partitions do not tell theirs,
+/// before it begins without those.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
-/// Partitions of one commit. A broker takes as many as fit one batch of its offsets topic, a megabyte by default.
+/// Partitions of one commit. A broker takes as many as fit one batch of its offsets topic, a
+/// megabyte by default.
 const COMMITTED_AT_ONCE: usize = 2000;
 
 /// Why a partition is left open.
@@ -66,7 +70,8 @@ impl Lookup {
             new.into_iter().partition(|wanted| wanted.beginning.is_at_start());
         let Beginnings { mut own, mut others, late } = self.begin(at_start, known, &mut taken_up);
         rest.extend(late);
-        // That may have taken seconds. What the group has given to another member meanwhile is that one's to commit.
+        // That may have taken seconds. What the group has given to another member meanwhile is that
+        // one's to commit.
         own.retain(|found| still.contains(&found.wanted.part));
         if own.is_empty() {
             others.clear();
@@ -89,8 +94,9 @@ impl Lookup {
     fn report_open(&self, taken_up: &TakenUp) {
         for what in [NO_COMMITTED, NO_START, NOT_COMMITTED] {
             let open = taken_up.open.iter().filter(|open| open.what == what);
-            let failed =
-                open.map(|Open { wanted, reason, .. }| (&*wanted.part.0, wanted.part.1, reason.clone()));
+            let failed = open.map(|Open { wanted, reason, .. }| {
+                (&*wanted.part.0, wanted.part.1, reason.clone())
+            });
             self.client.context().report_partitions(what, failed);
         }
     }
@@ -134,8 +140,8 @@ impl Lookup {
         Offsets { found: found.collect(), otherwise: NO_ANSWER.to_owned() }
     }
 
-    /// Plans for partitions that are to begin at `start` if their topic has not begun, and finds where that is, for all
-    /// partitions of the topics that begin with them.
+    /// Plans for partitions that are to begin at `start` if their topic has not begun, and finds
+    /// where that is, for all partitions of the topics that begin with them.
     fn begin(&mut self, wanted: Vec<Wanted>, known: &Known, taken_up: &mut TakenUp) -> Beginnings {
         let Some(start) = wanted.first().and_then(|wanted| wanted.beginning.start()) else {
             return Beginnings::default();
@@ -195,8 +201,8 @@ impl Lookup {
         );
     }
 
-    /// Where partitions begin at `start`. What was found once is so until it is committed: "latest" is not asked for
-    /// twice. Those that do not tell are asked anew for a while.
+    /// Where partitions begin at `start`. What was found once is so until it is committed: "latest"
+    /// is not asked for twice. Those that do not tell are asked anew for a while.
     fn starts<'a>(&mut self, parts: impl Iterator<Item = &'a Part>, start: Start) -> Offsets {
         let (mut known, mut asked) = (HashMap::new(), Vec::new());
         for part in parts {
@@ -230,8 +236,8 @@ impl Lookup {
         Offsets { found: known, otherwise }
     }
 
-    /// Looks once more before topics are begun: of those that another member has begun meanwhile, what is not this
-    /// member's is left alone. Gives what of its own is still to be committed.
+    /// Looks once more before topics are begun: of those that another member has begun meanwhile,
+    /// what is not this member's is left alone. Gives what of its own is still to be committed.
     fn begun_meanwhile(
         &self,
         own: Vec<Found>,
@@ -239,7 +245,8 @@ impl Lookup {
         taken_up: &mut TakenUp,
     ) -> Vec<Found> {
         let own_parts = own.iter().map(|found| &found.wanted.part);
-        let mut committed = self.committed_offsets(own_parts.chain(others.iter().map(|(part, _)| part)));
+        let mut committed =
+            self.committed_offsets(own_parts.chain(others.iter().map(|(part, _)| part)));
         let begun: BTreeSet<String> = (committed.found.iter())
             .filter(|(_, answer)| !matches!(answer, Ok(None)))
             .map(|((topic, _), _)| topic.clone())
@@ -264,7 +271,8 @@ impl Lookup {
 
     /// Where partitions begin that do not wait for their topic.
     fn resolve(&self, wanted: Vec<Wanted>, taken_up: &mut TakenUp) -> Vec<Found> {
-        let asked = wanted.iter().filter_map(|wanted| Some((&wanted.part, wanted.beginning.start()?)));
+        let asked =
+            wanted.iter().filter_map(|wanted| Some((&wanted.part, wanted.beginning.start()?)));
         let mut starts = self.at(asked);
         let mut found = Vec::with_capacity(wanted.len());
         for wanted in wanted {
@@ -284,8 +292,9 @@ impl Lookup {
     fn at<'a>(&self, asked: impl Iterator<Item = (&'a Part, Start)>) -> Offsets {
         let mut starts = self.offsets(asked.map(|(part, start)| (part, time(start))));
         // No record at that time or after it: the end.
-        let without =
-            |(part, answer): (&Part, &Result<_, _>)| matches!(answer, Ok(None)).then(|| part.clone());
+        let without = |(part, answer): (&Part, &Result<_, _>)| {
+            matches!(answer, Ok(None)).then(|| part.clone())
+        };
         let late: Vec<Part> = starts.found.iter().filter_map(without).collect();
         let mut ends = self.offsets(late.iter().map(|part| (part, Offset::End)));
         for part in late {
@@ -295,8 +304,14 @@ impl Lookup {
         starts
     }
 
-    /// Commits where this member's partitions begin, and where others do. Gives its own that are committed.
-    fn commit(&mut self, own: Vec<Found>, others: &[(Part, i64)], taken_up: &mut TakenUp) -> Vec<Found> {
+    /// Commits where this member's partitions begin, and where others do. Gives its own that are
+    /// committed.
+    fn commit(
+        &mut self,
+        own: Vec<Found>,
+        others: &[(Part, i64)],
+        taken_up: &mut TakenUp,
+    ) -> Vec<Found> {
         let own_starts = own.iter().map(|found| (&found.wanted.part, found.start));
         let starts: Vec<(&Part, i64)> =
             own_starts.chain(others.iter().map(|(part, start)| (part, *start))).collect();
@@ -330,7 +345,9 @@ impl Lookup {
         match native::commit(&self.client, &list, WAIT) {
             Ok(failed) => {
                 let failed = failed.into_iter();
-                refused.extend(failed.map(|(topic, number, code)| ((topic, number), code.to_string())));
+                refused.extend(
+                    failed.map(|(topic, number, code)| ((topic, number), code.to_string())),
+                );
             }
             Err(code) => {
                 refused.extend(starts.iter().map(|(part, _)| ((*part).clone(), code.to_string())));
@@ -338,8 +355,8 @@ impl Lookup {
         }
     }
 
-    /// Two members may have begun a topic at once, each for the other too: reads back what stands there. Where the
-    /// other one was later, and greater, this member's own is committed again.
+    /// Two members may have begun a topic at once, each for the other too: reads back what stands
+    /// there. Where the other one was later, and greater, this member's own is committed again.
     fn begin_at_the_smaller(&mut self, own: Vec<Found>, taken_up: &mut TakenUp) {
         let mut stands = self.committed_offsets(own.iter().map(|found| &found.wanted.part));
         let mut again = Vec::new();
@@ -364,7 +381,12 @@ impl Lookup {
 
 impl Begin {
     fn committed(found: Found) -> Self {
-        Self { part: found.wanted.part, start: found.start, committed: Some(found.start), epoch: -1 }
+        Self {
+            part: found.wanted.part,
+            start: found.start,
+            committed: Some(found.start),
+            epoch: -1,
+        }
     }
 }
 

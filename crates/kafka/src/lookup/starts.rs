@@ -1,7 +1,8 @@
 //! Where partitions of a group begin that have no committed offset. Decides and asks nobody.
 //!
-//! A topic begins at `start` once in the life of its group: whoever finds no offset in any of its partitions commits
-//! where all of them begin. From then on a partition without one came later, and has its records from the first.
+//! A topic begins at `start` once in the life of its group: whoever finds no offset in any of its
+//! partitions commits where all of them begin. From then on a partition without one came later, and
+//! has its records from the first.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -35,12 +36,18 @@ impl Known {
     /// All partitions of the topics, with those of `parts` that the listing does not have yet.
     pub(super) fn parts(&self, parts: &[Part]) -> BTreeSet<Part> {
         let topics = self.topics.iter();
-        let listed = topics.flat_map(|(topic, count)| (0..*count).map(|number| (topic.clone(), number)));
+        let listed =
+            topics.flat_map(|(topic, count)| (0..*count).map(|number| (topic.clone(), number)));
         listed.chain(parts.iter().cloned()).collect()
     }
 
     /// Plans for `new` partitions of this member, which have no committed offset.
-    pub(super) fn plan<T>(&self, selection: &Selection, new: &[Part], committed: &Committed<T>) -> Plan {
+    pub(super) fn plan<T>(
+        &self,
+        selection: &Selection,
+        new: &[Part],
+        committed: &Committed<T>,
+    ) -> Plan {
         let mut plan = Plan::default();
         let mut begun: BTreeSet<&str> = BTreeSet::new();
         let mut unknown: HashMap<&str, &String> = HashMap::new();
@@ -78,8 +85,9 @@ impl Known {
     }
 }
 
-/// Where a partition begins that was found to begin at `found` while its group `stands` elsewhere, for another member
-/// may have begun the topic at the same time: at the smaller, so that neither skips what the other would have sent.
+/// Where a partition begins that was found to begin at `found` while its group `stands` elsewhere,
+/// for another member may have begun the topic at the same time: at the smaller, so that neither
+/// skips what the other would have sent.
 pub(super) fn smaller(found: i64, stands: Option<i64>) -> i64 {
     stands.map_or(found, |stands| stands.min(found))
 }
@@ -112,8 +120,9 @@ mod tests {
         Selection::new(&text.split_whitespace().map(selector).collect::<Vec<_>>())
     }
 
-    /// Selectors; topics with their count now, and at first; partitions with an offset, and of which it is not known;
-    /// those given. What begins at `start`, whether this member's or not; what is late; what is open.
+    /// Selectors; topics with their count now, and at first; partitions with an offset, and of
+    /// which it is not known; those given. What begins at `start`, whether this member's or
+    /// not; what is late; what is open.
     type Row = ([&'static str; 3], [&'static str; 2], &'static str, [&'static str; 4]);
 
     #[test]
@@ -139,7 +148,9 @@ mod tests {
             (["a b", "a/2 b/1", "a/2 b/1"], ["", "a/1"], "a/0 b/0", ["b/0", "", "", "a/0"]),
             (["a b", "a/2 b/1", "a/2 b/1"], ["a/0", "a/1"], "b/0", ["b/0", "", "", ""]),
         ];
-        for (at, ([selectors, now, first], [with, unknown], given, expected)) in rows.iter().enumerate() {
+        for (at, ([selectors, now, first], [with, unknown], given, expected)) in
+            rows.iter().enumerate()
+        {
             let known = Known { topics: topics(now), first: First::new(&topics(first)) };
             let given = parts(given);
             let mut committed: Committed<()> =
@@ -155,7 +166,9 @@ mod tests {
 
     #[test]
     fn two_that_begin_at_once_begin_at_the_smaller() {
-        for (found, stands, expected) in [(7, None, 7), (7, Some(7), 7), (7, Some(9), 7), (7, Some(5), 5)] {
+        for (found, stands, expected) in
+            [(7, None, 7), (7, Some(7), 7), (7, Some(9), 7), (7, Some(5), 5)]
+        {
             assert_eq!(smaller(found, stands), expected);
         }
     }

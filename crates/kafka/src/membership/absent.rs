@@ -1,7 +1,8 @@
 //! Which partitions the cluster has no more, where there is no group to tell.
 //!
-//! A listing may lack what is there: a broker that has just started lists nothing, and a topic that this relay may not
-//! see for a while is not gone. To let go of a partition is to read it from its start when it comes back.
+//! A listing may lack what is there: a broker that has just started lists nothing, and a topic that
+//! this relay may not see for a while is not gone. To let go of a partition is to read it from its
+//! start when it comes back.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ pub(super) struct Absent(BTreeSet<Part>);
 /// When one that a listing lacks is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Once the next listing lacks it too: the fetcher sees by itself if it comes back as another one.
+    /// Once the next listing lacks it too: the fetcher sees by itself if it comes back as another
+    /// one.
     Two,
     /// At once: the fetcher would take another one of the same name for it, and skip what it has.
     One,
@@ -51,7 +53,10 @@ mod tests {
     fn listing(topics: &[(&str, i32)], missing: &[(&str, TopicFault)]) -> Listing {
         Listing {
             topics: topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect(),
-            missing: missing.iter().map(|(topic, fault)| ((*topic).to_owned(), fault.clone())).collect(),
+            missing: missing
+                .iter()
+                .map(|(topic, fault)| ((*topic).to_owned(), fault.clone()))
+                .collect(),
         }
     }
 
@@ -82,7 +87,11 @@ mod tests {
             let mut absent = Absent::default();
             let hidden = listing(&[], &missing);
             absent.listed(&hidden, held.iter(), patience);
-            assert_eq!(absent.listed(&hidden, held.iter(), patience), [part("b", 0)], "{patience:?}");
+            assert_eq!(
+                absent.listed(&hidden, held.iter(), patience),
+                [part("b", 0)],
+                "{patience:?}"
+            );
         }
     }
 
@@ -92,6 +101,9 @@ mod tests {
         let mut absent = Absent::default();
         let smaller = listing(&[("a", 1)], &[]);
         assert!(absent.listed(&smaller, held.iter(), Patience::Two).is_empty());
-        assert_eq!(absent.listed(&smaller, held.iter(), Patience::Two), [part("a", 1), part("a", 2)]);
+        assert_eq!(
+            absent.listed(&smaller, held.iter(), Patience::Two),
+            [part("a", 1), part("a", 2)]
+        );
     }
 }

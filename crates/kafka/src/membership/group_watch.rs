@@ -1,4 +1,5 @@
-//! Asks the coordinator for the group while a session lasts, and looks that the cluster is still the same.
+//! Asks the coordinator for the group while a session lasts, and looks that the cluster is still
+//! the same.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,12 @@ impl GroupWatch {
         let coordinator = coordinator.map(|(connector, group)| {
             Arc::new(Mutex::new(Coordinator::new(Arc::clone(connector), servers, group)))
         });
-        Self { standing: Standing::new(now, &counted(source)), coordinator, looked: now, has_told: false }
+        Self {
+            standing: Standing::new(now, &counted(source)),
+            coordinator,
+            looked: now,
+            has_told: false,
+        }
     }
 
     /// Asks where it is time to. Gives why the session is to end, if it is.
@@ -48,7 +54,8 @@ impl GroupWatch {
         let coordinator = self.coordinator.as_ref()?;
         let facts = facts(session.source, &session.client, is_assigned);
         if self.standing.asks(now, &facts) {
-            let (coordinator, commands) = (Arc::clone(coordinator), session.source.commands.0.clone());
+            let (coordinator, commands) =
+                (Arc::clone(coordinator), session.source.commands.0.clone());
             let (asked_as, protocol) = (facts.membership, Some(session.protocol));
             session.source.runtime.spawn(async move {
                 let member = asked_as.as_ref().map(|(id, _)| id.as_str());

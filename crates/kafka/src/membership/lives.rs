@@ -1,8 +1,8 @@
 //! Which life of its topic a partition is read of, where librdkafka fetches.
 //!
-//! Our own fetcher names a topic by its id. librdkafka goes by the name, and reads on at the old offset in a topic that
-//! was deleted and made again: what the new one has before that offset would never come. So the ids are asked for when
-//! partitions are taken up, and again with each listing.
+//! Our own fetcher names a topic by its id. librdkafka goes by the name, and reads on at the old
+//! offset in a topic that was deleted and made again: what the new one has before that offset would
+//! never come. So the ids are asked for when partitions are taken up, and again with each listing.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ impl Lives {
         anew
     }
 
-    /// Forgets topics that are no longer read: whoever takes them up next does so from what is there then.
+    /// Forgets topics that are no longer read: whoever takes them up next does so from what is
+    /// there then.
     pub(super) fn retain(&mut self, mut is_read: impl FnMut(&str) -> bool) {
         self.0.retain(|topic, _| is_read(topic));
     }
@@ -36,8 +37,9 @@ mod tests {
 
     #[test]
     fn another_id_is_another_topic() {
-        let ids =
-            |ids: &[(&str, i64)]| ids.iter().map(|(topic, id)| ((*topic).to_owned(), (*id, 7))).collect();
+        let ids = |ids: &[(&str, i64)]| {
+            ids.iter().map(|(topic, id)| ((*topic).to_owned(), (*id, 7))).collect()
+        };
         let mut lives = Lives::default();
         assert!(lives.told(ids(&[("a", 1), ("b", 1)])).is_empty(), "nothing was known");
         assert!(lives.told(ids(&[("a", 1)])).is_empty());

@@ -56,7 +56,11 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn handle(&mut self, session: &mut Session<'_>, command: Command) -> Result<(), String> {
+    pub(super) fn handle(
+        &mut self,
+        session: &mut Session<'_>,
+        command: Command,
+    ) -> Result<(), String> {
         match command {
             Command::Commit(positions) if session.source.config.group.is_some() => {
                 // The commit thread lives as long as its orders' sender.
@@ -74,7 +78,9 @@ impl Partitions {
             Command::OutOfRange { due, reason } => return self.out_of_range(session, due, &reason),
             Command::Elsewhere { due, to, why } => return self.elsewhere(session, due, to, why),
             Command::ResetTo { due, to, why } => self.reset(session, &due, to, why),
-            Command::Restart(assignment, generation) => self.restart(session, &assignment, generation),
+            Command::Restart(assignment, generation) => {
+                self.restart(session, &assignment, generation)
+            }
             Command::Broke(reason) => return Err(reason),
             Command::Hold(assignment) => self.hold_back(session, &assignment),
             Command::TooOld(reason) => return self.fetch_by_librdkafka(session, &reason),
@@ -86,7 +92,8 @@ impl Partitions {
         Ok(())
     }
 
-    /// Subscribes to what there is; without a group, takes up what is new and lets go of what is no more.
+    /// Subscribes to what there is; without a group, takes up what is new and lets go of what is no
+    /// more.
     pub(super) fn listed(&mut self, session: &mut Session<'_>, listing: Listing) {
         session.lasting.listed(listing);
         let known = std::mem::replace(&mut self.topics, session.lasting.listing.topics.clone());
@@ -105,8 +112,11 @@ impl Partitions {
         }
         self.ask_lives(session);
         self.show(session);
-        // Once what came in their place shows as not taken up: in between the route would look ready.
-        for (topic, fault) in session.source.board.set_missing(session.lasting.listing.missing.clone()) {
+        // Once what came in their place shows as not taken up: in between the route would look
+        // ready.
+        for (topic, fault) in
+            session.source.board.set_missing(session.lasting.listing.missing.clone())
+        {
             warn!(route = session.source.config.route, "topic \"{topic}\": {fault}");
         }
     }
@@ -154,7 +164,8 @@ impl Partitions {
         } else {
             let (id, start) = (session.next_id(), session.source.config.start);
             let known = Known { topics: self.topics.clone(), first: session.lasting.first.clone() };
-            let kept = parts.iter().filter_map(|part| session.lasting.kept.remove_entry(part)).collect();
+            let kept =
+                parts.iter().filter_map(|part| session.lasting.kept.remove_entry(part)).collect();
             let (take_up, ask) = TakeUp::new(id, parts, start, known, &kept);
             self.take_ups.insert(id, take_up);
             // The look-up thread lives as long as its questions' sender.
@@ -164,12 +175,19 @@ impl Partitions {
     }
 
     /// Holds what was found. The group has its answer then, and gets the others added to it later.
-    fn taken_up(&mut self, session: &mut Session<'_>, id: u64, begins: Vec<Begin>, open: Vec<Open>) {
+    fn taken_up(
+        &mut self,
+        session: &mut Session<'_>,
+        id: u64,
+        begins: Vec<Begin>,
+        open: Vec<Open>,
+    ) {
         let Some(take_up) = self.take_ups.get_mut(&id) else { return };
         let is_answer = !take_up.is_answered();
         if !is_answer && session.client.assignment_lost() {
-            // The group says so in a moment. To add to what it has taken away would clear librdkafka's mark.
-            // The look-up thread lives as long as its questions' sender.
+            // The group says so in a moment. To add to what it has taken away would clear
+            // librdkafka's mark. The look-up thread lives as long as its questions'
+            // sender.
             let _ = session.questions.send(take_up.postpone(begins, open));
             return;
         }
@@ -248,7 +266,8 @@ impl Partitions {
         parts.iter().filter_map(|part| self.held.get(part).cloned()).collect()
     }
 
-    /// The group wants partitions back: they go once they are drained and committed, or after the route's time.
+    /// The group wants partitions back: they go once they are drained and committed, or after the
+    /// route's time.
     pub(super) fn revoke(&mut self, session: &mut Session<'_>, parts: &[Part]) {
         let assignments = self.among(parts);
         for assignment in &assignments {
@@ -263,16 +282,21 @@ impl Partitions {
         if nothing {
             self.release(session, id);
         } else {
-            session.tell(SourceEvent::Revoked { assignments: told, done: RevokeDone::new(id, answer) });
+            session.tell(SourceEvent::Revoked {
+                assignments: told,
+                done: RevokeDone::new(id, answer),
+            });
         }
         self.show(session);
     }
 
-    /// Gives everything back, in order, though the group has not asked for it. What was delivered is committed.
+    /// Gives everything back, in order, though the group has not asked for it. What was delivered
+    /// is committed.
     pub(super) fn leave(&mut self, session: &mut Session<'_>) {
         (self.leaving, self.assigned) = (true, false);
         self.drop_take_ups(session);
-        let asked_back: Vec<&Part> = self.revoking.iter().flat_map(|revoking| &revoking.parts).collect();
+        let asked_back: Vec<&Part> =
+            self.revoking.iter().flat_map(|revoking| &revoking.parts).collect();
         let held = self.held.keys().filter(|part| !asked_back.contains(part)).cloned();
         let held: Vec<Part> = held.collect();
         if !held.is_empty() {
@@ -322,13 +346,21 @@ impl Partitions {
     }
 
     fn release(&mut self, session: &mut Session<'_>, id: u64) {
-        let Some(index) = self.revoking.iter().position(|revoking| revoking.id == id) else { return };
+        let Some(index) = self.revoking.iter().position(|revoking| revoking.id == id) else {
+            return;
+        };
         let revoking = self.revoking.swap_remove(index);
         self.forget(session, &revoking.parts, &revoking.assignments);
     }
 
-    /// Lets go of partitions. The group waits for this answer also where it is that none of them was held.
-    fn forget(&mut self, session: &mut Session<'_>, parts: &[Part], assignments: &[Arc<Assignment>]) {
+    /// Lets go of partitions. The group waits for this answer also where it is that none of them
+    /// was held.
+    fn forget(
+        &mut self,
+        session: &mut Session<'_>,
+        parts: &[Part],
+        assignments: &[Arc<Assignment>],
+    ) {
         for assignment in assignments {
             assignment.set_gone();
         }
@@ -340,7 +372,8 @@ impl Partitions {
     /// Partitions are gone: nothing more is committed for them.
     pub(super) fn lost(&mut self, session: &mut Session<'_>, parts: &[Part]) {
         let assignments = self.among(parts);
-        let parts: Vec<Part> = parts.iter().filter(|part| self.held.contains_key(*part)).cloned().collect();
+        let parts: Vec<Part> =
+            parts.iter().filter(|part| self.held.contains_key(*part)).cloned().collect();
         self.revoking.retain_mut(|revoking| {
             revoking.parts.retain(|part| !parts.contains(part));
             !revoking.parts.is_empty()
@@ -351,7 +384,10 @@ impl Partitions {
         }
         if session.source.config.group.is_some() {
             let committed = assignments.iter().filter_map(|assignment| {
-                Some(((assignment.topic.to_string(), assignment.partition), assignment.committed()?))
+                Some((
+                    (assignment.topic.to_string(), assignment.partition),
+                    assignment.committed()?,
+                ))
             });
             session.lasting.kept.extend(committed);
             self.not_assigned();
@@ -368,7 +404,12 @@ impl Partitions {
         }
     }
 
-    fn out_of_range(&mut self, session: &mut Session<'_>, due: Due, reason: &str) -> Result<(), String> {
+    fn out_of_range(
+        &mut self,
+        session: &mut Session<'_>,
+        due: Due,
+        reason: &str,
+    ) -> Result<(), String> {
         if !due.is_now() {
             return Ok(());
         }
@@ -432,7 +473,12 @@ impl Partitions {
     }
 
     /// The route has it read again, unless another generation has begun since.
-    fn restart(&mut self, session: &mut Session<'_>, assignment: &Arc<Assignment>, generation: Generation) {
+    fn restart(
+        &mut self,
+        session: &mut Session<'_>,
+        assignment: &Arc<Assignment>,
+        generation: Generation,
+    ) {
         if assignment.is_active() && assignment.is_read_as(generation.number) {
             self.seek(session, assignment, generation);
         }
@@ -449,9 +495,15 @@ impl Partitions {
         }
     }
 
-    fn seek(&self, session: &mut Session<'_>, assignment: &Arc<Assignment>, generation: Generation) {
+    fn seek(
+        &self,
+        session: &mut Session<'_>,
+        assignment: &Arc<Assignment>,
+        generation: Generation,
+    ) {
         if let Err(reason) = session.fetcher.seek(assignment, generation) {
-            let (topic, partition, offset) = (&assignment.topic, assignment.partition, generation.start);
+            let (topic, partition, offset) =
+                (&assignment.topic, assignment.partition, generation.start);
             let reason = format!("{topic}/{partition}: going on at {offset}: {reason}");
             session.client.context().report(&reason);
         }
@@ -468,7 +520,11 @@ impl Partitions {
     }
 
     /// Topics that are others than before are read from their starts.
-    fn topic_ids(&mut self, session: &mut Session<'_>, ids: Vec<(String, TopicId)>) -> Result<(), String> {
+    fn topic_ids(
+        &mut self,
+        session: &mut Session<'_>,
+        ids: Vec<(String, TopicId)>,
+    ) -> Result<(), String> {
         if !matches!(session.fetcher, Fetcher::Librdkafka(_)) {
             return Ok(());
         }
@@ -483,7 +539,11 @@ impl Partitions {
     }
 
     /// The fast fetcher cannot be used: librdkafka takes over where it was.
-    fn fetch_by_librdkafka(&mut self, session: &mut Session<'_>, reason: &str) -> Result<(), String> {
+    fn fetch_by_librdkafka(
+        &mut self,
+        session: &mut Session<'_>,
+        reason: &str,
+    ) -> Result<(), String> {
         if !matches!(session.fetcher, Fetcher::Fast(_)) {
             return Ok(());
         }
@@ -492,7 +552,9 @@ impl Partitions {
         if !held.is_empty() {
             session.fetcher.release(&held);
         }
-        session.use_librdkafka().map_err(|error| format!("no thread to fetch by librdkafka: {error}"))?;
+        session
+            .use_librdkafka()
+            .map_err(|error| format!("no thread to fetch by librdkafka: {error}"))?;
         let active: Vec<_> = held.into_iter().filter(|assignment| assignment.is_active()).collect();
         session.fetcher.take(&active)?;
         // They were paused.
@@ -519,8 +581,8 @@ impl Partitions {
         }
     }
 
-    /// Forgets everything, before the client is closed. An assignment or a revocation without its answer would keep it
-    /// from that.
+    /// Forgets everything, before the client is closed. An assignment or a revocation without its
+    /// answer would keep it from that.
     pub(super) fn release_all(&mut self, session: &mut Session<'_>) {
         self.drop_take_ups(session);
         let held: Vec<_> = std::mem::take(&mut self.held).into_values().collect();

@@ -1,4 +1,5 @@
-//! Notices that the files of TLS have been renewed. librdkafka reads them once: a new client is to take over then.
+//! Notices that the files of TLS have been renewed. librdkafka reads them once: a new client is to
+//! take over then.
 
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,14 @@ impl<S: Clone + PartialEq> Decider<S> {
         now.saturating_duration_since(self.looked) >= LOOK
     }
 
-    /// Takes a look. `usable` is asked only for files that have changed since they were read and no more since the last
-    /// look: a certificate may be there before its key is.
-    fn look(&mut self, now: Instant, stamp: S, usable: impl FnOnce() -> Result<(), String>) -> Verdict {
+    /// Takes a look. `usable` is asked only for files that have changed since they were read and no
+    /// more since the last look: a certificate may be there before its key is.
+    fn look(
+        &mut self,
+        now: Instant,
+        stamp: S,
+        usable: impl FnOnce() -> Result<(), String>,
+    ) -> Verdict {
         self.looked = now;
         let is_settled = self.seen == stamp;
         self.seen = stamp;
@@ -83,7 +89,10 @@ impl Renewal {
             Verdict::Keep => false,
             Verdict::Renew => true,
             Verdict::Unusable(reason) => {
-                warn!(route, reason, "the group's client does not use changed files of kafka.security.tls");
+                warn!(
+                    route,
+                    reason, "the group's client does not use changed files of kafka.security.tls"
+                );
                 false
             }
         }
@@ -102,7 +111,10 @@ mod tests {
         type Looks = Vec<(u32, Result<(), &'static str>, Verdict)>;
         let tables: Vec<(&str, Looks)> = vec![
             ("nothing", vec![(1, bad, Verdict::Keep), (1, bad, Verdict::Keep)]),
-            ("renewed", vec![(2, ok, Verdict::Keep), (2, ok, Verdict::Renew), (2, ok, Verdict::Renew)]),
+            (
+                "renewed",
+                vec![(2, ok, Verdict::Keep), (2, ok, Verdict::Renew), (2, ok, Verdict::Renew)],
+            ),
             (
                 "still being written",
                 vec![

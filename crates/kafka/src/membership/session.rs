@@ -57,8 +57,8 @@ pub(super) struct Lasting {
     /// What the cluster had when it was asked last.
     pub(super) listing: Listing,
     pub(super) first: First,
-    /// What was committed of partitions that the group took away without being asked: should it have forgotten, they go
-    /// on there.
+    /// What was committed of partitions that the group took away without being asked: should it
+    /// have forgotten, they go on there.
     pub(super) kept: HashMap<Part, i64>,
     /// The cluster's id, once it is known.
     pub(super) cluster: Option<String>,
@@ -74,7 +74,15 @@ impl Lasting {
     pub(super) fn new(listing: Listing) -> Self {
         let first = First::new(&listing.topics);
         let (kept, cluster) = (HashMap::new(), None);
-        Self { listing, first, kept, cluster, files: Renewal::new(None), events: VecDeque::new(), last_id: 0 }
+        Self {
+            listing,
+            first,
+            kept,
+            cluster,
+            files: Renewal::new(None),
+            events: VecDeque::new(),
+            last_id: 0,
+        }
     }
 
     /// Begins in another cluster: nothing that was known is of use there.
@@ -110,8 +118,8 @@ impl<'a> Session<'a> {
         protocol: GroupProtocol,
     ) -> Result<Outcome, String> {
         let listing = lasting.listing.clone();
-        let mut session =
-            Self::start(source, lasting, client, protocol).map_err(|error| format!("no thread: {error}"))?;
+        let mut session = Self::start(source, lasting, client, protocol)
+            .map_err(|error| format!("no thread: {error}"))?;
         let mut partitions = Partitions::default();
         let mut watch = GroupWatch::new(source);
         partitions.listed(&mut session, listing);
@@ -148,7 +156,9 @@ impl<'a> Session<'a> {
                     }
                     Command::OtherCluster(id) => outcome = Some(Outcome::OtherCluster(id)),
                     // Another cluster does not have what this one had.
-                    Command::OutOfRange { .. } | Command::Elsewhere { .. } | Command::ResetTo { .. }
+                    Command::OutOfRange { .. }
+                    | Command::Elsewhere { .. }
+                    | Command::ResetTo { .. }
                         if session.other_cluster().is_some() =>
                     {
                         outcome = session.other_cluster();
@@ -272,7 +282,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads nothing more. The route still commits what it delivers, and closes the session when it is done.
+    /// Reads nothing more. The route still commits what it delivers, and closes the session when it
+    /// is done.
     fn stop_route(&mut self, partitions: &Partitions, reason: String) {
         error!(route = self.source.config.route, reason, "the Kafka side of the route stops");
         self.source.board.set_stopped(&reason);
@@ -280,7 +291,8 @@ impl<'a> Session<'a> {
         self.tell(SourceEvent::Stopped(reason));
     }
 
-    /// Gives everything back once the client's files are no longer those that are there: another one takes over.
+    /// Gives everything back once the client's files are no longer those that are there: another
+    /// one takes over.
     fn look_at_files(&mut self, partitions: &mut Partitions) {
         // Without a group only this session knows how far the route is.
         if partitions.is_leaving() || self.source.config.group.is_none() {
@@ -288,7 +300,10 @@ impl<'a> Session<'a> {
         }
         let route = &self.source.config.route;
         if self.lasting.files.is_due(route) && !self.source.board.is_stopped() {
-            info!(route, "the files of kafka.security.tls have changed: joining the group anew with them");
+            info!(
+                route,
+                "the files of kafka.security.tls have changed: joining the group anew with them"
+            );
             partitions.leave(self);
         }
     }
@@ -304,7 +319,8 @@ impl<'a> Session<'a> {
     fn fatal(&self) -> Option<Result<Outcome, String>> {
         let (code, reason) = self.client.client().fatal_error()?;
         Some(match code {
-            // A static member of the newer protocol that was killed has its place until its session times out.
+            // A static member of the newer protocol that was killed has its place until its session
+            // times out.
             RDKafkaErrorCode::UnreleasedInstanceId => Ok(Outcome::InstanceHeld),
             RDKafkaErrorCode::UnsupportedFeature
             | RDKafkaErrorCode::UnsupportedVersion
@@ -325,7 +341,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Answers an assignment that is not taken up. What is taken away is let go with everything else.
+    /// Answers an assignment that is not taken up. What is taken away is let go with everything
+    /// else.
     fn decline(&self, rebalance: &Rebalance) {
         if matches!(rebalance, Rebalance::Assign(_)) {
             self.take_nothing();
@@ -375,7 +392,8 @@ impl<'a> Session<'a> {
         warn!(route = self.source.config.route, "the last commit was not answered in time");
     }
 
-    /// Lets every partition go, leaves the group (a static member keeps its place), ends the threads.
+    /// Lets every partition go, leaves the group (a static member keeps its place), ends the
+    /// threads.
     fn end(mut self, partitions: &mut Partitions) {
         self.fetcher.stop();
         self.client.context().set_closing();
@@ -402,8 +420,12 @@ fn librdkafka(source: &Starting, client: &Arc<Client>) -> std::io::Result<Librdk
     let in_group = source.config.group.is_some();
     let commands = source.commands.0.clone();
     // It tells of a batch that it cannot read, and not where that ends.
-    let corrupt =
-        Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&source.board), source.reporter());
+    let corrupt = Corrupt::new(
+        OnCorrupt::Stop,
+        commands.clone(),
+        Arc::clone(&source.board),
+        source.reporter(),
+    );
     Librdkafka::start(client, in_group, source.outlet(), commands, corrupt)
 }
 
@@ -413,7 +435,8 @@ fn librdkafka(source: &Starting, client: &Arc<Client>) -> std::io::Result<Librdk
 fn drop_last(mut client: Arc<Client>) {
     loop {
         match Arc::try_unwrap(client) {
-            // `rdkafka` logs an error where a client that has met a fatal one, told before, is closed.
+            // `rdkafka` logs an error where a client that has met a fatal one, told before, is
+            // closed.
             Ok(client) => return with_default(NoSubscriber::new(), || drop(client)),
             Err(shared) => client = shared,
         }

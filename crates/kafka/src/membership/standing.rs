@@ -1,7 +1,9 @@
-//! When to ask the coordinator whether it still has this member, and what its answers mean. Asks nobody itself.
+//! When to ask the coordinator whether it still has this member, and what its answers mean. Asks
+//! nobody itself.
 //!
-//! librdkafka notices by itself that a group has put its member out. It does not notice that the group is no more, or is
-//! another kind of group now: its heartbeats fail, and it goes on sending them.
+//! librdkafka notices by itself that a group has put its member out. It does not notice that the
+//! group is no more, or is another kind of group now: its heartbeats fail, and it goes on sending
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const TROUBLED: Duration = Duration::from_secs(2);
 /// How long a member waits for its place before it is asked what keeps it out.
 const JOINING: Duration = Duration::from_secs(3);
-/// How long the group is to be without the member before the membership is given up: librdkafka may know already.
+/// How long the group is to be without the member before the membership is given up: librdkafka may
+/// know already.
 const GONE_AFTER: Duration = Duration::from_secs(20);
 /// The same without a group: librdkafka never knows.
 const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
@@ -84,7 +87,8 @@ impl Standing {
         if !out {
             self.began = now;
         }
-        let troubled = fails || self.faulty || self.missing.is_some() || (out && now - self.began >= JOINING);
+        let troubled =
+            fails || self.faulty || self.missing.is_some() || (out && now - self.began >= JOINING);
         let due = match self.asked {
             _ if troubled => self.asked.map_or(now, |asked| asked + TROUBLED),
             _ => self.well.max(self.asked.unwrap_or(self.well)) + IDLE,
@@ -177,11 +181,17 @@ mod tests {
         let mut standing = Standing::new(start, &Facts::default());
         for (seconds, epoch, answer, expected) in rows {
             let membership = (epoch > 0).then(|| ("me".to_owned(), epoch));
-            let facts = Facts { membership: membership.clone(), is_assigned: epoch > 0, ..Facts::default() };
+            let facts = Facts {
+                membership: membership.clone(),
+                is_assigned: epoch > 0,
+                ..Facts::default()
+            };
             let now = start + Duration::from_secs(seconds);
             let verdict = standing.answered(now, membership, answer, &facts);
             match (&verdict, &expected) {
-                (Verdict::Gone(reason), Verdict::Gone(part)) => assert!(reason.contains(part), "{reason}"),
+                (Verdict::Gone(reason), Verdict::Gone(part)) => {
+                    assert!(reason.contains(part), "{reason}")
+                }
                 _ => assert_eq!(verdict, expected, "at {seconds} s"),
             }
         }
@@ -243,7 +253,8 @@ mod tests {
     fn an_answer_for_a_membership_that_has_ended_says_nothing() {
         let now = Instant::now();
         let mut standing = Standing::new(now, &Facts::default());
-        let facts = Facts { membership: Some(("me".to_owned(), 2)), is_assigned: true, ..Facts::default() };
+        let facts =
+            Facts { membership: Some(("me".to_owned(), 2)), is_assigned: true, ..Facts::default() };
         for seconds in [0, 60] {
             let now = now + Duration::from_secs(seconds);
             let verdict = standing.answered(now, Some(("me".to_owned(), 1)), Ok(NO_GROUP), &facts);
@@ -280,16 +291,23 @@ mod tests {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(standing.asks(now, &facts(commits, failed)), asks, "at {seconds} s");
             if asks {
-                assert!(!standing.asks(now + IDLE, &facts(commits, failed)), "the answer is waited for");
+                assert!(
+                    !standing.asks(now + IDLE, &facts(commits, failed)),
+                    "the answer is waited for"
+                );
                 let answer = Ok(has(true));
-                let verdict = standing.answered(now, member.clone(), answer, &facts(commits, failed));
+                let verdict =
+                    standing.answered(now, member.clone(), answer, &facts(commits, failed));
                 assert_eq!(verdict, Verdict::Fine);
             }
         }
         // While it waits for its place.
         let mut standing = Standing::new(start, &Facts::default());
         for (millis, asks) in [(2_900, false), (3_000, true)] {
-            assert_eq!(standing.asks(start + Duration::from_millis(millis), &Facts::default()), asks);
+            assert_eq!(
+                standing.asks(start + Duration::from_millis(millis), &Facts::default()),
+                asks
+            );
         }
     }
 }

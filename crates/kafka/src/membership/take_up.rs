@@ -1,4 +1,5 @@
-//! Partitions on their way from the group's word to the first record: where they begin is being looked up.
+//! Partitions on their way from the group's word to the first record: where they begin is being
+//! looked up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub(super) struct TakeUp {
 }
 
 impl TakeUp {
-    /// Partitions that have no committed offset begin at `start` if they are among the first, and their topic has not
-    /// begun in the group; else at their earliest offset.
+    /// Partitions that have no committed offset begin at `start` if they are among the first, and
+    /// their topic has not begun in the group; else at their earliest offset.
     /// Those `kept` go on where they were.
     pub(super) fn new(
         id: u64,
@@ -42,7 +43,8 @@ impl TakeUp {
         let first = &take_up.known.first;
         let wanted = |part: Part| {
             let start = if first.contains(&part) { start } else { Start::Earliest };
-            let beginning = kept.get(&part).map_or(Beginning::At(start), |kept| Beginning::Found(*kept));
+            let beginning =
+                kept.get(&part).map_or(Beginning::At(start), |kept| Beginning::Found(*kept));
             Wanted { part, beginning }
         };
         let ask = take_up.ask(parts.into_iter().map(wanted).collect(), Instant::now());
@@ -54,8 +56,13 @@ impl TakeUp {
         Ask::TakeUp { id: self.id, wanted, due, known, still }
     }
 
-    /// Takes an answer: those that begin now, and the question for the others that are still wanted.
-    pub(super) fn answer(&mut self, begins: Vec<Begin>, open: Vec<Open>) -> (Vec<Begin>, Option<Ask>) {
+    /// Takes an answer: those that begin now, and the question for the others that are still
+    /// wanted.
+    pub(super) fn answer(
+        &mut self,
+        begins: Vec<Begin>,
+        open: Vec<Open>,
+    ) -> (Vec<Begin>, Option<Ask>) {
         self.answered = true;
         let begins: Vec<Begin> =
             begins.into_iter().filter(|begin| self.open.contains_key(&begin.part)).collect();
@@ -76,8 +83,8 @@ impl TakeUp {
     /// The question again, for an answer that cannot be used now.
     pub(super) fn postpone(&mut self, begins: Vec<Begin>, open: Vec<Open>) -> Ask {
         let begins = begins.into_iter();
-        let found =
-            begins.map(|Begin { part, start, .. }| Wanted { part, beginning: Beginning::Found(start) });
+        let found = begins
+            .map(|Begin { part, start, .. }| Wanted { part, beginning: Beginning::Found(start) });
         self.ask_later(found.chain(open.into_iter().map(|open| open.wanted)).collect())
     }
 
@@ -125,7 +132,8 @@ mod tests {
     use crate::topics::{First, TopicMap};
 
     fn known(topics: &[(&str, i32)]) -> Known {
-        let topics: TopicMap = topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect();
+        let topics: TopicMap =
+            topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect();
         Known { first: First::new(&topics), topics }
     }
 
@@ -151,7 +159,8 @@ mod tests {
     fn those_that_came_later_begin_at_the_earliest() {
         let known = known(&[("orders", 1)]);
         let kept = HashMap::from([(part(2), 7)]);
-        let (_take_up, ask) = TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known, &kept);
+        let (_take_up, ask) =
+            TakeUp::new(1, (0..3).map(part).collect(), Start::Latest, known, &kept);
         let expected = [
             (0, Beginning::At(Start::Latest)),
             (1, Beginning::At(Start::Earliest)),
@@ -182,7 +191,8 @@ mod tests {
     #[test]
     fn nobody_asks_for_what_is_forgotten() {
         let parts = vec![part(0), part(1)];
-        let (mut take_up, ask) = TakeUp::new(1, parts, Start::Earliest, known(&[]), &HashMap::new());
+        let (mut take_up, ask) =
+            TakeUp::new(1, parts, Start::Earliest, known(&[]), &HashMap::new());
         let Ask::TakeUp { still, .. } = &ask else { panic!("{ask:?}") };
         assert!(still.contains(&part(0)) && still.contains(&part(1)));
         take_up.forget(&part(0));

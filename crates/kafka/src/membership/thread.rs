@@ -1,5 +1,5 @@
-//! The life of the membership thread: reach the cluster, run a session, begin another where the group's protocol
-//! turns out to be the other one or the member's place is not free yet, end.
+//! The life of the membership thread: reach the cluster, run a session, begin another where the
+//! group's protocol turns out to be the other one or the member's place is not free yet, end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,13 +35,15 @@ use crate::topics::{Listing, Selection, list};
 const SCOUT_WAIT: Duration = Duration::from_secs(2);
 const SCOUT_POLL: Duration = Duration::from_millis(20);
 const SCOUT_PAUSE: Duration = Duration::from_millis(200);
-/// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a third of that.
+/// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a
+/// third of that.
 const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
 /// Time between two tries to make a client.
 const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two tries to join as an instance that the group still has.
 const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
-/// The same after a membership that ended by something else; longer each time that it ends by that again.
+/// The same after a membership that ended by something else; longer each time that it ends by that
+/// again.
 const SESSION_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// What the thread is made of.
@@ -125,13 +127,17 @@ impl Starting {
             match Session::run(self, &mut lasting, client, protocol)? {
                 Outcome::Closed => return Ok(()),
                 Outcome::OtherProtocol(reason) => {
-                    info!(route = self.config.route, reason, "joining by the classic group protocol");
+                    info!(
+                        route = self.config.route,
+                        reason, "joining by the classic group protocol"
+                    );
                     protocol = GroupProtocol::Classic;
                     continue;
                 }
                 Outcome::Renewed => continue,
                 Outcome::InstanceHeld => {
-                    let instance = self.config.group.as_ref().and_then(|group| group.instance.as_deref());
+                    let instance =
+                        self.config.group.as_ref().and_then(|group| group.instance.as_deref());
                     self.reporter().report(&format!(
                         "the group still has a member \"{}\": the last life of this one until its session times \
                          out, or another relay with the same instance",
@@ -190,8 +196,8 @@ impl Starting {
         Renewal::new(self.cluster.security.tls.as_ref())
     }
 
-    /// A client as settings that were taken before. `None` where the source is closed before there is one: files of TLS
-    /// that were there may not be now.
+    /// A client as settings that were taken before. `None` where the source is closed before there
+    /// is one: files of TLS that were there may not be now.
     fn client(&self, settings: &rdkafka::ClientConfig) -> Result<Option<Arc<Client>>, String> {
         loop {
             match create(settings, self.context(), self.tokens.as_ref()) {
@@ -207,8 +213,9 @@ impl Starting {
         }
     }
 
-    /// Waits until the cluster tells its topics, and its id; by another scout, if the files of TLS that the first one has read are
-    /// renewed meanwhile. `None` where the source is closed before.
+    /// Waits until the cluster tells its topics, and its id; by another scout, if the files of TLS
+    /// that the first one has read are renewed meanwhile. `None` where the source is closed
+    /// before.
     fn reach(&self, mut scout: Arc<Client>) -> Option<(Arc<Client>, Listing, Option<String>)> {
         let selection = Selection::new(&self.config.topics);
         let mut files = self.files();
@@ -224,7 +231,9 @@ impl Starting {
                 }
                 // What its connections met says more.
                 Err(error) if self.board.status().last_error.is_none() => {
-                    scout.context().report(&format!("no answer from the cluster: {}", plain(&error)));
+                    scout
+                        .context()
+                        .report(&format!("no answer from the cluster: {}", plain(&error)));
                 }
                 Err(_) => {}
             }
@@ -234,23 +243,26 @@ impl Starting {
             if files.is_due(&self.config.route) {
                 let read = self.files();
                 // If they cannot be used after all, they are looked at again.
-                if let Ok(renewed) = create(&settings(&self.cluster), self.context(), self.tokens.as_ref()) {
+                if let Ok(renewed) =
+                    create(&settings(&self.cluster), self.context(), self.tokens.as_ref())
+                {
                     (scout, files) = (renewed, read);
                 }
             }
         }
     }
 
-    /// The protocol to join by: as configured; else that of the group's members, if it has any; else the newer one,
-    /// which the first request to the coordinator refuses where the cluster does not offer it. `None` where the source
-    /// is closed before.
+    /// The protocol to join by: as configured; else that of the group's members, if it has any;
+    /// else the newer one, which the first request to the coordinator refuses where the cluster
+    /// does not offer it. `None` where the source is closed before.
     ///
-    /// A group with members of the classic protocol answers DescribeGroups; one of the newer protocol is not found by
-    /// it, and neither is one that does not exist. Every broker has to answer, for the one that does not may have the
-    /// group. (To ask the group's coordinator alone, librdkafka's admin client would do, but its
-    /// `rd_kafka_admin_coord_request` ends the process where the coordinator comes too late.) A broker that the cluster
-    /// has and this relay does not reach must not keep it from starting, so in the end the newer protocol is tried: a
-    /// group of the other one either refuses it or takes members of both.
+    /// A group with members of the classic protocol answers DescribeGroups; one of the newer
+    /// protocol is not found by it, and neither is one that does not exist. Every broker has to
+    /// answer, for the one that does not may have the group. (To ask the group's coordinator
+    /// alone, librdkafka's admin client would do, but its `rd_kafka_admin_coord_request` ends
+    /// the process where the coordinator comes too late.) A broker that the cluster
+    /// has and this relay does not reach must not keep it from starting, so in the end the newer
+    /// protocol is tried: a group of the other one either refuses it or takes members of both.
     fn protocol(&self, scout: &Client) -> Option<GroupProtocol> {
         let Some(group) = &self.config.group else { return Some(GroupProtocol::Consumer) };
         if group.protocol.is_some() {
@@ -268,21 +280,26 @@ impl Starting {
             };
             while scout.poll(SCOUT_POLL).is_some() {}
             // A cluster that cannot be asked has no answer either.
-            let unsupported = error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature);
+            let unsupported =
+                error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature);
             if unsupported || Instant::now() >= deadline {
                 info!(route, group = group.id, %error, "not known whether the group has classic members");
                 return Some(GroupProtocol::Consumer);
             }
-            scout.context().report(&format!("not every broker tells of its groups: {}", plain(&error)));
+            scout
+                .context()
+                .report(&format!("not every broker tells of its groups: {}", plain(&error)));
             if self.is_closed_within(SCOUT_PAUSE) {
                 return None;
             }
-            // Brokers that the cluster has given up are not asked again; the next try tells whether it helped.
+            // Brokers that the cluster has given up are not asked again; the next try tells whether
+            // it helped.
             let _ = scout.fetch_metadata(None, SCOUT_WAIT);
         }
     }
 
-    /// Waits; true where the source is closed meanwhile. Other commands are of no session that still runs.
+    /// Waits; true where the source is closed meanwhile. Other commands are of no session that
+    /// still runs.
     fn is_closed_within(&self, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
         loop {

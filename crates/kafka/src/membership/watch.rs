@@ -1,5 +1,6 @@
-//! Watches for partitions that stand still though there is something to read. What there is to read is asked of the
-//! cluster by librdkafka, so that a fetcher that is stuck is not asked about itself.
+//! Watches for partitions that stand still though there is something to read. What there is to read
+//! is asked of the cluster by librdkafka, so that a fetcher that is stuck is not asked about
+//! itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

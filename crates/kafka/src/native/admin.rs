@@ -14,8 +14,8 @@ use super::{Queue, millis, rk};
 use crate::client::{Client, Part};
 use crate::config::Isolation;
 
-/// How much longer than its requests librdkafka is waited for: it answers once they have timed out. Leaders are asked for
-/// first, with as much time as they have themselves.
+/// How much longer than its requests librdkafka is waited for: it answers once they have timed out.
+/// Leaders are asked for first, with as much time as they have themselves.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
 /// The options of a request.
@@ -23,7 +23,8 @@ struct Options(NonNull<sys::rd_kafka_AdminOptions_t>);
 
 impl Options {
     fn new(client: &Client, request: sys::rd_kafka_admin_op_t, wait: Duration) -> Option<Self> {
-        // SAFETY: the client is alive; the options are destroyed once, in `drop`; no text is asked for.
+        // SAFETY: the client is alive; the options are destroyed once, in `drop`; no text is asked
+        // for.
         unsafe {
             let options = Self(NonNull::new(sys::rd_kafka_AdminOptions_new(rk(client), request))?);
             sys::rd_kafka_AdminOptions_set_request_timeout(
@@ -66,8 +67,9 @@ impl Event {
     /// Takes the one that comes within `wait`, if it does not tell of an error.
     fn wait(queue: &Queue, wait: Duration) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the queue is alive; an event returned is ours to destroy.
-        let event =
-            unsafe { sys::rd_kafka_queue_poll(queue.queue.as_ptr(), millis(2 * wait + ANSWER_SLACK)) };
+        let event = unsafe {
+            sys::rd_kafka_queue_poll(queue.queue.as_ptr(), millis(2 * wait + ANSWER_SLACK))
+        };
         let event = Self(NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut)?);
         // SAFETY: the event is alive.
         match unsafe { sys::rd_kafka_event_error(event.0.as_ptr()) } {
@@ -84,11 +86,12 @@ impl Drop for Event {
     }
 }
 
-/// The offset of one partition for the time that was asked for, `None` where there is none; or why it is not known.
+/// The offset of one partition for the time that was asked for, `None` where there is none; or why
+/// it is not known.
 pub(crate) type OffsetOf = (Part, Result<Option<i64>, RDKafkaErrorCode>);
 
-/// Asks for the first offset at a time or after it, -2 and -1 being the earliest and the end (under `read_committed`
-/// the last stable offset). Every leader is given `wait`.
+/// Asks for the first offset at a time or after it, -2 and -1 being the earliest and the end (under
+/// `read_committed` the last stable offset). Every leader is given `wait`.
 ///
 /// `rd_kafka_offsets_for_times` fails as a whole where one partition does.
 pub(crate) fn offsets(
@@ -101,9 +104,15 @@ pub(crate) fn offsets(
     let mut options = Options::new(client, request, wait).ok_or(RDKafkaErrorCode::Fail)?;
     options.set_isolation(isolation);
     let queue = Queue::new(client).ok_or(RDKafkaErrorCode::Fail)?;
-    // SAFETY: client, list, options and queue are alive; librdkafka copies the list and the options.
+    // SAFETY: client, list, options and queue are alive; librdkafka copies the list and the
+    // options.
     unsafe {
-        sys::rd_kafka_ListOffsets(rk(client), times.ptr(), options.0.as_ptr(), queue.queue.as_ptr());
+        sys::rd_kafka_ListOffsets(
+            rk(client),
+            times.ptr(),
+            options.0.as_ptr(),
+            queue.queue.as_ptr(),
+        );
     }
     let event = match Event::wait(&queue, wait) {
         // Its word for partitions none of which has a leader.
@@ -111,8 +120,8 @@ pub(crate) fn offsets(
         event => event?,
     };
     let mut offsets = Vec::new();
-    // SAFETY: the result and its infos live as long as the event; `count` of them are there, and each has a partition
-    // whose topic is a C string.
+    // SAFETY: the result and its infos live as long as the event; `count` of them are there, and
+    // each has a partition whose topic is a C string.
     unsafe {
         let result = sys::rd_kafka_event_ListOffsets_result(event.0.as_ptr());
         let mut count = 0;
@@ -121,7 +130,8 @@ pub(crate) fn offsets(
         }
         let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
         for index in 0..count {
-            let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
+            let partition =
+                &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
             let topic = CStr::from_ptr(partition.topic).to_string_lossy().into_owned();
             let offset = match partition.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => offset_answered(partition.offset),
@@ -142,22 +152,30 @@ pub(crate) fn topic_ids(
     topics: &[String],
     wait: Duration,
 ) -> Result<Vec<(String, TopicId)>, RDKafkaErrorCode> {
-    let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
+    let names: Vec<CString> =
+        topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let request = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     let options = Options::new(client, request, wait).ok_or(RDKafkaErrorCode::Fail)?;
     let queue = Queue::new(client).ok_or(RDKafkaErrorCode::Fail)?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: client, names, options and queue are alive; librdkafka copies the names into the collection, and the
-    // collection and the options into the request; the collection is ours to destroy.
+    // SAFETY: client, names, options and queue are alive; librdkafka copies the names into the
+    // collection, and the collection and the options into the request; the collection is ours
+    // to destroy.
     unsafe {
-        let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        sys::rd_kafka_DescribeTopics(rk(client), collection, options.0.as_ptr(), queue.queue.as_ptr());
+        let collection =
+            sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        sys::rd_kafka_DescribeTopics(
+            rk(client),
+            collection,
+            options.0.as_ptr(),
+            queue.queue.as_ptr(),
+        );
         sys::rd_kafka_TopicCollection_destroy(collection);
     }
     let event = Event::wait(&queue, wait)?;
     let mut ids = Vec::new();
-    // SAFETY: the result and its descriptions live as long as the event; `count` of them are there, each with a name
-    // that is a C string; an id is looked at where it is not null.
+    // SAFETY: the result and its descriptions live as long as the event; `count` of them are there,
+    // each with a name that is a C string; an id is looked at where it is not null.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         let mut count = 0;
@@ -169,14 +187,16 @@ pub(crate) fn topic_ids(
             let description = *descriptions.add(index);
             let error = sys::rd_kafka_TopicDescription_error(description);
             let id = sys::rd_kafka_TopicDescription_topic_id(description);
-            let failed =
-                !error.is_null() && sys::rd_kafka_error_code(error) != Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+            let failed = !error.is_null()
+                && sys::rd_kafka_error_code(error) != Code::RD_KAFKA_RESP_ERR_NO_ERROR;
             if failed || id.is_null() {
                 continue;
             }
             let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(description));
-            let id =
-                (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id));
+            let id = (
+                sys::rd_kafka_Uuid_most_significant_bits(id),
+                sys::rd_kafka_Uuid_least_significant_bits(id),
+            );
             if id != (0, 0) {
                 ids.push((name.to_string_lossy().into_owned(), id));
             }
@@ -185,7 +205,8 @@ pub(crate) fn topic_ids(
     Ok(ids)
 }
 
-/// An answer has an offset, or -1 for none; a partition whose leader did not answer keeps librdkafka's mark.
+/// An answer has an offset, or -1 for none; a partition whose leader did not answer keeps
+/// librdkafka's mark.
 fn offset_answered(offset: i64) -> Result<Option<i64>, RDKafkaErrorCode> {
     match offset {
         0.. => Ok(Some(offset)),

@@ -32,7 +32,12 @@ impl AbortedNow {
     }
 
     /// Whether the records of a batch are to be left out. Asked once for every batch, in order.
-    pub(super) fn covers(&mut self, header: &Header, bytes: &[u8], limit: usize) -> Result<bool, BatchError> {
+    pub(super) fn covers(
+        &mut self,
+        header: &Header,
+        bytes: &[u8],
+        limit: usize,
+    ) -> Result<bool, BatchError> {
         if header.producer_id < 0 {
             return Ok(false);
         }
@@ -49,7 +54,8 @@ impl AbortedNow {
     }
 }
 
-/// Whether a control batch ends a transaction by aborting it. Its first record's key is a version and a type.
+/// Whether a control batch ends a transaction by aborting it. Its first record's key is a version
+/// and a type.
 fn is_abort(header: &Header, bytes: &[u8], limit: usize) -> Result<bool, BatchFault> {
     if header.count == 0 {
         return Ok(false);

@@ -20,7 +20,8 @@ pub struct Totals {
     pub failed: bool,
 }
 
-/// Reads all records of a partition. `aborted` are producer ids and first offsets, under read_committed.
+/// Reads all records of a partition. `aborted` are producer ids and first offsets, under
+/// read_committed.
 pub fn read(
     bytes: Bytes,
     from: i64,
@@ -29,7 +30,10 @@ pub fn read(
     mut f: impl FnMut(&Record<'_>),
 ) -> Totals {
     let aborted = aborted.map(|aborted| {
-        aborted.iter().map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset }).collect()
+        aborted
+            .iter()
+            .map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset })
+            .collect()
     });
     let mut batches = Batches::with_limit(bytes, Reading { from, aborted }, limit);
     let mut totals = Totals::default();

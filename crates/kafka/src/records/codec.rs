@@ -12,7 +12,8 @@ use super::error::BatchFault;
 const FIRST_PIECE: usize = 16 << 10;
 /// How much larger than its input snappy's output can be: three bytes copy 64.
 const SNAPPY_RATIO: usize = 22;
-/// What snappy-java writes before its blocks. Its version and the oldest one that reads it follow, four bytes each.
+/// What snappy-java writes before its blocks. Its version and the oldest one that reads it follow,
+/// four bytes each.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: usize = 8;
 /// A zstd context that holds more than this is not kept.
@@ -105,7 +106,8 @@ fn stream(reader: impl Read, compressed: usize, limit: usize) -> Result<Vec<u8>,
 
 fn snappy(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refused> {
     let mut out = Vec::new();
-    let Some(mut blocks) = bytes.strip_prefix(XERIAL_MAGIC).and_then(|rest| rest.get(XERIAL_VERSIONS..))
+    let Some(mut blocks) =
+        bytes.strip_prefix(XERIAL_MAGIC).and_then(|rest| rest.get(XERIAL_VERSIONS..))
     else {
         snappy_block(bytes, &mut out, limit)?;
         return Ok(out);
@@ -138,17 +140,23 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Ref
     Ok(())
 }
 
-fn zstd(context: &mut Option<DCtx<'static>>, bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refused> {
+fn zstd(
+    context: &mut Option<DCtx<'static>>,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, Refused> {
     let broken = |code: usize| Refused::Broken(zstd_safe::get_error_name(code).to_owned());
     let context = match context {
         Some(context) => context,
-        None => context
-            .insert(DCtx::try_create().ok_or_else(|| Refused::Broken("there is no memory".to_owned()))?),
+        None => context.insert(
+            DCtx::try_create().ok_or_else(|| Refused::Broken("there is no memory".to_owned()))?,
+        ),
     };
     context.reset(ResetDirective::SessionOnly).map_err(broken)?;
     // Where all fits at once zstd needs no window. What a frame claims is believed within reason.
     let claimed = zstd_safe::get_frame_content_size(bytes).ok().flatten().unwrap_or(0);
-    let believed = usize::try_from(claimed).unwrap_or(usize::MAX).min(bytes.len().saturating_mul(32));
+    let believed =
+        usize::try_from(claimed).unwrap_or(usize::MAX).min(bytes.len().saturating_mul(32));
     let mut out = vec![0; first_piece(bytes.len(), limit).max(believed.min(limit))];
     let mut written = 0;
     let mut input = InBuffer::around(bytes);

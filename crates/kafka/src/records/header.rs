@@ -1,5 +1,5 @@
-//! The headers of what a partition's records are made of: batches (magic 2), and messages (magic 0 and 1).
-//! Kafka's documentation, "Message Format".
+//! The headers of what a partition's records are made of: batches (magic 2), and messages (magic 0
+//! and 1). Kafka's documentation, "Message Format".
 
 use super::error::{BatchError, BatchFault};
 
@@ -86,7 +86,8 @@ impl Header {
         }
     }
 
-    /// That `bytes`, the whole batch, are those that were written, and its offsets ones that can be.
+    /// That `bytes`, the whole batch, are those that were written, and its offsets ones that can
+    /// be.
     #[inline]
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), BatchError> {
         let fault = |fault: BatchFault| Err(fault.at(self.base_offset));
@@ -132,17 +133,20 @@ impl Header {
 pub(crate) struct Outline {
     /// The offset after the last whole batch.
     pub(crate) next_offset: Option<i64>,
-    /// Where the leader epoch of the whole batches changes: a base offset, and the epoch from there on. -1 is none.
+    /// Where the leader epoch of the whole batches changes: a base offset, and the epoch from
+    /// there on. -1 is none.
     pub(crate) epochs: Vec<(i64, i32)>,
     /// How many bytes the whole batches take; a batch that is cut off may follow.
     pub(crate) whole_bytes: usize,
-    /// What stands behind the whole batches, and cannot be a batch however much more of it there were.
+    /// What stands behind the whole batches, and cannot be a batch however much more of it there
+    /// were.
     pub(crate) error: Option<BatchError>,
 }
 
 /// One pass over the headers: where a fetch goes on after these bytes.
 pub(crate) fn outline(bytes: &[u8]) -> Outline {
-    let mut outline = Outline { next_offset: None, epochs: Vec::new(), whole_bytes: 0, error: None };
+    let mut outline =
+        Outline { next_offset: None, epochs: Vec::new(), whole_bytes: 0, error: None };
     let mut rest = bytes;
     loop {
         let entry = match first(rest) {

@@ -1,5 +1,6 @@
-//! Messages of magic 0 and 1, as logs from before Kafka 0.11 have them (KIP-31, KIP-32), single or in a
-//! compressed wrapper. Each is written again as a batch of magic 2, so that there is one walk. It may be slow.
+//! Messages of magic 0 and 1, as logs from before Kafka 0.11 have them (KIP-31, KIP-32), single or
+//! in a compressed wrapper. Each is written again as a batch of magic 2, so that there is one walk.
+//! It may be slow.
 
 use std::borrow::Cow;
 use std::hash::Hasher;
@@ -19,7 +20,11 @@ pub(super) struct Appended {
 }
 
 /// Writes the messages of an entry to `out` as batches; `out` grows to `limit` at most.
-pub(super) fn append(entry: &Entry<'_>, out: &mut Vec<u8>, limit: usize) -> Result<Appended, BatchError> {
+pub(super) fn append(
+    entry: &Entry<'_>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<Appended, BatchError> {
     let fault = |fault: BatchFault| fault.at(entry.offset);
     let message = Message::read(entry).map_err(fault)?;
     // The offset after it is one that can be.
@@ -35,8 +40,8 @@ pub(super) fn append(entry: &Entry<'_>, out: &mut Vec<u8>, limit: usize) -> Resu
     Ok(Appended { first_offset, next_offset })
 }
 
-/// The messages in a wrapper. It has the offset of the last one; those of magic 1 count from the first.
-/// Returns the first offset.
+/// The messages in a wrapper. It has the offset of the last one; those of magic 1 count from the
+/// first. Returns the first offset.
 fn append_wrapped(
     wrapper: &Entry<'_>,
     message: &Message<'_>,
@@ -66,7 +71,10 @@ fn append_wrapped(
             return Err(fault(RecordFault::Nested));
         }
         let offset = base.saturating_add(inner.offset);
-        if offset < 0 || before.is_some_and(|(_, before)| offset <= before) || offset > wrapper.offset {
+        if offset < 0
+            || before.is_some_and(|(_, before)| offset <= before)
+            || offset > wrapper.offset
+        {
             return Err(BatchFault::Offsets { base: offset, delta: 0 });
         }
         // What the broker stamps is the wrapper.
@@ -149,7 +157,13 @@ impl<'a> Message<'a> {
     }
 
     /// As a batch of one record. Its checksum is left out: nobody looks at it again.
-    fn write(&self, offset: i64, stamp: Stamp, out: &mut Vec<u8>, limit: usize) -> Result<(), BatchFault> {
+    fn write(
+        &self,
+        offset: i64,
+        stamp: Stamp,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<(), BatchFault> {
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
         // Three numbers of at most five bytes, and four that are one byte each.
         let room = HEADER + 15 + 4 + length(self.key) + length(self.value);
@@ -165,7 +179,9 @@ impl<'a> Message<'a> {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&(-1_i32).to_be_bytes());
         out.extend_from_slice(&[2, 0, 0, 0, 0]);
-        out.extend_from_slice(&(if stamp.log_append { i16::from(LOG_APPEND) } else { 0 }).to_be_bytes());
+        out.extend_from_slice(
+            &(if stamp.log_append { i16::from(LOG_APPEND) } else { 0 }).to_be_bytes(),
+        );
         out.extend_from_slice(&0_i32.to_be_bytes());
         out.extend_from_slice(&stamp.timestamp.to_be_bytes());
         out.extend_from_slice(&stamp.timestamp.to_be_bytes());
@@ -212,8 +228,8 @@ fn put_length(length: usize, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
-/// Clients of magic 0 computed the checksum of an LZ4 frame's header over its magic too (KIP-57). Java's
-/// consumer does not look at it there; so the right one is put in its place.
+/// Clients of magic 0 computed the checksum of an LZ4 frame's header over its magic too (KIP-57).
+/// Java's consumer does not look at it there; so the right one is put in its place.
 fn mend_lz4(frame: &mut Cow<'_, [u8]>) {
     let Some(&[a, b, c, d, flags]) = frame.first_chunk::<5>() else { return };
     if [a, b, c, d] != LZ4_MAGIC {

@@ -1,4 +1,5 @@
-//! One record of a batch of magic 2, read where it stands. Every length is checked against what is there.
+//! One record of a batch of magic 2, read where it stands. Every length is checked against what is
+//! there.
 
 use zafka_envelope::Header;
 
@@ -18,7 +19,10 @@ pub(super) struct Raw<'a> {
 impl<'a> Raw<'a> {
     /// The next record of `from`. `headers` is emptied first.
     #[inline(always)]
-    pub(super) fn read(from: &mut Cursor<'a>, headers: &mut Vec<Header<'a>>) -> Result<Self, RecordFault> {
+    pub(super) fn read(
+        from: &mut Cursor<'a>,
+        headers: &mut Vec<Header<'a>>,
+    ) -> Result<Self, RecordFault> {
         headers.clear();
         let size = from.length()?;
         let mut body = Cursor(from.take(size)?);

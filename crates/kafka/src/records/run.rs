@@ -63,15 +63,15 @@ impl Run {
         Run { bytes: records.into(), at: 0, open, from, next_offset, error: None }
     }
 
-    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed out.
-    /// `Ok(true)` once all were handed out, `Ok(false)` if `f` broke.
+    /// Hands each record to `f` until it breaks; the next call goes on after the last one handed
+    /// out. `Ok(true)` once all were handed out, `Ok(false)` if `f` broke.
     ///
     /// `Record::prev` is left `None`.
     ///
     /// # Errors
-    /// A batch breaks the format, though its checksum is right. What stands before the fault was handed out,
-    /// nothing after it will be: [`Run::next_offset`] then is where the fault is, and every further call says
-    /// the same error.
+    /// A batch breaks the format, though its checksum is right. What stands before the fault was
+    /// handed out, nothing after it will be: [`Run::next_offset`] then is where the fault is,
+    /// and every further call says the same error.
     pub(crate) fn walk(
         &mut self,
         mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>,
@@ -98,23 +98,24 @@ impl Run {
             }
         };
         if let Err(error) = &walked {
-            let reached = self
-                .open
-                .map_or(error.base_offset, |batch| batch.header.base_offset.saturating_add(batch.next_delta));
+            let reached = self.open.map_or(error.base_offset, |batch| {
+                batch.header.base_offset.saturating_add(batch.next_delta)
+            });
             self.next_offset = reached.max(self.from);
             self.error = Some(error.clone());
         }
         walked
     }
 
-    /// Once [`Run::walk`] failed: the offset after the batch that it failed in, whose checksum is right.
+    /// Once [`Run::walk`] failed: the offset after the batch that it failed in, whose checksum is
+    /// right.
     pub(crate) fn after_broken(&self) -> Option<i64> {
         self.open.map(|batch| batch.header.next_offset())
     }
 
-    /// Where a fetch goes on after this run: the offset after its last batch, those included that gave no
-    /// records because they are control batches or aborted. Once [`Run::walk`] failed: the offset after the
-    /// last record before the fault.
+    /// Where a fetch goes on after this run: the offset after its last batch, those included that
+    /// gave no records because they are control batches or aborted. Once [`Run::walk`] failed:
+    /// the offset after the last record before the fault.
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }
@@ -135,7 +136,11 @@ fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<Open>, BatchError> 
         let rest = bytes.get(*at..).unwrap_or_default();
         let Some(entry) = first(rest)? else {
             // Whole batches were put in. If that were not so, it must not look like the end.
-            return if rest.is_empty() { Ok(None) } else { Err(BatchFault::Rest(rest.len()).at(-1)) };
+            return if rest.is_empty() {
+                Ok(None)
+            } else {
+                Err(BatchFault::Rest(rest.len()).at(-1))
+            };
         };
         let Some(header) = entry.batch else {
             return Err(BatchFault::Magic(entry.magic).at(entry.offset));
@@ -185,7 +190,8 @@ fn walk_batch<'a>(
         if offset < from {
             continue;
         }
-        let record = Record { offset, prev: None, timestamp, key: raw.key, value: raw.value, headers };
+        let record =
+            Record { offset, prev: None, timestamp, key: raw.key, value: raw.value, headers };
         if f(&record).is_break() {
             *at = batch.end - cursor.0.len();
             return Ok(ControlFlow::Break(()));

@@ -1,5 +1,5 @@
-//! Keeps a librdkafka client supplied with tokens, from a thread of its own: the polling thread never waits for the
-//! provider.
+//! Keeps a librdkafka client supplied with tokens, from a thread of its own: the polling thread
+//! never waits for the provider.
 
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -56,9 +56,12 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receive
         let token = provider.token();
         let Some(client) = client.upgrade() else { return };
         let set = match &token {
-            Ok(token) => {
-                native::set_token(client.native(), token, provider.client_id(), provider.extensions())
-            }
+            Ok(token) => native::set_token(
+                client.native(),
+                token,
+                provider.client_id(),
+                provider.extensions(),
+            ),
             Err(error) => Err(error.to_string()),
         };
         wait = match (token, set) {

@@ -1,6 +1,7 @@
-//! Tokens of an OIDC provider, by client credentials (RFC 6749 section 4.4). One provider serves every connection of
-//! a source: it keeps the token and asks for the next one when four fifths of its life are over. The last fifth is for
-//! a provider that is away: the token is good until its end.
+//! Tokens of an OIDC provider, by client credentials (RFC 6749 section 4.4). One provider serves
+//! every connection of a source: it keeps the token and asks for the next one when four fifths of
+//! its life are over. The last fifth is for a provider that is away: the token is good until its
+//! end.
 
 use std::fmt;
 use std::fs;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
 use oauth2::{
-    ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, RequestTokenError, Scope,
-    TokenResponse, TokenUrl,
+    ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
+    RequestTokenError, Scope, TokenResponse, TokenUrl,
 };
 use parking_lot::Mutex;
 use tracing::warn;
@@ -89,7 +90,8 @@ pub(crate) struct Token {
     pub(crate) refresh_at: Instant,
 }
 
-type Endpoint = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+type Endpoint =
+    BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
 /// Gives the token of one client of a provider.
 pub(crate) struct TokenProvider {
@@ -147,8 +149,9 @@ impl TokenProvider {
         &self.config.extensions
     }
 
-    /// The token as long as it lives, else a new one. For connections, which do not wait for a provider while they need
-    /// not: whoever keeps librdkafka supplied looks after the next one.
+    /// The token as long as it lives, else a new one. For connections, which do not wait for a
+    /// provider while they need not: whoever keeps librdkafka supplied looks after the next
+    /// one.
     pub(crate) fn living(&self) -> Result<Token, TokenError> {
         match self.kept(|token| token.ends_at) {
             Some(token) => Ok(token),
@@ -156,8 +159,9 @@ impl TokenProvider {
         }
     }
 
-    /// The token; a new one where the last one's time has come. Where the provider gives none, the last one as long as
-    /// it lives, to be asked for again soon. Blocks while the provider answers.
+    /// The token; a new one where the last one's time has come. Where the provider gives none, the
+    /// last one as long as it lives, to be asked for again soon. Blocks while the provider
+    /// answers.
     pub(crate) fn token(&self) -> Result<Token, TokenError> {
         let began = Instant::now();
         let mut failed = self.asking.lock();
@@ -176,7 +180,8 @@ impl TokenProvider {
             Err(error) => {
                 *failed = Some((Instant::now(), error.clone()));
                 let mut kept = self.token.lock();
-                let Some(token) = kept.as_mut().filter(|token| Instant::now() < token.ends_at) else {
+                let Some(token) = kept.as_mut().filter(|token| Instant::now() < token.ends_at)
+                else {
                     return Err(error);
                 };
                 let left = token.ends_at.saturating_duration_since(Instant::now());
@@ -230,7 +235,9 @@ impl TokenProvider {
                     (self.config.client_id.clone(), format!("{}{description}", refusal.error()));
                 TokenError::Refused { url, client_id, reason }
             }
-            RequestTokenError::Request(error) => TokenError::Unreachable { url, reason: error.to_string() },
+            RequestTokenError::Request(error) => {
+                TokenError::Unreachable { url, reason: error.to_string() }
+            }
             // The answer itself is not shown: it may hold a token.
             RequestTokenError::Parse(error, body) => {
                 TokenError::Answer { url, reason: format!("{error} ({} bytes)", body.len()) }

@@ -26,7 +26,8 @@ async fn where_a_broker_is_too_old_librdkafka_takes_over() {
             write(&producer, "orders", partition, 0..10);
         }
         let cluster = cluster(&broker.bootstrap());
-        let mut route = Route::start(&cluster, config(Fetching::Fast, &["orders"], group, Start::Earliest));
+        let mut route =
+            Route::start(&cluster, config(Fetching::Fast, &["orders"], group, Start::Earliest));
         route.until("30 records", |route| route.records.len() >= 30).await;
         assert_eq!(route.source.status().fetcher, Some("librdkafka"), "{name}");
         route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
@@ -43,7 +44,8 @@ async fn a_broker_that_is_not_too_old_is_not_left() {
     broker.limit_fetch(12).unwrap();
     write(&producer, "orders", 0, 0..10);
     let cluster = cluster(&broker.bootstrap());
-    let mut route = Route::start(&cluster, config(Fetching::Fast, &["orders"], None, Start::Earliest));
+    let mut route =
+        Route::start(&cluster, config(Fetching::Fast, &["orders"], None, Start::Earliest));
     route.until("ten records", |route| route.records.len() == 10).await;
     assert_eq!((route.values(), route.source.status().fetcher), (numbers(0..10), Some("fast")));
     route.close().await;
@@ -55,7 +57,8 @@ async fn a_batch_that_rotted_on_disk_is_told_and_skipped_only_if_wanted() {
     let mut kafka = KafkaNode::start();
     let admin = kafka.admin().clone();
     admin.create_topic("rot", 2, &[]);
-    let record = |partition, value: &str| Record { partition: Some(partition), ..Record::new("k", value) };
+    let record =
+        |partition, value: &str| Record { partition: Some(partition), ..Record::new("k", value) };
     for value in ["first", "second", "rotten", "last"] {
         admin.produce("rot", &[record(0, value), record(1, "sound")]);
     }

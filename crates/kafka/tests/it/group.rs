@@ -6,8 +6,9 @@ use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
-/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, and on a busy machine even
-/// a lone client joins twice. So the other protocol is tested here, and both against a real Kafka.
+/// The mock's classic groups take a session timeout (45 s) for each rebalance but the first, and on
+/// a busy machine even a lone client joins twice. So the other protocol is tested here, and both
+/// against a real Kafka.
 pub const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
 
 fn member(fetching: Fetching, topics: &[&str], start: Start) -> SourceConfig {
@@ -22,7 +23,11 @@ async fn goes_on_from_what_was_committed(fetching: Fetching) {
     let mut route = Route::start(&cluster, member(fetching, &["orders"], Start::Earliest));
     route.until("100 records", |route| route.records.len() == 100).await;
     assert_eq!(route.values(), numbers(0..100));
-    assert_eq!(route.held[0].committed(), Some(0), "the start is committed before its first record");
+    assert_eq!(
+        route.held[0].committed(),
+        Some(0),
+        "the start is committed before its first record"
+    );
     let (assignment, _) = route.positions()[0].clone();
     route.source.commit(vec![(assignment.clone(), 40)]);
     route.until("a commit", |_| assignment.committed() == Some(40)).await;

@@ -1,7 +1,8 @@
 //! The Kafka side against librdkafka's mock cluster, and against the real Kafka.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; a second argument is why they are ignored.
+/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; a second argument is why
+/// they are ignored.
 macro_rules! on_both_fetchers {
     ($name:ident $(, $reason:literal)?) => {
         mod $name {

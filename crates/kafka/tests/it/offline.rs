@@ -11,7 +11,8 @@ use crate::route::{Route, config, config_in};
 
 /// Three nodes that tests break in turn; each finds all of them running.
 async fn nodes() -> MutexGuard<'static, KafkaCluster> {
-    static NODES: LazyLock<Mutex<KafkaCluster>> = LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
+    static NODES: LazyLock<Mutex<KafkaCluster>> =
+        LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
     let mut nodes = NODES.lock().await;
     nodes.revive();
     nodes
@@ -25,7 +26,11 @@ fn cluster(nodes: &KafkaCluster) -> ClusterConfig {
 /// A topic with a partition on each node, and no other replica.
 fn topic(nodes: &KafkaCluster) -> String {
     let topic = unique("offline");
-    nodes.admin().create_topic_on(&topic, &[vec![1], vec![2], vec![3]], &[("min.insync.replicas", "1")]);
+    nodes.admin().create_topic_on(
+        &topic,
+        &[vec![1], vec![2], vec![3]],
+        &[("min.insync.replicas", "1")],
+    );
     topic
 }
 

@@ -33,7 +33,10 @@ fn offsets(routes: &[&Route]) -> BTreeSet<(i32, i64)> {
         .collect()
 }
 
-on_both_fetchers!(a_group_shares_and_moves_partitions_without_loss_or_repeat, "needs Java and Maven");
+on_both_fetchers!(
+    a_group_shares_and_moves_partitions_without_loss_or_repeat,
+    "needs Java and Maven"
+);
 async fn a_group_shares_and_moves_partitions_without_loss_or_repeat(fetching: Fetching) {
     for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         let (kafka, topic) = (KafkaNode::shared(), unique("shared"));
@@ -66,7 +69,9 @@ on_both_fetchers!(
     the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other,
     "needs Java and Maven"
 );
-async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other(fetching: Fetching) {
+async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other(
+    fetching: Fetching,
+) {
     let (kafka, topic) = (KafkaNode::shared(), unique("protocol"));
     kafka.admin().create_topic(&topic, 4, &[]);
     let cluster = cluster(kafka.bootstrap());
@@ -78,14 +83,20 @@ async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other
     ] {
         let group = unique("group");
         let first: SourceConfig = match existing {
-            Some(protocol) => config(fetching, &[&topic], Some((&group, protocol)), Start::Earliest),
+            Some(protocol) => {
+                config(fetching, &[&topic], Some((&group, protocol)), Start::Earliest)
+            }
             None => automatic(&group),
         };
         let mut one = Route::start(&cluster, first);
         one.until("all partitions", |route| route.held.len() == 4).await;
         let mut two = Route::start(&cluster, automatic(&group));
         share(&mut one, &mut two).await;
-        assert_eq!(kafka.admin().groups().get(&group).map(String::as_str), Some(expected), "{existing:?}");
+        assert_eq!(
+            kafka.admin().groups().get(&group).map(String::as_str),
+            Some(expected),
+            "{existing:?}"
+        );
         assert_eq!(kafka.admin().group(&group).unwrap().members.len(), 2);
         one.close().await;
         two.close().await;
@@ -122,27 +133,39 @@ async fn an_aborted_transaction_moves_the_position(fetching: Fetching) {
     let (kafka, topic) = (KafkaNode::shared(), unique("aborted"));
     let admin = kafka.admin();
     admin.create_topic(&topic, 1, &[]);
-    let mut route =
-        Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &[&topic], &topic, Start::Latest));
+    let mut route = Route::start(
+        &cluster(kafka.bootstrap()),
+        config_in(fetching, &[&topic], &topic, Start::Latest),
+    );
     route.until("a partition", |route| route.held.len() == 1).await;
     admin.begin(&topic);
     admin.produce_as(&topic, &[zafka_testkit::Record::new("k", "aborted")], "none", Some(&topic));
     admin.abort(&topic);
     // Record and marker.
-    route.until("the position", |route| route.positions().first().is_some_and(|(_, next)| *next == 2)).await;
+    route
+        .until("the position", |route| {
+            route.positions().first().is_some_and(|(_, next)| *next == 2)
+        })
+        .await;
     assert_eq!(route.records.len(), 0);
     route.until("the end", |route| route.end_offset(&topic, 0) == Some(2)).await;
     route.close().await;
     assert_eq!(admin.committed(&topic).values().copied().collect::<Vec<_>>(), [2]);
 }
 
-on_both_fetchers!(a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one, "needs Java and Maven");
+on_both_fetchers!(
+    a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one,
+    "needs Java and Maven"
+);
 async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetching: Fetching) {
-    let classic = KafkaOptions::default().property("group.coordinator.rebalance.protocols", "classic");
+    let classic =
+        KafkaOptions::default().property("group.coordinator.rebalance.protocols", "classic");
     let kafka = KafkaNode::start_with(classic);
     kafka.admin().create_topic("orders", 4, &[]);
-    let mut route =
-        Route::start(&cluster(kafka.bootstrap()), config_in(fetching, &["orders"], "g", Start::Earliest));
+    let mut route = Route::start(
+        &cluster(kafka.bootstrap()),
+        config_in(fetching, &["orders"], "g", Start::Earliest),
+    );
     route.until("all partitions", |route| route.held.len() == 4).await;
     assert_eq!(kafka.admin().groups().get("g").map(String::as_str), Some("Classic"));
     route.until("readiness", |route| route.source.status().not_ready.is_none()).await;

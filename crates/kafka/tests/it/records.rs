@@ -27,15 +27,19 @@ async fn null_and_empty_and_headers(fetching: Fetching) {
         producer.send(record).unwrap();
     }
     producer.flush(PATIENCE).unwrap();
-    let mut route =
-        Route::start(&cluster(&broker.bootstrap()), config(fetching, &["a"], None, Start::Earliest));
+    let mut route = Route::start(
+        &cluster(&broker.bootstrap()),
+        config(fetching, &["a"], None, Start::Earliest),
+    );
     route.until("four records", |route| route.records.len() == 4).await;
     for ((_, _, got), sent) in route.records.iter().zip(&written) {
         assert_eq!(got.key.as_deref(), sent.key);
         assert_eq!(got.value.as_deref(), sent.value);
         assert_eq!(got.timestamp, Timestamp::Create(1_700_000_000_123));
-        let got: Vec<_> = got.headers.iter().map(|header| (&*header.name, header.value.as_deref())).collect();
-        let sent: Vec<_> = sent.headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+        let got: Vec<_> =
+            got.headers.iter().map(|header| (&*header.name, header.value.as_deref())).collect();
+        let sent: Vec<_> =
+            sent.headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
         assert_eq!(got, sent);
     }
     let offsets: Vec<_> = route.records.iter().map(|(_, _, record)| record.offset).collect();
@@ -49,14 +53,20 @@ async fn timestamps_below_zero(fetching: Fetching) {
     let (broker, producer) = broker(&[("a", 1)]);
     let times = [-86_400_000, -2, -1, 1];
     for time in times {
-        let record =
-            NewRecord { topic: "a", partition: Some(0), timestamp: Some(time), ..NewRecord::default() };
+        let record = NewRecord {
+            topic: "a",
+            partition: Some(0),
+            timestamp: Some(time),
+            ..NewRecord::default()
+        };
         producer.send(&record).unwrap();
         // A batch of its own.
         producer.flush(PATIENCE).unwrap();
     }
-    let mut route =
-        Route::start(&cluster(&broker.bootstrap()), config(fetching, &["a"], None, Start::Earliest));
+    let mut route = Route::start(
+        &cluster(&broker.bootstrap()),
+        config(fetching, &["a"], None, Start::Earliest),
+    );
     route.until("all of them", |route| route.records.len() == times.len()).await;
     let got: Vec<_> = route.records.iter().map(|(_, _, record)| record.timestamp).collect();
     let [day, two, _, one] = times.map(Timestamp::Create);

@@ -42,7 +42,9 @@ async fn restart(fetching: Fetching, group: Option<(&str, GroupProtocol)>) {
     // At the end, where no record tells of it; twice, of which the second counts.
     let generation = route.source.restart(&assignment, 1, 1010).unwrap();
     let generation = route.source.restart(&assignment, generation.number, 1009).unwrap();
-    route.until("the last record", |route| route.generations.last() == Some(&generation.number)).await;
+    route
+        .until("the last record", |route| route.generations.last() == Some(&generation.number))
+        .await;
     assert_eq!(of_generation(&route, 3), numbers(1009..1010));
     assert!(of_generation(&route, 2).is_empty());
     assert_eq!(assignment.generation(), generation);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security,
-    SourceConfig, Start, TopicSelector,
+    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange,
+    Security, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers};
@@ -25,7 +25,8 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
 
 /// As [`config`], by whatever protocol the cluster and the group have.
 pub fn config_in(fetching: Fetching, topics: &[&str], group: &str, start: Start) -> SourceConfig {
-    let group = GroupConfig { id: group.to_owned(), instance: None, protocol: None, session_timeout: None };
+    let group =
+        GroupConfig { id: group.to_owned(), instance: None, protocol: None, session_timeout: None };
     SourceConfig { group: Some(group), ..config(fetching, topics, None, start) }
 }
 
@@ -36,7 +37,9 @@ pub fn config(
     start: Start,
 ) -> SourceConfig {
     let selector = |topic: &&str| match topic.strip_prefix('/') {
-        Some(pattern) => TopicSelector::Pattern(regex::Regex::new(pattern.trim_end_matches('/')).unwrap()),
+        Some(pattern) => {
+            TopicSelector::Pattern(regex::Regex::new(pattern.trim_end_matches('/')).unwrap())
+        }
         None => TopicSelector::Name((*topic).to_owned()),
     };
     SourceConfig {
@@ -175,13 +178,21 @@ fn owned(record: &zafka_envelope::Record<'_>) -> OwnedRecord {
         key: record.key.map(<[u8]>::to_vec),
         value: record.value.map(<[u8]>::to_vec),
         headers: headers
-            .map(|header| OwnedHeader { name: header.name.to_vec(), value: header.value.map(<[u8]>::to_vec) })
+            .map(|header| OwnedHeader {
+                name: header.name.to_vec(),
+                value: header.value.map(<[u8]>::to_vec),
+            })
             .collect(),
     }
 }
 
 /// Writes values `from..to` to a partition.
-pub fn write(producer: &EmbeddedProducer, topic: &str, partition: i32, numbers: std::ops::Range<usize>) {
+pub fn write(
+    producer: &EmbeddedProducer,
+    topic: &str,
+    partition: i32,
+    numbers: std::ops::Range<usize>,
+) {
     for number in numbers {
         let value = number.to_string();
         let record = NewRecord {

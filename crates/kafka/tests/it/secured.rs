@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use zafka_kafka::config::{
-    ClientCertificate, ClusterConfig, Credentials, Fetching, GroupProtocol, OidcClient, Sasl, Secret,
-    Security, Start, Tls,
+    ClientCertificate, ClusterConfig, Credentials, Fetching, GroupProtocol, OidcClient, Sasl,
+    Secret, Security, Start, Tls,
 };
 use zafka_kafka::{Source, StartError, probe};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
@@ -75,7 +75,8 @@ async fn every_way_in(fetching: Fetching) {
         ("mutual TLS", at(&mtls, Tls { client: client_certificate(kafka), ..tls() }, None)),
     ] {
         println!("{name}");
-        let mut route = Route::start(&cluster, config_in(fetching, &["orders"], &group, Start::Earliest));
+        let mut route =
+            Route::start(&cluster, config_in(fetching, &["orders"], &group, Start::Earliest));
         route.until(name, |route| route.records.len() == 1).await;
         // Nothing is committed, so that the next one reads it too.
         route.close_at(Vec::new()).await;
@@ -117,26 +118,34 @@ async fn every_refusal() {
     ] {
         let config = config_in(fetching, &["orders"], "g", Start::Earliest);
         let (probed, asked) = (cluster.clone(), config.clone());
-        let error =
-            tokio::task::spawn_blocking(move || probe(&probed, &[&asked])).await.unwrap().unwrap_err();
+        let error = tokio::task::spawn_blocking(move || probe(&probed, &[&asked]))
+            .await
+            .unwrap()
+            .unwrap_err();
         println!("{name}: {error}");
         assert!(error.to_string().contains(expected), "{name}: {error}");
         let mut route = Route::start(&cluster, config);
         route
-            .until(name, |route| route.source.status().not_ready.unwrap_or_default().contains(expected))
+            .until(name, |route| {
+                route.source.status().not_ready.unwrap_or_default().contains(expected)
+            })
             .await;
         route.close().await;
     }
 
     kafka.admin().create_topic("forbidden", 1, &[]);
     let cluster = at(&sasl, tls(), Some(Sasl::Plain(credentials(PASSWORD))));
-    let mut route = Route::start(&cluster, config_in(fetching, &["forbidden"], "g", Start::Earliest));
+    let mut route =
+        Route::start(&cluster, config_in(fetching, &["forbidden"], "g", Start::Earliest));
     let reason = |route: &Route| route.source.status().not_ready.unwrap_or_default();
     route.until("a refusal", |route| reason(route).contains("\"forbidden\": not authorised")).await;
     route.close().await;
-    let mut route = Route::start(&cluster, config_in(fetching, &["orders"], "other", Start::Earliest));
+    let mut route =
+        Route::start(&cluster, config_in(fetching, &["orders"], "other", Start::Earliest));
     route
-        .until("a refusal", |route| reason(route).to_lowercase().contains("group authorization failed"))
+        .until("a refusal", |route| {
+            reason(route).to_lowercase().contains("group authorization failed")
+        })
         .await;
     route.close().await;
 }
@@ -151,7 +160,8 @@ async fn a_topic_that_may_not_be_read_keeps_no_other_waiting(fetching: Fetching)
     admin.allow("zafka", "describe", "topic", &shown);
     admin.produce(&shown, &[Record::new("k", "before")]);
     let cluster = at(&kafka.sasl(), tls(), Some(Sasl::Plain(credentials(PASSWORD))));
-    let mut route = Route::start(&cluster, config_in(fetching, &["orders", &shown], &group, Start::Earliest));
+    let mut route =
+        Route::start(&cluster, config_in(fetching, &["orders", &shown], &group, Start::Earliest));
     route.until("the other topic's record", |route| route.records.len() == 1).await;
     let refused = format!("{shown}/0: the start was not committed: ");
     route
@@ -181,7 +191,8 @@ async fn partitions_that_wait_are_given_back(fetching: Fetching) {
             Route::start(&at(&kafka.sasl(), tls(), sasl), config)
         };
         let mut one = member("zafka");
-        let waits = |route: &Route| route.source.status().not_ready.unwrap_or_default().contains(&topic);
+        let waits =
+            |route: &Route| route.source.status().not_ready.unwrap_or_default().contains(&topic);
         one.until("partitions that wait", waits).await;
         let mut two = member("mallory");
         two.until("one of them", |route| route.held.len() == 1).await;
@@ -200,7 +211,10 @@ async fn sessions_are_renewed_before_they_end() {
     let options = ["plain", "scram-sha-256", "scram-sha-512"].into_iter().fold(
         KafkaOptions::default().property("connections.max.reauth.ms", "600000"),
         |options, mechanism| {
-            options.property(&format!("listener.name.sasl.{mechanism}.connections.max.reauth.ms"), "6000")
+            options.property(
+                &format!("listener.name.sasl.{mechanism}.connections.max.reauth.ms"),
+                "6000",
+            )
         },
     );
     let mut kafka = SecuredKafka::start_with(6, options);
@@ -219,7 +233,8 @@ async fn sessions_are_renewed_before_they_end() {
         let config = config_in(Fetching::Fast, &["orders"], group, Start::Earliest);
         (group, Route::start(&cluster, config))
     });
-    // Unrenewed, a connection is closed each six seconds. A slow machine may miss a renewal, but not each.
+    // Unrenewed, a connection is closed each six seconds. A slow machine may miss a renewal, but
+    // not each.
     let renewed = Duration::from_secs(13);
     let began = Instant::now();
     let mut calm = routes.each_ref().map(|_| (0, began));
@@ -272,11 +287,16 @@ async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
     };
     put("zafka");
     user_may("zafka");
-    let client = ClientCertificate { certificate: certificate.clone(), key: key.clone(), key_password: None };
+    let client = ClientCertificate {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        key_password: None,
+    };
     let mut config = config(fetching, &["renewed"], Some((&group, protocol)), Start::Latest);
     config.group.as_mut().unwrap().instance = Some("one".to_owned());
     config.revoke_timeout = Duration::from_secs(20);
-    let mut route = Route::start(&at(&kafka.mtls(), Tls { client: Some(client), ..tls() }, None), config);
+    let mut route =
+        Route::start(&at(&kafka.mtls(), Tls { client: Some(client), ..tls() }, None), config);
     route.until("its partitions", |route| route.held.len() == 2).await;
     let topic = route.held[0].topic.to_string();
     admin.produce(&topic, &[Record::new("k", group.as_str()).partition(1)]);
@@ -291,7 +311,8 @@ async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
     admin.revoke("zafka", "read", "group", &group);
     admin.produce(&topic, &[Record::new("k", group.as_str()).partition(1)]);
     route.until("the second record", |route| mine(route) == 2).await;
-    // What came before is committed: nothing is repeated. The commit is the membership's own, and only the new user's.
+    // What came before is committed: nothing is repeated. The commit is the membership's own, and
+    // only the new user's.
     let positions = route.positions();
     let position = positions.iter().find(|(held, _)| held.partition == 1).unwrap().1;
     route.source.commit(positions);

@@ -65,7 +65,12 @@ impl Closed {
 }
 
 /// Serves a connection to its end. Returns whether its handshake had succeeded.
-pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: String, origin: Origin) -> bool {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    stream: Stream,
+    address: String,
+    origin: Origin,
+) -> bool {
     let max_peers = shared.config.max_peers;
     let Some(sender) = shared.peers.join(&address, max_peers) else {
         drop(stream);
@@ -200,7 +205,9 @@ impl<'a> Link<'a> {
         let ends = match stage {
             Stage::Open => false,
             Stage::Finishing => !self.gets_answers(),
-            Stage::Closing => !self.gets_answers() || (self.output.is_empty() && !self.sender.has_answers()),
+            Stage::Closing => {
+                !self.gets_answers() || (self.output.is_empty() && !self.sender.has_answers())
+            }
         };
         if stage != Stage::Open && !self.connection.is_ready() {
             return Err(Closed::BySocket);
@@ -275,7 +282,12 @@ impl<'a> Link<'a> {
         let read = match self.stream.try_read(&mut buffer) {
             Ok(0) => return Err(Closed::BySender),
             Ok(read) => read,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

@@ -1,8 +1,8 @@
 //! `ipc` endpoints: a socket file that belongs to its listener.
 //!
-//! A file that nobody listens on any more is replaced, and a listener takes its own file away when it ends. While a
-//! program does either it holds a lock on the directory, so that two that start or end together never take each
-//! other's file.
+//! A file that nobody listens on any more is replaced, and a listener takes its own file away when
+//! it ends. While a program does either it holds a lock on the directory, so that two that start or
+//! end together never take each other's file.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -60,9 +60,11 @@ impl IpcListener {
 
 impl Drop for IpcListener {
     fn drop(&mut self) {
-        // Without waiting: whoever has the lock finds that this listener lives, and leaves its file alone.
+        // Without waiting: whoever has the lock finds that this listener lives, and leaves its file
+        // alone.
         let directory = File::open(directory(&self.path)).ok();
-        let _lock = directory.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let _lock =
+            directory.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
         if self.file.is_some() && file_id(&self.path) == self.file {
             // It may be gone by now.
             let _ = fs::remove_file(&self.path);
@@ -73,7 +75,8 @@ impl Drop for IpcListener {
 fn listen(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Some(mode) = mode {
-        // On Linux the file then never has more than this; elsewhere it has what the umask leaves for a moment.
+        // On Linux the file then never has more than this; elsewhere it has what the umask leaves
+        // for a moment.
         let _ = fchmod(&socket, Mode::from_raw_mode(mode));
     }
     socket.bind(&SockAddr::unix(path)?)?;
@@ -82,7 +85,8 @@ fn listen(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// The lock of the file's directory; none if the directory cannot be opened or its file system has no locks.
+/// The lock of the file's directory; none if the directory cannot be opened or its file system has
+/// no locks.
 async fn lock(path: &Path) -> io::Result<Option<File>> {
     let Ok(directory) = File::open(directory(path)) else { return Ok(None) };
     let deadline = Instant::now() + LOCK_TIMEOUT;
@@ -116,9 +120,10 @@ async fn clear_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"))
-        }
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is not a socket",
+        )),
         Ok(_) => match UnixStream::connect(path).await {
             Ok(_) => in_use(),
             // Its queue of connections is full.

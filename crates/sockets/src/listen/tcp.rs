@@ -11,8 +11,8 @@ use super::BACKLOG;
 use crate::Port;
 use crate::resolve::{interface, resolve};
 
-/// Listens on the first address of `host` that this machine has: an address, `*` for every IPv4 address, the name of
-/// an interface, or a name that is looked up.
+/// Listens on the first address of `host` that this machine has: an address, `*` for every IPv4
+/// address, the name of an interface, or a name that is looked up.
 pub(super) async fn bind(host: &str, port: Port) -> io::Result<TcpListener> {
     let port = match port {
         Port::Number(number) => number,
@@ -37,8 +37,8 @@ pub(super) async fn bind(host: &str, port: Port) -> io::Result<TcpListener> {
     })
 }
 
-/// Listens on the first address that this machine has. Every other error is final: if that address is taken, the next
-/// one of the name would be served instead, and nobody would look for it there.
+/// Listens on the first address that this machine has. Every other error is final: if that address
+/// is taken, the next one of the name would be served instead, and nobody would look for it there.
 fn first_here<T>(
     addresses: &[SocketAddr],
     mut listen: impl FnMut(SocketAddr) -> io::Result<T>,
@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn only_an_address_that_is_not_ours_gives_way_to_the_next() {
-        let [one, other] = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse::<SocketAddr>().unwrap());
+        let [one, other] =
+            ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse::<SocketAddr>().unwrap());
         let family = || Err(io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error()));
         type Case = (fn() -> io::Result<&'static str>, Option<&'static str>);
         let cases: [Case; 5] = [
@@ -106,7 +107,8 @@ mod tests {
     async fn every_interface_has_a_name() {
         // The loopback interface is there on every system, under one of these names.
         let names = ["lo", "lo0"];
-        let name = names.iter().find(|name| interface(name, 0).is_ok_and(|found| !found.is_empty()));
+        let name =
+            names.iter().find(|name| interface(name, 0).is_ok_and(|found| !found.is_empty()));
         let listener = bind(name.unwrap(), Port::Any).await.unwrap();
         assert!(listener.local_addr().unwrap().ip().is_loopback());
     }

@@ -62,7 +62,8 @@ async fn subscriptions_that_come_together_are_taken_together() {
     }
     peer.write_all(&bytes).await.unwrap();
     let total = SUBSCRIPTIONS as usize + 1;
-    let all = || socket.snapshot().peers.first().is_some_and(|peer| peer.subscriptions_total == total);
+    let all =
+        || socket.snapshot().peers.first().is_some_and(|peer| peer.subscriptions_total == total);
     eventually("all are taken", all).await;
     let applied = socket.shared.ring().applied;
     assert!(applied < total * 2 / LOOKS, "{applied} holds of the ring");
@@ -99,7 +100,8 @@ async fn a_peer_that_takes_nothing_is_looked_at_no_more_whatever_it_says() {
     let address = socket.endpoints()[0].to_string();
     let peer = TcpSocket::new_v4().unwrap();
     peer.set_recv_buffer_size(4096).unwrap();
-    let mut peer = peer.connect(address.trim_start_matches("tcp://").parse().unwrap()).await.unwrap();
+    let mut peer =
+        peer.connect(address.trim_start_matches("tcp://").parse().unwrap()).await.unwrap();
     peer.write_all(&introduction()).await.unwrap();
     eventually("the peer has subscribed", || socket.snapshot().peers_subscribed == 1).await;
     // Until the kernel takes no more, and the ring has dropped some.

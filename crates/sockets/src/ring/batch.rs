@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::chunk::Chunk;
 
-/// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small in tests, so that
-/// they see many batches.)
+/// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small
+/// in tests, so that they see many batches.)
 const BATCH_BYTES: usize = if cfg!(test) { 400 } else { 512 * 1024 };
 /// Segments that one batch of a peer holds at the most (well under IOV_MAX).
 const BATCH_SEGMENTS: usize = if cfg!(test) { 3 } else { 64 };

@@ -1,4 +1,5 @@
-//! How many peers want what an origin publishes, and what is not to count as delivered while they are too few.
+//! How many peers want what an origin publishes, and what is not to count as delivered while they
+//! are too few.
 //!
 //! Demand is by routing frame: the ring does not know what it stands for.
 
@@ -96,8 +97,9 @@ impl Demands {
 
     /// Changes what the prefix concerns and the other prefixes do not.
     fn by_prefix(&mut self, prefixes: &Prefixes, prefix: &[u8], change: impl Fn(usize) -> usize) {
-        let from =
-            self.by_frame.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        let from = self
+            .by_frame
+            .range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         for (frame, demand) in from.take_while(|(frame, _)| frame.starts_with(prefix)) {
             if !prefixes.matches(frame) {
                 self.changed |= demand.set(change(demand.peers()));

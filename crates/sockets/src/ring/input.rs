@@ -11,8 +11,9 @@ use crate::config::SlowPeer;
 use crate::subscriptions::PeerId;
 
 impl<P: Clone> Ring<P> {
-    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written before. A chunk of an
-    /// origin that was withdrawn is not taken. What comes back is to be dropped without the lock.
+    /// Adds a chunk, and lists in `idle` the peers that want it and had nothing to be written
+    /// before. A chunk of an origin that was withdrawn is not taken. What comes back is to be
+    /// dropped without the lock.
     pub(crate) fn publish(&mut self, mut chunk: Chunk, idle: &mut Vec<P>) -> Option<Chunk> {
         if chunk.origin().is_withdrawn() {
             return Some(chunk);
@@ -32,13 +33,23 @@ impl<P: Clone> Ring<P> {
         let mut behind = HashSet::new();
         if chunk.same_routing() {
             let routing = 0..chunk.len();
-            if !chunk.is_empty() && !self.concern(&chunk, at, &routing, &mut finder, &mut behind, idle) {
+            if !chunk.is_empty()
+                && !self.concern(&chunk, at, &routing, &mut finder, &mut behind, idle)
+            {
                 unheard = chunk.records();
             }
         } else {
             // Whoever wants everything is not asked about each message.
             let everything = self.index.all().is_some_and(|all| {
-                put_behind(&mut self.peers, &mut self.cursors, all, self.published, &chunk, at, idle)
+                put_behind(
+                    &mut self.peers,
+                    &mut self.cursors,
+                    all,
+                    self.published,
+                    &chunk,
+                    at,
+                    idle,
+                )
             });
             for message in chunk.messages_from(0) {
                 let wanted = self.concern(&chunk, at, &message, &mut finder, &mut behind, idle);
@@ -65,8 +76,9 @@ impl<P: Clone> Ring<P> {
         spare
     }
 
-    /// Whether a chunk goes to the end of the last one: both are small and alike, nobody is being written that one, and
-    /// nobody stands behind it. So records that come one by one take few chunks, also where a peer keeps them there.
+    /// Whether a chunk goes to the end of the last one: both are small and alike, nobody is being
+    /// written that one, and nobody stands behind it. So records that come one by one take few
+    /// chunks, also where a peer keeps them there.
     fn merges(&mut self, chunk: &Chunk) -> bool {
         let tail = self.tail();
         let limit = MERGED_BYTES.min(self.config.ring_bytes / MERGED_PART);
@@ -97,8 +109,8 @@ impl<P: Clone> Ring<P> {
         None
     }
 
-    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `finder` of each. The peers of a
-    /// prefix in `behind` are there already. False where nobody wants it.
+    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `finder` of
+    /// each. The peers of a prefix in `behind` are there already. False where nobody wants it.
     fn concern(
         &mut self,
         chunk: &Chunk,
@@ -112,19 +124,28 @@ impl<P: Clone> Ring<P> {
         let asked_for_all = usize::from(!chunk.same_routing() && self.index.all().is_some());
         for peers in self.index.matching(chunk.routing_frame(message.start)).skip(asked_for_all) {
             // The index stays as it is meanwhile, so that a set is known by its place.
-            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers)) {
+            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers))
+            {
                 any = true;
                 continue;
             }
             peers.iter().for_each(|id| finder.add(*id, message));
-            any |= put_behind(&mut self.peers, &mut self.cursors, peers, self.published, chunk, at, idle);
+            any |= put_behind(
+                &mut self.peers,
+                &mut self.cursors,
+                peers,
+                self.published,
+                chunk,
+                at,
+                idle,
+            );
         }
         any
     }
 }
 
-/// Puts peers that want a part of a chunk behind, at `at`, if they were live. `number` is the chunk's. False where there
-/// is none of them any more.
+/// Puts peers that want a part of a chunk behind, at `at`, if they were live. `number` is the
+/// chunk's. False where there is none of them any more.
 fn put_behind<P: Clone>(
     entries: &mut BTreeMap<PeerId, Entry<P>>,
     cursors: &mut Cursors,

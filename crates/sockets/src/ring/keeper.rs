@@ -1,4 +1,5 @@
-//! What is kept for peers beside the ring, within the memory that they may have: the rests of half-written messages.
+//! What is kept for peers beside the ring, within the memory that they may have: the rests of
+//! half-written messages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use crate::chunk::Chunk;
 use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::subscriptions::PeerId;
 
-/// From this many bytes on, the rest of a message is not copied: it keeps its chunk. (Small in tests, so that they see
-/// both.)
+/// From this many bytes on, the rest of a message is not copied: it keeps its chunk. (Small in
+/// tests, so that they see both.)
 const KEPT_FROM: usize = if cfg!(test) { 60 } else { 64 * 1024 };
 
 /// The bytes of a chunk, for as long as somebody needs a part of them.
@@ -31,7 +32,8 @@ impl AsRef<[u8]> for Copied {
     }
 }
 
-/// Keeps rests, and knows the peers for which there was no memory: they are broken off within a message.
+/// Keeps rests, and knows the peers for which there was no memory: they are broken off within a
+/// message.
 #[derive(Debug)]
 pub(super) struct Keeper {
     memory: Arc<PeerMemory>,
@@ -49,7 +51,8 @@ impl Keeper {
         &self.memory
     }
 
-    /// Makes `rest` the rest of the message that is half written after `sent` bytes of `chunk`, unless one is pending.
+    /// Makes `rest` the rest of the message that is half written after `sent` bytes of `chunk`,
+    /// unless one is pending.
     pub(super) fn keep(&mut self, id: PeerId, chunk: &Arc<Chunk>, sent: usize, rest: &mut Bytes) {
         if !rest.is_empty() {
             return;
@@ -148,7 +151,8 @@ mod tests {
     #[test]
     fn a_peer_without_memory_for_the_rest_of_its_message_is_written_nothing_more() {
         let subscriptions = 2 * crate::memory::subscription(b"");
-        // A copy for one of them, none for the other; and no room for a message that is kept as it is.
+        // A copy for one of them, none for the other; and no room for a message that is kept as it
+        // is.
         for (size, memory, broken) in [(40, 32, vec![1]), (200, 100, vec![0, 1])] {
             let mut ring = within_a_dropped_message(size, subscriptions + memory);
             assert_eq!(ring.take_broken(), broken, "message of {size} bytes");

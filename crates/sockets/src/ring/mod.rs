@@ -1,13 +1,14 @@
-//! The ring: the bounded buffer of chunks that all peers of a socket read, and the place of each peer in it.
+//! The ring: the bounded buffer of chunks that all peers of a socket read, and the place of each
+//! peer in it.
 //!
-//! A plain state machine without I/O, clocks or locks. It promises that a chunk stays until every peer owed it has
-//! been past it (or the policy dropped it for that peer, counted), and that an origin is told of its delivery only
-//! then. A peer that has nothing to be written costs nothing when a chunk is published, and one that takes nothing costs
-//! nothing when a chunk is dropped.
+//! A plain state machine without I/O, clocks or locks. It promises that a chunk stays until every
+//! peer owed it has been past it (or the policy dropped it for that peer, counted), and that an
+//! origin is told of its delivery only then. A peer that has nothing to be written costs nothing
+//! when a chunk is published, and one that takes nothing costs nothing when a chunk is dropped.
 //!
-//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks or subscriptions at the most ([`LOOKS`]) and
-//! leaves the rest to the next ([`Ring::is_unfinished`]), and what is let go is handed out to be freed without the lock
-//! ([`Ring::take_spent`]).
+//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks or
+//! subscriptions at the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_unfinished`]),
+//! and what is let go is handed out to be freed without the lock ([`Ring::take_spent`]).
 
 mod batch;
 mod demand;
@@ -40,7 +41,8 @@ pub(crate) use peers::{Change, PeerView, Subscribed};
 use peers::{Cursors, Entry, Place};
 pub(crate) use runs::Runs;
 
-/// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many calls.)
+/// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many
+/// calls.)
 pub(crate) const LOOKS: usize = if cfg!(test) { 4 } else { 256 };
 /// Small neighbors are put together up to this size in bytes, or up to a part of a small ring.
 const MERGED_BYTES: usize = 16 * 1024;
@@ -188,7 +190,9 @@ impl<P: Clone> Ring<P> {
             return Arc::clone(demand);
         }
         let peers = match &frame {
-            Some(frame) => self.peers.values().filter(|entry| entry.prefixes.matches(frame)).count(),
+            Some(frame) => {
+                self.peers.values().filter(|entry| entry.prefixes.matches(frame)).count()
+            }
             None => self.subscribed,
         };
         let demand = Demand::new(needed, peers);
@@ -211,7 +215,8 @@ impl<P: Clone> Ring<P> {
         self.unfinished
     }
 
-    /// What was let go since this was last asked. To be dropped without the lock: it may be the last to hold much memory.
+    /// What was let go since this was last asked. To be dropped without the lock: it may be the
+    /// last to hold much memory.
     pub(crate) fn take_spent(&mut self) -> Vec<Arc<Chunk>> {
         std::mem::take(&mut self.spent)
     }
@@ -241,7 +246,8 @@ impl<P: Clone> Ring<P> {
         peer
     }
 
-    /// The peer is gone: it is owed nothing more. What was kept for it is to be dropped without the lock.
+    /// The peer is gone: it is owed nothing more. What was kept for it is to be dropped without the
+    /// lock.
     pub(crate) fn leave(&mut self, id: PeerId) -> Option<impl Sized + use<P>> {
         self.rise(id);
         let unsent = self.bytes_queued(id);
@@ -263,7 +269,12 @@ impl<P: Clone> Ring<P> {
     }
 
     /// What a peer says of its subscriptions, in its order.
-    pub(crate) fn apply(&mut self, id: PeerId, changes: &[Change], max_subscriptions: usize) -> Subscribed {
+    pub(crate) fn apply(
+        &mut self,
+        id: PeerId,
+        changes: &[Change],
+        max_subscriptions: usize,
+    ) -> Subscribed {
         #[cfg(test)]
         {
             self.applied += 1;
@@ -281,7 +292,12 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Counts a subscription. The peer is owed what is published from now on.
-    pub(crate) fn subscribe(&mut self, id: PeerId, prefix: &[u8], max_subscriptions: usize) -> Subscribed {
+    pub(crate) fn subscribe(
+        &mut self,
+        id: PeerId,
+        prefix: &[u8],
+        max_subscriptions: usize,
+    ) -> Subscribed {
         self.rise(id);
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return Subscribed::Counted };

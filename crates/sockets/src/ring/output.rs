@@ -11,8 +11,8 @@ use crate::subscriptions::{PeerId, Tally};
 const FINGERPRINT_BYTES: usize = 1024;
 
 impl<P: Clone> Ring<P> {
-    /// What the peer is to be written next, from where it stands. Where that is empty, nothing is left for it, or
-    /// [`Batch::more`] tells that the next call looks further.
+    /// What the peer is to be written next, from where it stands. Where that is empty, nothing is
+    /// left for it, or [`Batch::more`] tells that the next call looks further.
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
         self.rise(id);
         let mut batch = Batch { is_broken: self.keeper.is_broken(id), ..Batch::default() };
@@ -77,7 +77,8 @@ impl<P: Clone> Ring<P> {
         self.tidy();
     }
 
-    /// Tells how many bytes of a batch the kernel accepted. True where the peer has been written everything.
+    /// Tells how many bytes of a batch the kernel accepted. True where the peer has been written
+    /// everything.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return true };
@@ -128,9 +129,14 @@ impl<P: Clone> Ring<P> {
         if evicted {
             let mut dropped = Tally::default();
             for segment in batch.segments.get(stop..).unwrap_or_default() {
-                let from = segment.range.start.max(if segment.sequence == reached.0 { reached.1 } else { 0 });
+                let from = segment.range.start.max(if segment.sequence == reached.0 {
+                    reached.1
+                } else {
+                    0
+                });
                 if segment.sequence < next && from < segment.range.end {
-                    dropped.messages += segment.chunk.messages_ending_in(&(from..segment.range.end));
+                    dropped.messages +=
+                        segment.chunk.messages_ending_in(&(from..segment.range.end));
                     dropped.bytes += (segment.range.end - from) as u64;
                 }
             }
@@ -200,7 +206,8 @@ impl<P: Clone> Ring<P> {
         }
     }
 
-    /// The peers that stand at the oldest chunk somebody is owed: the first of them, and how many there are.
+    /// The peers that stand at the oldest chunk somebody is owed: the first of them, and how many
+    /// there are.
     pub(crate) fn furthest_behind(&self) -> Option<(P, usize)> {
         let oldest = self.cursors.oldest()?;
         let first = self.cursors.at(oldest).find_map(|id| self.peers.get(&id))?;

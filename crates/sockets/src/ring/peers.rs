@@ -25,10 +25,11 @@ pub(super) enum Place {
         /// The chunks of the batch that is being written.
         writing: Option<Range<u64>>,
     },
-    /// The ring had no room for what it stood at. It is owed all that is in the ring, and is not looked at again before it
-    /// takes something.
+    /// The ring had no room for what it stood at. It is owed all that is in the ring, and is not
+    /// looked at again before it takes something.
     Fallen {
-        /// What was dropped before of what its prefixes want; none where they are many, so that it is counted for itself.
+        /// What was dropped before of what its prefixes want; none where they are many, so that it
+        /// is counted for itself.
         mark: Option<Tally>,
     },
 }
@@ -44,8 +45,8 @@ pub(super) struct Entry<P> {
     pub(super) place: Place,
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(super) rest: Bytes,
-    /// Bytes of the ring that it is owed. Exact while its subscriptions stay as they are and nothing is withdrawn; made so
-    /// again whenever it is looked at up to the ring's end.
+    /// Bytes of the ring that it is owed. Exact while its subscriptions stay as they are and
+    /// nothing is withdrawn; made so again whenever it is looked at up to the ring's end.
     pub(super) queued: u64,
     /// The last chunk, counted since the ring was made, that was added to `queued`.
     pub(super) seen: u64,

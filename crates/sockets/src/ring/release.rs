@@ -7,8 +7,9 @@ use crate::chunk::{Chunk, Origin};
 use crate::subscriptions::{PeerId, Tally};
 
 impl<P: Clone> Ring<P> {
-    /// Lets go of the chunks that no peer is owed any more, and under `drop` of those that there is no room for, and of
-    /// the subscriptions of peers that have left: as many as one call may look at.
+    /// Lets go of the chunks that no peer is owed any more, and under `drop` of those that there is
+    /// no room for, and of the subscriptions of peers that have left: as many as one call may
+    /// look at.
     pub(crate) fn tidy(&mut self) {
         self.unfinished = false;
         for _ in 0..LOOKS {
@@ -73,7 +74,8 @@ impl<P: Clone> Ring<P> {
         if self.fallen > self.fallen_alone.len() {
             if chunk.same_routing() {
                 let tally = Tally { messages: chunk.messages() as u64, bytes: chunk.len() as u64 };
-                self.counters.messages_dropped += self.index.drop_messages(chunk.routing_frame(0), tally);
+                self.counters.messages_dropped +=
+                    self.index.drop_messages(chunk.routing_frame(0), tally);
             } else {
                 for message in chunk.messages_from(0) {
                     let tally = Tally { messages: 1, bytes: message.len() as u64 };
@@ -90,7 +92,8 @@ impl<P: Clone> Ring<P> {
         }
     }
 
-    /// The peer stood at a chunk that was dropped. What is being written to it is counted when it is handed back.
+    /// The peer stood at a chunk that was dropped. What is being written to it is counted when it
+    /// is handed back.
     fn fall(&mut self, id: PeerId, evicted: u64, chunk: &Arc<Chunk>) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let Place::Behind { next, sent, writing } = &mut entry.place else { return };
@@ -114,7 +117,8 @@ impl<P: Clone> Ring<P> {
         self.fallen += 1;
     }
 
-    /// Puts a peer that has fallen back among those that have a cursor, before it is written to or changes.
+    /// Puts a peer that has fallen back among those that have a cursor, before it is written to or
+    /// changes.
     pub(super) fn rise(&mut self, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let Place::Fallen { mark } = entry.place else { return };

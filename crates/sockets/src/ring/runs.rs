@@ -1,5 +1,6 @@
-//! Which messages of a chunk each peer wants, found once when the chunk is published: where routing frames differ from
-//! message to message, peers would have to go through all of them each, and most of them for nothing.
+//! Which messages of a chunk each peer wants, found once when the chunk is published: where routing
+//! frames differ from message to message, peers would have to go through all of them each, and most
+//! of them for nothing.
 
 use std::ops::Range;
 
@@ -40,8 +41,8 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// For a chunk of so many bytes. Runs take no more memory than its messages: where there are that many, a peer
-    /// mostly finds what it wants when it goes through them.
+    /// For a chunk of so many bytes. Runs take no more memory than its messages: where there are
+    /// that many, a peer mostly finds what it wants when it goes through them.
     pub(super) fn new(bytes: usize) -> Self {
         Self { found: Vec::new(), limit: bytes / RUN_BYTES }
     }
@@ -103,8 +104,15 @@ mod tests {
 
     #[test]
     fn runs_of_each_peer() {
-        let wanted =
-            [(7, 0..10), (3, 0..10), (7, 10..15), (7, 10..15), (3, 15..20), (7, 20..30), (3, 20..30)];
+        let wanted = [
+            (7, 0..10),
+            (3, 0..10),
+            (7, 10..15),
+            (7, 10..15),
+            (3, 15..20),
+            (7, 20..30),
+            (3, 20..30),
+        ];
         let runs = found(7, &wanted).unwrap();
         let of = |peer, sent| runs.of(peer, sent).collect::<Vec<_>>();
         assert_eq!(of(3, 0), [0..10, 15..30]);

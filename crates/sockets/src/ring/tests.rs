@@ -1,4 +1,5 @@
-//! The ring against a naive model: random joins, subscriptions, chunks, partial writes and withdrawals.
+//! The ring against a naive model: random joins, subscriptions, chunks, partial writes and
+//! withdrawals.
 
 use std::collections::BTreeMap;
 
@@ -105,10 +106,14 @@ fn whole_messages(stream: &[u8]) -> Vec<(u64, &'static str)> {
         let Some(routing) = stream.get(at..).and_then(zafka_zmtp::frame::first_body) else { break };
         assert_eq!(stream[at], 1, "a routing frame starts a message");
         let second = at + 2 + routing.len();
-        let Some(body) = stream.get(second..).and_then(zafka_zmtp::frame::first_body) else { break };
+        let Some(body) = stream.get(second..).and_then(zafka_zmtp::frame::first_body) else {
+            break;
+        };
         assert_eq!(stream[second], 0, "the second frame ends it");
-        let topic =
-            TOPICS.iter().find(|topic| topic.as_bytes() == routing).expect("a topic that was published");
+        let topic = TOPICS
+            .iter()
+            .find(|topic| topic.as_bytes() == routing)
+            .expect("a topic that was published");
         let (number, padding) = body.split_first_chunk::<8>().expect("a number");
         assert!(padding.iter().all(|byte| *byte == b'.'));
         found.push((u64::from_be_bytes(*number), *topic));
@@ -127,7 +132,8 @@ impl World {
     fn new(slow_peer: SlowPeer, needed: usize, ring_bytes: usize) -> Self {
         let mut ring = Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX });
         let origins = DEMANDED.map(|frame| {
-            let demand = ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), needed);
+            let demand =
+                ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), needed);
             (Origin::wanted(0, demand), 0)
         });
         Self {
@@ -244,8 +250,9 @@ impl World {
             let (origin, _) = &self.origins[index];
             let short = self.wanted_by(index) < self.needed;
             assert_eq!(self.ring.demand(frame_of(index), 0).is_enough(), !short);
-            let of_it =
-                |chunk: &&mut Published| Arc::ptr_eq(&chunk.origin, origin) && chunk.fate == Fate::InRing;
+            let of_it = |chunk: &&mut Published| {
+                Arc::ptr_eq(&chunk.origin, origin) && chunk.fate == Fate::InRing
+            };
             self.published.iter_mut().filter(of_it).for_each(|chunk| chunk.short |= short);
         }
         self.check();
@@ -374,7 +381,8 @@ impl World {
         let Some(batch) = model.batch.take() else { return };
         let mut bytes = batch.rest.to_vec();
         batch.segments.iter().for_each(|segment| bytes.extend_from_slice(segment.bytes()));
-        // Commands go where `half_written` and the rest say: there the stream must be between two messages.
+        // Commands go where `half_written` and the rest say: there the stream must be between two
+        // messages.
         let boundary = batch.rest.len() + batch.half_written();
         let mut until_boundary = model.stream.clone();
         until_boundary.extend_from_slice(&bytes[..boundary]);
@@ -387,11 +395,13 @@ impl World {
     }
 
     fn fate(&self, number: u64) -> &Published {
-        let holds = |chunk: &&Published| chunk.messages.iter().any(|(message, _)| *message == number);
+        let holds =
+            |chunk: &&Published| chunk.messages.iter().any(|(message, _)| *message == number);
         self.published.iter().find(holds).unwrap()
     }
 
-    /// What holds for a peer at any moment; `finished` tells that nothing is left to be written to it.
+    /// What holds for a peer at any moment; `finished` tells that nothing is left to be written to
+    /// it.
     fn tally(&mut self, id: PeerId, model: &Model, finished: bool) {
         let received = whole_messages(&model.stream);
         let view = self.ring.view(id, (0, 0)).unwrap();
@@ -408,14 +418,21 @@ impl World {
                     match self.fate(*number).fate {
                         Fate::Evicted => at_least += 1,
                         Fate::Withdrawn => at_most += 1,
-                        fate => assert!(model.cancelled, "message {number} is missing at {id}: {fate:?}"),
+                        fate => assert!(
+                            model.cancelled,
+                            "message {number} is missing at {id}: {fate:?}"
+                        ),
                     }
                 }
             }
             at_most += at_least;
             if !model.changed {
                 let range = at_least..=at_most;
-                assert!(range.contains(&view.messages_dropped), "{} not in {range:?}", view.messages_dropped);
+                assert!(
+                    range.contains(&view.messages_dropped),
+                    "{} not in {range:?}",
+                    view.messages_dropped
+                );
                 assert!(
                     received.iter().all(|(number, _)| model.owed.contains(number)),
                     "more than it was owed"
@@ -451,7 +468,10 @@ impl World {
             if !model.changed && !model.cancelled && model.batch.is_none() {
                 let (queued, walked) = (self.ring.bytes_queued(*id), self.queued(*id));
                 assert!(queued >= walked, "{queued} bytes queued for {id}, and {walked} found");
-                assert!(queued == walked || !self.exact, "{queued} queued for {id}, and {walked} found");
+                assert!(
+                    queued == walked || !self.exact,
+                    "{queued} queued for {id}, and {walked} found"
+                );
             }
             let received = whole_messages(&model.stream);
             let in_order = received.is_sorted_by(|(one, _), (other, _)| one < other);
@@ -490,9 +510,11 @@ impl World {
             Place::Behind { next, sent, .. } => (next, sent),
             Place::Fallen { .. } => (self.ring.base, 0),
         };
-        let chunks = (self.ring.base..).zip(&self.ring.chunks).skip_while(|(sequence, _)| *sequence < from);
+        let chunks =
+            (self.ring.base..).zip(&self.ring.chunks).skip_while(|(sequence, _)| *sequence < from);
         let sent = |sequence| if sequence == from { sent } else { 0 };
-        let queued = chunks.map(|(sequence, chunk)| entry.tally(id, chunk, sequence, sent(sequence)).bytes);
+        let queued =
+            chunks.map(|(sequence, chunk)| entry.tally(id, chunk, sequence, sent(sequence)).bytes);
         queued.sum::<u64>() + entry.rest.len() as u64
     }
 
@@ -566,8 +588,9 @@ fn bytes(batch: &Batch) -> usize {
     batch.segments.iter().map(|segment| segment.bytes().len()).sum()
 }
 
-/// A ring of 16 MiB that holds messages of so many origins in turn for peers that have taken nothing; the first one has
-/// the prefixes "t" and "t", the second one many, and the third one half of a message.
+/// A ring of 16 MiB that holds messages of so many origins in turn for peers that have taken
+/// nothing; the first one has the prefixes "t" and "t", the second one many, and the third one half
+/// of a message.
 fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [PeerId; 3]) {
     let mut ring = ring(1024 * 1024);
     let origins: Vec<_> = (0..origins).map(|_| Origin::new(0)).collect();
@@ -597,7 +620,11 @@ fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [P
 fn records_that_come_one_by_one_take_few_chunks() {
     let (ring, _, peers) = stalled(1, 100_000);
     let limit = 1024 * 1024 / MERGED_PART;
-    assert!(ring.chunks.len() <= 2 * 1024 * 1024 / limit.min(MERGED_BYTES), "{} chunks", ring.chunks.len());
+    assert!(
+        ring.chunks.len() <= 2 * 1024 * 1024 / limit.min(MERGED_BYTES),
+        "{} chunks",
+        ring.chunks.len()
+    );
     assert!(ring.bytes <= 1024 * 1024);
     assert_eq!(
         ring.bytes_queued(peers[0]) + 6 * ring.view(peers[0], (0, 0)).unwrap().messages_dropped,
@@ -618,8 +645,15 @@ fn a_peer_that_takes_nothing_is_not_visited_at_each_chunk_that_is_dropped() {
     // Each is counted all the same, now and later.
     let dropped = |ring: &Ring<PeerId>, id| ring.view(id, (0, 0)).unwrap().messages_dropped;
     let held = ring.chunks.len() as u64;
-    assert_eq!(peers.map(|id| dropped(&ring, id) + held), [20_000, 20_000, 19_999], "one is being finished");
-    assert_eq!(ring.counters().messages_dropped, peers.map(|id| dropped(&ring, id)).iter().sum::<u64>());
+    assert_eq!(
+        peers.map(|id| dropped(&ring, id) + held),
+        [20_000, 20_000, 19_999],
+        "one is being finished"
+    );
+    assert_eq!(
+        ring.counters().messages_dropped,
+        peers.map(|id| dropped(&ring, id)).iter().sum::<u64>()
+    );
     for id in peers {
         let mut sent = 0;
         while !ring.is_drained() && ring.bytes_queued(id) > 0 {
@@ -669,7 +703,8 @@ fn one_hold_of_the_lock_looks_at_so_many_chunks() {
 fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
     let mut ring = ring(1000);
     let [many, other] = [(); 2].map(|()| ring.join(|id| id));
-    let changes: Vec<_> = (0..100_u8).map(|prefix| Change::Subscribe(vec![prefix].into())).collect();
+    let changes: Vec<_> =
+        (0..100_u8).map(|prefix| Change::Subscribe(vec![prefix].into())).collect();
     assert_eq!(ring.apply(many, &changes, 100), Subscribed::Counted);
     assert_eq!(ring.apply(other, &changes, 99), Subscribed::TooMany);
     drop(ring.leave(many));

@@ -29,7 +29,8 @@ impl Handshake {
         self.next
     }
 
-    /// Whether the connection is to be given up, and after how long. `crowded`: all places are taken.
+    /// Whether the connection is to be given up, and after how long. `crowded`: all places are
+    /// taken.
     pub(super) fn handle_timeout(&mut self, crowded: bool, now: Instant) -> Result<(), Duration> {
         let elapsed = now.saturating_duration_since(self.begun);
         if elapsed >= self.timeout {

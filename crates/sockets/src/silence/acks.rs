@@ -1,11 +1,12 @@
-//! Whether the machine of a peer still acknowledges: a plain state machine over samples of the kernel's account.
+//! Whether the machine of a peer still acknowledges: a plain state machine over samples of the
+//! kernel's account.
 
 use std::time::{Duration, Instant};
 
 /// Time between two looks at a peer that takes nothing.
 pub(crate) const LOOK: Duration = Duration::from_secs(3);
-/// How many times in a row the kernel must have asked in vain: one question, or its answer, can get lost, and the next
-/// comes up to two minutes later.
+/// How many times in a row the kernel must have asked in vain: one question, or its answer, can get
+/// lost, and the next comes up to two minutes later.
 const ASKED: u32 = 2;
 
 /// What the kernel knows of a TCP connection at one moment.
@@ -28,10 +29,12 @@ pub(crate) struct AckWatch(Option<Look>);
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    /// Retransmissions that were followed by an acknowledgement of something old: a full peer may send it.
+    /// Retransmissions that were followed by an acknowledgement of something old: a full peer may
+    /// send it.
     answered: u32,
     in_vain: bool,
-    /// Since when it has acknowledged nothing, if the kernel asked in vain at this look and at the one before it.
+    /// Since when it has acknowledged nothing, if the kernel asked in vain at this look and at the
+    /// one before it.
     gone_for: Option<Duration>,
 }
 
@@ -59,8 +62,8 @@ impl AckWatch {
         self.0 = Some(next);
     }
 
-    /// For how long the peer has acknowledged nothing, though it was asked more than once. `None` for one that is alive
-    /// as far as is known.
+    /// For how long the peer has acknowledged nothing, though it was asked more than once. `None`
+    /// for one that is alive as far as is known.
     pub(crate) fn gone_for(&self) -> Option<Duration> {
         self.0.as_ref()?.gone_for
     }
@@ -70,7 +73,8 @@ impl AckWatch {
 mod tests {
     use super::*;
 
-    /// Seconds, since the last acknowledgement, probes, retransmissions, and what is said of the peer after that.
+    /// Seconds, since the last acknowledgement, probes, retransmissions, and what is said of the
+    /// peer after that.
     type Step = (u64, u64, u32, u32, Option<u64>);
 
     fn run(name: &str, steps: &[Step]) {
@@ -78,7 +82,8 @@ mod tests {
         let mut watch = AckWatch::default();
         for (at, since_ack, probes, retransmits, gone_for) in steps {
             let since_ack = Duration::from_secs(*since_ack);
-            let sample = TcpSample { since_ack, probes: *probes, retransmits: *retransmits, bytes_acked: 0 };
+            let sample =
+                TcpSample { since_ack, probes: *probes, retransmits: *retransmits, bytes_acked: 0 };
             watch.look(start + Duration::from_secs(*at), &sample);
             assert_eq!(watch.gone_for(), gone_for.map(Duration::from_secs), "{name}, after {at} s");
         }
@@ -89,7 +94,12 @@ mod tests {
         let cases: &[(&str, &[Step])] = &[
             (
                 "vanished while it was full",
-                &[(3, 3, 1, 0, None), (6, 6, 2, 0, None), (9, 9, 3, 0, Some(9)), (12, 12, 3, 0, Some(12))],
+                &[
+                    (3, 3, 1, 0, None),
+                    (6, 6, 2, 0, None),
+                    (9, 9, 3, 0, Some(9)),
+                    (12, 12, 3, 0, Some(12)),
+                ],
             ),
             (
                 "vanished with data on its way",
@@ -150,9 +160,17 @@ mod tests {
             ),
             (
                 "looks that come too soon count once",
-                &[(3, 3, 5, 0, None), (4, 4, 5, 0, None), (5, 5, 5, 0, None), (6, 6, 5, 0, Some(6))],
+                &[
+                    (3, 3, 5, 0, None),
+                    (4, 4, 5, 0, None),
+                    (5, 5, 5, 0, None),
+                    (6, 6, 5, 0, Some(6)),
+                ],
             ),
-            ("idle for long", &[(3, 3000, 0, 0, None), (6, 3003, 0, 0, None), (9, 3006, 0, 0, None)]),
+            (
+                "idle for long",
+                &[(3, 3000, 0, 0, None), (6, 3003, 0, 0, None), (9, 3006, 0, 0, None)],
+            ),
         ];
         for (name, steps) in cases {
             run(name, steps);

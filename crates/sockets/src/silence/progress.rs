@@ -3,7 +3,8 @@
 /// What a peer must have acknowledged to have taken something: less is our PINGs alone.
 const PROGRESS: u64 = 1024;
 
-/// How far a peer has read, as its answers to our PINGs show. All in bytes of messages that were written to it.
+/// How far a peer has read, as its answers to our PINGs show. All in bytes of messages that were
+/// written to it.
 #[derive(Debug, Default)]
 pub(crate) struct ReadMark {
     at_ping: u64,

@@ -21,7 +21,10 @@ async fn a_taken_port_is_named() {
     let server = Server::start(config()).await;
     let taken = server.socket.endpoints().to_vec();
     let error = PubSocket::start("test", PubConfig { bind: taken, ..config() }).await.unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot bind {}: ", server.address())), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("cannot bind {}: ", server.address())),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +105,10 @@ fn of_those_that_find_a_stale_file_together_one_has_the_path() {
     for round in 0..ROUNDS {
         let outcomes: Vec<_> = starters.iter().map(|rounds| &rounds[round]).collect();
         let bound = outcomes.iter().filter(|(bound, _)| bound.is_ok()).count();
-        assert!(bound == 1 && outcomes.iter().all(|(_, reachable)| *reachable), "{round}: {outcomes:?}");
+        assert!(
+            bound == 1 && outcomes.iter().all(|(_, reachable)| *reachable),
+            "{round}: {outcomes:?}"
+        );
         let refused = outcomes.iter().filter_map(|(bound, _)| bound.as_ref().err());
         refused.for_each(|error| assert!(error.contains("another program"), "{error}"));
     }
@@ -122,10 +128,15 @@ async fn a_socket_file_has_its_mode() {
 
 #[tokio::test]
 async fn a_name_is_served_where_the_system_says() {
-    let server = Server::start(PubConfig { bind: vec![endpoint("tcp://localhost:*")], ..config() }).await;
+    let server =
+        Server::start(PubConfig { bind: vec![endpoint("tcp://localhost:*")], ..config() }).await;
     let address = server.address();
-    assert!(address.starts_with("tcp://127.0.0.1:") || address.starts_with("tcp://[::1]:"), "{address}");
-    let taken = vec![endpoint(&address.replace("127.0.0.1", "localhost").replace("[::1]", "localhost"))];
+    assert!(
+        address.starts_with("tcp://127.0.0.1:") || address.starts_with("tcp://[::1]:"),
+        "{address}"
+    );
+    let taken =
+        vec![endpoint(&address.replace("127.0.0.1", "localhost").replace("[::1]", "localhost"))];
     let error = PubSocket::start("test", PubConfig { bind: taken, ..config() }).await.unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
 }
@@ -136,8 +147,12 @@ async fn connects_again_when_the_sub_comes_back() {
     first.bind("tcp://127.0.0.1:*").unwrap();
     first.set_subscribe(b"t").unwrap();
     let address = first.get_last_endpoint().unwrap().unwrap();
-    let mut server =
-        Server::start(PubConfig { bind: Vec::new(), connect: vec![endpoint(&address)], ..config() }).await;
+    let mut server = Server::start(PubConfig {
+        bind: Vec::new(),
+        connect: vec![endpoint(&address)],
+        ..config()
+    })
+    .await;
     // A socket that is bound sends its subscriptions only while somebody receives.
     let receiving = tokio::spawn(bodies_until_end(first));
     server.until_subscribed(1).await;
@@ -161,8 +176,11 @@ async fn served_once(bind: &str, connect: impl FnOnce(&str) -> Vec<String>) {
     sub.bind(bind).unwrap();
     sub.set_subscribe(b"t").unwrap();
     let connect: Vec<_> = connect(&sub.get_last_endpoint().unwrap().unwrap());
-    let config =
-        PubConfig { bind: Vec::new(), connect: connect.iter().map(|at| endpoint(at)).collect(), ..config() };
+    let config = PubConfig {
+        bind: Vec::new(),
+        connect: connect.iter().map(|at| endpoint(at)).collect(),
+        ..config()
+    };
     let mut server = Server::start(config).await;
     let receiving = tokio::spawn(bodies_until_end(sub));
     server.until_subscribed(1).await;
@@ -179,7 +197,9 @@ async fn served_once(bind: &str, connect: impl FnOnce(&str) -> Vec<String>) {
 async fn endpoints_that_lead_to_one_peer_serve_it_once() {
     served_once("tcp://127.0.0.1:*", |at| {
         let port = at.rsplit_once(':').unwrap().1;
-        ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].map(|host| format!("tcp://{host}:{port}")).into()
+        ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"]
+            .map(|host| format!("tcp://{host}:{port}"))
+            .into()
     })
     .await;
     let directory = tempfile::tempdir().unwrap();

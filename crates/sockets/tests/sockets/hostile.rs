@@ -1,4 +1,5 @@
-//! Peers that do not fit, are silent, ask for too much, or are no ZMTP peers: each is closed alone, and counted.
+//! Peers that do not fit, are silent, ask for too much, or are no ZMTP peers: each is closed alone,
+//! and counted.
 
 use std::time::Duration;
 
@@ -60,7 +61,11 @@ async fn what_is_no_zmtp_3_is_closed_with_a_reason() {
         ("an HTTP request", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "version"),
         ("ZMTP 2", b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x02\0\0".to_vec(), "version"),
         ("ZMTP 1", b"\x01\0".to_vec(), "version"),
-        ("random bytes", (0..200).map(|byte: u8| byte.wrapping_mul(97) ^ 0x5a).collect(), "version"),
+        (
+            "random bytes",
+            (0..200).map(|byte: u8| byte.wrapping_mul(97) ^ 0x5a).collect(),
+            "version",
+        ),
         ("another mechanism", plain, "mechanism"),
         ("a message in the handshake", message_first, "malformed"),
         ("a PULL", [greeting(1), ready("PULL")].concat(), "socket_type"),
@@ -94,7 +99,8 @@ async fn a_handshake_has_a_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inbound_frames_are_limited() {
-    let (mut server, witness) = with_limits(Limits { max_inbound_frame: 100, ..Limits::default() }).await;
+    let (mut server, witness) =
+        with_limits(Limits { max_inbound_frame: 100, ..Limits::default() }).await;
     let mut peer = RawPeer::connect(&server.address()).await;
     peer.shake_hands(1).await;
     peer.subscribe(&"x".repeat(99)).await;
@@ -107,7 +113,8 @@ async fn inbound_frames_are_limited() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_are_limited() {
-    let (mut server, witness) = with_limits(Limits { max_subscriptions: 3, ..Limits::default() }).await;
+    let (mut server, witness) =
+        with_limits(Limits { max_subscriptions: 3, ..Limits::default() }).await;
     let mut peer = RawPeer::connect(&server.address()).await;
     peer.shake_hands(1).await;
     for prefix in ["a", "b", "c", "a", "b"] {
@@ -194,7 +201,8 @@ async fn pings_are_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_is_closed_and_a_3_0_peer_is_not_pinged() {
-    let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(300) };
+    let heartbeat =
+        Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(300) };
     let mut server = Server::start(PubConfig { heartbeat: Some(heartbeat), ..config() }).await;
     let mut old = RawPeer::connect(&server.address()).await;
     old.shake_hands(0).await;

@@ -18,7 +18,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine whose addresses begin with 10 and end with `number` and one more octet; unique within this process.
+    /// A machine whose addresses begin with 10 and end with `number` and one more octet; unique
+    /// within this process.
     pub fn start(number: u8) -> Self {
         let process = std::process::id();
         let name = format!("zafka-{process}-{number}");

@@ -36,7 +36,8 @@ async fn number(peer: &mut RawPeer) -> usize {
 async fn drop_leaves_the_slow_behind_and_counts() {
     const COUNT: usize = 2000;
     let mut server =
-        Server::start(PubConfig { slow_peer: SlowPeer::Drop, ring_bytes: RING_BYTES, ..config() }).await;
+        Server::start(PubConfig { slow_peer: SlowPeer::Drop, ring_bytes: RING_BYTES, ..config() })
+            .await;
     let mut slow = stalled(&server).await;
     server.until_subscribed(1).await;
     let slow_address = server.socket.snapshot().peers[0].address.clone();
@@ -81,7 +82,8 @@ async fn drop_leaves_the_slow_behind_and_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_message_does_not_push_out_what_was_not_written_yet() {
     let mut server =
-        Server::start(PubConfig { slow_peer: SlowPeer::Drop, ring_bytes: RING_BYTES, ..config() }).await;
+        Server::start(PubConfig { slow_peer: SlowPeer::Drop, ring_bytes: RING_BYTES, ..config() })
+            .await;
     let sub = zmq_sub(&server.address(), &["t"]);
     server.until_subscribed(1).await;
     let large = "x".repeat(RING_BYTES);
@@ -108,7 +110,10 @@ async fn block_waits_for_the_slow_and_loses_nothing() {
         tokio::task::yield_now().await;
     }
     assert!(server.socket.snapshot().ring_bytes <= RING_BYTES);
-    assert!(server.origin.delivered() < server.position, "what waits in our memory is not delivered");
+    assert!(
+        server.origin.delivered() < server.position,
+        "what waits in our memory is not delivered"
+    );
     let total = count + 50;
     let reading = tokio::spawn(async move {
         for index in 0..total {
@@ -142,7 +147,8 @@ async fn a_peer_that_leaves_is_owed_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_owed_to_too_few_does_not_count_as_delivered() {
-    let mut server = Server::start(PubConfig { min_peers: 1, ring_bytes: RING_BYTES, ..config() }).await;
+    let mut server =
+        Server::start(PubConfig { min_peers: 1, ring_bytes: RING_BYTES, ..config() }).await;
     let [wanted, other] = ["t", "u"].map(|frame| server.socket.demand(Some(frame.into())));
     assert!(!wanted.is_enough() && !other.is_enough(), "nobody is there");
     let slow = stalled(&server).await;

@@ -48,7 +48,9 @@ impl RawPeer {
     pub async fn connect_small(address: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        Self(socket.connect(address.strip_prefix("tcp://").unwrap().parse().unwrap()).await.unwrap())
+        Self(
+            socket.connect(address.strip_prefix("tcp://").unwrap().parse().unwrap()).await.unwrap(),
+        )
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {

@@ -30,8 +30,9 @@ async fn a_message_beyond_a_subscribers_limit_is_told_of_until_somebody_takes_it
     server.origin = Origin::wanted(0, Arc::clone(&demand));
     let message = [vec![b"t".to_vec(), vec![b'x'; SIZE]]];
     server.publish(&message).await;
-    let refused =
-        |server: &Server| server.socket.waits().into_iter().find(|wait| wait.kind == WaitKind::Record);
+    let refused = |server: &Server| {
+        server.socket.waits().into_iter().find(|wait| wait.kind == WaitKind::Record)
+    };
     let deadline = Instant::now() + PATIENCE;
     while refused(&server).is_none() {
         assert!(Instant::now() < deadline, "the message is not told of");
@@ -55,7 +56,8 @@ async fn a_message_beyond_a_subscribers_limit_is_told_of_until_somebody_takes_it
     eventually("another is there", || demand.is_enough()).await;
     again(&mut server, &demand);
     server.publish(&message).await;
-    let reading = tokio::task::spawn_blocking(move || unlimited.recv_multipart(0).expect("the message"));
+    let reading =
+        tokio::task::spawn_blocking(move || unlimited.recv_multipart(0).expect("the message"));
     assert_eq!(reading.await.unwrap()[1].len(), SIZE);
     server.until_delivered().await;
     assert!(refused(&server).is_none());

@@ -1,4 +1,5 @@
-//! Peers from which nothing comes: those that are full are waited for under `block`, those that are gone are not.
+//! Peers from which nothing comes: those that are full are waited for under `block`, those that are
+//! gone are not.
 
 use std::time::Duration;
 
@@ -73,8 +74,10 @@ async fn a_full_peer_that_vanishes_is_closed_and_one_that_lives_is_not() {
     let count = fill(&mut server).await;
     let gone_address = full.0.local_addr().unwrap().to_string();
     let living_address = living.0.local_addr().unwrap().to_string();
-    eventually("a wait for a peer is told", || server.socket.waits().iter().any(|wait| wait.peer.is_some()))
-        .await;
+    eventually("a wait for a peer is told", || {
+        server.socket.waits().iter().any(|wait| wait.peer.is_some())
+    })
+    .await;
     let wait = server.socket.waits().remove(0);
     assert_eq!(wait.kind, WaitKind::Peer);
     assert!(wait.peer.is_some_and(|peer| [&gone_address, &living_address].contains(&&peer)));
@@ -108,8 +111,10 @@ async fn a_machine_that_vanishes_while_it_reads_is_closed_once_it_holds_the_rout
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
-    let heartbeat = Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(200) };
-    // More than the kernels hold; and so little that for all that can be seen from here the peer may have read it.
+    let heartbeat =
+        Heartbeat { interval: Duration::from_millis(50), timeout: Duration::from_millis(200) };
+    // More than the kernels hold; and so little that for all that can be seen from here the peer
+    // may have read it.
     for count in [400, 1] {
         let config = PubConfig { heartbeat: Some(heartbeat), ..config() };
         let mut server = Server::start(config).await;
@@ -120,7 +125,8 @@ async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
         full.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
         server.until_subscribed(1).await;
         chunks.into_iter().for_each(|chunk| server.publisher.publish(chunk));
-        // Whoever is silent though it has nothing to read is closed: twice, when the other has been silent for longer.
+        // Whoever is silent though it has nothing to read is closed: twice, when the other has been
+        // silent for longer.
         for closed in 1..=2 {
             let mut silent = RawPeer::connect(&server.address()).await;
             silent.shake_hands(1).await;
@@ -138,7 +144,8 @@ async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_has_read_everything_is_closed_for_its_silence() {
     // Long enough for a loaded machine to come to the answers in time.
-    let heartbeat = Heartbeat { interval: Duration::from_millis(100), timeout: Duration::from_secs(2) };
+    let heartbeat =
+        Heartbeat { interval: Duration::from_millis(100), timeout: Duration::from_secs(2) };
     let read_and_fall_silent = async |slow_peer| {
         let config = PubConfig { heartbeat: Some(heartbeat), slow_peer, ..config() };
         let mut server = Server::start(config).await;

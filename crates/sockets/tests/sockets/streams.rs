@@ -38,7 +38,11 @@ async fn publish(server: &mut Server, count: u64) {
 fn receive(socket: &zmq::Socket, count: u64) {
     for index in 0..count {
         let frames = socket.recv_multipart(0).expect("a message");
-        assert!(frames == message(index, size(index)), "message {index} came as {} frames", frames.len());
+        assert!(
+            frames == message(index, size(index)),
+            "message {index} came as {} frames",
+            frames.len()
+        );
     }
 }
 
@@ -112,7 +116,9 @@ async fn our_own_sub() {
     let receiving = tokio::spawn(async move {
         assert_eq!(sub.next().await, SubEvent::Connected);
         for index in 0..2000 {
-            let SubEvent::Message(frames) = sub.next().await else { panic!("the connection was lost") };
+            let SubEvent::Message(frames) = sub.next().await else {
+                panic!("the connection was lost")
+            };
             assert!(frames == message(index, size(index)), "message {index}");
         }
     });

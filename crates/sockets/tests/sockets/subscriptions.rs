@@ -13,7 +13,8 @@ async fn prefixes_choose() {
         (&["orders", "orders.eu", "pay"], &["1", "2", "3"]),
         (&["orders.us"], &[]),
     ];
-    let mut subs: Vec<_> = cases.iter().map(|(prefixes, _)| zmq_sub(&server.address(), prefixes)).collect();
+    let mut subs: Vec<_> =
+        cases.iter().map(|(prefixes, _)| zmq_sub(&server.address(), prefixes)).collect();
     for sub in &subs {
         sub.set_subscribe(b"all").unwrap();
     }
@@ -22,7 +23,8 @@ async fn prefixes_choose() {
         peers.iter().map(|peer| peer.subscriptions_total).sum::<usize>() == 12
     })
     .await;
-    let messages = [("orders", "1"), ("orders.eu", "2"), ("payments", "3"), ("", "4"), ("all", "end")];
+    let messages =
+        [("orders", "1"), ("orders.eu", "2"), ("payments", "3"), ("", "4"), ("all", "end")];
     let messages = messages.map(|(topic, body)| vec![topic.into(), body.into()]);
     server.publish(&messages).await;
     for (sub, (prefixes, expected)) in subs.drain(..).zip(cases) {
@@ -32,7 +34,8 @@ async fn prefixes_choose() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_are_counted() {
-    // By hand: libzmq sends each of its subscriptions, but of the cancels of one prefix only the last.
+    // By hand: libzmq sends each of its subscriptions, but of the cancels of one prefix only the
+    // last.
     let mut server = Server::start(config()).await;
     let mut peer = RawPeer::connect(&server.address()).await;
     peer.shake_hands(1).await;
@@ -69,7 +72,13 @@ async fn libzmq_cancels() {
 }
 
 fn subscriptions(server: &Server) -> Vec<Vec<u8>> {
-    server.socket.snapshot().peers.first().map(|peer| peer.subscriptions.clone()).unwrap_or_default()
+    server
+        .socket
+        .snapshot()
+        .peers
+        .first()
+        .map(|peer| peer.subscriptions.clone())
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,9 +105,11 @@ async fn two_endpoints_serve_the_same() {
     let mut config = config();
     config.bind.push(endpoint(&path));
     let mut server = Server::start(config).await;
-    let subs: Vec<_> = server.socket.endpoints().iter().map(|at| zmq_sub(&at.to_string(), &["t"])).collect();
+    let subs: Vec<_> =
+        server.socket.endpoints().iter().map(|at| zmq_sub(&at.to_string(), &["t"])).collect();
     server.until_subscribed(2).await;
-    let addresses: Vec<_> = server.socket.snapshot().peers.into_iter().map(|peer| peer.address).collect();
+    let addresses: Vec<_> =
+        server.socket.snapshot().peers.into_iter().map(|peer| peer.address).collect();
     assert!(addresses.contains(&directory.path().join("s").display().to_string()), "{addresses:?}");
     server.send("t", "1").await;
     server.send("t", "end").await;

@@ -53,14 +53,25 @@ impl Server {
         for frames in messages {
             for (index, frame) in frames.iter().enumerate() {
                 let last = index + 1 == frames.len();
-                put_header(&mut bytes, if last { Position::Last } else { Position::More }, frame.len());
+                put_header(
+                    &mut bytes,
+                    if last { Position::Last } else { Position::More },
+                    frame.len(),
+                );
                 bytes.extend_from_slice(frame);
             }
             ends.push(bytes.len());
         }
         self.position += messages.len() as i64;
         let same = messages.iter().all(|frames| frames[0] == messages[0][0]);
-        Chunk::new(bytes, ends, same, messages.len() as u64, Arc::clone(&self.origin), self.position)
+        Chunk::new(
+            bytes,
+            ends,
+            same,
+            messages.len() as u64,
+            Arc::clone(&self.origin),
+            self.position,
+        )
     }
 
     /// Publishes a chunk of messages once there is room.

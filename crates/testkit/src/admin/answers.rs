@@ -86,7 +86,8 @@ pub struct Member {
 impl Group {
     pub(crate) fn parse(value: &Value) -> Self {
         let member = |m: &Value| {
-            let mut assignment: Vec<(String, i32)> = serde_json::from_value(m["assignment"].clone()).unwrap();
+            let mut assignment: Vec<(String, i32)> =
+                serde_json::from_value(m["assignment"].clone()).unwrap();
             assignment.sort();
             Member {
                 id: text(&m["id"]),

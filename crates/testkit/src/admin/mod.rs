@@ -59,14 +59,25 @@ impl Admin {
     /// Makes a topic with the cluster's default replication, and waits until it has leaders.
     pub fn create_topic(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs: BTreeMap<_, _> = configs.iter().copied().collect();
-        self.call("create_topic", json!({ "topic": topic, "partitions": partitions, "configs": configs }));
+        self.call(
+            "create_topic",
+            json!({ "topic": topic, "partitions": partitions, "configs": configs }),
+        );
         self.wait_leaders(topic);
     }
 
     /// Makes a topic with the replicas of each partition given by node id, leader first.
-    pub fn create_topic_on(&self, topic: &str, assignment: &[Vec<usize>], configs: &[(&str, &str)]) {
+    pub fn create_topic_on(
+        &self,
+        topic: &str,
+        assignment: &[Vec<usize>],
+        configs: &[(&str, &str)],
+    ) {
         let configs: BTreeMap<_, _> = configs.iter().copied().collect();
-        self.call("create_topic", json!({ "topic": topic, "assignment": assignment, "configs": configs }));
+        self.call(
+            "create_topic",
+            json!({ "topic": topic, "assignment": assignment, "configs": configs }),
+        );
         self.wait_leaders(topic);
     }
 
@@ -174,9 +185,15 @@ impl Admin {
         self.call("set_config", json!({ "type": kind, "name": name, "key": key, "value": value }));
     }
 
-    /// How long a group of the consumer protocol keeps the place of a member that is not heard of: 6 to 60 seconds.
+    /// How long a group of the consumer protocol keeps the place of a member that is not heard of:
+    /// 6 to 60 seconds.
     pub fn set_session_timeout(&self, group: &str, seconds: u32) {
-        self.set_config("group", group, "consumer.session.timeout.ms", &(1000 * seconds).to_string());
+        self.set_config(
+            "group",
+            group,
+            "consumer.session.timeout.ms",
+            &(1000 * seconds).to_string(),
+        );
     }
 
     /// The node that leads a partition, if one does.
@@ -190,7 +207,8 @@ impl Admin {
         self.call("move_leader", json!({ "topic": topic, "partition": partition, "node": id }));
     }
 
-    /// Lets each client fetch so many bytes a second from each broker; without a limit where `None`.
+    /// Lets each client fetch so many bytes a second from each broker; without a limit where
+    /// `None`.
     pub fn limit_consumers(&self, bytes_per_second: Option<u64>) {
         self.call("limit_consumers", json!({ "bytes_per_second": bytes_per_second }));
     }

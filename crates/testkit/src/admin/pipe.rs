@@ -75,7 +75,12 @@ impl Pipe {
     }
 
     /// Asks and waits; an error is Kafka's, as text.
-    pub(crate) fn ask(&self, op: &str, mut request: Value, deadline: Duration) -> Result<Value, String> {
+    pub(crate) fn ask(
+        &self,
+        op: &str,
+        mut request: Value,
+        deadline: Duration,
+    ) -> Result<Value, String> {
         let (sender, answer) = channel();
         {
             let mut input = self.input.lock().unwrap();
@@ -89,9 +94,9 @@ impl Pipe {
                 return Err(format!("{op}: the Java helper is gone: {error}\n{}", self.log_tail()));
             }
         }
-        let mut answer = answer
-            .recv_timeout(deadline)
-            .map_err(|error| format!("{op}: no answer in {deadline:?}: {error}\n{}", self.log_tail()))?;
+        let mut answer = answer.recv_timeout(deadline).map_err(|error| {
+            format!("{op}: no answer in {deadline:?}: {error}\n{}", self.log_tail())
+        })?;
         match answer["error"].as_str() {
             Some(error) => Err(format!("{op}: {error}")),
             None => Ok(answer["ok"].take()),

@@ -138,7 +138,8 @@ impl Admin {
         let request = json!({
             "topic": topic, "records": records, "compression": compression, "transaction": transaction,
         });
-        let rows: Vec<(i32, i64, i64)> = serde_json::from_value(self.call("produce", request)).unwrap();
+        let rows: Vec<(i32, i64, i64)> =
+            serde_json::from_value(self.call("produce", request)).unwrap();
         rows.into_iter().map(|(partition, offset, _)| Produced { partition, offset }).collect()
     }
 
@@ -150,7 +151,8 @@ impl Admin {
             "keys": sequence.keys, "compression": sequence.compression,
             "per_second": sequence.per_second, "transaction": sequence.transaction,
         });
-        let rows: Vec<(i32, i64)> = serde_json::from_value(self.call("produce_sequence", request)).unwrap();
+        let rows: Vec<(i32, i64)> =
+            serde_json::from_value(self.call("produce_sequence", request)).unwrap();
         rows.into_iter().map(|(partition, offset)| Produced { partition, offset }).collect()
     }
 

@@ -75,7 +75,8 @@ impl Checker {
     /// Expects all records of a sequence, byte for byte.
     pub fn expect_sequence(&mut self, sequence: &Sequence, produced: &[Produced]) -> &mut Self {
         for (number, at) in (sequence.first..).zip(produced) {
-            let key = (sequence.keys > 0).then(|| format!("k{}", number % sequence.keys as u64).into_bytes());
+            let key = (sequence.keys > 0)
+                .then(|| format!("k{}", number % sequence.keys as u64).into_bytes());
             let value = sequence_value(number, sequence.value_size);
             self.insert(&sequence.topic, *at, Some((key, Some(value))));
         }
@@ -152,7 +153,11 @@ impl Checker {
             if let Some(floor) = session.floor.get(&partition)
                 && message.offset < *floor
             {
-                report.add("floor", message, &format!("was committed: the session began at {floor}"));
+                report.add(
+                    "floor",
+                    message,
+                    &format!("was committed: the session began at {floor}"),
+                );
             }
             self.prev(message, before, &mut report);
             match self.expected.get(&partition).and_then(|offsets| offsets.get(&message.offset)) {
@@ -161,7 +166,8 @@ impl Checker {
                     if let Some(what) = differs("key", key.as_deref(), message.key.as_deref()) {
                         report.add("payload", message, &what);
                     }
-                    if let Some(what) = differs("value", value.as_deref(), message.value.as_deref()) {
+                    if let Some(what) = differs("value", value.as_deref(), message.value.as_deref())
+                    {
                         report.add("payload", message, &what);
                     }
                 }
@@ -183,7 +189,11 @@ impl Checker {
             .get(&(message.topic.clone(), message.partition))
             .and_then(|offsets| offsets.range(..message.offset).next_back());
         if let Some((written, _)) = written.filter(|(written, _)| **written != prev) {
-            report.add("prev", message, &format!("names {prev}, but {written} was written before it"));
+            report.add(
+                "prev",
+                message,
+                &format!("names {prev}, but {written} was written before it"),
+            );
         }
     }
 }
@@ -196,7 +206,11 @@ fn differs(what: &str, expected: Option<&[u8]>, found: Option<&[u8]>) -> Option<
         (Some(expected), None) => Some(format!("{what} is null, not {} bytes", expected.len())),
         (Some(a), Some(b)) => {
             let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-            Some(format!("{what} differs at byte {at} ({} bytes written, {} got)", a.len(), b.len()))
+            Some(format!(
+                "{what} differs at byte {at} ({} bytes written, {} got)",
+                a.len(),
+                b.len()
+            ))
         }
         (None, None) => None,
     }
@@ -215,8 +229,10 @@ impl Report<'_> {
         *count += 1;
         if *count <= 5 {
             let Received { topic, partition, offset, .. } = message;
-            self.violations
-                .push(format!("{kind}: session {}: {topic}/{partition}@{offset} {what}", self.session));
+            self.violations.push(format!(
+                "{kind}: session {}: {topic}/{partition}@{offset} {what}",
+                self.session
+            ));
         }
     }
 

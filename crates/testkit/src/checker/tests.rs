@@ -56,15 +56,27 @@ fn every_violation_is_found() {
     let cases: Vec<(&str, Vec<Session>, &str)> = vec![
         ("nothing", vec![], "missing: orders/0: 5 of 5 records: 0-4"),
         ("a hole", vec![Session::new(without_prev(&[0, 1, 4]))], "records: 2-3"),
-        ("a hole by prev", vec![Session::new(messages(&[0, 1, 4]))], "@4 names 3, but 1 came before"),
-        ("a repeat", vec![Session::new(messages(&[0, 1, 1, 2, 3, 4]))], "order: session 0: orders/0@1"),
+        (
+            "a hole by prev",
+            vec![Session::new(messages(&[0, 1, 4]))],
+            "@4 names 3, but 1 came before",
+        ),
+        (
+            "a repeat",
+            vec![Session::new(messages(&[0, 1, 1, 2, 3, 4]))],
+            "order: session 0: orders/0@1",
+        ),
         ("a swap", vec![Session::new(without_prev(&[0, 2, 1, 3, 4]))], "@1 came after 2"),
         (
             "below the floor",
             vec![all(), Session::above(messages(&[1, 2]), floor(2))],
             "floor: session 1: orders/0@1",
         ),
-        ("a stranger", vec![Session::new(messages(&[0, 1, 2, 3, 4, 5]))], "foreign: session 0: orders/0@5"),
+        (
+            "a stranger",
+            vec![Session::new(messages(&[0, 1, 2, 3, 4, 5]))],
+            "foreign: session 0: orders/0@5",
+        ),
         (
             "wrong value",
             vec![Session::new(changed(|m| m.value = Some(b"value 3".to_vec())))],
@@ -75,8 +87,16 @@ fn every_violation_is_found() {
             vec![Session::new(changed(|m| m.value = Some(b"val".to_vec())))],
             "value differs at byte 3",
         ),
-        ("null for a value", vec![Session::new(changed(|m| m.value = None))], "value is null, not 7 bytes"),
-        ("wrong key", vec![Session::new(changed(|m| m.key = Some(vec![])))], "key differs at byte 0"),
+        (
+            "null for a value",
+            vec![Session::new(changed(|m| m.value = None))],
+            "value is null, not 7 bytes",
+        ),
+        (
+            "wrong key",
+            vec![Session::new(changed(|m| m.key = Some(vec![])))],
+            "key differs at byte 0",
+        ),
         (
             "wrong prev",
             vec![Session::new(changed(|m| m.prev = Some(0)))],

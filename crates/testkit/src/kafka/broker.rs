@@ -41,11 +41,13 @@ impl Broker {
         self.process = Some(Running::start(java, &self.directory.join("kafka.log")));
     }
 
-    /// Waits until the cluster has `nodes` brokers and this is one of them; panics with the log's tail.
+    /// Waits until the cluster has `nodes` brokers and this is one of them; panics with the log's
+    /// tail.
     pub(crate) fn wait_ready(&mut self, admin: &Admin, nodes: usize) {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            // The cluster takes a broker that was killed for the one that was there before, for some seconds.
+            // The cluster takes a broker that was killed for the one that was there before, for
+            // some seconds.
             let has_joined =
                 self.process().log()[self.log_before..].contains("The broker has been unfenced.");
             if has_joined && admin.nodes().is_some_and(|found| found.len() >= nodes) {

@@ -10,8 +10,8 @@ use crate::paths::{RunDir, own};
 use crate::ports::free_port;
 use crate::proxy::Proxy;
 
-/// Nodes 1 to n, each broker and controller, node 1 in the rack "rack-1" and so on; topics have up to three replicas, two must be in
-/// sync. Dropping it kills all.
+/// Nodes 1 to n, each broker and controller, node 1 in the rack "rack-1" and so on; topics have up
+/// to three replicas, two must be in sync. Dropping it kills all.
 #[derive(Debug)]
 pub struct KafkaCluster {
     brokers: Vec<Broker>,
@@ -27,7 +27,10 @@ impl KafkaCluster {
 
     /// Starts nodes with added settings; an advertised port is not for clusters.
     pub fn start_with(nodes: usize, options: KafkaOptions) -> Self {
-        assert!(options.advertised_port.is_none(), "one advertised port cannot serve {nodes} nodes");
+        assert!(
+            options.advertised_port.is_none(),
+            "one advertised port cannot serve {nodes} nodes"
+        );
         Self::launch(nodes, options, |_| None)
     }
 
@@ -40,8 +43,13 @@ impl KafkaCluster {
         (cluster, proxy)
     }
 
-    fn launch(nodes: usize, options: KafkaOptions, advertised: impl Fn(usize) -> Option<u16>) -> Self {
-        let ports: Vec<[u16; 3]> = (0..nodes).map(|_| [free_port(), free_port(), free_port()]).collect();
+    fn launch(
+        nodes: usize,
+        options: KafkaOptions,
+        advertised: impl Fn(usize) -> Option<u16>,
+    ) -> Self {
+        let ports: Vec<[u16; 3]> =
+            (0..nodes).map(|_| [free_port(), free_port(), free_port()]).collect();
         let voters: Vec<String> = (1..)
             .zip(&ports)
             .map(|(id, [_, _, controller])| format!("{id}@127.0.0.1:{controller}"))
@@ -105,19 +113,21 @@ impl KafkaCluster {
         self.admin.coordinator(group)
     }
 
-    /// Bytes of a topic that node `id` has sent to consumers since it started; 0 where it does not run.
+    /// Bytes of a topic that node `id` has sent to consumers since it started; 0 where it does not
+    /// run.
     pub fn bytes_out(&mut self, id: usize, topic: &str) -> u64 {
         if !self.brokers[id - 1].process().is_running() {
             return 0;
         }
         let pid = self.brokers[id - 1].process().pid();
-        let mbean = format!("kafka.server:type=BrokerTopicMetrics,name=BytesOutPerSec,topic={topic}");
+        let mbean =
+            format!("kafka.server:type=BrokerTopicMetrics,name=BytesOutPerSec,topic={topic}");
         let request = serde_json::json!({ "pid": pid, "mbean": mbean, "attribute": "Count" });
         self.admin.call("measure", request).as_u64().unwrap_or_default()
     }
 
-    /// Starts every node again that does not run, lets those go on that were stopped, and waits until all are in the
-    /// cluster.
+    /// Starts every node again that does not run, lets those go on that were stopped, and waits
+    /// until all are in the cluster.
     pub fn revive(&mut self) {
         let nodes = self.brokers.len();
         for broker in &mut self.brokers {

@@ -33,14 +33,19 @@ impl KafkaOptions {
 }
 
 /// Fills `@NAME@` in `template` and writes it with the added properties.
-pub(crate) fn write(template: &Path, target: &Path, values: &[(&str, String)], added: &[(String, String)]) {
+pub(crate) fn write(
+    template: &Path,
+    target: &Path,
+    values: &[(&str, String)],
+    added: &[(String, String)],
+) {
     let mut text = fs::read_to_string(template).unwrap();
     for (name, value) in values {
         text = text.replace(&format!("@{name}@"), value);
     }
-    let open = text
-        .split('@')
-        .find(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+    let open = text.split('@').find(|part| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    });
     assert!(open.is_none(), "{open:?} was left open in {}", template.display());
     // Later lines win when Java reads properties, so added ones go to the end.
     for (name, value) in added {

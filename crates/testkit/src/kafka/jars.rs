@@ -27,8 +27,8 @@ pub fn kafka() -> PathBuf {
 
 /// The compiled classes of `java/*.java`.
 pub fn helper() -> PathBuf {
-    let sources =
-        ["Helper.java", "AdminOps.java", "ProduceOps.java", "Jmx.java"].map(|f| own("java").join(f));
+    let sources = ["Helper.java", "AdminOps.java", "ProduceOps.java", "Jmx.java"]
+        .map(|f| own("java").join(f));
     let stamp: String = sources.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
     let libs = kafka();
     once("helper-classes", &stamp, |place| {

@@ -96,6 +96,7 @@ fn count_lines(path: &std::path::Path) -> usize {
 }
 
 fn decode(line: &str) -> Vec<Vec<u8>> {
-    let frames: Vec<String> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let frames: Vec<String> =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     frames.iter().map(|frame| BASE64_STANDARD.decode(frame).unwrap()).collect()
 }

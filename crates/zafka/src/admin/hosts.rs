@@ -1,7 +1,7 @@
 //! The names under which the admin server may be asked.
 //!
-//! Whatever runs in a browser on this machine can reach a loopback address: by a name of its own that
-//! it lets stand for that address (DNS rebinding), a page may even read the answers. Such a
+//! Whatever runs in a browser on this machine can reach a loopback address: by a name of its own
+//! that it lets stand for that address (DNS rebinding), a page may even read the answers. Such a
 //! request names that page's host, and so does its origin; it is refused.
 
 use std::net::IpAddr;
@@ -71,7 +71,12 @@ impl Hosts {
     }
 
     /// Why a request is refused, if it is.
-    fn refusal(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<(StatusCode, String)> {
+    fn refusal(
+        &self,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Option<(StatusCode, String)> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let named = match (hosts.next(), hosts.next()) {
             (Some(host), None) => Some(host.to_str().unwrap_or_default()),

@@ -18,26 +18,38 @@ type OfPartition = fn(&PartitionStatus) -> Option<i64>;
 const COUNTERS: &[(&str, &str, OfCounters)] = &[
     ("zafka_records_read_total", "Records read from Kafka.", |c| c.records_read),
     ("zafka_encoded_bytes_total", "Bytes of encoded messages.", |c| c.bytes_encoded),
-    ("zafka_records_unheard_total", "Records for which no peer had a subscription.", |c| c.records_unheard),
-    ("zafka_messages_sent_total", "Messages written to peers, over all peers.", |c| c.messages_sent),
+    ("zafka_records_unheard_total", "Records for which no peer had a subscription.", |c| {
+        c.records_unheard
+    }),
+    ("zafka_messages_sent_total", "Messages written to peers, over all peers.", |c| {
+        c.messages_sent
+    }),
     ("zafka_sent_bytes_total", "Bytes written to peers, over all peers.", |c| c.bytes_sent),
     ("zafka_messages_dropped_total", "Messages skipped for slow peers, over all peers.", |c| {
         c.messages_dropped
     }),
-    ("zafka_unsent_bytes_total", "Bytes that disconnected peers had not been sent.", |c| c.bytes_unsent),
+    ("zafka_unsent_bytes_total", "Bytes that disconnected peers had not been sent.", |c| {
+        c.bytes_unsent
+    }),
     ("zafka_records_skipped_total", "Records the log no longer had when they were due.", |c| {
         c.records_skipped
     }),
-    ("zafka_offset_resets_total", "Partitions set to another offset: the log had lost theirs.", |c| {
-        c.offset_resets
-    }),
-    ("zafka_headers_missing_total", "Header fields of templates that a record did not have.", |c| {
-        c.headers_missing
-    }),
+    (
+        "zafka_offset_resets_total",
+        "Partitions set to another offset: the log had lost theirs.",
+        |c| c.offset_resets,
+    ),
+    (
+        "zafka_headers_missing_total",
+        "Header fields of templates that a record did not have.",
+        |c| c.headers_missing,
+    ),
     ("zafka_commits_total", "Commits that the cluster accepted.", |c| c.commits),
     ("zafka_commits_failed_total", "Commits that the cluster refused.", |c| c.commits_failed),
     ("zafka_rebalances_total", "Rebalances of the group.", |c| c.rebalances),
-    ("zafka_kafka_errors_total", "Errors of brokers and of the connections to them.", |c| c.kafka_errors),
+    ("zafka_kafka_errors_total", "Errors of brokers and of the connections to them.", |c| {
+        c.kafka_errors
+    }),
     ("zafka_peers_accepted_total", "Connections that became peers.", |c| c.peers_accepted),
 ];
 
@@ -108,17 +120,28 @@ pub(super) fn text(
     ];
     for (name, help, value) in COUNTERS {
         let of = |route: &RouteStatus| counter(&[("route", &route.name)], value(&route.counters));
-        families.push(family(name, help, MetricType::COUNTER, status.routes.iter().map(of).collect()));
+        families.push(family(
+            name,
+            help,
+            MetricType::COUNTER,
+            status.routes.iter().map(of).collect(),
+        ));
     }
     let closed = status.routes.iter().flat_map(|route| {
         let reasons = route.counters.peers_closed.iter();
-        reasons.map(|(reason, count)| counter(&[("reason", reason), ("route", &route.name)], *count))
+        reasons
+            .map(|(reason, count)| counter(&[("reason", reason), ("route", &route.name)], *count))
     });
     let help = "Connections refused or closed.";
     families.push(family("zafka_peers_closed_total", help, MetricType::COUNTER, closed.collect()));
     for (name, help, value) in GAUGES {
         let of = |route: &RouteStatus| gauge(&[("route", &route.name)], value(route) as f64);
-        families.push(family(name, help, MetricType::GAUGE, status.routes.iter().map(of).collect()));
+        families.push(family(
+            name,
+            help,
+            MetricType::GAUGE,
+            status.routes.iter().map(of).collect(),
+        ));
     }
     let help = "Time that the longest wait of a kind has lasted; 0 if there is none.";
     let waiting = status.routes.iter().flat_map(|route| {
@@ -132,7 +155,11 @@ pub(super) fn text(
         let metrics = status.routes.iter().flat_map(|route| {
             route.partitions.iter().filter_map(|partition| {
                 let number = partition.partition.to_string();
-                let labels = [("partition", &*number), ("route", &*route.name), ("topic", &*partition.topic)];
+                let labels = [
+                    ("partition", &*number),
+                    ("route", &*route.name),
+                    ("topic", &*partition.topic),
+                ];
                 value(partition).map(|value| gauge(&labels, value as f64))
             })
         });

@@ -1,7 +1,8 @@
 //! The admin server: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP/1.1.
 //!
-//! It shows what a [`Source`] tells and knows nothing else of the relay. GET and HEAD only; request bodies are
-//! never read; slow and numerous clients are cut off, and requests for other hosts refused.
+//! It shows what a [`Source`] tells and knows nothing else of the relay. GET and HEAD only; request
+//! bodies are never read; slow and numerous clients are cut off, and requests for other hosts
+//! refused.
 
 mod hosts;
 mod metrics;
@@ -132,7 +133,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// What the source tells, which may take time: not on a thread that relays. One request at a time.
+    /// What the source tells, which may take time: not on a thread that relays. One request at a
+    /// time.
     async fn ask<T: Send + 'static>(
         &self,
         what: impl FnOnce(&dyn Source) -> T + Send + 'static,

@@ -1,7 +1,9 @@
-//! The accept loop, with its limits: connections at a time, time for a request's head, time for a connection.
+//! The accept loop, with its limits: connections at a time, time for a request's head, time for a
+//! connection.
 //!
-//! A connection brings one request, and does not last. If there are too many, the oldest is cut off, of those that
-//! have not asked for anything yet if there are such: clients that are idle, or do not read, leave a place to others.
+//! A connection brings one request, and does not last. If there are too many, the oldest is cut
+//! off, of those that have not asked for anything yet if there are such: clients that are idle, or
+//! do not read, leave a place to others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -90,7 +92,8 @@ struct Open {
     asked: Arc<AtomicBool>,
 }
 
-/// Forgets the connections that have ended, and cuts one off if there are `max` of them still. The oldest are first.
+/// Forgets the connections that have ended, and cuts one off if there are `max` of them still. The
+/// oldest are first.
 fn make_room(open: &mut VecDeque<Open>, max: usize) {
     open.retain(|connection| !connection.task.is_finished());
     if open.len() >= max {

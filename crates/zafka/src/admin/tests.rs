@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use zafka_bridge::status::{
-    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness, RouteStatus,
-    WaitStatus,
+    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness,
+    RouteStatus, WaitStatus,
 };
 
 use super::*;
@@ -52,7 +52,11 @@ fn status(ready: bool) -> RelayStatus {
     };
     RelayStatus {
         routes: vec![route],
-        ingest: vec![IngestStatus { name: "in".to_owned(), ready: true, ..IngestStatus::default() }],
+        ingest: vec![IngestStatus {
+            name: "in".to_owned(),
+            ready: true,
+            ..IngestStatus::default()
+        }],
     }
 }
 
@@ -104,7 +108,8 @@ async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String)
 /// Code, head in lower case, and body.
 async fn ask(admin: &Admin, method: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
@@ -172,7 +177,11 @@ async fn a_request_without_end_is_refused() {
 }
 
 /// Serves `router` for so many connections at a time.
-async fn serve(router: Router, connections: usize, patience: Duration) -> (SocketAddr, JoinHandle<()>) {
+async fn serve(
+    router: Router,
+    connections: usize,
+    patience: Duration,
+) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits { connections, head_timeout: patience, connection_timeout: patience };
@@ -193,8 +202,11 @@ async fn clients_that_take_their_time_leave_a_place_to_others() {
     const HOUR: Duration = Duration::from_secs(3600);
     // More than the buffers of both sockets hold.
     let large = get(async || vec![b'x'; 16 << 20]);
-    for request in ["", "GET /healthz HTTP/1.1\r\nHo", "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
-        let (address, serving) = serve(router_of(Told(true)).route("/large", large.clone()), 4, HOUR).await;
+    for request in
+        ["", "GET /healthz HTTP/1.1\r\nHo", "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    {
+        let (address, serving) =
+            serve(router_of(Told(true)).route("/large", large.clone()), 4, HOUR).await;
         let mut clients = Vec::new();
         for _ in 0..20 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -317,7 +329,8 @@ fn metrics_tell_the_longest_wait_of_each_kind() {
     status.routes[0].waiting.push(WaitStatus { since: 3000, ..first });
     let now = std::time::UNIX_EPOCH + Duration::from_millis(7500);
     let text = text(&status, now);
-    for (kind, seconds) in [("subscribers", "4.5"), ("peer", "0"), ("record", "0"), ("quota", "0")] {
+    for (kind, seconds) in [("subscribers", "4.5"), ("peer", "0"), ("record", "0"), ("quota", "0")]
+    {
         let route = r#"route="a \"quoted\"\\\nname""#;
         let line = format!("zafka_waiting_seconds{{kind=\"{kind}\",{route}}} {seconds}");
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -1,4 +1,5 @@
-//! `zafka check`: every mistake of a file, what may not be meant, and whether the cluster can be used.
+//! `zafka check`: every mistake of a file, what may not be meant, and whether the cluster can be
+//! used.
 
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -17,9 +18,13 @@ use crate::config::{Config, ConfigError, Mistake, load};
 /// Time to look names up, all of them together.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Checks the file, and asks the cluster if that is wanted. Findings go to `out`; what is wrong, and so ends it with 1
-/// or 2, goes to `err`.
-pub fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<ExitCode> {
+/// Checks the file, and asks the cluster if that is wanted. Findings go to `out`; what is wrong,
+/// and so ends it with 1 or 2, goes to `err`.
+pub fn check(
+    args: &CheckArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> std::io::Result<ExitCode> {
     let file = args.config.display();
     match load(&args.config) {
         Ok(loaded) => {
@@ -65,7 +70,8 @@ fn tell(args: &CheckArgs, mistakes: &[Mistake], err: &mut dyn Write) -> std::io:
 fn addresses(name: &str, deadline: Instant) -> Vec<IpAddr> {
     let (found, answer) = mpsc::channel();
     let name = name.to_owned();
-    // The resolver of the system has no deadline of ours; its thread ends with the process at the latest.
+    // The resolver of the system has no deadline of ours; its thread ends with the process at the
+    // latest.
     std::thread::spawn(move || {
         let addresses = (name.as_str(), 0).to_socket_addrs().into_iter().flatten();
         let _ = found.send(addresses.map(|address| address.ip()).collect());
@@ -136,18 +142,22 @@ mod tests {
         std::fs::write(&config, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = check(&CheckArgs { config, connect: false }, &mut out, &mut err).unwrap();
-        let text =
-            |text| String::from_utf8(text).unwrap().replace(&directory.path().display().to_string(), "");
+        let text = |text| {
+            String::from_utf8(text).unwrap().replace(&directory.path().display().to_string(), "")
+        };
         (code, text(out), text(err))
     }
 
     #[test]
     fn tells_every_mistake() {
-        let (code, out, err) = run("[kafka]\nbootstrap_servers = ['a']\n[admin]\nbind = 1\n[[route]]\n");
+        let (code, out, err) =
+            run("[kafka]\nbootstrap_servers = ['a']\n[admin]\nbind = 1\n[[route]]\n");
         assert_eq!((code, out.as_str()), (ExitCode::from(EXIT_USAGE), ""));
         let lines: Vec<_> = err.lines().collect();
         assert!(
-            lines[0].starts_with("/zafka.toml: line 2, column 22: kafka.bootstrap_servers: found \"a\""),
+            lines[0].starts_with(
+                "/zafka.toml: line 2, column 22: kafka.bootstrap_servers: found \"a\""
+            ),
             "{err}"
         );
         assert_eq!(lines.last(), Some(&"/zafka.toml: 5 mistakes"), "{err}");
@@ -163,7 +173,10 @@ mod tests {
             out.contains("warning: line 5: route.from.kafka.topics: whoever subscribes to \"t\""),
             "{out}"
         );
-        assert!(out.contains("route \"r\": t, t2, /u.*/ -> tcp://*:1, ipc:///p (connects)\n"), "{out}");
+        assert!(
+            out.contains("route \"r\": t, t2, /u.*/ -> tcp://*:1, ipc:///p (connects)\n"),
+            "{out}"
+        );
         assert!(out.ends_with("/zafka.toml: no mistakes\n"), "{out}");
     }
 

@@ -30,7 +30,10 @@ pub fn show(route: &RouteConfig, found: &Found, out: &mut dyn Write) -> io::Resu
     for (topic, fault) in &found.missing {
         match fault {
             TopicFault::Unknown | TopicFault::NoPartitions => {
-                writeln!(out, "  warning: topic {topic:?}: {fault}; the route reads it from when it does")?;
+                writeln!(
+                    out,
+                    "  warning: topic {topic:?}: {fault}; the route reads it from when it does"
+                )?;
             }
             TopicFault::NotAuthorised | TopicFault::Other(_) => {
                 errors += 1;
@@ -43,8 +46,10 @@ pub fn show(route: &RouteConfig, found: &Found, out: &mut dyn Write) -> io::Resu
     }
     // Those of topics that the file names are told with the file's other warnings.
     let told = prefix_pairs(route, &named_topics(route));
-    let pairs: Vec<_> =
-        prefix_pairs(route, &found.topics).into_iter().filter(|pair| !told.contains(pair)).collect();
+    let pairs: Vec<_> = prefix_pairs(route, &found.topics)
+        .into_iter()
+        .filter(|pair| !told.contains(pair))
+        .collect();
     for (short, long) in pairs.iter().take(PAIRS_SHOWN) {
         writeln!(
             out,
@@ -68,7 +73,10 @@ mod tests {
         let config = relay(url, "pub+tcp://127.0.0.1:1", admin).unwrap();
         let found = Found {
             topics: topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect(),
-            missing: missing.iter().map(|(topic, fault)| ((*topic).to_owned(), fault.clone())).collect(),
+            missing: missing
+                .iter()
+                .map(|(topic, fault)| ((*topic).to_owned(), fault.clone()))
+                .collect(),
         };
         let mut out = Vec::new();
         let errors = show(&config.routes[0], &found, &mut out).unwrap();
@@ -85,7 +93,10 @@ mod tests {
         assert_eq!(lines[..2], ["  a: 1 partition", "  a.b: 12 partitions"]);
         assert!(lines[2].starts_with("  warning: topic \"later\": it does not exist;"), "{out}");
         assert_eq!(lines[3], "  error: topic \"theirs\": not authorised to read it");
-        assert!(lines[4].starts_with("  warning: whoever subscribes to \"a\" receives \"a.b\""), "{out}");
+        assert!(
+            lines[4].starts_with("  warning: whoever subscribes to \"a\" receives \"a.b\""),
+            "{out}"
+        );
         assert_eq!(lines.len(), 5);
     }
 

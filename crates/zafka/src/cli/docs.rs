@@ -1,4 +1,5 @@
-//! What the documents show is what the program takes: every configuration, frame list and command of theirs.
+//! What the documents show is what the program takes: every configuration, frame list and command
+//! of theirs.
 
 use std::path::Path;
 
@@ -8,8 +9,13 @@ use zafka_envelope::FramePlan;
 use super::{CheckArgs, Cli, Command, check};
 use crate::relay_url;
 
-const PAGES: [&str; 5] =
-    ["README.md", "docs/tour.md", "docs/envelope.md", "docs/configuration.md", "docs/operations.md"];
+const PAGES: [&str; 5] = [
+    "README.md",
+    "docs/tour.md",
+    "docs/envelope.md",
+    "docs/configuration.md",
+    "docs/operations.md",
+];
 
 /// The fenced blocks of these languages, each with its page.
 fn blocks(languages: &[&str]) -> Vec<(&'static str, String)> {
@@ -60,7 +66,8 @@ fn configurations_have_no_mistakes() {
         let [out, err] = [out, err].map(|text| String::from_utf8(text).unwrap());
         assert!(out.ends_with(": no mistakes\n"), "{page}: {out}{err}");
         // The limit of open files is this machine's.
-        let warned = out.lines().any(|line| line.contains("warning") && !line.contains("max_peers"));
+        let warned =
+            out.lines().any(|line| line.contains("warning") && !line.contains("max_peers"));
         assert!(!warned, "{page}: {out}");
         pages.push(page);
     }
@@ -89,13 +96,17 @@ fn commands_are_understood() {
             let words = words(line);
             let arguments = match words.iter().position(|word| word == "--") {
                 Some(dashes) if words[0] == "cargo" && words[1] == "run" => &words[dashes + 1..],
-                None if words.first().is_some_and(|word| word.rsplit('/').next() == Some("zafka")) => {
+                None if words
+                    .first()
+                    .is_some_and(|word| word.rsplit('/').next() == Some("zafka")) =>
+                {
                     &words[1..]
                 }
                 _ => continue,
             };
-            let parsed =
-                Cli::try_parse_from(std::iter::once("zafka").chain(arguments.iter().map(String::as_str)));
+            let parsed = Cli::try_parse_from(
+                std::iter::once("zafka").chain(arguments.iter().map(String::as_str)),
+            );
             let command = parsed.unwrap_or_else(|error| panic!("{page}: {line}: {error}")).command;
             seen.push(match command {
                 Command::Relay(args) => {
@@ -113,7 +124,8 @@ fn commands_are_understood() {
             });
         }
     }
-    for command in ["relay", "check --connect", "check", "run", "tap", "demo", "completions", "man"] {
+    for command in ["relay", "check --connect", "check", "run", "tap", "demo", "completions", "man"]
+    {
         assert!(seen.contains(&command), "no page shows {command}: {seen:?}");
     }
 }
@@ -121,6 +133,8 @@ fn commands_are_understood() {
 #[test]
 fn the_example_of_the_help_is_understood() {
     let line = super::RELAY_HELP.lines().find(|line| line.starts_with("  zafka")).unwrap();
-    let Command::Relay(args) = Cli::try_parse_from(words(line)).unwrap().command else { panic!("{line}") };
+    let Command::Relay(args) = Cli::try_parse_from(words(line)).unwrap().command else {
+        panic!("{line}")
+    };
     assert!(relay_url::relay(&args.source, &args.destination, None).is_ok());
 }

@@ -27,8 +27,8 @@ pub struct LogArgs {
         help_heading = "Log"
     )]
     log_format: LogFormat,
-    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug. RUST_LOG if it is
-    /// missing, and without that what suits the command.
+    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug.
+    /// RUST_LOG if it is missing, and without that what suits the command.
     #[arg(long, global = true, value_name = "LEVEL", value_parser = filter, help_heading = "Log")]
     log_level: Option<EnvFilter>,
     /// Log one level more than what suits the command; -vv: two.
@@ -74,9 +74,12 @@ impl LogArgs {
                 let ansi = takes_color(&io::stderr());
                 builder.with_ansi(ansi).finish().with(filter_fn(is_fit_to_log)).try_init()
             }
-            LogFormat::Json => {
-                builder.json().flatten_event(true).finish().with(filter_fn(is_fit_to_log)).try_init()
-            }
+            LogFormat::Json => builder
+                .json()
+                .flatten_event(true)
+                .finish()
+                .with(filter_fn(is_fit_to_log))
+                .try_init(),
         };
         set.map_err(io::Error::other)?;
         stderr::start()?;
@@ -94,14 +97,14 @@ fn shifted(default: &str, up: u8, down: u8) -> &'static str {
     LEVELS.get(at).unwrap_or(&"trace")
 }
 
-/// Everything at one level, but for the client library's own log: what matters of it comes through events, and closing
-/// a client that has left its group is an error to it.
+/// Everything at one level, but for the client library's own log: what matters of it comes through
+/// events, and closing a client that has left its group is an error to it.
 fn at_level(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{level},rdkafka=off"))
 }
 
-/// Whether a source of log lines never tells a secret: the HTTP client dumps what it sends and receives, tokens
-/// among it, at level trace.
+/// Whether a source of log lines never tells a secret: the HTTP client dumps what it sends and
+/// receives, tokens among it, at level trace.
 fn is_fit_to_log(metadata: &Metadata<'_>) -> bool {
     !metadata.target().starts_with("ureq_proto")
 }
@@ -113,7 +116,11 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
         return Err("allowed: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug"
             .to_owned());
     }
-    if is_word { Ok(at_level(text)) } else { EnvFilter::try_new(text).map_err(|error| error.to_string()) }
+    if is_word {
+        Ok(at_level(text))
+    } else {
+        EnvFilter::try_new(text).map_err(|error| error.to_string())
+    }
 }
 
 /// Logs what in a command line may not be meant.

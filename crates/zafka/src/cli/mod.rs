@@ -100,11 +100,15 @@ pub struct RunArgs {
 #[command(after_help = RELAY_HELP)]
 pub struct RelayArgs {
     /// What to read, as a `kafka://` URL.
-    #[arg(help = "What to read: kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest")]
+    #[arg(
+        help = "What to read: kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest"
+    )]
     pub source: String,
     /// Where to publish, as a `pub+tcp://` or `pub+ipc://` URL.
-    #[arg(help = "Where to publish: pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1; \
-                  pub+connect+tcp:// connects instead of binding, pub+ipc:///PATH is local")]
+    #[arg(
+        help = "Where to publish: pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1; \
+                  pub+connect+tcp:// connects instead of binding, pub+ipc:///PATH is local"
+    )]
     pub destination: String,
     /// Serve /healthz, /readyz, /metrics and /status there.
     #[arg(long, value_name = "IP:PORT")]
@@ -128,15 +132,16 @@ pub struct TapArgs {
     /// Endpoint to connect to: tcp://HOST:PORT or ipc:///PATH.
     #[arg(value_parser = to_connect)]
     pub endpoint: Endpoint,
-    /// Prefix of the routing frame to subscribe to; again for more. Everything without it. Where routing frames are not
-    /// topics, gaps are then unknown: a prefix leaves records of a partition out.
+    /// Prefix of the routing frame to subscribe to; again for more. Everything without it. Where
+    /// routing frames are not topics, gaps are then unknown: a prefix leaves records of a
+    /// partition out.
     #[arg(long = "topic", value_name = "PREFIX")]
     pub topics: Vec<String>,
     /// End after so many messages.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one each time or as a
-    /// list: '["{topic}", "{offset:u64be}", "{value}"]'.
+    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one
+    /// each time or as a list: '["{topic}", "{offset:u64be}", "{value}"]'.
     #[arg(long, value_name = "FRAMES", default_value = "json")]
     pub frames: Vec<String>,
 }

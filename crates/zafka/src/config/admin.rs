@@ -26,6 +26,7 @@ pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
 
 /// What to say of an address that others than this machine reach.
 pub fn bind_warning(bind: SocketAddr) -> Option<String> {
-    let text = || format!("{bind} is no loopback address, and the admin server has no authentication");
+    let text =
+        || format!("{bind} is no loopback address, and the admin server has no authentication");
     (!bind.ip().is_loopback()).then(text)
 }

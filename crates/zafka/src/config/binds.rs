@@ -14,8 +14,8 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<&AdminCo
     let admin = admin.map(endpoint);
     let mut bound: Vec<&Endpoint> = Vec::new();
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
-    let binds =
-        sockets.flat_map(|socket| socket.binds.iter().map(|bind| (format!("{}.bind", socket.path), bind)));
+    let binds = sockets
+        .flat_map(|socket| socket.binds.iter().map(|bind| (format!("{}.bind", socket.path), bind)));
     for (key, (endpoint, span)) in binds {
         let key = key.as_str();
         for other in &bound {
@@ -42,7 +42,9 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<&AdminCo
 }
 
 fn possible(endpoint: &Endpoint, other: &str) -> String {
-    format!("{endpoint} and {other} have one port: if they stand for one address, only one can be bound")
+    format!(
+        "{endpoint} and {other} have one port: if they stand for one address, only one can be bound"
+    )
 }
 
 fn endpoint(admin: &AdminConfig) -> Endpoint {
@@ -66,9 +68,15 @@ enum Clash {
 fn clash(one: &Endpoint, other: &Endpoint) -> Clash {
     match (one, other) {
         (Endpoint::Tcp { host, port }, Endpoint::Tcp { host: other_host, port: other_port }) => {
-            if port == other_port && *port != Port::Any { hosts(host, other_host) } else { Clash::None }
+            if port == other_port && *port != Port::Any {
+                hosts(host, other_host)
+            } else {
+                Clash::None
+            }
         }
-        (Endpoint::Ipc(path), Endpoint::Ipc(other)) if absolute(path) == absolute(other) => Clash::Certain,
+        (Endpoint::Ipc(path), Endpoint::Ipc(other)) if absolute(path) == absolute(other) => {
+            Clash::Certain
+        }
         _ => Clash::None,
     }
 }
@@ -81,7 +89,9 @@ fn absolute(path: &Path) -> PathBuf {
 fn hosts(one: &str, other: &str) -> Clash {
     let certain = |certain| if certain { Clash::Certain } else { Clash::None };
     match (address(one), address(other)) {
-        (Some(one), Some(other)) => certain(one == other || covers(one, other) || covers(other, one)),
+        (Some(one), Some(other)) => {
+            certain(one == other || covers(one, other) || covers(other, one))
+        }
         (Some(address), None) | (None, Some(address)) if address.is_unspecified() => Clash::Certain,
         (None, None) if one.eq_ignore_ascii_case(other) => Clash::Certain,
         _ => Clash::Possible,
@@ -98,7 +108,8 @@ fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether `all` is every interface, the one with address `one` among them. That of IPv6 takes IPv4 too.
+/// Whether `all` is every interface, the one with address `one` among them. That of IPv6 takes IPv4
+/// too.
 fn covers(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }

@@ -7,7 +7,8 @@ use super::reader::Reader;
 use super::route::{ReadRoute, ReadSource};
 use crate::open_files;
 
-/// Reports routes of one file that cannot be there together: by their names, and by their places in one group.
+/// Reports routes of one file that cannot be there together: by their names, and by their places in
+/// one group.
 pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
     for (index, route) in routes.iter().enumerate() {
         for before in routes.iter().take(index) {
@@ -44,18 +45,25 @@ fn compare_sources(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
         && protocol != other_protocol
     {
         let found = format!("{before} is in the same group with another group_protocol");
-        reader.mistake(&other_group.at, "route.from.kafka.group", found, "one protocol for each group");
+        reader.mistake(
+            &other_group.at,
+            "route.from.kafka.group",
+            found,
+            "one protocol for each group",
+        );
     }
     let key = "route.from.kafka.topics";
     for topic in &other.topics {
         if one.topics.iter().any(|selector| overlap(selector, topic)) {
             let name = selector_text(topic);
-            let found = format!("{before} reads {name} in the same group, so each would get a part of it");
+            let found =
+                format!("{before} reads {name} in the same group, so each would get a part of it");
             reader.mistake(&other.topics_at, key, found, "a group of its own for this route");
         }
     }
-    let patterns =
-        |source: &ReadSource| source.topics.iter().any(|topic| matches!(topic, TopicSelector::Pattern(_)));
+    let patterns = |source: &ReadSource| {
+        source.topics.iter().any(|topic| matches!(topic, TopicSelector::Pattern(_)))
+    };
     if patterns(one) && patterns(other) {
         let text = format!(
             "{before} has a pattern in the same group: a topic that both match is divided between the two"
@@ -72,7 +80,9 @@ fn overlap(one: &TopicSelector, other: &TopicSelector) -> bool {
         | (TopicSelector::Name(name), TopicSelector::Pattern(pattern)) => {
             !name.starts_with("__") && pattern.is_match(name)
         }
-        (TopicSelector::Pattern(one), TopicSelector::Pattern(other)) => one.as_str() == other.as_str(),
+        (TopicSelector::Pattern(one), TopicSelector::Pattern(other)) => {
+            one.as_str() == other.as_str()
+        }
     }
 }
 
@@ -84,7 +94,8 @@ pub fn selector_text(selector: &TopicSelector) -> String {
     }
 }
 
-/// Topics that a route names, each taken to have one partition as long as no cluster tells otherwise.
+/// Topics that a route names, each taken to have one partition as long as no cluster tells
+/// otherwise.
 pub fn named_topics(route: &RouteConfig) -> Vec<(String, i32)> {
     let names = route.source.topics.iter().filter_map(|selector| match selector {
         TopicSelector::Name(name) => Some((name.clone(), 1)),
@@ -93,13 +104,15 @@ pub fn named_topics(route: &RouteConfig) -> Vec<(String, i32)> {
     names.collect()
 }
 
-/// Pairs of different routing frames of a route where the first is a prefix of the second: a SUB that subscribes to
-/// the first receives the second too. `topics` are names with their number of partitions.
+/// Pairs of different routing frames of a route where the first is a prefix of the second: a SUB
+/// that subscribes to the first receives the second too. `topics` are names with their number of
+/// partitions.
 pub fn prefix_pairs(route: &RouteConfig, topics: &[(String, i32)]) -> Vec<(String, String)> {
     let mut frames: Vec<Vec<u8>> = topics
         .iter()
         .flat_map(|(topic, partitions)| {
-            (0..*partitions).filter_map(|partition| route.frames.routing_frame(&route.name, topic, partition))
+            (0..*partitions)
+                .filter_map(|partition| route.frames.routing_frame(&route.name, topic, partition))
         })
         .collect();
     frames.sort();
@@ -118,8 +131,10 @@ fn readable(frame: &[u8]) -> String {
 
 /// Warns about routes whose peers cannot all be connected at once.
 pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit: u64) {
-    let text =
-        open_files::too_many_peers(routes.iter().filter_map(|route| route.config.as_ref()), hard_limit);
+    let text = open_files::too_many_peers(
+        routes.iter().filter_map(|route| route.config.as_ref()),
+        hard_limit,
+    );
     let last = routes.iter().filter_map(|route| route.socket.as_ref()).next_back();
     if let (Some(last), Some(text)) = (last, text) {
         reader.warn(&last.max_peers_at, &format!("{}.max_peers", last.path), text);
@@ -130,7 +145,9 @@ pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit:
 pub fn compare_prefixes(reader: &Reader<'_>, route: &ReadRoute) {
     let (Some(config), Some(source)) = (&route.config, &route.source) else { return };
     for (short, long) in prefix_pairs(config, &named_topics(config)) {
-        let text = format!("whoever subscribes to {short} receives {long} too: SUB sockets match by prefix");
+        let text = format!(
+            "whoever subscribes to {short} receives {long} too: SUB sockets match by prefix"
+        );
         reader.warn(&source.topics_at, "route.from.kafka.topics", text);
     }
 }

@@ -1,4 +1,5 @@
-//! Endpoints to connect to that lead to one peer, which would get everything twice, or to the relay itself.
+//! Endpoints to connect to that lead to one peer, which would get everything twice, or to the relay
+//! itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,7 +21,8 @@ pub struct Connect {
     column: usize,
 }
 
-/// Reports what a route connects to for the second time, and what the file itself binds. No name is looked up.
+/// Reports what a route connects to for the second time, and what the file itself binds. No name is
+/// looked up.
 pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
     let sockets = || routes.iter().filter_map(|route| route.socket.as_ref());
     for socket in sockets() {
@@ -30,8 +32,12 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
             if let Some(before) = before.find(|before| is_same_peer(before, endpoint)) {
                 reader.mistake(span, key, twice(endpoint, before), ONCE);
             }
-            if sockets().flat_map(|socket| &socket.binds).any(|(bound, _)| leads_to(endpoint, bound)) {
-                let found = format!("{endpoint} is bound by this relay, which would connect to itself");
+            if sockets()
+                .flat_map(|socket| &socket.binds)
+                .any(|(bound, _)| leads_to(endpoint, bound))
+            {
+                let found =
+                    format!("{endpoint} is bound by this relay, which would connect to itself");
                 reader.mistake(span, key, found, "endpoints that subscribers bind");
             }
         }
@@ -52,15 +58,16 @@ pub fn places(reader: &Reader<'_>, routes: &[ReadRoute]) -> Vec<Vec<Connect>> {
     sockets.map(of_socket).collect()
 }
 
-/// What a route connects to for the second time once names are looked up. Only those are that could be one peer; a name
-/// without an address is none.
+/// What a route connects to for the second time once names are looked up. Only those are that could
+/// be one peer; a name without an address is none.
 pub fn by_name(routes: &[Vec<Connect>], resolve: &dyn Fn(&str) -> Vec<IpAddr>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for connects in routes {
         let mut seen: Vec<(&Connect, Vec<IpAddr>)> = Vec::new();
         for connect in connects {
             let Endpoint::Tcp { host, .. } = &connect.endpoint else { continue };
-            let same_port = connects.iter().filter(|other| is_same_port(&other.endpoint, &connect.endpoint));
+            let same_port =
+                connects.iter().filter(|other| is_same_port(&other.endpoint, &connect.endpoint));
             if same_port.count() < 2 {
                 continue;
             }
@@ -113,11 +120,12 @@ fn is_same_port(one: &Endpoint, other: &Endpoint) -> bool {
 
 /// Whether connecting to `endpoint` certainly leads to what `bound` is bound to.
 fn leads_to(endpoint: &Endpoint, bound: &Endpoint) -> bool {
-    let (Endpoint::Tcp { host, .. }, Endpoint::Tcp { host: bound_host, .. }) = (endpoint, bound) else {
+    let (Endpoint::Tcp { host, .. }, Endpoint::Tcp { host: bound_host, .. }) = (endpoint, bound)
+    else {
         return endpoint == bound;
     };
-    let every =
-        bound_host == "*" || bound_host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let every = bound_host == "*"
+        || bound_host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     let here = address(host).is_some_and(|address| address.is_loopback()) || is_localhost(host);
     is_same_port(endpoint, bound) && (is_same_host(host, bound_host) || every && here)
 }
@@ -240,6 +248,10 @@ mod tests {
             assert_eq!(found, lines, "{texts:?}: {mistakes:?}");
         }
         let separate = [connects(&["tcp://one:1"]), connects(&["tcp://10.0.0.1:1"])].concat();
-        assert_eq!(by_name(&separate, &|name| panic!("{name}")), [], "routes have topics of their own");
+        assert_eq!(
+            by_name(&separate, &|name| panic!("{name}")),
+            [],
+            "routes have topics of their own"
+        );
     }
 }

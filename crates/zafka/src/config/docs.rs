@@ -1,5 +1,5 @@
-//! Writes `docs/configuration.md` from the tables of `keys`. The test fails where the file is stale; with
-//! `UPDATE_DOCS=1` it writes the file.
+//! Writes `docs/configuration.md` from the tables of `keys`. The test fails where the file is
+//! stale; with `UPDATE_DOCS=1` it writes the file.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -94,8 +94,9 @@ fn every_section_is_on_the_page() {
     // Sockets of both directions share some.
     let keys = SECTIONS.iter().flat_map(|section| section.keys).map(|key| std::ptr::from_ref(*key));
     let keys = keys.collect::<std::collections::HashSet<_>>().len();
-    let is_key =
-        |line: &&str| line.contains(" = \"") && line.trim_start().starts_with(|c: char| c.is_uppercase());
+    let is_key = |line: &&str| {
+        line.contains(" = \"") && line.trim_start().starts_with(|c: char| c.is_uppercase())
+    };
     let rows = source.lines().filter(is_key).count();
     assert_eq!(keys, rows, "a key belongs to no section");
 }

@@ -4,10 +4,12 @@ use super::mistake::Wrong;
 
 const ALLOWED: &str = "${NAME}, ${NAME:-default}, $$ for a dollar";
 
-/// Expands the variables of `text`. An empty variable counts as unset where there is a default, as in a shell.
+/// Expands the variables of `text`. An empty variable counts as unset where there is a default, as
+/// in a shell.
 ///
 /// # Errors
-/// A variable that is not set and has no default, or a malformed one. No value is ever part of the error.
+/// A variable that is not set and has no default, or a malformed one. No value is ever part of the
+/// error.
 pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -93,7 +95,10 @@ mod tests {
             ("${HO ST:-x}", "not the name of a variable"),
         ] {
             let wrong = expand(text, &variable).unwrap_err();
-            assert!(wrong.why.as_deref().is_some_and(|found| found.contains(why)), "{text}: {wrong:?}");
+            assert!(
+                wrong.why.as_deref().is_some_and(|found| found.contains(why)),
+                "{text}: {wrong:?}"
+            );
         }
     }
 }

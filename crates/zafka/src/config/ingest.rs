@@ -32,7 +32,14 @@ pub fn route(
     let config = || {
         let (mapping, producer, on_error, in_flight_bytes) = written.flatten()?;
         let socket = InboundConfig { in_flight_bytes, ..served.flatten()? };
-        Some(IngestConfig { name: name?.to_owned(), socket, frames: frames?, mapping, producer, on_error })
+        Some(IngestConfig {
+            name: name?.to_owned(),
+            socket,
+            frames: frames?,
+            mapping,
+            producer,
+            on_error,
+        })
     };
     (read, config())
 }
@@ -66,7 +73,8 @@ fn inbound(
     if is_sub && !table.has(&keys::SUBSCRIBE) {
         table.mistake(&keys::SUBSCRIBE, "missing", "a list of prefixes; [\"\"] is everything");
     }
-    let prefixes = table.list(&keys::SUBSCRIBE, |text| Ok(text.as_bytes().to_vec())).unwrap_or_default();
+    let prefixes =
+        table.list(&keys::SUBSCRIBE, |text| Ok(text.as_bytes().to_vec())).unwrap_or_default();
     let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
     let max_message = table.text(&keys::MAX_MESSAGE, |text| text::size(text, KIB, GIB));
     Some(InboundConfig {
@@ -128,9 +136,11 @@ fn written(
     let compression = table.text(&keys::COMPRESSION, text::compression);
     let linger = table.text(&keys::LINGER, |text| text::duration(text, Duration::ZERO, MINUTE));
     let batch_bytes = table.text(&keys::BATCH_SIZE, |text| text::size(text, KIB, GIB));
-    let in_flight_bytes = table.text(&keys::IN_FLIGHT_BYTES, |text| text::size(text, 64 * KIB, 3 * GIB));
+    let in_flight_bytes =
+        table.text(&keys::IN_FLIGHT_BYTES, |text| text::size(text, 64 * KIB, 3 * GIB));
     let second = Duration::from_secs(1);
-    let delivery_timeout = table.text(&keys::DELIVERY_TIMEOUT, |text| text::duration(text, second, DAY));
+    let delivery_timeout =
+        table.text(&keys::DELIVERY_TIMEOUT, |text| text::duration(text, second, DAY));
     let on_error = on_error(table, socket_type);
     Some((
         mapping?,
@@ -153,7 +163,11 @@ fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Op
     if socket_type == Some(InboundSocketType::Router) {
         for key in [&keys::ON_ERROR, &keys::DEAD_LETTER] {
             if table.has(key) {
-                table.mistake(key, "the senders of a `router` are told", "only with `pull` and `sub`");
+                table.mistake(
+                    key,
+                    "the senders of a `router` are told",
+                    "only with `pull` and `sub`",
+                );
             }
         }
     }
@@ -172,7 +186,8 @@ fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mappin
     let rename = table.pairs(&keys::RENAME).iter().filter_map(|pair| rename(table, pair)).collect();
     let key = table.text(&keys::TO_KEY, text::template);
     let partition = table.text(&keys::TO_PARTITION, text::template);
-    let headers = table.texts(&keys::TO_HEADERS, |text| text::template(text).map(|_| text.to_owned()));
+    let headers =
+        table.texts(&keys::TO_HEADERS, |text| text::template(text).map(|_| text.to_owned()));
     let stamp = table.flag(&keys::STAMP);
     let topic = topic?;
     check_topic(table, &topic, frames);
@@ -208,14 +223,21 @@ fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundP
 }
 
 /// One pair of `rename`.
-fn rename(table: &Table<'_, '_>, [(from, from_at), (to, to_at)]: &[(String, Span); 2]) -> Option<Rename> {
+fn rename(
+    table: &Table<'_, '_>,
+    [(from, from_at), (to, to_at)]: &[(String, Span); 2],
+) -> Option<Rename> {
     let mistake = |at: &Span, found: String, allowed: &str| {
         table.mistake_at(at, &keys::RENAME, found, allowed);
         None
     };
     let (from, groups) = if from.starts_with('^') {
         if !from.ends_with('$') {
-            return mistake(from_at, format!("found {from:?}"), "a pattern begins with ^ and ends with $");
+            return mistake(
+                from_at,
+                format!("found {from:?}"),
+                "a pattern begins with ^ and ends with $",
+            );
         }
         match Regex::new(from) {
             Ok(pattern) => {
@@ -232,6 +254,8 @@ fn rename(table: &Table<'_, '_>, [(from, from_at), (to, to_at)]: &[(String, Span
     };
     match Template::parse(to, Fields::Groups(groups)) {
         Ok(to) => Some(Rename { from, to }),
-        Err(error) => mistake(to_at, format!("{to:?}: {error}"), "the new name, with {1} to {9} for groups"),
+        Err(error) => {
+            mistake(to_at, format!("{to:?}: {error}"), "the new name, with {1} to {9} for groups")
+        }
     }
 }

@@ -24,7 +24,10 @@ pub struct Key {
     /// Whether it must be there.
     pub presence: Presence,
     /// What it is for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the documentation"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the generator of the documentation")
+    )]
     pub doc: &'static str,
 }
 
@@ -34,7 +37,10 @@ pub struct Section {
     /// Its path; empty for the top level.
     pub path: &'static str,
     /// What it is for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the documentation"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the generator of the documentation")
+    )]
     pub doc: &'static str,
     /// Its keys.
     pub keys: &'static [&'static Key],
@@ -307,8 +313,12 @@ pub static FROM_SECTION: Section = Section {
 };
 
 /// `route.to`.
-pub static TO_SECTION: Section =
-    Section { path: "route.to", doc: "Where the route writes.", keys: &[&TO_ZMQ, &TO_KAFKA], later: &[] };
+pub static TO_SECTION: Section = Section {
+    path: "route.to",
+    doc: "Where the route writes.",
+    keys: &[&TO_ZMQ, &TO_KAFKA],
+    later: &[],
+};
 
 /// `route.from.kafka`.
 pub static FROM_KAFKA_SECTION: Section = Section {

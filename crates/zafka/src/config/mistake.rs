@@ -22,7 +22,10 @@ impl Wrong {
     }
 
     /// Not allowed for a reason.
-    pub fn because(why: impl Into<Cow<'static, str>>, allowed: impl Into<Cow<'static, str>>) -> Self {
+    pub fn because(
+        why: impl Into<Cow<'static, str>>,
+        allowed: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { why: Some(why.into()), allowed: allowed.into() }
     }
 

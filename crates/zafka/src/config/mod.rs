@@ -1,7 +1,7 @@
 //! The configuration file: from TOML to typed configuration, with every mistake of a file at once.
 //!
-//! `keys` holds each key once; `reader` walks the file by it; `text` makes values of texts; the rest puts them
-//! together. Nothing behind this module checks a value again.
+//! `keys` holds each key once; `reader` walks the file by it; `text` makes values of texts; the
+//! rest puts them together. Nothing behind this module checks a value again.
 
 mod admin;
 mod binds;
@@ -98,8 +98,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         .map_err(|mistakes| ConfigError::Mistakes { place: path.display().to_string(), mistakes })
 }
 
-/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read the file;
-/// `open_files`: how many this process may have.
+/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read
+/// the file; `open_files`: how many this process may have.
 fn parse(
     text: &str,
     directory: &Path,
@@ -119,7 +119,12 @@ fn parse(
         Ok(tree) => tree,
         Err(error) => {
             let at = error.span().unwrap_or(0..0);
-            reader.mistake(&at, "", format!("not TOML: {}", error.message().replace('\n', ", ")), "");
+            reader.mistake(
+                &at,
+                "",
+                format!("not TOML: {}", error.message().replace('\n', ", ")),
+                "",
+            );
             return Err(reader.mistakes.into_inner());
         }
     };
@@ -144,7 +149,8 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     let shutdown_timeout =
         top.text(&keys::SHUTDOWN_TIMEOUT, |text| text::duration(text, Duration::ZERO, hour));
     let cluster = cluster(top);
-    let admin = top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
+    let admin =
+        top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
     let routes = route::routes(top);
     checks::compare(top.reader(), &routes);
     binds::compare(top.reader(), &routes, admin.as_ref());
@@ -156,8 +162,10 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     routes.iter().for_each(|route| checks::compare_prefixes(top.reader(), route));
     let (routes, ingest): (Vec<_>, Vec<_>) =
         routes.into_iter().map(|route| (route.config, route.ingest)).unzip();
-    let (routes, ingest) = (routes.into_iter().flatten().collect(), ingest.into_iter().flatten().collect());
-    let config = |(cluster, shutdown_timeout)| Config { cluster, routes, ingest, admin, shutdown_timeout };
+    let (routes, ingest) =
+        (routes.into_iter().flatten().collect(), ingest.into_iter().flatten().collect());
+    let config =
+        |(cluster, shutdown_timeout)| Config { cluster, routes, ingest, admin, shutdown_timeout };
     (cluster.zip(shutdown_timeout).map(config), connects)
 }
 

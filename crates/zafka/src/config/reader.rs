@@ -1,4 +1,5 @@
-//! Walks the tables of a TOML file by the tables of `keys`, and collects every mistake with its place.
+//! Walks the tables of a TOML file by the tables of `keys`, and collects every mistake with its
+//! place.
 
 use std::cell::RefCell;
 use std::fs;
@@ -45,7 +46,13 @@ pub struct Table<'r, 'a> {
 
 impl<'a> Reader<'a> {
     /// A mistake at `span`.
-    pub fn mistake(&self, span: &Span, key: &str, found: impl Into<String>, allowed: impl Into<String>) {
+    pub fn mistake(
+        &self,
+        span: &Span,
+        key: &str,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) {
         let (line, column) = self.place(span.start);
         let (key, found, allowed) = (key.to_owned(), found.into(), allowed.into());
         self.mistakes.borrow_mut().push(Mistake { line, column, key, found, allowed });
@@ -133,7 +140,8 @@ impl<'r, 'a> Table<'r, 'a> {
         self.table.get(key.name)
     }
 
-    /// A text, a number or a time, read by `read` after its variables are expanded; the default where it is missing.
+    /// A text, a number or a time, read by `read` after its variables are expanded; the default
+    /// where it is missing.
     pub fn text<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<T> {
         let Some(value) = self.raw(key) else {
             return match key.presence {
@@ -155,7 +163,11 @@ impl<'r, 'a> Table<'r, 'a> {
     }
 
     /// The items of a list of texts, `None` for one with a mistake.
-    fn items<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<Option<(T, Span)>>> {
+    fn items<T>(
+        &self,
+        key: &Key,
+        read: impl Fn(&str) -> Read<T>,
+    ) -> Option<Vec<Option<(T, Span)>>> {
         let value = self.raw(key)?;
         let DeValue::Array(items) = value.get_ref() else {
             self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
@@ -166,10 +178,19 @@ impl<'r, 'a> Table<'r, 'a> {
             return None;
         }
         let items = items.iter();
-        Some(items.map(|item| self.scalar(key, item, &read).map(|value| (value, item.span()))).collect())
+        Some(
+            items
+                .map(|item| self.scalar(key, item, &read).map(|value| (value, item.span())))
+                .collect(),
+        )
     }
 
-    fn scalar<T>(&self, key: &Key, value: &Value<'_>, read: &impl Fn(&str) -> Read<T>) -> Option<T> {
+    fn scalar<T>(
+        &self,
+        key: &Key,
+        value: &Value<'_>,
+        read: &impl Fn(&str) -> Read<T>,
+    ) -> Option<T> {
         let span = value.span();
         let report = |found: String, allowed: &str| {
             self.reader.mistake(&span, &path(self.section, key.name), found, allowed);
@@ -180,7 +201,9 @@ impl<'r, 'a> Table<'r, 'a> {
             DeValue::Integer(integer) if number && integer.radix() == 10 => {
                 (integer.as_str(), integer.as_str().replace('_', ""))
             }
-            DeValue::Datetime(time) if key.takes.contains("time") => ("this time", time.to_string()),
+            DeValue::Datetime(time) if key.takes.contains("time") => {
+                ("this time", time.to_string())
+            }
             _ => match self.reader.expanded(value) {
                 Ok(both) => both,
                 Err((found, allowed)) if allowed.is_empty() => return report(found, key.takes),
@@ -214,7 +237,9 @@ impl<'r, 'a> Table<'r, 'a> {
         };
         let pairs = table.iter();
         pairs
-            .filter_map(|(name, value)| Some((name.get_ref().to_string(), self.scalar(key, value, &read)?)))
+            .filter_map(|(name, value)| {
+                Some((name.get_ref().to_string(), self.scalar(key, value, &read)?))
+            })
             .collect()
     }
 
@@ -244,7 +269,12 @@ impl<'r, 'a> Table<'r, 'a> {
             };
             let [one, other] = texts[..] else {
                 let found = format!("found {}", describe(item.get_ref()));
-                self.reader.mistake(&item.span(), &path(self.section, key.name), found, "a pair of texts");
+                self.reader.mistake(
+                    &item.span(),
+                    &path(self.section, key.name),
+                    found,
+                    "a pair of texts",
+                );
                 return None;
             };
             let text = |value| self.scalar(key, value, &|text| Ok(text.to_owned()));
@@ -254,7 +284,13 @@ impl<'r, 'a> Table<'r, 'a> {
     }
 
     /// Reports a mistake in a part of a key's value.
-    pub fn mistake_at(&self, span: &Span, key: &Key, found: impl Into<String>, allowed: impl Into<String>) {
+    pub fn mistake_at(
+        &self,
+        span: &Span,
+        key: &Key,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) {
         self.reader.mistake(span, &path(self.section, key.name), found, allowed);
     }
 
@@ -277,7 +313,8 @@ impl<'r, 'a> Table<'r, 'a> {
         None
     }
 
-    /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at its end.
+    /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at
+    /// its end.
     pub fn secret(&self, key: &Key, file_key: &Key) -> Option<Secret> {
         if self.has(file_key) {
             if self.has(key) {
@@ -287,7 +324,11 @@ impl<'r, 'a> Table<'r, 'a> {
             let path = self.path(file_key)?;
             if is_world_readable(&path) {
                 let text = format!("{} can be read by every user of this machine", path.display());
-                self.reader.warn(&self.span_of(file_key), &self::path(self.section, file_key.name), text);
+                self.reader.warn(
+                    &self.span_of(file_key),
+                    &self::path(self.section, file_key.name),
+                    text,
+                );
             }
             let Ok(text) = fs::read_to_string(&path) else {
                 self.mistake(file_key, format!("{} is not UTF-8", path.display()), "a text file");
@@ -349,8 +390,11 @@ fn path(section: &Section, key: &str) -> String {
 }
 
 fn nearest(name: &str, section: &Section) -> Option<&'static str> {
-    let near =
-        section.keys.iter().map(|key| (strsim::damerau_levenshtein(name, key.name), key.name)).min()?;
+    let near = section
+        .keys
+        .iter()
+        .map(|key| (strsim::damerau_levenshtein(name, key.name), key.name))
+        .min()?;
     (near.0 <= 2.max(near.1.len() / 3) && near.0 < near.1.len()).then_some(near.1)
 }
 

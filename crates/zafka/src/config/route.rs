@@ -6,7 +6,9 @@ use toml::de::DeValue;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{Fetching, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector};
+use zafka_kafka::config::{
+    Fetching, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector,
+};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 
@@ -92,7 +94,9 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
         top.mistake(&keys::ROUTE, "found an empty list", "at least one route");
     }
     let routes = items.iter().filter_map(|item| match item.get_ref() {
-        DeValue::Table(table) => Some(route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span()))),
+        DeValue::Table(table) => {
+            Some(route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span())))
+        }
         _ => {
             top.reader().mistake(&item.span(), "route", "not a table", "[[route]]");
             None
@@ -111,7 +115,13 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
         let from = from.table(&keys::FROM_ZMQ, &keys::FROM_ZMQ_SECTION);
         let to = to.and_then(|to| to.table(&keys::TO_KAFKA, &keys::TO_KAFKA_SECTION));
         let (socket, ingest) = ingest::route(name.as_deref(), from.as_ref(), to.as_ref());
-        return ReadRoute { config: None, ingest, name: name.map(|name| (name, at)), source: None, socket };
+        return ReadRoute {
+            config: None,
+            ingest,
+            name: name.map(|name| (name, at)),
+            source: None,
+            socket,
+        };
     }
     let from = from.and_then(|from| from.table(&keys::FROM_KAFKA, &keys::FROM_KAFKA_SECTION));
     let to = to.and_then(|to| to.table(&keys::TO_ZMQ, &keys::TO_ZMQ_SECTION));
@@ -126,11 +136,16 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
 
 /// Reports a route whose two ends do not make one of the two directions.
 fn check_ends(from: Option<&Table<'_, '_>>, to: Option<&Table<'_, '_>>) {
-    let one = |table: &Table<'_, '_>, key: &Key, other: &Key| match (table.has(key), table.has(other)) {
-        (false, false) => table.mistake(key, "missing", format!("a table; or `{}`", other.name)),
-        (true, true) => table.mistake(other, format!("`{}` is there too", key.name), "one of the two"),
-        _ => {}
-    };
+    let one =
+        |table: &Table<'_, '_>, key: &Key, other: &Key| match (table.has(key), table.has(other)) {
+            (false, false) => {
+                table.mistake(key, "missing", format!("a table; or `{}`", other.name))
+            }
+            (true, true) => {
+                table.mistake(other, format!("`{}` is there too", key.name), "one of the two")
+            }
+            _ => {}
+        };
     if let Some(from) = from {
         one(from, &keys::FROM_KAFKA, &keys::FROM_ZMQ);
     }
@@ -246,15 +261,21 @@ fn served(
     }
     let is_local = |(endpoint, _): &(Endpoint, Span)| matches!(endpoint, Endpoint::Ipc(_));
     if table.has(&keys::IPC_MODE) && !binds.iter().any(is_local) {
-        table.mistake(&keys::IPC_MODE, "no `ipc` endpoint is bound", "only together with one in `bind`");
+        table.mistake(
+            &keys::IPC_MODE,
+            "no `ipc` endpoint is bound",
+            "only together with one in `bind`",
+        );
     }
     let frames = frames(table);
     let slow_peer = table.text(&keys::SLOW_PEER, text::slow_peer);
-    let peer_timeout = table.text(&keys::PEER_TIMEOUT, |text| text::duration_or_none(text, SECOND, DAY));
+    let peer_timeout =
+        table.text(&keys::PEER_TIMEOUT, |text| text::duration_or_none(text, SECOND, DAY));
     let min_peers = table.text(&keys::MIN_PEERS, |text| text::whole(text, 0, 1_000_000));
     let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
     let ring_bytes = table.text(&keys::RING_BYTES, |text| text::size(text, 64 * KIB, 64 * GIB));
-    let max_subscriptions = table.text(&keys::MAX_SUBSCRIPTIONS, |text| text::whole(text, 1, 10_000_000));
+    let max_subscriptions =
+        table.text(&keys::MAX_SUBSCRIPTIONS, |text| text::whole(text, 1, 10_000_000));
     let max_inbound_frame = table.text(&keys::MAX_INBOUND_FRAME, |text| text::size(text, KIB, GIB));
     let peer_memory = table.text(&keys::PEER_MEMORY, |text| text::size(text, MIB, 1024 * GIB));
     let heartbeat = heartbeat(table);

@@ -8,7 +8,8 @@ use super::reader::Table;
 use super::text;
 
 const MECHANISMS: &str = "\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\", \"OAUTHBEARER\"";
-const PASSWORD_KEYS: [&Key; 3] = [&keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
+const PASSWORD_KEYS: [&Key; 3] =
+    [&keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
 
 #[derive(Clone, Copy)]
 enum Mechanism {
@@ -21,7 +22,8 @@ enum Mechanism {
 /// TLS and SASL of the cluster.
 pub fn security(table: &Table<'_, '_>) -> Option<Security> {
     let tls = tls(table);
-    let sasl = table.has(&keys::SASL).then(|| sasl(&table.table(&keys::SASL, &keys::SASL_SECTION)?));
+    let sasl =
+        table.has(&keys::SASL).then(|| sasl(&table.table(&keys::SASL, &keys::SASL_SECTION)?));
     let security = Security {
         tls: tls?,
         sasl: match sasl {
@@ -55,7 +57,9 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
     let certificate = table.path(&keys::TLS_CERTIFICATE);
     let key = table.path(&keys::TLS_KEY);
     let key_password = table.secret(&keys::TLS_KEY_PASSWORD, &keys::TLS_KEY_PASSWORD_FILE);
-    for (one, other) in [(&keys::TLS_CERTIFICATE, &keys::TLS_KEY), (&keys::TLS_KEY, &keys::TLS_CERTIFICATE)] {
+    for (one, other) in
+        [(&keys::TLS_CERTIFICATE, &keys::TLS_KEY), (&keys::TLS_KEY, &keys::TLS_CERTIFICATE)]
+    {
         if table.has(one) && !table.has(other) {
             table.mistake(one, format!("`{}` is missing", other.name), "both or neither");
         }
@@ -66,7 +70,9 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
         }
     }
     let client = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key, key_password }),
+        (Some(certificate), Some(key)) => {
+            Some(ClientCertificate { certificate, key, key_password })
+        }
         _ => None,
     };
     Some(Some(Tls { ca, client }))
@@ -83,7 +89,9 @@ fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
     })?;
     let with_password = !matches!(mechanism, Mechanism::OAuthBearer);
     for key in keys::SASL_SECTION.keys.iter().filter(|key| key.name != keys::SASL_MECHANISM.name) {
-        if table.has(key) && PASSWORD_KEYS.iter().any(|other| other.name == key.name) != with_password {
+        if table.has(key)
+            && PASSWORD_KEYS.iter().any(|other| other.name == key.name) != with_password
+        {
             let allowed = if with_password {
                 "mechanism, username, password, password_file"
             } else {
@@ -154,6 +162,10 @@ fn require(table: &Table<'_, '_>, keys: &[&'static Key]) {
         && !keys.iter().any(|key| table.has(key))
     {
         let names: Vec<_> = keys.iter().map(|key| key.name).collect();
-        table.mistake(first, "missing", format!("{} is required by this mechanism", names.join(" or ")));
+        table.mistake(
+            first,
+            "missing",
+            format!("{} is required by this mechanism", names.join(" or ")),
+        );
     }
 }

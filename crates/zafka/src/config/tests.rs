@@ -64,11 +64,14 @@ fn the_example_is_read() {
     assert_eq!(config.admin.as_ref().unwrap().bind.to_string(), "127.0.0.1:9644");
     let [orders, telemetry] = config.routes.as_slice() else { panic!("{config:?}") };
     assert_eq!(orders.source.group.as_ref().unwrap().id, "zafka-orders");
-    assert!(matches!(&orders.source.topics[1], TopicSelector::Pattern(p) if p.is_match("payments.eu")));
+    assert!(
+        matches!(&orders.source.topics[1], TopicSelector::Pattern(p) if p.is_match("payments.eu"))
+    );
     assert_eq!(orders.socket.slow_peer, SlowPeer::Block);
     assert_eq!(telemetry.source.route, "telemetry");
     assert_eq!(telemetry.socket.heartbeat.unwrap().timeout, Duration::from_secs(30));
-    let frames = FramePlan::parse(&["{topic}/{header.device}", "{offset:u64be}", "{value}"]).unwrap();
+    let frames =
+        FramePlan::parse(&["{topic}/{header.device}", "{offset:u64be}", "{value}"]).unwrap();
     assert_eq!(telemetry.frames, frames);
 }
 
@@ -119,7 +122,10 @@ fn every_value_can_be_set() {
     assert_eq!(route.socket.ring_bytes, 1024 * 1024);
     assert_eq!(route.socket.heartbeat.unwrap().timeout, Duration::from_secs(2));
     let limits = route.socket.limits;
-    assert_eq!((limits.max_peers, limits.max_subscriptions, limits.max_inbound_frame), (10, 10, 2048));
+    assert_eq!(
+        (limits.max_peers, limits.max_subscriptions, limits.max_inbound_frame),
+        (10, 10, 2048)
+    );
 }
 
 #[test]
@@ -188,8 +194,18 @@ fn mistakes_of_a_source() {
             "\"new\"",
             "\"consumer\", \"classic\"",
         ),
-        ("topics = ['t'], session_timeout = '20s'", "session_timeout", "`group` is missing", "together"),
-        ("topics = ['t'], group = 'g', session_timeout = '2h'", "session_timeout", "\"2h\"", "from 1s to 1h"),
+        (
+            "topics = ['t'], session_timeout = '20s'",
+            "session_timeout",
+            "`group` is missing",
+            "together",
+        ),
+        (
+            "topics = ['t'], group = 'g', session_timeout = '2h'",
+            "session_timeout",
+            "\"2h\"",
+            "from 1s to 1h",
+        ),
         (
             "topics = ['t'], group = 'g', group_protocol = 'consumer', session_timeout = '20s'",
             "session_timeout",
@@ -222,12 +238,32 @@ fn mistakes_of_a_socket() {
             "tcp://HOST:PORT",
         ),
         ("socket = 'pub', bind = ['tcp://*:1', 'tcp://*:1']", "bind", "bound twice", "once"),
-        ("socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://localhost:1']", "bind", "bound twice", "once"),
+        (
+            "socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://localhost:1']",
+            "bind",
+            "bound twice",
+            "once",
+        ),
         ("socket = 'pub', bind = ['ipc://./a', 'ipc://a']", "bind", "bound twice", "once"),
-        ("socket = 'pub', connect = ['tcp://a:0;b:1']", "connect", "SOURCE;DESTINATION", "tcp://HOST:PORT"),
-        ("socket = 'pub', bind = ['ipc:///a'], ipc_mode = '0880'", "ipc_mode", "\"0880\"", "\"0660\""),
+        (
+            "socket = 'pub', connect = ['tcp://a:0;b:1']",
+            "connect",
+            "SOURCE;DESTINATION",
+            "tcp://HOST:PORT",
+        ),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], ipc_mode = '0880'",
+            "ipc_mode",
+            "\"0880\"",
+            "\"0660\"",
+        ),
         ("socket = 'pub', bind = ['ipc:///a'], ipc_mode = 660", "ipc_mode", "660", "octal"),
-        ("socket = 'pub', bind = ['tcp://*:1'], ipc_mode = '660'", "ipc_mode", "no `ipc`", "`bind`"),
+        (
+            "socket = 'pub', bind = ['tcp://*:1'], ipc_mode = '660'",
+            "ipc_mode",
+            "no `ipc`",
+            "`bind`",
+        ),
         (
             "socket = 'pub', bind = ['ipc:///a'], min_peers = 3, max_peers = 2",
             "min_peers",
@@ -242,11 +278,31 @@ fn mistakes_of_a_socket() {
             "16MB",
             "from 64KiB to 64GiB",
         ),
-        ("socket = 'pub', bind = ['ipc:///a'], ring_bytes = 1024", "ring_bytes", "found 1024", "from 64KiB"),
-        ("socket = 'pub', bind = ['ipc:///a'], frames = 'xml'", "frames", "\"xml\"", "\"json\", \"packed\""),
-        ("socket = 'pub', bind = ['ipc:///a'], frames = []", "frames", "an empty list", "at least one"),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], ring_bytes = 1024",
+            "ring_bytes",
+            "found 1024",
+            "from 64KiB",
+        ),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], frames = 'xml'",
+            "frames",
+            "\"xml\"",
+            "\"json\", \"packed\"",
+        ),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], frames = []",
+            "frames",
+            "an empty list",
+            "at least one",
+        ),
         ("socket = 'pub', bind = ['ipc:///a'], heartbeat = '5s'", "heartbeat", "a text", "table"),
-        ("socket = 'pub', bind = ['ipc:///a'], heartbeat = {}", "heartbeat.interval", "missing", "duration"),
+        (
+            "socket = 'pub', bind = ['ipc:///a'], heartbeat = {}",
+            "heartbeat.interval",
+            "missing",
+            "duration",
+        ),
         (
             "socket = 'pub', bind = ['ipc:///a'], heartbeat = { interval = '1s', timeout = '2h' }",
             "heartbeat.timeout",
@@ -262,10 +318,15 @@ fn mistakes_of_a_socket() {
 fn endpoints_that_lead_to_one_peer() {
     let key = "route.to.zmq.connect";
     let connect = |list: &str| with_route(FROM, &format!("socket = 'pub', connect = [{list}]"));
-    let (twice, same) =
-        ("tcp://a:1 is there twice", "tcp://localhost:1 leads to the same peer as tcp://127.0.0.1:1");
+    let (twice, same) = (
+        "tcp://a:1 is there twice",
+        "tcp://localhost:1 leads to the same peer as tcp://127.0.0.1:1",
+    );
     expect(&connect("'tcp://a:1', 'tcp://b:1', 'tcp://a:1'"), &[(6, key, twice, "each peer once")]);
-    expect(&connect("'tcp://127.0.0.1:1', 'tcp://localhost:1'"), &[(6, key, same, "each peer once")]);
+    expect(
+        &connect("'tcp://127.0.0.1:1', 'tcp://localhost:1'"),
+        &[(6, key, same, "each peer once")],
+    );
     expect(
         &connect("'x', 'tcp://a:1', 'tcp://a:1'"),
         &[(6, key, "no transport", "tcp"), (6, key, twice, "")],
@@ -278,7 +339,8 @@ fn endpoints_that_lead_to_one_peer() {
     let loaded = read(&connect("'tcp://10.0.0.1:1', 'tcp://name:1'")).unwrap();
     let mistakes = loaded.mistakes_by_name(&|_| vec!["10.0.0.1".parse().unwrap()]);
     let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
-    let (line, key) = ("line 6, column 59: route.to.zmq.connect: ", "tcp://name:1 leads to the same peer as");
+    let (line, key) =
+        ("line 6, column 59: route.to.zmq.connect: ", "tcp://name:1 leads to the same peer as");
     assert!(mistake.to_string().starts_with(&format!("{line}{key}")), "{mistake}");
 }
 
@@ -316,8 +378,12 @@ fn mistakes_between_routes() {
     );
     // Whatever else is wrong with both.
     let wrong = |source: &str| format!("{source}, start = 'then', group_protocol = 'new'");
-    let twice =
-        two(&wrong(grouped), "r", &wrong("topics = [1, 'b'], group = 'g', instance = 'i'"), "tcp://*:1");
+    let twice = two(
+        &wrong(grouped),
+        "r",
+        &wrong("topics = [1, 'b'], group = 'g', instance = 'i'"),
+        "tcp://*:1",
+    );
     let twice = twice.replace("bind = ['tcp", "bind = ['x', 'tcp");
     expect(
         &twice,
@@ -341,7 +407,8 @@ fn mistakes_between_routes() {
 
 #[test]
 fn names_at_one_port_are_warned_of() {
-    let to = "socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://relay.example:1', 'tcp://eth0:2']";
+    let to =
+        "socket = 'pub', bind = ['tcp://127.0.0.1:1', 'tcp://relay.example:1', 'tcp://eth0:2']";
     let loaded = read(&(with_route(FROM, to) + "[admin]\nbind = '127.0.0.1:2'\n")).unwrap();
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -362,12 +429,16 @@ fn the_path_of_an_endpoint_starts_at_the_file() {
     };
     let to = "socket = 'pub', bind = ['ipc://run/a', 'ipc:///b'], connect = ['ipc://c'], ipc_mode = '0660'";
     let socket = read_in("/etc/zafka", to).unwrap().config.routes.remove(0).socket;
-    let shown = |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown =
+        |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&socket.bind), ["ipc:///etc/zafka/run/a", "ipc:///b"]);
     assert_eq!(shown(&socket.connect), ["ipc:///etc/zafka/c"]);
     assert_eq!(socket.ipc_mode, Some(0o660));
     let far = read_in(&format!("/{}", "d".repeat(110)), to).unwrap_err();
-    assert!(far.iter().all(|mistake| mistake.found.contains("107 bytes")) && far.len() == 2, "{far:?}");
+    assert!(
+        far.iter().all(|mistake| mistake.found.contains("107 bytes")) && far.len() == 2,
+        "{far:?}"
+    );
 }
 
 #[test]
@@ -375,7 +446,10 @@ fn what_is_missing_or_comes_later() {
     expect("", &[(1, "kafka", "missing", "table"), (1, "route", "missing", "array of tables")]);
     let text = "[kafka]\nbootstrap_servers = ['${SERVER}']\n[[route]]\nname = 'r'\n\
                 from.zmq = { socket = 'pull' }\nto.kafka = { topic = 'x' }\n";
-    expect(text, &[(5, "route.from.zmq.bind", "neither `bind` nor `connect`", "list of endpoints")]);
+    expect(
+        text,
+        &[(5, "route.from.zmq.bind", "neither `bind` nor `connect`", "list of endpoints")],
+    );
     let ends = |from: &str, to: &str| {
         format!("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n{from}\n{to}\n")
     };
@@ -486,8 +560,14 @@ fn secrets_are_read_and_never_shown() {
     std::fs::write(directory.path().join("secret"), format!("{PASSWORD}\n\n")).unwrap();
     std::fs::write(directory.path().join("ca.pem"), "").unwrap();
     for (security, expected) in [
-        ("sasl = { mechanism = 'PLAIN', username = 'u', password = '${PASSWORD}' }", PASSWORD.to_owned()),
-        ("sasl = { mechanism = 'PLAIN', username = 'u', password_file = 'secret' }", format!("{PASSWORD}\n")),
+        (
+            "sasl = { mechanism = 'PLAIN', username = 'u', password = '${PASSWORD}' }",
+            PASSWORD.to_owned(),
+        ),
+        (
+            "sasl = { mechanism = 'PLAIN', username = 'u', password_file = 'secret' }",
+            format!("{PASSWORD}\n"),
+        ),
     ] {
         let text = with_security(&format!("tls = {{ ca = 'ca.pem' }}\n{security}"));
         let loaded = parse(&text, directory.path(), &variable, true, None).unwrap();
@@ -511,7 +591,10 @@ fn warnings() {
         (&plain, 2, "every user of this machine can read"),
     ] {
         let loaded = parse(text, Path::new("."), &variable, true, None).unwrap();
-        let found = loaded.warnings.iter().any(|warning| warning.line == line && warning.text.contains(part));
+        let found = loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.line == line && warning.text.contains(part));
         assert!(found, "{part}: {:?}", loaded.warnings);
     }
 }
@@ -521,7 +604,9 @@ fn peers_that_do_not_fit_the_limit_of_open_files() {
     let two = with_route(FROM, &format!("{TO}, max_peers = 1000"))
         + "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
            to.zmq = { socket = 'pub', bind = ['tcp://*:2'], max_peers = 2000 }\n";
-    for (limit, warned) in [(None, false), (Some(u64::MAX), false), (Some(3256), false), (Some(3255), true)] {
+    for (limit, warned) in
+        [(None, false), (Some(u64::MAX), false), (Some(3256), false), (Some(3255), true)]
+    {
         let loaded = parse(&two, Path::new("."), &variable, false, limit).unwrap();
         let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), usize::from(warned), "{limit:?}: {warnings:?}");
@@ -549,9 +634,11 @@ fn prefixes_of_partitions_and_constants() {
 
 #[test]
 fn no_mistake_shows_a_variable() {
-    for key in
-        ["topics = ['/${PASSWORD}(/']", "topics = ['t'], start = '${PASSWORD}'", "topics = ['/${PASSWORD}']"]
-    {
+    for key in [
+        "topics = ['/${PASSWORD}(/']",
+        "topics = ['t'], start = '${PASSWORD}'",
+        "topics = ['/${PASSWORD}']",
+    ] {
         let mistakes = read(&with_route(key, TO)).unwrap_err();
         assert!(!format!("{mistakes:?}").contains("hunter2"), "{mistakes:?}");
     }
@@ -561,7 +648,10 @@ fn no_mistake_shows_a_variable() {
     ] {
         let mistakes = read(&with_security(security)).unwrap_err();
         let shown = mistakes[0].to_string();
-        assert!(shown.contains("${PASSWORD}: cannot be read") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("${PASSWORD}: cannot be read") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
     for key in ["bind = ['${PASSWORD}']", "bind = ['tcp://*:1'], frames = '${PASSWORD}'"] {
         let mistakes = read(&with_route(FROM, &format!("socket = 'pub', {key}"))).unwrap_err();
@@ -577,8 +667,9 @@ fn no_mistake_shows_credentials_of_a_url() {
         ))
     };
     let server = |server: &str| with_route(FROM, TO).replace("a:1", server);
-    let endpoint =
-        |key: &str| with_route(FROM, &format!("socket = 'pub', {key} = ['tcp://id:{PASSWORD}@127.0.0.1:1']"));
+    let endpoint = |key: &str| {
+        with_route(FROM, &format!("socket = 'pub', {key} = ['tcp://id:{PASSWORD}@127.0.0.1:1']"))
+    };
     let url = "kafka.security.sasl.token_url";
     let does_not_belong = "***@idp/token\": credentials do not belong in a URL";
     for (text, line, key, found) in [
@@ -599,8 +690,18 @@ fn no_mistake_shows_credentials_of_a_url() {
             "kafka.bootstrap_servers",
             "\"SASL_SSL://***@a:1",
         ),
-        (endpoint("bind"), 6, "route.to.zmq.bind", "\"tcp://***@127.0.0.1:1\": credentials do not belong"),
-        (endpoint("connect"), 6, "route.to.zmq.connect", "\"tcp://***@127.0.0.1:1\": credentials do not"),
+        (
+            endpoint("bind"),
+            6,
+            "route.to.zmq.bind",
+            "\"tcp://***@127.0.0.1:1\": credentials do not belong",
+        ),
+        (
+            endpoint("connect"),
+            6,
+            "route.to.zmq.connect",
+            "\"tcp://***@127.0.0.1:1\": credentials do not",
+        ),
     ] {
         expect(&text, &[(line, key, found, "")]);
     }
@@ -610,7 +711,8 @@ fn no_mistake_shows_credentials_of_a_url() {
 
 #[test]
 fn what_cannot_be_read_is_skipped_by_the_fetcher_that_can() {
-    let skip = |fetcher: &str| format!("topics = ['t'], on_corrupt = 'skip', fetcher = '{fetcher}'");
+    let skip =
+        |fetcher: &str| format!("topics = ['t'], on_corrupt = 'skip', fetcher = '{fetcher}'");
     let config = read(&with_route(&skip("fast"), TO)).unwrap().config;
     assert_eq!(config.routes[0].source.on_corrupt, OnCorrupt::Skip);
     let mistakes = read(&with_route(&skip("librdkafka"), TO)).unwrap_err();

@@ -1,4 +1,5 @@
-//! Values from text, once their variables are expanded. The file and the URLs of `zafka relay` share these.
+//! Values from text, once their variables are expanded. The file and the URLs of `zafka relay`
+//! share these.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -77,8 +78,9 @@ pub fn on_error(text: &str) -> Read<OnError> {
 
 /// A text with fields of a message.
 pub fn template(text: &str) -> Read<Template> {
-    Template::parse(text, Fields::OfMessage)
-        .map_err(|error| Wrong::because(error.to_string(), "text with {topic}, {key}, {header.NAME}"))
+    Template::parse(text, Fields::OfMessage).map_err(|error| {
+        Wrong::because(error.to_string(), "text with {topic}, {key}, {header.NAME}")
+    })
 }
 
 /// The topic to write to: a name, or a text with fields of a message.
@@ -118,8 +120,10 @@ pub fn group_protocol(text: &str) -> Read<GroupProtocol> {
 
 /// `isolation`.
 pub fn isolation(text: &str) -> Read<Isolation> {
-    let values =
-        [("read_committed", Isolation::ReadCommitted), ("read_uncommitted", Isolation::ReadUncommitted)];
+    let values = [
+        ("read_committed", Isolation::ReadCommitted),
+        ("read_uncommitted", Isolation::ReadUncommitted),
+    ];
     one_of(text, &values, &[])
 }
 
@@ -166,7 +170,8 @@ pub fn topic(text: &str) -> Read<TopicSelector> {
         };
         return Regex::new(pattern).map(TopicSelector::Pattern).map_err(|error| {
             let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let reason =
+                reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Wrong::because(
                 format!("not a regular expression: {reason}"),
                 "the syntax of the Rust crate regex",
@@ -200,13 +205,22 @@ pub fn instance(text: &str) -> Read<String> {
 /// A text of at least one character, none of them a control character.
 pub fn label(text: &str) -> Read<String> {
     let fine = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::allowed("1 to 255 bytes without control characters")) }
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::allowed("1 to 255 bytes without control characters"))
+    }
 }
 
 /// One scope of a token request (RFC 6749 section 3.3).
 pub fn scope(text: &str) -> Read<String> {
-    let fine = !text.is_empty() && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::allowed("one scope, without spaces and quotes")) }
+    let fine =
+        !text.is_empty() && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::allowed("one scope, without spaces and quotes"))
+    }
 }
 
 /// `HOST:PORT` of a broker.
@@ -222,7 +236,11 @@ pub fn broker(text: &str) -> Read<String> {
     let endpoint: Endpoint = format!("tcp://{text}")
         .parse()
         .map_err(|e: zafka_sockets::EndpointError| Wrong::because(e.why, allowed))?;
-    if endpoint.can_connect() { Ok(text.to_owned()) } else { Err(Wrong::because("a wildcard", allowed)) }
+    if endpoint.can_connect() {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::because("a wildcard", allowed))
+    }
 }
 
 /// An endpoint to bind; the path of a relative one starts at `directory`.
@@ -266,7 +284,8 @@ pub fn inbound_preset(text: &str) -> Read<InboundPlan> {
 
 fn any_preset(text: &str) -> Read<Preset> {
     text.parse::<Preset>().map_err(|_| {
-        let presets: Vec<_> = Preset::ALL.iter().map(|preset| format!("{:?}", preset.name())).collect();
+        let presets: Vec<_> =
+            Preset::ALL.iter().map(|preset| format!("{:?}", preset.name())).collect();
         Wrong::allowed(format!(
             "{}, a list of templates such as [\"{{topic}}\", \"{{value}}\"]",
             presets.join(", ")
@@ -320,7 +339,9 @@ pub fn duration(text: &str, min: Duration, max: Duration) -> Read<Duration> {
         Ok(duration) if (min..=max).contains(&duration) => Ok(duration),
         _ => {
             let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
-            Err(Wrong::allowed(format!("a duration such as \"5s\" or \"500ms\", from {min} to {max}")))
+            Err(Wrong::allowed(format!(
+                "a duration such as \"5s\" or \"500ms\", from {min} to {max}"
+            )))
         }
     }
 }
@@ -342,10 +363,15 @@ pub fn duration_or_none(text: &str, min: Duration, max: Duration) -> Read<Option
 /// A token endpoint: https, or http on this machine.
 pub fn token_url(text: &str) -> Read<String> {
     let allowed = "https://HOST[:PORT]/PATH (http only for a loopback address)";
-    let credentials =
-        || Wrong::because("credentials do not belong in a URL, but in client_id and client_secret", allowed);
+    let credentials = || {
+        Wrong::because(
+            "credentials do not belong in a URL, but in client_id and client_secret",
+            allowed,
+        )
+    };
     // Most passwords with a slash, a question mark or a space make no URL.
-    let none = |why| if has_credentials(text) { credentials() } else { Wrong::because(why, allowed) };
+    let none =
+        |why| if has_credentials(text) { credentials() } else { Wrong::because(why, allowed) };
     let uri: Uri = text.parse().map_err(|_| none("not a URL"))?;
     let host = uri.host().ok_or_else(|| none("not a URL with a host"))?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -358,7 +384,9 @@ pub fn token_url(text: &str) -> Read<String> {
     match uri.scheme_str() {
         Some("https") => Ok(text.to_owned()),
         Some("http") if is_loopback(host) => Ok(text.to_owned()),
-        Some("http") => Err(Wrong::because("the client's secret would travel in the clear", allowed)),
+        Some("http") => {
+            Err(Wrong::because("the client's secret would travel in the clear", allowed))
+        }
         _ => Err(Wrong::because("another scheme", allowed)),
     }
 }

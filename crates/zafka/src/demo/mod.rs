@@ -1,4 +1,5 @@
-//! `zafka demo`: a broker in this process, a stream of orders, the relay, and what a subscriber receives.
+//! `zafka demo`: a broker in this process, a stream of orders, the relay, and what a subscriber
+//! receives.
 
 mod orders;
 
@@ -10,11 +11,13 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::{Relay, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start,
-    TopicSelector,
+    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
+    SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer};
+use zafka_sockets::config::{
+    DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer,
+};
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 use crate::cli::{CommandError, DemoArgs, output_error};
@@ -34,11 +37,14 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
     let broker = EmbeddedBroker::start()?;
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
-    let relay =
-        Relay::start(&cluster(&broker), vec![route(&args.bind)]).await.map_err(|error| match error {
-            StartError::Bind { .. } => format!("{error}\nTry another: zafka demo --bind tcp://127.0.0.1:*"),
+    let relay = Relay::start(&cluster(&broker), vec![route(&args.bind)]).await.map_err(
+        |error| match error {
+            StartError::Bind { .. } => {
+                format!("{error}\nTry another: zafka demo --bind tcp://127.0.0.1:*")
+            }
             StartError::Kafka { .. } => error.to_string(),
-        })?;
+        },
+    )?;
     let endpoint = bound(&relay)?;
     writeln!(io::stdout(), "{}", introduction(&broker, &endpoint)).map_err(output_error)?;
 
@@ -142,8 +148,11 @@ fn route(bind: &Endpoint) -> RouteConfig {
 /// The endpoint that the relay is bound to, as a subscriber on this machine connects to it.
 fn bound(relay: &Relay) -> Result<Endpoint, CommandError> {
     let status = relay.status_handle().status();
-    let endpoint =
-        status.routes.first().and_then(|route| route.endpoints.first()).ok_or("the relay is not bound")?;
+    let endpoint = status
+        .routes
+        .first()
+        .and_then(|route| route.endpoints.first())
+        .ok_or("the relay is not bound")?;
     Ok(endpoint.replace("//0.0.0.0:", "//127.0.0.1:").parse()?)
 }
 

@@ -14,7 +14,8 @@ use super::{Mistakes, Query, ROUTE, brings_credentials, split_query};
 use crate::config::text::{self, InboundSocketType};
 use crate::redact::redacted;
 
-const SOURCE: &str = "pull+tcp://, sub+tcp://, router+tcp://, each also as +ipc:// and +connect+tcp://";
+const SOURCE: &str =
+    "pull+tcp://, sub+tcp://, router+tcp://, each also as +ipc:// and +connect+tcp://";
 const DESTINATION: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC?topics=NAME";
 const SOURCE_KEYS: &[&str] = &["frames", "subscribe"];
 const DESTINATION_KEYS: &[&str] = &["topics"];
@@ -54,15 +55,19 @@ pub(super) fn route(
         delivery_timeout: None,
     };
     let on_error = Default::default();
-    Some((cluster, IngestConfig { name: ROUTE.to_owned(), socket, frames, mapping, producer, on_error }))
+    Some((
+        cluster,
+        IngestConfig { name: ROUTE.to_owned(), socket, frames, mapping, producer, on_error },
+    ))
 }
 
 fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, InboundPlan)> {
     if !url.contains("ipc://") && brings_credentials(url, SOURCE_KEYS) {
         return mistakes.credentials("SOURCE", url, SOURCE);
     }
-    let unknown =
-        |mistakes: &mut Mistakes| mistakes.add("SOURCE", format!("found {:?}", redacted(url)), SOURCE);
+    let unknown = |mistakes: &mut Mistakes| {
+        mistakes.add("SOURCE", format!("found {:?}", redacted(url)), SOURCE)
+    };
     let Some((scheme, rest)) = url.split_once("://") else { return unknown(mistakes) };
     let parts: Vec<_> = scheme.split('+').collect();
     let (socket, connects, transport) = match parts[..] {
@@ -74,9 +79,10 @@ fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, Inboun
     let (address, query) = split_query(rest);
     let query = Query::parse("SOURCE", query, SOURCE_KEYS, mistakes);
     // A path on the command line is relative to the working directory.
-    let read: fn(&str, &Path) -> text::Read<Endpoint> = if connects { text::connect } else { text::bind };
-    let endpoint =
-        mistakes.decoded("SOURCE", address, |text| read(&format!("{transport}://{text}"), Path::new("")));
+    let read: fn(&str, &Path) -> text::Read<Endpoint> =
+        if connects { text::connect } else { text::bind };
+    let endpoint = mistakes
+        .decoded("SOURCE", address, |text| read(&format!("{transport}://{text}"), Path::new("")));
     let frames = frames(&query, socket, mistakes);
     let prefixes = query.values("subscribe");
     let kind = match socket {
@@ -87,7 +93,8 @@ fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, Inboun
         ),
         InboundSocketType::Sub => {
             let read = |raw: &str| Ok(raw.as_bytes().to_vec());
-            let prefixes = prefixes.into_iter().map(|raw| mistakes.decoded("SOURCE subscribe", raw, read));
+            let prefixes =
+                prefixes.into_iter().map(|raw| mistakes.decoded("SOURCE subscribe", raw, read));
             prefixes.collect::<Option<_>>().map(InboundKind::Sub)
         }
         _ if !prefixes.is_empty() => {
@@ -113,15 +120,25 @@ fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, Inboun
     Some((socket, frames?))
 }
 
-fn frames(query: &Query<'_>, socket: InboundSocketType, mistakes: &mut Mistakes) -> Option<InboundPlan> {
+fn frames(
+    query: &Query<'_>,
+    socket: InboundSocketType,
+    mistakes: &mut Mistakes,
+) -> Option<InboundPlan> {
     let path = "SOURCE frames";
     let values = query.values("frames");
     match values.as_slice() {
         [] if socket == InboundSocketType::Router => {
-            return mistakes.add(path, "missing", "a preset, or a template for each time the key is there");
+            return mistakes.add(
+                path,
+                "missing",
+                "a preset, or a template for each time the key is there",
+            );
         }
         [] => return Some(InboundPlan::preset(Preset::Json)),
-        [one] if !one.contains(['{', '%']) => return mistakes.decoded(path, one, text::inbound_preset),
+        [one] if !one.contains(['{', '%']) => {
+            return mistakes.decoded(path, one, text::inbound_preset);
+        }
         _ => {}
     }
     let read = |text: &str| Ok(text.to_owned());
@@ -144,27 +161,36 @@ fn to_kafka(
     mistakes: &mut Mistakes,
 ) -> Option<(ClusterConfig, Mapping)> {
     if brings_credentials(url, DESTINATION_KEYS) {
-        return mistakes.credentials("DESTINATION", url, "kafka.security.sasl of a file (zafka run -c FILE)");
+        return mistakes.credentials(
+            "DESTINATION",
+            url,
+            "kafka.security.sasl of a file (zafka run -c FILE)",
+        );
     }
     let Some((rest, query)) = url.strip_prefix("kafka://").map(split_query) else {
         return mistakes.add("DESTINATION", format!("found {:?}", redacted(url)), DESTINATION);
     };
     let query = Query::parse("DESTINATION", query, DESTINATION_KEYS, mistakes);
     let (servers, topic) = rest.split_once('/').unwrap_or((rest, ""));
-    let servers = servers.split(',').map(|raw| mistakes.decoded("DESTINATION brokers", raw, text::broker));
+    let servers =
+        servers.split(',').map(|raw| mistakes.decoded("DESTINATION brokers", raw, text::broker));
     let servers = servers.collect::<Vec<_>>();
     let topic = mistakes.decoded("DESTINATION topic", topic, text::written_template);
     let allowed = query.values("topics").into_iter();
-    let allowed: Vec<_> =
-        allowed.map(|raw| mistakes.decoded("DESTINATION topics", raw, text::written_topic)).collect();
+    let allowed: Vec<_> = allowed
+        .map(|raw| mistakes.decoded("DESTINATION topics", raw, text::written_topic))
+        .collect();
     let topic = topic?;
     if !topic.is_constant() && allowed.is_empty() {
-        let wanted =
-            "the topics that senders may write to: NAME or /^PATTERN$/, for each time the key is there";
+        let wanted = "the topics that senders may write to: NAME or /^PATTERN$/, for each time the key is there";
         return mistakes.add("DESTINATION topics", "missing: the topic has a field", wanted);
     }
     if topic.has_topic() && frames.is_some_and(|frames| !frames.has_topic()) {
-        return mistakes.add("DESTINATION topic", "the messages carry no topic", "a topic without {topic}");
+        return mistakes.add(
+            "DESTINATION topic",
+            "the messages carry no topic",
+            "a topic without {topic}",
+        );
     }
     let cluster = ClusterConfig {
         bootstrap_servers: servers.into_iter().collect::<Option<_>>()?,

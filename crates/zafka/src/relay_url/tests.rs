@@ -7,14 +7,16 @@ const FROM: &str = "kafka://127.0.0.1:9092/orders";
 const TO: &str = "pub+tcp://127.0.0.1:5556";
 
 fn route(source: &str, destination: &str) -> (Config, RouteConfig) {
-    let config = relay(source, destination, None).unwrap_or_else(|e| panic!("{source} {destination}: {e}"));
+    let config =
+        relay(source, destination, None).unwrap_or_else(|e| panic!("{source} {destination}: {e}"));
     let route = config.routes[0].clone();
     (config, route)
 }
 
 #[test]
 fn reads_sources() {
-    let (config, route) = route("kafka://a:1,[::1]:2/x,%2F%5Ep%5C.%2F?group=a+b%20c&start=earliest", TO);
+    let (config, route) =
+        route("kafka://a:1,[::1]:2/x,%2F%5Ep%5C.%2F?group=a+b%20c&start=earliest", TO);
     assert_eq!(config.cluster.bootstrap_servers, ["a:1", "[::1]:2"]);
     assert!(matches!(&route.source.topics[0], TopicSelector::Name(name) if name == "x"));
     assert!(
@@ -34,7 +36,9 @@ fn reads_destinations() {
         ("pub+connect+ipc:///tmp/a", "", "ipc:///tmp/a"),
     ] {
         let (_, route) = route(FROM, url);
-        let text = |endpoints: Vec<Endpoint>| endpoints.iter().map(ToString::to_string).collect::<String>();
+        let text = |endpoints: Vec<Endpoint>| {
+            endpoints.iter().map(ToString::to_string).collect::<String>()
+        };
         assert_eq!(
             (text(route.socket.bind).as_str(), text(route.socket.connect).as_str()),
             (bind, connect),
@@ -65,16 +69,34 @@ fn says_what_is_wrong() {
         ("kafka://a:1/%ff", TO, "SOURCE topics", "not UTF-8", "UTF-8"),
         ("kafka://a:1/t?start=soon", TO, "SOURCE start", "\"soon\"", "earliest"),
         ("kafka://a:1/t?group=a&group=b", TO, "SOURCE group", "2 times", "once"),
-        ("kafka://a:1/t?isolation=x", TO, "SOURCE", "\"isolation\"", "everything else wants a file"),
+        (
+            "kafka://a:1/t?isolation=x",
+            TO,
+            "SOURCE",
+            "\"isolation\"",
+            "everything else wants a file",
+        ),
         ("kafka://a:1/t?frames=json", TO, "SOURCE", "belongs to DESTINATION", "group, start"),
         (FROM, "tcp://a:1", "DESTINATION", "tcp://a:1", "pub+tcp://"),
         (FROM, "push+tcp://a:1", "DESTINATION", "push+tcp://a:1", "pub+tcp://"),
         (FROM, "pub+connect+tcp://*:1", "DESTINATION", "wildcard", "tcp://HOST:PORT"),
-        (FROM, "pub+tcp://a:1?slow_peer=replay", "DESTINATION slow_peer", "not available", "\"block\""),
+        (
+            FROM,
+            "pub+tcp://a:1?slow_peer=replay",
+            "DESTINATION slow_peer",
+            "not available",
+            "\"block\"",
+        ),
         (FROM, "pub+tcp://a:1?frames=xml", "DESTINATION frames", "\"xml\"", "\"json\""),
         (FROM, "pub+tcp://a:1?frames={nope}", "DESTINATION frames", "unknown field `nope`", ""),
         (FROM, "pub+tcp://a:1?min_peers=x", "DESTINATION min_peers", "\"x\"", "whole number"),
-        (FROM, "pub+tcp://a:1?ring_bytes=1", "DESTINATION", "\"ring_bytes\"", "everything else wants a file"),
+        (
+            FROM,
+            "pub+tcp://a:1?ring_bytes=1",
+            "DESTINATION",
+            "\"ring_bytes\"",
+            "everything else wants a file",
+        ),
     ] {
         let Err(ConfigError::Mistakes { mistakes, .. }) = relay(source, destination, None) else {
             panic!("{source} {destination}")
@@ -89,14 +111,27 @@ fn says_what_is_wrong() {
 #[test]
 fn mistakes_of_both_urls_are_told_together() {
     let error = relay("kafka://a/t?start=x", "pub+tcp://a", None).unwrap_err();
-    assert!(error.to_string().starts_with("the command line has 3 mistakes:\n  SOURCE brokers: "), "{error}");
+    assert!(
+        error.to_string().starts_with("the command line has 3 mistakes:\n  SOURCE brokers: "),
+        "{error}"
+    );
 }
 
 #[test]
 fn credentials_are_refused_and_never_shown() {
     for (source, destination, key, found) in [
-        ("kafka://id:s3cret@a:1/t", TO, "SOURCE", "\"kafka://***@a:1/t\": credentials do not belong"),
-        ("kafka://id:s3/c,r?e&t@a:1/t?group=g", TO, "SOURCE", "\"kafka://***@a:1/t?***\": credentials"),
+        (
+            "kafka://id:s3cret@a:1/t",
+            TO,
+            "SOURCE",
+            "\"kafka://***@a:1/t\": credentials do not belong",
+        ),
+        (
+            "kafka://id:s3/c,r?e&t@a:1/t?group=g",
+            TO,
+            "SOURCE",
+            "\"kafka://***@a:1/t?***\": credentials",
+        ),
         ("kafka://id:s3?start=cr&et%40a:1/t", TO, "SOURCE", "\"kafka://***@a:1/t\": credentials"),
         ("sasl_ssl://id:s3cret@a:1/t", TO, "SOURCE", "\"sasl_ssl://***@a:1/t\": credentials"),
         ("http://a:1/t?password=s3cret", TO, "SOURCE", "\"http://a:1/t?***\""),
@@ -112,7 +147,8 @@ fn credentials_are_refused_and_never_shown() {
         assert!(!mistake.to_string().contains("s3"), "{mistake}");
     }
     // Where an "@" is nothing secret.
-    let (_, route) = route("kafka://a:1/t?group=a@b", "pub+ipc:///tmp/a@b?frames={topic}@&frames={value}");
+    let (_, route) =
+        route("kafka://a:1/t?group=a@b", "pub+ipc:///tmp/a@b?frames={topic}@&frames={value}");
     assert_eq!(route.source.group.unwrap().id, "a@b");
     assert_eq!(route.socket.bind[0].to_string(), "ipc:///tmp/a@b");
 }

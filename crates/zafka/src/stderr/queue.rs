@@ -193,7 +193,14 @@ mod tests {
             (&[Ok(2), Err(ErrorKind::StorageFull), all, all, all], "on\ntwo\n1 dropped\n", 1),
             (&[Ok(2), Err(ErrorKind::StorageFull), Err(ErrorKind::StorageFull)], "on", 2),
             (
-                &[Ok(1), Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock), Ok(2), Ok(1), all],
+                &[
+                    Ok(1),
+                    Err(ErrorKind::Interrupted),
+                    Err(ErrorKind::WouldBlock),
+                    Ok(2),
+                    Ok(1),
+                    all,
+                ],
                 "one\ntwo\n",
                 0,
             ),
@@ -204,7 +211,11 @@ mod tests {
             queue.push(b"two\n".to_vec());
             answers.iter().for_each(|next| answer.send(*next).unwrap());
             assert!(queue.flush(LONG), "{answers:?}");
-            assert_eq!((output.lock().as_str(), queue.dropped()), (written, dropped), "{answers:?}");
+            assert_eq!(
+                (output.lock().as_str(), queue.dropped()),
+                (written, dropped),
+                "{answers:?}"
+            );
         }
     }
 
@@ -223,6 +234,9 @@ mod tests {
         }
         assert!(queue.flush(LONG));
         let output = output.lock();
-        assert!(output.starts_with("000\n") && output.contains(&format!("{dropped} dropped\n")), "{output}");
+        assert!(
+            output.starts_with("000\n") && output.contains(&format!("{dropped} dropped\n")),
+            "{output}"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Gaps: offsets that a subscriber should have seen and did not, told by `prev`.
 //!
-//! `prev` refers to the partition. It proves a gap only to a subscriber whose prefixes cover every routing frame of that
-//! partition: that is certain with the empty prefix, and if the routing frame is the topic. Messages that do not tell
-//! their place prove nothing.
+//! `prev` refers to the partition. It proves a gap only to a subscriber whose prefixes cover every
+//! routing frame of that partition: that is certain with the empty prefix, and if the routing frame
+//! is the topic. Messages that do not tell their place prove nothing.
 
 use std::collections::HashMap;
 
@@ -23,8 +23,8 @@ impl Gaps {
         Self { everything, last: HashMap::new(), found: Some(0) }
     }
 
-    /// How many gaps were found; `None` if records came of which the prefixes may have left others out, or messages
-    /// that do not tell their place.
+    /// How many gaps were found; `None` if records came of which the prefixes may have left others
+    /// out, or messages that do not tell their place.
     pub(crate) fn found(&self) -> Option<u64> {
         self.found
     }
@@ -51,9 +51,16 @@ impl Gaps {
         }
     }
 
-    /// Finds a gap if the record before this one in the partition came after the last one seen. Without `prev`, or
-    /// without an earlier record, nothing can be told.
-    fn see_record(&mut self, routing: &[u8], topic: &str, partition: i32, offset: i64, prev: Option<i64>) {
+    /// Finds a gap if the record before this one in the partition came after the last one seen.
+    /// Without `prev`, or without an earlier record, nothing can be told.
+    fn see_record(
+        &mut self,
+        routing: &[u8],
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        prev: Option<i64>,
+    ) {
         let Some(found) = &mut self.found else { return };
         if !self.everything && routing != topic.as_bytes() {
             self.found = None;
@@ -115,7 +122,8 @@ mod tests {
     #[test]
     fn prefixes_that_may_leave_records_out_prove_nothing() {
         for (prefixes, found) in [(&["a/", ""][..], Some(1)), (&["a/"], None)] {
-            let prefixes: Vec<_> = prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect();
+            let prefixes: Vec<_> =
+                prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect();
             let mut gaps = Gaps::new(&prefixes);
             see(&mut gaps, b"a/1", record(0, 5, None));
             see(&mut gaps, b"a/2", record(0, 7, Some(6)));
@@ -140,7 +148,11 @@ mod tests {
         gaps.see(b"x", &content(carried(Some(6), 7)));
         assert_eq!(gaps.found(), Some(1));
         gaps.see(b"x", &content(Carried { tells_prev: false, ..carried(None, 8) }));
-        assert_eq!(gaps.found(), None, "an offset alone does not tell a gap from a hole in the log");
+        assert_eq!(
+            gaps.found(),
+            None,
+            "an offset alone does not tell a gap from a hole in the log"
+        );
         let mut gaps = Gaps::new(&[Vec::new()]);
         gaps.see(b"x", &Content::Value { topic: "x".into(), value: "v".into() });
         assert_eq!(gaps.found(), None);

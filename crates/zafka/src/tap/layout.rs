@@ -15,7 +15,8 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    /// Reads `--frames`: a preset's name; templates, one each time; or a list as it stands in a configuration file.
+    /// Reads `--frames`: a preset's name; templates, one each time; or a list as it stands in a
+    /// configuration file.
     ///
     /// # Errors
     /// Every mistake.
@@ -35,7 +36,8 @@ impl Layout {
             many => many.to_vec(),
         };
         let plan = FramePlan::parse(&templates).map_err(|mistakes| {
-            let mistakes: Vec<_> = mistakes.iter().map(|mistake| format!("--frames: {mistake}")).collect();
+            let mistakes: Vec<_> =
+                mistakes.iter().map(|mistake| format!("--frames: {mistake}")).collect();
             UsageError(mistakes.join("\n"))
         })?;
         // A list of templates has a decoder; the preset `batch` is no such list.

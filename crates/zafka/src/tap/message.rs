@@ -22,8 +22,12 @@ pub(crate) enum Content {
 pub(crate) fn read(layout: &Layout, frames: Vec<Bytes>) -> Content {
     let slices: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
     let decoded = match layout {
-        Layout::Preset(Preset::Json) => decode_json(&slices).map(|record| Content::Records(vec![record])),
-        Layout::Preset(Preset::Packed) => decode_packed(&slices).map(|record| Content::Records(vec![record])),
+        Layout::Preset(Preset::Json) => {
+            decode_json(&slices).map(|record| Content::Records(vec![record]))
+        }
+        Layout::Preset(Preset::Packed) => {
+            decode_packed(&slices).map(|record| Content::Records(vec![record]))
+        }
         Layout::Preset(Preset::Batch) => decode_batch(&slices).map(Content::Records),
         Layout::Preset(Preset::Value) => {
             return match <[Bytes; 2]>::try_from(frames) {

@@ -167,7 +167,8 @@ impl Viewer {
     pub(crate) fn finish(&mut self) {
         self.clear_status();
         // What came within a second is no rate to go by: it counts as one second.
-        let elapsed = self.first_message.map_or(1.0, |first| first.elapsed().as_secs_f64().max(1.0));
+        let elapsed =
+            self.first_message.map_or(1.0, |first| first.elapsed().as_secs_f64().max(1.0));
         self.rate = self.messages as f64 / elapsed;
         self.say(&self.status());
     }
@@ -183,8 +184,10 @@ impl Viewer {
     }
 
     fn status(&self) -> String {
-        let gaps =
-            self.gaps.found().map_or_else(|| "gaps unknown".to_owned(), |found| format!("{found} gaps"));
+        let gaps = self
+            .gaps
+            .found()
+            .map_or_else(|| "gaps unknown".to_owned(), |found| format!("{found} gaps"));
         format!("{} messages, {:.0}/s, {gaps}", self.messages, self.rate)
     }
 

@@ -25,7 +25,9 @@ pub(crate) fn lines(content: &Content, style: Style) -> Vec<String> {
         (Content::Records(records), Style::Json) => {
             records.iter().map(|r| record_json(r).to_string()).collect()
         }
-        (Content::Records(records), _) => records.iter().map(|record| record_line(record, style)).collect(),
+        (Content::Records(records), _) => {
+            records.iter().map(|record| record_line(record, style)).collect()
+        }
         (Content::Carried(carried), Style::Json) => vec![carried_json(carried).to_string()],
         (Content::Carried(carried), _) => vec![carried_line(carried, style)],
         (Content::Value { topic, value }, Style::Json) => {
@@ -39,7 +41,8 @@ pub(crate) fn lines(content: &Content, style: Style) -> Vec<String> {
             vec![json!({"frames": frames, "error": reason}).to_string()]
         }
         (Content::Other { frames, reason }, _) => {
-            let frames: Vec<String> = frames.iter().map(|frame| format!("[{}]", text(frame))).collect();
+            let frames: Vec<String> =
+                frames.iter().map(|frame| format!("[{}]", text(frame))).collect();
             vec![format!("{}  ({})", frames.join(" "), text(reason.as_bytes()))]
         }
     }
@@ -57,7 +60,8 @@ fn paint(style: Style, colour: &str, text: &str) -> String {
 }
 
 fn record_line(record: &OwnedRecord, style: Style) -> String {
-    let topic = record.topic.as_ref().map_or_else(|| "?".to_owned(), |topic| text(topic.as_bytes()));
+    let topic =
+        record.topic.as_ref().map_or_else(|| "?".to_owned(), |topic| text(topic.as_bytes()));
     let place = format!("{topic}[{}]", record.partition);
     let key = record.key.as_deref().map_or_else(|| "null".to_owned(), text);
     let value = record.value.as_deref().map_or_else(|| "null".to_owned(), text);
@@ -75,7 +79,8 @@ fn record_line(record: &OwnedRecord, style: Style) -> String {
 }
 
 fn headers_line(headers: &[OwnedHeader]) -> String {
-    let headers = headers.iter().map(|header| format!("{}={}", text(&header.name), or_null(&header.value)));
+    let headers =
+        headers.iter().map(|header| format!("{}={}", text(&header.name), or_null(&header.value)));
     headers.collect::<Vec<_>>().join(" ")
 }
 
@@ -96,15 +101,18 @@ fn carried_line(carried: &Carried, style: Style) -> String {
     parts.extend(offset.map(|offset| paint(style, DIM, &offset)));
     parts.extend(carried.key.as_ref().map(|key| paint(style, YELLOW, &or_null(key))));
     let undecided = carried.undecided.iter().map(|(_, frame)| format!("[{}]", text(frame)));
-    let mut line = [parts.join(" ")].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();
+    let mut line =
+        [parts.join(" ")].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();
     line.extend(carried.value.as_ref().map(or_null));
     line.extend(undecided);
-    line.extend((!carried.headers.is_empty()).then(|| paint(style, DIM, &headers_line(&carried.headers))));
+    line.extend(
+        (!carried.headers.is_empty()).then(|| paint(style, DIM, &headers_line(&carried.headers))),
+    );
     line.join("  ")
 }
 
-/// The fields of a whole record that are there; beside them `route`, the low halves of numbers, and the frames in which
-/// fields cannot be told apart, by their number from 1.
+/// The fields of a whole record that are there; beside them `route`, the low halves of numbers, and
+/// the frames in which fields cannot be told apart, by their number from 1.
 fn carried_json(carried: &Carried) -> Value {
     let mut object = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
@@ -136,7 +144,11 @@ fn text(bytes: &[u8]) -> String {
     };
     let mut shown = String::new();
     for character in text.chars().take(SHOWN) {
-        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
+        if character.is_control() {
+            shown.extend(character.escape_default())
+        } else {
+            shown.push(character)
+        }
     }
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
@@ -173,14 +185,17 @@ fn record_json(record: &OwnedRecord) -> Value {
 
 fn headers_json(headers: &[OwnedHeader]) -> Value {
     let headers = headers.iter();
-    headers.map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())])).collect()
+    headers
+        .map(|header| json!([bytes_json(&header.name), optional_json(header.value.as_deref())]))
+        .collect()
 }
 
 fn optional_json(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, bytes_json)
 }
 
-/// A string where the bytes are UTF-8, `{"base64": "..."}` where not, as in the envelope's `{meta}`.
+/// A string where the bytes are UTF-8, `{"base64": "..."}` where not, as in the envelope's
+/// `{meta}`.
 fn bytes_json(bytes: &[u8]) -> Value {
     use base64::Engine as _;
     match std::str::from_utf8(bytes) {
@@ -238,14 +253,20 @@ mod tests {
         );
         assert_eq!(lines(&content, Style::Plain), ["orders @...7 null  v  [kv]  h=x"]);
         let nothing = Content::Carried(Box::default());
-        assert_eq!([lines(&nothing, Style::Json), lines(&nothing, Style::Plain)].concat(), ["{}", ""]);
+        assert_eq!(
+            [lines(&nothing, Style::Json), lines(&nothing, Style::Plain)].concat(),
+            ["{}", ""]
+        );
     }
 
     #[test]
     fn a_terminal_gets_no_control_characters() {
         let topic = Some("or\u{9b}2Jders".to_owned());
         let records = Content::Records(vec![OwnedRecord { topic, ..record() }]);
-        let other = Content::Other { frames: vec!["\u{7f}".into()], reason: "field `\x1b[2J`\n".to_owned() };
+        let other = Content::Other {
+            frames: vec!["\u{7f}".into()],
+            reason: "field `\x1b[2J`\n".to_owned(),
+        };
         for (content, line) in [
             (records, "or\\u{9b}2Jders[3] @12 null  a\\u{1b}[31mb  h=<1 bytes>"),
             (other, "[\\u{7f}]  (field `\\u{1b}[2J`\\n)"),

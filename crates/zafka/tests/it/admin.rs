@@ -63,7 +63,9 @@ fn status_tells_positions_and_peers() {
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let before = route.relay.wait_status("lag", DEADLINE, |status| {
         let partitions = status["routes"][0]["partitions"].as_array();
-        partitions.is_some_and(|all| all.len() == 2 && all.iter().all(|partition| partition["lag"] == 500))
+        partitions.is_some_and(|all| {
+            all.len() == 2 && all.iter().all(|partition| partition["lag"] == 500)
+        })
     });
     for partition in before["routes"][0]["partitions"].as_array().unwrap() {
         let fields = ["delivered", "committed"].map(|name| partition[name].as_i64());
@@ -83,11 +85,20 @@ fn status_tells_positions_and_peers() {
     let found = &status["routes"][0];
     assert_eq!((&found["name"], &found["group"]), (&"orders".into(), &topic.as_str().into()));
     for partition in found["partitions"].as_array().unwrap() {
-        assert_eq!((&partition["topic"], &partition["read"]), (&topic.as_str().into(), &500.into()));
+        assert_eq!(
+            (&partition["topic"], &partition["read"]),
+            (&topic.as_str().into(), &500.into())
+        );
     }
-    let [peer] = found["peers"].as_array().unwrap().as_slice() else { panic!("one peer: {found:#}") };
-    assert!(peer["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{peer:#}");
-    let mut subscriptions: Vec<String> = serde_json::from_value(peer["subscriptions"].clone()).unwrap();
+    let [peer] = found["peers"].as_array().unwrap().as_slice() else {
+        panic!("one peer: {found:#}")
+    };
+    assert!(
+        peer["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")),
+        "{peer:#}"
+    );
+    let mut subscriptions: Vec<String> =
+        serde_json::from_value(peer["subscriptions"].clone()).unwrap();
     subscriptions.sort();
     assert_eq!(subscriptions, ["other", topic.as_str()]);
     for (name, value) in [("bytes_queued", 0), ("messages_sent", 1000), ("messages_dropped", 0)] {
@@ -107,7 +118,9 @@ fn promtool_finds_the_metrics_clean() {
     let kafka = KafkaNode::shared();
     let topic = unique("metrics");
     kafka.admin().create_topic(&topic, 2, &[]);
-    kafka.admin().produce_sequence(&Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 100) });
+    kafka
+        .admin()
+        .produce_sequence(&Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 100) });
     let from = format!("topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\"");
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let sub = route.subscribe(&[""]);
@@ -123,7 +136,11 @@ fn promtool_finds_the_metrics_clean() {
     let (code, text) = route.relay.get("/metrics").unwrap();
     assert_eq!(code, 200, "{text}");
     let mut promtool = Command::new("promtool");
-    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    promtool
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut promtool = promtool.spawn().expect("promtool (Debian: prometheus) is there");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let found = promtool.wait_with_output().unwrap();
@@ -133,7 +150,9 @@ fn promtool_finds_the_metrics_clean() {
         "zafka_records_read_total{route=\"orders\"} 100".to_owned(),
         "zafka_messages_sent_total{route=\"orders\"} 100".to_owned(),
         "zafka_route_ready{route=\"orders\"} 1".to_owned(),
-        format!("zafka_partition_delivered_offset{{partition=\"1\",route=\"orders\",topic=\"{topic}\"}} 50"),
+        format!(
+            "zafka_partition_delivered_offset{{partition=\"1\",route=\"orders\",topic=\"{topic}\"}} 50"
+        ),
         format!("zafka_partition_lag{{partition=\"0\",route=\"orders\",topic=\"{topic}\"}} 0"),
     ] {
         assert!(text.lines().any(|line| line == sample), "{sample}\n{text}");
@@ -173,7 +192,8 @@ fn waits_are_ready_and_faults_are_not() {
     let value = vec![b'x'; 100_000];
     for number in 0..PARTITIONS * 45 {
         let partition = Some(number % PARTITIONS);
-        let record = NewRecord { topic: "orders", partition, value: Some(&value), ..NewRecord::default() };
+        let record =
+            NewRecord { topic: "orders", partition, value: Some(&value), ..NewRecord::default() };
         producer.send(&record).unwrap();
     }
     producer.flush(DEADLINE).unwrap();
@@ -190,7 +210,10 @@ fn waits_are_ready_and_faults_are_not() {
     // A fault is one, whatever is waited for.
     broker.set_reachable(false).unwrap();
     wait_until("the broker to be missed", DEADLINE, || {
-        route.relay.get("/readyz").is_ok_and(|(code, body)| code == 503 && body.contains("no broker"))
+        route
+            .relay
+            .get("/readyz")
+            .is_ok_and(|(code, body)| code == 503 && body.contains("no broker"))
     });
     broker.set_reachable(true).unwrap();
     wait_until("a wait for the peer again", DEADLINE, || ready("peer"));

@@ -26,7 +26,12 @@ fn wait_flow(subscriber: &LibzmqSub) {
 }
 
 /// That the SUB has everything, in order and without a repeat, and that all of it is committed.
-fn assert_flowed(route: &mut OneRoute, subscriber: &LibzmqSub, records: &Sequence, writing: Background) {
+fn assert_flowed(
+    route: &mut OneRoute,
+    subscriber: &LibzmqSub,
+    records: &Sequence,
+    writing: Background,
+) {
     let produced = writing.join();
     let messages = wait_records(&[subscriber], records.count).remove(0);
     expecting(&[(records, &produced)]).assert(&[Session::new(messages)]);
@@ -59,7 +64,9 @@ fn a_node_that_comes_late_and_is_killed_under_load(fetcher: Fetcher) {
     wait_flow(&subscriber);
     let before = route.relay.log().lines().count();
     kafka.kill9();
-    wait_until("readyz to tell", DEADLINE, || route.relay.get("/readyz").is_ok_and(|(code, _)| code == 503));
+    wait_until("readyz to tell", DEADLINE, || {
+        route.relay.get("/readyz").is_ok_and(|(code, _)| code == 503)
+    });
     kafka.restart();
     assert_flowed(&mut route, &subscriber, &records, writing);
     let lines = route.relay.log().lines().count() - before;
@@ -171,7 +178,9 @@ fn leaders_and_coordinators_that_move_or_die_under_load(fetcher: Fetcher) {
     under_load(&mut || {
         for (partition, to) in [(0, 2), (1, 3), (0, 3), (2, 1)] {
             admin.move_leader(&topic, partition, to);
-            wait_until("the leader to move", DEADLINE, || cluster.leader_of(&topic, partition) == Some(to));
+            wait_until("the leader to move", DEADLINE, || {
+                cluster.leader_of(&topic, partition) == Some(to)
+            });
         }
     });
     let leader = cluster.leader_of(&topic, 0).expect("it has a leader");

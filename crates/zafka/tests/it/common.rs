@@ -64,7 +64,8 @@ impl OneRoute {
     pub fn start_with(top: &str, bootstrap: &str, from: &str, to: &str) -> Self {
         let endpoint = endpoint();
         let to = format!("bind = [\"{endpoint}\"], {to}");
-        let toml = top.to_owned() + &relay_toml(bootstrap, &[RouteToml { name: "orders", from, to: &to }]);
+        let toml =
+            top.to_owned() + &relay_toml(bootstrap, &[RouteToml { name: "orders", from, to: &to }]);
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint, toml }
     }
 
@@ -100,7 +101,9 @@ pub fn counter(status: &Value, name: &str) -> u64 {
 pub fn partition<'a>(status: &'a Value, topic: &str, number: i32) -> &'a Value {
     let partitions = status["routes"][0]["partitions"].as_array();
     let mut partitions = partitions.into_iter().flatten();
-    partitions.find(|found| found["topic"] == topic && found["partition"] == number).unwrap_or(&Value::Null)
+    partitions
+        .find(|found| found["topic"] == topic && found["partition"] == number)
+        .unwrap_or(&Value::Null)
 }
 
 /// Whether everything up to `end` is delivered, and nothing is left behind it.

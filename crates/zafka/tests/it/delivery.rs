@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use zafka_testkit::admin::{Background, Produced};
-use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, unique, wait_until};
+use zafka_testkit::{
+    KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, unique, wait_until,
+};
 
-use crate::common::{Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::common::{
+    Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml,
+};
 use crate::flow::{
     Committed, ends, expecting, flood, load, sessions, shown_committed, wait_records, wait_stuck,
     wait_subscribed,
@@ -60,7 +64,8 @@ impl Stalled {
     }
 }
 
-/// The SUB stands still while records flow, the relay is ended, the SUB goes on, the relay is started again.
+/// The SUB stands still while records flow, the relay is ended, the SUB goes on, the relay is
+/// started again.
 fn ended_while_stalled(fetcher: Fetcher, end: impl Fn(&mut Zafka)) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("stalled", 2);
@@ -78,7 +83,9 @@ fn ended_while_stalled(fetcher: Fetcher, end: impl Fn(&mut Zafka)) {
     subscriber.cont();
     wait_until("the SUB to have what was committed", DEADLINE, || {
         let has = ends(&decoded(&subscriber.messages()));
-        committed.iter().all(|(partition, offset)| has.get(partition).is_some_and(|end| end >= offset))
+        committed
+            .iter()
+            .all(|(partition, offset)| has.get(partition).is_some_and(|end| end >= offset))
     });
     route.start_again();
     let messages = wait_records(&[&subscriber], 16_000).remove(0);
@@ -86,12 +93,18 @@ fn ended_while_stalled(fetcher: Fetcher, end: impl Fn(&mut Zafka)) {
     checker.assert(&sessions(messages, &[Committed::new(), committed]));
 }
 
-on_both_fetchers!(a_relay_killed_under_a_stalled_peer_loses_nothing, "needs Java and Maven, and Python");
+on_both_fetchers!(
+    a_relay_killed_under_a_stalled_peer_loses_nothing,
+    "needs Java and Maven, and Python"
+);
 fn a_relay_killed_under_a_stalled_peer_loses_nothing(fetcher: Fetcher) {
     ended_while_stalled(fetcher, Zafka::kill9);
 }
 
-on_both_fetchers!(a_relay_terminated_under_a_stalled_peer_loses_nothing, "needs Java and Maven, and Python");
+on_both_fetchers!(
+    a_relay_terminated_under_a_stalled_peer_loses_nothing,
+    "needs Java and Maven, and Python"
+);
 fn a_relay_terminated_under_a_stalled_peer_loses_nothing(fetcher: Fetcher) {
     ended_while_stalled(fetcher, |relay| {
         relay.terminate();
@@ -131,14 +144,21 @@ on_both_fetchers!(kills_of_a_static_classic_member_lose_nothing, "needs Java and
 fn kills_of_a_static_classic_member_lose_nothing(fetcher: Fetcher) {
     let topic = topic("killed-classic", 2);
     // A static member of the classic protocol takes its own place over at once.
-    let from = format!(r#"{}, group_protocol = "classic", instance = "{topic}""#, in_group(fetcher, &topic));
+    let from = format!(
+        r#"{}, group_protocol = "classic", instance = "{topic}""#,
+        in_group(fetcher, &topic)
+    );
     killed_repeatedly(&from, &topic, &[0, 53, 311, 700, 1_234]);
 }
 
-on_both_fetchers!(termination_sends_what_is_in_the_ring_and_commits_it, "needs Java and Maven, and Python");
+on_both_fetchers!(
+    termination_sends_what_is_in_the_ring_and_commits_it,
+    "needs Java and Maven, and Python"
+);
 fn termination_sends_what_is_in_the_ring_and_commits_it(fetcher: Fetcher) {
     let topic = topic("terminated", 2);
-    let Stalled { mut route, mut subscriber, status, produced, .. } = Stalled::new(fetcher, &topic, 2, "60s");
+    let Stalled { mut route, mut subscriber, status, produced, .. } =
+        Stalled::new(fetcher, &topic, 2, "60s");
     route.relay.terminate();
     route.relay.wait_log("a second signal ends at once", DEADLINE);
     subscriber.cont();
@@ -206,8 +226,10 @@ fn a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps(fetcher:
     // All that left the ring counts as delivered; what is in it is still owed to the stopped peer.
     let status = route.relay.wait_status("it to be committed", DEADLINE, |status| {
         let committed = shown_committed(status, 0);
-        let delivered = [0, 1].map(|number| partition(status, &topic, number)["delivered"].as_i64());
-        committed.values().copied().map(Some).eq(delivered) && committed.values().sum::<i64>() > 15_000
+        let delivered =
+            [0, 1].map(|number| partition(status, &topic, number)["delivered"].as_i64());
+        committed.values().copied().map(Some).eq(delivered)
+            && committed.values().sum::<i64>() > 15_000
     });
     let dropped = counter(&status, "messages_dropped");
     assert!(dropped > 0, "{status:#}");
@@ -222,11 +244,12 @@ fn a_stopped_peer_that_is_dropped_for_holds_nobody_up_and_sees_its_gaps(fetcher:
     checker.expect(&topic, Produced { partition: 0, offset: 0 });
     checker.assert(&[Session::new(decoded(&all))]);
 
-    // It goes on with what the ring has, and each partition's next message tells what is missing before it.
+    // It goes on with what the ring has, and each partition's next message tells what is missing
+    // before it.
     stopped.cont();
-    route
-        .relay
-        .wait_status("the ring to be empty", DEADLINE, |status| status["routes"][0]["ring_bytes"] == 0);
+    route.relay.wait_status("the ring to be empty", DEADLINE, |status| {
+        status["routes"][0]["ring_bytes"] == 0
+    });
     kafka.admin().produce(&topic, &[0, 1].map(|number| Record::new("k", "last").partition(number)));
     let status = route.relay.wait_status("the last ones to be sent", DEADLINE, |status| {
         counter(status, "messages_sent") + counter(status, "messages_dropped") == 2 * 16_003
@@ -255,8 +278,8 @@ fn a_stalled_route_holds_no_other_up_and_stays_in_its_group(fetcher: Fetcher) {
     let topics = [topic("consumer", 2), topic("classic", 2), topic("free", 2)];
     let endpoints = [endpoint(), endpoint(), endpoint()];
     let protocols = [r#""consumer""#, r#""classic""#, r#""consumer""#];
-    let from =
-        [0, 1, 2].map(|i| format!("{}, group_protocol = {}", in_group(fetcher, &topics[i]), protocols[i]));
+    let from = [0, 1, 2]
+        .map(|i| format!("{}, group_protocol = {}", in_group(fetcher, &topics[i]), protocols[i]));
     let to = [0, 1, 2].map(|i| format!(r#"bind = ["{}"], {BLOCK}"#, endpoints[i]));
     let routes = [0, 1, 2].map(|i| RouteToml { name: &topics[i], from: &from[i], to: &to[i] });
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &routes));
@@ -284,7 +307,10 @@ fn a_stalled_route_holds_no_other_up_and_stays_in_its_group(fetcher: Fetcher) {
     }
     for (topic, kind) in topics.iter().zip(["Consumer", "Classic"]) {
         let group = admin.group(topic).unwrap();
-        assert_eq!((group.kind.as_str(), group.state.as_str(), group.members.len()), (kind, "Stable", 1));
+        assert_eq!(
+            (group.kind.as_str(), group.state.as_str(), group.members.len()),
+            (kind, "Stable", 1)
+        );
         assert_eq!(group.members[0].assignment.len(), 2, "{group:?}");
     }
     relay.wait_ready();
@@ -304,15 +330,21 @@ on_both_fetchers!(
     nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered,
     "needs Java and Maven, and Python"
 );
-fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered(fetcher: Fetcher) {
+fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undelivered(
+    fetcher: Fetcher,
+) {
     let topic = topic("unattended", 1);
     let records = flood(&topic, 1, 16_000);
     let produced = in_background(&records).join();
-    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), BLOCK);
+    let mut route =
+        OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), BLOCK);
     // It is committed where the route stands, and there it stays.
     let still = |status: &Value| {
         let found = partition(status, &topic, 0);
-        found["read"] == 0 && found["delivered"] == 0 && found["committed"] == 0 && found["lag"] == 16_000
+        found["read"] == 0
+            && found["delivered"] == 0
+            && found["committed"] == 0
+            && found["lag"] == 16_000
     };
     route.relay.wait_status("the partition", DEADLINE, still);
     route.relay.wait_ready();
@@ -351,16 +383,20 @@ fn a_peer_that_disconnects_is_owed_nothing_and_another_gets_everything(fetcher: 
     let topic = topic("disconnected", 2);
     let records = flood(&topic, 2, 16_000);
     let to = BLOCK.replace("min_peers = 1", "min_peers = 2");
-    let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), &to);
+    let mut route =
+        OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), &to);
     let staying = route.subscribe(&[&topic]);
     let mut leaving = Peer::spawn(Kind::Python, route.endpoint(), &[&topic], 0);
     wait_subscribed(&mut route.relay, 0, 2);
     leaving.stop();
     let writing = in_background(&records);
     let status = wait_stuck(&mut route.relay, 0);
-    let read: i64 = [0, 1].iter().map(|p| partition(&status, &topic, *p)["read"].as_i64().unwrap()).sum();
-    let had: BTreeSet<_> =
-        decoded(&staying.messages()).iter().map(|message| (message.partition, message.offset)).collect();
+    let read: i64 =
+        [0, 1].iter().map(|p| partition(&status, &topic, *p)["read"].as_i64().unwrap()).sum();
+    let had: BTreeSet<_> = decoded(&staying.messages())
+        .iter()
+        .map(|message| (message.partition, message.offset))
+        .collect();
     assert!(had.len() as i64 <= read && read < 16_000, "{} had, {read} read", had.len());
     leaving.process().kill9();
     // Another takes its place; it begins at the live end, or at what is undelivered.

@@ -37,7 +37,8 @@ fn shows_as_many_messages_as_asked_for_and_ends() {
 fn lines_of_the_readme() -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let text = std::fs::read_to_string(path).expect("README.md");
-    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("orders[")).map(str::to_owned).collect();
+    let lines: Vec<_> =
+        text.lines().filter(|line| line.starts_with("orders[")).map(str::to_owned).collect();
     assert!(!lines.is_empty(), "{path} shows no records");
     lines
 }
@@ -67,7 +68,8 @@ fn either_signal_ends_it_cleanly() {
     }
 }
 
-/// A demo on this port that writes to `stdout`, and the file that holds what it says on standard error.
+/// A demo on this port that writes to `stdout`, and the file that holds what it says on standard
+/// error.
 fn demo_into(stdout: Stdio, port: u16) -> (Running, tempfile::NamedTempFile) {
     let log = tempfile::NamedTempFile::new().expect("a file");
     let mut demo = command(ZAFKA);

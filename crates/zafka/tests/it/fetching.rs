@@ -1,11 +1,13 @@
-//! What only the fast fetcher is asked for: topics that go or come again, quotas, large answers, many partitions, and
-//! partitions that stand still.
+//! What only the fast fetcher is asked for: topics that go or come again, quotas, large answers,
+//! many partitions, and partitions that stand still.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, Sequence, Session, Zafka, unique, wait_until};
+use zafka_testkit::{
+    Admin, KafkaNode, LibzmqSub, Record, Sequence, Session, Zafka, unique, wait_until,
+};
 
 use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
 use crate::flow::{expecting, load, shown_committed};
@@ -28,7 +30,8 @@ fn write(topic: &str, life: &str, count: usize) {
 }
 
 fn resident_bytes(route: &mut OneRoute) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", route.relay.process().pid())).unwrap();
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", route.relay.process().pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
@@ -46,20 +49,27 @@ fn a_topic_made_again_is_noticed_without_asking_for_topics() {
             let from = format!(r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1h""#);
             let mut route = lossless(&(from + if group { &in_group } else { "" }));
             let subscriber = route.subscribe(&[&topic]);
-            route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
+            route
+                .relay
+                .wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
             admin().delete_topic(&topic);
             admin().create_topic(&topic, 1, &[]);
             write(&topic, "new", count);
             let messages = decoded(&subscriber.wait_messages(10 + count, DEADLINE));
-            let values = messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
+            let values =
+                messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
             let expected: Vec<_> = (0..count).map(|at| format!("new {at}")).collect();
             assert_eq!(values.collect::<Vec<_>>(), expected, "{protocol}, {count} records");
             assert_eq!(messages[10].prev, None);
-            let end = route.relay.wait_status("the end", DEADLINE, |s| is_at(s, &topic, 0, count as i64));
+            let end =
+                route.relay.wait_status("the end", DEADLINE, |s| is_at(s, &topic, 0, count as i64));
             assert_eq!(counter(&end, "offset_resets"), 1);
-            route.relay.wait_log("the topic was deleted and made again: going on at its start", DEADLINE);
+            route
+                .relay
+                .wait_log("the topic was deleted and made again: going on at its start", DEADLINE);
             wait_until("the end to be committed", DEADLINE, || {
-                !group || admin().committed(&topic).get(&(topic.clone(), 0)) == Some(&(count as i64))
+                !group
+                    || admin().committed(&topic).get(&(topic.clone(), 0)) == Some(&(count as i64))
             });
         }
     }
@@ -73,8 +83,9 @@ fn a_topic_that_goes_is_told_and_the_others_go_on() {
         admin().create_topic(topic, 2, &[]);
         write(topic, "old", 10);
     }
-    let mut route =
-        lossless(&format!(r#"topics = ["{gone}", "{kept}"], start = "earliest", topic_refresh = "1s""#));
+    let mut route = lossless(&format!(
+        r#"topics = ["{gone}", "{kept}"], start = "earliest", topic_refresh = "1s""#
+    ));
     let subscriber = route.subscribe(&[""]);
     subscriber.wait_messages(20, DEADLINE);
     admin().delete_topic(&gone);
@@ -104,12 +115,14 @@ fn a_quota_is_kept_to_and_nothing_is_lost() {
     let topic = unique("quota");
     kafka.admin().create_topic(&topic, 3, &[]);
     kafka.admin().limit_consumers(Some(250_000));
-    let records = Sequence { partitions: vec![0, 1, 2], value_size: 1_000, ..Sequence::new(&topic, 4_000) };
+    let records =
+        Sequence { partitions: vec![0, 1, 2], value_size: 1_000, ..Sequence::new(&topic, 4_000) };
     let produced = kafka.admin().produce_sequence(&records);
     let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest""#);
     let endpoint = endpoint();
     let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);
-    let toml = relay_toml(kafka.bootstrap(), &[RouteToml { name: "limited", from: &from, to: &to }]);
+    let toml =
+        relay_toml(kafka.bootstrap(), &[RouteToml { name: "limited", from: &from, to: &to }]);
     let mut relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "zafka_kafka=debug")]);
     let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
     let messages = decoded(&subscriber.wait_messages(4_000, DEADLINE));
@@ -143,7 +156,8 @@ fn records_larger_than_all_limits_come_from_many_partitions_in_bounded_memory() 
     checker.assert(&[Session::new(decoded(&messages))]);
     let resident = resident_bytes(&mut route);
     println!("{} MiB resident at most", resident >> 20);
-    // 120 MB went through. An answer, an encoded message, and what the kernel and the allocator keep of them.
+    // 120 MB went through. An answer, an encoded message, and what the kernel and the allocator
+    // keep of them.
     assert!(resident < 100_000_000, "{} MB resident", resident / 1_000_000);
 }
 
@@ -157,7 +171,9 @@ fn a_trickle_over_a_thousand_partitions_comes_in_order() {
     let mut route = lossless(&from);
     let subscriber = route.subscribe(&[&topic]);
     let held = |status: &Value| status["routes"][0]["partitions"].as_array().map_or(0, Vec::len);
-    route.relay.wait_status("the partitions", DEADLINE, |status| held(status) == PARTITIONS as usize);
+    route
+        .relay
+        .wait_status("the partitions", DEADLINE, |status| held(status) == PARTITIONS as usize);
     let records = load(&topic, PARTITIONS, 4_000, 500);
     let writing = KafkaNode::shared().admin().produce_in_background(records.clone());
     wait_until("the first records", DEADLINE, || subscriber.count() > 0);
@@ -177,8 +193,9 @@ fn a_partition_that_stands_still_is_told_until_it_goes_on() {
     let (kafka, proxy) = KafkaNode::start_behind_proxy();
     let topic = unique("still");
     kafka.admin().create_topic(&topic, 2, &[]);
-    let from =
-        format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", stall_timeout = "2s""#);
+    let from = format!(
+        r#"topics = ["{topic}"], group = "{topic}", start = "earliest", stall_timeout = "2s""#
+    );
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let subscriber = route.subscribe(&[&topic]);
     let records = Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 1_000) };
@@ -196,18 +213,27 @@ fn a_partition_that_stands_still_is_told_until_it_goes_on() {
     wait_until("the request under way to be answered", DEADLINE, || proxy.swallowed() > 0);
     let more = Sequence { first: 1_000, partitions: vec![1], ..Sequence::new(&topic, 1_000) };
     checker.expect_sequence(&more, &kafka.admin().produce_sequence(&more));
-    route.relay.wait_status("the stall", DEADLINE, |status| status["routes"][0]["partitions_stalled"] == 1);
+    route.relay.wait_status("the stall", DEADLINE, |status| {
+        status["routes"][0]["partitions_stalled"] == 1
+    });
     let (code, body) = route.relay.get("/readyz").unwrap();
     // A broker that has given no answer for five seconds is told before the stall.
-    let said = body.contains(&format!("{topic}/1 stalls at offset")) || body.contains("no answer to a fetch");
+    let said = body.contains(&format!("{topic}/1 stalls at offset"))
+        || body.contains("no answer to a fetch");
     assert!(code == 503 && said, "{body}");
     assert_eq!(metric(&route).as_deref(), Some("1"));
     let stalls = |route: &OneRoute| -> Vec<String> {
         let log = route.relay.log();
-        log.lines().filter(|line| line.contains("the partition stalls")).map(str::to_owned).collect()
+        log.lines()
+            .filter(|line| line.contains("the partition stalls"))
+            .map(str::to_owned)
+            .collect()
     };
     let told = stalls(&route);
-    assert!(told.len() == 1 && told[0].contains(&topic) && told[0].contains("partition=1"), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].contains(&topic) && told[0].contains("partition=1"),
+        "{told:?}"
+    );
 
     proxy.resume();
     checker.assert(&[Session::new(decoded(&subscriber.wait_messages(2_000, DEADLINE)))]);
@@ -235,7 +261,8 @@ fn a_partition_that_waits_for_good_reason_is_not_told() {
     write(&held, "after", 10);
     write(&full, "unheard", 10);
     let keys = r#"start = "earliest", stall_timeout = "1s""#;
-    let mut routes = [&held, &full].map(|topic| lossless(&format!(r#"topics = ["{topic}"], {keys}"#)));
+    let mut routes =
+        [&held, &full].map(|topic| lossless(&format!(r#"topics = ["{topic}"], {keys}"#)));
     let subscriber = routes[0].subscribe(&[&held]);
     routes[0].relay.wait_status("the last stable offset", DEADLINE, |s| is_at(s, &held, 0, 10));
     routes[1].relay.wait_status("the lag", DEADLINE, |s| partition(s, &full, 0)["lag"] == 10);

@@ -1,4 +1,5 @@
-//! What the tests of faults share: load, routes that are stuck, and what subscribers have in the end.
+//! What the tests of faults share: load, routes that are stuck, and what subscribers have in the
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
@@ -13,9 +14,14 @@ use crate::{DEADLINE, decoded};
 /// Committed offsets by partition.
 pub type Committed = BTreeMap<(String, i32), i64>;
 
-/// A sequence over the first `partitions` partitions, large enough to fill what stands between zafka and a SUB.
+/// A sequence over the first `partitions` partitions, large enough to fill what stands between
+/// zafka and a SUB.
 pub fn flood(topic: &str, partitions: i32, count: usize) -> Sequence {
-    Sequence { partitions: (0..partitions).collect(), value_size: 2_000, ..Sequence::new(topic, count) }
+    Sequence {
+        partitions: (0..partitions).collect(),
+        value_size: 2_000,
+        ..Sequence::new(topic, count)
+    }
 }
 
 /// A sequence at a rate.
@@ -41,8 +47,8 @@ impl Subscriber for Peer {
     }
 }
 
-/// Waits until the subscribers together have `total` different records, and gives what each has. At the deadline
-/// it gives what there is: the checker tells what is missing.
+/// Waits until the subscribers together have `total` different records, and gives what each has. At
+/// the deadline it gives what there is: the checker tells what is missing.
 pub fn wait_records(subscribers: &[&dyn Subscriber], total: usize) -> Vec<Vec<Received>> {
     let end = Instant::now() + 2 * DEADLINE;
     let mut all: Vec<Vec<Received>> = subscribers.iter().map(|_| Vec::new()).collect();
@@ -60,8 +66,9 @@ pub fn wait_records(subscribers: &[&dyn Subscriber], total: usize) -> Vec<Vec<Re
     }
 }
 
-/// Divides what one subscriber received into sessions: `prev` is absent where a relay takes a partition up, and
-/// nowhere else. Each floor is what was committed before a take-up; there are no more sessions than floors.
+/// Divides what one subscriber received into sessions: `prev` is absent where a relay takes a
+/// partition up, and nowhere else. Each floor is what was committed before a take-up; there are no
+/// more sessions than floors.
 pub fn sessions(messages: Vec<Received>, floors: &[Committed]) -> Vec<Session> {
     let mut take_ups: BTreeMap<(String, i32), usize> = BTreeMap::new();
     let mut sessions: Vec<Session> =
@@ -92,8 +99,8 @@ pub fn wait_subscribed(relay: &mut Zafka, route: usize, peers: usize) {
     });
 }
 
-/// Waits until a route does nothing any more though there is more to read: its ring is full, and what was delivered
-/// is committed.
+/// Waits until a route does nothing any more though there is more to read: its ring is full, and
+/// what was delivered is committed.
 pub fn wait_stuck(relay: &mut Zafka, route: usize) -> Value {
     let mut last = None;
     let mut same = 0;
@@ -104,8 +111,10 @@ pub fn wait_stuck(relay: &mut Zafka, route: usize) -> Value {
             let route = &status["routes"][route];
             let partitions = route["partitions"].as_array().unwrap();
             let committed = partitions.iter().all(|p| p["committed"] == p["delivered"]);
-            let full = route["ring_bytes"].as_u64() >= route["ring_bytes_max"].as_u64().map(|max| max / 2);
-            let now = Some((route["counters"]["messages_sent"].clone(), route["ring_bytes"].clone()));
+            let full =
+                route["ring_bytes"].as_u64() >= route["ring_bytes_max"].as_u64().map(|max| max / 2);
+            let now =
+                Some((route["counters"]["messages_sent"].clone(), route["ring_bytes"].clone()));
             same = if committed && full && now == last { same + 1 } else { 0 };
             last = now;
             same > 25

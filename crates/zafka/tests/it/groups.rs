@@ -12,7 +12,8 @@ use crate::flow::{
 };
 use crate::{DEADLINE, decoded};
 
-/// A topic, and a group of its name that keeps a member's place for the least time that the node allows.
+/// A topic, and a group of its name that keeps a member's place for the least time that the node
+/// allows.
 fn topic(name: &str, partitions: i32) -> String {
     topic_of_group(name, partitions, 6)
 }
@@ -28,7 +29,8 @@ fn topic_of_group(name: &str, partitions: i32, session_timeout: u32) -> String {
 
 /// A relay in the group named as the topic, with more keys of `from.kafka`.
 fn member(fetcher: Fetcher, topic: &str, more: &str) -> OneRoute {
-    let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}{more}"#);
+    let from =
+        format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}{more}"#);
     OneRoute::lossless(KafkaNode::shared().bootstrap(), &from)
 }
 
@@ -59,18 +61,21 @@ impl Pair {
     }
 }
 
-/// Two relays share a topic under load, a third joins, and one of the three is killed. A subscriber is connected
-/// to all of them.
+/// Two relays share a topic under load, a third joins, and one of the three is killed. A subscriber
+/// is connected to all of them.
 fn divided_joined_and_killed(fetcher: Fetcher, protocol: &str) {
     let admin = KafkaNode::shared().admin();
     let topic = topic(protocol, 6);
-    let [mut one, mut two] = [Pair::new(fetcher, &topic, protocol), Pair::new(fetcher, &topic, protocol)];
+    let [mut one, mut two] =
+        [Pair::new(fetcher, &topic, protocol), Pair::new(fetcher, &topic, protocol)];
     let shares = wait_divided(&mut [&mut one.route, &mut two.route], &[3, 3]);
 
     // A third joins: what the others keep goes on.
     let joining = load(&topic, 6, 30_000, 3_000);
     let writing = admin.produce_in_background(joining.clone());
-    wait_until("records to flow", DEADLINE, || one.subscriber.count().min(two.subscriber.count()) > 1_000);
+    wait_until("records to flow", DEADLINE, || {
+        one.subscriber.count().min(two.subscriber.count()) > 1_000
+    });
     let mut three = Pair::new(fetcher, &topic, protocol);
     let thirds = wait_divided(&mut [&mut one.route, &mut two.route, &mut three.route], &[2, 2, 2]);
     let produced_joining = writing.join();
@@ -81,14 +86,21 @@ fn divided_joined_and_killed(fetcher: Fetcher, protocol: &str) {
         [&one, &two].iter().zip(received.iter().zip(shares.iter().zip(&thirds)))
     {
         assert!(has.is_subset(had), "{had:?} became {has:?}");
-        assert!(!relay.route.relay.log().contains("partitions lost"), "{}", relay.route.relay.log());
+        assert!(
+            !relay.route.relay.log().contains("partitions lost"),
+            "{}",
+            relay.route.relay.log()
+        );
         // One take-up for each that was ever held, kept or not.
         let take_ups = messages.iter().filter(|message| message.prev.is_none()).count();
         assert_eq!(take_ups, had.len());
     }
     // What was given back had been delivered and committed: nothing comes twice.
     assert_eq!(received.iter().map(Vec::len).sum::<usize>(), 30_000);
-    assert_eq!(checker.missing(&received.iter().cloned().map(Session::new).collect::<Vec<_>>()), [""; 0]);
+    assert_eq!(
+        checker.missing(&received.iter().cloned().map(Session::new).collect::<Vec<_>>()),
+        [""; 0]
+    );
 
     // One is killed under load: the others take over from what was committed.
     let killed = Sequence { first: 30_000, ..load(&topic, 6, 40_000, 3_000) };
@@ -102,7 +114,8 @@ fn divided_joined_and_killed(fetcher: Fetcher, protocol: &str) {
     let subscribers: [&dyn Subscriber; 3] = [&one.subscriber, &two.subscriber, &three.subscriber];
     let received = wait_records(&subscribers, 70_000);
     // The killed one's partitions were never held by the others before.
-    let moved: Committed = floor.into_iter().filter(|((_, number), _)| thirds[1].contains(number)).collect();
+    let moved: Committed =
+        floor.into_iter().filter(|((_, number), _)| thirds[1].contains(number)).collect();
     let floors = [moved.clone(), Committed::new(), moved];
     let all = received.into_iter().zip(floors).flat_map(|(messages, floor)| {
         // A partition may be given from one of them to the other once more.
@@ -123,7 +136,10 @@ fn partitions_are_divided_joined_for_and_taken_over_by_the_classic_protocol() {
     divided_joined_and_killed(Fetcher::Fast, "classic");
 }
 
-on_both_fetchers!(a_group_is_of_the_new_protocol_unless_it_has_classic_members, "needs Java and Maven");
+on_both_fetchers!(
+    a_group_is_of_the_new_protocol_unless_it_has_classic_members,
+    "needs Java and Maven"
+);
 fn a_group_is_of_the_new_protocol_unless_it_has_classic_members(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     for (first, kind) in [("", "Consumer"), (r#", group_protocol = "classic""#, "Classic")] {
@@ -144,7 +160,11 @@ fn restarted_static_member(fetcher: Fetcher, protocol: &str) {
     // It comes back in time, however slow the machine.
     let topic = topic_of_group("static", 4, 60);
     let mut relays = ["a", "b"].map(|name| {
-        member(fetcher, &topic, &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#))
+        member(
+            fetcher,
+            &topic,
+            &format!(r#", group_protocol = "{protocol}", instance = "{topic}-{name}""#),
+        )
     });
     let subscribers = relays.each_ref().map(|relay| relay.subscribe(&[&topic]));
     let [one, two] = &mut relays;
@@ -188,8 +208,11 @@ fn a_static_member_that_was_killed_waits_for_its_place(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     // It comes while its place is held.
     let topic = topic_of_group("killed", 2, 15);
-    let mut route =
-        member(fetcher, &topic, &format!(r#", group_protocol = "consumer", instance = "{topic}-a""#));
+    let mut route = member(
+        fetcher,
+        &topic,
+        &format!(r#", group_protocol = "consumer", instance = "{topic}-a""#),
+    );
     let subscriber = route.subscribe(&[&topic]);
     let before = Sequence { partitions: vec![0, 1], ..Sequence::new(&topic, 1_000) };
     let mut checker = expecting(&[(&before, &admin.produce_sequence(&before))]);
@@ -244,7 +267,8 @@ fn a_stuck_partition_is_given_back_after_the_revoke_timeout(fetcher: Fetcher) {
 
     stopped.cont();
     let received = wait_records(&[&stopped, &subscriber], 16_000);
-    // What was in the ring of the partition given back was taken out; a chunk was half written at the most.
+    // What was in the ring of the partition given back was taken out; a chunk was half written at
+    // the most.
     let end = ends(&received[0])[&(topic.clone(), given)];
     assert!((floor..read).contains(&end), "delivered {floor}, sent {end}, read {read}");
     let floors = [Committed::new(), BTreeMap::from([((topic, given), floor)])];

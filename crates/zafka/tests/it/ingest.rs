@@ -68,7 +68,13 @@ struct Sender {
 
 impl Sender {
     fn new(socket: zmq::Socket) -> Self {
-        Self { socket, next: 0, unanswered: BTreeSet::new(), told: BTreeMap::new(), heard: Instant::now() }
+        Self {
+            socket,
+            next: 0,
+            unanswered: BTreeSet::new(),
+            told: BTreeMap::new(),
+            heard: Instant::now(),
+        }
     }
 
     fn send(&self, number: usize) {
@@ -131,7 +137,8 @@ fn log(bootstrap: &str, topic: &str, records: usize) -> BTreeMap<(i64, i64), Vec
     wait_until("the log to be read to its end", DEADLINE, || {
         let partitions = relay.status().map(|status| status["routes"][0]["partitions"].clone());
         let Some(partitions) = partitions.as_ref().and_then(Value::as_array) else { return false };
-        let delivered: i64 = partitions.iter().filter_map(|partition| partition["delivered"].as_i64()).sum();
+        let delivered: i64 =
+            partitions.iter().filter_map(|partition| partition["delivered"].as_i64()).sum();
         let is_read = partitions.iter().all(|partition| partition["lag"] == 0);
         let count = subscriber.count();
         is_read && count >= records && i64::try_from(count) == Ok(delivered)
@@ -151,7 +158,8 @@ fn assert_told_truly(bootstrap: &str, topic: &str, told: &BTreeMap<usize, (i64, 
         assert_eq!(log.get(at), Some(&value(*number)), "message {number} is told to be at {at:?}");
     }
     for key in 0..5 {
-        let of_key: Vec<_> = told.iter().filter(|(number, _)| *number % 5 == key).map(|(_, at)| at).collect();
+        let of_key: Vec<_> =
+            told.iter().filter(|(number, _)| *number % 5 == key).map(|(_, at)| at).collect();
         assert!(of_key.is_sorted(), "key {key}: {of_key:?}");
     }
 }
@@ -168,7 +176,10 @@ fn what_is_acknowledged_is_in_the_log_where_it_was_told() {
     sender.run_to(MESSAGES);
     assert_told_truly(node.bootstrap(), &topic, &sender.told);
     let counters = ingest.counters().unwrap();
-    assert_eq!((&counters["received"], &counters["acknowledged"]), (&MESSAGES.into(), &MESSAGES.into()));
+    assert_eq!(
+        (&counters["received"], &counters["acknowledged"]),
+        (&MESSAGES.into(), &MESSAGES.into())
+    );
     ingest.relay.terminate();
     assert!(ingest.relay.wait_exit(DEADLINE).success());
 }
@@ -266,7 +277,8 @@ fn what_a_push_had_under_way_at_sigterm_is_written() {
     });
     ingest.relay.terminate();
     assert!(ingest.relay.wait_exit(DEADLINE).success());
-    // What libzmq had not written yet stays with the sender; what was written is in the log, without a hole.
+    // What libzmq had not written yet stays with the sender; what was written is in the log,
+    // without a hole.
     let log = log(node.bootstrap(), &topic, 1);
     let mut found: Vec<_> = log.values().cloned().collect();
     found.sort();

@@ -1,7 +1,8 @@
 //! The program against real parts: Kafka, libzmq peers, an identity provider.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; the second argument is why they are ignored.
+/// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; the second argument is why
+/// they are ignored.
 macro_rules! on_both_fetchers {
     ($name:ident, $reason:literal) => {
         mod $name {

@@ -9,7 +9,8 @@ use crate::{DEADLINE, decoded};
 
 /// Writes records `from..to` to partition 0.
 fn write(node: &KafkaNode, topic: &str, from: i64, to: i64) {
-    let records: Vec<_> = (from..to).map(|at| Record::new("k", at.to_string()).partition(0)).collect();
+    let records: Vec<_> =
+        (from..to).map(|at| Record::new("k", at.to_string()).partition(0)).collect();
     node.admin().produce(topic, &records);
 }
 
@@ -52,7 +53,9 @@ fn a_group_that_is_deleted_is_joined_anew(fetcher: Fetcher) {
     write(kafka, &topic, 20, 30);
     route.relay.process().cont();
     // It goes on where it was, and not at the end.
-    wait_until("what was missed to be committed", DEADLINE, || admin.committed(&topic).values().eq([&30]));
+    wait_until("what was missed to be committed", DEADLINE, || {
+        admin.committed(&topic).values().eq([&30])
+    });
     wait_offsets(&subscriber, 10..30);
     route.relay.wait_ready();
     assert!(route.relay.log().contains("no such group any more"), "{}", route.relay.log());
@@ -77,7 +80,8 @@ fn another_cluster_has_offsets_of_its_own() {
         two.admin().alter_offset(&topic, &topic, 0, 15);
         proxy.cut();
         proxy.set_upstream(one.listener());
-        let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#);
+        let from =
+            format!(r#"topics = ["{topic}"], group = "{topic}", start = "earliest", {fetcher}"#);
         let mut route = OneRoute::lossless(one.bootstrap(), &from);
         let subscriber = route.subscribe(&[&topic]);
         wait_offsets(&subscriber, 0..10);
@@ -86,7 +90,9 @@ fn another_cluster_has_offsets_of_its_own() {
         proxy.set_upstream(two.listener());
         proxy.cut();
         route.relay.wait_log("the brokers are those of another cluster now", DEADLINE);
-        wait_until("its end to be committed", DEADLINE, || two.admin().committed(&topic).values().eq([&20]));
+        wait_until("its end to be committed", DEADLINE, || {
+            two.admin().committed(&topic).values().eq([&20])
+        });
         wait_until("its records", DEADLINE, || {
             let messages = decoded(&subscriber.messages());
             let mut offsets: Vec<_> = messages.iter().map(|message| message.offset).collect();
@@ -97,7 +103,8 @@ fn another_cluster_has_offsets_of_its_own() {
             }
             offsets == (0..10).chain(15..20).collect::<Vec<_>>()
         });
-        let status = route.relay.wait_status("its end", DEADLINE, |status| is_at(status, &topic, 0, 20));
+        let status =
+            route.relay.wait_status("its end", DEADLINE, |status| is_at(status, &topic, 0, 20));
         assert!(partition(&status, &topic, 0)["committed"].is_i64());
         assert_eq!(status["routes"][0]["counters"]["offset_resets"], 0);
         assert_eq!(one.admin().committed(&topic).values().copied().collect::<Vec<_>>(), [10]);
@@ -116,19 +123,30 @@ fn what_keeps_a_relay_out_of_its_group_is_told(fetcher: Fetcher) {
     kafka.admin().make_share_group(&share, &topic);
     for (group, more, told) in [
         (&share, "", "it is a share group"),
-        (&topic, r#", group_protocol = "classic", session_timeout = "45m""#, "group.max.session.timeout.ms"),
+        (
+            &topic,
+            r#", group_protocol = "classic", session_timeout = "45m""#,
+            "group.max.session.timeout.ms",
+        ),
     ] {
         let from = format!(r#"topics = ["{topic}"], group = "{group}"{more}, {fetcher}"#);
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
         route.relay.wait_status(told, DEADLINE, |status| reason(status).contains(told));
         let (code, body) = route.relay.get("/readyz").unwrap();
-        assert!(code == 503 && body.contains(told) && body.contains(group.as_str()), "{code} {body}");
-        let line = route.relay.log().lines().any(|line| line.contains("WARN") && line.contains(told));
+        assert!(
+            code == 503 && body.contains(told) && body.contains(group.as_str()),
+            "{code} {body}"
+        );
+        let line =
+            route.relay.log().lines().any(|line| line.contains("WARN") && line.contains(told));
         assert!(line, "{}", route.relay.log());
 
         let to = format!("bind = [\"{}\"]", endpoint());
         let routes = [RouteToml { name: "orders", from: &from, to: &to }];
         let (code, out) = check(&relay_toml(kafka.bootstrap(), &routes), &["--connect"]);
-        assert!(code == Some(1) && out.contains(told) && out.contains(group.as_str()), "{code:?} {out}");
+        assert!(
+            code == Some(1) && out.contains(told) && out.contains(group.as_str()),
+            "{code:?} {out}"
+        );
     }
 }

@@ -14,8 +14,9 @@ const ALL_STARTED: Duration = Duration::from_secs(120);
 
 /// Records that a careless peer, or a careless relay, would not carry over.
 fn stream() -> Vec<Record> {
-    let bytes =
-        |size: usize, seed: usize| -> Vec<u8> { (0..size).map(|at| ((at * 7 + seed) % 256) as u8).collect() };
+    let bytes = |size: usize, seed: usize| -> Vec<u8> {
+        (0..size).map(|at| ((at * 7 + seed) % 256) as u8).collect()
+    };
     let all: Vec<u8> = (0..=255).collect();
     let mut records = vec![
         Record::default(),
@@ -24,7 +25,10 @@ fn stream() -> Vec<Record> {
         Record { value: Some(vec![]), ..Record::default() },
         Record::new(all.clone(), all),
         Record::new(vec![0], vec![0; 1000]),
-        Record { headers: vec![("h".into(), None), ("h".into(), Some(vec![0xff]))], ..Record::new("k", "v") },
+        Record {
+            headers: vec![("h".into(), None), ("h".into(), Some(vec![0xff]))],
+            ..Record::new("k", "v")
+        },
     ];
     // Around the sizes where a ZMTP frame gets a long header.
     records.extend((253..=258).map(|size| Record::new(bytes(size, 1), bytes(size, 2))));
@@ -58,7 +62,9 @@ impl Topics {
     /// Topics for `from.kafka`.
     fn from(&self) -> String {
         let name = &self.name;
-        format!(r#"topics = ["{name}", "{name}-eu", "no-{name}"], group = "{name}", start = "earliest""#)
+        format!(
+            r#"topics = ["{name}", "{name}-eu", "no-{name}"], group = "{name}", start = "earliest""#
+        )
     }
 
     fn write(&mut self) {
@@ -66,7 +72,12 @@ impl Topics {
         let records = stream();
         for topic in [&self.name, &format!("{}-eu", self.name)] {
             for (record, at) in records.iter().zip(admin.produce(topic, &records)) {
-                self.checker.expect_payload(topic, at, record.key.as_deref(), record.value.as_deref());
+                self.checker.expect_payload(
+                    topic,
+                    at,
+                    record.key.as_deref(),
+                    record.value.as_deref(),
+                );
             }
         }
         admin.produce(&format!("no-{}", self.name), &records[..100]);
@@ -93,10 +104,14 @@ fn every_implementation_receives_the_same_stream() {
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &[route]));
     let prefixes = [topics.name.as_str()];
     let kinds = [Kind::Python, Kind::Node, Kind::GoPebbe, Kind::GoPure, Kind::Java, Kind::Rust];
-    let mut peers: Vec<_> =
-        kinds.iter().map(|kind| (kind, Peer::spawn(*kind, &tcp, &prefixes, topics.count))).collect();
+    let mut peers: Vec<_> = kinds
+        .iter()
+        .map(|kind| (kind, Peer::spawn(*kind, &tcp, &prefixes, topics.count)))
+        .collect();
     let libzmq = [LibzmqSub::connect(&tcp, &prefixes), LibzmqSub::connect(&ipc, &prefixes)];
-    relay.wait_status("all peers", ALL_STARTED, |status| status["routes"][0]["peers_subscribed"] == 8);
+    relay.wait_status("all peers", ALL_STARTED, |status| {
+        status["routes"][0]["peers_subscribed"] == 8
+    });
 
     let expected = libzmq[0].wait_messages(topics.count, DEADLINE);
     topics.checker.assert(&[Session::new(decoded(&expected))]);
@@ -128,8 +143,10 @@ fn a_relay_that_connects_serves_subscribers_that_bind() {
     relay.wait_status("the partitions", DEADLINE, |status| {
         status["routes"][0]["partitions"].as_array().is_some_and(|partitions| partitions.len() == 3)
     });
-    let libzmq =
-        endpoints[..2].iter().map(|endpoint| LibzmqSub::bind(endpoint, &prefixes)).collect::<Vec<_>>();
+    let libzmq = endpoints[..2]
+        .iter()
+        .map(|endpoint| LibzmqSub::bind(endpoint, &prefixes))
+        .collect::<Vec<_>>();
     let bind = |endpoint| Peer::bind(Kind::Python, endpoint, &prefixes, topics.count);
     let mut python = endpoints[2..].iter().map(|endpoint| bind(endpoint)).collect::<Vec<_>>();
 
@@ -155,7 +172,8 @@ fn prefixes_choose_the_messages_of_each_peer() {
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &[route]));
     let everything = LibzmqSub::connect(&tcp, &[""]);
     let half = LibzmqSub::connect(&tcp, &[&eu[..eu.len() - 1]]);
-    // Two that overlap: nothing comes twice. One that is longer than any routing frame: nothing comes by it.
+    // Two that overlap: nothing comes twice. One that is longer than any routing frame: nothing
+    // comes by it.
     let both = LibzmqSub::connect(&tcp, &[&name, &eu, &format!("{name}-europe")]);
     let mut other = Peer::spawn(Kind::Python, &tcp, &[&no, "no-such-topic"], 0);
     relay.wait_status("every subscription", DEADLINE, |status| {
@@ -172,7 +190,11 @@ fn prefixes_choose_the_messages_of_each_peer() {
     };
     for (who, found, expected) in [
         ("a part of a topic's name", half.wait_messages(topics.count / 2, DEADLINE), only(&[&eu])),
-        ("prefixes of one another", both.wait_messages(topics.count, DEADLINE), only(&[&name, &eu])),
+        (
+            "prefixes of one another",
+            both.wait_messages(topics.count, DEADLINE),
+            only(&[&name, &eu]),
+        ),
         ("Python", other.wait_messages(100, DEADLINE), only(&[&no])),
     ] {
         assert_same(who, &found, &expected);

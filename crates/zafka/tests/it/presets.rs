@@ -72,7 +72,8 @@ fn packed(frame: &[u8]) -> Vec<Packed> {
     records
 }
 
-/// Writes records to a new topic of one partition: the topic, and what a reader of `packed` is to get.
+/// Writes records to a new topic of one partition: the topic, and what a reader of `packed` is to
+/// get.
 fn written() -> (String, Vec<Packed>) {
     let admin = KafkaNode::shared().admin();
     let topic = unique("presets");
@@ -109,7 +110,11 @@ fn written() -> (String, Vec<Packed>) {
             prev: offset - 1,
             timestamp: time(offset),
             log_append: false,
-            headers: record.headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect(),
+            headers: record
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.into_bytes(), value))
+                .collect(),
             key: record.key,
             value: record.value,
         })
@@ -165,7 +170,9 @@ fn value_is_the_topic_and_the_bytes_alone() {
     let (topic, expected) = written();
     let (_route, subscriber) = read(&topic, "\"value\"", &topic);
     let messages = subscriber.wait_messages(expected.len(), DEADLINE);
-    let frames = |record: &Packed| vec![topic.clone().into_bytes(), record.value.clone().unwrap_or_default()];
+    let frames = |record: &Packed| {
+        vec![topic.clone().into_bytes(), record.value.clone().unwrap_or_default()]
+    };
     assert_eq!(messages, expected.iter().map(frames).collect::<Vec<_>>());
 }
 
@@ -175,8 +182,9 @@ fn a_free_list_lets_one_tenant_subscribe_to_its_own() {
     let (topic, expected) = written();
     let frames = r#"["{header.tenant}/{topic}", "{offset:u64be}", "{key}", "{value}"]"#;
     let (mut route, subscriber) = read(&topic, frames, "acme/");
-    let has_tenant =
-        |record: &&Packed| record.headers.first().is_some_and(|(_, v)| v.as_deref() == Some(b"acme"));
+    let has_tenant = |record: &&Packed| {
+        record.headers.first().is_some_and(|(_, v)| v.as_deref() == Some(b"acme"))
+    };
     let expected: Vec<_> = expected
         .iter()
         .filter(has_tenant)
@@ -192,9 +200,14 @@ fn a_free_list_lets_one_tenant_subscribe_to_its_own() {
         })
         .collect();
     let messages = subscriber.wait_messages(expected.len(), DEADLINE);
-    let status = route.relay.wait_status("the end", DEADLINE, |s| crate::common::is_at(s, &topic, 0, 600));
+    let status =
+        route.relay.wait_status("the end", DEADLINE, |s| crate::common::is_at(s, &topic, 0, 600));
     assert_eq!(subscriber.count(), expected.len());
     assert_eq!(messages, expected);
     assert_eq!(crate::common::counter(&status, "headers_missing"), 200, "records without a tenant");
-    assert_eq!(crate::common::counter(&status, "records_unheard"), 400, "records for which nobody asked");
+    assert_eq!(
+        crate::common::counter(&status, "records_unheard"),
+        400,
+        "records for which nobody asked"
+    );
 }

@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::process::ExitStatus;
 
 use zafka_testkit::child::{Running, command, spawn};
-use zafka_testkit::{KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Zafka, ports, unique, wait_until};
+use zafka_testkit::{
+    KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Zafka, ports, unique, wait_until,
+};
 
 use crate::common::{OneRoute, RouteToml, endpoint, relay_toml};
 use crate::flow::wait_subscribed;
@@ -38,7 +40,11 @@ pub fn check(text: &str, options: &[&str]) -> (Option<i32>, String) {
     let file = directory.path().join("zafka.toml");
     std::fs::write(&file, text).unwrap();
     let (exit, out, err) = run(&[&["check", "-c", file.to_str().unwrap()], options].concat());
-    assert_eq!(err.is_empty(), exit.success(), "what is wrong is told on standard error: {out}{err}");
+    assert_eq!(
+        err.is_empty(),
+        exit.success(),
+        "what is wrong is told on standard error: {out}{err}"
+    );
     (exit.code(), out + &err)
 }
 
@@ -51,7 +57,8 @@ fn relay_by_urls() {
         admin.create_topic(name, 1, &[]);
         admin.produce(name, &[Record::new("k", "one"), Record::new("k", "two")]);
     }
-    // Two topics, one by a pattern; a group and templates that need every kind of encoding; `+` is itself.
+    // Two topics, one by a pattern; a group and templates that need every kind of encoding; `+` is
+    // itself.
     let bootstrap = KafkaNode::shared().bootstrap();
     let source = format!(
         "kafka://{bootstrap},{bootstrap}/{},%2F%5E{topic}%5C.%2F?group={topic}%20a+b%26&start=earliest",
@@ -62,8 +69,10 @@ fn relay_by_urls() {
         "pub+{endpoint}?frames=%7Btopic%7D&frames=%26%C3%A9+{{offset}}&frames={{value}}&slow_peer=block&min_peers=1"
     );
     let port = ports::free_port();
-    let mut relay =
-        Zafka::spawn(ZAFKA, &["relay", &source, &destination, "--admin", &format!("127.0.0.1:{port}")]);
+    let mut relay = Zafka::spawn(
+        ZAFKA,
+        &["relay", &source, &destination, "--admin", &format!("127.0.0.1:{port}")],
+    );
     let sub = LibzmqSub::connect(&endpoint, &[&topic]);
     let mut messages = sub.wait_messages(4, DEADLINE);
     messages.sort();
@@ -75,7 +84,8 @@ fn relay_by_urls() {
     assert_eq!(messages, all.map(|(topic, offset, value)| expected(topic, offset, value)));
     let admin_address = format!("127.0.0.1:{port}");
     wait_until("it to be ready", DEADLINE, || {
-        zafka_testkit::process::http_get(&admin_address, "/readyz").is_ok_and(|(code, _)| code == 200)
+        zafka_testkit::process::http_get(&admin_address, "/readyz")
+            .is_ok_and(|(code, _)| code == 200)
     });
     relay.terminate();
     assert!(relay.wait_exit(DEADLINE).success(), "{}", relay.log());
@@ -94,7 +104,8 @@ fn relay_by_urls_that_connect_and_that_are_local() {
     let path = directory.path().join("pub").display().to_string();
     let tcp = endpoint();
     let connecting = LibzmqSub::bind(&tcp, &[""]);
-    // Without a group and without a policy: each relay reads the topic from its beginning, for one peer.
+    // Without a group and without a policy: each relay reads the topic from its beginning, for one
+    // peer.
     let source = format!("kafka://{}/{topic}?start=earliest", kafka.bootstrap());
     let _one = Zafka::spawn(ZAFKA, &["relay", &source, &format!("pub+connect+{tcp}?min_peers=1")]);
     let _other = Zafka::spawn(ZAFKA, &["relay", &source, &format!("pub+ipc://{path}?min_peers=1")]);
@@ -116,7 +127,10 @@ fn wrong_arguments_are_told_and_end_with_2() {
         (&["relay", "kafka://h:1/t", "pub+udp://127.0.0.1:1"], "allowed: pub+tcp://"),
         (&["tap", "tcp://*:1"], "a wildcard can only be bound"),
         (&["tap", "tcp://127.0.0.1:1", "--frames", "xml"], "json, packed, batch, value"),
-        (&["tap", "tcp://127.0.0.1:1", "--frames", "{topic}", "--frames", "{x}"], "unknown field `x`"),
+        (
+            &["tap", "tcp://127.0.0.1:1", "--frames", "{topic}", "--frames", "{x}"],
+            "unknown field `x`",
+        ),
         (&["tap", "tcp://lo:0;127.0.0.1:1"], "SOURCE;DESTINATION"),
         (&["check", "-c", "/nowhere/zafka.toml"], "cannot read /nowhere/zafka.toml"),
         (&["check", "--log-level", "loud"], "error, warn, info"),
@@ -177,15 +191,20 @@ fn check_tells_all_mistakes_at_once() {
     let file = directory.path().join("zafka.toml");
     std::fs::write(&file, &wrong).unwrap();
     let (exit, _, err) = run(&["run", "-c", file.to_str().unwrap()]);
-    assert!(exit.code() == Some(2) && expected.iter().all(|(_, _, told)| err.contains(told)), "{err}");
+    assert!(
+        exit.code() == Some(2) && expected.iter().all(|(_, _, told)| err.contains(told)),
+        "{err}"
+    );
 }
 
 #[test]
 fn check_reaches_no_broker() {
     let bootstrap = format!("127.0.0.1:{}", ports::free_port());
     let to = "bind = [\"tcp://127.0.0.1:*\"]";
-    let text =
-        relay_toml(&bootstrap, &[RouteToml { name: "r", from: "topics = [\"t\"], group = \"g\"", to }]);
+    let text = relay_toml(
+        &bootstrap,
+        &[RouteToml { name: "r", from: "topics = [\"t\"], group = \"g\"", to }],
+    );
     assert_eq!(check(&text, &[]).0, Some(0), "without --connect nobody is asked");
     let (code, out) = check(&text, &["--connect"]);
     assert_eq!((code, out.lines().count()), (Some(1), 1), "{out}");
@@ -203,7 +222,8 @@ fn check_lists_the_topics_of_each_route() {
     let named = format!("topics = [\"{topic}\", \"{topic}-later\"], group = \"{topic}\"");
     let pattern = format!("topics = ['/^{topic}\\./']");
     let none = format!("topics = ['/^no-{topic}/']");
-    let to = [endpoint(), endpoint(), endpoint()].map(|endpoint| format!("bind = [\"{endpoint}\"]"));
+    let to =
+        [endpoint(), endpoint(), endpoint()].map(|endpoint| format!("bind = [\"{endpoint}\"]"));
     let text = relay_toml(
         kafka.bootstrap(),
         &[
@@ -215,7 +235,10 @@ fn check_lists_the_topics_of_each_route() {
     let (code, out) = check(&text, &["--connect"]);
     assert_eq!(code, Some(0), "{out}");
     let route = |name| {
-        let part = out.split(&format!("route \"{name}\"")).nth(1).unwrap_or_else(|| panic!("{name}: {out}"));
+        let part = out
+            .split(&format!("route \"{name}\""))
+            .nth(1)
+            .unwrap_or_else(|| panic!("{name}: {out}"));
         part.split("\nroute").next().unwrap_or(part)
     };
     assert!(route("named").contains(&format!("\n  {topic}: 3 partitions\n")), "{out}");
@@ -240,7 +263,10 @@ fn a_taken_port_is_told_and_ends_the_program() {
     let source = "kafka://127.0.0.1:1/t";
     let (exit, _, err) = run(&["relay", source, &format!("pub+tcp://{address}")]);
     assert_eq!(exit.code(), Some(1), "{err}");
-    assert!(err.contains("route \"relay\"") && err.contains(&address) && err.contains("in use"), "{err}");
+    assert!(
+        err.contains("route \"relay\"") && err.contains(&address) && err.contains("in use"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -344,10 +370,12 @@ fn a_wildcard_port_is_told() {
     let to = "bind = [\"tcp://127.0.0.1:*\", \"tcp://127.0.0.1:0\"], min_peers = 1";
     let text = relay_toml(kafka.bootstrap(), &[RouteToml { name: "r", from: &from, to }]);
     let mut relay = Zafka::run(ZAFKA, &text);
-    let status =
-        relay.wait_status("the route", DEADLINE, |status| status["routes"][0]["endpoints"].is_array());
-    let endpoints: Vec<String> = serde_json::from_value(status["routes"][0]["endpoints"].clone()).unwrap();
-    let port = |endpoint: &str| endpoint.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let status = relay
+        .wait_status("the route", DEADLINE, |status| status["routes"][0]["endpoints"].is_array());
+    let endpoints: Vec<String> =
+        serde_json::from_value(status["routes"][0]["endpoints"].clone()).unwrap();
+    let port =
+        |endpoint: &str| endpoint.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     assert!(matches!(&endpoints[..], [one, other] if one != other), "{endpoints:?}");
     kafka.admin().produce(&topic, &[Record::new("k", "v")]);
     for endpoint in &endpoints {

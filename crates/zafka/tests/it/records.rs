@@ -22,7 +22,11 @@ fn every_record_of_every_partition_arrives_in_order(fetcher: Fetcher) {
     route.relay.terminate();
     assert!(route.relay.wait_exit(DEADLINE).success(), "{}", route.relay.log());
     let committed = kafka.admin().committed(&topic);
-    assert_eq!(committed.values().sum::<i64>(), 30_000, "all that was delivered is committed: {committed:?}");
+    assert_eq!(
+        committed.values().sum::<i64>(),
+        30_000,
+        "all that was delivered is committed: {committed:?}"
+    );
 }
 
 /// Everything in a topic of one partition, from its start and without a group.
@@ -45,7 +49,8 @@ fn every_compression_in_one_topic(fetcher: Fetcher) {
     let codecs = ["none", "gzip", "snappy", "lz4", "zstd", "none", "zstd", "lz4", "snappy", "gzip"];
     for (turn, codec) in (0..).zip(codecs) {
         let compression = codec.to_owned();
-        let sequence = Sequence { first: turn * EACH, compression, ..Sequence::new(&topic, EACH as usize) };
+        let sequence =
+            Sequence { first: turn * EACH, compression, ..Sequence::new(&topic, EACH as usize) };
         checker.expect_sequence(&sequence, &admin.produce_sequence(&sequence));
     }
     checker.assert(&[Session::new(read_all(fetcher, &topic, codecs.len() * EACH as usize))]);
@@ -57,8 +62,11 @@ fn null_and_empty_are_told_apart(fetcher: Fetcher) {
     let topic = unique("nulls");
     admin.create_topic(&topic, 1, &[]);
     let choices = [None, Some(Vec::new()), Some(vec![0]), Some(vec![0xff, 0xfe, 0, 10])];
-    let pairs = choices.iter().flat_map(|key| choices.iter().map(move |value| (key.clone(), value.clone())));
-    let records: Vec<_> = pairs.map(|(key, value)| Record { key, value, ..Record::default() }).collect();
+    let pairs = choices
+        .iter()
+        .flat_map(|key| choices.iter().map(move |value| (key.clone(), value.clone())));
+    let records: Vec<_> =
+        pairs.map(|(key, value)| Record { key, value, ..Record::default() }).collect();
     let mut checker = Checker::new();
     for codec in ["none", "lz4"] {
         for (record, at) in records.iter().zip(admin.produce_as(&topic, &records, codec, None)) {
@@ -77,7 +85,12 @@ fn headers_keep_order_repeats_nulls_and_bytes(fetcher: Fetcher) {
     let cases = [
         vec![],
         vec![header("a", Some(b"1"))],
-        vec![header("b", Some(b"1")), header("a", Some(b"2")), header("b", Some(b"3")), header("b", None)],
+        vec![
+            header("b", Some(b"1")),
+            header("a", Some(b"2")),
+            header("b", Some(b"3")),
+            header("b", None),
+        ],
         vec![header("null", None), header("empty", Some(b""))],
         vec![header("not UTF-8", Some(&[0xff, 0xfe])), header("cut", Some(&[0xe2, 0x82]))],
         vec![
@@ -86,8 +99,10 @@ fn headers_keep_order_repeats_nulls_and_bytes(fetcher: Fetcher) {
         ],
         (0..300).map(|i| header(&format!("h{i}"), Some(&vec![b'x'; i]))).collect(),
     ];
-    let records: Vec<_> =
-        cases.iter().map(|case| Record { headers: case.clone(), ..Record::new("k", "v") }).collect();
+    let records: Vec<_> = cases
+        .iter()
+        .map(|case| Record { headers: case.clone(), ..Record::new("k", "v") })
+        .collect();
     admin.produce(&topic, &records);
     for (case, received) in cases.iter().zip(read_all(fetcher, &topic, cases.len())) {
         let headers: Vec<_> =
@@ -128,7 +143,8 @@ fn a_record_of_10_mb_passes_a_smaller_ring(fetcher: Fetcher) {
     for (count, value_size) in [(100, 100), (2, 10_000_000), (100, 100), (1, 10_000_000)] {
         for compression in ["none", "zstd"] {
             let compression = compression.to_owned();
-            let sequence = Sequence { first, value_size, compression, ..Sequence::new(&topic, count) };
+            let sequence =
+                Sequence { first, value_size, compression, ..Sequence::new(&topic, count) };
             checker.expect_sequence(&sequence, &kafka.admin().produce_sequence(&sequence));
             first += count as u64;
         }
@@ -145,7 +161,9 @@ fn a_record_of_10_mb_passes_a_smaller_ring(fetcher: Fetcher) {
         let messages = subscriber.wait_messages(first as usize, DEADLINE);
         checker.assert(&[Session::new(decoded(&messages))]);
         let end = first as i64;
-        route.relay.wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, end));
+        route
+            .relay
+            .wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, end));
     }
 }
 
@@ -154,8 +172,11 @@ fn holes_of_a_compacted_topic_are_no_gaps(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let admin = kafka.admin();
     let topic = unique("compacted");
-    let configs =
-        [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0.001")];
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "1"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+    ];
     admin.create_topic(&topic, 1, &configs);
     // Each round is a segment: the time it covers is over when the next one comes.
     let mut last = 0;
@@ -174,7 +195,8 @@ fn holes_of_a_compacted_topic_are_no_gaps(fetcher: Fetcher) {
     let messages = zafka_testkit::wait::wait_for("Kafka to compact the topic", DEADLINE, || {
         let subscriber = route.subscribe(&[&topic]);
         route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, last + 1));
-        let sent = |status: &serde_json::Value| crate::common::counter(status, "messages_sent") as usize;
+        let sent =
+            |status: &serde_json::Value| crate::common::counter(status, "messages_sent") as usize;
         let count = sent(&route.relay.status().expect("it runs"));
         let messages = decoded(&subscriber.wait_messages(count, DEADLINE));
         let compacted = messages.len() < 20;

@@ -1,4 +1,5 @@
-//! What the fast fetcher makes of replicas: nearer ones, dead ones, and one that leads with a shorter log.
+//! What the fast fetcher makes of replicas: nearer ones, dead ones, and one that leads with a
+//! shorter log.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -7,8 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use zafka_testkit::{
-    Admin, KafkaCluster, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, sequence_value, unique,
-    wait_until,
+    Admin, KafkaCluster, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, sequence_value,
+    unique, wait_until,
 };
 
 use crate::common::{OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
@@ -17,7 +18,8 @@ use crate::{DEADLINE, ZAFKA, decoded};
 
 /// The cluster of three nodes that tests break in turn; each finds all of its nodes running.
 pub fn cluster() -> MutexGuard<'static, KafkaCluster> {
-    static CLUSTER: LazyLock<Mutex<KafkaCluster>> = LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
+    static CLUSTER: LazyLock<Mutex<KafkaCluster>> =
+        LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
     // Whoever failed with it left it as it was.
     let mut cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.revive();
@@ -60,8 +62,10 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
     admin.set_session_timeout(&topic, 60);
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
-    let mut asleep = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}""#));
-    let mut gone = OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}-gone""#));
+    let mut asleep =
+        OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}""#));
+    let mut gone =
+        OneRoute::lossless(&bootstrap(&cluster), &format!(r#"{from}, group = "{topic}-gone""#));
     let mut awake = OneRoute::lossless(&bootstrap(&cluster), &from);
     let subscribers = [&asleep, &gone, &awake].map(|route| route.subscribe(&[&topic]));
     write(&admin, &topic, "old", 100);
@@ -71,19 +75,22 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     write(&admin, &topic, "lost", 50);
     for (route, subscriber) in [&mut asleep, &mut gone, &mut awake].into_iter().zip(&subscribers) {
         subscriber.wait_messages(150, DEADLINE);
-        route.relay.wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, 150));
+        route
+            .relay
+            .wait_status("all of it delivered", DEADLINE, |status| is_at(status, &topic, 0, 150));
     }
     let groups = [topic.clone(), format!("{topic}-gone")];
     let wait_committed = |offset: i64| {
         wait_until("all of it to be committed", DEADLINE, || {
-            let committed = |group: &String| admin.committed(group).get(&(topic.clone(), 0)) == Some(&offset);
+            let committed =
+                |group: &String| admin.committed(group).get(&(topic.clone(), 0)) == Some(&offset);
             groups.iter().all(committed)
         });
     };
     wait_committed(150);
 
-    // One relay sleeps, and one is away, until the new log is past the offset that they go on from: only the epoch tells
-    // them apart.
+    // One relay sleeps, and one is away, until the new log is past the offset that they go on from:
+    // only the epoch tells them apart.
     asleep.relay.process().stop();
     gone.relay.terminate();
     assert!(gone.relay.wait_exit(DEADLINE).success(), "{}", gone.relay.log());
@@ -107,7 +114,8 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
         assert_eq!(messages[150].prev, None, "what is before the cut is not what was read");
         let all = [written("old", 0, 100), written("lost", 100, 50), written("new", 100, 100)];
         assert_eq!(read(subscriber, 0), [all.concat(), written("last", 200, 10)].concat());
-        let end = route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 210));
+        let end =
+            route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 210));
         assert_eq!((counter(&end, "offset_resets"), counter(&end, "records_skipped")), (1, 0));
         route.relay.wait_ready();
     }
@@ -117,13 +125,15 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
 /// Which of these records a subscriber lacks, by offset.
 fn lacks(subscriber: &Peer, records: &Sequence, offsets: Range<i64>) -> Vec<i64> {
     let messages = decoded(&subscriber.messages());
-    let had: HashSet<_> = messages.into_iter().map(|m| (m.offset, m.value.unwrap_or_default())).collect();
-    let value = |at: i64| sequence_value(records.first + (at - offsets.start) as u64, records.value_size);
+    let had: HashSet<_> =
+        messages.into_iter().map(|m| (m.offset, m.value.unwrap_or_default())).collect();
+    let value =
+        |at: i64| sequence_value(records.first + (at - offsets.start) as u64, records.value_size);
     offsets.clone().filter(|at| !had.contains(&(*at, value(*at)))).collect()
 }
 
-/// A subscriber holds the rest while an election cuts the log above what it has had; then the relay ends, by itself or
-/// not. What Kafka still has comes.
+/// A subscriber holds the rest while an election cuts the log above what it has had; then the relay
+/// ends, by itself or not. What Kafka still has comes.
 #[test]
 #[ignore = "needs Java and Maven, and Python"]
 fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {
@@ -134,7 +144,8 @@ fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {
     let topic = unique("held");
     let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
     admin.create_topic_on(&topic, &[vec![1, 2]], &configs);
-    // Records for more than the connection takes, and for less than the ring: buffers that are partly filled count too.
+    // Records for more than the connection takes, and for less than the ring: buffers that are
+    // partly filled count too.
     let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "64 MiB""#;
     let groups = ["terminated", "killed"].map(|end| format!("{topic}-{end}"));
     let mut held = groups.each_ref().map(|group| {
@@ -213,8 +224,10 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
     let endpoint = endpoint();
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
     let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);
-    let toml = relay_toml(&bootstrap(&cluster), &[RouteToml { name: "near", from: &from, to: &to }]);
-    let mut relay = Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-3\"\n[[route]]", 1));
+    let toml =
+        relay_toml(&bootstrap(&cluster), &[RouteToml { name: "near", from: &from, to: &to }]);
+    let mut relay =
+        Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-3\"\n[[route]]", 1));
     let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
     let mut checker = expecting(&[]);
     // Writes records and waits for them: the bytes that nodes 1 and 3 have sent of them.
@@ -223,28 +236,35 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
         let first = checker.len() as u64;
         let records = Sequence { first, value_size: 1_000, ..Sequence::new(&topic, COUNT) };
         checker.expect_sequence(&records, &admin.produce_sequence(&records));
-        checker.assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
+        checker
+            .assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
         let after = [1, 3].map(|id| cluster.bytes_out(id, &topic));
         [0, 1].map(|at| after[at] - before[at])
     };
     relayed(&mut cluster);
     relay.wait_log("fetching from a nearer replica", DEADLINE);
     let [leader, near] = relayed(&mut cluster);
-    assert!(leader < BYTES / 10 && near >= BYTES, "the leader has sent {leader} bytes, the replica {near}");
+    assert!(
+        leader < BYTES / 10 && near >= BYTES,
+        "the leader has sent {leader} bytes, the replica {near}"
+    );
 
     cluster.kill9(3);
     let [leader, _] = relayed(&mut cluster);
     assert!(leader >= BYTES, "the leader has sent {leader} bytes while the replica was away");
     cluster.restart(3);
     // Once it is in sync again.
-    wait_until("the replica to be fetched from again", DEADLINE, || relayed(&mut cluster)[1] >= BYTES);
+    wait_until("the replica to be fetched from again", DEADLINE, || {
+        relayed(&mut cluster)[1] >= BYTES
+    });
     admin.move_leader(&topic, 0, 3);
     let [_, near] = relayed(&mut cluster);
     assert!(near >= BYTES, "the replica, which leads now, has sent {near} bytes");
     relay.wait_ready();
 }
 
-/// As where its listener for clients, or what stands before it, is broken while it replicates as ever.
+/// As where its listener for clients, or what stands before it, is broken while it replicates as
+/// ever.
 #[test]
 #[ignore = "needs Java and Maven"]
 fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {
@@ -257,13 +277,15 @@ fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {
     let from = format!(r#"topics = ["{topic}"], start = "earliest""#);
     let to = format!(r#"bind = ["{endpoint}"], slow_peer = "block", min_peers = 1"#);
     let toml = relay_toml(cluster.node(1), &[RouteToml { name: "near", from: &from, to: &to }]);
-    let mut relay = Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-2\"\n[[route]]", 1));
+    let mut relay =
+        Zafka::run(ZAFKA, &toml.replacen("[[route]]", "client_rack = \"rack-2\"\n[[route]]", 1));
     let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
     let mut checker = expecting(&[]);
     let mut relayed = |count: usize| {
         let records = Sequence { first: checker.len() as u64, ..Sequence::new(&topic, count) };
         checker.expect_sequence(&records, &admin.produce_sequence(&records));
-        checker.assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
+        checker
+            .assert(&[Session::new(decoded(&subscriber.wait_messages(checker.len(), DEADLINE)))]);
     };
     relayed(100);
     assert_eq!(in_sync(admin, &topic), 2, "the leader goes on naming it");
@@ -290,14 +312,20 @@ fn leader_goes(go: impl Fn(&mut KafkaCluster, usize)) {
     let mut checker = expecting(&[(&before, &admin.produce_sequence(&before))]);
     subscriber.wait_messages(1_000, DEADLINE);
     go(&mut cluster, 1);
-    wait_until("another leader", DEADLINE, || cluster.leader_of(&topic, 0).is_some_and(|leader| leader != 1));
+    wait_until("another leader", DEADLINE, || {
+        cluster.leader_of(&topic, 0).is_some_and(|leader| leader != 1)
+    });
     let began = Instant::now();
     // By a producer that has nothing under way to the old leader.
-    let after = Sequence { first: 1_000, compression: "lz4".to_owned(), ..Sequence::new(&topic, 1_000) };
+    let after =
+        Sequence { first: 1_000, compression: "lz4".to_owned(), ..Sequence::new(&topic, 1_000) };
     checker.expect_sequence(&after, &admin.produce_sequence(&after));
     let written = began.elapsed();
     let messages = decoded(&subscriber.wait_messages(2_000, DEADLINE));
-    println!("after another leader was there: written in {written:?}, relayed in {:?}", began.elapsed());
+    println!(
+        "after another leader was there: written in {written:?}, relayed in {:?}",
+        began.elapsed()
+    );
     checker.assert(&[Session::new(messages)]);
     route.relay.wait_ready();
     assert_eq!(counter(&route.relay.status().expect("it runs"), "offset_resets"), 0);

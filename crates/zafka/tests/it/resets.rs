@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zafka_testkit::{Admin, KafkaNode, LibzmqSub, Record, Zafka, unique, wait_until};
 
-use crate::common::{Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml};
+use crate::common::{
+    Fetcher, OneRoute, RouteToml, counter, endpoint, is_at, partition, relay_toml,
+};
 use crate::{DEADLINE, ZAFKA, decoded};
 
 fn admin() -> &'static Admin {
@@ -39,19 +41,25 @@ fn from(fetcher: Fetcher, topic: &str, more: &str) -> String {
     format!(r#"topics = ["{topic}"], group = "{topic}", start = "latest", {fetcher}, {more}"#)
 }
 
-on_both_fetchers!(what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest, "needs Java and Maven");
+on_both_fetchers!(
+    what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest,
+    "needs Java and Maven"
+);
 fn what_was_deleted_is_counted_and_the_route_goes_on_at_the_earliest(fetcher: Fetcher) {
     // Offset committed, records skipped; 10 is the first that is there, 20 the end, 25 behind it.
-    for (committed, skipped, resets, first) in [(5, 5, 1, 10), (0, 10, 1, 10), (10, 0, 0, 10), (25, 0, 1, 10)]
+    for (committed, skipped, resets, first) in
+        [(5, 5, 1, 10), (0, 10, 1, 10), (10, 0, 0, 10), (25, 0, 1, 10)]
     {
         let topic = cut_topic(committed);
-        let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from(fetcher, &topic, ""));
+        let mut route =
+            OneRoute::lossless(KafkaNode::shared().bootstrap(), &from(fetcher, &topic, ""));
         let subscriber = route.subscribe(&[&topic]);
         let messages = decoded(&subscriber.wait_messages((20 - first) as usize, DEADLINE));
         let offsets: Vec<_> = messages.iter().map(|message| message.offset).collect();
         assert_eq!(offsets, (first..20).collect::<Vec<_>>(), "committed at {committed}");
         assert_eq!(messages[0].prev, None, "committed at {committed}");
-        let status = route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
+        let status =
+            route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
         let counted = (counter(&status, "records_skipped"), counter(&status, "offset_resets"));
         assert_eq!(counted, (skipped, resets), "committed at {committed}");
         if resets > 0 {
@@ -70,7 +78,9 @@ fn records_that_go_while_the_route_waits_are_counted(fetcher: Fetcher) {
         KafkaNode::shared().bootstrap(),
         &format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#),
     );
-    route.relay.wait_status("the partition", DEADLINE, |status| partition(status, &topic, 0)["read"] == 0);
+    route
+        .relay
+        .wait_status("the partition", DEADLINE, |status| partition(status, &topic, 0)["read"] == 0);
     admin().delete_records(&topic, 0, 15);
     let subscriber = route.subscribe(&[&topic]);
     route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 20));
@@ -111,8 +121,9 @@ fn a_route_that_stopped_is_told_of_while_others_go_on(fetcher: Fetcher) {
         RouteToml { name: "kept", from: &from(fetcher, &kept, ""), to: &served(&second) },
     ];
     let mut relay = Zafka::run(ZAFKA, &relay_toml(KafkaNode::shared().bootstrap(), &routes));
-    let status =
-        relay.wait_status("the route to stop", DEADLINE, |status| status["routes"][0]["stopped"] == true);
+    let status = relay.wait_status("the route to stop", DEADLINE, |status| {
+        status["routes"][0]["stopped"] == true
+    });
     let reason = status["routes"][0]["reason"].as_str().expect("a reason");
     assert!(reason.contains(&gone), "{reason}");
     wait_until("readyz to name that route alone", DEADLINE, || {
@@ -121,7 +132,9 @@ fn a_route_that_stopped_is_told_of_while_others_go_on(fetcher: Fetcher) {
         answer["not_ready"] == json!([{ "route": "gone", "reason": reason }])
     });
     let subscriber = LibzmqSub::connect(&second, &[&kept]);
-    relay.wait_status("the subscriber", DEADLINE, |status| status["routes"][1]["peers_subscribed"] == 1);
+    relay.wait_status("the subscriber", DEADLINE, |status| {
+        status["routes"][1]["peers_subscribed"] == 1
+    });
     write(&kept, "more", 5);
     subscriber.wait_messages(5, DEADLINE);
     relay.terminate();
@@ -134,20 +147,23 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
         // The second life has fewer records than were read of the first, or more.
         for count in [5, 30] {
             let topic = topic(10);
-            let in_group =
-                group.map(|protocol| format!(r#", group = "{topic}", group_protocol = "{protocol}""#));
+            let in_group = group
+                .map(|protocol| format!(r#", group = "{topic}", group_protocol = "{protocol}""#));
             let in_group = in_group.unwrap_or_default();
             let from = format!(
                 r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s", {fetcher}{in_group}"#
             );
             let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
             let subscriber = route.subscribe(&[&topic]);
-            route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
+            route
+                .relay
+                .wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));
             admin().delete_topic(&topic);
             admin().create_topic(&topic, 1, &[]);
             write(&topic, "new", count);
             let messages = decoded(&subscriber.wait_messages(10 + count, DEADLINE));
-            let values = messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
+            let values =
+                messages[10..].iter().map(|m| String::from_utf8(m.value.clone().unwrap()).unwrap());
             let expected: Vec<_> = (0..count).map(|at| format!("new {at}")).collect();
             assert_eq!(values.collect::<Vec<_>>(), expected, "group: {group:?}, {count} records");
             assert_eq!(messages[10].prev, None);
@@ -156,7 +172,10 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
     }
 }
 
-on_both_fetchers!(a_topic_made_again_between_two_listings_is_read_from_its_start, "needs Java and Maven");
+on_both_fetchers!(
+    a_topic_made_again_between_two_listings_is_read_from_its_start,
+    "needs Java and Maven"
+);
 fn a_topic_made_again_between_two_listings_is_read_from_its_start(fetcher: Fetcher) {
     let topic = topic(10);
     // So late that librdkafka's membership does not miss the topic in between.
@@ -173,7 +192,8 @@ fn a_topic_made_again_between_two_listings_is_read_from_its_start(fetcher: Fetch
     admin().create_topic(&topic, 1, &[]);
     write(&topic, "new", 30);
     let lacks = || {
-        let had: Vec<_> = decoded(&subscriber.messages()).into_iter().map(|m| m.value.unwrap()).collect();
+        let had: Vec<_> =
+            decoded(&subscriber.messages()).into_iter().map(|m| m.value.unwrap()).collect();
         let new = (0..30).map(|at| format!("new {at}"));
         new.filter(|value| !had.iter().any(|had| *had == value.as_bytes())).collect::<Vec<_>>()
     };
@@ -185,13 +205,17 @@ fn a_topic_made_again_between_two_listings_is_read_from_its_start(fetcher: Fetch
     route.relay.wait_status("the end", DEADLINE, |status| is_at(status, &topic, 0, 30));
 }
 
-on_both_fetchers!(a_topic_made_again_is_read_from_its_start_whatever_start_says, "needs Java and Maven");
+on_both_fetchers!(
+    a_topic_made_again_is_read_from_its_start_whatever_start_says,
+    "needs Java and Maven"
+);
 fn a_topic_made_again_is_read_from_its_start_whatever_start_says(fetcher: Fetcher) {
     for group in [true, false] {
         let topic = topic(10);
         let in_group = if group { format!(r#", group = "{topic}""#) } else { String::new() };
-        let from =
-            format!(r#"topics = ["{topic}"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#);
+        let from = format!(
+            r#"topics = ["{topic}"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#
+        );
         let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
         let subscriber = route.subscribe(&[&topic]);
         route.relay.wait_status("the first life", DEADLINE, |status| is_at(status, &topic, 0, 10));

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use zafka_testkit::kafka::PASSWORD;
 use zafka_testkit::oidc::Certificates;
 use zafka_testkit::{
-    Checker, KafkaOptions, LibzmqSub, Record, SecuredKafka, Sequence, Session, Zafka, ports, unique,
-    wait_until,
+    Checker, KafkaOptions, LibzmqSub, Record, SecuredKafka, Sequence, Session, Zafka, ports,
+    unique, wait_until,
 };
 
 use crate::common::{Fetcher, RouteToml, counter, endpoint, is_at, relay_toml};
 use crate::program::run_with;
 use crate::{DEADLINE, ZAFKA, decoded};
 
-/// Seconds that a token lives. A broker ends the connection whose token is not renewed by then (KIP-368).
+/// Seconds that a token lives. A broker ends the connection whose token is not renewed by then
+/// (KIP-368).
 const TOKEN_SECONDS: u32 = 10;
 /// A secret of the provider's client; the provider takes any.
 const CLIENT_SECRET: &str = "s3cret of the client";
@@ -81,7 +82,8 @@ fn config(fetcher: Fetcher, bootstrap: &str, security: &str, topic: &str) -> (St
 
 /// Nothing in `text` is a secret, or what is made of one.
 fn assert_no_secret(text: &str) {
-    // A JWT begins with the base64 of `{"`; Basic authentication with that of the client's name and a colon.
+    // A JWT begins with the base64 of `{"`; Basic authentication with that of the client's name and
+    // a colon.
     for secret in [PASSWORD, "not the password", CLIENT_SECRET, "s3cret", "eyJ", "emFma2E6"] {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret:?} is told");
@@ -124,7 +126,8 @@ fn every_mechanism_relays_records(fetcher: Fetcher) {
         let (config, endpoint) = config(fetcher, bootstrap, &security, &topic);
         let mut relay =
             Zafka::run_with(ZAFKA, &config, &[&ENVIRONMENT[..], &[("RUST_LOG", "trace")]].concat());
-        let messages = decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(2000, DEADLINE));
+        let messages =
+            decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(2000, DEADLINE));
         println!("{name}: {} messages", messages.len());
         Checker::new().expect_sequence(&sequence, &produced).assert(&[Session::new(messages)]);
         relay.wait_ready();
@@ -153,11 +156,13 @@ fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
     let count = per_second * (2 * u64::from(TOKEN_SECONDS) + 5);
     let sequence = Sequence { per_second, ..Sequence::new(&topic, count as usize) };
     let writing = kafka().admin().produce_in_background(sequence.clone());
-    let messages = decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(count as usize, DEADLINE));
+    let messages =
+        decoded(&LibzmqSub::connect(&endpoint, &[&topic]).wait_messages(count as usize, DEADLINE));
     Checker::new().expect_sequence(&sequence, &writing.join()).assert(&[Session::new(messages)]);
-    // Renewed on the connections that there are: unrenewed, each would have been lost twice. A slow machine may lose
-    // one.
-    let status = relay.wait_status("the end", DEADLINE, |status| status["routes"][0]["ready"] == true);
+    // Renewed on the connections that there are: unrenewed, each would have been lost twice. A slow
+    // machine may lose one.
+    let status =
+        relay.wait_status("the end", DEADLINE, |status| status["routes"][0]["ready"] == true);
     assert!(counter(&status, "kafka_errors") <= 1, "{}", relay.process().log_tail());
     assert_no_secret(&relay.log());
     assert_eq!(check(&config).0, Some(0));
@@ -178,10 +183,17 @@ fn refusals() -> Vec<Refusal> {
     let right = "password = \"${ZAFKA_TEST_PASSWORD}\"";
     let wrong = "password = \"${ZAFKA_TEST_WRONG_PASSWORD}\"";
     let secret = "client_secret = \"${ZAFKA_TEST_CLIENT_SECRET}\"";
-    let wrong_ca = password("PLAIN", right)
-        .replace(&certificates.ca().display().to_string(), &certificates.other_ca().display().to_string());
+    let wrong_ca = password("PLAIN", right).replace(
+        &certificates.ca().display().to_string(),
+        &certificates.other_ca().display().to_string(),
+    );
     let rows = [
-        ("wrong password by SCRAM", &sasl, password("SCRAM-SHA-512", wrong), "Authentication failed"),
+        (
+            "wrong password by SCRAM",
+            &sasl,
+            password("SCRAM-SHA-512", wrong),
+            "Authentication failed",
+        ),
         ("wrong password by PLAIN", &sasl, password("PLAIN", wrong), "Authentication failed"),
         ("wrong audience", &oauth, token("wrong-audience", secret), "invalid_token"),
         ("no certificate", &mtls, tls(&certificates.ca()), "certificate"),
@@ -189,18 +201,19 @@ fn refusals() -> Vec<Refusal> {
         ("topic", &sasl, password("PLAIN", right), "not authorised to read it"),
         ("group", &sasl, password("PLAIN", right), "Group authorization failed"),
     ];
-    let refusal = |(name, bootstrap, security, told): (&'static str, &String, String, &'static str)| {
-        let topic = unique("refused");
-        kafka().admin().create_topic(&topic, 1, &[]);
-        // Each is refused for one reason alone.
-        if name != "topic" {
-            kafka().admin().allow("zafka", "read", "topic", &topic);
-        }
-        if name != "group" {
-            kafka().admin().allow("zafka", "read", "group", &topic);
-        }
-        Refusal { name, bootstrap: bootstrap.clone(), security, topic, told }
-    };
+    let refusal =
+        |(name, bootstrap, security, told): (&'static str, &String, String, &'static str)| {
+            let topic = unique("refused");
+            kafka().admin().create_topic(&topic, 1, &[]);
+            // Each is refused for one reason alone.
+            if name != "topic" {
+                kafka().admin().allow("zafka", "read", "topic", &topic);
+            }
+            if name != "group" {
+                kafka().admin().allow("zafka", "read", "group", &topic);
+            }
+            Refusal { name, bootstrap: bootstrap.clone(), security, topic, told }
+        };
     rows.map(refusal).into()
 }
 
@@ -210,7 +223,8 @@ fn each_refusal_is_told_once_and_clearly(fetcher: Fetcher) {
     let mut running: Vec<_> = refusals()
         .into_iter()
         .map(|refusal| {
-            let (config, _) = config(fetcher, &refusal.bootstrap, &refusal.security, &refusal.topic);
+            let (config, _) =
+                config(fetcher, &refusal.bootstrap, &refusal.security, &refusal.topic);
             (Zafka::run_with(ZAFKA, &config, &ENVIRONMENT), refusal, config)
         })
         .collect();
@@ -261,7 +275,8 @@ fn the_right_to_the_group_comes_back(fetcher: Fetcher) {
         kafka().create_topic_for("zafka", &topic, 1, &topic);
         let security = password("PLAIN", "password = \"${ZAFKA_TEST_PASSWORD}\"");
         let (config, endpoint) = config(fetcher, &kafka().sasl(), &security, &topic);
-        let config = config.replace("start =", &format!("group_protocol = \"{protocol}\", start ="));
+        let config =
+            config.replace("start =", &format!("group_protocol = \"{protocol}\", start ="));
         let mut relay = Zafka::run_with(ZAFKA, &config, &ENVIRONMENT);
         let subscriber = LibzmqSub::connect(&endpoint, &[&topic]);
         let first = Sequence::new(&topic, 100);
@@ -349,8 +364,10 @@ fn a_topic_that_is_hidden_for_a_while_goes_on_where_it_was(fetcher: Fetcher) {
     });
     let messages = decoded(&subscriber.wait_messages(14, DEADLINE));
     for topic in &topics {
-        let offsets =
-            messages.iter().filter(|message| message.topic == **topic).map(|message| message.offset);
+        let offsets = messages
+            .iter()
+            .filter(|message| message.topic == **topic)
+            .map(|message| message.offset);
         assert_eq!(offsets.collect::<Vec<_>>(), (0..7).collect::<Vec<i64>>(), "none twice");
     }
 }

@@ -39,9 +39,15 @@ fn offsets(messages: &[Vec<Vec<u8>>]) -> BTreeMap<(String, i32), Vec<i64>> {
     offsets
 }
 
-/// Waits until the route is at the end of `topic`, whose partitions end at `ends`, and the subscriber has each from
-/// `starts` on.
-fn assert_reads(route: &mut OneRoute, subscriber: &LibzmqSub, topic: &str, starts: &[i64], ends: &[i64]) {
+/// Waits until the route is at the end of `topic`, whose partitions end at `ends`, and the
+/// subscriber has each from `starts` on.
+fn assert_reads(
+    route: &mut OneRoute,
+    subscriber: &LibzmqSub,
+    topic: &str,
+    starts: &[i64],
+    ends: &[i64],
+) {
     route.relay.wait_status("the end", DEADLINE, |status| {
         (0..).zip(ends).all(|(number, end)| is_at(status, topic, number, *end))
     });
@@ -63,8 +69,12 @@ on_both_fetchers!(start_is_a_position_or_a_time, "needs Java and Maven");
 fn start_is_a_position_or_a_time(fetcher: Fetcher) {
     const DAY: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
     let topic = topic(2);
-    for (number, times) in [(0, [-2_000, -1_000, 0, 1_000]), (1, [-4_000, -3_000, -2_000, -1_000])] {
-        let record = |time| Record { timestamp: Some(DAY + time), ..Record::new("k", "v").partition(number) };
+    for (number, times) in [(0, [-2_000, -1_000, 0, 1_000]), (1, [-4_000, -3_000, -2_000, -1_000])]
+    {
+        let record = |time| Record {
+            timestamp: Some(DAY + time),
+            ..Record::new("k", "v").partition(number)
+        };
         admin().produce(&topic, &times.map(record));
     }
     let cases = [
@@ -88,7 +98,10 @@ fn start_is_a_position_or_a_time(fetcher: Fetcher) {
     }
 }
 
-on_both_fetchers!(latest_and_a_time_to_come_are_the_end_when_the_route_begins, "needs Java and Maven");
+on_both_fetchers!(
+    latest_and_a_time_to_come_are_the_end_when_the_route_begins,
+    "needs Java and Maven"
+);
 fn latest_and_a_time_to_come_are_the_end_when_the_route_begins(fetcher: Fetcher) {
     for start in ["latest", "2100-01-01T00:00:00Z"] {
         let topic = topic(1);
@@ -111,7 +124,8 @@ fn a_committed_offset_wins_over_start(fetcher: Fetcher) {
         write(&topic, 1, 0, 10);
         admin().alter_offset(&topic, &topic, 0, 5);
         admin().alter_offset(&topic, &topic, 1, 0);
-        let from = format!(r#"topics = ["{topic}"], group = "{topic}", start = "{start}", {fetcher}"#);
+        let from =
+            format!(r#"topics = ["{topic}"], group = "{topic}", start = "{start}", {fetcher}"#);
         let mut route = lossless(&from);
         let subscriber = route.subscribe(&[&topic]);
         assert_reads(&mut route, &subscriber, &topic, &[5, 0], &[10, 10]);
@@ -131,7 +145,9 @@ fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
         );
         // Nobody subscribes, so nothing is fetched and nothing delivered.
         let mut route = lossless(&from);
-        wait_until("the resolved start to be committed", DEADLINE, || admin().committed(&topic).len() == 3);
+        wait_until("the resolved start to be committed", DEADLINE, || {
+            admin().committed(&topic).len() == 3
+        });
         let committed = admin().committed(&topic);
         assert_eq!(committed.values().copied().collect::<Vec<_>>(), ends);
         route.relay.kill9();
@@ -154,17 +170,25 @@ fn the_start_is_committed_before_the_first_record_is_sent(fetcher: Fetcher) {
     let committed = admin().committed(&topic);
     for message in messages {
         let at = committed.get(&(topic.clone(), message.partition));
-        assert!(at.is_some(), "partition {} was sent before its start was committed", message.partition);
+        assert!(
+            at.is_some(),
+            "partition {} was sent before its start was committed",
+            message.partition
+        );
     }
 }
 
-on_both_fetchers!(without_a_group_every_partition_is_read_and_nothing_committed, "needs Java and Maven");
+on_both_fetchers!(
+    without_a_group_every_partition_is_read_and_nothing_committed,
+    "needs Java and Maven"
+);
 fn without_a_group_every_partition_is_read_and_nothing_committed(fetcher: Fetcher) {
     let topic = topic(5);
     (0..5).for_each(|number| write(&topic, number, 0, 100));
     let mut routes: Vec<_> = (0..2)
         .map(|_| {
-            let route = lossless(&format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#));
+            let route =
+                lossless(&format!(r#"topics = ["{topic}"], start = "earliest", {fetcher}"#));
             let subscriber = route.subscribe(&[&topic]);
             (route, subscriber)
         })
@@ -217,7 +241,9 @@ fn what_appears_later_begins_at_its_start(fetcher: Fetcher) {
             (&second, 0, 0, 10),
             (&second, 1, 0, 10),
         ]
-        .map(|(topic, number, from, to)| ((topic.clone(), number), (from..to).collect::<Vec<i64>>()));
+        .map(|(topic, number, from, to)| {
+            ((topic.clone(), number), (from..to).collect::<Vec<i64>>())
+        });
         assert_eq!(offsets(&messages), BTreeMap::from(expected), "in a group: {group}");
     }
 }
@@ -291,9 +317,9 @@ fn two_relays_that_begin_a_group_together_send_no_history(fetcher: Fetcher) {
             committed.len() == 4 && committed.values().all(|offset| *offset == 15)
         });
         let messages: Vec<_> = subscribers.iter().flat_map(LibzmqSub::messages).collect();
-        let expected = topics
-            .iter()
-            .flat_map(|topic| (0..2).map(|number| ((topic.clone(), number), (10..15).collect::<Vec<i64>>())));
+        let expected = topics.iter().flat_map(|topic| {
+            (0..2).map(|number| ((topic.clone(), number), (10..15).collect::<Vec<i64>>()))
+        });
         assert_eq!(offsets(&messages), expected.collect::<BTreeMap<_, _>>(), "{protocol}");
     }
 }

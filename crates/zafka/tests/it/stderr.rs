@@ -92,7 +92,9 @@ fn broker(records: usize) -> EmbeddedBroker {
     broker.create_topic(TOPIC, 1).unwrap();
     let producer = broker.producer().unwrap();
     for _ in 0..records {
-        producer.send(&NewRecord { topic: TOPIC, value: Some(b"v"), ..NewRecord::default() }).unwrap();
+        producer
+            .send(&NewRecord { topic: TOPIC, value: Some(b"v"), ..NewRecord::default() })
+            .unwrap();
     }
     producer.flush(DEADLINE).unwrap();
     broker
@@ -113,7 +115,9 @@ fn a_relay_goes_on_and_ends_in_order() {
             // What waits for its reader is not dropped before there is much of it.
             assert_eq!(relay.dropped(), Some(0));
         } else {
-            wait_until(&format!("{stderr:?}: dropped lines"), DEADLINE, || relay.dropped() > Some(0));
+            wait_until(&format!("{stderr:?}: dropped lines"), DEADLINE, || {
+                relay.dropped() > Some(0)
+            });
         }
         relay.process.terminate();
         let exit = relay.process.wait_exit(DEADLINE).and_then(|exit| exit.code());
@@ -177,13 +181,20 @@ fn commands_end_with_their_own_codes() {
     // Standard output that takes nothing is said, if that can be.
     let fine = directory.path().join("fine.toml");
     let route = "name = 'r'\nfrom.kafka = { topics = ['t'] }\nto.zmq = { socket = 'pub', bind = ['tcp://127.0.0.1:*'] }";
-    std::fs::write(&fine, format!("[kafka]\nbootstrap_servers = ['127.0.0.1:1']\n[[route]]\n{route}\n"))
-        .unwrap();
+    std::fs::write(
+        &fine,
+        format!("[kafka]\nbootstrap_servers = ['127.0.0.1:1']\n[[route]]\n{route}\n"),
+    )
+    .unwrap();
     let fine = fine.to_str().unwrap();
     for arguments in [&["check", "-c", fine][..], &["demo", "--bind", &demo]] {
         let (exit, said) = exit_of(arguments, full_disk(), Stderr::Fine, &log);
         assert_eq!(exit, Some(1), "{arguments:?}: {said}");
         assert!(said.contains("cannot write to standard output: No space left"), "{said}");
-        assert_eq!(exit_of(arguments, full_disk(), Stderr::DiskFull, &log).0, Some(1), "{arguments:?}");
+        assert_eq!(
+            exit_of(arguments, full_disk(), Stderr::DiskFull, &log).0,
+            Some(1),
+            "{arguments:?}"
+        );
     }
 }

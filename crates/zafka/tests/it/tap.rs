@@ -42,24 +42,38 @@ fn a_line_of_json_for_each_message() {
         let (relay, topic) = relay(&format!("{frames:?}"), &records());
         // A batch is one message with as many records as were there.
         let count = if frames == "batch" { "1" } else { "3" };
-        let (exit, out, err) = run(&["tap", relay.endpoint(), "--count", count, "--frames", frames]);
+        let (exit, out, err) =
+            run(&["tap", relay.endpoint(), "--count", count, "--frames", frames]);
         assert!(exit.success(), "{err}");
         let lines = lines(&out);
         assert_eq!(lines.len(), 3, "{frames}: {out}");
         let first = &lines[0];
         assert_eq!(
-            (&first["topic"], &first["partition"], &first["offset"], &first["key"], &first["value"]),
+            (
+                &first["topic"],
+                &first["partition"],
+                &first["offset"],
+                &first["key"],
+                &first["value"]
+            ),
             (&json!(topic), &json!(0), &json!(0), &json!("k"), &json!("text")),
             "{frames}"
         );
-        assert_eq!((&first["headers"], first.get("prev")), (&json!([["h", "x"]]), None), "{frames}");
+        assert_eq!(
+            (&first["headers"], first.get("prev")),
+            (&json!([["h", "x"]]), None),
+            "{frames}"
+        );
         let second = &lines[1];
         assert_eq!(
             (&second["key"], &second["value"], &second["prev"]),
             (&json!(null), &json!(null), &json!(0))
         );
         assert_eq!(second["timestamp"], 1_700_000_000_000_i64);
-        assert_eq!((&lines[2]["key"], &lines[2]["value"]), (&json!(""), &json!({"base64": "//4="})));
+        assert_eq!(
+            (&lines[2]["key"], &lines[2]["value"]),
+            (&json!(""), &json!({"base64": "//4="}))
+        );
         assert!(err.contains(&format!("connected to {}", relay.endpoint())), "{err}");
         assert!(err.trim_end().ends_with(", 0 gaps"), "{err}");
     }
@@ -68,12 +82,14 @@ fn a_line_of_json_for_each_message() {
 #[test]
 #[ignore = "needs Java and Maven"]
 fn the_templates_of_a_route() {
-    let templates = r#"["{topic}", "{offset:u64be}{partition:u32le}", "{timestamp}|{key}", "{value}"]"#;
+    let templates =
+        r#"["{topic}", "{offset:u64be}{partition:u32le}", "{timestamp}|{key}", "{value}"]"#;
     let given: Vec<String> = serde_json::from_str(templates).unwrap();
     let one_each = given.iter().flat_map(|template| ["--frames", template]).collect();
     for frames in [vec!["--frames", templates], one_each] {
         let (relay, topic) = relay(templates, &records());
-        let (exit, out, err) = run(&[&["tap", relay.endpoint(), "--count", "3"][..], &frames].concat());
+        let (exit, out, err) =
+            run(&[&["tap", relay.endpoint(), "--count", "3"][..], &frames].concat());
         assert!(exit.success(), "{err}");
         let lines = lines(&out);
         let record = |offset: i64, key: &str, value: Value| {
@@ -82,10 +98,14 @@ fn the_templates_of_a_route() {
         };
         let binary = json!({"base64": "//4="});
         // Null and empty look alike.
-        let expected = [record(0, "k", json!("text")), record(1, "", json!("")), record(2, "", binary)];
+        let expected =
+            [record(0, "k", json!("text")), record(1, "", json!("")), record(2, "", binary)];
         assert_eq!(lines, expected);
         assert_eq!(lines[1]["timestamp"], 1_700_000_000_000_i64);
-        assert!(err.trim_end().ends_with(", gaps unknown"), "no frame tells what came before: {err}");
+        assert!(
+            err.trim_end().ends_with(", gaps unknown"),
+            "no frame tells what came before: {err}"
+        );
     }
 }
 
@@ -136,7 +156,8 @@ fn prefixes_filter_and_leave_gaps_unknown() {
     };
     let records: Vec<_> = ["a/1", "b/1", "a/2", "a/3", "b/2", "c", "a/4"].map(record).into();
     let (relay, _) = relay("[\"{header.tenant}\", \"{meta}\", \"{key}\", \"{value}\"]", &records);
-    let (exit, out, err) = run(&["tap", relay.endpoint(), "--topic", "a/", "--topic", "c", "--count", "5"]);
+    let (exit, out, err) =
+        run(&["tap", relay.endpoint(), "--topic", "a/", "--topic", "c", "--count", "5"]);
     assert!(exit.success(), "{err}");
     let values: Vec<_> = lines(&out).into_iter().map(|line| line["value"].clone()).collect();
     assert_eq!(values, ["a/1", "a/2", "a/3", "c", "a/4"]);

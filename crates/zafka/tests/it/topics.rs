@@ -24,7 +24,8 @@ on_both_fetchers!(patterns_find_topics_and_never_internal_ones, "needs Java and 
 fn patterns_find_topics_and_never_internal_ones(fetcher: Fetcher) {
     let kafka = KafkaNode::shared();
     let prefix = unique("pattern");
-    let [eu, us, other] = ["eu.orders", "us.orders", "orders.eu"].map(|name| format!("{prefix}.{name}"));
+    let [eu, us, other] =
+        ["eu.orders", "us.orders", "orders.eu"].map(|name| format!("{prefix}.{name}"));
     for topic in [&eu, &us, &other] {
         kafka.admin().create_topic(topic, 1, &[]);
         write(topic, 10);
@@ -33,7 +34,8 @@ fn patterns_find_topics_and_never_internal_ones(fetcher: Fetcher) {
     kafka.admin().alter_offset(&prefix, &eu, 0, 0);
     assert!(kafka.admin().topics().contains(&"__consumer_offsets".to_owned()));
     for group in ["", "group"] {
-        let in_group = if group.is_empty() { String::new() } else { format!(r#", group = "{prefix}""#) };
+        let in_group =
+            if group.is_empty() { String::new() } else { format!(r#", group = "{prefix}""#) };
         let pattern = format!(r"/^(__.*|{}\\.[a-z]{{2}}\\.orders)$/", prefix);
         let from = format!(r#"topics = ["{pattern}"], start = "earliest", {fetcher}{in_group}"#);
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
@@ -45,7 +47,10 @@ fn patterns_find_topics_and_never_internal_ones(fetcher: Fetcher) {
         assert_eq!(topics_of(&status), expected);
         let messages = decoded(&subscriber.wait_messages(20, DEADLINE));
         assert_eq!(messages.len(), 20);
-        assert_eq!(messages.into_iter().map(|message| message.topic).collect::<BTreeSet<_>>(), expected);
+        assert_eq!(
+            messages.into_iter().map(|message| message.topic).collect::<BTreeSet<_>>(),
+            expected
+        );
     }
 }
 
@@ -62,17 +67,23 @@ fn a_named_topic_is_waited_for_and_read_from_its_start(fetcher: Fetcher) {
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
         let subscriber = route.subscribe(&[""]);
         wait_until("readyz to name the topic", DEADLINE, || {
-            route.relay.get("/readyz").is_ok_and(|(code, body)| code == 503 && body.contains(&later))
+            route
+                .relay
+                .get("/readyz")
+                .is_ok_and(|(code, body)| code == 503 && body.contains(&later))
         });
         // The topic that is there is read all the same.
-        route.relay.wait_status("the topic that is there", DEADLINE, |status| is_at(status, &there, 0, 0));
+        route
+            .relay
+            .wait_status("the topic that is there", DEADLINE, |status| is_at(status, &there, 0, 0));
         write(&there, 1);
         subscriber.wait_messages(1, DEADLINE);
 
         kafka.admin().create_topic(&later, 1, &[]);
         write(&later, 10);
         let messages = decoded(&subscriber.wait_messages(11, DEADLINE));
-        let offsets: Vec<_> = messages.iter().filter(|m| m.topic == later).map(|m| m.offset).collect();
+        let offsets: Vec<_> =
+            messages.iter().filter(|m| m.topic == later).map(|m| m.offset).collect();
         assert_eq!(offsets, (0..10).collect::<Vec<_>>(), "in a group: {group}");
         route.relay.wait_ready();
     }
@@ -90,7 +101,9 @@ fn two_routes_in_one_process_keep_to_themselves(fetcher: Fetcher) {
     let from = topics
         .each_ref()
         .map(|t| format!(r#"topics = ["{t}"], group = "{t}", start = "earliest", {fetcher}"#));
-    let to = endpoints.each_ref().map(|e| format!(r#"bind = ["{e}"], slow_peer = "block", min_peers = 1"#));
+    let to = endpoints
+        .each_ref()
+        .map(|e| format!(r#"bind = ["{e}"], slow_peer = "block", min_peers = 1"#));
     let routes = [
         RouteToml { name: "one", from: &from[0], to: &to[0] },
         RouteToml { name: "two", from: &from[1], to: &to[1] },

@@ -31,7 +31,8 @@ impl Ledger {
 
     fn write(&mut self, count: usize, transaction: Option<&str>, will_be_seen: bool) {
         let transaction = transaction.map(str::to_owned);
-        let sequence = Sequence { first: self.next, transaction, ..Sequence::new(&self.topic, count) };
+        let sequence =
+            Sequence { first: self.next, transaction, ..Sequence::new(&self.topic, count) };
         self.next += count as u64;
         let produced = self.admin.produce_sequence(&sequence);
         self.all.expect_sequence(&sequence, &produced);
@@ -71,11 +72,13 @@ impl Ledger {
         (route, subscriber)
     }
 
-    /// That the route has come to the end, and its subscriber has what `checker` expects and a `prev` on all
-    /// but the first.
+    /// That the route has come to the end, and its subscriber has what `checker` expects and a
+    /// `prev` on all but the first.
     fn assert_all_read(&self, (route, subscriber): &mut (OneRoute, LibzmqSub), checker: &Checker) {
         let end = self.end();
-        route.relay.wait_status("the end to be delivered", DEADLINE, |s| is_at(s, &self.topic, 0, end));
+        route
+            .relay
+            .wait_status("the end to be delivered", DEADLINE, |s| is_at(s, &self.topic, 0, end));
         let messages = decoded(&subscriber.wait_messages(checker.len(), DEADLINE));
         assert!(messages.iter().skip(1).all(|message| message.prev.is_some()), "a prev is missing");
         checker.assert(&[Session::new(messages)]);
@@ -86,7 +89,8 @@ on_both_fetchers!(aborted_records_and_control_batches_never_come_through, "needs
 fn aborted_records_and_control_batches_never_come_through(fetcher: Fetcher) {
     let mut ledger = Ledger::new(fetcher);
     let [one, two] = [unique("one"), unique("two")];
-    // Aborted at the start, in turns, one within another, larger than a fetch's first batches, and at the end.
+    // Aborted at the start, in turns, one within another, larger than a fetch's first batches, and
+    // at the end.
     ledger.abort(10, &one);
     ledger.write(10, None, true);
     ledger.commit(10, &one);
@@ -127,7 +131,9 @@ fn a_topic_of_aborted_records_alone_has_no_lag(fetcher: Fetcher) {
     ledger.abort(1_000, &unique("aborted"));
     let (mut route, subscriber) = ledger.read(COMMITTED, "");
     let end = ledger.end();
-    route.relay.wait_status("the end to be delivered", DEADLINE, |s| is_at(s, &ledger.topic, 0, end));
+    route
+        .relay
+        .wait_status("the end to be delivered", DEADLINE, |s| is_at(s, &ledger.topic, 0, end));
     ledger.admin.produce(&ledger.topic, &[Record::new("k", "last")]);
     let messages = decoded(&subscriber.wait_messages(1, DEADLINE));
     assert_eq!(messages[0].value.as_deref(), Some(&b"last"[..]));
@@ -146,8 +152,10 @@ fn an_open_transaction_holds_later_records_back(fetcher: Fetcher) {
     ledger.admin.flush(&transaction);
     ledger.write(10, None, true);
 
-    let from =
-        format!(r#"topics = ["{}", "{other}"], start = "earliest", {COMMITTED}, {fetcher}"#, ledger.topic);
+    let from = format!(
+        r#"topics = ["{}", "{other}"], start = "earliest", {COMMITTED}, {fetcher}"#,
+        ledger.topic
+    );
     let to = r#"slow_peer = "block", min_peers = 1"#;
     let mut route = OneRoute::start(KafkaNode::shared().bootstrap(), &from, to);
     let subscriber = route.subscribe(&[&ledger.topic]);
@@ -156,7 +164,8 @@ fn an_open_transaction_holds_later_records_back(fetcher: Fetcher) {
     assert_eq!(stable, 10);
     let (topic, admin) = (ledger.topic.clone(), ledger.admin);
     route.relay.wait_status("the last stable offset", DEADLINE, |s| is_at(s, &topic, 0, stable));
-    // The other topic goes on; what it has after a while came after many fetches of the one that is held.
+    // The other topic goes on; what it has after a while came after many fetches of the one that is
+    // held.
     for round in 1..=20 {
         admin.produce(&other, &[Record::new("k", "v")]);
         beside.wait_messages(round, DEADLINE);

@@ -134,7 +134,8 @@ fn a_flood_of_pings_is_bounded_by_what_the_peer_reads() {
         pair.left.handle_input(&ping.repeat(fits), pair.now).unwrap();
         assert_eq!(written(&mut pair.left, pair.now).len(), fits * pong);
     }
-    // A peer that has so much to read yet may be full and healthy: what is left out tells it nothing new.
+    // A peer that has so much to read yet may be full and healthy: what is left out tells it
+    // nothing new.
     pair.left.handle_input(&ping.repeat(fits + 1), pair.now).unwrap();
     assert_eq!(written(&mut pair.left, pair.now).len(), fits * pong);
     pair.left.handle_input(ping, pair.now).unwrap();
@@ -199,7 +200,8 @@ fn a_peer_that_is_not_read_is_shown_life_as_often_as_it_asks() {
         let pong = written(&mut pair.left, due);
         pair.right.handle_input(&pong, due).unwrap();
     }
-    // From now on nothing of it is read. Each of its PINGs is satisfied by a PONG that it did not ask for.
+    // From now on nothing of it is read. Each of its PINGs is satisfied by a PONG that it did not
+    // ask for.
     for _ in 0..20 {
         pair.now += ms(100);
         pair.left.show_life();

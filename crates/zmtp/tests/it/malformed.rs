@@ -99,7 +99,12 @@ fn broken_handshakes() {
         ("another command", command(b"\x04PING\0\0"), "malformed", "PING where READY"),
         ("of another mechanism", command(b"\x05HELLO"), "malformed", "HELLO where READY"),
         ("no socket type", ready(b""), "malformed", "without Socket-Type"),
-        ("unknown socket type", ready(&property(b"Socket-Type", b"push")), "socket_type", "\"push\""),
+        (
+            "unknown socket type",
+            ready(&property(b"Socket-Type", b"push")),
+            "socket_type",
+            "\"push\"",
+        ),
         ("other socket type", ready(&property(b"Socket-Type", b"PUB")), "socket_type", "\"PUB\""),
         ("two socket types", and(property(b"SOCKET-TYPE", b"PUSH")), "malformed", "twice"),
         (
@@ -118,7 +123,12 @@ fn broken_handshakes() {
         ("many properties", and(many), "malformed", "more than 64"),
         ("error", command(b"\x05ERROR\x02no"), "peer_error", "\"no\""),
         ("error with control octets", command(b"\x05ERROR\x02\n\0"), "peer_error", "n\\\\x00"),
-        ("error, reason cut", command(b"\x05ERROR\x03no"), "malformed", "3 bytes in the place of 2"),
+        (
+            "error, reason cut",
+            command(b"\x05ERROR\x03no"),
+            "malformed",
+            "3 bytes in the place of 2",
+        ),
         ("error without reason", command(b"\x05ERROR"), "malformed", "no reason"),
     ];
     for (name, input, kind, says) in table {
@@ -139,7 +149,13 @@ fn broken_traffic() {
         ("empty command", b"\x04\x00", "malformed", "no name", 2),
         ("command name cut", b"\x04\x02\x05A", "malformed", "a name of 5 bytes", 4),
         ("ping without time to live", b"\x04\x06\x04PING\0", "malformed", "1 bytes of data", 8),
-        ("ping, long context", b"\x04\x18\x04PING\0\x000123456789abcdefg", "malformed", "17 bytes", 26),
+        (
+            "ping, long context",
+            b"\x04\x18\x04PING\0\x000123456789abcdefg",
+            "malformed",
+            "17 bytes",
+            26,
+        ),
         ("error", b"\x04\x09\x05ERROR\x02no", "peer_error", "no", 11),
     ];
     for (name, input, kind, says, at) in table {
@@ -184,7 +200,9 @@ fn limits_are_kept_before_anything_is_buffered() {
     connection.handle_input(&ready, now).unwrap();
     let fits = [&full[..], b"\x00\x32", &[7; 50]].concat();
     connection.handle_input(&fits.repeat(3), now).unwrap();
-    connection.handle_input(&[&[1, 0].repeat(MAX_MESSAGE_FRAMES - 1)[..], &[0, 0]].concat(), now).unwrap();
+    connection
+        .handle_input(&[&[1, 0].repeat(MAX_MESSAGE_FRAMES - 1)[..], &[0, 0]].concat(), now)
+        .unwrap();
 }
 
 #[test]

@@ -20,7 +20,10 @@ pub fn config(socket_type: SocketType) -> Config {
 
 /// Heartbeats in milliseconds.
 pub fn heartbeat(interval: u64, timeout: u64) -> Option<Heartbeat> {
-    Some(Heartbeat { interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout) })
+    Some(Heartbeat {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(timeout),
+    })
 }
 
 /// All events that wait.

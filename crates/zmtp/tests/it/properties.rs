@@ -35,7 +35,11 @@ fn feed(socket_type: SocketType, input: &[u8], sizes: &[usize]) -> Outcome {
         got.extend(events(&mut connection));
         sent.extend(output(&mut connection));
         let come = input.len() - rest.len();
-        assert!(connection.buffered() <= (2 * come).min(2 * MAX_MESSAGE), "{}", connection.buffered());
+        assert!(
+            connection.buffered() <= (2 * come).min(2 * MAX_MESSAGE),
+            "{}",
+            connection.buffered()
+        );
         if let Err(error) = result {
             assert_eq!(connection.handle_input(b"more", now), Err(error.clone()));
             assert_eq!((connection.buffered(), connection.poll_event()), (0, None));
@@ -137,7 +141,8 @@ fn an_announced_size_costs_no_memory() {
     let mut ours = config(SocketType::Pull);
     (ours.max_frame, ours.max_message) = (1 << 30, 1 << 30);
     let mut connection = Connection::new(ours, now);
-    let start = [greeting(1, 1), ready(SocketType::Pull), b"\x02\0\0\0\0\x40\0\0\0".to_vec()].concat();
+    let start =
+        [greeting(1, 1), ready(SocketType::Pull), b"\x02\0\0\0\0\x40\0\0\0".to_vec()].concat();
     connection.handle_input(&start, now).unwrap();
     assert_eq!(connection.buffered(), 0);
     connection.handle_input(&[7; 1000], now).unwrap();

@@ -18,7 +18,8 @@ pub fn greeting(padding: u8, minor: u8) -> Vec<u8> {
 
 const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
 const READY_XSUB: &[u8] = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04XSUB";
-const READY_DEALER: &[u8] = b"\x04\x2b\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x02me";
+const READY_DEALER: &[u8] =
+    b"\x04\x2b\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x02me";
 const READY_PUSH: &[u8] = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH";
 
 fn subscribe(prefix: &'static [u8]) -> Event {
@@ -75,7 +76,8 @@ fn sub_to_a_3_1_publisher() {
 
 #[test]
 fn sub_to_a_3_0_publisher_as_a_3_0_peer_says_it() {
-    let recording = [&greeting(1, 0)[..], READY_SUB, b"\x00\x07\x01orders\x00\x07\x00orders"].concat();
+    let recording =
+        [&greeting(1, 0)[..], READY_SUB, b"\x00\x07\x01orders\x00\x07\x00orders"].concat();
     let (_, minor, _, events, _) = replay(SocketType::Pub, &recording);
     assert_eq!(minor, Minor::Zero);
     assert_eq!(events, [subscribe(b"orders"), cancel(b"orders")]);
@@ -108,7 +110,8 @@ fn dealer_with_an_identity() {
 #[test]
 fn push_with_a_long_frame() {
     let recording =
-        [&greeting(1, 1)[..], READY_PUSH, b"\x01\x01a\x02\0\0\0\0\0\0\x01\0", &[b'z'; 256]].concat();
+        [&greeting(1, 1)[..], READY_PUSH, b"\x01\x01a\x02\0\0\0\0\0\0\x01\0", &[b'z'; 256]]
+            .concat();
     let events = replay(SocketType::Pull, &recording).3;
     assert_eq!(events, [message(&[b"a", &[b'z'; 256]])]);
 }
@@ -129,7 +132,8 @@ fn our_subscriptions_take_the_form_of_the_peers_version() {
         let now = Instant::now();
         let mut connection = Connection::new(config(SocketType::Sub), now);
         connection.subscribe(b"a");
-        let peer = [&greeting(1, minor)[..], b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB"].concat();
+        let peer =
+            [&greeting(1, minor)[..], b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB"].concat();
         connection.handle_input(&peer, now).unwrap();
         connection.cancel(b"a");
         let sent = output(&mut connection);

@@ -48,7 +48,8 @@ fn a_refused_peer_is_told_why_before_the_close() {
 
 #[test]
 fn subscriptions_wait_for_the_handshake_and_come_in_order() {
-    for (ours, theirs) in [(SocketType::Sub, SocketType::Pub), (SocketType::XSub, SocketType::XPub)] {
+    for (ours, theirs) in [(SocketType::Sub, SocketType::Pub), (SocketType::XSub, SocketType::XPub)]
+    {
         let mut pair = Pair::new(config(ours), config(theirs));
         pair.left.subscribe(b"a");
         pair.left.cancel(b"a");
@@ -117,7 +118,10 @@ fn an_xpub_gives_messages_and_subscriptions() {
     let mut pair = Pair::ready(config(SocketType::XPub), config(SocketType::XSub));
     pair.left.handle_input(b"\x01\x02\x01a\x01\x02hi\x00\x02yo", pair.now).unwrap();
     let message = vec![Bytes::from_static(b"hi"), Bytes::from_static(b"yo")];
-    assert_eq!(events(&mut pair.left), [Event::Subscribe(Bytes::from_static(b"a")), Event::Message(message)]);
+    assert_eq!(
+        events(&mut pair.left),
+        [Event::Subscribe(Bytes::from_static(b"a")), Event::Message(message)]
+    );
 }
 
 #[test]

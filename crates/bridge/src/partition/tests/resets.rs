@@ -63,8 +63,9 @@ impl Stage {
     }
 }
 
-/// What is done to a partition of ten records from 0 to 9, of which the first four chunks of two are fetched and put
-/// into the ring, and the first two of these are delivered: `read` is 8, `delivered` 4, and one chunk is on its way.
+/// What is done to a partition of ten records from 0 to 9, of which the first four chunks of two
+/// are fetched and put into the ring, and the first two of these are delivered: `read` is 8,
+/// `delivered` 4, and one chunk is on its way.
 enum Do {
     /// So many chunks are delivered.
     Deliver(usize),
@@ -77,7 +78,8 @@ use Do::{Begin, Come, Deliver};
 
 /// What is read, what is delivered, and whether that is all.
 type Stands = (i64, i64, bool);
-/// A name; where the log is cut, whether commits go back and where it stands then; what follows, and where it stands then.
+/// A name; where the log is cut, whether commits go back and where it stands then; what follows,
+/// and where it stands then.
 type Case = (&'static str, i64, bool, Stands, Vec<(Do, Stands)>);
 
 #[test]
@@ -126,7 +128,11 @@ fn what_was_read_before_a_reset_stays_owed_as_far_as_the_log_goes() {
             7,
             false,
             (7, 4, false),
-            vec![(Begin(vec![]), (7, 4, false)), (Deliver(2), (7, 7, true)), (Deliver(1), (7, 7, true))],
+            vec![
+                (Begin(vec![]), (7, 4, false)),
+                (Deliver(2), (7, 7, true)),
+                (Deliver(1), (7, 7, true)),
+            ],
         ),
         (
             "back into what is on its way",
@@ -158,7 +164,11 @@ fn what_was_read_before_a_reset_stays_owed_as_far_as_the_log_goes() {
             20,
             false,
             (8, 4, false),
-            vec![(Begin(vec![]), (20, 4, false)), (Deliver(2), (20, 8, false)), (Deliver(1), (20, 20, true))],
+            vec![
+                (Begin(vec![]), (20, 4, false)),
+                (Deliver(2), (20, 8, false)),
+                (Deliver(1), (20, 20, true)),
+            ],
         ),
     ];
     for (name, to, goes_back, stands, steps) in cases {
@@ -205,7 +215,8 @@ fn a_generation_whose_first_chunk_is_discarded_leaves_what_was_before_it() {
         stage.partition.begin(generation);
         let step = stage.partition.encode(&mut records([to], to + 1), &chunks_of(WHOLE));
         let progress = Arc::clone(&stage.partition.progress);
-        crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from }.discard();
+        crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from }
+            .discard();
         assert_eq!(stage.stands(), (5.min(to), 0, false), "to {to}");
         stage.deliver(1);
         assert_eq!(stage.stands(), (5.min(to), 5.min(to), true), "to {to}");
@@ -284,9 +295,9 @@ impl Model {
     fn deliver(&mut self, chunks: usize) {
         let chunks = chunks.min(self.stage.ring.len());
         for (chunk, _) in self.stage.ring.iter().take(chunks) {
-            let numbers = decoded(chunk)
-                .into_iter()
-                .map(|record| String::from_utf8(record.value.unwrap()).unwrap().parse::<u64>().unwrap());
+            let numbers = decoded(chunk).into_iter().map(|record| {
+                String::from_utf8(record.value.unwrap()).unwrap().parse::<u64>().unwrap()
+            });
             self.delivered.extend(numbers);
         }
         self.stage.deliver(chunks);
@@ -299,7 +310,10 @@ impl Model {
         let known = self.untold.iter().map(|untold| untold.start).fold(position, i64::min);
         for offset in 0..known {
             let value = self.log[offset as usize];
-            assert!(self.delivered.contains(&value), "seed {seed}: {offset} of {position} was not delivered");
+            assert!(
+                self.delivered.contains(&value),
+                "seed {seed}: {offset} of {position} was not delivered"
+            );
         }
     }
 }
@@ -320,7 +334,9 @@ fn nothing_that_the_log_still_has_is_passed_without_being_delivered() {
         };
         let mut state = seed;
         let mut random = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         for _ in 0..200 {

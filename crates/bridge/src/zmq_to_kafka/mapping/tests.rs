@@ -63,7 +63,10 @@ fn topics_are_made_of_templates_and_judged_by_the_list() {
 #[test]
 fn the_first_rename_that_matches_counts() {
     let mut edge = mapping("{topic}", &[".*"]);
-    let rename = |from, to, groups| Rename { from, to: Template::parse(to, Fields::Groups(groups)).unwrap() };
+    let rename = |from, to, groups| Rename {
+        from,
+        to: Template::parse(to, Fields::Groups(groups)).unwrap(),
+    };
     edge.rename = vec![
         rename(pattern("^sensor\\.(.+)\\.(.+)$"), "edge.{2}.{1}", 2),
         rename(pattern("^sensor\\.(.+)$"), "edge.{1}", 1),
@@ -85,8 +88,10 @@ fn keys_partitions_and_headers_come_from_fields() {
     let mut mapping = mapping("t", &[]);
     mapping.key = Some(template("{header.tenant}/{key}"));
     mapping.partition = Some(template("{header.p}"));
-    mapping.headers =
-        vec![("origin".to_owned(), template("{topic}")), ("none".to_owned(), template("{header.x}"))];
+    mapping.headers = vec![
+        ("origin".to_owned(), template("{topic}")),
+        ("none".to_owned(), template("{header.x}")),
+    ];
     let message = record("kiln", &[("tenant", "acme"), ("p", "3")]);
     let target = mapping.target(&message).unwrap();
     let key = Some(b"acme/k".to_vec());

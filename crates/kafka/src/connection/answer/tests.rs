@@ -1,5 +1,7 @@
 use bytes::BytesMut;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
@@ -38,9 +40,15 @@ fn api_versions(version: i16) -> ApiVersionsResponse {
         return response;
     }
     response
-        .with_supported_features(vec![SupportedFeatureKey::default().with_name(text("kraft.version"))])
+        .with_supported_features(vec![
+            SupportedFeatureKey::default().with_name(text("kraft.version")),
+        ])
         .with_finalized_features_epoch(7)
-        .with_finalized_features(vec![FinalizedFeatureKey::default().with_name(text("kraft.version")); 2])
+        .with_finalized_features(vec![
+            FinalizedFeatureKey::default()
+                .with_name(text("kraft.version"));
+            2
+        ])
         .with_zk_migration_ready(true)
         .with_unknown_tagged_fields(tagged())
 }
@@ -48,7 +56,10 @@ fn api_versions(version: i16) -> ApiVersionsResponse {
 fn fetch(version: i16) -> FetchResponse {
     let partition = PartitionData::default()
         .with_high_watermark(9)
-        .with_aborted_transactions(Some(vec![AbortedTransaction::default().with_first_offset(3); 2]))
+        .with_aborted_transactions(Some(vec![
+            AbortedTransaction::default().with_first_offset(3);
+            2
+        ]))
         .with_records(Some(Bytes::from_static(&[7; 300])))
         .with_diverging_epoch(EpochEndOffset::default().with_end_offset(5))
         .with_current_leader(LeaderIdAndEpoch::default().with_leader_epoch(2))
@@ -59,7 +70,10 @@ fn fetch(version: i16) -> FetchResponse {
     let topic = if version == 12 { topic.with_topic(TopicName(text("orders"))) } else { topic };
     let endpoint = NodeEndpoint::default().with_host(text("b")).with_rack(Some(text("r")));
     let endpoints = if version >= 16 { vec![endpoint] } else { Vec::new() };
-    FetchResponse::default().with_session_id(3).with_responses(vec![topic]).with_node_endpoints(endpoints)
+    FetchResponse::default()
+        .with_session_id(3)
+        .with_responses(vec![topic])
+        .with_node_endpoints(endpoints)
 }
 
 fn metadata(_: i16) -> MetadataResponse {
@@ -123,7 +137,8 @@ fn consumer_groups() -> ConsumerGroupDescribeResponse {
 }
 
 fn listed_groups() -> ListGroupsResponse {
-    let group = ListedGroup::default().with_group_id(GroupId(text("g"))).with_group_type(text("share"));
+    let group =
+        ListedGroup::default().with_group_id(GroupId(text("g"))).with_group_type(text("share"));
     ListGroupsResponse::default().with_groups(vec![group; 3])
 }
 
@@ -163,16 +178,31 @@ fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
         let body = encoded(&authenticate(version), version);
         all.push((SaslAuthenticateRequest::KEY, version, body, decoded::<SaslAuthenticateRequest>));
     }
-    all.push((FindCoordinatorRequest::KEY, 3, encoded(&coordinator(), 3), decoded::<FindCoordinatorRequest>));
+    all.push((
+        FindCoordinatorRequest::KEY,
+        3,
+        encoded(&coordinator(), 3),
+        decoded::<FindCoordinatorRequest>,
+    ));
     for version in 5..=6 {
         let body = encoded(&classic_groups(), version);
         all.push((DescribeGroupsRequest::KEY, version, body, decoded::<DescribeGroupsRequest>));
     }
     for version in 0..=1 {
         let body = encoded(&consumer_groups(), version);
-        all.push((ConsumerGroupDescribeRequest::KEY, version, body, decoded::<ConsumerGroupDescribeRequest>));
+        all.push((
+            ConsumerGroupDescribeRequest::KEY,
+            version,
+            body,
+            decoded::<ConsumerGroupDescribeRequest>,
+        ));
     }
-    all.push((ListGroupsRequest::KEY, 5, encoded(&listed_groups(), 5), decoded::<ListGroupsRequest>));
+    all.push((
+        ListGroupsRequest::KEY,
+        5,
+        encoded(&listed_groups(), 5),
+        decoded::<ListGroupsRequest>,
+    ));
     for version in 7..=8 {
         let body = encoded(&joined(), version);
         all.push((JoinGroupRequest::KEY, version, body, decoded::<JoinGroupRequest>));
@@ -200,15 +230,20 @@ fn more_entries_than_there_is_room_for_are_refused_before_memory_is_taken() {
     let many = [0xff, 0xff, 0xff, 0xff, 0x0f];
     let [metadata, fetch, endpoints, versions] = [&[0; 4][..], &[0; 10], &[0; 10], &[0; 6]];
     for (error, told) in [
-        (decode::<ApiVersionsRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 0).err(), 2147483647),
         (
-            decode::<SaslHandshakeRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 1).err(),
+            decode::<ApiVersionsRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 0).err(),
+            2147483647,
+        ),
+        (
+            decode::<SaslHandshakeRequest>(&mut Bytes::from_static(b"\0\0\x7f\xff\xff\xff"), 1)
+                .err(),
             2147483647,
         ),
         (decode::<MetadataRequest>(&mut [metadata, &many].concat().into(), 12).err(), 4294967294),
         (decode::<FetchRequest>(&mut [fetch, &many].concat().into(), 17).err(), 4294967294),
         (
-            decode::<FetchRequest>(&mut [endpoints, &[1, 1, 0, 6], &many].concat().into(), 17).err(),
+            decode::<FetchRequest>(&mut [endpoints, &[1, 1, 0, 6], &many].concat().into(), 17)
+                .err(),
             4294967294,
         ),
         (
@@ -238,10 +273,16 @@ fn answers_that_cannot_be() {
     }
     // A tagged field whose size is not that of what is in it.
     let mut body = Bytes::from_static(&[0, 0, 1, 0, 0, 0, 0, 1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(decode::<ApiVersionsRequest>(&mut body, 3).unwrap_err(), AnswerError::Tag { tag: 1, size: 7 });
+    assert_eq!(
+        decode::<ApiVersionsRequest>(&mut body, 3).unwrap_err(),
+        AnswerError::Tag { tag: 1, size: 7 }
+    );
     let error = decode::<ProduceRequest>(&mut Bytes::new(), 9).unwrap_err();
     assert_eq!(error, AnswerError::Layout { key: 0, version: 9 });
-    assert!(matches!(decode::<FetchRequest>(&mut Bytes::new(), 11), Err(AnswerError::Layout { .. })));
+    assert!(matches!(
+        decode::<FetchRequest>(&mut Bytes::new(), 11),
+        Err(AnswerError::Layout { .. })
+    ));
 }
 
 proptest! {

@@ -24,12 +24,17 @@ use crate::reason::steady;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn openssl(directory: &Path, arguments: &str) {
-    let status =
-        Command::new("openssl").current_dir(directory).args(arguments.split(' ')).output().unwrap().status;
+    let status = Command::new("openssl")
+        .current_dir(directory)
+        .args(arguments.split(' '))
+        .output()
+        .unwrap()
+        .status;
     assert!(status.success(), "openssl {arguments}");
 }
 
-/// Makes NAME.pem and NAME.key in `directory`: a certificate for `subject` with these extensions, signed by the CA.
+/// Makes NAME.pem and NAME.key in `directory`: a certificate for `subject` with these extensions,
+/// signed by the CA.
 fn certificate(
     directory: &Path,
     name: &str,
@@ -49,8 +54,10 @@ fn certificate(
 
 /// Whether librdkafka connects to `address`; if not, what it says.
 fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), String> {
-    let security = Security { tls: Some(Tls { ca: Some(ca.to_owned()), client: None }), sasl: None };
-    let cluster = ClusterConfig { bootstrap_servers: vec![address.to_owned()], security, ..plain() };
+    let security =
+        Security { tls: Some(Tls { ca: Some(ca.to_owned()), client: None }), sasl: None };
+    let cluster =
+        ClusterConfig { bootstrap_servers: vec![address.to_owned()], security, ..plain() };
     let mut settings = settings(&cluster);
     settings.set("group.id", "g");
     let consumer: BaseConsumer<Told> = settings.create_with_context(Told::default()).unwrap();
@@ -102,7 +109,12 @@ async fn what_one_kind_of_connection_takes_the_other_takes() {
         ("of the usual kind", make("usual", "P-256", "/CN=x", san), &ca, None),
         ("an authority itself", make("authority", "P-256", "/CN=x", &authority), &ca, None),
         ("version 1", make("v1", "P-256", "/CN=localhost", ""), &ca, None),
-        ("a common name alone", make("cn", "P-256", "/CN=localhost", "basicConstraints=CA:FALSE"), &ca, None),
+        (
+            "a common name alone",
+            make("cn", "P-256", "/CN=localhost", "basicConstraints=CA:FALSE"),
+            &ca,
+            None,
+        ),
         ("P-521", make("p521", "P-521", "/CN=x", san), &ca, None),
         ("signed by itself", (own.clone(), own.with_extension("key")), &own, None),
         (
@@ -115,7 +127,9 @@ async fn what_one_kind_of_connection_takes_the_other_takes() {
             "another authority's",
             make("unknown", "P-256", "/CN=x", san),
             &certificates.other_ca(),
-            Some("unable to get local issuer certificate (the broker's certificate is not by a trusted"),
+            Some(
+                "unable to get local issuer certificate (the broker's certificate is not by a trusted",
+            ),
         ),
         (
             "for clients",
@@ -131,9 +145,9 @@ async fn what_one_kind_of_connection_takes_the_other_takes() {
             told.store(true, Ordering::Relaxed);
             match asked.key {
                 ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&api_versions()),
-                _ => {
-                    asked.answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into()))
-                }
+                _ => asked.answer::<MetadataRequest>(
+                    &MetadataResponse::default().with_controller_id(7.into()),
+                ),
             }
         })
         .await;
@@ -172,7 +186,8 @@ async fn files_that_are_renewed_are_used_by_the_next_connection() {
     );
     let (address, _serving) = on("127.0.0.1:0", Some(tls), |asked| match asked.key {
         ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&api_versions()),
-        _ => asked.answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into())),
+        _ => asked
+            .answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into())),
     })
     .await;
     fs::copy(certificates.other_ca(), &trusted).unwrap();

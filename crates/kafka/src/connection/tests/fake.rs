@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use openssl::ssl::{Ssl, SslContext};
@@ -48,8 +48,8 @@ impl Asked {
     }
 }
 
-/// The address of a broker of one connection after the other. Each request is answered with the bytes that `script` gives;
-/// none of them: the connection is closed.
+/// The address of a broker of one connection after the other. Each request is answered with the
+/// bytes that `script` gives; none of them: the connection is closed.
 pub(crate) async fn broker(script: impl FnMut(&Asked) -> Vec<u8> + Send + 'static) -> String {
     on("127.0.0.1:0", None, script).await.0
 }
@@ -80,7 +80,10 @@ pub(crate) async fn on(
     (address, serving)
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: &mut impl FnMut(&Asked) -> Vec<u8>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    script: &mut impl FnMut(&Asked) -> Vec<u8>,
+) {
     while let Ok(size) = stream.read_u32().await {
         let mut request = vec![0; size as usize];
         if stream.read_exact(&mut request).await.is_err() {
@@ -103,15 +106,19 @@ fn read(mut request: Bytes) -> Asked {
 
 /// What a broker has that only knows what is needed to authenticate, and Metadata.
 pub(crate) fn api_versions() -> ApiVersionsResponse {
-    let keys = [(ApiKey::ApiVersions, 0, 3), (ApiKey::SaslAuthenticate, 0, 2), (ApiKey::Metadata, 0, 12)];
+    let keys =
+        [(ApiKey::ApiVersions, 0, 3), (ApiKey::SaslAuthenticate, 0, 2), (ApiKey::Metadata, 0, 12)];
     let keys = keys.map(|(key, least, most)| {
-        ApiVersion::default().with_api_key(key as i16).with_min_version(least).with_max_version(most)
+        ApiVersion::default()
+            .with_api_key(key as i16)
+            .with_min_version(least)
+            .with_max_version(most)
     });
     ApiVersionsResponse::default().with_api_keys(keys.into())
 }
 
-/// The answer to ApiVersions, and to a handshake for `mechanism`; `authenticate` gives that to each message. The messages
-/// are those of one connection, or of one that is authenticated again.
+/// The answer to ApiVersions, and to a handshake for `mechanism`; `authenticate` gives that to each
+/// message. The messages are those of one connection, or of one that is authenticated again.
 pub(crate) fn sasl(
     mechanism: &'static str,
     mut authenticate: impl FnMut(Bytes) -> SaslAuthenticateResponse + Send + 'static,

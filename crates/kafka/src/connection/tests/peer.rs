@@ -31,7 +31,8 @@ async fn a_broker_that_does_not_know_our_version_of_api_versions_is_asked_in_its
 #[tokio::test]
 async fn an_error_in_the_answer_is_told() {
     let address = fake::broker(|asked| {
-        let response = ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        let response =
+            ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
         asked.answer::<ApiVersionsRequest>(&response)
     })
     .await;
@@ -81,8 +82,7 @@ async fn a_listener_that_closes_at_the_first_real_request_may_want_sasl() {
     let mut connection = connector().connect(&address).await.unwrap();
     connection.send(&MetadataRequest::default(), 12).await.unwrap();
     let error = connection.receive(1000).await.unwrap_err().to_string();
-    let told =
-        "the connection was closed before the first answer: the listener may want SASL (kafka.security.sasl)";
+    let told = "the connection was closed before the first answer: the listener may want SASL (kafka.security.sasl)";
     assert_eq!(error, format!("{address}: {told}"));
 }
 
@@ -90,8 +90,11 @@ async fn a_listener_that_closes_at_the_first_real_request_may_want_sasl() {
 async fn a_listener_without_tls_is_told_as_such() {
     let tls = Security { tls: Some(Tls::default()), sasl: None };
     let connector = Connector::new(&ClusterConfig { security: tls, ..plain() }, None).unwrap();
-    // A broker takes the handshake for a request that is far too large, and closes; others answer in their own way.
-    for sent in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\x0a\0\0\0\x01\0\x23\0\0\0\0"] {
+    // A broker takes the handshake for a request that is far too large, and closes; others answer
+    // in their own way.
+    for sent in
+        [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\x0a\0\0\0\x01\0\x23\0\0\0\0"]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {

@@ -43,11 +43,15 @@ async fn a_password_is_sent_and_a_refusal_is_told_in_the_broker_s_words() {
     .await;
     secured(Sasl::Plain(credentials()), None).connect(&address).await.unwrap();
 
-    let address = broker(sasl("PLAIN", |_| refused("Authentication failed: Invalid\nusername"))).await;
+    let address =
+        broker(sasl("PLAIN", |_| refused("Authentication failed: Invalid\nusername"))).await;
     let connector = secured(Sasl::Plain(credentials()), None);
     for _ in 0..2 {
         let error = connector.connect(&address).await.err().unwrap().to_string();
-        assert_eq!(error, format!("{address}: SASL PLAIN: Authentication failed: Invalid username"));
+        assert_eq!(
+            error,
+            format!("{address}: SASL PLAIN: Authentication failed: Invalid username")
+        );
     }
 }
 
@@ -66,7 +70,8 @@ fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// The server's side of SCRAM-SHA-256 (RFC 5802 section 3). It knows `password`, and proves that with `proof` of it.
+/// The server's side of SCRAM-SHA-256 (RFC 5802 section 3). It knows `password`, and proves that
+/// with `proof` of it.
 fn scram_server(
     password: &'static str,
     proof: fn(Vec<u8>) -> Vec<u8>,
@@ -148,8 +153,7 @@ fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<TokenProvider>, Oid
             let token = format!(
                 r#"{{"access_token":"t{number}","token_type":"bearer","expires_in":{life_seconds}}}"#
             );
-            let head =
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length";
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length";
             let _ = write!(stream, "{head}: {}\r\n\r\n{token}", token.len());
         }
     });
@@ -198,7 +202,8 @@ async fn with_sessions(mechanism: &'static str, life: Duration) -> (String, Coun
 async fn a_session_is_renewed_when_its_time_has_come_and_not_before() {
     for (life_ms, renewed) in [(0, false), (3_600_000, false), (1, true)] {
         let (address, count) = with_sessions("PLAIN", Duration::from_millis(life_ms)).await;
-        let mut connection = secured(Sasl::Plain(credentials()), None).connect(&address).await.unwrap();
+        let mut connection =
+            secured(Sasl::Plain(credentials()), None).connect(&address).await.unwrap();
         connection.renew().await.unwrap();
         assert_eq!(count.load(SeqCst), 1, "brokers refuse it within a second");
         if renewed {

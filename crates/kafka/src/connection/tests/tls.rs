@@ -13,7 +13,8 @@ use super::*;
 use crate::config::{ClientCertificate, Secret, Tls};
 use crate::error::StartError;
 
-/// A listener's side of TLS, with this certificate and key; asks for a client's certificate where there is a `client_ca`.
+/// A listener's side of TLS, with this certificate and key; asks for a client's certificate where
+/// there is a `client_ca`.
 pub(super) fn acceptor(
     certificate: &Path,
     key: &Path,
@@ -45,7 +46,8 @@ async fn broker(
     let tls = acceptor(&pem("server.pem"), &pem("server.key"), client_ca, version);
     on(address, Some(tls), |asked| match asked.key {
         ApiKey::ApiVersions => asked.answer::<ApiVersionsRequest>(&api_versions()),
-        _ => asked.answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into())),
+        _ => asked
+            .answer::<MetadataRequest>(&MetadataResponse::default().with_controller_id(7.into())),
     })
     .await
 }
@@ -82,7 +84,10 @@ async fn both_versions_of_tls_and_every_name_of_the_certificate() {
     let other = format!("127.0.0.2:{port}");
     let (other, _serving) = broker(&certificates, &other, false, SslVersion::TLS1_3).await;
     let error = ask(&connector, &other).await.unwrap_err();
-    assert!(error.contains("certificate verify failed") && error.contains("not for this host"), "{error}");
+    assert!(
+        error.contains("certificate verify failed") && error.contains("not for this host"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -123,14 +128,21 @@ async fn a_client_s_certificate_with_its_key_in_every_form() {
     let encrypt = ["pkcs8", "-topk8", "-passout", "pass:s3cret"];
     let encrypted = rewritten(&certificates, "a.key", &encrypt);
     let scrypt = rewritten(&certificates, "b.key", &[&encrypt[..], &["-scrypt"]].concat());
-    let aes128 = rewritten(&certificates, "c.key", &[&encrypt[..], &["-v2", "aes-128-cbc"]].concat());
+    let aes128 =
+        rewritten(&certificates, "c.key", &[&encrypt[..], &["-v2", "aes-128-cbc"]].concat());
     let sec1 = rewritten(&certificates, "d.key", &["ec"]);
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let (address, _serving) = broker(&certificates, "127.0.0.1:0", true, version).await;
         for (name, client) in [
             ("plain", plain.clone()),
-            ("a password too many", ClientCertificate { key_password: password.clone(), ..plain.clone() }),
-            ("encrypted", ClientCertificate { key_password: password.clone(), ..encrypted.clone() }),
+            (
+                "a password too many",
+                ClientCertificate { key_password: password.clone(), ..plain.clone() },
+            ),
+            (
+                "encrypted",
+                ClientCertificate { key_password: password.clone(), ..encrypted.clone() },
+            ),
             ("scrypt", ClientCertificate { key_password: password.clone(), ..scrypt.clone() }),
             ("AES-128", ClientCertificate { key_password: password.clone(), ..aes128.clone() }),
             ("SEC 1", sec1.clone()),

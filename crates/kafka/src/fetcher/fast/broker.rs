@@ -1,5 +1,5 @@
-//! The task that fetches from one broker: it connects, asks, and hands out what it is given, on and on. While a large
-//! answer is handed out the broker works on the next one.
+//! The task that fetches from one broker: it connects, asks, and hands out what it is given, on and
+//! on. While a large answer is handed out the broker works on the next one.
 
 #[cfg(test)]
 mod tests;
@@ -32,14 +32,16 @@ pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 const LARGE: usize = 64 << 10;
 /// How long an answer may take before the broker counts as troubled, and before it is given up.
 const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
-/// The time in which an answer that has begun comes on by so many bytes. After one without, the broker counts as
-/// troubled; after two the answer is given up, and with it the memory that others may wait for.
-const PROGRESS: (Duration, usize) = (Duration::from_millis(if cfg!(test) { 1000 } else { 5000 }), 16 << 10);
-/// A connection that was used less recently than this is not used again. Brokers close idle ones after ten minutes, some
-/// clouds' after four.
+/// The time in which an answer that has begun comes on by so many bytes. After one without, the
+/// broker counts as troubled; after two the answer is given up, and with it the memory that others
+/// may wait for.
+const PROGRESS: (Duration, usize) =
+    (Duration::from_millis(if cfg!(test) { 1000 } else { 5000 }), 16 << 10);
+/// A connection that was used less recently than this is not used again. Brokers close idle ones
+/// after ten minutes, some clouds' after four.
 const IDLE: Duration = Duration::from_secs(180);
-/// After so long without a request, the end of a connection is taken for that of an idle one: it is made again without
-/// a word.
+/// After so long without a request, the end of a connection is taken for that of an idle one: it is
+/// made again without a word.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 /// A batch that failed its checks so often, fetched anew each time, will not pass them.
 const CONFIRMED: u32 = 4;
@@ -89,8 +91,8 @@ enum Left {
 }
 
 impl Left {
-    /// The same; an idle one, where its request failed at once and came after so long a time that the connection may
-    /// have been closed.
+    /// The same; an idle one, where its request failed at once and came after so long a time that
+    /// the connection may have been closed.
     fn after_quiet(self, until: Instant) -> Self {
         match self {
             Self::Lost(reason) if Instant::now() < until => {
@@ -153,7 +155,8 @@ impl Broker {
     }
 
     fn failed(&self, reason: String) {
-        // Where this task is to end, another one may fetch from the broker: what becomes of this one says nothing of it.
+        // Where this task is to end, another one may fetch from the broker: what becomes of this
+        // one says nothing of it.
         if !self.orders.is_closed() {
             self.tell(Told::Failed { broker: self.id, reason });
         }
@@ -164,7 +167,8 @@ impl Broker {
             Order::Add(position) => self.share.insert(position),
             Order::Return(assignment) => {
                 let position = self.share.remove(&assignment).or_else(|| {
-                    // One that stands still at what cannot be read was let go: only the dispatcher has it.
+                    // One that stands still at what cannot be read was let go: only the dispatcher
+                    // has it.
                     let broken = assignment.broken_at().filter(|_| assignment.is_active())?;
                     Some(Position::new(Arc::clone(&assignment), assignment.generation(), broken))
                 });
@@ -202,8 +206,10 @@ impl Broker {
 
     async fn fetch(&mut self, mut connection: Connection) -> Left {
         let Some(version) = connection.version(ApiKey::Fetch, VERSIONS) else {
-            let reason =
-                format!("{}: too old for our own fetch requests (version 12 of Kafka 2.7)", self.address);
+            let reason = format!(
+                "{}: too old for our own fetch requests (version 12 of Kafka 2.7)",
+                self.address
+            );
             self.tell(Told::TooOld(reason));
             // Nothing is left to do but to be ended.
             while self.orders.recv().await.is_some() {}
@@ -219,7 +225,11 @@ impl Broker {
         }
     }
 
-    async fn exchange(&mut self, connection: &mut Connection, newest: i16) -> Result<Infallible, Left> {
+    async fn exchange(
+        &mut self,
+        connection: &mut Connection,
+        newest: i16,
+    ) -> Result<Infallible, Left> {
         let mut throttled = Instant::now();
         let mut asked = None;
         let mut last = Instant::now();
@@ -264,7 +274,12 @@ impl Broker {
                 let pause = Duration::from_millis(throttle);
                 throttled = Instant::now() + pause;
                 self.wiring.board.set_held_back(self.id, pause);
-                debug!(route = self.wiring.reporter.route(), broker = self.id, throttle, "throttled (ms)");
+                debug!(
+                    route = self.wiring.reporter.route(),
+                    broker = self.id,
+                    throttle,
+                    "throttled (ms)"
+                );
             }
             let answer = self.share.answer(response, Instant::now());
             let Answer { given, left, errors, broken, bytes } =
@@ -278,7 +293,8 @@ impl Broker {
             for broken in broken {
                 self.broken(broken);
             }
-            // The positions are past this answer already: whatever becomes of the next request, it is handed out whole.
+            // The positions are past this answer already: whatever becomes of the next request, it
+            // is handed out whole.
             let next = match bytes >= LARGE && Instant::now() >= throttled {
                 true => self.ask(connection, newest).await,
                 false => Ok(None),
@@ -293,8 +309,8 @@ impl Broker {
             }
             asked = next?;
             if handed && asked.is_none() {
-                // The route goes first: a lone record does not wait for our next request. It runs in our place, on the
-                // same thread, so that no other one is woken.
+                // The route goes first: a lone record does not wait for our next request. It runs
+                // in our place, on the same thread, so that no other one is woken.
                 self.wiring.outlet.taken().await;
             }
         }
@@ -311,7 +327,9 @@ impl Broker {
     /// Sends the next request, if there is anything to be asked; tells its version.
     async fn ask(&mut self, connection: &mut Connection, newest: i16) -> Result<Option<i16>, Left> {
         connection.renew().await.map_err(|error| Left::Lost(error.to_string()))?;
-        let Some((request, version)) = self.share.request(newest, Instant::now()) else { return Ok(None) };
+        let Some((request, version)) = self.share.request(newest, Instant::now()) else {
+            return Ok(None);
+        };
         connection.send(&request, version).await.map_err(|error| self.lost(&error.to_string()))?;
         Ok(Some(version))
     }
@@ -430,7 +448,11 @@ impl Broker {
         while assignment.is_wanted() && (standing.is_some() || !batches.is_over()) {
             // First the room: what is decompressed takes more memory than the answer does.
             let Some(room) = wiring.outlet.room().await else {
-                info!(route = wiring.reporter.route(), broker = self.id, "nobody takes records any more");
+                info!(
+                    route = wiring.reporter.route(),
+                    broker = self.id,
+                    "nobody takes records any more"
+                );
                 return Err(Ended);
             };
             let run = match standing.take().map_or_else(|| batches.next(), |run| Ok(Some(run))) {
@@ -439,7 +461,8 @@ impl Broker {
                 Err(error) => {
                     let end = assignment.ends().map_or(i64::MAX, |ends| ends.high_watermark);
                     let to = batches.after_failed(next, end);
-                    let failures = self.share.go_on_at(&assignment, generation.number, next, Instant::now());
+                    let failures =
+                        self.share.go_on_at(&assignment, generation.number, next, Instant::now());
                     let due = Due { assignment, generation: generation.number, offset: next };
                     self.broken(Broken { due, to, error, failures });
                     break;

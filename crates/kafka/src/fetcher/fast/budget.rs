@@ -19,7 +19,8 @@ pub(crate) struct Held {
     pub(crate) corrupt: Arc<Corrupt>,
 }
 
-/// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not enough.
+/// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not
+/// enough.
 #[derive(Debug)]
 pub(super) struct Budget {
     semaphore: Arc<Semaphore>,

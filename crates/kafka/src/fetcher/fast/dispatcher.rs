@@ -43,7 +43,8 @@ struct Home {
     place: Place,
     placed: Instant,
     failures: u32,
-    /// When its log last did not have its offset, and how many times that had happened in a row by then.
+    /// When its log last did not have its offset, and how many times that had happened in a row by
+    /// then.
     reset: Option<Instant>,
     resets: u32,
     /// The leader that last said it was none.
@@ -121,7 +122,8 @@ impl Dispatcher {
 
     /// Runs until nobody gives orders any more; then the brokers' tasks are ended too.
     pub(super) async fn run(mut self) {
-        let mut asker = Some(Asker::new(Arc::clone(&self.wiring.connector), self.wiring.bootstrap.clone()));
+        let mut asker =
+            Some(Asker::new(Arc::clone(&self.wiring.connector), self.wiring.bootstrap.clone()));
         let mut asking: Option<Asking> = None;
         loop {
             let due = self.next_due(asking.is_some(), Instant::now());
@@ -167,7 +169,8 @@ impl Dispatcher {
     }
 
     fn ask(&self, mut asker: Asker) -> Asking {
-        let mut topics: Vec<Arc<str>> = self.homes.keys().map(|(topic, _)| Arc::clone(topic)).collect();
+        let mut topics: Vec<Arc<str>> =
+            self.homes.keys().map(|(topic, _)| Arc::clone(topic)).collect();
         topics.sort_unstable();
         topics.dedup();
         let mut known: Vec<String> = self.addresses.values().cloned().collect();
@@ -195,7 +198,9 @@ impl Dispatcher {
     fn next_due(&self, asking: bool, now: Instant) -> Instant {
         let waiting = self.homes.values().filter_map(|home| match &home.place {
             // One without a broker wants metadata once its pause is over.
-            Place::Waiting { from, .. } if *from > now || self.target(home, *from).is_some() => Some(*from),
+            Place::Waiting { from, .. } if *from > now || self.target(home, *from).is_some() => {
+                Some(*from)
+            }
             Place::At(_) => home.kept.map(|(_, until)| until),
             _ => None,
         });
@@ -211,7 +216,9 @@ impl Dispatcher {
                     self.take(position);
                 }
             }
-            Order::Seek(assignment, generation) => self.seek(Position::start(assignment, generation)),
+            Order::Seek(assignment, generation) => {
+                self.seek(Position::start(assignment, generation))
+            }
             Order::Release(assignments) => {
                 for assignment in assignments {
                     self.release(&assignment);
@@ -263,12 +270,14 @@ impl Dispatcher {
         // By a restart it goes on at once.
         let parked = matches!(home.place, Place::Parked);
         let (pause, why) = if parked { home.reset_pause() } else { Default::default() };
-        let waiting = Place::Waiting { position: position.clone(), from: Instant::now() + pause, why };
+        let waiting =
+            Place::Waiting { position: position.clone(), from: Instant::now() + pause, why };
         if let Place::At(broker) = std::mem::replace(&mut home.place, waiting) {
             self.send(broker, broker::Order::Drop(assignment));
         }
         if is_anew {
-            // Noticed while the offset was looked up, which may be one of the topic that is no more.
+            // Noticed while the offset was looked up, which may be one of the topic that is no
+            // more.
             self.made_anew(&position);
         }
     }

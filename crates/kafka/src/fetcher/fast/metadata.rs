@@ -20,8 +20,8 @@ const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 const WAIT: Duration = Duration::from_secs(5);
 /// How long a connection that was idle may take. Whoever closes those may do it without a word.
 const IDLE_WAIT: Duration = Duration::from_secs(2);
-/// A connection is left after so long, for that of the next server: its broker may have lost touch with the cluster and
-/// tell for ever what was true before.
+/// A connection is left after so long, for that of the next server: its broker may have lost touch
+/// with the cluster and tell for ever what was true before.
 const LIFE: Duration = Duration::from_secs(180);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
@@ -103,16 +103,19 @@ impl Asker {
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());
         let server = server.ok_or_else(|| "no broker is known".to_owned())?;
         if let Some((connection, since)) = self.connection.take() {
-            // Brokers and load balancers close connections that are idle: that is no fault of the server.
+            // Brokers and load balancers close connections that are idle: that is no fault of the
+            // server.
             match timeout(IDLE_WAIT, self.exchange(connection, since, &server, topics)).await {
                 Ok(Ok(metadata)) => return Ok(metadata),
                 Ok(Err(reason)) => debug!(?reason, "connecting again for metadata"),
-                Err(_) => debug!(server, "no answer on an idle connection: connecting again for metadata"),
+                Err(_) => {
+                    debug!(server, "no answer on an idle connection: connecting again for metadata")
+                }
             }
         }
         let answer = timeout(WAIT, self.connect_and_exchange(&server, topics)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
+        let answer = answer
+            .unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
         if answer.is_err() {
             self.leave();
         }
@@ -140,16 +143,20 @@ impl Asker {
         connection.renew().await.map_err(|error| error.to_string())?;
         let version = connection.version(ApiKey::Metadata, VERSIONS);
         let version = version.ok_or_else(|| {
-            NoMetadata::TooOld(told(&"too old for our own metadata requests (version 9 of Kafka 2.4)"))
+            NoMetadata::TooOld(told(
+                &"too old for our own metadata requests (version 9 of Kafka 2.4)",
+            ))
         })?;
-        let names =
-            topics.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
+        let names = topics
+            .iter()
+            .map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
         let request = MetadataRequest::default()
             .with_allow_auto_topic_creation(false)
             .with_topics(Some(names.collect()));
         connection.send(&request, version).await.map_err(|error| told(&error))?;
         let mut body = connection.receive(LIMIT).await.map_err(|error| told(&error))?;
-        let response = decode::<MetadataRequest>(&mut body, version).map_err(|error| told(&error))?;
+        let response =
+            decode::<MetadataRequest>(&mut body, version).map_err(|error| told(&error))?;
         self.connection = Some((connection, since));
         Ok(read(response, topics))
     }
@@ -160,7 +167,8 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     };
     let brokers = response.brokers.iter();
-    let brokers = brokers.map(|broker| (broker.node_id.0, address(&broker.host, broker.port))).collect();
+    let brokers =
+        brokers.map(|broker| (broker.node_id.0, address(&broker.host, broker.port))).collect();
     let topics = response.topics.into_iter().filter_map(|topic| {
         let name = topic.name?;
         let name = asked.get(asked.binary_search_by(|asked| (**asked).cmp(&name.0)).ok()?)?;
@@ -202,14 +210,21 @@ mod tests {
             _ => asked.answer::<ApiVersionsRequest>(&api_versions()),
         })
         .await;
-        let cluster =
-            ClusterConfig { bootstrap_servers: Vec::new(), security: Security::default(), client_rack: None };
+        let cluster = ClusterConfig {
+            bootstrap_servers: Vec::new(),
+            security: Security::default(),
+            client_rack: None,
+        };
         let mut asker = Asker::new(Connector::new(&cluster, None).unwrap(), vec![address]);
         for (round, (answered, total)) in
             [(true, 1), (true, 3), (false, 5), (true, 6)].into_iter().enumerate()
         {
             let answer = asker.ask(&[], &[]).await;
-            assert_eq!((answer.is_ok(), asked.load(Ordering::Relaxed)), (answered, total), "round {round}");
+            assert_eq!(
+                (answer.is_ok(), asked.load(Ordering::Relaxed)),
+                (answered, total),
+                "round {round}"
+            );
         }
     }
 
@@ -239,11 +254,18 @@ mod tests {
         let asked: [Arc<str>; 3] = ["a", "b", "c"].map(Arc::from);
         let Metadata { brokers, cluster, topics } = read(response, &asked);
         assert_eq!(cluster.as_deref(), Some("c"));
-        assert_eq!(brokers, HashMap::from([(1, "kafka:9092".to_owned()), (2, "[::1]:9092".to_owned())]));
+        assert_eq!(
+            brokers,
+            HashMap::from([(1, "kafka:9092".to_owned()), (2, "[::1]:9092".to_owned())])
+        );
         let mut names: Vec<&str> = topics.keys().map(|name| &**name).collect();
         names.sort_unstable();
         assert_eq!(names, ["a", "c"]);
         assert_eq!(topics["a"].leaders, HashMap::from([(3, Leader { broker: 2, epoch: 8 })]));
-        assert!(topics["a"].error.is_none() && topics["c"].error.is_some() && topics["c"].leaders.is_empty());
+        assert!(
+            topics["a"].error.is_none()
+                && topics["c"].error.is_some()
+                && topics["c"].leaders.is_empty()
+        );
     }
 }

@@ -19,10 +19,11 @@ pub(super) struct Position {
     pub(super) generation: Generation,
     /// The next offset to fetch.
     pub(super) offset: i64,
-    /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595, `LastFetchedEpoch`); -1
-    /// where it is not known.
+    /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595,
+    /// `LastFetchedEpoch`); -1 where it is not known.
     pub(super) last_epoch: i32,
-    /// A `last_epoch` that is not told: by it the leader spoke of a cut that was none. -1 where there is no such.
+    /// A `last_epoch` that is not told: by it the leader spoke of a cut that was none. -1 where
+    /// there is no such.
     pub(super) doubted: i32,
     /// Epoch of the leader that is asked (KIP-320); -1 where it is not known.
     pub(super) leader_epoch: i32,
@@ -88,8 +89,8 @@ impl Position {
 pub(super) enum Why {
     /// It was asked back.
     Asked,
-    /// Another broker leads it, or this one does not know it; the leader and its epoch where the answer tells them
-    /// (KIP-951).
+    /// Another broker leads it, or this one does not know it; the leader and its epoch where the
+    /// answer tells them (KIP-951).
     Elsewhere { reason: String, leader: Option<(i32, i32)> },
     /// The leader sends it to a replica that is nearer (KIP-392).
     Nearer(i32),

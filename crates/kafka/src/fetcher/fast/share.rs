@@ -1,5 +1,6 @@
-//! The partitions that are fetched from one broker, and the fetch session that it keeps of them (KIP-227): a request
-//! names only what changed since the one before it. A plain state machine without I/O.
+//! The partitions that are fetched from one broker, and the fetch session that it keeps of them
+//! (KIP-227): a request names only what changed since the one before it. A plain state machine
+//! without I/O.
 
 mod answers;
 mod cuts;
@@ -81,8 +82,8 @@ struct Session {
 }
 
 impl Session {
-    /// Another one in its place. The broker closes this one, whose number the first request of the other has: it would
-    /// keep a place in the broker's cache until it is the oldest.
+    /// Another one in its place. The broker closes this one, whose number the first request of the
+    /// other has: it would keep a place in the broker's cache until it is the oldest.
     fn anew(self) -> Self {
         Self { epoch: 0, ..self }
     }
@@ -132,14 +133,17 @@ impl Share {
     pub(super) fn insert(&mut self, position: Position) {
         let key = position.key();
         self.take(&key, None);
-        // The broker's session still has it, and would not answer for it while its log does not change: nobody would
-        // know where it stands.
+        // The broker's session still has it, and would not answer for it while its log does not
+        // change: nobody would know where it stands.
         let is_told = |(name, id, partition): &(Arc<str>, Uuid, i32)| {
             (name, *id, *partition) == (&key.0, position.topic_id, key.1)
         };
         self.renew |= self.forgotten.iter().any(is_told);
         let id = position.topic_id;
-        let topic = self.topics.entry(Arc::clone(&key.0)).or_insert_with(|| Topic { id, ..Topic::default() });
+        let topic = self
+            .topics
+            .entry(Arc::clone(&key.0))
+            .or_insert_with(|| Topic { id, ..Topic::default() });
         if topic.id != id {
             // One id at a time: who leaves the topic of another id has been told, or will be.
             self.ids.remove(&topic.id);
@@ -210,7 +214,8 @@ impl Share {
         Some(member)
     }
 
-    /// Goes on at an offset, after a rest where the last answers were of no use; tells how many they are.
+    /// Goes on at an offset, after a rest where the last answers were of no use; tells how many
+    /// they are.
     pub(super) fn go_on_at(
         &mut self,
         assignment: &Arc<Assignment>,
@@ -229,7 +234,8 @@ impl Share {
         0
     }
 
-    /// Leaves a partition out of the requests for a while; tells after how many answers of no use to this offset.
+    /// Leaves a partition out of the requests for a while; tells after how many answers of no use
+    /// to this offset.
     fn rest(&mut self, key: &Key, now: Instant) -> u32 {
         let Some(topic) = self.topics.get_mut(&key.0) else { return 0 };
         let Some(member) = topic.members.get_mut(&key.1) else { return 0 };
@@ -254,7 +260,8 @@ impl Share {
         if self.resting.is_empty() {
             return;
         }
-        let due: Vec<Key> = self.resting.extract_if(.., |(due, _)| *due <= now).map(|(_, key)| key).collect();
+        let due: Vec<Key> =
+            self.resting.extract_if(.., |(due, _)| *due <= now).map(|(_, key)| key).collect();
         for key in due {
             if let Some(member) = self.member(&key)
                 && std::mem::take(&mut member.resting)

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-/// The least of an answer: it fits the second-level cache of a core, where it is copied and walked faster.
+/// The least of an answer: it fits the second-level cache of a core, where it is copied and walked
+/// faster.
 const LEAST: i32 = 512 << 10;
 /// The most of an answer, of which a few are held in memory.
 const MOST: i32 = 2 << 20;
 /// What a fast network carries, in bytes a microsecond: 1 GB/s.
 const BYTES_A_MICROSECOND: i64 = 1000;
-/// What an answer has for each partition that is fetched, where they are many: a broker looks at all of them for each.
+/// What an answer has for each partition that is fetched, where they are many: a broker looks at
+/// all of them for each.
 const BYTES_A_PARTITION: i64 = 16 << 10;
 
 /// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).
@@ -21,11 +23,12 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// For a broker that is so far away. One answer is under way at a time, so it is at least as large as what the
-    /// network could carry meanwhile, within the bounds.
+    /// For a broker that is so far away. One answer is under way at a time, so it is at least as
+    /// large as what the network could carry meanwhile, within the bounds.
     pub(super) fn over(round_trip: Duration) -> Self {
         let micros = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
-        let meanwhile = i32::try_from(micros.saturating_mul(BYTES_A_MICROSECOND)).unwrap_or(i32::MAX);
+        let meanwhile =
+            i32::try_from(micros.saturating_mul(BYTES_A_MICROSECOND)).unwrap_or(i32::MAX);
         let answer = meanwhile.clamp(LEAST, MOST);
         // Two partitions at least have their turn in an answer.
         Self { answer, partition: answer / 2 }
@@ -56,7 +59,10 @@ mod tests {
     #[test]
     fn answers_grow_with_the_partitions_within_bounds() {
         let [near, far] = [0, 2000].map(|micros| Sizes::over(Duration::from_micros(micros)));
-        assert_eq!([1, 32, 64].map(|count| near.answer_for(count)), [512 << 10, 512 << 10, 1 << 20]);
+        assert_eq!(
+            [1, 32, 64].map(|count| near.answer_for(count)),
+            [512 << 10, 512 << 10, 1 << 20]
+        );
         assert_eq!([1, 64].map(|count| far.answer_for(count)), [2_000_000; 2]);
         assert_eq!([1000, usize::MAX].map(|count| near.answer_for(count)), [2 << 20; 2]);
     }

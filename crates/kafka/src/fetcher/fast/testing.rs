@@ -6,7 +6,9 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 use tokio::sync::mpsc;
 
 use super::Wiring;
@@ -35,7 +37,8 @@ pub(super) fn wiring(
     let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
     let board = Arc::new(Board::default());
     let reporter = Reporter::new("r", &board, &Arc::new(Noise::default()));
-    let corrupt = Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&board), reporter.clone());
+    let corrupt =
+        Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&board), reporter.clone());
     Wiring {
         corrupt: Arc::new(corrupt),
         connector: Connector::new(&cluster, None).unwrap(),

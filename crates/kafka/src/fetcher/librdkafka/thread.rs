@@ -1,4 +1,5 @@
-//! The fetch thread: it takes librdkafka's messages off one queue and hands them on, partition by partition.
+//! The fetch thread: it takes librdkafka's messages off one queue and hands them on, partition by
+//! partition.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -63,8 +64,9 @@ impl Taken {
 /// A partition that is held, and the generation that is fetched.
 type Read = (Arc<Assignment>, Generation);
 
-/// The assignments that are held. The fetch thread has it locked while it takes messages and looks up whose they
-/// are, so that a message never counts for a later take-up of its partition than the one it was fetched for.
+/// The assignments that are held. The fetch thread has it locked while it takes messages and looks
+/// up whose they are, so that a message never counts for a later take-up of its partition than the
+/// one it was fetched for.
 #[derive(Debug, Default)]
 pub(super) struct Held(HashMap<String, HashMap<i32, Read>>);
 
@@ -139,8 +141,8 @@ impl Thread {
         }
     }
 
-    /// librdkafka goes on behind a batch that it cannot read. What comes of the partition after it is not handed out:
-    /// that would skip records.
+    /// librdkafka goes on behind a batch that it cannot read. What comes of the partition after it
+    /// is not handed out: that would skip records.
     fn broken(&self, assignment: Arc<Assignment>, generation: u32, reason: &str) {
         if assignment.is_wanted() && assignment.is_read_as(generation) {
             let offset = assignment.position();
@@ -168,18 +170,23 @@ impl Thread {
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
                     let (assignment, offset) = (Arc::clone(assignment), message.offset());
                     let due = Due { assignment, generation: generation.number, offset };
-                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
+                    let reason =
+                        String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     // Where the membership has ended, nothing is to be reset.
                     let _ = self.commands.send(Command::OutOfRange { due, reason });
                 }
                 (Some(code), Some((assignment, generation))) if is_corruption(code) => {
-                    let reason = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
+                    let reason =
+                        String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     fetched.push(Out::Broken(Arc::clone(assignment), *generation, reason));
                 }
                 (Some(code), _) => {
                     let text = String::from_utf8_lossy(message.value().unwrap_or_default());
-                    let place = message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
-                    self.client.context().report(&format!("{}{code}: {text}", place.unwrap_or_default()));
+                    let place =
+                        message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
+                    self.client
+                        .context()
+                        .report(&format!("{}{code}: {text}", place.unwrap_or_default()));
                 }
                 (None, None) => {}
             }

@@ -8,8 +8,10 @@ fn transactional(producer: i64, offsets: std::ops::Range<i64>) -> Batch {
 }
 
 fn committed(bytes: &[u8], from: i64, aborted: &[(i64, i64)]) -> Outcome {
-    let aborted =
-        aborted.iter().map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset }).collect();
+    let aborted = aborted
+        .iter()
+        .map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset })
+        .collect();
     read_stepwise(bytes, from, Some(aborted), 1 << 20, usize::MAX)
 }
 
@@ -77,8 +79,9 @@ fn markers_alone_move_the_position() {
 
 #[test]
 fn a_run_goes_on_over_markers_and_ends_at_an_aborted_batch() {
-    let mut all: Vec<_> =
-        (0..10).flat_map(|n| [transactional(1, 2 * n..2 * n + 1), marker(2 * n + 1, 1, true)]).collect();
+    let mut all: Vec<_> = (0..10)
+        .flat_map(|n| [transactional(1, 2 * n..2 * n + 1), marker(2 * n + 1, 1, true)])
+        .collect();
     let outcome = committed(&concat(&all), 0, &[]);
     assert_eq!((outcome.runs, outcome.records.len(), outcome.next_offset), (1, 10, Some(20)));
     all.push(transactional(9, 20..30));
@@ -106,7 +109,8 @@ fn a_transaction_that_begins_behind_a_batch_does_not_cover_it() {
 fn other_control_records_end_nothing() {
     let mut leader = marker(3, 1, true);
     leader.records[0].key = Some(vec![0, 0, 0, 2]);
-    let bytes = concat(&[transactional(1, 0..3), leader, transactional(1, 4..6), marker(6, 1, false)]);
+    let bytes =
+        concat(&[transactional(1, 0..3), leader, transactional(1, 4..6), marker(6, 1, false)]);
     assert_eq!(committed(&bytes, 0, &[(1, 0)]).offsets(), [0_i64; 0]);
     // A marker that was compressed is read all the same.
     let abort = Batch { attributes: 0x34, ..marker(3, 1, false) };

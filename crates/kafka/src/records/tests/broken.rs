@@ -1,4 +1,5 @@
-//! Batches that break the format: each is an error that says where, and what stands before it comes out.
+//! Batches that break the format: each is an error that says where, and what stands before it comes
+//! out.
 
 use super::super::error::RecordFault;
 use super::super::header::Outline;
@@ -56,10 +57,14 @@ fn headers_that_cannot_be() {
         }
         assert_eq!(outcome.error, Some(fault.at(10)));
     }
-    // What cannot be told from a batch that is cut off ends the reading; the position stays before it.
+    // What cannot be told from a batch that is cut off ends the reading; the position stays before
+    // it.
     let bytes = between(patched(8, &max));
     let outcome = read(&bytes);
-    assert_eq!((outcome.offsets(), outcome.next_offset, outcome.error), (vec![0, 1, 2], Some(3), None));
+    assert_eq!(
+        (outcome.offsets(), outcome.next_offset, outcome.error),
+        (vec![0, 1, 2], Some(3), None)
+    );
     let whole_bytes = bytes.len() - 2 * (size as usize + 12);
     assert_eq!(
         outline(&bytes),
@@ -123,7 +128,8 @@ fn body(parts: &[Part<'_>]) -> Vec<u8> {
 
 #[test]
 fn records_that_break_the_format() {
-    let good = |delta| body(&[Bytes(b"\0"), Number(0), Number(delta), Number(-1), Number(-1), Number(0)]);
+    let good =
+        |delta| body(&[Bytes(b"\0"), Number(0), Number(delta), Number(-1), Number(-1), Number(0)]);
     let start = |delta| vec![Bytes(b"\0"), Number(0), Number(delta)];
     let with = |rest: Vec<Part<'_>>| body(&start(1).into_iter().chain(rest).collect::<Vec<_>>());
     let long = [0x80; 10];
@@ -145,7 +151,10 @@ fn records_that_break_the_format() {
         (with(vec![Number(-1), Number(-1), Number(-1)]), RecordFault::Negative),
         (with(vec![Number(-1), Number(-1), Number(1)]), RecordFault::Cut),
         (with(vec![Number(-1), Number(-1), Number(1), Number(-1)]), RecordFault::Negative),
-        (with(vec![Number(-1), Number(-1), Number(1), Number(0), Number(-2)]), RecordFault::Negative),
+        (
+            with(vec![Number(-1), Number(-1), Number(1), Number(0), Number(-2)]),
+            RecordFault::Negative,
+        ),
         (with(vec![Number(-1), Number(-1), Number(1 << 20)]), RecordFault::Cut),
         (with(vec![Number(-1), Number(-1), Number((1 << 20) + 1)]), RecordFault::Headers),
         (with(vec![Number(-1), Number(-1), Number(i64::from(i32::MAX))]), RecordFault::Headers),
@@ -167,7 +176,11 @@ fn records_that_break_the_format() {
             // What stands before the record was handed out, and the position is right behind it.
             assert_eq!(outcome.offsets(), [0, 1, 2, 10], "case {number}");
             assert_eq!(outcome.next_offset, Some(11), "case {number}");
-            assert_eq!(outcome.error, Some(BatchFault::Record { number: 1, fault }.at(10)), "case {number}");
+            assert_eq!(
+                outcome.error,
+                Some(BatchFault::Record { number: 1, fault }.at(10)),
+                "case {number}"
+            );
         }
     }
 }
@@ -201,7 +214,8 @@ fn the_widest_numbers_are_read() {
         body(&[Bytes(b"\0"), Number(i64::MAX), Number(last), Number(-1), Number(-1), Number(0)]),
     ]
     .concat();
-    let wide = Batch { base_timestamp: 0, last_delta: Some(i32::MAX), count: Some(2), ..batch(0, vec![]) };
+    let wide =
+        Batch { base_timestamp: 0, last_delta: Some(i32::MAX), count: Some(2), ..batch(0, vec![]) };
     let outcome = read(&wide.around(&data));
     assert_eq!(
         (outcome.offsets(), outcome.next_offset, outcome.error),

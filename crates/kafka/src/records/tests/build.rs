@@ -40,7 +40,16 @@ pub(super) fn record(offset: i64) -> OwnedRecord {
     let key = Some(format!("key-{offset}").into_bytes());
     let value = Some(format!("value-{offset}").into_bytes());
     let timestamp = Timestamp::Create(1000 + offset);
-    OwnedRecord { topic: None, partition: 0, offset, timestamp, prev: None, key, value, headers: vec![] }
+    OwnedRecord {
+        topic: None,
+        partition: 0,
+        offset,
+        timestamp,
+        prev: None,
+        key,
+        value,
+        headers: vec![],
+    }
 }
 
 pub(super) fn records(offsets: std::ops::Range<i64>) -> Vec<OwnedRecord> {

@@ -14,7 +14,9 @@ fn number(codec: Codec) -> i16 {
 
 /// Neither all the same nor noise, and more than one block of every codec.
 fn text() -> Vec<u8> {
-    (0..40_000).flat_map(|n: u32| format!("{} ", n.wrapping_mul(2_654_435_761) >> 12).into_bytes()).collect()
+    (0..40_000)
+        .flat_map(|n: u32| format!("{} ", n.wrapping_mul(2_654_435_761) >> 12).into_bytes())
+        .collect()
 }
 
 #[test]
@@ -108,8 +110,12 @@ fn a_bomb_is_an_error() {
 fn a_size_that_is_only_claimed_takes_no_memory() {
     // Snappy: 400 MB in six bytes. Zstd: a frame of 16 EiB with an empty block.
     let snappy = [0x80, 0x88, 0xde, 0xbe, 0x01, 0x00];
-    assert!(matches!(Codec::Snappy.decompress(&snappy, 512 << 20), Err(BatchFault::Decompress { .. })));
-    let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 0, 0];
+    assert!(matches!(
+        Codec::Snappy.decompress(&snappy, 512 << 20),
+        Err(BatchFault::Decompress { .. })
+    ));
+    let zstd =
+        [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 0, 0];
     let refused = Codec::Zstd.decompress(&zstd, 512 << 20);
     assert!(matches!(refused, Err(BatchFault::Decompress { .. })), "{refused:?}");
 }
@@ -125,7 +131,8 @@ fn data_that_is_broken_is_an_error() {
             super::build::seal(&mut bad);
             let outcome = read(&bad);
             let same = outcome.records == records(3..40);
-            // Without a checksum of its own the data may be other records; never fewer without an error.
+            // Without a checksum of its own the data may be other records; never fewer without an
+            // error.
             assert!(outcome.error.is_some() || outcome.records.len() == 37, "{codec}, byte {at}");
             missed += usize::from(outcome.error.is_none() && !same);
         }

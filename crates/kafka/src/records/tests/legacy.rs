@@ -155,7 +155,8 @@ fn what_is_broken_is_an_error() {
     let empty = message(1, 5, 1, 0, None, Some(&compress(1, &[])));
     let null = message(1, 5, 1, 0, None, None);
     let negative = message(1, -5, 0, 0, None, None);
-    let falling = message(1, 5, 1, 0, None, Some(&compress(1, &[good.clone(), good.clone()].concat())));
+    let falling =
+        message(1, 5, 1, 0, None, Some(&compress(1, &[good.clone(), good.clone()].concat())));
     let record_fault = |fault| BatchFault::Record { number: 0, fault };
     let mut length = message(1, 5, 0, 0, None, None);
     let value_length = length.len() - 4;
@@ -195,7 +196,10 @@ fn bombs_and_falling_offsets_are_errors() {
     let big = message(1, 0, 0, 0, None, Some(&zeros));
     let bomb = message(1, 0, 1, 0, None, Some(&compress(1, &big)));
     let limit = 1 << 20;
-    assert_eq!(read_stepwise(&bomb, 0, None, limit, 1).error, Some(BatchFault::TooLarge { limit }.at(0)));
+    assert_eq!(
+        read_stepwise(&bomb, 0, None, limit, 1).error,
+        Some(BatchFault::TooLarge { limit }.at(0))
+    );
     let mut bytes = of(1, &record(5), 5);
     bytes.extend(of(1, &record(5), 5));
     let outcome = read(&bytes);

@@ -62,8 +62,13 @@ fn encode_theirs(records: &[OwnedRecord], compression: theirs::Compression) -> V
         out.extend_from_slice(&compress(codec as i16, data));
         Ok(())
     };
-    theirs::RecordBatchEncoder::encode_with_custom_compression(&mut out, &records, &options, Some(with))
-        .unwrap();
+    theirs::RecordBatchEncoder::encode_with_custom_compression(
+        &mut out,
+        &records,
+        &options,
+        Some(with),
+    )
+    .unwrap();
     out.to_vec()
 }
 
@@ -80,7 +85,12 @@ fn reads_what_another_encoder_writes() {
         let whole_bytes = bytes.len();
         assert_eq!(
             outline(&bytes),
-            Outline { next_offset: Some(110), epochs: vec![(101, 5)], whole_bytes, error: Option::None }
+            Outline {
+                next_offset: Some(110),
+                epochs: vec![(101, 5)],
+                whole_bytes,
+                error: Option::None
+            }
         );
         // Many batches, the last one cut off.
         bytes.extend(encode_theirs(&records(110..120), compression));
@@ -110,7 +120,10 @@ fn keeps_headers_as_they_are() {
         let bytes = Batch { attributes: codec, ..batch(5, all.clone()) }.bytes();
         for step in [1, 2, 3, usize::MAX] {
             let outcome = read_stepwise(&bytes, 0, None, 1 << 20, step);
-            assert_eq!(outcome, Outcome { records: all.clone(), next_offset: Some(9), runs: 1, error: None });
+            assert_eq!(
+                outcome,
+                Outcome { records: all.clone(), next_offset: Some(9), runs: 1, error: None }
+            );
         }
     }
 }
@@ -132,10 +145,14 @@ fn leaves_out_what_is_below_the_first_offset() {
 
 #[test]
 fn a_batch_keeps_its_range_when_records_were_compacted_away() {
-    let mut bytes = Batch { last_delta: Some(9), ..batch(10, vec![record(12), record(15)]) }.bytes();
+    let mut bytes =
+        Batch { last_delta: Some(9), ..batch(10, vec![record(12), record(15)]) }.bytes();
     bytes.extend(Batch { last_delta: Some(99), ..batch(20, vec![]) }.bytes());
     let outcome = read(&bytes);
-    assert_eq!((outcome.offsets(), outcome.next_offset, outcome.runs), (vec![12, 15], Some(120), 1));
+    assert_eq!(
+        (outcome.offsets(), outcome.next_offset, outcome.runs),
+        (vec![12, 15], Some(120), 1)
+    );
     assert_eq!(outline(&bytes).next_offset, Some(120));
     let empty = Batch { last_delta: Some(99), ..batch(20, vec![]) }.bytes();
     assert_eq!(read(&empty).next_offset, Some(120));
@@ -177,5 +194,8 @@ fn a_run_is_bounded_and_compressed_batches_stand_alone() {
 #[test]
 fn nothing_comes_of_nothing() {
     assert_eq!(read(&[]), Outcome { records: vec![], next_offset: None, runs: 0, error: None });
-    assert_eq!(outline(&[]), Outline { next_offset: None, epochs: vec![], whole_bytes: 0, error: None });
+    assert_eq!(
+        outline(&[]),
+        Outline { next_offset: None, epochs: vec![], whole_bytes: 0, error: None }
+    );
 }

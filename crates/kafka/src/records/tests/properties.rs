@@ -39,7 +39,8 @@ fn bytes(size: usize) -> impl Strategy<Value = Option<Vec<u8>>> {
 
 /// Records with gaps between their offsets; those are distances until the batch is laid out.
 fn any_record() -> impl Strategy<Value = OwnedRecord> {
-    let headers = proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..4), bytes(4)), 0..3);
+    let headers =
+        proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..4), bytes(4)), 0..3);
     (1..4_i64, 0..3_000_000_000_i64, bytes(20), bytes(200), headers).prop_map(
         |(gap, timestamp, key, value, headers)| OwnedRecord {
             topic: None,
@@ -68,7 +69,13 @@ struct Shape {
 fn any_shape() -> impl Strategy<Value = Shape> {
     let records = proptest::collection::vec(any_record(), 0..6);
     (records, prop_oneof![4 => Just(0), 1 => 1..5_i16], any::<bool>(), 0..3_i64, 0..3_i32).prop_map(
-        |(records, codec, log_append, producer, tail)| Shape { records, codec, log_append, producer, tail },
+        |(records, codec, log_append, producer, tail)| Shape {
+            records,
+            codec,
+            log_append,
+            producer,
+            tail,
+        },
     )
 }
 
@@ -118,7 +125,8 @@ fn sample() -> impl Strategy<Value = Sample> {
 /// The records that came out are those before the position, all of them, and no others.
 fn assert_nothing_lost(outcome: &Outcome, visible: &[OwnedRecord], from: i64) {
     let reached = outcome.next_offset.unwrap_or(from);
-    let expected: Vec<_> = visible.iter().filter(|record| record.offset < reached).cloned().collect();
+    let expected: Vec<_> =
+        visible.iter().filter(|record| record.offset < reached).cloned().collect();
     assert_eq!(outcome.records, expected, "position {reached}, error {:?}", outcome.error);
 }
 

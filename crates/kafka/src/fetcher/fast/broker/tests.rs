@@ -66,7 +66,8 @@ impl Stage {
         let (commanding, commands) = channel();
         let mut wiring = wiring(sasl, terms.clone(), sender, commanding.clone());
         let (board, reporter) = (Arc::clone(&wiring.board), wiring.reporter.clone());
-        wiring.corrupt = Arc::new(Corrupt::new(on_corrupt, commanding, Arc::clone(&board), reporter));
+        wiring.corrupt =
+            Arc::new(Corrupt::new(on_corrupt, commanding, Arc::clone(&board), reporter));
         let wiring = Arc::new(wiring);
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
@@ -92,8 +93,12 @@ impl Stage {
 /// Partition 0 has a large batch, partition 1 is led by another broker.
 fn large_answer(asked: &Asked) -> Vec<u8> {
     let partitions = vec![
-        PartitionData::default().with_partition_index(0).with_records(Some(batch(0..1, &[b'v'; LARGE]))),
-        PartitionData::default().with_partition_index(1).with_error_code(Code::NotLeaderOrFollower.code()),
+        PartitionData::default()
+            .with_partition_index(0)
+            .with_records(Some(batch(0..1, &[b'v'; LARGE]))),
+        PartitionData::default()
+            .with_partition_index(1)
+            .with_error_code(Code::NotLeaderOrFollower.code()),
     ];
     let topic = FetchableTopicResponse::default().with_topic_id(ID).with_partitions(partitions);
     let response = FetchResponse::default().with_session_id(9).with_responses(vec![topic]);
@@ -244,20 +249,29 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
     assert!(told.into_iter().all(|told| !matches!(told, Told::Failed { .. })));
 }
 
-/// Partition 0 has a sound batch, one whose bytes are not those that were written, and one behind it; partition 1 has
-/// nothing.
+/// Partition 0 has a sound batch, one whose bytes are not those that were written, and one behind
+/// it; partition 1 has nothing.
 fn rotten_answer(asked: &Asked) -> Vec<u8> {
     let mut rotten = batch(1..2, b"rotten").to_vec();
     *rotten.last_mut().unwrap() ^= 1;
     let records = [batch(0..1, b"v").to_vec(), rotten, batch(3..4, b"v").to_vec()].concat();
-    let from = asked.read::<FetchRequest>().topics.iter().flat_map(|topic| &topic.partitions).next().cloned();
+    let from = asked
+        .read::<FetchRequest>()
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .next()
+        .cloned();
     let records = if from.is_some_and(|from| from.partition == 0) { records } else { Vec::new() };
     let partition = PartitionData::default()
         .with_partition_index(0)
         .with_high_watermark(4)
         .with_records(Some(records.into()));
-    let topic = FetchableTopicResponse::default().with_topic_id(ID).with_partitions(vec![partition]);
-    asked.answer::<FetchRequest>(&FetchResponse::default().with_session_id(9).with_responses(vec![topic]))
+    let topic =
+        FetchableTopicResponse::default().with_topic_id(ID).with_partitions(vec![partition]);
+    asked.answer::<FetchRequest>(
+        &FetchResponse::default().with_session_id(9).with_responses(vec![topic]),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,7 +280,8 @@ async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
         let address = answering(rotten_answer).await;
         let mut stage = Stage::with(on_corrupt, Stage::assignments(), address, None);
         let first = Arc::clone(&stage.assignments[0]);
-        let position = Position { topic_id: ID, ..Position::new(Arc::clone(&first), first.generation(), 0) };
+        let position =
+            Position { topic_id: ID, ..Position::new(Arc::clone(&first), first.generation(), 0) };
         stage.orders.send(Order::Add(position)).unwrap();
         let fetched = timeout(PATIENCE, stage.records.recv()).await.unwrap().unwrap();
         assert_eq!(fetched.next_offset(), 1);
@@ -284,7 +299,10 @@ async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
                         stage.board.set_connected(true);
                         stage.board.set_taken_up(TakenUp::Wholly);
                         if let Some(reason) = stage.board.status().not_ready {
-                            return assert!(reason.contains("offset 1: its checksum is"), "{reason}");
+                            return assert!(
+                                reason.contains("offset 1: its checksum is"),
+                                "{reason}"
+                            );
                         }
                         assert!(stage.commands.try_recv().is_err());
                     }

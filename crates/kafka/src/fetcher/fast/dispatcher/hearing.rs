@@ -19,13 +19,15 @@ use crate::guard;
 use crate::membership::{Command, Reset};
 
 /// How long a partition that came back waits before it is sent out again.
-pub(super) const PLACE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const PLACE_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
 /// A partition that came back after longer than this has failed for the first time.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// How long a partition whose log did not have its offset waits when that happens again, and how long after the last
-/// time it counts as the first.
-pub(super) const RESET_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How long a partition whose log did not have its offset waits when that happens again, and how
+/// long after the last time it counts as the first.
+pub(super) const RESET_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
 /// Lives of a topic that are remembered.
 const PAST_IDS: usize = 16;
@@ -115,11 +117,13 @@ impl Dispatcher {
         match why {
             _ if home.made_anew => return self.made_anew(&position),
             Why::Asked => {}
-            // It would send it there again and again. A leader that is asked without our rack has no reason to.
+            // It would send it there again and again. A leader that is asked without our rack has
+            // no reason to.
             Why::Nearer(replica) if at_replica || replica == broker || home.kept.is_some() => {
                 home.replica = None;
                 home.kept = Some((replica, now + KEPT));
-                waiting = Some(format!("broker {broker} gives no records and names replica {replica}"));
+                waiting =
+                    Some(format!("broker {broker} gives no records and names replica {replica}"));
             }
             Why::Nearer(replica) => {
                 let known = self.addresses.contains_key(&replica);
@@ -158,12 +162,15 @@ impl Dispatcher {
             Why::Elsewhere { reason, leader } => {
                 self.wants_metadata = true;
                 // The same leader once more: whoever named it may have lost touch with the cluster.
-                self.distrusted |= !at_replica && home.leader.is_some() && home.turned_away_by == home.leader;
+                self.distrusted |=
+                    !at_replica && home.leader.is_some() && home.turned_away_by == home.leader;
                 home.turned_away_by = home.leader;
                 home.replica = None;
                 home.kept = at_replica.then_some((broker, now + KEPT));
                 match leader {
-                    Some((broker, epoch)) if home.leader.is_none_or(|leader| leader.epoch < epoch) => {
+                    Some((broker, epoch))
+                        if home.leader.is_none_or(|leader| leader.epoch < epoch) =>
+                    {
                         home.leader = Some(Leader { broker, epoch });
                     }
                     _ => home.leader = None,
@@ -183,7 +190,8 @@ impl Dispatcher {
         }
     }
 
-    /// A broker's task panicked. What it had is fetched anew, by another one, from where it was handed out to.
+    /// A broker's task panicked. What it had is fetched anew, by another one, from where it was
+    /// handed out to.
     pub(super) fn broke(&mut self, failure: JoinError) {
         let task = failure.id();
         // Tasks are cancelled only once nothing is fetched any more.
@@ -242,7 +250,9 @@ impl Dispatcher {
         }
         // The task of a broker that has moved ends, and gives its partitions back.
         let addresses = &metadata.brokers;
-        self.brokers.retain(|id, remote| addresses.get(id).is_none_or(|address| *address == remote.address));
+        self.brokers.retain(|id, remote| {
+            addresses.get(id).is_none_or(|address| *address == remote.address)
+        });
         self.replicas.retain(|id| self.brokers.contains_key(&id));
         self.addresses = metadata.brokers;
         // Who tells of a life that is over has lost touch with the cluster.

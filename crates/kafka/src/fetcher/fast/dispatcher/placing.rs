@@ -14,7 +14,9 @@ use super::{Dispatcher, Home, Place, Remote};
 impl Dispatcher {
     /// Whether a replica is no longer to be fetched from.
     fn is_over(&self, replica: i32, until: Instant, now: Instant) -> bool {
-        now >= until || self.troubled.contains_key(&replica) || !self.addresses.contains_key(&replica)
+        now >= until
+            || self.troubled.contains_key(&replica)
+            || !self.addresses.contains_key(&replica)
     }
 
     /// The broker to fetch from now.
@@ -40,9 +42,11 @@ impl Dispatcher {
                     if replica == *broker && self.is_over(replica, until, now) =>
                 {
                     self.send(replica, broker::Order::Return(Arc::clone(&home.assignment)));
-                    // At the end of the lease the leader is asked again. It stands in for one that has failed.
-                    let kept = (now < until)
-                        .then(|| (replica, self.replicas.shunned_until(replica, now).unwrap_or(now + KEPT)));
+                    // At the end of the lease the leader is asked again. It stands in for one that
+                    // has failed.
+                    let kept = (now < until).then(|| {
+                        (replica, self.replicas.shunned_until(replica, now).unwrap_or(now + KEPT))
+                    });
                     over.push((key.clone(), kept));
                 }
                 (Place::At(broker), _) if home.kept.is_some_and(|(_, until)| now >= until) => {
@@ -98,8 +102,11 @@ impl Dispatcher {
             tell: self.tell.clone(),
             probing: false,
         };
-        let remote =
-            Remote { task: Some(self.tasks.spawn(broker.run()).id()), address: address.clone(), orders };
+        let remote = Remote {
+            task: Some(self.tasks.spawn(broker.run()).id()),
+            address: address.clone(),
+            orders,
+        };
         self.troubled.remove(&id);
         self.brokers.insert(id, remote);
     }

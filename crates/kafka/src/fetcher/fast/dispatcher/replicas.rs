@@ -1,14 +1,17 @@
-//! Which brokers answer, and so which replicas can be fetched from (KIP-392). A leader that names one gives no records itself, so a partition goes
-//! there only once the replica is known to answer; until then its leader is asked without our rack, and serves it.
+//! Which brokers answer, and so which replicas can be fetched from (KIP-392). A leader that names
+//! one gives no records itself, so a partition goes there only once the replica is known to answer;
+//! until then its leader is asked without our rack, and serves it.
 //!
 //! Plain state; time is an argument.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long a partition is fetched from a replica before its leader is asked for a nearer one again.
+/// How long a partition is fetched from a replica before its leader is asked for a nearer one
+/// again.
 pub(super) const REPLICA_LEASE: Duration = Duration::from_secs(300);
-/// How long a leader serves in the place of a replica that is being connected to, or that was of no use to a partition.
+/// How long a leader serves in the place of a replica that is being connected to, or that was of no
+/// use to a partition.
 pub(super) const KEPT: Duration = Duration::from_secs(30);
 /// How long a replica that failed is not tried again: twice as long after each further failure.
 const SHUN: (Duration, Duration) = (Duration::from_secs(2), REPLICA_LEASE);
@@ -91,10 +94,16 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..10 {
             replicas.failed(1, now);
-            let Verdict::Not(until) = replicas.verdict(1, now) else { panic!("it has just failed") };
+            let Verdict::Not(until) = replicas.verdict(1, now) else {
+                panic!("it has just failed")
+            };
             replicas.failed(1, now);
             replicas.connected(1);
-            assert_eq!(replicas.verdict(1, now), Verdict::Not(until), "also where it answers again");
+            assert_eq!(
+                replicas.verdict(1, now),
+                Verdict::Not(until),
+                "also where it answers again"
+            );
             pauses.push((until - now).as_secs());
             now = until;
             assert_eq!(replicas.verdict(1, now), Verdict::Yes);

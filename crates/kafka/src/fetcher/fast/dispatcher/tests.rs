@@ -59,8 +59,11 @@ impl Stage {
     }
 
     fn metadata(&mut self, id: Uuid, leader: i32, epoch: i32) {
-        let topic =
-            Topic { id, error: None, leaders: HashMap::from([(0, Leader { broker: leader, epoch })]) };
+        let topic = Topic {
+            id,
+            error: None,
+            leaders: HashMap::from([(0, Leader { broker: leader, epoch })]),
+        };
         let brokers = [1, 2].map(|id| (id, address(id))).into();
         self.dispatcher.answered(Ok(Metadata {
             brokers,
@@ -80,9 +83,11 @@ impl Stage {
                 broker::Order::Add(position) if position.without_rack => {
                     Said::AddWithoutRack { offset: position.offset }
                 }
-                broker::Order::Add(position) => {
-                    Said::Add { offset: position.offset, epoch: position.leader_epoch, id: position.topic_id }
-                }
+                broker::Order::Add(position) => Said::Add {
+                    offset: position.offset,
+                    epoch: position.leader_epoch,
+                    id: position.topic_id,
+                },
                 broker::Order::Return(_) => Said::Return,
                 broker::Order::Drop(_) => Said::Drop,
                 broker::Order::Probe => Said::Probe,
@@ -202,7 +207,10 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     stage.metadata(anew, 2, 0);
     stage.said(1);
     stage.returned(&assignment, 25, elsewhere(None));
-    assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { why: Reset::MadeAnew, .. })));
+    assert!(matches!(
+        stage.commands.try_recv(),
+        Ok(Command::Elsewhere { why: Reset::MadeAnew, .. })
+    ));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
     assert!(!stage.dispatcher.distrusted);
@@ -211,7 +219,10 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     assert!(stage.dispatcher.distrusted && stage.dispatcher.wants_metadata);
     assert_eq!((stage.said(1), stage.said(2)), (vec![], vec![]));
     assert!(stage.commands.try_recv().is_err(), "it is not made anew");
-    assert_eq!(stage.dispatcher.topics[&assignment.topic].id, anew, "nor are other partitions told so");
+    assert_eq!(
+        stage.dispatcher.topics[&assignment.topic].id, anew,
+        "nor are other partitions told so"
+    );
 }
 
 #[test]
@@ -249,7 +260,10 @@ fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
         pauses.push(home.reset_pause().0);
         stage.dispatcher.place(Instant::now() + RESET_AGAIN.1);
     }
-    assert_eq!((pauses[0], pauses[1], pauses[9]), (Duration::ZERO, 2 * RESET_AGAIN.0, RESET_AGAIN.1));
+    assert_eq!(
+        (pauses[0], pauses[1], pauses[9]),
+        (Duration::ZERO, 2 * RESET_AGAIN.0, RESET_AGAIN.1)
+    );
     assert!(pauses.is_sorted(), "{pauses:?}");
 }
 
@@ -280,7 +294,8 @@ fn another_leader_is_told_the_epoch_that_one_did_not_know() {
         let Ok(broker::Order::Add(position)) = order else { panic!("{order:?}") };
         position.doubted
     };
-    let position = Position { last_epoch: 3, doubted: 3, leader_epoch: 4, ..Position::of(&assignment) };
+    let position =
+        Position { last_epoch: 3, doubted: 3, leader_epoch: 4, ..Position::of(&assignment) };
     stage.dispatcher.told(Told::Returned(position.clone(), Why::Asked));
     assert_eq!(doubted(&mut stage, 1), 3);
     stage.dispatcher.told(Told::Returned(position, elsewhere(Some((2, 5)))));
@@ -293,7 +308,8 @@ fn a_restart_takes_the_place_of_what_is_fetched() {
     let assignment = stage.take(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    let (old, now) = (Position::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
+    let (old, now) =
+        (Position::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
     let restarted = assignment.restart(0, 12).unwrap();
     stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), restarted));
     assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 12, epoch: 4, id: ID }]);
@@ -316,7 +332,8 @@ fn a_restart_takes_the_place_of_what_is_fetched() {
     assert_eq!(stage.said(1), [Said::Add { offset: 12, epoch: 4, id: ID }]);
 }
 
-/// What is kept of it would be taken for the truth at the next take-up, when it may have been made anew.
+/// What is kept of it would be taken for the truth at the next take-up, when it may have been made
+/// anew.
 #[test]
 fn a_topic_that_nobody_holds_is_forgotten() {
     let mut stage = Stage::new();
@@ -336,7 +353,10 @@ fn an_offset_that_is_not_there_is_looked_up() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     stage.returned(&assignment, 25, Why::OutOfRange);
-    assert!(matches!(stage.commands.try_recv(), Ok(Command::OutOfRange { due: Due { offset: 25, .. }, .. })));
+    assert!(matches!(
+        stage.commands.try_recv(),
+        Ok(Command::OutOfRange { due: Due { offset: 25, .. }, .. })
+    ));
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 40);
     assert!(!stage.dispatcher.wants_metadata, "its leader is known");
@@ -347,7 +367,11 @@ fn an_offset_that_is_not_there_is_looked_up() {
     assert!(
         matches!(
             command,
-            Ok(Command::Elsewhere { due: Due { offset: 50, .. }, to: Some(45), why: Reset::Truncated })
+            Ok(Command::Elsewhere {
+                due: Due { offset: 50, .. },
+                to: Some(45),
+                why: Reset::Truncated
+            })
         ),
         "{command:?}"
     );
@@ -407,7 +431,11 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     stage.dispatcher.told(Told::Failed { broker: 2, reason: "gone".to_owned() });
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 20, Why::Asked);
-    assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 20 }], "it stands in for the replica");
+    assert_eq!(
+        stage.said(1),
+        [Said::AddWithoutRack { offset: 20 }],
+        "it stands in for the replica"
+    );
 }
 
 /// As a leader names it for as long as it is in sync, though no client may reach it.
@@ -453,7 +481,8 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     assert_eq!(stage.said(1), [Said::Add { offset: 20, epoch: 4, id: ID }]);
     stage.returned(&assignment, 20, Why::Nearer(2));
     assert_eq!(stage.said(2), [Said::Add { offset: 20, epoch: 4, id: ID }]);
-    // The end of its lease is not the end of its being a replica: what it says is no leader's word until it is back.
+    // The end of its lease is not the end of its being a replica: what it says is no leader's word
+    // until it is back.
     stage.dispatcher.place(Instant::now() + REPLICA_LEASE);
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 25, Why::OutOfRange);
@@ -484,7 +513,8 @@ fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
         assert_eq!(stage.dispatcher.wants_metadata, asks, "{first:?}");
         assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }], "{first:?}");
         assert!(stage.commands.try_recv().is_err());
-        // A leader that names one though it was not told our rack is not asked as fast as it answers.
+        // A leader that names one though it was not told our rack is not asked as fast as it
+        // answers.
         stage.returned(&assignment, 10, Why::Nearer(2));
         assert!(stage.pauses(), "{first:?}");
     }

@@ -125,7 +125,8 @@ impl Share {
         if data.preferred_read_replica.0 >= 0 {
             return self.leave(key, Why::Nearer(data.preferred_read_replica.0), answer);
         }
-        let last_stable = if isolation == Isolation::ReadCommitted { data.last_stable_offset } else { -1 };
+        let last_stable =
+            if isolation == Isolation::ReadCommitted { data.last_stable_offset } else { -1 };
         member.position.assignment.set_ends(Ends::new(data.high_watermark, last_stable));
         let (from, generation) = (member.position.offset, member.position.generation);
         let sought = std::mem::take(&mut member.position.sought);
@@ -152,17 +153,25 @@ impl Share {
                     member.doubled += 1;
                     return self.change(key);
                 }
-                answer.errors.push(format!("{}/{}: no whole batch in {} bytes", key.0, key.1, records.len()));
+                answer.errors.push(format!(
+                    "{}/{}: no whole batch in {} bytes",
+                    key.0,
+                    key.1,
+                    records.len()
+                ));
                 self.rest(key, now);
                 return;
             }
-            answer
-                .errors
-                .push(format!("{}/{}: no record at or after offset {from} in the answer", key.0, key.1));
+            answer.errors.push(format!(
+                "{}/{}: no record at or after offset {from} in the answer",
+                key.0, key.1
+            ));
             self.rest(key, now);
             return;
         };
-        if let Some(to) = outline.epochs.first().and_then(|(_, epoch)| member.position.cut_before(*epoch)) {
+        if let Some(to) =
+            outline.epochs.first().and_then(|(_, epoch)| member.position.cut_before(*epoch))
+        {
             return self.leave(key, Why::Diverged(to), answer);
         }
         member.position.offset = next;
@@ -188,7 +197,14 @@ impl Share {
         self.change(key);
     }
 
-    fn failed(&mut self, key: &Key, code: Code, data: &PartitionData, answer: &mut Answer, now: Instant) {
+    fn failed(
+        &mut self,
+        key: &Key,
+        code: Code,
+        data: &PartitionData,
+        answer: &mut Answer,
+        now: Instant,
+    ) {
         let reason = format!("{}/{}: {code}", key.0, key.1);
         match code {
             // It may be the epoch that it does not know.
@@ -205,7 +221,8 @@ impl Share {
             | Code::UnknownTopicId
             | Code::InconsistentTopicId => {
                 let leader = &data.current_leader;
-                let leader = (leader.leader_id.0 >= 0).then_some((leader.leader_id.0, leader.leader_epoch));
+                let leader =
+                    (leader.leader_id.0 >= 0).then_some((leader.leader_id.0, leader.leader_epoch));
                 self.leave(key, Why::Elsewhere { reason, leader }, answer);
             }
             _ => {

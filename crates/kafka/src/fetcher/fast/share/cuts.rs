@@ -1,9 +1,10 @@
 //! Whether an answer that speaks of a cut log is believed (KIP-595's diverging epoch).
 //!
-//! A leader answers so also where it merely has no note of the epoch that was told: its checkpoint may lack one of which
-//! there are batches, and a replica that was built anew has none of an epoch whose batches were all compacted away. It
-//! then names an end at or beyond our offset, or says that the offset is out of range. Clients that tell no epoch read
-//! on without noticing, and so do we: such a partition is asked for once more without the epoch, and the epochs of the
+//! A leader answers so also where it merely has no note of the epoch that was told: its checkpoint
+//! may lack one of which there are batches, and a replica that was built anew has none of an epoch
+//! whose batches were all compacted away. It then names an end at or beyond our offset, or says
+//! that the offset is out of range. Clients that tell no epoch read on without noticing, and so do
+//! we: such a partition is asked for once more without the epoch, and the epochs of the
 //! batches that come tell which it is.
 
 use std::time::Instant;
@@ -23,11 +24,13 @@ impl Position {
         (theirs < self.offset && self.is_news(to)).then_some(to)
     }
 
-    /// The same by the epoch of the batch that the leader has at our offset, where what it said was doubted. Epochs rise
-    /// with offsets: where it is lower than that of our last batch, our logs parted before.
+    /// The same by the epoch of the batch that the leader has at our offset, where what it said was
+    /// doubted. Epochs rise with offsets: where it is lower than that of our last batch, our
+    /// logs parted before.
     pub(super) fn cut_before(&self, epoch: i32) -> Option<i64> {
-        let parted =
-            self.doubted >= 0 && self.last_epoch == self.doubted && (0..self.last_epoch).contains(&epoch);
+        let parted = self.doubted >= 0
+            && self.last_epoch == self.doubted
+            && (0..self.last_epoch).contains(&epoch);
         let to = parted.then(|| self.assignment.epochs().end_of(epoch)).flatten()?;
         self.is_news(to).then_some(to)
     }
@@ -50,7 +53,9 @@ impl Share {
         let Some(member) = self.member(key) else { return };
         if claimed < 0 {
             // It was told none. At the pace of other answers that are of no use.
-            answer.errors.push(format!("{}/{}: the broker tells of a cut log for no reason", key.0, key.1));
+            answer
+                .errors
+                .push(format!("{}/{}: the broker tells of a cut log for no reason", key.0, key.1));
             self.rest(key, now);
             return;
         }

@@ -17,8 +17,13 @@ use crate::config::Isolation;
 const MAX_WAIT_MS: i32 = 500;
 
 impl Share {
-    /// The next request and its version, at most `newest`; `None` while there is nothing to be fetched.
-    pub(in super::super) fn request(&mut self, newest: i16, now: Instant) -> Option<(FetchRequest, i16)> {
+    /// The next request and its version, at most `newest`; `None` while there is nothing to be
+    /// fetched.
+    pub(in super::super) fn request(
+        &mut self,
+        newest: i16,
+        now: Instant,
+    ) -> Option<(FetchRequest, i16)> {
         self.wake(now);
         if std::mem::take(&mut self.renew) {
             self.session = self.session.anew();
@@ -33,7 +38,8 @@ impl Share {
         if self.len == self.resting.len() {
             return None;
         }
-        // In the order in which partitions have their turn: without a session, a broker reads in that order.
+        // In the order in which partitions have their turn: without a session, a broker reads in
+        // that order.
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for key in std::mem::take(&mut self.changed) {
@@ -79,8 +85,9 @@ impl Share {
         Some((request, if by_id { newest } else { newest.min(LAST_BY_NAME) }))
     }
 
-    /// Our rack, by which a leader names a replica that is nearer and gives no records itself. It stands for the whole
-    /// request, so one partition that is not to be sent away keeps the others too.
+    /// Our rack, by which a leader names a replica that is nearer and gives no records itself. It
+    /// stands for the whole request, so one partition that is not to be sent away keeps the
+    /// others too.
     fn rack(&self) -> StrBytes {
         match self.without_rack {
             0 => StrBytes::from_string(self.terms.rack.clone()),

@@ -109,8 +109,11 @@ fn a_partition_that_comes_again_is_answered_for() {
 
 #[test]
 fn a_lost_session_is_begun_anew() {
-    for code in [Code::FetchSessionIdNotFound, Code::InvalidFetchSessionEpoch, Code::FetchSessionTopicIdError]
-    {
+    for code in [
+        Code::FetchSessionIdNotFound,
+        Code::InvalidFetchSessionEpoch,
+        Code::FetchSessionTopicIdError,
+    ] {
         let (mut share, now) = (share(), Instant::now());
         share.insert(position(0, 10));
         share.request(17, now).unwrap();
@@ -180,7 +183,8 @@ fn an_answer_to_another_offset_is_not_taken() {
 #[test]
 fn what_cannot_be_fetched_here_leaves_with_its_reason() {
     let leader = LeaderIdAndEpoch::default().with_leader_id(BrokerId(4)).with_leader_epoch(8);
-    let elsewhere = |reason: &str, leader| Why::Elsewhere { reason: format!("t/0: {reason}"), leader };
+    let elsewhere =
+        |reason: &str, leader| Why::Elsewhere { reason: format!("t/0: {reason}"), leader };
     let failed = |code: Code| data(0).with_error_code(code.code());
     let cut = EpochEndOffset::default().with_epoch(2).with_end_offset(6);
     for (data, why) in [
@@ -203,7 +207,8 @@ fn what_cannot_be_fetched_here_leaves_with_its_reason() {
     }
 }
 
-/// The epoch of what was read last is told from the first request on: it was committed with the offset.
+/// The epoch of what was read last is told from the first request on: it was committed with the
+/// offset.
 #[test]
 fn a_cut_log_goes_on_where_both_logs_agree() {
     // Ours is of epoch 2 up to 3, theirs up to 6.
@@ -216,7 +221,8 @@ fn a_cut_log_goes_on_where_both_logs_agree() {
         let (request, _) = share.request(17, now).unwrap();
         assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 4);
         let theirs = EpochEndOffset::default().with_epoch(2).with_end_offset(6);
-        let answer = share.answer(answer_of(9, vec![data(0).with_diverging_epoch(theirs)]), now).unwrap();
+        let answer =
+            share.answer(answer_of(9, vec![data(0).with_diverging_epoch(theirs)]), now).unwrap();
         let whys: Vec<_> = answer.left.into_iter().map(|(_, why)| why).collect();
         assert_eq!(whys, [Why::Diverged(cut_at)]);
     }
@@ -283,7 +289,9 @@ fn what_is_no_batch_is_told_and_not_asked_for_whole() {
     // Where it claims to end is past the log, and no other follows.
     assert_eq!((answer.broken[0].to, answer.broken[0].failures), (None, 1));
     let (request, _) = share.request(17, share.next_due().unwrap()).unwrap();
-    assert!(request.topics.is_empty() || request.topics[0].partitions[0].partition_max_bytes == 100);
+    assert!(
+        request.topics.is_empty() || request.topics[0].partitions[0].partition_max_bytes == 100
+    );
 }
 
 #[test]
@@ -307,7 +315,11 @@ fn a_batch_that_stays_broken_is_asked_less_and_less() {
     share.request(17, now).unwrap();
     share.answer(answer_of(9, vec![with_records(0, 20..30)]), now).unwrap();
     share.go_on_at(&position.assignment, 0, 20, now);
-    assert_eq!(share.next_due().unwrap() - now, Duration::from_millis(100), "it went on in between");
+    assert_eq!(
+        share.next_due().unwrap() - now,
+        Duration::from_millis(100),
+        "it went on in between"
+    );
 }
 
 #[test]
@@ -347,7 +359,8 @@ fn where_a_partition_was_put_is_told_also_without_a_record() {
     share.insert(Position { sought: true, ..position(0, 10) });
     share.request(17, now).unwrap();
     let answer = share.answer(answer_of(9, vec![data(0)]), now).unwrap();
-    let given: Vec<_> = answer.given.iter().map(|given| (given.from, given.records.len())).collect();
+    let given: Vec<_> =
+        answer.given.iter().map(|given| (given.from, given.records.len())).collect();
     assert_eq!(given, [(10, 0)]);
     share.request(17, now).unwrap();
     assert!(share.answer(answer_of(9, vec![data(0)]), now).unwrap().given.is_empty(), "once");
@@ -414,7 +427,8 @@ fn a_session_is_closed_by_the_one_that_takes_its_place() {
     assert_eq!(session(&share.request(12, now).unwrap().0), (10, 0), "by name");
 }
 
-/// A broker cuts no batch off that stands first (KIP-74). One that does is not asked as fast as it answers.
+/// A broker cuts no batch off that stands first (KIP-74). One that does is not asked as fast as it
+/// answers.
 #[test]
 fn a_batch_that_is_always_cut_off_is_told_and_rests() {
     let (mut share, now) = (share(), Instant::now());

@@ -38,9 +38,9 @@ fn of_epoch(offset: i64, epoch: i32) -> PartitionData {
 
 fn told(share: &mut Share, told: &Told, asked_at: i64, now: Instant) -> Outcome {
     let data = match told {
-        Diverging(epoch, end) => {
-            data(0).with_diverging_epoch(EpochEndOffset::default().with_epoch(*epoch).with_end_offset(*end))
-        }
+        Diverging(epoch, end) => data(0).with_diverging_epoch(
+            EpochEndOffset::default().with_epoch(*epoch).with_end_offset(*end),
+        ),
         OutOfRange => data(0).with_error_code(Code::OffsetOutOfRange.code()),
         Batch(epoch) => of_epoch(asked_at, *epoch),
         Nothing => data(0),
@@ -85,7 +85,11 @@ fn a_cut_is_believed_where_the_log_can_have_been_cut() {
         ),
         (
             "or its batches were compacted away, and the end is ours",
-            vec![(Diverging(2, 1800), Asks(1800, -1)), (Nothing, Asks(1800, -1)), (Batch(9), Asks(1805, 9))],
+            vec![
+                (Diverging(2, 1800), Asks(1800, -1)),
+                (Nothing, Asks(1800, -1)),
+                (Batch(9), Asks(1805, 9)),
+            ],
         ),
         (
             "the leader really has others where we go on",
