@@ -2,7 +2,7 @@
 //! on libzmq is woken twice for a message, first its I/O thread, then the application's.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use zafka_zmtp::frame::{COMMAND, MORE, read_header};
@@ -26,15 +26,20 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
     };
     let (mut skip, wanted) = (skip.parse::<usize>()?, wanted.parse::<usize>()?);
     let mut stream = sub::connect(address, prefix.as_bytes())?;
-    stream.set_read_timeout(None)?;
+    // So that a line also comes when nothing else does: the last record is not kept secret.
+    stream.set_read_timeout(Some(TICK))?;
     let mut samples: Vec<i64> = Vec::with_capacity(wanted);
     let (mut buffer, mut filled, mut records, mut bytes) = (vec![0; BUFFER], 0, 0_u64, 0_u64);
     let mut next_line = Instant::now();
     loop {
-        let size = stream.read(buffer.get_mut(filled..).unwrap_or_default())?;
-        if size == 0 {
-            return Err("the relay closed the connection, or sent a frame too large".into());
-        }
+        let size = match stream.read(buffer.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => {
+                return Err("the relay closed the connection, or sent a frame too large".into());
+            }
+            Ok(size) => size,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
+            Err(error) => return Err(error.into()),
+        };
         bytes += size as u64;
         filled += size;
         let mut at = 0;
