@@ -48,7 +48,7 @@ impl Scope {
         chart_rounds: 3,
         latency_rounds: [12, 5],
         samples: [12_500, 150_000],
-        stalled: (7, 8_000),
+        stalled: (5, 8_000),
         records: [16_000_000, 2_400_000, 3_000_000],
     };
 

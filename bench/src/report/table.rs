@@ -191,7 +191,8 @@ fn stalled_text(rows: &[Stalled]) -> String {
     format!(
         "\n{}\nzafka json, 100 B, 1,000/s, slow_peer = drop, a full ring. The peers take nothing and send 200 frames a\n\
          second in sum, however many they are: to the relay, or to a bare TCP sink while the relay serves the one SUB\n\
-         alone. Medians of interleaved turns (least..most). * A raw SUB that stamps what it reads.\n",
+         alone. Each figure is of one second; medians over the seconds of interleaved turns (least..most).\n\
+         * A raw SUB that stamps what it reads.\n",
         aligned(&lines)
     )
 }

@@ -41,7 +41,8 @@ pub struct Row {
     pub peers: usize,
     /// Samples of all runs, in each place.
     pub samples: usize,
-    /// The healthy peer's percentiles in microseconds, 50 and 99, with the others at the relay.
+    /// The healthy peer's percentiles of each second in microseconds, 50 and 99, with the others
+    /// at the relay. By the second, since most of a tail comes in a few of them, from the broker.
     pub beside: [Figure; 2],
     /// The same with the others at the TCP sink.
     pub apart: [Figure; 2],
@@ -69,11 +70,14 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
             targets.rotate_left(round % 2);
             for (target, runs) in targets {
                 let mut taken = turn(world, peers, target, samples)?;
-                taken.sort_unstable();
-                let micros =
-                    SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
-                say(&format!("stalled {round}/{rounds}: {peers} at {target:?}: {micros:.0?} µs"));
-                runs.push(micros);
+                let seconds = taken.chunks_exact_mut(RATE as usize).map(|second| {
+                    second.sort_unstable();
+                    SHARES.map(|share| percentile(second, share).unwrap_or(0) as f64 / 1000.0)
+                });
+                let seconds: Vec<_> = seconds.collect();
+                let tails: Vec<_> = seconds.iter().map(|[_, p99]| p99.round()).collect();
+                say(&format!("stalled {round}/{rounds}: {peers} at {target:?}: p99 {tails:?} µs"));
+                runs.extend(seconds);
             }
         }
     }
