@@ -61,11 +61,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
-
     /// Its name in Kafka's settings.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Gzip => "gzip",

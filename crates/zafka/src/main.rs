@@ -9,6 +9,7 @@ mod open_files;
 mod redact;
 mod relay_url;
 mod run;
+mod signals;
 mod stderr;
 mod tap;
 mod terminal;

@@ -4,20 +4,14 @@
 mod ingest;
 
 use std::path::Path;
-use std::time::Duration;
 
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
-    SourceConfig,
-};
+use zafka_kafka::config::{ClusterConfig, GroupConfig, Security, SourceConfig};
 use zafka_sockets::Endpoint;
-use zafka_sockets::config::{DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig};
+use zafka_sockets::config::PubConfig;
 
-use crate::config::{
-    AdminConfig, Config, ConfigError, DEFAULT_SHUTDOWN_TIMEOUT, Mistake, Wrong, text,
-};
+use crate::config::{AdminConfig, Config, ConfigError, Defaults, Mistake, Wrong, text};
 use crate::redact::{has_credentials, redacted};
 
 const SOURCE: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest";
@@ -37,24 +31,22 @@ pub fn relay(
     admin: Option<AdminConfig>,
 ) -> Result<Config, ConfigError> {
     let mut mistakes = Mistakes::default();
+    let Defaults { route, ingest, shutdown_timeout } = Defaults::read()?;
     let read = if ingest::is_source(source) {
-        let route = ingest::route(source, destination, &mut mistakes);
+        let route = ingest::route(source, destination, ingest, &mut mistakes);
         route.map(|(cluster, route)| (cluster, Vec::new(), vec![route]))
     } else {
-        let (from, to) = (from_kafka(source, &mut mistakes), to_zmq(destination, &mut mistakes));
+        let from = from_kafka(source, route.source, &mut mistakes);
+        let to = to_zmq(destination, route.socket, &mut mistakes);
         from.zip(to).map(|((cluster, source), (frames, socket))| {
             let route = RouteConfig { name: ROUTE.to_owned(), source, frames, socket };
             (cluster, vec![route], Vec::new())
         })
     };
     match read {
-        Some((cluster, routes, ingest)) if mistakes.0.is_empty() => Ok(Config {
-            cluster,
-            routes,
-            ingest,
-            admin,
-            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
-        }),
+        Some((cluster, routes, ingest)) if mistakes.0.is_empty() => {
+            Ok(Config { cluster, routes, ingest, admin, shutdown_timeout })
+        }
         _ => Err(ConfigError::Mistakes {
             place: "the command line".to_owned(),
             mistakes: mistakes.0,
@@ -62,7 +54,11 @@ pub fn relay(
     }
 }
 
-fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, SourceConfig)> {
+fn from_kafka(
+    url: &str,
+    defaults: SourceConfig,
+    mistakes: &mut Mistakes,
+) -> Option<(ClusterConfig, SourceConfig)> {
     if brings_credentials(url, SOURCE_KEYS) {
         return mistakes.credentials(
             "SOURCE",
@@ -95,19 +91,17 @@ fn from_kafka(url: &str, mistakes: &mut Mistakes) -> Option<(ClusterConfig, Sour
             protocol: None,
             session_timeout: None,
         }),
-        start: start.unwrap_or_default(),
-        isolation: Isolation::default(),
-        on_out_of_range: OnOutOfRange::default(),
-        on_corrupt: OnCorrupt::default(),
-        revoke_timeout: Duration::from_secs(5),
-        topic_refresh: Duration::from_secs(30),
-        fetcher: Fetching::default(),
-        stall_timeout: Duration::from_secs(30),
+        start: start.unwrap_or(defaults.start),
+        ..defaults
     };
     Some((cluster, source))
 }
 
-fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> {
+fn to_zmq(
+    url: &str,
+    defaults: PubConfig,
+    mistakes: &mut Mistakes,
+) -> Option<(FramePlan, PubConfig)> {
     // A path may have any character.
     if !url.contains("ipc://") && brings_credentials(url, DESTINATION_KEYS) {
         return mistakes.credentials("DESTINATION", url, DESTINATION);
@@ -130,22 +124,18 @@ fn to_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(FramePlan, PubConfig)> 
     let endpoint = mistakes
         .decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}"), directory));
     let frames = query.frames(mistakes);
-    let slow_peer = query.one("slow_peer", text::slow_peer, mistakes);
-    let max_peers = Limits::default().max_peers;
+    let slow_peer = query.one("slow_peer", |text| text::SLOW_PEER.read(text), mistakes);
+    let max_peers = defaults.limits.max_peers;
     let min_peers = query.one("min_peers", |text| text::whole(text, 0, max_peers as u64), mistakes);
     let endpoint = vec![endpoint?];
     let (bind, connect) =
         if scheme.contains("connect") { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
     let socket = PubConfig {
         bind,
-        ipc_mode: None,
         connect,
-        slow_peer: slow_peer.unwrap_or_default(),
-        min_peers: usize::try_from(min_peers.unwrap_or(0)).ok()?,
-        ring_bytes: DEFAULT_RING_BYTES,
-        peer_timeout: Some(DEFAULT_PEER_TIMEOUT),
-        heartbeat: None,
-        limits: Limits::default(),
+        slow_peer: slow_peer.unwrap_or(defaults.slow_peer),
+        min_peers: min_peers.map_or(Some(defaults.min_peers), |min| usize::try_from(min).ok())?,
+        ..defaults
     };
     Some((frames?, socket))
 }

@@ -70,7 +70,7 @@ fn render() -> String {
                 Presence::Optional => "-".to_owned(),
                 Presence::Default(default) => format!("`{default}`"),
             };
-            writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.takes, key.doc).unwrap();
+            writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.kind, key.doc).unwrap();
         }
     }
     out

@@ -1,7 +1,5 @@
 //! `[[route]]` from ZeroMQ to Kafka: `from.zmq` and `to.kafka`.
 
-use std::time::Duration;
-
 use regex::Regex;
 use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template};
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
@@ -13,11 +11,8 @@ use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
 
 use super::keys;
 use super::reader::{Span, Table};
-use super::route::{GIB, KIB, ReadSocket, heartbeat};
-use super::text::{self, InboundSocketType};
-
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+use super::route::{ReadSocket, heartbeat};
+use super::text::{self, ErrorPolicy, InboundSocketType};
 
 /// A route, if it could be put together, and what of its socket is compared with others.
 pub fn route(
@@ -25,7 +20,8 @@ pub fn route(
     from: Option<&Table<'_, '_>>,
     to: Option<&Table<'_, '_>>,
 ) -> (Option<ReadSocket>, Option<IngestConfig>) {
-    let socket_type = from.and_then(|from| from.text(&keys::INBOUND_SOCKET, text::inbound_socket));
+    let socket_type =
+        from.and_then(|from| from.choice(&keys::INBOUND_SOCKET, &text::INBOUND_SOCKET));
     let (read, served) = from.map(|from| socket(from, socket_type)).unzip();
     let frames = from.and_then(|from| frames(from, socket_type));
     let written = to.map(|to| written(to, name.unwrap_or_default(), socket_type, frames.as_ref()));
@@ -64,7 +60,11 @@ fn inbound(
 ) -> Option<InboundConfig> {
     let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
     if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
-        table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
+        table.mistake(
+            &keys::BIND,
+            "neither `bind` nor `connect` is there",
+            keys::BIND.kind.to_string(),
+        );
     }
     let is_sub = socket_type == Some(InboundSocketType::Sub);
     if table.has(&keys::SUBSCRIBE) && socket_type.is_some() && !is_sub {
@@ -75,8 +75,8 @@ fn inbound(
     }
     let prefixes =
         table.list(&keys::SUBSCRIBE, |text| Ok(text.as_bytes().to_vec())).unwrap_or_default();
-    let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
-    let max_message = table.text(&keys::MAX_MESSAGE, |text| text::size(text, KIB, GIB));
+    let max_peers = table.count(&keys::MAX_PEERS);
+    let max_message = table.count(&keys::MAX_MESSAGE);
     Some(InboundConfig {
         kind: match socket_type? {
             InboundSocketType::Pull => InboundKind::Pull,
@@ -89,8 +89,8 @@ fn inbound(
         ipc_mode,
         connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         heartbeat: heartbeat(table),
-        max_peers: usize::try_from(max_peers?).ok()?,
-        max_message: usize::try_from(max_message?).ok()?,
+        max_peers: max_peers?,
+        max_message: max_message?,
         handshake_timeout: Limits::default().handshake_timeout,
         in_flight_bytes: 0,
     })
@@ -133,14 +133,11 @@ fn written(
     frames: Option<&InboundPlan>,
 ) -> Option<Written> {
     let mapping = mapping(table, frames);
-    let compression = table.text(&keys::COMPRESSION, text::compression);
-    let linger = table.text(&keys::LINGER, |text| text::duration(text, Duration::ZERO, MINUTE));
-    let batch_bytes = table.text(&keys::BATCH_SIZE, |text| text::size(text, KIB, GIB));
-    let in_flight_bytes =
-        table.text(&keys::IN_FLIGHT_BYTES, |text| text::size(text, 64 * KIB, 3 * GIB));
-    let second = Duration::from_secs(1);
-    let delivery_timeout =
-        table.text(&keys::DELIVERY_TIMEOUT, |text| text::duration(text, second, DAY));
+    let compression = table.choice(&keys::COMPRESSION, &text::COMPRESSION);
+    let linger = table.duration(&keys::LINGER);
+    let batch_bytes = table.count(&keys::BATCH_SIZE);
+    let in_flight_bytes = table.count(&keys::IN_FLIGHT_BYTES);
+    let delivery_timeout = table.duration(&keys::DELIVERY_TIMEOUT);
     let on_error = on_error(table, socket_type);
     Some((
         mapping?,
@@ -148,16 +145,16 @@ fn written(
             route: route.to_owned(),
             compression: compression?,
             linger: linger?,
-            batch_bytes: usize::try_from(batch_bytes?).ok()?,
+            batch_bytes: batch_bytes?,
             delivery_timeout,
         },
         on_error?,
-        usize::try_from(in_flight_bytes?).ok()?,
+        in_flight_bytes?,
     ))
 }
 
 fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Option<OnError> {
-    let on_error = table.text(&keys::ON_ERROR, text::on_error);
+    let on_error = table.choice(&keys::ON_ERROR, &text::ON_ERROR);
     let name = |text: &str| text::legal_name(text, "a topic's name");
     let dead_letter = table.text(&keys::DEAD_LETTER, name);
     if socket_type == Some(InboundSocketType::Router) {
@@ -177,7 +174,10 @@ fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Op
         }
         return dead_letter.map(OnError::DeadLetter);
     }
-    on_error
+    on_error.map(|policy| match policy {
+        ErrorPolicy::Skip => OnError::Skip,
+        ErrorPolicy::Stop => OnError::Stop,
+    })
 }
 
 fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mapping> {

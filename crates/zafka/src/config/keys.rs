@@ -1,6 +1,12 @@
-//! Every key of the file: its name, what it takes, its default, what it is for.
+//! Every key of the file: its name, its values and their bounds, its default, what it is for.
 //!
-//! The file is read by these tables, and `docs/configuration.md` is generated from them.
+//! The file is read by these tables, `zafka relay` takes bounds and defaults from them, and
+//! `docs/configuration.md` is generated from them.
+
+use std::time::Duration;
+
+use super::kind::Kind;
+use super::{security, text};
 
 /// Whether a key must be there, and what it is where it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +25,8 @@ use Presence::{Default, Optional, Required};
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What it takes.
-    pub takes: &'static str,
+    /// The values that it takes.
+    pub kind: Kind,
     /// Whether it must be there.
     pub presence: Presence,
     /// What it is for.
@@ -48,193 +54,206 @@ pub struct Section {
     pub later: &'static [&'static str],
 }
 
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const NO_TIME: Duration = Duration::ZERO;
+const TENTH: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const FIVE_MINUTES: Duration = Duration::from_secs(300);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A TTL of ZMTP has 16 bits of tenths of a second.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
+
 macro_rules! keys {
-    ($($id:ident = $name:literal, $takes:literal, $presence:expr, $doc:literal;)*) => {
+    ($($id:ident = $name:literal, $kind:expr, $presence:expr, $doc:literal;)*) => {
         $(#[doc = $doc] pub static $id: Key =
-            Key { name: $name, takes: $takes, presence: $presence, doc: $doc };)*
+            Key { name: $name, kind: $kind, presence: $presence, doc: $doc };)*
     };
 }
 
 keys! {
-    SHUTDOWN_TIMEOUT = "shutdown_timeout", "duration", Default("\"5s\""),
+    SHUTDOWN_TIMEOUT = "shutdown_timeout", Kind::Duration(NO_TIME, HOUR), Default("\"5s\""),
         "Time to send what is in the rings after SIGTERM or Ctrl-C.";
-    KAFKA = "kafka", "table", Required, "The cluster.";
-    ADMIN = "admin", "table", Optional, "The admin server; none without this table.";
-    ROUTE = "route", "array of tables", Required, "The routes; at least one.";
+    KAFKA = "kafka", Kind::Table, Required, "The cluster.";
+    ADMIN = "admin", Kind::Table, Optional, "The admin server; none without this table.";
+    ROUTE = "route", Kind::Tables, Required, "The routes; at least one.";
 
-    BOOTSTRAP_SERVERS = "bootstrap_servers", "list of HOST:PORT", Required, "Some of the cluster's brokers.";
-    CLIENT_RACK = "client_rack", "text", Optional,
+    BOOTSTRAP_SERVERS = "bootstrap_servers", Kind::Described("list of HOST:PORT"), Required, "Some of the cluster's brokers.";
+    CLIENT_RACK = "client_rack", Kind::Described("text"), Optional,
         "The rack zafka runs in: partitions with a replica there are read from it (KIP-392), or from their leader while \
          that replica cannot be reached.";
-    SECURITY = "security", "table", Optional, "TLS and SASL; plain text without this table.";
+    SECURITY = "security", Kind::Table, Optional, "TLS and SASL; plain text without this table.";
 
-    TLS = "tls", "true, false, or a table", Default("false"),
+    TLS = "tls", Kind::Described("true, false, or a table"), Default("false"),
         "TLS to the brokers; `true` trusts the system's certificate authorities.";
-    SASL = "sasl", "table", Optional, "Authentication by SASL.";
+    SASL = "sasl", Kind::Table, Optional, "Authentication by SASL.";
 
-    TLS_CA = "ca", "path", Optional,
+    TLS_CA = "ca", Kind::Path, Optional,
         "Certificate authorities to trust (PEM); the system's where it is missing.";
-    TLS_CERTIFICATE = "certificate", "path", Optional,
+    TLS_CERTIFICATE = "certificate", Kind::Path, Optional,
         "The client's certificate chain (PEM), for mutual TLS; needs `key`.";
-    TLS_KEY = "key", "path", Optional, "The client's private key (PEM, PKCS#8); needs `certificate`.";
-    TLS_KEY_PASSWORD = "key_password", "secret", Optional, "Password of an encrypted key; needs `key`.";
-    TLS_KEY_PASSWORD_FILE = "key_password_file", "path", Optional, "File that holds `key_password`.";
+    TLS_KEY = "key", Kind::Path, Optional, "The client's private key (PEM, PKCS#8); needs `certificate`.";
+    TLS_KEY_PASSWORD = "key_password", Kind::Secret, Optional, "Password of an encrypted key; needs `key`.";
+    TLS_KEY_PASSWORD_FILE = "key_password_file", Kind::Path, Optional, "File that holds `key_password`.";
 
-    SASL_MECHANISM = "mechanism", "\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\"", Required,
+    SASL_MECHANISM = "mechanism", Kind::Choice(&security::MECHANISM), Required,
         "The mechanism. Kerberos (GSSAPI) is not supported.";
-    SASL_USERNAME = "username", "text", Optional, "User name; for PLAIN and SCRAM, required there.";
-    SASL_PASSWORD = "password", "secret", Optional,
+    SASL_USERNAME = "username", Kind::Described("text"), Optional, "User name; for PLAIN and SCRAM, required there.";
+    SASL_PASSWORD = "password", Kind::Secret, Optional,
         "Password; for PLAIN and SCRAM, which require this key or the next.";
-    SASL_PASSWORD_FILE = "password_file", "path", Optional, "File that holds `password`.";
-    SASL_TOKEN_URL = "token_url", "URL", Optional,
+    SASL_PASSWORD_FILE = "password_file", Kind::Path, Optional, "File that holds `password`.";
+    SASL_TOKEN_URL = "token_url", Kind::Described("URL"), Optional,
         "Token endpoint of the OIDC provider, https unless it is on this machine; for OAUTHBEARER, required there.";
-    SASL_CLIENT_ID = "client_id", "text", Optional, "Client id; for OAUTHBEARER, required there.";
-    SASL_CLIENT_SECRET = "client_secret", "secret", Optional,
+    SASL_CLIENT_ID = "client_id", Kind::Described("text"), Optional, "Client id; for OAUTHBEARER, required there.";
+    SASL_CLIENT_SECRET = "client_secret", Kind::Secret, Optional,
         "Client secret; for OAUTHBEARER, which requires this key or the next.";
-    SASL_CLIENT_SECRET_FILE = "client_secret_file", "path", Optional, "File that holds `client_secret`.";
-    SASL_SCOPE = "scope", "list of texts", Optional, "Scopes to ask for; for OAUTHBEARER.";
-    SASL_AUDIENCE = "audience", "text", Optional,
+    SASL_CLIENT_SECRET_FILE = "client_secret_file", Kind::Path, Optional, "File that holds `client_secret`.";
+    SASL_SCOPE = "scope", Kind::Described("list of texts"), Optional, "Scopes to ask for; for OAUTHBEARER.";
+    SASL_AUDIENCE = "audience", Kind::Described("text"), Optional,
         "`audience` of the token request, where the provider wants one; for OAUTHBEARER.";
-    SASL_CA = "ca", "path", Optional,
+    SASL_CA = "ca", Kind::Path, Optional,
         "Certificate authorities to trust for the token endpoint (PEM); for OAUTHBEARER.";
-    SASL_EXTENSIONS = "extensions", "table of texts", Optional, "SASL extensions (KIP-342); for OAUTHBEARER.";
+    SASL_EXTENSIONS = "extensions", Kind::Described("table of texts"), Optional, "SASL extensions (KIP-342); for OAUTHBEARER.";
 
-    ADMIN_BIND = "bind", "IP:PORT", Required,
+    ADMIN_BIND = "bind", Kind::Described("IP:PORT"), Required,
         "Where the admin server listens. It has no authentication: keep it on a loopback address, or on a network \
          that only the people who run zafka reach.";
-    ADMIN_HOSTS = "hosts", "list of texts", Optional,
+    ADMIN_HOSTS = "hosts", Kind::Described("list of texts"), Optional,
         "Further hosts that requests to the admin server may name (in the HTTP header `Host`), without a port. Loopback \
          names and addresses and the address of `bind` are always served; if that is a wildcard, so is every address. \
          Other names are refused (421), since a web page can make its own name stand for a loopback address.";
 
-    NAME = "name", "text", Required, "Name of the route; unique.";
-    FROM = "from", "table", Required, "Where the route reads: `from.kafka` or `from.zmq`.";
-    TO = "to", "table", Required, "Where the route writes: `to.zmq` or `to.kafka`.";
-    FROM_KAFKA = "kafka", "table", Optional, "What the route reads from Kafka; goes with `to.zmq`.";
-    FROM_ZMQ = "zmq", "table", Optional, "The ZeroMQ socket that takes messages; goes with `to.kafka`.";
-    TO_ZMQ = "zmq", "table", Optional, "The ZeroMQ socket that the route serves; goes with `from.kafka`.";
-    TO_KAFKA = "kafka", "table", Optional, "What the route writes to Kafka; goes with `from.zmq`.";
+    NAME = "name", Kind::Described("text"), Required, "Name of the route; unique.";
+    FROM = "from", Kind::Table, Required, "Where the route reads: `from.kafka` or `from.zmq`.";
+    TO = "to", Kind::Table, Required, "Where the route writes: `to.zmq` or `to.kafka`.";
+    FROM_KAFKA = "kafka", Kind::Table, Optional, "What the route reads from Kafka; goes with `to.zmq`.";
+    FROM_ZMQ = "zmq", Kind::Table, Optional, "The ZeroMQ socket that takes messages; goes with `to.kafka`.";
+    TO_ZMQ = "zmq", Kind::Table, Optional, "The ZeroMQ socket that the route serves; goes with `from.kafka`.";
+    TO_KAFKA = "kafka", Kind::Table, Optional, "What the route writes to Kafka; goes with `from.zmq`.";
 
-    TOPICS = "topics", "list of names and /patterns/", Required,
+    TOPICS = "topics", Kind::Described("list of names and /patterns/"), Required,
         "Topics by name, or by a regular expression between slashes (the syntax of the Rust crate `regex`). A pattern \
          never matches an internal topic (`__...`).";
-    GROUP = "group", "text", Optional,
+    GROUP = "group", Kind::Described("text"), Optional,
         "The Kafka group to read in. Without one the route reads every partition and commits nothing.";
-    GROUP_PROTOCOL = "group_protocol", "\"consumer\" or \"classic\"", Optional,
+    GROUP_PROTOCOL = "group_protocol", Kind::Choice(&text::GROUP_PROTOCOL), Optional,
         "How the group is coordinated; whatever the cluster has where it is missing. By \"classic\" the members' assignor \
          is cooperative-sticky. Needs `group`.";
-    SESSION_TIMEOUT = "session_timeout", "duration", Optional,
+    SESSION_TIMEOUT = "session_timeout", Kind::Duration(SECOND, HOUR), Optional,
         "How long a group of the classic protocol keeps the place of a member that is not heard of; 45s where it is missing. \
          Brokers have limits for it (`group.min.session.timeout.ms`, `group.max.session.timeout.ms`). By the newer protocol \
          it is theirs to set (`group.consumer.session.timeout.ms`, a group's `consumer.session.timeout.ms`). Needs `group`.";
-    INSTANCE = "instance", "text", Optional,
+    INSTANCE = "instance", Kind::Described("text"), Optional,
         "`group.instance.id` of a static member (KIP-345), which keeps its place over a restart. Needs `group`.";
-    START = "start", "\"earliest\", \"latest\" or an RFC 3339 time", Default("\"latest\""),
+    START = "start", Kind::Time("\"earliest\", \"latest\" or an RFC 3339 time"), Default("\"latest\""),
         "Where a topic begins of which the group has no committed offset, or a route without a group; a time is not \
          before 1970. A partition that comes later begins at its earliest offset, and so does a topic that only a pattern \
          selects once the group has offsets of another topic of that pattern.";
-    ISOLATION = "isolation", "\"read_committed\" or \"read_uncommitted\"", Default("\"read_committed\""),
+    ISOLATION = "isolation", Kind::Choice(&text::ISOLATION), Default("\"read_committed\""),
         "What of transactions is read: committed ones only, or open and aborted ones too.";
-    ON_OUT_OF_RANGE = "on_out_of_range", "\"earliest\" or \"stop\"", Default("\"earliest\""),
+    ON_OUT_OF_RANGE = "on_out_of_range", Kind::Choice(&text::ON_OUT_OF_RANGE), Default("\"earliest\""),
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
          route. Likewise where an unclean election cut the log before that offset, now or while no relay ran: go on \
          where it was cut, or stop.";
-    ON_CORRUPT = "on_corrupt", "\"stop\" or \"skip\"", Default("\"stop\""),
+    ON_CORRUPT = "on_corrupt", Kind::Choice(&text::ON_CORRUPT), Default("\"stop\""),
         "At a batch that fails its checks each time it is fetched: its partition stands still, which `/readyz` tells, and \
          the others go on; or go on behind it, log the offsets and count them (`records_skipped`). Not \"skip\" with \
          `fetcher = \"librdkafka\"`, which does not tell where such a batch ends.";
-    FETCHER = "fetcher", "\"fast\" or \"librdkafka\"", Default("\"fast\""),
+    FETCHER = "fetcher", Kind::Choice(&text::FETCHER), Default("\"fast\""),
         "What fetches: zafka's own requests (Kafka 2.7 or newer; where a broker is older, librdkafka takes over by \
          itself), or librdkafka.";
-    STALL_TIMEOUT = "stall_timeout", "duration", Default("\"30s\""),
+    STALL_TIMEOUT = "stall_timeout", Kind::Duration(SECOND, HOUR), Default("\"30s\""),
         "Time without progress, though there is something to read, after which a partition is reported.";
-    REVOKE_TIMEOUT = "revoke_timeout", "duration", Default("\"5s\""),
+    REVOKE_TIMEOUT = "revoke_timeout", Kind::Duration(NO_TIME, FIVE_MINUTES), Default("\"5s\""),
         "Time a partition that the group takes back has to send what was read of it.";
-    TOPIC_REFRESH = "topic_refresh", "duration", Default("\"30s\""), "Time between two listings of topics.";
+    TOPIC_REFRESH = "topic_refresh", Kind::Duration(TENTH, HOUR), Default("\"30s\""), "Time between two listings of topics.";
 
-    SOCKET = "socket", "\"pub\"", Required, "The socket type: `pub` serves SUB and XSUB.";
-    BIND = "bind", "list of endpoints", Optional,
+    SOCKET = "socket", Kind::Choice(&text::SOCKET), Required, "The socket type: `pub` serves SUB and XSUB.";
+    BIND = "bind", Kind::Described("list of endpoints"), Optional,
         "Endpoints to listen on: `tcp://HOST:PORT`, `ipc:///PATH`. HOST is an address, the name of an interface, a name \
          (served on one address, the IPv4 one if it has both), `*` for every IPv4 address, or `[::]` for every IPv6 and \
          IPv4 address; PORT `*` is any free port. `bind` or `connect` must be there.";
-    IPC_MODE = "ipc_mode", "octal mode", Optional,
+    IPC_MODE = "ipc_mode", Kind::Described("octal mode"), Optional,
         "Mode of the socket files of `ipc` endpoints to bind, such as `\"0660\"`: a peer connects if it may write to the \
          file. What the umask leaves if it is missing.";
-    CONNECT = "connect", "list of endpoints", Optional,
+    CONNECT = "connect", Kind::Described("list of endpoints"), Optional,
         "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`. Each peer once: two \
          endpoints that lead to one are a mistake. The addresses of \
          a name are tried in turn; one is connected to.";
-    FRAMES = "frames", "preset or list of templates", Default("\"json\""),
+    FRAMES = "frames", Kind::Described("preset or list of templates"), Default("\"json\""),
         "How a record is laid out as frames: `json`, `packed`, `batch`, `value`, or templates, one a frame.";
-    SLOW_PEER = "slow_peer", "\"drop\" or \"block\"", Default("\"drop\""),
+    SLOW_PEER = "slow_peer", Kind::Choice(&text::SLOW_PEER), Default("\"drop\""),
         "What happens to a peer that falls behind the ring: `drop` skips and counts what the ring no longer has, \
          `block` reads no more from Kafka until there is room.";
-    PEER_TIMEOUT = "peer_timeout", "duration", Default("\"3m\""),
+    PEER_TIMEOUT = "peer_timeout", Kind::DurationOrNone(SECOND, DAY), Default("\"3m\""),
         "With `slow_peer = \"block\"`: a peer that takes nothing, and whose machine has acknowledged nothing for this long \
          though it was asked more than once, is closed. The kernel may ask a full peer only every two minutes, so it can \
          take that much longer. A full peer that acknowledges is never closed. \"0\" waits until the connection ends, \
          as `ipc` always does.";
-    MIN_PEERS = "min_peers", "whole number", Default("0"),
+    MIN_PEERS = "min_peers", Kind::Whole(0, 1_000_000), Default("0"),
         "Peers that have to want a partition: with fewer it is held, and not read. Each partition counts the peers whose \
          subscriptions match its routing frame; where its messages differ in that, those with any subscription.";
-    RING_BYTES = "ring_bytes", "size", Default("\"16MiB\""),
+    RING_BYTES = "ring_bytes", Kind::Size(64 * KIB, 64 * GIB), Default("\"16MiB\""),
         "Bound of the ring of encoded messages. A larger message is admitted alone.";
-    HEARTBEAT = "heartbeat", "table", Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
-    MAX_PEERS = "max_peers", "whole number", Default("16384"), "Connections of the socket.";
-    MAX_SUBSCRIPTIONS = "max_subscriptions", "whole number", Default("10000"),
+    HEARTBEAT = "heartbeat", Kind::Table, Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
+    MAX_PEERS = "max_peers", Kind::Whole(1, 1_000_000), Default("16384"), "Connections of the socket.";
+    MAX_SUBSCRIPTIONS = "max_subscriptions", Kind::Whole(1, 10_000_000), Default("10000"),
         "Distinct subscriptions of one peer; one counts once for each 256 bytes that it begins.";
-    PEER_MEMORY = "peer_memory", "size", Default("\"256MiB\""),
+    PEER_MEMORY = "peer_memory", Kind::Size(MIB, 1024 * GIB), Default("\"256MiB\""),
         "Memory that the peers of the socket together can make zafka hold: subscriptions, frames that have come in part, \
          replies, the rests of unfinished messages. Who would exceed it is closed, the others stay.";
-    MAX_INBOUND_FRAME = "max_inbound_frame", "size", Default("\"64KiB\""),
+    MAX_INBOUND_FRAME = "max_inbound_frame", Kind::Size(KIB, GIB), Default("\"64KiB\""),
         "Size of one frame that a peer sends.";
 
-    INBOUND_SOCKET = "socket", "\"pull\", \"sub\" or \"router\"", Required,
+    INBOUND_SOCKET = "socket", Kind::Choice(&text::INBOUND_SOCKET), Required,
         "The socket type: `pull` serves PUSH, `sub` serves PUB and XPUB, `router` serves DEALER and REQ, which are \
          answered.";
-    SUBSCRIBE = "subscribe", "list of texts", Optional,
+    SUBSCRIBE = "subscribe", Kind::Described("list of texts"), Optional,
         "Prefixes to subscribe to; for `sub`, required there. An empty text is everything.";
-    INBOUND_FRAMES = "frames", "preset or list of templates", Optional,
+    INBOUND_FRAMES = "frames", Kind::Described("preset or list of templates"), Optional,
         "What the frames of a message are: a preset, or templates, one a frame, each with one field at most: `{topic}`, \
          `{key}`, `{value}`, `{header.NAME}`, `{timestamp}`, `{id}`, `{meta}`, `{packed}`, or `{_}` for a frame that is \
          left out. Required for `router`; `json` for the others if it is missing.";
-    MAX_MESSAGE = "max_message", "size", Default("\"16MiB\""),
+    MAX_MESSAGE = "max_message", Kind::Size(KIB, GIB), Default("\"16MiB\""),
         "Size of one message; the connection of a sender that exceeds it is closed.";
 
-    TO_TOPIC = "topic", "text with fields", Default("\"{topic}\""),
+    TO_TOPIC = "topic", Kind::Described("text with fields"), Default("\"{topic}\""),
         "The topic to write to, with the fields `{topic}`, `{key}` and `{header.NAME}` of the message.";
-    TO_TOPICS = "topics", "list of names and /^patterns$/", Optional,
+    TO_TOPICS = "topics", Kind::Described("list of names and /^patterns$/"), Optional,
         "The topics that may be written to; a pattern begins with `^` and ends with `$`. Required if `topic` has a field. \
          Internal topics (`__...`) are never written to.";
-    RENAME = "rename", "list of pairs of texts", Optional,
+    RENAME = "rename", Kind::Described("list of pairs of texts"), Optional,
         "Changes of the message's topic before it is put into `topic`: `[[\"^sensor\\\\.(.+)$\", \"edge.{1}\"], [\"old\", \
          \"new\"]]`. A text that begins with `^` is a pattern for the whole name and ends with `$`. The first that matches \
          counts.";
-    TO_KEY = "key", "text with fields", Optional,
+    TO_KEY = "key", Kind::Described("text with fields"), Optional,
         "The record's key, with the same fields as `topic`; the message's key if it is missing.";
-    TO_PARTITION = "partition", "text with fields", Optional,
+    TO_PARTITION = "partition", Kind::Described("text with fields"), Optional,
         "The partition, as a decimal number; by the key's hash as Kafka's Java client has it if it is missing or empty.";
-    TO_HEADERS = "headers", "table of texts with fields", Optional, "Headers to add to each record.";
-    COMPRESSION = "compression", "\"none\", \"gzip\", \"snappy\", \"lz4\" or \"zstd\"", Default("\"none\""),
+    TO_HEADERS = "headers", Kind::Described("table of texts with fields"), Optional, "Headers to add to each record.";
+    COMPRESSION = "compression", Kind::Choice(&text::COMPRESSION), Default("\"none\""),
         "Compression of record batches.";
-    LINGER = "linger", "duration", Default("\"0s\""), "Time that a batch waits for more records.";
-    BATCH_SIZE = "batch_size", "size", Default("\"1000000\""), "Size at which a batch is sent, whatever `linger` says.";
-    IN_FLIGHT_BYTES = "in_flight_bytes", "size", Default("\"32MiB\""),
+    LINGER = "linger", Kind::Duration(NO_TIME, MINUTE), Default("\"0s\""), "Time that a batch waits for more records.";
+    BATCH_SIZE = "batch_size", Kind::Size(KIB, GIB), Default("\"1000000\""), "Size at which a batch is sent, whatever `linger` says.";
+    IN_FLIGHT_BYTES = "in_flight_bytes", Kind::Size(64 * KIB, 3 * GIB), Default("\"32MiB\""),
         "Messages that were received and are not in the log yet. When it is full, senders are not read: their own \
          high-water mark holds them back. A larger message goes alone.";
-    DELIVERY_TIMEOUT = "delivery_timeout", "duration", Optional,
+    DELIVERY_TIMEOUT = "delivery_timeout", Kind::Duration(SECOND, DAY), Optional,
         "Time after which a message is given up; for as long as it takes if it is missing.";
-    ON_ERROR = "on_error", "\"skip\" or \"stop\"", Default("\"skip\""),
+    ON_ERROR = "on_error", Kind::Choice(&text::ON_ERROR), Default("\"skip\""),
         "What happens to a message of `pull` or `sub` that cannot be written: it is counted and logged, or the route stops.";
-    DEAD_LETTER = "dead_letter", "text", Optional,
+    DEAD_LETTER = "dead_letter", Kind::Described("text"), Optional,
         "A topic for messages of `pull` or `sub` that cannot be written, instead of `on_error`. While it cannot be written \
          the route waits.";
-    STAMP = "stamp", "true or false", Default("false"),
+    STAMP = "stamp", Kind::Flag, Default("false"),
         "Adds the headers `zafka.route`, `zafka.peer`, `zafka.connection`, `zafka.sequence`, and `zafka.id` if the message \
          has an id: by them a reader recognizes a repeat.";
 
-    HEARTBEAT_INTERVAL = "interval", "duration", Required, "Time between two PINGs.";
-    HEARTBEAT_TIMEOUT = "timeout", "duration", Optional,
+    HEARTBEAT_INTERVAL = "interval", Kind::Duration(TENTH, HEARTBEAT_MAX), Required, "Time between two PINGs.";
+    HEARTBEAT_TIMEOUT = "timeout", Kind::Duration(TENTH, HEARTBEAT_MAX), Optional,
         "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing. With \
          `slow_peer = \"block\"` a peer that may be full is waited for, as long as its machine acknowledges.";
 }

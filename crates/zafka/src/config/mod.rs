@@ -7,11 +7,13 @@ mod admin;
 mod binds;
 pub mod checks;
 mod connects;
+mod defaults;
 #[cfg(test)]
 mod docs;
 mod expand;
 mod ingest;
 mod keys;
+mod kind;
 mod mistake;
 mod reader;
 mod route;
@@ -32,14 +34,12 @@ use zafka_kafka::config::{ClusterConfig, Security};
 
 pub use admin::bind_warning;
 use connects::Connect;
+pub use defaults::Defaults;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
 use crate::admin::Host;
 use crate::open_files;
-
-/// Time to send what is in the rings, unless set.
-pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a process relays, and how.
 #[derive(Clone, Debug)]
@@ -145,9 +145,7 @@ fn parse(
 }
 
 fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, Vec<Vec<Connect>>) {
-    let hour = Duration::from_secs(3600);
-    let shutdown_timeout =
-        top.text(&keys::SHUTDOWN_TIMEOUT, |text| text::duration(text, Duration::ZERO, hour));
+    let shutdown_timeout = top.duration(&keys::SHUTDOWN_TIMEOUT);
     let cluster = cluster(top);
     let admin =
         top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));

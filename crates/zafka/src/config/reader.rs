@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,6 +13,7 @@ use zafka_kafka::config::Secret;
 
 use super::expand::expand;
 use super::keys::{Key, Presence, Section};
+use super::kind::{Choice, Kind};
 use super::mistake::{Mistake, Warning, Wrong};
 use super::text::Read;
 use crate::redact::redacted;
@@ -96,7 +98,7 @@ impl<'a> Reader<'a> {
         }
         for key in section.keys {
             if key.presence == Presence::Required && !table.contains_key(key.name) {
-                self.mistake(&span, &path(section, key.name), "missing", key.takes);
+                self.mistake(&span, &path(section, key.name), "missing", key.kind.to_string());
             }
         }
         Table { reader: self, section, table, span }
@@ -152,6 +154,31 @@ impl<'r, 'a> Table<'r, 'a> {
         self.scalar(key, value, &read)
     }
 
+    /// A whole number or a size, within the key's bounds.
+    pub fn number(&self, key: &Key) -> Option<u64> {
+        self.text(key, |text| key.kind.number(text))
+    }
+
+    /// The same, as memory counts it.
+    pub fn count(&self, key: &Key) -> Option<usize> {
+        usize::try_from(self.number(key)?).ok()
+    }
+
+    /// A duration within the key's bounds, of a key that does not take none.
+    pub fn duration(&self, key: &Key) -> Option<Duration> {
+        self.duration_or_none(key)?
+    }
+
+    /// A duration within the key's bounds, `Some(None)` for none.
+    pub fn duration_or_none(&self, key: &Key) -> Option<Option<Duration>> {
+        self.text(key, |text| key.kind.duration(text))
+    }
+
+    /// The value of a word.
+    pub fn choice<T: Copy>(&self, key: &Key, choice: &Choice<T>) -> Option<T> {
+        self.text(key, |text| choice.read(text))
+    }
+
     /// A list of texts; `None` where it is missing or has a mistake.
     pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<(T, Span)>> {
         self.items(key, read)?.into_iter().collect()
@@ -170,11 +197,11 @@ impl<'r, 'a> Table<'r, 'a> {
     ) -> Option<Vec<Option<(T, Span)>>> {
         let value = self.raw(key)?;
         let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
             return None;
         };
         if items.is_empty() {
-            self.mistake(key, "found an empty list", format!("{}, at least one", key.takes));
+            self.mistake(key, "found an empty list", format!("{}, at least one", key.kind));
             return None;
         }
         let items = items.iter();
@@ -196,17 +223,19 @@ impl<'r, 'a> Table<'r, 'a> {
             self.reader.mistake(&span, &path(self.section, key.name), found, allowed);
             None
         };
-        let number = key.takes == "whole number" || key.takes == "size";
+        let number = key.kind.is_number();
         let (raw, text) = match value.get_ref() {
             DeValue::Integer(integer) if number && integer.radix() == 10 => {
                 (integer.as_str(), integer.as_str().replace('_', ""))
             }
-            DeValue::Datetime(time) if key.takes.contains("time") => {
+            DeValue::Datetime(time) if matches!(key.kind, Kind::Time(_)) => {
                 ("this time", time.to_string())
             }
             _ => match self.reader.expanded(value) {
                 Ok(both) => both,
-                Err((found, allowed)) if allowed.is_empty() => return report(found, key.takes),
+                Err((found, allowed)) if allowed.is_empty() => {
+                    return report(found, &key.kind.to_string());
+                }
                 Err((found, allowed)) => return report(found, &allowed),
             },
         };
@@ -222,7 +251,7 @@ impl<'r, 'a> Table<'r, 'a> {
         match value.get_ref() {
             DeValue::Table(table) => Some(self.reader.table(section, table, value.span())),
             other => {
-                self.mistake(key, format!("found {}", describe(other)), key.takes);
+                self.mistake(key, format!("found {}", describe(other)), key.kind.to_string());
                 None
             }
         }
@@ -232,7 +261,7 @@ impl<'r, 'a> Table<'r, 'a> {
     pub fn texts(&self, key: &Key, read: impl Fn(&str) -> Read<String>) -> Vec<(String, String)> {
         let Some(value) = self.raw(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
             return Vec::new();
         };
         let pairs = table.iter();
@@ -249,7 +278,7 @@ impl<'r, 'a> Table<'r, 'a> {
             None => Some(key.presence == Presence::Default("true")),
             Some(DeValue::Boolean(truth)) => Some(*truth),
             Some(other) => {
-                self.mistake(key, format!("found {}", describe(other)), key.takes);
+                self.mistake(key, format!("found {}", describe(other)), key.kind.to_string());
                 None
             }
         }
@@ -259,7 +288,7 @@ impl<'r, 'a> Table<'r, 'a> {
     pub fn pairs(&self, key: &Key) -> Vec<[(String, Span); 2]> {
         let Some(value) = self.raw(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.takes);
+            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
             return Vec::new();
         };
         let pair = |item: &Value<'_>| {

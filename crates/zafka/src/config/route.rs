@@ -17,15 +17,6 @@ use super::keys::{self, Key};
 use super::reader::{Span, Table};
 use super::text;
 
-pub(super) const KIB: u64 = 1024;
-const MIB: u64 = 1024 * 1024;
-pub(super) const GIB: u64 = 1024 * 1024 * 1024;
-/// A TTL of ZMTP has 16 bits of tenths of a second.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
 pub struct ReadRoute {
     /// The route, where it could be put together; of use only in a file without mistakes.
@@ -175,9 +166,8 @@ fn source(table: &Table<'_, '_>, route: Option<&str>) -> (ReadSource, Option<Sou
 fn group(table: &Table<'_, '_>) -> Option<ReadGroup> {
     let id = table.text(&keys::GROUP, text::label);
     let instance = table.text(&keys::INSTANCE, text::instance);
-    let protocol = table.text(&keys::GROUP_PROTOCOL, text::group_protocol);
-    let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
-    let session_timeout = table.text(&keys::SESSION_TIMEOUT, up_to_an_hour);
+    let protocol = table.choice(&keys::GROUP_PROTOCOL, &text::GROUP_PROTOCOL);
+    let session_timeout = table.duration(&keys::SESSION_TIMEOUT);
     if table.has(&keys::SESSION_TIMEOUT) && protocol == Some(GroupProtocol::Consumer) {
         table.mistake(
             &keys::SESSION_TIMEOUT,
@@ -204,20 +194,17 @@ fn group(table: &Table<'_, '_>) -> Option<ReadGroup> {
 
 fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Option<SourceConfig> {
     let start = table.text(&keys::START, text::start);
-    let isolation = table.text(&keys::ISOLATION, text::isolation);
-    let on_out_of_range = table.text(&keys::ON_OUT_OF_RANGE, text::on_out_of_range);
-    let up_to_5_min = |text: &str| text::duration(text, Duration::ZERO, Duration::from_secs(300));
-    let revoke_timeout = table.text(&keys::REVOKE_TIMEOUT, up_to_5_min);
-    let refresh = |text: &str| text::duration(text, Duration::from_millis(100), HOUR);
-    let topic_refresh = table.text(&keys::TOPIC_REFRESH, refresh);
-    let fetcher = table.text(&keys::FETCHER, text::fetcher);
-    let on_corrupt = table.text(&keys::ON_CORRUPT, text::on_corrupt);
+    let isolation = table.choice(&keys::ISOLATION, &text::ISOLATION);
+    let on_out_of_range = table.choice(&keys::ON_OUT_OF_RANGE, &text::ON_OUT_OF_RANGE);
+    let revoke_timeout = table.duration(&keys::REVOKE_TIMEOUT);
+    let topic_refresh = table.duration(&keys::TOPIC_REFRESH);
+    let fetcher = table.choice(&keys::FETCHER, &text::FETCHER);
+    let on_corrupt = table.choice(&keys::ON_CORRUPT, &text::ON_CORRUPT);
     if (on_corrupt, fetcher) == (Some(OnCorrupt::Skip), Some(Fetching::Librdkafka)) {
         let allowed = "\"stop\", or `fetcher = \"fast\"`";
         table.mistake(&keys::ON_CORRUPT, "found \"skip\" with `fetcher = \"librdkafka\"`", allowed);
     }
-    let up_to_an_hour = |text: &str| text::duration(text, Duration::from_secs(1), HOUR);
-    let stall_timeout = table.text(&keys::STALL_TIMEOUT, up_to_an_hour);
+    let stall_timeout = table.duration(&keys::STALL_TIMEOUT);
     Some(SourceConfig {
         route: route.to_owned(),
         topics: read.topics.clone(),
@@ -254,10 +241,14 @@ fn served(
     binds: &[(Endpoint, Span)],
     connects: &[(Endpoint, Span)],
 ) -> Option<Served> {
-    let socket = table.text(&keys::SOCKET, text::socket);
+    let socket = table.choice(&keys::SOCKET, &text::SOCKET);
     let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
     if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
-        table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", keys::BIND.takes);
+        table.mistake(
+            &keys::BIND,
+            "neither `bind` nor `connect` is there",
+            keys::BIND.kind.to_string(),
+        );
     }
     let is_local = |(endpoint, _): &(Endpoint, Span)| matches!(endpoint, Endpoint::Ipc(_));
     if table.has(&keys::IPC_MODE) && !binds.iter().any(is_local) {
@@ -268,16 +259,14 @@ fn served(
         );
     }
     let frames = frames(table);
-    let slow_peer = table.text(&keys::SLOW_PEER, text::slow_peer);
-    let peer_timeout =
-        table.text(&keys::PEER_TIMEOUT, |text| text::duration_or_none(text, SECOND, DAY));
-    let min_peers = table.text(&keys::MIN_PEERS, |text| text::whole(text, 0, 1_000_000));
-    let max_peers = table.text(&keys::MAX_PEERS, |text| text::whole(text, 1, 1_000_000));
-    let ring_bytes = table.text(&keys::RING_BYTES, |text| text::size(text, 64 * KIB, 64 * GIB));
-    let max_subscriptions =
-        table.text(&keys::MAX_SUBSCRIPTIONS, |text| text::whole(text, 1, 10_000_000));
-    let max_inbound_frame = table.text(&keys::MAX_INBOUND_FRAME, |text| text::size(text, KIB, GIB));
-    let peer_memory = table.text(&keys::PEER_MEMORY, |text| text::size(text, MIB, 1024 * GIB));
+    let slow_peer = table.choice(&keys::SLOW_PEER, &text::SLOW_PEER);
+    let peer_timeout = table.duration_or_none(&keys::PEER_TIMEOUT);
+    let min_peers = table.count(&keys::MIN_PEERS);
+    let max_peers = table.count(&keys::MAX_PEERS);
+    let ring_bytes = table.count(&keys::RING_BYTES);
+    let max_subscriptions = table.count(&keys::MAX_SUBSCRIPTIONS);
+    let max_inbound_frame = table.count(&keys::MAX_INBOUND_FRAME);
+    let peer_memory = table.count(&keys::PEER_MEMORY);
     let heartbeat = heartbeat(table);
     if let (Some(min), Some(max)) = (min_peers, max_peers)
         && min > max
@@ -294,15 +283,15 @@ fn served(
         ipc_mode,
         connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         slow_peer: slow_peer?,
-        min_peers: usize::try_from(min_peers?).ok()?,
-        ring_bytes: usize::try_from(ring_bytes?).ok()?,
+        min_peers: min_peers?,
+        ring_bytes: ring_bytes?,
         peer_timeout: peer_timeout?,
         heartbeat,
         limits: Limits {
-            max_peers: usize::try_from(max_peers?).ok()?,
-            max_subscriptions: usize::try_from(max_subscriptions?).ok()?,
-            peer_memory: usize::try_from(peer_memory?).ok()?,
-            max_inbound_frame: usize::try_from(max_inbound_frame?).ok()?,
+            max_peers: max_peers?,
+            max_subscriptions: max_subscriptions?,
+            peer_memory: peer_memory?,
+            max_inbound_frame: max_inbound_frame?,
             ..Limits::default()
         },
     };
@@ -330,8 +319,7 @@ fn frames(table: &Table<'_, '_>) -> Option<FramePlan> {
 
 pub(super) fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
     let table = table.table(&keys::HEARTBEAT, &keys::HEARTBEAT_SECTION)?;
-    let read = |text: &str| text::duration(text, Duration::from_millis(100), HEARTBEAT_MAX);
-    let interval = table.text(&keys::HEARTBEAT_INTERVAL, read);
-    let timeout = table.text(&keys::HEARTBEAT_TIMEOUT, read);
+    let interval = table.duration(&keys::HEARTBEAT_INTERVAL);
+    let timeout = table.duration(&keys::HEARTBEAT_TIMEOUT);
     interval.map(|interval| Heartbeat { interval, timeout: timeout.unwrap_or(interval) })
 }

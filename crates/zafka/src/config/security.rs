@@ -3,19 +3,34 @@
 use zafka_kafka::config::{ClientCertificate, Credentials, OidcClient, Sasl, Security, Tls};
 
 use super::keys::{self, Key};
+use super::kind::Choice;
 use super::mistake::Wrong;
 use super::reader::Table;
 use super::text;
 
-const MECHANISMS: &str = "\"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\", \"OAUTHBEARER\"";
+/// `mechanism`.
+pub static MECHANISM: Choice<Mechanism> = Choice {
+    now: &[
+        ("PLAIN", Mechanism::Plain),
+        ("SCRAM-SHA-256", Mechanism::ScramSha256),
+        ("SCRAM-SHA-512", Mechanism::ScramSha512),
+        ("OAUTHBEARER", Mechanism::OAuthBearer),
+    ],
+    later: &[],
+};
 const PASSWORD_KEYS: [&Key; 3] =
     [&keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
 
-#[derive(Clone, Copy)]
-enum Mechanism {
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug)]
+pub enum Mechanism {
+    /// RFC 4616.
     Plain,
+    /// RFC 7677.
     ScramSha256,
+    /// The same with SHA-512.
     ScramSha512,
+    /// RFC 7628.
     OAuthBearer,
 }
 
@@ -79,13 +94,11 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
 }
 
 fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
-    let mechanism = table.text(&keys::SASL_MECHANISM, |text| match text {
-        "PLAIN" => Ok(Mechanism::Plain),
-        "SCRAM-SHA-256" => Ok(Mechanism::ScramSha256),
-        "SCRAM-SHA-512" => Ok(Mechanism::ScramSha512),
-        "OAUTHBEARER" => Ok(Mechanism::OAuthBearer),
-        "GSSAPI" => Err(Wrong::because("Kerberos is not supported", MECHANISMS)),
-        _ => Err(Wrong::allowed(MECHANISMS)),
+    let mechanism = table.text(&keys::SASL_MECHANISM, |text| {
+        MECHANISM.read(text).map_err(|wrong| match text {
+            "GSSAPI" => Wrong::because("Kerberos is not supported", wrong.allowed),
+            _ => wrong,
+        })
     })?;
     let with_password = !matches!(mechanism, Mechanism::OAuthBearer);
     for key in keys::SASL_SECTION.keys.iter().filter(|key| key.name != keys::SASL_MECHANISM.name) {

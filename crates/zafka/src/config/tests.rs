@@ -78,7 +78,7 @@ fn the_example_is_read() {
 #[test]
 fn defaults() {
     let config = read(&with_route(FROM, TO)).unwrap().config;
-    assert_eq!(config.shutdown_timeout, DEFAULT_SHUTDOWN_TIMEOUT);
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(5));
     assert!(config.admin.is_none());
     assert_eq!(config.cluster.security, Security::default());
     let route = &config.routes[0];

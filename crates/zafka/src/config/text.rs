@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::http::Uri;
 use jiff::Timestamp;
 use regex::Regex;
-use zafka_bridge::zmq_to_kafka::OnError;
 use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template, is_legal};
 use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
@@ -18,40 +17,29 @@ use zafka_kafka::produce::Compression;
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
+use super::kind::Choice;
 use super::mistake::Wrong;
 use crate::redact::has_credentials;
 
 /// A value, or why the text is none.
 pub type Read<T> = Result<T, Wrong>;
 
-/// Values that come with a later version: the names, then what is allowed now.
-fn one_of<T: Copy>(text: &str, now: &[(&str, T)], later: &[&str]) -> Read<T> {
-    if let Some((_, value)) = now.iter().find(|(name, _)| *name == text) {
-        return Ok(*value);
-    }
-    let names: Vec<_> = now.iter().map(|(name, _)| format!("{name:?}")).collect();
-    let allowed = names.join(", ");
-    if later.contains(&text) {
-        return Err(Wrong::because("not available in this version", allowed));
-    }
-    Err(Wrong::allowed(allowed))
-}
-
 /// `slow_peer`.
-pub fn slow_peer(text: &str) -> Read<SlowPeer> {
-    one_of(text, &[("drop", SlowPeer::Drop), ("block", SlowPeer::Block)], &["replay"])
-}
+pub static SLOW_PEER: Choice<SlowPeer> =
+    Choice { now: &[("drop", SlowPeer::Drop), ("block", SlowPeer::Block)], later: &["replay"] };
 
-/// `socket`: only PUB is there.
-pub fn socket(text: &str) -> Read<()> {
-    one_of(text, &[("pub", ())], &["push", "router"])
-}
+/// `socket` of `to.zmq`: only PUB is there.
+pub static SOCKET: Choice<()> = Choice { now: &[("pub", ())], later: &["push", "router"] };
 
-/// A socket type that takes messages.
-pub fn inbound_socket(text: &str) -> Read<InboundSocketType> {
-    use InboundSocketType::{Pull, Router, Sub};
-    one_of(text, &[("pull", Pull), ("sub", Sub), ("router", Router)], &[])
-}
+/// `socket` of `from.zmq`.
+pub static INBOUND_SOCKET: Choice<InboundSocketType> = Choice {
+    now: &[
+        ("pull", InboundSocketType::Pull),
+        ("sub", InboundSocketType::Sub),
+        ("router", InboundSocketType::Router),
+    ],
+    later: &[],
+};
 
 /// A socket type that takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +53,58 @@ pub enum InboundSocketType {
 }
 
 /// `compression`.
-pub fn compression(text: &str) -> Read<Compression> {
-    let kinds = Compression::ALL.map(|kind| (kind.name(), kind));
-    one_of(text, &kinds, &[])
-}
+pub static COMPRESSION: Choice<Compression> = Choice {
+    now: &[
+        (Compression::None.name(), Compression::None),
+        (Compression::Gzip.name(), Compression::Gzip),
+        (Compression::Snappy.name(), Compression::Snappy),
+        (Compression::Lz4.name(), Compression::Lz4),
+        (Compression::Zstd.name(), Compression::Zstd),
+    ],
+    later: &[],
+};
 
 /// `on_error`.
-pub fn on_error(text: &str) -> Read<OnError> {
-    let values = [("skip", false), ("stop", true)];
-    one_of(text, &values, &[]).map(|stop| if stop { OnError::Stop } else { OnError::Skip })
+pub static ON_ERROR: Choice<ErrorPolicy> =
+    Choice { now: &[("skip", ErrorPolicy::Skip), ("stop", ErrorPolicy::Stop)], later: &[] };
+
+/// `on_error`, without what `dead_letter` adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorPolicy {
+    /// The message is left out.
+    Skip,
+    /// The route stops.
+    Stop,
 }
+
+/// `group_protocol`.
+pub static GROUP_PROTOCOL: Choice<GroupProtocol> = Choice {
+    now: &[("consumer", GroupProtocol::Consumer), ("classic", GroupProtocol::Classic)],
+    later: &[],
+};
+
+/// `isolation`.
+pub static ISOLATION: Choice<Isolation> = Choice {
+    now: &[
+        ("read_committed", Isolation::ReadCommitted),
+        ("read_uncommitted", Isolation::ReadUncommitted),
+    ],
+    later: &[],
+};
+
+/// `on_out_of_range`.
+pub static ON_OUT_OF_RANGE: Choice<OnOutOfRange> = Choice {
+    now: &[("earliest", OnOutOfRange::Earliest), ("stop", OnOutOfRange::Stop)],
+    later: &[],
+};
+
+/// `on_corrupt`.
+pub static ON_CORRUPT: Choice<OnCorrupt> =
+    Choice { now: &[("stop", OnCorrupt::Stop), ("skip", OnCorrupt::Skip)], later: &[] };
+
+/// `fetcher`.
+pub static FETCHER: Choice<Fetching> =
+    Choice { now: &[("fast", Fetching::Fast), ("librdkafka", Fetching::Librdkafka)], later: &[] };
 
 /// A text with fields of a message.
 pub fn template(text: &str) -> Read<Template> {
@@ -111,35 +141,6 @@ pub fn written_topic(text: &str) -> Read<TopicSelector> {
         }
         topic => Ok(topic),
     }
-}
-
-/// `group_protocol`.
-pub fn group_protocol(text: &str) -> Read<GroupProtocol> {
-    one_of(text, &[("consumer", GroupProtocol::Consumer), ("classic", GroupProtocol::Classic)], &[])
-}
-
-/// `isolation`.
-pub fn isolation(text: &str) -> Read<Isolation> {
-    let values = [
-        ("read_committed", Isolation::ReadCommitted),
-        ("read_uncommitted", Isolation::ReadUncommitted),
-    ];
-    one_of(text, &values, &[])
-}
-
-/// `on_out_of_range`.
-pub fn on_out_of_range(text: &str) -> Read<OnOutOfRange> {
-    one_of(text, &[("earliest", OnOutOfRange::Earliest), ("stop", OnOutOfRange::Stop)], &[])
-}
-
-/// `on_corrupt`.
-pub fn on_corrupt(text: &str) -> Read<OnCorrupt> {
-    one_of(text, &[("stop", OnCorrupt::Stop), ("skip", OnCorrupt::Skip)], &[])
-}
-
-/// `fetcher`.
-pub fn fetcher(text: &str) -> Read<Fetching> {
-    one_of(text, &[("fast", Fetching::Fast), ("librdkafka", Fetching::Librdkafka)], &[])
 }
 
 /// `start`: a word or an RFC 3339 time.
@@ -324,7 +325,8 @@ pub fn size(text: &str, min: u64, max: u64) -> Read<u64> {
     }
 }
 
-fn size_text(bytes: u64) -> String {
+/// A size as a configuration has it.
+pub fn size_text(bytes: u64) -> String {
     for (factor, unit) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);

@@ -7,7 +7,6 @@ use zafka_bridge::zmq_to_kafka::mapping::{Mapping, Template};
 use zafka_envelope::{InboundPlan, Preset};
 use zafka_kafka::config::{ClusterConfig, Security};
 use zafka_kafka::produce::ProducerConfig;
-use zafka_sockets::config::Limits;
 use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
 
 use super::{Mistakes, Query, ROUTE, brings_credentials, split_query};
@@ -20,16 +19,11 @@ const DESTINATION: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC?topics=NAME";
 const SOURCE_KEYS: &[&str] = &["frames", "subscribe"];
 const DESTINATION_KEYS: &[&str] = &["topics"];
 
-/// Size of one message, and of all that are under way, in bytes; as the file's keys have it.
-const MAX_MESSAGE: usize = 16 << 20;
-const IN_FLIGHT: usize = 32 << 20;
-const BATCH: usize = 1_000_000;
-
 /// Whether a URL is a socket that takes messages.
 pub(super) fn is_source(url: &str) -> bool {
     let scheme = url.split("://").next().unwrap_or_default();
     let socket = scheme.split('+').next().unwrap_or_default();
-    scheme.contains('+') && text::inbound_socket(socket).is_ok()
+    scheme.contains('+') && text::INBOUND_SOCKET.read(socket).is_ok()
 }
 
 /// Whether these are the keys of this direction.
@@ -41,27 +35,24 @@ pub(super) fn is_ingest_key(keys: &[&str]) -> bool {
 pub(super) fn route(
     source: &str,
     destination: &str,
+    defaults: IngestConfig,
     mistakes: &mut Mistakes,
 ) -> Option<(ClusterConfig, IngestConfig)> {
-    let from = from_zmq(source, mistakes);
+    let from = from_zmq(source, defaults.socket, mistakes);
     let frames = from.as_ref().map(|(_, frames)| frames);
     let to = to_kafka(destination, frames, mistakes);
     let ((socket, frames), (cluster, mapping)) = (from?, to?);
-    let producer = ProducerConfig {
-        route: ROUTE.to_owned(),
-        compression: Default::default(),
-        linger: Default::default(),
-        batch_bytes: BATCH,
-        delivery_timeout: None,
-    };
-    let on_error = Default::default();
-    Some((
-        cluster,
-        IngestConfig { name: ROUTE.to_owned(), socket, frames, mapping, producer, on_error },
-    ))
+    let producer = ProducerConfig { route: ROUTE.to_owned(), ..defaults.producer };
+    let on_error = defaults.on_error;
+    let name = ROUTE.to_owned();
+    Some((cluster, IngestConfig { name, socket, frames, mapping, producer, on_error }))
 }
 
-fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, InboundPlan)> {
+fn from_zmq(
+    url: &str,
+    defaults: InboundConfig,
+    mistakes: &mut Mistakes,
+) -> Option<(InboundConfig, InboundPlan)> {
     if !url.contains("ipc://") && brings_credentials(url, SOURCE_KEYS) {
         return mistakes.credentials("SOURCE", url, SOURCE);
     }
@@ -75,7 +66,7 @@ fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, Inboun
         [socket, "connect", transport @ ("tcp" | "ipc")] => (socket, true, transport),
         _ => return unknown(mistakes),
     };
-    let Ok(socket) = text::inbound_socket(socket) else { return unknown(mistakes) };
+    let Ok(socket) = text::INBOUND_SOCKET.read(socket) else { return unknown(mistakes) };
     let (address, query) = split_query(rest);
     let query = Query::parse("SOURCE", query, SOURCE_KEYS, mistakes);
     // A path on the command line is relative to the working directory.
@@ -105,18 +96,7 @@ fn from_zmq(url: &str, mistakes: &mut Mistakes) -> Option<(InboundConfig, Inboun
     };
     let endpoint = vec![endpoint?];
     let (bind, connect) = if connects { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
-    let limits = Limits::default();
-    let socket = InboundConfig {
-        kind: kind?,
-        bind,
-        ipc_mode: None,
-        connect,
-        heartbeat: None,
-        max_peers: limits.max_peers,
-        max_message: MAX_MESSAGE,
-        handshake_timeout: limits.handshake_timeout,
-        in_flight_bytes: IN_FLIGHT,
-    };
+    let socket = InboundConfig { kind: kind?, bind, connect, ..defaults };
     Some((socket, frames?))
 }
 
