@@ -1,5 +1,5 @@
-//! A partition of a route, from its take-up to its release: what was read, and the chunks made of
-//! it.
+//! A partition of a route, from its assignment to its release: what was read, and the chunks made
+//! of it.
 //!
 //! A plain state machine: it knows neither tasks nor clocks nor sockets' insides.
 
@@ -75,7 +75,7 @@ impl Partition {
         demand: Option<Arc<Demand>>,
     ) -> Self {
         let gate = Gate::new(demand.as_ref().is_none_or(|demand| demand.is_enough()));
-        let encoder = plan.encoder(route, &assignment.topic, assignment.partition);
+        let encoder = plan.encoder(route, assignment.topic(), assignment.partition());
         let first = Generation { number: 0, start: assignment.start };
         let progress = Progress::new(assignment, first, demand);
         Self { progress, gate, encoder, prev: None, begins: None, next: None }

@@ -14,14 +14,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
-use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent, SourceReceivers};
+use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent, SourceReceivers, TopicPartition};
 use zafka_sockets::{Buffers, Publisher};
 
 use crate::gate::Act;
 use crate::partition::Partition;
 use crate::progress::{Pending, Progress};
 use crate::revoking::Revoking;
-use crate::shared::{PartitionKey, RouteShared};
+use crate::shared::RouteShared;
 
 /// Time between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const STEPS_PER_TURN: usize = 4;
 pub(crate) struct Route {
     shared: Arc<RouteShared>,
     publisher: Publisher,
-    partitions: BTreeMap<PartitionKey, Partition>,
+    partitions: BTreeMap<TopicPartition, Partition>,
     revoking: Revoking,
     /// The records being encoded.
     fetched: Option<Fetched>,
@@ -226,20 +226,20 @@ impl Route {
     /// Hears of a generation of which records are to follow.
     fn announce(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
         if self.partition(assignment).announce(generation) {
-            self.shared.source.set_back(Arc::clone(assignment));
+            self.shared.source.allow_rewind(Arc::clone(assignment));
         }
     }
 
-    /// The partition of an assignment, taken up now if this is the first that is heard of it.
+    /// The partition of an assignment, added now if it is new.
     fn partition(&mut self, assignment: &Arc<Assignment>) -> &mut Partition {
-        let key = (Arc::clone(&assignment.topic), assignment.partition);
+        let key = assignment.topic_partition.clone();
         let shared = &self.shared;
         let take_up = || {
             let (frames, demand) = (&shared.config.frames, shared.demand(assignment));
             let partition =
                 Partition::new(Arc::clone(assignment), frames, &shared.config.name, demand);
             if !partition.gate.is_open() {
-                shared.source.hold(assignment);
+                shared.source.pause(assignment);
             }
             shared.show(&partition.progress);
             partition
@@ -270,12 +270,12 @@ impl Route {
             progress.take_back(&shared.socket);
             let (route, assignment) = (&shared.config.name, &progress.assignment);
             let (topic, number, delivered) =
-                (&assignment.topic, assignment.partition, progress.delivered());
+                (assignment.topic(), assignment.partition(), progress.delivered());
             match act {
                 Act::Hold => {
                     let (peers, needed) = (demand.peers(), demand.needed());
                     info!(route, %topic, partition = number, delivered, peers, needed, "held: too few subscribers");
-                    shared.source.hold(assignment);
+                    shared.source.pause(assignment);
                 }
                 // Where there is none, a reset is about to be told, and this is done after it.
                 Act::Open => {
@@ -320,7 +320,7 @@ impl Route {
             }
             SourceEvent::Reset { assignment, generation, from } => {
                 let (topic, partition, to) =
-                    (&assignment.topic, assignment.partition, generation.start);
+                    (assignment.topic(), assignment.partition(), generation.start);
                 warn!(route, %topic, partition, from, to, "offset reset");
                 self.announce(&assignment, generation);
             }

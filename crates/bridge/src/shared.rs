@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use zafka_kafka::{Assignment, Ends, Source};
+use zafka_kafka::{Assignment, Ends, Source, TopicPartition};
 use zafka_sockets::{Demand, PeerSnapshot, PubSocket, SocketSnapshot};
 
 use crate::config::RouteConfig;
@@ -14,18 +14,15 @@ use crate::progress::Progress;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
 use crate::waits;
 
-/// Topic and partition.
-pub(crate) type PartitionKey = (Arc<str>, i32);
-
 /// A route as seen from outside its task.
 #[derive(Debug)]
 pub(crate) struct RouteShared {
     pub(crate) config: RouteConfig,
     pub(crate) socket: PubSocket,
     pub(crate) source: Source,
-    pub(crate) partitions: Mutex<BTreeMap<PartitionKey, Arc<Progress>>>,
+    pub(crate) partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,
     /// The partitions that too few peers want, and since when, in ms since the epoch.
-    pub(crate) short: Mutex<BTreeMap<PartitionKey, i64>>,
+    pub(crate) short: Mutex<BTreeMap<TopicPartition, i64>>,
     pub(crate) records_read: AtomicU64,
     pub(crate) bytes_encoded: AtomicU64,
     pub(crate) headers_missing: AtomicU64,
@@ -42,12 +39,12 @@ impl RouteShared {
         }
         let frames = &self.config.frames;
         let frame =
-            frames.routing_frame(&self.config.name, &assignment.topic, assignment.partition);
+            frames.routing_frame(&self.config.name, assignment.topic(), assignment.partition());
         Some(self.socket.demand(frame))
     }
 
     /// Takes note of whether too few peers want a partition.
-    pub(crate) fn note_short(&self, key: &PartitionKey, is_short: bool) {
+    pub(crate) fn note_short(&self, key: &TopicPartition, is_short: bool) {
         let mut short = self.short.lock();
         if !is_short {
             short.remove(key);
@@ -59,7 +56,7 @@ impl RouteShared {
 
     /// Shows a partition from now on, in place of what was shown of it before.
     pub(crate) fn show(&self, progress: &Arc<Progress>) {
-        let key = (Arc::clone(&progress.assignment.topic), progress.assignment.partition);
+        let key = progress.assignment.topic_partition.clone();
         self.partitions.lock().insert(key, Arc::clone(progress));
     }
 
@@ -145,8 +142,8 @@ impl RouteShared {
         let read = progress.read();
         let ends = self.source.ends(assignment);
         PartitionStatus {
-            topic: assignment.topic.to_string(),
-            partition: assignment.partition,
+            topic: assignment.topic().to_string(),
+            partition: assignment.partition(),
             read,
             // A reset in between sets both back.
             delivered: delivered.min(read),

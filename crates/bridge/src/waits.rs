@@ -24,7 +24,7 @@ pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
         since: wait.since,
     });
     let of_source = route.source.status().waits.into_iter().map(|wait| WaitStatus {
-        partition: wait.partition.map(|(topic, number)| format!("{topic}/{number}")),
+        partition: wait.partition.map(|partition| partition.to_string()),
         kind: wait.kind.name(),
         reason: wait.reason,
         peer: None,
@@ -38,13 +38,12 @@ fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
     let partitions = route.partitions.lock();
     let short = route.short.lock();
     let waits = short.iter().filter_map(|(key, since)| {
-        let (topic, number) = key;
         let demand = partitions.get(key)?.demand.as_ref().filter(|demand| !demand.is_enough())?;
         let (peers, needed) = (demand.peers(), demand.needed());
         Some(WaitStatus {
-            partition: Some(format!("{topic}/{number}")),
+            partition: Some(key.to_string()),
             kind: "subscribers",
-            reason: format!("{topic}/{number} has {peers} of {needed} subscribers (min_peers)"),
+            reason: format!("{key} has {peers} of {needed} subscribers (min_peers)"),
             peer: None,
             since: *since,
         })
@@ -56,7 +55,7 @@ fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
 fn partition_of(route: &RouteShared, origin: &Arc<Origin>) -> Option<String> {
     let partitions = route.partitions.lock();
     let found = partitions.iter().find(|(_, progress)| Arc::ptr_eq(&progress.origin, origin));
-    found.map(|((topic, number), _)| format!("{topic}/{number}"))
+    found.map(|(partition, _)| partition.to_string())
 }
 
 /// The longest waits, those of one kind never crowding out all of another; and how many there are.

@@ -1,5 +1,6 @@
 //! Partitions as a source holds them, and what it tells of them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
@@ -10,8 +11,9 @@ use tokio::sync::mpsc;
 use crate::epochs::Epochs;
 use crate::fetcher::Fetched;
 use crate::generation::{Generation, Reading};
+use crate::health::Ends;
 use crate::membership::Command;
-use crate::status::Ends;
+use crate::topic_partition::TopicPartition;
 
 const ACTIVE: u8 = 0;
 const REVOKING: u8 = 1;
@@ -20,40 +22,47 @@ const GONE: u8 = 2;
 /// No offset known yet.
 const NONE: i64 = -1;
 
-/// One take-up of a partition by this relay.
+/// One assignment of a partition to this relay.
 #[derive(Debug)]
 pub struct Assignment {
-    /// Topic.
-    pub topic: Arc<str>,
-    /// Partition.
-    pub partition: i32,
+    /// The partition.
+    pub topic_partition: TopicPartition,
     /// Offset of the first record to be handed out, or of where it would be.
     pub start: i64,
     phase: AtomicU8,
     committed: AtomicI64,
     reading: Reading,
     ends: Mutex<Option<Ends>>,
-    broken: AtomicI64,
+    corrupt: AtomicI64,
     /// Whether the route wants nothing of it for now.
-    held: AtomicBool,
+    paused: AtomicBool,
     epochs: Epochs,
 }
 
 impl Assignment {
-    /// A take-up. A source makes those that it tells of.
-    pub fn new(topic: Arc<str>, partition: i32, start: i64, committed: Option<i64>) -> Arc<Self> {
+    /// An assignment. A source makes those that it reports.
+    pub fn new(topic_partition: TopicPartition, start: i64, committed: Option<i64>) -> Arc<Self> {
         Arc::new(Self {
-            topic,
-            partition,
+            topic_partition,
             start,
             phase: AtomicU8::new(ACTIVE),
             committed: AtomicI64::new(committed.unwrap_or(NONE)),
             reading: Reading::new(start),
             ends: Mutex::default(),
-            broken: AtomicI64::new(NONE),
-            held: AtomicBool::new(false),
+            corrupt: AtomicI64::new(NONE),
+            paused: AtomicBool::new(false),
             epochs: Epochs::default(),
         })
+    }
+
+    /// The partition's topic.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic_partition.topic
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> i32 {
+        self.topic_partition.partition
     }
 
     /// Whether the partition is still held; false from the moment it is revoked or lost.
@@ -97,22 +106,22 @@ impl Assignment {
 
     /// The offset that cannot be read, once it was met. Nothing from there on is handed out: that
     /// would skip it.
-    pub(crate) fn broken_at(&self) -> Option<i64> {
-        let broken = self.broken.load(Ordering::Acquire);
-        (broken != NONE).then_some(broken)
+    pub(crate) fn corrupt_at(&self) -> Option<i64> {
+        let corrupt = self.corrupt.load(Ordering::Acquire);
+        (corrupt != NONE).then_some(corrupt)
     }
 
-    pub(crate) fn break_at(&self, generation: u32, offset: i64) {
-        self.broken.store(offset, Ordering::Release);
+    pub(crate) fn set_corrupt_at(&self, generation: u32, offset: i64) {
+        self.corrupt.store(offset, Ordering::Release);
         self.reading.set_position(generation, offset);
     }
 
     /// The next generation begins elsewhere: what could not be read is left behind. Where the log
-    /// was cut there, what is before is known.
-    pub(crate) fn go_on_at(&self, to: i64, was_cut: bool) -> Generation {
-        self.broken.store(NONE, Ordering::Release);
-        if was_cut {
-            self.epochs.cut(to);
+    /// was truncated there, what is before is known.
+    pub(crate) fn reset_to(&self, to: i64, was_truncated: bool) -> Generation {
+        self.corrupt.store(NONE, Ordering::Release);
+        if was_truncated {
+            self.epochs.truncate(to);
         } else {
             self.epochs.forget();
         }
@@ -123,11 +132,11 @@ impl Assignment {
     /// caller does not know.
     pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
         let generation = self.reading.begin_after(known, offset)?;
-        self.held.store(false, Ordering::Release);
+        self.paused.store(false, Ordering::Release);
         // What fetches it tells them again.
         self.set_ends(None);
         // It is met again, unless it was mended.
-        self.broken.store(NONE, Ordering::Release);
+        self.corrupt.store(NONE, Ordering::Release);
         Some(generation)
     }
 
@@ -137,18 +146,18 @@ impl Assignment {
     }
 
     /// Nothing of it is handed out until it is restarted.
-    pub(crate) fn hold(&self) {
-        self.held.store(true, Ordering::Release);
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
     }
 
     /// Whether the route holds it.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     /// Whether more of it is wanted.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.is_active() && self.broken_at().is_none() && !self.is_held()
+        self.is_active() && self.corrupt_at().is_none() && !self.is_paused()
     }
 
     /// Whether a commit is still this relay's to make.
@@ -174,13 +183,19 @@ impl Assignment {
     }
 }
 
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.topic_partition.fmt(f)
+    }
+}
+
 /// Positions: assignments with the next offset to be read.
 pub(crate) type Positions = Vec<(Arc<Assignment>, i64)>;
 
 /// What happens to a source's partitions.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// Partitions were taken up.
+    /// Partitions were assigned, and their starts are resolved.
     Assigned(Vec<Arc<Assignment>>),
     /// Partitions are to be given back: nothing more of them is handed out. `done` is to be
     /// completed once what was handed out is drained; after the route's `revoke_timeout` and a
@@ -195,10 +210,10 @@ pub enum SourceEvent {
     /// is committed.
     Lost(Vec<Arc<Assignment>>),
     /// The log no longer had the offset `from`: the assignment is read on from `generation.start`,
-    /// below `from` where the log was cut or made anew. Records of the generation before may
-    /// still wait to be received, and count as far as they lie below that start; nothing from
+    /// below `from` if the log was truncated or the topic recreated. Records of the generation
+    /// before may still wait to be received, and count as far as they lie below that start; nothing from
     /// there on is to be committed of them. Where the start is lower than what was committed,
-    /// so may commits be once [`Source::set_back`](crate::Source::set_back) is called.
+    /// so may commits be once [`Source::allow_rewind`](crate::Source::allow_rewind) is called.
     Reset {
         /// Which.
         assignment: Arc<Assignment>,

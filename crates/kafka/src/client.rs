@@ -14,45 +14,47 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tracing::{debug, error, info};
 
 use crate::error::StartError;
-use crate::noise::Noise;
-use crate::reason::steady;
+use crate::error_text::normalize;
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
 use crate::report::Reporter;
-use crate::security::{self, Supplied, TokenProvider, Wanted};
-use crate::status::Board;
+use crate::security::{self, Supplied, TokenProvider, TokensWanted};
+use crate::topic_partition::TopicPartition;
 
 /// A client; a member of a group where its settings name one.
-pub(crate) type Client = BaseConsumer<Context>;
-
-/// Topic and partition.
-pub(crate) type Part = (String, i32);
+pub(crate) type Client = BaseConsumer<SourceContext>;
 
 /// What the group asks for, in its order.
 #[derive(Debug)]
 pub(crate) enum Rebalance {
     /// To be answered with `incremental_assign`.
-    Assign(Vec<Part>),
+    Assign(Vec<TopicPartition>),
     /// To be answered with `incremental_unassign`.
-    Revoke(Vec<Part>),
+    Revoke(Vec<TopicPartition>),
     /// As `Revoke`, but the group has already taken them away.
-    Lost(Vec<Part>),
+    Lost(Vec<TopicPartition>),
 }
 
 /// What librdkafka calls back. Everything but its closing is left to the membership thread.
-pub(crate) struct Context {
-    board: Arc<Board>,
+pub(crate) struct SourceContext {
+    health: Arc<SourceHealth>,
     reporter: Reporter,
     rebalances: Mutex<VecDeque<Rebalance>>,
     refusal: Mutex<Option<String>>,
     closing: AtomicBool,
     /// Ends the thread that supplies tokens, with the client.
-    tokens_wanted: Option<Wanted>,
+    tokens_wanted: Option<TokensWanted>,
 }
 
-impl Context {
-    pub(crate) fn new(route: &str, board: &Arc<Board>, noise: &Arc<Noise>) -> Self {
+impl SourceContext {
+    pub(crate) fn new(
+        route: &str,
+        health: &Arc<SourceHealth>,
+        log_limiter: &Arc<LogLimiter>,
+    ) -> Self {
         Self {
-            board: Arc::clone(board),
-            reporter: Reporter::new(route, board, noise),
+            health: Arc::clone(health),
+            reporter: Reporter::new(route, health, log_limiter),
             rebalances: Mutex::default(),
             refusal: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -89,7 +91,7 @@ impl Context {
     pub(crate) fn report_partitions<'a>(
         &self,
         what: &str,
-        failed: impl IntoIterator<Item = (&'a str, i32, String)>,
+        failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
     ) {
         self.reporter.report_partitions(what, failed);
     }
@@ -98,7 +100,7 @@ impl Context {
 /// Makes a client, supplied with tokens where they are wanted.
 pub(crate) fn create(
     settings: &ClientConfig,
-    mut context: Context,
+    mut context: SourceContext,
     tokens: Option<&Arc<TokenProvider>>,
 ) -> Result<Arc<Client>, StartError> {
     let (wanted, receiver) = security::wanted();
@@ -112,9 +114,9 @@ pub(crate) fn create(
 }
 
 impl Supplied for Client {
-    type Context = Context;
+    type Context = SourceContext;
 
-    fn native(&self) -> &rdkafka::client::Client<Context> {
+    fn native(&self) -> &rdkafka::client::Client<SourceContext> {
         self.client()
     }
 
@@ -167,13 +169,13 @@ pub(crate) fn log(route: &str, level: RDKafkaLogLevel, facility: &str, message: 
     }
 }
 
-impl ClientContext for Context {
+impl ClientContext for SourceContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(self.reporter.route(), level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.board.take(&statistics);
+        self.health.update(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -182,10 +184,10 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::Fatal) => {}
             _ if reason.contains(" fatal error: ") => {}
             // What each broker met has been told.
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set_connected(false),
             code => {
-                self.board.connection_failed();
-                let reason = steady(reason);
+                self.health.connection_failed();
+                let reason = normalize(reason);
                 if code.is_some_and(is_refusal) {
                     self.refused(&reason)
                 } else {
@@ -196,15 +198,19 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
+impl ConsumerContext for SourceContext {
     fn rebalance(
         &self,
         client: &BaseConsumer<Self>,
         code: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        let parts = || {
-            list.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect()
+        let partitions = || {
+            let elements = list.elements();
+            let elements = elements.iter();
+            elements
+                .map(|element| TopicPartition::new(element.topic(), element.partition()))
+                .collect()
         };
         let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
@@ -221,9 +227,9 @@ impl ConsumerContext for Context {
             return;
         }
         let rebalance = match code {
-            _ if assign => Rebalance::Assign(parts()),
-            _ if client.assignment_lost() => Rebalance::Lost(parts()),
-            _ => Rebalance::Revoke(parts()),
+            _ if assign => Rebalance::Assign(partitions()),
+            _ if client.assignment_lost() => Rebalance::Lost(partitions()),
+            _ => Rebalance::Revoke(partitions()),
         };
         self.rebalances.lock().push_back(rebalance);
     }

@@ -1,4 +1,4 @@
-//! librdkafka's settings for a cluster, a scout and a source.
+//! librdkafka's settings for a cluster, a bootstrap client and a source.
 
 use std::time::Duration;
 

@@ -12,9 +12,10 @@ use tracing::debug;
 
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
+use crate::health::SourceHealth;
 use crate::membership::Command;
 use crate::native;
-use crate::status::Board;
+use crate::topic_partition::TopicPartition;
 
 /// How long one request for a commit is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -23,11 +24,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum CommitRequest {
     /// Commit these; newer positions of the same partitions take their place.
     Commit(Positions),
     /// What is to be committed of this from now on may be lower than before.
-    SetBack(Arc<Assignment>),
+    AllowRewind(Arc<Assignment>),
     /// Commit these until the deadline, then answer with the id.
     Final { id: u64, positions: Positions, deadline: Instant },
 }
@@ -35,24 +36,24 @@ pub(crate) enum Order {
 /// Runs until no order can come any more.
 pub(crate) fn run(
     client: &Client,
-    board: &Board,
-    orders: &Receiver<Order>,
+    health: &SourceHealth,
+    requests: &Receiver<CommitRequest>,
     answers: &Sender<Command>,
 ) {
-    let mut due = Due::default();
+    let mut due = PendingCommits::default();
     let mut backoff = BACKOFF.0;
     loop {
-        let order =
-            if due.is_empty() { orders.recv().ok() } else { orders.recv_timeout(backoff).ok() };
-        match order {
+        let request =
+            if due.is_empty() { requests.recv().ok() } else { requests.recv_timeout(backoff).ok() };
+        match request {
             None if due.is_empty() => return,
             None => {}
-            Some(order) => due.add(order, answers),
+            Some(request) => due.add(request, answers),
         }
-        while let Ok(order) = orders.try_recv() {
-            due.add(order, answers);
+        while let Ok(request) = requests.try_recv() {
+            due.add(request, answers);
         }
-        let outcome = due.commit(client, board);
+        let outcome = due.commit(client, health);
         due.answer(answers);
         backoff = if outcome { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
     }
@@ -60,25 +61,25 @@ pub(crate) fn run(
 
 /// What is to be committed: the newest position of each partition.
 #[derive(Default)]
-struct Due {
-    positions: BTreeMap<(Arc<str>, i32), (Arc<Assignment>, i64)>,
+struct PendingCommits {
+    positions: BTreeMap<TopicPartition, (Arc<Assignment>, i64)>,
     finals: Vec<(u64, Vec<Arc<Assignment>>, Instant)>,
 }
 
-impl Due {
+impl PendingCommits {
     fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
-    fn add(&mut self, order: Order, answers: &Sender<Command>) {
-        let (positions, last) = match order {
-            Order::Commit(positions) => (positions, None),
-            Order::SetBack(assignment) => {
+    fn add(&mut self, request: CommitRequest, answers: &Sender<Command>) {
+        let (positions, last) = match request {
+            CommitRequest::Commit(positions) => (positions, None),
+            CommitRequest::AllowRewind(assignment) => {
                 self.positions.retain(|_, (due, _)| !Arc::ptr_eq(due, &assignment));
                 assignment.forget_committed();
                 return;
             }
-            Order::Final { id, positions, deadline } => (positions, Some((id, deadline))),
+            CommitRequest::Final { id, positions, deadline } => (positions, Some((id, deadline))),
         };
         let mut wanted = Vec::new();
         for (assignment, offset) in positions {
@@ -86,7 +87,7 @@ impl Due {
                 && assignment.committed().is_none_or(|committed| offset > committed)
             {
                 wanted.push(Arc::clone(&assignment));
-                let key = (Arc::clone(&assignment.topic), assignment.partition);
+                let key = assignment.topic_partition.clone();
                 self.positions.insert(key, (assignment, offset));
             }
         }
@@ -97,19 +98,19 @@ impl Due {
     }
 
     /// Commits once. False where something is to be tried again.
-    fn commit(&mut self, client: &Client, board: &Board) -> bool {
+    fn commit(&mut self, client: &Client, health: &SourceHealth) -> bool {
         self.positions.retain(|_, (assignment, _)| assignment.may_commit());
         let mut list = TopicPartitionList::with_capacity(self.positions.len());
         let mut epochs = Vec::with_capacity(self.positions.len());
         for (assignment, offset) in self.positions.values() {
             let added = list.add_partition_offset(
-                &assignment.topic,
-                assignment.partition,
+                assignment.topic(),
+                assignment.partition(),
                 Offset::Offset(*offset),
             );
             epochs.push(assignment.epochs().before(*offset));
             if let Err(error) = added {
-                debug!(%error, topic = %assignment.topic, offset, "not an offset to commit");
+                debug!(%error, %assignment, offset, "not an offset to commit");
             }
         }
         native::set_leader_epochs(&mut list, &epochs);
@@ -129,23 +130,18 @@ impl Due {
         };
         let (mut again, mut reasons) = (BTreeMap::new(), Vec::new());
         let due = std::mem::take(&mut self.positions);
-        for ((topic, partition), (assignment, offset)) in &due {
-            let own = failed
-                .iter()
-                .find(|(failed, number, _)| **failed == **topic && number == partition);
-            match everything.or(own.map(|(_, _, code)| *code)) {
+        for (topic_partition, (assignment, offset)) in &due {
+            let own = failed.iter().find(|(failed, _)| failed == topic_partition);
+            match everything.or(own.map(|(_, code)| *code)) {
                 None | Some(RDKafkaErrorCode::NoError) => {
                     assignment.set_committed(*offset);
-                    board.commit_done(assignment);
+                    health.commit_done(assignment);
                 }
                 Some(code) => {
-                    board.commit_failed(assignment, code.to_string());
-                    reasons.push((&**topic, *partition, code.to_string()));
+                    health.commit_failed(assignment, code.to_string());
+                    reasons.push((topic_partition, code.to_string()));
                     if is_worth_another_try(code) {
-                        again.insert(
-                            (Arc::clone(topic), *partition),
-                            (Arc::clone(assignment), *offset),
-                        );
+                        again.insert(topic_partition.clone(), (Arc::clone(assignment), *offset));
                     }
                 }
             }
@@ -161,8 +157,8 @@ impl Due {
         let positions = &self.positions;
         self.finals.retain(|(id, assignments, deadline)| {
             let waits = assignments.iter().any(|assignment| {
-                let key = (Arc::clone(&assignment.topic), assignment.partition);
-                positions.get(&key).is_some_and(|(due, _)| Arc::ptr_eq(due, assignment))
+                let due = positions.get(&assignment.topic_partition);
+                due.is_some_and(|(due, _)| Arc::ptr_eq(due, assignment))
             });
             if waits && now < *deadline {
                 return true;

@@ -131,7 +131,7 @@ pub struct SourceConfig {
     /// Time between two listings of topics.
     pub topic_refresh: Duration,
     /// What fetches.
-    pub fetcher: Fetching,
+    pub fetcher: FetcherKind,
     /// Time without progress, though there is something to read, after which a partition is
     /// reported.
     pub stall_timeout: Duration,
@@ -214,7 +214,7 @@ pub enum OnCorrupt {
 
 /// What fetches records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Fetching {
+pub enum FetcherKind {
     /// Fetch requests of our own; librdkafka where a broker is too old for them.
     #[default]
     Fast,

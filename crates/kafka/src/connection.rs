@@ -58,7 +58,7 @@ struct Waited {
 
 /// What the broker says of a session (KIP-368).
 #[derive(Clone, Copy, Debug)]
-struct Session {
+struct SaslSession {
     renew_at: Instant,
     end: Instant,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Connection {
     correlation: i32,
     login: Option<Arc<Login>>,
     /// Where it has an end.
-    session: Option<Session>,
+    session: Option<SaslSession>,
     /// Something but ApiVersions, which needs no authentication, was answered.
     served: bool,
 }
@@ -204,7 +204,7 @@ impl Connection {
             Ok(token) => self.log_in(&login, token).await,
             Err(reason) if Instant::now() < session.end => {
                 debug!(broker = self.address, reason, "the session is not renewed yet");
-                self.session = Some(Session { renew_at: Instant::now() + RETRY, ..session });
+                self.session = Some(SaslSession { renew_at: Instant::now() + RETRY, ..session });
                 Ok(())
             }
             Err(reason) => Err(self.fault(&reason)),
@@ -299,7 +299,7 @@ impl Connection {
         let life = login.run(self, token).await?;
         let now = Instant::now();
         // Four fifths of it, as with tokens: the rest is for providers that are away for a moment.
-        self.session = life.map(|life| Session {
+        self.session = life.map(|life| SaslSession {
             renew_at: now + (life * 4 / 5).max(LEAST_SESSION),
             end: now + life,
         });

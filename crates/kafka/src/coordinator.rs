@@ -33,7 +33,7 @@ const NO_SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 
 /// What the coordinator has by the name of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum GroupAnswer {
     /// Nothing.
     NoGroup,
     /// A group that takes consumers, with the member that was asked for or without.
@@ -64,10 +64,10 @@ impl Coordinator {
         &mut self,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<Standing, String> {
+    ) -> Result<GroupAnswer, String> {
         let server =
             self.servers.get(self.turn % self.servers.len().max(1)).cloned().unwrap_or_default();
-        let answer = timeout(WAIT, self.standing(&server, member, protocol)).await;
+        let answer = timeout(WAIT, self.answer(&server, member, protocol)).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("{server}: no answer for the group")));
         if answer.is_err() {
             self.turn = self.turn.wrapping_add(1);
@@ -75,23 +75,23 @@ impl Coordinator {
         answer
     }
 
-    async fn standing(
+    async fn answer(
         &self,
         server: &str,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<Standing, String> {
+    ) -> Result<GroupAnswer, String> {
         let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
         let (mut connection, address) = match self.find(connection).await? {
-            Found::At(address) => (self.connect(&address).await?, address),
-            Found::Refused(reason) => return Ok(Standing::Refused(reason)),
+            FoundCoordinator::At(address) => (self.connect(&address).await?, address),
+            FoundCoordinator::Refused(reason) => return Ok(GroupAnswer::Refused(reason)),
         };
         let told = |error: String| format!("{address}: {error}");
-        if let Some(standing) = self.consumer_group(&mut connection, member).await.map_err(told)? {
-            return Ok(standing);
+        if let Some(answer) = self.consumer_group(&mut connection, member).await.map_err(told)? {
+            return Ok(answer);
         }
         let described = self.classic_group(&mut connection, member).await.map_err(told)?;
-        let (standing, assignor) = match described {
+        let (answer, assignor) = match described {
             Some(described) => described,
             None => (self.other_kind(&mut connection).await.map_err(told)?, String::new()),
         };
@@ -99,26 +99,26 @@ impl Coordinator {
             Some(protocol) => protocol == GroupProtocol::Classic,
             None => !assignor.is_empty(),
         };
-        if joins_by_classic && member.is_none() && !matches!(standing, Standing::Refused(_)) {
+        if joins_by_classic && member.is_none() && !matches!(answer, GroupAnswer::Refused(_)) {
             let refusal = self.would_refuse(&mut connection, &assignor).await.map_err(told)?;
-            return Ok(refusal.map_or(standing, Standing::Refused));
+            return Ok(refusal.map_or(answer, GroupAnswer::Refused));
         }
-        Ok(standing)
+        Ok(answer)
     }
 
     async fn connect(&self, address: &str) -> Result<Connection, String> {
         self.connector.connect(address).await.map_err(|error| error.to_string())
     }
 
-    async fn find(&self, mut connection: Connection) -> Result<Found, String> {
+    async fn find(&self, mut connection: Connection) -> Result<FoundCoordinator, String> {
         let version = speaks(&connection, ApiKey::FindCoordinator, 3, 3)?;
         let request = FindCoordinatorRequest::default().with_key(text(&self.group.id));
         let answer =
             connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
         match ResponseError::try_from_code(answer.error_code) {
-            None => Ok(Found::At(address(&answer.host, answer.port))),
+            None => Ok(FoundCoordinator::At(address(&answer.host, answer.port))),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Found::Refused(NOT_AUTHORISED.to_owned()))
+                Ok(FoundCoordinator::Refused(NOT_AUTHORISED.to_owned()))
             }
             Some(error) => Err(format!("FindCoordinator: {error}")),
         }
@@ -129,7 +129,7 @@ impl Coordinator {
         &self,
         connection: &mut Connection,
         member: Option<&str>,
-    ) -> Result<Option<Standing>, String> {
+    ) -> Result<Option<GroupAnswer>, String> {
         let Ok(version) = speaks(connection, ApiKey::ConsumerGroupDescribe, 0, 1) else {
             return Ok(None);
         };
@@ -141,11 +141,11 @@ impl Coordinator {
             None => {
                 let has_member =
                     group.members.iter().any(|found| Some(&*found.member_id) == member);
-                Ok(Some(Standing::Group { has_member }))
+                Ok(Some(GroupAnswer::Group { has_member }))
             }
             Some(ResponseError::GroupIdNotFound | ResponseError::UnsupportedVersion) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some(Standing::Refused(NOT_AUTHORISED.to_owned())))
+                Ok(Some(GroupAnswer::Refused(NOT_AUTHORISED.to_owned())))
             }
             Some(error) => Err(format!("ConsumerGroupDescribe: {error}")),
         }
@@ -156,7 +156,7 @@ impl Coordinator {
         &self,
         connection: &mut Connection,
         member: Option<&str>,
-    ) -> Result<Option<(Standing, String)>, String> {
+    ) -> Result<Option<(GroupAnswer, String)>, String> {
         let version = speaks(connection, ApiKey::DescribeGroups, 5, 6)?;
         let request = DescribeGroupsRequest::default().with_groups(vec![self.id()]);
         let answer =
@@ -165,33 +165,33 @@ impl Coordinator {
         match ResponseError::try_from_code(group.error_code) {
             None if *group.group_state == *"Dead" => Ok(None),
             None if group.members.is_empty() => {
-                Ok(Some((Standing::Group { has_member: false }, String::new())))
+                Ok(Some((GroupAnswer::Group { has_member: false }, String::new())))
             }
             None => {
                 let has_member =
                     group.members.iter().any(|found| Some(&*found.member_id) == member);
-                let standing = match &*group.protocol_type {
-                    "consumer" => Standing::Group { has_member },
-                    "connect" => Standing::Refused("it is a Connect group".to_owned()),
-                    other => {
-                        Standing::Refused(format!("it is a group of the protocol type \"{other}\""))
-                    }
+                let answer = match &*group.protocol_type {
+                    "consumer" => GroupAnswer::Group { has_member },
+                    "connect" => GroupAnswer::Refused("it is a Connect group".to_owned()),
+                    other => GroupAnswer::Refused(format!(
+                        "it is a group of the protocol type \"{other}\""
+                    )),
                 };
-                Ok(Some((standing, group.protocol_data.to_string())))
+                Ok(Some((answer, group.protocol_data.to_string())))
             }
             Some(ResponseError::GroupIdNotFound) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some((Standing::Refused(NOT_AUTHORISED.to_owned()), String::new())))
+                Ok(Some((GroupAnswer::Refused(NOT_AUTHORISED.to_owned()), String::new())))
             }
             Some(error) => Err(format!("DescribeGroups: {error}")),
         }
     }
 
     /// Neither: of which kind it is.
-    async fn other_kind(&self, connection: &mut Connection) -> Result<Standing, String> {
+    async fn other_kind(&self, connection: &mut Connection) -> Result<GroupAnswer, String> {
         // An older broker has no other kinds.
         let Ok(version) = speaks(connection, ApiKey::ListGroups, 5, 5) else {
-            return Ok(Standing::NoGroup);
+            return Ok(GroupAnswer::NoGroup);
         };
         let answer = connection.ask(&ListGroupsRequest::default(), version, LIMIT).await;
         let answer = answer.map_err(|error| error.to_string())?;
@@ -202,10 +202,10 @@ impl Coordinator {
         Ok(match group {
             // One of the kinds that were asked for has just begun.
             Some(group) if matches!(&*group.group_type, "consumer" | "classic") => {
-                Standing::Group { has_member: false }
+                GroupAnswer::Group { has_member: false }
             }
-            Some(group) => Standing::Refused(format!("it is a {} group", group.group_type)),
-            None => Standing::NoGroup,
+            Some(group) => GroupAnswer::Refused(format!("it is a {} group", group.group_type)),
+            None => GroupAnswer::NoGroup,
         })
     }
 
@@ -252,7 +252,7 @@ impl Coordinator {
     }
 }
 
-enum Found {
+enum FoundCoordinator {
     At(String),
     Refused(String),
 }

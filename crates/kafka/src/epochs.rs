@@ -1,5 +1,5 @@
-//! Under which leaders' epochs the records of a partition were written, by which a cut log is
-//! noticed (KIP-320).
+//! The leader epochs of the records read so far. A leader compares them with its own log to detect
+//! truncation (KIP-320).
 
 use parking_lot::Mutex;
 
@@ -8,22 +8,22 @@ const MOST: usize = 64;
 
 /// The epochs of what was read, as far as it was read by whoever tells them.
 #[derive(Debug, Default)]
-pub(crate) struct Epochs(Mutex<Known>);
+pub(crate) struct Epochs(Mutex<EpochHistory>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct EpochHistory {
     /// Offsets, each with the epoch of the records from there on; both rise.
     changes: Vec<(i64, i32)>,
     /// Nothing is known of the records from there on.
     end: i64,
-    /// The epoch of the last record when the log was cut last, and where.
-    cut: Option<(i32, i64)>,
+    /// The epoch of the last record when the log was truncated last, and where.
+    truncated: Option<(i32, i64)>,
 }
 
 impl Epochs {
     /// The records from `offset` on are of `epoch`, until `end` or until another one is told.
     pub(crate) fn note(&self, offset: i64, end: i64, epoch: i32) {
-        let Known { changes, end: known_end, .. } = &mut *self.0.lock();
+        let EpochHistory { changes, end: known_end, .. } = &mut *self.0.lock();
         *known_end = end.max(*known_end);
         let known = changes.iter().rev().find(|(from, _)| *from <= offset);
         if known.is_some_and(|(_, known)| *known == epoch) {
@@ -39,7 +39,7 @@ impl Epochs {
 
     /// The epoch of the record before `offset`; -1 where it is not known.
     pub(crate) fn before(&self, offset: i64) -> i32 {
-        let Known { changes, end, .. } = &*self.0.lock();
+        let EpochHistory { changes, end, .. } = &*self.0.lock();
         let known = changes.iter().rev().find(|(from, _)| *from < offset && offset <= *end);
         known.map_or(-1, |(_, epoch)| *epoch)
     }
@@ -49,23 +49,23 @@ impl Epochs {
         self.0.lock().changes.iter().find(|(_, later)| *later > epoch).map(|(from, _)| *from)
     }
 
-    /// The log was cut at `offset`.
-    pub(crate) fn cut(&self, offset: i64) {
-        let Known { changes, end, cut } = &mut *self.0.lock();
-        *cut = changes.last().map(|(_, epoch)| (*epoch, offset));
+    /// The log was truncated at `offset`.
+    pub(crate) fn truncate(&self, offset: i64) {
+        let EpochHistory { changes, end, truncated } = &mut *self.0.lock();
+        *truncated = changes.last().map(|(_, epoch)| (*epoch, offset));
         changes.retain(|(from, _)| *from < offset);
         *end = offset.min(*end);
     }
 
-    /// Whether the log was cut there last when its last record was of `epoch`. A log that goes on
-    /// after a cut does so in a later epoch: whoever tells of the same cut again tells of none.
-    pub(crate) fn was_cut(&self, epoch: i32, offset: i64) -> bool {
-        self.0.lock().cut == Some((epoch, offset))
+    /// Whether the log was truncated there last when its last record was of `epoch`. A log that goes
+    /// on after a truncation does so in a later epoch: a second report of the same one is none.
+    pub(crate) fn was_truncated(&self, epoch: i32, offset: i64) -> bool {
+        self.0.lock().truncated == Some((epoch, offset))
     }
 
     /// The log is another one, or what comes next is not known.
     pub(crate) fn forget(&self) {
-        *self.0.lock() = Known::default();
+        *self.0.lock() = EpochHistory::default();
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_log_that_was_cut_is_told_anew() {
         let epochs = read();
-        epochs.cut(35);
+        epochs.truncate(35);
         assert_eq!((epochs.before(35), epochs.before(36)), (5, -1));
         epochs.note(35, 40, 9);
         assert_eq!((epochs.before(35), epochs.before(36), epochs.end_of(5)), (5, 9, Some(35)));

@@ -3,7 +3,7 @@
 mod corrupt;
 mod fast;
 mod librdkafka;
-mod outlet;
+mod record_sender;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -15,12 +15,12 @@ use zafka_envelope::Record;
 
 use crate::assignment::Assignment;
 use crate::client::Client;
-use crate::generation::{Due, Generation};
+use crate::generation::{DueOffset, Generation};
 use crate::records::Run;
-pub(crate) use corrupt::Corrupt;
-pub(crate) use fast::{Fast, Parts};
+pub(crate) use corrupt::CorruptHandler;
+pub(crate) use fast::{Fast, FetcherParts};
 pub(crate) use librdkafka::Librdkafka;
-pub(crate) use outlet::Outlet;
+pub(crate) use record_sender::RecordSender;
 
 /// Records of one partition, in their order. May hold none and only move the position.
 pub struct Fetched {
@@ -37,8 +37,8 @@ pub struct Fetched {
 /// By which way they came.
 enum Records {
     /// A run of batches, and its hold on the memory that answers may take.
-    Fast(Run, fast::Hold),
-    Librdkafka(librdkafka::Taken),
+    Fast(Run, Arc<fast::MemoryPermit>),
+    Librdkafka(librdkafka::FetchedMessages),
 }
 
 impl Fetched {
@@ -46,15 +46,16 @@ impl Fetched {
     /// out. True once all were handed out. `prev` is left to the caller.
     pub fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         match &mut self.records {
-            Records::Fast(run, hold) => {
-                if self.assignment.broken_at().is_some() {
+            Records::Fast(run, permit) => {
+                if self.assignment.corrupt_at().is_some() {
                     return true;
                 }
                 run.walk(f).unwrap_or_else(|error| {
                     let (generation, offset) = (self.generation.number, run.next_offset());
-                    self.assignment.break_at(generation, offset);
-                    let due = Due { assignment: Arc::clone(&self.assignment), generation, offset };
-                    hold.corrupt.met(due, run.after_broken(), &error.to_string());
+                    self.assignment.set_corrupt_at(generation, offset);
+                    let due =
+                        DueOffset { assignment: Arc::clone(&self.assignment), generation, offset };
+                    permit.corrupt.met(due, run.after_broken(), &error.to_string());
                     true
                 })
             }
@@ -64,15 +65,17 @@ impl Fetched {
 
     /// The offset to go on from after all of them, past offsets that hold no record a reader sees.
     pub fn next_offset(&self) -> i64 {
-        self.assignment.broken_at().map_or(self.next_offset, |broken| self.next_offset.min(broken))
+        self.assignment
+            .corrupt_at()
+            .map_or(self.next_offset, |corrupt| self.next_offset.min(corrupt))
     }
 }
 
 impl fmt::Debug for Fetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetched")
-            .field("topic", &self.assignment.topic)
-            .field("partition", &self.assignment.partition)
+            .field("topic", self.assignment.topic())
+            .field("partition", &self.assignment.partition())
             .field("next_offset", &self.next_offset)
             .finish_non_exhaustive()
     }
@@ -83,7 +86,7 @@ impl fmt::Debug for Fetched {
 fn unassign(client: &Client, assignments: &[Arc<Assignment>]) {
     let mut list = TopicPartitionList::with_capacity(assignments.len());
     for assignment in assignments {
-        list.add_partition(&assignment.topic, assignment.partition);
+        list.add_partition(assignment.topic(), assignment.partition());
     }
     if let Err(error) = client.incremental_unassign(&list) {
         client.context().report(&format!("letting partitions go: {error}"));
@@ -108,18 +111,18 @@ impl Fetcher {
     }
 
     /// Begins to read partitions from where they stand.
-    pub(crate) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    pub(crate) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         match self {
-            Self::Fast(fast) => fast.take(assignments),
-            Self::Librdkafka(librdkafka) => librdkafka.take(assignments),
+            Self::Fast(fast) => fast.add(assignments),
+            Self::Librdkafka(librdkafka) => librdkafka.add(assignments),
         }
     }
 
     /// Ends reading partitions and lets them go. None of them: answers a revocation.
-    pub(crate) fn release(&mut self, assignments: &[Arc<Assignment>]) {
+    pub(crate) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
         match self {
-            Self::Fast(fast) => fast.release(assignments),
-            Self::Librdkafka(librdkafka) => librdkafka.release(assignments),
+            Self::Fast(fast) => fast.remove(assignments),
+            Self::Librdkafka(librdkafka) => librdkafka.remove(assignments),
         }
     }
 
@@ -139,11 +142,11 @@ impl Fetcher {
     }
 
     /// Fetches a partition no more that the route holds, until a generation of it begins.
-    pub(crate) fn hold(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+    pub(crate) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
         match self {
             // It leaves its broker's requests as soon as there is something of it.
             Self::Fast(_) => Ok(()),
-            Self::Librdkafka(librdkafka) => librdkafka.hold(assignment),
+            Self::Librdkafka(librdkafka) => librdkafka.pause(assignment),
         }
     }
 

@@ -19,14 +19,14 @@ pub struct Generation {
 
 /// An offset that was due and cannot be read.
 #[derive(Clone, Debug)]
-pub(crate) struct Due {
+pub(crate) struct DueOffset {
     pub(crate) assignment: Arc<Assignment>,
     /// Number of the generation that it was due in.
     pub(crate) generation: u32,
     pub(crate) offset: i64,
 }
 
-impl Due {
+impl DueOffset {
     /// The offset at which a partition stands.
     pub(crate) fn of(assignment: &Arc<Assignment>) -> Self {
         let (generation, offset) = assignment.reading().place();
@@ -41,7 +41,7 @@ impl Due {
 
 /// Where the reading stands.
 #[derive(Debug)]
-struct Place {
+struct ReadState {
     generation: Generation,
     /// The next offset to be handed out.
     position: i64,
@@ -49,11 +49,11 @@ struct Place {
 
 /// The generation that is read now, and how far.
 #[derive(Debug)]
-pub(crate) struct Reading(Mutex<Place>);
+pub(crate) struct Reading(Mutex<ReadState>);
 
 impl Reading {
     pub(crate) fn new(start: i64) -> Self {
-        Self(Mutex::new(Place { generation: Generation { number: 0, start }, position: start }))
+        Self(Mutex::new(ReadState { generation: Generation { number: 0, start }, position: start }))
     }
 
     pub(crate) fn generation(&self) -> Generation {
@@ -83,7 +83,7 @@ impl Reading {
     pub(crate) fn begin(&self, start: i64) -> Generation {
         let mut place = self.0.lock();
         let generation = Generation { number: place.generation.number.wrapping_add(1), start };
-        *place = Place { generation, position: start };
+        *place = ReadState { generation, position: start };
         generation
     }
 
@@ -94,7 +94,7 @@ impl Reading {
             return None;
         }
         let generation = Generation { number: known.wrapping_add(1), start };
-        *place = Place { generation, position: start };
+        *place = ReadState { generation, position: start };
         Some(generation)
     }
 }

@@ -15,7 +15,7 @@ use crate::membership::Command;
 /// Time between a panic and the next try.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
-/// Starts a thread of a session. If it panics the route stops: nobody else does what it did.
+/// Starts a thread of a source. If it panics the route stops: nobody else does what it did.
 pub(crate) fn spawn(
     name: &str,
     commands: &Sender<Command>,
@@ -25,7 +25,7 @@ pub(crate) fn spawn(
     Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(reason) = caught(&who, run) {
             // If the membership has ended, nobody waits for this thread.
-            let _ = commands.send(Command::Broke(reason));
+            let _ = commands.send(Command::Panicked(reason));
         }
     })
 }
@@ -62,7 +62,7 @@ mod tests {
     fn the_panic_of_a_thread_is_told_with_its_reason() {
         let (commands, told) = channel();
         spawn("kafka-test", &commands, || panic!("at {}", 7)).unwrap().join().unwrap();
-        let Ok(Command::Broke(reason)) = told.recv() else { panic!("nothing is told") };
+        let Ok(Command::Panicked(reason)) = told.recv() else { panic!("nothing is told") };
         assert_eq!(reason, "internal error: kafka-test panicked: at 7");
         spawn("kafka-test", &commands, || {}).unwrap().join().unwrap();
         assert!(told.try_recv().is_err(), "an end is none");

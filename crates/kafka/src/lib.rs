@@ -1,12 +1,13 @@
 //! The Kafka side of zafka. The only crate that names a Kafka library.
 //!
-//! A [`Source`] reads what a route asks for: it takes partitions up, hands out their records,
-//! commits what it is told, and lets partitions go. librdkafka holds the membership and fetches;
-//! the threads here only move what it says to where it belongs:
+//! A [`Source`] reads what a route asks for: it receives partitions, hands out their records,
+//! commits positions, and gives partitions back. librdkafka manages the group membership. Records
+//! are fetched by our own requests (`fetcher::fast`), or by librdkafka if it is configured so or if
+//! a broker is older than 2.7. The threads and tasks of a source:
 //! - membership: polls librdkafka without a pause, answers rebalances, and owns every assignment;
-//! - look-ups: lists topics and resolves positions, which may wait for brokers;
-//! - fetch: takes records off librdkafka's queue; it stands still while nobody receives;
-//! - commits: one at a time, waiting for the coordinator.
+//! - lookup: lists topics and resolves positions, which may wait for brokers;
+//! - fetch: a dispatcher and one task for each broker, or a thread that empties librdkafka's queue;
+//! - commit: one commit at a time, waiting for the coordinator.
 //!
 //! What this crate does not know: ZeroMQ, frames, and what "delivered" means.
 
@@ -20,23 +21,24 @@ mod coordinator;
 pub mod embedded;
 mod epochs;
 mod error;
-mod failing;
+mod error_text;
+mod failing_commits;
 mod fetcher;
 mod generation;
 mod guard;
+mod health;
+mod log_limiter;
 mod lookup;
 mod membership;
 mod native;
-mod noise;
 mod probe;
 pub mod produce;
 mod quota;
-mod reason;
 mod records;
 mod report;
 mod security;
 mod source;
-mod status;
+mod topic_partition;
 mod topics;
 mod wait;
 
@@ -44,11 +46,12 @@ pub use assignment::{Assignment, RevokeDone, SourceEvent, SourceReceivers};
 pub use error::{ProbeError, StartError, TopicFault};
 pub use fetcher::Fetched;
 pub use generation::Generation;
-pub use probe::{Found, probe};
+pub use health::{Ends, SourceStatus};
+pub use probe::{ProbeResult, probe};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use records::bench;
 pub use security::TokenError;
 pub use source::Source;
-pub use status::{Ends, SourceStatus};
+pub use topic_partition::TopicPartition;
 pub use wait::{Wait, WaitKind};

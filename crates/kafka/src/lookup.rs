@@ -2,8 +2,8 @@
 //! a partition begins. Each partition has an answer of its own, so that one does not keep the
 //! others back.
 
-mod begins;
-mod starts;
+mod plan;
+mod resolve;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -17,13 +17,14 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::assignment::Assignment;
-use crate::client::{Client, Part, plain};
+use crate::client::{Client, plain};
 use crate::config::{Isolation, Start};
-use crate::generation::Due;
-use crate::membership::{Command, Reset};
+use crate::generation::DueOffset;
+use crate::membership::{Command, ResetReason};
 use crate::native;
+use crate::topic_partition::TopicPartition;
 use crate::topics::{Selection, list};
-pub(crate) use starts::Known;
+pub(crate) use plan::TopicSnapshot;
 
 /// How long one request is waited for.
 const WAIT: Duration = Duration::from_secs(5);
@@ -33,18 +34,18 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 
 /// A question.
 #[derive(Debug)]
-pub(crate) enum Ask {
+pub(crate) enum LookupRequest {
     /// Where these partitions begin. Asked once, when it is due: who still wants to know asks
     /// again.
-    TakeUp {
+    Starts {
         id: u64,
-        wanted: Vec<Wanted>,
+        queries: Vec<PositionQuery>,
         due: Instant,
-        known: Arc<Known>,
-        still: Arc<StillWanted>,
+        known: Arc<TopicSnapshot>,
+        pending: Arc<PendingQueries>,
     },
     /// The earliest offset of a partition that has lost its place. Asked until it is answered.
-    Earliest { due: Due, why: Reset },
+    Earliest { due: DueOffset, reason: ResetReason },
     /// The ids of topics. Asked once, as above.
     TopicIds(Vec<String>),
     /// The ends of partitions, as a reader sees them. Asked once, as above.
@@ -54,23 +55,23 @@ pub(crate) enum Ask {
 /// Partitions whose begin is still to be found: the group may want them back while they are asked
 /// for.
 #[derive(Debug, Default)]
-pub(crate) struct StillWanted(Mutex<HashSet<Part>>);
+pub(crate) struct PendingQueries(Mutex<HashSet<TopicPartition>>);
 
-impl StillWanted {
-    pub(crate) fn new(parts: impl Iterator<Item = Part>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(parts.collect())))
+impl PendingQueries {
+    pub(crate) fn new(partitions: impl Iterator<Item = TopicPartition>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(partitions.collect())))
     }
 
-    pub(crate) fn forget(&self, part: &Part) {
-        self.0.lock().remove(part);
+    pub(crate) fn forget(&self, topic_partition: &TopicPartition) {
+        self.0.lock().remove(topic_partition);
     }
 
     pub(crate) fn forget_all(&self) {
         self.0.lock().clear();
     }
 
-    pub(crate) fn contains(&self, part: &Part) -> bool {
-        self.0.lock().contains(part)
+    pub(crate) fn contains(&self, topic_partition: &TopicPartition) -> bool {
+        self.0.lock().contains(topic_partition)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,26 +81,26 @@ impl StillWanted {
 
 /// A partition, and where it begins if it has no committed offset.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) part: Part,
-    pub(crate) beginning: Beginning,
+pub(crate) struct PositionQuery {
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) rule: StartRule,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beginning {
+pub(crate) enum StartRule {
     At(Start),
     /// As it was found for an answer that could not be used.
     Found(i64),
 }
 
-impl Wanted {
+impl PositionQuery {
     /// One that came later than its topic began.
-    fn late(part: Part) -> Self {
-        Self { part, beginning: Beginning::At(Start::Earliest) }
+    fn late(topic_partition: TopicPartition) -> Self {
+        Self { topic_partition, rule: StartRule::At(Start::Earliest) }
     }
 }
 
-impl Beginning {
+impl StartRule {
     fn start(self) -> Option<Start> {
         match self {
             Self::At(start) => Some(start),
@@ -115,8 +116,8 @@ impl Beginning {
 
 /// Where a partition begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Begin {
-    pub(crate) part: Part,
+pub(crate) struct StartPosition {
+    pub(crate) topic_partition: TopicPartition,
     pub(crate) start: i64,
     pub(crate) committed: Option<i64>,
     /// Leader epoch of the record before it, which was committed with it; -1 where it is not
@@ -126,48 +127,47 @@ pub(crate) struct Begin {
 
 /// A partition whose begin is not known yet, and why.
 #[derive(Clone, Debug)]
-pub(crate) struct Open {
-    pub(crate) wanted: Wanted,
+pub(crate) struct Unresolved {
+    pub(crate) query: PositionQuery,
     what: &'static str,
     reason: String,
 }
 
-impl Open {
-    pub(crate) fn new(wanted: Wanted, what: &'static str, reason: String) -> Self {
-        Self { wanted, what, reason }
+impl Unresolved {
+    pub(crate) fn new(query: PositionQuery, what: &'static str, reason: String) -> Self {
+        Self { query, what, reason }
     }
 }
 
-impl fmt::Display for Open {
+impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (topic, partition) = &self.wanted.part;
-        write!(f, "{topic}/{partition}: {}: {}", self.what, self.reason)
+        write!(f, "{}: {}: {}", self.query.topic_partition, self.what, self.reason)
     }
 }
 
 /// What is known of partitions, and what is open.
 #[derive(Default)]
-struct TakenUp {
-    begins: Vec<Begin>,
-    open: Vec<Open>,
+struct Resolution {
+    resolved: Vec<StartPosition>,
+    unresolved: Vec<Unresolved>,
 }
 
-impl TakenUp {
-    fn leave_open(&mut self, wanted: Wanted, what: &'static str, reason: String) {
-        self.open.push(Open::new(wanted, what, reason));
+impl Resolution {
+    fn leave_unresolved(&mut self, query: PositionQuery, what: &'static str, reason: String) {
+        self.unresolved.push(Unresolved::new(query, what, reason));
     }
 }
 
 /// Offsets that were asked for, `None` where there is none.
 struct Offsets<T = i64> {
-    found: HashMap<Part, Result<Option<T>, String>>,
+    found: HashMap<TopicPartition, Result<Option<T>, String>>,
     /// Why there is no answer for the others.
     otherwise: String,
 }
 
 impl<T> Offsets<T> {
-    fn take(&mut self, part: &Part) -> Result<Option<T>, String> {
-        self.found.remove(part).unwrap_or_else(|| Err(self.otherwise.clone()))
+    fn take(&mut self, topic_partition: &TopicPartition) -> Result<Option<T>, String> {
+        self.found.remove(topic_partition).unwrap_or_else(|| Err(self.otherwise.clone()))
     }
 }
 
@@ -183,32 +183,35 @@ pub(crate) struct Lookup {
     pub(crate) known: BTreeSet<String>,
     pub(crate) commands: Sender<Command>,
     /// Where partitions begin at `start`, found and not committed yet.
-    pub(crate) found: HashMap<Part, i64>,
+    pub(crate) found: HashMap<TopicPartition, i64>,
 }
 
-struct Question {
-    ask: Ask,
+struct PendingRequest {
+    request: LookupRequest,
     due: Instant,
     backoff: Duration,
 }
 
 impl Lookup {
     /// Runs until no question can come any more.
-    pub(crate) fn run(mut self, questions: &Receiver<Ask>) {
-        let mut open: Vec<Question> = Vec::new();
+    pub(crate) fn run(mut self, lookups: &Receiver<LookupRequest>) {
+        let mut pending: Vec<PendingRequest> = Vec::new();
         let mut next_listing = Instant::now() + self.refresh;
         loop {
-            let due = open.iter().map(|question| question.due).fold(next_listing, Instant::min);
-            match questions.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(ask) => {
-                    let due =
-                        if let Ask::TakeUp { due, .. } = &ask { *due } else { Instant::now() };
-                    open.push(Question { ask, due, backoff: BACKOFF.0 });
+            let due = pending.iter().map(|request| request.due).fold(next_listing, Instant::min);
+            match lookups.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(request) => {
+                    let due = if let LookupRequest::Starts { due, .. } = &request {
+                        *due
+                    } else {
+                        Instant::now()
+                    };
+                    pending.push(PendingRequest { request, due, backoff: BACKOFF.0 });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            open.retain_mut(|question| question.due > Instant::now() || !self.answer(question));
+            pending.retain_mut(|request| request.due > Instant::now() || !self.answer(request));
             if next_listing <= Instant::now() {
                 self.list();
                 next_listing = Instant::now() + self.refresh;
@@ -220,7 +223,7 @@ impl Lookup {
         match list(&self.client, &self.selection, &self.known, WAIT) {
             Ok(listing) => {
                 if !self.in_group {
-                    self.known = listing.names().cloned().collect();
+                    self.known = listing.names().map(str::to_owned).collect();
                 }
                 // Where the membership has ended, nobody wants to know.
                 let _ = self.commands.send(Command::Listed(listing));
@@ -232,34 +235,38 @@ impl Lookup {
     }
 
     /// Tries once. True where the question is settled.
-    fn answer(&mut self, question: &mut Question) -> bool {
-        let command = match &mut question.ask {
-            Ask::TakeUp { still, .. } if still.is_empty() => return true,
-            Ask::Earliest { due, .. } if !due.is_now() => return true,
-            Ask::TakeUp { id, wanted, known, still, .. } => {
-                let wanted = std::mem::take(wanted);
-                let TakenUp { begins, open } = match self.in_group {
-                    true => self.take_up_in_group(wanted, known, still),
-                    false => self.take_up(wanted),
+    fn answer(&mut self, request: &mut PendingRequest) -> bool {
+        let command = match &mut request.request {
+            LookupRequest::Starts { pending, .. } if pending.is_empty() => return true,
+            LookupRequest::Earliest { due, .. } if !due.is_now() => return true,
+            LookupRequest::Starts { id, queries, known, pending, .. } => {
+                let queries = std::mem::take(queries);
+                let Resolution { resolved, unresolved } = match self.in_group {
+                    true => self.resolve_in_group(queries, known, pending),
+                    false => self.resolve_starts(queries),
                 };
-                Command::TakenUp { id: *id, begins, open }
+                Command::StartsResolved { id: *id, resolved, unresolved }
             }
-            Ask::Earliest { due, why } => match self.earliest(&due.assignment) {
-                Some(to) => Command::ResetTo { due: due.clone(), to, why: *why },
+            LookupRequest::Earliest { due, reason } => match self.earliest(&due.assignment) {
+                Some(to) => Command::ResetTo { due: due.clone(), to, reason: *reason },
                 None => {
-                    question.due = Instant::now() + question.backoff;
-                    question.backoff = (question.backoff * 2).min(BACKOFF.1);
+                    request.due = Instant::now() + request.backoff;
+                    request.backoff = (request.backoff * 2).min(BACKOFF.1);
                     return false;
                 }
             },
-            Ask::TopicIds(topics) => match native::topic_ids(&self.client, topics, WAIT) {
-                Ok(ids) => Command::TopicIds(ids),
-                Err(code) => {
-                    self.client.context().report(&format!("asking for the ids of topics: {code}"));
-                    return true;
+            LookupRequest::TopicIds(topics) => {
+                match native::topic_ids(&self.client, topics, WAIT) {
+                    Ok(ids) => Command::TopicIds(ids),
+                    Err(code) => {
+                        self.client
+                            .context()
+                            .report(&format!("asking for the ids of topics: {code}"));
+                        return true;
+                    }
                 }
-            },
-            Ask::Ends(assignments) => Command::Ends(self.ends(assignments)),
+            }
+            LookupRequest::Ends(assignments) => Command::Ends(self.ends(assignments)),
         };
         // As above.
         let _ = self.commands.send(command);
@@ -268,12 +275,12 @@ impl Lookup {
 
     /// The offsets for times, `Offset::Beginning` and `Offset::End` among them. Under
     /// read_committed the end is the last stable offset.
-    fn offsets<'a>(&self, times: impl Iterator<Item = (&'a Part, Offset)>) -> Offsets {
+    fn offsets<'a>(&self, times: impl Iterator<Item = (&'a TopicPartition, Offset)>) -> Offsets {
         let mut list = TopicPartitionList::new();
         let mut found = HashMap::new();
-        for (part, time) in times {
-            if let Err(error) = list.add_partition_offset(&part.0, part.1, time) {
-                found.insert(part.clone(), Err(plain(&error)));
+        for (at, time) in times {
+            if let Err(error) = list.add_partition_offset(&at.topic, at.partition, time) {
+                found.insert(at.clone(), Err(plain(&error)));
             }
         }
         let mut otherwise = NO_ANSWER.to_owned();
@@ -282,7 +289,7 @@ impl Lookup {
                 Ok(answers) => found.extend(
                     answers
                         .into_iter()
-                        .map(|(part, answer)| (part, answer.map_err(|code| code.to_string()))),
+                        .map(|(at, answer)| (at, answer.map_err(|code| code.to_string()))),
                 ),
                 Err(code) => {
                     otherwise = code.to_string();
@@ -305,15 +312,13 @@ impl Lookup {
     /// Where a partition's end is not to be had, its position stands for it: nothing is known to be
     /// wrong.
     fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
-        let part =
-            |assignment: &Arc<Assignment>| (assignment.topic.to_string(), assignment.partition);
-        let parts: Vec<Part> = assignments.iter().map(part).collect();
-        let mut ends = self.offsets(parts.iter().map(|part| (part, Offset::End)));
+        let of = assignments.iter().map(|assignment| &assignment.topic_partition);
+        let mut ends = self.offsets(of.map(|topic_partition| (topic_partition, Offset::End)));
         let mut failed = Vec::new();
         let mut known = Vec::with_capacity(assignments.len());
-        for (assignment, part) in assignments.iter().zip(&parts) {
-            let end = ends.take(part).unwrap_or_else(|reason| {
-                failed.push((&*part.0, part.1, reason));
+        for assignment in assignments {
+            let end = ends.take(&assignment.topic_partition).unwrap_or_else(|reason| {
+                failed.push((&assignment.topic_partition, reason));
                 None
             });
             known.push((Arc::clone(assignment), end.unwrap_or_else(|| assignment.position())));
@@ -323,13 +328,13 @@ impl Lookup {
     }
 
     fn earliest(&self, assignment: &Assignment) -> Option<i64> {
-        let part = (assignment.topic.to_string(), assignment.partition);
-        let reason = match self.offsets(std::iter::once((&part, Offset::Beginning))).take(&part) {
+        let of = &assignment.topic_partition;
+        let reason = match self.offsets(std::iter::once((of, Offset::Beginning))).take(of) {
             Ok(Some(offset)) => return Some(offset),
             Ok(None) => "the broker tells none".to_owned(),
             Err(reason) => reason,
         };
-        let failed = [(&*part.0, part.1, reason)];
+        let failed = [(of, reason)];
         self.client.context().report_partitions("the earliest offset is not known", failed);
         None
     }

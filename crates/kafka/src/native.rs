@@ -27,6 +27,7 @@ use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
 use crate::security::Token;
+use crate::topic_partition::TopicPartition;
 pub(crate) use admin::{TopicId, offsets, topic_ids};
 
 fn millis(time: Duration) -> i32 {
@@ -344,7 +345,7 @@ pub(crate) fn commit(
     client: &Client,
     offsets: &TopicPartitionList,
     wait: Duration,
-) -> Result<Vec<(String, i32, RDKafkaErrorCode)>, RDKafkaErrorCode> {
+) -> Result<Vec<(TopicPartition, RDKafkaErrorCode)>, RDKafkaErrorCode> {
     if membership(client).is_none() {
         return Err(RDKafkaErrorCode::UnknownMemberId);
     }
@@ -372,8 +373,9 @@ pub(crate) fn commit(
             for element in
                 elements.iter().filter(|element| element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
             {
-                let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
-                failed.push((topic, element.partition, element.err.into()));
+                let topic = CStr::from_ptr(element.topic).to_string_lossy();
+                let topic_partition = TopicPartition::new(&*topic, element.partition);
+                failed.push((topic_partition, element.err.into()));
             }
         }
         sys::rd_kafka_event_destroy(event);

@@ -10,15 +10,15 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::{self, Runtime};
 
-use crate::client::{Client, Context, create, plain};
+use crate::client::{Client, SourceContext, create, plain};
 use crate::cluster::settings;
-use crate::config::{ClusterConfig, Fetching, GroupConfig, SourceConfig};
+use crate::config::{ClusterConfig, FetcherKind, GroupConfig, SourceConfig};
 use crate::connection::Connector;
-use crate::coordinator::{Coordinator, Standing};
+use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
-use crate::noise::Noise;
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
 use crate::security::{TokenProvider, prepare};
-use crate::status::Board;
 use crate::topics::{Selection, list};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// What a cluster says of the topics of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ProbeResult {
     /// Topics it would read, with their number of partitions, sorted by name.
     pub topics: Vec<(String, i32)>,
     /// Topics that it names and cannot read now.
@@ -42,21 +42,30 @@ pub struct Found {
 /// # Errors
 /// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a
 /// group.
-pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<Found>, ProbeError> {
+pub fn probe(
+    cluster: &ClusterConfig,
+    sources: &[&SourceConfig],
+) -> Result<Vec<ProbeResult>, ProbeError> {
     let tokens = prepare(&cluster.security)?;
-    let fast = sources.iter().any(|source| source.fetcher == Fetching::Fast);
+    let fast = sources.iter().any(|source| source.fetcher == FetcherKind::Fast);
     let connector = Connector::new(cluster, tokens.clone());
     // What our own connections do not take is no mistake where librdkafka does everything.
     let connector = if fast { Some(connector?) } else { connector.ok() };
-    let asking = Asking::new(cluster, None, tokens.as_ref())?;
-    let mut found: Vec<Found> = Vec::new();
+    let client = ProbeClient::new(cluster, None, tokens.as_ref())?;
+    let mut found: Vec<ProbeResult> = Vec::new();
     for source in sources {
         let selection = Selection::new(&source.topics);
         let listing =
-            asking.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
+            client.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
         let listing = listing.map_err(ProbeError::Cluster)?;
-        found
-            .push(Found { topics: listing.topics.into_iter().collect(), missing: listing.missing });
+        found.push(ProbeResult {
+            topics: listing
+                .topics
+                .into_iter()
+                .map(|(topic, count)| (topic.to_string(), count))
+                .collect(),
+            missing: listing.missing,
+        });
     }
     for (source, found) in sources.iter().zip(&found) {
         if let (Some(group), Some((topic, _))) = (&source.group, found.topics.first()) {
@@ -76,7 +85,7 @@ pub fn probe(cluster: &ClusterConfig, sources: &[&SourceConfig]) -> Result<Vec<F
             let servers = cluster.bootstrap_servers.clone();
             let mut coordinator = Coordinator::new(Arc::clone(&connector), servers, group.clone());
             // Where it does not tell, nothing is known to be wrong.
-            if let Ok(Standing::Refused(reason)) =
+            if let Ok(GroupAnswer::Refused(reason)) =
                 runtime.block_on(coordinator.ask(None, group.protocol))
             {
                 return Err(ProbeError::Group { group: group.id.clone(), reason });
@@ -105,32 +114,32 @@ fn ask_group(
     topic: &str,
     tokens: Option<&Arc<TokenProvider>>,
 ) -> Result<(), ProbeError> {
-    let asking = Asking::new(cluster, Some(group), tokens)?;
+    let client = ProbeClient::new(cluster, Some(group), tokens)?;
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
-    let answer = asking.until_answered(|client| client.committed_offsets(list.clone(), WAIT));
+    let answer = client.until_answered(|client| client.committed_offsets(list.clone(), WAIT));
     answer.map(drop).map_err(|reason| ProbeError::Group { group: group.id.clone(), reason })
 }
 
 /// A client that asks.
-struct Asking {
+struct ProbeClient {
     client: Arc<Client>,
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
 }
 
-impl Asking {
+impl ProbeClient {
     fn new(
         cluster: &ClusterConfig,
         group: Option<&GroupConfig>,
         tokens: Option<&Arc<TokenProvider>>,
     ) -> Result<Self, StartError> {
-        let board = Arc::new(Board::default());
+        let health = Arc::new(SourceHealth::default());
         let mut settings = settings(cluster);
         if let Some(group) = group {
             settings.set("group.id", &group.id);
         }
-        let context = Context::new("check", &board, &Arc::new(Noise::default()));
-        Ok(Self { client: create(&settings, context, tokens)?, board })
+        let context = SourceContext::new("check", &health, &Arc::new(LogLimiter::default()));
+        Ok(Self { client: create(&settings, context, tokens)?, health })
     }
 
     /// Asks until there is an answer, a refusal, or no time left; then tells why.
@@ -153,7 +162,7 @@ impl Asking {
                 return Err(refusal);
             }
             if Instant::now() >= deadline {
-                return Err(self.board.status().last_error.unwrap_or_else(|| plain(&error)));
+                return Err(self.health.status().last_error.unwrap_or_else(|| plain(&error)));
             }
         }
     }

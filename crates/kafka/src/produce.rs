@@ -18,9 +18,9 @@ use crate::client::plain;
 use crate::cluster;
 use crate::config::ClusterConfig;
 use crate::error::StartError;
+use crate::health::{AssignmentProgress, SourceHealth};
 use crate::report::Reporter;
 use crate::security;
-use crate::status::{Board, TakenUp};
 use context::Context;
 
 /// Time for two answers that say that a topic is not there.
@@ -141,7 +141,7 @@ pub enum WriteError {
 /// Writes the records of one route. Dropped, it gives up what is under way.
 pub struct Producer {
     client: Arc<ThreadedProducer<Context>>,
-    board: Arc<Board>,
+    board: Arc<SourceHealth>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -160,9 +160,9 @@ impl Producer {
         cluster: &ClusterConfig,
         config: &ProducerConfig,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Delivery>), StartError> {
-        let board = Arc::new(Board::default());
+        let board = Arc::new(SourceHealth::default());
         // There is nothing to be assigned: only the connection tells whether it is ready.
-        board.set_taken_up(TakenUp::Wholly);
+        board.set_assignment(AssignmentProgress::Complete);
         let tokens = security::prepare(&cluster.security)?;
         let (deliveries, delivered) = mpsc::unbounded_channel();
         let (wanted, receiver) = security::wanted();
@@ -212,7 +212,7 @@ impl Producer {
 
 /// Shows how a producer's connection to the cluster is, also after the producer's end.
 #[derive(Clone, Debug)]
-pub struct ProducerHealth(Arc<Board>);
+pub struct ProducerHealth(Arc<SourceHealth>);
 
 impl ProducerHealth {
     /// Why records cannot be sent now; `None` if they can.

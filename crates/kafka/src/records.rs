@@ -42,7 +42,7 @@ const DECOMPRESSED_LIMIT: usize = 512 << 20;
 
 /// What of the batches is wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadOptions {
     /// First offset wanted.
     pub(crate) from: i64,
     /// Under read_committed the aborted transactions that the response lists, in any order; else
@@ -81,11 +81,11 @@ enum Fate {
 
 impl Batches {
     /// Of the records of a partition as the response has them.
-    pub(crate) fn new(bytes: Bytes, reading: Reading) -> Self {
+    pub(crate) fn new(bytes: Bytes, reading: ReadOptions) -> Self {
         Self::with_limit(bytes, reading, DECOMPRESSED_LIMIT)
     }
 
-    fn with_limit(bytes: Bytes, reading: Reading, limit: usize) -> Self {
+    fn with_limit(bytes: Bytes, reading: ReadOptions, limit: usize) -> Self {
         Batches {
             bytes,
             at: 0,

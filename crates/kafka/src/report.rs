@@ -7,20 +7,29 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::noise::Noise;
-use crate::status::Board;
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
+use crate::topic_partition::TopicPartition;
 
 /// Reports for one route.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
     route: Arc<str>,
-    board: Arc<Board>,
-    noise: Arc<Noise>,
+    health: Arc<SourceHealth>,
+    log_limiter: Arc<LogLimiter>,
 }
 
 impl Reporter {
-    pub(crate) fn new(route: &str, board: &Arc<Board>, noise: &Arc<Noise>) -> Self {
-        Self { route: Arc::from(route), board: Arc::clone(board), noise: Arc::clone(noise) }
+    pub(crate) fn new(
+        route: &str,
+        health: &Arc<SourceHealth>,
+        log_limiter: &Arc<LogLimiter>,
+    ) -> Self {
+        Self {
+            route: Arc::from(route),
+            health: Arc::clone(health),
+            log_limiter: Arc::clone(log_limiter),
+        }
     }
 
     pub(crate) fn route(&self) -> &str {
@@ -37,14 +46,12 @@ impl Reporter {
     pub(crate) fn report_partitions<'a>(
         &self,
         what: &str,
-        failed: impl IntoIterator<Item = (&'a str, i32, String)>,
+        failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
     ) {
-        for (reason, (count, topic, partition)) in by_reason(failed) {
+        for (reason, (count, first)) in by_reason(failed) {
             let text = match count {
-                1 => format!("{what} for {topic}/{partition}: {reason}"),
-                _ => {
-                    format!("{what} for {count} partitions, such as {topic}/{partition}: {reason}")
-                }
+                1 => format!("{what} for {first}: {reason}"),
+                _ => format!("{what} for {count} partitions, such as {first}: {reason}"),
             };
             self.report_as(&format!("{what}: {reason}"), &text);
         }
@@ -52,9 +59,9 @@ impl Reporter {
 
     /// As [`Self::report`], where errors of the same `kind` are alike.
     fn report_as(&self, kind: &str, text: &str) {
-        self.board.kafka_errors.add(1);
-        self.board.set_error(text.to_owned());
-        match self.noise.tell(kind, Instant::now()) {
+        self.health.kafka_errors.add(1);
+        self.health.set_error(text.to_owned());
+        match self.log_limiter.admit(kind, Instant::now()) {
             None => {}
             Some(0) => warn!(route = &*self.route, "Kafka: {text}"),
             Some(again) => warn!(route = &*self.route, again, "Kafka: {text}"),
@@ -64,11 +71,11 @@ impl Reporter {
 
 /// How many failed for each reason, and the first of them.
 fn by_reason<'a>(
-    failed: impl IntoIterator<Item = (&'a str, i32, String)>,
-) -> BTreeMap<String, (usize, &'a str, i32)> {
-    let mut reasons: BTreeMap<String, (usize, &str, i32)> = BTreeMap::new();
-    for (topic, partition, reason) in failed {
-        reasons.entry(reason).or_insert((0, topic, partition)).0 += 1;
+    failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
+) -> BTreeMap<String, (usize, &'a TopicPartition)> {
+    let mut reasons: BTreeMap<String, (usize, &TopicPartition)> = BTreeMap::new();
+    for (topic_partition, reason) in failed {
+        reasons.entry(reason).or_insert((0, topic_partition)).0 += 1;
     }
     reasons
 }
@@ -79,19 +86,25 @@ mod tests {
 
     #[test]
     fn partitions_that_fail_alike_are_one_error() {
-        let (board, noise) = (Arc::new(Board::default()), Arc::new(Noise::default()));
-        let reporter = Reporter::new("test", &board, &noise);
-        let failed = |partitions: std::ops::Range<i32>| {
-            partitions.map(|at| ("orders", at, "Busy".to_owned()))
+        let (health, log_limiter) =
+            (Arc::new(SourceHealth::default()), Arc::new(LogLimiter::default()));
+        let reporter = Reporter::new("test", &health, &log_limiter);
+        let orders: Vec<_> = (0..9).map(|at| TopicPartition::new("orders", at)).collect();
+        let failed = |partitions: std::ops::Range<usize>| {
+            orders[partitions].iter().map(|topic_partition| (topic_partition, "Busy".to_owned()))
         };
         for (partitions, shown) in [
             (3..9, "commit failed for 6 partitions, such as orders/3: Busy"),
             (7..8, "commit failed for orders/7: Busy"),
         ] {
             reporter.report_partitions("commit failed", failed(partitions));
-            assert_eq!(board.status().last_error.as_deref(), Some(shown));
+            assert_eq!(health.status().last_error.as_deref(), Some(shown));
         }
-        assert_eq!(board.status().kafka_errors, 2);
-        assert_eq!(noise.tell("commit failed: Busy", Instant::now()), None, "it is told once");
+        assert_eq!(health.status().kafka_errors, 2);
+        assert_eq!(
+            log_limiter.admit("commit failed: Busy", Instant::now()),
+            None,
+            "it is logged once"
+        );
     }
 }

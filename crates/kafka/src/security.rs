@@ -13,7 +13,7 @@ use rdkafka::ClientConfig;
 use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
 pub(crate) use files::Stamp;
-pub(crate) use refresh::{Supplied, Wanted, start as keep_supplied, wanted};
+pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
 pub use token::TokenError;
 pub(crate) use token::{Token, TokenProvider};
 

@@ -11,13 +11,13 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::assignment::{Assignment, SourceReceivers};
-use crate::config::{ClusterConfig, Fetching, SourceConfig};
+use crate::config::{ClusterConfig, FetcherKind, SourceConfig};
 use crate::connection::Connector;
 use crate::error::StartError;
 use crate::generation::Generation;
-use crate::membership::{Command, Starting, start};
+use crate::health::{Ends, SourceHealth, SourceStatus};
+use crate::membership::{Command, MembershipThread, start};
 use crate::security::prepare;
-use crate::status::{Board, Ends, SourceStatus};
 
 /// Events that wait to be received before they are kept back.
 const EVENTS: usize = 256;
@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// commit.
 #[derive(Debug)]
 pub struct Source {
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
     commands: Sender<Command>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -45,7 +45,7 @@ impl Source {
         cluster: &ClusterConfig,
         config: SourceConfig,
     ) -> Result<(Self, SourceReceivers), StartError> {
-        let board = Arc::new(Board::default());
+        let health = Arc::new(SourceHealth::default());
         let (events_in, events) = mpsc::channel(EVENTS);
         let (records_in, records) = mpsc::channel(RECORDS);
         let (commands, commanded) = channel();
@@ -54,39 +54,39 @@ impl Source {
         let connector = Connector::new(cluster, tokens.clone());
         // What our own connections do not take is no mistake where librdkafka does everything.
         let (connector, watcher) = match config.fetcher {
-            Fetching::Fast => {
+            FetcherKind::Fast => {
                 connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?
             }
-            Fetching::Librdkafka => (None, connector.ok()),
+            FetcherKind::Librdkafka => (None, connector.ok()),
         };
-        start(Starting {
+        start(MembershipThread {
             cluster: cluster.clone(),
             config,
             tokens,
             connector,
             watcher,
             runtime: Handle::try_current().map_err(|_| StartError::Runtime)?,
-            board: Arc::clone(&board),
-            noise: Arc::default(),
+            health: Arc::clone(&health),
+            log_limiter: Arc::default(),
             events: events_in,
             records: records_in,
             commands: (commands.clone(), commanded),
             ended,
         })?;
         Ok((
-            Self { board, commands, ended: Mutex::new(Some(end)) },
+            Self { health, commands, ended: Mutex::new(Some(end)) },
             SourceReceivers { events, records },
         ))
     }
 
     /// How it is now.
     pub fn status(&self) -> SourceStatus {
-        self.board.status()
+        self.health.status()
     }
 
     /// The ends of a partition's log, a second old at most. `None` until they are known.
     pub fn ends(&self, assignment: &Assignment) -> Option<Ends> {
-        assignment.ends().or_else(|| self.board.ends(&assignment.topic, assignment.partition))
+        assignment.ends().or_else(|| self.health.ends(&assignment.topic_partition))
     }
 
     /// Commits positions (next offsets) in the background, with retries. The newest of a partition
@@ -97,12 +97,12 @@ impl Source {
     }
 
     /// Lets commits of a partition that come after this go below those before, once: the log was
-    /// cut, or is another one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be called
-    /// when the route's own position is set back, so that no commit of what was before comes
+    /// truncated, or is another one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be
+    /// called when the route's own position is set back, so that no commit of what was before comes
     /// after it.
-    pub fn set_back(&self, assignment: Arc<Assignment>) {
+    pub fn allow_rewind(&self, assignment: Arc<Assignment>) {
         // As above.
-        let _ = self.commands.send(Command::SetBack(assignment));
+        let _ = self.commands.send(Command::AllowRewind(assignment));
     }
 
     /// Begins a new generation of a partition: it is read again from `offset` on, and what was
@@ -125,10 +125,10 @@ impl Source {
 
     /// Fetches a partition no more until it is restarted. It is held all the same, and what was
     /// handed out may still come.
-    pub fn hold(&self, assignment: &Arc<Assignment>) {
-        assignment.hold();
+    pub fn pause(&self, assignment: &Arc<Assignment>) {
+        assignment.pause();
         // As above.
-        let _ = self.commands.send(Command::Hold(Arc::clone(assignment)));
+        let _ = self.commands.send(Command::Pause(Arc::clone(assignment)));
     }
 
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the

@@ -1,6 +1,7 @@
 //! Which topics a source reads: names and patterns, matched against what the cluster lists.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -8,12 +9,21 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use regex::Regex;
 
-use crate::client::{Client, Part};
+use crate::client::Client;
 use crate::config::TopicSelector;
 use crate::error::TopicFault;
+use crate::topic_partition::TopicPartition;
 
 /// Topics with their number of partitions.
-pub(crate) type TopicMap = BTreeMap<String, i32>;
+pub(crate) type TopicMap = BTreeMap<Arc<str>, i32>;
+
+/// All partitions of these topics, in their order.
+pub(crate) fn partitions_of(topics: &TopicMap) -> impl Iterator<Item = TopicPartition> {
+    let topics = topics.iter();
+    topics.flat_map(|(topic, count)| {
+        (0..*count).map(|number| TopicPartition::new(Arc::clone(topic), number))
+    })
+}
 
 /// What a listing found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +44,9 @@ impl Listing {
     }
 
     /// Whether a partition is there.
-    pub(crate) fn has(&self, (topic, partition): &Part) -> bool {
-        self.topics.get(topic).is_some_and(|count| partition < count)
+    pub(crate) fn has(&self, topic_partition: &TopicPartition) -> bool {
+        let count = self.topics.get(&topic_partition.topic);
+        count.is_some_and(|count| topic_partition.partition < *count)
     }
 
     /// Whether a topic is there, or may be, and cannot be read now.
@@ -46,40 +57,39 @@ impl Listing {
     }
 
     /// The topics that are there, and those that may be.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
-        let hidden = self.missing.iter().map(|(topic, _)| topic).filter(|topic| self.hides(topic));
-        self.topics.keys().chain(hidden)
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let hidden =
+            self.missing.iter().map(|(topic, _)| &**topic).filter(|topic| self.hides(topic));
+        self.topics.keys().map(|topic| &**topic).chain(hidden)
     }
 }
 
-/// The partitions that were there when the route began, have been since, and were not taken up yet.
+/// The partitions that were there when the route began, have been since, and were not assigned yet.
 /// Any other without a committed offset came later, or again, and begins at its earliest offset.
 #[derive(Clone, Debug)]
-pub(crate) struct First(HashSet<Part>);
+pub(crate) struct InitialPartitions(HashSet<TopicPartition>);
 
-impl First {
+impl InitialPartitions {
     pub(crate) fn new(topics: &TopicMap) -> Self {
-        let parts =
-            topics.iter().flat_map(|(topic, count)| (0..*count).map(|at| (topic.clone(), at)));
-        Self(parts.collect())
+        Self(partitions_of(topics).collect())
     }
 
     /// Forgets what a later listing lacks. Topics that are there and cannot be read now are not
     /// gone.
     pub(crate) fn listed(&mut self, listing: &Listing) {
-        self.0.retain(|(topic, partition)| match listing.topics.get(topic) {
+        self.0.retain(|TopicPartition { topic, partition }| match listing.topics.get(topic) {
             Some(count) => partition < count,
             None => listing.hides(topic),
         });
     }
 
-    pub(crate) fn contains(&self, part: &Part) -> bool {
-        self.0.contains(part)
+    pub(crate) fn contains(&self, topic_partition: &TopicPartition) -> bool {
+        self.0.contains(topic_partition)
     }
 
     /// From now on it has a committed offset, or is another one.
-    pub(crate) fn taken_up(&mut self, part: &Part) {
-        self.0.remove(part);
+    pub(crate) fn assigned(&mut self, topic_partition: &TopicPartition) {
+        self.0.remove(topic_partition);
     }
 }
 
@@ -137,7 +147,7 @@ pub(crate) fn list(
         listing.add(topic);
     }
     for name in selection.names.iter().chain(known) {
-        if listing.topics.contains_key(name)
+        if listing.topics.contains_key(&**name)
             || listing.missing.iter().any(|(missing, _)| missing == name)
         {
             continue;
@@ -160,7 +170,7 @@ impl Listing {
         let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
         match topic.error() {
             None if count > 0 => {
-                self.topics.insert(topic.name().to_owned(), count);
+                self.topics.insert(topic.name().into(), count);
             }
             None => self.missing.push((topic.name().to_owned(), TopicFault::NoPartitions)),
             Some(code) => {
@@ -182,12 +192,12 @@ mod tests {
     #[test]
     fn what_was_there_first_is_so_until_it_goes_or_is_taken_up() {
         let topics = |topics: &[(&str, i32)]| -> TopicMap {
-            topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect()
+            topics.iter().map(|(topic, count)| (Arc::from(*topic), *count)).collect()
         };
-        let part = |topic: &str, partition| (topic.to_owned(), partition);
-        let mut first = First::new(&topics(&[("a", 3), ("b", 1), ("c", 1), ("d", 1)]));
+        let part = |topic: &str, partition| TopicPartition::new(topic, partition);
+        let mut first = InitialPartitions::new(&topics(&[("a", 3), ("b", 1), ("c", 1), ("d", 1)]));
         assert!(first.contains(&part("a", 2)) && !first.contains(&part("a", 3)));
-        first.taken_up(&part("b", 0));
+        first.assigned(&part("b", 0));
         let faults = [("c", TopicFault::NotAuthorised), ("d", TopicFault::Unknown)];
         let missing = faults.map(|(topic, fault)| (topic.to_owned(), fault)).to_vec();
         first.listed(&Listing { topics: topics(&[("a", 2), ("b", 1), ("e", 1)]), missing });

@@ -1,12 +1,12 @@
 //! Waits: states in which nothing comes from Kafka though nothing is wrong with the relay.
 
-use std::sync::Arc;
+use crate::topic_partition::TopicPartition;
 
 /// One wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// The topic and partition that waits; `None` if it is the whole source.
-    pub partition: Option<(Arc<str>, i32)>,
+    pub partition: Option<TopicPartition>,
     /// Its kind.
     pub kind: WaitKind,
     /// A text for people, without the partition.

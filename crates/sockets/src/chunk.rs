@@ -10,7 +10,7 @@ use crate::buffers::{Buffer, Buffers};
 use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::ring::{Demand, Runs};
 
-/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a
+/// Where a chunk's messages come from, and how far they were delivered. One for each assignment of a
 /// partition.
 ///
 /// The ring knows it only as a number that grows and a flag; what the number means is the route's

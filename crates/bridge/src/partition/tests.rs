@@ -5,6 +5,7 @@ mod resets;
 use super::*;
 
 use zafka_envelope::{OwnedRecord, Preset, Timestamp, decode_json};
+use zafka_kafka::TopicPartition;
 use zafka_zmtp::frame::{MORE, read_header};
 
 /// Larger than all that a case makes.
@@ -55,7 +56,7 @@ fn partition(start: i64) -> Partition {
 }
 
 fn partition_of(preset: Preset, start: i64) -> Partition {
-    let assignment = Assignment::new(Arc::from("orders"), 3, start, None);
+    let assignment = Assignment::new(TopicPartition::new("orders", 3), start, None);
     Partition::new(assignment, &FramePlan::preset(preset), "route", None)
 }
 

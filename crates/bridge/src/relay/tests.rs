@@ -1,7 +1,7 @@
 use tokio::net::TcpStream;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    Fetching, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
+    FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
 };
 use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
 
@@ -21,7 +21,7 @@ fn route() -> RouteConfig {
             on_corrupt: OnCorrupt::Stop,
             revoke_timeout: Duration::from_secs(5),
             topic_refresh: Duration::from_secs(30),
-            fetcher: Fetching::Fast,
+            fetcher: FetcherKind::Fast,
             stall_timeout: Duration::from_secs(30),
         },
         frames: FramePlan::preset(Preset::Json),

@@ -2,7 +2,7 @@
 
 use zafka_bridge::status::{PartitionStatus, RouteStatus};
 use zafka_envelope::FramePlan;
-use zafka_kafka::config::{Fetching, SourceConfig};
+use zafka_kafka::config::{FetcherKind, SourceConfig};
 use zafka_sockets::config::SlowPeer;
 
 use crate::subscribers::{LazySub, Sub};
@@ -106,8 +106,8 @@ fn waits(route: &RouteStatus) -> Vec<&str> {
     waits.map(|wait| wait.reason.split(" subscribers").next().unwrap_or_default()).collect()
 }
 
-async fn each_fetcher(test: impl AsyncFn(Fetching)) {
-    for fetching in [Fetching::Fast, Fetching::Librdkafka] {
+async fn each_fetcher(test: impl AsyncFn(FetcherKind)) {
+    for fetching in [FetcherKind::Fast, FetcherKind::Librdkafka] {
         test(fetching).await;
     }
 }
@@ -117,7 +117,7 @@ async fn nothing_moves_without_min_peers() {
     each_fetcher(nothing_moves).await;
 }
 
-async fn nothing_moves(fetcher: Fetching) {
+async fn nothing_moves(fetcher: FetcherKind) {
     let broker = Broker::start(&[("orders", 1)]);
     let source = SourceConfig { fetcher, ..source(&["orders"], Some("g")) };
     let relay = Running::start(&broker, vec![lossless(source)]).await;
@@ -156,7 +156,7 @@ async fn a_partition_waits_for_those_that_want_it() {
     each_fetcher(waits_for_those_that_want_it).await;
 }
 
-async fn waits_for_those_that_want_it(fetcher: Fetching) {
+async fn waits_for_those_that_want_it(fetcher: FetcherKind) {
     let broker = Broker::start(&[("orders", 1), ("payments", 1)]);
     broker.write("orders", 0, 0..100);
     broker.write("payments", 0, 0..100);
@@ -209,7 +209,7 @@ async fn who_comes_again_at_once_misses_nothing() {
     each_fetcher(comes_again).await;
 }
 
-async fn comes_again(fetcher: Fetching) {
+async fn comes_again(fetcher: FetcherKind) {
     const ROUNDS: usize = 6;
     const EACH: usize = 500;
     let broker = Broker::start(&[("orders", 1)]);

@@ -1,6 +1,6 @@
 //! What can happen to a connection.
 
-use crate::reason::steady;
+use crate::error_text::normalize;
 
 /// The longest text of a broker that is told, in characters.
 const LONGEST: usize = 500;
@@ -15,7 +15,7 @@ pub(crate) struct ConnectionError {
 
 impl ConnectionError {
     pub(crate) fn new(address: &str, reason: &str) -> Self {
-        Self { address: address.to_owned(), reason: steady(&line(reason)) }
+        Self { address: address.to_owned(), reason: normalize(&line(reason)) }
     }
 }
 

@@ -107,7 +107,7 @@ async fn ask(
     has: Has,
     member: Option<&str>,
     protocol: Option<GroupProtocol>,
-) -> Result<Standing, String> {
+) -> Result<GroupAnswer, String> {
     let port = Arc::new(OnceLock::new());
     let known = Arc::clone(&port);
     let address = fake::broker(move |asked| answer(asked, has, *known.wait())).await;
@@ -119,8 +119,8 @@ async fn ask(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_coordinator_has_by_the_name_of_a_group() {
     use GroupProtocol::{Classic, Consumer};
-    let group = |has_member| Some(Standing::Group { has_member });
-    let refused = |reason: &str| Some(Standing::Refused(reason.to_owned()));
+    let group = |has_member| Some(GroupAnswer::Group { has_member });
+    let refused = |reason: &str| Some(GroupAnswer::Refused(reason.to_owned()));
     let consumers = |id| Has { consumer: (0, id), ..NOTHING };
     let classic = |kind, assignor| Has {
         classic: (0, [kind, assignor, "m"]),
@@ -130,8 +130,8 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
     let joining = |join| Has { join, ..classic("consumer", "range") };
     let listed = |listed| Has { listed, ..NOTHING };
     for (has, member, protocol, expected) in [
-        (NOTHING, Some("m"), Consumer, Some(Standing::NoGroup)),
-        (NOTHING, None, Classic, Some(Standing::NoGroup)),
+        (NOTHING, Some("m"), Consumer, Some(GroupAnswer::NoGroup)),
+        (NOTHING, None, Classic, Some(GroupAnswer::NoGroup)),
         (consumers("m"), Some("m"), Consumer, group(true)),
         (consumers("n"), Some("m"), Consumer, group(false)),
         (classic("consumer", ASSIGNOR), Some("m"), Classic, group(true)),

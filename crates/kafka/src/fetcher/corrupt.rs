@@ -4,42 +4,42 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::config::OnCorrupt;
-use crate::generation::Due;
-use crate::membership::{Command, Reset};
+use crate::generation::DueOffset;
+use crate::health::SourceHealth;
+use crate::membership::{Command, ResetReason};
 use crate::report::Reporter;
-use crate::status::Board;
 
 /// Says what is met, and has it skipped if that is wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct Corrupt {
+pub(crate) struct CorruptHandler {
     policy: OnCorrupt,
     commands: Sender<Command>,
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
     reporter: Reporter,
 }
 
-impl Corrupt {
+impl CorruptHandler {
     pub(crate) fn new(
         policy: OnCorrupt,
         commands: Sender<Command>,
-        board: Arc<Board>,
+        health: Arc<SourceHealth>,
         reporter: Reporter,
     ) -> Self {
-        Self { policy, commands, board, reporter }
+        Self { policy, commands, health, reporter }
     }
 
     /// The batch at `due` cannot be read, and why; it ends before `to`, if that can be told.
-    pub(crate) fn met(&self, due: Due, to: Option<i64>, error: &str) {
-        let place = format!("{}/{}: {error}", due.assignment.topic, due.assignment.partition);
+    pub(crate) fn met(&self, due: DueOffset, to: Option<i64>, error: &str) {
+        let place = format!("{}: {error}", due.assignment);
         let reason = match (self.policy, to) {
             (OnCorrupt::Skip, Some(to)) => {
                 self.reporter
                     .report(&format!("{place}; going on at offset {to} (on_corrupt = \"skip\")"));
                 // If the membership has ended, nothing is read any more.
-                let _ = self.commands.send(Command::Elsewhere {
+                let _ = self.commands.send(Command::ResetNeeded {
                     due,
                     to: Some(to),
-                    why: Reset::Corrupt,
+                    reason: ResetReason::Corrupt,
                 });
                 return;
             }
@@ -53,6 +53,6 @@ impl Corrupt {
             }
         };
         self.reporter.report(&reason);
-        self.board.set_corrupt(&due.assignment, due.offset, reason);
+        self.health.set_corrupt(&due.assignment, due.offset, reason);
     }
 }

@@ -7,9 +7,9 @@
 mod broker;
 mod budget;
 mod dispatcher;
+mod fetch_session;
 mod metadata;
 mod position;
-mod share;
 mod sizes;
 #[cfg(test)]
 mod testing;
@@ -28,37 +28,37 @@ use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
-use crate::fetcher::{Corrupt, Outlet};
+use crate::fetcher::{CorruptHandler, RecordSender};
 use crate::generation::Generation;
 use crate::guard;
+use crate::health::SourceHealth;
 use crate::membership::Command;
 use crate::report::Reporter;
-use crate::status::Board;
 use budget::Budget;
-pub(super) use budget::Hold;
+pub(super) use budget::MemoryPermit;
 use dispatcher::Dispatcher;
-use position::{Position, Why};
-use share::Terms;
+use fetch_session::FetchOptions;
+use position::{FetchPosition, ReturnReason};
 
 /// Bytes of answers that are held at once, over all brokers.
 const HELD_BYTES: usize = 8 << 20;
 /// The largest answer that is believed; a record is at most about this large.
 const ANSWER_LIMIT: usize = 512 << 20;
 
-/// What the dispatcher is told. As many wait as there are partitions.
+/// Commands to the dispatcher. As many wait as there are partitions.
 #[derive(Debug)]
-enum Order {
+enum FetcherCommand {
     /// Fetch these from their positions.
-    Take(Vec<Position>),
+    Add(Vec<FetchPosition>),
     /// Begin this generation, in place of the one before.
     Seek(Arc<Assignment>, Generation),
     /// Fetch these no more.
-    Release(Vec<Arc<Assignment>>),
+    Remove(Vec<Arc<Assignment>>),
 }
 
-/// What the dispatcher hears from the brokers' tasks.
+/// Events from the brokers' tasks.
 #[derive(Debug)]
-enum Told {
+enum BrokerEvent {
     Connected(i32),
     Failed {
         broker: i32,
@@ -67,21 +67,21 @@ enum Told {
     /// The broker does not have the requests that are needed; what is missing.
     TooOld(String),
     /// A partition is not fetched there any more.
-    Returned(Position, Why),
+    Returned(FetchPosition, ReturnReason),
 }
 
 /// What all tasks share.
-struct Wiring {
+struct FetcherContext {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
-    terms: Terms,
+    options: FetchOptions,
     refresh: Duration,
     budget: Budget,
     limit: usize,
-    outlet: Outlet,
+    records_tx: RecordSender,
     commands: Sender<Command>,
-    board: Arc<Board>,
-    corrupt: Arc<Corrupt>,
+    health: Arc<SourceHealth>,
+    corrupt: Arc<CorruptHandler>,
     /// Whether the connections are all that there is of a broker: without a group, librdkafka's
     /// are idle.
     alone: bool,
@@ -89,97 +89,110 @@ struct Wiring {
 }
 
 /// What a fast fetcher is made of.
-pub(crate) struct Parts<'a> {
+pub(crate) struct FetcherParts<'a> {
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) config: &'a SourceConfig,
     pub(crate) connector: Arc<Connector>,
     pub(crate) client: &'a Arc<Client>,
-    pub(crate) outlet: Outlet,
+    pub(crate) records_tx: RecordSender,
     pub(crate) commands: Sender<Command>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) health: Arc<SourceHealth>,
     pub(crate) reporter: Reporter,
 }
 
 /// The fetcher, as the membership thread sees it.
 pub(crate) struct Fast {
     client: Arc<Client>,
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
     in_group: bool,
-    orders: Option<UnboundedSender<Order>>,
+    commands_tx: Option<UnboundedSender<FetcherCommand>>,
     dispatcher: Option<JoinHandle<()>>,
     runtime: Handle,
 }
 
 impl Fast {
     /// Starts the dispatcher.
-    pub(crate) fn start(runtime: &Handle, parts: Parts<'_>) -> Self {
-        let Parts { cluster, config, connector, client, outlet, commands, board, reporter } = parts;
-        let shown = Arc::clone(&board);
-        let corrupt =
-            Corrupt::new(config.on_corrupt, commands.clone(), Arc::clone(&board), reporter.clone());
-        let wiring = Wiring {
+    pub(crate) fn start(runtime: &Handle, parts: FetcherParts<'_>) -> Self {
+        let FetcherParts {
+            cluster,
+            config,
+            connector,
+            client,
+            records_tx,
+            commands,
+            health,
+            reporter,
+        } = parts;
+        let shared_health = Arc::clone(&health);
+        let corrupt = CorruptHandler::new(
+            config.on_corrupt,
+            commands.clone(),
+            Arc::clone(&health),
+            reporter.clone(),
+        );
+        let context = FetcherContext {
             corrupt: Arc::new(corrupt),
             connector,
             bootstrap: cluster.bootstrap_servers.clone(),
-            terms: Terms {
+            options: FetchOptions {
                 isolation: config.isolation,
                 rack: cluster.client_rack.clone().unwrap_or_default(),
             },
             refresh: config.topic_refresh,
             budget: Budget::new(HELD_BYTES),
             limit: ANSWER_LIMIT,
-            outlet,
+            records_tx,
             commands,
-            board,
+            health,
             alone: config.group.is_none(),
             reporter,
         };
-        let (orders, ordered) = unbounded_channel();
-        let told = wiring.commands.clone();
-        let dispatching = Dispatcher::new(Arc::new(wiring), ordered).run();
+        let (commands_tx, commands_rx) = unbounded_channel();
+        let panics = context.commands.clone();
+        let dispatching = Dispatcher::new(Arc::new(context), commands_rx).run();
         let dispatcher = runtime.spawn(async move {
             // A task of its own, so that its panic comes back here.
             if let Err(failure) = tokio::spawn(dispatching).await
                 && let Ok(panic) = failure.try_into_panic()
             {
                 // Where the membership has ended, nothing is to be fetched.
-                let _ =
-                    told.send(Command::Broke(guard::reason("the dispatcher of fetches", &*panic)));
+                let _ = panics
+                    .send(Command::Panicked(guard::reason("the dispatcher of fetches", &*panic)));
             }
         });
         Self {
             client: Arc::clone(client),
-            board: shown,
+            health: shared_health,
             in_group: config.group.is_some(),
-            orders: Some(orders),
+            commands_tx: Some(commands_tx),
             dispatcher: Some(dispatcher),
             runtime: runtime.clone(),
         }
     }
 
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
+    fn send(&self, command: FetcherCommand) {
+        if let Some(commands_tx) = &self.commands_tx {
             // The dispatcher lives as long as this sender.
-            let _ = orders.send(order);
+            let _ = commands_tx.send(command);
         }
     }
 
-    pub(super) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         if !assignments.is_empty() {
             // Until the dispatcher has placed them: no moment in between looks as if all were well.
-            self.board.set_unfetched(Some("partitions are about to be fetched".to_owned()));
+            self.health.set_unfetched(Some("partitions are about to be fetched".to_owned()));
         }
-        self.order(Order::Take(assignments.iter().map(Position::of).collect()));
-        if self.in_group { self.hold(assignments) } else { Ok(()) }
+        self.send(FetcherCommand::Add(assignments.iter().map(FetchPosition::of).collect()));
+        if self.in_group { self.pause_in_librdkafka(assignments) } else { Ok(()) }
     }
 
     /// Has librdkafka hold partitions without fetching them. They are given to it at their end,
     /// since a pause alone comes too late for its first fetch.
-    fn hold(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    fn pause_in_librdkafka(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         let mut list = TopicPartitionList::with_capacity(assignments.len());
         for assignment in assignments {
             let added =
-                list.add_partition_offset(&assignment.topic, assignment.partition, Offset::End);
+                list.add_partition_offset(assignment.topic(), assignment.partition(), Offset::End);
             added.map_err(|error| plain(&error))?;
         }
         self.client.incremental_assign(&list).map_err(|error| plain(&error))?;
@@ -194,19 +207,19 @@ impl Fast {
         }
     }
 
-    pub(super) fn release(&mut self, assignments: &[Arc<Assignment>]) {
-        self.order(Order::Release(assignments.to_vec()));
+    pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
+        self.send(FetcherCommand::Remove(assignments.to_vec()));
         if self.in_group {
             super::unassign(&self.client, assignments);
         }
     }
 
     pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
-        self.order(Order::Seek(Arc::clone(assignment), generation));
+        self.send(FetcherCommand::Seek(Arc::clone(assignment), generation));
     }
 
     pub(super) fn stop(&mut self) {
-        self.orders = None;
+        self.commands_tx = None;
         if let Some(dispatcher) = self.dispatcher.take() {
             // Where the runtime is ending, so has the task.
             let _ = self.runtime.block_on(dispatcher);

@@ -14,20 +14,20 @@ use tokio::sync::watch;
 
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
-use crate::fetcher::{Corrupt, Outlet};
+use crate::fetcher::{CorruptHandler, RecordSender};
 use crate::generation::Generation;
 use crate::guard;
 use crate::membership::Command;
 use crate::native::{Queue, SimpleTopic};
-pub(crate) use thread::Taken;
-use thread::{Held, Thread};
+pub(crate) use thread::FetchedMessages;
+use thread::{ActiveReads, FetchThread};
 
 /// librdkafka as the fetcher.
 pub(crate) struct Librdkafka {
     client: Arc<Client>,
     in_group: bool,
     queue: Arc<Queue>,
-    held: Arc<Mutex<Held>>,
+    reads: Arc<Mutex<ActiveReads>>,
     /// The topics read, where there is no group.
     simple: HashMap<String, SimpleTopic>,
     stop: watch::Sender<bool>,
@@ -39,19 +39,19 @@ impl Librdkafka {
     pub(crate) fn start(
         client: &Arc<Client>,
         in_group: bool,
-        outlet: Outlet,
+        records_tx: RecordSender,
         commands: Sender<Command>,
-        corrupt: Corrupt,
+        corrupt: CorruptHandler,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
-        let held = Arc::new(Mutex::new(Held::default()));
+        let reads = Arc::new(Mutex::new(ActiveReads::default()));
         let (stop, stopped) = watch::channel(false);
         let told = commands.clone();
-        let thread = Thread {
+        let thread = FetchThread {
             client: Arc::clone(client),
             queue: Arc::clone(&queue),
-            held: Arc::clone(&held),
-            outlet,
+            reads: Arc::clone(&reads),
+            records_tx,
             commands,
             corrupt,
             stop: stopped,
@@ -63,27 +63,27 @@ impl Librdkafka {
             client,
             in_group,
             queue,
-            held,
+            reads,
             simple: HashMap::new(),
             stop,
             thread: Some(thread),
         })
     }
 
-    pub(super) fn take(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         let mut positions = Vec::with_capacity(assignments.len());
-        let mut held = self.held.lock();
+        let mut reads = self.reads.lock();
         for assignment in assignments {
             let (generation, position) = assignment.reading().place();
-            held.insert(assignment, generation);
+            reads.insert(assignment, generation);
             positions.push((Arc::clone(assignment), position));
         }
-        drop(held);
+        drop(reads);
         self.read_from(&positions)?;
         assignments
             .iter()
-            .filter(|assignment| assignment.is_held())
-            .try_for_each(|held| self.hold(held))
+            .filter(|assignment| assignment.is_paused())
+            .try_for_each(|held| self.pause(held))
     }
 
     /// Makes librdkafka fetch from these offsets into our queue.
@@ -91,24 +91,24 @@ impl Librdkafka {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (assignment, offset) in positions {
             if !self.in_group {
-                let topic = match self.simple.get(&*assignment.topic) {
+                let topic = match self.simple.get(&**assignment.topic()) {
                     Some(topic) => topic,
                     None => {
-                        let topic = SimpleTopic::new(&self.client, &assignment.topic);
+                        let topic = SimpleTopic::new(&self.client, assignment.topic());
                         let topic =
-                            topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic))?;
-                        self.simple.entry(assignment.topic.to_string()).or_insert(topic)
+                            topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic()))?;
+                        self.simple.entry(assignment.topic().to_string()).or_insert(topic)
                     }
                 };
                 topic
-                    .start(assignment.partition, *offset, &self.queue)
+                    .start(assignment.partition(), *offset, &self.queue)
                     .map_err(|code| code.to_string())?;
                 continue;
             }
-            self.queue.forward(&assignment.topic, assignment.partition);
+            self.queue.forward(assignment.topic(), assignment.partition());
             list.add_partition_offset(
-                &assignment.topic,
-                assignment.partition,
+                assignment.topic(),
+                assignment.partition(),
                 Offset::Offset(*offset),
             )
             .map_err(|error| error.to_string())?;
@@ -122,13 +122,13 @@ impl Librdkafka {
         // partition is taken again. It is over by now, and what was fetched meanwhile
         // is forwarded too.
         for (assignment, _) in positions {
-            self.queue.forward(&assignment.topic, assignment.partition);
+            self.queue.forward(assignment.topic(), assignment.partition());
         }
         Ok(())
     }
 
-    pub(super) fn release(&mut self, assignments: &[Arc<Assignment>]) {
-        self.held.lock().remove(assignments);
+    pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
+        self.reads.lock().remove(assignments);
         self.unread(assignments);
     }
 
@@ -138,8 +138,8 @@ impl Librdkafka {
             return;
         }
         for assignment in assignments {
-            if let Some(topic) = self.simple.get(&*assignment.topic) {
-                topic.stop(assignment.partition);
+            if let Some(topic) = self.simple.get(&**assignment.topic()) {
+                topic.stop(assignment.partition());
             }
         }
     }
@@ -153,17 +153,17 @@ impl Librdkafka {
         assignment: &Arc<Assignment>,
         generation: Generation,
     ) -> Result<(), String> {
-        let held = Arc::clone(&self.held);
-        let mut held = held.lock();
-        if held.is_read_as(assignment, generation) {
+        let reads = Arc::clone(&self.reads);
+        let mut reads = reads.lock();
+        if reads.is_read_as(assignment, generation) {
             return Ok(());
         }
         self.unread(std::slice::from_ref(assignment));
-        held.insert(assignment, generation);
-        drop(held);
+        reads.insert(assignment, generation);
+        drop(reads);
         self.read_from(&vec![(Arc::clone(assignment), generation.start)])?;
-        if assignment.is_held() {
-            return self.hold(assignment);
+        if assignment.is_paused() {
+            return self.pause(assignment);
         }
         if self.in_group {
             // Whether a pause outlives the partition's place in the assignment is librdkafka's
@@ -174,7 +174,7 @@ impl Librdkafka {
     }
 
     /// Pauses a partition; it stays among those that are held.
-    pub(super) fn hold(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+    pub(super) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
         if !self.in_group {
             self.unread(std::slice::from_ref(assignment));
             return Ok(());
@@ -194,6 +194,6 @@ impl Librdkafka {
 
 fn only(assignment: &Assignment) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition(&assignment.topic, assignment.partition);
+    list.add_partition(assignment.topic(), assignment.partition());
     list
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::Part;
+use crate::topic_partition::TopicPartition;
 use crate::topics::Listing;
 
 /// Partitions that the last listing lacked.
 #[derive(Debug, Default)]
-pub(super) struct Absent(BTreeSet<Part>);
+pub(super) struct AbsentPartitions(BTreeSet<TopicPartition>);
 
 /// When one that a listing lacks is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +23,21 @@ pub(super) enum Patience {
     One,
 }
 
-impl Absent {
+impl AbsentPartitions {
     /// Takes a listing: those of `held` that are to be let go.
     pub(super) fn listed<'a>(
         &mut self,
         listing: &Listing,
-        held: impl Iterator<Item = &'a Part>,
+        held: impl Iterator<Item = &'a TopicPartition>,
         patience: Patience,
-    ) -> Vec<Part> {
-        let lacking: BTreeSet<Part> =
-            held.filter(|part| !listing.has(part) && !listing.hides(&part.0)).cloned().collect();
+    ) -> Vec<TopicPartition> {
+        let lacking: BTreeSet<TopicPartition> = held
+            .filter(|partition| !listing.has(partition) && !listing.hides(&partition.topic))
+            .cloned()
+            .collect();
         let before = std::mem::take(&mut self.0);
-        let is_gone = |part: &Part| patience == Patience::One || before.contains(part);
+        let is_gone =
+            |partition: &TopicPartition| patience == Patience::One || before.contains(partition);
         let (gone, lacking): (BTreeSet<_>, BTreeSet<_>) = lacking.into_iter().partition(is_gone);
         self.0 = lacking;
         gone.into_iter().collect()
@@ -43,16 +46,18 @@ impl Absent {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::error::TopicFault;
 
-    fn part(topic: &str, partition: i32) -> Part {
-        (topic.to_owned(), partition)
+    fn partition(topic: &str, number: i32) -> TopicPartition {
+        TopicPartition::new(topic, number)
     }
 
     fn listing(topics: &[(&str, i32)], missing: &[(&str, TopicFault)]) -> Listing {
         Listing {
-            topics: topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect(),
+            topics: topics.iter().map(|(topic, count)| (Arc::from(*topic), *count)).collect(),
             missing: missing
                 .iter()
                 .map(|(topic, fault)| ((*topic).to_owned(), fault.clone()))
@@ -62,8 +67,8 @@ mod tests {
 
     #[test]
     fn what_two_listings_in_a_row_lack_is_gone() {
-        let held = [part("a", 0), part("a", 1), part("b", 0)];
-        let mut absent = Absent::default();
+        let held = [partition("a", 0), partition("a", 1), partition("b", 0)];
+        let mut absent = AbsentPartitions::default();
         let both = listing(&[("a", 2), ("b", 1)], &[]);
         let none = Listing::default();
         for (listing, gone) in [
@@ -81,15 +86,15 @@ mod tests {
 
     #[test]
     fn what_may_not_be_seen_is_not_gone() {
-        let held = [part("a", 0), part("b", 0)];
+        let held = [partition("a", 0), partition("b", 0)];
         let missing = [("a", TopicFault::NotAuthorised), ("b", TopicFault::Unknown)];
         for patience in [Patience::Two, Patience::One] {
-            let mut absent = Absent::default();
+            let mut absent = AbsentPartitions::default();
             let hidden = listing(&[], &missing);
             absent.listed(&hidden, held.iter(), patience);
             assert_eq!(
                 absent.listed(&hidden, held.iter(), patience),
-                [part("b", 0)],
+                [partition("b", 0)],
                 "{patience:?}"
             );
         }
@@ -97,13 +102,13 @@ mod tests {
 
     #[test]
     fn a_topic_that_came_back_smaller_loses_the_partitions_beyond() {
-        let held = [part("a", 0), part("a", 1), part("a", 2)];
-        let mut absent = Absent::default();
+        let held = [partition("a", 0), partition("a", 1), partition("a", 2)];
+        let mut absent = AbsentPartitions::default();
         let smaller = listing(&[("a", 1)], &[]);
         assert!(absent.listed(&smaller, held.iter(), Patience::Two).is_empty());
         assert_eq!(
             absent.listed(&smaller, held.iter(), Patience::Two),
-            [part("a", 1), part("a", 2)]
+            [partition("a", 1), partition("a", 2)]
         );
     }
 }

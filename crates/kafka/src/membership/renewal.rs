@@ -10,11 +10,11 @@ use crate::connection;
 use crate::security::Stamp;
 
 /// Time between two looks. Files that are the same at two of them are taken for whole.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is to be done about the files.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum FilesVerdict {
     Keep,
     /// They have changed and cannot be used; why. Told once for each state of the files.
     Unusable(String),
@@ -27,42 +27,42 @@ struct Decider<S> {
     used: S,
     seen: S,
     refused: Option<S>,
-    looked: Instant,
+    checked_at: Instant,
 }
 
 impl<S: Clone + PartialEq> Decider<S> {
     fn new(now: Instant, used: S) -> Self {
-        Self { seen: used.clone(), used, refused: None, looked: now }
+        Self { seen: used.clone(), used, refused: None, checked_at: now }
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.looked) >= LOOK
+        now.saturating_duration_since(self.checked_at) >= CHECK_INTERVAL
     }
 
     /// Takes a look. `usable` is asked only for files that have changed since they were read and no
     /// more since the last look: a certificate may be there before its key is.
-    fn look(
+    fn check(
         &mut self,
         now: Instant,
         stamp: S,
         usable: impl FnOnce() -> Result<(), String>,
-    ) -> Verdict {
-        self.looked = now;
+    ) -> FilesVerdict {
+        self.checked_at = now;
         let is_settled = self.seen == stamp;
         self.seen = stamp;
         if self.seen == self.used {
             self.refused = None;
-            return Verdict::Keep;
+            return FilesVerdict::Keep;
         }
         if !is_settled {
-            return Verdict::Keep;
+            return FilesVerdict::Keep;
         }
         match usable() {
-            Ok(()) => Verdict::Renew,
-            Err(_) if self.refused.as_ref() == Some(&self.seen) => Verdict::Keep,
+            Ok(()) => FilesVerdict::Renew,
+            Err(_) if self.refused.as_ref() == Some(&self.seen) => FilesVerdict::Keep,
             Err(reason) => {
                 self.refused = Some(self.seen.clone());
-                Verdict::Unusable(reason)
+                FilesVerdict::Unusable(reason)
             }
         }
     }
@@ -85,10 +85,10 @@ impl Renewal {
             return false;
         }
         let usable = || connection::usable(tls).map_err(|error| error.to_string());
-        match decider.look(now, Stamp::of(tls), usable) {
-            Verdict::Keep => false,
-            Verdict::Renew => true,
-            Verdict::Unusable(reason) => {
+        match decider.check(now, Stamp::of(tls), usable) {
+            FilesVerdict::Keep => false,
+            FilesVerdict::Renew => true,
+            FilesVerdict::Unusable(reason) => {
                 warn!(
                     route,
                     reason, "the group's client does not use changed files of kafka.security.tls"
@@ -105,55 +105,63 @@ mod tests {
 
     #[test]
     fn files_are_renewed_once_they_are_whole() {
-        let told = |reason: &str| Verdict::Unusable(reason.to_owned());
+        let told = |reason: &str| FilesVerdict::Unusable(reason.to_owned());
         let (ok, half, bad) = (Ok(()), Err("half"), Err("bad"));
         // Stamp, whether it is usable, verdict. The client has read 1.
-        type Looks = Vec<(u32, Result<(), &'static str>, Verdict)>;
+        type Looks = Vec<(u32, Result<(), &'static str>, FilesVerdict)>;
         let tables: Vec<(&str, Looks)> = vec![
-            ("nothing", vec![(1, bad, Verdict::Keep), (1, bad, Verdict::Keep)]),
+            ("nothing", vec![(1, bad, FilesVerdict::Keep), (1, bad, FilesVerdict::Keep)]),
             (
                 "renewed",
-                vec![(2, ok, Verdict::Keep), (2, ok, Verdict::Renew), (2, ok, Verdict::Renew)],
+                vec![
+                    (2, ok, FilesVerdict::Keep),
+                    (2, ok, FilesVerdict::Renew),
+                    (2, ok, FilesVerdict::Renew),
+                ],
             ),
             (
                 "still being written",
                 vec![
-                    (2, ok, Verdict::Keep),
-                    (3, ok, Verdict::Keep),
-                    (4, ok, Verdict::Keep),
-                    (4, ok, Verdict::Renew),
+                    (2, ok, FilesVerdict::Keep),
+                    (3, ok, FilesVerdict::Keep),
+                    (4, ok, FilesVerdict::Keep),
+                    (4, ok, FilesVerdict::Renew),
                 ],
             ),
             (
                 "half written",
                 vec![
-                    (2, half, Verdict::Keep),
+                    (2, half, FilesVerdict::Keep),
                     (2, half, told("half")),
-                    (2, half, Verdict::Keep),
-                    (3, ok, Verdict::Keep),
-                    (3, ok, Verdict::Renew),
+                    (2, half, FilesVerdict::Keep),
+                    (3, ok, FilesVerdict::Keep),
+                    (3, ok, FilesVerdict::Renew),
                 ],
             ),
             (
                 "put right without a change of the stamp",
-                vec![(2, bad, Verdict::Keep), (2, bad, told("bad")), (2, ok, Verdict::Renew)],
+                vec![
+                    (2, bad, FilesVerdict::Keep),
+                    (2, bad, told("bad")),
+                    (2, ok, FilesVerdict::Renew),
+                ],
             ),
             (
                 "changed back",
                 vec![
-                    (2, ok, Verdict::Keep),
-                    (1, ok, Verdict::Keep),
-                    (1, ok, Verdict::Keep),
-                    (2, ok, Verdict::Keep),
+                    (2, ok, FilesVerdict::Keep),
+                    (1, ok, FilesVerdict::Keep),
+                    (1, ok, FilesVerdict::Keep),
+                    (2, ok, FilesVerdict::Keep),
                 ],
             ),
             (
                 "spoilt, changed back, spoilt again",
                 vec![
-                    (2, bad, Verdict::Keep),
+                    (2, bad, FilesVerdict::Keep),
                     (2, bad, told("bad")),
-                    (1, ok, Verdict::Keep),
-                    (2, bad, Verdict::Keep),
+                    (1, ok, FilesVerdict::Keep),
+                    (2, bad, FilesVerdict::Keep),
                     (2, bad, told("bad")),
                 ],
             ),
@@ -163,9 +171,9 @@ mod tests {
             let mut decider = Decider::new(now, 1);
             for (at, (stamp, usable, verdict)) in looks.into_iter().enumerate() {
                 assert!(!decider.is_due(now), "{name}: {at}");
-                now += LOOK;
+                now += CHECK_INTERVAL;
                 assert!(decider.is_due(now), "{name}: {at}");
-                let found = decider.look(now, stamp, || usable.map_err(str::to_owned));
+                let found = decider.check(now, stamp, || usable.map_err(str::to_owned));
                 assert_eq!(found, verdict, "{name}: {at}");
             }
         }

@@ -1,4 +1,4 @@
-//! The life of the membership thread: reach the cluster, run a session, begin another where the
+//! The life of the membership thread: reach the cluster, run a client, begin another if the
 //! group's protocol turns out to be the other one or the member's place is not free yet, end.
 
 use std::collections::BTreeSet;
@@ -14,27 +14,27 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::Command;
+use super::driver::{Driver, Outcome, SourceState};
 use super::renewal::Renewal;
-use super::session::{Lasting, Outcome, Session};
 use crate::assignment::SourceEvent;
-use crate::client::{Client, Context, create, plain};
+use crate::client::{Client, SourceContext, create, plain};
 use crate::cluster::{settings, source_settings};
 use crate::config::{ClusterConfig, GroupProtocol, SourceConfig};
 use crate::connection::Connector;
 use crate::error::StartError;
-use crate::fetcher::{Fetched, Outlet};
+use crate::fetcher::{Fetched, RecordSender};
 use crate::guard;
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
 use crate::native;
-use crate::noise::Noise;
 use crate::report::Reporter;
 use crate::security::TokenProvider;
-use crate::status::Board;
 use crate::topics::{Listing, Selection, list};
 
-/// How long the scout waits for an answer; closing waits as long.
-const SCOUT_WAIT: Duration = Duration::from_secs(2);
-const SCOUT_POLL: Duration = Duration::from_millis(20);
-const SCOUT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the bootstrap client waits for an answer; closing waits as long.
+const BOOTSTRAP_WAIT: Duration = Duration::from_secs(2);
+const BOOTSTRAP_POLL: Duration = Duration::from_millis(20);
+const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a
 /// third of that.
 const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
@@ -44,10 +44,10 @@ const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
 /// The same after a membership that ended by something else; longer each time that it ends by that
 /// again.
-const SESSION_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const REJOIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// What the thread is made of.
-pub(crate) struct Starting {
+pub(crate) struct MembershipThread {
     pub(crate) cluster: ClusterConfig,
     pub(crate) config: SourceConfig,
     pub(crate) tokens: Option<Arc<TokenProvider>>,
@@ -57,8 +57,8 @@ pub(crate) struct Starting {
     pub(crate) watcher: Option<Arc<Connector>>,
     /// Where the fast fetcher's tasks run.
     pub(crate) runtime: Handle,
-    pub(crate) board: Arc<Board>,
-    pub(crate) noise: Arc<Noise>,
+    pub(crate) health: Arc<SourceHealth>,
+    pub(crate) log_limiter: Arc<LogLimiter>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
     pub(crate) records: mpsc::Sender<Fetched>,
     pub(crate) commands: (Sender<Command>, Receiver<Command>),
@@ -66,15 +66,16 @@ pub(crate) struct Starting {
 }
 
 /// Checks the settings, then starts the thread. Waits for no broker.
-pub(crate) fn start(starting: Starting) -> Result<(), StartError> {
-    let scout = create(&settings(&starting.cluster), starting.context(), starting.tokens.as_ref())?;
+pub(crate) fn start(starting: MembershipThread) -> Result<(), StartError> {
+    let bootstrap =
+        create(&settings(&starting.cluster), starting.context(), starting.tokens.as_ref())?;
     // Settings that only a member has are refused now, not later.
     let member = starting.settings(GroupProtocol::Classic, 1).create_native_config();
     member.map_err(|error| StartError::Client(plain(&error)))?;
-    let (board, events) = (Arc::clone(&starting.board), starting.events.clone());
+    let (health, events) = (Arc::clone(&starting.health), starting.events.clone());
     let run = move || {
-        if let Err(reason) = guard::caught("kafka-membership", || starting.run(scout)) {
-            board.set_stopped(&reason);
+        if let Err(reason) = guard::caught("kafka-membership", || starting.run(bootstrap)) {
+            health.set_stopped(&reason);
             // Nobody may be listening any more.
             let _ = events.blocking_send(SourceEvent::Stopped(reason));
         }
@@ -83,28 +84,28 @@ pub(crate) fn start(starting: Starting) -> Result<(), StartError> {
     Ok(())
 }
 
-impl Starting {
-    fn context(&self) -> Context {
-        Context::new(&self.config.route, &self.board, &self.noise)
+impl MembershipThread {
+    fn context(&self) -> SourceContext {
+        SourceContext::new(&self.config.route, &self.health, &self.log_limiter)
     }
 
     pub(super) fn reporter(&self) -> Reporter {
-        Reporter::new(&self.config.route, &self.board, &self.noise)
+        Reporter::new(&self.config.route, &self.health, &self.log_limiter)
     }
 
-    pub(super) fn outlet(&self) -> Outlet {
-        Outlet::new(self.records.clone(), Arc::clone(&self.board))
+    pub(super) fn record_sender(&self) -> RecordSender {
+        RecordSender::new(self.records.clone(), Arc::clone(&self.health))
     }
 
     fn settings(&self, protocol: GroupProtocol, partitions: usize) -> rdkafka::ClientConfig {
         source_settings(&self.cluster, &self.config, protocol, partitions)
     }
 
-    fn run(self, scout: Arc<Client>) {
+    fn run(self, bootstrap: Arc<Client>) {
         let route = self.config.route.clone();
-        if let Err(reason) = self.sessions(scout) {
+        if let Err(reason) = self.run_members(bootstrap) {
             error!(route, reason, "the Kafka side of the route stops");
-            self.board.set_stopped(&reason);
+            self.health.set_stopped(&reason);
             // Nobody may be listening any more; whoever is may have much to read first.
             let _ = self.events.blocking_send(SourceEvent::Stopped(reason));
             self.wait_for_close();
@@ -113,18 +114,18 @@ impl Starting {
         let _ = self.ended.send(());
     }
 
-    fn sessions(&self, scout: Arc<Client>) -> Result<(), String> {
-        let Some((scout, listing, cluster)) = self.reach(scout) else { return Ok(()) };
-        let Some(mut protocol) = self.protocol(&scout) else { return Ok(()) };
-        drop(scout);
-        let mut lasting = Lasting::new(listing);
-        lasting.cluster = cluster;
-        let mut pause = SESSION_PAUSE.0;
+    fn run_members(&self, bootstrap: Arc<Client>) -> Result<(), String> {
+        let Some((bootstrap, listing, cluster)) = self.reach(bootstrap) else { return Ok(()) };
+        let Some(mut protocol) = self.protocol(&bootstrap) else { return Ok(()) };
+        drop(bootstrap);
+        let mut state = SourceState::new(listing);
+        state.cluster = cluster;
+        let mut pause = REJOIN_PAUSE.0;
         loop {
-            let member = self.settings(protocol, lasting.listing.partitions());
-            lasting.files = self.files();
+            let member = self.settings(protocol, state.listing.partitions());
+            state.files = self.files();
             let Some(client) = self.client(&member)? else { return Ok(()) };
-            match Session::run(self, &mut lasting, client, protocol)? {
+            match Driver::run(self, &mut state, client, protocol)? {
                 Outcome::Closed => return Ok(()),
                 Outcome::OtherProtocol(reason) => {
                     info!(
@@ -149,15 +150,15 @@ impl Starting {
                     continue;
                 }
                 Outcome::Again(reason) => {
-                    // A session that had its place begins the pauses anew.
+                    // A client that had its place begins the pauses anew.
                     let news = self.tell_group_fault(&reason);
-                    pause = if news { SESSION_PAUSE.0 } else { (pause * 2).min(SESSION_PAUSE.1) };
+                    pause = if news { REJOIN_PAUSE.0 } else { (pause * 2).min(REJOIN_PAUSE.1) };
                     if self.is_closed_within(pause) {
                         return Ok(());
                     }
                 }
                 Outcome::OtherCluster(id) => {
-                    let known = lasting.cluster.take().unwrap_or_default();
+                    let known = state.cluster.take().unwrap_or_default();
                     error!(
                         route = self.config.route,
                         id,
@@ -167,15 +168,15 @@ impl Starting {
                 }
             }
             // Topics, the cluster and the group's protocol may have changed since.
-            let Some(scout) = self.client(&settings(&self.cluster))? else { return Ok(()) };
-            let Some((scout, listing, cluster)) = self.reach(scout) else { return Ok(()) };
-            if lasting.cluster.is_some() && lasting.cluster == cluster {
-                lasting.listed(listing);
+            let Some(bootstrap) = self.client(&settings(&self.cluster))? else { return Ok(()) };
+            let Some((bootstrap, listing, cluster)) = self.reach(bootstrap) else { return Ok(()) };
+            if state.cluster.is_some() && state.cluster == cluster {
+                state.listed(listing);
             } else {
-                lasting.move_to(listing);
-                lasting.cluster = cluster;
+                state.move_to(listing);
+                state.cluster = cluster;
             }
-            let Some(found) = self.protocol(&scout) else { return Ok(()) };
+            let Some(found) = self.protocol(&bootstrap) else { return Ok(()) };
             protocol = found;
         }
     }
@@ -184,7 +185,7 @@ impl Starting {
     pub(super) fn tell_group_fault(&self, reason: &str) -> bool {
         let fault = self.group_fault(reason);
         self.reporter().report(&fault);
-        self.board.set_group_fault(Some(fault))
+        self.health.set_group_fault(Some(fault))
     }
 
     fn group_fault(&self, reason: &str) -> String {
@@ -213,31 +214,31 @@ impl Starting {
         }
     }
 
-    /// Waits until the cluster tells its topics, and its id; by another scout, if the files of TLS
-    /// that the first one has read are renewed meanwhile. `None` where the source is closed
-    /// before.
-    fn reach(&self, mut scout: Arc<Client>) -> Option<(Arc<Client>, Listing, Option<String>)> {
+    /// Waits until the cluster reports its topics and its id; by another bootstrap client, if the
+    /// files of TLS that the first one has read are renewed meanwhile. `None` if the source is
+    /// closed before.
+    fn reach(&self, mut bootstrap: Arc<Client>) -> Option<(Arc<Client>, Listing, Option<String>)> {
         let selection = Selection::new(&self.config.topics);
         let mut files = self.files();
         loop {
-            let listing = list(&scout, &selection, &BTreeSet::new(), SCOUT_WAIT);
+            let listing = list(&bootstrap, &selection, &BTreeSet::new(), BOOTSTRAP_WAIT);
             // Errors come by the callbacks; a poll without time ends at the first log line.
-            while scout.poll(SCOUT_POLL).is_some() {}
+            while bootstrap.poll(BOOTSTRAP_POLL).is_some() {}
             match listing {
                 Ok(listing) => {
-                    self.board.set_connected(true);
-                    let cluster = native::cluster_id(&scout);
-                    return Some((scout, listing, cluster));
+                    self.health.set_connected(true);
+                    let cluster = native::cluster_id(&bootstrap);
+                    return Some((bootstrap, listing, cluster));
                 }
                 // What its connections met says more.
-                Err(error) if self.board.status().last_error.is_none() => {
-                    scout
+                Err(error) if self.health.status().last_error.is_none() => {
+                    bootstrap
                         .context()
                         .report(&format!("no answer from the cluster: {}", plain(&error)));
                 }
                 Err(_) => {}
             }
-            if self.is_closed_within(SCOUT_PAUSE) {
+            if self.is_closed_within(BOOTSTRAP_PAUSE) {
                 return None;
             }
             if files.is_due(&self.config.route) {
@@ -246,7 +247,7 @@ impl Starting {
                 if let Ok(renewed) =
                     create(&settings(&self.cluster), self.context(), self.tokens.as_ref())
                 {
-                    (scout, files) = (renewed, read);
+                    (bootstrap, files) = (renewed, read);
                 }
             }
         }
@@ -263,14 +264,14 @@ impl Starting {
     /// the process where the coordinator comes too late.) A broker that the cluster
     /// has and this relay does not reach must not keep it from starting, so in the end the newer
     /// protocol is tried: a group of the other one either refuses it or takes members of both.
-    fn protocol(&self, scout: &Client) -> Option<GroupProtocol> {
+    fn protocol(&self, bootstrap: &Client) -> Option<GroupProtocol> {
         let Some(group) = &self.config.group else { return Some(GroupProtocol::Consumer) };
         if group.protocol.is_some() {
             return group.protocol;
         }
         let (route, deadline) = (&self.config.route, Instant::now() + PROTOCOL_WAIT);
         loop {
-            let error = match scout.fetch_group_list(Some(&group.id), SCOUT_WAIT) {
+            let error = match bootstrap.fetch_group_list(Some(&group.id), BOOTSTRAP_WAIT) {
                 Ok(found) if found.groups().iter().any(|found| !found.members().is_empty()) => {
                     info!(route, group = group.id, "the group has members of the classic protocol");
                     return Some(GroupProtocol::Classic);
@@ -278,7 +279,7 @@ impl Starting {
                 Ok(_) => return Some(GroupProtocol::Consumer),
                 Err(error) => error,
             };
-            while scout.poll(SCOUT_POLL).is_some() {}
+            while bootstrap.poll(BOOTSTRAP_POLL).is_some() {}
             // A cluster that cannot be asked has no answer either.
             let unsupported =
                 error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature);
@@ -286,19 +287,17 @@ impl Starting {
                 info!(route, group = group.id, %error, "not known whether the group has classic members");
                 return Some(GroupProtocol::Consumer);
             }
-            scout
-                .context()
-                .report(&format!("not every broker tells of its groups: {}", plain(&error)));
-            if self.is_closed_within(SCOUT_PAUSE) {
+            bootstrap.context().report(&format!("ListGroups incomplete: {}", plain(&error)));
+            if self.is_closed_within(BOOTSTRAP_PAUSE) {
                 return None;
             }
             // Brokers that the cluster has given up are not asked again; the next try tells whether
             // it helped.
-            let _ = scout.fetch_metadata(None, SCOUT_WAIT);
+            let _ = bootstrap.fetch_metadata(None, BOOTSTRAP_WAIT);
         }
     }
 
-    /// Waits; true where the source is closed meanwhile. Other commands are of no session that
+    /// Waits; true where the source is closed meanwhile. Other commands are of no client that
     /// still runs.
     fn is_closed_within(&self, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;

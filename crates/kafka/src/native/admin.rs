@@ -11,8 +11,9 @@ use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::{Queue, millis, rk};
-use crate::client::{Client, Part};
+use crate::client::Client;
 use crate::config::Isolation;
+use crate::topic_partition::TopicPartition;
 
 /// How much longer than its requests librdkafka is waited for: it answers once they have timed out.
 /// Leaders are asked for first, with as much time as they have themselves.
@@ -88,7 +89,7 @@ impl Drop for Event {
 
 /// The offset of one partition for the time that was asked for, `None` where there is none; or why
 /// it is not known.
-pub(crate) type OffsetOf = (Part, Result<Option<i64>, RDKafkaErrorCode>);
+pub(crate) type OffsetOf = (TopicPartition, Result<Option<i64>, RDKafkaErrorCode>);
 
 /// Asks for the first offset at a time or after it, -2 and -1 being the earliest and the end (under
 /// `read_committed` the last stable offset). Every leader is given `wait`.
@@ -132,12 +133,12 @@ pub(crate) fn offsets(
         for index in 0..count {
             let partition =
                 &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
-            let topic = CStr::from_ptr(partition.topic).to_string_lossy().into_owned();
+            let topic = CStr::from_ptr(partition.topic).to_string_lossy();
             let offset = match partition.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => offset_answered(partition.offset),
                 code => Err(code.into()),
             };
-            offsets.push(((topic, partition.partition), offset));
+            offsets.push((TopicPartition::new(&*topic, partition.partition), offset));
         }
     }
     Ok(offsets)

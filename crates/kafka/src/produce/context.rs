@@ -13,26 +13,26 @@ use rdkafka::producer::{
 use tokio::sync::mpsc;
 
 use super::{Delivery, Ticket, Written, write_error};
+use crate::error_text::normalize;
+use crate::health::SourceHealth;
 use crate::native;
-use crate::reason::steady;
 use crate::report::Reporter;
-use crate::security::{Supplied, Wanted};
-use crate::status::Board;
+use crate::security::{Supplied, TokensWanted};
 
 pub(super) struct Context {
-    board: Arc<Board>,
+    board: Arc<SourceHealth>,
     reporter: Reporter,
     deliveries: mpsc::UnboundedSender<Delivery>,
     /// Ends the thread that supplies tokens, with the client.
-    _tokens_wanted: Option<Wanted>,
+    _tokens_wanted: Option<TokensWanted>,
 }
 
 impl Context {
     pub(super) fn new(
-        board: Arc<Board>,
+        board: Arc<SourceHealth>,
         reporter: Reporter,
         deliveries: mpsc::UnboundedSender<Delivery>,
-        tokens_wanted: Option<Wanted>,
+        tokens_wanted: Option<TokensWanted>,
     ) -> Self {
         Self { board, reporter, deliveries, _tokens_wanted: tokens_wanted }
     }
@@ -44,7 +44,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.board.take(&statistics);
+        self.board.update(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -53,7 +53,7 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
             _ => {
                 self.board.connection_failed();
-                self.reporter.report(&steady(reason));
+                self.reporter.report(&normalize(reason));
             }
         }
     }

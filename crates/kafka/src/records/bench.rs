@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use zafka_envelope::Record;
 
-use super::{Aborted, Batches, Reading, outline};
+use super::{Aborted, Batches, ReadOptions, outline};
 
 /// What came out of some bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn read(
             .map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset })
             .collect()
     });
-    let mut batches = Batches::with_limit(bytes, Reading { from, aborted }, limit);
+    let mut batches = Batches::with_limit(bytes, ReadOptions { from, aborted }, limit);
     let mut totals = Totals::default();
     loop {
         let mut run = match batches.next() {

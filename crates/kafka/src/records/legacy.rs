@@ -26,7 +26,7 @@ pub(super) fn append(
     limit: usize,
 ) -> Result<Appended, BatchError> {
     let fault = |fault: BatchFault| fault.at(entry.offset);
-    let message = Message::read(entry).map_err(fault)?;
+    let message = LegacyMessage::read(entry).map_err(fault)?;
     // The offset after it is one that can be.
     let next_offset = match entry.offset.checked_add(1) {
         Some(next) if entry.offset >= 0 => next,
@@ -44,7 +44,7 @@ pub(super) fn append(
 /// first. Returns the first offset.
 fn append_wrapped(
     wrapper: &Entry<'_>,
-    message: &Message<'_>,
+    message: &LegacyMessage<'_>,
     out: &mut Vec<u8>,
     limit: usize,
 ) -> Result<i64, BatchFault> {
@@ -66,7 +66,8 @@ fn append_wrapped(
         if inner.magic != wrapper.magic {
             return Err(fault(RecordFault::Nested));
         }
-        let inner_message = Message::read(&inner).map_err(|_| fault(RecordFault::Checksum))?;
+        let inner_message =
+            LegacyMessage::read(&inner).map_err(|_| fault(RecordFault::Checksum))?;
         if inner_message.compression() != 0 {
             return Err(fault(RecordFault::Nested));
         }
@@ -109,14 +110,14 @@ fn last_offset(set: &[u8]) -> Result<i64, BatchFault> {
 }
 
 /// One message: checksum (CRC-32), magic, attributes, in magic 1 a timestamp, then key and value.
-struct Message<'a> {
+struct LegacyMessage<'a> {
     attributes: i8,
     timestamp: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
 }
 
-impl<'a> Message<'a> {
+impl<'a> LegacyMessage<'a> {
     fn read(entry: &Entry<'a>) -> Result<Self, BatchFault> {
         let cut = |fault| BatchFault::Record { number: 0, fault };
         let mut cursor = Cursor(entry.bytes);
@@ -139,7 +140,7 @@ impl<'a> Message<'a> {
         };
         let (key, value) = (nullable()?, nullable()?);
         match cursor.0.len() {
-            0 => Ok(Message { attributes, timestamp, key, value }),
+            0 => Ok(LegacyMessage { attributes, timestamp, key, value }),
             rest => Err(BatchFault::Rest(rest)),
         }
     }
@@ -152,15 +153,15 @@ impl<'a> Message<'a> {
         self.attributes & LOG_APPEND != 0
     }
 
-    fn stamp(&self) -> Stamp {
-        Stamp { timestamp: self.timestamp, log_append: self.is_log_append() }
+    fn stamp(&self) -> LegacyTimestamp {
+        LegacyTimestamp { timestamp: self.timestamp, log_append: self.is_log_append() }
     }
 
     /// As a batch of one record. Its checksum is left out: nobody looks at it again.
     fn write(
         &self,
         offset: i64,
-        stamp: Stamp,
+        stamp: LegacyTimestamp,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), BatchFault> {
@@ -197,7 +198,7 @@ impl<'a> Message<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Stamp {
+struct LegacyTimestamp {
     timestamp: i64,
     log_append: bool,
 }

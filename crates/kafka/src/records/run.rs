@@ -19,7 +19,7 @@ pub(crate) struct Run {
     /// How far the walk has come.
     at: usize,
     /// The batch that the walk is in.
-    open: Option<Open>,
+    open: Option<OpenBatch>,
     /// Records below it are not handed out.
     from: i64,
     next_offset: i64,
@@ -28,7 +28,7 @@ pub(crate) struct Run {
 
 /// The batch that the walk is in.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenBatch {
     header: Header,
     /// Where its records end in the run's bytes.
     end: usize,
@@ -40,13 +40,13 @@ struct Open {
     stamp: Option<Timestamp>,
 }
 
-impl Open {
+impl OpenBatch {
     fn new(header: Header, end: usize) -> Self {
         let stamp = header.is_log_append().then_some(match header.max_timestamp {
             -1 => Timestamp::None,
             timestamp => Timestamp::LogAppend(timestamp),
         });
-        Open { header, end, number: 0, next_delta: 0, stamp }
+        OpenBatch { header, end, number: 0, next_delta: 0, stamp }
     }
 }
 
@@ -58,7 +58,7 @@ impl Run {
 
     /// Of one batch whose records were decompressed.
     pub(super) fn of_records(header: Header, records: Vec<u8>, from: i64) -> Self {
-        let open = Some(Open::new(header, records.len()));
+        let open = Some(OpenBatch::new(header, records.len()));
         let next_offset = header.next_offset().max(from);
         Run { bytes: records.into(), at: 0, open, from, next_offset, error: None }
     }
@@ -131,7 +131,7 @@ impl fmt::Debug for Run {
 
 /// The next batch with records, from `at`, which is moved to its first record.
 #[inline]
-fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<Open>, BatchError> {
+fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<OpenBatch>, BatchError> {
     loop {
         let rest = bytes.get(*at..).unwrap_or_default();
         let Some(entry) = first(rest)? else {
@@ -150,7 +150,7 @@ fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<Open>, BatchError> 
         } else {
             let end = *at + header.size;
             *at += HEADER;
-            return Ok(Some(Open::new(header, end)));
+            return Ok(Some(OpenBatch::new(header, end)));
         }
     }
 }
@@ -160,7 +160,7 @@ fn next_batch(bytes: &[u8], at: &mut usize) -> Result<Option<Open>, BatchError> 
 fn walk_batch<'a>(
     bytes: &'a [u8],
     at: &mut usize,
-    batch: &mut Open,
+    batch: &mut OpenBatch,
     from: i64,
     headers: &mut Vec<zafka_envelope::Header<'a>>,
     f: &mut impl FnMut(&Record<'_>) -> ControlFlow<()>,

@@ -29,10 +29,10 @@ pub(crate) trait Supplied: Send + Sync + 'static {
 }
 
 /// Held by whoever wants tokens; dropped, the thread ends.
-pub(crate) type Wanted = Sender<Infallible>;
+pub(crate) type TokensWanted = Sender<Infallible>;
 
 /// A pair: what the client's context holds, and what the thread looks at.
-pub(crate) fn wanted() -> (Wanted, Receiver<Infallible>) {
+pub(crate) fn wanted() -> (TokensWanted, Receiver<Infallible>) {
     channel()
 }
 

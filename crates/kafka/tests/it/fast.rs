@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use zafka_kafka::config::{Fetching, OnCorrupt, SourceConfig, Start};
+use zafka_kafka::config::{FetcherKind, OnCorrupt, SourceConfig, Start};
 use zafka_testkit::{KafkaNode, Record};
 
 use crate::group::REBALANCES;
@@ -27,7 +27,7 @@ async fn where_a_broker_is_too_old_librdkafka_takes_over() {
         }
         let cluster = cluster(&broker.bootstrap());
         let mut route =
-            Route::start(&cluster, config(Fetching::Fast, &["orders"], group, Start::Earliest));
+            Route::start(&cluster, config(FetcherKind::Fast, &["orders"], group, Start::Earliest));
         route.until("30 records", |route| route.records.len() >= 30).await;
         assert_eq!(route.source.status().fetcher, Some("librdkafka"), "{name}");
         route.until("readiness", |route| route.source.status().not_ready.is_none()).await;
@@ -45,7 +45,7 @@ async fn a_broker_that_is_not_too_old_is_not_left() {
     write(&producer, "orders", 0, 0..10);
     let cluster = cluster(&broker.bootstrap());
     let mut route =
-        Route::start(&cluster, config(Fetching::Fast, &["orders"], None, Start::Earliest));
+        Route::start(&cluster, config(FetcherKind::Fast, &["orders"], None, Start::Earliest));
     route.until("ten records", |route| route.records.len() == 10).await;
     assert_eq!((route.values(), route.source.status().fetcher), (numbers(0..10), Some("fast")));
     route.close().await;
@@ -72,7 +72,7 @@ async fn a_batch_that_rotted_on_disk_is_told_and_skipped_only_if_wanted() {
 
     let config = SourceConfig {
         stall_timeout: Duration::from_secs(1),
-        ..config_in(Fetching::Fast, &["rot"], "g", Start::Earliest)
+        ..config_in(FetcherKind::Fast, &["rot"], "g", Start::Earliest)
     };
     let mut route = Route::start(&cluster(kafka.bootstrap()), config);
     let is_told = |text: Option<String>| {
@@ -89,7 +89,7 @@ async fn a_batch_that_rotted_on_disk_is_told_and_skipped_only_if_wanted() {
     route.close().await;
 
     // By librdkafka, which goes on behind it by itself.
-    let config = config_in(Fetching::Librdkafka, &["rot"], "by-librdkafka", Start::Earliest);
+    let config = config_in(FetcherKind::Librdkafka, &["rot"], "by-librdkafka", Start::Earliest);
     let mut route = Route::start(&cluster(kafka.bootstrap()), config);
     route
         .until("readiness to tell", |route| {
@@ -101,7 +101,7 @@ async fn a_batch_that_rotted_on_disk_is_told_and_skipped_only_if_wanted() {
 
     let config = SourceConfig {
         on_corrupt: OnCorrupt::Skip,
-        ..config_in(Fetching::Fast, &["rot"], "skips", Start::Earliest)
+        ..config_in(FetcherKind::Fast, &["rot"], "skips", Start::Earliest)
     };
     let mut route = Route::start(&cluster(kafka.bootstrap()), config);
     route.until("all but the rotten one", |route| route.records.len() == 8).await;

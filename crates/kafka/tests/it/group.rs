@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
+use zafka_kafka::config::{FetcherKind, GroupProtocol, SourceConfig, Start};
 
 use crate::route::{Route, broker, cluster, config, numbers, write};
 
@@ -11,12 +11,12 @@ use crate::route::{Route, broker, cluster, config, numbers, write};
 /// against a real Kafka.
 pub const REBALANCES: GroupProtocol = GroupProtocol::Consumer;
 
-fn member(fetching: Fetching, topics: &[&str], start: Start) -> SourceConfig {
+fn member(fetching: FetcherKind, topics: &[&str], start: Start) -> SourceConfig {
     config(fetching, topics, Some(("g", REBALANCES)), start)
 }
 
 on_both_fetchers!(goes_on_from_what_was_committed);
-async fn goes_on_from_what_was_committed(fetching: Fetching) {
+async fn goes_on_from_what_was_committed(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..100);
@@ -44,7 +44,7 @@ async fn goes_on_from_what_was_committed(fetching: Fetching) {
 }
 
 on_both_fetchers!(latest_begins_at_the_end_and_is_committed);
-async fn latest_begins_at_the_end_and_is_committed(fetching: Fetching) {
+async fn latest_begins_at_the_end_and_is_committed(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 2)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..10);
@@ -52,7 +52,7 @@ async fn latest_begins_at_the_end_and_is_committed(fetching: Fetching) {
     let mut route = Route::start(&cluster, latest());
     route.until("an assignment", |route| route.held.len() == 2).await;
     let starts: Vec<_> =
-        route.held.iter().map(|held| (held.partition, held.start, held.committed())).collect();
+        route.held.iter().map(|held| (held.partition(), held.start, held.committed())).collect();
     assert!(starts.contains(&(0, 10, Some(10))) && starts.contains(&(1, 0, Some(0))), "{starts:?}");
     // Nothing read, nothing committed by the route: what is written now is not skipped by the next.
     route.close_at(Vec::new()).await;
@@ -64,7 +64,7 @@ async fn latest_begins_at_the_end_and_is_committed(fetching: Fetching) {
 }
 
 on_both_fetchers!(membership_lives_on_while_nothing_is_received);
-async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
+async fn membership_lives_on_while_nothing_is_received(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..20_000);
@@ -86,7 +86,7 @@ async fn membership_lives_on_while_nothing_is_received(fetching: Fetching) {
 }
 
 on_both_fetchers!(partitions_move_between_members_without_loss);
-async fn partitions_move_between_members_without_loss(fetching: Fetching) {
+async fn partitions_move_between_members_without_loss(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 4)]);
     let cluster = cluster(&broker.bootstrap());
     for partition in 0..4 {
@@ -112,7 +112,7 @@ async fn partitions_move_between_members_without_loss(fetching: Fetching) {
 }
 
 on_both_fetchers!(unreachable_at_start_then_there);
-async fn unreachable_at_start_then_there(fetching: Fetching) {
+async fn unreachable_at_start_then_there(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 1)]);
     write(&producer, "orders", 0, 0..10);
     broker.set_reachable(false).unwrap();
@@ -127,7 +127,7 @@ async fn unreachable_at_start_then_there(fetching: Fetching) {
 }
 
 on_both_fetchers!(topics_that_appear_later_start_at_their_beginning);
-async fn topics_that_appear_later_start_at_their_beginning(fetching: Fetching) {
+async fn topics_that_appear_later_start_at_their_beginning(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("pay.eu", 1), ("xpay.eu", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let topics = ["/^pay\\./", "later"];
@@ -147,7 +147,7 @@ async fn topics_that_appear_later_start_at_their_beginning(fetching: Fetching) {
 }
 
 on_both_fetchers!(a_member_that_gets_nothing_is_ready);
-async fn a_member_that_gets_nothing_is_ready(fetching: Fetching) {
+async fn a_member_that_gets_nothing_is_ready(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let ready = |route: &Route| route.source.status().not_ready.is_none();
@@ -165,7 +165,7 @@ async fn a_member_that_gets_nothing_is_ready(fetching: Fetching) {
 }
 
 on_both_fetchers!(a_pattern_that_matches_nothing_yet_is_ready);
-async fn a_pattern_that_matches_nothing_yet_is_ready(fetching: Fetching) {
+async fn a_pattern_that_matches_nothing_yet_is_ready(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("orders", 1)]);
     let cluster = cluster(&broker.bootstrap());
     let ready = |route: &Route| route.source.status().not_ready.is_none();

@@ -6,18 +6,18 @@
 macro_rules! on_both_fetchers {
     ($name:ident $(, $reason:literal)?) => {
         mod $name {
-            use zafka_kafka::config::Fetching;
+            use zafka_kafka::config::FetcherKind;
 
             #[tokio::test(flavor = "multi_thread")]
             $(#[ignore = $reason])?
             async fn fast() {
-                super::$name(Fetching::Fast).await;
+                super::$name(FetcherKind::Fast).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             $(#[ignore = $reason])?
             async fn librdkafka() {
-                super::$name(Fetching::Librdkafka).await;
+                super::$name(FetcherKind::Librdkafka).await;
             }
         }
     };

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
-use zafka_kafka::config::{ClusterConfig, Fetching, GroupProtocol, SourceConfig, Start};
+use zafka_kafka::config::{ClusterConfig, FetcherKind, GroupProtocol, SourceConfig, Start};
 use zafka_testkit::{KafkaCluster, Record, unique};
 
 use crate::route::{Route, config, config_in};
@@ -39,7 +39,7 @@ fn write(nodes: &KafkaCluster, topic: &str, partition: i32) {
 }
 
 on_both_fetchers!(a_partition_that_is_offline_keeps_no_other_waiting, "needs Java and Maven");
-async fn a_partition_that_is_offline_keeps_no_other_waiting(fetching: Fetching) {
+async fn a_partition_that_is_offline_keeps_no_other_waiting(fetching: FetcherKind) {
     // As soon as its broker is gone, and once the cluster has noticed.
     for noticed in [false, true] {
         let mut nodes = nodes().await;
@@ -81,7 +81,7 @@ async fn a_group_has_its_protocol_also_while_a_broker_stands_still() {
     let mut nodes = nodes().await;
     let topic = topic(&nodes);
     let cluster = cluster(&nodes);
-    let (fetching, start) = (Fetching::Fast, Start::Earliest);
+    let (fetching, start) = (FetcherKind::Fast, Start::Earliest);
     let classic = config(fetching, &[&topic], Some((&topic, GroupProtocol::Classic)), start);
     let mut one = Route::start(&cluster, classic);
     one.until("its partitions", |route| route.held.len() == 3).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use zafka_kafka::config::{Fetching, GroupProtocol, SourceConfig, Start};
+use zafka_kafka::config::{FetcherKind, GroupProtocol, SourceConfig, Start};
 use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::{KafkaNode, Sequence, unique};
 
@@ -37,7 +37,7 @@ on_both_fetchers!(
     a_group_shares_and_moves_partitions_without_loss_or_repeat,
     "needs Java and Maven"
 );
-async fn a_group_shares_and_moves_partitions_without_loss_or_repeat(fetching: Fetching) {
+async fn a_group_shares_and_moves_partitions_without_loss_or_repeat(fetching: FetcherKind) {
     for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         let (kafka, topic) = (KafkaNode::shared(), unique("shared"));
         kafka.admin().create_topic(&topic, 4, &[]);
@@ -70,7 +70,7 @@ on_both_fetchers!(
     "needs Java and Maven"
 );
 async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other(
-    fetching: Fetching,
+    fetching: FetcherKind,
 ) {
     let (kafka, topic) = (KafkaNode::shared(), unique("protocol"));
     kafka.admin().create_topic(&topic, 4, &[]);
@@ -104,7 +104,7 @@ async fn the_protocol_is_the_newer_one_unless_the_group_has_members_of_the_other
 }
 
 on_both_fetchers!(a_member_more_than_partitions_is_ready_and_takes_over, "needs Java and Maven");
-async fn a_member_more_than_partitions_is_ready_and_takes_over(fetching: Fetching) {
+async fn a_member_more_than_partitions_is_ready_and_takes_over(fetching: FetcherKind) {
     let (kafka, cluster) = (KafkaNode::shared(), cluster(KafkaNode::shared().bootstrap()));
     for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         let topic = unique("spare");
@@ -129,7 +129,7 @@ async fn a_member_more_than_partitions_is_ready_and_takes_over(fetching: Fetchin
 }
 
 on_both_fetchers!(an_aborted_transaction_moves_the_position, "needs Java and Maven");
-async fn an_aborted_transaction_moves_the_position(fetching: Fetching) {
+async fn an_aborted_transaction_moves_the_position(fetching: FetcherKind) {
     let (kafka, topic) = (KafkaNode::shared(), unique("aborted"));
     let admin = kafka.admin();
     admin.create_topic(&topic, 1, &[]);
@@ -157,7 +157,7 @@ on_both_fetchers!(
     a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one,
     "needs Java and Maven"
 );
-async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetching: Fetching) {
+async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetching: FetcherKind) {
     let classic =
         KafkaOptions::default().property("group.coordinator.rebalance.protocols", "classic");
     let kafka = KafkaNode::start_with(classic);
@@ -191,7 +191,7 @@ async fn members_with_another_assignor_are_told() {
         assert!(Instant::now() < deadline);
         poll(&other);
     }
-    let source = config_in(Fetching::Fast, &[&topic], &topic, Start::Earliest);
+    let source = config_in(FetcherKind::Fast, &[&topic], &topic, Start::Earliest);
     let cluster = cluster(kafka.bootstrap());
     let found = tokio::task::spawn_blocking({
         let (cluster, source) = (cluster.clone(), source.clone());

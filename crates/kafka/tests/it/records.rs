@@ -1,13 +1,13 @@
 //! Records come through byte for byte.
 
 use zafka_envelope::Timestamp;
-use zafka_kafka::config::{Fetching, Start};
+use zafka_kafka::config::{FetcherKind, Start};
 use zafka_kafka::embedded::NewRecord;
 
 use crate::route::{PATIENCE, Route, broker, cluster, config};
 
 on_both_fetchers!(null_and_empty_and_headers);
-async fn null_and_empty_and_headers(fetching: Fetching) {
+async fn null_and_empty_and_headers(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a", 1)]);
     let base = NewRecord {
         topic: "a",
@@ -49,7 +49,7 @@ async fn null_and_empty_and_headers(fetching: Fetching) {
 
 // -1 is Kafka's word for none; others are times before 1970.
 on_both_fetchers!(timestamps_below_zero);
-async fn timestamps_below_zero(fetching: Fetching) {
+async fn timestamps_below_zero(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a", 1)]);
     let times = [-86_400_000, -2, -1, 1];
     for time in times {

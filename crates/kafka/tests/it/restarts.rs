@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zafka_kafka::Assignment;
-use zafka_kafka::config::{Fetching, GroupProtocol, Start};
+use zafka_kafka::config::{FetcherKind, GroupProtocol, Start};
 
 use crate::group::REBALANCES;
 use crate::route::{Route, broker, cluster, config, numbers, write};
@@ -15,19 +15,19 @@ fn of_generation(route: &Route, generation: u32) -> Vec<String> {
 }
 
 on_both_fetchers!(what_is_restarted_is_read_again_under_another_generation);
-async fn what_is_restarted_is_read_again_under_another_generation(fetching: Fetching) {
+async fn what_is_restarted_is_read_again_under_another_generation(fetching: FetcherKind) {
     for group in [None, Some(("g", REBALANCES))] {
         restart(fetching, group).await;
     }
 }
 
-async fn restart(fetching: Fetching, group: Option<(&str, GroupProtocol)>) {
+async fn restart(fetching: FetcherKind, group: Option<(&str, GroupProtocol)>) {
     let (broker, producer) = broker(&[("orders", 2)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "orders", 0, 0..1000);
     let mut route = Route::start(&cluster, config(fetching, &["orders"], group, Start::Earliest));
     route.until("some records", |route| !route.records.is_empty()).await;
-    let first = |assignment: &&Arc<Assignment>| assignment.partition == 0;
+    let first = |assignment: &&Arc<Assignment>| assignment.partition() == 0;
     let assignment = Arc::clone(route.held.iter().find(first).unwrap());
     // In the middle of it: what is on its way is of the generation before.
     let generation = route.source.restart(&assignment, 0, 5).unwrap();

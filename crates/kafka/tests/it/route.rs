@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange,
+    ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange,
     Security, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers};
+use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers, TopicPartition};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,14 +24,19 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
 }
 
 /// As [`config`], by whatever protocol the cluster and the group have.
-pub fn config_in(fetching: Fetching, topics: &[&str], group: &str, start: Start) -> SourceConfig {
+pub fn config_in(
+    fetching: FetcherKind,
+    topics: &[&str],
+    group: &str,
+    start: Start,
+) -> SourceConfig {
     let group =
         GroupConfig { id: group.to_owned(), instance: None, protocol: None, session_timeout: None };
     SourceConfig { group: Some(group), ..config(fetching, topics, None, start) }
 }
 
 pub fn config(
-    fetching: Fetching,
+    fetching: FetcherKind,
     topics: &[&str],
     group: Option<(&str, GroupProtocol)>,
     start: Start,
@@ -66,7 +71,7 @@ pub struct Route {
     pub source: Source,
     pub receivers: SourceReceivers,
     pub held: Vec<Arc<Assignment>>,
-    pub positions: BTreeMap<(String, i32), (Arc<Assignment>, i64)>,
+    pub positions: BTreeMap<TopicPartition, (Arc<Assignment>, i64)>,
     pub records: Vec<(String, i32, OwnedRecord)>,
     /// The generation of each of `records`.
     pub generations: Vec<u32>,
@@ -103,12 +108,12 @@ impl Route {
                 // A few at a time, as a route with small chunks would.
                 let mut count = 0;
                 while !fetched.walk(|record| {
-                    records.push((assignment.topic.to_string(), assignment.partition, owned(record)));
+                    records.push((assignment.topic().to_string(), assignment.partition(), owned(record)));
                     generations.push(generation);
                     count += 1;
                     if count % 7 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 }) {}
-                let key = (assignment.topic.to_string(), assignment.partition);
+                let key = assignment.topic_partition.clone();
                 self.positions.insert(key, (assignment, fetched.next_offset()));
             }
             () = tokio::time::sleep(wait) => {}
@@ -123,9 +128,9 @@ impl Route {
             }
             SourceEvent::Revoked { assignments, done } => {
                 self.events.push(format!("revoked {}", assignments.len()));
-                let positions = assignments.iter().filter_map(|assignment| {
-                    self.positions.remove(&(assignment.topic.to_string(), assignment.partition))
-                });
+                let positions = assignments
+                    .iter()
+                    .filter_map(|assignment| self.positions.remove(&assignment.topic_partition));
                 done.complete(positions.collect());
                 self.held.retain(|held| held.is_active());
             }
@@ -145,7 +150,8 @@ impl Route {
     }
 
     pub fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
-        let held = |held: &&Arc<Assignment>| *held.topic == *topic && held.partition == partition;
+        let held =
+            |held: &&Arc<Assignment>| **held.topic() == *topic && held.partition() == partition;
         self.source.ends(self.held.iter().find(held)?).map(Ends::readable)
     }
 

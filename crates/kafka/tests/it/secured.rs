@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use zafka_kafka::config::{
-    ClientCertificate, ClusterConfig, Credentials, Fetching, GroupProtocol, OidcClient, Sasl,
+    ClientCertificate, ClusterConfig, Credentials, FetcherKind, GroupProtocol, OidcClient, Sasl,
     Secret, Security, Start, Tls,
 };
 use zafka_kafka::{Source, StartError, probe};
@@ -62,7 +62,7 @@ fn tls() -> Tls {
 }
 
 on_both_fetchers!(every_way_in, "needs Java and Maven");
-async fn every_way_in(fetching: Fetching) {
+async fn every_way_in(fetching: FetcherKind) {
     let kafka = kafka();
     let group = format!("g-{fetching:?}");
     kafka.admin().allow("zafka", "read", "group", &group);
@@ -88,7 +88,7 @@ async fn every_way_in(fetching: Fetching) {
 #[ignore = "needs Java and Maven"]
 async fn every_refusal() {
     let kafka = kafka();
-    let fetching = Fetching::Fast;
+    let fetching = FetcherKind::Fast;
     let (sasl, oauth, mtls) = (kafka.sasl(), kafka.oauth(), kafka.mtls());
     let other = || Tls { ca: Some(kafka.certificates.other_ca()), client: None };
     let mut unreachable = oidc(kafka, "zafka");
@@ -151,7 +151,7 @@ async fn every_refusal() {
 }
 
 on_both_fetchers!(a_topic_that_may_not_be_read_keeps_no_other_waiting, "needs Java and Maven");
-async fn a_topic_that_may_not_be_read_keeps_no_other_waiting(fetching: Fetching) {
+async fn a_topic_that_may_not_be_read_keeps_no_other_waiting(fetching: FetcherKind) {
     let (kafka, group) = (kafka(), format!("mixed-{fetching:?}"));
     let admin = kafka.admin();
     admin.allow("zafka", "read", "group", &group);
@@ -176,7 +176,7 @@ async fn a_topic_that_may_not_be_read_keeps_no_other_waiting(fetching: Fetching)
 }
 
 on_both_fetchers!(partitions_that_wait_are_given_back, "needs Java and Maven");
-async fn partitions_that_wait_are_given_back(fetching: Fetching) {
+async fn partitions_that_wait_are_given_back(fetching: FetcherKind) {
     let (kafka, topic) = (kafka(), format!("given-back-{fetching:?}"));
     let admin = kafka.admin();
     admin.create_topic(&topic, 2, &[]);
@@ -230,7 +230,7 @@ async fn sessions_are_renewed_before_they_end() {
     ];
     let mut routes = clusters.map(|(group, cluster)| {
         kafka.admin().allow("zafka", "read", "group", group);
-        let config = config_in(Fetching::Fast, &["orders"], group, Start::Earliest);
+        let config = config_in(FetcherKind::Fast, &["orders"], group, Start::Earliest);
         (group, Route::start(&cluster, config))
     });
     // Unrenewed, a connection is closed each six seconds. A slow machine may miss a renewal, but
@@ -269,12 +269,12 @@ async fn a_membership_takes_over_with_renewed_certificates() {
         kafka().admin().allow(user, "read", "topic", "renewed");
     }
     tokio::join!(
-        certificates_are_renewed(Fetching::Fast, GroupProtocol::Consumer),
-        certificates_are_renewed(Fetching::Librdkafka, GroupProtocol::Classic),
+        certificates_are_renewed(FetcherKind::Fast, GroupProtocol::Consumer),
+        certificates_are_renewed(FetcherKind::Librdkafka, GroupProtocol::Classic),
     );
 }
 
-async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
+async fn certificates_are_renewed(fetching: FetcherKind, protocol: GroupProtocol) {
     let (kafka, group) = (kafka(), format!("renewed-{protocol:?}"));
     let admin = kafka.admin();
     let user_may = |user: &str| admin.allow(user, "read", "group", &group);
@@ -298,7 +298,7 @@ async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
     let mut route =
         Route::start(&at(&kafka.mtls(), Tls { client: Some(client), ..tls() }, None), config);
     route.until("its partitions", |route| route.held.len() == 2).await;
-    let topic = route.held[0].topic.to_string();
+    let topic = route.held[0].topic().to_string();
     admin.produce(&topic, &[Record::new("k", group.as_str()).partition(1)]);
     let mine = |route: &Route| route.values().iter().filter(|value| **value == group).count();
     route.until("the first record", |route| mine(route) == 1).await;
@@ -314,7 +314,7 @@ async fn certificates_are_renewed(fetching: Fetching, protocol: GroupProtocol) {
     // What came before is committed: nothing is repeated. The commit is the membership's own, and
     // only the new user's.
     let positions = route.positions();
-    let position = positions.iter().find(|(held, _)| held.partition == 1).unwrap().1;
+    let position = positions.iter().find(|(held, _)| held.partition() == 1).unwrap().1;
     route.source.commit(positions);
     let committed = || admin.committed(&group).get(&(topic.clone(), 1)).copied();
     route.until("its commit", |_| committed() == Some(position)).await;
@@ -343,7 +343,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (None, Tls { ca: Some("/nowhere.pem".into()), client: None }, "/nowhere.pem"),
     ] {
         let cluster = at("127.0.0.1:1", tls, sasl);
-        for fetching in [Fetching::Fast, Fetching::Librdkafka] {
+        for fetching in [FetcherKind::Fast, FetcherKind::Librdkafka] {
             let config = config_in(fetching, &["a"], "g", Start::Earliest);
             let started: Result<_, StartError> = Source::start(&cluster, config);
             let error = started.map(drop).unwrap_err().to_string();

@@ -1,12 +1,12 @@
 //! Reading every partition without a group.
 
-use zafka_kafka::config::{Fetching, GroupProtocol, Start};
+use zafka_kafka::config::{FetcherKind, GroupProtocol, Start};
 use zafka_kafka::{TopicFault, probe};
 
 use crate::route::{Route, broker, cluster, config, write};
 
 on_both_fetchers!(every_partition_and_those_that_come);
-async fn every_partition_and_those_that_come(fetching: Fetching) {
+async fn every_partition_and_those_that_come(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a.one", 3), ("b", 1)]);
     let cluster = cluster(&broker.bootstrap());
     for partition in 0..3 {
@@ -31,7 +31,7 @@ async fn every_partition_and_those_that_come(fetching: Fetching) {
 }
 
 on_both_fetchers!(latest_reads_what_comes);
-async fn latest_reads_what_comes(fetching: Fetching) {
+async fn latest_reads_what_comes(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a", 1)]);
     let cluster = cluster(&broker.bootstrap());
     write(&producer, "a", 0, 0..10);
@@ -48,8 +48,13 @@ async fn latest_reads_what_comes(fetching: Fetching) {
 fn probe_tells_what_each_source_would_read() {
     let (broker, _producer) = broker(&[("a", 2), ("b.one", 1), ("b.two", 1)]);
     let sources = [
-        config(Fetching::Fast, &["a", "/b/"], Some(("g", GroupProtocol::Classic)), Start::Latest),
-        config(Fetching::Fast, &["/^b\\.two$/", "c"], None, Start::Latest),
+        config(
+            FetcherKind::Fast,
+            &["a", "/b/"],
+            Some(("g", GroupProtocol::Classic)),
+            Start::Latest,
+        ),
+        config(FetcherKind::Fast, &["/^b\\.two$/", "c"], None, Start::Latest),
     ];
     let found = probe(&cluster(&broker.bootstrap()), &[&sources[0], &sources[1]]).unwrap();
     let topics = |list: &[(&str, i32)]| -> Vec<_> {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use zafka_bridge::config::RouteConfig;
-use zafka_kafka::{Found, ProbeError, TopicFault, probe};
+use zafka_kafka::{ProbeError, ProbeResult, TopicFault, probe};
 
 use crate::config::Config;
 use crate::config::checks::{named_topics, prefix_pairs};
@@ -15,13 +15,13 @@ const PAIRS_SHOWN: usize = 10;
 ///
 /// # Errors
 /// Where no broker answers, or one refuses the client or a group.
-pub fn ask(config: &Config) -> Result<Vec<Found>, ProbeError> {
+pub fn ask(config: &Config) -> Result<Vec<ProbeResult>, ProbeError> {
     let sources: Vec<_> = config.routes.iter().map(|route| &route.source).collect();
     probe(&config.cluster, &sources)
 }
 
 /// Lists what a route would read, with what may not be meant. Gives the number of errors.
-pub fn show(route: &RouteConfig, found: &Found, out: &mut dyn Write) -> io::Result<usize> {
+pub fn show(route: &RouteConfig, found: &ProbeResult, out: &mut dyn Write) -> io::Result<usize> {
     for (topic, partitions) in &found.topics {
         let plural = if *partitions == 1 { "" } else { "s" };
         writeln!(out, "  {topic}: {partitions} partition{plural}")?;
@@ -71,7 +71,7 @@ mod tests {
     fn shown(url: &str, topics: &[(&str, i32)], missing: &[(&str, TopicFault)]) -> (usize, String) {
         let admin: Option<AdminConfig> = None;
         let config = relay(url, "pub+tcp://127.0.0.1:1", admin).unwrap();
-        let found = Found {
+        let found = ProbeResult {
             topics: topics.iter().map(|(topic, count)| ((*topic).to_owned(), *count)).collect(),
             missing: missing
                 .iter()

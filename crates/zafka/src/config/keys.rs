@@ -156,8 +156,8 @@ keys! {
         "What of transactions is read: committed ones only, or open and aborted ones too.";
     ON_OUT_OF_RANGE = "on_out_of_range", Kind::Choice(&text::ON_OUT_OF_RANGE), Default("\"earliest\""),
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
-         route. Likewise where an unclean election cut the log before that offset, now or while no relay ran: go on \
-         where it was cut, or stop.";
+         route. Likewise where an unclean election truncated the log below that offset, now or while no relay \
+         ran: go on at the truncation point, or stop.";
     ON_CORRUPT = "on_corrupt", Kind::Choice(&text::ON_CORRUPT), Default("\"stop\""),
         "At a batch that fails its checks each time it is fetched: its partition stands still, which `/readyz` tells, and \
          the others go on; or go on behind it, log the offsets and count them (`records_skipped`). Not \"skip\" with \

@@ -7,7 +7,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::{
-    Fetching, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector,
+    FetcherKind, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector,
 };
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
@@ -200,7 +200,7 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
     let topic_refresh = table.duration(&keys::TOPIC_REFRESH);
     let fetcher = table.choice(&keys::FETCHER, &text::FETCHER);
     let on_corrupt = table.choice(&keys::ON_CORRUPT, &text::ON_CORRUPT);
-    if (on_corrupt, fetcher) == (Some(OnCorrupt::Skip), Some(Fetching::Librdkafka)) {
+    if (on_corrupt, fetcher) == (Some(OnCorrupt::Skip), Some(FetcherKind::Librdkafka)) {
         let allowed = "\"stop\", or `fetcher = \"fast\"`";
         table.mistake(&keys::ON_CORRUPT, "found \"skip\" with `fetcher = \"librdkafka\"`", allowed);
     }

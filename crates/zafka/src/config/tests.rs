@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::{
-    Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
+    FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
 };
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
@@ -87,7 +87,7 @@ fn defaults() {
     assert_eq!(route.source.isolation, Isolation::ReadCommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Earliest);
     assert_eq!(route.source.on_corrupt, OnCorrupt::Stop);
-    assert_eq!(route.source.fetcher, Fetching::Fast);
+    assert_eq!(route.source.fetcher, FetcherKind::Fast);
     assert_eq!(route.source.stall_timeout, Duration::from_secs(30));
     assert_eq!(route.source.revoke_timeout, Duration::from_secs(5));
     assert_eq!(route.source.topic_refresh, Duration::from_secs(30));
@@ -116,7 +116,7 @@ fn every_value_can_be_set() {
     assert_eq!(route.source.isolation, Isolation::ReadUncommitted);
     assert_eq!(route.source.on_out_of_range, OnOutOfRange::Stop);
     assert_eq!(route.source.topic_refresh, Duration::from_millis(500));
-    assert_eq!(route.source.fetcher, Fetching::Librdkafka);
+    assert_eq!(route.source.fetcher, FetcherKind::Librdkafka);
     assert_eq!(route.source.stall_timeout, Duration::from_secs(2));
     assert_eq!(route.socket.min_peers, 2);
     assert_eq!(route.socket.ring_bytes, 1024 * 1024);

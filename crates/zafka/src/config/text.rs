@@ -11,7 +11,7 @@ use regex::Regex;
 use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template, is_legal};
 use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
-    Fetching, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
+    FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
 };
 use zafka_kafka::produce::Compression;
 use zafka_sockets::Endpoint;
@@ -103,8 +103,10 @@ pub static ON_CORRUPT: Choice<OnCorrupt> =
     Choice { now: &[("stop", OnCorrupt::Stop), ("skip", OnCorrupt::Skip)], later: &[] };
 
 /// `fetcher`.
-pub static FETCHER: Choice<Fetching> =
-    Choice { now: &[("fast", Fetching::Fast), ("librdkafka", Fetching::Librdkafka)], later: &[] };
+pub static FETCHER: Choice<FetcherKind> = Choice {
+    now: &[("fast", FetcherKind::Fast), ("librdkafka", FetcherKind::Librdkafka)],
+    later: &[],
+};
 
 /// A text with fields of a message.
 pub fn template(text: &str) -> Read<Template> {

@@ -11,7 +11,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::{Relay, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, Fetching, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
+    ClusterConfig, FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
     SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
@@ -127,7 +127,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
             on_corrupt: OnCorrupt::Stop,
             revoke_timeout: Duration::from_secs(1),
             topic_refresh: Duration::from_secs(5),
-            fetcher: Fetching::default(),
+            fetcher: FetcherKind::default(),
             stall_timeout: Duration::from_secs(30),
         },
         frames: FramePlan::preset(Preset::Json),

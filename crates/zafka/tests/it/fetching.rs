@@ -66,7 +66,7 @@ fn a_topic_made_again_is_noticed_without_asking_for_topics() {
             assert_eq!(counter(&end, "offset_resets"), 1);
             route
                 .relay
-                .wait_log("the topic was deleted and made again: going on at its start", DEADLINE);
+                .wait_log("topic recreated (new topic id); resuming from its start", DEADLINE);
             wait_until("the end to be committed", DEADLINE, || {
                 !group
                     || admin().committed(&topic).get(&(topic.clone(), 0)) == Some(&(count as i64))
@@ -218,16 +218,13 @@ fn a_partition_that_stands_still_is_told_until_it_goes_on() {
     });
     let (code, body) = route.relay.get("/readyz").unwrap();
     // A broker that has given no answer for five seconds is told before the stall.
-    let said = body.contains(&format!("{topic}/1 stalls at offset"))
+    let said = body.contains(&format!("{topic}/1 stalled at offset"))
         || body.contains("no answer to a fetch");
     assert!(code == 503 && said, "{body}");
     assert_eq!(metric(&route).as_deref(), Some("1"));
     let stalls = |route: &OneRoute| -> Vec<String> {
         let log = route.relay.log();
-        log.lines()
-            .filter(|line| line.contains("the partition stalls"))
-            .map(str::to_owned)
-            .collect()
+        log.lines().filter(|line| line.contains("partition stalled")).map(str::to_owned).collect()
     };
     let told = stalls(&route);
     assert!(
@@ -237,7 +234,7 @@ fn a_partition_that_stands_still_is_told_until_it_goes_on() {
 
     proxy.resume();
     checker.assert(&[Session::new(decoded(&subscriber.wait_messages(2_000, DEADLINE)))]);
-    route.relay.wait_log("the partition goes on", DEADLINE);
+    route.relay.wait_log("partition resumed", DEADLINE);
     route.relay.wait_ready();
     assert_eq!(metric(&route).as_deref(), Some("0"));
     assert_eq!(stalls(&route), told, "it is told once");

@@ -1,4 +1,4 @@
-//! What the fast fetcher makes of replicas: nearer ones, dead ones, and one that leads with a
+//! What the fast fetcher makes of replicas: preferred ones, dead ones, and one that leads with a
 //! shorter log.
 
 use std::collections::HashSet;
@@ -97,12 +97,12 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     cluster.kill9(1);
     cluster.restart(2);
     wait_until("the shorter replica to lead", DEADLINE, || cluster.leader_of(&topic, 0) == Some(2));
-    awake.relay.wait_log("the log was cut before the offset due", DEADLINE);
+    awake.relay.wait_log("log truncated below fetch offset", DEADLINE);
     write(&admin, &topic, "new", 100);
     asleep.relay.process().cont();
     gone.start_again();
     for route in [&mut asleep, &mut gone] {
-        route.relay.wait_log("the log was cut before the offset due", DEADLINE);
+        route.relay.wait_log("log truncated below fetch offset", DEADLINE);
     }
 
     cluster.restart(1);
@@ -177,7 +177,7 @@ fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {
     cluster.restart(2);
     wait_until("the shorter replica to lead", DEADLINE, || cluster.leader_of(&topic, 0) == Some(2));
     for (route, _) in &mut held {
-        route.relay.wait_log("the log was cut before the offset due", DEADLINE);
+        route.relay.wait_log("log truncated below fetch offset", DEADLINE);
         let status = route.relay.wait_status("the end of the log", DEADLINE, |status| {
             partition(status, &topic, 0)["read"] == KEPT
         });
@@ -242,7 +242,7 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
         [0, 1].map(|at| after[at] - before[at])
     };
     relayed(&mut cluster);
-    relay.wait_log("fetching from a nearer replica", DEADLINE);
+    relay.wait_log("fetching from preferred replica", DEADLINE);
     let [leader, near] = relayed(&mut cluster);
     assert!(
         leader < BYTES / 10 && near >= BYTES,
@@ -291,12 +291,12 @@ fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {
     assert_eq!(in_sync(admin, &topic), 2, "the leader goes on naming it");
     relay.wait_ready();
     proxy.resume();
-    relay.wait_log("fetching from a nearer replica", DEADLINE);
+    relay.wait_log("fetching from preferred replica", DEADLINE);
     relayed(100);
     proxy.refuse();
     relayed(100);
     assert_eq!(in_sync(admin, &topic), 2);
-    assert!(!relay.log().contains("stalls"), "{}", relay.log());
+    assert!(!relay.log().contains("stalled"), "{}", relay.log());
 }
 
 /// The leader goes while it is asked for more; records that are written to the next one come.

@@ -1,4 +1,4 @@
-//! Offsets that the log no longer has, and topics that are made again.
+//! Offsets that the log no longer has, and topics that are recreated.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -18,7 +18,7 @@ use super::tls::{acceptor, ask, connector};
 use super::*;
 use crate::cluster::settings;
 use crate::config::Tls;
-use crate::reason::steady;
+use crate::error_text::normalize;
 
 /// How long librdkafka has to connect, or to say why not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), Stri
         }
         let told = consumer.context().0.lock();
         if let Some(told) = told.iter().find(|told| told.contains("certificate verify failed")) {
-            return Err(steady(told));
+            return Err(normalize(told));
         }
     }
     panic!("librdkafka neither connects nor says why: {:?}", consumer.context().0.lock());

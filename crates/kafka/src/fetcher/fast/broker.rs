@@ -16,17 +16,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
-use super::position::{Position, Why};
-use super::share::{Answer, Broken, Given, LAST_BY_NAME, Share};
-use super::sizes::Sizes;
-use super::{Hold, Told, Wiring};
+use super::fetch_session::{Answer, CorruptBatch, FetchSession, FetchedPartition, LAST_BY_NAME};
+use super::position::{FetchPosition, ReturnReason};
+use super::sizes::FetchSizes;
+use super::{BrokerEvent, FetcherContext, MemoryPermit};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
 use crate::fetcher::{Fetched, Records};
-use crate::generation::Due;
-use crate::records::{Batches, Reading, Run};
+use crate::generation::DueOffset;
+use crate::records::{Batches, ReadOptions, Run};
 
-/// Fetch versions: from the first that tells of a cut log, to the last whose fields we know.
+/// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
+/// know.
 pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 /// From this many bytes on, the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
@@ -41,17 +42,17 @@ const PROGRESS: (Duration, usize) =
 /// after ten minutes, some clouds' after four.
 const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one: it is
-/// made again without a word.
+/// made again without a report.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 /// A batch that failed its checks so often, fetched anew each time, will not pass them.
 const CONFIRMED: u32 = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// What the task is told.
+/// Commands to the task.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum BrokerCommand {
     /// Fetch this.
-    Add(Position),
+    Add(FetchPosition),
     /// Fetch it no more, and give it back.
     Return(Arc<Assignment>),
     /// Fetch it no more.
@@ -64,10 +65,10 @@ pub(super) enum Order {
 pub(super) struct Broker {
     pub(super) id: i32,
     pub(super) address: String,
-    pub(super) wiring: Arc<Wiring>,
-    pub(super) share: Share,
-    pub(super) orders: UnboundedReceiver<Order>,
-    pub(super) tell: UnboundedSender<Told>,
+    pub(super) context: Arc<FetcherContext>,
+    pub(super) session: FetchSession,
+    pub(super) commands: UnboundedReceiver<BrokerCommand>,
+    pub(super) events: UnboundedSender<BrokerEvent>,
     /// Whether it is to connect though there is nothing to fetch.
     pub(super) probing: bool,
 }
@@ -75,14 +76,14 @@ pub(super) struct Broker {
 /// An answer, and its part of the memory that answers may take.
 struct Frame {
     body: Bytes,
-    hold: Hold,
+    permit: Arc<MemoryPermit>,
 }
 
-/// Nobody gives orders any more, or nobody takes records.
+/// The command channel or the record channel is closed.
 struct Ended;
 
 /// Why a connection is left.
-enum Left {
+enum CloseReason {
     Ended,
     /// Nothing was asked for so long that the broker may have closed it.
     Idle,
@@ -90,7 +91,7 @@ enum Left {
     Lost(String),
 }
 
-impl Left {
+impl CloseReason {
     /// The same; an idle one, where its request failed at once and came after so long a time that
     /// the connection may have been closed.
     fn after_quiet(self, until: Instant) -> Self {
@@ -104,40 +105,40 @@ impl Left {
     }
 }
 
-impl From<Ended> for Left {
+impl From<Ended> for CloseReason {
     fn from(_: Ended) -> Self {
         Self::Ended
     }
 }
 
 impl Broker {
-    /// Runs until nobody gives orders any more, then gives back what it has.
+    /// Runs until the command channel closes, then gives back what it has.
     pub(super) async fn run(mut self) {
-        self.fetch_on_and_on().await;
-        for position in self.share.drain() {
-            self.tell(Told::Returned(position, Why::Asked));
+        self.run_until_closed().await;
+        for position in self.session.drain() {
+            self.send_event(BrokerEvent::Returned(position, ReturnReason::Requested));
         }
     }
 
-    async fn fetch_on_and_on(&mut self) {
+    async fn run_until_closed(&mut self) {
         let mut backoff = BACKOFF.0;
         loop {
-            while self.share.is_empty() && !self.probing {
-                let Some(order) = self.orders.recv().await else { return };
-                self.order(order);
+            while self.session.is_empty() && !self.probing {
+                let Some(command) = self.commands.recv().await else { return };
+                self.handle_command(command);
             }
             let began = Instant::now();
             let reason = match self.connect().await {
                 Err(Ended) => return,
                 Ok(Err(reason)) => reason,
                 Ok(Ok(connection)) => match self.fetch(connection).await {
-                    Left::Ended => return,
-                    Left::Idle => continue,
-                    Left::Lost(reason) => reason,
+                    CloseReason::Ended => return,
+                    CloseReason::Idle => continue,
+                    CloseReason::Lost(reason) => reason,
                 },
             };
             self.probing = false;
-            self.wiring.reporter.report(&reason);
+            self.context.reporter.report(&reason);
             self.failed(reason);
             if began.elapsed() > BACKOFF.1 {
                 backoff = BACKOFF.0;
@@ -149,75 +150,79 @@ impl Broker {
         }
     }
 
-    fn tell(&self, told: Told) {
+    fn send_event(&self, event: BrokerEvent) {
         // Whoever listens ends this task first.
-        let _ = self.tell.send(told);
+        let _ = self.events.send(event);
     }
 
     fn failed(&self, reason: String) {
         // Where this task is to end, another one may fetch from the broker: what becomes of this
         // one says nothing of it.
-        if !self.orders.is_closed() {
-            self.tell(Told::Failed { broker: self.id, reason });
+        if !self.commands.is_closed() {
+            self.send_event(BrokerEvent::Failed { broker: self.id, reason });
         }
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Add(position) => self.share.insert(position),
-            Order::Return(assignment) => {
-                let position = self.share.remove(&assignment).or_else(|| {
-                    // One that stands still at what cannot be read was let go: only the dispatcher
-                    // has it.
-                    let broken = assignment.broken_at().filter(|_| assignment.is_active())?;
-                    Some(Position::new(Arc::clone(&assignment), assignment.generation(), broken))
+    fn handle_command(&mut self, command: BrokerCommand) {
+        match command {
+            BrokerCommand::Add(position) => self.session.insert(position),
+            BrokerCommand::Return(assignment) => {
+                let position = self.session.remove(&assignment).or_else(|| {
+                    // A partition stopped at a corrupt batch is no longer in the session; only the
+                    // dispatcher still tracks it.
+                    let corrupt = assignment.corrupt_at().filter(|_| assignment.is_active())?;
+                    Some(FetchPosition::new(
+                        Arc::clone(&assignment),
+                        assignment.generation(),
+                        corrupt,
+                    ))
                 });
                 if let Some(position) = position {
-                    self.tell(Told::Returned(position, Why::Asked));
+                    self.send_event(BrokerEvent::Returned(position, ReturnReason::Requested));
                 }
             }
-            Order::Drop(assignment) => drop(self.share.remove(&assignment)),
-            Order::Probe => self.probing = true,
+            BrokerCommand::Drop(assignment) => drop(self.session.remove(&assignment)),
+            BrokerCommand::Probe => self.probing = true,
         }
     }
 
-    /// Takes orders until `when`.
+    /// Handles commands until `when`.
     async fn rest_until(&mut self, when: Instant) -> Result<(), Ended> {
         loop {
             tokio::select! {
                 () = sleep_until(when.into()) => return Ok(()),
-                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
             }
         }
     }
 
     async fn connect(&mut self) -> Result<Result<Connection, String>, Ended> {
-        let wiring = Arc::clone(&self.wiring);
+        let context = Arc::clone(&self.context);
         let address = self.address.clone();
-        let connecting = wiring.connector.connect(&address);
+        let connecting = context.connector.connect(&address);
         tokio::pin!(connecting);
         loop {
             tokio::select! {
                 connected = &mut connecting => return Ok(connected.map_err(|error| error.to_string())),
-                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
             }
         }
     }
 
-    async fn fetch(&mut self, mut connection: Connection) -> Left {
+    async fn fetch(&mut self, mut connection: Connection) -> CloseReason {
         let Some(version) = connection.version(ApiKey::Fetch, VERSIONS) else {
             let reason = format!(
                 "{}: too old for our own fetch requests (version 12 of Kafka 2.7)",
                 self.address
             );
-            self.tell(Told::TooOld(reason));
+            self.send_event(BrokerEvent::TooOld(reason));
             // Nothing is left to do but to be ended.
-            while self.orders.recv().await.is_some() {}
-            return Left::Ended;
+            while self.commands.recv().await.is_some() {}
+            return CloseReason::Ended;
         };
-        let sizes = Sizes::over(connection.round_trip());
-        self.share.connected(sizes);
-        debug!(route = self.wiring.reporter.route(), broker = self.id, version,
+        let sizes = FetchSizes::for_round_trip(connection.round_trip());
+        self.session.connected(sizes);
+        debug!(route = self.context.reporter.route(), broker = self.id, version,
             round_trip = ?connection.round_trip(), answer_bytes = sizes.answer, "fetching");
         match self.exchange(&mut connection, version).await {
             Err(left) => left,
@@ -229,7 +234,7 @@ impl Broker {
         &mut self,
         connection: &mut Connection,
         newest: i16,
-    ) -> Result<Infallible, Left> {
+    ) -> Result<Infallible, CloseReason> {
         let mut throttled = Instant::now();
         let mut asked = None;
         let mut last = Instant::now();
@@ -237,13 +242,13 @@ impl Broker {
         let mut connected = false;
         loop {
             if std::mem::take(&mut self.probing) {
-                self.tell(Told::Connected(self.id));
+                self.send_event(BrokerEvent::Connected(self.id));
             }
             loop {
-                match self.orders.try_recv() {
-                    Ok(order) => self.order(order),
+                match self.commands.try_recv() {
+                    Ok(command) => self.handle_command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Err(Left::Ended),
+                    Err(TryRecvError::Disconnected) => return Err(CloseReason::Ended),
                 }
             }
             let Some(version) = asked else {
@@ -251,7 +256,7 @@ impl Broker {
                     self.rest_until(throttled).await?;
                 }
                 if last.elapsed() > IDLE {
-                    return Err(Left::Idle);
+                    return Err(CloseReason::Idle);
                 }
                 if last.elapsed() > QUIET {
                     quiet_until = Instant::now() + ANSWER_WAIT.0;
@@ -264,7 +269,7 @@ impl Broker {
                 continue;
             };
             let frame = self.receive(connection).await;
-            let Frame { mut body, hold } = frame.map_err(|left| left.after_quiet(quiet_until))?;
+            let Frame { mut body, permit } = frame.map_err(|left| left.after_quiet(quiet_until))?;
             last = Instant::now();
             quiet_until = last;
             let response = decode::<FetchRequest>(&mut body, version);
@@ -273,25 +278,25 @@ impl Broker {
             if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
                 let pause = Duration::from_millis(throttle);
                 throttled = Instant::now() + pause;
-                self.wiring.board.set_held_back(self.id, pause);
+                self.context.health.set_throttled(self.id, pause);
                 debug!(
-                    route = self.wiring.reporter.route(),
+                    route = self.context.reporter.route(),
                     broker = self.id,
                     throttle,
                     "throttled (ms)"
                 );
             }
-            let answer = self.share.answer(response, Instant::now());
-            let Answer { given, left, errors, broken, bytes } =
+            let answer = self.session.answer(response, Instant::now());
+            let Answer { partitions, removed, errors, corrupt, bytes } =
                 answer.map_err(|reason| self.lost(&reason))?;
             if !std::mem::replace(&mut connected, true) {
-                self.tell(Told::Connected(self.id));
+                self.send_event(BrokerEvent::Connected(self.id));
             }
             for error in errors {
-                self.wiring.reporter.report(&error);
+                self.context.reporter.report(&error);
             }
-            for broken in broken {
-                self.broken(broken);
+            for batch in corrupt {
+                self.handle_corrupt(batch);
             }
             // The positions are past this answer already: whatever becomes of the next request, it
             // is handed out whole.
@@ -300,72 +305,76 @@ impl Broker {
                 false => Ok(None),
             };
             let mut handed = false;
-            for given in given {
-                handed |= self.hand_out(given, &hold).await?;
+            for partition in partitions {
+                handed |= self.hand_out(partition, &permit).await?;
             }
-            drop(hold);
-            for (position, why) in left {
-                self.tell(Told::Returned(position, why));
+            drop(permit);
+            for (position, why) in removed {
+                self.send_event(BrokerEvent::Returned(position, why));
             }
             asked = next?;
             if handed && asked.is_none() {
                 // The route goes first: a lone record does not wait for our next request. It runs
                 // in our place, on the same thread, so that no other one is woken.
-                self.wiring.outlet.taken().await;
+                self.context.records_tx.wait_until_received().await;
             }
         }
     }
 
-    fn told(&self, reason: &str) -> String {
+    fn at_address(&self, reason: &str) -> String {
         format!("{}: {reason}", self.address)
     }
 
-    fn lost(&self, reason: &str) -> Left {
-        Left::Lost(self.told(reason))
+    fn lost(&self, reason: &str) -> CloseReason {
+        CloseReason::Lost(self.at_address(reason))
     }
 
     /// Sends the next request, if there is anything to be asked; tells its version.
-    async fn ask(&mut self, connection: &mut Connection, newest: i16) -> Result<Option<i16>, Left> {
-        connection.renew().await.map_err(|error| Left::Lost(error.to_string()))?;
-        let Some((request, version)) = self.share.request(newest, Instant::now()) else {
+    async fn ask(
+        &mut self,
+        connection: &mut Connection,
+        newest: i16,
+    ) -> Result<Option<i16>, CloseReason> {
+        connection.renew().await.map_err(|error| CloseReason::Lost(error.to_string()))?;
+        let Some((request, version)) = self.session.request(newest, Instant::now()) else {
             return Ok(None);
         };
         connection.send(&request, version).await.map_err(|error| self.lost(&error.to_string()))?;
         Ok(Some(version))
     }
 
-    /// Nothing is to be fetched: waits for an order, or for the end of a partition's rest.
+    /// Nothing is to be fetched: waits for a command, or for the end of a partition's rest.
     async fn wait_for_work(&mut self) -> Result<(), Ended> {
-        let due = self.share.next_due();
+        let due = self.session.next_due();
         let rested = async {
             match due {
                 Some(due) => sleep_until(due.into()).await,
-                // Only an order changes that.
+                // Only a command changes that.
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = rested => {}
-            order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+            command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
         }
         Ok(())
     }
 
     /// Waits for the answer, then for room to hold it, then reads it.
-    async fn receive(&mut self, connection: &mut Connection) -> Result<Frame, Left> {
+    async fn receive(&mut self, connection: &mut Connection) -> Result<Frame, CloseReason> {
         let since = Instant::now();
         let mut deadline = since + ANSWER_WAIT.0;
         let size = loop {
             tokio::select! {
                 biased;
-                size = connection.receive_size(self.wiring.limit) => {
+                size = connection.receive_size(self.context.limit) => {
                     break size.map_err(|error| self.lost(&error.to_string()))?;
                 }
-                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
                 () = sleep_until(deadline.into()) => {
-                    let reason = self.told("no answer to a fetch");
+                    let reason = self.at_address("no answer to a fetch");
                     if deadline > since + ANSWER_WAIT.0 {
-                        return Err(Left::Lost(reason));
+                        return Err(CloseReason::Lost(reason));
                     }
                     self.failed(reason);
                     deadline = since + ANSWER_WAIT.1;
@@ -373,45 +382,45 @@ impl Broker {
             }
         };
         if deadline > since + ANSWER_WAIT.0 {
-            self.tell(Told::Connected(self.id));
+            self.send_event(BrokerEvent::Connected(self.id));
         }
-        let hold = self.hold(size).await?;
+        let permit = self.reserve(size).await?;
         let body = self.receive_body(connection).await?;
-        Ok(Frame { body, hold })
+        Ok(Frame { body, permit })
     }
 
     /// Waits for the memory that an answer takes, for as long as the route lets the others wait.
-    async fn hold(&mut self, size: usize) -> Result<Hold, Ended> {
-        let wiring = Arc::clone(&self.wiring);
-        let hold = wiring.budget.hold(size, &wiring.corrupt);
-        tokio::pin!(hold);
+    async fn reserve(&mut self, size: usize) -> Result<Arc<MemoryPermit>, Ended> {
+        let context = Arc::clone(&self.context);
+        let permit = context.budget.reserve(size, &context.corrupt);
+        tokio::pin!(permit);
         loop {
             tokio::select! {
-                hold = &mut hold => return Ok(hold),
-                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                permit = &mut permit => return Ok(permit),
+                command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
             }
         }
     }
 
     /// Reads an answer whose size is known.
-    async fn receive_body(&mut self, connection: &mut Connection) -> Result<Bytes, Left> {
+    async fn receive_body(&mut self, connection: &mut Connection) -> Result<Bytes, CloseReason> {
         let mut progress = (Instant::now(), connection.begun());
         let mut slow = false;
         let body = loop {
             tokio::select! {
                 biased;
-                body = connection.receive(self.wiring.limit) => {
+                body = connection.receive(self.context.limit) => {
                     break body.map_err(|error| self.lost(&error.to_string()))?;
                 }
-                order = self.orders.recv() => self.order(order.ok_or(Ended)?),
+                command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
                 () = sleep_until((progress.0 + PROGRESS.0).into()) => {
                     let begun = connection.begun();
                     let stopped = begun < progress.1 + PROGRESS.1;
-                    let reason = self.told("an answer to a fetch stopped half way");
+                    let reason = self.at_address("an answer to a fetch stopped half way");
                     match (stopped, slow) {
-                        (true, true) => return Err(Left::Lost(reason)),
+                        (true, true) => return Err(CloseReason::Lost(reason)),
                         (true, false) => self.failed(reason),
-                        (false, true) => self.tell(Told::Connected(self.id)),
+                        (false, true) => self.send_event(BrokerEvent::Connected(self.id)),
                         (false, false) => {}
                     }
                     slow = stopped;
@@ -420,38 +429,41 @@ impl Broker {
             }
         };
         if slow {
-            self.tell(Told::Connected(self.id));
+            self.send_event(BrokerEvent::Connected(self.id));
         }
         Ok(body)
     }
 
     /// A batch cannot be read: for good, if that is so each time it is fetched.
-    fn broken(&self, broken: Broken) {
-        let Broken { due, to, error, failures } = broken;
+    fn handle_corrupt(&self, batch: CorruptBatch) {
+        let CorruptBatch { due, to, error, failures } = batch;
         if failures < CONFIRMED {
-            let place = format!("{}/{}", due.assignment.topic, due.assignment.partition);
-            self.wiring.reporter.report(&format!("{place}: {error}"));
+            self.context.reporter.report(&format!("{}: {error}", due.assignment));
         } else {
-            self.wiring.corrupt.met(due, to, &error.to_string());
+            self.context.corrupt.met(due, to, &error.to_string());
         }
     }
 
     /// True where anything was handed out.
-    async fn hand_out(&mut self, given: Given, hold: &Hold) -> Result<bool, Ended> {
-        let Given { assignment, generation, from, records, aborted } = given;
-        let wiring = Arc::clone(&self.wiring);
+    async fn hand_out(
+        &mut self,
+        partition: FetchedPartition,
+        permit: &Arc<MemoryPermit>,
+    ) -> Result<bool, Ended> {
+        let FetchedPartition { assignment, generation, from, records, aborted } = partition;
+        let context = Arc::clone(&self.context);
         // Without records it only tells where it stands.
         let mut standing = records.is_empty().then(|| Run::of_batches(Bytes::new(), from, from));
-        let mut batches = Batches::new(records, Reading { from, aborted });
+        let mut batches = Batches::new(records, ReadOptions { from, aborted });
         let mut next = from;
         let mut handed = false;
         while assignment.is_wanted() && (standing.is_some() || !batches.is_over()) {
             // First the room: what is decompressed takes more memory than the answer does.
-            let Some(room) = wiring.outlet.room().await else {
+            let Some(slot) = context.records_tx.reserve().await else {
                 info!(
-                    route = wiring.reporter.route(),
+                    route = context.reporter.route(),
                     broker = self.id,
-                    "nobody takes records any more"
+                    "the route receives no more records"
                 );
                 return Err(Ended);
             };
@@ -462,16 +474,16 @@ impl Broker {
                     let end = assignment.ends().map_or(i64::MAX, |ends| ends.high_watermark);
                     let to = batches.after_failed(next, end);
                     let failures =
-                        self.share.go_on_at(&assignment, generation.number, next, Instant::now());
-                    let due = Due { assignment, generation: generation.number, offset: next };
-                    self.broken(Broken { due, to, error, failures });
+                        self.session.go_on_at(&assignment, generation.number, next, Instant::now());
+                    let due = DueOffset { assignment, generation: generation.number, offset: next };
+                    self.handle_corrupt(CorruptBatch { due, to, error, failures });
                     break;
                 }
             };
             next = run.next_offset();
-            let records = Records::Fast(run, Arc::clone(hold));
+            let records = Records::Fast(run, Arc::clone(permit));
             let assignment = Arc::clone(&assignment);
-            room.hand_out(Fetched { assignment, generation, next_offset: next, records });
+            slot.send(Fetched { assignment, generation, next_offset: next, records });
             handed = true;
         }
         Ok(handed)

@@ -4,19 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fetcher::Corrupt;
+use crate::fetcher::CorruptHandler;
 
 /// One permit.
 const UNIT: usize = 4096;
 
-/// A part of the budget, given back when the last of those who share it drops it.
-pub(crate) type Hold = Arc<Held>;
-
-/// What all that came with one answer share.
-pub(crate) struct Held {
+/// A part of the budget, shared by all records of one fetch response; given back when the last of
+/// them is dropped.
+pub(crate) struct MemoryPermit {
     _permit: OwnedSemaphorePermit,
     /// What becomes of batches in it that cannot be read.
-    pub(crate) corrupt: Arc<Corrupt>,
+    pub(crate) corrupt: Arc<CorruptHandler>,
 }
 
 /// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not
@@ -34,12 +32,16 @@ impl Budget {
     }
 
     /// Waits until there are `size` bytes; an answer larger than the budget has it all for itself.
-    pub(super) async fn hold(&self, size: usize, corrupt: &Arc<Corrupt>) -> Hold {
+    pub(super) async fn reserve(
+        &self,
+        size: usize,
+        corrupt: &Arc<CorruptHandler>,
+    ) -> Arc<MemoryPermit> {
         let permits = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.permits);
         loop {
             // It is never closed.
             if let Ok(permit) = Arc::clone(&self.semaphore).acquire_many_owned(permits).await {
-                return Arc::new(Held { _permit: permit, corrupt: Arc::clone(corrupt) });
+                return Arc::new(MemoryPermit { _permit: permit, corrupt: Arc::clone(corrupt) });
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Brings every partition to the broker that has it, and takes it from there when another one does.
+//! Moves each partition to the task of the broker that leads it, and again when leadership
+//! changes.
 
-mod hearing;
-mod placing;
+mod events;
+mod placement;
 mod replicas;
 #[cfg(test)]
 mod tests;
@@ -15,18 +16,19 @@ use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
-use super::broker;
-use super::metadata::{Asker, Leader, Metadata, NoMetadata, Topic};
-use super::position::{Key, Position};
-use super::{Order, Told, Wiring};
+use super::broker::BrokerCommand;
+use super::metadata::{Leader, Metadata, MetadataClient, MetadataError, TopicMetadata};
+use super::position::FetchPosition;
+use super::{BrokerEvent, FetcherCommand, FetcherContext};
 use crate::assignment::Assignment;
+use crate::topic_partition::TopicPartition;
 use replicas::Replicas;
 
 /// Time between two Metadata requests while something is not as it should be.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// A partition and where it is.
-struct Home {
+struct PartitionState {
     assignment: Arc<Assignment>,
     /// Number of the generation that is fetched, or is to be.
     generation: u32,
@@ -40,7 +42,7 @@ struct Home {
     at_replica: bool,
     /// The task that has it, or had it last.
     task: Option<Id>,
-    place: Place,
+    place: Placement,
     placed: Instant,
     failures: u32,
     /// When its log last did not have its offset, and how many times that had happened in a row by
@@ -52,40 +54,40 @@ struct Home {
     /// Ids of the topic's earlier lives.
     past_ids: Vec<Uuid>,
     /// Whether the topic is another one than the position is of, and nobody was told.
-    made_anew: bool,
+    topic_recreated: bool,
 }
 
-enum Place {
+enum Placement {
     /// To be sent to a broker from then on; why it is not there, if that is a fault.
-    Waiting {
-        position: Position,
+    Unassigned {
+        position: FetchPosition,
         from: Instant,
         why: Option<String>,
     },
-    At(i32),
+    OnBroker(i32),
     /// Another offset is being looked up.
-    Parked,
+    AwaitingReset,
 }
 
-struct Remote {
+struct BrokerHandle {
     /// None in tests that play it.
     task: Option<Id>,
     address: String,
-    orders: UnboundedSender<broker::Order>,
+    commands: UnboundedSender<BrokerCommand>,
 }
 
 /// The task's own.
 pub(super) struct Dispatcher {
-    wiring: Arc<Wiring>,
-    orders: UnboundedReceiver<Order>,
-    told: UnboundedReceiver<Told>,
-    tell: UnboundedSender<Told>,
-    homes: HashMap<Key, Home>,
-    topics: HashMap<Arc<str>, Topic>,
+    context: Arc<FetcherContext>,
+    commands: UnboundedReceiver<FetcherCommand>,
+    events: UnboundedReceiver<BrokerEvent>,
+    events_tx: UnboundedSender<BrokerEvent>,
+    partitions: HashMap<TopicPartition, PartitionState>,
+    topics: HashMap<Arc<str>, TopicMetadata>,
     addresses: HashMap<i32, String>,
-    brokers: HashMap<i32, Remote>,
+    brokers: HashMap<i32, BrokerHandle>,
     /// Brokers that cannot be fetched from, and why.
-    troubled: HashMap<i32, String>,
+    failing: HashMap<i32, String>,
     replicas: Replicas,
     tasks: JoinSet<()>,
     asked: Option<Instant>,
@@ -96,21 +98,24 @@ pub(super) struct Dispatcher {
     cluster: Option<String>,
 }
 
-type Asking = JoinHandle<(Asker, Result<Metadata, NoMetadata>)>;
+type PendingMetadata = JoinHandle<(MetadataClient, Result<Metadata, MetadataError>)>;
 
 impl Dispatcher {
-    pub(super) fn new(wiring: Arc<Wiring>, orders: UnboundedReceiver<Order>) -> Self {
-        let (tell, told) = unbounded_channel();
+    pub(super) fn new(
+        context: Arc<FetcherContext>,
+        commands: UnboundedReceiver<FetcherCommand>,
+    ) -> Self {
+        let (events_tx, events) = unbounded_channel();
         Self {
-            wiring,
-            orders,
-            told,
-            tell,
-            homes: HashMap::new(),
+            context,
+            commands,
+            events,
+            events_tx,
+            partitions: HashMap::new(),
             topics: HashMap::new(),
             addresses: HashMap::new(),
             brokers: HashMap::new(),
-            troubled: HashMap::new(),
+            failing: HashMap::new(),
             replicas: Replicas::default(),
             tasks: JoinSet::new(),
             asked: None,
@@ -120,123 +125,127 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until nobody gives orders any more; then the brokers' tasks are ended too.
+    /// Runs until the command channel closes, then stops the broker tasks.
     pub(super) async fn run(mut self) {
-        let mut asker =
-            Some(Asker::new(Arc::clone(&self.wiring.connector), self.wiring.bootstrap.clone()));
-        let mut asking: Option<Asking> = None;
+        let mut metadata_client = Some(MetadataClient::new(
+            Arc::clone(&self.context.connector),
+            self.context.bootstrap.clone(),
+        ));
+        let mut pending: Option<PendingMetadata> = None;
         loop {
-            let due = self.next_due(asking.is_some(), Instant::now());
+            let due = self.next_due(pending.is_some(), Instant::now());
             tokio::select! {
-                order = self.orders.recv() => match order {
-                    Some(order) => self.order(order),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
                     None => break,
                 },
-                Some(told) = self.told.recv() => self.told(told),
-                Some(Err(failure)) = self.tasks.join_next() => self.broke(failure),
-                answer = wait(&mut asking), if asking.is_some() => {
-                    asking = None;
+                Some(event) = self.events.recv() => self.handle_broker_event(event),
+                Some(Err(failure)) = self.tasks.join_next() => self.handle_panic(failure),
+                answer = wait(&mut pending), if pending.is_some() => {
+                    pending = None;
                     let (back, answer) = answer;
-                    asker = Some(back.unwrap_or_else(|| {
-                        Asker::new(Arc::clone(&self.wiring.connector), self.wiring.bootstrap.clone())
+                    metadata_client = Some(back.unwrap_or_else(|| {
+                        MetadataClient::new(Arc::clone(&self.context.connector), self.context.bootstrap.clone())
                     }));
-                    self.answered(answer);
+                    self.handle_metadata(answer);
                 }
                 () = sleep_until(due.into()) => {}
             }
             // Many may come back at once: they are placed and shown together.
-            while let Ok(order) = self.orders.try_recv() {
-                self.order(order);
+            while let Ok(command) = self.commands.try_recv() {
+                self.handle_command(command);
             }
-            while let Ok(told) = self.told.try_recv() {
-                self.told(told);
+            while let Ok(event) = self.events.try_recv() {
+                self.handle_broker_event(event);
             }
             let now = Instant::now();
-            if asking.is_none() && !self.homes.is_empty() && now >= self.ask_due(now) {
+            if pending.is_none() && !self.partitions.is_empty() && now >= self.ask_due(now) {
                 self.asked = Some(now);
                 self.wants_metadata = false;
-                asking = asker.take().map(|asker| self.ask(asker));
+                pending = metadata_client.take().map(|metadata_client| self.ask(metadata_client));
                 self.distrusted = false;
             }
             self.place(now);
-            self.show();
+            self.report();
         }
-        if let Some(asking) = asking {
-            asking.abort();
+        if let Some(pending) = pending {
+            pending.abort();
         }
         self.tasks.shutdown().await;
-        self.wiring.board.set_fetching(false);
+        self.context.health.set_fetching(false);
     }
 
-    fn ask(&self, mut asker: Asker) -> Asking {
+    fn ask(&self, mut metadata_client: MetadataClient) -> PendingMetadata {
         let mut topics: Vec<Arc<str>> =
-            self.homes.keys().map(|(topic, _)| Arc::clone(topic)).collect();
+            self.partitions.keys().map(|key| Arc::clone(&key.topic)).collect();
         topics.sort_unstable();
         topics.dedup();
         let mut known: Vec<String> = self.addresses.values().cloned().collect();
         known.sort_unstable();
         if self.distrusted {
-            asker.leave();
+            metadata_client.leave();
         }
         tokio::spawn(async move {
-            let answer = asker.ask(&topics, &known).await;
-            (asker, answer)
+            let answer = metadata_client.ask(&topics, &known).await;
+            (metadata_client, answer)
         })
     }
 
-    fn is_troubled(&self) -> bool {
-        let at = |home: &Home| matches!(home.place, Place::At(broker) if self.troubled.contains_key(&broker));
-        self.wants_metadata || (!self.troubled.is_empty() && self.homes.values().any(at))
+    fn is_failing(&self) -> bool {
+        let at = |state: &PartitionState| matches!(state.place, Placement::OnBroker(broker) if self.failing.contains_key(&broker));
+        self.wants_metadata || (!self.failing.is_empty() && self.partitions.values().any(at))
     }
 
     fn ask_due(&self, now: Instant) -> Instant {
-        let wait = if self.is_troubled() { ASK_AGAIN } else { self.wiring.refresh };
+        let wait = if self.is_failing() { ASK_AGAIN } else { self.context.refresh };
         self.asked.map_or(now, |asked| asked + wait)
     }
 
     /// When there is something to do by itself; later than that where there is nothing.
-    fn next_due(&self, asking: bool, now: Instant) -> Instant {
-        let waiting = self.homes.values().filter_map(|home| match &home.place {
+    fn next_due(&self, pending: bool, now: Instant) -> Instant {
+        let waiting = self.partitions.values().filter_map(|state| match &state.place {
             // One without a broker wants metadata once its pause is over.
-            Place::Waiting { from, .. } if *from > now || self.target(home, *from).is_some() => {
+            Placement::Unassigned { from, .. }
+                if *from > now || self.target(state, *from).is_some() =>
+            {
                 Some(*from)
             }
-            Place::At(_) => home.kept.map(|(_, until)| until),
+            Placement::OnBroker(_) => state.kept.map(|(_, until)| until),
             _ => None,
         });
-        let later = now + self.wiring.refresh;
-        let ask = if asking || self.homes.is_empty() { later } else { self.ask_due(now) };
+        let later = now + self.context.refresh;
+        let ask = if pending || self.partitions.is_empty() { later } else { self.ask_due(now) };
         waiting.fold(ask, Instant::min)
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Take(positions) => {
+    fn handle_command(&mut self, command: FetcherCommand) {
+        match command {
+            FetcherCommand::Add(positions) => {
                 for position in positions {
-                    self.take(position);
+                    self.add(position);
                 }
             }
-            Order::Seek(assignment, generation) => {
-                self.seek(Position::start(assignment, generation))
+            FetcherCommand::Seek(assignment, generation) => {
+                self.seek(FetchPosition::start(assignment, generation))
             }
-            Order::Release(assignments) => {
+            FetcherCommand::Remove(assignments) => {
                 for assignment in assignments {
-                    self.release(&assignment);
+                    self.remove(&assignment);
                 }
             }
         }
     }
 
-    fn take(&mut self, position: Position) {
+    fn add(&mut self, position: FetchPosition) {
         let (assignment, now) = (Arc::clone(&position.assignment), Instant::now());
         let generation = position.generation.number;
-        let place = Place::Waiting { position, from: now, why: None };
-        let known = self.topics.get(&assignment.topic);
-        let leader = known.and_then(|topic| topic.leaders.get(&assignment.partition).copied());
+        let place = Placement::Unassigned { position, from: now, why: None };
+        let known = self.topics.get(assignment.topic());
+        let leader = known.and_then(|topic| topic.leaders.get(&assignment.partition()).copied());
         let topic_id = known.map_or(Uuid::nil(), |topic| topic.id);
         self.wants_metadata |= leader.is_none();
-        let key = (Arc::clone(&assignment.topic), assignment.partition);
-        let home = Home {
+        let key = assignment.topic_partition.clone();
+        let state = PartitionState {
             assignment,
             generation,
             topic_id,
@@ -252,65 +261,69 @@ impl Dispatcher {
             resets: 0,
             turned_away_by: None,
             past_ids: Vec::new(),
-            made_anew: false,
+            topic_recreated: false,
         };
-        self.homes.insert(key, home);
+        self.partitions.insert(key, state);
     }
 
     /// Goes on with the next generation, wherever the one before it is.
-    fn seek(&mut self, position: Position) {
-        let Some(home) = self.homes.get_mut(&position.key()) else { return };
-        if !Arc::ptr_eq(&home.assignment, &position.assignment)
-            || home.generation == position.generation.number
+    fn seek(&mut self, position: FetchPosition) {
+        let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
+        if !Arc::ptr_eq(&state.assignment, &position.assignment)
+            || state.generation == position.generation.number
         {
             return;
         }
-        home.generation = position.generation.number;
-        let (assignment, is_anew) = (Arc::clone(&position.assignment), home.made_anew);
+        state.generation = position.generation.number;
+        let (assignment, is_anew) = (Arc::clone(&position.assignment), state.topic_recreated);
         // By a restart it goes on at once.
-        let parked = matches!(home.place, Place::Parked);
-        let (pause, why) = if parked { home.reset_pause() } else { Default::default() };
+        let parked = matches!(state.place, Placement::AwaitingReset);
+        let (pause, why) = if parked { state.reset_pause() } else { Default::default() };
         let waiting =
-            Place::Waiting { position: position.clone(), from: Instant::now() + pause, why };
-        if let Place::At(broker) = std::mem::replace(&mut home.place, waiting) {
-            self.send(broker, broker::Order::Drop(assignment));
+            Placement::Unassigned { position: position.clone(), from: Instant::now() + pause, why };
+        if let Placement::OnBroker(broker) = std::mem::replace(&mut state.place, waiting) {
+            self.send(broker, BrokerCommand::Drop(assignment));
         }
         if is_anew {
             // Noticed while the offset was looked up, which may be one of the topic that is no
             // more.
-            self.made_anew(&position);
+            self.topic_recreated(&position);
         }
     }
 
-    fn release(&mut self, assignment: &Arc<Assignment>) {
-        let key = (Arc::clone(&assignment.topic), assignment.partition);
-        let Some(home) = self.homes.get(&key) else { return };
-        if !Arc::ptr_eq(&home.assignment, assignment) {
+    fn remove(&mut self, assignment: &Arc<Assignment>) {
+        let key = &assignment.topic_partition;
+        let Some(state) = self.partitions.get(key) else { return };
+        if !Arc::ptr_eq(&state.assignment, assignment) {
             return;
         }
-        if let Place::At(broker) = home.place {
-            self.send(broker, broker::Order::Drop(Arc::clone(assignment)));
+        if let Placement::OnBroker(broker) = state.place {
+            self.send(broker, BrokerCommand::Drop(Arc::clone(assignment)));
         }
-        self.homes.remove(&key);
-        if !self.homes.keys().any(|(topic, _)| *topic == key.0) {
+        self.partitions.remove(key);
+        if !self.partitions.keys().any(|other| other.topic == key.topic) {
             // Whoever takes it next learns its id anew.
-            self.topics.remove(&key.0);
+            self.topics.remove(&key.topic);
         }
     }
 
-    fn send(&self, broker: i32, order: broker::Order) {
-        if let Some(remote) = self.brokers.get(&broker) {
+    fn send(&self, broker: i32, command: BrokerCommand) {
+        if let Some(handle) = self.brokers.get(&broker) {
             // The task lives as long as this sender.
-            let _ = remote.orders.send(order);
+            let _ = handle.commands.send(command);
         }
     }
 }
 
-async fn wait(asking: &mut Option<Asking>) -> (Option<Asker>, Result<Metadata, NoMetadata>) {
-    match asking {
-        Some(asking) => match asking.await {
-            Ok((asker, answer)) => (Some(asker), answer),
-            Err(error) => (None, Err(NoMetadata::Failed(format!("asking for metadata: {error}")))),
+async fn wait(
+    pending: &mut Option<PendingMetadata>,
+) -> (Option<MetadataClient>, Result<Metadata, MetadataError>) {
+    match pending {
+        Some(pending) => match pending.await {
+            Ok((metadata_client, answer)) => (Some(metadata_client), answer),
+            Err(error) => {
+                (None, Err(MetadataError::Failed(format!("asking for metadata: {error}"))))
+            }
         },
         // Guarded against by whoever calls it.
         None => std::future::pending().await,

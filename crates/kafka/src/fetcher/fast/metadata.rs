@@ -33,12 +33,12 @@ pub(super) struct Metadata {
     pub(super) brokers: HashMap<i32, String>,
     /// Its id, which another cluster behind the same addresses does not have.
     pub(super) cluster: Option<String>,
-    pub(super) topics: HashMap<Arc<str>, Topic>,
+    pub(super) topics: HashMap<Arc<str>, TopicMetadata>,
 }
 
 /// A topic, or why there is none.
 #[derive(Clone, Debug)]
-pub(super) struct Topic {
+pub(super) struct TopicMetadata {
     pub(super) id: Uuid,
     pub(super) error: Option<String>,
     pub(super) leaders: HashMap<i32, Leader>,
@@ -54,28 +54,28 @@ pub(super) struct Leader {
 
 /// Why the cluster says nothing.
 #[derive(Debug)]
-pub(super) enum NoMetadata {
+pub(super) enum MetadataError {
     /// The broker does not have the request that is needed; what is missing.
     TooOld(String),
     /// What happened.
     Failed(String),
 }
 
-impl From<String> for NoMetadata {
+impl From<String> for MetadataError {
     fn from(reason: String) -> Self {
         Self::Failed(reason)
     }
 }
 
 /// Asks one server after another.
-pub(super) struct Asker {
+pub(super) struct MetadataClient {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
     connection: Option<(Connection, Instant)>,
     turn: usize,
 }
 
-impl Asker {
+impl MetadataClient {
     pub(super) fn new(connector: Arc<Connector>, bootstrap: Vec<String>) -> Self {
         Self { connector, bootstrap, connection: None, turn: 0 }
     }
@@ -94,7 +94,7 @@ impl Asker {
         &mut self,
         topics: &[Arc<str>],
         known: &[String],
-    ) -> Result<Metadata, NoMetadata> {
+    ) -> Result<Metadata, MetadataError> {
         if self.connection.take_if(|(_, since)| since.elapsed() > LIFE).is_some() {
             // Of those that the cluster has now, if there are any.
             self.turn = self.turn.wrapping_add(1).checked_rem(known.len()).unwrap_or(self.turn);
@@ -126,7 +126,7 @@ impl Asker {
         &mut self,
         server: &str,
         topics: &[Arc<str>],
-    ) -> Result<Metadata, NoMetadata> {
+    ) -> Result<Metadata, MetadataError> {
         let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
         self.exchange(connection, Instant::now(), server, topics).await
     }
@@ -138,12 +138,12 @@ impl Asker {
         since: Instant,
         server: &str,
         topics: &[Arc<str>],
-    ) -> Result<Metadata, NoMetadata> {
+    ) -> Result<Metadata, MetadataError> {
         let told = |error: &dyn std::fmt::Display| format!("{server}: {error}");
         connection.renew().await.map_err(|error| error.to_string())?;
         let version = connection.version(ApiKey::Metadata, VERSIONS);
         let version = version.ok_or_else(|| {
-            NoMetadata::TooOld(told(
+            MetadataError::TooOld(told(
                 &"too old for our own metadata requests (version 9 of Kafka 2.4)",
             ))
         })?;
@@ -177,7 +177,10 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
             (partition.partition_index, leader)
         });
         let error = ResponseError::try_from_code(topic.error_code).map(|error| error.to_string());
-        Some((Arc::clone(name), Topic { id: topic.topic_id, error, leaders: leaders.collect() }))
+        Some((
+            Arc::clone(name),
+            TopicMetadata { id: topic.topic_id, error, leaders: leaders.collect() },
+        ))
     });
     let cluster = response.cluster_id.map(|id| id.to_string());
     Metadata { brokers, cluster, topics: topics.collect() }
@@ -215,7 +218,7 @@ mod tests {
             security: Security::default(),
             client_rack: None,
         };
-        let mut asker = Asker::new(Connector::new(&cluster, None).unwrap(), vec![address]);
+        let mut asker = MetadataClient::new(Connector::new(&cluster, None).unwrap(), vec![address]);
         for (round, (answered, total)) in
             [(true, 1), (true, 3), (false, 5), (true, 6)].into_iter().enumerate()
         {

@@ -7,22 +7,20 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
-use crate::generation::{Due, Generation};
-
-/// Topic and partition.
-pub(super) type Key = (Arc<str>, i32);
+use crate::generation::{DueOffset, Generation};
+use crate::topic_partition::TopicPartition;
 
 /// A partition with what the next fetch of it says. Held by one task at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Position {
+pub(super) struct FetchPosition {
     pub(super) assignment: Arc<Assignment>,
     pub(super) generation: Generation,
     /// The next offset to fetch.
     pub(super) offset: i64,
-    /// Leader epoch of the last batch fetched, by which the leader sees a cut log (KIP-595,
+    /// Leader epoch of the last batch fetched, by which the leader detects truncation (KIP-595,
     /// `LastFetchedEpoch`); -1 where it is not known.
     pub(super) last_epoch: i32,
-    /// A `last_epoch` that is not told: by it the leader spoke of a cut that was none. -1 where
+    /// A `last_epoch` that is not sent: by it the leader reported a truncation that was none. -1 if
     /// there is no such.
     pub(super) doubted: i32,
     /// Epoch of the leader that is asked (KIP-320); -1 where it is not known.
@@ -30,12 +28,12 @@ pub(super) struct Position {
     /// The topic's id; nil where brokers have none.
     pub(super) topic_id: Uuid,
     /// Whether its generation has just begun, and the route has not heard of it by a record.
-    pub(super) sought: bool,
-    /// Whether the leader is to give the records itself, and name no replica that is nearer.
+    pub(super) repositioned: bool,
+    /// Whether the leader is to give the records itself, and name no preferred replica.
     pub(super) without_rack: bool,
 }
 
-impl Position {
+impl FetchPosition {
     /// An assignment where it stands.
     pub(super) fn of(assignment: &Arc<Assignment>) -> Self {
         let (generation, offset) = assignment.reading().place();
@@ -44,7 +42,7 @@ impl Position {
 
     /// Where a generation begins.
     pub(super) fn start(assignment: Arc<Assignment>, generation: Generation) -> Self {
-        Self { sought: true, ..Self::new(assignment, generation, generation.start) }
+        Self { repositioned: true, ..Self::new(assignment, generation, generation.start) }
     }
 
     pub(super) fn new(assignment: Arc<Assignment>, generation: Generation, offset: i64) -> Self {
@@ -57,19 +55,19 @@ impl Position {
             doubted: -1,
             leader_epoch: -1,
             topic_id: Uuid::nil(),
-            sought: false,
+            repositioned: false,
             without_rack: false,
         }
     }
 
-    pub(super) fn key(&self) -> Key {
-        (Arc::clone(&self.assignment.topic), self.assignment.partition)
+    pub(super) fn topic_partition(&self) -> &TopicPartition {
+        &self.assignment.topic_partition
     }
 
     /// What was due when it could not be fetched.
-    pub(super) fn due(&self) -> Due {
+    pub(super) fn due(&self) -> DueOffset {
         let assignment = Arc::clone(&self.assignment);
-        Due { assignment, generation: self.generation.number, offset: self.offset }
+        DueOffset { assignment, generation: self.generation.number, offset: self.offset }
     }
 
     /// The epoch to tell of the last batch.
@@ -86,17 +84,17 @@ impl Position {
 
 /// Why a partition left a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum ReturnReason {
     /// It was asked back.
-    Asked,
+    Requested,
     /// Another broker leads it, or this one does not know it; the leader and its epoch where the
     /// answer tells them (KIP-951).
-    Elsewhere { reason: String, leader: Option<(i32, i32)> },
-    /// The leader sends it to a replica that is nearer (KIP-392).
-    Nearer(i32),
+    NotLeader { reason: String, leader: Option<(i32, i32)> },
+    /// The leader names a replica to fetch from instead (KIP-392).
+    PreferredReplica(i32),
     /// The log does not have the offset.
     OutOfRange,
-    /// The log was cut: it ends at this offset where ours goes on.
+    /// The log was truncated: it ends at this offset where ours goes on.
     Diverged(i64),
 }
 

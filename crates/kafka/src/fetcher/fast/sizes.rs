@@ -4,32 +4,32 @@ use std::time::Duration;
 
 /// The least of an answer: it fits the second-level cache of a core, where it is copied and walked
 /// faster.
-const LEAST: i32 = 512 << 10;
+const ANSWER_BYTES_MIN: i32 = 512 << 10;
 /// The most of an answer, of which a few are held in memory.
-const MOST: i32 = 2 << 20;
+const ANSWER_BYTES_MAX: i32 = 2 << 20;
 /// What a fast network carries, in bytes a microsecond: 1 GB/s.
-const BYTES_A_MICROSECOND: i64 = 1000;
+const BYTES_PER_MICROSECOND: i64 = 1000;
 /// What an answer has for each partition that is fetched, where they are many: a broker looks at
 /// all of them for each.
-const BYTES_A_PARTITION: i64 = 16 << 10;
+const BYTES_PER_PARTITION: i64 = 16 << 10;
 
 /// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sizes {
+pub(super) struct FetchSizes {
     /// The most of an answer.
     pub(super) answer: i32,
     /// The most of one partition in it.
     pub(super) partition: i32,
 }
 
-impl Sizes {
+impl FetchSizes {
     /// For a broker that is so far away. One answer is under way at a time, so it is at least as
     /// large as what the network could carry meanwhile, within the bounds.
-    pub(super) fn over(round_trip: Duration) -> Self {
+    pub(super) fn for_round_trip(round_trip: Duration) -> Self {
         let micros = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
         let meanwhile =
-            i32::try_from(micros.saturating_mul(BYTES_A_MICROSECOND)).unwrap_or(i32::MAX);
-        let answer = meanwhile.clamp(LEAST, MOST);
+            i32::try_from(micros.saturating_mul(BYTES_PER_MICROSECOND)).unwrap_or(i32::MAX);
+        let answer = meanwhile.clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX);
         // Two partitions at least have their turn in an answer.
         Self { answer, partition: answer / 2 }
     }
@@ -37,8 +37,9 @@ impl Sizes {
     /// The most of an answer where so many partitions are fetched.
     pub(super) fn answer_for(self, partitions: usize) -> i32 {
         let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
-        let bytes = i32::try_from(partitions.saturating_mul(BYTES_A_PARTITION)).unwrap_or(i32::MAX);
-        self.answer.max(bytes.min(MOST))
+        let bytes =
+            i32::try_from(partitions.saturating_mul(BYTES_PER_PARTITION)).unwrap_or(i32::MAX);
+        self.answer.max(bytes.min(ANSWER_BYTES_MAX))
     }
 }
 
@@ -48,17 +49,18 @@ mod tests {
 
     #[test]
     fn answers_grow_with_the_way_within_bounds() {
-        let over = |micros| Sizes::over(Duration::from_micros(micros));
-        assert_eq!(over(0), Sizes { answer: 512 << 10, partition: 256 << 10 });
+        let over = |micros| FetchSizes::for_round_trip(Duration::from_micros(micros));
+        assert_eq!(over(0), FetchSizes { answer: 512 << 10, partition: 256 << 10 });
         assert_eq!(over(500), over(0), "less than the least");
-        assert_eq!(over(1000), Sizes { answer: 1_000_000, partition: 500_000 });
-        assert_eq!(over(20_000), Sizes { answer: 2 << 20, partition: 1 << 20 });
-        assert_eq!(Sizes::over(Duration::MAX), over(20_000));
+        assert_eq!(over(1000), FetchSizes { answer: 1_000_000, partition: 500_000 });
+        assert_eq!(over(20_000), FetchSizes { answer: 2 << 20, partition: 1 << 20 });
+        assert_eq!(FetchSizes::for_round_trip(Duration::MAX), over(20_000));
     }
 
     #[test]
     fn answers_grow_with_the_partitions_within_bounds() {
-        let [near, far] = [0, 2000].map(|micros| Sizes::over(Duration::from_micros(micros)));
+        let [near, far] =
+            [0, 2000].map(|micros| FetchSizes::for_round_trip(Duration::from_micros(micros)));
         assert_eq!(
             [1, 32, 64].map(|count| near.answer_for(count)),
             [512 << 10, 512 << 10, 1 << 20]

@@ -11,46 +11,50 @@ use kafka_protocol::records::{
 };
 use tokio::sync::mpsc;
 
-use super::Wiring;
+use super::FetcherContext;
 use super::budget::Budget;
-use super::share::Terms;
+use super::fetch_session::FetchOptions;
 use crate::config::{ClusterConfig, Isolation, OnCorrupt, Sasl, Security};
 use crate::connection::Connector;
-use crate::fetcher::{Corrupt, Fetched, Outlet};
+use crate::fetcher::{CorruptHandler, Fetched, RecordSender};
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
 use crate::membership::Command;
-use crate::noise::Noise;
 use crate::report::Reporter;
-use crate::status::Board;
 
-pub(super) fn terms(isolation: Isolation) -> Terms {
-    Terms { isolation, rack: String::new() }
+pub(super) fn options(isolation: Isolation) -> FetchOptions {
+    FetchOptions { isolation, rack: String::new() }
 }
 
 /// Of tasks whose route and whose membership are played by the test.
-pub(super) fn wiring(
+pub(super) fn context(
     sasl: Option<Sasl>,
-    terms: Terms,
+    options: FetchOptions,
     records: mpsc::Sender<Fetched>,
     commands: Sender<Command>,
-) -> Wiring {
+) -> FetcherContext {
     let security = Security { tls: None, sasl };
     let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
-    let board = Arc::new(Board::default());
-    let reporter = Reporter::new("r", &board, &Arc::new(Noise::default()));
-    let corrupt =
-        Corrupt::new(OnCorrupt::Stop, commands.clone(), Arc::clone(&board), reporter.clone());
-    Wiring {
+    let health = Arc::new(SourceHealth::default());
+    let reporter = Reporter::new("r", &health, &Arc::new(LogLimiter::default()));
+    let corrupt = CorruptHandler::new(
+        OnCorrupt::Stop,
+        commands.clone(),
+        Arc::clone(&health),
+        reporter.clone(),
+    );
+    FetcherContext {
         corrupt: Arc::new(corrupt),
         connector: Connector::new(&cluster, None).unwrap(),
         bootstrap: Vec::new(),
-        terms,
+        options,
         refresh: Duration::from_secs(30),
         budget: Budget::new(1 << 20),
         limit: 1 << 20,
-        outlet: Outlet::new(records, Arc::clone(&board)),
+        records_tx: RecordSender::new(records, Arc::clone(&health)),
         commands,
         reporter,
-        board,
+        health,
         alone: false,
     }
 }

@@ -15,9 +15,9 @@ use zafka_envelope::Record;
 
 use crate::assignment::Assignment;
 use crate::client::Client;
-use crate::fetcher::outlet::{Handed, Outlet};
-use crate::fetcher::{Corrupt, Fetched, Records};
-use crate::generation::{Due, Generation};
+use crate::fetcher::record_sender::{RecordSender, TrySend};
+use crate::fetcher::{CorruptHandler, Fetched, Records};
+use crate::generation::{DueOffset, Generation};
 use crate::membership::Command;
 use crate::native::{Messages, Queue};
 
@@ -29,12 +29,12 @@ const TAKE_MESSAGES: usize = 4096;
 const WAIT: Duration = Duration::from_millis(50);
 
 /// Messages of one partition.
-pub(crate) struct Taken {
+pub(crate) struct FetchedMessages {
     taken: usize,
     messages: Messages,
 }
 
-impl Taken {
+impl FetchedMessages {
     pub(crate) fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         let mut headers = Vec::new();
         let messages = self.messages.as_slice();
@@ -62,26 +62,26 @@ impl Taken {
 }
 
 /// A partition that is held, and the generation that is fetched.
-type Read = (Arc<Assignment>, Generation);
+type ActiveRead = (Arc<Assignment>, Generation);
 
 /// The assignments that are held. The fetch thread has it locked while it takes messages and looks
-/// up whose they are, so that a message never counts for a later take-up of its partition than the
-/// one it was fetched for.
+/// up whose they are, so that a message never counts for a later assignment of its partition than
+/// the one it was fetched for.
 #[derive(Debug, Default)]
-pub(super) struct Held(HashMap<String, HashMap<i32, Read>>);
+pub(super) struct ActiveReads(HashMap<String, HashMap<i32, ActiveRead>>);
 
-impl Held {
+impl ActiveReads {
     pub(super) fn insert(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
-        let partitions = self.0.entry(assignment.topic.to_string()).or_default();
-        partitions.insert(assignment.partition, (Arc::clone(assignment), generation));
+        let partitions = self.0.entry(assignment.topic().to_string()).or_default();
+        partitions.insert(assignment.partition(), (Arc::clone(assignment), generation));
     }
 
     pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
         for assignment in assignments {
-            if let Some(partitions) = self.0.get_mut(&*assignment.topic) {
-                partitions.remove(&assignment.partition);
+            if let Some(partitions) = self.0.get_mut(&**assignment.topic()) {
+                partitions.remove(&assignment.partition());
                 if partitions.is_empty() {
-                    self.0.remove(&*assignment.topic);
+                    self.0.remove(&**assignment.topic());
                 }
             }
         }
@@ -89,20 +89,20 @@ impl Held {
 
     /// Whether this generation of an assignment is the one that is fetched.
     pub(super) fn is_read_as(&self, assignment: &Arc<Assignment>, generation: Generation) -> bool {
-        let read = self.get(&assignment.topic, assignment.partition);
+        let read = self.get(assignment.topic(), assignment.partition());
         read.is_some_and(|(held, read)| Arc::ptr_eq(held, assignment) && *read == generation)
     }
 
-    fn get(&self, topic: &str, partition: i32) -> Option<&Read> {
+    fn get(&self, topic: &str, partition: i32) -> Option<&ActiveRead> {
         self.0.get(topic)?.get(&partition)
     }
 }
 
 /// What was taken off the queue, in its order.
-enum Out {
+enum Polled {
     Fetched(Fetched),
     /// A batch that cannot be read, and why.
-    Broken(Arc<Assignment>, Generation, String),
+    Corrupt(Arc<Assignment>, Generation, String),
 }
 
 /// Whether librdkafka cannot read a batch, and goes on behind it.
@@ -112,29 +112,29 @@ fn is_corruption(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The fetch thread's own.
-pub(super) struct Thread {
+pub(super) struct FetchThread {
     pub(super) client: Arc<Client>,
     pub(super) queue: Arc<Queue>,
-    pub(super) held: Arc<Mutex<Held>>,
-    pub(super) outlet: Outlet,
+    pub(super) reads: Arc<Mutex<ActiveReads>>,
+    pub(super) records_tx: RecordSender,
     pub(super) commands: Sender<Command>,
-    pub(super) corrupt: Corrupt,
+    pub(super) corrupt: CorruptHandler,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl Thread {
+impl FetchThread {
     /// Runs until it is told to stop, or nobody receives any more.
     pub(super) fn run(mut self, runtime: &tokio::runtime::Runtime) {
         while !*self.stop.borrow() {
             for taken in self.take() {
                 match taken {
-                    Out::Fetched(fetched) => {
+                    Polled::Fetched(fetched) => {
                         if self.hand_out(fetched, runtime).is_break() {
                             return;
                         }
                     }
-                    Out::Broken(assignment, generation, reason) => {
-                        self.broken(assignment, generation.number, &reason);
+                    Polled::Corrupt(assignment, generation, reason) => {
+                        self.handle_corrupt(assignment, generation.number, &reason);
                     }
                 }
             }
@@ -143,16 +143,16 @@ impl Thread {
 
     /// librdkafka goes on behind a batch that it cannot read. What comes of the partition after it
     /// is not handed out: that would skip records.
-    fn broken(&self, assignment: Arc<Assignment>, generation: u32, reason: &str) {
+    fn handle_corrupt(&self, assignment: Arc<Assignment>, generation: u32, reason: &str) {
         if assignment.is_wanted() && assignment.is_read_as(generation) {
             let offset = assignment.position();
-            assignment.break_at(generation, offset);
-            self.corrupt.met(Due { assignment, generation, offset }, None, reason);
+            assignment.set_corrupt_at(generation, offset);
+            self.corrupt.met(DueOffset { assignment, generation, offset }, None, reason);
         }
     }
 
-    fn take(&self) -> Vec<Out> {
-        let held = self.held.lock();
+    fn take(&self) -> Vec<Polled> {
+        let held = self.reads.lock();
         let mut fetched = Vec::new();
         for run in self.queue.take(TAKE_MESSAGES, TAKE_BYTES, WAIT).into_runs() {
             let Some(message) = run.as_slice().first() else { continue };
@@ -161,15 +161,15 @@ impl Thread {
                 (None, Some(read)) => {
                     let last = run.as_slice().last().unwrap_or(message);
                     let next_offset = last.offset() + 1;
-                    fetched.push(Out::Fetched(fetched_by_librdkafka(read, next_offset, run)));
+                    fetched.push(Polled::Fetched(fetched_by_librdkafka(read, next_offset, run)));
                 }
                 (Some(RDKafkaErrorCode::PartitionEOF), Some(read)) => {
                     let next_offset = message.offset();
-                    fetched.push(Out::Fetched(fetched_by_librdkafka(read, next_offset, run)));
+                    fetched.push(Polled::Fetched(fetched_by_librdkafka(read, next_offset, run)));
                 }
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
                     let (assignment, offset) = (Arc::clone(assignment), message.offset());
-                    let due = Due { assignment, generation: generation.number, offset };
+                    let due = DueOffset { assignment, generation: generation.number, offset };
                     let reason =
                         String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
                     // Where the membership has ended, nothing is to be reset.
@@ -178,7 +178,7 @@ impl Thread {
                 (Some(code), Some((assignment, generation))) if is_corruption(code) => {
                     let reason =
                         String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
-                    fetched.push(Out::Broken(Arc::clone(assignment), *generation, reason));
+                    fetched.push(Polled::Corrupt(Arc::clone(assignment), *generation, reason));
                 }
                 (Some(code), _) => {
                     let text = String::from_utf8_lossy(message.value().unwrap_or_default());
@@ -196,23 +196,23 @@ impl Thread {
 
     /// Waits for room among the records; the place where backpressure stops the fetching.
     fn hand_out(&mut self, fetched: Fetched, runtime: &tokio::runtime::Runtime) -> ControlFlow<()> {
-        let (outlet, stop) = (&self.outlet, &mut self.stop);
-        match outlet.try_hand_out(fetched) {
-            Handed::Out => ControlFlow::Continue(()),
-            Handed::Closed => ControlFlow::Break(()),
-            Handed::Full(fetched) => runtime.block_on(async {
+        let (records_tx, stop) = (&self.records_tx, &mut self.stop);
+        match records_tx.try_send(fetched) {
+            TrySend::Sent => ControlFlow::Continue(()),
+            TrySend::Closed => ControlFlow::Break(()),
+            TrySend::Full(fetched) => runtime.block_on(async {
                 tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
-                    handed = outlet.hand_out(fetched) => handed,
+                    handed = records_tx.send(fetched) => handed,
                 }
             }),
         }
     }
 }
 
-fn fetched_by_librdkafka(read: &Read, next_offset: i64, messages: Messages) -> Fetched {
+fn fetched_by_librdkafka(read: &ActiveRead, next_offset: i64, messages: Messages) -> Fetched {
     let (assignment, generation) = (Arc::clone(&read.0), read.1);
-    let records = Records::Librdkafka(Taken { taken: 0, messages });
+    let records = Records::Librdkafka(FetchedMessages { taken: 0, messages });
     Fetched { assignment, generation, next_offset, records }
 }

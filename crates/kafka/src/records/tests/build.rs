@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use zafka_envelope::{OwnedHeader, OwnedRecord, Record, Timestamp};
 
-use super::super::{Aborted, BatchError, Batches, Reading};
+use super::super::{Aborted, BatchError, Batches, ReadOptions};
 
 /// A batch to be written; what is `None` follows from the records.
 #[derive(Clone)]
@@ -218,7 +218,7 @@ pub(super) fn read_stepwise(
     limit: usize,
     step: usize,
 ) -> Outcome {
-    let reading = Reading { from, aborted };
+    let reading = ReadOptions { from, aborted };
     let mut batches = Batches::with_limit(bytes.to_vec().into(), reading, limit);
     let mut out = Outcome { records: vec![], next_offset: None, runs: 0, error: None };
     loop {

@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::super::testing::{batch, terms, wiring};
+use super::super::testing::{batch, context, options};
 use super::*;
 use crate::config::{Credentials, Isolation, OnCorrupt, Sasl, Secret};
 use crate::connection::tests::fake::{Asked, api_versions, broker, sasl};
-use crate::fetcher::Corrupt;
-use crate::membership::{Command, Reset};
-use crate::status::{Board, TakenUp};
+use crate::fetcher::CorruptHandler;
+use crate::health::{AssignmentProgress, SourceHealth};
+use crate::membership::{Command, ResetReason};
+use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Stage {
     /// Partitions 0 and 1, which it fetches from the beginning.
     assignments: [Arc<Assignment>; 2],
-    orders: UnboundedSender<Order>,
-    told: UnboundedReceiver<Told>,
+    broker_commands: UnboundedSender<BrokerCommand>,
+    events: UnboundedReceiver<BrokerEvent>,
     records: mpsc::Receiver<Fetched>,
     commands: Receiver<Command>,
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
 }
 
 impl Stage {
@@ -38,14 +39,14 @@ impl Stage {
     }
 
     fn assignments() -> [Arc<Assignment>; 2] {
-        [0, 1].map(|partition| Assignment::new(Arc::from("t"), partition, 0, None))
+        [0, 1].map(|partition| Assignment::new(TopicPartition::new("t", partition), 0, None))
     }
 
     fn of(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
         let stage = Self::idle(assignments, address, sasl);
         for assignment in &stage.assignments {
-            let position = Position { topic_id: ID, ..Position::of(assignment) };
-            stage.orders.send(Order::Add(position)).unwrap();
+            let position = FetchPosition { topic_id: ID, ..FetchPosition::of(assignment) };
+            stage.broker_commands.send(BrokerCommand::Add(position)).unwrap();
         }
         stage
     }
@@ -62,31 +63,31 @@ impl Stage {
         sasl: Option<Sasl>,
     ) -> Self {
         let (sender, records) = mpsc::channel(1);
-        let terms = terms(Isolation::ReadUncommitted);
+        let options = options(Isolation::ReadUncommitted);
         let (commanding, commands) = channel();
-        let mut wiring = wiring(sasl, terms.clone(), sender, commanding.clone());
-        let (board, reporter) = (Arc::clone(&wiring.board), wiring.reporter.clone());
-        wiring.corrupt =
-            Arc::new(Corrupt::new(on_corrupt, commanding, Arc::clone(&board), reporter));
-        let wiring = Arc::new(wiring);
-        let (orders, ordered) = mpsc::unbounded_channel();
-        let (tell, told) = mpsc::unbounded_channel();
+        let mut context = context(sasl, options.clone(), sender, commanding.clone());
+        let (health, reporter) = (Arc::clone(&context.health), context.reporter.clone());
+        context.corrupt =
+            Arc::new(CorruptHandler::new(on_corrupt, commanding, Arc::clone(&health), reporter));
+        let context = Arc::new(context);
+        let (broker_commands, commands_rx) = mpsc::unbounded_channel();
+        let (events_tx, events) = mpsc::unbounded_channel();
         let task = Broker {
             id: 1,
             address,
-            wiring,
-            share: Share::new(terms),
-            orders: ordered,
-            tell,
+            context,
+            session: FetchSession::new(options),
+            commands: commands_rx,
+            events: events_tx,
             probing: false,
         };
         tokio::spawn(task.run());
-        Self { assignments, orders, told, records, commands, board }
+        Self { assignments, broker_commands, events, records, commands, health }
     }
 
-    async fn until_told(&mut self, what: &str, is_it: impl Fn(&Told) -> bool) {
-        let told = async { while !is_it(&self.told.recv().await.unwrap()) {} };
-        timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+    async fn until_event(&mut self, what: &str, is_it: impl Fn(&BrokerEvent) -> bool) {
+        let event = async { while !is_it(&self.events.recv().await.unwrap()) {} };
+        timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
     }
 }
 
@@ -152,12 +153,12 @@ async fn an_answer_is_handed_out_whole_also_where_the_next_request_fails() {
     assert!(Arc::ptr_eq(&fetched.assignment, &first));
     assert_eq!(fetched.next_offset(), 1);
     stage
-        .until_told("the partition that left", |told| {
-            matches!(told, Told::Returned(position, Why::Elsewhere { .. })
+        .until_event("the partition that left", |event| {
+            matches!(event, BrokerEvent::Returned(position, ReturnReason::NotLeader { .. })
                 if Arc::ptr_eq(&position.assignment, &second))
         })
         .await;
-    stage.until_told("the refusal", |told| matches!(told, Told::Failed { .. })).await;
+    stage.until_event("the refusal", |event| matches!(event, BrokerEvent::Failed { .. })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,24 +166,26 @@ async fn the_end_of_an_answer_waits_for_no_room() {
     let address = answering(large_answer).await;
     let mut stage = Stage::new(address, None);
     // Nobody takes the one run, and there is room for no other.
-    stage.until_told("the partition that left", |told| matches!(told, Told::Returned(..))).await;
+    stage
+        .until_event("the partition that left", |event| matches!(event, BrokerEvent::Returned(..)))
+        .await;
     assert_eq!(stage.records.len(), 1);
 }
 
-/// It is dropped at the next answer, and its topic may be made again.
+/// It is dropped at the next answer, and its topic may be recreated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_stands_still_can_be_asked_back() {
     let address = answering(large_answer).await;
     let [first, second] = Stage::assignments();
-    first.break_at(0, 0);
+    first.set_corrupt_at(0, 0);
     let mut stage = Stage::of([Arc::clone(&first), Arc::clone(&second)], address, None);
-    let is_of = |told: &Told, assignment: &Arc<Assignment>, at: i64| {
-        matches!(told, Told::Returned(position, _)
+    let is_of = |event: &BrokerEvent, assignment: &Arc<Assignment>, at: i64| {
+        matches!(event, BrokerEvent::Returned(position, _)
             if Arc::ptr_eq(&position.assignment, assignment) && position.offset == at)
     };
-    stage.until_told("the other one, which left", |told| is_of(told, &second, 0)).await;
-    stage.orders.send(Order::Return(Arc::clone(&first))).unwrap();
-    stage.until_told("the one that stands still", |told| is_of(told, &first, 0)).await;
+    stage.until_event("the other one, which left", |event| is_of(event, &second, 0)).await;
+    stage.broker_commands.send(BrokerCommand::Return(Arc::clone(&first))).unwrap();
+    stage.until_event("the one that stands still", |event| is_of(event, &first, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,34 +198,39 @@ async fn an_answer_that_stops_half_way_is_given_up_and_orders_are_heard_meanwhil
     .await;
     let mut stage = Stage::new(address, None);
     let [first, _] = stage.assignments.clone();
-    stage.until_told("the first notice", |told| matches!(told, Told::Failed { .. })).await;
-    stage.orders.send(Order::Return(Arc::clone(&first))).unwrap();
+    stage
+        .until_event("the first notice", |event| matches!(event, BrokerEvent::Failed { .. }))
+        .await;
+    stage.broker_commands.send(BrokerCommand::Return(Arc::clone(&first))).unwrap();
     let mut returned = false;
-    let told = async {
+    let event = async {
         loop {
-            match stage.told.recv().await.unwrap() {
-                Told::Returned(position, Why::Asked) => {
+            match stage.events.recv().await.unwrap() {
+                BrokerEvent::Returned(position, ReturnReason::Requested) => {
                     returned = Arc::ptr_eq(&position.assignment, &first);
                 }
-                Told::Failed { .. } => break,
-                Told::Connected(_) => panic!("it did not go on"),
-                told => panic!("{told:?}"),
+                BrokerEvent::Failed { .. } => break,
+                BrokerEvent::Connected(_) => panic!("it did not go on"),
+                event => panic!("{event:?}"),
             }
         }
     };
-    timeout(PATIENCE, told).await.unwrap();
+    timeout(PATIENCE, event).await.unwrap();
     assert!(returned, "before the answer is given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_can_be_tried_before_there_is_anything_to_fetch() {
     let mut there = Stage::idle(Stage::assignments(), answering(large_answer).await, None);
-    there.orders.send(Order::Probe).unwrap();
-    there.until_told("the connection", |told| matches!(told, Told::Connected(1))).await;
+    there.broker_commands.send(BrokerCommand::Probe).unwrap();
+    there.until_event("the connection", |event| matches!(event, BrokerEvent::Connected(1))).await;
     let mut gone = Stage::idle(Stage::assignments(), "127.0.0.1:1".to_owned(), None);
     for _ in 0..2 {
-        gone.orders.send(Order::Probe).unwrap();
-        gone.until_told("the refusal", |told| matches!(told, Told::Failed { broker: 1, .. })).await;
+        gone.broker_commands.send(BrokerCommand::Probe).unwrap();
+        gone.until_event("the refusal", |event| {
+            matches!(event, BrokerEvent::Failed { broker: 1, .. })
+        })
+        .await;
     }
 }
 
@@ -239,14 +247,14 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
     })
     .await;
     let mut stage = Stage::idle(Stage::assignments(), address, None);
-    stage.orders.send(Order::Probe).unwrap();
-    stage.until_told("the connection", |told| matches!(told, Told::Connected(1))).await;
+    stage.broker_commands.send(BrokerCommand::Probe).unwrap();
+    stage.until_event("the connection", |event| matches!(event, BrokerEvent::Connected(1))).await;
     tokio::time::sleep(2 * QUIET).await;
-    let position = Position { topic_id: ID, ..Position::of(&stage.assignments[0]) };
-    stage.orders.send(Order::Add(position)).unwrap();
+    let position = FetchPosition { topic_id: ID, ..FetchPosition::of(&stage.assignments[0]) };
+    stage.broker_commands.send(BrokerCommand::Add(position)).unwrap();
     assert!(timeout(PATIENCE, stage.records.recv()).await.unwrap().is_some());
-    let told = std::iter::from_fn(|| stage.told.try_recv().ok());
-    assert!(told.into_iter().all(|told| !matches!(told, Told::Failed { .. })));
+    let event = std::iter::from_fn(|| stage.events.try_recv().ok());
+    assert!(event.into_iter().all(|event| !matches!(event, BrokerEvent::Failed { .. })));
 }
 
 /// Partition 0 has a sound batch, one whose bytes are not those that were written, and one behind
@@ -280,9 +288,11 @@ async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
         let address = answering(rotten_answer).await;
         let mut stage = Stage::with(on_corrupt, Stage::assignments(), address, None);
         let first = Arc::clone(&stage.assignments[0]);
-        let position =
-            Position { topic_id: ID, ..Position::new(Arc::clone(&first), first.generation(), 0) };
-        stage.orders.send(Order::Add(position)).unwrap();
+        let position = FetchPosition {
+            topic_id: ID,
+            ..FetchPosition::new(Arc::clone(&first), first.generation(), 0)
+        };
+        stage.broker_commands.send(BrokerCommand::Add(position)).unwrap();
         let fetched = timeout(PATIENCE, stage.records.recv()).await.unwrap().unwrap();
         assert_eq!(fetched.next_offset(), 1);
         let waiting = async {
@@ -291,14 +301,19 @@ async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
                 let _ = stage.records.try_recv();
                 match on_corrupt {
                     OnCorrupt::Skip => {
-                        if let Ok(Command::Elsewhere { due, to, why }) = stage.commands.try_recv() {
-                            return assert_eq!((due.offset, to, why), (1, Some(3), Reset::Corrupt));
+                        if let Ok(Command::ResetNeeded { due, to, reason }) =
+                            stage.commands.try_recv()
+                        {
+                            return assert_eq!(
+                                (due.offset, to, reason),
+                                (1, Some(3), ResetReason::Corrupt)
+                            );
                         }
                     }
                     OnCorrupt::Stop => {
-                        stage.board.set_connected(true);
-                        stage.board.set_taken_up(TakenUp::Wholly);
-                        if let Some(reason) = stage.board.status().not_ready {
+                        stage.health.set_connected(true);
+                        stage.health.set_assignment(AssignmentProgress::Complete);
+                        if let Some(reason) = stage.health.status().not_ready {
                             return assert!(
                                 reason.contains("offset 1: its checksum is"),
                                 "{reason}"
@@ -313,8 +328,8 @@ async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
         timeout(PATIENCE, waiting).await.unwrap();
         // Once it goes on, or goes.
         first.set_revoking();
-        stage.board.set_connected(true);
-        stage.board.set_taken_up(TakenUp::Wholly);
-        assert_eq!(stage.board.status().not_ready, None);
+        stage.health.set_connected(true);
+        stage.health.set_assignment(AssignmentProgress::Complete);
+        assert_eq!(stage.health.status().not_ready, None);
     }
 }

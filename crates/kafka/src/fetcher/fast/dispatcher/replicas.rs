@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long a partition is fetched from a replica before its leader is asked for a nearer one
+/// How long a partition is fetched from a replica before its leader is asked for a preferred one
 /// again.
 pub(super) const REPLICA_LEASE: Duration = Duration::from_secs(300);
 /// How long a leader serves in the place of a replica that is being connected to, or that was of no
@@ -31,7 +31,7 @@ pub(super) struct Replicas {
 
 /// Whether a replica is to be fetched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReplicaVerdict {
     Yes,
     /// It failed lately; its leader serves in its place until then.
     Not(Instant),
@@ -72,11 +72,11 @@ impl Replicas {
         self.shunned.get(&broker).map(|shunned| shunned.until).filter(|until| *until > now)
     }
 
-    pub(super) fn verdict(&self, broker: i32, now: Instant) -> Verdict {
+    pub(super) fn verdict(&self, broker: i32, now: Instant) -> ReplicaVerdict {
         match self.shunned_until(broker, now) {
-            Some(until) => Verdict::Not(until),
-            None if self.connected.contains(&broker) => Verdict::Yes,
-            None => Verdict::Probe(now + KEPT),
+            Some(until) => ReplicaVerdict::Not(until),
+            None if self.connected.contains(&broker) => ReplicaVerdict::Yes,
+            None => ReplicaVerdict::Probe(now + KEPT),
         }
     }
 }
@@ -88,32 +88,36 @@ mod tests {
     #[test]
     fn a_replica_is_tried_once_it_answers_and_more_and_more_seldom_where_it_fails() {
         let (mut replicas, mut now) = (Replicas::default(), Instant::now());
-        assert_eq!(replicas.verdict(1, now), Verdict::Probe(now + KEPT));
+        assert_eq!(replicas.verdict(1, now), ReplicaVerdict::Probe(now + KEPT));
         replicas.connected(1);
-        assert_eq!(replicas.verdict(1, now), Verdict::Yes);
+        assert_eq!(replicas.verdict(1, now), ReplicaVerdict::Yes);
         let mut pauses = Vec::new();
         for _ in 0..10 {
             replicas.failed(1, now);
-            let Verdict::Not(until) = replicas.verdict(1, now) else {
+            let ReplicaVerdict::Not(until) = replicas.verdict(1, now) else {
                 panic!("it has just failed")
             };
             replicas.failed(1, now);
             replicas.connected(1);
             assert_eq!(
                 replicas.verdict(1, now),
-                Verdict::Not(until),
+                ReplicaVerdict::Not(until),
                 "also where it answers again"
             );
             pauses.push((until - now).as_secs());
             now = until;
-            assert_eq!(replicas.verdict(1, now), Verdict::Yes);
+            assert_eq!(replicas.verdict(1, now), ReplicaVerdict::Yes);
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         now += REPLICA_LEASE * 2;
         replicas.failed(1, now);
-        assert_eq!(replicas.verdict(1, now), Verdict::Not(now + SHUN.0), "it had served for long");
+        assert_eq!(
+            replicas.verdict(1, now),
+            ReplicaVerdict::Not(now + SHUN.0),
+            "it had served for long"
+        );
         replicas.connected(2);
         replicas.retain(|broker| broker != 2);
-        assert_eq!(replicas.verdict(2, now), Verdict::Probe(now + KEPT));
+        assert_eq!(replicas.verdict(2, now), ReplicaVerdict::Probe(now + KEPT));
     }
 }

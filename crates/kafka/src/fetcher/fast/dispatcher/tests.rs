@@ -2,14 +2,15 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::super::position::Why;
-use super::super::testing::{terms, wiring};
-use super::hearing::{PLACE_AGAIN, RESET_AGAIN};
+use super::super::position::ReturnReason;
+use super::super::testing::{context, options};
+use super::events::{PLACE_AGAIN, RESET_AGAIN};
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
 use crate::config::Isolation;
-use crate::generation::Due;
-use crate::membership::{Command, Reset};
+use crate::generation::DueOffset;
+use crate::membership::{Command, ResetReason};
+use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -18,10 +19,10 @@ struct Stage {
     dispatcher: Dispatcher,
     commands: Receiver<Command>,
     cluster: Option<String>,
-    brokers: HashMap<i32, UnboundedReceiver<broker::Order>>,
+    brokers: HashMap<i32, UnboundedReceiver<BrokerCommand>>,
 }
 
-/// What a broker is told of the partition.
+/// Commands to a broker about the partition.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Add {
@@ -41,31 +42,33 @@ enum Said {
 impl Stage {
     fn new() -> Self {
         let (commanding, commands) = channel();
-        let terms = terms(Isolation::ReadCommitted);
-        let wiring = wiring(None, terms, tokio::sync::mpsc::channel(1).0, commanding);
-        let mut dispatcher = Dispatcher::new(Arc::new(wiring), unbounded_channel().1);
+        let options = options(Isolation::ReadCommitted);
+        let context = context(None, options, tokio::sync::mpsc::channel(1).0, commanding);
+        let mut dispatcher = Dispatcher::new(Arc::new(context), unbounded_channel().1);
         let brokers = [1, 2].map(|id| {
-            let (orders, ordered) = unbounded_channel();
-            dispatcher.brokers.insert(id, Remote { task: None, address: address(id), orders });
-            (id, ordered)
+            let (commands, commands_rx) = unbounded_channel();
+            dispatcher
+                .brokers
+                .insert(id, BrokerHandle { task: None, address: address(id), commands });
+            (id, commands_rx)
         });
         Self { dispatcher, commands, cluster: None, brokers: brokers.into() }
     }
 
-    fn take(&mut self, offset: i64) -> Arc<Assignment> {
-        let assignment = Assignment::new(Arc::from("t"), 0, offset, None);
-        self.dispatcher.order(Order::Take(vec![Position::of(&assignment)]));
+    fn add(&mut self, offset: i64) -> Arc<Assignment> {
+        let assignment = Assignment::new(TopicPartition::new("t", 0), offset, None);
+        self.dispatcher.handle_command(FetcherCommand::Add(vec![FetchPosition::of(&assignment)]));
         assignment
     }
 
     fn metadata(&mut self, id: Uuid, leader: i32, epoch: i32) {
-        let topic = Topic {
+        let topic = TopicMetadata {
             id,
             error: None,
             leaders: HashMap::from([(0, Leader { broker: leader, epoch })]),
         };
         let brokers = [1, 2].map(|id| (id, address(id))).into();
-        self.dispatcher.answered(Ok(Metadata {
+        self.dispatcher.handle_metadata(Ok(Metadata {
             brokers,
             cluster: self.cluster.clone(),
             topics: HashMap::from([(Arc::from("t"), topic)]),
@@ -77,41 +80,43 @@ impl Stage {
         self.dispatcher.wants_metadata = false;
         // Later than any pause.
         self.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
-        let orders = self.brokers.get_mut(&broker).unwrap();
-        std::iter::from_fn(|| orders.try_recv().ok())
-            .map(|order| match order {
-                broker::Order::Add(position) if position.without_rack => {
+        let commands = self.brokers.get_mut(&broker).unwrap();
+        std::iter::from_fn(|| commands.try_recv().ok())
+            .map(|command| match command {
+                BrokerCommand::Add(position) if position.without_rack => {
                     Said::AddWithoutRack { offset: position.offset }
                 }
-                broker::Order::Add(position) => Said::Add {
+                BrokerCommand::Add(position) => Said::Add {
                     offset: position.offset,
                     epoch: position.leader_epoch,
                     id: position.topic_id,
                 },
-                broker::Order::Return(_) => Said::Return,
-                broker::Order::Drop(_) => Said::Drop,
-                broker::Order::Probe => Said::Probe,
+                BrokerCommand::Return(_) => Said::Return,
+                BrokerCommand::Drop(_) => Said::Drop,
+                BrokerCommand::Probe => Said::Probe,
             })
             .collect()
     }
 
     /// Begins the next generation.
     fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
-        let generation = assignment.go_on_at(to, false);
-        self.dispatcher.order(Order::Seek(Arc::clone(assignment), generation));
+        let generation = assignment.reset_to(to, false);
+        self.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(assignment), generation));
     }
 
-    fn returned(&mut self, assignment: &Arc<Assignment>, offset: i64, why: Why) {
+    fn returned(&mut self, assignment: &Arc<Assignment>, offset: i64, why: ReturnReason) {
         let generation = assignment.generation();
-        let position =
-            Position { last_epoch: 3, ..Position::new(Arc::clone(assignment), generation, offset) };
-        self.dispatcher.told(Told::Returned(position, why));
+        let position = FetchPosition {
+            last_epoch: 3,
+            ..FetchPosition::new(Arc::clone(assignment), generation, offset)
+        };
+        self.dispatcher.handle_broker_event(BrokerEvent::Returned(position, why));
     }
 
     /// Whether the partition waits for a while, which it does for a reason only.
     fn pauses(&self) -> bool {
-        let home = self.dispatcher.homes.values().next().unwrap();
-        matches!(home.place, Place::Waiting { why: Some(_), .. })
+        let state = self.dispatcher.partitions.values().next().unwrap();
+        matches!(state.place, Placement::Unassigned { why: Some(_), .. })
     }
 }
 
@@ -119,14 +124,14 @@ fn address(id: i32) -> String {
     format!("broker-{id}:9092")
 }
 
-fn elsewhere(leader: Option<(i32, i32)>) -> Why {
-    Why::Elsewhere { reason: "t/0: NotLeaderOrFollower".to_owned(), leader }
+fn not_leader(leader: Option<(i32, i32)>) -> ReturnReason {
+    ReturnReason::NotLeader { reason: "t/0: NotLeaderOrFollower".to_owned(), leader }
 }
 
 #[test]
 fn a_partition_goes_where_its_leader_is() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     assert!(stage.dispatcher.wants_metadata);
     assert!(stage.said(1).is_empty() && stage.dispatcher.wants_metadata, "nothing is known yet");
     stage.metadata(ID, 1, 4);
@@ -137,13 +142,13 @@ fn a_partition_goes_where_its_leader_is() {
     stage.metadata(ID, 2, 5);
     assert_eq!(stage.said(1), [Said::Return]);
     assert_eq!(stage.said(2), []);
-    stage.returned(&assignment, 25, Why::Asked);
+    stage.returned(&assignment, 25, ReturnReason::Requested);
     assert_eq!(stage.said(2), [Said::Add { offset: 25, epoch: 5, id: ID }]);
 
     // What the cluster said before is not believed.
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(2), []);
-    stage.dispatcher.order(Order::Release(vec![assignment]));
+    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![assignment]));
     assert_eq!(stage.said(2), [Said::Drop]);
 }
 
@@ -153,10 +158,10 @@ fn a_broker_that_is_not_the_leader_may_tell_who_is() {
         [(None, true, vec![]), (Some((2, 5)), false, vec![(25, 5)]), (Some((2, 3)), true, vec![])]
     {
         let mut stage = Stage::new();
-        let assignment = stage.take(10);
+        let assignment = stage.add(10);
         stage.metadata(ID, 1, 4);
         stage.said(1);
-        stage.returned(&assignment, 25, elsewhere(told));
+        stage.returned(&assignment, 25, not_leader(told));
         assert!(stage.pauses() && stage.dispatcher.wants_metadata);
         let said = stage.said(2);
         let next: Vec<_> =
@@ -168,10 +173,10 @@ fn a_broker_that_is_not_the_leader_may_tell_who_is() {
 #[test]
 fn a_leader_that_the_cluster_does_not_have_is_not_waited_for() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.returned(&assignment, 25, elsewhere(Some((77, i32::MAX))));
+    stage.returned(&assignment, 25, not_leader(Some((77, i32::MAX))));
     assert_eq!(stage.said(1), []);
     stage.metadata(ID, 1, 6);
     assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 6, id: ID }]);
@@ -180,19 +185,19 @@ fn a_leader_that_the_cluster_does_not_have_is_not_waited_for() {
 #[test]
 fn what_was_released_does_not_come_back() {
     let mut stage = Stage::new();
-    let old = stage.take(10);
+    let old = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.dispatcher.order(Order::Release(vec![Arc::clone(&old)]));
-    stage.returned(&old, 20, Why::Asked);
-    assert!(stage.dispatcher.homes.is_empty());
+    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![Arc::clone(&old)]));
+    stage.returned(&old, 20, ReturnReason::Requested);
+    assert!(stage.dispatcher.partitions.is_empty());
     stage.seek(&old, 5);
-    assert!(stage.dispatcher.homes.is_empty());
-    // Nor does it disturb the next take-up of the same partition.
-    stage.take(30);
+    assert!(stage.dispatcher.partitions.is_empty());
+    // Nor does it disturb the next assignment of the same partition.
+    stage.add(30);
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 30, epoch: 4, id: ID }]);
-    stage.returned(&old, 20, Why::OutOfRange);
+    stage.returned(&old, 20, ReturnReason::OutOfRange);
     assert!(stage.commands.try_recv().is_err());
     assert_eq!(stage.said(1), []);
 }
@@ -201,15 +206,15 @@ fn what_was_released_does_not_come_back() {
 fn a_server_that_tells_of_an_earlier_life_is_left() {
     let anew = Uuid::from_u128(8);
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     stage.metadata(anew, 2, 0);
     stage.said(1);
-    stage.returned(&assignment, 25, elsewhere(None));
+    stage.returned(&assignment, 25, not_leader(None));
     assert!(matches!(
         stage.commands.try_recv(),
-        Ok(Command::Elsewhere { why: Reset::MadeAnew, .. })
+        Ok(Command::ResetNeeded { reason: ResetReason::Recreated, .. })
     ));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
@@ -220,7 +225,8 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     assert_eq!((stage.said(1), stage.said(2)), (vec![], vec![]));
     assert!(stage.commands.try_recv().is_err(), "it is not made anew");
     assert_eq!(
-        stage.dispatcher.topics[&assignment.topic].id, anew,
+        stage.dispatcher.topics[assignment.topic()].id,
+        anew,
         "nor are other partitions told so"
     );
 }
@@ -228,36 +234,36 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
 #[test]
 fn a_server_that_names_a_leader_that_is_none_twice_is_left() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     for again in [false, true] {
         stage.metadata(ID, 1, 4);
         assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
-        stage.returned(&assignment, 10, elsewhere(None));
+        stage.returned(&assignment, 10, not_leader(None));
         assert_eq!(stage.dispatcher.distrusted, again);
     }
     stage.dispatcher.distrusted = false;
     // Another one is no sign of that.
     stage.metadata(ID, 2, 5);
     assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 5, id: ID }]);
-    stage.returned(&assignment, 10, elsewhere(None));
+    stage.returned(&assignment, 10, not_leader(None));
     assert!(!stage.dispatcher.distrusted);
 }
 
 #[test]
 fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let mut pauses = Vec::new();
     for at in 0..10 {
-        let why = if at % 2 == 0 { Why::OutOfRange } else { Why::Diverged(3) };
+        let why = if at % 2 == 0 { ReturnReason::OutOfRange } else { ReturnReason::Diverged(3) };
         stage.returned(&assignment, 5, why);
         assert!(stage.commands.try_recv().is_ok());
         stage.seek(&assignment, 3);
-        let home = stage.dispatcher.homes.values().next().unwrap();
-        assert!(matches!(home.place, Place::Waiting { .. }));
-        pauses.push(home.reset_pause().0);
+        let state = stage.dispatcher.partitions.values().next().unwrap();
+        assert!(matches!(state.place, Placement::Unassigned { .. }));
+        pauses.push(state.reset_pause().0);
         stage.dispatcher.place(Instant::now() + RESET_AGAIN.1);
     }
     assert_eq!(
@@ -269,9 +275,9 @@ fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
 
 #[test]
 fn who_leads_no_more_is_not_believed_that_the_log_was_cut() {
-    for why in [Why::OutOfRange, Why::Diverged(7)] {
+    for why in [ReturnReason::OutOfRange, ReturnReason::Diverged(7)] {
         let mut stage = Stage::new();
-        let assignment = stage.take(10);
+        let assignment = stage.add(10);
         stage.metadata(ID, 1, 4);
         stage.said(1);
         stage.metadata(ID, 2, 5);
@@ -285,61 +291,67 @@ fn who_leads_no_more_is_not_believed_that_the_log_was_cut() {
 #[test]
 fn another_leader_is_told_the_epoch_that_one_did_not_know() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let doubted = |stage: &mut Stage, broker: i32| {
         stage.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
-        let order = stage.brokers.get_mut(&broker).unwrap().try_recv();
-        let Ok(broker::Order::Add(position)) = order else { panic!("{order:?}") };
+        let command = stage.brokers.get_mut(&broker).unwrap().try_recv();
+        let Ok(BrokerCommand::Add(position)) = command else { panic!("{command:?}") };
         position.doubted
     };
-    let position =
-        Position { last_epoch: 3, doubted: 3, leader_epoch: 4, ..Position::of(&assignment) };
-    stage.dispatcher.told(Told::Returned(position.clone(), Why::Asked));
+    let position = FetchPosition {
+        last_epoch: 3,
+        doubted: 3,
+        leader_epoch: 4,
+        ..FetchPosition::of(&assignment)
+    };
+    stage
+        .dispatcher
+        .handle_broker_event(BrokerEvent::Returned(position.clone(), ReturnReason::Requested));
     assert_eq!(doubted(&mut stage, 1), 3);
-    stage.dispatcher.told(Told::Returned(position, elsewhere(Some((2, 5)))));
+    stage.dispatcher.handle_broker_event(BrokerEvent::Returned(position, not_leader(Some((2, 5)))));
     assert_eq!(doubted(&mut stage, 2), -1);
 }
 
 #[test]
 fn a_restart_takes_the_place_of_what_is_fetched() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let (old, now) =
-        (Position::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
+        (FetchPosition::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
     let restarted = assignment.restart(0, 12).unwrap();
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), restarted));
+    stage.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
     assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 12, epoch: 4, id: ID }]);
     // Twice it is none.
-    stage.dispatcher.order(Order::Seek(Arc::clone(&assignment), restarted));
+    stage.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
     // Nor does what was given back before the broker heard of it count.
-    for why in [Why::Asked, Why::OutOfRange, Why::Diverged(7)] {
-        stage.dispatcher.told(Told::Returned(old.clone(), why));
+    for why in [ReturnReason::Requested, ReturnReason::OutOfRange, ReturnReason::Diverged(7)] {
+        stage.dispatcher.handle_broker_event(BrokerEvent::Returned(old.clone(), why));
     }
     assert_eq!(stage.said(1), []);
     assert!(stage.commands.try_recv().is_err() && stage.dispatcher.next_due(true, now) > now);
 
     // While an offset is looked up: what comes of that is of the generation before.
-    stage.returned(&assignment, 25, Why::OutOfRange);
+    stage.returned(&assignment, 25, ReturnReason::OutOfRange);
     let Ok(Command::OutOfRange { due, .. }) = stage.commands.try_recv() else { panic!("not told") };
     assert!(due.is_now());
     let restarted = assignment.restart(1, 12).unwrap();
     assert!(!due.is_now());
-    stage.dispatcher.order(Order::Seek(assignment, restarted));
+    stage.dispatcher.handle_command(FetcherCommand::Seek(assignment, restarted));
     assert_eq!(stage.said(1), [Said::Add { offset: 12, epoch: 4, id: ID }]);
 }
 
-/// What is kept of it would be taken for the truth at the next take-up, when it may have been made
-/// anew.
+/// What is kept of it would be taken for the truth at the next assignment, when it may have been
+/// recreated.
 #[test]
 fn a_topic_that_nobody_holds_is_forgotten() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
-    stage.dispatcher.order(Order::Release(vec![assignment]));
+    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![assignment]));
     assert!(stage.dispatcher.topics.is_empty());
     // Asked for before that.
     stage.metadata(ID, 1, 4);
@@ -349,28 +361,28 @@ fn a_topic_that_nobody_holds_is_forgotten() {
 #[test]
 fn an_offset_that_is_not_there_is_looked_up() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.returned(&assignment, 25, Why::OutOfRange);
+    stage.returned(&assignment, 25, ReturnReason::OutOfRange);
     assert!(matches!(
         stage.commands.try_recv(),
-        Ok(Command::OutOfRange { due: Due { offset: 25, .. }, .. })
+        Ok(Command::OutOfRange { due: DueOffset { offset: 25, .. }, .. })
     ));
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 40);
     assert!(!stage.dispatcher.wants_metadata, "its leader is known");
     assert_eq!(stage.said(1), [Said::Add { offset: 40, epoch: 4, id: ID }]);
 
-    stage.returned(&assignment, 50, Why::Diverged(45));
+    stage.returned(&assignment, 50, ReturnReason::Diverged(45));
     let command = stage.commands.try_recv();
     assert!(
         matches!(
             command,
-            Ok(Command::Elsewhere {
-                due: Due { offset: 50, .. },
+            Ok(Command::ResetNeeded {
+                due: DueOffset { offset: 50, .. },
                 to: Some(45),
-                why: Reset::Truncated
+                reason: ResetReason::Truncated
             })
         ),
         "{command:?}"
@@ -382,31 +394,31 @@ fn a_topic_made_anew_is_read_from_its_start() {
     let anew = Uuid::from_u128(8);
     let is_told = |stage: &Stage, offset| {
         matches!(stage.commands.try_recv(),
-            Ok(Command::Elsewhere { due, to: None, why: Reset::MadeAnew }) if due.offset == offset)
+            Ok(Command::ResetNeeded { due, to: None, reason: ResetReason::Recreated }) if due.offset == offset)
     };
     // While it is fetched.
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     stage.metadata(anew, 2, 0);
     assert_eq!(stage.said(1), [Said::Return]);
-    stage.returned(&assignment, 25, elsewhere(None));
+    stage.returned(&assignment, 25, not_leader(None));
     assert!(is_told(&stage, 25));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
 
     // While it waits.
     let third = Uuid::from_u128(9);
-    stage.returned(&assignment, 5, elsewhere(None));
+    stage.returned(&assignment, 5, not_leader(None));
     stage.metadata(third, 1, 0);
     assert!(is_told(&stage, 5));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: third }]);
 
     // While an offset of the old one is looked up.
-    stage.returned(&assignment, 9, Why::Diverged(7));
-    assert!(matches!(stage.commands.try_recv(), Ok(Command::Elsewhere { to: Some(7), .. })));
+    stage.returned(&assignment, 9, ReturnReason::Diverged(7));
+    assert!(matches!(stage.commands.try_recv(), Ok(Command::ResetNeeded { to: Some(7), .. })));
     let fourth = Uuid::from_u128(10);
     stage.metadata(fourth, 1, 0);
     stage.seek(&assignment, 7);
@@ -419,18 +431,20 @@ fn a_topic_made_anew_is_read_from_its_start() {
 #[test]
 fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.dispatcher.told(Told::Connected(2));
-    stage.returned(&assignment, 10, Why::Nearer(2));
+    stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
+    stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
     assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     // The leader is another one than where it is fetched, and that is as it should be.
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(2), []);
-    stage.dispatcher.told(Told::Failed { broker: 2, reason: "gone".to_owned() });
+    stage
+        .dispatcher
+        .handle_broker_event(BrokerEvent::Failed { broker: 2, reason: "gone".to_owned() });
     assert_eq!(stage.said(2), [Said::Return]);
-    stage.returned(&assignment, 20, Why::Asked);
+    stage.returned(&assignment, 20, ReturnReason::Requested);
     assert_eq!(
         stage.said(1),
         [Said::AddWithoutRack { offset: 20 }],
@@ -442,15 +456,18 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
 #[test]
 fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.returned(&assignment, 10, Why::Nearer(2));
+    stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
     assert!(!stage.pauses());
     assert_eq!(stage.said(2), [Said::Probe]);
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }]);
-    // It is given up for a while, and then the leader is asked which one is nearer now.
-    stage.dispatcher.told(Told::Failed { broker: 2, reason: "no TCP connection".to_owned() });
+    // It is given up for a while, and then the leader is asked which one is preferred now.
+    stage.dispatcher.handle_broker_event(BrokerEvent::Failed {
+        broker: 2,
+        reason: "no TCP connection".to_owned(),
+    });
     let now = Instant::now();
     stage.dispatcher.place(now);
     stage.dispatcher.asked = Some(now);
@@ -458,9 +475,9 @@ fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
     assert_eq!(stage.said(1), []);
     stage.dispatcher.place(now + KEPT);
     assert_eq!(stage.said(1), [Said::Return]);
-    stage.returned(&assignment, 30, Why::Asked);
+    stage.returned(&assignment, 30, ReturnReason::Requested);
     assert_eq!(stage.said(1), [Said::Add { offset: 30, epoch: 4, id: ID }]);
-    stage.returned(&assignment, 30, Why::Nearer(2));
+    stage.returned(&assignment, 30, ReturnReason::PreferredReplica(2));
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 30 }], "it has failed a moment ago");
     assert_eq!(stage.said(2), []);
 }
@@ -468,24 +485,24 @@ fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
 #[test]
 fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.returned(&assignment, 10, Why::Nearer(2));
+    stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
     stage.said(1);
     assert_eq!(stage.said(2), [Said::Probe]);
-    stage.dispatcher.told(Told::Connected(2));
+    stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
     stage.dispatcher.place(Instant::now());
     assert_eq!(stage.said(1), [Said::Return]);
-    stage.returned(&assignment, 20, Why::Asked);
+    stage.returned(&assignment, 20, ReturnReason::Requested);
     assert_eq!(stage.said(1), [Said::Add { offset: 20, epoch: 4, id: ID }]);
-    stage.returned(&assignment, 20, Why::Nearer(2));
+    stage.returned(&assignment, 20, ReturnReason::PreferredReplica(2));
     assert_eq!(stage.said(2), [Said::Add { offset: 20, epoch: 4, id: ID }]);
     // The end of its lease is not the end of its being a replica: what it says is no leader's word
     // until it is back.
     stage.dispatcher.place(Instant::now() + REPLICA_LEASE);
     assert_eq!(stage.said(2), [Said::Return]);
-    stage.returned(&assignment, 25, Why::OutOfRange);
+    stage.returned(&assignment, 25, ReturnReason::OutOfRange);
     assert!(stage.commands.try_recv().is_err());
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 25 }]);
 }
@@ -494,17 +511,17 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
 #[test]
 fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
     for (first, then, asks) in [
-        (Why::Nearer(9), None, true),
-        (Why::Nearer(1), None, false),
-        (Why::Nearer(2), Some(Why::OutOfRange), false),
-        (Why::Nearer(2), Some(Why::Diverged(5)), false),
-        (Why::Nearer(2), Some(Why::Nearer(1)), false),
+        (ReturnReason::PreferredReplica(9), None, true),
+        (ReturnReason::PreferredReplica(1), None, false),
+        (ReturnReason::PreferredReplica(2), Some(ReturnReason::OutOfRange), false),
+        (ReturnReason::PreferredReplica(2), Some(ReturnReason::Diverged(5)), false),
+        (ReturnReason::PreferredReplica(2), Some(ReturnReason::PreferredReplica(1)), false),
     ] {
         let mut stage = Stage::new();
-        let assignment = stage.take(10);
+        let assignment = stage.add(10);
         stage.metadata(ID, 1, 4);
         stage.said(1);
-        stage.dispatcher.told(Told::Connected(2));
+        stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
         stage.returned(&assignment, 10, first.clone());
         if let Some(then) = then {
             stage.said(2);
@@ -515,7 +532,7 @@ fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
         assert!(stage.commands.try_recv().is_err());
         // A leader that names one though it was not told our rack is not asked as fast as it
         // answers.
-        stage.returned(&assignment, 10, Why::Nearer(2));
+        stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
         assert!(stage.pauses(), "{first:?}");
     }
 }
@@ -523,18 +540,22 @@ fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
 #[test]
 fn the_task_of_a_broker_that_moved_ends() {
     let mut stage = Stage::new();
-    stage.take(10);
+    stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let brokers = HashMap::from([(1, "elsewhere:9092".to_owned()), (2, address(2))]);
-    stage.dispatcher.answered(Ok(Metadata { brokers, cluster: None, topics: HashMap::new() }));
+    stage.dispatcher.handle_metadata(Ok(Metadata {
+        brokers,
+        cluster: None,
+        topics: HashMap::new(),
+    }));
     assert!(stage.brokers[&1].is_closed() && !stage.brokers[&2].is_closed());
 }
 
 #[test]
 fn nothing_is_due_at_once_for_ever() {
     let mut stage = Stage::new();
-    stage.take(10);
+    stage.add(10);
     let now = Instant::now();
     stage.dispatcher.asked = Some(now);
     stage.dispatcher.place(now);
@@ -551,21 +572,21 @@ fn nothing_is_due_at_once_for_ever() {
 #[tokio::test]
 async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they_were() {
     let mut stage = Stage::new();
-    let assignment = stage.take(10);
+    let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     let task = stage.dispatcher.tasks.spawn(async { panic!("a mistake") }).id();
     stage.dispatcher.brokers.get_mut(&1).unwrap().task = Some(task);
     assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     assignment.reading().set_position(0, 25);
     let failure = stage.dispatcher.tasks.join_next().await.unwrap().unwrap_err();
-    stage.dispatcher.broke(failure);
+    stage.dispatcher.handle_panic(failure);
     assert!(stage.pauses() && !stage.dispatcher.brokers.contains_key(&1));
     // Another task fetches from the broker.
-    let (orders, ordered) = unbounded_channel();
-    stage.dispatcher.brokers.insert(1, Remote { task: None, address: address(1), orders });
-    stage.brokers.insert(1, ordered);
+    let (commands, commands_rx) = unbounded_channel();
+    stage.dispatcher.brokers.insert(1, BrokerHandle { task: None, address: address(1), commands });
+    stage.brokers.insert(1, commands_rx);
     assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 4, id: ID }]);
-    let status = stage.dispatcher.wiring.board.status();
+    let status = stage.dispatcher.context.health.status();
     let told = status.last_error.unwrap();
     assert!(told.contains("internal error") && told.contains("a mistake"), "{told}");
 }
@@ -573,7 +594,7 @@ async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they
 #[test]
 fn another_cluster_is_no_topic_made_anew() {
     let mut stage = Stage::new();
-    stage.take(50);
+    stage.add(50);
     stage.cluster = Some("one".to_owned());
     stage.metadata(ID, 1, 3);
     stage.cluster = Some("two".to_owned());

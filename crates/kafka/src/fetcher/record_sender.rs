@@ -7,78 +7,78 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::fetcher::Fetched;
-use crate::status::Board;
+use crate::health::SourceHealth;
 
 /// Hands records to the route, and tells the board while the route takes none.
 #[derive(Clone, Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct RecordSender {
     records: mpsc::Sender<Fetched>,
-    board: Arc<Board>,
+    health: Arc<SourceHealth>,
 }
 
 /// What became of records.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
-pub(super) enum Handed {
-    Out,
+pub(super) enum TrySend {
+    Sent,
     /// There is no room.
     Full(Fetched),
     /// Nobody receives any more.
     Closed,
 }
 
-impl Outlet {
-    pub(crate) fn new(records: mpsc::Sender<Fetched>, board: Arc<Board>) -> Self {
-        Self { records, board }
+impl RecordSender {
+    pub(crate) fn new(records: mpsc::Sender<Fetched>, health: Arc<SourceHealth>) -> Self {
+        Self { records, health }
     }
 
     /// Hands out what is still wanted, if there is room.
-    pub(super) fn try_hand_out(&self, fetched: Fetched) -> Handed {
+    pub(super) fn try_send(&self, fetched: Fetched) -> TrySend {
         if !fetched.assignment.is_wanted() {
-            return Handed::Out;
+            return TrySend::Sent;
         }
         let (assignment, next_offset) = (Arc::clone(&fetched.assignment), fetched.next_offset);
         let generation = fetched.generation.number;
         match self.records.try_send(fetched) {
             Ok(()) => {
                 assignment.reading().set_position(generation, next_offset);
-                Handed::Out
+                TrySend::Sent
             }
-            Err(TrySendError::Full(fetched)) => Handed::Full(fetched),
-            Err(TrySendError::Closed(_)) => Handed::Closed,
+            Err(TrySendError::Full(fetched)) => TrySend::Full(fetched),
+            Err(TrySendError::Closed(_)) => TrySend::Closed,
         }
     }
 
-    /// Waits until the route has taken all that was handed out, by whomever.
-    pub(super) async fn taken(&self) {
-        let _waiting = self.board.waiting();
-        // Where nobody receives any more, the next one to be handed out tells.
+    /// Waits until the route has received all that was handed out, by all senders.
+    pub(super) async fn wait_until_received(&self) {
+        let _waiting = self.health.route_busy();
+        // A closed channel is detected by the next send.
         let _ = self.records.reserve_many(self.records.max_capacity()).await;
     }
 
     /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer. None
     /// where nobody receives any more.
-    pub(super) async fn room(&self) -> Option<Room<'_>> {
+    pub(super) async fn reserve(&self) -> Option<SendPermit<'_>> {
         if let Ok(permit) = self.records.try_reserve() {
-            return Some(Room(permit));
+            return Some(SendPermit(permit));
         }
-        let _waiting = self.board.waiting();
-        self.records.reserve().await.ok().map(Room)
+        let _waiting = self.health.route_busy();
+        self.records.reserve().await.ok().map(SendPermit)
     }
 
     /// Hands out what is still wanted, once there is room.
-    pub(super) async fn hand_out(&self, fetched: Fetched) -> ControlFlow<()> {
-        let Some(room) = self.room().await else { return ControlFlow::Break(()) };
-        room.hand_out(fetched);
+    pub(super) async fn send(&self, fetched: Fetched) -> ControlFlow<()> {
+        let Some(permit) = self.reserve().await else { return ControlFlow::Break(()) };
+        permit.send(fetched);
         ControlFlow::Continue(())
     }
 }
 
 /// Room for one that is handed out.
-pub(super) struct Room<'a>(mpsc::Permit<'a, Fetched>);
+pub(super) struct SendPermit<'a>(mpsc::Permit<'a, Fetched>);
 
-impl Room<'_> {
+impl SendPermit<'_> {
     /// Hands out what is still wanted.
-    pub(super) fn hand_out(self, fetched: Fetched) {
+    pub(super) fn send(self, fetched: Fetched) {
         if fetched.assignment.is_wanted() {
             fetched
                 .assignment

@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-use super::session::Session;
+use super::driver::Driver;
 use crate::assignment::Assignment;
-use crate::client::Part;
-use crate::lookup::Ask;
-use crate::status::Ends;
+use crate::health::Ends;
+use crate::lookup::LookupRequest;
+use crate::topic_partition::TopicPartition;
 
 /// Time between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time between two looks at the end of a partition that the route holds.
-const HELD_LOOK: Duration = Duration::from_secs(2);
+const PAUSED_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The same where the last answer has not come.
-const HELD_ASK_AGAIN: Duration = Duration::from_secs(60);
+const PAUSED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-struct Seen {
+struct Observed {
     assignment: Arc<Assignment>,
     position: i64,
     /// When it was last seen to move, or to have nothing to read.
@@ -35,27 +35,31 @@ struct Seen {
 
 /// What was seen of each partition.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    seen: HashMap<Part, Seen>,
-    looked: Option<Instant>,
+pub(super) struct StallDetector {
+    seen: HashMap<TopicPartition, Observed>,
+    checked_at: Option<Instant>,
 }
 
-impl Watch {
-    pub(super) fn look(&mut self, session: &Session<'_>, held: &BTreeMap<Part, Arc<Assignment>>) {
+impl StallDetector {
+    pub(super) fn check(
+        &mut self,
+        driver: &Driver<'_>,
+        held: &BTreeMap<TopicPartition, Arc<Assignment>>,
+    ) {
         let now = Instant::now();
-        if self.looked.is_some_and(|looked| now - looked < LOOK) {
+        if self.checked_at.is_some_and(|checked_at| now - checked_at < CHECK_INTERVAL) {
             return;
         }
-        self.looked = Some(now);
-        let waited = session.source.board.take_waited();
-        self.seen.retain(|part, seen| {
-            held.get(part).is_some_and(|assignment| Arc::ptr_eq(assignment, &seen.assignment))
+        self.checked_at = Some(now);
+        let waited = driver.source.health.was_backpressured();
+        self.seen.retain(|partition, seen| {
+            held.get(partition).is_some_and(|assignment| Arc::ptr_eq(assignment, &seen.assignment))
         });
         let mut still = Vec::new();
-        let route = &session.source.config.route;
-        for (part, assignment) in held {
+        let route = &driver.source.config.route;
+        for (partition, assignment) in held {
             let position = assignment.position();
-            let seen = self.seen.entry(part.clone()).or_insert_with(|| Seen {
+            let seen = self.seen.entry(partition.clone()).or_insert_with(|| Observed {
                 assignment: Arc::clone(assignment),
                 position,
                 since: now,
@@ -63,41 +67,40 @@ impl Watch {
                 stalled: false,
             });
             if seen.position != position && std::mem::take(&mut seen.stalled) {
-                info!(route, topic = %part.0, partition = part.1, position, "the partition goes on");
+                info!(route, topic = %partition.topic, partition = partition.partition, position, "partition resumed");
             }
             // While the route takes nothing, nothing is to be expected.
             if seen.position != position || waited || !assignment.is_active() {
                 (seen.position, seen.since) = (position, now);
-            } else if assignment.is_held() {
+            } else if assignment.is_paused() {
                 // Nobody fetches it, and so nobody tells its end.
-                let again = if seen.asked { HELD_ASK_AGAIN } else { HELD_LOOK };
+                let again = if seen.asked { PAUSED_RETRY_INTERVAL } else { PAUSED_CHECK_INTERVAL };
                 if now - seen.since >= again {
                     (seen.asked, seen.since) = (true, now);
                     still.push(Arc::clone(assignment));
                 }
-            } else if now - seen.since >= session.source.config.stall_timeout && !seen.asked {
+            } else if now - seen.since >= driver.source.config.stall_timeout && !seen.asked {
                 seen.asked = true;
                 still.push(Arc::clone(assignment));
             }
         }
         if !still.is_empty() {
             // The look-up thread lives as long as its questions' sender.
-            let _ = session.questions.send(Ask::Ends(still));
+            let _ = driver.lookups.send(LookupRequest::Ends(still));
         }
-        self.show(session);
+        self.show(driver);
     }
 
     /// The ends of those that stood still; of those that are not among them nothing is known.
-    pub(super) fn ends(&mut self, session: &Session<'_>, ends: Vec<(Arc<Assignment>, i64)>) {
+    pub(super) fn ends(&mut self, driver: &Driver<'_>, ends: Vec<(Arc<Assignment>, i64)>) {
         let now = Instant::now();
         for (assignment, end) in ends {
-            let part = (assignment.topic.to_string(), assignment.partition);
-            let Some(seen) = self.seen.get_mut(&part) else { continue };
+            let Some(seen) = self.seen.get_mut(&assignment.topic_partition) else { continue };
             if !Arc::ptr_eq(&seen.assignment, &assignment) {
                 continue;
             }
             seen.asked = false;
-            if assignment.is_held() {
+            if assignment.is_paused() {
                 assignment.set_ends(Ends::new(end, -1));
                 seen.since = now;
                 continue;
@@ -110,25 +113,23 @@ impl Watch {
                 continue;
             }
             // Asked for again at the next look, until it moves.
-            if now - seen.since >= session.source.config.stall_timeout && !seen.stalled {
+            if now - seen.since >= driver.source.config.stall_timeout && !seen.stalled {
                 seen.stalled = true;
                 error!(
-                    route = session.source.config.route, topic = %part.0, partition = part.1, position, end,
-                    "the partition stalls: there are records and none comes"
+                    route = driver.source.config.route, topic = %assignment.topic(), partition = assignment.partition(), position, end,
+                    "partition stalled: there are records to fetch and none arrives"
                 );
             }
         }
-        self.show(session);
+        self.show(driver);
     }
 
-    fn show(&self, session: &Session<'_>) {
+    fn show(&self, driver: &Driver<'_>) {
         let mut stalled: Vec<String> = (self.seen.iter())
             .filter(|(_, seen)| seen.stalled)
-            .map(|((topic, partition), seen)| {
-                format!("{topic}/{partition} stalls at offset {}", seen.position)
-            })
+            .map(|(partition, seen)| format!("{partition} stalled at offset {}", seen.position))
             .collect();
         stalled.sort_unstable();
-        session.source.board.set_stalled(stalled);
+        driver.source.health.set_stalled(stalled);
     }
 }

@@ -11,8 +11,9 @@ use rdkafka::statistics::Broker;
 
 use crate::assignment::Assignment;
 use crate::error::TopicFault;
-use crate::failing::Failing;
-use crate::quota::Quotas;
+use crate::failing_commits::FailingCommits;
+use crate::quota::ThrottledBrokers;
+use crate::topic_partition::TopicPartition;
 use crate::wait::Wait;
 
 /// Waits for the route that are shorter are not counted: it is at work.
@@ -93,7 +94,7 @@ impl Counter {
 
 /// What the threads of a source write, and its status reads.
 #[derive(Debug, Default)]
-pub(crate) struct Board {
+pub(crate) struct SourceHealth {
     pub(crate) rebalances: Counter,
     pub(crate) commits: Counter,
     pub(crate) commits_failed: Counter,
@@ -106,13 +107,13 @@ pub(crate) struct Board {
     waited: AtomicU64,
     /// How many times one did to the end; and as it was when somebody asked.
     waits: [AtomicU64; 2],
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     ends: Mutex<HashMap<String, HashMap<i32, Ends>>>,
-    failing: Mutex<Failing>,
+    failing: Mutex<FailingCommits>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     /// Whether librdkafka has a broker, or would have one as soon as it asks for something; not
     /// known at first.
     connected: Option<bool>,
@@ -121,7 +122,7 @@ struct State {
     /// Whether the fetcher of a route without a group has a broker.
     fetching: bool,
     last_error: Option<String>,
-    taken_up: TakenUp,
+    assignment_progress: AssignmentProgress,
     /// Why the group does not have this member, where that is known.
     group_fault: Option<String>,
     /// Topics that were named and cannot be read, with the reason.
@@ -135,39 +136,39 @@ struct State {
     /// Partitions that stand still at what cannot be read, where, and the reason.
     corrupt: Vec<(Arc<Assignment>, i64, String)>,
     /// Brokers that hold their answers back.
-    quotas: Quotas,
+    throttled: ThrottledBrokers,
 }
 
-/// How far the assignment is taken up.
+/// How far the starts of the assigned partitions are resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum TakenUp {
+pub(crate) enum AssignmentProgress {
     /// It is not known yet, or is being looked up.
     #[default]
-    Not,
+    Unknown,
     /// Where some of it begins is not known, and why.
-    Partly(String),
-    Wholly,
+    Partial(String),
+    Complete,
 }
 
 /// Records are held that nobody takes, until this is dropped.
-pub(crate) struct Waiting<'a> {
-    board: &'a Board,
+pub(crate) struct RouteBusy<'a> {
+    health: &'a SourceHealth,
     since: Instant,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for RouteBusy<'_> {
     fn drop(&mut self) {
         let waited = self.since.elapsed();
         if waited >= NOTICED {
             let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-            self.board.waited.fetch_add(micros, Ordering::Relaxed);
+            self.health.waited.fetch_add(micros, Ordering::Relaxed);
         }
-        self.board.waits[0].fetch_add(1, Ordering::Relaxed);
-        self.board.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.health.waits[0].fetch_add(1, Ordering::Relaxed);
+        self.health.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Board {
+impl SourceHealth {
     /// Takes whether librdkafka has a broker now.
     pub(crate) fn set_connected(&self, connected: bool) {
         let mut state = self.state.lock();
@@ -215,8 +216,8 @@ impl Board {
         self.failing.lock().done(assignment);
     }
 
-    pub(crate) fn set_taken_up(&self, taken_up: TakenUp) {
-        self.state.lock().taken_up = taken_up;
+    pub(crate) fn set_assignment(&self, assignment_progress: AssignmentProgress) {
+        self.state.lock().assignment_progress = assignment_progress;
     }
 
     /// Gives those that are news.
@@ -256,21 +257,21 @@ impl Board {
     }
 
     /// A broker holds its answers back for this long from now on.
-    pub(crate) fn set_held_back(&self, broker: i32, pause: Duration) {
+    pub(crate) fn set_throttled(&self, broker: i32, pause: Duration) {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        self.state.lock().quotas.held(broker, pause, Instant::now(), now_ms);
+        self.state.lock().throttled.throttled(broker, pause, Instant::now(), now_ms);
     }
 
     /// To be held while records wait for the route to take them.
-    pub(crate) fn waiting(&self) -> Waiting<'_> {
+    pub(crate) fn route_busy(&self) -> RouteBusy<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting { board: self, since: Instant::now() }
+        RouteBusy { health: self, since: Instant::now() }
     }
 
     /// Whether records had to wait for the route since this was asked before: not as in passing,
     /// for that happens to every route that has something to do.
-    pub(crate) fn take_waited(&self) -> bool {
+    pub(crate) fn was_backpressured(&self) -> bool {
         let [waits, before] = &self.waits;
         let now = waits.load(Ordering::Relaxed);
         let nothing_taken = before.swap(now, Ordering::Relaxed) == now;
@@ -279,7 +280,7 @@ impl Board {
     }
 
     /// Takes what librdkafka's statistics say of connections and of the ends of logs.
-    pub(crate) fn take(&self, statistics: &Statistics) {
+    pub(crate) fn update(&self, statistics: &Statistics) {
         // librdkafka's queue for what concerns no broker is one of them, and always up.
         let is_up = |broker: &Broker| broker.state == "UP" && broker.source != "internal";
         self.set_connected(statistics.brokers.values().any(is_up));
@@ -287,7 +288,7 @@ impl Board {
             if let Some(held @ 1..) =
                 broker.throttle.as_ref().and_then(|held| u64::try_from(held.max).ok())
             {
-                self.set_held_back(broker.nodeid, Duration::from_millis(held));
+                self.set_throttled(broker.nodeid, Duration::from_millis(held));
             }
         }
         let mut ends = self.ends.lock();
@@ -302,8 +303,8 @@ impl Board {
         ends.retain(|name, _| names.contains(name));
     }
 
-    pub(crate) fn ends(&self, topic: &str, partition: i32) -> Option<Ends> {
-        self.ends.lock().get(topic)?.get(&partition).copied()
+    pub(crate) fn ends(&self, of: &TopicPartition) -> Option<Ends> {
+        self.ends.lock().get(&*of.topic)?.get(&of.partition).copied()
     }
 
     pub(crate) fn status(&self) -> SourceStatus {
@@ -319,7 +320,7 @@ impl Board {
             offset_resets: self.offset_resets.get(),
             records_skipped: self.records_skipped.get(),
             partitions_stalled: state.stalled.len(),
-            waits: state.quotas.waits(Instant::now()),
+            waits: state.throttled.waits(Instant::now()),
         }
     }
 }
@@ -329,7 +330,7 @@ fn is_standing((assignment, at, _): &(Arc<Assignment>, i64, String)) -> bool {
     assignment.is_active() && assignment.position() == *at
 }
 
-impl State {
+impl HealthState {
     fn is_connected(&self) -> Option<bool> {
         if self.fetching { Some(true) } else { self.connected }
     }
@@ -351,10 +352,12 @@ impl State {
         if let Some((topic, reason)) = self.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));
         }
-        match &self.taken_up {
-            TakenUp::Not => return Some(format!("waiting for partitions{}", error())),
-            TakenUp::Partly(reason) => return Some(format!("waiting for {reason}")),
-            TakenUp::Wholly => {}
+        match &self.assignment_progress {
+            AssignmentProgress::Unknown => {
+                return Some(format!("waiting for partitions{}", error()));
+            }
+            AssignmentProgress::Partial(reason) => return Some(format!("waiting for {reason}")),
+            AssignmentProgress::Complete => {}
         }
         let corrupt = self.corrupt.iter().find(|stands| is_standing(stands));
         let corrupt = corrupt.map(|(_, _, reason)| reason.clone());
@@ -369,22 +372,22 @@ mod tests {
     /// With one connection, each loss of it is the loss of all.
     #[test]
     fn an_idle_connection_that_is_closed_is_no_fault_until_it_cannot_be_made_again() {
-        let board = Board::default();
-        board.set_connected(false);
-        assert!(!board.is_connected(), "there was none yet");
-        board.set_connected(true);
-        board.set_connected(false);
-        assert!(board.is_connected(), "it was closed");
-        board.connection_failed();
-        assert!(board.is_connected(), "others may be there");
-        board.set_connected(false);
-        assert!(!board.is_connected());
-        board.set_fetching(true);
-        assert!(board.is_connected(), "our own are there");
-        board.set_fetching(false);
-        board.set_connected(true);
-        board.set_connected(false);
-        assert!(board.is_connected(), "it was closed once more");
+        let health = SourceHealth::default();
+        health.set_connected(false);
+        assert!(!health.is_connected(), "there was none yet");
+        health.set_connected(true);
+        health.set_connected(false);
+        assert!(health.is_connected(), "it was closed");
+        health.connection_failed();
+        assert!(health.is_connected(), "others may be there");
+        health.set_connected(false);
+        assert!(!health.is_connected());
+        health.set_fetching(true);
+        assert!(health.is_connected(), "our own are there");
+        health.set_fetching(false);
+        health.set_connected(true);
+        health.set_connected(false);
+        assert!(health.is_connected(), "it was closed once more");
     }
 
     #[test]
@@ -403,23 +406,23 @@ mod tests {
 
     #[test]
     fn a_route_that_is_at_work_does_not_count_as_one_that_takes_nothing() {
-        let board = Board::default();
-        assert!(!board.take_waited());
+        let health = SourceHealth::default();
+        assert!(!health.was_backpressured());
         for _ in 0..10 {
             // As for each answer while there is traffic.
-            drop(board.waiting());
+            drop(health.route_busy());
         }
-        assert!(!board.take_waited());
-        let waiting = board.waiting();
-        board.take_waited();
-        assert!(board.take_waited(), "it still waits");
+        assert!(!health.was_backpressured());
+        let waiting = health.route_busy();
+        health.was_backpressured();
+        assert!(health.was_backpressured(), "it still waits");
         drop(waiting);
-        board.take_waited();
-        assert!(!board.take_waited());
+        health.was_backpressured();
+        assert!(!health.was_backpressured());
         for _ in 0..2 {
-            board.waiting().since -= MUCH / 2;
+            health.route_busy().since -= MUCH / 2;
         }
-        assert!(board.take_waited(), "often, for a while");
-        assert!(!board.take_waited());
+        assert!(health.was_backpressured(), "often, for a while");
+        assert!(!health.was_backpressured());
     }
 }

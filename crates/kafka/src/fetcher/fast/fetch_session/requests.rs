@@ -10,13 +10,14 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::super::position::topic_name;
-use super::{LAST_BY_NAME, Session, Share};
+use super::{FetchSession, LAST_BY_NAME, SessionId};
 use crate::config::Isolation;
+use crate::topic_partition::TopicPartition;
 
 /// How long a broker waits for a record before it answers that there is none.
 const MAX_WAIT_MS: i32 = 500;
 
-impl Share {
+impl FetchSession {
     /// The next request and its version, at most `newest`; `None` while there is nothing to be
     /// fetched.
     pub(in super::super) fn request(
@@ -30,7 +31,7 @@ impl Share {
         }
         let by_id = newest > LAST_BY_NAME && self.topics.values().all(|topic| !topic.id.is_nil());
         if by_id != self.session.by_id {
-            self.session = Session { by_id, ..self.session.anew() };
+            self.session = SessionId { by_id, ..self.session.anew() };
         }
         if self.session.epoch == 0 && !self.begin_session() {
             return None;
@@ -43,37 +44,37 @@ impl Share {
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for key in std::mem::take(&mut self.changed) {
-            let Some(topic) = self.topics.get_mut(&key.0) else { continue };
-            let Some(member) = topic.members.get_mut(&key.1) else { continue };
-            member.changed = false;
-            let to_tell = member.to_tell(self.sizes);
-            if member.resting || member.told.replace(to_tell) == Some(to_tell) {
+            let Some(topic) = self.topics.get_mut(&key.topic) else { continue };
+            let Some(tracked) = topic.partitions.get_mut(&key.partition) else { continue };
+            tracked.changed = false;
+            let wanted_state = tracked.wanted_state(self.sizes);
+            if tracked.resting || tracked.requested.replace(wanted_state) == Some(wanted_state) {
                 continue;
             }
             let id = topic.id;
-            let place = *places.entry(Arc::clone(&key.0)).or_insert_with(|| {
+            let place = *places.entry(Arc::clone(&key.topic)).or_insert_with(|| {
                 let topic = FetchTopic::default();
                 topics.push(if by_id {
                     topic.with_topic_id(id)
                 } else {
-                    topic.with_topic(topic_name(&key.0))
+                    topic.with_topic(topic_name(&key.topic))
                 });
                 topics.len() - 1
             });
             topics[place].partitions.push(
                 FetchPartition::default()
-                    .with_partition(key.1)
-                    .with_current_leader_epoch(to_tell.leader_epoch)
-                    .with_fetch_offset(to_tell.offset)
-                    .with_last_fetched_epoch(to_tell.last_epoch)
-                    .with_partition_max_bytes(to_tell.max_bytes),
+                    .with_partition(key.partition)
+                    .with_current_leader_epoch(wanted_state.leader_epoch)
+                    .with_fetch_offset(wanted_state.offset)
+                    .with_last_fetched_epoch(wanted_state.last_epoch)
+                    .with_partition_max_bytes(wanted_state.max_bytes),
             );
         }
         let request = FetchRequest::default()
             .with_max_wait_ms(MAX_WAIT_MS)
             .with_min_bytes(1)
             .with_max_bytes(self.sizes.answer_for(self.len))
-            .with_isolation_level(match self.terms.isolation {
+            .with_isolation_level(match self.options.isolation {
                 Isolation::ReadUncommitted => 0,
                 Isolation::ReadCommitted => 1,
             })
@@ -85,12 +86,12 @@ impl Share {
         Some((request, if by_id { newest } else { newest.min(LAST_BY_NAME) }))
     }
 
-    /// Our rack, by which a leader names a replica that is nearer and gives no records itself. It
+    /// Our rack, by which a leader names a preferred replica and gives no records itself. It
     /// stands for the whole request, so one partition that is not to be sent away keeps the
     /// others too.
     fn rack(&self) -> StrBytes {
         match self.without_rack {
-            0 => StrBytes::from_string(self.terms.rack.clone()),
+            0 => StrBytes::from_string(self.options.rack.clone()),
             _ => StrBytes::default(),
         }
     }
@@ -101,11 +102,11 @@ impl Share {
         self.changed.clear();
         self.turn = self.turn.wrapping_add(1);
         for (name, topic) in &mut self.topics {
-            for (partition, member) in &mut topic.members {
-                member.told = None;
-                member.changed = !member.resting;
-                if member.changed {
-                    self.changed.push((Arc::clone(name), *partition));
+            for (partition, tracked) in &mut topic.partitions {
+                tracked.requested = None;
+                tracked.changed = !tracked.resting;
+                if tracked.changed {
+                    self.changed.push(TopicPartition::new(Arc::clone(name), *partition));
                 }
             }
         }
@@ -122,7 +123,10 @@ impl Share {
             // What came back meanwhile has just been told.
             let back = self.topics.get(&name).is_some_and(|topic| {
                 (topic.id == id || !by_id)
-                    && topic.members.get(&partition).is_some_and(|member| member.told.is_some())
+                    && topic
+                        .partitions
+                        .get(&partition)
+                        .is_some_and(|tracked| tracked.requested.is_some())
             });
             if back {
                 continue;

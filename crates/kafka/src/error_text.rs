@@ -36,7 +36,7 @@ const HINTS: &[Hint] = &[
 
 /// librdkafka's text without what differs from one time to the next, so that the same error is the
 /// same text.
-pub(crate) fn steady(reason: &str) -> String {
+pub(crate) fn normalize(reason: &str) -> String {
     let reason =
         reason.split(" (after ").next().unwrap_or(reason).replacen("/bootstrap: ", ": ", 1);
     let Some(hint) = HINTS.iter().find(|hint| reason.contains(hint.found)) else { return reason };
@@ -64,16 +64,16 @@ mod tests {
             ),
             ("plain (as it is)", "plain (as it is)"),
         ] {
-            assert_eq!(steady(reason), expected);
+            assert_eq!(normalize(reason), expected);
         }
         let one = "ssl://k:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: \
                    broker certificate could not be verified, verify that ssl.ca.location is correctly configured (after 3ms)";
         let other = "ssl://k:1/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 2ms in state X)";
-        assert_eq!(steady(one), steady(other));
+        assert_eq!(normalize(one), normalize(other));
         assert!(
-            steady(one).starts_with("ssl://k:1: certificate verify failed: "),
+            normalize(one).starts_with("ssl://k:1: certificate verify failed: "),
             "{}",
-            steady(one)
+            normalize(one)
         );
     }
 
@@ -89,7 +89,7 @@ mod tests {
                 "audience",
             ),
         ] {
-            assert!(steady(reason).contains(told), "{}", steady(reason));
+            assert!(normalize(reason).contains(told), "{}", normalize(reason));
         }
     }
 }

@@ -16,9 +16,9 @@ struct Failure {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Failing(Vec<Failure>);
+pub(crate) struct FailingCommits(Vec<Failure>);
 
-impl Failing {
+impl FailingCommits {
     pub(crate) fn failed(&mut self, assignment: &Arc<Assignment>, reason: String, now: Instant) {
         self.0.retain(|failure| failure.assignment.may_commit());
         match self.0.iter_mut().find(|failure| Arc::ptr_eq(&failure.assignment, assignment)) {
@@ -38,9 +38,8 @@ impl Failing {
                 && now.saturating_duration_since(failure.since) >= PATIENCE
         };
         let Failure { assignment, reason, .. } = self.0.iter().find(is_long)?;
-        let (topic, partition) = (&assignment.topic, assignment.partition);
         Some(format!(
-            "commits of {topic}/{partition} have failed for over {} s: {reason}",
+            "commits of {assignment} have failed for over {} s: {reason}",
             PATIENCE.as_secs()
         ))
     }
@@ -49,13 +48,15 @@ impl Failing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic_partition::TopicPartition;
 
     #[test]
     fn a_fault_only_once_it_lasts() {
-        let [one, two] = [0, 1].map(|number| Assignment::new(Arc::from("orders"), number, 0, None));
+        let [one, two] =
+            [0, 1].map(|number| Assignment::new(TopicPartition::new("orders", number), 0, None));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut failing = Failing::default();
+        let mut failing = FailingCommits::default();
         failing.failed(&one, "Busy".to_owned(), at(0));
         failing.failed(&two, "Busy".to_owned(), at(10));
         assert_eq!(failing.fault(at(29)), None);

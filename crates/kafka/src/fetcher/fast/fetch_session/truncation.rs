@@ -1,4 +1,4 @@
-//! Whether an answer that speaks of a cut log is believed (KIP-595's diverging epoch).
+//! Whether an answer that reports a truncated log is believed (KIP-595's diverging epoch).
 //!
 //! A leader answers so also where it merely has no note of the epoch that was told: its checkpoint
 //! may lack one of which there are batches, and a replica that was built anew has none of an epoch
@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use kafka_protocol::messages::fetch_response::EpochEndOffset;
 
-use super::super::position::{Key, Position};
-use super::{Answer, Share};
+use super::super::position::FetchPosition;
+use super::{Answer, FetchSession};
+use crate::topic_partition::TopicPartition;
 
-impl Position {
-    /// Where the log was cut, by a leader's answer; `None` where it is none that it can have been.
-    pub(super) fn cut_at(&self, diverging: &EpochEndOffset) -> Option<i64> {
+impl FetchPosition {
+    /// Where the log was truncated, by a leader's answer; `None` if it cannot have been there.
+    pub(super) fn truncated_at(&self, diverging: &EpochEndOffset) -> Option<i64> {
         // Its records up to this epoch end there, and ours may have ended before.
         let theirs = diverging.end_offset;
         let ours = self.assignment.epochs().end_of(diverging.epoch);
@@ -27,7 +28,7 @@ impl Position {
     /// The same by the epoch of the batch that the leader has at our offset, where what it said was
     /// doubted. Epochs rise with offsets: where it is lower than that of our last batch, our
     /// logs parted before.
-    pub(super) fn cut_before(&self, epoch: i32) -> Option<i64> {
+    pub(super) fn truncated_before(&self, epoch: i32) -> Option<i64> {
         let parted = self.doubted >= 0
             && self.last_epoch == self.doubted
             && (0..self.last_epoch).contains(&epoch);
@@ -36,30 +37,31 @@ impl Position {
     }
 
     fn is_news(&self, to: i64) -> bool {
-        to < self.offset && !self.assignment.epochs().was_cut(self.last_epoch, to)
+        to < self.offset && !self.assignment.epochs().was_truncated(self.last_epoch, to)
     }
 }
 
-impl Share {
+impl FetchSession {
     /// The epoch that was told of the last batch.
-    pub(super) fn claimed(&self, key: &Key) -> i32 {
-        let member = self.topics.get(&key.0).and_then(|topic| topic.members.get(&key.1));
-        member.and_then(|member| member.told).map_or(-1, |told| told.last_epoch)
+    pub(super) fn claimed(&self, key: &TopicPartition) -> i32 {
+        let tracked =
+            self.topics.get(&key.topic).and_then(|topic| topic.partitions.get(&key.partition));
+        tracked.and_then(|tracked| tracked.requested).map_or(-1, |requested| requested.last_epoch)
     }
 
     /// Asks once more without telling the epoch.
-    pub(super) fn doubt(&mut self, key: &Key, answer: &mut Answer, now: Instant) {
+    pub(super) fn doubt(&mut self, key: &TopicPartition, answer: &mut Answer, now: Instant) {
         let claimed = self.claimed(key);
-        let Some(member) = self.member(key) else { return };
+        let Some(tracked) = self.partition(key) else { return };
         if claimed < 0 {
             // It was told none. At the pace of other answers that are of no use.
             answer
                 .errors
-                .push(format!("{}/{}: the broker tells of a cut log for no reason", key.0, key.1));
+                .push(format!("{}: the broker reports a truncated log for no reason", key));
             self.rest(key, now);
             return;
         }
-        member.position.doubted = claimed;
+        tracked.position.doubted = claimed;
         self.change(key);
     }
 }

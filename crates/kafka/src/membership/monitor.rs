@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coordinator::Standing as Answer;
+use crate::coordinator::GroupAnswer;
 
 /// Time between two questions while all is well and nothing is committed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
 /// A member's id and generation, or epoch.
 pub(crate) type Membership = (String, i32);
 
-/// What the session knows by itself.
+/// Facts that the client knows by itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// As what librdkafka takes part in the group, if it does.
@@ -37,7 +37,7 @@ pub(super) struct Facts {
 
 /// What an answer means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum MembershipVerdict {
     /// Nothing is known to be wrong.
     Fine,
     /// Wait and see.
@@ -49,7 +49,7 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct MembershipMonitor {
     began: Instant,
     /// When the group was last known to be as it should.
     well: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Standing {
     missing: Option<(Membership, Instant, Option<Instant>)>,
 }
 
-impl Standing {
+impl MembershipMonitor {
     pub(super) fn new(now: Instant, facts: &Facts) -> Self {
         Self {
             began: now,
@@ -106,35 +106,35 @@ impl Standing {
         &mut self,
         now: Instant,
         asked_as: Option<Membership>,
-        answer: Result<Answer, String>,
+        answer: Result<GroupAnswer, String>,
         facts: &Facts,
-    ) -> Verdict {
+    ) -> MembershipVerdict {
         self.is_asking = false;
-        let Ok(answer) = answer else { return Verdict::Unclear };
+        let Ok(answer) = answer else { return MembershipVerdict::Unclear };
         if asked_as != facts.membership {
             self.missing = None;
-            return Verdict::Unclear;
+            return MembershipVerdict::Unclear;
         }
         let Some(member) = asked_as else {
-            self.faulty = matches!(answer, Answer::Refused(_));
+            self.faulty = matches!(answer, GroupAnswer::Refused(_));
             return match answer {
-                Answer::Refused(reason) => Verdict::Fault(reason),
-                _ => Verdict::Fine,
+                GroupAnswer::Refused(reason) => MembershipVerdict::Fault(reason),
+                _ => MembershipVerdict::Fine,
             };
         };
         self.faulty = false;
         let is_no_group = match answer {
-            Answer::Group { has_member: true } => {
+            GroupAnswer::Group { has_member: true } => {
                 (self.missing, self.well) = (None, now);
-                return Verdict::Fine;
+                return MembershipVerdict::Fine;
             }
-            Answer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORISED => {
+            GroupAnswer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORISED => {
                 // It may be a member still.
                 self.faulty = true;
-                return Verdict::Fault(reason);
+                return MembershipVerdict::Fault(reason);
             }
-            Answer::Group { has_member: false } => false,
-            Answer::NoGroup | Answer::Refused(_) => true,
+            GroupAnswer::Group { has_member: false } => false,
+            GroupAnswer::NoGroup | GroupAnswer::Refused(_) => true,
         };
         let (since, without) = match self.missing.take() {
             Some((known, since, without)) if known == member => (since, without),
@@ -143,15 +143,17 @@ impl Standing {
         let without = is_no_group.then(|| without.unwrap_or(now));
         self.missing = Some((member, since, without));
         if without.is_some_and(|without| now - without >= NO_GROUP_AFTER) {
-            return Verdict::Gone(match answer {
-                Answer::Refused(reason) => reason,
+            return MembershipVerdict::Gone(match answer {
+                GroupAnswer::Refused(reason) => reason,
                 _ => "the coordinator has no such group any more".to_owned(),
             });
         }
         if now - since >= GONE_AFTER {
-            return Verdict::Gone("the coordinator does not have this member any more".to_owned());
+            return MembershipVerdict::Gone(
+                "the coordinator does not have this member any more".to_owned(),
+            );
         }
-        Verdict::Unclear
+        MembershipVerdict::Unclear
     }
 }
 
@@ -159,26 +161,26 @@ impl Standing {
 mod tests {
     use super::*;
 
-    const NO_GROUP: Answer = Answer::NoGroup;
+    const NO_GROUP: GroupAnswer = GroupAnswer::NoGroup;
 
-    fn has(member: bool) -> Answer {
-        Answer::Group { has_member: member }
+    fn has(member: bool) -> GroupAnswer {
+        GroupAnswer::Group { has_member: member }
     }
 
-    fn refused(reason: &str) -> Answer {
-        Answer::Refused(reason.to_owned())
+    fn refused(reason: &str) -> GroupAnswer {
+        GroupAnswer::Refused(reason.to_owned())
     }
 
-    fn fault(reason: &str) -> Verdict {
-        Verdict::Fault(reason.to_owned())
+    fn fault(reason: &str) -> MembershipVerdict {
+        MembershipVerdict::Fault(reason.to_owned())
     }
 
     /// Seconds; the epoch of the membership, 0 for none; the answer.
-    type Row = (u64, i32, Result<Answer, String>, Verdict);
+    type Row = (u64, i32, Result<GroupAnswer, String>, MembershipVerdict);
 
     fn assert_verdicts(rows: Vec<Row>) {
         let start = Instant::now();
-        let mut standing = Standing::new(start, &Facts::default());
+        let mut monitor = MembershipMonitor::new(start, &Facts::default());
         for (seconds, epoch, answer, expected) in rows {
             let membership = (epoch > 0).then(|| ("me".to_owned(), epoch));
             let facts = Facts {
@@ -187,9 +189,9 @@ mod tests {
                 ..Facts::default()
             };
             let now = start + Duration::from_secs(seconds);
-            let verdict = standing.answered(now, membership, answer, &facts);
+            let verdict = monitor.answered(now, membership, answer, &facts);
             match (&verdict, &expected) {
-                (Verdict::Gone(reason), Verdict::Gone(part)) => {
+                (MembershipVerdict::Gone(reason), MembershipVerdict::Gone(part)) => {
                     assert!(reason.contains(part), "{reason}")
                 }
                 _ => assert_eq!(verdict, expected, "at {seconds} s"),
@@ -197,20 +199,20 @@ mod tests {
         }
     }
 
-    fn gone(part: &str) -> Verdict {
-        Verdict::Gone(part.to_owned())
+    fn gone(part: &str) -> MembershipVerdict {
+        MembershipVerdict::Gone(part.to_owned())
     }
 
     #[test]
     fn a_group_that_is_no_more_ends_the_membership() {
         assert_verdicts(vec![
-            (0, 7, Ok(has(true)), Verdict::Fine),
-            (30, 7, Ok(NO_GROUP), Verdict::Unclear),
-            (31, 7, Ok(NO_GROUP), Verdict::Unclear),
+            (0, 7, Ok(has(true)), MembershipVerdict::Fine),
+            (30, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
+            (31, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
             (32, 7, Ok(NO_GROUP), gone("no such group")),
         ]);
         assert_verdicts(vec![
-            (0, 7, Ok(refused("it is a share group")), Verdict::Unclear),
+            (0, 7, Ok(refused("it is a share group")), MembershipVerdict::Unclear),
             (2, 7, Ok(refused("it is a share group")), gone("it is a share group")),
         ]);
     }
@@ -218,21 +220,21 @@ mod tests {
     #[test]
     fn a_member_that_the_group_does_not_have_may_know_already() {
         assert_verdicts(vec![
-            (0, 7, Ok(has(false)), Verdict::Unclear),
-            (19, 7, Ok(has(false)), Verdict::Unclear),
+            (0, 7, Ok(has(false)), MembershipVerdict::Unclear),
+            (19, 7, Ok(has(false)), MembershipVerdict::Unclear),
             // It has joined again.
-            (20, 8, Ok(has(false)), Verdict::Unclear),
-            (39, 8, Err("no answer".to_owned()), Verdict::Unclear),
+            (20, 8, Ok(has(false)), MembershipVerdict::Unclear),
+            (39, 8, Err("no answer".to_owned()), MembershipVerdict::Unclear),
             (40, 8, Ok(has(false)), gone("this member")),
         ]);
         assert_verdicts(vec![
-            (0, 7, Ok(has(false)), Verdict::Unclear),
-            (10, 7, Ok(has(true)), Verdict::Fine),
-            (20, 7, Ok(has(false)), Verdict::Unclear),
+            (0, 7, Ok(has(false)), MembershipVerdict::Unclear),
+            (10, 7, Ok(has(true)), MembershipVerdict::Fine),
+            (20, 7, Ok(has(false)), MembershipVerdict::Unclear),
             // The group is back before anybody can say that it was gone.
-            (21, 7, Ok(NO_GROUP), Verdict::Unclear),
-            (22, 7, Ok(has(false)), Verdict::Unclear),
-            (23, 7, Ok(NO_GROUP), Verdict::Unclear),
+            (21, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
+            (22, 7, Ok(has(false)), MembershipVerdict::Unclear),
+            (23, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
         ]);
     }
 
@@ -240,10 +242,10 @@ mod tests {
     fn what_keeps_a_member_out_is_told() {
         let not_authorised = crate::coordinator::NOT_AUTHORISED;
         assert_verdicts(vec![
-            (0, 0, Ok(NO_GROUP), Verdict::Fine),
+            (0, 0, Ok(NO_GROUP), MembershipVerdict::Fine),
             (2, 0, Ok(refused("it is a share group")), fault("it is a share group")),
-            (4, 0, Err("no answer".to_owned()), Verdict::Unclear),
-            (6, 0, Ok(has(false)), Verdict::Fine),
+            (4, 0, Err("no answer".to_owned()), MembershipVerdict::Unclear),
+            (6, 0, Ok(has(false)), MembershipVerdict::Fine),
             (8, 7, Ok(refused(not_authorised)), fault(not_authorised)),
             (60, 7, Ok(refused(not_authorised)), fault(not_authorised)),
         ]);
@@ -252,13 +254,13 @@ mod tests {
     #[test]
     fn an_answer_for_a_membership_that_has_ended_says_nothing() {
         let now = Instant::now();
-        let mut standing = Standing::new(now, &Facts::default());
+        let mut monitor = MembershipMonitor::new(now, &Facts::default());
         let facts =
             Facts { membership: Some(("me".to_owned(), 2)), is_assigned: true, ..Facts::default() };
         for seconds in [0, 60] {
             let now = now + Duration::from_secs(seconds);
-            let verdict = standing.answered(now, Some(("me".to_owned(), 1)), Ok(NO_GROUP), &facts);
-            assert_eq!(verdict, Verdict::Unclear);
+            let verdict = monitor.answered(now, Some(("me".to_owned(), 1)), Ok(NO_GROUP), &facts);
+            assert_eq!(verdict, MembershipVerdict::Unclear);
         }
     }
 
@@ -272,7 +274,7 @@ mod tests {
             commits,
             commits_failed,
         };
-        let mut standing = Standing::new(start, &facts(0, 0));
+        let mut monitor = MembershipMonitor::new(start, &facts(0, 0));
         // Seconds, commits, commits that failed, whether it asks.
         for (seconds, commits, failed, asks) in [
             (29, 0, 0, false),
@@ -289,23 +291,23 @@ mod tests {
             (94, 1, 3, false),
         ] {
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(standing.asks(now, &facts(commits, failed)), asks, "at {seconds} s");
+            assert_eq!(monitor.asks(now, &facts(commits, failed)), asks, "at {seconds} s");
             if asks {
                 assert!(
-                    !standing.asks(now + IDLE, &facts(commits, failed)),
+                    !monitor.asks(now + IDLE, &facts(commits, failed)),
                     "the answer is waited for"
                 );
                 let answer = Ok(has(true));
                 let verdict =
-                    standing.answered(now, member.clone(), answer, &facts(commits, failed));
-                assert_eq!(verdict, Verdict::Fine);
+                    monitor.answered(now, member.clone(), answer, &facts(commits, failed));
+                assert_eq!(verdict, MembershipVerdict::Fine);
             }
         }
         // While it waits for its place.
-        let mut standing = Standing::new(start, &Facts::default());
+        let mut monitor = MembershipMonitor::new(start, &Facts::default());
         for (millis, asks) in [(2_900, false), (3_000, true)] {
             assert_eq!(
-                standing.asks(start + Duration::from_millis(millis), &Facts::default()),
+                monitor.asks(start + Duration::from_millis(millis), &Facts::default()),
                 asks
             );
         }

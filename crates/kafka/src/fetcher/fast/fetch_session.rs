@@ -3,10 +3,10 @@
 //! without I/O.
 
 mod answers;
-mod cuts;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod truncation;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,40 +14,41 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::position::{Key, Position};
-use super::sizes::Sizes;
+use super::position::FetchPosition;
+use super::sizes::FetchSizes;
 use crate::assignment::Assignment;
 use crate::config::Isolation;
-pub(super) use answers::{Answer, Broken, Given};
+use crate::topic_partition::TopicPartition;
+pub(super) use answers::{Answer, CorruptBatch, FetchedPartition};
 
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;
 /// How long a partition rests after an answer that was of no use.
-const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// The most that is asked of one partition where a batch did not fit.
 const PARTITION_BYTES_MAX: i32 = 1 << 30;
 
 /// What every request says.
 #[derive(Clone, Debug)]
-pub(super) struct Terms {
+pub(super) struct FetchOptions {
     pub(super) isolation: Isolation,
     pub(super) rack: String,
 }
 
 /// What the broker's session has of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
+struct RequestedState {
     offset: i64,
     last_epoch: i32,
     leader_epoch: i32,
     max_bytes: i32,
 }
 
-struct Member {
-    position: Position,
+struct SessionPartition {
+    position: FetchPosition,
     /// How many times more was asked for, since one batch did not fit.
     doubled: u32,
-    told: Option<Told>,
+    requested: Option<RequestedState>,
     /// Whether it is among those to be told with the next request.
     changed: bool,
     resting: bool,
@@ -56,9 +57,9 @@ struct Member {
     failed_at: i64,
 }
 
-impl Member {
-    fn to_tell(&self, sizes: Sizes) -> Told {
-        Told {
+impl SessionPartition {
+    fn wanted_state(&self, sizes: FetchSizes) -> RequestedState {
+        RequestedState {
             offset: self.position.offset,
             last_epoch: self.position.claim(),
             leader_epoch: self.position.leader_epoch,
@@ -68,20 +69,20 @@ impl Member {
 }
 
 #[derive(Default)]
-struct Topic {
+struct SessionTopic {
     id: Uuid,
-    members: BTreeMap<i32, Member>,
+    partitions: BTreeMap<i32, SessionPartition>,
 }
 
 /// The session's number at the broker and the number of its next request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Session {
+struct SessionId {
     id: i32,
     epoch: i32,
     by_id: bool,
 }
 
-impl Session {
+impl SessionId {
     /// Another one in its place. The broker closes this one, whose number the first request of the
     /// other has: it would keep a place in the broker's cache until it is the oldest.
     fn anew(self) -> Self {
@@ -89,15 +90,15 @@ impl Session {
     }
 }
 
-pub(super) struct Share {
-    terms: Terms,
-    sizes: Sizes,
-    topics: HashMap<Arc<str>, Topic>,
+pub(super) struct FetchSession {
+    options: FetchOptions,
+    sizes: FetchSizes,
+    topics: HashMap<Arc<str>, SessionTopic>,
     ids: HashMap<Uuid, Arc<str>>,
-    session: Session,
-    changed: Vec<Key>,
+    session: SessionId,
+    changed: Vec<TopicPartition>,
     forgotten: Vec<(Arc<str>, Uuid, i32)>,
-    resting: Vec<(Instant, Key)>,
+    resting: Vec<(Instant, TopicPartition)>,
     len: usize,
     /// How many of them their leader is to serve itself.
     without_rack: usize,
@@ -107,14 +108,14 @@ pub(super) struct Share {
     renew: bool,
 }
 
-impl Share {
-    pub(super) fn new(terms: Terms) -> Self {
+impl FetchSession {
+    pub(super) fn new(options: FetchOptions) -> Self {
         Self {
-            terms,
-            sizes: Sizes::over(Duration::ZERO),
+            options,
+            sizes: FetchSizes::for_round_trip(Duration::ZERO),
             topics: HashMap::new(),
             ids: HashMap::new(),
-            session: Session::default(),
+            session: SessionId::default(),
             changed: Vec::new(),
             forgotten: Vec::new(),
             resting: Vec::new(),
@@ -130,20 +131,20 @@ impl Share {
     }
 
     /// Fetches a partition from now on, in place of what was fetched of it before.
-    pub(super) fn insert(&mut self, position: Position) {
-        let key = position.key();
-        self.take(&key, None);
+    pub(super) fn insert(&mut self, position: FetchPosition) {
+        let key = position.topic_partition().clone();
+        self.take_out(&key, None);
         // The broker's session still has it, and would not answer for it while its log does not
         // change: nobody would know where it stands.
         let is_told = |(name, id, partition): &(Arc<str>, Uuid, i32)| {
-            (name, *id, *partition) == (&key.0, position.topic_id, key.1)
+            (name, *id, *partition) == (&key.topic, position.topic_id, key.partition)
         };
         self.renew |= self.forgotten.iter().any(is_told);
         let id = position.topic_id;
         let topic = self
             .topics
-            .entry(Arc::clone(&key.0))
-            .or_insert_with(|| Topic { id, ..Topic::default() });
+            .entry(Arc::clone(&key.topic))
+            .or_insert_with(|| SessionTopic { id, ..SessionTopic::default() });
         if topic.id != id {
             // One id at a time: who leaves the topic of another id has been told, or will be.
             self.ids.remove(&topic.id);
@@ -151,31 +152,30 @@ impl Share {
             self.session = self.session.anew();
         }
         if !topic.id.is_nil() {
-            self.ids.insert(topic.id, Arc::clone(&key.0));
+            self.ids.insert(topic.id, Arc::clone(&key.topic));
         }
         self.without_rack += usize::from(position.without_rack);
-        let member = Member {
+        let tracked = SessionPartition {
             position,
             doubled: 0,
-            told: None,
+            requested: None,
             changed: true,
             resting: false,
             failures: 0,
             failed_at: -1,
         };
-        topic.members.insert(key.1, member);
+        topic.partitions.insert(key.partition, tracked);
         self.changed.push(key);
         self.len += 1;
     }
 
     /// Gives a partition up, if it is fetched here for this assignment.
-    pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) -> Option<Position> {
-        let key = (Arc::clone(&assignment.topic), assignment.partition);
-        self.take(&key, Some(assignment)).map(|member| member.position)
+    pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) -> Option<FetchPosition> {
+        self.take_out(&assignment.topic_partition, Some(assignment)).map(|tracked| tracked.position)
     }
 
     /// Gives every partition up.
-    pub(super) fn drain(&mut self) -> Vec<Position> {
+    pub(super) fn drain(&mut self) -> Vec<FetchPosition> {
         self.session = self.session.anew();
         self.changed.clear();
         self.forgotten.clear();
@@ -183,35 +183,39 @@ impl Share {
         self.ids.clear();
         self.len = 0;
         self.without_rack = 0;
-        let members = self.topics.drain().flat_map(|(_, topic)| topic.members.into_values());
-        members.map(|member| member.position).collect()
+        let partitions = self.topics.drain().flat_map(|(_, topic)| topic.partitions.into_values());
+        partitions.map(|tracked| tracked.position).collect()
     }
 
-    fn member(&mut self, key: &Key) -> Option<&mut Member> {
-        self.topics.get_mut(&key.0)?.members.get_mut(&key.1)
+    fn partition(&mut self, key: &TopicPartition) -> Option<&mut SessionPartition> {
+        self.topics.get_mut(&key.topic)?.partitions.get_mut(&key.partition)
     }
 
-    fn take(&mut self, key: &Key, of: Option<&Arc<Assignment>>) -> Option<Member> {
-        let topic = self.topics.get_mut(&key.0)?;
-        let member = topic.members.get(&key.1)?;
-        if of.is_some_and(|of| !Arc::ptr_eq(of, &member.position.assignment)) {
+    fn take_out(
+        &mut self,
+        key: &TopicPartition,
+        of: Option<&Arc<Assignment>>,
+    ) -> Option<SessionPartition> {
+        let topic = self.topics.get_mut(&key.topic)?;
+        let tracked = topic.partitions.get(&key.partition)?;
+        if of.is_some_and(|of| !Arc::ptr_eq(of, &tracked.position.assignment)) {
             return None;
         }
-        let member = topic.members.remove(&key.1)?;
-        if member.told.is_some() {
-            self.forgotten.push((Arc::clone(&key.0), topic.id, key.1));
+        let tracked = topic.partitions.remove(&key.partition)?;
+        if tracked.requested.is_some() {
+            self.forgotten.push((Arc::clone(&key.topic), topic.id, key.partition));
         }
-        if member.resting {
+        if tracked.resting {
             self.resting.retain(|(_, resting)| resting != key);
         }
-        if topic.members.is_empty() {
+        if topic.partitions.is_empty() {
             let id = topic.id;
-            self.topics.remove(&key.0);
+            self.topics.remove(&key.topic);
             self.ids.remove(&id);
         }
         self.len -= 1;
-        self.without_rack -= usize::from(member.position.without_rack);
-        Some(member)
+        self.without_rack -= usize::from(tracked.position.without_rack);
+        Some(tracked)
     }
 
     /// Goes on at an offset, after a rest where the last answers were of no use; tells how many
@@ -223,32 +227,32 @@ impl Share {
         offset: i64,
         now: Instant,
     ) -> u32 {
-        let key = (Arc::clone(&assignment.topic), assignment.partition);
-        if let Some(member) = self.member(&key)
-            && Arc::ptr_eq(&member.position.assignment, assignment)
-            && member.position.generation.number == generation
+        let key = &assignment.topic_partition;
+        if let Some(tracked) = self.partition(key)
+            && Arc::ptr_eq(&tracked.position.assignment, assignment)
+            && tracked.position.generation.number == generation
         {
-            member.position.seek(offset);
-            return self.rest(&key, now);
+            tracked.position.seek(offset);
+            return self.rest(key, now);
         }
         0
     }
 
     /// Leaves a partition out of the requests for a while; tells after how many answers of no use
     /// to this offset.
-    fn rest(&mut self, key: &Key, now: Instant) -> u32 {
-        let Some(topic) = self.topics.get_mut(&key.0) else { return 0 };
-        let Some(member) = topic.members.get_mut(&key.1) else { return 0 };
-        if member.told.take().is_some() {
-            self.forgotten.push((Arc::clone(&key.0), topic.id, key.1));
+    fn rest(&mut self, key: &TopicPartition, now: Instant) -> u32 {
+        let Some(topic) = self.topics.get_mut(&key.topic) else { return 0 };
+        let Some(tracked) = topic.partitions.get_mut(&key.partition) else { return 0 };
+        if tracked.requested.take().is_some() {
+            self.forgotten.push((Arc::clone(&key.topic), topic.id, key.partition));
         }
-        let rest = REST.0.saturating_mul(1 << member.failures.min(8)).min(REST.1);
-        member.failures += 1;
-        member.failed_at = member.position.offset;
-        if !std::mem::replace(&mut member.resting, true) {
+        let rest = BACKOFF.0.saturating_mul(1 << tracked.failures.min(8)).min(BACKOFF.1);
+        tracked.failures += 1;
+        tracked.failed_at = tracked.position.offset;
+        if !std::mem::replace(&mut tracked.resting, true) {
             self.resting.push((now + rest, key.clone()));
         }
-        self.member(key).map_or(0, |member| member.failures)
+        self.partition(key).map_or(0, |tracked| tracked.failures)
     }
 
     /// When the first of those that rest goes on.
@@ -260,28 +264,28 @@ impl Share {
         if self.resting.is_empty() {
             return;
         }
-        let due: Vec<Key> =
+        let due: Vec<TopicPartition> =
             self.resting.extract_if(.., |(due, _)| *due <= now).map(|(_, key)| key).collect();
         for key in due {
-            if let Some(member) = self.member(&key)
-                && std::mem::take(&mut member.resting)
+            if let Some(tracked) = self.partition(&key)
+                && std::mem::take(&mut tracked.resting)
             {
                 self.change(&key);
             }
         }
     }
 
-    fn change(&mut self, key: &Key) {
-        if let Some(member) = self.member(key)
-            && !member.resting
-            && !std::mem::replace(&mut member.changed, true)
+    fn change(&mut self, key: &TopicPartition) {
+        if let Some(tracked) = self.partition(key)
+            && !tracked.resting
+            && !std::mem::replace(&mut tracked.changed, true)
         {
             self.changed.push(key.clone());
         }
     }
 
     /// The connection is another one: so is the session, and how much is asked for.
-    pub(super) fn connected(&mut self, sizes: Sizes) {
+    pub(super) fn connected(&mut self, sizes: FetchSizes) {
         self.sizes = sizes;
         self.session = self.session.anew();
     }

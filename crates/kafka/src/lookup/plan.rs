@@ -6,52 +6,49 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::client::Part;
-use crate::topics::{First, Selection, TopicMap};
+use crate::topic_partition::TopicPartition;
+use crate::topics::{InitialPartitions, Selection, TopicMap, partitions_of};
 
 /// What a source knew of its topics when the group gave it partitions.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct TopicSnapshot {
     pub(crate) topics: TopicMap,
-    pub(crate) first: First,
+    pub(crate) first: InitialPartitions,
 }
 
 /// Where partitions without a committed offset begin.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct StartPlan {
     /// At `start`, with the whole of their topics.
-    pub(super) at_start: Vec<Part>,
+    pub(super) at_start: Vec<TopicPartition>,
     /// What begins there too and is not this member's, as far as is known.
-    pub(super) others: Vec<Part>,
+    pub(super) others: Vec<TopicPartition>,
     /// At their earliest offset.
-    pub(super) late: Vec<Part>,
+    pub(super) late: Vec<TopicPartition>,
     /// Not known, and why: whether their topic has begun could not be asked.
-    pub(super) open: Vec<(Part, String)>,
+    pub(super) open: Vec<(TopicPartition, String)>,
 }
 
 /// The committed offset of each partition that was asked for, or why it is not known.
-pub(super) type Committed<T> = HashMap<Part, Result<Option<T>, String>>;
+pub(super) type Committed<T> = HashMap<TopicPartition, Result<Option<T>, String>>;
 
-impl Known {
-    /// All partitions of the topics, with those of `parts` that the listing does not have yet.
-    pub(super) fn parts(&self, parts: &[Part]) -> BTreeSet<Part> {
-        let topics = self.topics.iter();
-        let listed =
-            topics.flat_map(|(topic, count)| (0..*count).map(|number| (topic.clone(), number)));
-        listed.chain(parts.iter().cloned()).collect()
+impl TopicSnapshot {
+    /// All partitions of the topics, with those of `others` that the listing does not have yet.
+    pub(super) fn partitions(&self, others: &[TopicPartition]) -> BTreeSet<TopicPartition> {
+        partitions_of(&self.topics).chain(others.iter().cloned()).collect()
     }
 
     /// Plans for `new` partitions of this member, which have no committed offset.
     pub(super) fn plan<T>(
         &self,
         selection: &Selection,
-        new: &[Part],
+        new: &[TopicPartition],
         committed: &Committed<T>,
-    ) -> Plan {
-        let mut plan = Plan::default();
+    ) -> StartPlan {
+        let mut plan = StartPlan::default();
         let mut begun: BTreeSet<&str> = BTreeSet::new();
         let mut unknown: HashMap<&str, &String> = HashMap::new();
-        for ((topic, _), answer) in committed {
+        for (TopicPartition { topic, .. }, answer) in committed {
             match answer {
                 Ok(Some(_)) => drop(begun.insert(topic)),
                 Ok(None) => {}
@@ -63,21 +60,23 @@ impl Known {
             let begun_with = || begun.iter().any(|other| selection.selects_alike(topic, other));
             begun.contains(topic) || (!selection.names(topic) && begun_with())
         };
-        for part in new {
-            match unknown.get(&*part.0) {
-                _ if !self.first.contains(part) || is_late(&part.0) => plan.late.push(part.clone()),
-                Some(reason) => plan.open.push((part.clone(), (*reason).clone())),
-                None => plan.at_start.push(part.clone()),
+        for partition in new {
+            match unknown.get(&*partition.topic) {
+                _ if !self.first.contains(partition) || is_late(&partition.topic) => {
+                    plan.late.push(partition.clone())
+                }
+                Some(reason) => plan.open.push((partition.clone(), (*reason).clone())),
+                None => plan.at_start.push(partition.clone()),
             }
         }
         if !plan.at_start.is_empty() {
-            let own: BTreeSet<&Part> = new.iter().collect();
+            let own: BTreeSet<&TopicPartition> = new.iter().collect();
             plan.others = self
-                .parts(&[])
+                .partitions(&[])
                 .into_iter()
-                .filter(|part| {
-                    let open = is_late(&part.0) || unknown.contains_key(&*part.0);
-                    self.first.contains(part) && !open && !own.contains(part)
+                .filter(|partition| {
+                    let open = is_late(&partition.topic) || unknown.contains_key(&*partition.topic);
+                    self.first.contains(partition) && !open && !own.contains(partition)
                 })
                 .collect();
         }
@@ -99,17 +98,17 @@ mod tests {
     use super::*;
     use crate::config::TopicSelector;
 
-    fn part(text: &str) -> Part {
+    fn partition(text: &str) -> TopicPartition {
         let (topic, number) = text.split_once('/').unwrap();
-        (topic.to_owned(), number.parse().unwrap())
+        TopicPartition::new(topic, number.parse().unwrap())
     }
 
-    fn parts(text: &str) -> Vec<Part> {
-        text.split_whitespace().map(part).collect()
+    fn partitions(text: &str) -> Vec<TopicPartition> {
+        text.split_whitespace().map(partition).collect()
     }
 
     fn topics(text: &str) -> TopicMap {
-        parts(text).into_iter().collect()
+        partitions(text).into_iter().map(|of| (of.topic, of.partition)).collect()
     }
 
     fn selection(text: &str) -> Selection {
@@ -151,16 +150,27 @@ mod tests {
         for (at, ([selectors, now, first], [with, unknown], given, expected)) in
             rows.iter().enumerate()
         {
-            let known = Known { topics: topics(now), first: First::new(&topics(first)) };
-            let given = parts(given);
-            let mut committed: Committed<()> =
-                known.parts(&given).into_iter().map(|part| (part, Ok(None))).collect();
-            committed.extend(parts(with).into_iter().map(|part| (part, Ok(Some(())))));
-            committed.extend(parts(unknown).into_iter().map(|part| (part, Err("busy".to_owned()))));
+            let known = TopicSnapshot {
+                topics: topics(now),
+                first: InitialPartitions::new(&topics(first)),
+            };
+            let given = partitions(given);
+            let mut committed: Committed<()> = known
+                .partitions(&given)
+                .into_iter()
+                .map(|partition| (partition, Ok(None)))
+                .collect();
+            committed
+                .extend(partitions(with).into_iter().map(|partition| (partition, Ok(Some(())))));
+            committed.extend(
+                partitions(unknown)
+                    .into_iter()
+                    .map(|partition| (partition, Err("busy".to_owned()))),
+            );
             let plan = known.plan(&selection(selectors), &given, &committed);
-            let [at_start, others, late, open] = expected.map(parts);
-            let open = open.into_iter().map(|part| (part, "busy".to_owned())).collect();
-            assert_eq!(plan, Plan { at_start, others, late, open }, "row {at}");
+            let [at_start, others, late, open] = expected.map(partitions);
+            let open = open.into_iter().map(|partition| (partition, "busy".to_owned())).collect();
+            assert_eq!(plan, StartPlan { at_start, others, late, open }, "row {at}");
         }
     }
 

@@ -8,16 +8,17 @@ use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::FetchResponse;
 use kafka_protocol::messages::fetch_response::PartitionData;
 
-use super::super::position::{Key, Position, Why};
-use super::{PARTITION_BYTES_MAX, Share};
+use super::super::position::{FetchPosition, ReturnReason};
+use super::{FetchSession, PARTITION_BYTES_MAX};
 use crate::assignment::Assignment;
 use crate::config::Isolation;
-use crate::generation::{Due, Generation};
+use crate::generation::{DueOffset, Generation};
+use crate::health::Ends;
 use crate::records::{Aborted, BatchError, after_broken, outline};
-use crate::status::Ends;
+use crate::topic_partition::TopicPartition;
 
 /// What a partition was given by an answer.
-pub(in super::super) struct Given {
+pub(in super::super) struct FetchedPartition {
     pub(in super::super) assignment: Arc<Assignment>,
     pub(in super::super) generation: Generation,
     /// The first offset wanted.
@@ -31,20 +32,20 @@ pub(in super::super) struct Given {
 /// What an answer brought.
 #[derive(Default)]
 pub(in super::super) struct Answer {
-    pub(in super::super) given: Vec<Given>,
+    pub(in super::super) partitions: Vec<FetchedPartition>,
     /// Partitions that are not fetched here any more.
-    pub(in super::super) left: Vec<(Position, Why)>,
+    pub(in super::super) removed: Vec<(FetchPosition, ReturnReason)>,
     /// Errors to be told.
     pub(in super::super) errors: Vec<String>,
     /// Batches that cannot be read.
-    pub(in super::super) broken: Vec<Broken>,
+    pub(in super::super) corrupt: Vec<CorruptBatch>,
     /// Bytes of records.
     pub(in super::super) bytes: usize,
 }
 
 /// A batch that cannot be read.
-pub(in super::super) struct Broken {
-    pub(in super::super) due: Due,
+pub(in super::super) struct CorruptBatch {
+    pub(in super::super) due: DueOffset,
     /// Where the log goes on behind it, if that can be told.
     pub(in super::super) to: Option<i64>,
     pub(in super::super) error: BatchError,
@@ -52,7 +53,7 @@ pub(in super::super) struct Broken {
     pub(in super::super) failures: u32,
 }
 
-impl Share {
+impl FetchSession {
     /// Takes an answer to the last request.
     ///
     /// # Errors
@@ -92,94 +93,109 @@ impl Share {
             };
             let Some(name) = name else { continue };
             for data in topic.partitions {
-                self.partition(&(Arc::clone(&name), data.partition_index), data, &mut answer, now);
+                self.handle_partition(
+                    &TopicPartition::new(Arc::clone(&name), data.partition_index),
+                    data,
+                    &mut answer,
+                    now,
+                );
             }
         }
         Ok(answer)
     }
 
-    fn partition(&mut self, key: &Key, data: PartitionData, answer: &mut Answer, now: Instant) {
-        let (isolation, sizes) = (self.terms.isolation, self.sizes);
-        let Some(member) = self.member(key) else { return };
-        if !member.position.assignment.is_wanted() {
+    fn handle_partition(
+        &mut self,
+        key: &TopicPartition,
+        data: PartitionData,
+        answer: &mut Answer,
+        now: Instant,
+    ) {
+        let (isolation, sizes) = (self.options.isolation, self.sizes);
+        let Some(tracked) = self.partition(key) else { return };
+        if !tracked.position.assignment.is_wanted() {
             // It goes, and nobody wants more of it.
-            drop(self.take(key, None));
+            drop(self.take_out(key, None));
             return;
         }
         // An answer to what is no longer asked.
-        if member.told.is_none_or(|told| told.offset != member.position.offset) {
+        if tracked.requested.is_none_or(|requested| requested.offset != tracked.position.offset) {
             return;
         }
         if let Some(code) = Code::try_from_code(data.error_code) {
             return self.failed(key, code, &data, answer, now);
         }
-        if member.position.offset != member.failed_at {
-            member.failures = 0;
+        if tracked.position.offset != tracked.failed_at {
+            tracked.failures = 0;
         }
         if data.diverging_epoch.end_offset >= 0 {
-            return match member.position.cut_at(&data.diverging_epoch) {
-                Some(to) => self.leave(key, Why::Diverged(to), answer),
+            return match tracked.position.truncated_at(&data.diverging_epoch) {
+                Some(to) => self.leave(key, ReturnReason::Diverged(to), answer),
                 None => self.doubt(key, answer, now),
             };
         }
         if data.preferred_read_replica.0 >= 0 {
-            return self.leave(key, Why::Nearer(data.preferred_read_replica.0), answer);
+            return self.leave(
+                key,
+                ReturnReason::PreferredReplica(data.preferred_read_replica.0),
+                answer,
+            );
         }
         let last_stable =
             if isolation == Isolation::ReadCommitted { data.last_stable_offset } else { -1 };
-        member.position.assignment.set_ends(Ends::new(data.high_watermark, last_stable));
-        let (from, generation) = (member.position.offset, member.position.generation);
-        let sought = std::mem::take(&mut member.position.sought);
+        tracked.position.assignment.set_ends(Ends::new(data.high_watermark, last_stable));
+        let (from, generation) = (tracked.position.offset, tracked.position.generation);
+        let repositioned = std::mem::take(&mut tracked.position.repositioned);
         let Some(records) = data.records.filter(|records| !records.is_empty()) else {
-            if sought {
+            if repositioned {
                 // There may be no record for long: the route is to know where it stands now.
-                let assignment = Arc::clone(&member.position.assignment);
+                let assignment = Arc::clone(&tracked.position.assignment);
                 let records = Bytes::new();
-                answer.given.push(Given { assignment, generation, from, records, aborted: None });
+                answer.partitions.push(FetchedPartition {
+                    assignment,
+                    generation,
+                    from,
+                    records,
+                    aborted: None,
+                });
             }
             return;
         };
         let outline = outline(&records);
         let Some(next) = outline.next_offset.filter(|next| *next > from) else {
             if let Some(error) = outline.error {
-                let due = member.position.due();
+                let due = tracked.position.due();
                 let to = after_broken(&records, from, data.high_watermark);
                 let failures = self.rest(key, now);
-                return answer.broken.push(Broken { due, to, error, failures });
+                return answer.corrupt.push(CorruptBatch { due, to, error, failures });
             }
             if outline.whole_bytes == 0 {
                 // Not one whole batch: ask for more, up to the most.
-                if member.to_tell(sizes).max_bytes < PARTITION_BYTES_MAX {
-                    member.doubled += 1;
+                if tracked.wanted_state(sizes).max_bytes < PARTITION_BYTES_MAX {
+                    tracked.doubled += 1;
                     return self.change(key);
                 }
-                answer.errors.push(format!(
-                    "{}/{}: no whole batch in {} bytes",
-                    key.0,
-                    key.1,
-                    records.len()
-                ));
+                answer.errors.push(format!("{}: no whole batch in {} bytes", key, records.len()));
                 self.rest(key, now);
                 return;
             }
-            answer.errors.push(format!(
-                "{}/{}: no record at or after offset {from} in the answer",
-                key.0, key.1
-            ));
+            answer
+                .errors
+                .push(format!("{}: no record at or after offset {from} in the answer", key));
             self.rest(key, now);
             return;
         };
         if let Some(to) =
-            outline.epochs.first().and_then(|(_, epoch)| member.position.cut_before(*epoch))
+            outline.epochs.first().and_then(|(_, epoch)| tracked.position.truncated_before(*epoch))
         {
-            return self.leave(key, Why::Diverged(to), answer);
+            return self.leave(key, ReturnReason::Diverged(to), answer);
         }
-        member.position.offset = next;
+        tracked.position.offset = next;
         for (offset, epoch) in outline.epochs {
-            member.position.assignment.epochs().note(offset, next, epoch);
-            member.position.last_epoch = epoch;
+            tracked.position.assignment.epochs().note(offset, next, epoch);
+            tracked.position.last_epoch = epoch;
         }
-        member.doubled = 0;
+        tracked.doubled = 0;
         let aborted = match isolation {
             Isolation::ReadUncommitted => None,
             Isolation::ReadCommitted => {
@@ -191,25 +207,25 @@ impl Share {
                 Some(aborted.collect())
             }
         };
-        let assignment = Arc::clone(&member.position.assignment);
+        let assignment = Arc::clone(&tracked.position.assignment);
         answer.bytes += records.len();
-        answer.given.push(Given { assignment, generation, from, records, aborted });
+        answer.partitions.push(FetchedPartition { assignment, generation, from, records, aborted });
         self.change(key);
     }
 
     fn failed(
         &mut self,
-        key: &Key,
+        key: &TopicPartition,
         code: Code,
         data: &PartitionData,
         answer: &mut Answer,
         now: Instant,
     ) {
-        let reason = format!("{}/{}: {code}", key.0, key.1);
+        let reason = format!("{}: {code}", key);
         match code {
             // It may be the epoch that it does not know.
             Code::OffsetOutOfRange if self.claimed(key) >= 0 => self.doubt(key, answer, now),
-            Code::OffsetOutOfRange => self.leave(key, Why::OutOfRange, answer),
+            Code::OffsetOutOfRange => self.leave(key, ReturnReason::OutOfRange, answer),
             Code::UnknownTopicOrPartition
             | Code::LeaderNotAvailable
             | Code::NotLeaderOrFollower
@@ -223,7 +239,7 @@ impl Share {
                 let leader = &data.current_leader;
                 let leader =
                     (leader.leader_id.0 >= 0).then_some((leader.leader_id.0, leader.leader_epoch));
-                self.leave(key, Why::Elsewhere { reason, leader }, answer);
+                self.leave(key, ReturnReason::NotLeader { reason, leader }, answer);
             }
             _ => {
                 answer.errors.push(reason);
@@ -232,9 +248,9 @@ impl Share {
         }
     }
 
-    pub(super) fn leave(&mut self, key: &Key, why: Why, answer: &mut Answer) {
-        if let Some(member) = self.take(key, None) {
-            answer.left.push((member.position, why));
+    pub(super) fn leave(&mut self, key: &TopicPartition, why: ReturnReason, answer: &mut Answer) {
+        if let Some(tracked) = self.take_out(key, None) {
+            answer.removed.push((tracked.position, why));
         }
     }
 }

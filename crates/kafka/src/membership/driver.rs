@@ -14,20 +14,20 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{debug, error, info, warn};
 
 use super::Command;
-use super::group_watch::GroupWatch;
+use super::group_check::GroupCheck;
 use super::partitions::Partitions;
 use super::renewal::Renewal;
-use super::thread::Starting;
+use super::thread::MembershipThread;
 use crate::assignment::{Assignment, Positions, SourceEvent};
-use crate::client::Part;
 use crate::client::{Client, Rebalance, plain};
-use crate::commits::{self, Order};
+use crate::commits::{self, CommitRequest};
 use crate::config::{GroupProtocol, OnCorrupt};
-use crate::fetcher::{Corrupt, Fast, Fetcher, Librdkafka, Parts};
+use crate::fetcher::{CorruptHandler, Fast, Fetcher, FetcherParts, Librdkafka};
 use crate::guard;
-use crate::lookup::{Ask, Lookup};
+use crate::lookup::{Lookup, LookupRequest};
 use crate::native;
-use crate::topics::{First, Listing, Selection};
+use crate::topic_partition::TopicPartition;
+use crate::topics::{InitialPartitions, Listing, Selection};
 
 /// How long librdkafka is waited for before commands are looked at again.
 const POLL: Duration = Duration::from_millis(20);
@@ -36,7 +36,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// The same where no broker is connected.
 const CLOSE_WAIT_ALONE: Duration = Duration::from_secs(1);
 
-/// How a session ended.
+/// How a client's life ended.
 pub(super) enum Outcome {
     /// As it was told.
     Closed,
@@ -52,27 +52,27 @@ pub(super) enum Outcome {
     Renewed,
 }
 
-/// What goes on from one session of a source to the next.
-pub(super) struct Lasting {
+/// The state of a source that outlives one client.
+pub(super) struct SourceState {
     /// What the cluster had when it was asked last.
     pub(super) listing: Listing,
-    pub(super) first: First,
+    pub(super) first: InitialPartitions,
     /// What was committed of partitions that the group took away without being asked: should it
     /// have forgotten, they go on there.
-    pub(super) kept: HashMap<Part, i64>,
+    pub(super) kept: HashMap<TopicPartition, i64>,
     /// The cluster's id, once it is known.
     pub(super) cluster: Option<String>,
     /// The files of TLS that the client has read.
     pub(super) files: Renewal,
     /// Events that found no room yet.
     events: VecDeque<SourceEvent>,
-    /// The last id that was given, so that an answer that comes late is none for a later session.
+    /// The last id that was given, so that an answer that comes late is none for a later client.
     last_id: u64,
 }
 
-impl Lasting {
+impl SourceState {
     pub(super) fn new(listing: Listing) -> Self {
-        let first = First::new(&listing.topics);
+        let first = InitialPartitions::new(&listing.topics);
         let (kept, cluster) = (HashMap::new(), None);
         Self {
             listing,
@@ -93,116 +93,117 @@ impl Lasting {
 
     pub(super) fn listed(&mut self, listing: Listing) {
         self.first.listed(&listing);
-        self.kept.retain(|(topic, _), _| !listing.lacks(topic));
+        self.kept.retain(|of, _| !listing.lacks(&of.topic));
         self.listing = listing;
     }
 }
 
-/// The session's threads and what they are told by.
-pub(super) struct Session<'a> {
-    pub(super) source: &'a Starting,
-    pub(super) lasting: &'a mut Lasting,
+/// One client with its threads, and their channels.
+pub(super) struct Driver<'a> {
+    pub(super) source: &'a MembershipThread,
+    pub(super) state: &'a mut SourceState,
     pub(super) protocol: GroupProtocol,
     pub(super) client: Arc<Client>,
     pub(super) fetcher: Fetcher,
-    pub(super) questions: Sender<Ask>,
-    pub(super) orders: Sender<Order>,
+    pub(super) lookups: Sender<LookupRequest>,
+    pub(super) commits: Sender<CommitRequest>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Driver<'a> {
     /// Runs until closed, or until the client is of no more use.
     pub(super) fn run(
-        source: &'a Starting,
-        lasting: &'a mut Lasting,
+        source: &'a MembershipThread,
+        state: &'a mut SourceState,
         client: Arc<Client>,
         protocol: GroupProtocol,
     ) -> Result<Outcome, String> {
-        let listing = lasting.listing.clone();
-        let mut session = Self::start(source, lasting, client, protocol)
+        let listing = state.listing.clone();
+        let mut driver = Self::start(source, state, client, protocol)
             .map_err(|error| format!("no thread: {error}"))?;
         let mut partitions = Partitions::default();
-        let mut watch = GroupWatch::new(source);
-        partitions.listed(&mut session, listing);
+        let mut group_check = GroupCheck::new(source);
+        partitions.listed(&mut driver, listing);
         loop {
             // Errors come by the callbacks.
-            let _ = session.client.poll(POLL);
-            let mut outcome = watch.look(&session, partitions.is_assigned());
-            while let Some(rebalance) = session.client.context().next_rebalance() {
-                if let Some(moved) = session.other_cluster() {
-                    session.decline(&rebalance);
+            let _ = driver.client.poll(POLL);
+            let mut outcome = group_check.check(&driver, partitions.is_assigned());
+            while let Some(rebalance) = driver.client.context().next_rebalance() {
+                if let Some(moved) = driver.other_cluster() {
+                    driver.decline(&rebalance);
                     outcome = Some(moved);
                     continue;
                 }
-                session.source.board.rebalances.add(1);
+                driver.source.health.rebalances.add(1);
                 match rebalance {
                     // What is held is being given back, and goes with the client.
                     Rebalance::Assign(_) | Rebalance::Revoke(_) if partitions.is_leaving() => {
-                        session.decline(&rebalance)
+                        driver.decline(&rebalance)
                     }
-                    Rebalance::Assign(parts) => partitions.assign(&mut session, parts),
-                    Rebalance::Revoke(parts) => partitions.revoke(&mut session, &parts),
-                    Rebalance::Lost(parts) => partitions.lost(&mut session, &parts),
+                    Rebalance::Assign(assigned) => partitions.assign(&mut driver, assigned),
+                    Rebalance::Revoke(revoked) => partitions.revoke(&mut driver, &revoked),
+                    Rebalance::Lost(lost) => partitions.lost(&mut driver, &lost),
                 }
             }
-            while let Some(command) = session.source.next_command() {
+            while let Some(command) = driver.source.next_command() {
                 match command {
                     Command::Close(last) => {
-                        session.close(&mut partitions, last);
+                        driver.close(&mut partitions, last);
                         return Ok(Outcome::Closed);
                     }
-                    Command::Standing { asked_as, answer } => {
+                    Command::GroupAnswer { asked_as, answer } => {
                         let assigned = partitions.is_assigned();
-                        outcome = outcome.or(watch.answered(&session, assigned, asked_as, answer));
+                        outcome =
+                            outcome.or(group_check.answered(&driver, assigned, asked_as, answer));
                     }
                     Command::OtherCluster(id) => outcome = Some(Outcome::OtherCluster(id)),
                     // Another cluster does not have what this one had.
                     Command::OutOfRange { .. }
-                    | Command::Elsewhere { .. }
+                    | Command::ResetNeeded { .. }
                     | Command::ResetTo { .. }
-                        if session.other_cluster().is_some() =>
+                        if driver.other_cluster().is_some() =>
                     {
-                        outcome = session.other_cluster();
+                        outcome = driver.other_cluster();
                     }
                     command => {
-                        if let Err(reason) = partitions.handle(&mut session, command) {
-                            session.stop_route(&partitions, reason);
+                        if let Err(reason) = partitions.handle(&mut driver, command) {
+                            driver.stop_route(&partitions, reason);
                         }
                     }
                 }
             }
-            session.look_at_files(&mut partitions);
-            partitions.look_at_revoking(&mut session);
-            partitions.look_for_membership(&session);
-            partitions.look_for_stalls(&session);
-            session.flush_events();
-            if let Some(outcome) = session.fatal().or(outcome.map(Ok)) {
-                if source.board.is_stopped() {
-                    session.end(&mut partitions);
+            driver.check_files(&mut partitions);
+            partitions.check_revoking(&mut driver);
+            partitions.check_membership(&driver);
+            partitions.check_stalls(&driver);
+            driver.flush_events();
+            if let Some(outcome) = driver.fatal().or(outcome.map(Ok)) {
+                if source.health.is_stopped() {
+                    driver.end(&mut partitions);
                     source.wait_for_close();
                     return Ok(Outcome::Closed);
                 }
                 if outcome.is_ok() {
-                    // The next session takes them up anew.
-                    partitions.all_lost(&mut session);
+                    // The next client is assigned them anew.
+                    partitions.all_lost(&mut driver);
                 }
-                session.end(&mut partitions);
+                driver.end(&mut partitions);
                 return outcome;
             }
             if partitions.has_left() {
-                session.end(&mut partitions);
+                driver.end(&mut partitions);
                 return Ok(Outcome::Renewed);
             }
         }
     }
 
     fn start(
-        source: &'a Starting,
-        lasting: &'a mut Lasting,
+        source: &'a MembershipThread,
+        state: &'a mut SourceState,
         client: Arc<Client>,
         protocol: GroupProtocol,
     ) -> std::io::Result<Self> {
-        let (questions, asked) = channel();
-        let (orders, ordered) = channel();
+        let (lookups, asked) = channel();
+        let (commits, commit_requests) = channel();
         let config = &source.config;
         let lookup = Lookup {
             route: config.route.clone(),
@@ -213,34 +214,34 @@ impl<'a> Session<'a> {
             in_group: config.group.is_some(),
             known: match config.group {
                 Some(_) => BTreeSet::new(),
-                None => lasting.listing.names().cloned().collect(),
+                None => state.listing.names().map(str::to_owned).collect(),
             },
             commands: source.commands.0.clone(),
             found: HashMap::new(),
         };
         guard::spawn("kafka-lookup", &source.commands.0, move || lookup.run(&asked))?;
-        let (committing, board, answers) =
-            (Arc::clone(&client), Arc::clone(&source.board), source.commands.0.clone());
-        let commit = move || commits::run(&committing, &board, &ordered, &answers);
+        let (committing, health, answers) =
+            (Arc::clone(&client), Arc::clone(&source.health), source.commands.0.clone());
+        let commit = move || commits::run(&committing, &health, &commit_requests, &answers);
         guard::spawn("kafka-commit", &source.commands.0, commit)?;
         let fetcher = match &source.connector {
             Some(connector) => Fetcher::Fast(Fast::start(
                 &source.runtime,
-                Parts {
+                FetcherParts {
                     cluster: &source.cluster,
                     config,
                     connector: Arc::clone(connector),
                     client: &client,
-                    outlet: source.outlet(),
+                    records_tx: source.record_sender(),
                     commands: source.commands.0.clone(),
-                    board: Arc::clone(&source.board),
+                    health: Arc::clone(&source.health),
                     reporter: source.reporter(),
                 },
             )),
             None => Fetcher::Librdkafka(librdkafka(source, &client)?),
         };
-        source.board.set_fetcher(fetcher.name());
-        Ok(Self { source, lasting, protocol, client, fetcher, questions, orders })
+        source.health.set_fetcher(fetcher.name());
+        Ok(Self { source, state, protocol, client, fetcher, lookups, commits })
     }
 
     /// Fetches by librdkafka from now on.
@@ -248,8 +249,8 @@ impl<'a> Session<'a> {
         let librdkafka = librdkafka(self.source, &self.client)?;
         self.fetcher.stop();
         self.fetcher = Fetcher::Librdkafka(librdkafka);
-        self.source.board.set_fetcher(self.fetcher.name());
-        self.source.board.set_unfetched(None);
+        self.source.health.set_fetcher(self.fetcher.name());
+        self.source.health.set_unfetched(None);
         Ok(())
     }
 
@@ -257,49 +258,49 @@ impl<'a> Session<'a> {
     pub(super) fn resume(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
         let mut list = TopicPartitionList::with_capacity(assignments.len());
         for assignment in assignments {
-            list.add_partition(&assignment.topic, assignment.partition);
+            list.add_partition(assignment.topic(), assignment.partition());
         }
         self.client.resume(&list).map_err(|error| plain(&error))
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
-        self.lasting.last_id += 1;
-        self.lasting.last_id
+        self.state.last_id += 1;
+        self.state.last_id
     }
 
     /// Tells the route, now or as soon as there is room.
-    pub(super) fn tell(&mut self, event: SourceEvent) {
-        self.lasting.events.push_back(event);
+    pub(super) fn publish(&mut self, event: SourceEvent) {
+        self.state.events.push_back(event);
         self.flush_events();
     }
 
     fn flush_events(&mut self) {
-        while let Some(event) = self.lasting.events.pop_front() {
+        while let Some(event) = self.state.events.pop_front() {
             if let Err(TrySendError::Full(event)) = self.source.events.try_send(event) {
-                self.lasting.events.push_front(event);
+                self.state.events.push_front(event);
                 return;
             }
         }
     }
 
-    /// Reads nothing more. The route still commits what it delivers, and closes the session when it
+    /// Reads nothing more. The route still commits what it delivers, and closes the source when it
     /// is done.
     fn stop_route(&mut self, partitions: &Partitions, reason: String) {
         error!(route = self.source.config.route, reason, "the Kafka side of the route stops");
-        self.source.board.set_stopped(&reason);
+        self.source.health.set_stopped(&reason);
         partitions.stop_reading();
-        self.tell(SourceEvent::Stopped(reason));
+        self.publish(SourceEvent::Stopped(reason));
     }
 
     /// Gives everything back once the client's files are no longer those that are there: another
     /// one takes over.
-    fn look_at_files(&mut self, partitions: &mut Partitions) {
-        // Without a group only this session knows how far the route is.
+    fn check_files(&mut self, partitions: &mut Partitions) {
+        // Without a group only this client knows how far the route is.
         if partitions.is_leaving() || self.source.config.group.is_none() {
             return;
         }
         let route = &self.source.config.route;
-        if self.lasting.files.is_due(route) && !self.source.board.is_stopped() {
+        if self.state.files.is_due(route) && !self.source.health.is_stopped() {
             info!(
                 route,
                 "the files of kafka.security.tls have changed: joining the group anew with them"
@@ -341,7 +342,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Answers an assignment that is not taken up. What is taken away is let go with everything
+    /// Answers an assignment that is declined. What is taken away is let go with everything
     /// else.
     fn decline(&self, rebalance: &Rebalance) {
         if matches!(rebalance, Rebalance::Assign(_)) {
@@ -352,7 +353,7 @@ impl<'a> Session<'a> {
     /// Whether the brokers are those of another cluster now.
     pub(super) fn other_cluster(&self) -> Option<Outcome> {
         let now = native::cluster_id(&self.client)?;
-        (self.lasting.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
+        (self.state.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
     }
 
     /// Whether the protocol was tried, and not asked for.
@@ -371,12 +372,12 @@ impl<'a> Session<'a> {
     }
 
     fn close_wait(&self) -> Duration {
-        if self.source.board.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
+        if self.source.health.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
     }
 
     fn commit_last(&mut self, last: Positions) {
         let (id, deadline) = (self.next_id(), Instant::now() + self.close_wait());
-        if self.orders.send(Order::Final { id, positions: last, deadline }).is_err() {
+        if self.commits.send(CommitRequest::Final { id, positions: last, deadline }).is_err() {
             // Its thread panicked, which was told.
             return;
         }
@@ -399,9 +400,9 @@ impl<'a> Session<'a> {
         self.client.context().set_closing();
         partitions.release_all(&mut self);
         let (wait, route) = (self.close_wait(), &self.source.config.route);
-        let Self { client, questions, orders, fetcher, .. } = self;
+        let Self { client, lookups, commits, fetcher, .. } = self;
         // Their threads end, and let go of the client.
-        drop((questions, orders, fetcher));
+        drop((lookups, commits, fetcher));
         let (closed, done) = channel();
         let closer = Builder::new().name("kafka-close".to_owned()).spawn(move || {
             drop_last(client);
@@ -416,17 +417,17 @@ impl<'a> Session<'a> {
     }
 }
 
-fn librdkafka(source: &Starting, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
+fn librdkafka(source: &MembershipThread, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
     let in_group = source.config.group.is_some();
     let commands = source.commands.0.clone();
     // It tells of a batch that it cannot read, and not where that ends.
-    let corrupt = Corrupt::new(
+    let corrupt = CorruptHandler::new(
         OnCorrupt::Stop,
         commands.clone(),
-        Arc::clone(&source.board),
+        Arc::clone(&source.health),
         source.reporter(),
     );
-    Librdkafka::start(client, in_group, source.outlet(), commands, corrupt)
+    Librdkafka::start(client, in_group, source.record_sender(), commands, corrupt)
 }
 
 /// Drops the client once nobody else holds it. That closes it, which leaves the group.

@@ -1,23 +1,23 @@
-//! Answers that speak of a cut log: which are believed.
+//! Answers that speak of a truncated log: which are believed.
 
 use super::*;
 
 /// What the broker answers, in turn.
-enum Told {
-    /// The log is cut: epoch and end offset.
+enum Reply {
+    /// The log is truncated: epoch and end offset.
     Diverging(i32, i64),
     OutOfRange,
     /// A batch of this epoch, of five records from the offset asked for on.
     Batch(i32),
     Nothing,
 }
-use Told::{Batch, Diverging, Nothing, OutOfRange};
+use Reply::{Batch, Diverging, Nothing, OutOfRange};
 
 /// What came of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// The partition left.
-    Left(Why),
+    Left(ReturnReason),
     /// It is asked for again: offset and epoch told.
     Asks(i64, i32),
     Rests,
@@ -36,8 +36,13 @@ fn of_epoch(offset: i64, epoch: i32) -> PartitionData {
     data(0).with_records(Some(records.into()))
 }
 
-fn told(share: &mut Share, told: &Told, asked_at: i64, now: Instant) -> Outcome {
-    let data = match told {
+fn requested(
+    session: &mut FetchSession,
+    requested: &Reply,
+    asked_at: i64,
+    now: Instant,
+) -> Outcome {
+    let data = match requested {
         Diverging(epoch, end) => data(0).with_diverging_epoch(
             EpochEndOffset::default().with_epoch(*epoch).with_end_offset(*end),
         ),
@@ -45,11 +50,11 @@ fn told(share: &mut Share, told: &Told, asked_at: i64, now: Instant) -> Outcome 
         Batch(epoch) => of_epoch(asked_at, *epoch),
         Nothing => data(0),
     };
-    let answer = share.answer(answer_of(0, vec![data]), now).unwrap();
-    if let Some((_, why)) = answer.left.into_iter().next() {
+    let answer = session.answer(answer_of(0, vec![data]), now).unwrap();
+    if let Some((_, why)) = answer.removed.into_iter().next() {
         return Left(why);
     }
-    match share.request(17, now) {
+    match session.request(17, now) {
         None => Rests,
         Some((request, _)) => {
             let partition = &request.topics[0].partitions[0];
@@ -59,20 +64,20 @@ fn told(share: &mut Share, told: &Told, asked_at: i64, now: Instant) -> Outcome 
 }
 
 /// We are at 1,800, and have read epoch 5 up to 1,500 and epoch 7 from there on.
-fn at_1800() -> Share {
-    let mut share = share();
-    let assignment = Assignment::new(Arc::from("t"), 0, 1800, None);
+fn at_1800() -> FetchSession {
+    let mut session = session();
+    let assignment = Assignment::new(TopicPartition::new("t", 0), 1800, None);
     assignment.epochs().note(1000, 1500, 5);
     assignment.epochs().note(1500, 1800, 7);
-    share.insert(Position { topic_id: ID, ..Position::of(&assignment) });
-    share
+    session.insert(FetchPosition { topic_id: ID, ..FetchPosition::of(&assignment) });
+    session
 }
 
 #[test]
 fn a_cut_is_believed_where_the_log_can_have_been_cut() {
     let cases = [
-        ("theirs ends before", vec![(Diverging(7, 1700), Left(Why::Diverged(1700)))]),
-        ("ours ends before that", vec![(Diverging(5, 1700), Left(Why::Diverged(1500)))]),
+        ("theirs ends before", vec![(Diverging(7, 1700), Left(ReturnReason::Diverged(1700)))]),
+        ("ours ends before that", vec![(Diverging(5, 1700), Left(ReturnReason::Diverged(1500)))]),
         (
             "the leader has no note of the epoch, and has batches of it",
             vec![
@@ -80,7 +85,7 @@ fn a_cut_is_believed_where_the_log_can_have_been_cut() {
                 (Batch(7), Asks(1805, -1)),
                 (Batch(7), Asks(1810, -1)),
                 (Batch(8), Asks(1815, 8)),
-                (Diverging(7, 1812), Left(Why::Diverged(1810))),
+                (Diverging(7, 1812), Left(ReturnReason::Diverged(1810))),
             ],
         ),
         (
@@ -93,25 +98,31 @@ fn a_cut_is_believed_where_the_log_can_have_been_cut() {
         ),
         (
             "the leader really has others where we go on",
-            vec![(Diverging(6, 2500), Asks(1800, -1)), (Batch(6), Left(Why::Diverged(1500)))],
+            vec![
+                (Diverging(6, 2500), Asks(1800, -1)),
+                (Batch(6), Left(ReturnReason::Diverged(1500))),
+            ],
         ),
         (
             "the leader does not know the epoch at all",
             vec![(OutOfRange, Asks(1800, -1)), (Batch(7), Asks(1805, -1))],
         ),
-        ("nor the offset", vec![(OutOfRange, Asks(1800, -1)), (OutOfRange, Left(Why::OutOfRange))]),
+        (
+            "nor the offset",
+            vec![(OutOfRange, Asks(1800, -1)), (OutOfRange, Left(ReturnReason::OutOfRange))],
+        ),
         (
             "it goes on about it though nothing was told",
             vec![(Diverging(6, 2500), Asks(1800, -1)), (Diverging(6, 2500), Rests)],
         ),
     ];
     for (name, steps) in cases {
-        let (mut share, now) = (at_1800(), Instant::now());
-        let (request, _) = share.request(17, now).unwrap();
+        let (mut session, now) = (at_1800(), Instant::now());
+        let (request, _) = session.request(17, now).unwrap();
         let mut at = 1800;
         assert_eq!(request.topics[0].partitions[0].last_fetched_epoch, 7);
         for (step, (answer, expected)) in steps.into_iter().enumerate() {
-            let outcome = told(&mut share, &answer, at, now);
+            let outcome = requested(&mut session, &answer, at, now);
             assert_eq!(outcome, expected, "{name}: answer {step}");
             if let Asks(offset, _) = outcome {
                 at = offset;
@@ -123,26 +134,32 @@ fn a_cut_is_believed_where_the_log_can_have_been_cut() {
 /// Else the same stretch would be read again and again.
 #[test]
 fn a_cut_that_is_told_again_without_another_epoch_is_none() {
-    let (mut share, now) = (share(), Instant::now());
-    let assignment = Assignment::new(Arc::from("t"), 0, 1650, None);
+    let (mut session, now) = (session(), Instant::now());
+    let assignment = Assignment::new(TopicPartition::new("t", 0), 1650, None);
     assignment.epochs().note(1500, 1650, 7);
-    share.insert(Position { topic_id: ID, ..Position::of(&assignment) });
-    share.request(17, now).unwrap();
-    assert_eq!(told(&mut share, &Diverging(7, 1600), 1650, now), Left(Why::Diverged(1600)));
-    let generation = assignment.go_on_at(1600, true);
-    share.insert(Position { topic_id: ID, ..Position::start(Arc::clone(&assignment), generation) });
+    session.insert(FetchPosition { topic_id: ID, ..FetchPosition::of(&assignment) });
+    session.request(17, now).unwrap();
+    assert_eq!(
+        requested(&mut session, &Diverging(7, 1600), 1650, now),
+        Left(ReturnReason::Diverged(1600))
+    );
+    let generation = assignment.reset_to(1600, true);
+    session.insert(FetchPosition {
+        topic_id: ID,
+        ..FetchPosition::start(Arc::clone(&assignment), generation)
+    });
     let mut at = 1600;
-    share.request(17, now).unwrap();
+    session.request(17, now).unwrap();
     for (answer, expected) in [
         // The same records again.
         (Batch(7), Asks(1605, 7)),
         (Diverging(7, 1600), Asks(1605, -1)),
         (Batch(7), Asks(1610, -1)),
-        // Another epoch, and a cut of that.
+        // Another epoch, and a truncation of that.
         (Batch(8), Asks(1615, 8)),
-        (Diverging(7, 1600), Left(Why::Diverged(1600))),
+        (Diverging(7, 1600), Left(ReturnReason::Diverged(1600))),
     ] {
-        assert_eq!(told(&mut share, &answer, at, now), expected);
+        assert_eq!(requested(&mut session, &answer, at, now), expected);
         if let Asks(offset, _) = expected {
             at = offset;
         }

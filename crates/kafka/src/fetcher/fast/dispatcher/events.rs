@@ -1,0 +1,334 @@
+//! Handles events from broker tasks and metadata responses.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinError;
+
+use tracing::{debug, error, info};
+use uuid::Uuid;
+
+use super::super::BrokerEvent;
+use super::super::broker::BrokerCommand;
+use super::super::metadata::{Leader, Metadata, MetadataError};
+use super::super::position::{FetchPosition, ReturnReason};
+use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
+use super::{Dispatcher, PartitionState, Placement};
+use crate::guard;
+use crate::membership::{Command, ResetReason};
+
+/// How long a partition that came back waits before it is sent out again.
+pub(super) const PLACE_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
+/// A partition that came back after longer than this has failed for the first time.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// How long a partition whose log did not have its offset waits when that happens again, and how
+/// long after the last time it counts as the first.
+pub(super) const RESET_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(30));
+const RESETS_SETTLED: Duration = Duration::from_secs(60);
+/// Lives of a topic that are remembered.
+const PAST_IDS: usize = 16;
+
+impl PartitionState {
+    fn is_led_by(&self, broker: i32) -> bool {
+        self.leader.is_some_and(|leader| leader.broker == broker)
+    }
+
+    fn count_reset(&mut self, now: Instant) {
+        let again = self.reset.is_some_and(|last| now - last < RESETS_SETTLED);
+        self.resets = if again { self.resets + 1 } else { 0 };
+        self.reset = Some(now);
+    }
+
+    /// How long it waits after a reset, and why, unless it is the first.
+    pub(super) fn reset_pause(&self) -> (Duration, Option<String>) {
+        if self.resets == 0 {
+            return (Duration::ZERO, None);
+        }
+        let pause = RESET_AGAIN.0.saturating_mul(1 << self.resets.min(8)).min(RESET_AGAIN.1);
+        (
+            pause,
+            Some(format!(
+                "{}: its log lacked the offset {} times in a row",
+                self.assignment,
+                self.resets + 1
+            )),
+        )
+    }
+
+    /// The topic of its id is no more.
+    fn end_life(&mut self) {
+        if self.past_ids.len() == PAST_IDS {
+            self.past_ids.remove(0);
+        }
+        self.past_ids.push(self.topic_id);
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn handle_broker_event(&mut self, event: BrokerEvent) {
+        match event {
+            BrokerEvent::Connected(broker) => {
+                if self.failing.remove(&broker).is_some() {
+                    info!(route = self.context.reporter.route(), broker, "broker reconnected");
+                }
+                self.replicas.connected(broker);
+                self.keep(broker, Instant::now());
+            }
+            BrokerEvent::Failed { broker, reason } => {
+                self.failing.insert(broker, reason);
+                let now = Instant::now();
+                self.replicas.failed(broker, now);
+                self.keep(broker, now);
+            }
+            BrokerEvent::TooOld(reason) => self.notify(Command::BrokerTooOld(reason)),
+            BrokerEvent::Returned(position, why) => self.returned(position, why),
+        }
+    }
+
+    /// Leaders serve in the place of this replica until it may be tried, which may be now.
+    fn keep(&mut self, replica: i32, now: Instant) {
+        let until = self.replicas.shunned_until(replica, now).unwrap_or(now);
+        for state in self.partitions.values_mut() {
+            if let Some((kept, over)) = &mut state.kept
+                && *kept == replica
+            {
+                *over = until;
+            }
+        }
+    }
+
+    fn returned(&mut self, position: FetchPosition, why: ReturnReason) {
+        let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
+        if !Arc::ptr_eq(&state.assignment, &position.assignment)
+            || state.generation != position.generation.number
+        {
+            return;
+        }
+        let Placement::OnBroker(broker) = state.place else { return };
+        let now = Instant::now();
+        let at_replica = state.at_replica;
+        debug!(route = self.context.reporter.route(), topic = %state.assignment.topic(),
+            partition = state.assignment.partition(), broker, ?why, "partition returned by broker");
+        let (mut waiting, mut probe) = (None, None);
+        match why {
+            _ if state.topic_recreated => return self.topic_recreated(&position),
+            ReturnReason::Requested => {}
+            // It would send it there again and again. A leader that is asked without our rack has
+            // no reason to.
+            ReturnReason::PreferredReplica(replica)
+                if at_replica || replica == broker || state.kept.is_some() =>
+            {
+                state.replica = None;
+                state.kept = Some((replica, now + KEPT));
+                waiting =
+                    Some(format!("broker {broker} gives no records and names replica {replica}"));
+            }
+            ReturnReason::PreferredReplica(replica) => {
+                let known = self.addresses.contains_key(&replica);
+                self.wants_metadata |= !known;
+                match self.replicas.verdict(replica, now) {
+                    ReplicaVerdict::Not(until) => state.kept = Some((replica, until)),
+                    _ if !known => state.kept = Some((replica, now + KEPT)),
+                    ReplicaVerdict::Yes => state.replica = Some((replica, now + REPLICA_LEASE)),
+                    ReplicaVerdict::Probe(until) => {
+                        state.kept = Some((replica, until));
+                        probe = Some(replica);
+                    }
+                }
+            }
+            // A replica may not have come as far, or not be in touch: the leader knows.
+            ReturnReason::OutOfRange | ReturnReason::Diverged(_) if at_replica => {
+                state.replica = None;
+                state.kept = Some((broker, now + KEPT));
+            }
+            // Nor is one believed that leads no more.
+            ReturnReason::OutOfRange | ReturnReason::Diverged(_) if !state.is_led_by(broker) => {
+                waiting =
+                    Some(format!("broker {broker} does not lead and reports a truncated log"));
+            }
+            ReturnReason::OutOfRange => {
+                state.count_reset(now);
+                state.place = Placement::AwaitingReset;
+                let reason = "Broker: Offset out of range".to_owned();
+                return self.notify(Command::OutOfRange { due: position.due(), reason });
+            }
+            ReturnReason::Diverged(to) => {
+                state.count_reset(now);
+                state.place = Placement::AwaitingReset;
+                let (due, reason) = (position.due(), ResetReason::Truncated);
+                return self.notify(Command::ResetNeeded { due, to: Some(to), reason });
+            }
+            ReturnReason::NotLeader { reason, leader } => {
+                self.wants_metadata = true;
+                // The same leader once more: whoever named it may have lost touch with the cluster.
+                self.distrusted |=
+                    !at_replica && state.leader.is_some() && state.turned_away_by == state.leader;
+                state.turned_away_by = state.leader;
+                state.replica = None;
+                state.kept = at_replica.then_some((broker, now + KEPT));
+                match leader {
+                    Some((broker, epoch))
+                        if state.leader.is_none_or(|leader| leader.epoch < epoch) =>
+                    {
+                        state.leader = Some(Leader { broker, epoch });
+                    }
+                    _ => state.leader = None,
+                }
+                waiting = Some(reason);
+            }
+        }
+        let mut from = now;
+        if waiting.is_some() {
+            state.failures = if now - state.placed > SETTLED { 0 } else { state.failures + 1 };
+            from += PLACE_AGAIN.0.saturating_mul(1 << state.failures.min(8)).min(PLACE_AGAIN.1);
+        }
+        state.place = Placement::Unassigned { position, from, why: waiting };
+        if let Some(replica) = probe {
+            self.reach(replica);
+            self.send(replica, BrokerCommand::Probe);
+        }
+    }
+
+    /// A broker's task panicked. What it had is fetched anew, by another one, from where it was
+    /// handed out to.
+    pub(super) fn handle_panic(&mut self, failure: JoinError) {
+        let task = failure.id();
+        // Tasks are cancelled only once nothing is fetched any more.
+        let Ok(panic) = failure.try_into_panic() else { return };
+        let reason = guard::reason("the task of a broker", &*panic);
+        error!(route = self.context.reporter.route(), reason, "its partitions are fetched anew");
+        self.context.reporter.report(&reason);
+        self.brokers.retain(|_, handle| handle.task != Some(task));
+        let mut anew = Vec::new();
+        for state in self.partitions.values_mut() {
+            if state.task != Some(task) || !matches!(state.place, Placement::OnBroker(_)) {
+                continue;
+            }
+            let now = Instant::now();
+            let position =
+                FetchPosition { repositioned: true, ..FetchPosition::of(&state.assignment) };
+            state.generation = position.generation.number;
+            if state.topic_recreated {
+                anew.push(position.clone());
+            }
+            state.failures += 1;
+            let why = Some(reason.clone());
+            state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.1, why };
+        }
+        for position in anew {
+            self.topic_recreated(&position);
+        }
+    }
+
+    fn notify(&self, command: Command) {
+        // Where the membership has ended, nothing is to be fetched.
+        let _ = self.context.commands.send(command);
+    }
+
+    /// The position is of a topic that is no more; the one of the same name is read from its start.
+    pub(super) fn topic_recreated(&mut self, position: &FetchPosition) {
+        let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
+        state.place = Placement::AwaitingReset;
+        state.topic_recreated = false;
+        self.notify(Command::ResetNeeded {
+            due: position.due(),
+            to: None,
+            reason: ResetReason::Recreated,
+        });
+    }
+
+    pub(super) fn handle_metadata(&mut self, answer: Result<Metadata, MetadataError>) {
+        let mut metadata = match answer {
+            Ok(metadata) => metadata,
+            Err(MetadataError::TooOld(reason)) => {
+                return self.notify(Command::BrokerTooOld(reason));
+            }
+            Err(MetadataError::Failed(reason)) => {
+                self.wants_metadata = true;
+                return self.context.reporter.report(&reason);
+            }
+        };
+        if let Some(id) = &metadata.cluster
+            && self.cluster.get_or_insert_with(|| id.clone()) != id
+        {
+            // What it has by the names of our topics is something else.
+            return self.notify(Command::OtherCluster(id.clone()));
+        }
+        // The task of a broker that has moved ends, and gives its partitions back.
+        let addresses = &metadata.brokers;
+        self.brokers.retain(|id, handle| {
+            addresses.get(id).is_none_or(|address| *address == handle.address)
+        });
+        self.replicas.retain(|id| self.brokers.contains_key(&id));
+        self.addresses = metadata.brokers;
+        // Who tells of a life that is over has lost touch with the cluster.
+        let stale = |topic: &Arc<str>, id: &Uuid| {
+            self.partitions
+                .iter()
+                .any(|(key, state)| key.topic == *topic && state.past_ids.contains(id))
+        };
+        let count = metadata.topics.len();
+        metadata.topics.retain(|name, topic| !stale(name, &topic.id));
+        if metadata.topics.len() < count {
+            (self.distrusted, self.wants_metadata) = (true, true);
+        }
+        let mut anew = Vec::new();
+        let mut back = Vec::new();
+        for (key, state) in &mut self.partitions {
+            let Some(topic) = metadata.topics.get(&key.topic) else { continue };
+            if !topic.id.is_nil() && topic.id != state.topic_id {
+                if !state.topic_id.is_nil() {
+                    error!(
+                        route = self.context.reporter.route(), topic = %key.topic, partition = key.partition,
+                        old = %state.topic_id, new = %topic.id, "topic recreated (new topic id)"
+                    );
+                    state.topic_recreated = true;
+                    state.end_life();
+                    state.leader = None;
+                    match &state.place {
+                        Placement::OnBroker(broker) => {
+                            back.push((*broker, Arc::clone(&state.assignment)))
+                        }
+                        Placement::Unassigned { position, .. } => anew.push(position.clone()),
+                        Placement::AwaitingReset => {}
+                    }
+                }
+                state.topic_id = topic.id;
+            }
+            let Some(leader) = topic.leaders.get(&key.partition).copied() else {
+                state.leader = None;
+                continue;
+            };
+            // One that the cluster does not have is not waited for.
+            let is_newer = state.leader.is_none_or(|known| {
+                known.epoch <= leader.epoch || !self.addresses.contains_key(&known.broker)
+            });
+            if !is_newer || state.leader == Some(leader) {
+                continue;
+            }
+            state.leader = Some(leader);
+            if let Placement::OnBroker(broker) = state.place
+                && state.replica.is_none()
+                && !state.topic_recreated
+                && broker != leader.broker
+                && leader.broker >= 0
+            {
+                state.kept = None;
+                back.push((broker, Arc::clone(&state.assignment)));
+            }
+        }
+        for (broker, assignment) in back {
+            self.send(broker, BrokerCommand::Return(assignment));
+        }
+        for position in anew {
+            self.topic_recreated(&position);
+        }
+        // Topics that were let go meanwhile are not kept: what is known of them would grow old.
+        let held: HashSet<&Arc<str>> = self.partitions.keys().map(|key| &key.topic).collect();
+        self.topics.extend(metadata.topics.into_iter().filter(|(topic, _)| held.contains(topic)));
+    }
+}

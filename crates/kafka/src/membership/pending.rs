@@ -1,0 +1,221 @@
+//! Partitions on their way from their assignment to the first record: where they start is being
+//! looked up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::Start;
+use crate::lookup::{
+    BACKOFF, LookupRequest, PendingQueries, PositionQuery, StartPosition, StartRule, TopicSnapshot,
+    Unresolved,
+};
+use crate::topic_partition::TopicPartition;
+
+/// The partitions of one assignment by the group. Dropped, it ends the lookup.
+pub(super) struct PendingAssignment {
+    id: u64,
+    /// Those whose start is not known yet, and the reason, once there is one.
+    unresolved: BTreeMap<TopicPartition, Option<String>>,
+    backoff: Duration,
+    answered: bool,
+    /// The same partitions, for the thread that looks them up.
+    queries: Arc<PendingQueries>,
+    known: Arc<TopicSnapshot>,
+}
+
+impl PendingAssignment {
+    /// Partitions that have no committed offset begin at `start` if they are among the first, and
+    /// their topic has not begun in the group; else at their earliest offset.
+    /// Those `kept` go on where they were.
+    pub(super) fn new(
+        id: u64,
+        partitions: Vec<TopicPartition>,
+        start: Start,
+        known: TopicSnapshot,
+        kept: &HashMap<TopicPartition, i64>,
+    ) -> (Self, LookupRequest) {
+        let assignment = Self {
+            id,
+            unresolved: partitions.iter().map(|partition| (partition.clone(), None)).collect(),
+            backoff: BACKOFF.0,
+            answered: false,
+            queries: PendingQueries::new(partitions.iter().cloned()),
+            known: Arc::new(known),
+        };
+        let first = &assignment.known.first;
+        let query = |topic_partition: TopicPartition| {
+            let start = if first.contains(&topic_partition) { start } else { Start::Earliest };
+            let rule = kept
+                .get(&topic_partition)
+                .map_or(StartRule::At(start), |kept| StartRule::Found(*kept));
+            PositionQuery { topic_partition, rule }
+        };
+        let ask = assignment.ask(partitions.into_iter().map(query).collect(), Instant::now());
+        (assignment, ask)
+    }
+
+    fn ask(&self, queries: Vec<PositionQuery>, due: Instant) -> LookupRequest {
+        let (known, pending) = (Arc::clone(&self.known), Arc::clone(&self.queries));
+        LookupRequest::Starts { id: self.id, queries, due, known, pending }
+    }
+
+    /// Takes an answer: returns those that begin now, and the request for the others that are still
+    /// wanted.
+    pub(super) fn answer(
+        &mut self,
+        resolved: Vec<StartPosition>,
+        unresolved: Vec<Unresolved>,
+    ) -> (Vec<StartPosition>, Option<LookupRequest>) {
+        self.answered = true;
+        let resolved: Vec<StartPosition> = resolved
+            .into_iter()
+            .filter(|position| self.unresolved.contains_key(&position.topic_partition))
+            .collect();
+        resolved.iter().for_each(|position| self.forget(&position.topic_partition));
+        let mut queries = Vec::new();
+        for open in unresolved {
+            if let Some(reason) = self.unresolved.get_mut(&open.query.topic_partition) {
+                *reason = Some(open.to_string());
+                queries.push(open.query);
+            }
+        }
+        if queries.is_empty() {
+            return (resolved, None);
+        }
+        (resolved, Some(self.ask_later(queries)))
+    }
+
+    /// The request again, for an answer that cannot be used now.
+    pub(super) fn postpone(
+        &mut self,
+        resolved: Vec<StartPosition>,
+        unresolved: Vec<Unresolved>,
+    ) -> LookupRequest {
+        let resolved = resolved.into_iter();
+        let found = resolved.map(|StartPosition { topic_partition, start, .. }| PositionQuery {
+            topic_partition,
+            rule: StartRule::Found(start),
+        });
+        self.ask_later(found.chain(unresolved.into_iter().map(|open| open.query)).collect())
+    }
+
+    fn ask_later(&mut self, queries: Vec<PositionQuery>) -> LookupRequest {
+        let ask = self.ask(queries, Instant::now() + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        ask
+    }
+
+    /// Whether there was an answer, be it that nothing begins yet.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Those that are open.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.unresolved.keys()
+    }
+
+    /// Forgets a partition that begins, that the group wants back, or that is no more.
+    pub(super) fn forget(&mut self, partition: &TopicPartition) {
+        self.unresolved.remove(partition);
+        self.queries.forget(partition);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unresolved.is_empty()
+    }
+
+    /// A partition that waits, and why.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.unresolved.values().find_map(Option::as_deref)
+    }
+}
+
+impl Drop for PendingAssignment {
+    fn drop(&mut self) {
+        self.queries.forget_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics::{InitialPartitions, TopicMap};
+
+    fn known(topics: &[(&str, i32)]) -> TopicSnapshot {
+        let topics: TopicMap =
+            topics.iter().map(|(topic, count)| (Arc::from(*topic), *count)).collect();
+        TopicSnapshot { first: InitialPartitions::new(&topics), topics }
+    }
+
+    fn part(partition: i32) -> TopicPartition {
+        TopicPartition::new("orders", partition)
+    }
+
+    fn position(partition: i32) -> StartPosition {
+        StartPosition { topic_partition: part(partition), start: 7, committed: Some(7), epoch: 3 }
+    }
+
+    fn wanted(ask: &LookupRequest) -> Vec<(i32, StartRule)> {
+        let LookupRequest::Starts { queries, .. } = ask else { panic!("{ask:?}") };
+        queries.iter().map(|query| (query.topic_partition.partition, query.rule)).collect()
+    }
+
+    fn open(partition: i32, found: i64) -> Unresolved {
+        let query =
+            PositionQuery { topic_partition: part(partition), rule: StartRule::Found(found) };
+        Unresolved::new(query, "the start was not committed", "Busy".to_owned())
+    }
+
+    #[test]
+    fn those_that_came_later_begin_at_the_earliest() {
+        let known = known(&[("orders", 1)]);
+        let kept = HashMap::from([(part(2), 7)]);
+        let (_take_up, ask) =
+            PendingAssignment::new(1, (0..3).map(part).collect(), Start::Latest, known, &kept);
+        let expected = [
+            (0, StartRule::At(Start::Latest)),
+            (1, StartRule::At(Start::Earliest)),
+            (2, StartRule::Found(7)),
+        ];
+        assert_eq!(wanted(&ask), expected);
+    }
+
+    #[test]
+    fn one_that_stays_open_is_asked_for_until_it_begins() {
+        let (mut assignment, _) = PendingAssignment::new(
+            1,
+            (0..3).map(part).collect(),
+            Start::Latest,
+            known(&[]),
+            &HashMap::new(),
+        );
+        assert!(!assignment.is_answered() && assignment.reason().is_none());
+        let (resolved, ask) = assignment.answer(vec![position(0)], vec![open(1, 5), open(2, 6)]);
+        assert_eq!(resolved, [position(0)]);
+        assert_eq!(wanted(&ask.unwrap()), [(1, StartRule::Found(5)), (2, StartRule::Found(6))]);
+        assert!(assignment.is_answered());
+        assert_eq!(assignment.reason(), Some("orders/1: the start was not committed: Busy"));
+        // The group takes it back while it is asked for.
+        assignment.forget(&part(1));
+        let (resolved, ask) = assignment.answer(vec![position(1)], vec![open(2, 6)]);
+        assert_eq!((resolved, wanted(&ask.unwrap())), (Vec::new(), vec![(2, StartRule::Found(6))]));
+        let (resolved, ask) = assignment.answer(vec![position(2)], Vec::new());
+        assert_eq!(resolved, [position(2)]);
+        assert!(ask.is_none() && assignment.is_empty());
+    }
+
+    #[test]
+    fn nobody_asks_for_what_is_forgotten() {
+        let partitions = vec![part(0), part(1)];
+        let (mut assignment, ask) =
+            PendingAssignment::new(1, partitions, Start::Earliest, known(&[]), &HashMap::new());
+        let LookupRequest::Starts { pending, .. } = &ask else { panic!("{ask:?}") };
+        assert!(pending.contains(&part(0)) && pending.contains(&part(1)));
+        assignment.forget(&part(0));
+        assert!(!pending.contains(&part(0)) && pending.contains(&part(1)));
+        drop(assignment);
+        assert!(pending.is_empty());
+    }
+}
