@@ -5,12 +5,14 @@
 //! borrowed from the message; meta, packed and header frames are copied.
 
 mod parse;
+mod write;
 
 use std::borrow::Cow;
 
 use crate::decode::meta;
 use crate::template::Format;
 use crate::{InboundError, OwnedRecord, Timestamp, decode_batch, decode_packed};
+pub use write::OutgoingMessage;
 
 /// How many bytes of a frame an error shows.
 const SHOWN: usize = 64;

@@ -22,7 +22,7 @@ mod template;
 pub use decode::{Carried, TemplateDecoder, decode_batch, decode_json, decode_packed};
 pub use encode::{BATCH_LIMIT, Encoded, Encoder};
 pub use error::{DecodeError, FramePlanError, InboundError, Mistake, UnknownPreset};
-pub use inbound::{InboundHeader, InboundPlan, InboundRecord};
+pub use inbound::{InboundHeader, InboundPlan, InboundRecord, OutgoingMessage};
 pub use owned::{OwnedHeader, OwnedRecord};
 pub use plan::{FramePlan, MAX_FRAMES, Preset};
 pub use record::{Header, Record, Timestamp};
