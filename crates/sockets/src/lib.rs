@@ -6,6 +6,7 @@
 
 mod buffers;
 mod chunk;
+mod client_link;
 pub mod config;
 mod connect;
 mod endpoint;
@@ -14,6 +15,7 @@ mod inbound;
 mod keep_running;
 mod listen;
 mod memory;
+mod outbound;
 mod peer;
 mod pub_socket;
 mod ration;
@@ -39,6 +41,7 @@ pub use inbound::{
     Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
     SenderSnapshot,
 };
+pub use outbound::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, put_message};
 pub use pub_socket::{BindError, PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::{Demand, RingCounters};
 pub use sub_socket::{SubEvent, SubSocket};

@@ -1,9 +1,10 @@
-//! PUB and SUB sockets against real libzmq peers, and against peers that misbehave.
+//! Sockets against real libzmq peers, and against peers that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod endpoints;
 mod hostile;
 mod netns;
+mod outbound;
 mod policies;
 mod raw;
 mod refusals;

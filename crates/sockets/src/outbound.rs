@@ -1,0 +1,224 @@
+//! DEALER and PUSH sockets of one connection, for sending to an endpoint.
+//!
+//! Whoever sends is told of each connection and of its end, which libzmq tells nobody, so that what
+//! was not answered can be sent again, and nothing else. What was queued for a connection ends with
+//! it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use zafka_zmtp::frame::{Position, put_header};
+use zafka_zmtp::{Event, SocketType};
+
+use crate::Endpoint;
+use crate::client_link::{ClientLink, Dropped};
+use crate::connect::Connector;
+
+/// Events that wait to be taken; then nothing more is read.
+const EVENTS: usize = 64;
+/// Chunks that wait to be written, besides [`QUEUE_BYTES`].
+const CHUNKS: usize = 4;
+/// Bytes that wait to be written at which no further chunk is taken.
+const QUEUE_BYTES: usize = 256 * 1024;
+
+/// Kinds of sockets that send to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundKind {
+    /// Sends to a ROUTER, which may answer.
+    Dealer,
+    /// Sends to a PULL.
+    Push,
+}
+
+/// What happens on a socket that sends.
+#[derive(Debug)]
+pub enum OutboundEvent {
+    /// The handshake of a new connection is done; this is the way into it.
+    Connected(Outlet),
+    /// The connection could not be made or was lost, and why; it is tried again. What its outlet
+    /// had taken and was not told as written is dropped.
+    Disconnected(String),
+    /// The kernel took one more chunk of this connection, in their order.
+    Written,
+    /// A message, frame by frame.
+    Message(Vec<Bytes>),
+    /// The outlet was dropped, everything was written, and the other side has closed the
+    /// connection. The last event.
+    Finished,
+}
+
+/// A socket that connects to one endpoint, and connects again if the connection is lost.
+///
+/// A task of its own connects, writes and reads, so that it makes progress whether somebody waits
+/// for the next event or not.
+#[derive(Debug)]
+pub struct OutboundSocket {
+    events: mpsc::Receiver<OutboundEvent>,
+    task: JoinHandle<()>,
+}
+
+/// The way into one connection. Dropped, it ends our direction of the connection once everything is
+/// written.
+#[derive(Debug)]
+pub struct Outlet {
+    chunks: mpsc::Sender<Vec<u8>>,
+}
+
+/// Room for one chunk.
+#[derive(Debug)]
+pub struct Slot(mpsc::OwnedPermit<Vec<u8>>);
+
+impl OutboundSocket {
+    /// A socket that begins at once, on the runtime that it is made on.
+    pub fn new(kind: OutboundKind, endpoint: Endpoint) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        Self { events, task: tokio::spawn(run(kind, endpoint, sender)) }
+    }
+
+    /// The next event. Waits as long as there is none; may be dropped at any time without losing
+    /// one.
+    pub async fn next(&mut self) -> OutboundEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task ends after its last event or with the runtime; there is nothing to wait for
+            // then.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next event, if one is at hand.
+    pub fn try_next(&mut self) -> Option<OutboundEvent> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl Drop for OutboundSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Outlet {
+    /// Waits for room, as long as the other side takes nothing; `None` once the connection is lost.
+    /// May be dropped at any time.
+    pub fn reserve(&self) -> impl Future<Output = Option<Slot>> + Send + use<> {
+        let chunks = self.chunks.clone();
+        async { chunks.reserve_owned().await.ok().map(Slot) }
+    }
+}
+
+impl Slot {
+    /// Queues whole messages, as [`put_message`] appends them.
+    pub fn send(self, chunk: Vec<u8>) {
+        self.0.send(chunk);
+    }
+}
+
+/// Appends a message as it goes over the wire, frame headers included.
+pub fn put_message<F: AsRef<[u8]>>(out: &mut Vec<u8>, frames: &[F]) {
+    for (index, frame) in frames.iter().enumerate() {
+        let frame = frame.as_ref();
+        let position = if index + 1 == frames.len() { Position::Last } else { Position::More };
+        put_header(out, position, frame.len());
+        out.extend_from_slice(frame);
+    }
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+enum End {
+    Lost(String),
+    Finished,
+}
+
+/// Connects and serves until a connection was finished or nobody takes the events any more.
+async fn run(kind: OutboundKind, endpoint: Endpoint, events: mpsc::Sender<OutboundEvent>) {
+    let socket_type = match kind {
+        OutboundKind::Dealer => SocketType::Dealer,
+        OutboundKind::Push => SocketType::Push,
+    };
+    let mut connector = Connector::new(endpoint);
+    loop {
+        let reason = match connector.attempt().await {
+            Ok(stream) => {
+                let mut link = ClientLink::new(stream, socket_type);
+                let Ok(end) = serve(&mut link, &events).await else { return };
+                if link.connection.is_ready() {
+                    connector.succeeded();
+                }
+                match end {
+                    End::Lost(reason) => reason,
+                    End::Finished => {
+                        // Whoever has gone already does not need to know.
+                        let _ = events.send(OutboundEvent::Finished).await;
+                        return;
+                    }
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if events.send(OutboundEvent::Disconnected(reason)).await.is_err() {
+            return;
+        }
+        sleep(connector.next_pause()).await;
+    }
+}
+
+/// Serves a connection to its end.
+async fn serve(
+    link: &mut ClientLink,
+    events: &mpsc::Sender<OutboundEvent>,
+) -> Result<End, Dropped> {
+    let (sender, mut chunks) = mpsc::channel(CHUNKS);
+    let mut outlet = Some(Outlet { chunks: sender });
+    // The places where the chunks end that are not written whole.
+    let mut ends: VecDeque<u64> = VecDeque::new();
+    let (mut is_ending, mut has_ended) = (false, false);
+    loop {
+        let blocked = match link.flush() {
+            Ok(blocked) => blocked,
+            Err(reason) => return Ok(End::Lost(reason)),
+        };
+        while ends.front().is_some_and(|end| *end <= link.written()) {
+            ends.pop_front();
+            events.send(OutboundEvent::Written).await.map_err(|_| Dropped)?;
+        }
+        if is_ending && !has_ended && ends.is_empty() {
+            if let Err(reason) = link.end() {
+                return Ok(End::Lost(reason));
+            }
+            has_ended = true;
+        }
+        let takes = !is_ending && link.unwritten() < QUEUE_BYTES;
+        let ended = tokio::select! {
+            biased;
+            chunk = chunks.recv(), if takes => {
+                match chunk {
+                    Some(chunk) => ends.push_back(link.queue(&chunk)),
+                    None => is_ending = true,
+                }
+                continue;
+            }
+            ready = link.ready(blocked) => ready.and_then(|()| link.read()).err(),
+        };
+        while let Some(event) = link.connection.poll_event() {
+            let event = match event {
+                Event::Message(frames) => OutboundEvent::Message(frames),
+                Event::Ready(_) => match outlet.take() {
+                    Some(outlet) => OutboundEvent::Connected(outlet),
+                    None => continue,
+                },
+                Event::Subscribe(_) | Event::Cancel(_) => continue,
+            };
+            events.send(event).await.map_err(|_| Dropped)?;
+        }
+        match ended {
+            None => {}
+            Some(_) if has_ended => return Ok(End::Finished),
+            Some(reason) => return Ok(End::Lost(reason)),
+        }
+    }
+}
