@@ -9,7 +9,9 @@ mod open_files;
 mod redact;
 mod relay_url;
 mod run;
+mod send;
 mod signals;
+mod status_line;
 mod stderr;
 mod tap;
 mod terminal;
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> ExitCode {
             }))
         }
         Command::Tap(args) => cli::exit_code(run::tap(args)),
+        Command::Send(args) => cli::exit_code(run::send(&args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),
         Command::Completions(args) => {
             let written = cli::manual::completions(args.shell, &mut std::io::stdout());

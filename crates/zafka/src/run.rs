@@ -1,4 +1,4 @@
-//! `zafka run`, `zafka relay`, `zafka tap` and `zafka demo`: start, serve, and end in order.
+//! `zafka run`, `relay`, `tap`, `send` and `demo`: start, serve, and end in order.
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +7,19 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zafka_bridge::Relay;
+use zafka_sockets::OutboundKind;
 
 use crate::admin;
-use crate::cli::{CommandError, DemoArgs, TapArgs};
+use crate::cli::{CommandError, DemoArgs, SendArgs, TapArgs};
 use crate::config::Config;
 use crate::demo;
 use crate::open_files;
+use crate::send::{self, Composer, Input, SendConfig};
 use crate::signals::Signals;
 use crate::tap::{self, Layout, TapConfig};
 
-/// How long `tap` and `demo` have to end. While they write to a pipe that nobody reads, they hear
-/// no signal.
+/// How long `tap`, `send` and `demo` have to end. While they write to a pipe that nobody reads, they
+/// hear no signal.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
@@ -41,12 +43,32 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
         count: args.count,
         layout,
     };
-    while_read(on_runtime(async |signals| Ok(tap::run(config, stop(signals)).await?)))
+    while_read(on_runtime(async |signals| Ok(tap::run(config, stop(signals, 0)).await?)))
+}
+
+/// Sends lines to an endpoint until a signal comes or all are settled.
+pub fn send(args: &SendArgs) -> Result<(), CommandError> {
+    let composer = Composer::new(args, rand::random())?;
+    let input = match &args.file {
+        Some(path) => Input::file(path, args.repeat)?,
+        None => Input::stdin()?,
+    };
+    let config = SendConfig {
+        endpoint: args.endpoint.clone(),
+        kind: if args.push { OutboundKind::Push } else { OutboundKind::Dealer },
+        input,
+        composer,
+        window: args.window as usize,
+        rate: args.rate,
+        patience: args.timeout.0,
+    };
+    // What was not acknowledged in time has failed, by a signal too.
+    on_runtime(async |signals| send::run(config, stop(signals, 1)).await)
 }
 
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
-    while_read(on_runtime(async |signals| demo::run(args, stop(signals)).await))
+    while_read(on_runtime(async |signals| demo::run(args, stop(signals, 0)).await))
 }
 
 /// Whoever read our output has gone: that is an end like any other.
@@ -59,15 +81,15 @@ fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
 }
 
 /// Done at the first signal. Where the work has not ended [`END_TIMEOUT`] after it, the process is
-/// ended.
-fn stop(mut signals: Signals) -> impl Future<Output = ()> {
+/// ended with `code`.
+fn stop(mut signals: Signals, code: i32) -> impl Future<Output = ()> {
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
         signals.next().await;
         // The work may be done already.
         let _ = stop.send(());
         sleep(END_TIMEOUT).await;
-        signal_hook::low_level::exit(0);
+        signal_hook::low_level::exit(code);
     });
     async {
         // The task above ends with the runtime alone.

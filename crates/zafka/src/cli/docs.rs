@@ -9,10 +9,11 @@ use zafka_envelope::FramePlan;
 use super::{CheckArgs, Cli, Command, check};
 use crate::relay_url;
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "docs/tour.md",
     "docs/envelope.md",
+    "docs/ingest.md",
     "docs/configuration.md",
     "docs/operations.md",
 ];
@@ -34,7 +35,7 @@ fn blocks(languages: &[&str]) -> Vec<(&'static str, String)> {
 }
 
 /// The words of a shell command up to a pipe, a redirection or a comment.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for character in line.chars() {
         match character {
@@ -43,7 +44,7 @@ fn words(line: &str) -> Vec<String> {
                 word.get_or_insert_default();
             }
             ' ' if !quoted => words.extend(word.take()),
-            '#' | '|' | '>' if !quoted && word.is_none() => break,
+            '#' | '|' | '>' | '<' if !quoted && word.is_none() => break,
             other => word.get_or_insert_default().push(other),
         }
     }
@@ -88,11 +89,12 @@ fn frame_lists_are_plans() {
     assert!(count >= 3, "only {count}");
 }
 
-#[test]
-fn commands_are_understood() {
-    let mut seen = Vec::new();
+/// The commands that the pages show, each with its page and line.
+pub(crate) fn commands() -> Vec<(String, Command)> {
+    let mut commands = Vec::new();
     for (page, text) in blocks(&["sh"]) {
-        for line in text.replace("\\\n", " ").lines() {
+        let text = text.replace("\\\n", " ");
+        for line in text.lines().flat_map(|line| line.split(" | ")) {
             let words = words(line);
             let arguments = match words.iter().position(|word| word == "--") {
                 Some(dashes) if words[0] == "cargo" && words[1] == "run" => &words[dashes + 1..],
@@ -108,23 +110,34 @@ fn commands_are_understood() {
                 std::iter::once("zafka").chain(arguments.iter().map(String::as_str)),
             );
             let command = parsed.unwrap_or_else(|error| panic!("{page}: {line}: {error}")).command;
-            seen.push(match command {
-                Command::Relay(args) => {
-                    let relay = relay_url::relay(&args.source, &args.destination, None);
-                    assert!(relay.is_ok(), "{page}: {line}: {relay:?}");
-                    "relay"
-                }
-                Command::Check(args) if args.connect => "check --connect",
-                Command::Check(_) => "check",
-                Command::Run(_) => "run",
-                Command::Tap(_) => "tap",
-                Command::Demo(_) => "demo",
-                Command::Completions(_) => "completions",
-                Command::Man(_) => "man",
-            });
+            commands.push((format!("{page}: {line}"), command));
         }
     }
-    for command in ["relay", "check --connect", "check", "run", "tap", "demo", "completions", "man"]
+    commands
+}
+
+#[test]
+fn commands_are_understood() {
+    let seen: Vec<_> = commands()
+        .into_iter()
+        .map(|(line, command)| match command {
+            Command::Relay(args) => {
+                let relay = relay_url::relay(&args.source, &args.destination, None);
+                assert!(relay.is_ok(), "{line}: {relay:?}");
+                "relay"
+            }
+            Command::Check(args) if args.connect => "check --connect",
+            Command::Check(_) => "check",
+            Command::Run(_) => "run",
+            Command::Tap(_) => "tap",
+            Command::Send(_) => "send",
+            Command::Demo(_) => "demo",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
+        })
+        .collect();
+    for command in
+        ["relay", "check --connect", "check", "run", "tap", "send", "demo", "completions", "man"]
     {
         assert!(seen.contains(&command), "no page shows {command}: {seen:?}");
     }

@@ -57,7 +57,7 @@ mod tests {
             let mut text = Vec::new();
             completions(*shell, &mut text).unwrap();
             let text = String::from_utf8(text).unwrap();
-            for word in ["relay", "check", "tap", "log-level"] {
+            for word in ["relay", "check", "tap", "send", "log-level"] {
                 assert!(text.contains(word), "{shell}: {word}");
             }
         }

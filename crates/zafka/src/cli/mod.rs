@@ -3,7 +3,8 @@
 mod check;
 mod connect;
 #[cfg(test)]
-mod docs;
+pub(crate) mod docs;
+mod frames;
 mod log;
 pub mod manual;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
@@ -20,6 +22,7 @@ use crate::config::ConfigError;
 use crate::{redact, stderr};
 
 pub use check::check;
+pub use frames::Frames;
 pub use log::{LogArgs, announce, announce_urls};
 
 /// The usage or the configuration is wrong.
@@ -65,6 +68,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Subscribe to an endpoint and print its messages.
     Tap(TapArgs),
+    /// Send lines to an endpoint and count what is acknowledged.
+    Send(SendArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
     Demo(DemoArgs),
     /// Print the completions for a shell.
@@ -146,12 +151,77 @@ pub struct TapArgs {
     pub frames: Vec<String>,
 }
 
+pub(crate) const SEND_HELP: &str = "\
+Example:
+  seq 1000 | zafka send tcp://127.0.0.1:5558 --topic orders --key customer-7
+
+The frames have to be those of the route. On standard output, unless it is a terminal, is a line of \
+JSON for each answer, and one with a summary. What a lost connection left without an answer is sent \
+again, and may then be in the log twice.
+
+Exit status: 0 every message was acknowledged (with --push: written); 1 not every one; 2 the \
+command line is wrong.";
+
+/// `zafka send`.
+#[derive(Debug, Args)]
+#[command(after_help = SEND_HELP)]
+pub struct SendArgs {
+    /// Endpoint of a ROUTER (with --push: of a PULL) to connect to: tcp://HOST:PORT or ipc:///PATH.
+    #[arg(value_parser = to_connect)]
+    pub endpoint: Endpoint,
+    /// Topic, for the frame that carries it.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Key, for the frame that carries it. Null or empty without it.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// A header, for the frame {header.NAME} or for meta; again for more.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one
+    /// each time or as a list. '["{id}", "{topic}", "{key}", "{value}"]' without it, with --push the
+    /// same without {id}.
+    #[arg(long, value_name = "FRAMES")]
+    pub frames: Vec<String>,
+    /// Read the lines of a file; those of standard input without it.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Send the file so many times.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "file",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeat: u64,
+    /// Send at most so many messages a second.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Send by PUSH to a PULL, which answers nothing: a message counts once the kernel has it.
+    #[arg(long)]
+    pub push: bool,
+    /// Messages under way at the most (and 16 MiB).
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub window: u32,
+    /// Give up if nothing was acknowledged or refused for so long; 0: never.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = patience)]
+    pub timeout: Patience,
+}
+
+/// How long nothing may happen; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(pub Option<Duration>);
+
+/// The endpoint that the demo publishes on.
+pub const DEMO_BIND: &str = "tcp://127.0.0.1:5556";
+
 /// `zafka demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Endpoint that the demo serves.
-    #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:5556")]
+    /// Endpoint that the demo publishes on.
+    #[arg(long, value_name = "ENDPOINT", default_value = DEMO_BIND)]
     pub bind: Endpoint,
+    /// Endpoint that the demo takes messages on. tcp://127.0.0.1:5557 without it, or a free port if
+    /// --bind is given.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub accept: Option<Endpoint>,
     /// End after so many messages shown.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -163,6 +233,27 @@ fn to_connect(text: &str) -> Result<Endpoint, String> {
         Some(why) => format!("{why}; allowed: {}", wrong.allowed),
         None => format!("allowed: {}", wrong.allowed),
     })
+}
+
+/// Parses a header.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("allowed: NAME=VALUE".to_owned()),
+    }
+}
+
+/// Parses messages a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
+    rate.ok_or_else(|| "allowed: messages a second, from 0.001 to 1000000000".to_owned())
+}
+
+/// Parses a time that may have no end.
+fn patience(text: &str) -> Result<Patience, String> {
+    let day = Duration::from_secs(24 * 3600);
+    let read = crate::config::text::duration_or_none(text, Duration::from_millis(1), day);
+    read.map(Patience).map_err(|wrong| format!("allowed: {}", wrong.allowed))
 }
 
 /// What is said if standard output cannot be written to.

@@ -1,9 +1,8 @@
 //! How the messages of an endpoint are laid out, as the user says.
 
-use toml::de::{DeTable, DeValue};
 use zafka_envelope::{FramePlan, Preset, TemplateDecoder};
 
-use crate::cli::UsageError;
+use crate::cli::{Frames, UsageError};
 
 /// What `--frames` says.
 #[derive(Clone, Debug)]
@@ -15,46 +14,19 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    /// Reads `--frames`: a preset's name; templates, one each time; or a list as it stands in a
-    /// configuration file.
+    /// Reads `--frames`.
     ///
     /// # Errors
     /// Every mistake.
     pub(crate) fn parse(values: &[String]) -> Result<Self, UsageError> {
-        if let [one] = values
-            && !one.contains('{')
-        {
-            let preset = one.parse().map_err(|_| {
-                let allowed =
-                    "json, packed, batch, value, or templates such as {topic} {value}, one each time";
-                UsageError(format!("--frames: found {one:?}; allowed: {allowed}"))
-            });
-            return preset.map(Self::Preset);
-        }
-        let templates = match values {
-            [one] => list(one).unwrap_or_else(|| vec![one.clone()]),
-            many => many.to_vec(),
+        let templates = match Frames::read(values)? {
+            Frames::Preset(preset) => return Ok(Self::Preset(preset)),
+            Frames::Templates(templates) => templates,
         };
-        let plan = FramePlan::parse(&templates).map_err(|mistakes| {
-            let mistakes: Vec<_> =
-                mistakes.iter().map(|mistake| format!("--frames: {mistake}")).collect();
-            UsageError(mistakes.join("\n"))
-        })?;
+        let plan = FramePlan::parse(&templates).map_err(|mistakes| Frames::mistakes(&mistakes))?;
         // A list of templates has a decoder; the preset `batch` is no such list.
         Ok(plan.decoder().map_or(Self::Preset(Preset::Batch), Self::Templates))
     }
-}
-
-/// The texts of a TOML array of texts, such as `["{topic}", "{value}"]`.
-fn list(text: &str) -> Option<Vec<String>> {
-    let text = format!("frames = {text}");
-    let table = DeTable::parse(&text).ok()?;
-    let DeValue::Array(items) = table.get_ref().get("frames")?.get_ref() else { return None };
-    let texts = items.iter().map(|item| match item.get_ref() {
-        DeValue::String(text) => Some(text.to_string()),
-        _ => None,
-    });
-    texts.collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ mod layout;
 mod message;
 mod print;
 
-use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -15,13 +14,10 @@ use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 pub(crate) use layout::Layout;
 
 use crate::cli::output_error;
-use crate::stderr;
-use crate::terminal::{takes_color, takes_control};
+use crate::status_line::StatusLine;
+use crate::terminal::takes_color;
 use gaps::Gaps;
 use print::Style;
-
-/// Notes that are remembered as said.
-const NOTES: usize = 64;
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -68,17 +64,13 @@ pub(crate) struct Viewer {
     layout: Layout,
     count: Option<u64>,
     style: Style,
-    /// Whether standard error can show a line that is written over.
-    live_status: bool,
-    status_shown: bool,
+    status_line: StatusLine,
     messages: u64,
     messages_at_tick: u64,
     first_message: Option<Instant>,
     last_tick: Instant,
     rate: f64,
     gaps: Gaps,
-    /// Notes since the last connection.
-    notes: HashSet<String>,
 }
 
 impl Viewer {
@@ -93,15 +85,13 @@ impl Viewer {
             layout,
             count,
             style,
-            live_status: takes_control(&io::stderr()),
-            status_shown: false,
+            status_line: StatusLine::new(),
             messages: 0,
             messages_at_tick: 0,
             first_message: None,
             last_tick: Instant::now(),
             rate: 0.0,
             gaps: Gaps::new(prefixes),
-            notes: HashSet::new(),
         }
     }
 
@@ -124,7 +114,7 @@ impl Viewer {
         self.gaps.see(&routing, &content);
         self.messages += 1;
         self.first_message.get_or_insert_with(Instant::now);
-        self.clear_status();
+        self.status_line.clear();
         let mut out = io::stdout().lock();
         for line in print::lines(&content, self.style) {
             writeln!(out, "{line}").map_err(output_error)?;
@@ -134,19 +124,13 @@ impl Viewer {
 
     /// Says that the endpoint is reached; from then on each failure is news again.
     fn connected(&mut self, endpoint: &Endpoint) {
-        self.notes.clear();
+        self.status_line.forget_notes();
         self.note(&format!("connected to {endpoint}"));
     }
 
     /// Says something beside the messages; the same thing is said once for each connection.
     pub(crate) fn note(&mut self, text: &str) {
-        if self.notes.len() >= NOTES {
-            self.notes.clear();
-        }
-        if self.notes.insert(text.to_owned()) {
-            self.clear_status();
-            self.say(text);
-        }
+        self.status_line.note(text, text);
     }
 
     /// Brings the status line up to date, once a second.
@@ -157,30 +141,16 @@ impl Viewer {
         }
         self.last_tick = Instant::now();
         self.messages_at_tick = self.messages;
-        if self.live_status {
-            self.status_shown = true;
-            let _ = write!(io::stderr(), "\r\x1b[2K{}", self.status());
-        }
+        self.status_line.show(&self.status());
     }
 
     /// Leaves a summary behind: the rate is then that of the whole time since the first message.
     pub(crate) fn finish(&mut self) {
-        self.clear_status();
         // What came within a second is no rate to go by: it counts as one second.
         let elapsed =
             self.first_message.map_or(1.0, |first| first.elapsed().as_secs_f64().max(1.0));
         self.rate = self.messages as f64 / elapsed;
-        self.say(&self.status());
-    }
-
-    /// Says something on standard error. A terminal gets it before the next message, and what
-    /// cannot be written there is nobody's loss.
-    fn say(&self, text: &str) {
-        if self.live_status {
-            let _ = writeln!(io::stderr(), "{text}");
-        } else {
-            stderr::say(text);
-        }
+        self.status_line.say(&self.status());
     }
 
     fn status(&self) -> String {
@@ -189,11 +159,5 @@ impl Viewer {
             .found()
             .map_or_else(|| "gaps unknown".to_owned(), |found| format!("{found} gaps"));
         format!("{} messages, {:.0}/s, {gaps}", self.messages, self.rate)
-    }
-
-    fn clear_status(&mut self) {
-        if std::mem::take(&mut self.status_shown) {
-            let _ = write!(io::stderr(), "\r\x1b[2K");
-        }
     }
 }

@@ -16,7 +16,7 @@ const WINDOW: usize = 500;
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// A relay with one route to Kafka.
-struct Ingest {
+pub struct Ingest {
     relay: Zafka,
     endpoint: String,
     toml: String,
@@ -24,13 +24,18 @@ struct Ingest {
 
 impl Ingest {
     /// The keys of `from.zmq` but `bind`, and those of `to.kafka`.
-    fn start(bootstrap: &str, from: &str, to: &str) -> Self {
+    pub fn start(bootstrap: &str, from: &str, to: &str) -> Self {
         let endpoint = endpoint();
         let toml = format!(
             "shutdown_timeout = \"30s\"\n[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n[[route]]\nname = \"edge\"\n\
              from.zmq = {{ bind = [\"{endpoint}\"], {from} }}\nto.kafka = {{ {to} }}\n"
         );
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint, toml }
+    }
+
+    /// The endpoint it binds.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn router(bootstrap: &str, topic: &str) -> Self {
@@ -125,7 +130,7 @@ fn value(number: usize) -> Vec<u8> {
 
 /// All of a topic's log by partition and offset: the value of each record. At least `records` are
 /// waited for.
-fn log(bootstrap: &str, topic: &str, records: usize) -> BTreeMap<(i64, i64), Vec<u8>> {
+pub fn log(bootstrap: &str, topic: &str, records: usize) -> BTreeMap<(i64, i64), Vec<u8>> {
     let endpoint = endpoint();
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n[[route]]\nname = \"log\"\n\

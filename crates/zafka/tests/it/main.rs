@@ -40,6 +40,7 @@ mod records;
 mod replicas;
 mod resets;
 mod security;
+mod send;
 mod starts;
 mod stderr;
 mod tap;
