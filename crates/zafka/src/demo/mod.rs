@@ -1,5 +1,5 @@
 //! `zafka demo`: a broker in this process, a stream of orders, the relay, and what a subscriber
-//! receives.
+//! receives; among it what others send to the relay.
 
 mod orders;
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use zafka_bridge::config::RouteConfig;
+use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::{Relay, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
@@ -21,10 +22,17 @@ use zafka_sockets::config::{
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 use crate::cli::{CommandError, DemoArgs, output_error};
+use crate::config::ConfigError;
+use crate::relay_url;
 use crate::tap::{Layout, Viewer};
 use orders::Order;
 
-/// Partitions of the demo's topic.
+/// The topic of what others send.
+const EDGE: &str = "edge";
+/// The port for it, beside that of the subscribers.
+const ACCEPT: &str = "tcp://127.0.0.1:5557";
+const ANY_PORT: &str = "tcp://127.0.0.1:*";
+/// Partitions of each topic.
 const PARTITIONS: i32 = 2;
 /// Time between two orders.
 const ORDER_INTERVAL: Duration = Duration::from_millis(250);
@@ -37,16 +45,18 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
     let broker = EmbeddedBroker::start()?;
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
-    let relay = Relay::start(&cluster(&broker), vec![route(&args.bind)]).await.map_err(
-        |error| match error {
+    broker.create_topic(EDGE, PARTITIONS)?;
+    let (routes, ingest) = (vec![route(&args.bind)], vec![way_back(&args, &broker)?]);
+    let relay =
+        Relay::start_all(&cluster(&broker), routes, ingest).await.map_err(|error| match error {
             StartError::Bind { .. } => {
-                format!("{error}\nTry another: zafka demo --bind tcp://127.0.0.1:*")
+                format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
             }
             StartError::Kafka { .. } => error.to_string(),
-        },
-    )?;
-    let endpoint = bound(&relay)?;
-    writeln!(io::stdout(), "{}", introduction(&broker, &endpoint)).map_err(output_error)?;
+        })?;
+    let (endpoint, accepts) = bound(&relay)?;
+    let text = introduction(&broker, &endpoint, &accepts);
+    writeln!(io::stdout(), "{text}").map_err(output_error)?;
 
     let producer = broker.producer()?;
     let result = show(&producer, &endpoint, args.count, stop).await;
@@ -61,7 +71,7 @@ async fn show(
     count: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
-    let prefixes = vec![orders::TOPIC.as_bytes().to_vec()];
+    let prefixes = [orders::TOPIC, EDGE].map(|topic| topic.as_bytes().to_vec()).to_vec();
     let mut viewer = Viewer::new(Layout::Preset(Preset::Json), count, &prefixes).readable();
     let mut socket = SubSocket::new(endpoint.clone(), prefixes);
     let mut clock = interval(ORDER_INTERVAL);
@@ -114,7 +124,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
         name: "demo".to_owned(),
         source: SourceConfig {
             route: "demo".to_owned(),
-            topics: vec![TopicSelector::Name(orders::TOPIC.to_owned())],
+            topics: [orders::TOPIC, EDGE].map(|topic| TopicSelector::Name(topic.to_owned())).into(),
             group: Some(GroupConfig {
                 id: "zafka-demo".to_owned(),
                 instance: None,
@@ -145,24 +155,45 @@ fn route(bind: &Endpoint) -> RouteConfig {
     }
 }
 
-/// The endpoint that the relay is bound to, as a subscriber on this machine connects to it.
-fn bound(relay: &Relay) -> Result<Endpoint, CommandError> {
-    let status = relay.status_handle().status();
-    let endpoint = status
-        .routes
-        .first()
-        .and_then(|route| route.endpoints.first())
-        .ok_or("the relay is not bound")?;
-    Ok(endpoint.replace("//0.0.0.0:", "//127.0.0.1:").parse()?)
+/// What others send: as `zafka relay` has it with these URLs.
+fn way_back(args: &DemoArgs, broker: &EmbeddedBroker) -> Result<IngestConfig, CommandError> {
+    // Whoever names one port may run another demo, which has the usual ones.
+    let usual = args.bind.to_string() == crate::cli::DEMO_BIND;
+    let accept = match &args.accept {
+        Some(accept) => accept.clone(),
+        None => (if usual { ACCEPT } else { ANY_PORT }).parse()?,
+    };
+    let source = format!("router+{ANY_PORT}?frames={{key}}&frames={{value}}");
+    let destination = format!("kafka://{}/{EDGE}", broker.bootstrap());
+    let config: Result<_, ConfigError> = relay_url::relay(&source, &destination, None);
+    let mut route = config?.ingest.pop().ok_or("there is no route")?;
+    route.name = "demo-accept".to_owned();
+    route.producer.route.clone_from(&route.name);
+    route.socket.bind = vec![accept];
+    Ok(route)
 }
 
-fn introduction(broker: &EmbeddedBroker, endpoint: &Endpoint) -> String {
+/// The endpoints that the relay is bound to, as a client on this machine connects to them: for
+/// subscribers, and for senders.
+fn bound(relay: &Relay) -> Result<(Endpoint, Endpoint), CommandError> {
+    let status = relay.status_handle().status();
+    let routes = status.routes.first().and_then(|route| route.endpoints.first());
+    let ingest = status.ingest.first().and_then(|route| route.endpoints.first());
+    let local = |endpoint: Option<&String>| -> Result<Endpoint, CommandError> {
+        let endpoint = endpoint.ok_or("the relay is not bound")?;
+        Ok(endpoint.replace("//0.0.0.0:", "//127.0.0.1:").parse()?)
+    };
+    Ok((local(routes)?, local(ingest)?))
+}
+
+fn introduction(broker: &EmbeddedBroker, endpoint: &Endpoint, accepts: &Endpoint) -> String {
     let topic = orders::TOPIC;
     let bootstrap = broker.bootstrap();
     format!(
         r#"Kafka (embedded)  {bootstrap}  topic "{topic}", {PARTITIONS} partitions
         |  zafka
 ZeroMQ PUB        {endpoint}
+ZeroMQ ROUTER     {accepts}  writes to topic "{EDGE}", and says where
 
 Subscribe from Python:
 
@@ -172,6 +203,14 @@ Subscribe from Python:
     socket.subscribe("{topic}")
     while True:
         print(socket.recv_multipart())   # topic, meta, key, value
+
+Send from Python; the answer says where the message is, and it shows below:
+
+    import zmq
+    socket = zmq.Context().socket(zmq.REQ)
+    socket.connect("{accepts}")
+    socket.send_multipart([b"customer-7", b"hello"])   # key, value
+    print(socket.recv_multipart())   # OK, {{"topic":"{EDGE}","partition":0,"offset":0,...}}
 
 What a subscriber receives (topic[partition] @offset key  value  headers), Ctrl-C ends it:
 "#

@@ -7,10 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use zafka_testkit::child::{Running, command, spawn};
+use zafka_testkit::peers::python;
 use zafka_testkit::{Zafka, ports, wait_until};
 
 use crate::ZAFKA;
+use crate::common::endpoint;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,40 @@ fn shows_as_many_messages_as_asked_for_and_ends() {
     let said = String::from_utf8_lossy(&output.stderr);
     let summary: Vec<&str> = said.trim().split(", ").collect();
     assert!(matches!(summary[..], ["10 messages", _, "0 gaps"]), "nothing but the summary: {said}");
+}
+
+#[test]
+fn what_is_sent_to_it_is_shown_where_the_answer_says() {
+    let endpoint = endpoint();
+    let mut demo =
+        Zafka::spawn(ZAFKA, &["demo", "--bind", "tcp://127.0.0.1:*", "--accept", &endpoint]);
+    demo.wait_log("orders[", DEADLINE);
+    let socket = zmq::Context::new().socket(zmq::REQ).unwrap();
+    socket.set_rcvtimeo(DEADLINE.as_millis() as i32).unwrap();
+    socket.connect(&endpoint).unwrap();
+    for value in ["hello", "again"] {
+        socket.send_multipart(["customer-7", value], 0).unwrap();
+        let answer = socket.recv_multipart(0).unwrap();
+        assert_eq!(answer[0], b"OK");
+        let place: Value = serde_json::from_slice(&answer[1]).unwrap();
+        let (partition, offset) = (&place["partition"], &place["offset"]);
+        demo.wait_log(&format!("edge[{partition}] @{offset} customer-7  {value}\n"), DEADLINE);
+    }
+}
+
+#[test]
+#[ignore = "needs Python"]
+fn the_lines_that_send_do_as_they_stand() {
+    let mut demo = Zafka::spawn(ZAFKA, &["demo", "--bind", "tcp://127.0.0.1:*"]);
+    demo.wait_log("orders[", DEADLINE);
+    let log = demo.log();
+    let (_, lines) = log.split_once("Send from Python").unwrap();
+    let lines: Vec<_> = lines.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let output = std::process::Command::new(python()).args(["-c", &lines.join("\n")]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with(r#"[b'OK', b'{"topic":"edge","#), "{output:?}");
+    demo.wait_log("customer-7  hello\n", DEADLINE);
 }
 
 /// The records that README.md shows.
