@@ -41,6 +41,25 @@ pub fn python() -> PathBuf {
     .join("bin/python")
 }
 
+/// The interpreter of a venv with the project's own client, and what checks its types.
+pub fn python_with_client() -> PathBuf {
+    let client = own("../../clients/python");
+    let source = client.join("src/zafka");
+    let mut files: Vec<_> =
+        fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.is_file());
+    files.extend(["pyproject.toml", "README.md"].map(|file| client.join(file)));
+    files.sort();
+    let stamp: String = files.iter().map(|file| read(file)).collect();
+    once("venv-client", &stamp, |place| {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(place));
+        run(Command::new(place.join("bin/python"))
+            .args(["-m", "pip", "install", "-q", "mypy==1.*"])
+            .arg(&client));
+    })
+    .join("bin/python")
+}
+
 fn node() -> PathBuf {
     let files = ["package.json", "package-lock.json", ".npmrc", "sub.js"];
     let source = own("peers/node");

@@ -5,7 +5,7 @@ mod build;
 mod libzmq;
 mod peer;
 
-pub use build::python;
+pub use build::{python, python_with_client};
 pub use libzmq::LibzmqSub;
 pub use peer::Peer;
 

@@ -25,6 +25,7 @@ macro_rules! on_both_fetchers {
 
 mod admin;
 mod brokers;
+mod clients;
 mod common;
 mod delivery;
 mod demo;

@@ -1,0 +1,41 @@
+"""The exceptions of this package."""
+
+from __future__ import annotations
+
+
+class ZafkaError(Exception):
+    """Any error of this package but mistakes in arguments, which are ValueError."""
+
+
+class SendError(ZafkaError):
+    """A message is not in the log, or not known to be.
+
+    `code` is one of docs/protocol.md; `retriable` says whether the same message may be taken later;
+    `kafka_error` is Kafka's name for the error where `code` is "kafka".
+    """
+
+    def __init__(
+        self, code: str, message: str, retriable: bool, kafka_error: str | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retriable = retriable
+        self.kafka_error = kafka_error
+
+
+class Unanswered(SendError):
+    """No answer came in time, or before the producer was closed.
+
+    The message may be in the log or not.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unanswered", message, True)
+
+
+class ProtocolError(ZafkaError):
+    """The endpoint answers something that fits nothing that was sent.
+
+    Mostly, the frames of the producer are not those of the route. The producer is of no use then.
+    """
