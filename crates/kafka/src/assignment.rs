@@ -1,18 +1,14 @@
-//! Partitions as a source holds them, and what it tells of them.
+//! Partitions that are assigned to a source.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
-use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
+use crate::ends::Ends;
 use crate::epochs::Epochs;
-use crate::fetcher::Fetched;
 use crate::generation::{Generation, Reading};
-use crate::health::Ends;
-use crate::membership::Command;
 use crate::topic_partition::TopicPartition;
 
 const ACTIVE: u8 = 0;
@@ -191,79 +187,3 @@ impl fmt::Display for Assignment {
 
 /// Positions: assignments with the next offset to be read.
 pub(crate) type Positions = Vec<(Arc<Assignment>, i64)>;
-
-/// What happens to a source's partitions.
-#[derive(Debug)]
-pub enum SourceEvent {
-    /// Partitions were assigned, and their starts are resolved.
-    Assigned(Vec<Arc<Assignment>>),
-    /// Partitions are to be given back: nothing more of them is handed out. `done` is to be
-    /// completed once what was handed out is drained; after the route's `revoke_timeout` and a
-    /// little they go without it.
-    Revoked {
-        /// Which.
-        assignments: Vec<Arc<Assignment>>,
-        /// The answer.
-        done: RevokeDone,
-    },
-    /// Partitions are gone without being asked back: another member may hold them already. Nothing
-    /// is committed.
-    Lost(Vec<Arc<Assignment>>),
-    /// The log no longer had the offset `from`: the assignment is read on from `generation.start`,
-    /// below `from` if the log was truncated or the topic recreated. Records of the generation
-    /// before may still wait to be received, and count as far as they lie below that start; nothing from
-    /// there on is to be committed of them. Where the start is lower than what was committed,
-    /// so may commits be once [`Source::allow_rewind`](crate::Source::allow_rewind) is called.
-    Reset {
-        /// Which.
-        assignment: Arc<Assignment>,
-        /// The generation that begins. Its first records, or word that there are none yet, follow
-        /// in the record stream.
-        generation: Generation,
-        /// The offset that was due.
-        from: i64,
-    },
-    /// The source cannot go on, and why. No records follow; commits are still taken, as far as the
-    /// group lets them.
-    Stopped(String),
-}
-
-/// The answer to [`SourceEvent::Revoked`]. Dropped, it completes with no positions.
-#[derive(Debug)]
-pub struct RevokeDone {
-    id: u64,
-    answer: Option<Sender<Command>>,
-}
-
-impl RevokeDone {
-    pub(crate) fn new(id: u64, answer: Sender<Command>) -> Self {
-        Self { id, answer: Some(answer) }
-    }
-
-    /// Lets the partitions go, after these positions are committed.
-    pub fn complete(mut self, positions: Vec<(Arc<Assignment>, i64)>) {
-        self.send(positions);
-    }
-
-    fn send(&mut self, positions: Positions) {
-        if let Some(answer) = self.answer.take() {
-            // A source that has ended has nothing left to let go.
-            let _ = answer.send(Command::Drained { id: self.id, positions });
-        }
-    }
-}
-
-impl Drop for RevokeDone {
-    fn drop(&mut self) {
-        self.send(Vec::new());
-    }
-}
-
-/// What a source hands out.
-#[derive(Debug)]
-pub struct SourceReceivers {
-    /// What happens to partitions.
-    pub events: mpsc::Receiver<SourceEvent>,
-    /// Records. While they are not received, fetching stands still and the membership lives on.
-    pub records: mpsc::Receiver<Fetched>,
-}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
 use crate::health::SourceHealth;
-use crate::membership::Command;
+use crate::mailbox::Mailbox;
 use crate::native;
 use crate::topic_partition::TopicPartition;
 
@@ -33,12 +33,18 @@ pub(crate) enum CommitRequest {
     Final { id: u64, positions: Positions, deadline: Instant },
 }
 
-/// Runs until no order can come any more.
+/// A final commit is done, or given up.
+#[derive(Debug)]
+pub(crate) struct CommitDone {
+    pub(crate) id: u64,
+}
+
+/// Runs until the request channel closes.
 pub(crate) fn run(
     client: &Client,
     health: &SourceHealth,
     requests: &Receiver<CommitRequest>,
-    answers: &Sender<Command>,
+    answers: &Mailbox<CommitDone>,
 ) {
     let mut due = PendingCommits::default();
     let mut backoff = BACKOFF.0;
@@ -71,7 +77,7 @@ impl PendingCommits {
         self.positions.is_empty()
     }
 
-    fn add(&mut self, request: CommitRequest, answers: &Sender<Command>) {
+    fn add(&mut self, request: CommitRequest, answers: &Mailbox<CommitDone>) {
         let (positions, last) = match request {
             CommitRequest::Commit(positions) => (positions, None),
             CommitRequest::AllowRewind(assignment) => {
@@ -152,7 +158,7 @@ impl PendingCommits {
     }
 
     /// Answers the final orders that are done or past their time.
-    fn answer(&mut self, answers: &Sender<Command>) {
+    fn answer(&mut self, answers: &Mailbox<CommitDone>) {
         let now = Instant::now();
         let positions = &self.positions;
         self.finals.retain(|(id, assignments, deadline)| {
@@ -163,8 +169,7 @@ impl PendingCommits {
             if waits && now < *deadline {
                 return true;
             }
-            // The membership thread may have ended: then nobody waits.
-            let _ = answers.send(Command::Committed { id: *id });
+            answers.send(CommitDone { id: *id });
             false
         });
     }

@@ -1,7 +1,7 @@
 //! Records as they come from Kafka, by one of two ways: fetch requests of our own, or librdkafka.
 
-mod corrupt;
 mod fast;
+mod fault;
 mod librdkafka;
 mod record_sender;
 
@@ -15,10 +15,12 @@ use zafka_envelope::Record;
 
 use crate::assignment::Assignment;
 use crate::client::Client;
-use crate::generation::{DueOffset, Generation};
+use crate::config::FetcherKind;
+use crate::generation::Generation;
 use crate::records::Run;
-pub(crate) use corrupt::CorruptHandler;
+use crate::reset::DueOffset;
 pub(crate) use fast::{Fast, FetcherParts};
+pub(crate) use fault::{CorruptBatch, FetchFault};
 pub(crate) use librdkafka::Librdkafka;
 pub(crate) use record_sender::RecordSender;
 
@@ -36,8 +38,8 @@ pub struct Fetched {
 
 /// By which way they came.
 enum Records {
-    /// A run of batches, and its hold on the memory that answers may take.
-    Fast(Run, Arc<fast::MemoryPermit>),
+    /// A run of batches, with what it shares with the others of its response.
+    Fast(Run, Arc<fast::ResponseContext>),
     Librdkafka(librdkafka::FetchedMessages),
 }
 
@@ -46,7 +48,7 @@ impl Fetched {
     /// out. True once all were handed out. `prev` is left to the caller.
     pub fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         match &mut self.records {
-            Records::Fast(run, permit) => {
+            Records::Fast(run, response) => {
                 if self.assignment.corrupt_at().is_some() {
                     return true;
                 }
@@ -55,7 +57,8 @@ impl Fetched {
                     self.assignment.set_corrupt_at(generation, offset);
                     let due =
                         DueOffset { assignment: Arc::clone(&self.assignment), generation, offset };
-                    permit.corrupt.met(due, run.after_broken(), &error.to_string());
+                    let (next, error) = (run.after_broken(), error.to_string());
+                    response.faults.send(FetchFault::Corrupt(CorruptBatch { due, next, error }));
                     true
                 })
             }
@@ -102,11 +105,10 @@ pub(crate) enum Fetcher {
 }
 
 impl Fetcher {
-    /// As the configuration calls it.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> FetcherKind {
         match self {
-            Self::Fast(_) => "fast",
-            Self::Librdkafka(_) => "librdkafka",
+            Self::Fast(_) => FetcherKind::Fast,
+            Self::Librdkafka(_) => FetcherKind::Librdkafka,
         }
     }
 

@@ -2,11 +2,7 @@
 //! of the log or a restart by the route begins the next one. What is handed out carries its
 //! generation, so that nobody guesses by offsets what was read before a reset and what after it.
 
-use std::sync::Arc;
-
 use parking_lot::Mutex;
-
-use crate::assignment::Assignment;
 
 /// One reading of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,28 +11,6 @@ pub struct Generation {
     pub number: u32,
     /// The offset it begins at.
     pub start: i64,
-}
-
-/// An offset that was due and cannot be read.
-#[derive(Clone, Debug)]
-pub(crate) struct DueOffset {
-    pub(crate) assignment: Arc<Assignment>,
-    /// Number of the generation that it was due in.
-    pub(crate) generation: u32,
-    pub(crate) offset: i64,
-}
-
-impl DueOffset {
-    /// The offset at which a partition stands.
-    pub(crate) fn of(assignment: &Arc<Assignment>) -> Self {
-        let (generation, offset) = assignment.reading().place();
-        Self { assignment: Arc::clone(assignment), generation: generation.number, offset }
-    }
-
-    /// Whether it still is: the partition is held, and no other generation has begun.
-    pub(crate) fn is_now(&self) -> bool {
-        self.assignment.is_active() && self.assignment.is_read_as(self.generation)
-    }
 }
 
 /// Where the reading stands.

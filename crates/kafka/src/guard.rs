@@ -4,13 +4,16 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
 use tracing::error;
 
-use crate::membership::Command;
+use crate::mailbox::Mailbox;
+
+/// A thread or a task of a source panicked, and its work is left undone. The reason.
+#[derive(Debug)]
+pub(crate) struct Panicked(pub(crate) String);
 
 /// Time between a panic and the next try.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
@@ -18,14 +21,13 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 })
 /// Starts a thread of a source. If it panics the route stops: nobody else does what it did.
 pub(crate) fn spawn(
     name: &str,
-    commands: &Sender<Command>,
+    panics: &Mailbox<Panicked>,
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let (who, commands) = (name.to_owned(), commands.clone());
+    let (who, panics) = (name.to_owned(), panics.clone());
     Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(reason) = caught(&who, run) {
-            // If the membership has ended, nobody waits for this thread.
-            let _ = commands.send(Command::Panicked(reason));
+            panics.send(Panicked(reason));
         }
     })
 }
@@ -60,12 +62,13 @@ mod tests {
 
     #[test]
     fn the_panic_of_a_thread_is_told_with_its_reason() {
-        let (commands, told) = channel();
-        spawn("kafka-test", &commands, || panic!("at {}", 7)).unwrap().join().unwrap();
-        let Ok(Command::Panicked(reason)) = told.recv() else { panic!("nothing is told") };
+        let (sender, panics) = channel();
+        let mailbox = Mailbox::new(&sender);
+        spawn("kafka-test", &mailbox, || panic!("at {}", 7)).unwrap().join().unwrap();
+        let Ok(Panicked(reason)) = panics.recv() else { panic!("nothing is told") };
         assert_eq!(reason, "internal error: kafka-test panicked: at 7");
-        spawn("kafka-test", &commands, || {}).unwrap().join().unwrap();
-        assert!(told.try_recv().is_err(), "an end is none");
+        spawn("kafka-test", &mailbox, || {}).unwrap().join().unwrap();
+        assert!(panics.try_recv().is_err(), "an end is none");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a source shows of itself.
+//! The health of a source, computed in one place from what each of its parts reports.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use rdkafka::Statistics;
 use rdkafka::statistics::Broker;
 
 use crate::assignment::Assignment;
+use crate::ends::Ends;
 use crate::error::TopicFault;
 use crate::failing_commits::FailingCommits;
 use crate::quota::ThrottledBrokers;
@@ -48,36 +49,6 @@ pub struct SourceStatus {
     pub waits: Vec<Wait>,
 }
 
-/// The ends of a partition's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// The offset after the last record that is replicated.
-    pub high_watermark: i64,
-    /// Under `read_committed`, the offset that no record from there on is read before its
-    /// transaction ends: that of the first record of the oldest open one, or else the high
-    /// watermark.
-    pub last_stable: Option<i64>,
-}
-
-impl Ends {
-    /// As a broker tells them, which has -1 for what it does not tell.
-    pub(crate) fn new(high_watermark: i64, last_stable: i64) -> Option<Self> {
-        let last_stable = (last_stable >= 0).then_some(last_stable);
-        let high_watermark = high_watermark.max(last_stable.unwrap_or(-1));
-        (high_watermark >= 0).then_some(Self { high_watermark, last_stable })
-    }
-
-    /// The end as a reader sees it.
-    pub fn readable(self) -> i64 {
-        self.last_stable.unwrap_or(self.high_watermark)
-    }
-
-    /// The first offset of the oldest transaction that is open, if one is.
-    pub fn open_transaction(self) -> Option<i64> {
-        self.last_stable.filter(|stable| *stable < self.high_watermark)
-    }
-}
-
 /// A counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -95,12 +66,9 @@ impl Counter {
 /// What the threads of a source write, and its status reads.
 #[derive(Debug, Default)]
 pub(crate) struct SourceHealth {
-    pub(crate) rebalances: Counter,
     pub(crate) commits: Counter,
     pub(crate) commits_failed: Counter,
     pub(crate) kafka_errors: Counter,
-    pub(crate) offset_resets: Counter,
-    pub(crate) records_skipped: Counter,
     /// Tasks that hold records which nobody takes.
     waiting: AtomicUsize,
     /// How long they did since somebody asked, in microseconds.
@@ -119,22 +87,10 @@ struct HealthState {
     connected: Option<bool>,
     /// Whether it failed to connect to one since it last had one.
     failing: bool,
-    /// Whether the fetcher of a route without a group has a broker.
-    fetching: bool,
     last_error: Option<String>,
-    assignment_progress: AssignmentProgress,
-    /// Why the group does not have this member, where that is known.
-    group_fault: Option<String>,
-    /// Topics that were named and cannot be read, with the reason.
-    missing: Vec<(String, TopicFault)>,
     stopped: Option<String>,
-    fetcher: Option<&'static str>,
-    /// Why partitions are not fetched now, if any are not.
-    unfetched: Option<String>,
-    /// Partitions that stand still, and how.
-    stalled: Vec<String>,
-    /// Partitions that stand still at what cannot be read, where, and the reason.
-    corrupt: Vec<(Arc<Assignment>, i64, String)>,
+    membership: MembershipHealth,
+    fetch: FetchHealth,
     /// Brokers that hold their answers back.
     throttled: ThrottledBrokers,
 }
@@ -142,12 +98,58 @@ struct HealthState {
 /// How far the starts of the assigned partitions are resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AssignmentProgress {
-    /// It is not known yet, or is being looked up.
+    /// The assignment is not known yet, or is being looked up.
     #[default]
     Unknown,
-    /// Where some of it begins is not known, and why.
+    /// The start of some partition is not known, and why.
     Partial(String),
     Complete,
+}
+
+/// A partition that stands still at a batch that cannot be read, its offset, and the reason.
+#[derive(Clone, Debug)]
+pub(crate) struct CorruptPartition {
+    pub(crate) assignment: Arc<Assignment>,
+    pub(crate) offset: i64,
+    pub(crate) reason: String,
+}
+
+impl CorruptPartition {
+    /// Whether the partition is still assigned, and has not resumed since.
+    pub(crate) fn is_current(&self) -> bool {
+        self.assignment.is_active() && self.assignment.position() == self.offset
+    }
+}
+
+/// The state that the membership thread owns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MembershipHealth {
+    /// Why the group does not have this member, if that is known.
+    pub(crate) group_fault: Option<String>,
+    /// Topics that are named and cannot be read, with the reason.
+    pub(crate) missing: Vec<(String, TopicFault)>,
+    pub(crate) assignment: AssignmentProgress,
+    pub(crate) corrupt: Vec<CorruptPartition>,
+    /// Partitions that make no progress, each with its offset.
+    pub(crate) stalled: Vec<String>,
+    /// What fetches: "fast" or "librdkafka".
+    pub(crate) fetcher: Option<&'static str>,
+    /// How many times our own fetcher was given partitions, if it fetches.
+    pub(crate) adds: Option<u64>,
+    pub(crate) rebalances: u64,
+    pub(crate) offset_resets: u64,
+    pub(crate) records_skipped: u64,
+}
+
+/// The state that our own fetcher's dispatcher owns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FetchHealth {
+    /// How many times it was given partitions that are placed by now.
+    pub(crate) adds: u64,
+    /// Why partitions are not fetched now, if any are not.
+    pub(crate) unfetched: Option<String>,
+    /// Whether a broker answers, and no other connection tells.
+    pub(crate) is_connected: bool,
 }
 
 /// Records are held that nobody takes, until this is dropped.
@@ -185,10 +187,20 @@ impl SourceHealth {
         self.state.lock().failing = true;
     }
 
-    /// Whether the fetcher of a route without a group has a broker. In a group the membership is
-    /// what counts.
-    pub(crate) fn set_fetching(&self, fetching: bool) {
-        self.state.lock().fetching = fetching;
+    /// The health of a client that is assigned nothing, such as a producer: only its connections
+    /// count.
+    pub(crate) fn without_assignment() -> Self {
+        let health = Self::default();
+        health.state.lock().membership.assignment = AssignmentProgress::Complete;
+        health
+    }
+
+    pub(crate) fn set_membership(&self, membership: MembershipHealth) {
+        self.state.lock().membership = membership;
+    }
+
+    pub(crate) fn set_fetch(&self, fetch: FetchHealth) {
+        self.state.lock().fetch = fetch;
     }
 
     /// Whether a broker is connected, as far as is known.
@@ -198,12 +210,6 @@ impl SourceHealth {
 
     pub(crate) fn set_error(&self, error: String) {
         self.state.lock().last_error = Some(error);
-    }
-
-    /// Sets why the group does not have this member. Gives whether that is news.
-    pub(crate) fn set_group_fault(&self, fault: Option<String>) -> bool {
-        let known = std::mem::replace(&mut self.state.lock().group_fault, fault.clone());
-        fault.is_some() && known != fault
     }
 
     pub(crate) fn commit_failed(&self, assignment: &Arc<Assignment>, reason: String) {
@@ -216,44 +222,12 @@ impl SourceHealth {
         self.failing.lock().done(assignment);
     }
 
-    pub(crate) fn set_assignment(&self, assignment_progress: AssignmentProgress) {
-        self.state.lock().assignment_progress = assignment_progress;
-    }
-
-    /// Gives those that are news.
-    pub(crate) fn set_missing(
-        &self,
-        missing: Vec<(String, TopicFault)>,
-    ) -> Vec<(String, TopicFault)> {
-        let known = std::mem::replace(&mut self.state.lock().missing, missing.clone());
-        missing.into_iter().filter(|fault| !known.contains(fault)).collect()
-    }
-
     pub(crate) fn set_stopped(&self, reason: &str) {
         self.state.lock().stopped = Some(reason.to_owned());
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().stopped.is_some()
-    }
-
-    pub(crate) fn set_fetcher(&self, fetcher: &'static str) {
-        self.state.lock().fetcher = Some(fetcher);
-    }
-
-    pub(crate) fn set_unfetched(&self, reason: Option<String>) {
-        self.state.lock().unfetched = reason;
-    }
-
-    /// A partition stands still at this offset, until it goes on or is let go.
-    pub(crate) fn set_corrupt(&self, assignment: &Arc<Assignment>, at: i64, reason: String) {
-        let mut state = self.state.lock();
-        state.corrupt.retain(|stands| !Arc::ptr_eq(&stands.0, assignment) && is_standing(stands));
-        state.corrupt.push((Arc::clone(assignment), at, reason));
-    }
-
-    pub(crate) fn set_stalled(&self, stalled: Vec<String>) {
-        self.state.lock().stalled = stalled;
     }
 
     /// A broker holds its answers back for this long from now on.
@@ -312,29 +286,25 @@ impl SourceHealth {
         SourceStatus {
             not_ready: state.not_ready().or_else(|| self.failing.lock().fault(Instant::now())),
             last_error: state.last_error.clone(),
-            fetcher: state.fetcher,
-            rebalances: self.rebalances.get(),
+            fetcher: state.membership.fetcher,
+            rebalances: state.membership.rebalances,
             commits: self.commits.get(),
             commits_failed: self.commits_failed.get(),
             kafka_errors: self.kafka_errors.get(),
-            offset_resets: self.offset_resets.get(),
-            records_skipped: self.records_skipped.get(),
-            partitions_stalled: state.stalled.len(),
+            offset_resets: state.membership.offset_resets,
+            records_skipped: state.membership.records_skipped,
+            partitions_stalled: state.membership.stalled.len(),
             waits: state.throttled.waits(Instant::now()),
         }
     }
 }
 
-/// Whether a partition is held and has not gone on since.
-fn is_standing((assignment, at, _): &(Arc<Assignment>, i64, String)) -> bool {
-    assignment.is_active() && assignment.position() == *at
-}
-
 impl HealthState {
     fn is_connected(&self) -> Option<bool> {
-        if self.fetching { Some(true) } else { self.connected }
+        if self.fetch.is_connected { Some(true) } else { self.connected }
     }
 
+    /// The one place that decides whether a source is ready, and which reason counts first.
     fn not_ready(&self) -> Option<String> {
         if let Some(reason) = &self.stopped {
             return Some(reason.clone());
@@ -346,22 +316,27 @@ impl HealthState {
             Some(false) => return Some(format!("no broker connected{}", error())),
             Some(true) => {}
         }
-        if let Some(fault) = &self.group_fault {
+        let membership = &self.membership;
+        if let Some(fault) = &membership.group_fault {
             return Some(fault.clone());
         }
-        if let Some((topic, reason)) = self.missing.first() {
+        if let Some((topic, reason)) = membership.missing.first() {
             return Some(format!("topic \"{topic}\": {reason}"));
         }
-        match &self.assignment_progress {
+        match &membership.assignment {
             AssignmentProgress::Unknown => {
                 return Some(format!("waiting for partitions{}", error()));
             }
             AssignmentProgress::Partial(reason) => return Some(format!("waiting for {reason}")),
             AssignmentProgress::Complete => {}
         }
-        let corrupt = self.corrupt.iter().find(|stands| is_standing(stands));
-        let corrupt = corrupt.map(|(_, _, reason)| reason.clone());
-        corrupt.or_else(|| self.unfetched.clone()).or_else(|| self.stalled.first().cloned())
+        if let Some(corrupt) = membership.corrupt.iter().find(|corrupt| corrupt.is_current()) {
+            return Some(corrupt.reason.clone());
+        }
+        if membership.adds.is_some_and(|adds| self.fetch.adds < adds) {
+            return Some("partitions are about to be fetched".to_owned());
+        }
+        self.fetch.unfetched.clone().or_else(|| membership.stalled.first().cloned())
     }
 }
 
@@ -382,26 +357,12 @@ mod tests {
         assert!(health.is_connected(), "others may be there");
         health.set_connected(false);
         assert!(!health.is_connected());
-        health.set_fetching(true);
+        health.set_fetch(FetchHealth { is_connected: true, ..FetchHealth::default() });
         assert!(health.is_connected(), "our own are there");
-        health.set_fetching(false);
+        health.set_fetch(FetchHealth::default());
         health.set_connected(true);
         health.set_connected(false);
         assert!(health.is_connected(), "it was closed once more");
-    }
-
-    #[test]
-    fn an_open_transaction_shows_between_the_ends() {
-        for (told, readable, open) in [
-            ((50, 40), Some(40), Some(40)),
-            ((50, 50), Some(50), None),
-            ((50, -1), Some(50), None),
-            ((-1, -1), None, None),
-        ] {
-            let ends = Ends::new(told.0, told.1);
-            let shown = (ends.map(Ends::readable), ends.and_then(Ends::open_transaction));
-            assert_eq!(shown, (readable, open), "{told:?}");
-        }
     }
 
     #[test]
@@ -424,5 +385,52 @@ mod tests {
         }
         assert!(health.was_backpressured(), "often, for a while");
         assert!(!health.was_backpressured());
+    }
+
+    /// Each row makes one thing right; the reason before it is the one that counts first.
+    #[test]
+    fn the_gravest_reason_counts_first() {
+        let topic_partition = TopicPartition::new("t", 0);
+        let assignment = Assignment::new(topic_partition, 7, None);
+        let corrupt = CorruptPartition {
+            assignment: Arc::clone(&assignment),
+            offset: 7,
+            reason: "t/0: rotten".to_owned(),
+        };
+        let health = SourceHealth::default();
+        let mut membership = MembershipHealth {
+            group_fault: Some("group \"g\": full".to_owned()),
+            missing: vec![("gone".to_owned(), TopicFault::Unknown)],
+            corrupt: vec![corrupt],
+            stalled: vec!["t/0 stalled at offset 7".to_owned()],
+            adds: Some(2),
+            ..MembershipHealth::default()
+        };
+        let mut fetch =
+            FetchHealth { adds: 1, unfetched: Some("no leader".to_owned()), is_connected: false };
+        type Step = fn(&SourceHealth, &mut MembershipHealth, &mut FetchHealth, &Arc<Assignment>);
+        let steps: [(&str, Step); 11] = [
+            ("no broker reached yet", |health, _, _, _| health.set_connected(true)),
+            ("group \"g\": full", |_, membership, _, _| membership.group_fault = None),
+            ("topic \"gone\": it does not exist", |_, membership, _, _| membership.missing.clear()),
+            ("waiting for partitions", |_, membership, _, _| {
+                membership.assignment = AssignmentProgress::Partial("t/0: busy".to_owned());
+            }),
+            ("waiting for t/0: busy", |_, membership, _, _| {
+                membership.assignment = AssignmentProgress::Complete;
+            }),
+            ("t/0: rotten", |_, _, _, assignment| assignment.reading().set_position(0, 8)),
+            ("partitions are about to be fetched", |_, _, fetch, _| fetch.adds = 2),
+            ("no leader", |_, _, fetch, _| fetch.unfetched = None),
+            ("t/0 stalled at offset 7", |_, membership, _, _| membership.stalled.clear()),
+            ("", |health, _, _, _| health.set_stopped("the end")),
+            ("the end", |_, _, _, _| {}),
+        ];
+        for (reason, step) in steps {
+            health.set_membership(membership.clone());
+            health.set_fetch(fetch.clone());
+            assert_eq!(health.status().not_ready.unwrap_or_default(), reason);
+            step(&health, &mut membership, &mut fetch, &assignment);
+        }
     }
 }

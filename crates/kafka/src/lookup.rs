@@ -8,7 +8,7 @@ mod resolve;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,11 +19,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{Isolation, Start};
-use crate::generation::DueOffset;
-use crate::membership::{Command, ResetReason};
-use crate::native;
+use crate::mailbox::Mailbox;
+use crate::native::{self, TopicId};
+use crate::reset::{DueOffset, ResetReason};
 use crate::topic_partition::TopicPartition;
-use crate::topics::{Selection, list};
+use crate::topics::{Listing, Selection, list};
 pub(crate) use plan::TopicSnapshot;
 
 /// How long one request is waited for.
@@ -50,6 +50,21 @@ pub(crate) enum LookupRequest {
     TopicIds(Vec<String>),
     /// The ends of partitions, as a reader sees them. Asked once, as above.
     Ends(Vec<Arc<Assignment>>),
+}
+
+/// An answer, or a listing that was due.
+#[derive(Debug)]
+pub(crate) enum LookupAnswer {
+    /// Topics were listed.
+    Listed(Listing),
+    /// The starts of partitions, and those that are not known yet.
+    Starts { id: u64, resolved: Vec<StartPosition>, unresolved: Vec<Unresolved> },
+    /// The earliest offset of a partition that was to be reset.
+    Earliest { due: DueOffset, to: i64, reason: ResetReason },
+    /// The ids of topics.
+    TopicIds(Vec<(String, TopicId)>),
+    /// The ends of partitions.
+    Ends(Vec<(Arc<Assignment>, i64)>),
 }
 
 /// Partitions whose begin is still to be found: the group may want them back while they are asked
@@ -181,7 +196,7 @@ pub(crate) struct Lookup {
     pub(crate) in_group: bool,
     /// Without a group: topics that are held, though a listing may not show them.
     pub(crate) known: BTreeSet<String>,
-    pub(crate) commands: Sender<Command>,
+    pub(crate) answers: Mailbox<LookupAnswer>,
     /// Where partitions begin at `start`, found and not committed yet.
     pub(crate) found: HashMap<TopicPartition, i64>,
 }
@@ -225,8 +240,7 @@ impl Lookup {
                 if !self.in_group {
                     self.known = listing.names().map(str::to_owned).collect();
                 }
-                // Where the membership has ended, nobody wants to know.
-                let _ = self.commands.send(Command::Listed(listing));
+                self.answers.send(LookupAnswer::Listed(listing));
             }
             Err(error) => {
                 self.client.context().report(&format!("listing topics: {}", plain(&error)))
@@ -236,7 +250,7 @@ impl Lookup {
 
     /// Tries once. True where the question is settled.
     fn answer(&mut self, request: &mut PendingRequest) -> bool {
-        let command = match &mut request.request {
+        let answer = match &mut request.request {
             LookupRequest::Starts { pending, .. } if pending.is_empty() => return true,
             LookupRequest::Earliest { due, .. } if !due.is_now() => return true,
             LookupRequest::Starts { id, queries, known, pending, .. } => {
@@ -245,10 +259,10 @@ impl Lookup {
                     true => self.resolve_in_group(queries, known, pending),
                     false => self.resolve_starts(queries),
                 };
-                Command::StartsResolved { id: *id, resolved, unresolved }
+                LookupAnswer::Starts { id: *id, resolved, unresolved }
             }
             LookupRequest::Earliest { due, reason } => match self.earliest(&due.assignment) {
-                Some(to) => Command::ResetTo { due: due.clone(), to, reason: *reason },
+                Some(to) => LookupAnswer::Earliest { due: due.clone(), to, reason: *reason },
                 None => {
                     request.due = Instant::now() + request.backoff;
                     request.backoff = (request.backoff * 2).min(BACKOFF.1);
@@ -257,7 +271,7 @@ impl Lookup {
             },
             LookupRequest::TopicIds(topics) => {
                 match native::topic_ids(&self.client, topics, WAIT) {
-                    Ok(ids) => Command::TopicIds(ids),
+                    Ok(ids) => LookupAnswer::TopicIds(ids),
                     Err(code) => {
                         self.client
                             .context()
@@ -266,10 +280,9 @@ impl Lookup {
                     }
                 }
             }
-            LookupRequest::Ends(assignments) => Command::Ends(self.ends(assignments)),
+            LookupRequest::Ends(assignments) => LookupAnswer::Ends(self.ends(assignments)),
         };
-        // As above.
-        let _ = self.commands.send(command);
+        self.answers.send(answer);
         true
     }
 

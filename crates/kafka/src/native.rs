@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 mod admin;
+mod token;
 
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
@@ -26,9 +26,9 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
-use crate::security::Token;
 use crate::topic_partition::TopicPartition;
 pub(crate) use admin::{TopicId, offsets, topic_ids};
+pub(crate) use token::set_token;
 
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
@@ -419,44 +419,6 @@ pub(crate) fn cluster_id(client: &Client) -> Option<String> {
         let text = CStr::from_ptr(id).to_string_lossy().into_owned();
         sys::rd_kafka_mem_free(rk(client), id.cast());
         Some(text)
-    }
-}
-
-/// Gives the client a token for its next connections, and for those that are open (KIP-368).
-pub(crate) fn set_token<C: ClientContext>(
-    client: &rdkafka::client::Client<C>,
-    token: &Token,
-    principal: &str,
-    extensions: &[(String, String)],
-) -> Result<(), String> {
-    let text =
-        |text: &str| CString::new(text).map_err(|_| "a token or extension holds a NUL".to_owned());
-    let (secret, principal) = (text(token.secret.expose())?, text(principal)?);
-    let mut pairs = Vec::with_capacity(extensions.len() * 2);
-    for (name, value) in extensions {
-        pairs.push(text(name)?);
-        pairs.push(text(value)?);
-    }
-    let mut pointers: Vec<_> = pairs.iter().map(|text| text.as_ptr()).collect();
-    let mut error = [0; 512];
-    // SAFETY: all texts are C strings that live until after the call, which copies them; the array
-    // holds `pointers.len()` of them; the error is written as a C string within its 512 bytes.
-    unsafe {
-        let code = sys::rd_kafka_oauthbearer_set_token(
-            client.native_ptr(),
-            secret.as_ptr(),
-            token.expires_ms,
-            principal.as_ptr(),
-            pointers.as_mut_ptr(),
-            pointers.len(),
-            error.as_mut_ptr(),
-            error.len(),
-        );
-        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            Ok(())
-        } else {
-            Err(CStr::from_ptr(error.as_ptr()).to_string_lossy().into_owned())
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::client::plain;
 use crate::cluster;
 use crate::config::ClusterConfig;
 use crate::error::StartError;
-use crate::health::{AssignmentProgress, SourceHealth};
+use crate::health::SourceHealth;
 use crate::report::Reporter;
 use crate::security;
 use context::Context;
@@ -160,9 +160,7 @@ impl Producer {
         cluster: &ClusterConfig,
         config: &ProducerConfig,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Delivery>), StartError> {
-        let board = Arc::new(SourceHealth::default());
-        // There is nothing to be assigned: only the connection tells whether it is ready.
-        board.set_assignment(AssignmentProgress::Complete);
+        let board = Arc::new(SourceHealth::without_assignment());
         let tokens = security::prepare(&cluster.security)?;
         let (deliveries, delivered) = mpsc::unbounded_channel();
         let (wanted, receiver) = security::wanted();

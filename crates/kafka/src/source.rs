@@ -1,7 +1,10 @@
 //! A source: what one route reads from Kafka.
 
+mod event;
+mod request;
+
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,14 +13,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::assignment::{Assignment, SourceReceivers};
+use crate::assignment::Assignment;
 use crate::config::{ClusterConfig, FetcherKind, SourceConfig};
 use crate::connection::Connector;
+use crate::ends::Ends;
 use crate::error::StartError;
+use crate::fetcher::Fetched;
 use crate::generation::Generation;
-use crate::health::{Ends, SourceHealth, SourceStatus};
-use crate::membership::{Command, MembershipThread, start};
+use crate::health::{SourceHealth, SourceStatus};
+use crate::mailbox::Mailbox;
+use crate::membership::{Environment, start};
 use crate::security::prepare;
+pub use event::{RevokeDone, SourceEvent};
+pub(crate) use request::RouteRequest;
 
 /// Events that wait to be received before they are kept back.
 const EVENTS: usize = 256;
@@ -26,12 +34,21 @@ const RECORDS: usize = 2;
 /// How long closing may take in all.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The channels of a source.
+#[derive(Debug)]
+pub struct SourceReceivers {
+    /// Events of partitions.
+    pub events: mpsc::Receiver<SourceEvent>,
+    /// Records. While they are not received, fetching pauses and the membership lives on.
+    pub records: mpsc::Receiver<Fetched>,
+}
+
 /// Reads what a route asks for. Owns the threads that do it; dropped, they end without a last
 /// commit.
 #[derive(Debug)]
 pub struct Source {
     health: Arc<SourceHealth>,
-    commands: Sender<Command>,
+    requests: Mailbox<RouteRequest>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -48,7 +65,8 @@ impl Source {
         let health = Arc::new(SourceHealth::default());
         let (events_in, events) = mpsc::channel(EVENTS);
         let (records_in, records) = mpsc::channel(RECORDS);
-        let (commands, commanded) = channel();
+        let (inbox_tx, inbox) = channel();
+        let requests = Mailbox::new(&inbox_tx);
         let (ended, end) = oneshot::channel();
         let tokens = prepare(&cluster.security)?;
         let connector = Connector::new(cluster, tokens.clone());
@@ -59,7 +77,7 @@ impl Source {
             }
             FetcherKind::Librdkafka => (None, connector.ok()),
         };
-        start(MembershipThread {
+        start(Environment {
             cluster: cluster.clone(),
             config,
             tokens,
@@ -70,11 +88,11 @@ impl Source {
             log_limiter: Arc::default(),
             events: events_in,
             records: records_in,
-            commands: (commands.clone(), commanded),
+            inbox: (inbox_tx, inbox),
             ended,
         })?;
         Ok((
-            Self { health, commands, ended: Mutex::new(Some(end)) },
+            Self { health, requests, ended: Mutex::new(Some(end)) },
             SourceReceivers { events, records },
         ))
     }
@@ -92,8 +110,7 @@ impl Source {
     /// Commits positions (next offsets) in the background, with retries. The newest of a partition
     /// wins; none goes back. Nothing happens without a group.
     pub fn commit(&self, positions: Vec<(Arc<Assignment>, i64)>) {
-        // Where the source has ended, so has its right to commit.
-        let _ = self.commands.send(Command::Commit(positions));
+        self.requests.send(RouteRequest::Commit(positions));
     }
 
     /// Lets commits of a partition that come after this go below those before, once: the log was
@@ -101,8 +118,7 @@ impl Source {
     /// called when the route's own position is set back, so that no commit of what was before comes
     /// after it.
     pub fn allow_rewind(&self, assignment: Arc<Assignment>) {
-        // As above.
-        let _ = self.commands.send(Command::AllowRewind(assignment));
+        self.requests.send(RouteRequest::AllowRewind(assignment));
     }
 
     /// Begins a new generation of a partition: it is read again from `offset` on, and what was
@@ -118,8 +134,7 @@ impl Source {
         offset: i64,
     ) -> Option<Generation> {
         let generation = assignment.restart(known, offset)?;
-        // As above.
-        let _ = self.commands.send(Command::Restart(Arc::clone(assignment), generation));
+        self.requests.send(RouteRequest::Restart(Arc::clone(assignment), generation));
         Some(generation)
     }
 
@@ -127,8 +142,7 @@ impl Source {
     /// handed out may still come.
     pub fn pause(&self, assignment: &Arc<Assignment>) {
         assignment.pause();
-        // As above.
-        let _ = self.commands.send(Command::Pause(Arc::clone(assignment)));
+        self.requests.send(RouteRequest::Pause(Arc::clone(assignment)));
     }
 
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the
@@ -136,8 +150,7 @@ impl Source {
     /// hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {
         let Some(end) = self.ended.lock().take() else { return };
-        // A thread that has ended by itself has told so by `end`.
-        let _ = self.commands.send(Command::Close(last));
+        self.requests.send(RouteRequest::Close(last));
         if timeout(CLOSE_TIMEOUT, end).await.is_err() {
             warn!("the Kafka client did not close in time");
         }
@@ -146,7 +159,6 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        // As above.
-        let _ = self.commands.send(Command::Close(Vec::new()));
+        self.requests.send(RouteRequest::Close(Vec::new()));
     }
 }

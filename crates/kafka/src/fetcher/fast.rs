@@ -15,7 +15,6 @@ mod sizes;
 mod testing;
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -28,15 +27,14 @@ use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
-use crate::fetcher::{CorruptHandler, RecordSender};
+use crate::fetcher::{FetchFault, RecordSender};
 use crate::generation::Generation;
-use crate::guard;
+use crate::guard::{self, Panicked};
 use crate::health::SourceHealth;
-use crate::membership::Command;
+use crate::mailbox::Mailbox;
 use crate::report::Reporter;
-use budget::Budget;
-pub(super) use budget::MemoryPermit;
-use dispatcher::Dispatcher;
+use budget::{Budget, MemoryPermit};
+use dispatcher::task::DispatcherTask;
 use fetch_session::FetchOptions;
 use position::{FetchPosition, ReturnReason};
 
@@ -79,13 +77,19 @@ struct FetcherContext {
     budget: Budget,
     limit: usize,
     records_tx: RecordSender,
-    commands: Sender<Command>,
+    faults: Mailbox<FetchFault>,
     health: Arc<SourceHealth>,
-    corrupt: Arc<CorruptHandler>,
     /// Whether the connections are all that there is of a broker: without a group, librdkafka's
     /// are idle.
     alone: bool,
     reporter: Reporter,
+}
+
+/// What all records of one fetch response share.
+pub(super) struct ResponseContext {
+    _memory: MemoryPermit,
+    /// Where batches in it that cannot be read are reported.
+    pub(super) faults: Mailbox<FetchFault>,
 }
 
 /// What a fast fetcher is made of.
@@ -95,7 +99,8 @@ pub(crate) struct FetcherParts<'a> {
     pub(crate) connector: Arc<Connector>,
     pub(crate) client: &'a Arc<Client>,
     pub(crate) records_tx: RecordSender,
-    pub(crate) commands: Sender<Command>,
+    pub(crate) faults: Mailbox<FetchFault>,
+    pub(crate) panics: Mailbox<Panicked>,
     pub(crate) health: Arc<SourceHealth>,
     pub(crate) reporter: Reporter,
 }
@@ -103,7 +108,6 @@ pub(crate) struct FetcherParts<'a> {
 /// The fetcher, as the membership thread sees it.
 pub(crate) struct Fast {
     client: Arc<Client>,
-    health: Arc<SourceHealth>,
     in_group: bool,
     commands_tx: Option<UnboundedSender<FetcherCommand>>,
     dispatcher: Option<JoinHandle<()>>,
@@ -119,19 +123,12 @@ impl Fast {
             connector,
             client,
             records_tx,
-            commands,
+            faults,
+            panics,
             health,
             reporter,
         } = parts;
-        let shared_health = Arc::clone(&health);
-        let corrupt = CorruptHandler::new(
-            config.on_corrupt,
-            commands.clone(),
-            Arc::clone(&health),
-            reporter.clone(),
-        );
         let context = FetcherContext {
-            corrupt: Arc::new(corrupt),
             connector,
             bootstrap: cluster.bootstrap_servers.clone(),
             options: FetchOptions {
@@ -142,27 +139,23 @@ impl Fast {
             budget: Budget::new(HELD_BYTES),
             limit: ANSWER_LIMIT,
             records_tx,
-            commands,
+            faults,
             health,
             alone: config.group.is_none(),
             reporter,
         };
         let (commands_tx, commands_rx) = unbounded_channel();
-        let panics = context.commands.clone();
-        let dispatching = Dispatcher::new(Arc::new(context), commands_rx).run();
+        let dispatching = DispatcherTask::new(Arc::new(context), commands_rx).run();
         let dispatcher = runtime.spawn(async move {
             // A task of its own, so that its panic comes back here.
             if let Err(failure) = tokio::spawn(dispatching).await
                 && let Ok(panic) = failure.try_into_panic()
             {
-                // Where the membership has ended, nothing is to be fetched.
-                let _ = panics
-                    .send(Command::Panicked(guard::reason("the dispatcher of fetches", &*panic)));
+                panics.send(Panicked(guard::reason("the dispatcher of fetches", &*panic)));
             }
         });
         Self {
             client: Arc::clone(client),
-            health: shared_health,
             in_group: config.group.is_some(),
             commands_tx: Some(commands_tx),
             dispatcher: Some(dispatcher),
@@ -178,10 +171,6 @@ impl Fast {
     }
 
     pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
-        if !assignments.is_empty() {
-            // Until the dispatcher has placed them: no moment in between looks as if all were well.
-            self.health.set_unfetched(Some("partitions are about to be fetched".to_owned()));
-        }
         self.send(FetcherCommand::Add(assignments.iter().map(FetchPosition::of).collect()));
         if self.in_group { self.pause_in_librdkafka(assignments) } else { Ok(()) }
     }

@@ -4,7 +4,6 @@ mod thread;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -14,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
-use crate::fetcher::{CorruptHandler, RecordSender};
+use crate::fetcher::{FetchFault, RecordSender};
 use crate::generation::Generation;
-use crate::guard;
-use crate::membership::Command;
+use crate::guard::{self, Panicked};
+use crate::mailbox::Mailbox;
 use crate::native::{Queue, SimpleTopic};
 pub(crate) use thread::FetchedMessages;
 use thread::{ActiveReads, FetchThread};
@@ -40,24 +39,22 @@ impl Librdkafka {
         client: &Arc<Client>,
         in_group: bool,
         records_tx: RecordSender,
-        commands: Sender<Command>,
-        corrupt: CorruptHandler,
+        faults: Mailbox<FetchFault>,
+        panics: &Mailbox<Panicked>,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(client).ok_or(std::io::ErrorKind::OutOfMemory)?);
         let reads = Arc::new(Mutex::new(ActiveReads::default()));
         let (stop, stopped) = watch::channel(false);
-        let told = commands.clone();
         let thread = FetchThread {
             client: Arc::clone(client),
             queue: Arc::clone(&queue),
             reads: Arc::clone(&reads),
             records_tx,
-            commands,
-            corrupt,
+            faults,
             stop: stopped,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let thread = guard::spawn("kafka-fetch", &told, move || thread.run(&runtime))?;
+        let thread = guard::spawn("kafka-fetch", panics, move || thread.run(&runtime))?;
         let client = Arc::clone(client);
         Ok(Self {
             client,

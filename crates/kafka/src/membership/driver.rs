@@ -1,4 +1,5 @@
-//! One client's life: poll, answer, and at last close.
+//! Drives one client's life: polls it, reports what happens to the partitions' decisions, executes
+//! their actions, and at last closes it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,32 +14,38 @@ use tokio::sync::mpsc::error::TrySendError;
 use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{debug, error, info, warn};
 
-use super::Command;
+use super::action::Action;
+use super::environment::Environment;
+use super::event::Event;
 use super::group_check::GroupCheck;
-use super::partitions::Partitions;
+use super::memory::Memory;
+use super::monitor::MembershipVerdict;
+use super::partitions::{Partitions, Settings};
 use super::renewal::Renewal;
-use super::thread::MembershipThread;
-use crate::assignment::{Assignment, Positions, SourceEvent};
-use crate::client::{Client, Rebalance, plain};
-use crate::commits::{self, CommitRequest};
-use crate::config::{GroupProtocol, OnCorrupt};
-use crate::fetcher::{CorruptHandler, Fast, Fetcher, FetcherParts, Librdkafka};
+use super::stop::StopReason;
+use crate::assignment::{Assignment, Positions};
+use crate::client::{Client, plain};
+use crate::commits::{self, CommitDone, CommitRequest};
+use crate::config::GroupProtocol;
+use crate::fetcher::{Fast, FetchFault, Fetcher, FetcherParts, Librdkafka};
 use crate::guard;
-use crate::lookup::{Lookup, LookupRequest};
+use crate::lookup::{Lookup, LookupAnswer, LookupRequest};
 use crate::native;
-use crate::topic_partition::TopicPartition;
-use crate::topics::{InitialPartitions, Listing, Selection};
+use crate::source::{RevokeDone, RouteRequest, SourceEvent};
+use crate::topics::{Listing, Selection};
 
-/// How long librdkafka is waited for before commands are looked at again.
+/// How long librdkafka is waited for before events are looked at again.
 const POLL: Duration = Duration::from_millis(20);
 /// How long the last commit and the leaving of the group may take, each.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// The same where no broker is connected.
 const CLOSE_WAIT_ALONE: Duration = Duration::from_secs(1);
+/// How much longer than its deadline the last commit is waited for.
+const COMMIT_SLACK: Duration = Duration::from_millis(500);
 
 /// How a client's life ended.
 pub(super) enum Outcome {
-    /// As it was told.
+    /// The source was closed.
     Closed,
     /// The group, or the cluster, wants the other protocol; why.
     OtherProtocol(String),
@@ -52,139 +59,83 @@ pub(super) enum Outcome {
     Renewed,
 }
 
-/// The state of a source that outlives one client.
-pub(super) struct SourceState {
-    /// What the cluster had when it was asked last.
-    pub(super) listing: Listing,
-    pub(super) first: InitialPartitions,
-    /// What was committed of partitions that the group took away without being asked: should it
-    /// have forgotten, they go on there.
-    pub(super) kept: HashMap<TopicPartition, i64>,
+/// The state of the driver that outlives one client.
+pub(super) struct Lasting {
     /// The cluster's id, once it is known.
     pub(super) cluster: Option<String>,
     /// The files of TLS that the client has read.
     pub(super) files: Renewal,
     /// Events that found no room yet.
     events: VecDeque<SourceEvent>,
-    /// The last id that was given, so that an answer that comes late is none for a later client.
-    last_id: u64,
 }
 
-impl SourceState {
-    pub(super) fn new(listing: Listing) -> Self {
-        let first = InitialPartitions::new(&listing.topics);
-        let (kept, cluster) = (HashMap::new(), None);
-        Self {
-            listing,
-            first,
-            kept,
-            cluster,
-            files: Renewal::new(None),
-            events: VecDeque::new(),
-            last_id: 0,
-        }
-    }
-
-    /// Begins in another cluster: nothing that was known is of use there.
-    pub(super) fn move_to(&mut self, listing: Listing) {
-        let Self { events, last_id, .. } = std::mem::replace(self, Self::new(listing));
-        (self.events, self.last_id) = (events, last_id);
-    }
-
-    pub(super) fn listed(&mut self, listing: Listing) {
-        self.first.listed(&listing);
-        self.kept.retain(|of, _| !listing.lacks(&of.topic));
-        self.listing = listing;
+impl Lasting {
+    pub(super) fn new(cluster: Option<String>) -> Self {
+        Self { cluster, files: Renewal::new(None), events: VecDeque::new() }
     }
 }
 
-/// One client with its threads, and their channels.
+/// One client with its threads and their channels.
 pub(super) struct Driver<'a> {
-    pub(super) source: &'a MembershipThread,
-    pub(super) state: &'a mut SourceState,
-    pub(super) protocol: GroupProtocol,
-    pub(super) client: Arc<Client>,
-    pub(super) fetcher: Fetcher,
-    pub(super) lookups: Sender<LookupRequest>,
-    pub(super) commits: Sender<CommitRequest>,
+    env: &'a Environment,
+    lasting: &'a mut Lasting,
+    protocol: GroupProtocol,
+    client: Arc<Client>,
+    fetcher: Fetcher,
+    lookups: Sender<LookupRequest>,
+    commits: Sender<CommitRequest>,
+    group_check: GroupCheck,
+    /// Whether a fault of the group was reported that the coordinator told.
+    has_reported: bool,
 }
 
 impl<'a> Driver<'a> {
     /// Runs until closed, or until the client is of no more use.
     pub(super) fn run(
-        source: &'a MembershipThread,
-        state: &'a mut SourceState,
+        env: &'a Environment,
+        lasting: &'a mut Lasting,
+        memory: &mut Memory,
         client: Arc<Client>,
         protocol: GroupProtocol,
-    ) -> Result<Outcome, String> {
-        let listing = state.listing.clone();
-        let mut driver = Self::start(source, state, client, protocol)
-            .map_err(|error| format!("no thread: {error}"))?;
-        let mut partitions = Partitions::default();
-        let mut group_check = GroupCheck::new(source);
-        partitions.listed(&mut driver, listing);
+    ) -> Result<Outcome, StopReason> {
+        let listing = memory.listing.clone();
+        let mut driver = Self::start(env, lasting, client, protocol, &listing)?;
+        let settings = Settings::new(&env.config, protocol, driver.fetcher.kind());
+        let mut partitions = Partitions::new(settings, memory);
+        partitions.handle_listing(listing, Instant::now());
+        driver.execute_all(&mut partitions);
         loop {
+            let wait = partitions.poll_timeout(Instant::now()).0 - Instant::now();
             // Errors come by the callbacks.
-            let _ = driver.client.poll(POLL);
-            let mut outcome = group_check.check(&driver, partitions.is_assigned());
-            while let Some(rebalance) = driver.client.context().next_rebalance() {
-                if let Some(moved) = driver.other_cluster() {
-                    driver.decline(&rebalance);
-                    outcome = Some(moved);
-                    continue;
-                }
-                driver.source.health.rebalances.add(1);
-                match rebalance {
-                    // What is held is being given back, and goes with the client.
-                    Rebalance::Assign(_) | Rebalance::Revoke(_) if partitions.is_leaving() => {
-                        driver.decline(&rebalance)
-                    }
-                    Rebalance::Assign(assigned) => partitions.assign(&mut driver, assigned),
-                    Rebalance::Revoke(revoked) => partitions.revoke(&mut driver, &revoked),
-                    Rebalance::Lost(lost) => partitions.lost(&mut driver, &lost),
-                }
-            }
-            while let Some(command) = driver.source.next_command() {
-                match command {
-                    Command::Close(last) => {
+            let _ = driver.client.poll(wait.min(POLL));
+            let mut outcome = driver.check_group(&partitions);
+            outcome = driver.handle_rebalances(&mut partitions).or(outcome);
+            while let Some(event) = env.next_event() {
+                match event {
+                    Event::Route(RouteRequest::Close(last)) => {
                         driver.close(&mut partitions, last);
                         return Ok(Outcome::Closed);
                     }
-                    Command::GroupAnswer { asked_as, answer } => {
-                        let assigned = partitions.is_assigned();
-                        outcome =
-                            outcome.or(group_check.answered(&driver, assigned, asked_as, answer));
-                    }
-                    Command::OtherCluster(id) => outcome = Some(Outcome::OtherCluster(id)),
-                    // Another cluster does not have what this one had.
-                    Command::OutOfRange { .. }
-                    | Command::ResetNeeded { .. }
-                    | Command::ResetTo { .. }
-                        if driver.other_cluster().is_some() =>
-                    {
-                        outcome = driver.other_cluster();
-                    }
-                    command => {
-                        if let Err(reason) = partitions.handle(&mut driver, command) {
-                            driver.stop_route(&partitions, reason);
-                        }
-                    }
+                    event => outcome = driver.handle(&mut partitions, event).or(outcome),
                 }
+                driver.execute_all(&mut partitions);
             }
             driver.check_files(&mut partitions);
-            partitions.check_revoking(&mut driver);
-            partitions.check_membership(&driver);
-            partitions.check_stalls(&driver);
+            let now = Instant::now();
+            if now >= partitions.poll_timeout(now).0 {
+                partitions.handle_timeout(now);
+            }
+            driver.execute_all(&mut partitions);
             driver.flush_events();
             if let Some(outcome) = driver.fatal().or(outcome.map(Ok)) {
-                if source.health.is_stopped() {
+                if env.health.is_stopped() {
                     driver.end(&mut partitions);
-                    source.wait_for_close();
+                    env.wait_for_close();
                     return Ok(Outcome::Closed);
                 }
                 if outcome.is_ok() {
                     // The next client is assigned them anew.
-                    partitions.all_lost(&mut driver);
+                    partitions.all_lost();
                 }
                 driver.end(&mut partitions);
                 return outcome;
@@ -197,14 +148,15 @@ impl<'a> Driver<'a> {
     }
 
     fn start(
-        source: &'a MembershipThread,
-        state: &'a mut SourceState,
+        env: &'a Environment,
+        lasting: &'a mut Lasting,
         client: Arc<Client>,
         protocol: GroupProtocol,
+        listing: &Listing,
     ) -> std::io::Result<Self> {
-        let (lookups, asked) = channel();
+        let (lookups, lookup_requests) = channel();
         let (commits, commit_requests) = channel();
-        let config = &source.config;
+        let config = &env.config;
         let lookup = Lookup {
             route: config.route.clone(),
             client: Arc::clone(&client),
@@ -214,48 +166,219 @@ impl<'a> Driver<'a> {
             in_group: config.group.is_some(),
             known: match config.group {
                 Some(_) => BTreeSet::new(),
-                None => state.listing.names().map(str::to_owned).collect(),
+                None => listing.names().map(str::to_owned).collect(),
             },
-            commands: source.commands.0.clone(),
+            answers: env.mailbox(),
             found: HashMap::new(),
         };
-        guard::spawn("kafka-lookup", &source.commands.0, move || lookup.run(&asked))?;
-        let (committing, health, answers) =
-            (Arc::clone(&client), Arc::clone(&source.health), source.commands.0.clone());
-        let commit = move || commits::run(&committing, &health, &commit_requests, &answers);
-        guard::spawn("kafka-commit", &source.commands.0, commit)?;
-        let fetcher = match &source.connector {
+        let panics = env.mailbox();
+        guard::spawn("kafka-lookup", &panics, move || lookup.run(&lookup_requests))?;
+        let (committing, health) = (Arc::clone(&client), Arc::clone(&env.health));
+        let done = env.mailbox();
+        let commit = move || commits::run(&committing, &health, &commit_requests, &done);
+        guard::spawn("kafka-commit", &panics, commit)?;
+        let fetcher = match &env.connector {
             Some(connector) => Fetcher::Fast(Fast::start(
-                &source.runtime,
+                &env.runtime,
                 FetcherParts {
-                    cluster: &source.cluster,
+                    cluster: &env.cluster,
                     config,
                     connector: Arc::clone(connector),
                     client: &client,
-                    records_tx: source.record_sender(),
-                    commands: source.commands.0.clone(),
-                    health: Arc::clone(&source.health),
-                    reporter: source.reporter(),
+                    records_tx: env.record_sender(),
+                    faults: env.mailbox(),
+                    panics,
+                    health: Arc::clone(&env.health),
+                    reporter: env.reporter(),
                 },
             )),
-            None => Fetcher::Librdkafka(librdkafka(source, &client)?),
+            None => Fetcher::Librdkafka(librdkafka(env, &client)?),
         };
-        source.health.set_fetcher(fetcher.name());
-        Ok(Self { source, state, protocol, client, fetcher, lookups, commits })
+        let group_check = GroupCheck::new(env, Instant::now());
+        let has_reported = false;
+        Ok(Self {
+            env,
+            lasting,
+            protocol,
+            client,
+            fetcher,
+            lookups,
+            commits,
+            group_check,
+            has_reported,
+        })
     }
 
-    /// Fetches by librdkafka from now on.
-    pub(super) fn use_librdkafka(&mut self) -> std::io::Result<()> {
-        let librdkafka = librdkafka(self.source, &self.client)?;
+    fn handle_rebalances(&mut self, partitions: &mut Partitions<'_>) -> Option<Outcome> {
+        let mut outcome = None;
+        while let Some(rebalance) = self.client.context().next_rebalance() {
+            if let Some(moved) = self.other_cluster() {
+                partitions.decline(&rebalance);
+                outcome = Some(moved);
+            } else {
+                partitions.handle_rebalance(rebalance, Instant::now());
+            }
+            self.execute_all(partitions);
+        }
+        outcome
+    }
+
+    /// Hands an event on. Returns why the client is to end, if it is.
+    fn handle(&mut self, partitions: &mut Partitions<'_>, event: Event) -> Option<Outcome> {
+        let now = Instant::now();
+        match event {
+            Event::Route(request) => partitions.handle_request(request, now),
+            Event::Commit(done) => partitions.handle_commit(&done),
+            Event::Panicked(panicked) => partitions.stop(StopReason::Panicked(panicked)),
+            Event::Group(reply) => {
+                let is_assigned = partitions.is_assigned();
+                let verdict =
+                    self.group_check.answered(self.env, &self.client, is_assigned, reply, now);
+                return self.judged(partitions, verdict);
+            }
+            Event::Fetch(FetchFault::OtherCluster(id)) => return Some(Outcome::OtherCluster(id)),
+            Event::Fetch(fault) => {
+                // Another cluster does not have what this one had.
+                let is_reset =
+                    matches!(fault, FetchFault::OutOfRange { .. } | FetchFault::ResetNeeded { .. });
+                match self.other_cluster() {
+                    Some(moved) if is_reset => return Some(moved),
+                    _ => partitions.handle_fault(fault),
+                }
+            }
+            Event::Lookup(answer) => match self.other_cluster() {
+                Some(moved) if matches!(answer, LookupAnswer::Earliest { .. }) => {
+                    return Some(moved);
+                }
+                _ => partitions.handle_lookup(answer, self.client.assignment_lost(), now),
+            },
+        }
+        None
+    }
+
+    /// Asks the coordinator from time to time. Returns why the client is to end, if it is.
+    fn check_group(&mut self, partitions: &Partitions<'_>) -> Option<Outcome> {
+        let now = Instant::now();
+        if !self.group_check.is_due(now) {
+            return None;
+        }
+        let moved = self.other_cluster();
+        if moved.is_none() {
+            let is_assigned = partitions.is_assigned();
+            self.group_check.check(self.env, &self.client, self.protocol, is_assigned, now);
+        }
+        moved
+    }
+
+    fn judged(
+        &mut self,
+        partitions: &mut Partitions<'_>,
+        verdict: MembershipVerdict,
+    ) -> Option<Outcome> {
+        match verdict {
+            MembershipVerdict::Unclear => {}
+            MembershipVerdict::Fine => {
+                if std::mem::take(&mut self.has_reported) {
+                    partitions.set_group_fault(None);
+                }
+            }
+            MembershipVerdict::Fault(reason) => {
+                self.has_reported = true;
+                partitions.set_group_fault(Some(self.env.report_group_fault(&reason)));
+            }
+            MembershipVerdict::Gone(reason) => return Some(Outcome::Again(reason)),
+        }
+        None
+    }
+
+    /// Executes the actions that are called for, then shows the health.
+    fn execute_all(&mut self, partitions: &mut Partitions<'_>) {
+        while let Some(action) = partitions.poll_action() {
+            self.execute(partitions, action);
+        }
+        if let Some(health) = partitions.poll_health() {
+            self.env.health.set_membership(health);
+        }
+    }
+
+    fn execute(&mut self, partitions: &mut Partitions<'_>, action: Action) {
+        match action {
+            Action::Subscribe(topics) => self.subscribe(&topics),
+            Action::Add(assignments) => {
+                let added = self.fetcher.add(&assignments);
+                self.report("adding partitions", added);
+            }
+            Action::Remove(assignments) => self.fetcher.remove(&assignments),
+            Action::AssignNothing => {
+                if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
+                    debug!(route = self.env.config.route, %error, "an assignment that is declined");
+                }
+            }
+            Action::Seek(assignment, generation) => {
+                let sought = self.fetcher.seek(&assignment, generation);
+                let what = format!("{assignment}: resuming at {}", generation.start);
+                self.report(&what, sought);
+            }
+            Action::Pause(assignment) => {
+                let paused = self.fetcher.pause(&assignment);
+                self.report(&format!("{assignment}: pausing"), paused);
+            }
+            Action::UseLibrdkafka(assignments) => {
+                if let Err(reason) = self.use_librdkafka(&assignments) {
+                    partitions.stop(StopReason::Fetcher(reason));
+                }
+            }
+            // The thread ends before its sender only by a panic, which stops the route.
+            Action::Lookup(request) => drop(self.lookups.send(request)),
+            // As above.
+            Action::Commit(request) => drop(self.commits.send(request)),
+            Action::Publish(event) => self.publish(event),
+            Action::Revoke { id, assignments } => {
+                let done = RevokeDone::new(id, self.env.mailbox());
+                self.publish(SourceEvent::Revoked { assignments, done });
+            }
+            Action::Report(reason) => self.client.context().report(&reason),
+            Action::CheckMember => {
+                let is_member = native::membership(&self.client).is_some();
+                partitions.handle_member(is_member, Instant::now());
+            }
+            Action::CheckBackpressure => {
+                let was_backpressured = self.env.health.was_backpressured();
+                partitions.handle_backpressure(was_backpressured, Instant::now());
+            }
+            Action::Stop(reason) => {
+                let reason = reason.to_string();
+                error!(route = self.env.config.route, reason, "the Kafka side of the route stops");
+                self.env.health.set_stopped(&reason);
+                self.publish(SourceEvent::Stopped(reason));
+            }
+        }
+    }
+
+    fn subscribe(&self, topics: &[Arc<str>]) {
+        if topics.is_empty() {
+            return self.client.unsubscribe();
+        }
+        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        self.report("subscribing", self.client.subscribe(&topics).map_err(|error| plain(&error)));
+    }
+
+    fn report(&self, what: &str, outcome: Result<(), String>) {
+        if let Err(reason) = outcome {
+            self.client.context().report(&format!("{what}: {reason}"));
+        }
+    }
+
+    /// Lets librdkafka fetch from now on.
+    fn use_librdkafka(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        if !assignments.is_empty() {
+            self.fetcher.remove(assignments);
+        }
+        let librdkafka = librdkafka(self.env, &self.client).map_err(|error| error.to_string())?;
         self.fetcher.stop();
         self.fetcher = Fetcher::Librdkafka(librdkafka);
-        self.source.health.set_fetcher(self.fetcher.name());
-        self.source.health.set_unfetched(None);
-        Ok(())
-    }
-
-    /// Ends the pause of partitions that librdkafka only held.
-    pub(super) fn resume(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+        self.fetcher.add(assignments)?;
+        // They were paused.
         let mut list = TopicPartitionList::with_capacity(assignments.len());
         for assignment in assignments {
             list.add_partition(assignment.topic(), assignment.partition());
@@ -263,61 +386,40 @@ impl<'a> Driver<'a> {
         self.client.resume(&list).map_err(|error| plain(&error))
     }
 
-    pub(super) fn next_id(&mut self) -> u64 {
-        self.state.last_id += 1;
-        self.state.last_id
-    }
-
     /// Tells the route, now or as soon as there is room.
-    pub(super) fn publish(&mut self, event: SourceEvent) {
-        self.state.events.push_back(event);
+    fn publish(&mut self, event: SourceEvent) {
+        self.lasting.events.push_back(event);
         self.flush_events();
     }
 
     fn flush_events(&mut self) {
-        while let Some(event) = self.state.events.pop_front() {
-            if let Err(TrySendError::Full(event)) = self.source.events.try_send(event) {
-                self.state.events.push_front(event);
+        while let Some(event) = self.lasting.events.pop_front() {
+            if let Err(TrySendError::Full(event)) = self.env.events.try_send(event) {
+                self.lasting.events.push_front(event);
                 return;
             }
         }
     }
 
-    /// Reads nothing more. The route still commits what it delivers, and closes the source when it
-    /// is done.
-    fn stop_route(&mut self, partitions: &Partitions, reason: String) {
-        error!(route = self.source.config.route, reason, "the Kafka side of the route stops");
-        self.source.health.set_stopped(&reason);
-        partitions.stop_reading();
-        self.publish(SourceEvent::Stopped(reason));
-    }
-
     /// Gives everything back once the client's files are no longer those that are there: another
     /// one takes over.
-    fn check_files(&mut self, partitions: &mut Partitions) {
+    fn check_files(&mut self, partitions: &mut Partitions<'_>) {
         // Without a group only this client knows how far the route is.
-        if partitions.is_leaving() || self.source.config.group.is_none() {
+        if partitions.is_leaving() || self.env.config.group.is_none() {
             return;
         }
-        let route = &self.source.config.route;
-        if self.state.files.is_due(route) && !self.source.health.is_stopped() {
+        let route = &self.env.config.route;
+        if self.lasting.files.is_due(route) && !self.env.health.is_stopped() {
             info!(
                 route,
                 "the files of kafka.security.tls have changed: joining the group anew with them"
             );
-            partitions.leave(self);
+            partitions.leave(Instant::now());
         }
     }
 
-    /// Answers an assignment: without an answer the client could not be closed.
-    pub(super) fn take_nothing(&self) {
-        if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
-            debug!(route = self.source.config.route, %error, "an assignment that is not taken up");
-        }
-    }
-
-    /// What a fatal error, if there was one, means.
-    fn fatal(&self) -> Option<Result<Outcome, String>> {
+    /// The meaning of a fatal error, if there was one.
+    fn fatal(&self) -> Option<Result<Outcome, StopReason>> {
         let (code, reason) = self.client.client().fatal_error()?;
         Some(match code {
             // A static member of the newer protocol that was killed has its place until its session
@@ -331,10 +433,7 @@ impl<'a> Driver<'a> {
             {
                 Ok(Outcome::OtherProtocol(reason))
             }
-            // Whoever joined by the name of this instance would be fenced in turn, again and again.
-            RDKafkaErrorCode::FencedInstanceId => {
-                Err(format!("{code}: another relay has the same `instance`"))
-            }
+            RDKafkaErrorCode::FencedInstanceId => Err(StopReason::Fenced(code.to_string())),
             _ => {
                 let (_, reason) = reason.rsplit_once(" fatal error: ").unwrap_or(("", &reason));
                 Ok(Outcome::Again(reason.to_owned()))
@@ -342,64 +441,56 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Answers an assignment that is declined. What is taken away is let go with everything
-    /// else.
-    fn decline(&self, rebalance: &Rebalance) {
-        if matches!(rebalance, Rebalance::Assign(_)) {
-            self.take_nothing();
-        }
-    }
-
     /// Whether the brokers are those of another cluster now.
-    pub(super) fn other_cluster(&self) -> Option<Outcome> {
+    fn other_cluster(&self) -> Option<Outcome> {
         let now = native::cluster_id(&self.client)?;
-        (self.state.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
+        (self.lasting.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
     }
 
     /// Whether the protocol was tried, and not asked for.
     fn may_fall_back(&self) -> bool {
-        let asked_for = self.source.config.group.as_ref().and_then(|group| group.protocol);
+        let asked_for = self.env.config.group.as_ref().and_then(|group| group.protocol);
         asked_for.is_none() && self.protocol == GroupProtocol::Consumer
     }
 
     /// Commits, leaves the group, ends the threads.
-    fn close(mut self, partitions: &mut Partitions, last: Positions) {
-        partitions.stop_reading();
-        if self.source.config.group.is_some() && !last.is_empty() {
-            self.commit_last(last);
+    fn close(mut self, partitions: &mut Partitions<'_>, last: Positions) {
+        let deadline = Instant::now() + self.close_wait();
+        let commit = partitions.close(last, deadline);
+        self.execute_all(partitions);
+        if let Some(id) = commit {
+            self.wait_for_commit(id, deadline + COMMIT_SLACK);
         }
         self.end(partitions);
     }
 
     fn close_wait(&self) -> Duration {
-        if self.source.health.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
+        if self.env.health.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
     }
 
-    fn commit_last(&mut self, last: Positions) {
-        let (id, deadline) = (self.next_id(), Instant::now() + self.close_wait());
-        if self.commits.send(CommitRequest::Final { id, positions: last, deadline }).is_err() {
-            // Its thread panicked, which was told.
-            return;
-        }
-        let slack = Duration::from_millis(500);
-        while Instant::now() < deadline + slack {
+    fn wait_for_commit(&self, id: u64, deadline: Instant) {
+        while Instant::now() < deadline {
             let _ = self.client.poll(POLL);
-            while let Some(command) = self.source.next_command() {
-                if matches!(command, Command::Committed { id: done } if done == id) {
-                    return;
+            while let Some(event) = self.env.next_event() {
+                match event {
+                    Event::Commit(CommitDone { id: done }) if done == id => return,
+                    // It was to answer.
+                    Event::Panicked(_) => return,
+                    _ => {}
                 }
             }
         }
-        warn!(route = self.source.config.route, "the last commit was not answered in time");
+        warn!(route = self.env.config.route, "the last commit was not answered in time");
     }
 
     /// Lets every partition go, leaves the group (a static member keeps its place), ends the
     /// threads.
-    fn end(mut self, partitions: &mut Partitions) {
+    fn end(mut self, partitions: &mut Partitions<'_>) {
         self.fetcher.stop();
         self.client.context().set_closing();
-        partitions.release_all(&mut self);
-        let (wait, route) = (self.close_wait(), &self.source.config.route);
+        partitions.end();
+        self.execute_all(partitions);
+        let (wait, route) = (self.close_wait(), &self.env.config.route);
         let Self { client, lookups, commits, fetcher, .. } = self;
         // Their threads end, and let go of the client.
         drop((lookups, commits, fetcher));
@@ -417,17 +508,9 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn librdkafka(source: &MembershipThread, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
-    let in_group = source.config.group.is_some();
-    let commands = source.commands.0.clone();
-    // It tells of a batch that it cannot read, and not where that ends.
-    let corrupt = CorruptHandler::new(
-        OnCorrupt::Stop,
-        commands.clone(),
-        Arc::clone(&source.health),
-        source.reporter(),
-    );
-    Librdkafka::start(client, in_group, source.record_sender(), commands, corrupt)
+fn librdkafka(env: &Environment, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
+    let in_group = env.config.group.is_some();
+    Librdkafka::start(client, in_group, env.record_sender(), env.mailbox(), &env.mailbox())
 }
 
 /// Drops the client once nobody else holds it. That closes it, which leaves the group.

@@ -21,6 +21,13 @@ const GONE_AFTER: Duration = Duration::from_secs(20);
 /// The same without a group: librdkafka never knows.
 const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
 
+/// What the coordinator has by the name of the group, asked for as that member.
+#[derive(Debug)]
+pub(crate) struct GroupReply {
+    pub(crate) asked_as: Option<Membership>,
+    pub(crate) answer: Result<GroupAnswer, String>,
+}
+
 /// A member's id and generation, or epoch.
 pub(crate) type Membership = (String, i32);
 

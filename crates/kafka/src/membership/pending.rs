@@ -34,6 +34,7 @@ impl PendingAssignment {
         start: Start,
         known: TopicSnapshot,
         kept: &HashMap<TopicPartition, i64>,
+        now: Instant,
     ) -> (Self, LookupRequest) {
         let assignment = Self {
             id,
@@ -51,11 +52,12 @@ impl PendingAssignment {
                 .map_or(StartRule::At(start), |kept| StartRule::Found(*kept));
             PositionQuery { topic_partition, rule }
         };
-        let ask = assignment.ask(partitions.into_iter().map(query).collect(), Instant::now());
-        (assignment, ask)
+        let queries = partitions.into_iter().map(query).collect();
+        let request = assignment.request(queries, now);
+        (assignment, request)
     }
 
-    fn ask(&self, queries: Vec<PositionQuery>, due: Instant) -> LookupRequest {
+    fn request(&self, queries: Vec<PositionQuery>, due: Instant) -> LookupRequest {
         let (known, pending) = (Arc::clone(&self.known), Arc::clone(&self.queries));
         LookupRequest::Starts { id: self.id, queries, due, known, pending }
     }
@@ -66,6 +68,7 @@ impl PendingAssignment {
         &mut self,
         resolved: Vec<StartPosition>,
         unresolved: Vec<Unresolved>,
+        now: Instant,
     ) -> (Vec<StartPosition>, Option<LookupRequest>) {
         self.answered = true;
         let resolved: Vec<StartPosition> = resolved
@@ -83,7 +86,7 @@ impl PendingAssignment {
         if queries.is_empty() {
             return (resolved, None);
         }
-        (resolved, Some(self.ask_later(queries)))
+        (resolved, Some(self.retry(queries, now)))
     }
 
     /// The request again, for an answer that cannot be used now.
@@ -91,19 +94,20 @@ impl PendingAssignment {
         &mut self,
         resolved: Vec<StartPosition>,
         unresolved: Vec<Unresolved>,
+        now: Instant,
     ) -> LookupRequest {
         let resolved = resolved.into_iter();
         let found = resolved.map(|StartPosition { topic_partition, start, .. }| PositionQuery {
             topic_partition,
             rule: StartRule::Found(start),
         });
-        self.ask_later(found.chain(unresolved.into_iter().map(|open| open.query)).collect())
+        self.retry(found.chain(unresolved.into_iter().map(|open| open.query)).collect(), now)
     }
 
-    fn ask_later(&mut self, queries: Vec<PositionQuery>) -> LookupRequest {
-        let ask = self.ask(queries, Instant::now() + self.backoff);
+    fn retry(&mut self, queries: Vec<PositionQuery>, now: Instant) -> LookupRequest {
+        let request = self.request(queries, now + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
-        ask
+        request
     }
 
     /// Whether there was an answer, be it that nothing begins yet.
@@ -120,6 +124,10 @@ impl PendingAssignment {
     pub(super) fn forget(&mut self, partition: &TopicPartition) {
         self.unresolved.remove(partition);
         self.queries.forget(partition);
+    }
+
+    pub(super) fn contains(&self, partition: &TopicPartition) -> bool {
+        self.unresolved.contains_key(partition)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -149,6 +157,10 @@ mod tests {
         TopicSnapshot { first: InitialPartitions::new(&topics), topics }
     }
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn part(partition: i32) -> TopicPartition {
         TopicPartition::new("orders", partition)
     }
@@ -172,8 +184,14 @@ mod tests {
     fn those_that_came_later_begin_at_the_earliest() {
         let known = known(&[("orders", 1)]);
         let kept = HashMap::from([(part(2), 7)]);
-        let (_take_up, ask) =
-            PendingAssignment::new(1, (0..3).map(part).collect(), Start::Latest, known, &kept);
+        let (_pending, ask) = PendingAssignment::new(
+            1,
+            (0..3).map(part).collect(),
+            Start::Latest,
+            known,
+            &kept,
+            now(),
+        );
         let expected = [
             (0, StartRule::At(Start::Latest)),
             (1, StartRule::At(Start::Earliest)),
@@ -190,18 +208,20 @@ mod tests {
             Start::Latest,
             known(&[]),
             &HashMap::new(),
+            now(),
         );
         assert!(!assignment.is_answered() && assignment.reason().is_none());
-        let (resolved, ask) = assignment.answer(vec![position(0)], vec![open(1, 5), open(2, 6)]);
+        let (resolved, ask) =
+            assignment.answer(vec![position(0)], vec![open(1, 5), open(2, 6)], now());
         assert_eq!(resolved, [position(0)]);
         assert_eq!(wanted(&ask.unwrap()), [(1, StartRule::Found(5)), (2, StartRule::Found(6))]);
         assert!(assignment.is_answered());
         assert_eq!(assignment.reason(), Some("orders/1: the start was not committed: Busy"));
         // The group takes it back while it is asked for.
         assignment.forget(&part(1));
-        let (resolved, ask) = assignment.answer(vec![position(1)], vec![open(2, 6)]);
+        let (resolved, ask) = assignment.answer(vec![position(1)], vec![open(2, 6)], now());
         assert_eq!((resolved, wanted(&ask.unwrap())), (Vec::new(), vec![(2, StartRule::Found(6))]));
-        let (resolved, ask) = assignment.answer(vec![position(2)], Vec::new());
+        let (resolved, ask) = assignment.answer(vec![position(2)], Vec::new(), now());
         assert_eq!(resolved, [position(2)]);
         assert!(ask.is_none() && assignment.is_empty());
     }
@@ -209,8 +229,14 @@ mod tests {
     #[test]
     fn nobody_asks_for_what_is_forgotten() {
         let partitions = vec![part(0), part(1)];
-        let (mut assignment, ask) =
-            PendingAssignment::new(1, partitions, Start::Earliest, known(&[]), &HashMap::new());
+        let (mut assignment, ask) = PendingAssignment::new(
+            1,
+            partitions,
+            Start::Earliest,
+            known(&[]),
+            &HashMap::new(),
+            now(),
+        );
         let LookupRequest::Starts { pending, .. } = &ask else { panic!("{ask:?}") };
         assert!(pending.contains(&part(0)) && pending.contains(&part(1)));
         assignment.forget(&part(0));

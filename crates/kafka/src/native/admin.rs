@@ -62,9 +62,9 @@ impl Drop for Options {
 }
 
 /// What came of a request.
-struct Event(NonNull<sys::rd_kafka_event_t>);
+struct AdminEvent(NonNull<sys::rd_kafka_event_t>);
 
-impl Event {
+impl AdminEvent {
     /// Takes the one that comes within `wait`, if it does not tell of an error.
     fn wait(queue: &Queue, wait: Duration) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the queue is alive; an event returned is ours to destroy.
@@ -80,7 +80,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for AdminEvent {
     fn drop(&mut self) {
         // SAFETY: taken off its queue, and destroyed nowhere else.
         unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
@@ -115,7 +115,7 @@ pub(crate) fn offsets(
             queue.queue.as_ptr(),
         );
     }
-    let event = match Event::wait(&queue, wait) {
+    let event = match AdminEvent::wait(&queue, wait) {
         // Its word for partitions none of which has a leader.
         Err(RDKafkaErrorCode::NoEnt) => return Err(RDKafkaErrorCode::LeaderNotAvailable),
         event => event?,
@@ -173,7 +173,7 @@ pub(crate) fn topic_ids(
         );
         sys::rd_kafka_TopicCollection_destroy(collection);
     }
-    let event = Event::wait(&queue, wait)?;
+    let event = AdminEvent::wait(&queue, wait)?;
     let mut ids = Vec::new();
     // SAFETY: the result and its descriptions live as long as the event; `count` of them are there,
     // each with a name that is a C string; an id is looked at where it is not null.

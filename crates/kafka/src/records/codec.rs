@@ -1,12 +1,14 @@
 //! The compressions of Kafka, read piece by piece so that no more than a limit is ever held.
 
+mod kind;
+
 use std::cell::RefCell;
-use std::fmt;
 use std::io::{self, Read};
 
 use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
 use super::error::BatchFault;
+pub(crate) use kind::Codec;
 
 /// The first piece of memory, at least.
 const FIRST_PIECE: usize = 16 << 10;
@@ -22,30 +24,6 @@ const KEPT_CONTEXT: usize = 8 << 20;
 thread_local! {
     /// Made once for each thread: it is large, and many batches are small.
     static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
-}
-
-/// How a batch is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codec {
-    /// RFC 1952.
-    Gzip,
-    /// One block of snappy's raw format, or snappy-java's stream of blocks.
-    Snappy,
-    /// An LZ4 frame.
-    Lz4,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Codec::Gzip => "gzip",
-            Codec::Snappy => "snappy",
-            Codec::Lz4 => "lz4",
-            Codec::Zstd => "zstd",
-        })
-    }
 }
 
 /// Why something was not decompressed.

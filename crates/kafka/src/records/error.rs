@@ -2,6 +2,9 @@
 
 use super::codec::Codec;
 
+/// Most headers of one record: what bounds the list that is made of them.
+pub(super) const MAX_HEADERS: usize = 1 << 20;
+
 /// A batch that cannot be read. What came before it is not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record batch at offset {base_offset}: {fault}")]
@@ -98,7 +101,7 @@ pub(crate) enum RecordFault {
     #[error("it has bytes after its last header")]
     Rest,
     /// More headers than we hold.
-    #[error("it has more than {} headers", super::record::MAX_HEADERS)]
+    #[error("it has more than {} headers", MAX_HEADERS)]
     Headers,
     /// Outside the batch's offsets, or not after the record before it.
     #[error("its offset delta {0} is out of place")]

@@ -3,10 +3,7 @@
 
 use zafka_envelope::Header;
 
-use super::error::RecordFault;
-
-/// Most headers of one record: what bounds the list that is made of them.
-pub(super) const MAX_HEADERS: usize = 1 << 20;
+use super::error::{MAX_HEADERS, RecordFault};
 
 /// A record as it is in the batch; its headers are in the list it was read with.
 pub(super) struct Raw<'a> {

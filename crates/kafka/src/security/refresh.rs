@@ -11,7 +11,7 @@ use rdkafka::client::{Client, ClientContext};
 
 use super::token::TokenProvider;
 use crate::guard;
-use crate::native;
+use crate::native::set_token;
 
 /// Time between two tries while there is no token.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -56,9 +56,10 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receive
         let token = provider.token();
         let Some(client) = client.upgrade() else { return };
         let set = match &token {
-            Ok(token) => native::set_token(
+            Ok(token) => set_token(
                 client.native(),
-                token,
+                token.secret.expose(),
+                token.expires_ms,
                 provider.client_id(),
                 provider.extensions(),
             ),

@@ -16,15 +16,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
-use super::fetch_session::{Answer, CorruptBatch, FetchSession, FetchedPartition, LAST_BY_NAME};
+use super::fetch_session::{Answer, FetchSession, FetchedPartition, LAST_BY_NAME, RejectedBatch};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
-use super::{BrokerEvent, FetcherContext, MemoryPermit};
+use super::{BrokerEvent, FetcherContext, ResponseContext};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
-use crate::fetcher::{Fetched, Records};
-use crate::generation::DueOffset;
+use crate::fetcher::{CorruptBatch, FetchFault, Fetched, Records};
 use crate::records::{Batches, ReadOptions, Run};
+use crate::reset::DueOffset;
 
 /// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
 /// know.
@@ -76,7 +76,7 @@ pub(super) struct Broker {
 /// An answer, and its part of the memory that answers may take.
 struct Frame {
     body: Bytes,
-    permit: Arc<MemoryPermit>,
+    response: Arc<ResponseContext>,
 }
 
 /// The command channel or the record channel is closed.
@@ -269,7 +269,8 @@ impl Broker {
                 continue;
             };
             let frame = self.receive(connection).await;
-            let Frame { mut body, permit } = frame.map_err(|left| left.after_quiet(quiet_until))?;
+            let Frame { mut body, response: shared } =
+                frame.map_err(|left| left.after_quiet(quiet_until))?;
             last = Instant::now();
             quiet_until = last;
             let response = decode::<FetchRequest>(&mut body, version);
@@ -306,9 +307,9 @@ impl Broker {
             };
             let mut handed = false;
             for partition in partitions {
-                handed |= self.hand_out(partition, &permit).await?;
+                handed |= self.hand_out(partition, &shared).await?;
             }
-            drop(permit);
+            drop(shared);
             for (position, why) in removed {
                 self.send_event(BrokerEvent::Returned(position, why));
             }
@@ -384,19 +385,22 @@ impl Broker {
         if deadline > since + ANSWER_WAIT.0 {
             self.send_event(BrokerEvent::Connected(self.id));
         }
-        let permit = self.reserve(size).await?;
+        let response = self.reserve(size).await?;
         let body = self.receive_body(connection).await?;
-        Ok(Frame { body, permit })
+        Ok(Frame { body, response })
     }
 
     /// Waits for the memory that an answer takes, for as long as the route lets the others wait.
-    async fn reserve(&mut self, size: usize) -> Result<Arc<MemoryPermit>, Ended> {
+    async fn reserve(&mut self, size: usize) -> Result<Arc<ResponseContext>, Ended> {
         let context = Arc::clone(&self.context);
-        let permit = context.budget.reserve(size, &context.corrupt);
-        tokio::pin!(permit);
+        let memory = context.budget.reserve(size);
+        tokio::pin!(memory);
         loop {
             tokio::select! {
-                permit = &mut permit => return Ok(permit),
+                memory = &mut memory => {
+                    let faults = context.faults.clone();
+                    return Ok(Arc::new(ResponseContext { _memory: memory, faults }));
+                }
                 command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
             }
         }
@@ -435,12 +439,13 @@ impl Broker {
     }
 
     /// A batch cannot be read: for good, if that is so each time it is fetched.
-    fn handle_corrupt(&self, batch: CorruptBatch) {
-        let CorruptBatch { due, to, error, failures } = batch;
+    fn handle_corrupt(&self, batch: RejectedBatch) {
+        let RejectedBatch { due, to, error, failures } = batch;
         if failures < CONFIRMED {
             self.context.reporter.report(&format!("{}: {error}", due.assignment));
         } else {
-            self.context.corrupt.met(due, to, &error.to_string());
+            let batch = CorruptBatch { due, next: to, error: error.to_string() };
+            self.context.faults.send(FetchFault::Corrupt(batch));
         }
     }
 
@@ -448,7 +453,7 @@ impl Broker {
     async fn hand_out(
         &mut self,
         partition: FetchedPartition,
-        permit: &Arc<MemoryPermit>,
+        shared: &Arc<ResponseContext>,
     ) -> Result<bool, Ended> {
         let FetchedPartition { assignment, generation, from, records, aborted } = partition;
         let context = Arc::clone(&self.context);
@@ -476,12 +481,12 @@ impl Broker {
                     let failures =
                         self.session.go_on_at(&assignment, generation.number, next, Instant::now());
                     let due = DueOffset { assignment, generation: generation.number, offset: next };
-                    self.handle_corrupt(CorruptBatch { due, to, error, failures });
+                    self.handle_corrupt(RejectedBatch { due, to, error, failures });
                     break;
                 }
             };
             next = run.next_offset();
-            let records = Records::Fast(run, Arc::clone(permit));
+            let records = Records::Fast(run, Arc::clone(shared));
             let assignment = Arc::clone(&assignment);
             slot.send(Fetched { assignment, generation, next_offset: next, records });
             handed = true;

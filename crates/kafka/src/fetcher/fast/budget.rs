@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fetcher::CorruptHandler;
-
 /// One permit.
 const UNIT: usize = 4096;
 
 /// A part of the budget, shared by all records of one fetch response; given back when the last of
 /// them is dropped.
-pub(crate) struct MemoryPermit {
+#[derive(Debug)]
+pub(super) struct MemoryPermit {
     _permit: OwnedSemaphorePermit,
-    /// What becomes of batches in it that cannot be read.
-    pub(crate) corrupt: Arc<CorruptHandler>,
 }
 
 /// Bytes to be had. An answer waits in the kernel, and so at its broker, while there are not
@@ -32,16 +29,12 @@ impl Budget {
     }
 
     /// Waits until there are `size` bytes; an answer larger than the budget has it all for itself.
-    pub(super) async fn reserve(
-        &self,
-        size: usize,
-        corrupt: &Arc<CorruptHandler>,
-    ) -> Arc<MemoryPermit> {
+    pub(super) async fn reserve(&self, size: usize) -> MemoryPermit {
         let permits = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.permits);
         loop {
             // It is never closed.
             if let Ok(permit) = Arc::clone(&self.semaphore).acquire_many_owned(permits).await {
-                return Arc::new(MemoryPermit { _permit: permit, corrupt: Arc::clone(corrupt) });
+                return MemoryPermit { _permit: permit };
             }
         }
     }

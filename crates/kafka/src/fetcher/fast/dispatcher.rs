@@ -1,26 +1,28 @@
 //! Moves each partition to the task of the broker that leads it, and again when leadership
 //! changes.
+//!
+//! A plain state machine: it knows no task, channel, connection or clock. Its task reports what
+//! happens and executes its actions.
 
 mod events;
 mod placement;
 mod replicas;
+pub(super) mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{Id, JoinHandle, JoinSet};
-use tokio::time::sleep_until;
 use uuid::Uuid;
 
+use super::FetcherCommand;
 use super::broker::BrokerCommand;
-use super::metadata::{Leader, Metadata, MetadataClient, MetadataError, TopicMetadata};
+use super::metadata::{Leader, TopicMetadata};
 use super::position::FetchPosition;
-use super::{BrokerEvent, FetcherCommand, FetcherContext};
 use crate::assignment::Assignment;
+use crate::fetcher::FetchFault;
 use crate::topic_partition::TopicPartition;
 use replicas::Replicas;
 
@@ -41,7 +43,7 @@ struct PartitionState {
     /// Whether the broker that has it was chosen as a replica.
     at_replica: bool,
     /// The task that has it, or had it last.
-    task: Option<Id>,
+    task: Option<TaskNumber>,
     place: Placement,
     placed: Instant,
     failures: u32,
@@ -69,126 +71,131 @@ enum Placement {
     AwaitingReset,
 }
 
-struct BrokerHandle {
-    /// None in tests that play it.
-    task: Option<Id>,
+/// Tells the tasks of one broker apart, of which each is started after the end of the one before.
+type TaskNumber = u64;
+
+/// The task that fetches from a broker.
+#[derive(Clone, Debug)]
+struct BrokerTask {
+    number: TaskNumber,
     address: String,
-    commands: UnboundedSender<BrokerCommand>,
 }
 
-/// The task's own.
+/// An action that the dispatcher's task is to execute, in their order.
+#[derive(Debug)]
+pub(super) enum DispatcherAction {
+    /// Start a task that fetches from a broker.
+    StartBroker { broker: i32, number: TaskNumber, address: String },
+    /// End the task of a broker, which gives back the partitions that it has.
+    StopBroker { number: TaskNumber },
+    /// Send a command to a broker's task.
+    Send { number: TaskNumber, command: BrokerCommand },
+    /// Ask for metadata of these topics. `known` are brokers that may be asked too; `leave` the
+    /// server that was asked last.
+    FetchMetadata { topics: Vec<Arc<str>>, known: Vec<String>, leave: bool },
+    /// Report a fault to the membership.
+    Fault(FetchFault),
+    /// Report an error.
+    Report(String),
+}
+
 pub(super) struct Dispatcher {
-    context: Arc<FetcherContext>,
-    commands: UnboundedReceiver<FetcherCommand>,
-    events: UnboundedReceiver<BrokerEvent>,
-    events_tx: UnboundedSender<BrokerEvent>,
+    /// For log lines.
+    route: String,
+    /// Time between two Metadata requests while all is well.
+    refresh: Duration,
+    actions: VecDeque<DispatcherAction>,
     partitions: HashMap<TopicPartition, PartitionState>,
     topics: HashMap<Arc<str>, TopicMetadata>,
     addresses: HashMap<i32, String>,
-    brokers: HashMap<i32, BrokerHandle>,
+    brokers: HashMap<i32, BrokerTask>,
+    last_task: TaskNumber,
     /// Brokers that cannot be fetched from, and why.
     failing: HashMap<i32, String>,
     replicas: Replicas,
-    tasks: JoinSet<()>,
+    /// When metadata were last asked for, and whether the answer is still to come.
     asked: Option<Instant>,
+    is_asking: bool,
     wants_metadata: bool,
     /// Whether the server that is asked tells what was true before: another one is asked next.
     distrusted: bool,
     /// The id of the cluster, once one was told.
     cluster: Option<String>,
+    /// How many commands to add partitions were handled.
+    adds: u64,
 }
 
-type PendingMetadata = JoinHandle<(MetadataClient, Result<Metadata, MetadataError>)>;
-
 impl Dispatcher {
-    pub(super) fn new(
-        context: Arc<FetcherContext>,
-        commands: UnboundedReceiver<FetcherCommand>,
-    ) -> Self {
-        let (events_tx, events) = unbounded_channel();
+    pub(super) fn new(route: &str, refresh: Duration) -> Self {
         Self {
-            context,
-            commands,
-            events,
-            events_tx,
+            route: route.to_owned(),
+            refresh,
+            actions: VecDeque::new(),
             partitions: HashMap::new(),
             topics: HashMap::new(),
             addresses: HashMap::new(),
             brokers: HashMap::new(),
+            last_task: 0,
             failing: HashMap::new(),
             replicas: Replicas::default(),
-            tasks: JoinSet::new(),
             asked: None,
+            is_asking: false,
             wants_metadata: false,
             distrusted: false,
             cluster: None,
+            adds: 0,
         }
     }
 
-    /// Runs until the command channel closes, then stops the broker tasks.
-    pub(super) async fn run(mut self) {
-        let mut metadata_client = Some(MetadataClient::new(
-            Arc::clone(&self.context.connector),
-            self.context.bootstrap.clone(),
-        ));
-        let mut pending: Option<PendingMetadata> = None;
-        loop {
-            let due = self.next_due(pending.is_some(), Instant::now());
-            tokio::select! {
-                command = self.commands.recv() => match command {
-                    Some(command) => self.handle_command(command),
-                    None => break,
-                },
-                Some(event) = self.events.recv() => self.handle_broker_event(event),
-                Some(Err(failure)) = self.tasks.join_next() => self.handle_panic(failure),
-                answer = wait(&mut pending), if pending.is_some() => {
-                    pending = None;
-                    let (back, answer) = answer;
-                    metadata_client = Some(back.unwrap_or_else(|| {
-                        MetadataClient::new(Arc::clone(&self.context.connector), self.context.bootstrap.clone())
-                    }));
-                    self.handle_metadata(answer);
-                }
-                () = sleep_until(due.into()) => {}
-            }
-            // Many may come back at once: they are placed and shown together.
-            while let Ok(command) = self.commands.try_recv() {
-                self.handle_command(command);
-            }
-            while let Ok(event) = self.events.try_recv() {
-                self.handle_broker_event(event);
-            }
-            let now = Instant::now();
-            if pending.is_none() && !self.partitions.is_empty() && now >= self.ask_due(now) {
-                self.asked = Some(now);
-                self.wants_metadata = false;
-                pending = metadata_client.take().map(|metadata_client| self.ask(metadata_client));
-                self.distrusted = false;
-            }
-            self.place(now);
-            self.report();
-        }
-        if let Some(pending) = pending {
-            pending.abort();
-        }
-        self.tasks.shutdown().await;
-        self.context.health.set_fetching(false);
+    /// The next action to be executed.
+    #[must_use]
+    pub(super) fn poll_action(&mut self) -> Option<DispatcherAction> {
+        self.actions.pop_front()
     }
 
-    fn ask(&self, mut metadata_client: MetadataClient) -> PendingMetadata {
+    /// The time for [`Self::handle_timeout`], and its reason.
+    #[must_use]
+    pub(super) fn poll_timeout(&self, now: Instant) -> (Instant, &'static str) {
+        let waiting = self.partitions.values().filter_map(|state| match &state.place {
+            // One without a broker wants metadata once its pause is over.
+            Placement::Unassigned { from, .. }
+                if *from > now || self.target(state, *from).is_some() =>
+            {
+                Some((*from, "a partition is to be placed"))
+            }
+            Placement::OnBroker(_) => {
+                state.kept.map(|(_, until)| (until, "a replica may be tried again"))
+            }
+            _ => None,
+        });
+        let later = now + self.refresh;
+        let ask =
+            if self.is_asking || self.partitions.is_empty() { later } else { self.ask_due(now) };
+        waiting.fold(
+            (ask, "metadata are due"),
+            |first, next| if next.0 < first.0 { next } else { first },
+        )
+    }
+
+    /// Asks for metadata and places partitions, as far as it is time to. To be called after all
+    /// events at hand are handled: many may come back at once, and are placed together.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_asking && !self.partitions.is_empty() && now >= self.ask_due(now) {
+            self.ask(now);
+        }
+        self.place(now);
+    }
+
+    fn ask(&mut self, now: Instant) {
         let mut topics: Vec<Arc<str>> =
             self.partitions.keys().map(|key| Arc::clone(&key.topic)).collect();
         topics.sort_unstable();
         topics.dedup();
         let mut known: Vec<String> = self.addresses.values().cloned().collect();
         known.sort_unstable();
-        if self.distrusted {
-            metadata_client.leave();
-        }
-        tokio::spawn(async move {
-            let answer = metadata_client.ask(&topics, &known).await;
-            (metadata_client, answer)
-        })
+        (self.asked, self.is_asking, self.wants_metadata) = (Some(now), true, false);
+        let leave = std::mem::take(&mut self.distrusted);
+        self.actions.push_back(DispatcherAction::FetchMetadata { topics, known, leave });
     }
 
     fn is_failing(&self) -> bool {
@@ -197,36 +204,20 @@ impl Dispatcher {
     }
 
     fn ask_due(&self, now: Instant) -> Instant {
-        let wait = if self.is_failing() { ASK_AGAIN } else { self.context.refresh };
+        let wait = if self.is_failing() { ASK_AGAIN } else { self.refresh };
         self.asked.map_or(now, |asked| asked + wait)
     }
 
-    /// When there is something to do by itself; later than that where there is nothing.
-    fn next_due(&self, pending: bool, now: Instant) -> Instant {
-        let waiting = self.partitions.values().filter_map(|state| match &state.place {
-            // One without a broker wants metadata once its pause is over.
-            Placement::Unassigned { from, .. }
-                if *from > now || self.target(state, *from).is_some() =>
-            {
-                Some(*from)
-            }
-            Placement::OnBroker(_) => state.kept.map(|(_, until)| until),
-            _ => None,
-        });
-        let later = now + self.context.refresh;
-        let ask = if pending || self.partitions.is_empty() { later } else { self.ask_due(now) };
-        waiting.fold(ask, Instant::min)
-    }
-
-    fn handle_command(&mut self, command: FetcherCommand) {
+    pub(super) fn handle_command(&mut self, command: FetcherCommand, now: Instant) {
         match command {
             FetcherCommand::Add(positions) => {
+                self.adds += 1;
                 for position in positions {
-                    self.add(position);
+                    self.add(position, now);
                 }
             }
             FetcherCommand::Seek(assignment, generation) => {
-                self.seek(FetchPosition::start(assignment, generation))
+                self.seek(FetchPosition::start(assignment, generation), now)
             }
             FetcherCommand::Remove(assignments) => {
                 for assignment in assignments {
@@ -236,8 +227,8 @@ impl Dispatcher {
         }
     }
 
-    fn add(&mut self, position: FetchPosition) {
-        let (assignment, now) = (Arc::clone(&position.assignment), Instant::now());
+    fn add(&mut self, position: FetchPosition, now: Instant) {
+        let assignment = Arc::clone(&position.assignment);
         let generation = position.generation.number;
         let place = Placement::Unassigned { position, from: now, why: None };
         let known = self.topics.get(assignment.topic());
@@ -267,7 +258,7 @@ impl Dispatcher {
     }
 
     /// Goes on with the next generation, wherever the one before it is.
-    fn seek(&mut self, position: FetchPosition) {
+    fn seek(&mut self, position: FetchPosition, now: Instant) {
         let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
         if !Arc::ptr_eq(&state.assignment, &position.assignment)
             || state.generation == position.generation.number
@@ -279,8 +270,7 @@ impl Dispatcher {
         // By a restart it goes on at once.
         let parked = matches!(state.place, Placement::AwaitingReset);
         let (pause, why) = if parked { state.reset_pause() } else { Default::default() };
-        let waiting =
-            Placement::Unassigned { position: position.clone(), from: Instant::now() + pause, why };
+        let waiting = Placement::Unassigned { position: position.clone(), from: now + pause, why };
         if let Placement::OnBroker(broker) = std::mem::replace(&mut state.place, waiting) {
             self.send(broker, BrokerCommand::Drop(assignment));
         }
@@ -307,25 +297,13 @@ impl Dispatcher {
         }
     }
 
-    fn send(&self, broker: i32, command: BrokerCommand) {
-        if let Some(handle) = self.brokers.get(&broker) {
-            // The task lives as long as this sender.
-            let _ = handle.commands.send(command);
+    fn send(&mut self, broker: i32, command: BrokerCommand) {
+        if let Some(task) = self.brokers.get(&broker) {
+            self.actions.push_back(DispatcherAction::Send { number: task.number, command });
         }
     }
-}
 
-async fn wait(
-    pending: &mut Option<PendingMetadata>,
-) -> (Option<MetadataClient>, Result<Metadata, MetadataError>) {
-    match pending {
-        Some(pending) => match pending.await {
-            Ok((metadata_client, answer)) => (Some(metadata_client), answer),
-            Err(error) => {
-                (None, Err(MetadataError::Failed(format!("asking for metadata: {error}"))))
-            }
-        },
-        // Guarded against by whoever calls it.
-        None => std::future::pending().await,
+    fn fault(&mut self, fault: FetchFault) {
+        self.actions.push_back(DispatcherAction::Fault(fault));
     }
 }

@@ -7,7 +7,8 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
-use crate::generation::{DueOffset, Generation};
+use crate::generation::Generation;
+use crate::reset::DueOffset;
 use crate::topic_partition::TopicPartition;
 
 /// A partition with what the next fetch of it says. Held by one task at a time.

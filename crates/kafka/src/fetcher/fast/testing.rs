@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +13,12 @@ use tokio::sync::mpsc;
 use super::FetcherContext;
 use super::budget::Budget;
 use super::fetch_session::FetchOptions;
-use crate::config::{ClusterConfig, Isolation, OnCorrupt, Sasl, Security};
+use crate::config::{ClusterConfig, Isolation, Sasl, Security};
 use crate::connection::Connector;
-use crate::fetcher::{CorruptHandler, Fetched, RecordSender};
+use crate::fetcher::{FetchFault, Fetched, RecordSender};
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
-use crate::membership::Command;
+use crate::mailbox::Mailbox;
 use crate::report::Reporter;
 
 pub(super) fn options(isolation: Isolation) -> FetchOptions {
@@ -31,20 +30,13 @@ pub(super) fn context(
     sasl: Option<Sasl>,
     options: FetchOptions,
     records: mpsc::Sender<Fetched>,
-    commands: Sender<Command>,
+    faults: Mailbox<FetchFault>,
 ) -> FetcherContext {
     let security = Security { tls: None, sasl };
     let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
     let health = Arc::new(SourceHealth::default());
     let reporter = Reporter::new("r", &health, &Arc::new(LogLimiter::default()));
-    let corrupt = CorruptHandler::new(
-        OnCorrupt::Stop,
-        commands.clone(),
-        Arc::clone(&health),
-        reporter.clone(),
-    );
     FetcherContext {
-        corrupt: Arc::new(corrupt),
         connector: Connector::new(&cluster, None).unwrap(),
         bootstrap: Vec::new(),
         options,
@@ -52,7 +44,7 @@ pub(super) fn context(
         budget: Budget::new(1 << 20),
         limit: 1 << 20,
         records_tx: RecordSender::new(records, Arc::clone(&health)),
-        commands,
+        faults,
         reporter,
         health,
         alone: false,

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,10 +15,11 @@ use zafka_envelope::Record;
 use crate::assignment::Assignment;
 use crate::client::Client;
 use crate::fetcher::record_sender::{RecordSender, TrySend};
-use crate::fetcher::{CorruptHandler, Fetched, Records};
-use crate::generation::{DueOffset, Generation};
-use crate::membership::Command;
+use crate::fetcher::{CorruptBatch, FetchFault, Fetched, Records};
+use crate::generation::Generation;
+use crate::mailbox::Mailbox;
 use crate::native::{Messages, Queue};
+use crate::reset::DueOffset;
 
 /// About as many bytes are taken at once.
 const TAKE_BYTES: usize = 1 << 20;
@@ -117,8 +117,7 @@ pub(super) struct FetchThread {
     pub(super) queue: Arc<Queue>,
     pub(super) reads: Arc<Mutex<ActiveReads>>,
     pub(super) records_tx: RecordSender,
-    pub(super) commands: Sender<Command>,
-    pub(super) corrupt: CorruptHandler,
+    pub(super) faults: Mailbox<FetchFault>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -147,7 +146,10 @@ impl FetchThread {
         if assignment.is_wanted() && assignment.is_read_as(generation) {
             let offset = assignment.position();
             assignment.set_corrupt_at(generation, offset);
-            self.corrupt.met(DueOffset { assignment, generation, offset }, None, reason);
+            let due = DueOffset { assignment, generation, offset };
+            // It tells of a batch that it cannot read, and not where that ends.
+            let batch = CorruptBatch { due, next: None, error: reason.to_owned() };
+            self.faults.send(FetchFault::Corrupt(batch));
         }
     }
 
@@ -170,10 +172,9 @@ impl FetchThread {
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
                     let (assignment, offset) = (Arc::clone(assignment), message.offset());
                     let due = DueOffset { assignment, generation: generation.number, offset };
-                    let reason =
+                    let error =
                         String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
-                    // Where the membership has ended, nothing is to be reset.
-                    let _ = self.commands.send(Command::OutOfRange { due, reason });
+                    self.faults.send(FetchFault::OutOfRange { due, error });
                 }
                 (Some(code), Some((assignment, generation))) if is_corruption(code) => {
                     let reason =

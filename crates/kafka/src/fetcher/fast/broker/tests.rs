@@ -12,11 +12,9 @@ use uuid::Uuid;
 
 use super::super::testing::{batch, context, options};
 use super::*;
-use crate::config::{Credentials, Isolation, OnCorrupt, Sasl, Secret};
+use crate::config::{Credentials, Isolation, Sasl, Secret};
 use crate::connection::tests::fake::{Asked, api_versions, broker, sasl};
-use crate::fetcher::CorruptHandler;
-use crate::health::{AssignmentProgress, SourceHealth};
-use crate::membership::{Command, ResetReason};
+use crate::mailbox::Mailbox;
 use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -29,8 +27,7 @@ struct Stage {
     broker_commands: UnboundedSender<BrokerCommand>,
     events: UnboundedReceiver<BrokerEvent>,
     records: mpsc::Receiver<Fetched>,
-    commands: Receiver<Command>,
-    health: Arc<SourceHealth>,
+    faults: Receiver<FetchFault>,
 }
 
 impl Stage {
@@ -53,23 +50,10 @@ impl Stage {
 
     /// With nothing to fetch yet.
     fn idle(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
-        Self::with(OnCorrupt::Stop, assignments, address, sasl)
-    }
-
-    fn with(
-        on_corrupt: OnCorrupt,
-        assignments: [Arc<Assignment>; 2],
-        address: String,
-        sasl: Option<Sasl>,
-    ) -> Self {
         let (sender, records) = mpsc::channel(1);
         let options = options(Isolation::ReadUncommitted);
-        let (commanding, commands) = channel();
-        let mut context = context(sasl, options.clone(), sender, commanding.clone());
-        let (health, reporter) = (Arc::clone(&context.health), context.reporter.clone());
-        context.corrupt =
-            Arc::new(CorruptHandler::new(on_corrupt, commanding, Arc::clone(&health), reporter));
-        let context = Arc::new(context);
+        let (faults_tx, faults) = channel();
+        let context = Arc::new(context(sasl, options.clone(), sender, Mailbox::new(&faults_tx)));
         let (broker_commands, commands_rx) = mpsc::unbounded_channel();
         let (events_tx, events) = mpsc::unbounded_channel();
         let task = Broker {
@@ -82,7 +66,7 @@ impl Stage {
             probing: false,
         };
         tokio::spawn(task.run());
-        Self { assignments, broker_commands, events, records, commands, health }
+        Self { assignments, broker_commands, events, records, faults }
     }
 
     async fn until_event(&mut self, what: &str, is_it: impl Fn(&BrokerEvent) -> bool) {
@@ -283,53 +267,30 @@ fn rotten_answer(asked: &Asked) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_stays_corrupt_stops_its_partition_or_is_skipped() {
-    for on_corrupt in [OnCorrupt::Stop, OnCorrupt::Skip] {
-        let address = answering(rotten_answer).await;
-        let mut stage = Stage::with(on_corrupt, Stage::assignments(), address, None);
-        let first = Arc::clone(&stage.assignments[0]);
-        let position = FetchPosition {
-            topic_id: ID,
-            ..FetchPosition::new(Arc::clone(&first), first.generation(), 0)
-        };
-        stage.broker_commands.send(BrokerCommand::Add(position)).unwrap();
-        let fetched = timeout(PATIENCE, stage.records.recv()).await.unwrap().unwrap();
-        assert_eq!(fetched.next_offset(), 1);
-        let waiting = async {
-            loop {
-                // What is before it comes each time.
-                let _ = stage.records.try_recv();
-                match on_corrupt {
-                    OnCorrupt::Skip => {
-                        if let Ok(Command::ResetNeeded { due, to, reason }) =
-                            stage.commands.try_recv()
-                        {
-                            return assert_eq!(
-                                (due.offset, to, reason),
-                                (1, Some(3), ResetReason::Corrupt)
-                            );
-                        }
-                    }
-                    OnCorrupt::Stop => {
-                        stage.health.set_connected(true);
-                        stage.health.set_assignment(AssignmentProgress::Complete);
-                        if let Some(reason) = stage.health.status().not_ready {
-                            return assert!(
-                                reason.contains("offset 1: its checksum is"),
-                                "{reason}"
-                            );
-                        }
-                        assert!(stage.commands.try_recv().is_err());
-                    }
+async fn a_batch_that_stays_corrupt_is_reported_with_its_end() {
+    let address = answering(rotten_answer).await;
+    let mut stage = Stage::idle(Stage::assignments(), address, None);
+    let first = Arc::clone(&stage.assignments[0]);
+    let position = FetchPosition {
+        topic_id: ID,
+        ..FetchPosition::new(Arc::clone(&first), first.generation(), 0)
+    };
+    stage.broker_commands.send(BrokerCommand::Add(position)).unwrap();
+    let fetched = timeout(PATIENCE, stage.records.recv()).await.unwrap().unwrap();
+    assert_eq!(fetched.next_offset(), 1);
+    let waiting = async {
+        loop {
+            // What is before it comes each time.
+            let _ = stage.records.try_recv();
+            match stage.faults.try_recv() {
+                Ok(FetchFault::Corrupt(CorruptBatch { due, next, error })) => {
+                    assert_eq!((due.offset, next), (1, Some(3)));
+                    return assert!(error.contains("offset 1: its checksum is"), "{error}");
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok(fault) => panic!("{fault:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
-        };
-        timeout(PATIENCE, waiting).await.unwrap();
-        // Once it goes on, or goes.
-        first.set_revoking();
-        stage.health.set_connected(true);
-        stage.health.set_assignment(AssignmentProgress::Complete);
-        assert_eq!(stage.health.status().not_ready, None);
-    }
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap();
 }

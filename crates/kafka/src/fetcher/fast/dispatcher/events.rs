@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinError;
-
 use tracing::{debug, error, info};
 use uuid::Uuid;
 
@@ -14,9 +12,9 @@ use super::super::broker::BrokerCommand;
 use super::super::metadata::{Leader, Metadata, MetadataError};
 use super::super::position::{FetchPosition, ReturnReason};
 use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
-use super::{Dispatcher, PartitionState, Placement};
-use crate::guard;
-use crate::membership::{Command, ResetReason};
+use super::{BrokerTask, Dispatcher, DispatcherAction, PartitionState, Placement, TaskNumber};
+use crate::fetcher::FetchFault;
+use crate::reset::ResetReason;
 
 /// How long a partition that came back waits before it is sent out again.
 pub(super) const PLACE_AGAIN: (Duration, Duration) =
@@ -69,23 +67,22 @@ impl PartitionState {
 }
 
 impl Dispatcher {
-    pub(super) fn handle_broker_event(&mut self, event: BrokerEvent) {
+    pub(in super::super) fn handle_broker_event(&mut self, event: BrokerEvent, now: Instant) {
         match event {
             BrokerEvent::Connected(broker) => {
                 if self.failing.remove(&broker).is_some() {
-                    info!(route = self.context.reporter.route(), broker, "broker reconnected");
+                    info!(route = self.route, broker, "broker reconnected");
                 }
                 self.replicas.connected(broker);
-                self.keep(broker, Instant::now());
+                self.keep(broker, now);
             }
             BrokerEvent::Failed { broker, reason } => {
                 self.failing.insert(broker, reason);
-                let now = Instant::now();
                 self.replicas.failed(broker, now);
                 self.keep(broker, now);
             }
-            BrokerEvent::TooOld(reason) => self.notify(Command::BrokerTooOld(reason)),
-            BrokerEvent::Returned(position, why) => self.returned(position, why),
+            BrokerEvent::TooOld(reason) => self.fault(FetchFault::BrokerTooOld(reason)),
+            BrokerEvent::Returned(position, why) => self.returned(position, why, now),
         }
     }
 
@@ -101,7 +98,7 @@ impl Dispatcher {
         }
     }
 
-    fn returned(&mut self, position: FetchPosition, why: ReturnReason) {
+    fn returned(&mut self, position: FetchPosition, why: ReturnReason, now: Instant) {
         let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
         if !Arc::ptr_eq(&state.assignment, &position.assignment)
             || state.generation != position.generation.number
@@ -109,9 +106,8 @@ impl Dispatcher {
             return;
         }
         let Placement::OnBroker(broker) = state.place else { return };
-        let now = Instant::now();
         let at_replica = state.at_replica;
-        debug!(route = self.context.reporter.route(), topic = %state.assignment.topic(),
+        debug!(route = self.route, topic = %state.assignment.topic(),
             partition = state.assignment.partition(), broker, ?why, "partition returned by broker");
         let (mut waiting, mut probe) = (None, None);
         match why {
@@ -153,14 +149,14 @@ impl Dispatcher {
             ReturnReason::OutOfRange => {
                 state.count_reset(now);
                 state.place = Placement::AwaitingReset;
-                let reason = "Broker: Offset out of range".to_owned();
-                return self.notify(Command::OutOfRange { due: position.due(), reason });
+                let error = "Broker: Offset out of range".to_owned();
+                return self.fault(FetchFault::OutOfRange { due: position.due(), error });
             }
             ReturnReason::Diverged(to) => {
                 state.count_reset(now);
                 state.place = Placement::AwaitingReset;
                 let (due, reason) = (position.due(), ResetReason::Truncated);
-                return self.notify(Command::ResetNeeded { due, to: Some(to), reason });
+                return self.fault(FetchFault::ResetNeeded { due, to: Some(to), reason });
             }
             ReturnReason::NotLeader { reason, leader } => {
                 self.wants_metadata = true;
@@ -193,40 +189,30 @@ impl Dispatcher {
         }
     }
 
-    /// A broker's task panicked. What it had is fetched anew, by another one, from where it was
-    /// handed out to.
-    pub(super) fn handle_panic(&mut self, failure: JoinError) {
-        let task = failure.id();
-        // Tasks are cancelled only once nothing is fetched any more.
-        let Ok(panic) = failure.try_into_panic() else { return };
-        let reason = guard::reason("the task of a broker", &*panic);
-        error!(route = self.context.reporter.route(), reason, "its partitions are fetched anew");
-        self.context.reporter.report(&reason);
-        self.brokers.retain(|_, handle| handle.task != Some(task));
-        let mut anew = Vec::new();
+    /// The task of a broker panicked. Its partitions are fetched by another one, from where they
+    /// were handed out to.
+    pub(in super::super) fn handle_panic(&mut self, task: TaskNumber, reason: &str, now: Instant) {
+        error!(route = self.route, reason, "its partitions are fetched anew");
+        self.actions.push_back(DispatcherAction::Report(reason.to_owned()));
+        self.brokers.retain(|_, broker| broker.number != task);
+        let mut recreated = Vec::new();
         for state in self.partitions.values_mut() {
             if state.task != Some(task) || !matches!(state.place, Placement::OnBroker(_)) {
                 continue;
             }
-            let now = Instant::now();
             let position =
                 FetchPosition { repositioned: true, ..FetchPosition::of(&state.assignment) };
             state.generation = position.generation.number;
             if state.topic_recreated {
-                anew.push(position.clone());
+                recreated.push(position.clone());
             }
             state.failures += 1;
-            let why = Some(reason.clone());
+            let why = Some(reason.to_owned());
             state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.1, why };
         }
-        for position in anew {
+        for position in recreated {
             self.topic_recreated(&position);
         }
-    }
-
-    fn notify(&self, command: Command) {
-        // Where the membership has ended, nothing is to be fetched.
-        let _ = self.context.commands.send(command);
     }
 
     /// The position is of a topic that is no more; the one of the same name is read from its start.
@@ -234,35 +220,40 @@ impl Dispatcher {
         let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
         state.place = Placement::AwaitingReset;
         state.topic_recreated = false;
-        self.notify(Command::ResetNeeded {
+        self.fault(FetchFault::ResetNeeded {
             due: position.due(),
             to: None,
             reason: ResetReason::Recreated,
         });
     }
 
-    pub(super) fn handle_metadata(&mut self, answer: Result<Metadata, MetadataError>) {
+    pub(in super::super) fn handle_metadata(&mut self, answer: Result<Metadata, MetadataError>) {
+        self.is_asking = false;
         let mut metadata = match answer {
             Ok(metadata) => metadata,
             Err(MetadataError::TooOld(reason)) => {
-                return self.notify(Command::BrokerTooOld(reason));
+                return self.fault(FetchFault::BrokerTooOld(reason));
             }
             Err(MetadataError::Failed(reason)) => {
                 self.wants_metadata = true;
-                return self.context.reporter.report(&reason);
+                self.actions.push_back(DispatcherAction::Report(reason));
+                return;
             }
         };
         if let Some(id) = &metadata.cluster
             && self.cluster.get_or_insert_with(|| id.clone()) != id
         {
             // What it has by the names of our topics is something else.
-            return self.notify(Command::OtherCluster(id.clone()));
+            return self.fault(FetchFault::OtherCluster(id.clone()));
         }
         // The task of a broker that has moved ends, and gives its partitions back.
         let addresses = &metadata.brokers;
-        self.brokers.retain(|id, handle| {
-            addresses.get(id).is_none_or(|address| *address == handle.address)
-        });
+        let has_moved = |id: &i32, task: &mut BrokerTask| {
+            addresses.get(id).is_some_and(|address| *address != task.address)
+        };
+        for (_, task) in self.brokers.extract_if(has_moved) {
+            self.actions.push_back(DispatcherAction::StopBroker { number: task.number });
+        }
         self.replicas.retain(|id| self.brokers.contains_key(&id));
         self.addresses = metadata.brokers;
         // Who tells of a life that is over has lost touch with the cluster.
@@ -276,14 +267,14 @@ impl Dispatcher {
         if metadata.topics.len() < count {
             (self.distrusted, self.wants_metadata) = (true, true);
         }
-        let mut anew = Vec::new();
+        let mut recreated = Vec::new();
         let mut back = Vec::new();
         for (key, state) in &mut self.partitions {
             let Some(topic) = metadata.topics.get(&key.topic) else { continue };
             if !topic.id.is_nil() && topic.id != state.topic_id {
                 if !state.topic_id.is_nil() {
                     error!(
-                        route = self.context.reporter.route(), topic = %key.topic, partition = key.partition,
+                        route = self.route, topic = %key.topic, partition = key.partition,
                         old = %state.topic_id, new = %topic.id, "topic recreated (new topic id)"
                     );
                     state.topic_recreated = true;
@@ -293,7 +284,7 @@ impl Dispatcher {
                         Placement::OnBroker(broker) => {
                             back.push((*broker, Arc::clone(&state.assignment)))
                         }
-                        Placement::Unassigned { position, .. } => anew.push(position.clone()),
+                        Placement::Unassigned { position, .. } => recreated.push(position.clone()),
                         Placement::AwaitingReset => {}
                     }
                 }
@@ -324,7 +315,7 @@ impl Dispatcher {
         for (broker, assignment) in back {
             self.send(broker, BrokerCommand::Return(assignment));
         }
-        for position in anew {
+        for position in recreated {
             self.topic_recreated(&position);
         }
         // Topics that were let go meanwhile are not kept: what is known of them would grow old.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc::unbounded_channel;
 use tracing::info;
 
-use super::super::broker::{Broker, BrokerCommand};
-use super::super::fetch_session::FetchSession;
+use super::super::broker::BrokerCommand;
 use super::replicas::KEPT;
-use super::{BrokerHandle, Dispatcher, PartitionState, Placement};
+use super::{BrokerTask, Dispatcher, DispatcherAction, PartitionState, Placement};
+use crate::health::FetchHealth;
 
 impl Dispatcher {
     /// Whether a replica is no longer to be fetched from.
@@ -32,6 +31,7 @@ impl Dispatcher {
     pub(super) fn place(&mut self, now: Instant) {
         let mut moves = Vec::new();
         let mut over = Vec::new();
+        let mut back = Vec::new();
         for (key, state) in &self.partitions {
             match (&state.place, state.replica) {
                 (Placement::Unassigned { from, .. }, _) if *from <= now => {
@@ -43,7 +43,7 @@ impl Dispatcher {
                 (Placement::OnBroker(broker), Some((replica, until)))
                     if replica == *broker && self.is_over(replica, until, now) =>
                 {
-                    self.send(replica, BrokerCommand::Return(Arc::clone(&state.assignment)));
+                    back.push((replica, Arc::clone(&state.assignment)));
                     // At the end of the lease the leader is asked again. It stands in for one that
                     // has failed.
                     let kept = (now < until).then(|| {
@@ -54,11 +54,14 @@ impl Dispatcher {
                 (Placement::OnBroker(broker), _)
                     if state.kept.is_some_and(|(_, until)| now >= until) =>
                 {
-                    self.send(*broker, BrokerCommand::Return(Arc::clone(&state.assignment)));
+                    back.push((*broker, Arc::clone(&state.assignment)));
                     over.push((key.clone(), None));
                 }
                 _ => {}
             }
+        }
+        for (broker, assignment) in back {
+            self.send(broker, BrokerCommand::Return(assignment));
         }
         for (key, kept) in over {
             if let Some(state) = self.partitions.get_mut(&key) {
@@ -79,11 +82,11 @@ impl Dispatcher {
                 }
                 position.without_rack = state.kept.is_some();
                 state.placed = now;
-                state.task = self.brokers.get(&broker).and_then(|handle| handle.task);
+                state.task = self.brokers.get(&broker).map(|task| task.number);
                 state.at_replica = state.replica.is_some_and(|(replica, _)| replica == broker);
                 if state.at_replica {
-                    info!(route = self.context.reporter.route(), topic = %key.topic, partition = key.partition, broker,
-                        "fetching from preferred replica");
+                    info!(route = self.route, topic = %key.topic, partition = key.partition,
+                        broker, "fetching from preferred replica");
                 }
                 self.send(broker, BrokerCommand::Add(position));
             }
@@ -96,28 +99,17 @@ impl Dispatcher {
         if self.brokers.contains_key(&id) {
             return;
         }
-        let (commands_tx, commands_rx) = unbounded_channel();
-        let broker = Broker {
-            id,
-            address: address.clone(),
-            context: Arc::clone(&self.context),
-            session: FetchSession::new(self.context.options.clone()),
-            commands: commands_rx,
-            events: self.events_tx.clone(),
-            probing: false,
-        };
-        let handle = BrokerHandle {
-            task: Some(self.tasks.spawn(broker.run()).id()),
-            address: address.clone(),
-            commands: commands_tx,
-        };
+        self.last_task += 1;
+        let (number, address) = (self.last_task, address.clone());
+        let task = BrokerTask { number, address: address.clone() };
+        self.actions.push_back(DispatcherAction::StartBroker { broker: id, number, address });
         self.failing.remove(&id);
-        self.brokers.insert(id, handle);
+        self.brokers.insert(id, task);
     }
 
-    /// Shows why partitions are not fetched, if any are not.
-    pub(super) fn report(&self) {
-        let reason = self.partitions.iter().find_map(|(key, state)| match &state.place {
+    /// Reports why partitions are not fetched, if any are not.
+    pub(in super::super) fn health(&self) -> FetchHealth {
+        let unfetched = self.partitions.iter().find_map(|(key, state)| match &state.place {
             Placement::Unassigned { why: Some(why), .. } => Some(why.clone()),
             Placement::Unassigned { .. } => {
                 let error = self.topics.get(&key.topic).and_then(|topic| topic.error.clone());
@@ -127,9 +119,7 @@ impl Dispatcher {
             Placement::OnBroker(broker) => self.failing.get(broker).cloned(),
             Placement::AwaitingReset => Some(format!("{key}: looking up where to go on")),
         });
-        self.context.health.set_unfetched(reason);
-        if self.context.alone {
-            self.context.health.set_fetching(self.replicas.has_connected());
-        }
+        let is_connected = self.replicas.has_connected();
+        FetchHealth { adds: self.adds, unfetched, is_connected }
     }
 }

@@ -1,15 +1,12 @@
-use std::sync::mpsc::{Receiver, channel};
-
-use tokio::sync::mpsc::unbounded_channel;
-
+use super::super::BrokerEvent;
+use super::super::metadata::Metadata;
 use super::super::position::ReturnReason;
-use super::super::testing::{context, options};
 use super::events::{PLACE_AGAIN, RESET_AGAIN};
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
-use crate::config::Isolation;
-use crate::generation::DueOffset;
-use crate::membership::{Command, ResetReason};
+use crate::fetcher::FetchFault;
+use crate::reset::DueOffset;
+use crate::reset::ResetReason;
 use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -17,9 +14,14 @@ const ID: Uuid = Uuid::from_u128(7);
 /// A dispatcher whose brokers 1 and 2 are played by the test.
 struct Stage {
     dispatcher: Dispatcher,
-    commands: Receiver<Command>,
+    now: Instant,
     cluster: Option<String>,
-    brokers: HashMap<i32, UnboundedReceiver<BrokerCommand>>,
+    /// The brokers of tasks, and those whose task was stopped.
+    tasks: HashMap<TaskNumber, i32>,
+    stopped: Vec<i32>,
+    sent: Vec<(i32, BrokerCommand)>,
+    faults: VecDeque<FetchFault>,
+    reports: Vec<String>,
 }
 
 /// Commands to a broker about the partition.
@@ -41,23 +43,62 @@ enum Said {
 
 impl Stage {
     fn new() -> Self {
-        let (commanding, commands) = channel();
-        let options = options(Isolation::ReadCommitted);
-        let context = context(None, options, tokio::sync::mpsc::channel(1).0, commanding);
-        let mut dispatcher = Dispatcher::new(Arc::new(context), unbounded_channel().1);
-        let brokers = [1, 2].map(|id| {
-            let (commands, commands_rx) = unbounded_channel();
-            dispatcher
-                .brokers
-                .insert(id, BrokerHandle { task: None, address: address(id), commands });
-            (id, commands_rx)
-        });
-        Self { dispatcher, commands, cluster: None, brokers: brokers.into() }
+        let mut dispatcher = Dispatcher::new("test", Duration::from_secs(30));
+        let mut tasks = HashMap::new();
+        for broker in [1, 2] {
+            dispatcher.last_task += 1;
+            let number = dispatcher.last_task;
+            dispatcher.brokers.insert(broker, BrokerTask { number, address: address(broker) });
+            tasks.insert(number, broker);
+        }
+        let (sent, faults, reports) = (Vec::new(), VecDeque::new(), Vec::new());
+        let (now, stopped) = (Instant::now(), Vec::new());
+        Self { dispatcher, now, cluster: None, tasks, stopped, sent, faults, reports }
+    }
+
+    /// Executes the actions.
+    fn act(&mut self) {
+        while let Some(action) = self.dispatcher.poll_action() {
+            match action {
+                DispatcherAction::StartBroker { broker, number, .. } => {
+                    self.tasks.insert(number, broker);
+                }
+                DispatcherAction::StopBroker { number } => {
+                    self.stopped.extend(self.tasks.remove(&number))
+                }
+                DispatcherAction::Send { number, command } => {
+                    self.sent.extend(self.tasks.get(&number).map(|broker| (*broker, command)));
+                }
+                DispatcherAction::FetchMetadata { .. } => {}
+                DispatcherAction::Fault(fault) => self.faults.push_back(fault),
+                DispatcherAction::Report(reason) => self.reports.push(reason),
+            }
+        }
+    }
+
+    fn command(&mut self, command: FetcherCommand) {
+        self.dispatcher.handle_command(command, self.now);
+    }
+
+    fn event(&mut self, event: BrokerEvent) {
+        self.dispatcher.handle_broker_event(event, self.now);
+    }
+
+    /// The next fault that was reported.
+    fn fault(&mut self) -> Option<FetchFault> {
+        self.act();
+        self.faults.pop_front()
+    }
+
+    /// The commands that a broker was sent.
+    fn sent_to(&mut self, broker: i32) -> Vec<BrokerCommand> {
+        self.act();
+        self.sent.extract_if(.., |(to, _)| *to == broker).map(|(_, command)| command).collect()
     }
 
     fn add(&mut self, offset: i64) -> Arc<Assignment> {
         let assignment = Assignment::new(TopicPartition::new("t", 0), offset, None);
-        self.dispatcher.handle_command(FetcherCommand::Add(vec![FetchPosition::of(&assignment)]));
+        self.command(FetcherCommand::Add(vec![FetchPosition::of(&assignment)]));
         assignment
     }
 
@@ -79,9 +120,9 @@ impl Stage {
     fn said(&mut self, broker: i32) -> Vec<Said> {
         self.dispatcher.wants_metadata = false;
         // Later than any pause.
-        self.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
-        let commands = self.brokers.get_mut(&broker).unwrap();
-        std::iter::from_fn(|| commands.try_recv().ok())
+        self.dispatcher.place(self.now + PLACE_AGAIN.1);
+        self.sent_to(broker)
+            .into_iter()
             .map(|command| match command {
                 BrokerCommand::Add(position) if position.without_rack => {
                     Said::AddWithoutRack { offset: position.offset }
@@ -101,7 +142,7 @@ impl Stage {
     /// Begins the next generation.
     fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
         let generation = assignment.reset_to(to, false);
-        self.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(assignment), generation));
+        self.command(FetcherCommand::Seek(Arc::clone(assignment), generation));
     }
 
     fn returned(&mut self, assignment: &Arc<Assignment>, offset: i64, why: ReturnReason) {
@@ -110,7 +151,7 @@ impl Stage {
             last_epoch: 3,
             ..FetchPosition::new(Arc::clone(assignment), generation, offset)
         };
-        self.dispatcher.handle_broker_event(BrokerEvent::Returned(position, why));
+        self.event(BrokerEvent::Returned(position, why));
     }
 
     /// Whether the partition waits for a while, which it does for a reason only.
@@ -148,7 +189,7 @@ fn a_partition_goes_where_its_leader_is() {
     // What the cluster said before is not believed.
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(2), []);
-    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![assignment]));
+    stage.command(FetcherCommand::Remove(vec![assignment]));
     assert_eq!(stage.said(2), [Said::Drop]);
 }
 
@@ -188,7 +229,7 @@ fn what_was_released_does_not_come_back() {
     let old = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![Arc::clone(&old)]));
+    stage.command(FetcherCommand::Remove(vec![Arc::clone(&old)]));
     stage.returned(&old, 20, ReturnReason::Requested);
     assert!(stage.dispatcher.partitions.is_empty());
     stage.seek(&old, 5);
@@ -198,7 +239,7 @@ fn what_was_released_does_not_come_back() {
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 30, epoch: 4, id: ID }]);
     stage.returned(&old, 20, ReturnReason::OutOfRange);
-    assert!(stage.commands.try_recv().is_err());
+    assert!(stage.fault().is_none());
     assert_eq!(stage.said(1), []);
 }
 
@@ -213,8 +254,8 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     stage.said(1);
     stage.returned(&assignment, 25, not_leader(None));
     assert!(matches!(
-        stage.commands.try_recv(),
-        Ok(Command::ResetNeeded { reason: ResetReason::Recreated, .. })
+        stage.fault(),
+        Some(FetchFault::ResetNeeded { reason: ResetReason::Recreated, .. })
     ));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
@@ -223,7 +264,7 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     stage.metadata(ID, 1, 4);
     assert!(stage.dispatcher.distrusted && stage.dispatcher.wants_metadata);
     assert_eq!((stage.said(1), stage.said(2)), (vec![], vec![]));
-    assert!(stage.commands.try_recv().is_err(), "it is not made anew");
+    assert!(stage.fault().is_none(), "it is not made anew");
     assert_eq!(
         stage.dispatcher.topics[assignment.topic()].id,
         anew,
@@ -259,12 +300,12 @@ fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
     for at in 0..10 {
         let why = if at % 2 == 0 { ReturnReason::OutOfRange } else { ReturnReason::Diverged(3) };
         stage.returned(&assignment, 5, why);
-        assert!(stage.commands.try_recv().is_ok());
+        assert!(stage.fault().is_some());
         stage.seek(&assignment, 3);
         let state = stage.dispatcher.partitions.values().next().unwrap();
         assert!(matches!(state.place, Placement::Unassigned { .. }));
         pauses.push(state.reset_pause().0);
-        stage.dispatcher.place(Instant::now() + RESET_AGAIN.1);
+        stage.dispatcher.place(stage.now + RESET_AGAIN.1);
     }
     assert_eq!(
         (pauses[0], pauses[1], pauses[9]),
@@ -283,7 +324,7 @@ fn who_leads_no_more_is_not_believed_that_the_log_was_cut() {
         stage.metadata(ID, 2, 5);
         assert_eq!(stage.said(1), [Said::Return]);
         stage.returned(&assignment, 25, why);
-        assert!(stage.commands.try_recv().is_err());
+        assert!(stage.fault().is_none());
         assert_eq!(stage.said(2), [Said::Add { offset: 25, epoch: 5, id: ID }]);
     }
 }
@@ -295,9 +336,9 @@ fn another_leader_is_told_the_epoch_that_one_did_not_know() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let doubted = |stage: &mut Stage, broker: i32| {
-        stage.dispatcher.place(Instant::now() + PLACE_AGAIN.1);
-        let command = stage.brokers.get_mut(&broker).unwrap().try_recv();
-        let Ok(BrokerCommand::Add(position)) = command else { panic!("{command:?}") };
+        stage.dispatcher.place(stage.now + PLACE_AGAIN.1);
+        let sent = stage.sent_to(broker);
+        let [BrokerCommand::Add(position)] = &sent[..] else { panic!("{sent:?}") };
         position.doubted
     };
     let position = FetchPosition {
@@ -306,11 +347,9 @@ fn another_leader_is_told_the_epoch_that_one_did_not_know() {
         leader_epoch: 4,
         ..FetchPosition::of(&assignment)
     };
-    stage
-        .dispatcher
-        .handle_broker_event(BrokerEvent::Returned(position.clone(), ReturnReason::Requested));
+    stage.event(BrokerEvent::Returned(position.clone(), ReturnReason::Requested));
     assert_eq!(doubted(&mut stage, 1), 3);
-    stage.dispatcher.handle_broker_event(BrokerEvent::Returned(position, not_leader(Some((2, 5)))));
+    stage.event(BrokerEvent::Returned(position, not_leader(Some((2, 5)))));
     assert_eq!(doubted(&mut stage, 2), -1);
 }
 
@@ -321,26 +360,27 @@ fn a_restart_takes_the_place_of_what_is_fetched() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let (old, now) =
-        (FetchPosition::new(Arc::clone(&assignment), assignment.generation(), 30), Instant::now());
+        (FetchPosition::new(Arc::clone(&assignment), assignment.generation(), 30), stage.now);
     let restarted = assignment.restart(0, 12).unwrap();
-    stage.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
+    stage.command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
     assert_eq!(stage.said(1), [Said::Drop, Said::Add { offset: 12, epoch: 4, id: ID }]);
     // Twice it is none.
-    stage.dispatcher.handle_command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
+    stage.command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
     // Nor does what was given back before the broker heard of it count.
     for why in [ReturnReason::Requested, ReturnReason::OutOfRange, ReturnReason::Diverged(7)] {
-        stage.dispatcher.handle_broker_event(BrokerEvent::Returned(old.clone(), why));
+        stage.event(BrokerEvent::Returned(old.clone(), why));
     }
     assert_eq!(stage.said(1), []);
-    assert!(stage.commands.try_recv().is_err() && stage.dispatcher.next_due(true, now) > now);
+    stage.dispatcher.is_asking = true;
+    assert!(stage.fault().is_none() && stage.dispatcher.poll_timeout(now).0 > now);
 
     // While an offset is looked up: what comes of that is of the generation before.
     stage.returned(&assignment, 25, ReturnReason::OutOfRange);
-    let Ok(Command::OutOfRange { due, .. }) = stage.commands.try_recv() else { panic!("not told") };
+    let Some(FetchFault::OutOfRange { due, .. }) = stage.fault() else { panic!("not told") };
     assert!(due.is_now());
     let restarted = assignment.restart(1, 12).unwrap();
     assert!(!due.is_now());
-    stage.dispatcher.handle_command(FetcherCommand::Seek(assignment, restarted));
+    stage.command(FetcherCommand::Seek(assignment, restarted));
     assert_eq!(stage.said(1), [Said::Add { offset: 12, epoch: 4, id: ID }]);
 }
 
@@ -351,7 +391,7 @@ fn a_topic_that_nobody_holds_is_forgotten() {
     let mut stage = Stage::new();
     let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
-    stage.dispatcher.handle_command(FetcherCommand::Remove(vec![assignment]));
+    stage.command(FetcherCommand::Remove(vec![assignment]));
     assert!(stage.dispatcher.topics.is_empty());
     // Asked for before that.
     stage.metadata(ID, 1, 4);
@@ -366,8 +406,8 @@ fn an_offset_that_is_not_there_is_looked_up() {
     stage.said(1);
     stage.returned(&assignment, 25, ReturnReason::OutOfRange);
     assert!(matches!(
-        stage.commands.try_recv(),
-        Ok(Command::OutOfRange { due: DueOffset { offset: 25, .. }, .. })
+        stage.fault(),
+        Some(FetchFault::OutOfRange { due: DueOffset { offset: 25, .. }, .. })
     ));
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 40);
@@ -375,11 +415,11 @@ fn an_offset_that_is_not_there_is_looked_up() {
     assert_eq!(stage.said(1), [Said::Add { offset: 40, epoch: 4, id: ID }]);
 
     stage.returned(&assignment, 50, ReturnReason::Diverged(45));
-    let command = stage.commands.try_recv();
+    let command = stage.fault();
     assert!(
         matches!(
             command,
-            Ok(Command::ResetNeeded {
+            Some(FetchFault::ResetNeeded {
                 due: DueOffset { offset: 50, .. },
                 to: Some(45),
                 reason: ResetReason::Truncated
@@ -392,9 +432,9 @@ fn an_offset_that_is_not_there_is_looked_up() {
 #[test]
 fn a_topic_made_anew_is_read_from_its_start() {
     let anew = Uuid::from_u128(8);
-    let is_told = |stage: &Stage, offset| {
-        matches!(stage.commands.try_recv(),
-            Ok(Command::ResetNeeded { due, to: None, reason: ResetReason::Recreated }) if due.offset == offset)
+    let is_told = |stage: &mut Stage, offset| {
+        matches!(stage.fault(),
+            Some(FetchFault::ResetNeeded { due, to: None, reason: ResetReason::Recreated }) if due.offset == offset)
     };
     // While it is fetched.
     let mut stage = Stage::new();
@@ -404,7 +444,7 @@ fn a_topic_made_anew_is_read_from_its_start() {
     stage.metadata(anew, 2, 0);
     assert_eq!(stage.said(1), [Said::Return]);
     stage.returned(&assignment, 25, not_leader(None));
-    assert!(is_told(&stage, 25));
+    assert!(is_told(&mut stage, 25));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(2), [Said::Add { offset: 0, epoch: 0, id: anew }]);
 
@@ -412,17 +452,17 @@ fn a_topic_made_anew_is_read_from_its_start() {
     let third = Uuid::from_u128(9);
     stage.returned(&assignment, 5, not_leader(None));
     stage.metadata(third, 1, 0);
-    assert!(is_told(&stage, 5));
+    assert!(is_told(&mut stage, 5));
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: third }]);
 
     // While an offset of the old one is looked up.
     stage.returned(&assignment, 9, ReturnReason::Diverged(7));
-    assert!(matches!(stage.commands.try_recv(), Ok(Command::ResetNeeded { to: Some(7), .. })));
+    assert!(matches!(stage.fault(), Some(FetchFault::ResetNeeded { to: Some(7), .. })));
     let fourth = Uuid::from_u128(10);
     stage.metadata(fourth, 1, 0);
     stage.seek(&assignment, 7);
-    assert!(is_told(&stage, 7));
+    assert!(is_told(&mut stage, 7));
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: fourth }]);
@@ -434,15 +474,13 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
     stage.said(1);
-    stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
+    stage.event(BrokerEvent::Connected(2));
     stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
     assert_eq!(stage.said(2), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     // The leader is another one than where it is fetched, and that is as it should be.
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(2), []);
-    stage
-        .dispatcher
-        .handle_broker_event(BrokerEvent::Failed { broker: 2, reason: "gone".to_owned() });
+    stage.event(BrokerEvent::Failed { broker: 2, reason: "gone".to_owned() });
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 20, ReturnReason::Requested);
     assert_eq!(
@@ -464,14 +502,11 @@ fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
     assert_eq!(stage.said(2), [Said::Probe]);
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }]);
     // It is given up for a while, and then the leader is asked which one is preferred now.
-    stage.dispatcher.handle_broker_event(BrokerEvent::Failed {
-        broker: 2,
-        reason: "no TCP connection".to_owned(),
-    });
-    let now = Instant::now();
+    stage.event(BrokerEvent::Failed { broker: 2, reason: "no TCP connection".to_owned() });
+    let now = stage.now;
     stage.dispatcher.place(now);
     stage.dispatcher.asked = Some(now);
-    assert!(stage.dispatcher.next_due(false, now) > now, "it is not due at once");
+    assert!(stage.dispatcher.poll_timeout(now).0 > now, "it is not due at once");
     assert_eq!(stage.said(1), []);
     stage.dispatcher.place(now + KEPT);
     assert_eq!(stage.said(1), [Said::Return]);
@@ -491,8 +526,8 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
     stage.said(1);
     assert_eq!(stage.said(2), [Said::Probe]);
-    stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
-    stage.dispatcher.place(Instant::now());
+    stage.event(BrokerEvent::Connected(2));
+    stage.dispatcher.place(stage.now);
     assert_eq!(stage.said(1), [Said::Return]);
     stage.returned(&assignment, 20, ReturnReason::Requested);
     assert_eq!(stage.said(1), [Said::Add { offset: 20, epoch: 4, id: ID }]);
@@ -500,10 +535,10 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     assert_eq!(stage.said(2), [Said::Add { offset: 20, epoch: 4, id: ID }]);
     // The end of its lease is not the end of its being a replica: what it says is no leader's word
     // until it is back.
-    stage.dispatcher.place(Instant::now() + REPLICA_LEASE);
+    stage.dispatcher.place(stage.now + REPLICA_LEASE);
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 25, ReturnReason::OutOfRange);
-    assert!(stage.commands.try_recv().is_err());
+    assert!(stage.fault().is_none());
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 25 }]);
 }
 
@@ -521,7 +556,7 @@ fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
         let assignment = stage.add(10);
         stage.metadata(ID, 1, 4);
         stage.said(1);
-        stage.dispatcher.handle_broker_event(BrokerEvent::Connected(2));
+        stage.event(BrokerEvent::Connected(2));
         stage.returned(&assignment, 10, first.clone());
         if let Some(then) = then {
             stage.said(2);
@@ -529,7 +564,7 @@ fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
         }
         assert_eq!(stage.dispatcher.wants_metadata, asks, "{first:?}");
         assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }], "{first:?}");
-        assert!(stage.commands.try_recv().is_err());
+        assert!(stage.fault().is_none());
         // A leader that names one though it was not told our rack is not asked as fast as it
         // answers.
         stage.returned(&assignment, 10, ReturnReason::PreferredReplica(2));
@@ -549,46 +584,39 @@ fn the_task_of_a_broker_that_moved_ends() {
         cluster: None,
         topics: HashMap::new(),
     }));
-    assert!(stage.brokers[&1].is_closed() && !stage.brokers[&2].is_closed());
+    stage.act();
+    assert_eq!(stage.stopped, [1]);
 }
 
 #[test]
 fn nothing_is_due_at_once_for_ever() {
     let mut stage = Stage::new();
     stage.add(10);
-    let now = Instant::now();
+    let now = stage.now;
     stage.dispatcher.asked = Some(now);
     stage.dispatcher.place(now);
-    assert!(stage.dispatcher.next_due(false, now) > now, "no leader is known");
+    assert!(stage.dispatcher.poll_timeout(now).0 > now, "no leader is known");
     stage.metadata(ID, -1, 4);
     stage.dispatcher.place(now);
-    assert!(stage.dispatcher.next_due(false, now) > now, "there is no leader");
+    assert!(stage.dispatcher.poll_timeout(now).0 > now, "there is no leader");
     stage.metadata(ID, 1, 5);
     stage.dispatcher.place(now);
     assert_eq!(stage.said(1).len(), 1);
-    assert!(stage.dispatcher.next_due(false, now) > now + Duration::from_secs(10), "all is well");
+    assert!(stage.dispatcher.poll_timeout(now).0 > now + Duration::from_secs(10), "all is well");
 }
 
-#[tokio::test]
-async fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they_were() {
+#[test]
+fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they_were() {
     let mut stage = Stage::new();
     let assignment = stage.add(10);
     stage.metadata(ID, 1, 4);
-    let task = stage.dispatcher.tasks.spawn(async { panic!("a mistake") }).id();
-    stage.dispatcher.brokers.get_mut(&1).unwrap().task = Some(task);
     assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     assignment.reading().set_position(0, 25);
-    let failure = stage.dispatcher.tasks.join_next().await.unwrap().unwrap_err();
-    stage.dispatcher.handle_panic(failure);
+    stage.dispatcher.handle_panic(1, "a mistake", stage.now);
     assert!(stage.pauses() && !stage.dispatcher.brokers.contains_key(&1));
     // Another task fetches from the broker.
-    let (commands, commands_rx) = unbounded_channel();
-    stage.dispatcher.brokers.insert(1, BrokerHandle { task: None, address: address(1), commands });
-    stage.brokers.insert(1, commands_rx);
     assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 4, id: ID }]);
-    let status = stage.dispatcher.context.health.status();
-    let told = status.last_error.unwrap();
-    assert!(told.contains("internal error") && told.contains("a mistake"), "{told}");
+    assert_eq!(stage.reports, ["a mistake"]);
 }
 
 #[test]
@@ -599,6 +627,7 @@ fn another_cluster_is_no_topic_made_anew() {
     stage.metadata(ID, 1, 3);
     stage.cluster = Some("two".to_owned());
     stage.metadata(Uuid::from_u128(8), 1, 0);
-    let told: Vec<_> = stage.commands.try_iter().collect();
-    assert!(matches!(&told[..], [Command::OtherCluster(id)] if id == "two"), "{told:?}");
+    stage.act();
+    let faults = Vec::from(stage.faults);
+    assert!(matches!(&faults[..], [FetchFault::OtherCluster(id)] if id == "two"), "{faults:?}");
 }

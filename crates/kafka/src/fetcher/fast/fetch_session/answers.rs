@@ -12,9 +12,10 @@ use super::super::position::{FetchPosition, ReturnReason};
 use super::{FetchSession, PARTITION_BYTES_MAX};
 use crate::assignment::Assignment;
 use crate::config::Isolation;
-use crate::generation::{DueOffset, Generation};
-use crate::health::Ends;
+use crate::ends::Ends;
+use crate::generation::Generation;
 use crate::records::{Aborted, BatchError, after_broken, outline};
+use crate::reset::DueOffset;
 use crate::topic_partition::TopicPartition;
 
 /// What a partition was given by an answer.
@@ -38,13 +39,13 @@ pub(in super::super) struct Answer {
     /// Errors to be told.
     pub(in super::super) errors: Vec<String>,
     /// Batches that cannot be read.
-    pub(in super::super) corrupt: Vec<CorruptBatch>,
+    pub(in super::super) corrupt: Vec<RejectedBatch>,
     /// Bytes of records.
     pub(in super::super) bytes: usize,
 }
 
 /// A batch that cannot be read.
-pub(in super::super) struct CorruptBatch {
+pub(in super::super) struct RejectedBatch {
     pub(in super::super) due: DueOffset,
     /// Where the log goes on behind it, if that can be told.
     pub(in super::super) to: Option<i64>,
@@ -167,7 +168,7 @@ impl FetchSession {
                 let due = tracked.position.due();
                 let to = after_broken(&records, from, data.high_watermark);
                 let failures = self.rest(key, now);
-                return answer.corrupt.push(CorruptBatch { due, to, error, failures });
+                return answer.corrupt.push(RejectedBatch { due, to, error, failures });
             }
             if outline.whole_bytes == 0 {
                 // Not one whole batch: ask for more, up to the most.

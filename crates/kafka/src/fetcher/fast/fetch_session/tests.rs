@@ -15,7 +15,7 @@ use super::super::position::ReturnReason;
 use super::super::testing::{batch, options};
 use super::*;
 use crate::assignment::Assignment;
-use crate::health::Ends;
+use crate::ends::Ends;
 use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);

@@ -1,0 +1,94 @@
+//! The surroundings of a source's membership: its settings, and its ways in and out.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::event::Event;
+use crate::client::SourceContext;
+use crate::config::{ClusterConfig, SourceConfig};
+use crate::connection::Connector;
+use crate::fetcher::{Fetched, RecordSender};
+use crate::health::SourceHealth;
+use crate::log_limiter::LogLimiter;
+use crate::mailbox::Mailbox;
+use crate::report::Reporter;
+use crate::security::TokenProvider;
+use crate::source::{RouteRequest, SourceEvent};
+
+pub(crate) struct Environment {
+    pub(crate) cluster: ClusterConfig,
+    pub(crate) config: SourceConfig,
+    pub(crate) tokens: Option<Arc<TokenProvider>>,
+    /// Makes connections for our own fetcher, if that is wanted.
+    pub(crate) connector: Option<Arc<Connector>>,
+    /// Makes connections to the group's coordinator, if our own kind can be made.
+    pub(crate) watcher: Option<Arc<Connector>>,
+    /// Where our own fetcher's tasks run.
+    pub(crate) runtime: Handle,
+    pub(crate) health: Arc<SourceHealth>,
+    pub(crate) log_limiter: Arc<LogLimiter>,
+    pub(crate) events: mpsc::Sender<SourceEvent>,
+    pub(crate) records: mpsc::Sender<Fetched>,
+    pub(crate) inbox: (Sender<Event>, Receiver<Event>),
+    pub(crate) ended: oneshot::Sender<()>,
+}
+
+impl Environment {
+    pub(super) fn context(&self) -> SourceContext {
+        SourceContext::new(&self.config.route, &self.health, &self.log_limiter)
+    }
+
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::new(&self.config.route, &self.health, &self.log_limiter)
+    }
+
+    pub(super) fn record_sender(&self) -> RecordSender {
+        RecordSender::new(self.records.clone(), Arc::clone(&self.health))
+    }
+
+    /// A mailbox for one kind of what the membership thread receives.
+    pub(super) fn mailbox<T: 'static>(&self) -> Mailbox<T>
+    where
+        Event: From<T>,
+    {
+        Mailbox::new(&self.inbox.0)
+    }
+
+    /// Reports what keeps this relay out of its group. Returns the text to be shown.
+    pub(super) fn report_group_fault(&self, reason: &str) -> String {
+        let group = self.config.group.as_ref().map_or("", |group| &group.id);
+        let fault = format!("group \"{group}\": {reason}");
+        self.reporter().report(&fault);
+        fault
+    }
+
+    /// The next event, if there is one.
+    pub(super) fn next_event(&self) -> Option<Event> {
+        self.inbox.1.try_recv().ok()
+    }
+
+    /// Waits; returns true if the source is closed meanwhile. Other events are of no client that
+    /// still runs.
+    pub(super) fn is_closed_within(&self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        loop {
+            match self.inbox.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Route(RouteRequest::Close(_))) | Err(RecvTimeoutError::Disconnected) => {
+                    return true;
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+
+    /// Waits until the source is closed; the route that is told to stop does so.
+    pub(super) fn wait_for_close(&self) {
+        let is_close = |event| matches!(event, Ok(Event::Route(RouteRequest::Close(_))) | Err(_));
+        while !is_close(self.inbox.1.recv()) {}
+    }
+}

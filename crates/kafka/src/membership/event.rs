@@ -1,0 +1,54 @@
+//! All that the membership thread receives, each kind from its sender.
+
+use super::monitor::GroupReply;
+use crate::commits::CommitDone;
+use crate::fetcher::FetchFault;
+use crate::guard::Panicked;
+use crate::lookup::LookupAnswer;
+use crate::source::RouteRequest;
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Route(RouteRequest),
+    Lookup(LookupAnswer),
+    Commit(CommitDone),
+    Fetch(FetchFault),
+    Group(GroupReply),
+    Panicked(Panicked),
+}
+
+impl From<RouteRequest> for Event {
+    fn from(request: RouteRequest) -> Self {
+        Self::Route(request)
+    }
+}
+
+impl From<LookupAnswer> for Event {
+    fn from(answer: LookupAnswer) -> Self {
+        Self::Lookup(answer)
+    }
+}
+
+impl From<CommitDone> for Event {
+    fn from(done: CommitDone) -> Self {
+        Self::Commit(done)
+    }
+}
+
+impl From<FetchFault> for Event {
+    fn from(fault: FetchFault) -> Self {
+        Self::Fetch(fault)
+    }
+}
+
+impl From<GroupReply> for Event {
+    fn from(reply: GroupReply) -> Self {
+        Self::Group(reply)
+    }
+}
+
+impl From<Panicked> for Event {
+    fn from(panicked: Panicked) -> Self {
+        Self::Panicked(panicked)
+    }
+}
