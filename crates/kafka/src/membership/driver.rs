@@ -1,20 +1,18 @@
 //! Drives one client's life: polls it, reports what happens to the partitions' decisions, executes
 //! their actions, and at last closes it.
 
+mod close;
+mod execute;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::mpsc::error::TrySendError;
-use tracing::subscriber::{NoSubscriber, with_default};
-use tracing::{debug, error, info, warn};
+use tracing::info;
 
-use super::action::Action;
 use super::environment::Environment;
 use super::event::Event;
 use super::group_check::GroupCheck;
@@ -23,26 +21,18 @@ use super::monitor::MembershipVerdict;
 use super::partitions::{Partitions, Settings};
 use super::renewal::Renewal;
 use super::stop::StopReason;
-use crate::assignment::{Assignment, Positions};
-use crate::client::{Client, plain};
-use crate::commits::{self, CommitDone, CommitRequest};
+use crate::client::Client;
+use crate::commits::{self, CommitRequest};
 use crate::config::GroupProtocol;
 use crate::fetcher::{Fast, FetchFault, Fetcher, FetcherParts, Librdkafka};
 use crate::guard;
 use crate::lookup::{Lookup, LookupAnswer, LookupRequest};
 use crate::native;
-use crate::source::{RevokeDone, RouteRequest, SourceEvent};
+use crate::source::{RouteRequest, SourceEvent};
 use crate::topics::{Listing, Selection};
 
 /// How long librdkafka is waited for before events are looked at again.
 const POLL: Duration = Duration::from_millis(20);
-/// How long the last commit and the leaving of the group may take, each.
-const CLOSE_WAIT: Duration = Duration::from_secs(3);
-/// The same where no broker is connected.
-const CLOSE_WAIT_ALONE: Duration = Duration::from_secs(1);
-/// How much longer than its deadline the last commit is waited for.
-const COMMIT_SLACK: Duration = Duration::from_millis(500);
-
 /// How a client's life ended.
 pub(super) enum Outcome {
     /// The source was closed.
@@ -291,116 +281,6 @@ impl<'a> Driver<'a> {
         None
     }
 
-    /// Executes the actions that are called for, then shows the health.
-    fn execute_all(&mut self, partitions: &mut Partitions<'_>) {
-        while let Some(action) = partitions.poll_action() {
-            self.execute(partitions, action);
-        }
-        if let Some(health) = partitions.poll_health() {
-            self.env.health.set_membership(health);
-        }
-    }
-
-    fn execute(&mut self, partitions: &mut Partitions<'_>, action: Action) {
-        match action {
-            Action::Subscribe(topics) => self.subscribe(&topics),
-            Action::Add(assignments) => {
-                let added = self.fetcher.add(&assignments);
-                self.report("adding partitions", added);
-            }
-            Action::Remove(assignments) => self.fetcher.remove(&assignments),
-            Action::AssignNothing => {
-                if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
-                    debug!(route = self.env.config.route, %error, "an assignment that is declined");
-                }
-            }
-            Action::Seek(assignment, generation) => {
-                let sought = self.fetcher.seek(&assignment, generation);
-                let what = format!("{assignment}: resuming at {}", generation.start);
-                self.report(&what, sought);
-            }
-            Action::Pause(assignment) => {
-                let paused = self.fetcher.pause(&assignment);
-                self.report(&format!("{assignment}: pausing"), paused);
-            }
-            Action::UseLibrdkafka(assignments) => {
-                if let Err(reason) = self.use_librdkafka(&assignments) {
-                    partitions.stop(StopReason::Fetcher(reason));
-                }
-            }
-            // The thread ends before its sender only by a panic, which stops the route.
-            Action::Lookup(request) => drop(self.lookups.send(request)),
-            // As above.
-            Action::Commit(request) => drop(self.commits.send(request)),
-            Action::Publish(event) => self.publish(event),
-            Action::Revoke { id, assignments } => {
-                let done = RevokeDone::new(id, self.env.mailbox());
-                self.publish(SourceEvent::Revoked { assignments, done });
-            }
-            Action::Report(reason) => self.client.context().report(&reason),
-            Action::CheckMember => {
-                let is_member = native::membership(&self.client).is_some();
-                partitions.handle_member(is_member, Instant::now());
-            }
-            Action::CheckBackpressure => {
-                let was_backpressured = self.env.health.was_backpressured();
-                partitions.handle_backpressure(was_backpressured, Instant::now());
-            }
-            Action::Stop(reason) => {
-                let reason = reason.to_string();
-                error!(route = self.env.config.route, reason, "the Kafka side of the route stops");
-                self.env.health.set_stopped(&reason);
-                self.publish(SourceEvent::Stopped(reason));
-            }
-        }
-    }
-
-    fn subscribe(&self, topics: &[Arc<str>]) {
-        if topics.is_empty() {
-            return self.client.unsubscribe();
-        }
-        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-        self.report("subscribing", self.client.subscribe(&topics).map_err(|error| plain(&error)));
-    }
-
-    fn report(&self, what: &str, outcome: Result<(), String>) {
-        if let Err(reason) = outcome {
-            self.client.context().report(&format!("{what}: {reason}"));
-        }
-    }
-
-    /// Lets librdkafka fetch from now on.
-    fn use_librdkafka(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
-        if !assignments.is_empty() {
-            self.fetcher.remove(assignments);
-        }
-        let librdkafka = librdkafka(self.env, &self.client).map_err(|error| error.to_string())?;
-        self.fetcher.stop();
-        self.fetcher = Fetcher::Librdkafka(librdkafka);
-        self.fetcher.add(assignments)?;
-        // They were paused.
-        let mut list = TopicPartitionList::with_capacity(assignments.len());
-        for assignment in assignments {
-            list.add_partition(assignment.topic(), assignment.partition());
-        }
-        self.client.resume(&list).map_err(|error| plain(&error))
-    }
-
-    /// Tells the route, now or as soon as there is room.
-    fn publish(&mut self, event: SourceEvent) {
-        self.lasting.events.push_back(event);
-        self.flush_events();
-    }
-
-    fn flush_events(&mut self) {
-        while let Some(event) = self.lasting.events.pop_front() {
-            if let Err(TrySendError::Full(event)) = self.env.events.try_send(event) {
-                self.lasting.events.push_front(event);
-                return;
-            }
-        }
-    }
-
     /// Gives everything back once the client's files are no longer those that are there: another
     /// one takes over.
     fn check_files(&mut self, partitions: &mut Partitions<'_>) {
@@ -452,78 +332,9 @@ impl<'a> Driver<'a> {
         let asked_for = self.env.config.group.as_ref().and_then(|group| group.protocol);
         asked_for.is_none() && self.protocol == GroupProtocol::Consumer
     }
-
-    /// Commits, leaves the group, ends the threads.
-    fn close(mut self, partitions: &mut Partitions<'_>, last: Positions) {
-        let deadline = Instant::now() + self.close_wait();
-        let commit = partitions.close(last, deadline);
-        self.execute_all(partitions);
-        if let Some(id) = commit {
-            self.wait_for_commit(id, deadline + COMMIT_SLACK);
-        }
-        self.end(partitions);
-    }
-
-    fn close_wait(&self) -> Duration {
-        if self.env.health.is_connected() { CLOSE_WAIT } else { CLOSE_WAIT_ALONE }
-    }
-
-    fn wait_for_commit(&self, id: u64, deadline: Instant) {
-        while Instant::now() < deadline {
-            let _ = self.client.poll(POLL);
-            while let Some(event) = self.env.next_event() {
-                match event {
-                    Event::Commit(CommitDone { id: done }) if done == id => return,
-                    // It was to answer.
-                    Event::Panicked(_) => return,
-                    _ => {}
-                }
-            }
-        }
-        warn!(route = self.env.config.route, "the last commit was not answered in time");
-    }
-
-    /// Lets every partition go, leaves the group (a static member keeps its place), ends the
-    /// threads.
-    fn end(mut self, partitions: &mut Partitions<'_>) {
-        self.fetcher.stop();
-        self.client.context().set_closing();
-        partitions.end();
-        self.execute_all(partitions);
-        let (wait, route) = (self.close_wait(), &self.env.config.route);
-        let Self { client, lookups, commits, fetcher, .. } = self;
-        // Their threads end, and let go of the client.
-        drop((lookups, commits, fetcher));
-        let (closed, done) = channel();
-        let closer = Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            drop_last(client);
-            // It may have taken too long for anyone to wait.
-            let _ = closed.send(());
-        });
-        if closer.is_err() || done.recv_timeout(wait).is_err() {
-            warn!(route, "the client was not closed in time");
-        } else {
-            debug!(route, "client closed");
-        }
-    }
 }
 
 fn librdkafka(env: &Environment, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
     let in_group = env.config.group.is_some();
     Librdkafka::start(client, in_group, env.record_sender(), env.mailbox(), &env.mailbox())
-}
-
-/// Drops the client once nobody else holds it. That closes it, which leaves the group.
-///
-/// Closing it before would make `rdkafka` close it twice and log an error.
-fn drop_last(mut client: Arc<Client>) {
-    loop {
-        match Arc::try_unwrap(client) {
-            // `rdkafka` logs an error where a client that has met a fatal one, told before, is
-            // closed.
-            Ok(client) => return with_default(NoSubscriber::new(), || drop(client)),
-            Err(shared) => client = shared,
-        }
-        sleep(Duration::from_millis(2));
-    }
 }
