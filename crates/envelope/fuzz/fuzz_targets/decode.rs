@@ -1,7 +1,9 @@
-//! Arbitrary bytes into the three decoders. What decodes is encoded and decoded again, and must be the same.
+//! Arbitrary bytes into the three decoders. What decodes is encoded and decoded again, and must be
+//! the same.
 //!
 //! The input is ZMTP frames, so that the fuzzer decides on their number and sizes.
-//! To run it, in `crates/envelope`: `cargo +nightly fuzz run decode`.
+//! To run it, in `crates/envelope`: `cargo +nightly fuzz run decode -s none`. Without a sanitizer,
+//! which would find nothing in safe Rust.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

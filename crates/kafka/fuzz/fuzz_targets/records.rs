@@ -1,8 +1,10 @@
-//! Arbitrary bytes as the records of a partition. Offsets rise and stay below the position, whatever the bytes.
+//! Arbitrary bytes as the records of a partition. Offsets rise and stay below the position,
+//! whatever the bytes.
 //!
-//! The first byte says whether lengths and checksums are put right, so that the fuzzer gets past them: then the
-//! input is a chain of entries, each behind two bytes with its size.
-//! To run it, in `crates/kafka`: `cargo +nightly fuzz run records`.
+//! The first byte says whether lengths and checksums are put right, so that the fuzzer gets past
+//! them: then the input is a chain of entries, each behind two bytes with its size.
+//! To run it, in `crates/kafka`: `cargo +nightly fuzz run records -s none`. The C libraries that
+//! are built along do not link with a sanitizer.
 #![no_main]
 
 use bytes::Bytes;
