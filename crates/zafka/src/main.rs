@@ -5,6 +5,7 @@ mod admin;
 mod cli;
 mod config;
 mod demo;
+mod health;
 mod open_files;
 mod redact;
 mod relay_url;
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Send(args) => cli::exit_code(run::send(&args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),
+        Command::Health(args) => cli::exit_code(run::health(args)),
         Command::Completions(args) => {
             let written = cli::manual::completions(args.shell, &mut std::io::stdout());
             written.map_or_else(cli::output_failed, |()| ExitCode::SUCCESS)

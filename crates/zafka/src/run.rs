@@ -10,9 +10,10 @@ use zafka_bridge::Relay;
 use zafka_sockets::OutboundKind;
 
 use crate::admin;
-use crate::cli::{CommandError, DemoArgs, SendArgs, TapArgs};
+use crate::cli::{CommandError, DemoArgs, HealthArgs, SendArgs, TapArgs};
 use crate::config::Config;
 use crate::demo;
+use crate::health;
 use crate::open_files;
 use crate::send::{self, Composer, Input, SendConfig};
 use crate::signals::Signals;
@@ -69,6 +70,11 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
     while_read(on_runtime(async |signals| demo::run(args, stop(signals, 0)).await))
+}
+
+/// Asks a running relay for its health.
+pub fn health(args: HealthArgs) -> Result<(), CommandError> {
+    on_runtime(async |_| Ok(health::run(args).await?))
 }
 
 /// Whoever read our output has gone: that is an end like any other.

@@ -1,5 +1,5 @@
-//! What the documents show is what the program takes: every configuration, frame list and command
-//! of theirs.
+//! The program takes what the documents show: every configuration, frame list and command of
+//! theirs.
 
 use std::path::Path;
 
@@ -132,13 +132,23 @@ fn commands_are_understood() {
             Command::Tap(_) => "tap",
             Command::Send(_) => "send",
             Command::Demo(_) => "demo",
+            Command::Health(_) => "health",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
         })
         .collect();
-    for command in
-        ["relay", "check --connect", "check", "run", "tap", "send", "demo", "completions", "man"]
-    {
+    for command in [
+        "relay",
+        "check --connect",
+        "check",
+        "run",
+        "tap",
+        "send",
+        "demo",
+        "health",
+        "completions",
+        "man",
+    ] {
         assert!(seen.contains(&command), "no page shows {command}: {seen:?}");
     }
 }

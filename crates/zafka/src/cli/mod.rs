@@ -28,12 +28,12 @@ pub use log::{LogArgs, announce, announce_urls};
 /// The usage or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
 
-/// What is wrong with a command line, beyond what its parser can tell.
+/// A mistake of a command line beyond what its parser finds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// What a command that failed says last.
+/// The error that a failed command ends with.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 const RELAY_HELP: &str = "\
@@ -72,10 +72,23 @@ pub enum Command {
     Send(SendArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
     Demo(DemoArgs),
+    /// Ask a running relay for its health.
+    Health(HealthArgs),
     /// Print the completions for a shell.
     Completions(CompletionsArgs),
     /// Print the manual page, in the format of man.
     Man(ManArgs),
+}
+
+/// `zafka health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The relay's admin endpoint.
+    #[arg(value_name = "IP:PORT", default_value = "127.0.0.1:9644")]
+    pub admin: SocketAddr,
+    /// Ask for /readyz in place of /healthz.
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// `zafka completions`.

@@ -32,6 +32,7 @@ mod demo;
 mod fetching;
 mod flow;
 mod groups;
+mod health;
 mod ingest;
 mod membership;
 mod peers;
