@@ -29,6 +29,7 @@ mod clients;
 mod common;
 mod delivery;
 mod demo;
+mod examples;
 mod fetching;
 mod flow;
 mod groups;
