@@ -1,5 +1,5 @@
-//! What it costs to lay a record out as frames, by preset. `cargo bench -p zafka-bench --bench
-//! envelope`; the throughput column says records a second.
+//! The cost of laying a record out as frames, by preset.
+//! `cargo bench -p zafka-bench --bench envelope`; the throughput column says records a second.
 #![allow(missing_docs)]
 
 use divan::counter::ItemsCount;

@@ -1,6 +1,7 @@
-//! What it costs to publish: to peers that want it, and past peers that do not. Over real sockets,
-//! read by threads that throw everything away. `cargo bench -p zafka-bench --bench fan_out`; the
-//! throughput column says messages a second, to all peers together.
+//! The cost of publishing: to peers that want the messages, and past peers that do not. Over real
+//! sockets, read by threads that throw everything away.
+//! `cargo bench -p zafka-bench --bench fan_out`; the throughput column says messages a second, to
+//! all peers together.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark that cannot begin ends")]
 
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! What can be measured: a relay, what it sends to, and what it reads.
+//! A case to measure: a relay, its sink, and its input.
 
 use serde::{Deserialize, Serialize};
 

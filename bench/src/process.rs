@@ -44,7 +44,7 @@ impl Process {
     /// Starts this program as one of its tools.
     ///
     /// # Errors
-    /// Where this program cannot be found.
+    /// If this program cannot be found.
     pub fn tool(name: &str, arguments: &[&str]) -> Outcome<Self> {
         let mut all = vec![name];
         all.extend_from_slice(arguments);

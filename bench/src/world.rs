@@ -1,4 +1,4 @@
-//! What all measurements share: Kafka, filled topics, and the binaries.
+//! The parts that all measurements share: Kafka, filled topics, and the binaries.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

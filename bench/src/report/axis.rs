@@ -1,4 +1,4 @@
-//! Axes: where a value lies, and which values are marked.
+//! Axes: the place of a value, and the values that are marked.
 
 use crate::figure::{short, whole};
 

@@ -1,4 +1,4 @@
-//! What the figures have to reach, as ratios within one run.
+//! The goals for the figures, as ratios within one run.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is written about the results: a table, a file, charts.
+//! Reports of the results: a table, a file, charts.
 
 mod axis;
 mod charts;

@@ -1,4 +1,4 @@
-//! A drawing in SVG: a few shapes and texts, with colours for a light and for a dark background.
+//! A drawing in SVG: a few shapes and texts, with colors for a light and for a dark background.
 
 use std::fmt::Write;
 
@@ -50,16 +50,16 @@ pub struct Drawing {
     body: String,
 }
 
-/// Fonts and sizes; the colours are of [`COLOURS`].
+/// Fonts and sizes; the colors are of [`COLORS`].
 const STYLE: &str = "\
 text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif }
 .title { font-size: 17px; font-weight: 600 } .label { font-size: 13px; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round } .note { font-size: 12px } .name { font-weight: 600 }
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round } .thin { fill: none; stroke-width: 1 }
 ";
 
-/// Class, colour on a light ground, colour on a dark one. Blue and orange are told apart by people
-/// who see few colours. Written out for each use: not every viewer knows CSS variables.
-const COLOURS: [(&str, &str, &str); 8] = [
+/// Class, color on a light ground, color on a dark one. Blue and orange are told apart by people
+/// who see few colors. Written out for each use: not every viewer knows CSS variables.
+const COLORS: [(&str, &str, &str); 8] = [
     ("ground", "#ffffff", "#0d1117"),
     ("ink", "#1f2328", "#e6edf3"),
     ("faint", "#59636e", "#9198a1"),
@@ -72,20 +72,20 @@ const COLOURS: [(&str, &str, &str); 8] = [
 
 /// The style sheet.
 fn style() -> String {
-    type Colour = (&'static str, &'static str, &'static str);
-    let rules = |pick: fn(&Colour) -> &'static str| {
-        let rule = |entry: &Colour| {
-            let (class, colour) = (entry.0, pick(entry));
+    type Color = (&'static str, &'static str, &'static str);
+    let rules = |pick: fn(&Color) -> &'static str| {
+        let rule = |entry: &Color| {
+            let (class, color) = (entry.0, pick(entry));
             format!(
-                ".{class} {{ fill: {colour} }} .{class}.line, .{class}.thin {{ fill: none; stroke: {colour} }}\n"
+                ".{class} {{ fill: {color} }} .{class}.line, .{class}.thin {{ fill: none; stroke: {color} }}\n"
             )
         };
-        COLOURS.iter().map(rule).collect::<String>()
+        COLORS.iter().map(rule).collect::<String>()
     };
     let (light, dark) = (rules(|entry| entry.1), rules(|entry| entry.2));
     // A label keeps clear of the lines behind it.
     let [on_light, on_dark] =
-        [COLOURS[0].1, COLOURS[0].2].map(|ground| format!(".label {{ stroke: {ground} }}\n"));
+        [COLORS[0].1, COLORS[0].2].map(|ground| format!(".label {{ stroke: {ground} }}\n"));
     format!("{STYLE}{on_light}{light}@media (prefers-color-scheme: dark) {{\n{on_dark}{dark}}}")
 }
 
@@ -143,12 +143,12 @@ impl Drawing {
         }
     }
 
-    /// A text in the usual colour.
+    /// A text in the usual color.
     pub fn text(&mut self, size: Size, anchor: Anchor, at: At, text: &str) {
         self.put_text(None, size, anchor, at, text);
     }
 
-    /// A text in the colour of what it names.
+    /// A text in the color of what it names.
     pub fn painted(&mut self, paint: Paint, anchor: Anchor, at: At, text: &str) {
         self.put_text(Some(paint), Size::Label, anchor, at, text);
     }

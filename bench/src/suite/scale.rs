@@ -1,4 +1,4 @@
-//! What a record costs as peers and partitions go up. Cost must not grow where the work does not.
+//! The cost of a record as peers and partitions go up. It must not grow unless the work does.
 
 use std::thread::sleep;
 use std::time::Duration;

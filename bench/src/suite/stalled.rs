@@ -1,4 +1,4 @@
-//! One healthy peer beside others that take nothing and go on talking, under `slow_peer = drop`.
+//! One healthy peer beside others that take nothing and keep sending, under `slow_peer = drop`.
 //!
 //! It is compared with the same peers aimed at a bare TCP sink while the relay serves the healthy
 //! one alone: the machine carries the same clients, and the relay none of them.

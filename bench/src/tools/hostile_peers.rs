@@ -1,5 +1,5 @@
-//! Peers that take nothing and go on talking: each subscribes to everything and never reads, so
-//! that it is stalled once the kernel's buffers are full, and then sends tiny frames.
+//! Peers that take nothing and keep sending: each subscribes to everything and never reads, so that
+//! it is stalled once the kernel's buffers are full, and then sends tiny frames.
 
 use std::fs;
 use std::io::Write;

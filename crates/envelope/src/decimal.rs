@@ -1,15 +1,15 @@
-//! Decimal numbers that stand in a text and are changed where they stand: offsets and timestamps of
-//! one partition, of which mostly the last digits change.
+//! Decimal numbers in a text that are changed in place: offsets and timestamps of one partition, of
+//! which mostly the last digits change.
 
 use std::ops::RangeInclusive;
 
-/// Where a number stands in a text.
+/// The place of a number in a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Decimal {
     value: i64,
     /// The numbers that take the same room.
     fitting: RangeInclusive<i64>,
-    /// Where it ends, in bytes.
+    /// Its end, in bytes.
     end: usize,
 }
 

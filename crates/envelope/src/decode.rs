@@ -17,7 +17,7 @@ pub(crate) const TOPIC_LIMIT: usize = 249;
 /// The topic is the one that meta tells; the routing frame may say something else.
 ///
 /// # Errors
-/// Where the message is not as the specification says, with what and where.
+/// If the message is not as the specification says, with the fault and its place.
 pub fn decode_json(frames: &[&[u8]]) -> Result<OwnedRecord, DecodeError> {
     let &[_routing, meta, key, value] = frames else {
         return Err(DecodeError::Frames { found: frames.len(), expected: "4" });
@@ -38,7 +38,7 @@ pub fn decode_json(frames: &[&[u8]]) -> Result<OwnedRecord, DecodeError> {
 /// Reads a message of preset `packed`: the topic and the record, or the record's frame alone.
 ///
 /// # Errors
-/// Where the message is not as the specification says, with what and where.
+/// If the message is not as the specification says, with the fault and its place.
 pub fn decode_packed(frames: &[&[u8]]) -> Result<OwnedRecord, DecodeError> {
     let (topic, frame) = topic_and_body(frames)?;
     let mut reader = packed::Reader::new(frame);
@@ -53,8 +53,8 @@ pub fn decode_packed(frames: &[&[u8]]) -> Result<OwnedRecord, DecodeError> {
 /// alone.
 ///
 /// # Errors
-/// Where the message is not as the specification says, with what and where. It is read whole or not
-/// at all.
+/// If the message is not as the specification says, with the fault and its place. It is read whole
+/// or not at all.
 pub fn decode_batch(frames: &[&[u8]]) -> Result<Vec<OwnedRecord>, DecodeError> {
     let (topic, frame) = topic_and_body(frames)?;
     let mut reader = packed::Reader::new(frame);

@@ -61,7 +61,7 @@ enum Steps {
     Batch {
         /// The routing frame with its header.
         routing: Vec<u8>,
-        /// Where the open message's second frame starts in the buffer, its header included.
+        /// Start of the open message's second frame in the buffer, its header included.
         open: Option<usize>,
     },
 }

@@ -1,13 +1,13 @@
-//! What can be wrong with a list of templates, and with a message.
+//! Errors of a list of templates, and of a message.
 
 /// One mistake in a list of frame templates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct FramePlanError {
-    /// Which frame, from 0; `None` where the list itself is wrong.
+    /// The frame, from 0; `None` if the list itself is wrong.
     pub frame: Option<usize>,
-    /// Where in the template, in characters from 0.
+    /// The place in the template, in characters from 0.
     pub position: usize,
-    /// What was found, and what is allowed.
+    /// The fault, with what was found and what is allowed.
     pub mistake: Mistake,
 }
 
@@ -20,7 +20,7 @@ impl std::fmt::Display for FramePlanError {
     }
 }
 
-/// What was found in a list of frame templates, and what is allowed there.
+/// Faults of a list of frame templates: what was found, and what is allowed there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake {
     /// The list has no template.
@@ -127,13 +127,13 @@ pub enum DecodeError {
     /// A frame is not as its template says.
     #[error("frame {} does not fit its template", frame + 1)]
     Template {
-        /// Which frame, from 0.
+        /// The frame, from 0.
         frame: usize,
     },
     /// Two frames tell different things.
     #[error("the frames contradict each other: {field}")]
     Contradiction {
-        /// Which field.
+        /// The field.
         field: &'static str,
     },
     /// The routing frame is not UTF-8.
@@ -168,9 +168,9 @@ pub enum DecodeError {
     /// The bytes end before the field does.
     #[error("packed record at byte {position}: {field} takes {needed} bytes, {left} are left")]
     Truncated {
-        /// Where the field starts in the frame, in bytes from 0.
+        /// Start of the field in the frame, in bytes from 0.
         position: usize,
-        /// Which field.
+        /// The field.
         field: &'static str,
         /// Bytes it takes.
         needed: usize,
@@ -180,19 +180,19 @@ pub enum DecodeError {
     /// A field has a value that version 1 does not have.
     #[error("packed record at byte {position}: {field} is {found}, allowed: {allowed}")]
     Field {
-        /// Where the field starts in the frame, in bytes from 0.
+        /// Start of the field in the frame, in bytes from 0.
         position: usize,
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What was found.
+        /// The bytes found.
         found: i64,
-        /// What is allowed.
+        /// The allowed values.
         allowed: &'static str,
     },
     /// Bytes are left after the record's last field.
     #[error("packed record ends at byte {position}, yet {left} bytes follow")]
     Trailing {
-        /// Where the record ends in the frame, in bytes from 0.
+        /// End of the record in the frame, in bytes from 0.
         position: usize,
         /// Bytes left.
         left: usize,
@@ -213,7 +213,7 @@ pub enum InboundError {
     /// A frame does not have the text that its template has.
     #[error("frame {frame}: found \"{found}\", expected {expected}")]
     Text {
-        /// Which frame, from 1.
+        /// The frame, from 1.
         frame: usize,
         /// The frame, escaped, at most its first 64 bytes.
         found: String,
@@ -229,7 +229,7 @@ pub enum InboundError {
     /// The topic is not UTF-8.
     #[error("the topic (frame {frame}) is not UTF-8: byte {position}")]
     Topic {
-        /// Which frame, from 1.
+        /// The frame, from 1.
         frame: usize,
         /// First byte that is not UTF-8, from 0.
         position: usize,
@@ -237,7 +237,7 @@ pub enum InboundError {
     /// The timestamp is no number of its format.
     #[error("the timestamp (frame {frame}) is \"{found}\", expected {expected}")]
     Timestamp {
-        /// Which frame, from 1.
+        /// The frame, from 1.
         frame: usize,
         /// The field, escaped, at most its first 64 bytes.
         found: String,

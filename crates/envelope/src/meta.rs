@@ -25,11 +25,11 @@ struct Object {
     offset: Decimal,
     timestamp: Decimal,
     prev: Option<Decimal>,
-    /// Where headers belong, in bytes of the text.
+    /// The place of the headers, in bytes of the text.
     headers: usize,
 }
 
-/// Which fields an object has.
+/// The fields that an object has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     null_key: bool,

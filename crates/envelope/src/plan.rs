@@ -51,7 +51,7 @@ impl std::fmt::Display for Preset {
     }
 }
 
-/// How records become messages. The default is the preset `json`.
+/// The plan by which records become messages. The default is the preset `json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramePlan {
     pub(crate) layout: Layout,
@@ -143,7 +143,7 @@ impl Default for FramePlan {
     }
 }
 
-/// What does not change within a partition.
+/// The facts that do not change within a partition.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) route: &'a str,

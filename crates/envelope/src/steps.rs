@@ -1,4 +1,4 @@
-//! What an encoder does for each frame: constant frames laid out, the others written from the
+//! The steps of an encoder for each frame: constant frames laid out, the others written from the
 //! record.
 
 use zafka_zmtp::frame::{LONG, Position, SHORT_MAX, put_header};
@@ -9,7 +9,7 @@ use crate::plan::Place;
 use crate::template::{Format, Piece, Template};
 use crate::{Record, Timestamp, packed};
 
-/// What is written for one frame, or for several where they are constant.
+/// The bytes for one frame, or for several that are constant.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Whole frames, headers included.
@@ -35,7 +35,7 @@ pub(crate) enum Part {
     Packed,
 }
 
-/// The steps for a list of templates; neighbouring constant frames become one.
+/// The steps for a list of templates; neighboring constant frames become one.
 pub(crate) fn steps(frames: &[Template], place: Place<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (i, frame) in frames.iter().enumerate() {

@@ -28,7 +28,7 @@ pub(crate) enum Piece {
     Ignored,
 }
 
-/// Which way the messages of a list of templates go.
+/// The direction of the messages of a list of templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Records become messages.
@@ -37,7 +37,7 @@ pub(crate) enum Direction {
     Inbound,
 }
 
-/// How a number is written.
+/// The format of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Decimal,

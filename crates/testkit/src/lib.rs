@@ -1,9 +1,9 @@
-//! What zafka's integration tests stand on: a real Kafka, real ZeroMQ peers, an identity
-//! provider, tools that break things, and the checker that says whether a record was lost.
+//! The parts of zafka's integration tests: a real Kafka, real ZeroMQ peers, an identity provider,
+//! tools that break things, and the checker that says whether a record was lost.
 //!
-//! Everything that is not Rust comes from package registries, by the project files in this
-//! crate, into `target/testkit`. Helpers panic where a test should fail. Processes die with
-//! the test that started them, also when it is killed; see [`child`].
+//! Everything that is not Rust comes from package registries, by the project files in this crate,
+//! into `target/testkit`. Helpers panic where a test should fail. Processes die with the test that
+//! started them, also when it is killed; see [`child`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Where things lie: this crate's own files, and what tests make under `target/testkit`.
+//! Paths: this crate's own files, and what tests make under `target/testkit`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub fn own(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
-/// `target/testkit`, made on first use; `CARGO_TARGET_DIR` is honoured.
+/// `target/testkit`, made on first use; `CARGO_TARGET_DIR` is honored.
 pub fn home() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);

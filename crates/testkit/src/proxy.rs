@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ports::free_port;
 
-/// What is done with traffic.
+/// The treatment of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
@@ -96,7 +96,7 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where later connections lead.
+    /// The target of later connections.
     pub fn set_upstream(&self, upstream: &str) {
         self.shared.state.lock().unwrap().upstream = upstream.to_owned();
     }
@@ -206,7 +206,7 @@ fn serve(client: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-/// Where the requests that a client sends begin: a length of four bytes, then the API key in two.
+/// The beginnings of a client's requests: a length of four bytes, then the API key in two.
 #[derive(Debug, Default)]
 struct Requests {
     /// Bytes of the request that are still to come.

@@ -1,4 +1,4 @@
-//! Every way into the secured node, by Kafka's own client, and who is kept out.
+//! Every way into the secured node, by Kafka's own client, and the clients that are kept out.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::json;

@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::{DecodeError, OwnedHeader, Timestamp};
 
-/// What a meta frame tells.
+/// The content of a meta frame.
 pub(crate) struct Meta {
     pub(crate) topic: String,
     pub(crate) partition: i32,

@@ -7,7 +7,7 @@ use crate::{DecodeError, OwnedHeader, OwnedRecord, Timestamp};
 pub(super) struct Reader<'a> {
     frame: &'a [u8],
     at: usize,
-    /// Where the record being read ends.
+    /// End of the record being read.
     end: usize,
 }
 

@@ -1,8 +1,8 @@
 //! Reads messages that a list of templates laid out.
 //!
 //! A frame of one field is taken as it is. In a frame of several parts, a field ends at the first
-//! place from which on the rest of the frame fits. Where nothing but numbers of a fixed size stands
-//! between two fields of any length, nobody can tell them apart: such a frame is handed over whole.
+//! place from which on the rest of the frame fits. If only numbers of a fixed size stand between
+//! two fields of any length, the two cannot be separated: such a frame is handed over whole.
 
 use regex::bytes::Regex;
 
@@ -11,7 +11,7 @@ use crate::plan::Layout;
 use crate::template::{Format, Piece, Template};
 use crate::{DecodeError, FramePlan, OwnedHeader, OwnedRecord, Timestamp};
 
-/// What a message carries of its record. A field that no frame holds is missing.
+/// The fields that a message carries of its record. A field that no frame holds is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
     /// Topic.
@@ -49,7 +49,7 @@ pub struct Carried {
 #[derive(Clone, Debug)]
 pub struct TemplateDecoder(Vec<Frame>);
 
-/// How one frame is read.
+/// The way to read one frame.
 #[derive(Clone, Debug)]
 enum Frame {
     /// One field.
@@ -152,7 +152,7 @@ fn expression(pieces: &[Piece]) -> Option<String> {
     Some(text)
 }
 
-/// What the frames before held.
+/// The fields of the frames before.
 #[derive(Default)]
 struct Found {
     carried: Carried,

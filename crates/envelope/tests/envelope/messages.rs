@@ -1,4 +1,4 @@
-//! How messages begin and end in the buffer, and what is told of them.
+//! Beginning and end of messages in the buffer, and what is reported of them.
 
 use zafka_envelope::{BATCH_LIMIT, Encoded, FramePlan, Header, Preset, Record, Timestamp};
 use zafka_zmtp::frame::{LONG, MORE};

@@ -1,4 +1,4 @@
-//! What the helper answers, as types.
+//! Answers of the helper, as types.
 
 use serde_json::Value;
 

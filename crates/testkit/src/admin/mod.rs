@@ -164,7 +164,7 @@ impl Admin {
         self.call("delete_group", json!({ "group": group }));
     }
 
-    /// Makes a share group (KIP-932) that reads a topic; it has no members afterwards.
+    /// Makes a share group (KIP-932) that reads a topic; it has no members afterward.
     pub fn make_share_group(&self, group: &str, topic: &str) {
         self.call("make_share_group", json!({ "group": group, "topic": topic }));
     }
@@ -185,7 +185,7 @@ impl Admin {
         self.call("set_config", json!({ "type": kind, "name": name, "key": key, "value": value }));
     }
 
-    /// How long a group of the consumer protocol keeps the place of a member that is not heard of:
+    /// The time for which a group of the consumer protocol keeps the place of a silent member:
     /// 6 to 60 seconds.
     pub fn set_session_timeout(&self, group: &str, seconds: u32) {
         self.set_config(

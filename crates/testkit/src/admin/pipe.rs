@@ -1,4 +1,4 @@
-//! The Java helper's pipe: requests by id, answers handed to whoever waits.
+//! The Java helper's pipe: requests by id, answers handed to the thread that waits.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

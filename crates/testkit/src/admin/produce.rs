@@ -46,7 +46,7 @@ impl Record {
     }
 }
 
-/// Where a record was written.
+/// The place of a record in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Produced {
     /// Its partition.
@@ -60,7 +60,7 @@ pub struct Produced {
 pub struct Sequence {
     /// The topic.
     pub topic: String,
-    /// How many.
+    /// Their number.
     pub count: usize,
     /// The first sequence number.
     pub first: u64,

@@ -1,9 +1,9 @@
-//! Says whether a subscriber got what it was owed: nothing missing, in order, byte for byte,
-//! and repeated only where it was not committed.
+//! Checks whether a subscriber got what it was owed: nothing missing, in order, byte for byte, and
+//! repeated only if it was not committed.
 //!
-//! A subscriber's messages come in sessions: one session is what DESIGN.md calls "one
-//! connection, partition and assignment". Offsets rise strictly within a session; a later one
-//! may fall back, but not below the offset committed when it began.
+//! A subscriber's messages come in sessions, one for each connection, partition and assignment.
+//! Offsets rise strictly within a session; a later one may fall back, but not below the offset
+//! committed when it began.
 
 mod envelope;
 mod ranges;
@@ -22,13 +22,13 @@ pub type Partition = (String, i32);
 /// Key and value of an expected record, where a test wants them compared.
 type Payload = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// What was written, and what is checked against it.
+/// The records that were written, to check sessions against.
 #[derive(Debug, Clone, Default)]
 pub struct Checker {
     expected: BTreeMap<Partition, BTreeMap<i64, Option<Payload>>>,
 }
 
-/// What one subscriber received in one session, in order.
+/// The records that one subscriber received in one session, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     /// Messages in the order of arrival.
@@ -89,7 +89,7 @@ impl Checker {
         self
     }
 
-    /// How many records are expected.
+    /// The number of records that are expected.
     pub fn len(&self) -> usize {
         self.expected.values().map(BTreeMap::len).sum()
     }
@@ -114,7 +114,7 @@ impl Checker {
         violations
     }
 
-    /// What no session has, as ranges.
+    /// The records that no session has, as ranges.
     pub fn missing(&self, sessions: &[Session]) -> Vec<String> {
         let mut got: BTreeMap<(&str, i32), BTreeSet<i64>> = BTreeMap::new();
         for message in sessions.iter().flat_map(|session| &session.messages) {

@@ -1,4 +1,4 @@
-//! What a node is started with, and the templates filled in.
+//! The options of a node, and its templates filled in.
 
 use std::fs;
 use std::path::Path;

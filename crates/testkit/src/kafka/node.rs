@@ -78,17 +78,17 @@ impl KafkaNode {
         &NODE
     }
 
-    /// What clients connect to, `host:port`: the proxy's port where one is advertised.
+    /// The address that clients connect to, `host:port`: the proxy's port if one is advertised.
     pub fn bootstrap(&self) -> &str {
         &self.advertised
     }
 
-    /// Where its logs are: a folder for each partition.
+    /// The folder of its logs, with a folder for each partition.
     pub fn data(&self) -> PathBuf {
         self.broker.directory.join("data")
     }
 
-    /// Where the node itself listens for clients, `host:port`: a proxy's upstream.
+    /// The address at which the node itself listens, `host:port`: a proxy's upstream.
     pub fn listener(&self) -> &str {
         &self.listener
     }

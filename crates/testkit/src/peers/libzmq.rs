@@ -56,7 +56,7 @@ impl LibzmqSub {
         self.messages.lock().unwrap().clone()
     }
 
-    /// How many there are.
+    /// Their number.
     pub fn count(&self) -> usize {
         self.messages.lock().unwrap().len()
     }

@@ -1,4 +1,4 @@
-//! What the modules share: configurations, and a relay with one route.
+//! Parts that the modules share: configurations, and a relay with one route.
 
 use std::fmt;
 

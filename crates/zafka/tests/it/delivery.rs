@@ -1,4 +1,4 @@
-//! What SUBs have when relays end and SUBs stand still.
+//! Delivery when relays end and SUBs are stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;

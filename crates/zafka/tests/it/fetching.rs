@@ -1,5 +1,5 @@
-//! What only the fast fetcher is asked for: topics that go or come again, quotas, large answers,
-//! many partitions, and partitions that stand still.
+//! Stories of the fast fetcher alone: topics that are deleted or recreated, quotas, large answers,
+//! many partitions, and stalled partitions.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

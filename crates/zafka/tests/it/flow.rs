@@ -1,5 +1,4 @@
-//! What the tests of faults share: load, routes that are stuck, and what subscribers have in the
-//! end.
+//! Parts that the tests of faults share: load, stuck routes, and what subscribers have in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;

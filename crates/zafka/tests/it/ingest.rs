@@ -1,4 +1,4 @@
-//! Messages of libzmq senders in the log of a real Kafka, and what the senders are told.
+//! Messages of libzmq senders in the log of a real Kafka, and the answers to the senders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a record is on the other side, written by the Java client.
+//! Records on the other side, written by the Java client.
 
 use zafka_testkit::{Checker, KafkaNode, Received, Record, Sequence, Session, unique};
 

@@ -1,4 +1,4 @@
-//! Every way into a secured Kafka, and what is told where there is none.
+//! Every way into a secured Kafka, and the error if there is none.
 
 use std::path::Path;
 use std::process::Command;

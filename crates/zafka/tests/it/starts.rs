@@ -1,4 +1,4 @@
-//! Where a partition begins, and where it goes on.
+//! Start offsets of partitions, and the offsets at which they resume.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Standard error that takes nothing: the relay goes on, and says in its metrics what was lost.
+//! Standard error that takes nothing: the relay continues, and says in its metrics what was lost.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

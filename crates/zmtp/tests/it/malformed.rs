@@ -1,4 +1,4 @@
-//! Input that no peer may send, and where it is noticed.
+//! Input that no peer may send, and the octet at which it is noticed.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What holds for all bytes and all splits.
+//! Properties of all bytes and all splits.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What two sides say to each other once they are ready.
+//! Traffic between two sides that are ready.
 
 use bytes::Bytes;
 use zafka_zmtp::frame::{Position, put_header};
