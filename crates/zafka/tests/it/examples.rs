@@ -49,8 +49,7 @@ impl Example {
     fn prepare(&self) -> PathBuf {
         let files = fs::read_dir(folder().join(&self.language)).unwrap();
         let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-        let mut files: Vec<_> =
-            files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+        let mut files: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
         files.sort();
         let stamp = files.iter().fold(self.once.clone(), |stamp, (path, bytes)| {
             stamp + &path.display().to_string() + &String::from_utf8_lossy(bytes)
