@@ -1,6 +1,7 @@
 //! The cost of laying a record out as frames, by preset.
 //! `cargo bench -p zafka-bench --bench envelope`; the throughput column says records a second.
 #![allow(missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};

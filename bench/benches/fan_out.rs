@@ -3,6 +3,7 @@
 //! `cargo bench -p zafka-bench --bench fan_out`; the throughput column says messages a second, to
 //! all peers together.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark that cannot begin ends")]
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use std::io::Read;
 use std::net::TcpStream;

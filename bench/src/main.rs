@@ -1,6 +1,7 @@
 //! zafka side by side with what it replaces: one command that measures and prints one table.
 //!
 //! `cargo run --release -p zafka-bench`; what each figure means is in `bench/README.md`.
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 mod case;
 mod figure;

@@ -1,4 +1,5 @@
 //! A relay: all routes of one process.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 #[cfg(test)]
 mod tests;

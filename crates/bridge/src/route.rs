@@ -3,6 +3,7 @@
 //! Backpressure is in the order of things: no record is taken while a chunk waits for room, and the
 //! group's events are answered all the while. What was told before records came is known before
 //! they are encoded.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

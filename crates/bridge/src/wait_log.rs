@@ -1,4 +1,5 @@
 //! Tells waits in the log: after half a minute, every ten minutes, and when they are over.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

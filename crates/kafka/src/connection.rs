@@ -1,4 +1,5 @@
 //! A connection of our own to a broker: TCP, TLS, SASL, and requests one at a time.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod answer;
 mod connector;

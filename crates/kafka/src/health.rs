@@ -1,4 +1,5 @@
 //! The health of a source, computed in one place from what each of its parts reports.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

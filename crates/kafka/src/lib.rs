@@ -10,6 +10,7 @@
 //! - commit: one commit at a time, waiting for the coordinator.
 //!
 //! What this crate does not know: ZeroMQ, frames, and what "delivered" means.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod assignment;
 mod client;

@@ -1,6 +1,7 @@
 //! The thread that asks the cluster what may take time to answer: which topics there are, and where
 //! a partition begins. Each partition has an answer of its own, so that one does not keep the
 //! others back.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod plan;
 mod resolve;

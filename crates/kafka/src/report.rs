@@ -1,5 +1,6 @@
 //! Where the errors of a source's connections go: counted, shown in the status, and told once in a
 //! while.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

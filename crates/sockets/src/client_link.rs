@@ -1,4 +1,5 @@
 //! One connection that we opened: handshake, reading, and writing what there is to say.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::io::{self, IoSlice};
 

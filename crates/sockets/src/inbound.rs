@@ -3,6 +3,7 @@
 //! Each connection hands its messages over one by one, each with a permit for the memory it takes.
 //! While there is no permit the connection is not read, so that the sender's own high-water mark
 //! does its work. A ROUTER's sender gets answers, in a bounded buffer of its own.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod connection;
 mod peer;

@@ -3,6 +3,7 @@
 //!
 //! Knows ZMTP and bytes. Does not know Kafka, records or envelopes.
 #![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod buffers;
 mod chunk;

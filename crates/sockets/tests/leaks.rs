@@ -1,6 +1,7 @@
 //! A thousand connections leave nothing behind, and peers leave files to others. A binary of its
 //! own: it counts the process's file descriptors, and limits them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 #[path = "sockets/raw.rs"]
 #[allow(dead_code)]

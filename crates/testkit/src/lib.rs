@@ -10,6 +10,7 @@
     clippy::panic,
     reason = "a helper that cannot do its work fails the test that asked"
 )]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 pub mod admin;
 pub mod checker;

@@ -1,5 +1,6 @@
 //! zafka: a lightweight relay between Apache Kafka and ZeroMQ.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod admin;
 mod cli;

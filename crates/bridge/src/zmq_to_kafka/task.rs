@@ -3,6 +3,7 @@
 //!
 //! A message holds its share of `in_flight_bytes` until it is settled. So the socket stops reading
 //! its senders when Kafka does not keep up.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;

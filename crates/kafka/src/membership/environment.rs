@@ -1,4 +1,5 @@
 //! The surroundings of a source's membership: its settings, and its ways in and out.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};

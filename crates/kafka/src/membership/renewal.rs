@@ -1,5 +1,6 @@
 //! Notices that the files of TLS have been renewed. librdkafka reads them once: a new client is to
 //! take over then.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::time::{Duration, Instant};
 

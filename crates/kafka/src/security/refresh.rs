@@ -1,5 +1,6 @@
 //! Keeps a librdkafka client supplied with tokens, from a thread of its own: the polling thread
 //! never waits for the provider.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -2,6 +2,7 @@
 //! every connection of a source: it keeps the token and asks for the next one when four fifths of
 //! its life are over. The last fifth is for a provider that is away: the token is good until its
 //! end.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::fmt;
 use std::fs;

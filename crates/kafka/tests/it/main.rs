@@ -1,5 +1,6 @@
 //! The Kafka side against librdkafka's mock cluster, and against the real Kafka.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 /// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; a second argument is why
 /// they are ignored.

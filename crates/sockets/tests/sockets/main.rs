@@ -1,5 +1,6 @@
 //! Sockets against real libzmq peers, and against peers that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 mod endpoints;
 mod hostile;

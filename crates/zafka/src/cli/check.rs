@@ -1,5 +1,6 @@
 //! `zafka check`: every mistake of a file, what may not be meant, and whether the cluster can be
 //! used.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};

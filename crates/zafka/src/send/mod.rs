@@ -1,4 +1,5 @@
 //! `zafka send`: lines as messages to an endpoint, and what it answers.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod answer;
 mod compose;

@@ -1,4 +1,5 @@
 //! A bounded queue of lines between those who have something to say and the thread that writes it.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};

@@ -1,5 +1,6 @@
 //! The program against real parts: Kafka, libzmq peers, an identity provider.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 /// Makes two tests of a function, `NAME::fast` and `NAME::librdkafka`; the second argument is why
 /// they are ignored.

@@ -1,5 +1,6 @@
 //! Two connections joined under a virtual clock, recorded peers, malformed input, properties.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 mod heartbeats;
 mod malformed;

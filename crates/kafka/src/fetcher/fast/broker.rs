@@ -1,5 +1,6 @@
 //! The task that fetches from one broker: it connects, asks, and hands out what it is given, on and
 //! on. While a large answer is handed out the broker works on the next one.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The task of the dispatcher: it hands it commands, events and answers with the time, and executes
 //! its actions.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
