@@ -67,17 +67,19 @@ enum Steps {
 }
 
 impl Encoder {
-    pub(crate) fn new(layout: &Layout, place: Place<'_>) -> Self {
+    /// `routing_topic`: the topic's name in the routing frame.
+    pub(crate) fn new(layout: &Layout, place: Place<'_>, routing_topic: &str) -> Self {
+        let routing_place = Place { topic: routing_topic, ..place };
         let mut routing_is_constant = true;
         let steps = match layout {
             Layout::Frames(frames) => {
                 routing_is_constant =
                     frames.first().is_some_and(|frame| frame.constant(place).is_some());
-                Steps::Frames(steps(frames, place))
+                Steps::Frames(steps(frames, routing_place, place))
             }
             Layout::Batch => {
                 let mut routing = Vec::new();
-                put_frame(&mut routing, Position::More, place.topic.as_bytes());
+                put_frame(&mut routing, Position::More, routing_topic.as_bytes());
                 Steps::Batch { routing, open: None }
             }
         };

@@ -95,7 +95,18 @@ impl FramePlan {
 
     /// The encoder for one partition of one topic.
     pub fn encoder(&self, route: &str, topic: &str, partition: i32) -> Encoder {
-        Encoder::new(&self.layout, Place { route, topic, partition })
+        self.encoder_as(route, topic, topic, partition)
+    }
+
+    /// The same with another name for the topic in the routing frame.
+    pub fn encoder_as(
+        &self,
+        route: &str,
+        topic: &str,
+        routing_topic: &str,
+        partition: i32,
+    ) -> Encoder {
+        Encoder::new(&self.layout, Place { route, topic, partition }, routing_topic)
     }
 
     /// Whether all records of a partition have the same routing frame.
@@ -106,7 +117,8 @@ impl FramePlan {
         }
     }
 
-    /// The body of the routing frame of a partition; `None` where it differs from record to record.
+    /// The body of the routing frame of a partition, by the topic's name in it; `None` where it
+    /// differs from record to record.
     pub fn routing_frame(&self, route: &str, topic: &str, partition: i32) -> Option<Vec<u8>> {
         match &self.layout {
             Layout::Batch => Some(topic.as_bytes().to_vec()),

@@ -35,10 +35,12 @@ pub(crate) enum Part {
     Packed,
 }
 
-/// The steps for a list of templates; neighboring constant frames become one.
-pub(crate) fn steps(frames: &[Template], place: Place<'_>) -> Vec<Step> {
+/// The steps for a list of templates, the first of them in a place of its own; neighboring
+/// constant frames become one.
+pub(crate) fn steps(frames: &[Template], first: Place<'_>, others: Place<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (i, frame) in frames.iter().enumerate() {
+        let place = if i == 0 { first } else { others };
         let position = if i + 1 == frames.len() { Position::Last } else { Position::More };
         let Some(body) = frame.constant(place) else {
             steps.push(step(frame, position, place));

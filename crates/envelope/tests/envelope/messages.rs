@@ -106,3 +106,23 @@ fn missing_headers_are_counted_for_each_field() {
     assert_eq!(encode(&mut plan.encoder("r", "t", 0), &records).headers_missing, 6);
     assert_eq!(encode(&mut plan.encoder("r", "t", 0), &[]).headers_missing, 0);
 }
+
+#[test]
+fn another_name_in_the_routing_frame_alone() {
+    let list = FramePlan::parse(&["{topic}/{partition}", "{topic}", "{value}"]).unwrap();
+    for (plan, expected) in [
+        (FramePlan::preset(Preset::Value), &[&b"new"[..], b"v"][..]),
+        (list, &[b"new/3", b"old", b"v"]),
+    ] {
+        let mut encoder = plan.encoder_as("r", "old", "new", 3);
+        assert_eq!(split(&encode(&mut encoder, &[record(0, b"v")])), [expected]);
+    }
+    for preset in [Preset::Json, Preset::Packed, Preset::Batch] {
+        let plan = FramePlan::preset(preset);
+        let renamed =
+            split(&encode(&mut plan.encoder_as("r", "old", "new", 3), &[record(0, b"v")]));
+        let own = split(&encode(&mut plan.encoder("r", "old", 3), &[record(0, b"v")]));
+        assert_eq!((&renamed[0][0][..], &own[0][0][..]), (&b"new"[..], &b"old"[..]));
+        assert_eq!(renamed[0][1..], own[0][1..], "{preset}");
+    }
+}
