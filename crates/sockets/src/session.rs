@@ -275,7 +275,7 @@ impl<'a> Session<'a> {
             }
             Event::Cancel(prefix) => changes.push(Change::Cancel(prefix)),
             // A SUB has nothing else to say to a PUB; libzmq drops it as well.
-            Event::Message(_) => {}
+            Event::Message(_) | Event::TooLarge(_) => {}
         }
     }
 

@@ -94,7 +94,7 @@ async fn serve(link: &mut ClientLink, events: &mpsc::Sender<SubEvent>) -> Result
             let event = match event {
                 Event::Ready(_) => SubEvent::Connected,
                 Event::Message(frames) => SubEvent::Message(frames),
-                Event::Subscribe(_) | Event::Cancel(_) => continue,
+                Event::Subscribe(_) | Event::Cancel(_) | Event::TooLarge(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;
         }

@@ -4,12 +4,13 @@
 //! but libzmq sends PING wherever its timer finds it.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::command::{self, Command};
-use crate::decoder::{Body, Decoder, Frame};
+use crate::decoder::{Body, Decoder, Frame, Keep};
 use crate::error::{Error, printable};
 use crate::frame::{self, COMMAND, Position};
 use crate::handshake::{self, MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
@@ -21,6 +22,11 @@ pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// The most frames that one inbound message may have.
 pub const MAX_MESSAGE_FRAMES: usize = 4096;
+
+/// Frames that are kept of a message that is thrown away, and their size in bytes: an envelope and
+/// an id.
+const HEAD_FRAMES: usize = 9;
+const HEAD_BYTES: usize = 255;
 
 /// Which end of the transport we are. NULL treats both alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +68,20 @@ pub enum Event {
     Cancel(Bytes),
     /// A whole message, one or more frames. A PUB side never gets one.
     Message(Vec<Bytes>),
+    /// A message over `max_message`, which was read and thrown away; only after
+    /// [`Connection::discard_up_to`].
+    TooLarge(Discarded),
+}
+
+/// What is known of a message that was thrown away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// Its first frames, up to the first that has more than 255 bytes; at most nine.
+    pub head: Vec<Bytes>,
+    /// How many frames it had.
+    pub frames: usize,
+    /// Their bytes together.
+    pub size: u64,
 }
 
 /// One side of a connection.
@@ -73,6 +93,8 @@ pub struct Connection {
     watch: Watch,
     /// Frames of the message under way, and their bytes.
     message: Message,
+    /// Up to this size in bytes a message that is too large is thrown away and told.
+    discard: Option<NonZeroU64>,
     output: Vec<u8>,
     /// Bytes of `output` that the peer made us write.
     replies: usize,
@@ -105,8 +127,10 @@ enum Ping {
 #[derive(Debug, Default)]
 struct Message {
     frames: Vec<Bytes>,
-    count: usize,
+    count: u32,
     size: u64,
+    /// It is over `max_message`: no more of it is kept.
+    discarded: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +149,7 @@ impl Connection {
             decoder: Decoder::default(),
             watch: Watch::new(None, now),
             message: Message::default(),
+            discard: None,
             output,
             replies: 0,
             ping: Ping::None,
@@ -184,6 +209,12 @@ impl Connection {
     /// not count.
     pub fn resume(&mut self, now: Instant) {
         self.watch.resume(now);
+    }
+
+    /// From now on messages over `max_message`, up to this size in bytes, are read and thrown away,
+    /// and told as [`Event::TooLarge`]. Larger ones are an error, as all of them are without this.
+    pub fn discard_up_to(&mut self, bytes: u64) {
+        self.discard = NonZeroU64::new(bytes);
     }
 
     /// When `handle_timeout` is to be called; it may change with every other call.
@@ -305,10 +336,10 @@ impl Connection {
             self.state = State::Handshake(minor);
         }
         while !input.is_empty() {
-            let Self { decoder, config, message, state, .. } = self;
+            let Self { decoder, config, message, state, discard, .. } = self;
             let check = |flags, size| match state {
-                State::Ready(_) => check_traffic(config, message, flags, size),
-                _ => check_handshake(flags, size),
+                State::Ready(_) => check_traffic(config, message, *discard, flags, size),
+                _ => check_handshake(flags, size).map(|()| Keep::Body),
             };
             let Some(frame) = decoder.take(&mut input, check)? else {
                 return Ok(());
@@ -370,12 +401,27 @@ impl Connection {
         }
     }
 
+    /// A frame of a message that is thrown away.
+    fn on_discarded(&mut self, last: bool) {
+        if !std::mem::replace(&mut self.message.discarded, true) {
+            self.message.frames = head(std::mem::take(&mut self.message.frames));
+        }
+        if last {
+            let Message { frames: head, count, size, .. } = std::mem::take(&mut self.message);
+            let frames = count as usize;
+            self.events.push_back(Event::TooLarge(Discarded { head, frames, size }));
+        }
+    }
+
     /// A frame of a message. A PUB or XPUB side takes each frame that begins with 0 or 1 as a
     /// subscription, in messages of several frames too: so does libzmq.
     fn on_frame(&mut self, frame: Frame<'_>) {
         let last = !frame.has_more();
         self.message.count += 1;
-        self.message.size += frame.body.as_slice().len() as u64;
+        self.message.size += frame.body.size() as u64;
+        if self.message.discarded || matches!(frame.body, Body::Discarded(_)) {
+            return self.on_discarded(last);
+        }
         let socket_type = self.config.socket_type;
         match (socket_type.publishes(), frame.body.as_slice().split_first()) {
             (true, Some((1, _))) => {
@@ -392,6 +438,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// The first frames of a message that is thrown away: enough to answer it.
+fn head(mut frames: Vec<Bytes>) -> Vec<Bytes> {
+    let short = frames.iter().take(HEAD_FRAMES).take_while(|frame| frame.len() <= HEAD_BYTES);
+    frames.truncate(short.count());
+    frames
 }
 
 fn after_first(body: Body<'_>) -> Bytes {
@@ -423,19 +476,30 @@ fn check_handshake(flags: u8, size: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_traffic(config: &Config, message: &Message, flags: u8, size: u64) -> Result<(), Error> {
-    if size > config.max_frame as u64 {
+fn check_traffic(
+    config: &Config,
+    message: &Message,
+    discard: Option<NonZeroU64>,
+    flags: u8,
+    size: u64,
+) -> Result<Keep, Error> {
+    let is_command = flags & COMMAND != 0;
+    if size > config.max_frame as u64 && (is_command || discard.is_none()) {
         return Err(Error::FrameTooLarge { size, limit: config.max_frame });
     }
-    if flags & COMMAND != 0 {
-        return Ok(());
+    if is_command {
+        return Ok(Keep::Body);
     }
+    let fits = size <= config.max_frame as u64;
     let size = message.size.saturating_add(size);
-    if size > config.max_message as u64 {
-        return Err(Error::MessageTooLarge { size, limit: config.max_message });
+    let fits = fits && size <= config.max_message as u64;
+    if !fits && discard.is_none_or(|most| size > most.get()) {
+        let limit = discard.and_then(|most| usize::try_from(most.get()).ok());
+        let limit = limit.unwrap_or(config.max_message);
+        return Err(Error::MessageTooLarge { size, limit });
     }
-    if message.count >= MAX_MESSAGE_FRAMES {
+    if message.count as usize >= MAX_MESSAGE_FRAMES {
         return Err(Error::TooManyFrames { limit: MAX_MESSAGE_FRAMES });
     }
-    Ok(())
+    Ok(if fits && !message.discarded { Keep::Body } else { Keep::Nothing })
 }

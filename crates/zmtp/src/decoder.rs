@@ -32,6 +32,15 @@ impl Frame<'_> {
 pub(crate) enum Body<'a> {
     Whole(&'a [u8]),
     Gathered(Vec<u8>),
+    /// So many bytes that were not kept.
+    Discarded(usize),
+}
+
+/// Whether a body is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Body,
+    Nothing,
 }
 
 impl Body<'_> {
@@ -39,6 +48,15 @@ impl Body<'_> {
         match self {
             Self::Whole(bytes) => bytes,
             Self::Gathered(bytes) => bytes,
+            Self::Discarded(_) => &[],
+        }
+    }
+
+    /// Its size in bytes, also where it was not kept.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Discarded(size) => *size,
+            body => body.as_slice().len(),
         }
     }
 
@@ -46,6 +64,7 @@ impl Body<'_> {
         match self {
             Self::Whole(bytes) => Bytes::copy_from_slice(bytes),
             Self::Gathered(bytes) => Bytes::from(bytes),
+            Self::Discarded(_) => Bytes::new(),
         }
     }
 }
@@ -63,38 +82,58 @@ struct Partial {
     flags: u8,
     /// Size of the whole body, in bytes.
     size: usize,
-    body: Vec<u8>,
+    come: Come,
+}
+
+/// What has come of a body.
+#[derive(Debug)]
+enum Come {
+    Kept(Vec<u8>),
+    /// So many bytes, none of which is kept.
+    Discarded(usize),
 }
 
 impl Decoder {
     /// Takes one frame off the front of `input`, or all of `input` where it holds no whole one.
-    /// `check` sees flags and size of each frame before any of its body is kept.
+    /// `check` sees flags and size of each frame before any of its body is kept, and tells whether
+    /// it is to be.
     pub(crate) fn take<'a>(
         &mut self,
         input: &mut &'a [u8],
-        check: impl FnOnce(u8, u64) -> Result<(), Error>,
+        check: impl FnOnce(u8, u64) -> Result<Keep, Error>,
     ) -> Result<Option<Frame<'a>>, Error> {
         if self.partial.is_none() {
             let Some(header) = self.take_header(input) else {
                 return Ok(None);
             };
             check_flags(header.flags)?;
-            check(header.flags, header.body_size)?;
+            let keep = check(header.flags, header.body_size)?;
             let Ok(size) = usize::try_from(header.body_size) else {
                 return Err(Error::FrameTooLarge { size: header.body_size, limit: usize::MAX });
             };
             if let Some((body, rest)) = input.split_at_checked(size) {
                 *input = rest;
-                return Ok(Some(Frame { flags: header.flags, body: Body::Whole(body) }));
+                let body = match keep {
+                    Keep::Body => Body::Whole(body),
+                    Keep::Nothing => Body::Discarded(size),
+                };
+                return Ok(Some(Frame { flags: header.flags, body }));
             }
-            self.partial = Some(Partial { flags: header.flags, size, body: Vec::new() });
+            let come = match keep {
+                Keep::Body => Come::Kept(Vec::new()),
+                Keep::Nothing => Come::Discarded(0),
+            };
+            self.partial = Some(Partial { flags: header.flags, size, come });
         }
         Ok(self.gather(input))
     }
 
     /// Bytes of memory held for the frame under way.
     pub(crate) fn buffered(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.body.capacity())
+        match &self.partial {
+            Some(Partial { come: Come::Kept(body), .. }) => body.capacity(),
+            _ => 0,
+        }
     }
 
     fn take_header(&mut self, input: &mut &[u8]) -> Option<Header> {
@@ -118,22 +157,46 @@ impl Decoder {
     }
 
     fn gather<'a>(&mut self, input: &mut &'a [u8]) -> Option<Frame<'a>> {
-        let partial = self.partial.as_mut()?;
-        let missing = partial.size - partial.body.len();
+        let Partial { size, come, .. } = self.partial.as_mut()?;
+        let missing = *size - come.size();
         let (now, rest) = input.split_at(missing.min(input.len()));
         *input = rest;
-        let gathered = partial.body.len() + now.len();
-        if gathered > partial.body.capacity() {
-            // At most twice what has come, and never more than the frame needs.
-            let wanted = gathered.saturating_mul(2).min(partial.size);
-            partial.body.reserve_exact(wanted - partial.body.len());
-        }
-        partial.body.extend_from_slice(now);
-        if partial.body.len() < partial.size {
+        come.take(now, *size);
+        if come.size() < *size {
             return None;
         }
-        let partial = self.partial.take()?;
-        Some(Frame { flags: partial.flags, body: Body::Gathered(partial.body) })
+        let Partial { flags, come, .. } = self.partial.take()?;
+        let body = match come {
+            Come::Kept(body) => Body::Gathered(body),
+            Come::Discarded(size) => Body::Discarded(size),
+        };
+        Some(Frame { flags, body })
+    }
+}
+
+impl Come {
+    /// Bytes that have come.
+    fn size(&self) -> usize {
+        match self {
+            Self::Kept(body) => body.len(),
+            Self::Discarded(size) => *size,
+        }
+    }
+
+    /// Takes more of a body that has `size` bytes.
+    fn take(&mut self, now: &[u8], size: usize) {
+        match self {
+            Self::Kept(body) => {
+                let gathered = body.len() + now.len();
+                if gathered > body.capacity() {
+                    // At most twice what has come, and never more than the frame needs.
+                    let wanted = gathered.saturating_mul(2).min(size);
+                    body.reserve_exact(wanted - body.len());
+                }
+                body.extend_from_slice(now);
+            }
+            Self::Discarded(come) => *come += now.len(),
+        }
     }
 }
 

@@ -55,7 +55,9 @@ mod heartbeat;
 mod metadata;
 mod socket_type;
 
-pub use connection::{Config, Connection, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Role};
+pub use connection::{
+    Config, Connection, Discarded, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Role,
+};
 pub use error::{Error, FoundVersion};
 pub use greeting::Minor;
 pub use handshake::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};

@@ -39,6 +39,9 @@ fn feed(ours: SocketType, input: &[u8], step: usize) -> (Vec<Event>, Vec<u8>, Re
         heartbeat: Some(Heartbeat { interval: second, timeout: second }),
     };
     let mut connection = Connection::new(config, now);
+    if ours == SocketType::Pull {
+        connection.discard_up_to(4 * MAX as u64);
+    }
     let (mut events, mut sent) = (Vec::new(), Vec::new());
     for piece in input.chunks(step.max(1)) {
         let result = connection.handle_input(piece, now);

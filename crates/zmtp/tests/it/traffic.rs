@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use zafka_zmtp::frame::{Position, put_header};
-use zafka_zmtp::{Error, Event, Minor, SocketType};
+use zafka_zmtp::{Discarded, Error, Event, MAX_MESSAGE_FRAMES, Minor, SocketType};
 
 use crate::pair::{Pair, config, events, output};
 
@@ -140,4 +140,51 @@ fn a_ping_is_answered_also_between_the_frames_of_a_message() {
     assert_eq!(output(&mut pair.left), b"\x04\x09\x04PONGctxt");
     let message = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
     assert_eq!(events(&mut pair.left), [Event::Message(message)]);
+}
+
+/// A message as it goes over the wire.
+fn message(frames: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (index, frame) in frames.iter().enumerate() {
+        let is_last = index + 1 == frames.len();
+        put_header(&mut bytes, if is_last { Position::Last } else { Position::More }, frame.len());
+        bytes.extend_from_slice(frame);
+    }
+    bytes
+}
+
+#[test]
+fn what_is_too_large_is_thrown_away_and_told() {
+    let mut pull = config(SocketType::Pull);
+    (pull.max_frame, pull.max_message) = (100, 100);
+    let (long, fits) = ([7; 60], [7; 90]);
+    let told = |head: &[&'static [u8]], frames, size| {
+        let head = head.iter().map(|frame| Bytes::from_static(frame)).collect();
+        Event::TooLarge(Discarded { head, frames, size })
+    };
+    let cases: [(&[&[u8]], Event); 4] = [
+        (&[b"id", b"t", &[7; 200]], told(&[b"id", b"t"], 3, 203)),
+        (&[&[7; 101]], told(&[], 1, 101)),
+        // Each frame fits, all of them do not: what follows is not kept either.
+        (&[b"id", b"", &fits, &long, b"x"], told(&[b"id", b"", &[7; 90]], 5, 153)),
+        (&[b"", b"v"], Event::Message(vec![Bytes::new(), Bytes::from_static(b"v")])),
+    ];
+    for step in [1, 7, 1_000] {
+        let mut pair = Pair::ready(config(SocketType::Push), pull.clone());
+        pair.right.discard_up_to(1_000);
+        for (frames, expected) in &cases {
+            for piece in message(frames).chunks(step) {
+                pair.right.handle_input(piece, pair.now).unwrap();
+                assert!(pair.right.buffered() <= 200, "{}", pair.right.buffered());
+            }
+            assert_eq!(events(&mut pair.right), [expected.clone()], "in pieces of {step}");
+        }
+        let error = pair.right.handle_input(&message(&[&[0; 900], &[0; 200]]), pair.now);
+        assert_eq!(error, Err(Error::MessageTooLarge { size: 1_100, limit: 1_000 }));
+    }
+    let mut pair = Pair::ready(config(SocketType::Push), pull);
+    pair.right.discard_up_to(u64::MAX);
+    let many = vec![&long[..]; MAX_MESSAGE_FRAMES + 1];
+    let error = pair.right.handle_input(&message(&many), pair.now);
+    assert_eq!(error, Err(Error::TooManyFrames { limit: MAX_MESSAGE_FRAMES }));
 }
