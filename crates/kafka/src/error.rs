@@ -55,7 +55,21 @@ pub enum TopicFault {
     Other(String),
 }
 
-/// Why a cluster could not be asked for what a route reads.
+/// Why a topic cannot be written to now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFault {
+    /// The cluster has none of that name, or does not tell.
+    #[error("it does not exist")]
+    Unknown,
+    /// The user may not write to it.
+    #[error("not authorized to write to it")]
+    NotAuthorized,
+    /// Anything else that the cluster says of it.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Why a cluster could not be asked for what routes read or write.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The client could not be made.
@@ -64,6 +78,12 @@ pub enum ProbeError {
     /// No broker answered in time, or one refused.
     #[error("the cluster cannot be asked: {0}")]
     Cluster(String),
+    /// No producer id is given.
+    #[error(
+        "idempotent writes are not allowed ({0}): they need IdempotentWrite on the cluster, or Write \
+         on a topic"
+    )]
+    Idempotence(String),
     /// The group cannot be used.
     #[error("group \"{group}\": {reason}")]
     Group {

@@ -48,11 +48,11 @@ mod wait;
 
 pub use assignment::Assignment;
 pub use ends::Ends;
-pub use error::{ProbeError, StartError, TopicFault};
+pub use error::{ProbeError, StartError, TopicFault, WriteFault};
 pub use fetcher::Fetched;
 pub use generation::Generation;
 pub use health::SourceStatus;
-pub use probe::{ProbeResult, probe};
+pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_writing};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use records::bench;

@@ -2,6 +2,8 @@
 //! nothing committed.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod writing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
 use crate::security::{TokenProvider, prepare};
 use crate::topics::{Selection, list};
+pub use writing::{Writable, WritableTopic, probe_writing};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const WAIT: Duration = Duration::from_secs(1);

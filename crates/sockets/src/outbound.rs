@@ -211,7 +211,7 @@ async fn serve(
                     Some(outlet) => OutboundEvent::Connected(outlet),
                     None => continue,
                 },
-                Event::Subscribe(_) | Event::Cancel(_) => continue,
+                Event::Subscribe(_) | Event::Cancel(_) | Event::TooLarge(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;
         }

@@ -191,6 +191,27 @@ const JOIN_GROUP_7: Layout = &[
     CompactArray(&[CompactText, CompactText, CompactText, NO_TAGS]),
     NO_TAGS,
 ];
+const INIT_PRODUCER_ID_2: Layout = &[Fixed(16), NO_TAGS];
+const DESCRIBE_CONFIGS_4: Layout = &[
+    Fixed(4),
+    CompactArray(&[
+        Fixed(2),
+        CompactText,
+        Fixed(1),
+        CompactText,
+        CompactArray(&[
+            CompactText,
+            CompactText,
+            Fixed(3),
+            CompactArray(&[CompactText, CompactText, Fixed(1), NO_TAGS]),
+            Fixed(1),
+            CompactText,
+            NO_TAGS,
+        ]),
+        NO_TAGS,
+    ]),
+    NO_TAGS,
+];
 
 /// The layout of an answer as `kafka-protocol` reads it, of the versions that are asked for.
 fn layout(key: i16, version: i16) -> Option<Layout> {
@@ -204,6 +225,8 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
     const CONSUMER_GROUP_DESCRIBE: i16 = ApiKey::ConsumerGroupDescribe as i16;
     const LIST_GROUPS: i16 = ApiKey::ListGroups as i16;
     const JOIN_GROUP: i16 = ApiKey::JoinGroup as i16;
+    const INIT_PRODUCER_ID: i16 = ApiKey::InitProducerId as i16;
+    const DESCRIBE_CONFIGS: i16 = ApiKey::DescribeConfigs as i16;
     Some(match (key, version) {
         (API_VERSIONS, 0) => API_VERSIONS_0,
         (API_VERSIONS, 3) => API_VERSIONS_3,
@@ -223,6 +246,8 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
         (CONSUMER_GROUP_DESCRIBE, 1) => CONSUMER_GROUP_DESCRIBE_1,
         (LIST_GROUPS, 5) => LIST_GROUPS_5,
         (JOIN_GROUP, 7 | 8) => JOIN_GROUP_7,
+        (INIT_PRODUCER_ID, 2..=4) => INIT_PRODUCER_ID_2,
+        (DESCRIBE_CONFIGS, 4) => DESCRIBE_CONFIGS_4,
         _ => return None,
     })
 }

@@ -2,6 +2,9 @@ use bytes::BytesMut;
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
 };
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
@@ -14,11 +17,13 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, BrokerId, ConsumerGroupDescribeRequest,
-    ConsumerGroupDescribeResponse, DescribeGroupsRequest, DescribeGroupsResponse, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, JoinGroupRequest,
-    JoinGroupResponse, ListGroupsRequest, ListGroupsResponse, MetadataRequest, MetadataResponse,
-    ProduceRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
-    SaslHandshakeResponse, TopicName, consumer_group_describe_response, describe_groups_response,
+    ConsumerGroupDescribeResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FetchRequest, FetchResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, GroupId, InitProducerIdRequest,
+    InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, MetadataRequest, MetadataResponse, ProduceRequest, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, TopicName,
+    consumer_group_describe_response, describe_groups_response,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::prelude::*;
@@ -147,6 +152,21 @@ fn joined() -> JoinGroupResponse {
     JoinGroupResponse::default().with_leader(text("l")).with_members(vec![member; 2])
 }
 
+fn configurations() -> DescribeConfigsResponse {
+    let synonym = DescribeConfigsSynonym::default().with_name(text("a")).with_value(None);
+    let config = DescribeConfigsResourceResult::default()
+        .with_name(text("min.insync.replicas"))
+        .with_value(Some(text("2")))
+        .with_synonyms(vec![synonym; 2])
+        .with_documentation(Some(text("d")))
+        .with_unknown_tagged_fields(tagged());
+    let result = DescribeConfigsResult::default()
+        .with_error_message(Some(text("none")))
+        .with_resource_name(text("orders"))
+        .with_configs(vec![config; 2]);
+    DescribeConfigsResponse::default().with_results(vec![result; 3])
+}
+
 fn encoded(response: &impl Encodable, version: i16) -> Bytes {
     let mut bytes = BytesMut::new();
     response.encode(&mut bytes, version).unwrap();
@@ -203,6 +223,12 @@ fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
         encoded(&listed_groups(), 5),
         decoded::<ListGroupsRequest>,
     ));
+    for version in 2..=4 {
+        let body = encoded(&InitProducerIdResponse::default(), version);
+        all.push((InitProducerIdRequest::KEY, version, body, decoded::<InitProducerIdRequest>));
+    }
+    let body = encoded(&configurations(), 4);
+    all.push((DescribeConfigsRequest::KEY, 4, body, decoded::<DescribeConfigsRequest>));
     for version in 7..=8 {
         let body = encoded(&joined(), version);
         all.push((JoinGroupRequest::KEY, version, body, decoded::<JoinGroupRequest>));
