@@ -31,6 +31,7 @@ public final class Helper {
         System.setOut(System.err);
         AdminOps admin = new AdminOps(settings);
         ProduceOps produce = new ProduceOps(settings);
+        ReadOps read = new ReadOps(settings);
         Jmx jmx = new Jmx();
         ExecutorService threads = Executors.newCachedThreadPool(task -> {
             Thread thread = new Thread(task);
@@ -40,13 +41,14 @@ public final class Helper {
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = requests.readLine()) != null; ) {
             JsonNode request = JSON.readTree(line);
-            threads.submit(() -> answer(request, admin, produce, jmx, answers));
+            threads.submit(() -> answer(request, admin, produce, read, jmx, answers));
         }
         Runtime.getRuntime().halt(0);
     }
 
     private static void answer(
-            JsonNode request, AdminOps admin, ProduceOps produce, Jmx jmx, PrintStream answers) {
+            JsonNode request, AdminOps admin, ProduceOps produce, ReadOps read, Jmx jmx,
+            PrintStream answers) {
         Map<String, Object> answer = new LinkedHashMap<>();
         answer.put("id", request.get("id").asLong());
         try {
@@ -56,6 +58,8 @@ public final class Helper {
                 result = format(request);
             } else if (op.equals("measure")) {
                 result = jmx.attribute(request);
+            } else if (op.equals("read")) {
+                result = read.read(request);
             } else if (ProduceOps.OPS.contains(op)) {
                 result = produce.run(op, request);
             } else {

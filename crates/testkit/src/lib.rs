@@ -25,9 +25,9 @@ pub mod proxy;
 pub mod wait;
 
 pub use admin::{Admin, Record, Sequence, sequence_value};
-pub use checker::{Checker, Received, Session, decode_json};
+pub use checker::{Acknowledged, Checker, Place, Received, Session, decode_json};
 pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions, SecuredKafka};
-pub use peers::{Kind, LibzmqSub, Peer};
+pub use peers::{Kind, LibzmqSub, Peer, Sending};
 pub use process::Zafka;
 pub use proxy::Proxy;
 pub use wait::{unique, wait_until};

@@ -7,6 +7,7 @@
 mod answers;
 mod pipe;
 mod produce;
+mod read;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

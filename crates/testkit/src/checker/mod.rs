@@ -5,6 +5,7 @@
 //! Offsets rise strictly within a session; a later one may fall back, but not below the offset
 //! committed when it began.
 
+mod acknowledged;
 mod envelope;
 mod ranges;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::{Produced, Sequence, sequence_value};
 
+pub use acknowledged::{Acknowledged, Number, Place};
 pub use envelope::{Received, decode_json};
 
 /// A topic and a partition.

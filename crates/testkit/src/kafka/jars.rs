@@ -27,7 +27,7 @@ pub fn kafka() -> PathBuf {
 
 /// The compiled classes of `java/*.java`.
 pub fn helper() -> PathBuf {
-    let sources = ["Helper.java", "AdminOps.java", "ProduceOps.java", "Jmx.java"]
+    let sources = ["Helper.java", "AdminOps.java", "ProduceOps.java", "ReadOps.java", "Jmx.java"]
         .map(|f| own("java").join(f));
     let stamp: String = sources.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
     let libs = kafka();

@@ -9,26 +9,41 @@ use crate::child::run;
 use crate::kafka::jars::{class_path, maven};
 use crate::paths::{once, own};
 
-/// The program and the arguments that come before a subscriber's own.
+/// The program of a subscriber, and the arguments that come before its own.
 pub(super) fn program(kind: Kind) -> (PathBuf, Vec<String>) {
-    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
     match kind {
         Kind::Python => (python(), vec![text(own("peers/python/sub.py"))]),
         Kind::Node => ("node".into(), vec![text(node().join("sub.js"))]),
         Kind::GoPebbe => (go("pebbe"), vec![]),
         Kind::GoPure => (go("gozeromq"), vec![]),
-        Kind::Java => {
-            let libs = maven("jeromq-libs", "peers/java/pom.xml");
-            let path = format!("{}:{}", java(&libs).display(), class_path(&libs));
-            let flags = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"];
-            let mut args: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-            args.extend([path, "Sub".to_owned()]);
-            ("java".into(), args)
-        }
+        Kind::Java => java_program("Sub"),
         Kind::Rust => (rust(), vec![]),
     }
 }
 
+/// The program of a sender, and the arguments that come before its own; none in some languages.
+pub(super) fn sender(kind: Kind) -> (PathBuf, Vec<String>) {
+    match kind {
+        Kind::Python => (python(), vec![text(own("peers/python/send.py"))]),
+        Kind::Node => ("node".into(), vec![text(node().join("send.js"))]),
+        Kind::GoPebbe => (go("pebbesend"), vec![]),
+        Kind::Java => java_program("Send"),
+        Kind::GoPure | Kind::Rust => panic!("there is no sender of {kind:?}"),
+    }
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn java_program(class: &str) -> (PathBuf, Vec<String>) {
+    let libs = maven("jeromq-libs", "peers/java/pom.xml");
+    let path = format!("{}:{}", java(&libs).display(), class_path(&libs));
+    let flags = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"];
+    let mut args: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+    args.extend([path, class.to_owned()]);
+    ("java".into(), args)
+}
 /// The interpreter of a venv with `peers/python/requirements.txt`.
 pub fn python() -> PathBuf {
     let requirements = own("peers/python/requirements.txt");
@@ -61,7 +76,7 @@ pub fn python_with_client() -> PathBuf {
 }
 
 fn node() -> PathBuf {
-    let files = ["package.json", "package-lock.json", ".npmrc", "sub.js"];
+    let files = ["package.json", "package-lock.json", ".npmrc", "sub.js", "send.js"];
     let source = own("peers/node");
     let stamp: String = files.iter().map(|file| read(&source.join(file))).collect();
     once("peer-node", &stamp, |place| {
@@ -86,10 +101,11 @@ fn go(name: &str) -> PathBuf {
 }
 
 fn java(libs: &Path) -> PathBuf {
-    let source = own("peers/java/Sub.java");
-    once("peer-java", &read(&source), |place| {
+    let sources = ["Sub.java", "Send.java"].map(|file| own("peers/java").join(file));
+    let stamp: String = sources.iter().map(|source| read(source)).collect();
+    once("peer-java", &stamp, |place| {
         let javac = &mut Command::new("javac");
-        run(javac.arg("-cp").arg(class_path(libs)).arg("-d").arg(place).arg(&source));
+        run(javac.arg("-cp").arg(class_path(libs)).arg("-d").arg(place).args(&sources));
     })
 }
 

@@ -1,4 +1,4 @@
-//! Subscribers of other implementations: libzmq in this process, the rest as child processes
+//! Subscribers and senders of other implementations: libzmq in this process, the rest as child processes
 //! that can be stopped and killed.
 
 mod build;
@@ -7,7 +7,7 @@ mod peer;
 
 pub use build::{python, python_with_client};
 pub use libzmq::LibzmqSub;
-pub use peer::Peer;
+pub use peer::{Peer, Sending};
 
 /// An implementation of ZeroMQ in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

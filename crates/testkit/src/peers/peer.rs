@@ -1,6 +1,6 @@
-//! A subscriber in a child process.
+//! A subscriber or a sender in a child process.
 
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,7 +10,37 @@ use super::{Kind, build};
 use crate::child::{Running, command, spawn};
 use crate::paths::RunDir;
 
-/// A SUB that writes what it receives to a file. Dropping it kills it.
+/// Messages for a sender; which they are, `peers/python/send.py` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending<'a> {
+    /// "connect" or "bind".
+    pub way: &'a str,
+    /// "push", "pub", "dealer" or "req".
+    pub socket: &'a str,
+    /// The topic's frame.
+    pub topic: &'a str,
+    /// How many.
+    pub count: usize,
+    /// Those of a DEALER without an answer at the most.
+    pub window: usize,
+    /// Bytes of a value, 20 or more.
+    pub value_size: usize,
+}
+
+impl Sending<'_> {
+    /// The value of a message.
+    pub fn value(&self, number: usize) -> Vec<u8> {
+        format!("{:.<width$}", format!("{number:020}"), width = self.value_size).into_bytes()
+    }
+
+    /// The key of a message.
+    pub fn key(&self, number: usize) -> Vec<u8> {
+        format!("k{}", number % 5).into_bytes()
+    }
+}
+
+/// A SUB that writes what it receives to a file, or a sender that does so with its answers.
+/// Dropping it kills it.
 #[derive(Debug)]
 pub struct Peer {
     process: Running,
@@ -31,12 +61,26 @@ impl Peer {
 
     fn start(kind: Kind, way: &str, endpoint: &str, prefixes: &[&str], count: usize) -> Self {
         let (program, args) = build::program(kind);
-        let directory = RunDir::new("peer");
-        let output = std::fs::File::create(directory.join("messages")).unwrap();
-        let errors = std::fs::File::create(directory.join("peer.log")).unwrap();
         let mut peer = command(program);
         // Ten minutes: a test that hangs ends before its peers do.
         peer.args(args).args([endpoint, way, &count.to_string(), "600"]).args(prefixes);
+        Self::run(kind, peer)
+    }
+
+    /// Sends `sending` and ends; its messages are the answers that it gets.
+    pub fn send(kind: Kind, endpoint: &str, sending: &Sending<'_>) -> Self {
+        let Sending { way, socket, topic, count, window, value_size } = sending;
+        let (program, args) = build::sender(kind);
+        let numbers = [count, window, value_size].map(ToString::to_string);
+        let mut peer = command(program);
+        peer.args(args).args([endpoint, way, "600", socket, topic]).args(numbers);
+        Self::run(kind, peer)
+    }
+
+    fn run(kind: Kind, mut peer: Command) -> Self {
+        let directory = RunDir::new("peer");
+        let output = std::fs::File::create(directory.join("messages")).unwrap();
+        let errors = std::fs::File::create(directory.join("peer.log")).unwrap();
         peer.stdout(output).stderr(errors);
         let process = Running::adopt(spawn(peer), &directory.join("peer.log"));
         Self { process, directory, kind }
