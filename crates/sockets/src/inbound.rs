@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
+use zafka_zmtp::Discarded;
 
 use crate::config::Heartbeat;
 use crate::connect::{Connector, Failures};
@@ -59,7 +60,8 @@ pub struct InboundConfig {
     pub heartbeat: Option<Heartbeat>,
     /// Connections, those in their handshake included.
     pub max_peers: usize,
-    /// Size of one message in bytes, at most 1 GiB; a sender that exceeds it is closed.
+    /// Size of one message in bytes, at most 1 GiB. A larger one is thrown away as it comes, and
+    /// told; one over 1 GiB ends its connection.
     pub max_message: usize,
     /// Time a connection has to finish its ZMTP handshake.
     pub handshake_timeout: Duration,
@@ -73,16 +75,43 @@ pub struct InboundConfig {
 pub struct Inbound {
     /// Its sender.
     pub sender: Arc<Sender>,
-    /// Its frames, one or more.
-    pub frames: Vec<Bytes>,
+    /// What came.
+    pub content: Content,
     /// The memory it takes. To be held until the message is settled.
     pub permit: Permit,
 }
 
-/// A share of `in_flight_bytes`; dropped, it is free again.
+/// What came of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Its frames, one or more.
+    Message(Vec<Bytes>),
+    /// It was larger than `max_message`, and thrown away as it came.
+    TooLarge(Discarded),
+    /// Its frames; it had been read when the socket began to end, and is not to be taken.
+    Late(Vec<Bytes>),
+}
+
+/// A share of `in_flight_bytes`, and the place of a message among those that its sender has under
+/// way; dropped, both are free again.
 #[derive(Debug)]
 pub struct Permit {
-    _permit: Option<OwnedSemaphorePermit>,
+    _memory: Option<OwnedSemaphorePermit>,
+    sender: Arc<Sender>,
+    bytes: usize,
+}
+
+impl Permit {
+    fn new(memory: Option<OwnedSemaphorePermit>, sender: &Arc<Sender>, bytes: usize) -> Self {
+        sender.begin(bytes);
+        Self { _memory: memory, sender: Arc::clone(sender), bytes }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.sender.end(self.bytes);
+    }
 }
 
 /// A socket with its listeners, connectors and senders.
@@ -102,7 +131,7 @@ pub struct InboundSnapshot {
     pub closed: Vec<(&'static str, u64)>,
     /// Bytes of `in_flight_bytes` that are taken.
     pub bytes_in_flight: usize,
-    /// Senders whose next message waits for memory.
+    /// Senders that are not read: their next message waits for memory, or they are on hold.
     pub senders_held: usize,
     /// The senders whose handshake is done.
     pub senders: Vec<SenderSnapshot>,
@@ -188,9 +217,14 @@ impl InboundSocket {
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             closed: self.shared.peers.closed(),
             bytes_in_flight: self.shared.capacity - self.shared.memory.available_permits(),
-            senders_held: senders.iter().filter(|sender| sender.held).count(),
+            senders_held: senders.iter().filter(|sender| sender.held_since.is_some()).count(),
             senders,
         }
+    }
+
+    /// How many senders are not read, and since when the first of them is, in ms since the epoch.
+    pub fn held(&self) -> Option<(usize, i64)> {
+        self.shared.peers.held()
     }
 
     /// Accepts nothing more. PULL and SUB end their own direction and read what senders still have
@@ -226,18 +260,20 @@ impl Shared {
     }
 
     /// Takes the memory that a message takes, if it is free and nobody waits for it.
-    fn try_permit(&self, size: usize) -> Option<Permit> {
-        let permit = Arc::clone(&self.memory).try_acquire_many_owned(self.permits(size));
-        permit.ok().map(|permit| Permit { _permit: Some(permit) })
+    fn try_permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.memory).try_acquire_many_owned(self.permits(size)).ok()
     }
 
-    /// Waits for the memory that a message takes, in turn with the other senders.
-    fn permit(&self, size: usize) -> impl Future<Output = Permit> + Send + use<> {
+    /// Waits for the memory that a message takes, in turn with the other senders. There is always
+    /// an end: the semaphore is never closed.
+    fn permit(&self, size: usize) -> impl Future<Output = Memory> + Send + use<> {
         let permit = Arc::clone(&self.memory).acquire_many_owned(self.permits(size));
-        // The semaphore is never closed.
-        async { Permit { _permit: permit.await.ok() } }
+        async { permit.await.ok() }
     }
 }
+
+/// Memory of a message.
+type Memory = Option<OwnedSemaphorePermit>;
 
 async fn accept(shared: Arc<Shared>, listener: Listener) {
     let mut failing = false;

@@ -39,7 +39,7 @@ pub use buffers::{Buffer, Buffers};
 pub use chunk::{Chunk, Origin};
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use inbound::{
-    Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
+    Content, Inbound, InboundConfig, InboundKind, InboundSnapshot, InboundSocket, Permit, Sender,
     SenderSnapshot,
 };
 pub use outbound::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, put_message};

@@ -11,16 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
+use zafka_zmtp::{Config, Connection, Discarded, Event, Mechanism, Role, SocketType};
 
 use super::peer::{AnswersUnread, Sender};
-use super::{Inbound, InboundKind, Permit, Shared, Stage};
+use super::{Content, Inbound, InboundKind, Memory, Permit, Shared, Stage};
 use crate::stream::Stream;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of commands that may wait for a sender that does not read.
 const MAX_CONTROL_BYTES: usize = 64 * 1024;
+/// Size of a message in bytes up to which one that is too large is thrown away; a larger one ends
+/// its connection.
+const DISCARDED: u64 = 1 << 30;
 /// Time for a sender to end its direction after ours; meanwhile it can read its last answers.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -128,9 +131,11 @@ struct Link<'a> {
     stream: Stream,
     connection: Connection,
     /// Messages that were read and wait for memory.
-    waiting: VecDeque<Vec<Bytes>>,
+    waiting: VecDeque<Content>,
     /// The place of the first of them in the queue for memory.
-    permit: Option<Pin<Box<dyn Future<Output = Permit> + Send>>>,
+    permit: Option<Pin<Box<dyn Future<Output = Memory> + Send>>>,
+    /// The sender is not read.
+    unread: bool,
     /// Bytes on their way to the sender: commands and answers, whole, in their order.
     output: Vec<u8>,
     written: usize,
@@ -143,6 +148,7 @@ struct Link<'a> {
 impl<'a> Link<'a> {
     fn new(shared: &'a Shared, sender: &'a Arc<Sender>, stream: Stream, origin: Origin) -> Self {
         let mut connection = Connection::new(connection_config(shared, origin), now());
+        connection.discard_up_to(DISCARDED);
         if let InboundKind::Sub(prefixes) = &shared.config.kind {
             for prefix in prefixes {
                 connection.subscribe(prefix);
@@ -155,6 +161,7 @@ impl<'a> Link<'a> {
             connection,
             waiting: VecDeque::new(),
             permit: None,
+            unread: false,
             output: Vec::new(),
             written: 0,
             life_at: None,
@@ -170,9 +177,11 @@ impl<'a> Link<'a> {
             let stage = *stages.borrow_and_update();
             self.follow(stage)?;
             let blocked = self.flush()?;
-            let takes = stage == Stage::Open || !self.gets_answers();
+            let is_open = stage == Stage::Open || !self.gets_answers();
+            let takes = is_open && !self.sender.is_on_hold();
             let held = takes && self.hand_over_what_fits();
-            let _ = self.sender.set_held(held);
+            self.sender.set_held(is_open && (held || !takes));
+            self.note_unread(held || !takes);
             let timer = match self.farewell {
                 Some(end) => end,
                 None if !self.connection.is_ready() => handshake_end,
@@ -196,6 +205,14 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// Takes note of whether the sender is read: what it said while it was not has not been heard.
+    fn note_unread(&mut self, unread: bool) {
+        if std::mem::replace(&mut self.unread, unread) && !unread {
+            self.connection.resume(now());
+            self.life_at = None;
+        }
+    }
+
     fn gets_answers(&self) -> bool {
         self.shared.config.kind == InboundKind::Router
     }
@@ -206,11 +223,15 @@ impl<'a> Link<'a> {
             Stage::Open => false,
             Stage::Finishing => !self.gets_answers(),
             Stage::Closing => {
-                !self.gets_answers() || (self.output.is_empty() && !self.sender.has_answers())
+                let is_answered = self.sender.is_answered() && self.output.is_empty();
+                !self.gets_answers() || is_answered
             }
         };
         if stage != Stage::Open && !self.connection.is_ready() {
             return Err(Closed::BySocket);
+        }
+        if stage != Stage::Open && self.gets_answers() {
+            self.hand_over_late();
         }
         if ends && self.farewell.is_none() {
             // The sender closes in turn; what its kernel still holds comes before that. How long
@@ -230,27 +251,37 @@ impl<'a> Link<'a> {
     /// Hands over messages while there is memory. Returns whether one has to wait for it.
     fn hand_over_what_fits(&mut self) -> bool {
         while self.permit.is_none()
-            && let Some(frames) = self.waiting.front()
+            && let Some(content) = self.waiting.front()
         {
-            let size = frames.iter().map(Bytes::len).sum();
+            let size = size(content);
             match self.shared.try_permit(size) {
-                Some(permit) => self.hand_over(permit),
+                Some(permit) => self.hand_over(Some(permit)),
                 None => self.permit = Some(Box::pin(self.shared.permit(size))),
             }
         }
         self.permit.is_some()
     }
 
-    fn hand_over(&mut self, permit: Permit) {
-        let Some(frames) = self.waiting.pop_front() else { return };
+    fn hand_over(&mut self, memory: Memory) {
+        let Some(content) = self.waiting.pop_front() else { return };
         self.sender.count_received();
+        let permit = Permit::new(memory, self.sender, size(&content));
         let sender = Arc::clone(self.sender);
         // A route that has ended takes nothing; the connection ends with the socket.
-        let _ = self.shared.messages.send(Inbound { sender, frames, permit });
-        if self.waiting.is_empty() && self.sender.set_held(false) {
-            // Signs of life may have come that were not read.
-            self.connection.resume(now());
-            self.life_at = None;
+        let _ = self.shared.messages.send(Inbound { sender, content, permit });
+    }
+
+    /// Hands over what was read and is not to be taken any more, so that it is answered. It takes
+    /// no memory that it had not before.
+    fn hand_over_late(&mut self) {
+        self.permit = None;
+        while let Some(content) = self.waiting.pop_front() {
+            let late = match content {
+                Content::Message(frames) => Content::Late(frames),
+                content => content,
+            };
+            self.waiting.push_front(late);
+            self.hand_over(None);
         }
     }
 
@@ -305,7 +336,10 @@ impl<'a> Link<'a> {
                     let (route, peer) = (&self.shared.name, self.sender.address());
                     debug!(route, peer, socket = info.socket_type.name(), "sender connected");
                 }
-                Event::Message(frames) => self.waiting.push_back(frames),
+                Event::Message(frames) => self.waiting.push_back(Content::Message(frames)),
+                Event::TooLarge(discarded) => {
+                    self.waiting.push_back(Content::TooLarge(discarded));
+                }
                 // Subscriptions mean nothing here.
                 Event::Subscribe(_) | Event::Cancel(_) => {}
             }
@@ -369,7 +403,15 @@ fn connection_config(shared: &Shared, origin: Origin) -> Config {
     }
 }
 
-async fn next_permit(permit: &mut Option<Pin<Box<dyn Future<Output = Permit> + Send>>>) -> Permit {
+/// Bytes of a message that are held.
+fn size(content: &Content) -> usize {
+    let (Content::Message(frames)
+    | Content::Late(frames)
+    | Content::TooLarge(Discarded { head: frames, .. })) = content;
+    frames.iter().map(Bytes::len).sum()
+}
+
+async fn next_permit(permit: &mut Option<Pin<Box<dyn Future<Output = Memory> + Send>>>) -> Memory {
     match permit {
         Some(permit) => permit.await,
         None => std::future::pending().await,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -31,7 +31,13 @@ pub struct Sender {
     answers: Mutex<Answers>,
     wake: Notify,
     received: AtomicU64,
-    held: AtomicBool,
+    /// Since when it is not read, in ms since the epoch; 0 if it is read.
+    held_since: AtomicI64,
+    /// Its next messages are for something that takes no more.
+    on_hold: AtomicBool,
+    /// Messages under way, and their bytes.
+    under_way: AtomicUsize,
+    bytes_under_way: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +59,12 @@ pub struct SenderSnapshot {
     pub socket_type: &'static str,
     /// Messages received from it.
     pub received: u64,
-    /// Whether its next message waits for memory.
-    pub held: bool,
+    /// Messages of it that are not settled.
+    pub under_way: usize,
+    /// Their bytes.
+    pub bytes_under_way: usize,
+    /// Since when it is not read because its next message has to wait, in ms since the epoch.
+    pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.
     pub answer_bytes: usize,
     /// When it connected, in ms since the epoch.
@@ -87,6 +97,27 @@ impl Sender {
         self.socket_type.get().copied()
     }
 
+    /// Stops reading it, beyond what was handed over already, or goes on.
+    pub fn hold(&self, on_hold: bool) {
+        if self.on_hold.swap(on_hold, Ordering::AcqRel) != on_hold {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn is_on_hold(&self) -> bool {
+        self.on_hold.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin(&self, bytes: usize) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self, bytes: usize) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.bytes_under_way.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Queues a message for the sender. One that leaves too many unread is closed; the answers of a
     /// sender that is gone are dropped.
     pub fn answer<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
@@ -113,9 +144,11 @@ impl Sender {
         if answers.overflowed { Err(AnswersUnread) } else { Ok(std::mem::take(&mut answers.bytes)) }
     }
 
-    pub(super) fn has_answers(&self) -> bool {
+    /// Whether none of its messages is under way, and no answer waits for it.
+    pub(super) fn is_answered(&self) -> bool {
         let answers = self.answers.lock();
-        answers.overflowed || !answers.bytes.is_empty()
+        let is_settled = self.under_way.load(Ordering::Relaxed) == 0;
+        is_settled && !answers.overflowed && answers.bytes.is_empty()
     }
 
     pub(super) async fn woken(&self) {
@@ -130,23 +163,38 @@ impl Sender {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns what it was before.
-    pub(super) fn set_held(&self, held: bool) -> bool {
-        self.held.swap(held, Ordering::Relaxed)
+    /// Takes note of whether it is read.
+    pub(super) fn set_held(&self, held: bool) {
+        let is_held = self.held_since.load(Ordering::Relaxed) != 0;
+        if held != is_held {
+            let since = if held { milliseconds(SystemTime::now()) } else { 0 };
+            self.held_since.store(since, Ordering::Relaxed);
+        }
+    }
+
+    fn held_since(&self) -> Option<i64> {
+        Some(self.held_since.load(Ordering::Relaxed)).filter(|since| *since != 0)
     }
 
     fn snapshot(&self) -> Option<SenderSnapshot> {
-        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(SenderSnapshot {
             id: self.id,
             address: self.address.clone(),
             socket_type: self.socket_type()?.name(),
             received: self.received.load(Ordering::Relaxed),
-            held: self.held.load(Ordering::Relaxed),
+            under_way: self.under_way.load(Ordering::Relaxed),
+            bytes_under_way: self.bytes_under_way.load(Ordering::Relaxed),
+            held_since: self.held_since(),
             answer_bytes: self.answers.lock().bytes.len(),
-            connected_since: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            connected_since: milliseconds(self.since),
         })
     }
+}
+
+/// In ms since the epoch.
+fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A sender does not read its answers.
@@ -194,7 +242,10 @@ impl Peers {
             answers: Mutex::default(),
             wake: Notify::new(),
             received: AtomicU64::new(0),
-            held: AtomicBool::new(false),
+            held_since: AtomicI64::new(0),
+            on_hold: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            bytes_under_way: AtomicUsize::new(0),
         });
         state.senders.insert(id, Arc::clone(&sender));
         Some(sender)
@@ -230,6 +281,16 @@ impl Peers {
     pub(super) fn snapshot(&self) -> Vec<SenderSnapshot> {
         let senders: Vec<_> = self.state.lock().senders.values().cloned().collect();
         senders.iter().filter_map(|sender| sender.snapshot()).collect()
+    }
+
+    /// How many are not read, and since when the first is.
+    pub(super) fn held(&self) -> Option<(usize, i64)> {
+        let state = self.state.lock();
+        let held = state.senders.values().filter_map(|sender| sender.held_since());
+        held.fold(None, |all, since| {
+            let (count, first) = all.unwrap_or((0, since));
+            Some((count + 1, first.min(since)))
+        })
     }
 
     /// Waits until no connection is left; how long is up to the caller.
