@@ -3,7 +3,7 @@
 
 use std::env;
 
-const SOURCES: [&str; 4] = ["c_relay.c", "consumer.c", "produce.c", "sub.c"];
+const SOURCES: [&str; 6] = ["ack.c", "c_ingest.c", "c_relay.c", "consumer.c", "produce.c", "sub.c"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rdkafka =

@@ -62,6 +62,8 @@ pub enum Group {
     Scale,
     /// One healthy peer beside stalled and hostile ones.
     Stalled,
+    /// ZeroMQ to Kafka.
+    Ingest,
 }
 
 impl Arguments {

@@ -13,6 +13,8 @@ unsafe extern "C" {
     fn zafka_bench_c_relay(argc: c_int, argv: *mut *mut c_char) -> c_int;
     fn zafka_bench_consumer(argc: c_int, argv: *mut *mut c_char) -> c_int;
     fn zafka_bench_produce(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    fn zafka_bench_c_ingest(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    fn zafka_bench_ack_producer(argc: c_int, argv: *mut *mut c_char) -> c_int;
     fn zafka_bench_sub(argc: c_int, argv: *mut *mut c_char) -> c_int;
     fn zmq_version(major: *mut c_int, minor: *mut c_int, patch: *mut c_int);
 }
@@ -28,11 +30,22 @@ pub enum Program {
     Produce,
     /// A SUB on libzmq.
     LibzmqSub,
+    /// libzmq to librdkafka.
+    CIngest,
+    /// librdkafka alone, with the time of each record.
+    AckProducer,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::CRelay, Self::Consumer, Self::Produce, Self::LibzmqSub];
+    pub const ALL: [Self; 6] = [
+        Self::CRelay,
+        Self::Consumer,
+        Self::Produce,
+        Self::LibzmqSub,
+        Self::CIngest,
+        Self::AckProducer,
+    ];
 
     /// The subcommand that runs it.
     pub fn name(self) -> &'static str {
@@ -41,6 +54,8 @@ impl Program {
             Self::Consumer => "consumer",
             Self::Produce => "produce",
             Self::LibzmqSub => "libzmq-sub",
+            Self::CIngest => "c-ingest",
+            Self::AckProducer => "ack-producer",
         }
     }
 
@@ -61,6 +76,8 @@ impl Program {
             Self::Consumer => zafka_bench_consumer,
             Self::Produce => zafka_bench_produce,
             Self::LibzmqSub => zafka_bench_sub,
+            Self::CIngest => zafka_bench_c_ingest,
+            Self::AckProducer => zafka_bench_ack_producer,
         };
         // SAFETY: argv holds `count` strings that end with a zero byte, then a null pointer, and
         // none of them is ever freed. Each program is a C main: it may change what argv

@@ -149,6 +149,11 @@ impl World {
         self.node.admin().create_topic(name, 1, &[]);
     }
 
+    /// Makes an empty topic.
+    pub fn partitioned(&self, name: &str, partitions: i32) {
+        self.node.admin().create_topic(name, partitions, &[]);
+    }
+
     /// Removes a topic.
     pub fn remove(&self, name: &str) {
         self.node.admin().delete_topic(name);
@@ -237,6 +242,31 @@ impl World {
         let endpoint = format!("tcp://{address}");
         let [parts, peers] = [parts.to_string(), peers.to_string()];
         Process::tool("c-relay", &[self.bootstrap(), topic, group, &endpoint, &parts, &peers])
+    }
+
+    /// Starts zafka as a relay of a socket on `address` to `topic`; `frames` is a part of its URL.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn zafka_ingest(
+        &self,
+        socket: &str,
+        frames: &str,
+        topic: &str,
+        address: &str,
+        admin: &str,
+    ) -> Outcome<Process> {
+        let source = format!("{socket}+tcp://{address}?{frames}");
+        let target = format!("kafka://{}/{topic}", self.bootstrap());
+        Process::start("zafka", &self.zafka, &["relay", &source, &target, "--admin", admin])
+    }
+
+    /// Starts the C relay of that direction.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn c_ingest(&self, topic: &str, address: &str) -> Outcome<Process> {
+        Process::tool("c-ingest", &[self.bootstrap(), topic, &format!("tcp://{address}")])
     }
 
     /// Starts the plain consumer; without latency samples where `samples` is 0.

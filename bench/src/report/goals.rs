@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Results;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
+use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::{RATES, Row as Latency};
 use crate::suite::relay::{Relay, Row};
 use crate::suite::stalled::Row as Stalled;
@@ -36,6 +37,56 @@ pub fn all(results: &Results) -> Vec<Goal> {
         });
     }
     goals.extend(results.stalled.iter().flatten().map(stalled));
+    goals.extend(results.ingest.iter().flat_map(ingest));
+    goals
+}
+
+fn ingest(ingest: &Ingest) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let ratio = |name: &str, goal: &str, reached: f64, met: bool| Goal {
+        name: name.to_owned(),
+        goal: goal.to_owned(),
+        reached: format!("{} ×", short(reached)),
+        met,
+    };
+    for (size, times, text) in [(100, 0.25, "1/4"), (1000, 0.5, "1/2")] {
+        let pair = ingest.row(size, Taker::Pull, 1).zip(ingest.row(size, Taker::C, 1));
+        let Some((pull, c)) = pair else { continue };
+        let cpu = pull.cpu_ns.median / c.cpu_ns.median;
+        let name = format!("CPU per record to Kafka, {size} B, pull");
+        goals.push(ratio(&name, &format!("at most {text} of the C relay's"), cpu, cpu <= times));
+        if size == 100 {
+            let floor = ingest.floor_ns_per_byte.median * pull.bytes as f64;
+            let times = pull.cpu_ns.median / floor;
+            goals.push(ratio(&name, "at most 3 × the floor", times, times <= 3.0));
+            let times = pull.rate.median / c.rate.median;
+            let name = "records/s to Kafka, 100 B, pull";
+            goals.push(ratio(name, "at least 2 × the C relay's", times, times >= 2.0));
+        }
+    }
+    if let Some((router, pull)) =
+        ingest.row(100, Taker::Router, 1).zip(ingest.row(100, Taker::Pull, 1))
+    {
+        let share = router.rate.median / pull.rate.median;
+        let name = "records/s to Kafka, 100 B, router";
+        goals.push(ratio(name, "at least 0.8 of pull's", share, share >= 0.8));
+    }
+    let beyond = ingest.acknowledged[0].median - ingest.plain[0].median;
+    goals.push(Goal {
+        name: "acknowledgement p50 at 1,000/s".to_owned(),
+        goal: "at most the plain producer's + 100 µs".to_owned(),
+        reached: format!("{beyond:+.0} µs ({} µs)", short(ingest.acknowledged[0].median)),
+        met: beyond <= 100.0,
+    });
+    if let Some(row) = ingest.row(100, Taker::Pull, 8) {
+        let mib = row.peak_mib.median;
+        goals.push(Goal {
+            name: "resident memory to Kafka, full speed".to_owned(),
+            goal: "under 64 MiB + in_flight_bytes (32 MiB)".to_owned(),
+            reached: format!("{} MiB", short(mib)),
+            met: mib < 96.0,
+        });
+    }
     goals
 }
 

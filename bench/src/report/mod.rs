@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::suite::ingest::Ingest;
 use crate::suite::latency;
 use crate::suite::relay::Relay;
 use crate::suite::scale::Scale;
@@ -35,6 +36,9 @@ pub struct Results {
     pub scale: Option<Scale>,
     /// One healthy peer beside stalled and hostile ones.
     pub stalled: Option<Vec<stalled::Row>>,
+    /// ZeroMQ to Kafka.
+    #[serde(default)]
+    pub ingest: Option<Ingest>,
     /// What was to be reached.
     pub goals: Vec<goals::Goal>,
 }
@@ -71,6 +75,7 @@ impl Results {
             latency: None,
             scale: None,
             stalled: None,
+            ingest: None,
             goals: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 use super::Results;
 use crate::case::{Sink, Subject};
 use crate::figure::{Figure, short, whole};
+use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::Row as Latency;
 use crate::suite::relay::{Relay, Row};
 use crate::suite::scale::Scale;
@@ -37,6 +38,9 @@ pub fn text(results: &Results) -> String {
     }
     if let Some(rows) = &results.stalled {
         out += &stalled_text(rows);
+    }
+    if let Some(ingest) = &results.ingest {
+        out += &ingest_text(ingest);
     }
     out += &goals_text(results);
     out
@@ -195,6 +199,51 @@ fn stalled_text(rows: &[Stalled]) -> String {
          * A raw SUB that stamps what it reads.\n",
         aligned(&lines)
     )
+}
+
+fn ingest_text(ingest: &Ingest) -> String {
+    let mut out = String::new();
+    for size in [100, 1000] {
+        let mut lines = vec![
+            [
+                &format!("ZeroMQ to Kafka, {size} B"),
+                "senders *",
+                "CPU ns a record",
+                "records/s",
+                "peak MiB",
+                "C relay ÷ this",
+                "this ÷ floor",
+            ]
+            .map(str::to_owned),
+        ];
+        for row in ingest.rows.iter().filter(|row| row.value_size == size) {
+            let of_c = ingest.row(size, Taker::C, row.senders).filter(|_| row.taker != Taker::C);
+            let of_c = of_c.map(|c| short(c.cpu_ns.median / row.cpu_ns.median));
+            let floor = ingest.floor_ns_per_byte.median * row.bytes as f64;
+            lines.push([
+                row.taker.name().to_owned(),
+                row.senders.to_string(),
+                spread(&row.cpu_ns),
+                spread(&row.rate),
+                short(row.peak_mib.median),
+                of_c.unwrap_or_default(),
+                short(row.cpu_ns.median / floor),
+            ]);
+        }
+        out += &format!("\n{}", aligned(&lines));
+    }
+    let mut lines =
+        vec![["From message to acknowledgement, µs", "", "p50", "p99"].map(str::to_owned)];
+    for (name, [p50, p99]) in
+        [("zafka router", &ingest.acknowledged), ("librdkafka producer alone", &ingest.plain)]
+    {
+        lines.push([name.to_owned(), "1,000/s".to_owned(), spread(p50), spread(p99)]);
+    }
+    out += &format!("\n{}", aligned(&lines));
+    out += "Records that the cluster has acknowledged (acks = all, idempotent), from senders of ours that keep the\n\
+            relay's input full. CPU is the relay's alone; broker, relay and senders share the cores.\n\
+            * Raw PUSH peers; DEALERs with at most 8,192 messages without an answer each for `router`.\n";
+    out
 }
 
 fn goals_text(results: &Results) -> String {

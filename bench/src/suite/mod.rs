@@ -1,5 +1,6 @@
 //! Everything that is measured, in the order in which it is.
 
+pub mod ingest;
 pub mod latency;
 pub mod relay;
 pub mod scale;
@@ -40,6 +41,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.wants(Group::Stalled) {
         results.stalled = Some(stalled::run(&world, &scope)?);
+    }
+    if arguments.wants(Group::Ingest) {
+        results.write(&arguments.out)?;
+        results.ingest = Some(ingest::run(&world, &scope)?);
     }
     results.minutes = started.elapsed().as_secs_f64() / 60.0;
     results.goals = goals::all(&results);

@@ -185,7 +185,7 @@ fn row(value_size: usize, case: &Case, runs: Vec<Run>) -> Option<Row> {
 }
 
 /// CPU of a process that copies from one loopback socket to another, in ns a byte.
-fn floor(flow: Duration) -> Outcome<f64> {
+pub(super) fn floor(flow: Duration) -> Outcome<f64> {
     let [address_in, address_out] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
     let listener = TcpListener::bind(&address_out)?;
     let mut copier = Process::tool("floor", &[&address_in, &address_out])?;

@@ -1,11 +1,14 @@
 //! The programs of ours that a measurement needs beside the relay, each a subcommand in a process
 //! of its own.
 
+mod ack_latency;
 pub mod counting_sink;
 pub mod floor;
 pub mod hostile_peers;
 pub mod idle_peers;
+mod peer;
 mod scan;
+mod source;
 pub mod stamping_sink;
 mod sub;
 pub mod tcp_sink;
@@ -21,6 +24,8 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
         "stamping-sink" => stamping_sink::run(&arguments),
         "idle-peers" => idle_peers::run(&arguments),
         "hostile-peers" => hostile_peers::run(&arguments),
+        "source" => source::run(&arguments),
+        "ack-latency" => ack_latency::run(&arguments),
         "tcp-sink" => tcp_sink::run(&arguments),
         _ => return None,
     })

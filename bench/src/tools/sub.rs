@@ -45,9 +45,20 @@ pub fn persist(connect: impl Fn() -> io::Result<TcpStream>) -> Outcome<TcpStream
 /// # Errors
 /// The connection, or an answer that is not ZMTP with the NULL mechanism.
 pub fn introduce(stream: &mut TcpStream, prefix: &[u8]) -> Outcome<()> {
+    shake_hands(stream, b"SUB")?;
+    // Only now: libzmq takes what comes before its own READY for a part of the handshake.
+    stream.write_all(&subscription(prefix)?)?;
+    Ok(())
+}
+
+/// Shakes hands as a peer of this socket type.
+///
+/// # Errors
+/// The connection, or an answer that is not ZMTP with the NULL mechanism.
+pub fn shake_hands(stream: &mut TcpStream, socket_type: &[u8]) -> Outcome<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&hello(b"SUB")?)?;
+    stream.write_all(&hello(socket_type)?)?;
     let mut greeting = [0; GREETING];
     stream.read_exact(&mut greeting)?;
     if !greeting.starts_with(&[0xff]) || greeting.get(10) != Some(&3) {
@@ -59,20 +70,19 @@ pub fn introduce(stream: &mut TcpStream, prefix: &[u8]) -> Outcome<()> {
     let Some(ready) = ready else { return Err("the relay did not answer with READY".into()) };
     let mut body = vec![0; usize::try_from(ready.body_size)?];
     stream.read_exact(&mut body)?;
-    // Only now: libzmq takes what comes before its own READY for a part of the handshake.
-    stream.write_all(&subscription(prefix)?)?;
     Ok(())
 }
 
 /// Greeting and READY of a socket type.
 ///
 /// # Errors
-/// Never: the lengths are constant.
-pub fn hello(socket_type: &[u8; 3]) -> Outcome<Vec<u8>> {
+/// A name of more than 200 bytes.
+pub fn hello(socket_type: &[u8]) -> Outcome<Vec<u8>> {
     let mut hello = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
     hello.extend_from_slice(b"NULL");
     hello.resize(GREETING, 0);
-    let ready = [b"\x05READY\x0bSocket-Type\x00\x00\x00\x03", &socket_type[..]].concat();
+    let size = u32::try_from(socket_type.len())?.to_be_bytes();
+    let ready = [b"\x05READY\x0bSocket-Type", &size[..], socket_type].concat();
     hello.extend_from_slice(&[COMMAND, u8::try_from(ready.len())?]);
     hello.extend_from_slice(&ready);
     Ok(hello)

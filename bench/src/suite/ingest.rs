@@ -1,0 +1,275 @@
+//! The way back: ZeroMQ to Kafka at full speed, next to the C relay and the floor; and the time from
+//! a message to its acknowledgement, next to a plain producer's.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use zafka_testkit::paths::RunDir;
+use zafka_testkit::ports::free_port;
+use zafka_testkit::process::http_get;
+use zafka_testkit::unique;
+
+use super::latency::samples_in;
+use super::relay::floor;
+use crate::figure::{Figure, percentile};
+use crate::process::{Line, Process};
+use crate::world::{Scope, World};
+use crate::{Outcome, say};
+
+/// Partitions of the topics.
+const PARTITIONS: i32 = 4;
+/// What is left out at first.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Time from the start of the processes to the first acknowledgement.
+const START: Duration = Duration::from_secs(60);
+/// Time between two looks: each is a request to zafka's admin server.
+const LOOK: Duration = Duration::from_millis(100);
+/// Messages a second where latency is taken.
+const RATE: u64 = 1_000;
+/// Size of their values in bytes.
+const LATENCY_VALUE: usize = 100;
+/// Samples that are left out at first.
+const SKIP: u64 = 1_000;
+
+/// Who takes the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taker {
+    /// zafka, `pull`.
+    Pull,
+    /// zafka, `router`: each message is acknowledged to its sender.
+    Router,
+    /// The C relay, PULL.
+    C,
+}
+
+impl Taker {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "zafka pull",
+            Self::Router => "zafka router, acknowledged",
+            Self::C => "C relay, PULL",
+        }
+    }
+}
+
+/// What the group gave.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ingest {
+    /// A row for each case.
+    pub rows: Vec<Row>,
+    /// CPU of a copy from socket to socket, ns a byte.
+    pub floor_ns_per_byte: Figure,
+    /// From a message to its acknowledgement by zafka, 50 and 99 percent, µs.
+    pub acknowledged: [Figure; 2],
+    /// The same of a plain librdkafka producer.
+    pub plain: [Figure; 2],
+}
+
+/// A case with its runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// Size of a value in bytes.
+    pub value_size: usize,
+    /// Who takes the messages.
+    pub taker: Taker,
+    /// Senders of ours, or one of libzmq if there are none.
+    pub senders: usize,
+    /// Bytes on the wire for a message.
+    pub bytes: usize,
+    /// CPU for a record, ns.
+    pub cpu_ns: Figure,
+    /// Records a second.
+    pub rate: Figure,
+    /// The most resident memory, MiB.
+    pub peak_mib: Figure,
+}
+
+/// One run: CPU for a record, records a second, the most resident memory in MiB.
+type Run = [f64; 3];
+
+impl Ingest {
+    /// The row of a case.
+    pub fn row(&self, value_size: usize, taker: Taker, senders: usize) -> Option<&Row> {
+        let wanted = (value_size, taker, senders);
+        self.rows.iter().find(|row| (row.value_size, row.taker, row.senders) == wanted)
+    }
+}
+
+/// Measures all cases one after the other, then all again.
+///
+/// # Errors
+/// A process that did not do its part.
+pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
+    let mut cases: Vec<(usize, Taker, usize, Vec<Run>)> = Vec::new();
+    for value_size in [100, 1000] {
+        for senders in [1, 8] {
+            for taker in [Taker::Pull, Taker::C, Taker::Router] {
+                cases.push((value_size, taker, senders, Vec::new()));
+            }
+        }
+    }
+    let (mut floors, mut latencies) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for round in 1..=scope.rounds {
+        for (value_size, taker, senders, runs) in &mut cases {
+            let run = measure(world, *value_size, *taker, *senders, scope.flow)?;
+            say(&format!(
+                "ingest {round}/{}: {value_size} B, {}, {senders} senders: {:.0} ns, {:.0}/s",
+                scope.rounds,
+                taker.name(),
+                run[0],
+                run[1]
+            ));
+            runs.push(run);
+        }
+        floors.push(floor(scope.flow)?);
+        for (index, taken) in latencies.iter_mut().enumerate() {
+            let micros = acknowledgements(world, index == 0, scope.samples[0])?;
+            say(&format!("acknowledgements {round}/{}: {micros:.0?} µs", scope.rounds));
+            taken.push(micros);
+        }
+    }
+    let rows = cases.into_iter().filter_map(|(value_size, taker, senders, runs)| {
+        let figure = |index: usize| Figure::of(runs.iter().map(|run| run[index]));
+        let bytes = wire_bytes(value_size);
+        let (cpu_ns, rate, peak_mib) = (figure(0)?, figure(1)?, figure(2)?);
+        Some(Row { value_size, taker, senders, bytes, cpu_ns, rate, peak_mib })
+    });
+    let rows = rows.collect();
+    let pair = |runs: &[[f64; 2]]| {
+        let figure = |index: usize| Figure::of(runs.iter().map(|run| run[index]));
+        figure(0).zip(figure(1)).map(|(p50, p99)| [p50, p99]).ok_or("no latency was taken")
+    };
+    let [acknowledged, plain] = [pair(&latencies[0])?, pair(&latencies[1])?];
+    let floor_ns_per_byte = Figure::of(floors).ok_or("no floor was taken")?;
+    Ok(Ingest { rows, floor_ns_per_byte, acknowledged, plain })
+}
+
+/// Bytes of a message on the wire: a topic's name of [`TOPIC`] bytes, and the value.
+fn wire_bytes(value_size: usize) -> usize {
+    2 + TOPIC + if value_size < 256 { 2 } else { 9 } + value_size
+}
+
+/// Size of the first frame, about: that of a topic's name.
+const TOPIC: usize = 20;
+
+/// One life of a relay under full load.
+fn measure(
+    world: &World,
+    value_size: usize,
+    taker: Taker,
+    senders: usize,
+    flow: Duration,
+) -> Outcome<Run> {
+    let (topic, address) = (unique("ingest"), format!("127.0.0.1:{}", free_port()));
+    world.partitioned(&topic, PARTITIONS);
+    let mut party = Party::start(world, taker, &topic, &address)?;
+    let socket = if taker == Taker::Router { "DEALER" } else { "PUSH" };
+    let frame = format!("{topic:.<TOPIC$.TOPIC$}");
+    let [size, count] = [value_size, senders].map(|number| number.to_string());
+    let mut source = Process::tool("source", &[&address, socket, &frame, &size, &count])?;
+    let begun = Instant::now();
+    while party.acknowledged()? == 0 {
+        source.check()?;
+        if begun.elapsed() > START {
+            return Err(format!("{}: nothing is acknowledged", taker.name()).into());
+        }
+    }
+    std::thread::sleep(WARM_UP);
+    let first = party.sample()?;
+    let mut last = first;
+    while last.0.duration_since(first.0) < flow {
+        std::thread::sleep(LOOK.min(flow));
+        last = party.sample()?;
+        source.check()?;
+    }
+    let peak = party.relay.memory_kib()?.peak;
+    drop((source, party));
+    world.remove(&topic);
+    let records = (last.1 - first.1) as f64;
+    if records == 0.0 {
+        return Err(format!("{}: no records in {flow:?}", taker.name()).into());
+    }
+    let seconds = last.0.duration_since(first.0).as_secs_f64();
+    Ok([(last.2 - first.2) as f64 / records, records / seconds, peak as f64 / 1024.0])
+}
+
+/// A relay, and how it is asked for its records.
+struct Party {
+    relay: Process,
+    /// zafka's admin server; the C relay tells by itself.
+    admin: Option<String>,
+    records: u64,
+}
+
+impl Party {
+    fn start(world: &World, taker: Taker, topic: &str, address: &str) -> Outcome<Self> {
+        let socket = match taker {
+            Taker::C => {
+                let mut relay = world.c_ingest(topic, address)?;
+                relay.wait_line(START, |line| line == Line::Ready)?;
+                return Ok(Self { relay, admin: None, records: 0 });
+            }
+            Taker::Pull => "pull",
+            Taker::Router => "router",
+        };
+        let admin = format!("127.0.0.1:{}", free_port());
+        // The first frame is left out: the topic is a constant, as it is for the C relay.
+        let relay =
+            world.zafka_ingest(socket, "frames={_}&frames={value}", topic, address, &admin)?;
+        Ok(Self { relay, admin: Some(admin), records: 0 })
+    }
+
+    /// Records that the cluster has acknowledged so far.
+    fn acknowledged(&mut self) -> Outcome<u64> {
+        let Some(admin) = &self.admin else {
+            while let Some(line) = self.relay.line(Duration::from_millis(1))? {
+                if let Line::Counts { records, .. } = line {
+                    self.records = records;
+                }
+            }
+            return Ok(self.records);
+        };
+        self.relay.check()?;
+        // It may not listen yet.
+        let Ok((_, text)) = http_get(admin, "/metrics") else { return Ok(0) };
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.starts_with("zafka_ingest_acknowledged_total{"));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        Ok(value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0) as u64)
+    }
+
+    /// Now, the records so far, and the CPU time so far in ns.
+    fn sample(&mut self) -> Outcome<(Instant, u64, u64)> {
+        let records = self.acknowledged()?;
+        Ok((Instant::now(), records, self.relay.cpu_ns()?))
+    }
+}
+
+/// Percentiles 50 and 99 in µs of the time to an acknowledgement: zafka's, or a plain producer's.
+fn acknowledgements(world: &World, zafka: bool, samples: u64) -> Outcome<[f64; 2]> {
+    let directory = RunDir::new("acknowledged");
+    let file = directory.join("samples");
+    let file = file.to_str().ok_or("the path of the samples is not UTF-8")?;
+    let topic = unique("acknowledged");
+    world.empty(&topic);
+    let [size, rate, skip, wanted] =
+        [LATENCY_VALUE as u64, RATE, SKIP, samples].map(|number| number.to_string());
+    let numbers = [size.as_str(), &rate, file, &skip, &wanted];
+    let (_relay, mut sender) = if zafka {
+        let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        let relay = world.zafka_ingest("router", "frames={value}", &topic, &address, &admin)?;
+        let sender = Process::tool("ack-latency", &[&[address.as_str()][..], &numbers].concat())?;
+        (Some(relay), sender)
+    } else {
+        let arguments = [&[world.bootstrap(), &topic][..], &numbers].concat();
+        (None, Process::tool("ack-producer", &arguments)?)
+    };
+    let expected = Duration::from_millis(1000 * (SKIP + samples) / RATE);
+    sender.wait_line(expected + START, |line| line == Line::Done)?;
+    let mut taken = samples_in(file)?;
+    world.remove(&topic);
+    taken.sort_unstable();
+    Ok([0.5, 0.99].map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0))
+}

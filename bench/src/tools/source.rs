@@ -1,0 +1,107 @@
+//! Our own senders: raw ZMTP connections that send prepared bytes as fast as they are taken, so that
+//! the sender is not what is measured. A DEALER's answers are counted.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use zafka_zmtp::frame::{Position, put_header};
+
+use super::scan::{Kind, Scanner};
+use super::{peer, usage};
+use crate::{Failure, Outcome};
+
+/// Bytes that are written at a time, about.
+const BLOCK: usize = 64 * 1024;
+/// Messages of a DEALER that are without an answer at the most.
+const WINDOW: u64 = 8_192;
+/// What one read takes.
+const BUFFER: usize = 64 * 1024;
+
+/// `source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS`: sends topic and value until the relay ends.
+///
+/// # Errors
+/// The arguments, the connections, or an answer that is no OK.
+pub fn run(arguments: &[&str]) -> Outcome<()> {
+    let [address, socket, topic, size, senders] = arguments else {
+        return Err(usage("source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS"));
+    };
+    let (block, messages) = block(topic.as_bytes(), size.parse()?);
+    let threads: Vec<_> = (0..senders.parse::<usize>()?)
+        .map(|_| {
+            let stream = peer::connect(address, socket.as_bytes())?;
+            let (block, answered) = (block.clone(), *socket == "DEALER");
+            Ok(thread::spawn(move || send(stream, &block, messages, answered)))
+        })
+        .collect::<Outcome<_>>()?;
+    println!("R");
+    for thread in threads {
+        thread.join().map_err(|_| "a sender panicked")??;
+    }
+    Ok(())
+}
+
+/// Whole messages of two frames, and how many they are.
+fn block(topic: &[u8], value_size: usize) -> (Vec<u8>, u64) {
+    let value: Vec<u8> = (0..value_size).map(|i| b'a' + ((i * 7 + i / 13) % 26) as u8).collect();
+    let (mut block, mut messages) = (Vec::new(), 0);
+    while block.len() < BLOCK {
+        put_header(&mut block, Position::More, topic.len());
+        block.extend_from_slice(topic);
+        put_header(&mut block, Position::Last, value.len());
+        block.extend_from_slice(&value);
+        messages += 1;
+    }
+    (block, messages)
+}
+
+fn send(mut stream: TcpStream, block: &[u8], messages: u64, answered: bool) -> Outcome<()> {
+    stream.set_read_timeout(None)?;
+    let answers = Arc::new((Mutex::new(0_u64), Condvar::new()));
+    if answered {
+        let (reader, answers) = (stream.try_clone()?, Arc::clone(&answers));
+        thread::spawn(move || count(reader, &answers));
+    }
+    let mut sent = 0;
+    loop {
+        if answered {
+            let (count, changed) = &*answers;
+            let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+            while sent + messages > *count + WINDOW {
+                count = changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        stream.write_all(block)?;
+        sent += messages;
+    }
+}
+
+/// Counts answers until the relay ends, which ends this process.
+fn count(mut stream: TcpStream, (answers, changed): &(Mutex<u64>, Condvar)) {
+    let mut scanner = Scanner::new(Kind::Message);
+    let (mut buffer, mut filled) = (vec![0; BUFFER], 0);
+    let mut read = || -> Result<(), Failure> {
+        loop {
+            let size = stream.read(buffer.get_mut(filled..).unwrap_or_default())?;
+            if size == 0 {
+                return Err("the relay closed the connection".into());
+            }
+            filled += size;
+            let input = buffer.get(..filled).unwrap_or_default();
+            // An answer that is no OK would be counted like one, and nothing be measured.
+            if input.windows(7).any(|window| window == b"\x01\x05ERROR") {
+                return Err("the relay refuses messages".into());
+            }
+            let taken = scanner.feed(input);
+            buffer.copy_within(taken..filled, 0);
+            filled -= taken;
+            *answers.lock().unwrap_or_else(PoisonError::into_inner) = scanner.records;
+            changed.notify_one();
+        }
+    };
+    if let Err(error) = read() {
+        eprintln!("source: {error}");
+        std::process::exit(1);
+    }
+}
