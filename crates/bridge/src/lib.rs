@@ -4,13 +4,16 @@
 
 pub mod config;
 mod gate;
+pub mod loops;
 mod partition;
 mod progress;
 mod relay;
+pub mod rename;
 mod revoking;
 mod route;
 mod shared;
 pub mod status;
+pub mod template;
 mod wait_log;
 mod waits;
 pub mod zmq_to_kafka;

@@ -9,7 +9,7 @@ mod tests;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use zafka_envelope::{Encoded, Encoder, FramePlan, Record};
+use zafka_envelope::{Encoded, Encoder, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
 use zafka_sockets::{Buffer, Buffers, Chunk, Demand};
 
@@ -70,12 +70,10 @@ impl Partition {
     /// `demand`: those that have to want it, where there have to be any.
     pub(crate) fn new(
         assignment: Arc<Assignment>,
-        plan: &FramePlan,
-        route: &str,
+        encoder: Encoder,
         demand: Option<Arc<Demand>>,
     ) -> Self {
         let gate = Gate::new(demand.as_ref().is_none_or(|demand| demand.is_enough()));
-        let encoder = plan.encoder(route, assignment.topic(), assignment.partition());
         let first = Generation { number: 0, start: assignment.start };
         let progress = Progress::new(assignment, first, demand);
         Self { progress, gate, encoder, prev: None, begins: None, next: None }

@@ -236,9 +236,8 @@ impl Route {
         let key = assignment.topic_partition.clone();
         let shared = &self.shared;
         let take_up = || {
-            let (frames, demand) = (&shared.config.frames, shared.demand(assignment));
-            let partition =
-                Partition::new(Arc::clone(assignment), frames, &shared.config.name, demand);
+            let (encoder, demand) = (shared.encoder(assignment), shared.demand(assignment));
+            let partition = Partition::new(Arc::clone(assignment), encoder, demand);
             if !partition.gate.is_open() {
                 shared.source.pause(assignment);
             }

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use zafka_envelope::Encoder;
 use zafka_kafka::{Assignment, Ends, Source, TopicPartition};
 use zafka_sockets::{Demand, PeerSnapshot, PubSocket, SocketSnapshot};
 
 use crate::config::RouteConfig;
 use crate::progress::Progress;
+use crate::rename::renamed;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
 use crate::waits;
 
@@ -37,10 +39,17 @@ impl RouteShared {
         if self.config.socket.min_peers == 0 {
             return None;
         }
-        let frames = &self.config.frames;
-        let frame =
-            frames.routing_frame(&self.config.name, assignment.topic(), assignment.partition());
+        let RouteConfig { name, frames, rename, .. } = &self.config;
+        let topic = renamed(rename, assignment.topic());
+        let frame = frames.routing_frame(name, &topic, assignment.partition());
         Some(self.socket.demand(frame))
+    }
+
+    /// The encoder for a partition, with the topic's new name in the routing frame.
+    pub(crate) fn encoder(&self, assignment: &Assignment) -> Encoder {
+        let RouteConfig { name, frames, rename, .. } = &self.config;
+        let topic = assignment.topic();
+        frames.encoder_as(name, topic, &renamed(rename, topic), assignment.partition())
     }
 
     /// Takes note of whether too few peers want a partition.

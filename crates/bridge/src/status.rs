@@ -80,13 +80,16 @@ pub struct RouteStatus {
 /// The kinds of waits.
 pub const WAIT_KINDS: [&str; 4] = ["subscribers", "peer", "record", "quota"];
 
+/// The kinds of waits of a route from ZeroMQ to Kafka.
+pub const INGEST_WAIT_KINDS: [&str; 1] = ["memory"];
+
 /// Something a route waits for though nothing is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WaitStatus {
     /// The partition that waits, such as "orders/0"; missing if it is the whole route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
-    /// One of [`WAIT_KINDS`].
+    /// One of [`WAIT_KINDS`] or [`INGEST_WAIT_KINDS`].
     pub kind: &'static str,
     /// The reason, for people.
     pub reason: String,
@@ -197,12 +200,16 @@ pub struct IngestStatus {
     pub reason: Option<String>,
     /// Whether the route has stopped for good.
     pub stopped: bool,
+    /// What it waits for though nothing is wrong.
+    pub waiting: Vec<WaitStatus>,
     /// Endpoints it listens on, wildcards resolved, and those it connects to.
     pub endpoints: Vec<String>,
     /// Counters since the start.
     pub counters: IngestCounters,
     /// Messages received and neither written nor given up.
-    pub in_flight: usize,
+    pub in_flight: u64,
+    /// Messages received that are neither in flight nor in another count: always 0.
+    pub unaccounted: i64,
     /// Memory that they take, in bytes.
     pub in_flight_bytes: usize,
     /// Bound of that.
@@ -252,8 +259,13 @@ pub struct SenderStatus {
     pub socket: String,
     /// Messages received from it.
     pub received: u64,
-    /// Whether it is not read because the memory is taken.
-    pub held: bool,
+    /// Messages of it that are under way.
+    pub under_way: usize,
+    /// Their bytes.
+    pub bytes_under_way: usize,
+    /// Since when it is not read because its next message has to wait, in ms since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.
     pub answer_bytes: usize,
     /// When it connected, in ms since the epoch.

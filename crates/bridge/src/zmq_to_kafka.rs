@@ -3,8 +3,11 @@
 //! `mapping`, `wire` and `ledger` decide; `task` carries out.
 
 mod ages;
+mod counts;
 mod ledger;
+mod letters;
 pub mod mapping;
+mod message;
 mod shared;
 mod task;
 mod wire;

@@ -39,7 +39,8 @@ pub fn relay(
         let from = from_kafka(source, route.source, &mut mistakes);
         let to = to_zmq(destination, route.socket, &mut mistakes);
         from.zip(to).map(|((cluster, source), (frames, socket))| {
-            let route = RouteConfig { name: ROUTE.to_owned(), source, frames, socket };
+            let (name, rename) = (ROUTE.to_owned(), Vec::new());
+            let route = RouteConfig { name, source, frames, rename, socket };
             (cluster, vec![route], Vec::new())
         })
     };

@@ -4,7 +4,7 @@ mod resets;
 
 use super::*;
 
-use zafka_envelope::{OwnedRecord, Preset, Timestamp, decode_json};
+use zafka_envelope::{FramePlan, OwnedRecord, Preset, Timestamp, decode_json};
 use zafka_kafka::TopicPartition;
 use zafka_zmtp::frame::{MORE, read_header};
 
@@ -57,7 +57,9 @@ fn partition(start: i64) -> Partition {
 
 fn partition_of(preset: Preset, start: i64) -> Partition {
     let assignment = Assignment::new(TopicPartition::new("orders", 3), start, None);
-    Partition::new(assignment, &FramePlan::preset(preset), "route", None)
+    let encoder =
+        FramePlan::preset(preset).encoder("route", assignment.topic(), assignment.partition());
+    Partition::new(assignment, encoder, None)
 }
 
 /// The records of a chunk of preset `json`.

@@ -25,6 +25,7 @@ fn route() -> RouteConfig {
             stall_timeout: Duration::from_secs(30),
         },
         frames: FramePlan::preset(Preset::Json),
+        rename: Vec::new(),
         socket: PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
             ipc_mode: None,

@@ -4,11 +4,11 @@
 //! A message is settled once all of its records are. Answers with an id go out as messages settle;
 //! those without one in the order of the messages of their sender.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use zafka_kafka::produce::{Ticket, WriteError, Written};
 
-use super::wire::{Batch, Failure, Place};
+use super::wire::{Batch, BatchPart, Failure, Place};
 
 /// Number of a message within its route.
 pub(crate) type MessageId = u64;
@@ -21,9 +21,8 @@ struct Pending<M> {
     topic: String,
     records: usize,
     left: usize,
-    partition: i32,
-    first: Option<i64>,
-    last: Option<i64>,
+    /// The records that are written, by partition.
+    parts: BTreeMap<i32, BatchPart>,
     /// Of its last record, as sent or as the topic set it.
     timestamp: i64,
     failure: Option<WriteError>,
@@ -55,6 +54,7 @@ pub(crate) struct Ledger<M> {
     is_batch: bool,
     next: MessageId,
     next_ticket: Ticket,
+    in_flight: usize,
     pending: HashMap<MessageId, Pending<M>>,
     tickets: HashMap<Ticket, MessageId>,
     /// For each sender its messages that were not told, in order; those that are settled wait
@@ -69,15 +69,16 @@ impl<M> Ledger<M> {
             is_batch,
             next: 0,
             next_ticket: 0,
+            in_flight: 0,
             pending: HashMap::new(),
             tickets: HashMap::new(),
             queues: HashMap::new(),
         }
     }
 
-    /// Messages that are not settled.
+    /// Messages that were not told.
     pub(crate) fn in_flight(&self) -> usize {
-        self.pending.len()
+        self.in_flight
     }
 
     /// Enters a message of `records` records (at least one), the last of them with `timestamp`, and
@@ -92,6 +93,7 @@ impl<M> Ledger<M> {
     ) -> Ticket {
         let id = self.next;
         self.next += 1;
+        self.in_flight += 1;
         let first = self.next_ticket;
         self.next_ticket += records;
         for ticket in first..self.next_ticket {
@@ -103,9 +105,7 @@ impl<M> Ledger<M> {
             topic,
             records,
             left: records,
-            partition: 0,
-            first: None,
-            last: None,
+            parts: BTreeMap::new(),
             timestamp,
             failure: None,
         };
@@ -126,6 +126,7 @@ impl<M> Ledger<M> {
     ) {
         let id = self.next;
         self.next += 1;
+        self.in_flight += 1;
         let settled = Settled { message, outcome: Err(failure) };
         if self.order == Order::OfMessages {
             self.queues.entry(sender).or_default().push_back((id, None));
@@ -175,6 +176,7 @@ impl<M> Ledger<M> {
 
     fn tell(&mut self, id: MessageId, sender: u64, settled: Settled<M>, out: &mut Vec<Settled<M>>) {
         if self.order == Order::AsSettled {
+            self.in_flight -= 1;
             return out.push(settled);
         }
         let Some(queue) = self.queues.get_mut(&sender) else { return };
@@ -184,6 +186,7 @@ impl<M> Ledger<M> {
         }
         while let Some((_, settled)) = queue.front_mut() {
             let Some(settled) = settled.take() else { return };
+            self.in_flight -= 1;
             out.push(settled);
             queue.pop_front();
         }
@@ -193,39 +196,46 @@ impl<M> Ledger<M> {
 
 impl<M> Pending<M> {
     fn take(&mut self, written: Written) {
-        self.partition = written.partition;
-        self.timestamp = written.log_append_time.unwrap_or(self.timestamp);
-        let lower = |known: Option<i64>| {
-            known.map_or(written.offset, |known| written.offset.map(|o| o.min(known)))
-        };
-        let higher = |known: Option<i64>| {
-            known.map_or(written.offset, |known| written.offset.map(|o| o.max(known)))
-        };
-        (self.first, self.last) = (lower(self.first), higher(self.last));
+        let Written { partition, offset, log_append_time } = written;
+        self.timestamp = log_append_time.unwrap_or(self.timestamp);
+        let part = BatchPart { partition, first: offset, last: offset, count: 0 };
+        let part = self.parts.entry(partition).or_insert(part);
+        part.count += 1;
+        // One that is not told leaves the ends unknown.
+        part.first = part.first.zip(offset).map(|(known, offset)| known.min(offset));
+        part.last = part.last.zip(offset).map(|(known, offset)| known.max(offset));
     }
 
     fn settle(self, is_batch: bool) -> Settled<M> {
-        // Some records of a batch may be in the log: then the whole is not known to be failed.
-        let written = self.first.is_some();
         let outcome = match self.failure {
-            Some(error) if written && self.records > 1 => Err(WriteError::Unknown(format!(
+            // Some records of a batch may be in the log: then the whole is not known to be failed.
+            Some(error) if !self.parts.is_empty() => Err(WriteError::Unknown(format!(
                 "a part of the batch was written; the rest: {error}"
             ))
             .into()),
             Some(error) => Err(error.into()),
-            None => Ok(Place {
-                topic: self.topic,
-                partition: self.partition,
-                offset: self.last,
-                timestamp: self.timestamp,
-                batch: is_batch.then_some(Batch {
-                    first: self.first,
-                    last: self.last,
-                    count: self.records,
-                }),
-            }),
+            None => Ok(place(self.topic, self.timestamp, self.records, self.parts, is_batch)),
         };
         Settled { message: self.message, outcome }
+    }
+}
+
+fn place(
+    topic: String,
+    timestamp: i64,
+    count: usize,
+    parts: BTreeMap<i32, BatchPart>,
+    is_batch: bool,
+) -> Place {
+    let mut parts: Vec<_> = parts.into_values().collect();
+    let only = if parts.len() == 1 { parts.pop() } else { None };
+    let (first, last) = (only.and_then(|part| part.first), only.and_then(|part| part.last));
+    Place {
+        topic,
+        partition: only.map(|part| part.partition),
+        offset: last,
+        timestamp,
+        batch: is_batch.then_some(Batch { first, last, count, partitions: parts }),
     }
 }
 
@@ -255,7 +265,8 @@ mod tests {
         ledger.settle_now("refused", 1, failure(), &mut out);
         ledger.handle_delivery(b, written(8), &mut out);
         assert!(out.is_empty(), "the first of the sender is not settled");
-        assert_eq!(ledger.in_flight(), 2);
+        // What is settled and cannot be told yet is under way too.
+        assert_eq!(ledger.in_flight(), 4);
         ledger.handle_delivery(other, written(3), &mut out);
         assert_eq!(names(&mut out), ["other"]);
         ledger.handle_delivery(a, written(7), &mut out);
@@ -288,8 +299,22 @@ mod tests {
         assert!(out.is_empty());
         ledger.handle_delivery(first + 2, written(7), &mut out);
         let place = out.pop().unwrap().outcome.unwrap();
-        assert_eq!(place.batch, Some(Batch { first: Some(5), last: Some(7), count: 3 }));
-        assert_eq!(place.offset, Some(7));
+        let ends = Batch { first: Some(5), last: Some(7), count: 3, partitions: Vec::new() };
+        assert_eq!((place.partition, place.offset), (Some(1), Some(7)));
+        assert_eq!(place.batch, Some(ends));
+
+        let first = ledger.enter("several", 1, "t".to_owned(), 5, 3);
+        for (ticket, partition, offset) in [(0, 2, Some(9)), (1, 0, Some(4)), (2, 2, None)] {
+            let written = Written { partition, offset, log_append_time: None };
+            ledger.handle_delivery(first + ticket, Ok(written), &mut out);
+        }
+        let place = out.pop().unwrap().outcome.unwrap();
+        assert_eq!((place.partition, place.offset), (None, None));
+        let batch = place.batch.unwrap();
+        assert_eq!((batch.first, batch.last, batch.count), (None, None, 3));
+        let part =
+            |partition, offset, count| BatchPart { partition, first: offset, last: offset, count };
+        assert_eq!(batch.partitions, [part(0, Some(4), 1), part(2, None, 2)]);
 
         let first = ledger.enter("partly", 1, "t".to_owned(), 5, 2);
         ledger.handle_delivery(first, written(8), &mut out);

@@ -7,9 +7,11 @@ mod tests;
 
 use std::borrow::Cow;
 
-use regex::Regex;
 use zafka_envelope::{InboundHeader, InboundRecord};
 use zafka_kafka::config::TopicSelector;
+
+use crate::rename::{Rename, is_whole_match, renamed};
+use crate::template::{Piece, Template};
 
 /// The longest name of a Kafka topic in bytes.
 const TOPIC_MAX: usize = 249;
@@ -34,53 +36,6 @@ pub struct Mapping {
     pub headers: Vec<(String, Template)>,
     /// Whether to add headers that tell where a record came from (`zafka.route` and others).
     pub stamp: bool,
-}
-
-/// One change of a topic's name.
-#[derive(Clone, Debug)]
-pub struct Rename {
-    /// The names it changes; a pattern has to match the whole name.
-    pub from: TopicSelector,
-    /// The new name, with `{1}` to `{9}` for the pattern's groups.
-    pub to: Template,
-}
-
-/// Text with fields in braces; `{{` and `}}` are braces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Topic,
-    Key,
-    Header(String),
-    Group(usize),
-}
-
-/// The fields that a template may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fields {
-    /// `{topic}`, `{key}`, `{header.NAME}`.
-    OfMessage,
-    /// `{1}` to `{9}`, up to this number.
-    Groups(usize),
-}
-
-/// A mistake in a template: what was found, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    /// A brace without its partner.
-    #[error("a brace without its partner at character {0}; for the brace itself write it twice")]
-    Brace(usize),
-    /// A field that does not exist here.
-    #[error("unknown field `{found}`; allowed: {allowed}")]
-    Field {
-        /// What was found.
-        found: String,
-        /// What is allowed.
-        allowed: String,
-    },
 }
 
 /// Where a record goes.
@@ -121,95 +76,6 @@ impl MappingError {
     }
 }
 
-impl Template {
-    /// Parses a template.
-    ///
-    /// # Errors
-    /// The first mistake.
-    pub fn parse(text: &str, fields: Fields) -> Result<Self, TemplateError> {
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        let at = |rest: &str| text[..text.len() - rest.len()].chars().count() + 1;
-        while let Some(brace) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..brace]);
-            rest = &rest[brace..];
-            if let Some(after) = rest.strip_prefix("{{").or_else(|| rest.strip_prefix("}}")) {
-                literal.push_str(&rest[..1]);
-                rest = after;
-                continue;
-            }
-            let inside = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
-            let Some((name, after)) = inside.filter(|(name, _)| !name.contains('{')) else {
-                return Err(TemplateError::Brace(at(rest)));
-            };
-            if !literal.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut literal)));
-            }
-            pieces.push(piece(name, fields)?);
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            pieces.push(Piece::Text(literal));
-        }
-        Ok(Self(pieces))
-    }
-
-    /// The template of one field, `{key}`.
-    pub fn key() -> Self {
-        Self(vec![Piece::Key])
-    }
-
-    /// The template of one field, `{topic}`.
-    pub fn topic() -> Self {
-        Self(vec![Piece::Topic])
-    }
-
-    /// Whether it is text alone.
-    pub fn is_constant(&self) -> bool {
-        self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
-    }
-
-    /// Whether it takes the message's topic.
-    pub fn has_topic(&self) -> bool {
-        self.0.contains(&Piece::Topic)
-    }
-
-    /// Its text, if it is text alone.
-    pub fn constant(&self) -> Option<String> {
-        self.is_constant().then(|| self.0.iter().map(Piece::text).collect())
-    }
-}
-
-impl Piece {
-    fn text(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            _ => "",
-        }
-    }
-}
-
-fn piece(name: &str, fields: Fields) -> Result<Piece, TemplateError> {
-    let fail = |allowed: &str| {
-        Err(TemplateError::Field { found: name.to_owned(), allowed: allowed.to_owned() })
-    };
-    match fields {
-        Fields::OfMessage => match (name, name.strip_prefix("header.")) {
-            ("topic", _) => Ok(Piece::Topic),
-            ("key", _) => Ok(Piece::Key),
-            (_, Some(header)) if !header.is_empty() => Ok(Piece::Header(header.to_owned())),
-            _ => fail("topic, key, header.NAME"),
-        },
-        Fields::Groups(0) => fail("none: the name is no pattern, or its pattern has no group"),
-        Fields::Groups(groups) => match name.parse() {
-            Ok(group) if (1..=groups.min(9)).contains(&group) => Ok(Piece::Group(group)),
-            _ => fail(&format!("1 to {}", groups.min(9))),
-        },
-    }
-}
-
 impl Mapping {
     /// Finds where a record of a message goes, and checks its headers and timestamp.
     pub(crate) fn target(&self, record: &InboundRecord<'_>) -> Result<Target, MappingError> {
@@ -244,11 +110,11 @@ impl Mapping {
 
     fn topic(&self, record: &InboundRecord<'_>) -> Result<String, MappingError> {
         let mut bytes = Vec::new();
-        for piece in &self.topic.0 {
+        for piece in self.topic.pieces() {
             match piece {
                 Piece::Topic => {
                     let topic = record.topic.as_deref().ok_or(MappingError::NoTopic)?;
-                    bytes.extend_from_slice(self.renamed(topic).as_bytes());
+                    bytes.extend_from_slice(renamed(&self.rename, topic).as_bytes());
                 }
                 piece => bytes.extend_from_slice(&required(piece, record)?),
             }
@@ -265,17 +131,13 @@ impl Mapping {
         Ok(topic)
     }
 
-    fn allows(&self, topic: &str) -> bool {
+    /// Whether the allow-list lets a topic be written to.
+    pub fn allows(&self, topic: &str) -> bool {
         let matches = |selector: &TopicSelector| match selector {
             TopicSelector::Name(name) => name == topic,
             TopicSelector::Pattern(pattern) => is_whole_match(pattern, topic),
         };
         self.allowed.is_empty() || self.allowed.iter().any(matches)
-    }
-
-    fn renamed<'a>(&self, topic: &'a str) -> Cow<'a, str> {
-        let change = |rename: &Rename| rename.apply(topic);
-        self.rename.iter().find_map(change).map_or(Cow::Borrowed(topic), Cow::Owned)
     }
 
     /// The bytes of a template; a template of one field passes null through, others take it as
@@ -285,38 +147,15 @@ impl Mapping {
         template: &Template,
         record: &InboundRecord<'_>,
     ) -> Result<Option<Vec<u8>>, MappingError> {
-        if let [piece] = &template.0[..] {
+        if let [piece] = template.pieces() {
             return Ok(field(piece, record).map(Cow::into_owned));
         }
-        let fields = template.0.iter().map(|piece| field(piece, record).unwrap_or_default());
+        let fields = template.pieces().iter().map(|piece| field(piece, record).unwrap_or_default());
         Ok(Some(fields.fold(Vec::new(), |mut bytes, field| {
             bytes.extend_from_slice(&field);
             bytes
         })))
     }
-}
-
-impl Rename {
-    /// The new name of a topic, if this change is for it.
-    fn apply(&self, topic: &str) -> Option<String> {
-        let pattern = match &self.from {
-            TopicSelector::Name(name) => {
-                return (name == topic).then(|| self.to.constant().unwrap_or_default());
-            }
-            TopicSelector::Pattern(pattern) => pattern,
-        };
-        let groups = pattern.captures(topic).filter(|groups| &groups[0] == topic)?;
-        let text = |piece: &Piece| match piece {
-            Piece::Group(group) => groups.get(*group).map_or("", |group| group.as_str()).to_owned(),
-            piece => piece.text().to_owned(),
-        };
-        Some(self.to.0.iter().map(text).collect())
-    }
-}
-
-/// Whether a pattern matches all of a text.
-fn is_whole_match(pattern: &Regex, text: &str) -> bool {
-    pattern.find(text).is_some_and(|found| found.len() == text.len())
 }
 
 /// The bytes of a field; `None` is null.

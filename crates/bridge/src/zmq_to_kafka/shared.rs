@@ -1,13 +1,14 @@
 //! An ingest route as seen from outside its task.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use zafka_kafka::produce::ProducerHealth;
 use zafka_sockets::{InboundSocket, SenderSnapshot};
 
 use super::IngestConfig;
-use crate::status::{IngestCounters, IngestStatus, RouteReadiness, SenderStatus};
+use super::counts::Counts;
+use crate::status::{IngestCounters, IngestStatus, RouteReadiness, SenderStatus, WaitStatus};
 
 /// Senders that are shown at the most.
 const SENDERS_SHOWN: usize = 100;
@@ -17,26 +18,14 @@ pub(crate) struct IngestShared {
     pub(crate) config: IngestConfig,
     pub(crate) socket: InboundSocket,
     pub(crate) producer: ProducerHealth,
-    pub(crate) counts: Counts,
-    /// Messages under way.
-    pub(crate) in_flight: AtomicUsize,
+    /// As they were at one moment: its task writes all of them at once.
+    pub(crate) counts: Mutex<Counts>,
     /// When the oldest message under way was received, in ms since the epoch; 0 if there is none.
     pub(crate) oldest: AtomicI64,
     /// Why nothing moves, if the dead-letter topic cannot be written.
     pub(crate) held_by: Mutex<Option<String>>,
     /// Why the route stopped for good, once it did.
     pub(crate) stopped: Mutex<Option<String>>,
-}
-
-/// Counts since the start. Each message is received, and ends in one of the others.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) received: AtomicU64,
-    pub(crate) acknowledged: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) skipped: AtomicU64,
-    pub(crate) dead_lettered: AtomicU64,
-    pub(crate) unknown: AtomicU64,
 }
 
 impl IngestShared {
@@ -49,8 +38,7 @@ impl IngestShared {
             config,
             socket,
             producer,
-            counts: Counts::default(),
-            in_flight: AtomicUsize::new(0),
+            counts: Mutex::default(),
             oldest: AtomicI64::new(0),
             held_by: Mutex::default(),
             stopped: Mutex::default(),
@@ -63,30 +51,51 @@ impl IngestShared {
             .clone()
             .or_else(|| self.held_by.lock().clone())
             .or_else(|| self.producer.not_ready());
+        let waiting = if stopped.is_some() { Vec::new() } else { self.waits() };
         RouteReadiness {
             name: self.config.name.clone(),
             reason,
             stopped: stopped.is_some(),
-            ..RouteReadiness::default()
+            waiting_total: waiting.len(),
+            waiting,
         }
+    }
+
+    /// What it waits for though nothing is wrong with it.
+    pub(crate) fn waits(&self) -> Vec<WaitStatus> {
+        let held = self.socket.held().into_iter().map(|(senders, since)| {
+            let plural = if senders == 1 { "" } else { "s" };
+            let most = self.config.socket.in_flight_bytes;
+            WaitStatus {
+                partition: None,
+                kind: "memory",
+                reason: format!(
+                    "{senders} sender{plural} not read: {} messages of at most {most} bytes \
+                     (in_flight_bytes) are not in the log yet",
+                    self.counts.lock().in_flight
+                ),
+                peer: None,
+                since,
+            }
+        });
+        held.collect()
     }
 
     pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {
         let socket = self.socket.snapshot();
-        let RouteReadiness { reason, stopped, .. } = self.readiness();
+        let RouteReadiness { reason, stopped, waiting, .. } = self.readiness();
         let oldest = self.oldest.load(Ordering::Relaxed);
         let mut senders = socket.senders;
         let senders_total = senders.len();
         senders.truncate(SENDERS_SHOWN);
-        // The ends first, so that they never exceed what was received.
-        let count = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let counts = *self.counts.lock();
         let counters = IngestCounters {
-            acknowledged: count(&self.counts.acknowledged),
-            refused: count(&self.counts.refused),
-            skipped: count(&self.counts.skipped),
-            dead_lettered: count(&self.counts.dead_lettered),
-            unknown: count(&self.counts.unknown),
-            received: count(&self.counts.received),
+            received: counts.received,
+            acknowledged: counts.acknowledged,
+            refused: counts.refused,
+            skipped: counts.skipped,
+            dead_lettered: counts.dead_lettered,
+            unknown: counts.unknown,
             kafka_errors: self.producer.errors(),
             senders_accepted: socket.accepted,
             senders_closed: socket
@@ -100,8 +109,10 @@ impl IngestShared {
             ready: reason.is_none(),
             reason,
             stopped,
+            waiting,
             endpoints: self.socket.endpoints().iter().map(ToString::to_string).collect(),
-            in_flight: self.in_flight.load(Ordering::Acquire),
+            in_flight: counts.in_flight,
+            unaccounted: counts.unaccounted(),
             in_flight_bytes: socket.bytes_in_flight,
             in_flight_bytes_max: self.config.socket.in_flight_bytes,
             oldest_ms: if oldest == 0 { 0 } else { now_ms.saturating_sub(oldest).max(0) },
@@ -119,7 +130,9 @@ fn sender_status(sender: SenderSnapshot) -> SenderStatus {
         address: sender.address,
         socket: sender.socket_type.to_owned(),
         received: sender.received,
-        held: sender.held,
+        under_way: sender.under_way,
+        bytes_under_way: sender.bytes_under_way,
+        held_since: sender.held_since,
         answer_bytes: sender.answer_bytes,
         connected_since: sender.connected_since,
     }

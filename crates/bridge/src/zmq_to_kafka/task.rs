@@ -5,69 +5,52 @@
 //! its senders when Kafka does not keep up.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
-use std::collections::{HashMap, VecDeque};
+mod dead_letters;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 use zafka_envelope::InboundRecord;
-use zafka_kafka::produce::{Delivery, OutboundRecord, Producer, Ticket, WriteError};
-use zafka_sockets::{Inbound, InboundKind, Permit, Sender};
-use zafka_zmtp::SocketType;
+use zafka_kafka::produce::{Delivery, OutboundRecord, Producer};
+use zafka_sockets::{Content, Inbound, InboundKind};
+use zafka_zmtp::{Discarded, SocketType};
 
 use super::ages::Ages;
+use super::counts::Counts;
 use super::ledger::{Ledger, Order, Settled};
+use super::letters::{Letter, Letters};
+use super::mapping::{Mapping, Target};
+use super::message::{Message, now_ms, stamp};
 use super::wire::{self, Code, Failure, Parted};
 use super::{IngestShared, OnError};
 
 /// Messages taken before deliveries get their turn.
 const TURN: usize = 256;
-/// Time until a dead letter that could not be written is sent again.
-const DEAD_LETTER_RETRY: Duration = Duration::from_secs(1);
 /// Time for the last answers to be written.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Time between two warnings of messages that could not be written.
 const QUIET: Duration = Duration::from_secs(10);
-/// Tickets from here on are of dead letters.
-const DEAD_LETTERS: Ticket = Ticket::MAX / 2;
-
-/// A message under way, with what its sender is to be told by.
-#[derive(Debug)]
-struct Message {
-    sender: Arc<Sender>,
-    envelope: Vec<Bytes>,
-    id: Option<Bytes>,
-    /// Its frames without the envelope, kept if it may become a dead letter.
-    frames: Vec<Bytes>,
-    received_ms: i64,
-    _permit: Permit,
-}
-
-/// A dead letter that has to be written.
-#[derive(Debug)]
-struct DeadLetter {
-    message: Message,
-    failure: Failure,
-}
+/// Records of one message at the most: a batch of empty ones would take much more memory than its
+/// bytes. What a zafka sends has fewer.
+const MAX_RECORDS: usize = 10_000;
 
 struct Task {
     shared: Arc<IngestShared>,
     producer: Producer,
     ledger: Ledger<Message>,
-    /// Dead letters under way by their ticket, and those that wait for another try.
-    letters: HashMap<Ticket, DeadLetter>,
-    next_letter: Ticket,
-    retry: VecDeque<DeadLetter>,
-    retry_at: Option<Instant>,
+    letters: Letters<Message>,
     settled: Vec<Settled<Message>>,
     warned: Option<Instant>,
     since_warned: u64,
     ages: Ages,
+    counts: Counts,
+    /// Its senders are answered.
+    is_router: bool,
 }
 
 /// Runs until `stop` holds a deadline, or until the route cannot go on.
@@ -86,14 +69,13 @@ pub(crate) async fn run(
     };
     let mut task = Task {
         ledger: Ledger::new(order, shared.config.frames.is_batch()),
-        letters: HashMap::new(),
-        next_letter: DEAD_LETTERS,
-        retry: VecDeque::new(),
-        retry_at: None,
+        letters: Letters::default(),
         settled: Vec::new(),
         warned: None,
         since_warned: 0,
         ages: Ages::default(),
+        counts: Counts::default(),
+        is_router,
         shared: Arc::clone(&shared),
         producer,
     };
@@ -103,7 +85,7 @@ pub(crate) async fn run(
         task.drain(&mut messages, &mut deliveries, deadline).await;
     }
     task.abandon();
-    shared.socket.close(LAST_ANSWERS).await;
+    task.close(&mut messages).await;
     task.producer.close().await;
     info!(route = shared.config.name, "route ended");
 }
@@ -116,7 +98,8 @@ impl Task {
         stop: &mut watch::Receiver<Option<Instant>>,
     ) -> ControlFlow<()> {
         loop {
-            let retry_at = self.retry_at;
+            self.publish();
+            let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return ControlFlow::Continue(()),
@@ -160,12 +143,12 @@ impl Task {
         tokio::pin!(finish);
         let mut finished = false;
         loop {
-            let is_settled =
-                self.ledger.in_flight() == 0 && self.letters.is_empty() && self.retry.is_empty();
+            self.publish();
+            let is_settled = self.ledger.in_flight() == 0 && self.letters.len() == 0;
             if finished && is_settled && messages.is_empty() {
                 return;
             }
-            let retry_at = self.retry_at;
+            let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
                 biased;
                 Some(delivery) = deliveries.recv() => self.handle_delivery(delivery),
@@ -206,21 +189,60 @@ impl Task {
                 Err(failure) => self.refuse(message, failure),
             }
         }
-        for letter in self.letters.drain().map(|(_, letter)| letter).chain(self.retry.drain(..)) {
-            self.shared.counts.unknown.fetch_add(1, Ordering::AcqRel);
-            self.ages.remove(letter.message.received_ms);
+        for message in self.letters.abandon() {
+            self.counts.unknown += 1;
+            self.ages.remove(message.received_ms);
         }
-        self.publish_ages();
+    }
+
+    /// Writes the last answers. What had been read meanwhile is told that it was not taken.
+    async fn close(&mut self, messages: &mut mpsc::UnboundedReceiver<Inbound>) {
+        let shared = Arc::clone(&self.shared);
+        let close = shared.socket.close(LAST_ANSWERS);
+        tokio::pin!(close);
+        loop {
+            self.publish();
+            tokio::select! {
+                biased;
+                Some(Inbound { sender, content, permit }) = messages.recv() => {
+                    let content = match content {
+                        Content::Message(frames) => Content::Late(frames),
+                        content => content,
+                    };
+                    // The route ends in any case.
+                    let _ = self.handle_message(Inbound { sender, content, permit });
+                }
+                () = &mut close => return,
+            }
+        }
     }
 
     fn handle_message(&mut self, inbound: Inbound) -> ControlFlow<()> {
-        let Inbound { sender, frames, permit } = inbound;
-        let config = &self.shared.config;
-        let is_router = config.socket.kind == InboundKind::Router;
-        let expected = config.frames.frames();
+        let Inbound { sender, content, permit } = inbound;
+        let shared = Arc::clone(&self.shared);
+        let (config, is_router) = (&shared.config, self.is_router);
+        let refusal = match &content {
+            Content::Message(_) => None,
+            Content::Late(_) => Some(late()),
+            Content::TooLarge(discarded) => Some(too_large(discarded, config.socket.max_message)),
+        };
+        // Of one that was thrown away those that are needed to answer it.
+        let (frames, count, discarded) = match content {
+            Content::TooLarge(Discarded { head, frames, size }) => (head, frames, Some(size)),
+            Content::Message(frames) | Content::Late(frames) => {
+                let count = frames.len();
+                (frames, count, None)
+            }
+        };
+        if !is_router && wire::is_command(&frames) {
+            // It may hold a token: never a record, a dead letter or a log line.
+            self.counts.received += 1;
+            self.counts.skipped += 1;
+            return ControlFlow::Continue(());
+        }
         let from_req = sender.socket_type() == Some(SocketType::Req);
         let parted = if is_router {
-            wire::part(&frames, expected, from_req)
+            wire::part(&frames, count, config.frames.frames(), from_req)
         } else {
             Parted::Message { envelope: 0 }
         };
@@ -229,8 +251,17 @@ impl Task {
             sender.answer(answer.iter().map(|frame| &**frame));
             return ControlFlow::Continue(());
         }
+        let misfit = || {
+            let expected = config.frames.frames();
+            let reason = match (count == expected, from_req) {
+                (true, true) => "a REQ's message has an empty frame before it".to_owned(),
+                _ => format!("{count} frames where {expected} are expected"),
+            };
+            Failure::new(Code::BadMessage, reason)
+        };
+        let refusal = refusal.or_else(|| (parted == Parted::Neither).then(misfit));
         let received_ms = now_ms();
-        self.shared.counts.received.fetch_add(1, Ordering::AcqRel);
+        self.counts.received += 1;
         self.ages.add(received_ms);
         let (envelope, body) = match parted {
             Parted::Message { envelope } => frames.split_at(envelope),
@@ -241,21 +272,22 @@ impl Task {
         };
         let views: Vec<&[u8]> = body.iter().map(|frame| &**frame).collect();
         let id = config.frames.id(&views).map(|_| body[0].clone());
+        let keeps_frames = matches!(config.on_error, OnError::DeadLetter(_));
         let message = Message {
             sender,
             envelope: envelope.to_vec(),
             id,
-            frames: if matches!(config.on_error, OnError::DeadLetter(_)) {
-                body.to_vec()
-            } else {
-                Vec::new()
-            },
+            frames: if keeps_frames { body.to_vec() } else { Vec::new() },
+            discarded,
             received_ms,
-            _permit: permit,
+            permit,
         };
-        let shared = Arc::clone(&self.shared);
+        if let Some(failure) = refusal {
+            self.settle_now(message, failure);
+            return self.tell_settled();
+        }
         let mut records = Vec::new();
-        match shared.config.frames.read(&views, &mut records) {
+        match config.frames.read(&views, &mut records) {
             Ok(()) => self.produce(message, &records),
             Err(error) => {
                 self.settle_now(message, Failure::new(Code::BadMessage, error.to_string()))
@@ -268,17 +300,11 @@ impl Task {
     fn produce(&mut self, message: Message, records: &[InboundRecord<'_>]) {
         let shared = Arc::clone(&self.shared);
         let mapping = &shared.config.mapping;
-        let targets: Result<Vec<_>, _> =
-            records.iter().map(|record| mapping.target(record)).collect();
-        let targets = match targets {
+        let (targets, topic) = match targets(mapping, records) {
             Ok(targets) => targets,
-            Err(error) => return self.settle_now(message, error.into()),
+            Err(failure) => return self.settle_now(message, failure),
         };
-        let Some(topic) = targets.first().map(|target| target.topic.clone()) else {
-            return self
-                .settle_now(message, Failure::new(Code::BadMessage, "a message without records"));
-        };
-        let stamp = if mapping.stamp { stamp(&shared, &message) } else { Vec::new() };
+        let stamp = if mapping.stamp { stamp(&shared.config.name, &message) } else { Vec::new() };
         let received_ms = message.received_ms;
         let sender = message.sender.id();
         let timestamp_of = |record: &InboundRecord<'_>| {
@@ -307,7 +333,6 @@ impl Task {
                 self.ledger.handle_delivery(first + index, Err(error), &mut self.settled);
             }
         }
-        self.publish_in_flight();
     }
 
     fn settle_now(&mut self, message: Message, failure: Failure) {
@@ -316,7 +341,7 @@ impl Task {
     }
 
     fn handle_delivery(&mut self, delivery: Delivery) -> ControlFlow<()> {
-        if delivery.ticket >= DEAD_LETTERS {
+        if Letters::<Message>::is_letter(delivery.ticket) {
             self.handle_letter(delivery.ticket, delivery.outcome.err());
             return ControlFlow::Continue(());
         }
@@ -340,26 +365,26 @@ impl Task {
             }
         }
         self.settled = settled;
-        self.publish_in_flight();
         flow
     }
 
     fn acknowledge(&mut self, message: Message, outcome: Result<wire::Place, Failure>) {
-        self.shared.counts.acknowledged.fetch_add(1, Ordering::AcqRel);
-        self.answer(&message, &outcome);
+        self.counts.acknowledged += 1;
         self.ages.remove(message.received_ms);
+        self.answer(message, &outcome);
     }
 
     /// Does with a message that is not written what its route says.
     fn fail(&mut self, message: Message, failure: Failure) -> ControlFlow<()> {
-        if self.shared.config.socket.kind == InboundKind::Router {
+        // There is no time for anything else when the relay ends.
+        if self.is_router || failure.code == Code::ShuttingDown {
             self.refuse(message, failure);
             return ControlFlow::Continue(());
         }
         self.warn_of(&message, &failure);
         match &self.shared.config.on_error {
             OnError::Skip => self.refuse(message, failure),
-            OnError::DeadLetter(_) => self.send_letter(DeadLetter { message, failure }),
+            OnError::DeadLetter(_) => self.send_letter(Letter::new(message, failure)),
             OnError::Stop => {
                 let peer = message.sender.address();
                 let reason = format!("a message of {peer} cannot be written: {}", failure.message);
@@ -374,14 +399,12 @@ impl Task {
 
     /// Counts a message that is not written, and answers it if its sender gets answers.
     fn refuse(&mut self, message: Message, failure: Failure) {
-        let counts = &self.shared.counts;
-        let is_router = self.shared.config.socket.kind == InboundKind::Router;
-        let counter = match failure.code {
-            Code::TimeoutUnknown => &counts.unknown,
-            _ if is_router => &counts.refused,
-            _ => &counts.skipped,
-        };
-        counter.fetch_add(1, Ordering::AcqRel);
+        let counts = &mut self.counts;
+        *match failure.code {
+            Code::TimeoutUnknown => &mut counts.unknown,
+            _ if self.is_router => &mut counts.refused,
+            _ => &mut counts.skipped,
+        } += 1;
         debug!(
             route = self.shared.config.name,
             peer = message.sender.address(),
@@ -389,14 +412,17 @@ impl Task {
             reason = failure.message,
             "message refused"
         );
-        self.answer(&message, &Err(failure));
         self.ages.remove(message.received_ms);
+        self.answer(message, &Err(failure));
     }
 
-    fn answer(&self, message: &Message, outcome: &Result<wire::Place, Failure>) {
-        if self.shared.config.socket.kind == InboundKind::Router {
-            let frames = wire::answer(&message.envelope, message.id.as_ref(), outcome);
-            message.sender.answer(frames.iter().map(|frame| &**frame));
+    fn answer(&self, message: Message, outcome: &Result<wire::Place, Failure>) {
+        let Message { sender, envelope, id, permit, .. } = message;
+        // First: a sender that is being let go has nothing under way once it is answered.
+        drop(permit);
+        if self.is_router {
+            let frames = wire::answer(&envelope, id.as_ref(), outcome);
+            sender.answer(frames.iter().map(|frame| &**frame));
         }
     }
 
@@ -418,108 +444,44 @@ impl Task {
         );
     }
 
-    fn send_letter(&mut self, letter: DeadLetter) {
-        let shared = Arc::clone(&self.shared);
-        let OnError::DeadLetter(topic) = &shared.config.on_error else { return };
-        let ticket = self.next_letter;
-        self.next_letter = self.next_letter.checked_add(1).unwrap_or(DEAD_LETTERS);
-        let value = letter_value(&letter.message.frames);
-        let peer = letter.message.sender.address().to_owned();
-        let received = letter.message.received_ms.to_string();
-        let headers = [
-            ("__connect.errors.connector.name", Some(shared.config.name.as_bytes())),
-            ("__connect.errors.exception.message", Some(letter.failure.message.as_bytes())),
-            ("zafka.error", Some(letter.failure.code.name().as_bytes())),
-            ("zafka.peer", Some(peer.as_bytes())),
-            ("zafka.timestamp", Some(received.as_bytes())),
-        ];
-        let record = OutboundRecord {
-            topic,
-            partition: None,
-            timestamp: letter.message.received_ms,
-            key: None,
-            value: Some(&value),
-            headers: &headers,
-        };
-        match self.producer.send(ticket, &record) {
-            Ok(()) => {
-                self.letters.insert(ticket, letter);
-            }
-            Err(error) => self.keep_letter(letter, &error),
-        }
-        self.publish_in_flight();
-    }
-
-    fn handle_letter(&mut self, ticket: Ticket, error: Option<WriteError>) {
-        let Some(letter) = self.letters.remove(&ticket) else { return };
-        match error {
-            None => {
-                self.shared.counts.dead_lettered.fetch_add(1, Ordering::AcqRel);
-                self.ages.remove(letter.message.received_ms);
-                if self.retry.is_empty() {
-                    *self.shared.held_by.lock() = None;
-                }
-            }
-            Some(error) => self.keep_letter(letter, &error),
-        }
-        self.publish_in_flight();
-    }
-
-    /// Keeps a dead letter for another try: nothing is dropped because its topic is away.
-    fn keep_letter(&mut self, letter: DeadLetter, error: &WriteError) {
-        let OnError::DeadLetter(topic) = &self.shared.config.on_error else { return };
-        let reason = format!("dead letters cannot be written to \"{topic}\": {error}");
-        if self.shared.held_by.lock().replace(reason.clone()).is_none() {
-            warn!(route = self.shared.config.name, reason, "the route waits");
-        }
-        self.retry.push_back(letter);
-        self.retry_at.get_or_insert_with(|| Instant::now() + DEAD_LETTER_RETRY);
-    }
-
-    fn retry_letters(&mut self) {
-        self.retry_at = None;
-        for letter in std::mem::take(&mut self.retry) {
-            self.send_letter(letter);
-        }
-    }
-
-    fn publish_in_flight(&self) {
-        let in_flight = self.ledger.in_flight() + self.letters.len() + self.retry.len();
-        self.shared.in_flight.store(in_flight, Ordering::Release);
-        self.publish_ages();
-    }
-
-    fn publish_ages(&self) {
+    /// Shows the counts as they are now.
+    fn publish(&mut self) {
+        let in_flight = self.ledger.in_flight() + self.letters.len();
+        self.counts.in_flight = in_flight as u64;
+        *self.shared.counts.lock() = self.counts;
         self.shared.oldest.store(self.ages.oldest(), Ordering::Relaxed);
     }
 }
 
-/// The headers that tell where a record came from.
-fn stamp(shared: &IngestShared, message: &Message) -> Vec<(String, Option<Vec<u8>>)> {
-    let header = |name: &str, value: Vec<u8>| (name.to_owned(), Some(value));
-    let sender = &message.sender;
-    let mut headers = vec![
-        header("zafka.route", shared.config.name.clone().into_bytes()),
-        header("zafka.peer", sender.address().as_bytes().to_vec()),
-        header("zafka.connection", format!("{:016x}", sender.token()).into_bytes()),
-        header("zafka.sequence", sender.next_sequence().to_string().into_bytes()),
-    ];
-    headers.extend(message.id.as_ref().map(|id| header("zafka.id", id.to_vec())));
-    headers
+fn late() -> Failure {
+    Failure::new(Code::ShuttingDown, "the relay ends")
 }
 
-/// The frames of a message in one value: u32le count, then u32le length and bytes of each.
-fn letter_value(frames: &[Bytes]) -> Vec<u8> {
-    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
-    let mut value = size(frames.len()).to_vec();
-    for frame in frames {
-        value.extend_from_slice(&size(frame.len()));
-        value.extend_from_slice(frame);
+fn too_large(discarded: &Discarded, limit: usize) -> Failure {
+    let size = discarded.size;
+    let reason = format!("a message of {size} bytes is over the limit of {limit} (max_message)");
+    Failure::new(Code::TooLarge, reason)
+}
+
+/// Where the records of a message go, all of them to one topic.
+fn targets(
+    mapping: &Mapping,
+    records: &[InboundRecord<'_>],
+) -> Result<(Vec<Target>, String), Failure> {
+    if records.len() > MAX_RECORDS {
+        let found = format!("{} records in one message; at most {MAX_RECORDS}", records.len());
+        return Err(Failure::new(Code::TooLarge, found));
     }
-    value
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    let targets = records.iter().map(|record| mapping.target(record));
+    let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+    let bad = |reason: String| Failure::new(Code::BadMessage, reason);
+    let Some(first) = targets.first() else {
+        return Err(bad("a message without records".to_owned()));
+    };
+    if let Some(other) = targets.iter().find(|target| target.topic != first.topic) {
+        let (one, other) = (&first.topic, &other.topic);
+        return Err(bad(format!("its records are for several topics, \"{one}\" and \"{other}\"")));
+    }
+    let topic = first.topic.clone();
+    Ok((targets, topic))
 }

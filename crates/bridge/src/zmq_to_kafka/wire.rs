@@ -10,6 +10,8 @@ use super::mapping::MappingError;
 pub(crate) const COMMAND_WORD: &[u8] = b"ZAFKA/1";
 /// Frames of a command.
 const COMMAND_FRAMES: usize = 3;
+/// Time in ms after which a message that may be taken later is worth another try.
+const RETRY_AFTER: u64 = 1_000;
 /// Frames of an envelope at the most, the empty one included.
 const ENVELOPE_MAX: usize = 8;
 
@@ -24,13 +26,16 @@ pub(crate) enum Parted {
     Neither,
 }
 
-/// Parts a message of `expected` frames from the envelope before it. A REQ always has one.
-pub(crate) fn part(frames: &[Bytes], expected: usize, from_req: bool) -> Parted {
+/// Parts a message of `expected` frames from the envelope before it. A REQ always has one. The
+/// message has `count` frames, of which only the first may be there.
+pub(crate) fn part(frames: &[Bytes], count: usize, expected: usize, from_req: bool) -> Parted {
     let envelope_of = |rest: usize| {
-        let size = frames.len().checked_sub(rest)?;
-        let is_envelope = match frames[..size].last() {
+        let size = count.checked_sub(rest)?;
+        let is_envelope = match size.checked_sub(1) {
             None => !from_req,
-            Some(last) => last.is_empty() && size <= ENVELOPE_MAX,
+            Some(last) => {
+                size <= ENVELOPE_MAX && frames.get(last).is_some_and(|frame| frame.is_empty())
+            }
         };
         is_envelope.then_some(size)
     };
@@ -80,6 +85,9 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
     pub(crate) retriable: bool,
+    /// Time in ms after which another try may help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after: Option<u64>,
     /// Kafka's name for the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -92,7 +100,8 @@ fn code_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let retriable = code == Code::ShuttingDown;
-        Self { code, message: message.into(), retriable, error: None }
+        let retry_after = retriable.then_some(RETRY_AFTER);
+        Self { code, message: message.into(), retriable, retry_after, error: None }
     }
 }
 
@@ -110,9 +119,13 @@ impl From<WriteError> for Failure {
             WriteError::TooLarge(_) => Self::new(Code::TooLarge, message),
             WriteError::NotAllowed(_) => Self::new(Code::NotAllowed, message),
             WriteError::Unknown(_) => Self::new(Code::TimeoutUnknown, message),
-            WriteError::Kafka { error, retriable, .. } => {
-                Self { code: Code::Kafka, message, retriable, error: Some(error) }
-            }
+            WriteError::Kafka { error, retriable, .. } => Self {
+                code: Code::Kafka,
+                message,
+                retriable,
+                retry_after: retriable.then_some(RETRY_AFTER),
+                error: Some(error),
+            },
         }
     }
 }
@@ -121,8 +134,9 @@ impl From<WriteError> for Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
     pub(crate) topic: String,
-    pub(crate) partition: i32,
-    /// `null` if the cluster did not tell it.
+    /// `null` for a batch in several of them.
+    pub(crate) partition: Option<i32>,
+    /// `null` if the cluster did not tell it, and for a batch in several partitions.
     pub(crate) offset: Option<i64>,
     /// In ms since the epoch, as it is in the log.
     pub(crate) timestamp: i64,
@@ -132,8 +146,22 @@ pub(crate) struct Place {
 }
 
 /// The records of one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Batch {
+    /// `null` for a batch in several partitions.
+    pub(crate) first: Option<i64>,
+    /// The same.
+    pub(crate) last: Option<i64>,
+    pub(crate) count: usize,
+    /// The partitions, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partitions: Vec<BatchPart>,
+}
+
+/// The records of one message in one of several partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct BatchPart {
+    pub(crate) partition: i32,
     pub(crate) first: Option<i64>,
     pub(crate) last: Option<i64>,
     pub(crate) count: usize,
@@ -154,6 +182,11 @@ pub(crate) fn answer(
     // Numbers and texts alone always serialize.
     frames.extend([Bytes::from_static(word), Bytes::from(json.unwrap_or_default())]);
     frames
+}
+
+/// Whether a message of a socket without answers is a command, which means nothing there.
+pub(crate) fn is_command(frames: &[Bytes]) -> bool {
+    frames.first().is_some_and(|frame| frame == COMMAND_WORD)
 }
 
 /// The answer to a command that this relay does not know.
@@ -201,16 +234,21 @@ mod tests {
             (&["", ""], false, message(0)),
         ];
         for (texts, from_req, expected) in cases {
-            assert_eq!(part(&frames(texts), 2, from_req), expected, "{texts:?}");
+            let frames = frames(texts);
+            assert_eq!(part(&frames, frames.len(), 2, from_req), expected, "{texts:?}");
         }
-        assert_eq!(part(&[], 2, false), neither);
+        assert_eq!(part(&[], 0, 2, false), neither);
+        // The others were thrown away.
+        assert_eq!(part(&frames(&["7", ""]), 4, 2, false), message(2));
+        assert_eq!(part(&frames(&[]), 2, 2, false), message(0));
+        assert_eq!(part(&frames(&["7"]), 4, 2, false), neither);
     }
 
     #[test]
     fn answers_have_the_bytes_of_the_protocol() {
         let place = Place {
             topic: "orders".to_owned(),
-            partition: 1,
+            partition: Some(1),
             offset: Some(7),
             timestamp: 1_700_000_000_000,
             batch: None,
@@ -226,12 +264,31 @@ mod tests {
                 r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000}"#
             ])
         );
-        let batch = Some(Batch { first: Some(5), last: Some(7), count: 3 });
+        let mut batch = Batch { first: Some(5), last: Some(7), count: 3, partitions: Vec::new() };
         assert_eq!(
-            answer(&[], None, &Ok(Place { batch, ..place })),
+            answer(&[], None, &Ok(Place { batch: Some(batch.clone()), ..place.clone() })),
             frames(&[
                 "OK",
                 r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000,"first":5,"last":7,"count":3}"#
+            ])
+        );
+        (batch.first, batch.last) = (None, None);
+        batch.partitions =
+            vec![BatchPart { partition: 1, first: Some(5), last: Some(7), count: 3 }];
+        let several = Place { partition: None, offset: None, batch: Some(batch), ..place };
+        assert_eq!(
+            answer(&[], None, &Ok(several)),
+            frames(&[
+                "OK",
+                r#"{"topic":"orders","partition":null,"offset":null,"timestamp":1700000000000,"first":null,"last":null,"count":3,"partitions":[{"partition":1,"first":5,"last":7,"count":3}]}"#
+            ])
+        );
+        let later = Failure::new(Code::ShuttingDown, "the relay ends");
+        assert_eq!(
+            answer(&[], None, &Err(later)),
+            frames(&[
+                "ERROR",
+                r#"{"code":"shutting_down","message":"the relay ends","retriable":true,"retry_after":1000}"#
             ])
         );
         let failure = Failure::from(WriteError::Kafka {

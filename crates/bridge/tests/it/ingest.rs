@@ -1,12 +1,17 @@
 //! From libzmq senders to the mock cluster, and what the senders are told.
 
+mod hostile;
+mod raw;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use regex::Regex;
 use serde_json::Value;
+use zafka_bridge::rename::Rename;
 use zafka_bridge::status::{IngestCounters, IngestStatus};
-use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template};
+use zafka_bridge::template::{Fields, Template};
+use zafka_bridge::zmq_to_kafka::mapping::Mapping;
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::InboundPlan;
@@ -118,7 +123,8 @@ fn assert_identity(status: &IngestStatus) {
     let IngestCounters { received, acknowledged, refused, skipped, dead_lettered, unknown, .. } =
         status.counters;
     let settled = acknowledged + refused + skipped + dead_lettered + unknown;
-    assert_eq!(received, settled + status.in_flight as u64, "{status:?}");
+    assert_eq!(received, settled + status.in_flight, "{status:?}");
+    assert_eq!(status.unaccounted, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,7 @@ pub fn route(source: SourceConfig) -> RouteConfig {
         name: "test".to_owned(),
         source,
         frames: FramePlan::preset(Preset::Json),
+        rename: Vec::new(),
         socket: PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
             ipc_mode: None,

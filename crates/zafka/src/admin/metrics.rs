@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
-use zafka_bridge::status::{PartitionStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS};
+use zafka_bridge::status::{
+    INGEST_WAIT_KINDS, PartitionStatus, RelayStatus, RouteCounters, RouteStatus, WAIT_KINDS,
+    WaitStatus,
+};
 
 mod ingest;
 
@@ -144,11 +147,13 @@ pub(super) fn text(
         ));
     }
     let help = "Time that the longest wait of a kind has lasted; 0 if there is none.";
-    let waiting = status.routes.iter().flat_map(|route| {
-        let of_kind = move |kind: &'static str| {
-            gauge(&[("kind", kind), ("route", &route.name)], longest_wait(route, kind, now))
+    let out = status.routes.iter().map(|route| (&route.name, &route.waiting, &WAIT_KINDS[..]));
+    let back = status.ingest.iter().map(|r| (&r.name, &r.waiting, &INGEST_WAIT_KINDS[..]));
+    let waiting = out.chain(back).flat_map(|(route, waiting, kinds)| {
+        let of_kind = move |kind: &&'static str| {
+            gauge(&[("kind", *kind), ("route", &**route)], longest_wait(waiting, kind, now))
         };
-        WAIT_KINDS.into_iter().map(of_kind)
+        kinds.iter().map(of_kind)
     });
     families.push(family("zafka_waiting_seconds", help, MetricType::GAUGE, waiting.collect()));
     for (name, help, value) in PARTITION_GAUGES {
@@ -174,9 +179,9 @@ pub(super) fn text(
 }
 
 /// Seconds since the first wait of a kind began.
-fn longest_wait(route: &RouteStatus, kind: &str, now: SystemTime) -> f64 {
+fn longest_wait(waiting: &[WaitStatus], kind: &str, now: SystemTime) -> f64 {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let of_kind = route.waiting.iter().filter(|wait| wait.kind == kind);
+    let of_kind = waiting.iter().filter(|wait| wait.kind == kind);
     of_kind.map(|wait| now - wait.since as f64 / 1000.0).fold(0.0, f64::max)
 }
 

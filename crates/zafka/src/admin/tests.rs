@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use zafka_bridge::status::{
-    IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters, RouteReadiness,
-    RouteStatus, WaitStatus,
+    IngestCounters, IngestStatus, PartitionStatus, PeerStatus, RelayReadiness, RouteCounters,
+    RouteReadiness, RouteStatus, WaitStatus,
 };
 
 use super::*;
@@ -352,4 +352,37 @@ fn promtool_finds_nothing_to_say() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
+
+#[test]
+fn metrics_of_a_route_to_kafka_add_up() {
+    let mut status = status(true);
+    status.ingest = vec![IngestStatus {
+        name: "in".to_owned(),
+        in_flight: 4,
+        waiting: vec![WaitStatus { kind: "memory", since: 500, ..WaitStatus::default() }],
+        counters: IngestCounters {
+            received: 90,
+            acknowledged: 50,
+            refused: 20,
+            skipped: 10,
+            dead_lettered: 5,
+            unknown: 1,
+            ..IngestCounters::default()
+        },
+        ..IngestStatus::default()
+    }];
+    let text = text(&status, std::time::UNIX_EPOCH + Duration::from_millis(2_500));
+    let value = |name: &str| {
+        let start = format!("{name}{{");
+        let line = text.lines().find(|line| line.starts_with(&start)).expect(name);
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let settled = ["acknowledged", "refused", "skipped", "dead_lettered", "unknown"]
+        .map(|name| value(&format!("zafka_ingest_{name}_total")));
+    let sum = settled.iter().sum::<u64>() + value("zafka_ingest_in_flight");
+    assert_eq!(value("zafka_ingest_received_total"), sum);
+    assert_eq!(value("zafka_ingest_unaccounted"), 0);
+    let wait = "zafka_waiting_seconds{kind=\"memory\",route=\"in\"} 2";
+    assert!(text.contains(wait), "{text}");
 }

@@ -88,8 +88,9 @@ fn connected(
     err: &mut dyn Write,
 ) -> std::io::Result<ExitCode> {
     let (file, servers) = (args.config.display(), config.cluster.bootstrap_servers.join(", "));
-    let found = match connect::ask(config) {
-        Ok(found) => found,
+    let asked = connect::ask(config).and_then(|found| Ok((found, connect::ingest::ask(config)?)));
+    let (found, writable) = match asked {
+        Ok(asked) => asked,
         Err(error) => {
             writeln!(err, "{file}: no mistakes, but {error} (bootstrap_servers: {servers})")?;
             return Ok(ExitCode::FAILURE);
@@ -100,8 +101,9 @@ fn connected(
         writeln!(out, "{}", summary(route))?;
         errors += connect::show(route, found, out)?;
     }
-    for route in &config.ingest {
+    for (route, writable) in config.ingest.iter().zip(&writable) {
         writeln!(out, "{}", ingest_summary(route))?;
+        errors += connect::ingest::show(writable, out)?;
     }
     if errors == 0 {
         writeln!(out, "{file}: no mistakes, and the cluster answers")?;

@@ -1,5 +1,7 @@
 //! `zafka check --connect`: what the cluster says of each route.
 
+pub mod ingest;
+
 use std::io::{self, Write};
 
 use zafka_bridge::config::RouteConfig;

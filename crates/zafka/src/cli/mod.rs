@@ -139,7 +139,8 @@ pub struct CheckArgs {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "zafka.toml")]
     pub config: PathBuf,
-    /// Reach the brokers and authenticate too, and list the topics that each route would read.
+    /// Reach the brokers and authenticate too, and list the topics that each route would read or
+    /// may write to.
     #[arg(long)]
     pub connect: bool,
 }

@@ -1,6 +1,7 @@
 //! What can be seen only with several routes, topics or limits side by side.
 
 use zafka_bridge::config::RouteConfig;
+use zafka_bridge::rename::renamed;
 use zafka_kafka::config::TopicSelector;
 
 use super::reader::Reader;
@@ -111,8 +112,9 @@ pub fn prefix_pairs(route: &RouteConfig, topics: &[(String, i32)]) -> Vec<(Strin
     let mut frames: Vec<Vec<u8>> = topics
         .iter()
         .flat_map(|(topic, partitions)| {
-            (0..*partitions)
-                .filter_map(|partition| route.frames.routing_frame(&route.name, topic, partition))
+            let topic = renamed(&route.rename, topic);
+            let of = move |partition| route.frames.routing_frame(&route.name, &topic, partition);
+            (0..*partitions).filter_map(of)
         })
         .collect();
     frames.sort();

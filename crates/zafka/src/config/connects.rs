@@ -7,7 +7,7 @@ use zafka_sockets::Endpoint;
 
 use super::mistake::Mistake;
 use super::reader::{Reader, Span};
-use super::route::{ReadRoute, ReadSocket};
+use super::route::{ReadRoute, ReadSocket, Role};
 
 const ONCE: &str = "each peer once";
 
@@ -32,10 +32,9 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
             if let Some(before) = before.find(|before| is_same_peer(before, endpoint)) {
                 reader.mistake(span, key, twice(endpoint, before), ONCE);
             }
-            if sockets()
-                .flat_map(|socket| &socket.binds)
-                .any(|(bound, _)| leads_to(endpoint, bound))
-            {
+            // A `pub` and a `sub` may: what goes round between them is the loops' business.
+            let bound = sockets().filter(|other| !feeds(socket, other) && !feeds(other, socket));
+            if bound.flat_map(|other| &other.binds).any(|(bound, _)| leads_to(endpoint, bound)) {
                 let found =
                     format!("{endpoint} is bound by this relay, which would connect to itself");
                 reader.mistake(span, key, found, "endpoints that subscribers bind");
@@ -94,6 +93,11 @@ pub fn by_name(routes: &[Vec<Connect>], resolve: &dyn Fn(&str) -> Vec<IpAddr>) -
     mistakes
 }
 
+/// Whether what a socket sends is for what the other takes.
+pub fn feeds(socket: &ReadSocket, other: &ReadSocket) -> bool {
+    socket.role == Role::Publishes && other.role == Role::Subscribes
+}
+
 fn twice(endpoint: &Endpoint, before: &Endpoint) -> String {
     if endpoint == before {
         return format!("{endpoint} is there twice, and its peer would get everything twice");
@@ -119,7 +123,7 @@ fn is_same_port(one: &Endpoint, other: &Endpoint) -> bool {
 }
 
 /// Whether connecting to `endpoint` certainly leads to what `bound` is bound to.
-fn leads_to(endpoint: &Endpoint, bound: &Endpoint) -> bool {
+pub fn leads_to(endpoint: &Endpoint, bound: &Endpoint) -> bool {
     let (Endpoint::Tcp { host, .. }, Endpoint::Tcp { host: bound_host, .. }) = (endpoint, bound)
     else {
         return endpoint == bound;

@@ -1,17 +1,17 @@
 //! `[[route]]` from ZeroMQ to Kafka: `from.zmq` and `to.kafka`.
 
-use regex::Regex;
-use zafka_bridge::zmq_to_kafka::mapping::{Fields, Mapping, Rename, Template};
+use zafka_bridge::template::{Fields, Template};
+use zafka_bridge::zmq_to_kafka::mapping::{Mapping, is_legal};
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_envelope::{InboundPlan, Preset};
-use zafka_kafka::config::TopicSelector;
 use zafka_kafka::produce::ProducerConfig;
 use zafka_sockets::config::Limits;
 use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
 
 use super::keys;
 use super::reader::{Span, Table};
-use super::route::{ReadSocket, heartbeat};
+use super::rename;
+use super::route::{ReadSocket, Role, heartbeat};
 use super::text::{self, ErrorPolicy, InboundSocketType};
 
 /// A route, if it could be put together, and what of its socket is compared with others.
@@ -49,7 +49,9 @@ fn socket(
     let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
     let config = inbound(table, socket_type, &binds, &connects);
     let max_peers_at = table.span_of(&keys::MAX_PEERS);
-    (ReadSocket { path: "route.from.zmq", binds, connects, max_peers_at }, config)
+    let is_sub = socket_type == Some(InboundSocketType::Sub);
+    let role = if is_sub { Role::Subscribes } else { Role::Other };
+    (ReadSocket { path: "route.from.zmq", role, binds, connects, max_peers_at }, config)
 }
 
 fn inbound(
@@ -183,7 +185,7 @@ fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Op
 fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mapping> {
     let topic = table.text(&keys::TO_TOPIC, text::written_template);
     let allowed = table.readable(&keys::TO_TOPICS, text::written_topic);
-    let rename = table.pairs(&keys::RENAME).iter().filter_map(|pair| rename(table, pair)).collect();
+    let rename = rename::list(table, &keys::RENAME, written_name);
     let key = table.text(&keys::TO_KEY, text::template);
     let partition = table.text(&keys::TO_PARTITION, text::template);
     let headers =
@@ -208,7 +210,12 @@ fn mapping(table: &Table<'_, '_>, frames: Option<&InboundPlan>) -> Option<Mappin
     });
     let headers = headers.collect();
     let allowed = allowed.into_iter().map(|(topic, _)| topic).collect();
-    Some(Mapping { topic, rename, allowed, key, partition, headers, stamp: stamp? })
+    let mapping = Mapping { topic, rename, allowed, key, partition, headers, stamp: stamp? };
+    if let Some(topic) = mapping.topic.constant().filter(|topic| !mapping.allows(topic)) {
+        let found = format!("{topic:?} is not among `topics`, so that nothing could be written");
+        table.mistake(&keys::TO_TOPIC, found, "one of them");
+    }
+    Some(mapping)
 }
 
 fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundPlan>) {
@@ -222,40 +229,8 @@ fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundP
     }
 }
 
-/// One pair of `rename`.
-fn rename(
-    table: &Table<'_, '_>,
-    [(from, from_at), (to, to_at)]: &[(String, Span); 2],
-) -> Option<Rename> {
-    let mistake = |at: &Span, found: String, allowed: &str| {
-        table.mistake_at(at, &keys::RENAME, found, allowed);
-        None
-    };
-    let (from, groups) = if from.starts_with('^') {
-        if !from.ends_with('$') {
-            return mistake(
-                from_at,
-                format!("found {from:?}"),
-                "a pattern begins with ^ and ends with $",
-            );
-        }
-        match Regex::new(from) {
-            Ok(pattern) => {
-                let groups = pattern.captures_len() - 1;
-                (TopicSelector::Pattern(pattern), groups)
-            }
-            Err(_) => {
-                let found = format!("{from:?} is not a regular expression");
-                return mistake(from_at, found, "the syntax of the Rust crate regex");
-            }
-        }
-    } else {
-        (TopicSelector::Name(from.clone()), 0)
-    };
-    match Template::parse(to, Fields::Groups(groups)) {
-        Ok(to) => Some(Rename { from, to }),
-        Err(error) => {
-            mistake(to_at, format!("{to:?}: {error}"), "the new name, with {1} to {9} for groups")
-        }
-    }
+/// What is wrong with a constant name that the message's topic is changed to, if anything.
+fn written_name(name: &str) -> Option<&'static str> {
+    let is_fine = is_legal(name) && !name.starts_with("__");
+    (!is_fine).then_some("1 to 249 letters, digits, '.', '_' and '-', and no internal topic")
 }

@@ -170,6 +170,10 @@ keys! {
     REVOKE_TIMEOUT = "revoke_timeout", Kind::Duration(NO_TIME, FIVE_MINUTES), Default("\"5s\""),
         "Time a partition that the group takes back has to send what was read of it.";
     TOPIC_REFRESH = "topic_refresh", Kind::Duration(TENTH, HOUR), Default("\"30s\""), "Time between two listings of topics.";
+    FROM_RENAME = "rename", Kind::Described("list of pairs of texts"), Optional,
+        "Other names for topics in the routing frame: `[[\"^edge\\\\.(.+)$\", \"{1}\"], [\"old\", \"new\"]]`. A text that begins \
+         with `^` is a pattern for the whole name and ends with `$`. The first that matches counts. `{meta}` and `{packed}` \
+         keep Kafka's name.";
 
     SOCKET = "socket", Kind::Choice(&text::SOCKET), Required, "The socket type: `pub` serves SUB and XSUB.";
     BIND = "bind", Kind::Described("list of endpoints"), Optional,
@@ -218,7 +222,8 @@ keys! {
          `{key}`, `{value}`, `{header.NAME}`, `{timestamp}`, `{id}`, `{meta}`, `{packed}`, or `{_}` for a frame that is \
          left out. Required for `router`; `json` for the others if it is missing.";
     MAX_MESSAGE = "max_message", Kind::Size(KIB, GIB), Default("\"16MiB\""),
-        "Size of one message; the connection of a sender that exceeds it is closed.";
+        "Size of one message. A larger one is thrown away as it comes, and told as `too_large`; over 1 GiB its connection \
+         is closed.";
 
     TO_TOPIC = "topic", Kind::Described("text with fields"), Default("\"{topic}\""),
         "The topic to write to, with the fields `{topic}`, `{key}` and `{header.NAME}` of the message.";
@@ -357,6 +362,7 @@ pub static FROM_KAFKA_SECTION: Section = Section {
         &STALL_TIMEOUT,
         &REVOKE_TIMEOUT,
         &TOPIC_REFRESH,
+        &FROM_RENAME,
     ],
     later: &[],
 };

@@ -14,8 +14,10 @@ mod expand;
 mod ingest;
 mod keys;
 mod kind;
+mod loops;
 mod mistake;
 mod reader;
+mod rename;
 mod route;
 mod security;
 #[cfg(test)]
@@ -153,6 +155,7 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     checks::compare(top.reader(), &routes);
     binds::compare(top.reader(), &routes, admin.as_ref());
     connects::compare(top.reader(), &routes);
+    loops::compare(top.reader(), &routes);
     let connects = connects::places(top.reader(), &routes);
     if let Some(limit) = open_files {
         checks::compare_with_limit(top.reader(), &routes, limit);

@@ -15,6 +15,7 @@ use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
 use super::ingest;
 use super::keys::{self, Key};
 use super::reader::{Span, Table};
+use super::rename;
 use super::text;
 
 /// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
@@ -59,12 +60,25 @@ pub struct ReadGroup {
 pub struct ReadSocket {
     /// The path of its table.
     pub path: &'static str,
+    /// Its part between two routes.
+    pub role: Role,
     /// Each endpoint to bind, and where it is.
     pub binds: Vec<(Endpoint, Span)>,
     /// Each endpoint to connect to, and where it is.
     pub connects: Vec<(Endpoint, Span)>,
     /// Where `max_peers` is.
     pub max_peers_at: Span,
+}
+
+/// The part of a socket between two routes of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is a `pub`.
+    Publishes,
+    /// It is a `sub`.
+    Subscribes,
+    /// It is something else.
+    Other,
 }
 
 impl ReadSocket {
@@ -117,10 +131,13 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
     let from = from.and_then(|from| from.table(&keys::FROM_KAFKA, &keys::FROM_KAFKA_SECTION));
     let to = to.and_then(|to| to.table(&keys::TO_ZMQ, &keys::TO_ZMQ_SECTION));
     let (source, source_config) = from.as_ref().map(|from| source(from, name.as_deref())).unzip();
+    let rename = from.as_ref().map(|from| rename::list(from, &keys::FROM_RENAME, |_| None));
+    let rename = rename.unwrap_or_default();
     let (socket, served) = to.as_ref().map(socket).unzip();
     let config = || {
         let (socket, frames) = served.flatten()?;
-        Some(RouteConfig { name: name.clone()?, source: source_config.flatten()?, frames, socket })
+        let source = source_config.flatten()?;
+        Some(RouteConfig { name: name.clone()?, source, frames, rename, socket })
     };
     ReadRoute { config: config(), ingest: None, name: name.map(|name| (name, at)), source, socket }
 }
@@ -233,7 +250,8 @@ fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
     let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
     let served = served(table, &binds, &connects);
     let max_peers_at = table.span_of(&keys::MAX_PEERS);
-    (ReadSocket { path: "route.to.zmq", binds, connects, max_peers_at }, served)
+    let role = Role::Publishes;
+    (ReadSocket { path: "route.to.zmq", role, binds, connects, max_peers_at }, served)
 }
 
 fn served(

@@ -770,11 +770,14 @@ fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
         (pull, "topic = '{topic}'", 6, to("topics"), "missing: `topic` has a field"),
         (pull, "topic = '{nope}'", 6, to("topic"), "unknown field `nope`"),
         (pull, "topic = 'a b'", 6, to("topic"), "\"a b\""),
+        (pull, "topic = 'x', topics = ['y']", 6, to("topic"), "not among `topics`"),
         (pull, "topic = '__x'", 6, to("topic"), "\"__x\""),
         (pull, "topics = ['/edge/']", 6, to("topics"), "not anchored"),
         (pull, "topics = ['t'], rename = [['a']]", 6, to("rename"), "found a list"),
         (pull, "topics = ['t'], rename = [['^a', 'b']]", 6, to("rename"), "\"^a\""),
         (pull, "topics = ['t'], rename = [['a', '{1}']]", 6, to("rename"), "unknown field `1`"),
+        (pull, "topics = ['t'], rename = [['a', 'b c']]", 6, to("rename"), "\"b c\""),
+        (pull, "topics = ['t'], rename = [['a', '__b']]", 6, to("rename"), "\"__b\""),
         (pull, "topic = 't', headers = { 'zafka.x' = 'y' }", 6, to("headers"), "zafka.x"),
         (pull, "topic = 't', stamp = 'yes'", 6, to("stamp"), "a text"),
         (
@@ -803,4 +806,60 @@ fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
             "{from} | {to}: {mistakes:?}"
         );
     }
+}
+
+#[test]
+fn a_record_that_would_go_round_is_a_mistake() {
+    // The topics that the first route reads with its `rename`, and `to.kafka` of the second.
+    let file = |reads: &str, from: &str, to: &str| {
+        format!(
+            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'out'\nfrom.kafka = {{ topics = {reads} }}\n\
+             to.zmq = {{ socket = 'pub', bind = ['tcp://*:1'] }}\n[[route]]\nname = 'in'\n\
+             from.zmq = {{ socket = 'sub', {from} }}\nto.kafka = {{ {to} }}\n"
+        )
+    };
+    let sub = "connect = ['tcp://localhost:1'], subscribe = ['']";
+    let renamed = "topics = ['a'], rename = [['b', 'a']]";
+    let loops = [
+        ("['a']", sub, "topics = ['a']"),
+        ("['a']", sub, "topic = 'a'"),
+        ("['/^edge\\.[a-z]+$/']", sub, "topics = ['/^edge\\..+$/']"),
+        ("['a'], rename = [['a', 'b']]", sub, renamed),
+        // It grows at each turn.
+        ("['/^e/']", sub, "topic = 'e.{topic}', topics = ['/^e.+$/']"),
+        ("['a', 'b']", sub, "topics = ['a', 'b'], rename = [['a', 'b'], ['b', 'a']]"),
+    ];
+    for (reads, from, to) in loops {
+        let mistakes = read(&file(reads, from, to)).unwrap_err();
+        let [mistake] = &mistakes[..] else { panic!("{reads} {to}: {mistakes:?}") };
+        assert_eq!((mistake.line, mistake.key.as_str()), (9, "route.from.zmq.connect"));
+        assert!(mistake.found.contains("goes round"), "{mistake:?}");
+    }
+    let no_loops = [
+        ("['a']", sub, "topic = 'copy.{topic}', topics = ['/^copy\\..+$/']"),
+        ("['a']", sub, "topics = ['b'], rename = [['a', 'b']]"),
+        ("['a']", "connect = ['tcp://localhost:1'], subscribe = ['b']", "topics = ['a']"),
+        ("['a']", "connect = ['tcp://localhost:2'], subscribe = ['']", "topics = ['a']"),
+        // Its messages have other frames.
+        (
+            "['a']",
+            "connect = ['tcp://localhost:1'], subscribe = [''], frames = 'value'",
+            "topics = ['a']",
+        ),
+    ];
+    for (reads, from, to) in no_loops {
+        assert!(read(&file(reads, from, to)).is_ok(), "{reads} {from} {to}");
+    }
+}
+
+#[test]
+fn other_names_in_the_routing_frame() {
+    let from = |rename: &str| format!("topics = ['edge.a'], rename = {rename}");
+    let config = read(&with_route(&from("[['^edge\\.(.+)$', 'x/{1}'], ['b', 'c']]"), TO)).unwrap();
+    assert_eq!(config.config.routes[0].rename.len(), 2);
+    let mistakes = read(&with_route(&from("[['^edge', 'x']]"), TO)).unwrap_err();
+    assert_eq!(mistakes[0].key, "route.from.kafka.rename");
+    let both = "topics = ['edge.a', 'b'], rename = [['b', 'edge']]";
+    let warnings = read(&with_route(both, TO)).unwrap().warnings;
+    assert!(warnings[0].text.contains("whoever subscribes to \"edge\""), "{warnings:?}");
 }

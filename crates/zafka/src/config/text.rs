@@ -8,7 +8,8 @@ use std::time::Duration;
 use axum::http::Uri;
 use jiff::Timestamp;
 use regex::Regex;
-use zafka_bridge::zmq_to_kafka::mapping::{Fields, Template, is_legal};
+use zafka_bridge::template::{Fields, Template};
+use zafka_bridge::zmq_to_kafka::mapping::is_legal;
 use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,

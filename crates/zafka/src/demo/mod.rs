@@ -141,6 +141,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
             stall_timeout: Duration::from_secs(30),
         },
         frames: FramePlan::preset(Preset::Json),
+        rename: Vec::new(),
         socket: PubConfig {
             bind: vec![bind.clone()],
             ipc_mode: None,

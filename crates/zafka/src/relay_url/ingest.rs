@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use zafka_bridge::template::Template;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
-use zafka_bridge::zmq_to_kafka::mapping::{Mapping, Template};
+use zafka_bridge::zmq_to_kafka::mapping::Mapping;
 use zafka_envelope::{InboundPlan, Preset};
 use zafka_kafka::config::{ClusterConfig, Security};
 use zafka_kafka::produce::ProducerConfig;

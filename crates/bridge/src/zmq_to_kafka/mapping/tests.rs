@@ -1,4 +1,7 @@
+use regex::Regex;
+
 use super::*;
+use crate::template::Fields;
 
 fn template(text: &str) -> Template {
     Template::parse(text, Fields::OfMessage).unwrap()

@@ -39,6 +39,9 @@ const GAUGES: &[(&str, &str, OfRoute)] = &[
     ("zafka_ingest_in_flight", "Messages received and neither written nor given up.", |r| {
         r.in_flight as f64
     }),
+    ("zafka_ingest_unaccounted", "Messages received that no other count has: always 0.", |r| {
+        r.unaccounted as f64
+    }),
     ("zafka_ingest_in_flight_bytes", "Memory that they take.", |r| r.in_flight_bytes as f64),
     ("zafka_ingest_in_flight_limit_bytes", "Bound of that.", |r| r.in_flight_bytes_max as f64),
     (
@@ -47,9 +50,11 @@ const GAUGES: &[(&str, &str, OfRoute)] = &[
         |r| r.oldest_ms as f64 / 1000.0,
     ),
     ("zafka_ingest_senders", "Senders connected.", |r| r.senders_total as f64),
-    ("zafka_ingest_senders_held", "Senders that are not read because the memory is taken.", |r| {
-        r.senders_held as f64
-    }),
+    (
+        "zafka_ingest_senders_held",
+        "Senders that are not read because their next message has to wait.",
+        |r| r.senders_held as f64,
+    ),
 ];
 
 /// The families of all routes.

@@ -1,0 +1,87 @@
+//! Brokers that go, come back, and cannot be reached.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use zafka_testkit::{KafkaNode, unique, wait_until};
+
+use super::{Ingest, MOMENT, WINDOW, assert_identity, numbers, value};
+use crate::DEADLINE;
+use crate::replicas::{bootstrap, cluster};
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_broker_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("edge");
+    let assignment = [vec![1, 2, 3], vec![2, 3, 1]];
+    admin.create_topic_on(&topic, &assignment, &[("min.insync.replicas", "2")]);
+    let mut ingest = Ingest::router(&bootstrap(&cluster), &topic);
+    let mut sender = ingest.dealer();
+    sender.run_to(1_000);
+    (0..WINDOW).for_each(|_| sender.post());
+    cluster.kill9(1);
+    sender.run_to(3_000);
+
+    // With one replica nothing is acknowledged, and the sender is not told that it failed.
+    cluster.kill9(2);
+    (0..WINDOW).for_each(|_| sender.post());
+    ingest.relay.wait_status("messages to be under way", DEADLINE, |status| {
+        status["ingest"][0]["in_flight"].as_u64() > Some(0)
+    });
+    sleep(MOMENT);
+    assert!(sender.told.acknowledged() < sender.next);
+    cluster.restart(1);
+    sender.run_to(5_000);
+    cluster.restart(2);
+    sender.assert_true(&admin, &topic);
+    assert_identity(&ingest.wait_acknowledged(5_000));
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn senders_outlive_a_cluster_that_cannot_be_reached() {
+    const MESSAGES: usize = 20_000;
+    let (node, proxy) = KafkaNode::start_behind_proxy();
+    node.admin().create_topic("edge", 1, &[]);
+    proxy.refuse();
+    let from = r#"socket = "pull", frames = ["{value}"]"#;
+    let to = "topic = \"edge\", in_flight_bytes = \"1MiB\"";
+    let mut ingest = Ingest::start(node.bootstrap(), from, to);
+    wait_until("the relay to say that no broker is there", DEADLINE, || {
+        let ready = ingest.relay.get("/readyz");
+        ready.is_ok_and(|(code, body)| code == 503 && body.contains("broker"))
+    });
+    // Its high-water mark and the kernels' buffers are full before all is sent.
+    let push = zmq::Context::new().socket(zmq::PUSH).unwrap();
+    push.set_sndhwm(100).unwrap();
+    push.set_sndbuf(64 << 10).unwrap();
+    push.set_heartbeat_ivl(200).unwrap();
+    push.set_heartbeat_timeout(600).unwrap();
+    push.set_heartbeat_ttl(600).unwrap();
+    push.connect(&ingest.endpoint).unwrap();
+    let sending = std::thread::spawn(move || {
+        (0..MESSAGES).for_each(|number| push.send(value(number), 0).unwrap());
+        push
+    });
+    ingest.relay.wait_status("the sender to be held", DEADLINE, |status| {
+        status["ingest"][0]["senders_held"] == 1
+    });
+    // Much longer than the sender's timeout.
+    sleep(Duration::from_secs(10));
+    assert!(!sending.is_finished(), "its own high-water mark holds it back");
+    let route = ingest.route().unwrap();
+    assert!(route["oldest_ms"].as_u64() >= Some(10_000), "{route}");
+    let waiting = ingest.relay.get("/readyz").unwrap().1;
+    assert!(waiting.contains("in_flight_bytes"), "{waiting}");
+    assert_identity(&route);
+    proxy.resume();
+    let route = ingest.wait_acknowledged(MESSAGES);
+    let (accepted, held) = (&route["counters"]["senders_accepted"], &route["senders_held"]);
+    assert_eq!((accepted, held), (&1.into(), &0.into()), "it never reconnected");
+    drop(sending.join().unwrap());
+    assert_eq!(numbers(&node, "edge"), (0..MESSAGES).collect::<Vec<_>>());
+    assert_identity(&route);
+    ingest.relay.wait_ready();
+}
