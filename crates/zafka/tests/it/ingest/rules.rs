@@ -90,7 +90,9 @@ fn what_cannot_be_written_goes_to_its_topic_whole_or_cut() {
         let ready = ingest.relay.get("/readyz");
         ready.is_ok_and(|(code, body)| code == 503 && body.contains(&dead))
     });
-    assert_eq!(ingest.route().unwrap()["in_flight"], 2);
+    ingest.relay.wait_status("the other one to be written", DEADLINE, |status| {
+        status["ingest"][0]["in_flight"] == 2
+    });
     node.admin().create_topic(&dead, 1, &[("max.message.bytes", "2000")]);
     let status = ingest.relay.wait_status("the dead letters to be written", DEADLINE, |status| {
         status["ingest"][0]["counters"]["dead_lettered"] == 2
