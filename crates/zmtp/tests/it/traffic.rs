@@ -1,5 +1,7 @@
 //! Traffic between two sides that are ready.
 
+use std::slice;
+
 use bytes::Bytes;
 use zafka_zmtp::frame::{Position, put_header};
 use zafka_zmtp::{Discarded, Error, Event, MAX_MESSAGE_FRAMES, Minor, SocketType};
@@ -177,7 +179,7 @@ fn what_is_too_large_is_thrown_away_and_told() {
                 pair.right.handle_input(piece, pair.now).unwrap();
                 assert!(pair.right.buffered() <= 200, "{}", pair.right.buffered());
             }
-            assert_eq!(events(&mut pair.right), [expected.clone()], "in pieces of {step}");
+            assert_eq!(events(&mut pair.right), slice::from_ref(expected), "pieces of {step}");
         }
         let error = pair.right.handle_input(&message(&[&[0; 900], &[0; 200]]), pair.now);
         assert_eq!(error, Err(Error::MessageTooLarge { size: 1_100, limit: 1_000 }));
