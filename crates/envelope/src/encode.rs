@@ -5,44 +5,15 @@
 
 use zafka_zmtp::frame::{LONG, Position, read_header};
 
+use crate::encoded::{Encoded, LONG_HEADER};
 use crate::meta::Meta;
-use crate::plan::{Layout, Place};
+use crate::plan::{FramePlan, Layout, Place};
 use crate::steps::{Step, put_frame, steps};
 use crate::{Record, packed};
 
 /// The most that a message of preset `batch` holds in its second frame, in bytes, unless one record
 /// is larger.
 pub const BATCH_LIMIT: usize = 256 * 1024;
-
-/// Size of a long frame header in bytes.
-pub(crate) const LONG_HEADER: usize = 9;
-
-/// Messages as they go over the wire, and what the ring needs to know of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// ZMTP message frames, headers included.
-    pub bytes: Vec<u8>,
-    /// Byte position of each message's end in `bytes`.
-    pub ends: Vec<usize>,
-    /// Records encoded.
-    pub records: u32,
-    /// Whether every message so far has the same routing frame; true while there is none.
-    pub same_routing: bool,
-    /// Header fields of templates that found no header or a null one.
-    pub headers_missing: u64,
-}
-
-impl Default for Encoded {
-    fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            records: 0,
-            same_routing: true,
-            headers_missing: 0,
-        }
-    }
-}
 
 /// Encodes the records of one partition.
 #[derive(Clone, Debug)]
@@ -64,6 +35,24 @@ enum Steps {
         /// Start of the open message's second frame in the buffer, its header included.
         open: Option<usize>,
     },
+}
+
+impl FramePlan {
+    /// The encoder for one partition of one topic.
+    pub fn encoder(&self, route: &str, topic: &str, partition: i32) -> Encoder {
+        self.encoder_as(route, topic, topic, partition)
+    }
+
+    /// The same with another name for the topic in the routing frame.
+    pub fn encoder_as(
+        &self,
+        route: &str,
+        topic: &str,
+        routing_topic: &str,
+        partition: i32,
+    ) -> Encoder {
+        Encoder::new(&self.layout, Place { route, topic, partition }, routing_topic)
+    }
 }
 
 impl Encoder {

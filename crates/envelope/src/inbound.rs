@@ -33,11 +33,11 @@ const ID_MAX: usize = 255;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundPlan {
-    layout: Layout,
+    layout: InboundLayout,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Layout {
+enum InboundLayout {
     /// One record a message.
     Frames(Vec<FrameReader>),
     /// The topic, then many packed records in one frame.
@@ -93,8 +93,8 @@ impl InboundPlan {
     /// Number of frames of a message.
     pub fn frames(&self) -> usize {
         match &self.layout {
-            Layout::Frames(frames) => frames.len(),
-            Layout::Batch => 2,
+            InboundLayout::Frames(frames) => frames.len(),
+            InboundLayout::Batch => 2,
         }
     }
 
@@ -105,17 +105,17 @@ impl InboundPlan {
 
     /// Whether messages carry a topic.
     pub fn has_topic(&self) -> bool {
-        self.layout == Layout::Batch || self.has(&Field::Topic) || self.has(&Field::Meta)
+        self.layout == InboundLayout::Batch || self.has(&Field::Topic) || self.has(&Field::Meta)
     }
 
     /// Whether messages carry a key.
     pub fn has_key(&self) -> bool {
-        self.layout == Layout::Batch || self.has(&Field::Key) || self.has(&Field::Packed)
+        self.layout == InboundLayout::Batch || self.has(&Field::Key) || self.has(&Field::Packed)
     }
 
     /// Whether one message may carry several records.
     pub fn is_batch(&self) -> bool {
-        self.layout == Layout::Batch
+        self.layout == InboundLayout::Batch
     }
 
     /// The id of a message, also of one that has other mistakes, so that an error can name it.
@@ -138,18 +138,18 @@ impl InboundPlan {
             return Err(InboundError::Frames { found: frames.len(), expected: self.frames() });
         }
         match &self.layout {
-            Layout::Batch => records.extend(decode_batch(frames)?.into_iter().map(owned)),
-            Layout::Frames(readers) => records.push(read_one(readers, frames)?),
+            InboundLayout::Batch => records.extend(decode_batch(frames)?.into_iter().map(owned)),
+            InboundLayout::Frames(readers) => records.push(read_one(readers, frames)?),
         }
         Ok(())
     }
 
     fn has(&self, field: &Field) -> bool {
         match &self.layout {
-            Layout::Frames(frames) => {
+            InboundLayout::Frames(frames) => {
                 frames.iter().any(|frame| frame.field.as_ref() == Some(field))
             }
-            Layout::Batch => false,
+            InboundLayout::Batch => false,
         }
     }
 }
@@ -201,7 +201,7 @@ fn read_one<'a>(
 /// Completes a record by what meta says of it. A header of the list follows those of meta.
 fn add_meta<'a>(
     record: &mut InboundRecord<'a>,
-    meta: meta::Meta,
+    meta: meta::MetaFrame,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
 ) -> Result<(), InboundError> {

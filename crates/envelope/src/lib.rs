@@ -32,6 +32,7 @@
 mod decimal;
 mod decode;
 mod encode;
+mod encoded;
 mod error;
 mod inbound;
 mod meta;
@@ -43,7 +44,8 @@ mod steps;
 mod template;
 
 pub use decode::{Carried, TemplateDecoder, decode_batch, decode_json, decode_packed};
-pub use encode::{BATCH_LIMIT, Encoded, Encoder};
+pub use encode::{BATCH_LIMIT, Encoder};
+pub use encoded::Encoded;
 pub use error::{DecodeError, FramePlanError, InboundError, Mistake, UnknownPreset};
 pub use inbound::{InboundHeader, InboundPlan, InboundRecord, OutgoingMessage};
 pub use owned::{OwnedHeader, OwnedRecord};

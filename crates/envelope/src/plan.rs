@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::template::{Direction, Piece, Template};
-use crate::{Encoder, FramePlanError, Mistake, UnknownPreset};
+use crate::{FramePlanError, Mistake, UnknownPreset};
 
 /// The most frames that a message may have.
 pub const MAX_FRAMES: usize = 64;
@@ -91,22 +91,6 @@ impl FramePlan {
         } else {
             Err(mistakes)
         }
-    }
-
-    /// The encoder for one partition of one topic.
-    pub fn encoder(&self, route: &str, topic: &str, partition: i32) -> Encoder {
-        self.encoder_as(route, topic, topic, partition)
-    }
-
-    /// The same with another name for the topic in the routing frame.
-    pub fn encoder_as(
-        &self,
-        route: &str,
-        topic: &str,
-        routing_topic: &str,
-        partition: i32,
-    ) -> Encoder {
-        Encoder::new(&self.layout, Place { route, topic, partition }, routing_topic)
     }
 
     /// Whether all records of a partition have the same routing frame.

@@ -3,7 +3,7 @@
 
 use zafka_zmtp::frame::{LONG, Position, SHORT_MAX, put_header};
 
-use crate::encode::{Encoded, LONG_HEADER};
+use crate::encoded::{Encoded, LONG_HEADER};
 use crate::meta::Meta;
 use crate::plan::Place;
 use crate::template::{Format, Piece, Template};

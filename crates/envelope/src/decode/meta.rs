@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use crate::{DecodeError, OwnedHeader, Timestamp};
 
 /// The content of a meta frame.
-pub(crate) struct Meta {
+pub(crate) struct MetaFrame {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -20,12 +20,12 @@ pub(crate) struct Meta {
 }
 
 /// Reads the object.
-pub(crate) fn read(frame: &[u8]) -> Result<Meta, DecodeError> {
+pub(crate) fn read(frame: &[u8]) -> Result<MetaFrame, DecodeError> {
     // serde would take an array of the fields, too.
     if !frame.trim_ascii_start().starts_with(b"{") {
         return Err(DecodeError::Meta("expected a JSON object".to_owned()));
     }
-    let object: Object = match serde_json::from_slice(frame) {
+    let object: MetaObject = match serde_json::from_slice(frame) {
         Ok(object) => object,
         // Another version may give the same names another shape: name the version then.
         Err(error) => match serde_json::from_slice(frame) {
@@ -42,7 +42,7 @@ pub(crate) fn read(frame: &[u8]) -> Result<Meta, DecodeError> {
         (ms, None) => Timestamp::Create(ms),
     };
     let headers = object.headers.into_iter();
-    Ok(Meta {
+    Ok(MetaFrame {
         topic: object.topic,
         partition: object.partition,
         offset: object.offset,
@@ -62,7 +62,7 @@ struct Version {
 }
 
 #[derive(Deserialize)]
-struct Object {
+struct MetaObject {
     v: u64,
     topic: String,
     partition: i32,

@@ -159,7 +159,7 @@ struct Found {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     record: Option<OwnedRecord>,
-    meta: Option<meta::Meta>,
+    meta: Option<meta::MetaFrame>,
     frame: usize,
 }
 

@@ -1,6 +1,6 @@
 //! Parses the list of templates for inbound messages.
 
-use super::{Field, FrameReader, InboundPlan, Layout};
+use super::{Field, FrameReader, InboundLayout, InboundPlan};
 use crate::plan::parse_list;
 use crate::template::{Direction, Format, Piece, Template};
 use crate::{FramePlanError, Mistake, Preset};
@@ -16,14 +16,14 @@ impl InboundPlan {
             Preset::Json => &[Field::Topic, Field::Meta, Field::Key, Field::Value],
             Preset::Packed => &[Field::Topic, Field::Packed],
             Preset::Value => &[Field::Topic, Field::Value],
-            Preset::Batch => return Self { layout: Layout::Batch },
+            Preset::Batch => return Self { layout: InboundLayout::Batch },
         };
         let alone = |field: &Field| FrameReader {
             before: Vec::new(),
             field: Some(field.clone()),
             after: Vec::new(),
         };
-        Self { layout: Layout::Frames(fields.iter().map(alone).collect()) }
+        Self { layout: InboundLayout::Frames(fields.iter().map(alone).collect()) }
     }
 
     /// Parses a list of templates, one for each frame.
@@ -39,7 +39,7 @@ impl InboundPlan {
         check_list(&frames, &mut mistakes);
         mistakes.sort_by_key(|mistake| mistake.frame.map_or(0, |frame| frame + 1));
         if mistakes.is_empty() {
-            Ok(Self { layout: Layout::Frames(frames) })
+            Ok(Self { layout: InboundLayout::Frames(frames) })
         } else {
             Err(mistakes)
         }

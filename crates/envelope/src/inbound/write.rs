@@ -1,6 +1,6 @@
 //! Messages written by the plan that reads them: what a sender puts into each frame.
 
-use super::{Field, FrameReader, InboundPlan, Layout};
+use super::{Field, FrameReader, InboundLayout, InboundPlan};
 use crate::meta::Meta;
 use crate::{Header, Record, Timestamp, packed};
 
@@ -28,8 +28,8 @@ impl InboundPlan {
     /// The names of the headers that have frames of their own, in their order.
     pub fn header_frames(&self) -> impl Iterator<Item = &str> {
         let frames: &[FrameReader] = match &self.layout {
-            Layout::Frames(frames) => frames,
-            Layout::Batch => &[],
+            InboundLayout::Frames(frames) => frames,
+            InboundLayout::Batch => &[],
         };
         frames.iter().filter_map(|frame| match &frame.field {
             Some(Field::Header(name)) => Some(name.as_str()),
@@ -61,10 +61,12 @@ impl InboundPlan {
     /// ```
     pub fn write(&self, message: &OutgoingMessage<'_>) -> Vec<Vec<u8>> {
         match &self.layout {
-            Layout::Frames(frames) => {
+            InboundLayout::Frames(frames) => {
                 frames.iter().map(|frame| self.write_frame(frame, message)).collect()
             }
-            Layout::Batch => vec![message.topic.as_bytes().to_vec(), self.write_packed(message)],
+            InboundLayout::Batch => {
+                vec![message.topic.as_bytes().to_vec(), self.write_packed(message)]
+            }
         }
     }
 
