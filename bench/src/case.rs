@@ -2,7 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Topic;
+/// A topic with records in it.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its records.
+    pub records: u64,
+}
 
 /// A preset of the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use zafka_testkit::KafkaNode;
 use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::paths::home;
 
-use crate::case::{Sink, Subject};
+use crate::case::{Sink, Subject, Topic};
 use crate::process::{Line, Process};
 use crate::{Outcome, say};
 
@@ -63,15 +63,6 @@ impl Scope {
         stalled: (1, 3_000),
         records: [2_000_000, 300_000, 1_500_000],
     };
-}
-
-/// A topic with records in it.
-#[derive(Clone, Debug)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Its records.
-    pub records: u64,
 }
 
 /// A running Kafka and the binary that is measured.

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 
-use crate::case::{Case, Preset, Sink, Subject};
+use crate::case::{Case, Preset, Sink, Subject, Topic};
 use crate::figure::Figure;
 use crate::flow::{Run, measure};
 use crate::process::{Line, Process};
 use crate::report::table;
 use crate::tools::floor::BUFFER;
-use crate::world::{Scope, Topic, World};
+use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
 /// Partitions of the topics.

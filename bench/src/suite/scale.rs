@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
-use crate::case::{Case, Preset, Sink, Subject};
+use crate::case::{Case, Preset, Sink, Subject, Topic};
 use crate::figure::Figure;
 use crate::flow::{Run, measure};
 use crate::process::{Line, Process};
-use crate::world::{Scope, Topic, World};
+use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
 /// Peers of which nobody wants the records.

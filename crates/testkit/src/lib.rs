@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod checker;
 pub mod child;
+mod jars;
 pub mod kafka;
 pub mod oidc;
 pub mod paths;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::child::{Running, command, run};
-use crate::kafka::jars;
+use crate::jars;
 use crate::paths::{RunDir, own};
 use crate::ports::free_port;
 

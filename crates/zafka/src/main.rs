@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod health;
+mod hosts;
 mod open_files;
 mod redact;
 mod relay_url;

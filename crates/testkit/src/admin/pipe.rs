@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::child::{Running, command, spawn};
-use crate::kafka::jars;
+use crate::jars;
 use crate::paths::RunDir;
 
 type Waiting = Arc<Mutex<HashMap<u64, Sender<Value>>>>;

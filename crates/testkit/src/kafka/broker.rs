@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::admin::Admin;
 use crate::child::{Running, command};
-use crate::kafka::jars;
+use crate::jars;
 use crate::paths::{RunDir, own};
 
 /// A broker with its data, its ports fixed in its properties file.

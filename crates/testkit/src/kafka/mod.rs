@@ -3,7 +3,6 @@
 mod broker;
 mod cluster;
 mod config;
-pub mod jars;
 mod node;
 mod secured;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Kind;
 use crate::child::run;
-use crate::kafka::jars::{class_path, maven};
+use crate::jars::{class_path, maven};
 use crate::paths::{once, own};
 
 /// The program of a subscriber, and the arguments that come before its own.

@@ -5,7 +5,6 @@
 //! refused.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
-mod hosts;
 mod metrics;
 mod serve;
 #[cfg(test)]
@@ -30,9 +29,8 @@ use zafka_bridge::StatusHandle;
 use zafka_bridge::status::{RelayReadiness, RelayStatus, RouteReadiness, WaitStatus};
 
 use crate::config::AdminConfig;
+use crate::hosts::{self, Hosts};
 use crate::stderr;
-pub use hosts::Host;
-use hosts::Hosts;
 use serve::Limits;
 
 /// Tells of the relay at the moment it is called.

@@ -6,7 +6,7 @@ use super::AdminConfig;
 use super::keys;
 use super::mistake::Wrong;
 use super::reader::Table;
-use crate::admin::Host;
+use crate::hosts::Host;
 
 /// The admin server's configuration.
 pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {

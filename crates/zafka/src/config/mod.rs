@@ -40,7 +40,7 @@ pub use defaults::Defaults;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
-use crate::admin::Host;
+use crate::hosts::Host;
 use crate::open_files;
 
 /// What a process relays, and how.
