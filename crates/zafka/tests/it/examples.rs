@@ -13,13 +13,14 @@ use crate::ZAFKA;
 use crate::common::endpoint;
 
 /// Six runtimes start at the same time, on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A language's row in the README.
-struct Example {
-    language: String,
+pub struct Example {
+    pub language: String,
     once: String,
     subscriber: String,
+    pub sender: String,
 }
 
 /// The folder with the examples.
@@ -28,15 +29,18 @@ fn folder() -> PathBuf {
 }
 
 /// The rows of the README's table.
-fn examples() -> Vec<Example> {
+pub fn examples() -> Vec<Example> {
     let text = fs::read_to_string(folder().join("README.md")).unwrap();
     let rows = text.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     let rows = rows.filter_map(|cells| match cells[..] {
-        ["", language, once, subscriber, ..] if subscriber.contains("tcp://") => Some(Example {
-            language: language.to_lowercase(),
-            once: once.trim_matches('`').to_owned(),
-            subscriber: subscriber.trim_matches('`').to_owned(),
-        }),
+        ["", language, once, subscriber, sender, ""] if sender.contains("tcp://") => {
+            Some(Example {
+                language: language.to_lowercase(),
+                once: once.trim_matches('`').to_owned(),
+                subscriber: subscriber.trim_matches('`').to_owned(),
+                sender: sender.trim_matches('`').to_owned(),
+            })
+        }
         _ => None,
     });
     let rows: Vec<_> = rows.collect();
@@ -46,7 +50,7 @@ fn examples() -> Vec<Example> {
 
 impl Example {
     /// Copies the language's files and runs its first command there, unless that is done.
-    fn prepare(&self) -> PathBuf {
+    pub fn prepare(&self) -> PathBuf {
         let files = fs::read_dir(folder().join(&self.language)).unwrap();
         let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
         let mut files: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();

@@ -45,6 +45,7 @@ mod replicas;
 mod resets;
 mod security;
 mod send;
+mod senders;
 mod starts;
 mod stderr;
 mod tap;
