@@ -1,24 +1,24 @@
 //! A librdkafka client and what it calls back: rebalances, errors, statistics, log lines.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 use tracing::{debug, error, info};
 
-use crate::error::StartError;
 use crate::error_text::normalize;
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
 use crate::report::Reporter;
-use crate::security::{self, Supplied, TokenProvider, TokensWanted};
 use crate::topic_partition::TopicPartition;
 
 /// A client; a member of a group where its settings name one.
@@ -43,7 +43,7 @@ pub(crate) struct SourceContext {
     refusal: Mutex<Option<String>>,
     closing: AtomicBool,
     /// Ends the thread that supplies tokens, with the client.
-    tokens_wanted: Option<TokensWanted>,
+    tokens_wanted: Option<Sender<Infallible>>,
 }
 
 impl SourceContext {
@@ -65,6 +65,11 @@ impl SourceContext {
     /// From now on partitions go as soon as they are asked back.
     pub(crate) fn set_closing(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Ends the thread that supplies tokens with the client.
+    pub(crate) fn set_tokens_wanted(&mut self, wanted: Sender<Infallible>) {
+        self.tokens_wanted = Some(wanted);
     }
 
     pub(crate) fn next_rebalance(&self) -> Option<Rebalance> {
@@ -94,34 +99,6 @@ impl SourceContext {
         failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
     ) {
         self.reporter.report_partitions(what, failed);
-    }
-}
-
-/// Makes a client, supplied with tokens where they are wanted.
-pub(crate) fn create(
-    settings: &ClientConfig,
-    mut context: SourceContext,
-    tokens: Option<&Arc<TokenProvider>>,
-) -> Result<Arc<Client>, StartError> {
-    let (wanted, receiver) = security::wanted();
-    context.tokens_wanted = tokens.map(|_| wanted);
-    let client = Client::from_config_and_context(settings, context);
-    let client = client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
-    if let Some(provider) = tokens {
-        security::keep_supplied(&client, provider, receiver)?;
-    }
-    Ok(client)
-}
-
-impl Supplied for Client {
-    type Context = SourceContext;
-
-    fn native(&self) -> &rdkafka::client::Client<SourceContext> {
-        self.client()
-    }
-
-    fn refused(&self, reason: &str) {
-        self.context().refused(reason);
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::security::TokenError;
-
 /// Why a Kafka client could not be made. Nothing was sent to a broker.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -36,6 +34,51 @@ pub enum StartError {
     /// The OIDC settings cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TokenError {
+    /// `token_url` is not a URL.
+    #[error("token_url: {reason}")]
+    Url {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate authorities cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The provider did not answer.
+    #[error("no token from {url}: {reason}")]
+    Unreachable {
+        /// The token endpoint.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The provider said no (RFC 6749 section 5.2).
+    #[error("{url} refuses a token to client \"{client_id}\": {reason}")]
+    Refused {
+        /// The token endpoint.
+        url: String,
+        /// Who asked.
+        client_id: String,
+        /// The provider's `error` and `error_description`.
+        reason: String,
+    },
+    /// The answer is not one of a token endpoint.
+    #[error("{url} answers with no token: {reason}")]
+    Answer {
+        /// The token endpoint.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// Why a topic that is named cannot be read now.

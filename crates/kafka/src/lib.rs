@@ -18,12 +18,14 @@ mod cluster;
 mod commits;
 pub mod config;
 mod connection;
+mod consumer;
 mod coordinator;
 pub mod embedded;
 mod ends;
 mod epochs;
 mod error;
 mod error_text;
+mod exchange;
 mod failing_commits;
 mod fetcher;
 mod generation;
@@ -48,7 +50,8 @@ mod wait;
 
 pub use assignment::Assignment;
 pub use ends::Ends;
-pub use error::{ProbeError, StartError, TopicFault, WriteFault};
+pub use error::{ProbeError, StartError, TokenError, TopicFault, WriteFault};
+pub use exchange::{RevokeDone, SourceEvent};
 pub use fetcher::Fetched;
 pub use generation::Generation;
 pub use health::SourceStatus;
@@ -56,7 +59,6 @@ pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_writing};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use records::bench;
-pub use security::TokenError;
-pub use source::{RevokeDone, Source, SourceEvent, SourceReceivers};
+pub use source::{Source, SourceReceivers};
 pub use topic_partition::TopicPartition;
 pub use wait::{Wait, WaitKind};

@@ -13,10 +13,11 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::{self, Runtime};
 
-use crate::client::{Client, SourceContext, create, plain};
+use crate::client::{Client, SourceContext, plain};
 use crate::cluster::settings;
 use crate::config::{ClusterConfig, FetcherKind, GroupConfig, SourceConfig};
 use crate::connection::Connector;
+use crate::consumer::create;
 use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
 use crate::health::SourceHealth;

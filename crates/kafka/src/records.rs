@@ -15,6 +15,7 @@ mod aborted;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod codec;
+mod compression;
 mod error;
 mod header;
 mod legacy;
@@ -29,7 +30,7 @@ use bytes::Bytes;
 
 pub(crate) use aborted::Aborted;
 use aborted::AbortedNow;
-use codec::Codec;
+use compression::Codec;
 pub(crate) use error::{BatchError, BatchFault};
 pub(crate) use header::outline;
 use header::{HEADER, Header, first};

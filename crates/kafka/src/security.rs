@@ -14,7 +14,6 @@ use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
 pub(crate) use files::Stamp;
 pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
-pub use token::TokenError;
 pub(crate) use token::{Token, TokenProvider};
 
 /// Checks that the files are there, and makes the provider of tokens where one is wanted.

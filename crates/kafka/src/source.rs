@@ -1,8 +1,5 @@
 //! A source: what one route reads from Kafka.
 
-mod event;
-mod request;
-
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -18,14 +15,13 @@ use crate::config::{ClusterConfig, FetcherKind, SourceConfig};
 use crate::connection::Connector;
 use crate::ends::Ends;
 use crate::error::StartError;
+use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::Fetched;
 use crate::generation::Generation;
 use crate::health::{SourceHealth, SourceStatus};
 use crate::mailbox::Mailbox;
 use crate::membership::{Environment, start};
 use crate::security::prepare;
-pub use event::{RevokeDone, SourceEvent};
-pub(crate) use request::RouteRequest;
 
 /// Events that wait to be received before they are kept back.
 const EVENTS: usize = 256;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::stop::StopReason;
 use crate::assignment::Assignment;
 use crate::commits::CommitRequest;
+use crate::exchange::SourceEvent;
 use crate::generation::Generation;
 use crate::lookup::LookupRequest;
-use crate::source::SourceEvent;
 
 #[derive(Debug)]
 pub(super) enum Action {

@@ -25,11 +25,11 @@ use super::stop::StopReason;
 use crate::client::Client;
 use crate::commits::{self, CommitRequest};
 use crate::config::GroupProtocol;
+use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::{Fast, FetchFault, Fetcher, FetcherParts, Librdkafka};
 use crate::guard;
 use crate::lookup::{Lookup, LookupAnswer, LookupRequest};
 use crate::native;
-use crate::source::{RouteRequest, SourceEvent};
 use crate::topics::{Listing, Selection};
 
 /// How long librdkafka is waited for before events are looked at again.

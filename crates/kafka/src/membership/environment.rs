@@ -12,13 +12,13 @@ use super::event::Event;
 use crate::client::SourceContext;
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
+use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::{Fetched, RecordSender};
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
 use crate::security::TokenProvider;
-use crate::source::{RouteRequest, SourceEvent};
 
 pub(crate) struct Environment {
     pub(crate) cluster: ClusterConfig,

@@ -2,10 +2,10 @@
 
 use super::monitor::GroupReply;
 use crate::commits::CommitDone;
+use crate::exchange::RouteRequest;
 use crate::fetcher::FetchFault;
 use crate::guard::Panicked;
 use crate::lookup::LookupAnswer;
-use crate::source::RouteRequest;
 
 #[derive(Debug)]
 pub(crate) enum Event {

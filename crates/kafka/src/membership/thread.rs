@@ -16,13 +16,14 @@ use super::environment::Environment;
 use super::memory::Memory;
 use super::renewal::Renewal;
 use super::stop::StopReason;
-use crate::client::{Client, create, plain};
+use crate::client::{Client, plain};
 use crate::cluster::{settings, source_settings};
 use crate::config::GroupProtocol;
+use crate::consumer::create;
 use crate::error::StartError;
+use crate::exchange::SourceEvent;
 use crate::guard;
 use crate::native;
-use crate::source::SourceEvent;
 use crate::topics::{Listing, Selection, list};
 
 /// How long the bootstrap client waits for an answer; closing waits as long.

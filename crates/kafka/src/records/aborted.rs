@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::codec;
+use super::compression::Codec;
 use super::error::{BatchError, BatchFault};
 use super::header::{HEADER, Header};
 use super::record::{Cursor, Raw};
@@ -63,7 +63,7 @@ fn is_abort(header: &Header, bytes: &[u8], limit: usize) -> Result<bool, BatchFa
     let decompressed;
     let mut records = bytes.get(HEADER..).unwrap_or_default();
     if header.compression() != 0 {
-        decompressed = codec::Codec::of(header.compression())?.decompress(records, limit)?;
+        decompressed = Codec::of(header.compression())?.decompress(records, limit)?;
         records = &decompressed;
     }
     let record = Raw::read(&mut Cursor(records), &mut Vec::new())

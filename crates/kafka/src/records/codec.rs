@@ -1,14 +1,12 @@
 //! The compressions of Kafka, read piece by piece so that no more than a limit is ever held.
 
-mod kind;
-
 use std::cell::RefCell;
 use std::io::{self, Read};
 
 use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
+use super::compression::Codec;
 use super::error::BatchFault;
-pub(crate) use kind::Codec;
 
 /// The first piece of memory, at least.
 const FIRST_PIECE: usize = 16 << 10;

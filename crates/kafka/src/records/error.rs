@@ -1,6 +1,6 @@
 //! What can be wrong with the records of a partition.
 
-use super::codec::Codec;
+use super::compression::Codec;
 
 /// Most headers of one record: what bounds the list that is made of them.
 pub(super) const MAX_HEADERS: usize = 1 << 20;

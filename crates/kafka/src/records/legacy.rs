@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::hash::Hasher;
 
-use super::codec::Codec;
+use super::compression::Codec;
 use super::error::{BatchError, BatchFault, RecordFault};
 use super::header::{Entry, HEADER, PREFIX, first};
 use super::record::Cursor;

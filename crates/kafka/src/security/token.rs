@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +21,7 @@ use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::config::{OidcClient, Secret};
+use crate::error::TokenError;
 
 /// How long the provider may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,51 +33,6 @@ const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The shortest time between two requests.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-
-/// Why there is no token.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum TokenError {
-    /// `token_url` is not a URL.
-    #[error("token_url: {reason}")]
-    Url {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The certificate authorities cannot be read.
-    #[error("{}: {reason}", path.display())]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The provider did not answer.
-    #[error("no token from {url}: {reason}")]
-    Unreachable {
-        /// The token endpoint.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The provider said no (RFC 6749 section 5.2).
-    #[error("{url} refuses a token to client \"{client_id}\": {reason}")]
-    Refused {
-        /// The token endpoint.
-        url: String,
-        /// Who asked.
-        client_id: String,
-        /// The provider's `error` and `error_description`.
-        reason: String,
-    },
-    /// The answer is not one of a token endpoint.
-    #[error("{url} answers with no token: {reason}")]
-    Answer {
-        /// The token endpoint.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 /// A token and when it ends.
 #[derive(Clone, Debug)]

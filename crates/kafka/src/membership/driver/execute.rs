@@ -11,12 +11,12 @@ use tracing::{debug, error};
 use super::{Driver, librdkafka};
 use crate::assignment::Assignment;
 use crate::client::plain;
+use crate::exchange::{RevokeDone, SourceEvent};
 use crate::fetcher::Fetcher;
 use crate::membership::action::Action;
 use crate::membership::partitions::Partitions;
 use crate::membership::stop::StopReason;
 use crate::native;
-use crate::source::{RevokeDone, SourceEvent};
 
 impl Driver<'_> {
     /// Executes the actions that are called for, then shows the health.

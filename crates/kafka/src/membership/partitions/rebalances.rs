@@ -9,7 +9,7 @@ use super::{Action, Partitions, PendingAssignment};
 use crate::assignment::{Assignment, Positions};
 use crate::client::Rebalance;
 use crate::commits::{CommitDone, CommitRequest};
-use crate::source::SourceEvent;
+use crate::exchange::SourceEvent;
 use crate::topic_partition::TopicPartition;
 
 /// How long after the route's own `revoke_timeout` its answer is waited for.

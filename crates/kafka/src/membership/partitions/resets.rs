@@ -6,13 +6,13 @@ use tracing::{error, info};
 
 use super::{Action, Partitions};
 use crate::config::{FetcherKind, OnCorrupt, OnOutOfRange};
+use crate::exchange::SourceEvent;
 use crate::fetcher::{CorruptBatch, FetchFault};
 use crate::health::CorruptPartition;
 use crate::lookup::LookupRequest;
 use crate::membership::stop::StopReason;
 use crate::native::TopicId;
 use crate::reset::{DueOffset, ResetReason};
-use crate::source::SourceEvent;
 
 impl Partitions<'_> {
     /// Takes a fault of the fetcher. That the cluster is another one is the driver's to handle.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::super::BatchFault;
-use super::super::codec::Codec;
+use super::super::compression::Codec;
 use super::build::{Batch, batch, compress, read, read_stepwise, records, xerial};
 
 const ALL: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];

@@ -1,0 +1,7 @@
+//! What a route and its source exchange: events of partitions, and the requests of the route.
+
+mod event;
+mod request;
+
+pub use event::{RevokeDone, SourceEvent};
+pub(crate) use request::RouteRequest;
