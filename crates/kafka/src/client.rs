@@ -102,6 +102,21 @@ impl SourceContext {
     }
 }
 
+/// A request that librdkafka refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("{}", plain(.0))]
+    Refused(#[from] KafkaError),
+    #[error("{0}")]
+    Code(#[from] RDKafkaErrorCode),
+    /// There is no handle for a topic.
+    #[error("topic \"{0}\" cannot be opened")]
+    Topic(Arc<str>),
+    /// A thread cannot be started.
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// An error without the wrapper's words.
 pub(crate) fn plain(error: &KafkaError) -> String {
     match error {

@@ -9,12 +9,10 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer;
 use zafka_envelope::Record;
 
 use crate::assignment::Assignment;
-use crate::client::Client;
+use crate::client::ClientError;
 use crate::config::FetcherKind;
 use crate::generation::Generation;
 use crate::records::Run;
@@ -84,18 +82,6 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// Takes partitions out of the client's assignment, which is the answer to a revocation; so is it
-/// where they are none.
-fn unassign(client: &Client, assignments: &[Arc<Assignment>]) {
-    let mut list = TopicPartitionList::with_capacity(assignments.len());
-    for assignment in assignments {
-        list.add_partition(assignment.topic(), assignment.partition());
-    }
-    if let Err(error) = client.incremental_unassign(&list) {
-        client.context().report(&format!("letting partitions go: {error}"));
-    }
-}
-
 /// What fetches for a source.
 pub(crate) enum Fetcher {
     /// Fetch requests of our own; librdkafka holds the membership only.
@@ -112,15 +98,19 @@ impl Fetcher {
         }
     }
 
-    /// Begins to read partitions from where they stand.
-    pub(crate) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    /// Begins to fetch partitions from where they stand. librdkafka does by taking them into its
+    /// assignment.
+    pub(crate) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), ClientError> {
         match self {
-            Self::Fast(fast) => fast.add(assignments),
+            Self::Fast(fast) => {
+                fast.add(assignments);
+                Ok(())
+            }
             Self::Librdkafka(librdkafka) => librdkafka.add(assignments),
         }
     }
 
-    /// Ends reading partitions and lets them go. None of them: answers a revocation.
+    /// Fetches partitions no more. To take them out of a group's assignment is the caller's to do.
     pub(crate) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
         match self {
             Self::Fast(fast) => fast.remove(assignments),
@@ -133,7 +123,7 @@ impl Fetcher {
         &mut self,
         assignment: &Arc<Assignment>,
         generation: Generation,
-    ) -> Result<(), String> {
+    ) -> Result<(), ClientError> {
         match self {
             Self::Fast(fast) => {
                 fast.seek(assignment, generation);
@@ -144,7 +134,7 @@ impl Fetcher {
     }
 
     /// Fetches a partition no more that the route holds, until a generation of it begins.
-    pub(crate) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+    pub(crate) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), ClientError> {
         match self {
             // It leaves its broker's requests as soon as there is something of it.
             Self::Fast(_) => Ok(()),

@@ -17,14 +17,11 @@ mod testing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use crate::assignment::Assignment;
-use crate::client::{Client, plain};
 use crate::config::{ClusterConfig, SourceConfig};
 use crate::connection::Connector;
 use crate::fetcher::{FetchFault, RecordSender};
@@ -97,7 +94,6 @@ pub(crate) struct FetcherParts<'a> {
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) config: &'a SourceConfig,
     pub(crate) connector: Arc<Connector>,
-    pub(crate) client: &'a Arc<Client>,
     pub(crate) records_tx: RecordSender,
     pub(crate) faults: Mailbox<FetchFault>,
     pub(crate) panics: Mailbox<Panicked>,
@@ -107,8 +103,6 @@ pub(crate) struct FetcherParts<'a> {
 
 /// The fetcher, as the membership thread sees it.
 pub(crate) struct Fast {
-    client: Arc<Client>,
-    in_group: bool,
     commands_tx: Option<UnboundedSender<FetcherCommand>>,
     dispatcher: Option<JoinHandle<()>>,
     runtime: Handle,
@@ -121,7 +115,6 @@ impl Fast {
             cluster,
             config,
             connector,
-            client,
             records_tx,
             faults,
             panics,
@@ -155,8 +148,6 @@ impl Fast {
             }
         });
         Self {
-            client: Arc::clone(client),
-            in_group: config.group.is_some(),
             commands_tx: Some(commands_tx),
             dispatcher: Some(dispatcher),
             runtime: runtime.clone(),
@@ -170,40 +161,15 @@ impl Fast {
         }
     }
 
-    pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    pub(super) fn add(&self, assignments: &[Arc<Assignment>]) {
         self.send(FetcherCommand::Add(assignments.iter().map(FetchPosition::of).collect()));
-        if self.in_group { self.pause_in_librdkafka(assignments) } else { Ok(()) }
     }
 
-    /// Has librdkafka hold partitions without fetching them. They are given to it at their end,
-    /// since a pause alone comes too late for its first fetch.
-    fn pause_in_librdkafka(&self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
-        let mut list = TopicPartitionList::with_capacity(assignments.len());
-        for assignment in assignments {
-            let added =
-                list.add_partition_offset(assignment.topic(), assignment.partition(), Offset::End);
-            added.map_err(|error| plain(&error))?;
-        }
-        self.client.incremental_assign(&list).map_err(|error| plain(&error))?;
-        if assignments.is_empty() {
-            return Ok(());
-        }
-        self.client.pause(&list).map_err(|error| format!("pause: {}", plain(&error)))?;
-        // The call succeeds also where it failed for some.
-        match list.elements().iter().find_map(|element| element.error().err()) {
-            Some(error) => Err(format!("pause: {}", plain(&error))),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
+    pub(super) fn remove(&self, assignments: &[Arc<Assignment>]) {
         self.send(FetcherCommand::Remove(assignments.to_vec()));
-        if self.in_group {
-            super::unassign(&self.client, assignments);
-        }
     }
 
-    pub(super) fn seek(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
+    pub(super) fn seek(&self, assignment: &Arc<Assignment>, generation: Generation) {
         self.send(FetcherCommand::Seek(Arc::clone(assignment), generation));
     }
 

@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use crate::assignment::{Assignment, Positions};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::fetcher::{FetchFault, RecordSender};
 use crate::generation::Generation;
 use crate::guard::{self, Panicked};
@@ -67,7 +67,7 @@ impl Librdkafka {
         })
     }
 
-    pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
+    pub(super) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), ClientError> {
         let mut positions = Vec::with_capacity(assignments.len());
         let mut reads = self.reads.lock();
         for assignment in assignments {
@@ -84,7 +84,7 @@ impl Librdkafka {
     }
 
     /// Makes librdkafka fetch from these offsets into our queue.
-    fn read_from(&mut self, positions: &Positions) -> Result<(), String> {
+    fn read_from(&mut self, positions: &Positions) -> Result<(), ClientError> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (assignment, offset) in positions {
             if !self.in_group {
@@ -92,14 +92,12 @@ impl Librdkafka {
                     Some(topic) => topic,
                     None => {
                         let topic = SimpleTopic::new(&self.client, assignment.topic());
-                        let topic =
-                            topic.ok_or_else(|| format!("topic \"{}\"", assignment.topic()))?;
+                        let topic = topic
+                            .ok_or_else(|| ClientError::Topic(Arc::clone(assignment.topic())))?;
                         self.simple.entry(assignment.topic().to_string()).or_insert(topic)
                     }
                 };
-                topic
-                    .start(assignment.partition(), *offset, &self.queue)
-                    .map_err(|code| code.to_string())?;
+                topic.start(assignment.partition(), *offset, &self.queue)?;
                 continue;
             }
             self.queue.forward(assignment.topic(), assignment.partition());
@@ -107,13 +105,12 @@ impl Librdkafka {
                 assignment.topic(),
                 assignment.partition(),
                 Offset::Offset(*offset),
-            )
-            .map_err(|error| error.to_string())?;
+            )?;
         }
         if !self.in_group {
             return Ok(());
         }
-        self.client.incremental_assign(&list).map_err(|error| error.to_string())?;
+        self.client.incremental_assign(&list)?;
         // librdkafka ends the forwarding of a partition that was let go
         // (`rd_kafka_toppar_fetch_stop`), and that may come as late as just before the
         // partition is taken again. It is over by now, and what was fetched meanwhile
@@ -126,14 +123,12 @@ impl Librdkafka {
 
     pub(super) fn remove(&mut self, assignments: &[Arc<Assignment>]) {
         self.reads.lock().remove(assignments);
-        self.unread(assignments);
+        if !self.in_group {
+            self.stop_reading(assignments);
+        }
     }
 
-    fn unread(&self, assignments: &[Arc<Assignment>]) {
-        if self.in_group {
-            super::unassign(&self.client, assignments);
-            return;
-        }
+    fn stop_reading(&self, assignments: &[Arc<Assignment>]) {
         for assignment in assignments {
             if let Some(topic) = self.simple.get(&**assignment.topic()) {
                 topic.stop(assignment.partition());
@@ -149,13 +144,18 @@ impl Librdkafka {
         &mut self,
         assignment: &Arc<Assignment>,
         generation: Generation,
-    ) -> Result<(), String> {
+    ) -> Result<(), ClientError> {
         let reads = Arc::clone(&self.reads);
         let mut reads = reads.lock();
         if reads.is_read_as(assignment, generation) {
             return Ok(());
         }
-        self.unread(std::slice::from_ref(assignment));
+        let mut let_go = Ok(());
+        if self.in_group {
+            let_go = self.client.incremental_unassign(&only(assignment));
+        } else {
+            self.stop_reading(std::slice::from_ref(assignment));
+        }
         reads.insert(assignment, generation);
         drop(reads);
         self.read_from(&vec![(Arc::clone(assignment), generation.start)])?;
@@ -165,19 +165,19 @@ impl Librdkafka {
         if self.in_group {
             // Whether a pause outlives the partition's place in the assignment is librdkafka's
             // affair.
-            self.client.resume(&only(assignment)).map_err(|error| error.to_string())?;
+            self.client.resume(&only(assignment))?;
         }
-        Ok(())
+        // It is read all the same.
+        Ok(let_go?)
     }
 
     /// Pauses a partition; it stays among those that are held.
-    pub(super) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), String> {
+    pub(super) fn pause(&mut self, assignment: &Arc<Assignment>) -> Result<(), ClientError> {
         if !self.in_group {
-            self.unread(std::slice::from_ref(assignment));
+            self.stop_reading(std::slice::from_ref(assignment));
             return Ok(());
         }
-        let list = only(assignment);
-        self.client.pause(&list).map_err(|error| error.to_string())
+        Ok(self.client.pause(&only(assignment))?)
     }
 
     pub(super) fn stop(&mut self) {

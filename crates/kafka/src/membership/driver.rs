@@ -2,6 +2,7 @@
 //! their actions, and at last closes it.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod assign;
 mod close;
 mod execute;
 
@@ -175,7 +176,6 @@ impl<'a> Driver<'a> {
                     cluster: &env.cluster,
                     config,
                     connector: Arc::clone(connector),
-                    client: &client,
                     records_tx: env.record_sender(),
                     faults: env.mailbox(),
                     panics,

@@ -1,6 +1,7 @@
 //! Reasons for which a source stops and its route with it: a restart without a change would not
 //! help.
 
+use crate::client::ClientError;
 use crate::guard::Panicked;
 use crate::topic_partition::TopicPartition;
 
@@ -22,7 +23,7 @@ pub(super) enum StopReason {
     Fenced(String),
     /// librdkafka cannot fetch in place of our own fetcher.
     #[error("fetching by librdkafka: {0}")]
-    Fetcher(String),
+    Fetcher(ClientError),
     /// There is no thread for a part of the source.
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::{debug, error};
+use tracing::error;
 
-use super::{Driver, librdkafka};
-use crate::assignment::Assignment;
-use crate::client::plain;
+use super::Driver;
+use crate::client::ClientError;
 use crate::exchange::{RevokeDone, SourceEvent};
-use crate::fetcher::Fetcher;
 use crate::membership::action::Action;
 use crate::membership::partitions::Partitions;
 use crate::membership::stop::StopReason;
@@ -32,16 +29,9 @@ impl Driver<'_> {
     fn execute(&mut self, partitions: &mut Partitions<'_>, action: Action) {
         match action {
             Action::Subscribe(topics) => self.subscribe(&topics),
-            Action::Add(assignments) => {
-                let added = self.fetcher.add(&assignments);
-                self.report("adding partitions", added);
-            }
-            Action::Remove(assignments) => self.fetcher.remove(&assignments),
-            Action::AssignNothing => {
-                if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
-                    debug!(route = self.env.config.route, %error, "an assignment that is declined");
-                }
-            }
+            Action::Add(assignments) => self.add(&assignments),
+            Action::Remove(assignments) => self.remove(&assignments),
+            Action::AssignNothing => self.assign_nothing(),
             Action::Seek(assignment, generation) => {
                 let sought = self.fetcher.seek(&assignment, generation);
                 let what = format!("{assignment}: resuming at {}", generation.start);
@@ -88,30 +78,13 @@ impl Driver<'_> {
             return self.client.unsubscribe();
         }
         let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-        self.report("subscribing", self.client.subscribe(&topics).map_err(|error| plain(&error)));
+        self.report("subscribing", self.client.subscribe(&topics).map_err(ClientError::from));
     }
 
-    fn report(&self, what: &str, outcome: Result<(), String>) {
+    pub(super) fn report(&self, what: &str, outcome: Result<(), ClientError>) {
         if let Err(reason) = outcome {
             self.client.context().report(&format!("{what}: {reason}"));
         }
-    }
-
-    /// Lets librdkafka fetch from now on.
-    fn use_librdkafka(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), String> {
-        if !assignments.is_empty() {
-            self.fetcher.remove(assignments);
-        }
-        let librdkafka = librdkafka(self.env, &self.client).map_err(|error| error.to_string())?;
-        self.fetcher.stop();
-        self.fetcher = Fetcher::Librdkafka(librdkafka);
-        self.fetcher.add(assignments)?;
-        // They were paused.
-        let mut list = TopicPartitionList::with_capacity(assignments.len());
-        for assignment in assignments {
-            list.add_partition(assignment.topic(), assignment.partition());
-        }
-        self.client.resume(&list).map_err(|error| plain(&error))
     }
 
     /// Tells the route, now or as soon as there is room.
