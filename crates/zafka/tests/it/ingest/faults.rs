@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zafka_testkit::{KafkaNode, unique, wait_until};
 
-use super::{Ingest, MOMENT, WINDOW, assert_identity, numbers, value};
+use super::{Ingest, MOMENT, WINDOW, assert_identity, numbers};
 use crate::DEADLINE;
 use crate::replicas::{bootstrap, cluster};
 
@@ -42,7 +42,8 @@ fn a_broker_that_is_killed_loses_nothing_that_was_acknowledged() {
 #[test]
 #[ignore = "needs Java and Maven"]
 fn senders_outlive_a_cluster_that_cannot_be_reached() {
-    const MESSAGES: usize = 20_000;
+    // More than the kernels' buffers hold.
+    const MESSAGES: usize = 15_000;
     let (node, proxy) = KafkaNode::start_behind_proxy();
     node.admin().create_topic("edge", 1, &[]);
     proxy.refuse();
@@ -62,7 +63,7 @@ fn senders_outlive_a_cluster_that_cannot_be_reached() {
     push.set_heartbeat_ttl(600).unwrap();
     push.connect(&ingest.endpoint).unwrap();
     let sending = std::thread::spawn(move || {
-        (0..MESSAGES).for_each(|number| push.send(value(number), 0).unwrap());
+        (0..MESSAGES).for_each(|number| push.send(&*format!("{number:01000}"), 0).unwrap());
         push
     });
     ingest.relay.wait_status("the sender to be held", DEADLINE, |status| {
