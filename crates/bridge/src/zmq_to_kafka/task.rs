@@ -150,18 +150,19 @@ impl Task {
             }
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
+                // Senders that go on sending must not keep this from their end.
                 biased;
-                Some(delivery) = deliveries.recv() => self.handle_delivery(delivery),
-                Some(message) = messages.recv() => self.handle_message(message),
+                () = sleep_until(deadline) => ControlFlow::Break(()),
                 () = &mut finish, if !finished => {
                     finished = true;
                     ControlFlow::Continue(())
                 }
+                Some(delivery) = deliveries.recv() => self.handle_delivery(delivery),
+                Some(message) = messages.recv() => self.handle_message(message),
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     self.retry_letters();
                     ControlFlow::Continue(())
                 }
-                () = sleep_until(deadline) => ControlFlow::Break(()),
             };
             if flow.is_break() {
                 return;
@@ -204,6 +205,7 @@ impl Task {
             self.publish();
             tokio::select! {
                 biased;
+                () = &mut close => return,
                 Some(Inbound { sender, content, permit }) = messages.recv() => {
                     let content = match content {
                         Content::Message(frames) => Content::Late(frames),
@@ -212,7 +214,6 @@ impl Task {
                     // The route ends in any case.
                     let _ = self.handle_message(Inbound { sender, content, permit });
                 }
-                () = &mut close => return,
             }
         }
     }
