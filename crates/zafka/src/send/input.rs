@@ -24,12 +24,7 @@ pub(crate) struct InputError {
 }
 
 /// Lines that were at hand together, without their line feeds.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) lines: Vec<Vec<u8>>,
-    /// Bytes of the input up to their end, since the start.
-    pub(super) read: u64,
-}
+pub(super) type Batch = Vec<Vec<u8>>;
 
 /// Lines as they come.
 #[derive(Debug)]
@@ -109,13 +104,12 @@ struct LineReader {
     out: mpsc::Sender<Result<Batch, InputError>>,
     /// The line that has not ended.
     open: Vec<u8>,
-    read: u64,
     count: u64,
 }
 
 impl LineReader {
     fn new(name: String, out: mpsc::Sender<Result<Batch, InputError>>) -> Self {
-        Self { name, out, open: Vec::new(), read: 0, count: 0 }
+        Self { name, out, open: Vec::new(), count: 0 }
     }
 
     /// Hands over all lines up to the end. Returns whether there may be more.
@@ -132,7 +126,6 @@ impl LineReader {
             let size = piece.len();
             let mut lines = self.split(piece);
             reader.consume(size);
-            self.read += size as u64;
             if size == 0 && !self.open.is_empty() {
                 // The last line may lack its line feed.
                 lines.push(std::mem::take(&mut self.open));
@@ -143,8 +136,7 @@ impl LineReader {
                 self.fail(io::Error::new(io::ErrorKind::InvalidData, text));
                 return false;
             }
-            let batch = Batch { lines, read: self.read };
-            if !batch.lines.is_empty() && self.out.blocking_send(Ok(batch)).is_err() {
+            if !lines.is_empty() && self.out.blocking_send(Ok(lines)).is_err() {
                 return false;
             }
             if size == 0 {
@@ -189,7 +181,7 @@ mod tests {
         drop(lines);
         let mut all = Vec::new();
         while let Ok(batch) = batches.try_recv() {
-            let lines = batch.map_err(|error| error.to_string())?.lines;
+            let lines = batch.map_err(|error| error.to_string())?;
             all.extend(lines.into_iter().map(|line| String::from_utf8(line).unwrap()));
         }
         Ok(all)
@@ -217,7 +209,7 @@ mod tests {
         let mut lines = LineReader::new("it".to_owned(), out);
         let text = io::Cursor::new([b"a\n".to_vec(), vec![b'x'; LINE_MAX + 1]].concat());
         assert!(!lines.read_all(&mut BufReader::with_capacity(READ_BYTES, text)));
-        assert_eq!(batches.try_recv().unwrap().unwrap().lines, [b"a"]);
+        assert_eq!(batches.try_recv().unwrap().unwrap(), [b"a"]);
         let error = batches.try_recv().unwrap().unwrap_err().to_string();
         assert_eq!(error, "cannot read it: a line after line 1 is longer than 16 MiB");
     }
@@ -228,12 +220,11 @@ mod tests {
         file.write_all(b"a\nb").unwrap();
         let mut input = Input::file(file.path(), 3).unwrap();
         assert_eq!(input.size(), Some(9));
-        let (mut lines, mut read) = (Vec::new(), 0);
+        let mut lines = Vec::new();
         while let Some(batch) = input.next().await {
-            let batch = batch.unwrap();
-            (lines, read) = ([lines, batch.lines].concat(), batch.read);
+            lines.extend(batch.unwrap());
         }
-        assert_eq!((lines.concat(), read), (b"ababab".to_vec(), 9));
+        assert_eq!(lines.concat(), b"ababab");
     }
 
     #[test]

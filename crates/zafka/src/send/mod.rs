@@ -87,8 +87,8 @@ struct Sending {
     input: Input,
     /// Nothing more is read.
     has_ended: bool,
-    /// Bytes of the input that were read.
-    read: u64,
+    /// Bytes of the lines that were taken, line feeds included.
+    taken: u64,
     /// Lines that were read and are not under way yet.
     lines: VecDeque<Vec<u8>>,
     composer: Composer,
@@ -118,7 +118,7 @@ impl Sending {
             answers,
             input: config.input,
             has_ended: false,
-            read: 0,
+            taken: 0,
             lines: VecDeque::new(),
             composer: config.composer,
             pace: Pace::new(config.rate),
@@ -162,10 +162,7 @@ impl Sending {
                     None => self.window.handle_disconnected(),
                 },
                 batch = self.input.next(), if wants_lines => match batch {
-                    Some(Ok(batch)) => {
-                        self.read = batch.read;
-                        self.lines.extend(batch.lines);
-                    }
+                    Some(Ok(batch)) => self.lines.extend(batch),
                     Some(Err(error)) => (unreadable, self.has_ended) = (Some(error), true),
                     None => self.has_ended = true,
                 },
@@ -187,6 +184,7 @@ impl Sending {
             && self.pace.due(now).is_none()
             && let Some(line) = self.lines.pop_front()
         {
+            self.taken += line.len() as u64 + 1;
             let number = self.window.next_number();
             self.window.take(self.composer.compose(number, &line, now_ms()), now);
             self.pace.handle_sent(now);
@@ -250,7 +248,7 @@ impl Sending {
 
     fn show_status(&mut self) {
         let size = self.input.size().filter(|size| *size > 0);
-        let done = size.map(|size| self.read as f64 / size as f64);
+        let done = size.map(|size| self.taken as f64 / size as f64);
         self.report.show_status(self.window.counts(), self.window.under_way(), done);
     }
 

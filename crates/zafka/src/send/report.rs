@@ -122,8 +122,8 @@ impl Report {
         stdout.write_all(&out).and_then(|()| stdout.flush()).map_err(output_error)
     }
 
-    /// Brings the status line up to date, once a second. `done` is the share of the input that was
-    /// read, where that is known.
+    /// Brings the status line up to date, once a second. `done` is the share of the input that is
+    /// under way or settled, where that is known.
     pub(super) fn show_status(&mut self, counts: Counts, under_way: u64, done: Option<f64>) {
         let now = Instant::now();
         let elapsed = now.duration_since(self.last_tick).as_secs_f64();
