@@ -1,12 +1,15 @@
 //! Clients in other languages, against a real relay and a real Kafka.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zafka_testkit::child::run;
+use zafka_testkit::child::{Running, command, run};
+use zafka_testkit::paths::RunDir;
 use zafka_testkit::peers::python_with_client;
-use zafka_testkit::{KafkaNode, unique};
+use zafka_testkit::{KafkaNode, unique, wait_until};
 
+use crate::DEADLINE;
 use crate::ingest::{Ingest, log};
 
 fn folder() -> PathBuf {
@@ -54,4 +57,54 @@ fn the_example_of_the_python_client_does_as_it_stands() {
         let at = (partition.parse().unwrap(), offset.parse().unwrap());
         assert_eq!(log.get(&at), Some(&format!("{{\"order\": {number}}}").into_bytes()), "{line}");
     }
+}
+
+/// Sends numbers and prints each with its place as soon as it is told: NUMBER PARTITION OFFSET.
+const NUMBERS: &str = r#"
+import sys, time
+from zafka import Producer
+
+endpoint, topic, count = sys.argv[1:]
+
+def told(number):
+    return lambda ack, error: print(number, ack.partition, ack.offset, flush=True)
+
+with Producer(endpoint, topic=topic) as producer:
+    for number in range(int(count)):
+        producer.send(b"%d" % number, key=b"k%d" % (number % 5), on_done=told(number))
+        time.sleep(0.0002)
+"#;
+
+#[test]
+#[ignore = "needs Java, Maven and Python"]
+fn the_python_client_outlives_relays_that_end() {
+    const MESSAGES: usize = 10_000;
+    let logs = RunDir::new("python");
+    let node = KafkaNode::shared();
+    let topic = unique("python");
+    node.admin().create_topic(&topic, 3, &[]);
+    let mut ingest = relay(node.bootstrap(), &topic);
+    let mut python = command(python_with_client());
+    python.args(["-c", NUMBERS, ingest.endpoint(), &topic, &MESSAGES.to_string()]);
+    let mut python = Running::start(python, &logs.join("told"));
+    for (told, kill) in [(1_000, true), (4_000, false), (6_000, true)] {
+        wait_until("enough to be told", DEADLINE, || python.log().lines().count() >= told);
+        if !kill {
+            ingest.stop();
+        }
+        ingest.start_again();
+    }
+    let exit = python.wait_exit(DEADLINE);
+    let told = python.log();
+    assert!(exit.is_some_and(|exit| exit.success()), "{}", python.log_tail());
+    let log = log(node.bootstrap(), &topic, MESSAGES);
+    let mut numbers = BTreeSet::new();
+    for line in told.lines() {
+        let parts: Vec<i64> = line.split(' ').map(|part| part.parse().unwrap()).collect();
+        let [number, partition, offset] = parts[..] else { panic!("{line}") };
+        let value = number.to_string().into_bytes();
+        assert_eq!(log.get(&(partition, offset)), Some(&value), "{line}");
+        assert!(numbers.insert(number), "told twice: {line}");
+    }
+    assert_eq!(numbers.len(), MESSAGES);
 }

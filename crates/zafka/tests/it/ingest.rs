@@ -54,13 +54,13 @@ impl Ingest {
     }
 
     /// Starts it again on the same endpoint; one that still runs is killed.
-    fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.relay.kill9();
         self.relay = Zafka::run(ZAFKA, &self.toml);
     }
 
     /// SIGTERM, and waits for the end.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.relay.terminate();
         let status = self.relay.wait_exit(DEADLINE);
         assert!(status.success(), "{}", self.relay.log());

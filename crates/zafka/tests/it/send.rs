@@ -1,6 +1,7 @@
 //! `zafka send`: against a ROUTER or PULL of libzmq that plays the relay, and through a relay to a
 //! real Kafka.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Stdio;
 use std::thread::{self, JoinHandle};
@@ -8,10 +9,11 @@ use std::thread::{self, JoinHandle};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use zafka_testkit::child::{Running, command, spawn};
-use zafka_testkit::{KafkaNode, unique};
+use zafka_testkit::{KafkaNode, unique, wait_until};
 
+use crate::clients::relay;
 use crate::common::endpoint;
-use crate::ingest::{Ingest, log};
+use crate::ingest::log;
 use crate::program::run;
 use crate::{DEADLINE, ZAFKA};
 
@@ -265,7 +267,7 @@ fn standard_input_is_sent_as_it_comes_and_a_signal_ends_it() {
         assert_eq!(frames[3], line);
         router.acknowledge(&peer, &frames[0], 0);
     }
-    zafka_testkit::wait_until("both answers", DEADLINE, || process.log().lines().count() == 2);
+    wait_until("both answers", DEADLINE, || process.log().lines().count() == 2);
     process.interrupt();
     let exit = process.wait_exit(DEADLINE).unwrap();
     assert!(exit.success(), "all that was sent is acknowledged: {}", process.log());
@@ -294,9 +296,7 @@ fn every_line_is_in_the_log_where_it_was_told() {
     let node = KafkaNode::shared();
     let topic = unique("send");
     node.admin().create_topic(&topic, 3, &[]);
-    let from = r#"socket = "router", frames = ["{id}", "{topic}", "{key}", "{value}"]"#;
-    let to = format!("topics = [\"{topic}\"]");
-    let ingest = Ingest::start(node.bootstrap(), from, &to);
+    let ingest = relay(node.bootstrap(), &topic);
     let (code, mut lines, err) =
         send(ingest.endpoint(), &numbers(MESSAGES), &["--topic", &topic, "--key", "k"]);
     assert_eq!(code, 0, "{err}");
@@ -311,4 +311,35 @@ fn every_line_is_in_the_log_where_it_was_told() {
     }
     let (code, lines, _) = send(ingest.endpoint(), &numbers(1), &["--topic", "other"]);
     assert_eq!((code, &lines[0]["error"]["code"]), (1, &json!("not_allowed")));
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn relays_that_are_killed_lose_nothing_that_is_sent() {
+    const MESSAGES: usize = 20_000;
+    let node = KafkaNode::shared();
+    let topic = unique("send");
+    node.admin().create_topic(&topic, 3, &[]);
+    let mut ingest = relay(node.bootstrap(), &topic);
+    let (file, out) = (numbers(MESSAGES), NamedTempFile::new().unwrap());
+    let mut process = command(ZAFKA);
+    process.args(["send", ingest.endpoint(), "--topic", &topic, "--rate", "5000", "--file"]);
+    process.arg(file.path()).stdout(out.reopen().unwrap()).stderr(Stdio::null());
+    let mut process = Running::adopt(spawn(process), out.path());
+    for told in [2_000, 8_000] {
+        wait_until("enough answers", DEADLINE, || process.log().lines().count() >= told);
+        ingest.start_again();
+    }
+    let exit = process.wait_exit(DEADLINE);
+    assert!(exit.is_some_and(|exit| exit.success()), "{}", process.log_tail());
+    let log = log(node.bootstrap(), &topic, MESSAGES);
+    let mut answered = BTreeSet::new();
+    for line in process.log().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let Some(message) = line["message"].as_u64() else { continue };
+        let at = (line["partition"].as_i64().unwrap(), line["offset"].as_i64().unwrap());
+        assert_eq!(log.get(&at), Some(&message.to_string().into_bytes()), "{line}");
+        assert!(answered.insert(message), "told twice: {line}");
+    }
+    assert_eq!(answered.len(), MESSAGES);
 }
