@@ -10,6 +10,60 @@
 //! - commit: one commit at a time, waiting for the coordinator.
 //!
 //! What this crate does not know: ZeroMQ, frames, and what "delivered" means.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use std::time::Duration;
+//!
+//! use zafka_kafka::Source;
+//! use zafka_kafka::config::{
+//!     ClusterConfig, FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
+//!     Start, TopicSelector,
+//! };
+//! use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = EmbeddedBroker::start()?;
+//! broker.create_topic("orders", 1)?;
+//! let producer = broker.producer()?;
+//! producer.send(&NewRecord { topic: "orders", value: Some(b"hello"), ..NewRecord::default() })?;
+//! producer.flush(Duration::from_secs(60))?;
+//!
+//! let cluster = ClusterConfig {
+//!     bootstrap_servers: vec![broker.bootstrap()],
+//!     security: Security::default(),
+//!     client_rack: None,
+//! };
+//! let config = SourceConfig {
+//!     route: "a route".to_owned(),
+//!     topics: vec![TopicSelector::Name("orders".to_owned())],
+//!     group: None,
+//!     start: Start::Earliest,
+//!     isolation: Isolation::ReadCommitted,
+//!     on_out_of_range: OnOutOfRange::Stop,
+//!     on_corrupt: OnCorrupt::Stop,
+//!     revoke_timeout: Duration::from_secs(5),
+//!     topic_refresh: Duration::from_secs(30),
+//!     fetcher: FetcherKind::Fast,
+//!     stall_timeout: Duration::from_secs(30),
+//! };
+//! let (source, mut receivers) = Source::start(&cluster, config)?;
+//! let mut values = Vec::new();
+//! while values.is_empty() {
+//!     // A run of records of one partition, borrowed while they are walked.
+//!     let mut run = receivers.records.recv().await.ok_or("the source has stopped")?;
+//!     run.walk(|record| {
+//!         values.push(record.value.map(<[u8]>::to_vec));
+//!         ControlFlow::Continue(())
+//!     });
+//! }
+//! assert_eq!(values, [Some(b"hello".to_vec())]);
+//! drop(receivers);
+//! source.close(Vec::new()).await;
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod assignment;
