@@ -1,0 +1,77 @@
+//! One name for one thing: a crate defines no two types of one name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syn::Item;
+
+use crate::tree::modules;
+use crate::{crates, root};
+
+/// Names that still stand for several types: crate, name.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("bench", &["Party", "Row", "Run", "Sink"]),
+    ("crates/bridge", &["Pending", "Route", "Stage"]),
+    ("crates/sim", &["Asked"]),
+    (
+        "crates/kafka",
+        &[
+            "Answer",
+            "Broker",
+            "Event",
+            "Fast",
+            "Leader",
+            "Librdkafka",
+            "NewRecord",
+            "Settings",
+            "Waited",
+        ],
+    ),
+    (
+        "crates/sockets",
+        &[
+            "Batch",
+            "Closed",
+            "Closings",
+            "Dropped",
+            "Kept",
+            "Membership",
+            "Never",
+            "Origin",
+            "Place",
+            "Ring",
+            "Shared",
+            "Waiting",
+        ],
+    ),
+    ("crates/testkit", &["Report"]),
+    ("crates/zafka", &["OfCounters", "OfRoute"]),
+];
+
+#[test]
+fn no_crate_defines_two_types_of_one_name() {
+    let (mut found, mut shown) = (BTreeSet::new(), String::new());
+    for folder in crates() {
+        let name = folder.strip_prefix(root()).unwrap().display().to_string();
+        let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for module in modules(&folder) {
+            for item in &module.items {
+                let ident = match item {
+                    Item::Enum(item) => &item.ident,
+                    Item::Struct(item) => &item.ident,
+                    Item::Trait(item) => &item.ident,
+                    Item::Type(item) => &item.ident,
+                    _ => continue,
+                };
+                types.entry(ident.to_string()).or_default().push(module.path.join("::"));
+            }
+        }
+        for (ident, places) in types.into_iter().filter(|(_, places)| places.len() > 1) {
+            shown += &format!("{name}: {ident} in {places:?}\n");
+            found.insert((name.clone(), ident));
+        }
+    }
+    found.retain(|(name, ident)| {
+        !KNOWN.iter().any(|(of, names)| name == of && names.contains(&ident.as_str()))
+    });
+    assert!(found.is_empty(), "{found:?}; of these names and the known ones:\n{shown}");
+}
