@@ -73,7 +73,7 @@ fn ingest(ingest: &Ingest) -> Vec<Goal> {
     }
     let beyond = ingest.acknowledged[0].median - ingest.plain[0].median;
     goals.push(Goal {
-        name: "acknowledgement p50 at 1,000/s".to_owned(),
+        name: "acknowledgment p50 at 1,000/s".to_owned(),
         goal: "at most the plain producer's + 100 µs".to_owned(),
         reached: format!("{beyond:+.0} µs ({} µs)", short(ingest.acknowledged[0].median)),
         met: beyond <= 100.0,

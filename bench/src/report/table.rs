@@ -233,7 +233,7 @@ fn ingest_text(ingest: &Ingest) -> String {
         out += &format!("\n{}", aligned(&lines));
     }
     let mut lines =
-        vec![["From message to acknowledgement, µs", "", "p50", "p99"].map(str::to_owned)];
+        vec![["From message to acknowledgment, µs", "", "p50", "p99"].map(str::to_owned)];
     for (name, [p50, p99]) in
         [("zafka router", &ingest.acknowledged), ("librdkafka producer alone", &ingest.plain)]
     {

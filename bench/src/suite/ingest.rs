@@ -1,5 +1,5 @@
 //! The way back: ZeroMQ to Kafka at full speed, next to the C relay and the floor; and the time from
-//! a message to its acknowledgement, next to a plain producer's.
+//! a message to its acknowledgment, next to a plain producer's.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::{Outcome, say};
 const PARTITIONS: i32 = 4;
 /// What is left out at first.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Time from the start of the processes to the first acknowledgement.
+/// Time from the start of the processes to the first acknowledgment.
 const START: Duration = Duration::from_secs(60);
 /// Time between two looks: each is a request to zafka's admin server.
 const LOOK: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ pub struct Ingest {
     pub rows: Vec<Row>,
     /// CPU of a copy from socket to socket, ns a byte.
     pub floor_ns_per_byte: Figure,
-    /// From a message to its acknowledgement by zafka, 50 and 99 percent, µs.
+    /// From a message to its acknowledgment by zafka, 50 and 99 percent, µs.
     pub acknowledged: [Figure; 2],
     /// The same of a plain librdkafka producer.
     pub plain: [Figure; 2],
@@ -125,8 +125,8 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
         }
         floors.push(floor(scope.flow)?);
         for (index, taken) in latencies.iter_mut().enumerate() {
-            let micros = acknowledgements(world, index == 0, scope.samples[0])?;
-            say(&format!("acknowledgements {round}/{}: {micros:.0?} µs", scope.rounds));
+            let micros = acknowledgments(world, index == 0, scope.samples[0])?;
+            say(&format!("acknowledgments {round}/{}: {micros:.0?} µs", scope.rounds));
             taken.push(micros);
         }
     }
@@ -247,8 +247,8 @@ impl Party {
     }
 }
 
-/// Percentiles 50 and 99 in µs of the time to an acknowledgement: zafka's, or a plain producer's.
-fn acknowledgements(world: &World, zafka: bool, samples: u64) -> Outcome<[f64; 2]> {
+/// Percentiles 50 and 99 in µs of the time to an acknowledgment: zafka's, or a plain producer's.
+fn acknowledgments(world: &World, zafka: bool, samples: u64) -> Outcome<[f64; 2]> {
     let directory = RunDir::new("acknowledged");
     let file = directory.join("samples");
     let file = file.to_str().ok_or("the path of the samples is not UTF-8")?;

@@ -118,7 +118,7 @@ impl Coordinator {
         match ResponseError::try_from_code(answer.error_code) {
             None => Ok(FoundCoordinator::At(address(&answer.host, answer.port))),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(FoundCoordinator::Refused(NOT_AUTHORISED.to_owned()))
+                Ok(FoundCoordinator::Refused(NOT_AUTHORIZED.to_owned()))
             }
             Some(error) => Err(format!("FindCoordinator: {error}")),
         }
@@ -145,7 +145,7 @@ impl Coordinator {
             }
             Some(ResponseError::GroupIdNotFound | ResponseError::UnsupportedVersion) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some(GroupAnswer::Refused(NOT_AUTHORISED.to_owned())))
+                Ok(Some(GroupAnswer::Refused(NOT_AUTHORIZED.to_owned())))
             }
             Some(error) => Err(format!("ConsumerGroupDescribe: {error}")),
         }
@@ -181,7 +181,7 @@ impl Coordinator {
             }
             Some(ResponseError::GroupIdNotFound) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some((GroupAnswer::Refused(NOT_AUTHORISED.to_owned()), String::new())))
+                Ok(Some((GroupAnswer::Refused(NOT_AUTHORIZED.to_owned()), String::new())))
             }
             Some(error) => Err(format!("DescribeGroups: {error}")),
         }
@@ -242,7 +242,7 @@ impl Coordinator {
             Some(ResponseError::GroupMaxSizeReached) => {
                 Some("it has as many members as its broker allows (group.max.size)".to_owned())
             }
-            Some(ResponseError::GroupAuthorizationFailed) => Some(NOT_AUTHORISED.to_owned()),
+            Some(ResponseError::GroupAuthorizationFailed) => Some(NOT_AUTHORIZED.to_owned()),
             _ => None,
         })
     }
@@ -257,7 +257,7 @@ enum FoundCoordinator {
     Refused(String),
 }
 
-pub(crate) const NOT_AUTHORISED: &str = "not authorised to use it: Group authorization failed";
+pub(crate) const NOT_AUTHORIZED: &str = "not authorized to use it: Group authorization failed";
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())

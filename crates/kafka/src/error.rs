@@ -91,8 +91,8 @@ pub enum TopicFault {
     #[error("it has no partitions yet")]
     NoPartitions,
     /// The user may not see it.
-    #[error("not authorised to read it")]
-    NotAuthorised,
+    #[error("not authorized to read it")]
+    NotAuthorized,
     /// Anything else that the cluster says of it.
     #[error("{0}")]
     Other(String),

@@ -159,7 +159,7 @@ impl ProbeClient {
                 Err(error) => error,
             };
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
-                return Err("not authorised to use it".to_owned());
+                return Err("not authorized to use it".to_owned());
             }
             // Errors come by the callbacks, one at a time.
             while self.client.poll(Duration::from_millis(20)).is_some() {}

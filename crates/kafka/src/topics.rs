@@ -176,7 +176,7 @@ impl Listing {
             Some(code) => {
                 let fault = match RDKafkaErrorCode::from(code) {
                     RDKafkaErrorCode::UnknownTopicOrPartition => TopicFault::Unknown,
-                    RDKafkaErrorCode::TopicAuthorizationFailed => TopicFault::NotAuthorised,
+                    RDKafkaErrorCode::TopicAuthorizationFailed => TopicFault::NotAuthorized,
                     other => TopicFault::Other(other.to_string()),
                 };
                 self.missing.push((topic.name().to_owned(), fault));
@@ -198,7 +198,7 @@ mod tests {
         let mut first = InitialPartitions::new(&topics(&[("a", 3), ("b", 1), ("c", 1), ("d", 1)]));
         assert!(first.contains(&part("a", 2)) && !first.contains(&part("a", 3)));
         first.assigned(&part("b", 0));
-        let faults = [("c", TopicFault::NotAuthorised), ("d", TopicFault::Unknown)];
+        let faults = [("c", TopicFault::NotAuthorized), ("d", TopicFault::Unknown)];
         let missing = faults.map(|(topic, fault)| (topic.to_owned(), fault)).to_vec();
         first.listed(&Listing { topics: topics(&[("a", 2), ("b", 1), ("e", 1)]), missing });
         // They come back.

@@ -168,8 +168,8 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
         (listed("share"), None, Consumer, refused("it is a share group")),
         (listed("share"), Some("m"), Consumer, refused("it is a share group")),
         (listed("consumer"), Some("m"), Consumer, group(false)),
-        (Has { find: 30, ..NOTHING }, None, Consumer, refused(NOT_AUTHORISED)),
-        (Has { consumer: (30, ""), ..NOTHING }, None, Consumer, refused(NOT_AUTHORISED)),
+        (Has { find: 30, ..NOTHING }, None, Consumer, refused(NOT_AUTHORIZED)),
+        (Has { consumer: (30, ""), ..NOTHING }, None, Consumer, refused(NOT_AUTHORIZED)),
         // Nothing is known.
         (Has { find: 15, ..NOTHING }, None, Consumer, None),
         (Has { consumer: (LOADING, ""), ..NOTHING }, Some("m"), Consumer, None),

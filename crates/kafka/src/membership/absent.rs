@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_may_not_be_seen_is_not_gone() {
         let held = [partition("a", 0), partition("b", 0)];
-        let missing = [("a", TopicFault::NotAuthorised), ("b", TopicFault::Unknown)];
+        let missing = [("a", TopicFault::NotAuthorized), ("b", TopicFault::Unknown)];
         for patience in [Patience::Two, Patience::One] {
             let mut absent = AbsentPartitions::default();
             let hidden = listing(&[], &missing);

@@ -135,7 +135,7 @@ impl MembershipMonitor {
                 (self.missing, self.well) = (None, now);
                 return MembershipVerdict::Fine;
             }
-            GroupAnswer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORISED => {
+            GroupAnswer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORIZED => {
                 // It may be a member still.
                 self.faulty = true;
                 return MembershipVerdict::Fault(reason);
@@ -247,14 +247,14 @@ mod tests {
 
     #[test]
     fn what_keeps_a_member_out_is_told() {
-        let not_authorised = crate::coordinator::NOT_AUTHORISED;
+        let not_authorized = crate::coordinator::NOT_AUTHORIZED;
         assert_verdicts(vec![
             (0, 0, Ok(NO_GROUP), MembershipVerdict::Fine),
             (2, 0, Ok(refused("it is a share group")), fault("it is a share group")),
             (4, 0, Err("no answer".to_owned()), MembershipVerdict::Unclear),
             (6, 0, Ok(has(false)), MembershipVerdict::Fine),
-            (8, 7, Ok(refused(not_authorised)), fault(not_authorised)),
-            (60, 7, Ok(refused(not_authorised)), fault(not_authorised)),
+            (8, 7, Ok(refused(not_authorized)), fault(not_authorized)),
+            (60, 7, Ok(refused(not_authorized)), fault(not_authorized)),
         ]);
     }
 

@@ -138,7 +138,7 @@ async fn every_refusal() {
     let mut route =
         Route::start(&cluster, config_in(fetching, &["forbidden"], "g", Start::Earliest));
     let reason = |route: &Route| route.source.status().not_ready.unwrap_or_default();
-    route.until("a refusal", |route| reason(route).contains("\"forbidden\": not authorised")).await;
+    route.until("a refusal", |route| reason(route).contains("\"forbidden\": not authorized")).await;
     route.close().await;
     let mut route =
         Route::start(&cluster, config_in(fetching, &["orders"], "other", Start::Earliest));

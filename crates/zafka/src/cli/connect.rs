@@ -37,7 +37,7 @@ pub fn show(route: &RouteConfig, found: &ProbeResult, out: &mut dyn Write) -> io
                     "  warning: topic {topic:?}: {fault}; the route reads it from when it does"
                 )?;
             }
-            TopicFault::NotAuthorised | TopicFault::Other(_) => {
+            TopicFault::NotAuthorized | TopicFault::Other(_) => {
                 errors += 1;
                 writeln!(out, "  error: topic {topic:?}: {fault}")?;
             }
@@ -87,14 +87,14 @@ mod tests {
 
     #[test]
     fn topics_then_what_may_not_be_meant() {
-        let missing = [("later", TopicFault::Unknown), ("theirs", TopicFault::NotAuthorised)];
+        let missing = [("later", TopicFault::Unknown), ("theirs", TopicFault::NotAuthorized)];
         let found = [("a", 1), ("a.b", 12)];
         let (errors, out) = shown("kafka://k:1/%2Fa%2F,later,theirs", &found, &missing);
         assert_eq!(errors, 1);
         let lines: Vec<_> = out.lines().collect();
         assert_eq!(lines[..2], ["  a: 1 partition", "  a.b: 12 partitions"]);
         assert!(lines[2].starts_with("  warning: topic \"later\": it does not exist;"), "{out}");
-        assert_eq!(lines[3], "  error: topic \"theirs\": not authorised to read it");
+        assert_eq!(lines[3], "  error: topic \"theirs\": not authorized to read it");
         assert!(
             lines[4].starts_with("  warning: whoever subscribes to \"a\" receives \"a.b\""),
             "{out}"

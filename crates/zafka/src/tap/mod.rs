@@ -79,7 +79,7 @@ impl Viewer {
     pub(crate) fn new(layout: Layout, count: Option<u64>, prefixes: &[Vec<u8>]) -> Self {
         let style = match (io::stdout().is_terminal(), takes_color(&io::stdout())) {
             (false, _) => Style::Json,
-            (true, true) => Style::Colour,
+            (true, true) => Style::Color,
             (true, false) => Style::Plain,
         };
         Self {

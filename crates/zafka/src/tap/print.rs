@@ -1,4 +1,4 @@
-//! How messages are shown: one JSON object a line for programs, aligned and coloured for people.
+//! How messages are shown: one JSON object a line for programs, aligned and colored for people.
 
 use serde_json::{Map, Value, json};
 use zafka_envelope::{Carried, OwnedHeader, OwnedRecord, Timestamp};
@@ -13,8 +13,8 @@ const SHOWN: usize = 120;
 pub(crate) enum Style {
     /// One JSON object for each record.
     Json,
-    /// A line to read, with ANSI colours.
-    Colour,
+    /// A line to read, with ANSI colors.
+    Color,
     /// A line to read.
     Plain,
 }
@@ -52,9 +52,9 @@ const CYAN: &str = "36";
 const DIM: &str = "2";
 const YELLOW: &str = "33";
 
-fn paint(style: Style, colour: &str, text: &str) -> String {
+fn paint(style: Style, color: &str, text: &str) -> String {
     match style {
-        Style::Colour => format!("\x1b[{colour}m{text}\x1b[0m"),
+        Style::Color => format!("\x1b[{color}m{text}\x1b[0m"),
         Style::Json | Style::Plain => text.to_owned(),
     }
 }

@@ -110,15 +110,15 @@ fn connections_that_are_cut_stall_and_are_refused(fetcher: Fetcher) {
     });
     route.relay.wait_ready();
     let messages = decoded(&subscriber.messages()[had..]);
-    // What was on its way when the connection went comes before the new take-up.
+    // What was on its way when the connection went comes before the new assignment.
     let again = messages.iter().filter(|message| message.prev.is_none()).count();
     assert_eq!(again, 2, "each partition is taken up once more");
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    let mut taken_up = [false; 2];
+    let mut assigned = [false; 2];
     for message in messages {
-        let taken_up = &mut taken_up[message.partition as usize];
-        *taken_up |= message.prev.is_none();
-        if *taken_up { after.push(message) } else { before.push(message) }
+        let assigned = &mut assigned[message.partition as usize];
+        *assigned |= message.prev.is_none();
+        if *assigned { after.push(message) } else { before.push(message) }
     }
     let sessions = [Session::new(before), Session::above(after, floor)];
     expecting(&[(&more, &produced)]).assert(&sessions);

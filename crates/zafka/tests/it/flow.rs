@@ -66,8 +66,8 @@ pub fn wait_records(subscribers: &[&dyn Subscriber], total: usize) -> Vec<Vec<Re
 }
 
 /// Divides what one subscriber received into sessions: `prev` is absent where a relay takes a
-/// partition up, and nowhere else. Each floor is what was committed before a take-up; there are no
-/// more sessions than floors.
+/// partition up, and nowhere else. Each floor is what was committed before an assignment; there are
+/// no more sessions than floors.
 pub fn sessions(messages: Vec<Received>, floors: &[Committed]) -> Vec<Session> {
     let mut take_ups: BTreeMap<(String, i32), usize> = BTreeMap::new();
     let mut sessions: Vec<Session> =
@@ -76,7 +76,7 @@ pub fn sessions(messages: Vec<Received>, floors: &[Committed]) -> Vec<Session> {
         let count = take_ups.entry((message.topic.clone(), message.partition)).or_default();
         *count += usize::from(message.prev.is_none());
         let position = (&message.topic, message.partition, message.offset);
-        assert!((1..=floors.len()).contains(count), "take-up {count} at {position:?}");
+        assert!((1..=floors.len()).contains(count), "assignment {count} at {position:?}");
         sessions[*count - 1].messages.push(message);
     }
     sessions

@@ -91,7 +91,7 @@ fn divided_joined_and_killed(fetcher: Fetcher, protocol: &str) {
             "{}",
             relay.route.relay.log()
         );
-        // One take-up for each that was ever held, kept or not.
+        // One assignment for each that was ever held, kept or not.
         let take_ups = messages.iter().filter(|message| message.prev.is_none()).count();
         assert_eq!(take_ups, had.len());
     }

@@ -132,8 +132,8 @@ fn lacks(subscriber: &Peer, records: &Sequence, offsets: Range<i64>) -> Vec<i64>
     offsets.clone().filter(|at| !had.contains(&(*at, value(*at)))).collect()
 }
 
-/// A subscriber holds the rest while an election cuts the log above what it has had; then the relay
-/// ends, by itself or not. What Kafka still has comes.
+/// A subscriber holds the rest while an election truncates the log above what it has had; then the
+/// relay ends, by itself or not. What Kafka still has comes.
 #[test]
 #[ignore = "needs Java and Maven, and Python"]
 fn what_a_subscriber_held_up_when_the_log_was_cut_above_it_is_not_lost() {

@@ -198,7 +198,7 @@ fn refusals() -> Vec<Refusal> {
         ("wrong audience", &oauth, token("wrong-audience", secret), "invalid_token"),
         ("no certificate", &mtls, tls(&certificates.ca()), "certificate"),
         ("unknown authority", &sasl, wrong_ca, "certificate verify failed"),
-        ("topic", &sasl, password("PLAIN", right), "not authorised to read it"),
+        ("topic", &sasl, password("PLAIN", right), "not authorized to read it"),
         ("group", &sasl, password("PLAIN", right), "Group authorization failed"),
     ];
     let refusal =

@@ -56,7 +56,7 @@ impl Pair {
         Self { now, left: Connection::new(left, now), right: Connection::new(right, now) }
     }
 
-    /// Carries output to and fro until both sides are silent.
+    /// Carries output back and forth until both sides are silent.
     pub fn exchange(&mut self) -> Result<(), Error> {
         loop {
             let to_right = output(&mut self.left);

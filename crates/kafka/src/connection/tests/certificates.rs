@@ -60,7 +60,8 @@ fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), Stri
         ClusterConfig { bootstrap_servers: vec![address.to_owned()], security, ..plain() };
     let mut settings = settings(&cluster);
     settings.set("group.id", "g");
-    let consumer: BaseConsumer<Told> = settings.create_with_context(Told::default()).unwrap();
+    let consumer: BaseConsumer<Reported> =
+        settings.create_with_context(Reported::default()).unwrap();
     consumer.subscribe(&["t"]).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -78,15 +79,15 @@ fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), Stri
 
 /// What librdkafka has told.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct Reported(Mutex<Vec<String>>);
 
-impl ClientContext for Told {
+impl ClientContext for Reported {
     fn error(&self, _: KafkaError, reason: &str) {
         self.0.lock().push(reason.to_owned());
     }
 }
 
-impl ConsumerContext for Told {}
+impl ConsumerContext for Reported {}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs openssl"]

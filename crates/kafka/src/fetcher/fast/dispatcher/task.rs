@@ -107,7 +107,7 @@ impl DispatcherTask {
         };
         let Some(number) = self.numbers.remove(&id) else { return };
         self.brokers.remove(&number);
-        // Tasks are cancelled only once nothing is fetched any more.
+        // Tasks are canceled only once nothing is fetched any more.
         if let Err(failure) = ended
             && let Ok(panic) = failure.try_into_panic()
         {

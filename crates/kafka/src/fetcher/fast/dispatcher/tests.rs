@@ -264,7 +264,7 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
     stage.metadata(ID, 1, 4);
     assert!(stage.dispatcher.distrusted && stage.dispatcher.wants_metadata);
     assert_eq!((stage.said(1), stage.said(2)), (vec![], vec![]));
-    assert!(stage.fault().is_none(), "it is not made anew");
+    assert!(stage.fault().is_none(), "it is not recreated");
     assert_eq!(
         stage.dispatcher.topics[assignment.topic()].id,
         anew,
@@ -542,7 +542,7 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 25 }]);
 }
 
-/// Or broker and dispatcher would send it to and fro as fast as they can.
+/// Or broker and dispatcher would send it back and forth as fast as they can.
 #[test]
 fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
     for (first, then, asks) in [

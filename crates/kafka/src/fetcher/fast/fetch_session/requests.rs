@@ -96,7 +96,7 @@ impl FetchSession {
         }
     }
 
-    /// Everything is to be told anew. False where there is nothing.
+    /// Everything is to be requested again. False if there is nothing.
     fn begin_session(&mut self) -> bool {
         self.forgotten.clear();
         self.changed.clear();
