@@ -5,19 +5,15 @@
 //! the records. Buffers that were not needed for a while are let go, so that a burst leaves nothing
 //! behind.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::chunk::{Chunk, Origin};
-
 /// Unused buffers that a trim leaves.
 const LEFT: usize = 2;
-/// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone
-/// records would hold the ring's bytes many times over otherwise.
-const COPIED_BELOW: usize = 4;
 
-/// What the messages of a chunk are written to.
+/// Messages in ZMTP framing, one after the other.
 #[derive(Debug, Default)]
 pub struct Buffer {
     /// The messages in ZMTP framing.
@@ -30,6 +26,36 @@ impl Buffer {
     /// Memory that it takes, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    /// The byte ranges of its messages, in order, from the first that ends after byte `from`.
+    pub(crate) fn messages_from(&self, from: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let first = self.ends.partition_point(|end| *end <= from);
+        let mut start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.ends[first..].iter().map(move |end| {
+            let message = start..*end;
+            start = *end;
+            message
+        })
+    }
+
+    /// How many messages end in `range` (its end included).
+    pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
+        let ending_by = |position: usize| self.ends.partition_point(|end| *end <= position);
+        (ending_by(range.end) - ending_by(range.start)) as u64
+    }
+
+    /// The end of the message of which bytes before `sent` were written, unless `sent` lies between
+    /// two messages.
+    pub(crate) fn half_written(&self, sent: usize) -> Option<usize> {
+        let index = self.ends.partition_point(|end| *end < sent);
+        match self.ends.get(index) {
+            Some(end) if *end != sent && sent != 0 => {
+                let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+                (start < sent).then_some(*end)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -101,21 +127,10 @@ impl Buffers {
         drop(unused);
     }
 
-    /// Makes a chunk, as [`Chunk::new`] does.
-    pub fn chunk(
-        &self,
-        buffer: Buffer,
-        same_routing: bool,
-        records: u64,
-        origin: Arc<Origin>,
-        position: i64,
-    ) -> Chunk {
-        if buffer.bytes.len() < buffer.bytes.capacity() / COPIED_BELOW {
-            let (bytes, ends) = (buffer.bytes.as_slice().to_vec(), buffer.ends.as_slice().to_vec());
-            self.give(buffer);
-            return Chunk::new(bytes, ends, same_routing, records, origin, position);
-        }
-        Chunk::lent(buffer, self.clone(), same_routing, records, origin, position)
+    /// Buffers that are kept now.
+    #[cfg(test)]
+    pub(crate) fn unused(&self) -> usize {
+        self.0.stack.lock().buffers.len()
     }
 
     fn room(&self) -> usize {
@@ -134,33 +149,6 @@ mod tests {
         buffer
     }
 
-    fn kept(buffers: &Buffers) -> usize {
-        buffers.0.stack.lock().buffers.len()
-    }
-
-    #[test]
-    fn a_buffer_comes_back_with_its_chunk() {
-        let buffers = Buffers::new(1024, 4096);
-        let buffer = filled(&buffers, 1000);
-        let memory = buffer.bytes.as_ptr();
-        let chunk = buffers.chunk(buffer, true, 1, Origin::new(0), 1);
-        assert_eq!((chunk.len(), chunk.messages(), kept(&buffers)), (1000, 1, 0));
-        assert!(chunk.weight() >= 1024, "memory counts, not what is used of it");
-        drop(chunk);
-        let again = buffers.take();
-        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.ends.len()), (memory, 0, 0));
-    }
-
-    #[test]
-    fn a_small_chunk_holds_what_it_needs() {
-        let buffers = Buffers::new(1024, 4096);
-        let chunk = buffers.chunk(filled(&buffers, 100), true, 1, Origin::new(0), 1);
-        assert_eq!((chunk.len(), chunk.messages(), kept(&buffers)), (100, 1, 1));
-        assert!(chunk.weight() < 100 + 8 + 2 * Chunk::OVERHEAD);
-        drop(chunk);
-        assert_eq!(kept(&buffers), 1, "that one was its own");
-    }
-
     #[test]
     fn buffers_of_the_usual_size_are_kept_up_to_the_limit() {
         for (size, kept_bytes, expected) in [(1000, 10_240, 10), (1000, 0, LEFT), (5000, 10_240, 0)]
@@ -168,7 +156,7 @@ mod tests {
             let buffers = Buffers::new(1024, kept_bytes);
             let many: Vec<_> = (0..20).map(|_| filled(&buffers, size)).collect();
             many.into_iter().for_each(|buffer| buffers.give(buffer));
-            assert_eq!(kept(&buffers), expected, "{size} of {kept_bytes}");
+            assert_eq!(buffers.unused(), expected, "{size} of {kept_bytes}");
         }
     }
 
@@ -178,12 +166,12 @@ mod tests {
         let give = |many: Vec<Buffer>| many.into_iter().for_each(|buffer| buffers.give(buffer));
         give((0..10).map(|_| buffers.take()).collect());
         buffers.trim();
-        assert_eq!(kept(&buffers), 10, "all of them were in use");
+        assert_eq!(buffers.unused(), 10, "all of them were in use");
         give((0..4).map(|_| buffers.take()).collect());
         buffers.trim();
-        assert_eq!(kept(&buffers), 4 + LEFT);
+        assert_eq!(buffers.unused(), 4 + LEFT);
         buffers.trim();
         buffers.trim();
-        assert_eq!(kept(&buffers), LEFT);
+        assert_eq!(buffers.unused(), LEFT);
     }
 }

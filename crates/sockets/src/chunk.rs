@@ -1,90 +1,20 @@
 //! Chunks: many encoded messages in one buffer, written to every peer as it is.
 
+mod runs;
+
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use zafka_zmtp::frame;
 
 use crate::buffers::{Buffer, Buffers};
 use crate::memory::{Charge, Exceeded, PeerMemory};
-use crate::ring::{Demand, Runs};
+use crate::origin::Origin;
+pub(crate) use runs::{RunIndex, RunIndexBuilder};
 
-/// Where a chunk's messages come from, and how far they were delivered. One for each assignment of a
-/// partition.
-///
-/// The ring knows it only as a number that grows and a flag; what the number means is the route's
-/// affair.
-#[derive(Debug)]
-pub struct Origin {
-    delivered: AtomicI64,
-    withdrawn: AtomicBool,
-    demand: Option<Arc<Demand>>,
-    /// Whether there was something that too few peers were owed: it is to be published again, by
-    /// another origin.
-    short: AtomicBool,
-}
-
-impl Origin {
-    /// An origin that was delivered up to `position`.
-    pub fn new(position: i64) -> Arc<Self> {
-        Self::made(position, None)
-    }
-
-    /// The same; what is in the ring at any moment at which too few peers want it does not count as
-    /// delivered, nor does what follows it.
-    pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
-        Self::made(position, Some(demand))
-    }
-
-    fn made(position: i64, demand: Option<Arc<Demand>>) -> Arc<Self> {
-        let (withdrawn, short) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, short })
-    }
-
-    /// Whether its position stands still, because something that it published had too few peers
-    /// that want it.
-    pub fn is_short(&self) -> bool {
-        self.short.load(Ordering::Acquire)
-    }
-
-    /// As [`Demand::epoch`]; 0 without any.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.demand.as_ref().map_or(0, |demand| demand.epoch())
-    }
-
-    /// The position up to which everything was accepted by the kernel for every peer owed it, or
-    /// dropped by policy.
-    pub fn delivered(&self) -> i64 {
-        self.delivered.load(Ordering::Acquire)
-    }
-
-    /// Whether its messages were taken out of the ring.
-    pub fn is_withdrawn(&self) -> bool {
-        self.withdrawn.load(Ordering::Acquire)
-    }
-
-    /// Everything before `position` is delivered, unless its messages were taken out or too few
-    /// wanted some of them. The ring tells so, chunk by chunk.
-    pub fn deliver(&self, position: i64) {
-        if !self.is_withdrawn() && !self.is_short() {
-            self.delivered.store(position, Ordering::Release);
-        }
-    }
-
-    /// The same of what was published in an epoch of its demand. Where they were too few then, or
-    /// are another one's peers by now, its position stands still.
-    pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
-        if epoch != self.epoch() || !epoch.is_multiple_of(2) {
-            self.short.store(true, Ordering::Release);
-        }
-        self.deliver(position);
-    }
-
-    pub(crate) fn withdraw(&self) {
-        self.withdrawn.store(true, Ordering::Release);
-    }
-}
+/// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone
+/// messages would hold the ring's bytes many times over otherwise.
+const COPIED_BELOW: usize = 4;
 
 /// Encoded messages of one origin.
 #[derive(Debug)]
@@ -97,7 +27,7 @@ pub struct Chunk {
     origin: Arc<Origin>,
     position: i64,
     /// Who wants which messages, where that was found when it was published.
-    runs: Option<Runs>,
+    runs: Option<RunIndex>,
     /// What it takes of the memory that peers may have, if one needs it beside the ring.
     kept: OnceLock<Charge>,
     /// The epoch of its origin's demand when it was published.
@@ -157,7 +87,7 @@ impl Chunk {
 
     /// Memory that the chunk takes, in bytes.
     pub fn weight(&self) -> usize {
-        self.buffer.weight() + self.runs.as_ref().map_or(0, Runs::weight) + Self::OVERHEAD
+        self.buffer.weight() + self.runs.as_ref().map_or(0, RunIndex::weight) + Self::OVERHEAD
     }
 
     /// Takes note that a peer needs it beside the ring, unless there is no memory for that. It
@@ -169,11 +99,11 @@ impl Chunk {
         Ok(())
     }
 
-    pub(crate) fn runs(&self) -> Option<&Runs> {
+    pub(crate) fn runs(&self) -> Option<&RunIndex> {
         self.runs.as_ref()
     }
 
-    pub(crate) fn set_runs(&mut self, runs: Option<Runs>) {
+    pub(crate) fn set_runs(&mut self, runs: Option<RunIndex>) {
         self.runs = runs;
     }
 
@@ -256,32 +186,37 @@ impl Chunk {
 
     /// The byte ranges of its messages, in order, from the first that ends after byte `from`.
     pub(crate) fn messages_from(&self, from: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-        let first = self.buffer.ends.partition_point(|end| *end <= from);
-        let mut start = first.checked_sub(1).map_or(0, |before| self.buffer.ends[before]);
-        self.buffer.ends[first..].iter().map(move |end| {
-            let message = start..*end;
-            start = *end;
-            message
-        })
+        self.buffer.messages_from(from)
     }
 
     /// How many messages end in `range` (its end included).
     pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
-        let ending_by = |position: usize| self.buffer.ends.partition_point(|end| *end <= position);
-        (ending_by(range.end) - ending_by(range.start)) as u64
+        self.buffer.messages_ending_in(range)
     }
 
     /// The end of the message of which bytes before `sent` were written, unless `sent` lies between
     /// two messages.
     pub(crate) fn half_written(&self, sent: usize) -> Option<usize> {
-        let index = self.buffer.ends.partition_point(|end| *end < sent);
-        match self.buffer.ends.get(index) {
-            Some(end) if *end != sent && sent != 0 => {
-                let start = index.checked_sub(1).map_or(0, |before| self.buffer.ends[before]);
-                (start < sent).then_some(*end)
-            }
-            _ => None,
+        self.buffer.half_written(sent)
+    }
+}
+
+impl Buffers {
+    /// Makes a chunk, as [`Chunk::new`] does.
+    pub fn chunk(
+        &self,
+        buffer: Buffer,
+        same_routing: bool,
+        records: u64,
+        origin: Arc<Origin>,
+        position: i64,
+    ) -> Chunk {
+        if buffer.bytes.len() < buffer.bytes.capacity() / COPIED_BELOW {
+            let (bytes, ends) = (buffer.bytes.as_slice().to_vec(), buffer.ends.as_slice().to_vec());
+            self.give(buffer);
+            return Chunk::new(bytes, ends, same_routing, records, origin, position);
         }
+        Chunk::lent(buffer, self.clone(), same_routing, records, origin, position)
     }
 }
 
@@ -323,5 +258,35 @@ mod tests {
         {
             assert_eq!(chunk.half_written(sent), end, "after {sent} bytes");
         }
+    }
+
+    fn filled(buffers: &Buffers, size: usize) -> Buffer {
+        let mut buffer = buffers.take();
+        buffer.bytes.resize(size, 0);
+        buffer.ends.push(size);
+        buffer
+    }
+
+    #[test]
+    fn a_buffer_comes_back_with_its_chunk() {
+        let buffers = Buffers::new(1024, 4096);
+        let buffer = filled(&buffers, 1000);
+        let memory = buffer.bytes.as_ptr();
+        let chunk = buffers.chunk(buffer, true, 1, Origin::new(0), 1);
+        assert_eq!((chunk.len(), chunk.messages(), buffers.unused()), (1000, 1, 0));
+        assert!(chunk.weight() >= 1024, "memory counts, not what is used of it");
+        drop(chunk);
+        let again = buffers.take();
+        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.ends.len()), (memory, 0, 0));
+    }
+
+    #[test]
+    fn a_small_chunk_holds_what_it_needs() {
+        let buffers = Buffers::new(1024, 4096);
+        let chunk = buffers.chunk(filled(&buffers, 100), true, 1, Origin::new(0), 1);
+        assert_eq!((chunk.len(), chunk.messages(), buffers.unused()), (100, 1, 1));
+        assert!(chunk.weight() < 100 + 8 + 2 * Chunk::OVERHEAD);
+        drop(chunk);
+        assert_eq!(buffers.unused(), 1, "that one was its own");
     }
 }

@@ -1,9 +1,42 @@
 //! What can be set on a socket, already parsed.
 
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
-use crate::Endpoint;
-use crate::ration::Ration;
+pub use zafka_zmtp::Mechanism;
+
+use crate::{Endpoint, EndpointError};
+
+/// An endpoint, and how its connections are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The security mechanism of each connection; a peer with another one is closed.
+    pub mechanism: Mechanism,
+}
+
+impl From<Endpoint> for EndpointConfig {
+    /// Makes one whose connections are not secured.
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint, mechanism: Mechanism::Null }
+    }
+}
+
+impl FromStr for EndpointConfig {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        text.parse().map(|endpoint: Endpoint| endpoint.into())
+    }
+}
+
+impl fmt::Display for EndpointConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
 
 /// What happens to a peer that falls behind the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -11,7 +44,7 @@ pub enum SlowPeer {
     /// What the ring no longer has is skipped for that peer, and counted.
     #[default]
     Drop,
-    /// No more is taken from Kafka until there is room.
+    /// No more is published until there is room.
     Block,
 }
 
@@ -54,28 +87,16 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// What a peer may change of its subscriptions: all of them at once, twice, and some more in
-    /// each second.
-    pub(crate) fn ration(&self, now: Instant) -> Ration {
-        let burst = u32::try_from(self.max_subscriptions.saturating_mul(2)).unwrap_or(u32::MAX);
-        Ration::new(burst.max(PEER_CHANGES), PEER_CHANGES, now)
-    }
-}
-
-/// Changes of subscriptions that a peer may make in a second once its burst is used up.
-const PEER_CHANGES: u32 = 5000;
-
 /// A PUB socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PubConfig {
     /// Endpoints to listen on.
-    pub bind: Vec<Endpoint>,
+    pub bind: Vec<EndpointConfig>,
     /// Mode of the socket files of `ipc` endpoints that are bound; what the umask leaves if
     /// `None`.
     pub ipc_mode: Option<u32>,
     /// Endpoints to connect to, and to connect to again when they are lost.
-    pub connect: Vec<Endpoint>,
+    pub connect: Vec<EndpointConfig>,
     /// The policy for a peer that falls behind.
     pub slow_peer: SlowPeer,
     /// Peers that make demand enough ([`PubSocket::demand`](crate::PubSocket::demand)).
@@ -89,6 +110,23 @@ pub struct PubConfig {
     pub heartbeat: Option<Heartbeat>,
     /// What a peer can make us hold.
     pub limits: Limits,
+}
+
+impl Default for PubConfig {
+    /// Makes a socket without endpoints.
+    fn default() -> Self {
+        Self {
+            bind: Vec::new(),
+            ipc_mode: None,
+            connect: Vec::new(),
+            slow_peer: SlowPeer::default(),
+            min_peers: 0,
+            ring_bytes: DEFAULT_RING_BYTES,
+            peer_timeout: Some(DEFAULT_PEER_TIMEOUT),
+            heartbeat: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// How long a peer's machine may acknowledge nothing, unless set.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 /// Memory that a subscription takes at the most beside its prefix, which is kept twice: for its
 /// peer, and to be found by. Each time that is two nodes of a trie and what the allocator adds, and
 /// once a set of peers.
@@ -17,7 +19,13 @@ const SUBSCRIPTION_BYTES: usize = 720;
 pub(crate) struct PeerMemory {
     limit: usize,
     used: AtomicUsize,
+    /// How many wait for room, and what wakes one of them.
+    waiting: AtomicUsize,
+    freed: Notify,
 }
+
+/// One that waits for room, as long as this lives.
+struct Waiting<'a>(&'a PeerMemory);
 
 /// A part of that memory.
 #[derive(Debug)]
@@ -37,7 +45,18 @@ pub(crate) fn subscription(prefix: &[u8]) -> usize {
 
 impl PeerMemory {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { limit, used, waiting, freed: Notify::new() })
+    }
+
+    /// Bytes that peers may hold together.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether no more is held than may be.
+    pub(crate) fn is_within_limit(&self) -> bool {
+        self.used.load(Ordering::Relaxed) <= self.limit
     }
 
     /// Bytes that peers hold now.
@@ -51,6 +70,27 @@ impl PeerMemory {
         let mut charge = Charge { memory: Arc::clone(self), bytes: 0 };
         charge.set(bytes)?;
         Ok(charge)
+    }
+
+    /// Waits until there may be room for `bytes` more. What becomes free wakes one waiter; it is to
+    /// take what it needs, and to try again if that fails.
+    pub(crate) async fn room(&self, bytes: usize) {
+        // Counted before it looks, so that what becomes free after that wakes it.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(self);
+        while self.limit.saturating_sub(self.used.load(Ordering::SeqCst)) < bytes {
+            self.freed.notified().await;
+        }
+    }
+
+    /// Gives bytes back.
+    fn free(&self, bytes: usize) {
+        if bytes > 0 {
+            self.used.fetch_sub(bytes, Ordering::SeqCst);
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                self.freed.notify_one();
+            }
+        }
     }
 
     /// A charge of nothing yet.
@@ -67,23 +107,36 @@ impl Charge {
     /// Makes it `bytes`, unless they are more than before and there is not so much left: then it
     /// stays as it was.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Exceeded> {
-        let used = &self.memory.used;
         if bytes <= self.bytes {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.memory.free(self.bytes - bytes);
         } else {
             let more = bytes - self.bytes;
             let add =
                 |used: usize| used.checked_add(more).filter(|used| *used <= self.memory.limit);
-            used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| Exceeded)?;
+            let used = &self.memory.used;
+            used.fetch_update(Ordering::SeqCst, Ordering::Relaxed, add).map_err(|_| Exceeded)?;
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// Makes it `bytes`, whatever the limit is.
+    pub(crate) fn set_beyond_limit(&mut self, bytes: usize) {
+        self.memory.used.fetch_add(bytes.saturating_sub(self.bytes), Ordering::SeqCst);
+        self.memory.free(self.bytes.saturating_sub(bytes));
+        self.bytes = bytes;
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.free(self.bytes);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,5 +1,7 @@
 //! A connection's byte stream: TCP or a Unix domain socket.
 
+mod tcp_info;
+
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -8,8 +10,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::silence::TcpSample;
-use crate::tcp_info;
+pub(crate) use tcp_info::TcpSample;
 
 /// How long a TCP connection is silent before the kernel asks whether its peer is alive.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);

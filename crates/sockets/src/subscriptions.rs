@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use crate::trie::{IntoKeys, Keys, Trie};
 
 /// Which peer, within one socket. Never given twice.
@@ -98,6 +100,13 @@ impl Prefixes {
     pub(crate) fn matches(&self, frame: &[u8]) -> bool {
         self.counts.matching(frame).next().is_some()
     }
+}
+
+/// What a peer says of its subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Subscribe(Bytes),
+    Cancel(Bytes),
 }
 
 /// Messages, and the bytes that they take on the wire.

@@ -128,7 +128,7 @@ fn to_zmq(
     let slow_peer = query.one("slow_peer", |text| text::SLOW_PEER.read(text), mistakes);
     let max_peers = defaults.limits.max_peers;
     let min_peers = query.one("min_peers", |text| text::whole(text, 0, max_peers as u64), mistakes);
-    let endpoint = vec![endpoint?];
+    let endpoint = vec![endpoint?.into()];
     let (bind, connect) =
         if scheme.contains("connect") { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
     let socket = PubConfig {

@@ -42,6 +42,7 @@ fn ingest(kind: InboundKind, frames: &[&str]) -> IngestConfig {
             heartbeat: None,
             max_peers: 100,
             max_message: 16 << 20,
+            peer_memory: 256 << 20,
             handshake_timeout: Duration::from_secs(5),
             in_flight_bytes: 32 << 20,
         },

@@ -22,7 +22,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         self.chunk.bytes().get(self.range.clone()).unwrap_or_default()
     }
 }
@@ -55,13 +55,18 @@ impl Batch {
         bytes >= BATCH_BYTES || self.segments.len() >= BATCH_SEGMENTS
     }
 
-    /// How many bytes of the first segment end a message that is half written.
+    /// How many bytes at its beginning end a message that is half written.
     pub(crate) fn half_written(&self) -> usize {
         match self.segments.first() {
             Some(first) if self.rest.is_empty() => {
                 first.chunk.half_written(first.range.start).map_or(0, |end| end - first.range.start)
             }
-            _ => 0,
+            _ => self.rest.len(),
         }
+    }
+
+    /// Its bytes, piece by piece.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&*self.rest).chain(self.segments.iter().map(Segment::bytes))
     }
 }

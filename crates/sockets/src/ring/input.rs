@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::runs::Finder;
 use super::{Cursors, Entry, MERGED_BYTES, MERGED_PART, Place, Ring};
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, RunIndexBuilder};
 use crate::config::SlowPeer;
 use crate::subscriptions::PeerId;
 
@@ -29,12 +28,13 @@ impl<P: Clone> Ring<P> {
         let mut unheard = 0;
         // One alone goes through the messages no more often by itself.
         let finds = !chunk.same_routing() && self.subscribed > 1;
-        let mut finder = if finds { Finder::new(chunk.len()) } else { Finder::off() };
+        let mut builder =
+            if finds { RunIndexBuilder::new(chunk.len()) } else { RunIndexBuilder::off() };
         let mut behind = HashSet::new();
         if chunk.same_routing() {
             let routing = 0..chunk.len();
             if !chunk.is_empty()
-                && !self.concern(&chunk, at, &routing, &mut finder, &mut behind, idle)
+                && !self.concern(&chunk, at, &routing, &mut builder, &mut behind, idle)
             {
                 unheard = chunk.records();
             }
@@ -52,13 +52,13 @@ impl<P: Clone> Ring<P> {
                 )
             });
             for message in chunk.messages_from(0) {
-                let wanted = self.concern(&chunk, at, &message, &mut finder, &mut behind, idle);
+                let wanted = self.concern(&chunk, at, &message, &mut builder, &mut behind, idle);
                 if !wanted && !everything {
                     unheard += 1;
                 }
             }
         }
-        let runs = finder.finish();
+        let runs = builder.finish();
         for (id, bytes) in runs.iter().flat_map(|runs| runs.by_peer()) {
             if let Some(entry) = self.peers.get_mut(&id).filter(|entry| !entry.prefixes.are_all()) {
                 // It was counted as if all of it were wanted.
@@ -109,14 +109,14 @@ impl<P: Clone> Ring<P> {
         None
     }
 
-    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `finder` of
+    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `builder` of
     /// each. The peers of a prefix in `behind` are there already. False where nobody wants it.
     fn concern(
         &mut self,
         chunk: &Chunk,
         at: (u64, usize),
         message: &Range<usize>,
-        finder: &mut Finder,
+        builder: &mut RunIndexBuilder,
         behind: &mut HashSet<*const BTreeSet<PeerId>>,
         idle: &mut Vec<P>,
     ) -> bool {
@@ -124,12 +124,14 @@ impl<P: Clone> Ring<P> {
         let asked_for_all = usize::from(!chunk.same_routing() && self.index.all().is_some());
         for peers in self.index.matching(chunk.routing_frame(message.start)).skip(asked_for_all) {
             // The index stays as it is meanwhile, so that a set is known by its place.
-            if !chunk.same_routing() && finder.is_off() && !behind.insert(std::ptr::from_ref(peers))
+            if !chunk.same_routing()
+                && builder.is_off()
+                && !behind.insert(std::ptr::from_ref(peers))
             {
                 any = true;
                 continue;
             }
-            peers.iter().for_each(|id| finder.add(*id, message));
+            peers.iter().for_each(|id| builder.add(*id, message));
             any |= put_behind(
                 &mut self.peers,
                 &mut self.cursors,

@@ -99,8 +99,9 @@ mod tests {
     use zafka_zmtp::frame::{Position, put_header};
 
     use super::super::{Ring, RingConfig};
-    use crate::chunk::{Chunk, Origin};
+    use crate::chunk::Chunk;
     use crate::config::SlowPeer;
+    use crate::origin::Origin;
     use crate::subscriptions::PeerId;
 
     fn chunk(size: usize) -> Chunk {
@@ -116,7 +117,7 @@ mod tests {
         let config = RingConfig { slow_peer: SlowPeer::Drop, ring_bytes: 1, peer_memory };
         let mut ring = Ring::new(config);
         for id in 0..2 {
-            ring.join(|id| id);
+            ring.join(id, id);
             ring.subscribe(id, b"", 1);
         }
         ring.publish(chunk(size), &mut Vec::new());

@@ -4,11 +4,23 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::{Batch, Entry, LOOKS, PeerView, Place, Ring, Segment};
-use crate::refusals::UnderWay;
+use crate::origin::Origin;
 use crate::subscriptions::{PeerId, Tally};
 
 /// A message is known again by so many bytes of its beginning, and its size.
 const FINGERPRINT_BYTES: usize = 1024;
+
+/// A message of which a part was written to a peer.
+#[derive(Clone, Debug)]
+pub(crate) struct HalfWritten {
+    pub(crate) origin: Arc<Origin>,
+    /// Where the origin stands once it is delivered, and what is with it in its chunk.
+    pub(crate) position: i64,
+    /// In bytes.
+    pub(crate) size: usize,
+    /// Of its beginning: it is the same when it is sent again.
+    pub(crate) fingerprint: u64,
+}
 
 impl<P: Clone> Ring<P> {
     /// What the peer is to be written next, from where it stands. Where that is empty, nothing is
@@ -175,7 +187,7 @@ impl<P: Clone> Ring<P> {
     // ---- what is known
 
     /// The message that is half written to a peer, if there is one and the ring has it.
-    pub(crate) fn under_way(&self, id: PeerId) -> Option<UnderWay> {
+    pub(crate) fn half_written(&self, id: PeerId) -> Option<HalfWritten> {
         let Place::Behind { next, sent, .. } = self.peers.get(&id)?.place else { return None };
         let chunk = self.chunks.get(usize::try_from(next.checked_sub(self.base)?).ok()?)?;
         chunk.half_written(sent)?;
@@ -183,7 +195,7 @@ impl<P: Clone> Ring<P> {
         let bytes = chunk.bytes().get(message)?;
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes.get(..FINGERPRINT_BYTES).unwrap_or(bytes));
-        Some(UnderWay {
+        Some(HalfWritten {
             origin: Arc::clone(chunk.origin()),
             position: chunk.position(),
             size: bytes.len(),

@@ -112,13 +112,6 @@ impl<P> Entry<P> {
     }
 }
 
-/// What a peer says of its subscriptions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Subscribe(Bytes),
-    Cancel(Bytes),
-}
-
 /// What a subscription did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subscribed {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{LOOKS, Place, Ring};
-use crate::chunk::{Chunk, Origin};
+use crate::chunk::Chunk;
+use crate::origin::Origin;
 use crate::subscriptions::{PeerId, Tally};
 
 impl<P: Clone> Ring<P> {

@@ -2,16 +2,25 @@
 //! withdrawals.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::chunk::Origin;
+use crate::origin::Origin;
 
 const TOPICS: [&str; 5] = ["", "a", "ab", "b", "abc"];
 const PREFIXES: [&str; 4] = ["", "a", "ab", "b"];
 /// The routing frame that each origin is wanted by; one by any.
 const DEMANDED: [Option<&str>; 3] = [Some("ab"), Some("b"), None];
+
+/// Takes a peer into a ring. Returns its id, which rises.
+fn join(ring: &mut Ring<PeerId>) -> PeerId {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    ring.join(id, id);
+    id
+}
 
 fn frame_of(origin: usize) -> Option<Bytes> {
     DEMANDED[origin].map(|frame| Bytes::from_static(frame.as_bytes()))
@@ -259,7 +268,7 @@ impl World {
     }
 
     fn join(&mut self) {
-        let id = self.ring.join(|id| id);
+        let id = join(&mut self.ring);
         self.models.insert(id, Model::default());
     }
 
@@ -383,7 +392,7 @@ impl World {
         batch.segments.iter().for_each(|segment| bytes.extend_from_slice(segment.bytes()));
         // Commands go where `half_written` and the rest say: there the stream must be between two
         // messages.
-        let boundary = batch.rest.len() + batch.half_written();
+        let boundary = batch.half_written();
         let mut until_boundary = model.stream.clone();
         until_boundary.extend_from_slice(&bytes[..boundary]);
         assert!(!ends_halfway(&until_boundary), "commands go between messages");
@@ -594,7 +603,7 @@ fn bytes(batch: &Batch) -> usize {
 fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [PeerId; 3]) {
     let mut ring = ring(1024 * 1024);
     let origins: Vec<_> = (0..origins).map(|_| Origin::new(0)).collect();
-    let peers = [(); 3].map(|()| ring.join(|id| id));
+    let peers = [(); 3].map(|()| join(&mut ring));
     for id in peers {
         ring.subscribe(id, b"t", 100);
     }
@@ -702,7 +711,7 @@ fn one_hold_of_the_lock_looks_at_so_many_chunks() {
 #[test]
 fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
     let mut ring = ring(1000);
-    let [many, other] = [(); 2].map(|()| ring.join(|id| id));
+    let [many, other] = [(); 2].map(|()| join(&mut ring));
     let changes: Vec<_> =
         (0..100_u8).map(|prefix| Change::Subscribe(vec![prefix].into())).collect();
     assert_eq!(ring.apply(many, &changes, 100), Subscribed::Counted);
@@ -731,12 +740,12 @@ fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
 fn a_peer_that_has_left_disturbs_nobody() {
     let mut ring = ring(1000);
     let origin = Origin::new(0);
-    let gone = ring.join(|id| id);
+    let gone = join(&mut ring);
     ring.subscribe(gone, b"t", 10);
     ring.publish(one_message(&origin, 1), &mut Vec::new());
     let batch = ring.gather(gone);
     drop(ring.leave(gone));
-    let next = ring.join(|id| id);
+    let next = join(&mut ring);
     ring.subscribe(next, b"t", 10);
     ring.publish(one_message(&origin, 2), &mut Vec::new());
     // The publisher was still writing to the one that left.
@@ -749,7 +758,7 @@ fn a_peer_that_has_left_disturbs_nobody() {
 fn handing_back_an_empty_batch_skips_nothing() {
     let mut ring = ring(1000);
     let origin = Origin::new(0);
-    let id = ring.join(|id| id);
+    let id = join(&mut ring);
     let nothing = ring.gather(id);
     // Its first subscription is processed, and more, while a command is written to it.
     ring.subscribe(id, b"t", 10);
@@ -762,7 +771,7 @@ fn handing_back_an_empty_batch_skips_nothing() {
 fn a_withdrawn_origin_publishes_nothing() {
     let mut ring = ring(1000);
     let origin = Origin::new(0);
-    let id = ring.join(|id| id);
+    let id = join(&mut ring);
     ring.subscribe(id, b"t", 10);
     ring.withdraw(&origin);
     ring.publish(one_message(&origin, 1), &mut Vec::new());
@@ -775,7 +784,7 @@ fn peers_that_stopped_within_one_large_message_share_it() {
     let origin = Origin::new(0);
     let message = [&[1, 1, b't', 0, 200][..], &[b'.'; 200]].concat();
     let large = Chunk::new(message.clone(), vec![message.len()], true, 1, Arc::clone(&origin), 1);
-    let peers = [(); 2].map(|()| ring.join(|id| id));
+    let peers = [(); 2].map(|()| join(&mut ring));
     for id in peers {
         ring.subscribe(id, b"t", 10);
     }

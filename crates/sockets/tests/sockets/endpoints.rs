@@ -19,7 +19,7 @@ async fn a_wildcard_port_is_resolved() {
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let server = Server::start(config()).await;
-    let taken = server.socket.endpoints().to_vec();
+    let taken = server.socket.endpoints().iter().cloned().map(Into::into).collect();
     let error = PubSocket::start("test", PubConfig { bind: taken, ..config() }).await.unwrap_err();
     assert!(
         error.to_string().starts_with(&format!("cannot bind {}: ", server.address())),

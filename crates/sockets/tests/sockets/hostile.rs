@@ -341,3 +341,22 @@ async fn silent_connections_do_not_keep_a_subscriber_out() {
     // Before it was accepted, places had to become free.
     assert!(server.closed("handshake_timeout") >= 300, "{}", server.closed("handshake_timeout"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_has_asked_for_too_much_is_shown_life_while_it_is_not_read() {
+    let mut server = Server::start(config()).await;
+    let mut peer = RawPeer::connect(&server.address()).await;
+    peer.shake_hands(1).await;
+    peer.send(&command(b"\x04PING\0\0a")).await;
+    assert_eq!(peer.frame().await, (4, b"\x04PONGa".to_vec()));
+    // The same subscription again and again: what it may ask for in several seconds.
+    peer.send(&subscription(b"t").repeat(60_000)).await;
+    server.until_subscribed(1).await;
+    peer.send(&command(b"\x04PING\0\0b")).await;
+    for _ in 0..3 {
+        assert_eq!(peer.frame().await, (4, b"\x04PONG".to_vec()));
+    }
+    // Messages come meanwhile.
+    server.send("t", "x").await;
+    while peer.frame().await != (0, b"x".to_vec()) {}
+}

@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod hostile;
+mod inbound;
 mod netns;
 mod outbound;
 mod policies;

@@ -59,8 +59,13 @@ impl RawPeer {
 
     /// Shakes hands as a SUB of version 3.`minor`, and reads our side's part of it.
     pub async fn shake_hands(&mut self, minor: u8) {
+        self.shake_hands_as("SUB", minor).await;
+    }
+
+    /// Shakes hands as some socket type of version 3.`minor`, and reads our side's part of it.
+    pub async fn shake_hands_as(&mut self, socket_type: &str, minor: u8) {
         self.send(&greeting(minor)).await;
-        self.send(&ready("SUB")).await;
+        self.send(&ready(socket_type)).await;
         let mut theirs = [0; 64];
         self.0.read_exact(&mut theirs).await.unwrap();
         assert_eq!(&theirs[..12], b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01");

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
-use zafka_sockets::{Chunk, Endpoint, Origin, PubSocket, Publisher};
+use zafka_sockets::config::{EndpointConfig, Limits, PubConfig, SlowPeer};
+use zafka_sockets::{Chunk, Origin, PubSocket, Publisher};
 use zafka_zmtp::frame::{Position, put_header};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn endpoint(text: &str) -> Endpoint {
+pub fn endpoint(text: &str) -> EndpointConfig {
     text.parse().unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
-use zafka_sockets::Endpoint;
+use zafka_sockets::config::EndpointConfig;
 
 use super::{CheckArgs, EXIT_USAGE, connect};
 use crate::config::checks::selector_text;
@@ -129,7 +129,7 @@ fn ingest_summary(route: &IngestConfig) -> String {
     format!("route {:?}: {endpoints} -> {topics}", route.name)
 }
 
-fn endpoints(bind: &[Endpoint], connect: &[Endpoint]) -> String {
+fn endpoints(bind: &[EndpointConfig], connect: &[EndpointConfig]) -> String {
     let bind = bind.iter().map(ToString::to_string);
     let connect = connect.iter().map(|endpoint| format!("{endpoint} (connects)"));
     bind.chain(connect).collect::<Vec<_>>().join(", ")

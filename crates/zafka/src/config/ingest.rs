@@ -79,6 +79,7 @@ fn inbound(
         table.list(&keys::SUBSCRIBE, |text| Ok(text.as_bytes().to_vec())).unwrap_or_default();
     let max_peers = table.count(&keys::MAX_PEERS);
     let max_message = table.count(&keys::MAX_MESSAGE);
+    let peer_memory = table.count(&keys::SENDER_MEMORY);
     Some(InboundConfig {
         kind: match socket_type? {
             InboundSocketType::Pull => InboundKind::Pull,
@@ -87,12 +88,13 @@ fn inbound(
             }
             InboundSocketType::Router => InboundKind::Router,
         },
-        bind: binds.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        bind: binds.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
         ipc_mode,
-        connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        connect: connects.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
         heartbeat: heartbeat(table),
         max_peers: max_peers?,
         max_message: max_message?,
+        peer_memory: peer_memory?,
         handshake_timeout: Limits::default().handshake_timeout,
         in_flight_bytes: 0,
     })

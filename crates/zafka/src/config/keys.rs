@@ -224,6 +224,9 @@ keys! {
     MAX_MESSAGE = "max_message", Kind::Size(KIB, GIB), Default("\"16MiB\""),
         "Size of one message. A larger one is thrown away as it comes, and told as `too_large`; over 1 GiB its connection \
          is closed.";
+    SENDER_MEMORY = "peer_memory", Kind::Size(MIB, 1024 * GIB), Default("\"256MiB\""),
+        "Memory that the senders of the socket together can make zafka hold, besides `in_flight_bytes`: half for messages \
+         that have come in part or wait, half for answers that are not read. While the first is taken, senders are not read.";
 
     TO_TOPIC = "topic", Kind::Described("text with fields"), Default("\"{topic}\""),
         "The topic to write to, with the fields `{topic}`, `{key}` and `{header.NAME}` of the message.";
@@ -412,6 +415,7 @@ pub static FROM_ZMQ_SECTION: Section = Section {
         &HEARTBEAT,
         &MAX_PEERS,
         &MAX_MESSAGE,
+        &SENDER_MEMORY,
     ],
     later: &[],
 };

@@ -297,9 +297,9 @@ fn served(
     }
     socket?;
     let config = PubConfig {
-        bind: binds.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        bind: binds.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
         ipc_mode,
-        connect: connects.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
+        connect: connects.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
         slow_peer: slow_peer?,
         min_peers: min_peers?,
         ring_bytes: ring_bytes?,

@@ -4,8 +4,7 @@ use zafka_envelope::FramePlan;
 use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
 };
-use zafka_sockets::Endpoint;
-use zafka_sockets::config::{DEFAULT_RING_BYTES, Limits, SlowPeer};
+use zafka_sockets::config::{DEFAULT_RING_BYTES, EndpointConfig, Limits, SlowPeer};
 
 use super::*;
 
@@ -429,8 +428,9 @@ fn the_path_of_an_endpoint_starts_at_the_file() {
     };
     let to = "socket = 'pub', bind = ['ipc://run/a', 'ipc:///b'], connect = ['ipc://c'], ipc_mode = '0660'";
     let socket = read_in("/etc/zafka", to).unwrap().config.routes.remove(0).socket;
-    let shown =
-        |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown = |endpoints: &[EndpointConfig]| {
+        endpoints.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(shown(&socket.bind), ["ipc:///etc/zafka/run/a", "ipc:///b"]);
     assert_eq!(shown(&socket.connect), ["ipc:///etc/zafka/c"]);
     assert_eq!(socket.ipc_mode, Some(0o660));

@@ -143,7 +143,7 @@ fn route(bind: &Endpoint) -> RouteConfig {
         frames: FramePlan::preset(Preset::Json),
         rename: Vec::new(),
         socket: PubConfig {
-            bind: vec![bind.clone()],
+            bind: vec![bind.clone().into()],
             ipc_mode: None,
             connect: Vec::new(),
             slow_peer: SlowPeer::Drop,
@@ -170,7 +170,7 @@ fn way_back(args: &DemoArgs, broker: &EmbeddedBroker) -> Result<IngestConfig, Co
     let mut route = config?.ingest.pop().ok_or("there is no route")?;
     route.name = "demo-accept".to_owned();
     route.producer.route.clone_from(&route.name);
-    route.socket.bind = vec![accept];
+    route.socket.bind = vec![accept.into()];
     Ok(route)
 }
 

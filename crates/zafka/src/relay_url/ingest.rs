@@ -95,7 +95,7 @@ fn from_zmq(
         InboundSocketType::Pull => Some(InboundKind::Pull),
         InboundSocketType::Router => Some(InboundKind::Router),
     };
-    let endpoint = vec![endpoint?];
+    let endpoint = vec![endpoint?.into()];
     let (bind, connect) = if connects { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
     let socket = InboundConfig { kind: kind?, bind, connect, ..defaults };
     Some((socket, frames?))

@@ -1,7 +1,7 @@
 use super::*;
 
 use zafka_kafka::config::{Start, TopicSelector};
-use zafka_sockets::config::SlowPeer;
+use zafka_sockets::config::{EndpointConfig, SlowPeer};
 
 const FROM: &str = "kafka://127.0.0.1:9092/orders";
 const TO: &str = "pub+tcp://127.0.0.1:5556";
@@ -36,7 +36,7 @@ fn reads_destinations() {
         ("pub+connect+ipc:///tmp/a", "", "ipc:///tmp/a"),
     ] {
         let (_, route) = route(FROM, url);
-        let text = |endpoints: Vec<Endpoint>| {
+        let text = |endpoints: Vec<EndpointConfig>| {
             endpoints.iter().map(ToString::to_string).collect::<String>()
         };
         assert_eq!(

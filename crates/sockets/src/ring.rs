@@ -11,13 +11,12 @@
 //! and what is let go is handed out to be freed without the lock ([`Ring::take_spent`]).
 
 mod batch;
-mod demand;
+mod demands;
 mod input;
 mod keeper;
 mod output;
 mod peers;
 mod release;
-mod runs;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -29,17 +28,18 @@ use bytes::Bytes;
 
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
+use crate::demand::Demand;
 use crate::memory::{self, PeerMemory};
-use crate::subscriptions::{Index, PeerId};
+use crate::subscriptions::{Change, Index, PeerId};
 use crate::trie::IntoKeys;
 
-pub(crate) use batch::{Batch, Segment};
-pub use demand::Demand;
-use demand::Demands;
+pub(crate) use batch::Batch;
+use batch::Segment;
+use demands::Demands;
 use keeper::Keeper;
-pub(crate) use peers::{Change, PeerView, Subscribed};
+pub(crate) use output::HalfWritten;
 use peers::{Cursors, Entry, Place};
-pub(crate) use runs::Runs;
+pub(crate) use peers::{PeerView, Subscribed};
 
 /// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many
 /// calls.)
@@ -84,8 +84,6 @@ pub(crate) struct Ring<P> {
     bytes: usize,
     index: Index,
     peers: BTreeMap<PeerId, Entry<P>>,
-    /// Never given twice: the publisher may still hold a peer that has left.
-    next_peer: PeerId,
     /// The peers that are behind and have not fallen.
     cursors: Cursors,
     /// How many have fallen ([`Place::Fallen`]).
@@ -125,7 +123,6 @@ impl<P: Clone> Ring<P> {
             bytes: 0,
             index: Index::default(),
             peers: BTreeMap::new(),
-            next_peer: 0,
             cursors: Cursors::default(),
             fallen: 0,
             fallen_alone: BTreeSet::new(),
@@ -163,10 +160,6 @@ impl<P: Clone> Ring<P> {
     /// Peers, those without a subscription included.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &P> {
         self.peers.values().map(|entry| &entry.peer)
-    }
-
-    pub(crate) fn peer_count(&self) -> usize {
-        self.peers.len()
     }
 
     /// Whether a chunk that takes `size` bytes may be published now.
@@ -238,12 +231,10 @@ impl<P: Clone> Ring<P> {
 
     // ---- peers
 
-    pub(crate) fn join(&mut self, make: impl FnOnce(PeerId) -> P) -> P {
-        let id = self.next_peer;
-        self.next_peer += 1;
-        let peer = make(id);
-        self.peers.insert(id, Entry::new(peer.clone(), self.keeper.memory().empty()));
-        peer
+    /// Takes in a peer, without a subscription. An id is never used twice: the publisher may still
+    /// hold a peer that has left.
+    pub(crate) fn join(&mut self, id: PeerId, peer: P) {
+        self.peers.insert(id, Entry::new(peer, self.keeper.memory().empty()));
     }
 
     /// The peer is gone: it is owed nothing more. What was kept for it is to be dropped without the

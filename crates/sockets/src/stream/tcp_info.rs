@@ -7,7 +7,18 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::silence::TcpSample;
+/// What the kernel knows of a TCP connection at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TcpSample {
+    /// Time since the peer last acknowledged anything, be it a probe.
+    pub(crate) since_ack: Duration,
+    /// Probes of a closed window that were not answered.
+    pub(crate) probes: u32,
+    /// Retransmissions since the peer last acknowledged something new.
+    pub(crate) retransmits: u32,
+    /// Bytes that it has acknowledged since the connection was made.
+    pub(crate) bytes_acked: u64,
+}
 
 /// What the kernel knows of a TCP connection now.
 ///

@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::chunk::Chunk;
 use crate::config::{Limits, SlowPeer};
 use crate::ring::LOOKS;
 

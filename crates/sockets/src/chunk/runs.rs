@@ -11,22 +11,22 @@ const RUN_BYTES: usize = size_of::<(PeerId, Range<usize>)>();
 
 /// The byte ranges of a chunk that each peer wants: sorted by peer, rising, and not touching.
 #[derive(Debug, Default)]
-pub(crate) struct Runs(Vec<(PeerId, Range<usize>)>);
+pub(crate) struct RunIndex(Vec<(PeerId, Range<usize>)>);
 
-impl Runs {
+impl RunIndex {
     /// Memory that they take, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.0.capacity() * RUN_BYTES
     }
 
     /// How many bytes each peer wants.
-    pub(super) fn by_peer(&self) -> impl Iterator<Item = (PeerId, usize)> + '_ {
+    pub(crate) fn by_peer(&self) -> impl Iterator<Item = (PeerId, usize)> + '_ {
         let runs = self.0.chunk_by(|(one, _), (other, _)| one == other);
         runs.filter_map(|runs| Some((runs.first()?.0, runs.iter().map(|(_, run)| run.len()).sum())))
     }
 
     /// The runs of a peer, from byte `sent` on.
-    pub(super) fn of(&self, peer: PeerId, sent: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+    pub(crate) fn of(&self, peer: PeerId, sent: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let first = self.0.partition_point(|(id, run)| (*id, run.end) <= (peer, sent));
         let runs = self.0[first..].iter().take_while(move |(id, _)| *id == peer);
         runs.map(move |(_, run)| run.start.max(sent)..run.end)
@@ -35,30 +35,30 @@ impl Runs {
 
 /// Gathers runs message by message.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(crate) struct RunIndexBuilder {
     found: Vec<(PeerId, Range<usize>)>,
     limit: usize,
 }
 
-impl Finder {
-    /// For a chunk of so many bytes. Runs take no more memory than its messages: where there are
+impl RunIndexBuilder {
+    /// For a chunk of so many bytes. RunIndex take no more memory than its messages: where there are
     /// that many, a peer mostly finds what it wants when it goes through them.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self { found: Vec::new(), limit: bytes / RUN_BYTES }
     }
 
-    /// A finder that gives nothing.
-    pub(super) fn off() -> Self {
+    /// A builder that gives nothing.
+    pub(crate) fn off() -> Self {
         Self { found: Vec::new(), limit: 0 }
     }
 
     /// Whether it gives nothing, whatever is added.
-    pub(super) fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         self.limit == 0
     }
 
     /// Adds a message that a peer wants; the same one may come again.
-    pub(super) fn add(&mut self, peer: PeerId, message: &Range<usize>) {
+    pub(crate) fn add(&mut self, peer: PeerId, message: &Range<usize>) {
         if self.is_off() {
             return;
         }
@@ -75,7 +75,7 @@ impl Finder {
     }
 
     /// The runs; none where there are too many.
-    pub(super) fn finish(mut self) -> Option<Runs> {
+    pub(crate) fn finish(mut self) -> Option<RunIndex> {
         if self.is_off() {
             return None;
         }
@@ -88,7 +88,7 @@ impl Finder {
             touches
         });
         self.found.shrink_to_fit();
-        Some(Runs(self.found))
+        Some(RunIndex(self.found))
     }
 }
 
@@ -96,10 +96,10 @@ impl Finder {
 mod tests {
     use super::*;
 
-    fn found(limit: usize, wanted: &[(PeerId, Range<usize>)]) -> Option<Runs> {
-        let mut finder = Finder::new(limit * RUN_BYTES);
-        wanted.iter().for_each(|(peer, message)| finder.add(*peer, message));
-        finder.finish()
+    fn found(limit: usize, wanted: &[(PeerId, Range<usize>)]) -> Option<RunIndex> {
+        let mut builder = RunIndexBuilder::new(limit * RUN_BYTES);
+        wanted.iter().for_each(|(peer, message)| builder.add(*peer, message));
+        builder.finish()
     }
 
     #[test]

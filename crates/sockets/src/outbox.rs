@@ -1,20 +1,57 @@
-//! Writing to a peer: its own commands between messages, and what the ring owes it.
+//! The way of bytes to a peer: commands between messages, and messages from a feed.
+//!
+//! A feed (the ring, a queue of answers) gives batches of whole messages. The outbox writes them,
+//! finishes what was half written, and tells the feed how far it came: the feed counts delivery at
+//! the ends of messages.
+
+mod queue;
 
 use std::io::{self, IoSlice};
 
-use crate::peer::{Closed, Peer};
-use crate::ring::{Batch, Segment};
-use crate::shared::Shared;
+use crate::closed::Closed;
+use crate::stream::Stream;
+pub(crate) use queue::{NoFeed, Queue, QueueFeed, Taken};
 
 /// Batches written in one go before others get their turn.
 const ROUNDS: usize = 8;
 /// The slices of one write: a batch's (its rest, its segments, one of them split) and the commands.
 const MAX_SLICES: usize = 70;
 
+/// A source of messages for one peer.
+pub(crate) trait Feed {
+    /// Messages to be written next.
+    type Batch: Batch;
+
+    /// Takes what is to be written next; it comes back by [`Feed::advance`].
+    ///
+    /// # Errors
+    /// The reason to close the connection, if nothing may be written to it any more.
+    fn next_batch(&mut self) -> Result<Self::Batch, Closed>;
+
+    /// Tells how many bytes of a batch the kernel accepted. Returns whether everything that the
+    /// feed had was written.
+    fn advance(&mut self, batch: Self::Batch, written: usize) -> bool;
+}
+
+/// Messages in ZMTP framing, of which the first may have been written in part.
+pub(crate) trait Batch {
+    /// Whether there is nothing to be written.
+    fn is_empty(&self) -> bool;
+
+    /// Whether the feed may have more than this.
+    fn has_more(&self) -> bool;
+
+    /// Bytes at its beginning that end a message of which a part was written before.
+    fn half_written(&self) -> usize;
+
+    /// Its bytes, in at most 65 pieces.
+    fn slices(&self) -> impl Iterator<Item = &[u8]>;
+}
+
 /// The write side of a connection. Lent, without waiting, to the task that publishes a chunk while
 /// the peer is idle.
 #[derive(Debug, Default)]
-pub(crate) struct Writer {
+pub(crate) struct Outbox {
     /// Commands to be written at the next message boundary, in ZMTP framing.
     control: Vec<u8>,
     /// Bytes of `control` that were written.
@@ -24,8 +61,7 @@ pub(crate) struct Writer {
     /// Bytes of messages that were written.
     messages_written: u64,
     /// Whether the kernel took no more the last time. Nothing is looked for until it says that it
-    /// does: whatever else a peer makes us do, its share of the ring is not gone through again
-    /// meanwhile.
+    /// does: whatever else a peer makes us do, its feed is not gone through again meanwhile.
     blocked: bool,
 }
 
@@ -40,13 +76,13 @@ pub(crate) enum Drained {
     More,
 }
 
-impl Writer {
-    /// Queues bytes for the next message boundary.
-    pub(crate) fn queue(&mut self, bytes: &[u8]) {
+impl Outbox {
+    /// Queues commands for the next message boundary.
+    pub(crate) fn queue(&mut self, commands: &[u8]) {
         // A peer that makes us answer and reads slowly must not make us keep what it has read.
         self.control.drain(..self.control_sent);
         self.control_sent = 0;
-        self.control.extend_from_slice(bytes);
+        self.control.extend_from_slice(commands);
     }
 
     /// Forgets what is queued: nothing more is to be written.
@@ -54,7 +90,7 @@ impl Writer {
         *self = Self::default();
     }
 
-    /// Bytes queued and not written.
+    /// Bytes of commands that are queued and not written.
     pub(crate) fn queued(&self) -> usize {
         self.control.len() - self.control_sent
     }
@@ -70,25 +106,26 @@ impl Writer {
     }
 
     /// Writes what there is until nothing is left or the kernel takes no more.
-    pub(crate) fn drain(&mut self, shared: &Shared, peer: &Peer) -> Result<Drained, Closed> {
+    pub(crate) fn drain(
+        &mut self,
+        stream: &Stream,
+        feed: &mut impl Feed,
+    ) -> Result<Drained, Closed> {
         if self.blocked {
             return Ok(Drained::Blocked);
         }
         for _ in 0..ROUNDS {
-            let batch = shared.change(|ring| ring.gather(peer.id()));
-            if batch.is_broken {
-                return Err(shared.memory_exceeded());
-            }
+            let batch = feed.next_batch()?;
             if batch.is_empty() && self.queued() == 0 {
-                if batch.more {
+                if batch.has_more() {
                     continue;
                 }
                 return Ok(Drained::Idle);
             }
-            let outcome = self.write(peer, &batch);
+            let outcome = self.write(stream, &batch);
             let of_batch = *outcome.as_ref().unwrap_or(&0);
             self.messages_written += of_batch as u64;
-            let all_written = shared.change(|ring| ring.advance(peer.id(), &batch, of_batch));
+            let all_written = feed.advance(batch, of_batch);
             match outcome {
                 Ok(_) if all_written && self.queued() == 0 => return Ok(Drained::Idle),
                 Ok(_) => {}
@@ -103,16 +140,15 @@ impl Writer {
         Ok(Drained::More)
     }
 
-    /// One vectored write: a half-written message's rest, then the commands, then the messages.
-    /// Returns how many bytes of the batch were taken.
-    fn write(&mut self, peer: &Peer, batch: &Batch) -> io::Result<usize> {
+    /// Makes one vectored write: a half-written message's rest, then the commands, then the
+    /// messages. Returns how many bytes of the batch were taken.
+    fn write(&mut self, stream: &Stream, batch: &impl Batch) -> io::Result<usize> {
         // A command that was begun is finished first: it stands before whatever the batch holds.
-        let before = if self.control_begun { 0 } else { batch.rest.len() + batch.half_written() };
+        let before = if self.control_begun { 0 } else { batch.half_written() };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
         let mut slices = Slices { list: [IoSlice::new(&[]); MAX_SLICES], len: 0 };
         let mut left_before = Some(before);
-        for bytes in std::iter::once(&*batch.rest).chain(batch.segments.iter().map(Segment::bytes))
-        {
+        for bytes in batch.slices() {
             match left_before {
                 Some(at) if at < bytes.len() => {
                     let (head, tail) = bytes.split_at(at);
@@ -130,7 +166,7 @@ impl Writer {
         if left_before.is_some() {
             slices.push(control);
         }
-        let written = peer.stream().try_write_vectored(slices.list())?;
+        let written = stream.try_write_vectored(slices.list())?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

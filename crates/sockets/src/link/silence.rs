@@ -12,26 +12,41 @@ use std::time::{Duration, Instant};
 
 use zafka_zmtp::{Connection, Overdue};
 
-use crate::config::{PubConfig, SlowPeer};
-use crate::peer::Peer;
-use crate::writer::Drained;
-pub(crate) use acks::TcpSample;
+use crate::closed::Gone;
+use crate::outbox::Drained;
+use crate::stream::TcpSample;
 use acks::{AckWatch, LOOK};
 use progress::{Progress, ReadMark};
 
-/// A peer whose machine does not acknowledge any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gone {
-    /// For how long it has not.
-    pub(crate) silent: Duration,
-    /// The key that limits that.
-    pub(crate) key: &'static str,
+/// How a socket takes silence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SilenceConfig {
+    /// Whether a peer that is full is waited for, however long it takes.
+    pub(crate) waits_for_full: bool,
+    /// Whether a PING counts once it is written; otherwise once it is queued, so that a peer that
+    /// takes nothing is silent too.
+    pub(crate) asks_when_written: bool,
+    /// How long the machine of a full peer may acknowledge nothing.
+    pub(crate) peer_timeout: Option<Duration>,
+    /// How long a peer may leave a PING unanswered.
+    pub(crate) heartbeat_timeout: Option<Duration>,
+}
+
+/// What was written to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) drained: Drained,
+    /// Whether commands wait to be written.
+    pub(crate) commands_wait: bool,
+    /// Bytes of messages since the connection was made.
+    pub(crate) messages: u64,
 }
 
 /// Watches one peer for its connection's task.
 #[derive(Debug)]
 pub(crate) struct Silence {
     waits_for_full: bool,
+    asks_when_written: bool,
     /// How long a machine may acknowledge nothing, and the key that says so.
     limit: Option<(Duration, &'static str)>,
     acks: AckWatch,
@@ -45,11 +60,12 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    pub(crate) fn new(config: &PubConfig) -> Self {
-        let heartbeat = config.heartbeat.map(|heartbeat| heartbeat.timeout);
+    pub(crate) fn new(config: &SilenceConfig) -> Self {
+        let heartbeat = config.heartbeat_timeout;
         let limits = [(config.peer_timeout, "peer_timeout"), (heartbeat, "heartbeat")];
         Self {
-            waits_for_full: config.slow_peer == SlowPeer::Block,
+            waits_for_full: config.waits_for_full,
+            asks_when_written: config.asks_when_written,
             limit: limits.into_iter().filter_map(|(limit, key)| Some((limit?, key))).min(),
             acks: AckWatch::default(),
             next_look: None,
@@ -60,22 +76,21 @@ impl Silence {
         }
     }
 
-    /// The peer was written what the kernel takes.
-    pub(crate) fn flushed(
+    /// Takes note of what the peer was written. `sample` asks the kernel.
+    pub(crate) fn handle_written(
         &mut self,
-        peer: &Peer,
+        written: Written,
+        sample: impl FnOnce() -> Option<TcpSample>,
         connection: &mut Connection,
-        drained: Drained,
         now: Instant,
     ) {
+        let Written { drained, commands_wait, messages } = written;
         self.blocked = drained == Drained::Blocked;
-        let (commands_wait, messages) = peer.written();
         // A peer that is full is not asked before it comes to the question.
-        if (!commands_wait || !self.waits_for_full) && connection.output_written(now) {
+        if (!commands_wait || !self.asks_when_written) && connection.output_written(now) {
             self.read.pinged(messages);
             if connection.pings_unanswered() == 1 {
-                let sample = peer.stream().tcp_sample();
-                self.progress.begin(sample.map_or(messages, |sample| sample.bytes_acked));
+                self.progress.begin(sample().map_or(messages, |sample| sample.bytes_acked));
             }
         }
         if connection.pings_unanswered() == 0 {
@@ -91,10 +106,11 @@ impl Silence {
     }
 
     /// Looks at the peer, if that is due or if it is to be given up for its silence: then one that
-    /// may be full is given more time.
+    /// may be full is given more time. `messages`: bytes of messages that were written to it.
     pub(crate) fn handle_timeout(
         &mut self,
-        peer: &Peer,
+        messages: u64,
+        sample: impl FnOnce() -> Option<TcpSample>,
         connection: &mut Connection,
         now: Instant,
     ) -> Result<(), Gone> {
@@ -103,7 +119,7 @@ impl Silence {
         if overdue.is_none() && !due {
             return Ok(());
         }
-        let sample = peer.stream().tcp_sample();
+        let sample = sample();
         if let Some(sample) = &sample {
             self.acks.look(now, sample);
         }
@@ -116,7 +132,6 @@ impl Silence {
         {
             return Err(Gone { silent, key });
         }
-        let (_, messages) = peer.written();
         match overdue {
             Some(Overdue::Reply)
                 if self.progress.made(sample.map_or(messages, |sample| sample.bytes_acked)) =>

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Origin;
+use crate::ring::HalfWritten;
 use crate::wait::{Wait, WaitKind};
 
 /// How often a peer must have closed the connection within a message to be said not to take it,
@@ -21,18 +21,6 @@ const KEPT: usize = 16;
 /// Time after which a message is forgotten that the peer was not sent again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// A message that was being written to a peer when its connection ended.
-#[derive(Clone, Debug)]
-pub(crate) struct UnderWay {
-    pub(crate) origin: Arc<Origin>,
-    /// Where the origin stands once it is delivered, and what is with it in its chunk.
-    pub(crate) position: i64,
-    /// In bytes.
-    pub(crate) size: usize,
-    /// Of its beginning: it is the same when it is sent again.
-    pub(crate) fingerprint: u64,
-}
-
 /// The messages that peers did not take lately.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Vec<Refusal>);
@@ -40,7 +28,7 @@ pub(crate) struct Refusals(Vec<Refusal>);
 #[derive(Debug)]
 struct Refusal {
     host: String,
-    message: UnderWay,
+    message: HalfWritten,
     times: u32,
     /// In ms since the epoch.
     since: i64,
@@ -56,7 +44,7 @@ impl Refusal {
         !delivered && !comes_again && (held || now.saturating_duration_since(self.last) < FORGOTTEN)
     }
 
-    fn is_of(&self, host: &str, message: &UnderWay) -> bool {
+    fn is_of(&self, host: &str, message: &HalfWritten) -> bool {
         let Self { message: known, .. } = self;
         self.host == host && (known.size, known.fingerprint) == (message.size, message.fingerprint)
     }
@@ -68,7 +56,7 @@ impl Refusals {
     pub(crate) fn note(
         &mut self,
         host: &str,
-        message: UnderWay,
+        message: HalfWritten,
         now: Instant,
         since: i64,
     ) -> Option<u32> {
@@ -115,13 +103,14 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Origin;
 
     #[test]
     fn a_message_is_told_of_once_and_waited_for_until_it_is_taken_or_forgotten() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let origin = Origin::new(0);
-        let message = |fingerprint| UnderWay {
+        let message = |fingerprint| HalfWritten {
             origin: Arc::clone(&origin),
             position: 7,
             size: 100,
@@ -153,7 +142,7 @@ mod tests {
         let now = Instant::now();
         let origin = Origin::new(0);
         let message =
-            UnderWay { origin: Arc::clone(&origin), position: 1, size: LARGE, fingerprint: 0 };
+            HalfWritten { origin: Arc::clone(&origin), position: 1, size: LARGE, fingerprint: 0 };
         let mut refusals = Refusals::default();
         assert_eq!(refusals.note("a", message, now, 0), Some(1));
         let later = now + 2 * FORGOTTEN;
@@ -168,8 +157,12 @@ mod tests {
         let origin = Origin::new(0);
         let mut refusals = Refusals::default();
         for index in 0..10 * KEPT as u64 {
-            let message =
-                UnderWay { origin: Arc::clone(&origin), position: 1, size: 1, fingerprint: index };
+            let message = HalfWritten {
+                origin: Arc::clone(&origin),
+                position: 1,
+                size: 1,
+                fingerprint: index,
+            };
             refusals.note("a", message, start + Duration::from_millis(index), 0);
             assert!(refusals.0.len() <= KEPT);
         }

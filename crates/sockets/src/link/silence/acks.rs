@@ -3,24 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::stream::TcpSample;
+
 /// Time between two looks at a peer that takes nothing.
 pub(crate) const LOOK: Duration = Duration::from_secs(3);
 /// How many times in a row the kernel must have asked in vain: one question, or its answer, can get
 /// lost, and the next comes up to two minutes later.
 const ASKED: u32 = 2;
-
-/// What the kernel knows of a TCP connection at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TcpSample {
-    /// Time since the peer last acknowledged anything, be it a probe.
-    pub(crate) since_ack: Duration,
-    /// Probes of a closed window that were not answered.
-    pub(crate) probes: u32,
-    /// Retransmissions since the peer last acknowledged something new.
-    pub(crate) retransmits: u32,
-    /// Bytes that it has acknowledged since the connection was made.
-    pub(crate) bytes_acked: u64,
-}
 
 /// Looks at a connection now and then, to find out whether its peer still acknowledges.
 #[derive(Debug, Default)]

@@ -1,62 +1,12 @@
-//! How many peers want what an origin publishes, and what is not to count as delivered while they
-//! are too few.
-//!
-//! Demand is by routing frame: the ring does not know what it stands for.
+//! All demand that is asked for, kept as subscriptions come and go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::demand::Demand;
 use crate::subscriptions::Prefixes;
-
-/// How many peers want one routing frame, or have any subscription, and how many there should be.
-#[derive(Debug)]
-pub struct Demand {
-    needed: usize,
-    peers: AtomicUsize,
-    /// One more each time that they become enough or too few: odd while they are too few.
-    epoch: AtomicU64,
-}
-
-impl Demand {
-    /// Demand for something that `peers` want.
-    pub(crate) fn new(needed: usize, peers: usize) -> Arc<Self> {
-        let epoch = AtomicU64::new(u64::from(peers < needed));
-        Arc::new(Self { needed, peers: AtomicUsize::new(peers), epoch })
-    }
-
-    /// Peers that want it.
-    pub fn peers(&self) -> usize {
-        self.peers.load(Ordering::Acquire)
-    }
-
-    /// How many there should be.
-    pub fn needed(&self) -> usize {
-        self.needed
-    }
-
-    /// Whether there are so many.
-    pub fn is_enough(&self) -> bool {
-        self.peers() >= self.needed
-    }
-
-    /// A number that stays while they do not become enough or too few.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Changed with the ring's lock alone. True where they became enough or too few by it.
-    fn set(&self, peers: usize) -> bool {
-        let before = self.peers.swap(peers, Ordering::AcqRel) >= self.needed;
-        let changed = before != (peers >= self.needed);
-        if changed {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
-        changed
-    }
-}
 
 /// All demand that somebody asks for.
 #[derive(Debug, Default)]

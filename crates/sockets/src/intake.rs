@@ -1,0 +1,327 @@
+//! What sockets that take messages in share: each connection hands its messages over one by one,
+//! each with a permit for the memory it takes, until it is settled.
+
+mod sender;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use zafka_zmtp::{Connection, Discarded, SocketType};
+
+use crate::config::{EndpointConfig, Heartbeat};
+use crate::link::{Hub, LinkConfig, Peer, Reserves, SilenceConfig};
+use crate::memory::PeerMemory;
+use crate::subscriptions::PeerId;
+pub use sender::{Sender, SenderSnapshot};
+
+/// Memory that a message takes besides its frames, in bytes: bounds the number of small ones.
+const MESSAGE_OVERHEAD: usize = 256;
+/// Size of a message in bytes up to which one that is too large is thrown away; a larger one ends
+/// its connection.
+const DISCARDED: u64 = 1 << 30;
+
+/// Kinds of sockets that take messages in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboundKind {
+    /// Serves PUSH.
+    Pull,
+    /// Serves PUB and XPUB, subscribed to these prefixes.
+    Sub(Vec<Vec<u8>>),
+    /// Serves DEALER and REQ, which get answers.
+    Router,
+}
+
+/// A socket that takes messages in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundConfig {
+    /// Its kind.
+    pub kind: InboundKind,
+    /// Endpoints to listen on.
+    pub bind: Vec<EndpointConfig>,
+    /// Mode of the files of ipc endpoints; as the umask has it if `None`.
+    pub ipc_mode: Option<u32>,
+    /// Endpoints to connect to, and to connect to again after a loss.
+    pub connect: Vec<EndpointConfig>,
+    /// Heartbeats; off as in libzmq if `None`.
+    pub heartbeat: Option<Heartbeat>,
+    /// Connections, those in their handshake included.
+    pub max_peers: usize,
+    /// Size of one message in bytes, at most 1 GiB. A larger one is thrown away as it comes, and
+    /// told; one over 1 GiB ends its connection.
+    pub max_message: usize,
+    /// Bytes that senders together can make the socket hold besides the messages in flight: one
+    /// half for messages that have come in part or wait, one for answers that are not read. If the
+    /// first is taken, senders are not read; one message in all may exceed it. A sender whose
+    /// answers would exceed the second is closed.
+    pub peer_memory: usize,
+    /// Time a connection has to finish its ZMTP handshake.
+    pub handshake_timeout: Duration,
+    /// Bytes of messages that were handed over and whose permits are held. A larger message goes
+    /// alone.
+    pub in_flight_bytes: usize,
+}
+
+/// A message as it was handed over.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Its sender.
+    pub sender: Arc<Sender>,
+    /// What came.
+    pub content: Content,
+    /// The memory it takes. To be held until the message is settled.
+    pub permit: Permit,
+}
+
+/// What came of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Its frames, one or more.
+    Message(Vec<Bytes>),
+    /// It was larger than `max_message`, and thrown away as it came.
+    TooLarge(Discarded),
+    /// Its frames; it had been read when the socket began to end, and is not to be taken.
+    Late(Vec<Bytes>),
+}
+
+impl Content {
+    /// Bytes of it that are held.
+    fn size(&self) -> usize {
+        let (Self::Message(frames)
+        | Self::Late(frames)
+        | Self::TooLarge(Discarded { head: frames, .. })) = self;
+        frames.iter().map(Bytes::len).sum()
+    }
+}
+
+/// A share of `in_flight_bytes`, and the place of a message among those that its sender has under
+/// way; dropped, both are free again.
+#[derive(Debug)]
+pub struct Permit {
+    _memory: Memory,
+    sender: Arc<Sender>,
+    bytes: usize,
+}
+
+/// Memory of a message.
+type Memory = Option<OwnedSemaphorePermit>;
+
+impl Permit {
+    fn new(memory: Memory, sender: &Arc<Sender>, bytes: usize) -> Self {
+        sender.begin(bytes);
+        Self { _memory: memory, sender: Arc::clone(sender), bytes }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.sender.end(self.bytes);
+    }
+}
+
+/// Shared by the connections of a socket.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) hub: Hub,
+    pub(crate) config: InboundConfig,
+    in_flight: Arc<Semaphore>,
+    /// Permits in all; what one message may take at the most.
+    capacity: usize,
+    messages: mpsc::UnboundedSender<Inbound>,
+    senders: Mutex<BTreeMap<PeerId, Arc<Sender>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        name: &str,
+        config: InboundConfig,
+        messages: mpsc::UnboundedSender<Inbound>,
+    ) -> Arc<Self> {
+        let capacity =
+            config.in_flight_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        // Half of it for what senders send, half for what they do not read.
+        let half = config.peer_memory / 2;
+        let answers = PeerMemory::new(half);
+        Arc::new(Self {
+            hub: Hub::new(name, link_config(&config), answers, Some(Reserves::new(half))),
+            config,
+            in_flight: Arc::new(Semaphore::new(capacity)),
+            capacity,
+            messages,
+            senders: Mutex::default(),
+        })
+    }
+
+    /// Bytes of `in_flight_bytes` that are taken.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.capacity - self.in_flight.available_permits()
+    }
+
+    /// The senders whose handshake is done.
+    pub(crate) fn senders(&self) -> Vec<SenderSnapshot> {
+        let senders: Vec<_> = self.senders.lock().values().cloned().collect();
+        senders.iter().filter_map(|sender| sender.snapshot()).collect()
+    }
+
+    /// How many senders are not read, and since when the first of them is, in ms since the epoch.
+    pub(crate) fn held(&self) -> Option<(usize, i64)> {
+        let senders = self.senders.lock();
+        let held = senders.values().filter_map(|sender| sender.held_since());
+        held.fold(None, |all, since| {
+            let (count, first) = all.unwrap_or((0, since));
+            Some((count + 1, first.min(since)))
+        })
+    }
+
+    /// Permits that a message of `size` bytes takes.
+    fn permits(&self, size: usize) -> u32 {
+        // The capacity fits into 32 bits.
+        u32::try_from((size + MESSAGE_OVERHEAD).min(self.capacity)).unwrap_or(u32::MAX)
+    }
+
+    /// Takes the memory that a message takes, if it is free and nobody waits for it.
+    fn try_permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(size)).ok()
+    }
+
+    /// Waits for the memory that a message takes, in turn with the other senders. There is always
+    /// an end: the semaphore is never closed.
+    fn permit(&self, size: usize) -> impl Future<Output = Memory> + Send + use<> {
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(size));
+        async { permit.await.ok() }
+    }
+}
+
+fn link_config(config: &InboundConfig) -> LinkConfig {
+    LinkConfig {
+        socket_type: match config.kind {
+            InboundKind::Pull => SocketType::Pull,
+            InboundKind::Sub(_) => SocketType::Sub,
+            InboundKind::Router => SocketType::Router,
+        },
+        max_peers: config.max_peers,
+        max_frame: config.max_message,
+        max_message: config.max_message,
+        handshake_timeout: config.handshake_timeout,
+        heartbeat: config.heartbeat,
+        silence: SilenceConfig {
+            waits_for_full: false,
+            asks_when_written: true,
+            peer_timeout: None,
+            heartbeat_timeout: config.heartbeat.map(|heartbeat| heartbeat.timeout),
+        },
+    }
+}
+
+/// The messages of one connection on their way out of it.
+pub(crate) struct Intake {
+    shared: Arc<Shared>,
+    sender: Arc<Sender>,
+    /// Messages that were read and wait for memory, and their bytes.
+    waiting: VecDeque<Content>,
+    waiting_bytes: usize,
+    /// The place of the first of them in the queue for memory.
+    permit: Option<Pin<Box<dyn Future<Output = Memory> + Send>>>,
+}
+
+impl Intake {
+    /// Takes a sender in.
+    pub(crate) fn new(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Self {
+        let sender = Arc::new(Sender::new(peer, &shared.hub.memory));
+        shared.senders.lock().insert(peer.id(), Arc::clone(&sender));
+        Self {
+            shared: Arc::clone(shared),
+            sender,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            permit: None,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Prepares a sender's connection: messages that are too large are told, not a reason to end
+    /// it.
+    pub(crate) fn prepare(&self, connection: &mut Connection) {
+        connection.discard_up_to(DISCARDED);
+    }
+
+    /// Adds a message that was read.
+    pub(crate) fn push(&mut self, content: Content) {
+        self.waiting_bytes += content.size();
+        self.waiting.push_back(content);
+    }
+
+    /// Bytes of messages that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Hands over messages while there is memory. Returns whether one has to wait for it.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        while self.permit.is_none()
+            && let Some(content) = self.waiting.front()
+        {
+            let size = content.size();
+            match self.shared.try_permit(size) {
+                Some(permit) => self.hand_over_first(Some(permit)),
+                None => self.permit = Some(Box::pin(self.shared.permit(size))),
+            }
+        }
+        self.permit.is_some()
+    }
+
+    /// Hands over what was read and is not to be taken any more, so that it is answered. It takes
+    /// no memory that it had not before.
+    pub(crate) fn hand_over_late(&mut self) {
+        self.permit = None;
+        while let Some(content) = self.waiting.pop_front() {
+            let late = match content {
+                Content::Message(frames) => Content::Late(frames),
+                content => content,
+            };
+            self.waiting.push_front(late);
+            self.hand_over_first(None);
+        }
+    }
+
+    /// Waits for the memory of the first message that waits, and hands it over.
+    pub(crate) async fn permitted(&mut self) {
+        // Without a deadline: this is how a sender is held back while the log does not keep up.
+        match &mut self.permit {
+            Some(permit) => {
+                let memory = permit.await;
+                self.permit = None;
+                self.hand_over_first(memory);
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn hand_over_first(&mut self, memory: Memory) {
+        let Some(content) = self.waiting.pop_front() else { return };
+        let size = content.size();
+        self.waiting_bytes -= size;
+        self.sender.count_received();
+        let permit = Permit::new(memory, &self.sender, size);
+        let sender = Arc::clone(&self.sender);
+        // A route that has ended takes nothing; the connection ends with the socket.
+        let _ = self.shared.messages.send(Inbound { sender, content, permit });
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.shared.senders.lock().remove(&self.sender.id());
+    }
+}

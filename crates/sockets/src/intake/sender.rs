@@ -1,0 +1,171 @@
+//! Senders: what each has sent, and the answers that wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use zafka_zmtp::SocketType;
+
+use crate::link::Peer;
+use crate::memory::PeerMemory;
+use crate::outbox::Queue;
+use crate::wait::since_epoch;
+
+/// One connection of a sender.
+#[derive(Debug)]
+pub struct Sender {
+    peer: Arc<Peer>,
+    /// Random for each connection, so that those of different relays differ.
+    token: u64,
+    sequence: AtomicU64,
+    answers: Queue,
+    received: AtomicU64,
+    /// Since when it is not read, in ms since the epoch; 0 if it is read.
+    held_since: AtomicI64,
+    /// Its next messages are for something that takes no more.
+    on_hold: AtomicBool,
+    /// Messages under way, and their bytes.
+    under_way: AtomicUsize,
+    bytes_under_way: AtomicUsize,
+    /// The connection waits for the last message under way.
+    is_ending: AtomicBool,
+}
+
+/// A sender at one moment.
+#[derive(Clone, Debug)]
+pub struct SenderSnapshot {
+    /// Number of its connection within the socket.
+    pub id: u64,
+    /// `IP:PORT`, or the path of an ipc endpoint.
+    pub address: String,
+    /// Its socket type, such as DEALER.
+    pub socket_type: &'static str,
+    /// Messages received from it.
+    pub received: u64,
+    /// Messages of it that are not settled.
+    pub under_way: usize,
+    /// Their bytes.
+    pub bytes_under_way: usize,
+    /// Since when it is not read because its next message has to wait, in ms since the epoch.
+    pub held_since: Option<i64>,
+    /// Bytes of answers that it has not read.
+    pub answer_bytes: usize,
+    /// When it connected, in ms since the epoch.
+    pub connected_since: i64,
+}
+
+impl Sender {
+    pub(super) fn new(peer: &Arc<Peer>, memory: &Arc<PeerMemory>) -> Self {
+        Self {
+            peer: Arc::clone(peer),
+            token: rand::random(),
+            sequence: AtomicU64::new(0),
+            answers: Queue::new(memory),
+            received: AtomicU64::new(0),
+            held_since: AtomicI64::new(0),
+            on_hold: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            bytes_under_way: AtomicUsize::new(0),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// Number of the connection within its socket; never given twice.
+    pub fn id(&self) -> u64 {
+        self.peer.id()
+    }
+
+    /// A random number for the connection.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Numbers the sender's messages: 0 the first time, then one more each time.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// `IP:PORT`, or the path of an ipc endpoint.
+    pub fn address(&self) -> &str {
+        self.peer.address()
+    }
+
+    /// The sender's socket type, once its handshake is done.
+    pub fn socket_type(&self) -> Option<SocketType> {
+        self.peer.socket_type()
+    }
+
+    /// Stops reading it, beyond what was handed over already, or goes on.
+    pub fn hold(&self, on_hold: bool) {
+        if self.on_hold.swap(on_hold, Ordering::AcqRel) != on_hold {
+            self.peer.wake();
+        }
+    }
+
+    pub(crate) fn is_on_hold(&self) -> bool {
+        self.on_hold.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin(&self, bytes: usize) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self, bytes: usize) {
+        self.bytes_under_way.fetch_sub(bytes, Ordering::Relaxed);
+        let was_last = self.under_way.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.is_ending.load(Ordering::SeqCst) {
+            self.peer.wake();
+        }
+    }
+
+    /// Queues a message for the sender. One that leaves too many unread is closed; the answers of a
+    /// sender that is gone are dropped.
+    pub fn answer<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.answers.push(frames);
+        self.peer.wake();
+    }
+
+    pub(crate) fn answers(&self) -> &Queue {
+        &self.answers
+    }
+
+    pub(super) fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether none of its messages is under way, and no answer waits for it. If one is, its
+    /// connection is woken by the last.
+    pub(crate) fn is_answered(&self) -> bool {
+        // Set before it looks, so that the last one is not missed. Answers come before that.
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.under_way.load(Ordering::SeqCst) == 0 && self.answers.is_empty()
+    }
+
+    /// Takes note of whether it is read.
+    pub(crate) fn set_held(&self, held: bool) {
+        let is_held = self.held_since.load(Ordering::Relaxed) != 0;
+        if held != is_held {
+            let since = if held { since_epoch(SystemTime::now()) } else { 0 };
+            self.held_since.store(since, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn held_since(&self) -> Option<i64> {
+        Some(self.held_since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    pub(super) fn snapshot(&self) -> Option<SenderSnapshot> {
+        Some(SenderSnapshot {
+            id: self.id(),
+            address: self.address().to_owned(),
+            socket_type: self.socket_type()?.name(),
+            received: self.received.load(Ordering::Relaxed),
+            under_way: self.under_way.load(Ordering::Relaxed),
+            bytes_under_way: self.bytes_under_way.load(Ordering::Relaxed),
+            held_since: self.held_since(),
+            answer_bytes: self.answers.bytes(),
+            connected_since: since_epoch(self.peer.since()),
+        })
+    }
+}

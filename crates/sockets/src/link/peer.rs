@@ -1,0 +1,133 @@
+//! Peers: what is known of the other side of a connection, and the way of bytes to it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use zafka_zmtp::SocketType;
+
+use crate::outbox::{Drained, Feed, Outbox};
+use crate::stream::Stream;
+use crate::subscriptions::PeerId;
+
+/// Which side opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Accepted,
+    Connected,
+}
+
+/// The other side of a connection. It may be kept after the connection's end.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    id: PeerId,
+    address: String,
+    /// How much of the address is the same when the peer comes again.
+    host_len: usize,
+    since: SystemTime,
+    socket_type: OnceLock<SocketType>,
+    wake: Notify,
+}
+
+impl Peer {
+    pub(super) fn new(id: PeerId, stream: &Stream, address: String, direction: Direction) -> Self {
+        // A client's port is another one each time.
+        let host_len = match (stream, direction, address.rsplit_once(':')) {
+            (Stream::Tcp(_), Direction::Accepted, Some((host, _))) => host.len(),
+            _ => address.len(),
+        };
+        let (socket_type, wake) = (OnceLock::new(), Notify::new());
+        Self { id, address, host_len, since: SystemTime::now(), socket_type, wake }
+    }
+
+    pub(crate) fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// `IP:PORT` or the path of an ipc endpoint; the endpoint, if we connected.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The part of its address that is the same when it comes again.
+    pub(crate) fn host(&self) -> &str {
+        self.address.get(..self.host_len).unwrap_or(&self.address)
+    }
+
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// The peer's socket type, once its handshake is done.
+    pub(crate) fn socket_type(&self) -> Option<SocketType> {
+        self.socket_type.get().copied()
+    }
+
+    pub(super) fn set_socket_type(&self, socket_type: SocketType) {
+        let _ = self.socket_type.set(socket_type);
+    }
+
+    /// Makes the connection's task look at what is to be done.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+/// A connection's stream and what waits to be written to it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    peer: Arc<Peer>,
+    stream: Stream,
+    outbox: Mutex<Outbox>,
+    broken: AtomicBool,
+}
+
+impl Wire {
+    pub(super) fn new(peer: Arc<Peer>, stream: Stream) -> Self {
+        Self { peer, stream, outbox: Mutex::default(), broken: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock()
+    }
+
+    /// Writes what `feed` has.
+    pub(super) fn drain(&self, feed: &mut impl Feed) -> Result<Drained, crate::closed::Closed> {
+        self.outbox.lock().drain(&self.stream, feed)
+    }
+
+    /// Writes to a peer that was idle, from the task that made the chunk, so that a lone message
+    /// needs no wake-up. If the connection's own task is writing, or the kernel takes no more, that
+    /// task goes on.
+    pub(crate) fn write_now(&self, feed: &mut impl Feed) {
+        let drained = self.outbox.try_lock().map(|mut outbox| outbox.drain(&self.stream, feed));
+        if !matches!(drained, Some(Ok(Drained::Idle))) {
+            self.peer.wake();
+        }
+    }
+
+    /// Marks a connection whose peer is within a message that there is no memory for: nothing may
+    /// be written to it any more.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.peer.wake();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,82 @@
+//! Origins: the streams of messages that a ring delivers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crate::demand::Demand;
+
+/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a
+/// partition.
+///
+/// The ring knows it only as a number that grows and a flag; what the number means is the route's
+/// affair.
+#[derive(Debug)]
+pub struct Origin {
+    delivered: AtomicI64,
+    withdrawn: AtomicBool,
+    demand: Option<Arc<Demand>>,
+    /// Whether there was something that too few peers were owed: it is to be published again, by
+    /// another origin.
+    short: AtomicBool,
+}
+
+impl Origin {
+    /// An origin that was delivered up to `position`.
+    pub fn new(position: i64) -> Arc<Self> {
+        Self::made(position, None)
+    }
+
+    /// The same; what is in the ring at any moment at which too few peers want it does not count as
+    /// delivered, nor does what follows it.
+    pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
+        Self::made(position, Some(demand))
+    }
+
+    fn made(position: i64, demand: Option<Arc<Demand>>) -> Arc<Self> {
+        let (withdrawn, short) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, short })
+    }
+
+    /// Whether its position stands still, because something that it published had too few peers
+    /// that want it.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
+    }
+
+    /// As [`Demand::epoch`]; 0 without any.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.demand.as_ref().map_or(0, |demand| demand.epoch())
+    }
+
+    /// The position up to which everything was accepted by the kernel for every peer owed it, or
+    /// dropped by policy.
+    pub fn delivered(&self) -> i64 {
+        self.delivered.load(Ordering::Acquire)
+    }
+
+    /// Whether its messages were taken out of the ring.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    /// Everything before `position` is delivered, unless its messages were taken out or too few
+    /// wanted some of them. The ring tells so, chunk by chunk.
+    pub fn deliver(&self, position: i64) {
+        if !self.is_withdrawn() && !self.is_short() {
+            self.delivered.store(position, Ordering::Release);
+        }
+    }
+
+    /// The same of what was published in an epoch of its demand. Where they were too few then, or
+    /// are another one's peers by now, its position stands still.
+    pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
+        if epoch != self.epoch() || !epoch.is_multiple_of(2) {
+            self.short.store(true, Ordering::Release);
+        }
+        self.deliver(position);
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,225 @@
+//! A queue of messages for one peer, such as the answers of a ROUTER.
+//!
+//! It is bounded for each peer, and by the memory that all peers may have. A peer that lets more
+//! wait is closed.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zafka_zmtp::frame::{Position, put_header};
+
+use super::{Batch, Feed};
+use crate::buffers::Buffer;
+use crate::closed::Closed;
+use crate::memory::{Charge, PeerMemory};
+
+/// Bytes of messages that may wait for a peer that does not read them.
+pub(crate) const QUEUE_BYTES: usize = 1024 * 1024;
+
+/// Messages that wait for a peer. Filled by any task.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    memory: Arc<PeerMemory>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    messages: Buffer,
+    charge: Charge,
+    /// Why messages were dropped: the peer is to be closed.
+    dropped: Option<Dropped>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Dropped {
+    Unread,
+    NoMemory,
+}
+
+/// Messages on their way to the peer.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    messages: Buffer,
+    /// Bytes of them that were written.
+    sent: usize,
+    /// For their memory.
+    _charge: Option<Charge>,
+}
+
+/// A queue as the feed of its peer. The messages that were taken last are the session's to keep.
+#[derive(Debug)]
+pub(crate) struct QueueFeed<'a> {
+    pub(crate) queue: &'a Queue,
+    pub(crate) taken: &'a mut Taken,
+}
+
+impl Queue {
+    pub(crate) fn new(memory: &Arc<PeerMemory>) -> Self {
+        let charge = memory.empty();
+        let waiting = Waiting { messages: Buffer::default(), charge, dropped: None };
+        Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
+    }
+
+    /// Adds a message, unless too much waits: then it and all others are dropped.
+    pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+        let mut waiting = self.waiting.lock();
+        let Waiting { messages, charge, dropped } = &mut *waiting;
+        if dropped.is_some() {
+            return;
+        }
+        let count = frames.len();
+        for (index, frame) in frames.enumerate() {
+            let position = if index + 1 == count { Position::Last } else { Position::More };
+            put_header(&mut messages.bytes, position, frame.len());
+            messages.bytes.extend_from_slice(frame);
+        }
+        messages.ends.push(messages.bytes.len());
+        if messages.bytes.len() > QUEUE_BYTES {
+            *dropped = Some(Dropped::Unread);
+        } else if charge.set(messages.bytes.len()).is_err() {
+            *dropped = Some(Dropped::NoMemory);
+        }
+        if dropped.is_some() {
+            (*messages, *charge) = (Buffer::default(), self.memory.empty());
+        }
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting.lock().messages.bytes.len()
+    }
+
+    /// Whether nothing waits, and nothing was dropped.
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.dropped.is_none() && waiting.messages.bytes.is_empty()
+    }
+
+    /// Whether its peer may stay.
+    ///
+    /// # Errors
+    /// The reason to close the connection, if messages were dropped.
+    pub(crate) fn check(&self) -> Result<(), Closed> {
+        match self.waiting.lock().dropped {
+            Some(Dropped::Unread) => Err(Closed::AnswersUnread(QUEUE_BYTES)),
+            Some(Dropped::NoMemory) => Err(Closed::Memory(self.memory.limit())),
+            None => Ok(()),
+        }
+    }
+
+    fn take(&self) -> Result<Taken, Closed> {
+        self.check()?;
+        let mut waiting = self.waiting.lock();
+        let messages = std::mem::take(&mut waiting.messages);
+        let charge = std::mem::replace(&mut waiting.charge, self.memory.empty());
+        Ok(Taken { messages, sent: 0, _charge: Some(charge) })
+    }
+}
+
+impl Batch for Taken {
+    fn is_empty(&self) -> bool {
+        self.sent == self.messages.bytes.len()
+    }
+
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn half_written(&self) -> usize {
+        self.messages.half_written(self.sent).map_or(0, |end| end - self.sent)
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.messages.bytes.get(self.sent..).unwrap_or_default())
+    }
+}
+
+impl Feed for QueueFeed<'_> {
+    type Batch = Taken;
+
+    fn next_batch(&mut self) -> Result<Taken, Closed> {
+        if self.taken.is_empty() {
+            return self.queue.take();
+        }
+        Ok(std::mem::take(self.taken))
+    }
+
+    fn advance(&mut self, mut batch: Taken, written: usize) -> bool {
+        batch.sent += written;
+        if !batch.is_empty() {
+            *self.taken = batch;
+            return false;
+        }
+        self.queue.is_empty()
+    }
+}
+
+/// The feed of a peer that is sent no messages.
+#[derive(Debug)]
+pub(crate) struct NoFeed;
+
+impl Feed for NoFeed {
+    type Batch = Taken;
+
+    fn next_batch(&mut self) -> Result<Taken, Closed> {
+        Ok(Taken::default())
+    }
+
+    fn advance(&mut self, _batch: Taken, _written: usize) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(queue: &Queue, body: &[u8]) {
+        queue.push([body].into_iter());
+    }
+
+    fn bytes(batch: &Taken) -> Vec<u8> {
+        batch.slices().collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn messages_are_taken_in_order_and_finished() {
+        let memory = PeerMemory::new(100);
+        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        push(&queue, b"one");
+        push(&queue, b"two");
+        let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
+        let batch = feed.next_batch().unwrap();
+        assert_eq!((bytes(&batch), batch.half_written()), (b"\0\x03one\0\x03two".to_vec(), 0));
+        push(&queue, b"x");
+        assert!(!feed.advance(batch, 7));
+        let batch = feed.next_batch().unwrap();
+        assert_eq!((bytes(&batch), batch.half_written()), (b"two".to_vec(), 3));
+        assert_eq!(memory.used(), 13, "until it is written");
+        assert!(!feed.advance(batch, 3), "one more waits");
+        assert_eq!(memory.used(), 3);
+        let batch = feed.next_batch().unwrap();
+        assert!(feed.advance(batch, 3) && queue.is_empty());
+        assert!(feed.next_batch().unwrap().is_empty());
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_lets_too_much_wait_is_to_be_closed() {
+        let memory = PeerMemory::new(2 * QUEUE_BYTES);
+        let queue = Queue::new(&memory);
+        push(&queue, &vec![0; QUEUE_BYTES - 9]);
+        assert!(!queue.is_empty());
+        push(&queue, b"");
+        assert!(matches!(queue.take(), Err(Closed::AnswersUnread(QUEUE_BYTES))));
+        assert_eq!((queue.bytes(), memory.used()), (0, 0));
+        let (queue, other) = (Queue::new(&memory), memory.charge(QUEUE_BYTES + 1).unwrap());
+        push(&queue, &vec![0; QUEUE_BYTES - 9]);
+        assert!(matches!(queue.take(), Err(Closed::Memory(limit)) if limit == 2 * QUEUE_BYTES));
+        push(&queue, b"more");
+        assert!(queue.take().is_err() && !queue.is_empty(), "it stays so");
+        drop(other);
+        assert_eq!(memory.used(), 0);
+    }
+}

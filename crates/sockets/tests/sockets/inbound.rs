@@ -1,0 +1,312 @@
+//! Senders that do not fit, are many, slow or greedy: what bounds them is what bounds subscribers.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
+use zafka_sockets::{Content, Inbound, InboundConfig, InboundKind, InboundSocket};
+
+use crate::raw::{RawPeer, command, greeting, ready};
+use crate::support::{PATIENCE, endpoint, eventually, zmq_socket};
+
+fn config(kind: InboundKind) -> InboundConfig {
+    InboundConfig {
+        kind,
+        bind: vec![endpoint("tcp://127.0.0.1:*")],
+        ipc_mode: None,
+        connect: Vec::new(),
+        heartbeat: None,
+        max_peers: 16_384,
+        max_message: 16 << 20,
+        peer_memory: 256 << 20,
+        handshake_timeout: Duration::from_secs(5),
+        in_flight_bytes: 32 << 20,
+    }
+}
+
+/// The kinds of sockets, each with the type of a peer that fits.
+fn kinds() -> [(InboundKind, &'static str); 3] {
+    let everything = InboundKind::Sub(vec![Vec::new()]);
+    [(InboundKind::Pull, "PUSH"), (everything, "PUB"), (InboundKind::Router, "DEALER")]
+}
+
+/// A socket and what it hands over.
+struct Sink {
+    socket: InboundSocket,
+    messages: UnboundedReceiver<Inbound>,
+}
+
+impl Sink {
+    async fn start(config: InboundConfig) -> Self {
+        let (socket, messages) = InboundSocket::start("test", config).await.unwrap();
+        Self { socket, messages }
+    }
+
+    fn address(&self) -> String {
+        self.socket.endpoints()[0].to_string()
+    }
+
+    fn closed(&self, reason: &str) -> u64 {
+        let closed = self.socket.snapshot().closed;
+        closed.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count)
+    }
+
+    async fn until_closed(&self, reason: &str, count: u64) {
+        let what = format!("{count} connections are closed: {reason}");
+        eventually(&what, || self.closed(reason) == count).await;
+    }
+
+    async fn next(&mut self) -> Inbound {
+        timeout(PATIENCE, self.messages.recv()).await.expect("a message").unwrap()
+    }
+
+    /// A peer that has shaken hands.
+    async fn peer(&self, socket_type: &str) -> RawPeer {
+        let mut peer = RawPeer::connect(&self.address()).await;
+        peer.shake_hands_as(socket_type, 1).await;
+        peer
+    }
+}
+
+/// The frames of a message that was taken.
+fn frames(inbound: &Inbound) -> &[bytes::Bytes] {
+    match &inbound.content {
+        Content::Message(frames) => frames,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A message of one short frame.
+fn message(body: &[u8]) -> Vec<u8> {
+    [&[0, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+/// A message of one long frame of zeros.
+fn long_message(size: usize) -> Vec<u8> {
+    let mut frame = vec![2];
+    frame.extend_from_slice(&(size as u64).to_be_bytes());
+    frame.resize(frame.len() + size, 0);
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_that_do_not_fit_are_closed_with_a_reason() {
+    for (kind, fits) in kinds() {
+        let mut sink = Sink::start(InboundConfig { max_message: 100, ..config(kind) }).await;
+        let unfit = [greeting(1), ready("REP")].concat();
+        let far_too_large = b"\x02\0\0\0\0\x40\0\0\x01".to_vec();
+        let far_too_large = [greeting(1), ready(fits), far_too_large].concat();
+        for (bytes, reason) in [(unfit, "socket_type"), (far_too_large, "frame_limit")] {
+            let mut peer = RawPeer::connect(&sink.address()).await;
+            peer.send(&bytes).await;
+            sink.until_closed(reason, 1).await;
+            peer.rest().await;
+        }
+        let mut peer = sink.peer(fits).await;
+        peer.send(&[long_message(101), message(b"x")].concat()).await;
+        let too_large = sink.next().await.content;
+        assert!(matches!(&too_large, Content::TooLarge(told) if told.size == 101), "{too_large:?}");
+        assert_eq!(frames(&sink.next().await), ["x"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_has_a_deadline() {
+    for (kind, _) in kinds() {
+        let handshake_timeout = Duration::from_millis(200);
+        let sink = Sink::start(InboundConfig { handshake_timeout, ..config(kind) }).await;
+        for (index, begun) in [0, 5, 64].into_iter().enumerate() {
+            let mut peer = RawPeer::connect(&sink.address()).await;
+            peer.send(&greeting(1)[..begun]).await;
+            sink.until_closed("handshake_timeout", index as u64 + 1).await;
+            peer.rest().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_do_not_keep_a_sender_out() {
+    let mut sink = Sink::start(config(InboundKind::Pull)).await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(RawPeer::connect(&sink.address()).await);
+    }
+    let push = zmq_socket(zmq::PUSH);
+    push.connect(&sink.address()).unwrap();
+    push.send("x", 0).unwrap();
+    assert_eq!(frames(&sink.next().await), ["x"]);
+    // Before it was accepted, places had to become free.
+    assert!(sink.closed("handshake_timeout") >= 300, "{}", sink.closed("handshake_timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_short_lived_senders_are_all_heard_and_leave_nothing() {
+    const SENDERS: usize = 10_000;
+    const AT_A_TIME: usize = 50;
+    let mut sink = Sink::start(config(InboundKind::Pull)).await;
+    let address = sink.address();
+    let send = tokio::spawn(async move {
+        for _ in 0..SENDERS / AT_A_TIME {
+            let mut peers = Vec::new();
+            for _ in 0..AT_A_TIME {
+                let mut peer = RawPeer::connect(&address).await;
+                let all = [greeting(1), ready("PUSH"), message(b"x")].concat();
+                peer.send(&all).await;
+                tokio::io::AsyncWriteExt::shutdown(&mut peer.0).await.unwrap();
+                peers.push(peer);
+            }
+            for mut peer in peers {
+                peer.rest().await;
+            }
+        }
+    });
+    for _ in 0..SENDERS {
+        assert_eq!(frames(&sink.next().await), ["x"]);
+    }
+    send.await.unwrap();
+    sink.until_closed("peer", SENDERS as u64).await;
+    let snapshot = sink.socket.snapshot();
+    assert_eq!((snapshot.accepted, snapshot.senders.len()), (SENDERS as u64, 0));
+    assert_eq!(snapshot.bytes_in_flight, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_limited() {
+    let config = InboundConfig { max_peers: 1, ..config(InboundKind::Pull) };
+    let mut sink = Sink::start(config).await;
+    let first = sink.peer("PUSH").await;
+    let mut second = RawPeer::connect(&sink.address()).await;
+    assert_eq!(second.rest().await, b"");
+    assert_eq!(sink.closed("peer_limit"), 1);
+    drop(first);
+    sink.until_closed("peer", 1).await;
+    let mut third = sink.peer("PUSH").await;
+    third.send(&message(b"x")).await;
+    assert_eq!(frames(&sink.next().await), ["x"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_limited_over_all_senders_and_nothing_they_send_is_lost() {
+    const SENDERS: usize = 20;
+    const SIZE: usize = 1 << 20;
+    // Half of it is for input: what is read at a time of three messages.
+    let limit = 2 * (3 * SIZE + (512 << 10));
+    for (kind, fits) in kinds() {
+        let config = InboundConfig { peer_memory: limit, ..config(kind) };
+        let mut sink = Sink::start(config).await;
+        let mut sending = tokio::task::JoinSet::new();
+        for _ in 0..SENDERS {
+            let mut peer = sink.peer(fits).await;
+            sending.spawn(async move {
+                peer.send(&long_message(SIZE)).await;
+                peer
+            });
+        }
+        // Messages in flight are counted apart.
+        let mut in_flight = Vec::new();
+        while in_flight.len() < SENDERS {
+            let inbound = sink.next().await;
+            assert_eq!(frames(&inbound)[0].len(), SIZE);
+            in_flight.push(inbound);
+        }
+        let _peers = sending.join_all().await;
+        let snapshot = sink.socket.snapshot();
+        assert_eq!((snapshot.closed, snapshot.senders.len()), (Vec::new(), SENDERS));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_that_stop_within_messages_do_not_keep_the_others_out() {
+    const FRAME: usize = 60_000;
+    let config = InboundConfig { peer_memory: 2 << 20, ..config(InboundKind::Router) };
+    let mut sink = Sink::start(config).await;
+    // Together so much that what a read may need is more than what is left.
+    let mut frame = long_message(FRAME);
+    frame[0] = 3;
+    let mut stopped = Vec::new();
+    for _ in 0..5 {
+        let mut peer = sink.peer("DEALER").await;
+        peer.send(&[frame.repeat(3), command(b"\x04PING\0\0")].concat()).await;
+        assert_eq!(peer.frame().await, (4, b"\x04PONG".to_vec()));
+        stopped.push(peer);
+    }
+    let mut dealer = sink.peer("DEALER").await;
+    for number in 0..100_u8 {
+        dealer.send(&message(&[number])).await;
+        let inbound = sink.next().await;
+        assert_eq!(frames(&inbound), [vec![number]]);
+        inbound.sender.answer([&[number][..]].into_iter());
+        assert_eq!(dealer.frame().await, (0, vec![number]));
+    }
+    for peer in &mut stopped {
+        peer.send(&message(b"end")).await;
+        let inbound = sink.next().await;
+        let sizes: Vec<_> = frames(&inbound).iter().map(bytes::Bytes::len).collect();
+        assert_eq!(sizes, [FRAME, FRAME, FRAME, 3]);
+    }
+    assert_eq!(sink.socket.snapshot().closed, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_not_read_are_limited() {
+    let mut sink = Sink::start(config(InboundKind::Router)).await;
+    let mut peer = RawPeer::connect_small(&sink.address()).await;
+    peer.shake_hands_as("DEALER", 1).await;
+    peer.send(&message(b"x")).await;
+    let inbound = sink.next().await;
+    let answer = vec![0; 100 << 10];
+    // More than the kernels hold.
+    while sink.closed("output_overflow") == 0 {
+        inbound.sender.answer([&answer[..]].into_iter());
+        tokio::task::yield_now().await;
+    }
+    peer.rest().await;
+    assert_eq!(sink.socket.snapshot().senders.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_is_not_read_is_shown_life() {
+    for (kind, fits) in kinds() {
+        let config = InboundConfig { in_flight_bytes: 1000, ..config(kind) };
+        let mut sink = Sink::start(config).await;
+        let mut peer = sink.peer(fits).await;
+        while fits == "PUB" && peer.frame().await.1 != b"\x09SUBSCRIBE" {}
+        peer.send(&command(b"\x04PING\0\0a")).await;
+        assert_eq!(peer.frame().await, (4, b"\x04PONGa".to_vec()));
+        // The second one waits for the memory that the first one has.
+        peer.send(&[long_message(900), long_message(900)].concat()).await;
+        let first = sink.next().await;
+        peer.send(&command(b"\x04PING\0\0b")).await;
+        for _ in 0..3 {
+            assert_eq!(peer.frame().await, (4, b"\x04PONG".to_vec()));
+        }
+        let snapshot = sink.socket.snapshot();
+        assert_eq!((snapshot.senders_held, snapshot.senders[0].received), (1, 1));
+        drop(first);
+        sink.next().await;
+        while peer.frame().await != (4, b"\x04PONGb".to_vec()) {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_lead_to_one_peer_are_connected_once() {
+    let publisher = zmq_socket(zmq::XPUB);
+    publisher.bind("tcp://127.0.0.1:*").unwrap();
+    let address = publisher.get_last_endpoint().unwrap().unwrap();
+    let port = address.rsplit_once(':').unwrap().1;
+    let connect = ["127.0.0.1", "localhost"].map(|host| endpoint(&format!("tcp://{host}:{port}")));
+    let config = InboundConfig {
+        bind: Vec::new(),
+        connect: connect.into(),
+        ..config(InboundKind::Sub(vec![b"t".to_vec()]))
+    };
+    let mut sink = Sink::start(config).await;
+    assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01t");
+    eventually("the other one is left out", || sink.closed("same_peer") >= 1).await;
+    for body in ["t1", "t2"] {
+        publisher.send(body, 0).unwrap();
+    }
+    assert_eq!(frames(&sink.next().await), ["t1"]);
+    assert_eq!(frames(&sink.next().await), ["t2"]);
+    assert_eq!(sink.socket.snapshot().accepted, 1);
+}
