@@ -13,9 +13,6 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
     ("crates/bridge", "", &["shared", "waits"]),
     ("crates/bridge", "kafka_to_zmq", &["partitions", "state"]),
     ("crates/bridge", "kafka_to_zmq", &["progress", "report", "shared", "sink", "waits"]),
-    ("crates/kafka", "", &["client", "error", "health", "native", "report", "security"]),
-    ("crates/kafka", "", &["fetcher", "membership", "source"]),
-    ("crates/kafka", "records", &["codec", "error"]),
     ("crates/sockets", "", &["buffers", "chunk", "refusals", "ring", "wait"]),
     (
         "crates/sockets",
