@@ -62,11 +62,12 @@ class AnswersTest(unittest.TestCase):
         body = b'{"topic":"t","partition":1,"offset":null,"timestamp":5,"new":1}'
         self.assertEqual(read([b"OK", body]).outcome, Ack("t", 1, None, 5))
         self.assertEqual(read([b"7", b"OK", body]).id, b"7")
-        body = b'{"code":"kafka","message":"away","retriable":true,"error":"X"}'
+        body = b'{"code":"kafka","message":"away","retriable":true,"error":"X","retry_after":250}'
         outcome = read([b"ERROR", body]).outcome
         assert isinstance(outcome, SendError)
         found = (outcome.code, outcome.message, outcome.retriable, outcome.kafka_error)
         self.assertEqual(found, ("kafka", "away", True, "X"))
+        self.assertEqual(outcome.retry_after, 0.25)
         self.assertEqual(str(outcome), "kafka: away")
 
     def test_what_is_no_answer(self) -> None:

@@ -61,4 +61,6 @@ def _ack(fields: dict[str, Any]) -> Ack:
 
 def _error(fields: dict[str, Any]) -> SendError:
     retriable = bool(fields.get("retriable", False))
-    return SendError(fields["code"], fields["message"], retriable, fields.get("error"))
+    after = fields.get("retry_after")
+    seconds = after / 1000 if isinstance(after, (int, float)) else None
+    return SendError(fields["code"], fields["message"], retriable, fields.get("error"), seconds)

@@ -10,18 +10,25 @@ class ZafkaError(Exception):
 class SendError(ZafkaError):
     """A message is not in the log, or not known to be.
 
-    `code` is one of docs/protocol.md; `retriable` says whether the same message may be taken later;
-    `kafka_error` is Kafka's name for the error where `code` is "kafka".
+    `code` is one of docs/protocol.md; `retriable` says whether the same message may be taken later,
+    and `retry_after` after how many seconds another try may help; `kafka_error` is Kafka's name for
+    the error where `code` is "kafka".
     """
 
     def __init__(
-        self, code: str, message: str, retriable: bool, kafka_error: str | None = None
+        self,
+        code: str,
+        message: str,
+        retriable: bool,
+        kafka_error: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.retriable = retriable
         self.kafka_error = kafka_error
+        self.retry_after = retry_after
 
 
 class Unanswered(SendError):

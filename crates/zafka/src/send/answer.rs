@@ -1,8 +1,13 @@
 //! The answers of a ROUTER endpoint (`docs/protocol.md`). Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+
+/// Pause before another try, unless the answer has one, and the longest that is waited for.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// An answer to one message.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +24,8 @@ pub(super) struct Place(pub(super) Map<String, Value>);
 /// Why a message is not in the log, or not known to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failure {
-    /// Whether the same message may be taken later.
-    pub(super) retriable: bool,
+    /// The pause after which the same message may be taken; `None` if it is refused for good.
+    pub(super) retry_after: Option<Duration>,
     /// All that the answer says.
     pub(super) fields: Map<String, Value>,
 }
@@ -68,10 +73,7 @@ impl Ids {
             .map_err(|error| format!("an answer that is not JSON: {error}"))?;
         let outcome = match word {
             b"OK" => Ok(Place(fields)),
-            b"ERROR" => {
-                let retriable = fields.get("retriable").and_then(Value::as_bool).unwrap_or(false);
-                Err(Failure { retriable, fields })
-            }
+            b"ERROR" => Err(Failure { retry_after: retry_after(&fields), fields }),
             other => {
                 let shown = other.get(..other.len().min(16)).unwrap_or_default().escape_ascii();
                 return Err(format!("an answer that is neither OK nor ERROR: \"{shown}\""));
@@ -79,6 +81,12 @@ impl Ids {
         };
         Ok(RouterAnswer { number, outcome })
     }
+}
+
+fn retry_after(fields: &Map<String, Value>) -> Option<Duration> {
+    let retriable = fields.get("retriable").and_then(Value::as_bool).unwrap_or(false);
+    let given = fields.get("retry_after").and_then(Value::as_u64).map(Duration::from_millis);
+    retriable.then(|| given.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -102,9 +110,24 @@ mod tests {
         }
         let body = br#"{"code":"kafka","message":"away","retriable":true,"error":"X"}"#;
         let failure = ids.read(&[&b"ERROR"[..], body]).unwrap().outcome.unwrap_err();
-        assert!(failure.retriable);
         assert_eq!(failure.to_string(), "kafka: away");
         assert_eq!(failure.fields["error"], "X");
+    }
+
+    #[test]
+    fn another_try_may_help_after_a_pause() {
+        for (body, millis) in [
+            (r#"{"retriable":false,"retry_after":5}"#, None),
+            (r#"{"retry_after":5}"#, None),
+            (r#"{"retriable":true}"#, Some(1_000)),
+            (r#"{"retriable":true,"retry_after":250}"#, Some(250)),
+            (r#"{"retriable":true,"retry_after":-1}"#, Some(1_000)),
+            (r#"{"retriable":true,"retry_after":100000000}"#, Some(60_000)),
+        ] {
+            let answer = Ids::new(1).read(&[&b"ERROR"[..], body.as_bytes()]).unwrap();
+            let failure = answer.outcome.unwrap_err();
+            assert_eq!(failure.retry_after, millis.map(Duration::from_millis), "{body}");
+        }
     }
 
     #[test]

@@ -15,8 +15,6 @@ use super::answer::{Failure, Place, RouterAnswer};
 
 /// Memory that a message takes besides its bytes.
 const MESSAGE_OVERHEAD: usize = 128;
-/// Pause before a message that was refused for now is sent again.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How it is told what became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,11 +225,13 @@ impl Window {
         let number = self.answered(&answer)?;
         let outcome = match answer.outcome {
             Ok(place) => Outcome::Acknowledged(place),
-            Err(failure) if failure.retriable => {
-                self.later.insert((now + RETRY_PAUSE, number));
-                return Ok(Verdict::Later(failure));
-            }
-            Err(failure) => Outcome::Refused(failure),
+            Err(failure) => match failure.retry_after {
+                Some(pause) => {
+                    self.later.insert((now + pause, number));
+                    return Ok(Verdict::Later(failure));
+                }
+                None => Outcome::Refused(failure),
+            },
         };
         self.settle(number, outcome, now).map(Verdict::Settled).ok_or(Mismatch::Unasked)
     }

@@ -7,6 +7,9 @@ use super::*;
 const LIMITS: WindowLimits =
     WindowLimits { messages: 3, bytes: 10_000, patience: Some(Duration::from_secs(60)) };
 
+/// Pause before another try of a message that is put off.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Messages are their numbers in decimal, with a full stop.
 struct Bench {
     window: Window,
@@ -38,12 +41,12 @@ impl Bench {
     /// The number of the message that an answer settled; 0 if it is sent again.
     fn answer(&mut self, number: Option<u64>, outcome: &str) -> Result<u64, Mismatch> {
         let map = |value: serde_json::Value| value.as_object().unwrap().clone();
-        let failure =
-            |retriable| Failure { retriable, fields: map(json!({"code": "c", "message": "m"})) };
+        let fields = json!({"code": "c", "message": "m"});
+        let failure = |retry_after| Failure { retry_after, fields: map(fields) };
         let outcome = match outcome {
             "ok" => Ok(Place(map(json!({"offset": 1})))),
-            "no" => Err(failure(false)),
-            "later" => Err(failure(true)),
+            "no" => Err(failure(None)),
+            "later" => Err(failure(Some(PAUSE))),
             other => panic!("{other}"),
         };
         let told = self.window.handle_answer(RouterAnswer { number, outcome }, self.now)?;
@@ -149,7 +152,7 @@ fn what_is_refused_for_now_is_sent_again_after_a_pause() {
     bench.window.handle_connected();
     bench.sent();
     assert_eq!(bench.answer(None, "later"), Ok(0));
-    assert_eq!(bench.window.poll_timeout(), Some(bench.now + RETRY_PAUSE));
+    assert_eq!(bench.window.poll_timeout(), Some(bench.now + PAUSE));
     assert_eq!(bench.answer(None, "ok"), Ok(2));
     assert_eq!(bench.sent(), "");
     bench.wait(1);
