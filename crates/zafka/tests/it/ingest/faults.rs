@@ -59,9 +59,11 @@ fn senders_outlive_a_cluster_that_cannot_be_reached() {
     push.set_sndhwm(100).unwrap();
     push.set_sndbuf(64 << 10).unwrap();
     push.set_heartbeat_ivl(200).unwrap();
-    push.set_heartbeat_timeout(600).unwrap();
-    push.set_heartbeat_ttl(600).unwrap();
+    push.set_heartbeat_timeout(2_000).unwrap();
+    push.set_heartbeat_ttl(2_000).unwrap();
     push.connect(&ingest.endpoint).unwrap();
+    // Its PINGs come, and tell how often it wants to hear of us.
+    sleep(MOMENT);
     let sending = std::thread::spawn(move || {
         (0..MESSAGES).for_each(|number| push.send(&*format!("{number:01000}"), 0).unwrap());
         push
