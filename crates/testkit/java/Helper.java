@@ -77,8 +77,10 @@ public final class Helper {
                 answers.write(line);
                 answers.flush();
             }
-        } catch (Exception error) {
+        } catch (Throwable error) {
+            // Whoever asked would wait in vain.
             error.printStackTrace();
+            Runtime.getRuntime().halt(1);
         }
     }
 

@@ -1,7 +1,9 @@
 //! A relay that ends: killed, and asked to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use zafka_testkit::wait_until;
 
@@ -53,33 +55,36 @@ const ENCODED: usize = 8_192;
 #[ignore = "needs Java and Maven"]
 fn ten_ends_lose_no_more_than_a_sender_had_encoded() {
     const ENDS: usize = 10;
+    const BURST: usize = 5_000;
     let (node, topic) = topic("edge", 2, &[]);
     let from = r#"socket = "pull", frames = ["{key}", "{value}"]"#;
     let mut ingest = Ingest::start(node.bootstrap(), from, &format!("topic = \"{topic}\""));
     let push = ingest.connect(zmq::PUSH);
     push.set_linger(-1).unwrap();
     push.set_reconnect_ivl(10).unwrap();
-    let (ended, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let (end, count) = (Arc::clone(&ended), Arc::clone(&sent));
+    // A burst for each end, which comes in the middle of it.
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let limit = Arc::clone(&allowed);
     let sending = std::thread::spawn(move || {
-        while !end.load(Ordering::Relaxed) {
-            let number = count.load(Ordering::Relaxed);
+        for number in 0..ENDS * BURST {
+            while number >= limit.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(1));
+            }
             push.send_multipart([&b"k"[..], &value(number)], 0).unwrap();
-            count.store(number + 1, Ordering::Relaxed);
         }
         push
     });
     for _ in 0..ENDS {
+        allowed.fetch_add(BURST, Ordering::Relaxed);
         wait_until("some to be received", DEADLINE, || {
             ingest.counters().is_some_and(|counters| counters["received"].as_u64() > Some(500))
         });
         ingest.stop();
         ingest.start_again();
     }
-    ended.store(true, Ordering::Relaxed);
     let push = sending.join().unwrap();
     // The last one, which ends what the sender had.
-    let last = sent.load(Ordering::Relaxed);
+    let last = ENDS * BURST;
     push.send_multipart([&b"k"[..], &value(last)], 0).unwrap();
     let mut found = Vec::new();
     wait_until("the last message to be in the log", 2 * DEADLINE, || {
