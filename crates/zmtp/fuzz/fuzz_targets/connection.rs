@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use zafka_zmtp::{Config, Connection, Error, Event, Heartbeat, Mechanism, Role, SocketType};
+use zafka_zmtp::{
+    Config, Connection, Error, Event, Heartbeat, MAX_REPLY_BYTES, Mechanism, Role, SocketType,
+};
 
 const MAX: usize = 4096;
 
@@ -66,8 +68,8 @@ fuzz_target!(|data: &[u8]| {
     });
     input.extend_from_slice(noise);
     let whole = feed(ours, &input, input.len());
-    // Replies add up where nobody takes them, so the whole input may overflow.
-    if !matches!(whole.2, Err(Error::OutputOverflow { .. })) {
+    // A reply is shorter than what it answers. Of a longer input that comes whole some are left out.
+    if input.len() <= MAX_REPLY_BYTES {
         assert_eq!(feed(ours, &input, 1), whole);
     }
 });
