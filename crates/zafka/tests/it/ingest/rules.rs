@@ -84,13 +84,12 @@ fn what_cannot_be_written_goes_to_its_topic_whole_or_cut() {
     let push = ingest.connect(zmq::PUSH);
     push.send_multipart([&[b'x'; 3_000][..]], 0).unwrap();
     push.send_multipart([&b"a"[..], b"b"], 0).unwrap();
-    push.send("good", 0).unwrap();
     // The topic is not there yet: both wait, and the route says so.
     wait_until("the route to say that it waits", DEADLINE, || {
         let ready = ingest.relay.get("/readyz");
         ready.is_ok_and(|(code, body)| code == 503 && body.contains(&dead))
     });
-    ingest.relay.wait_status("the other one to be written", DEADLINE, |status| {
+    ingest.relay.wait_status("both of them to wait", DEADLINE, |status| {
         status["ingest"][0]["in_flight"] == 2
     });
     node.admin().create_topic(&dead, 1, &[("max.message.bytes", "2000")]);
@@ -98,6 +97,8 @@ fn what_cannot_be_written_goes_to_its_topic_whole_or_cut() {
         status["ingest"][0]["counters"]["dead_lettered"] == 2
     });
     assert_identity(&status["ingest"][0]);
+    push.send("good", 0).unwrap();
+    assert_identity(&ingest.wait_acknowledged(1));
     ingest.relay.wait_ready();
     let mut letters = node.admin().read(&dead);
     letters.sort_by_key(|letter| letter.value.as_ref().unwrap()[0]);
