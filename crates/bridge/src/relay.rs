@@ -177,11 +177,11 @@ impl Relay {
         socket: InboundSocket,
         messages: UnboundedReceiver<Inbound>,
     ) -> Result<(), StartError> {
-        let (producer, deliveries) = Producer::start(cluster, &config.producer)
+        let producer = Producer::start(cluster, &config.producer)
             .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
         let shared = Arc::new(IngestShared::new(config, socket, producer.health()));
         let stop = self.stop.subscribe();
-        let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, deliveries, stop);
+        let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, stop);
         let task = self.tasks.spawn(run);
         self.ingest_ids.insert(task.id(), Arc::clone(&shared));
         self.ingest.push(shared);

@@ -74,6 +74,14 @@ impl EmbeddedBroker {
         Ok(self.0.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(newest))?)
     }
 
+    /// Makes the broker as old as one that has no newer version of the Produce request.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn limit_produce(&self, newest: i16) -> Result<(), EmbeddedError> {
+        Ok(self.0.apiversion(RDKafkaApiKey::Produce, Some(0), Some(newest))?)
+    }
+
     /// A producer for it.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ mod log_limiter;
 mod lookup;
 mod mailbox;
 mod membership;
+mod metadata;
 mod native;
 mod probe;
 pub mod produce;

@@ -1,33 +1,26 @@
 //! Writes records to Kafka, and tells of each what became of it.
 //!
 //! Always idempotent, always with `acks = all`: a record that was told as written is in the log.
-//! One that may be there or not is told as unknown, never as failed. librdkafka sends; how much is
-//! under way is bounded by the caller.
+//! One that may be there or not is told as unknown, never as failed. How much is under way is
+//! bounded by the caller.
+//!
+//! There are two ways: requests of our own, and librdkafka where the brokers are too old for those
+//! or where the configuration says so. Neither is seen from outside.
 
-mod context;
+mod fast;
+mod librdkafka;
+mod partition;
+mod partitioner;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
-use tokio::sync::mpsc;
-
-use crate::client::plain;
-use crate::cluster;
 use crate::config::ClusterConfig;
 use crate::error::StartError;
-use crate::health::SourceHealth;
-use crate::report::Reporter;
-use crate::security;
-use context::Context;
-
-/// Time for two answers that say that a topic is not there.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
-/// Size of a record that librdkafka takes; the topic has a limit of its own, which the broker
-/// tells.
-const RECORD_BYTES: usize = 1_000_000_000;
+use crate::health::{FetchHealth, SourceHealth};
+use fast::{Fast, Next};
+use librdkafka::Librdkafka;
 
 /// How records are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +35,18 @@ pub struct ProducerConfig {
     pub batch_bytes: usize,
     /// Time after which a record is given up; for as long as it takes if `None`.
     pub delivery_timeout: Option<Duration>,
+    /// What writes.
+    pub producer: ProducerKind,
+}
+
+/// What writes records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProducerKind {
+    /// Produce requests of our own; librdkafka where a broker is too old for them.
+    #[default]
+    Fast,
+    /// librdkafka.
+    Librdkafka,
 }
 
 /// Compression of record batches.
@@ -78,8 +83,8 @@ impl Compression {
 pub struct OutboundRecord<'a> {
     /// Topic.
     pub topic: &'a str,
-    /// Partition; by the key's murmur2 hash as the Java client has it if `None`, and by chance
-    /// without a key.
+    /// Partition; by the key's murmur2 hash as the Java client has it if `None`, and any that is
+    /// served without a key.
     pub partition: Option<i32>,
     /// In ms since the epoch.
     pub timestamp: i64,
@@ -101,6 +106,39 @@ pub struct Delivery {
     pub ticket: Ticket,
     /// Its place in the log, or why it has none.
     pub outcome: Result<Written, WriteError>,
+}
+
+/// What became of the records of one batch, in their order.
+#[derive(Debug)]
+pub struct Deliveries {
+    tickets: std::vec::IntoIter<Ticket>,
+    /// Of the record that comes next.
+    outcome: Result<Written, WriteError>,
+}
+
+impl Deliveries {
+    /// Of records that stand one behind the other in the log, the first of them at `outcome`; or
+    /// that failed alike.
+    pub(crate) fn new(tickets: Vec<Ticket>, outcome: Result<Written, WriteError>) -> Self {
+        Self { tickets: tickets.into_iter(), outcome }
+    }
+}
+
+impl Iterator for Deliveries {
+    type Item = Delivery;
+
+    fn next(&mut self) -> Option<Delivery> {
+        let ticket = self.tickets.next()?;
+        let outcome = self.outcome.clone();
+        if let Ok(Written { offset: Some(offset), .. }) = &mut self.outcome {
+            *offset += 1;
+        }
+        Some(Delivery { ticket, outcome })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.tickets.size_hint()
+    }
 }
 
 /// The place of a record in the log.
@@ -139,130 +177,133 @@ pub enum WriteError {
 }
 
 /// Writes the records of one route. Dropped, it gives up what is under way.
+#[derive(Debug)]
 pub struct Producer {
-    client: Arc<ThreadedProducer<Context>>,
-    board: Arc<SourceHealth>,
+    way: Way,
+    cluster: ClusterConfig,
+    config: ProducerConfig,
+    health: Arc<SourceHealth>,
+    is_librdkafka: Arc<AtomicBool>,
 }
 
-impl std::fmt::Debug for Producer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("in_flight", &self.client.in_flight_count()).finish()
-    }
+#[derive(Debug)]
+enum Way {
+    Fast(Box<Fast>),
+    Librdkafka(Librdkafka),
 }
 
 impl Producer {
-    /// Begins. Waits for no broker: they are tried until they are there. What becomes of each
-    /// record comes through the channel, which holds no more than the caller has under way.
+    /// Begins. Waits for no broker: they are tried until they are there.
     ///
     /// # Errors
-    /// librdkafka refuses the settings, or a file of them cannot be read.
-    pub fn start(
-        cluster: &ClusterConfig,
-        config: &ProducerConfig,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Delivery>), StartError> {
-        let board = Arc::new(SourceHealth::without_assignment());
-        let tokens = security::prepare(&cluster.security)?;
-        let (deliveries, delivered) = mpsc::unbounded_channel();
-        let (wanted, receiver) = security::wanted();
-        let reporter = Reporter::new(&config.route, &board, &Arc::default());
-        let context =
-            Context::new(Arc::clone(&board), reporter, deliveries, tokens.as_ref().map(|_| wanted));
-        let client = settings(cluster, config).create_with_context(context);
-        let client: Arc<ThreadedProducer<Context>> =
-            client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
-        if let Some(provider) = &tokens {
-            security::keep_supplied(&client, provider, receiver)?;
-        }
-        Ok((Self { client, board }, delivered))
+    /// The settings cannot be used, or a file of them cannot be read; or there is no tokio runtime
+    /// to write on.
+    pub fn start(cluster: &ClusterConfig, config: &ProducerConfig) -> Result<Self, StartError> {
+        let health = Arc::new(SourceHealth::without_assignment());
+        let way = match config.producer {
+            ProducerKind::Fast => Way::Fast(Box::new(Fast::start(cluster, config, &health)?)),
+            ProducerKind::Librdkafka => {
+                Way::Librdkafka(Librdkafka::start(cluster, config, &health)?)
+            }
+        };
+        let (cluster, config) = (cluster.clone(), config.clone());
+        let is_librdkafka = Arc::new(AtomicBool::new(config.producer == ProducerKind::Librdkafka));
+        Ok(Self { way, cluster, config, health, is_librdkafka })
     }
 
-    /// Takes a record; its delivery tells the rest.
+    /// Takes a record; its delivery tells the rest. It may wait for [`Self::flush`].
     ///
     /// # Errors
     /// The record cannot be sent at all. No delivery follows.
-    pub fn send(&self, ticket: Ticket, record: &OutboundRecord<'_>) -> Result<(), WriteError> {
-        let mut out = BaseRecord::<[u8], [u8], Ticket>::with_opaque_to(record.topic, ticket);
-        out.key = record.key;
-        out.payload = record.value;
-        out.partition = record.partition;
-        out.timestamp = Some(record.timestamp);
-        if !record.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            let add = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
-                headers.insert(Header { key, value: *value })
-            };
-            out.headers = Some(record.headers.iter().fold(headers, add));
+    pub fn send(&mut self, ticket: Ticket, record: &OutboundRecord<'_>) -> Result<(), WriteError> {
+        match &mut self.way {
+            Way::Fast(fast) => fast.send(ticket, record),
+            Way::Librdkafka(librdkafka) => librdkafka.send(ticket, record),
         }
-        self.client.send(out).map_err(|(error, _)| write_error(&error, false))
+    }
+
+    /// Sends what was taken, as far as it does not have to wait. To be called once no more records
+    /// are at hand.
+    pub fn flush(&mut self) {
+        match &mut self.way {
+            Way::Fast(fast) => fast.flush(),
+            Way::Librdkafka(_) => {}
+        }
+    }
+
+    /// What became of records, as soon as something did. Does the producer's work, so that it is to
+    /// be waited for all the time. Can be dropped and called again.
+    pub async fn next(&mut self) -> Deliveries {
+        loop {
+            let reason = match &mut self.way {
+                Way::Fast(fast) => match fast.next().await {
+                    Next::Deliveries(deliveries) => return deliveries,
+                    Next::TooOld(reason) => reason,
+                },
+                Way::Librdkafka(librdkafka) => return librdkafka.next().await,
+            };
+            self.fall_back(&reason);
+        }
+    }
+
+    /// Goes on with librdkafka, which gets what was not sent yet. If it cannot be had, that fails.
+    fn fall_back(&mut self, reason: &str) {
+        let started = Librdkafka::start(&self.cluster, &self.config, &self.health);
+        let Way::Fast(fast) = &mut self.way else { return };
+        match started {
+            Ok(mut librdkafka) => {
+                tracing::warn!(route = self.config.route, reason, "librdkafka writes");
+                let mut failed = Vec::new();
+                let told = fast.hand_over(reason, |ticket, record| {
+                    if let Err(error) = librdkafka.send(ticket, record) {
+                        failed.push(Deliveries::new(vec![ticket], Err(error)));
+                    }
+                });
+                librdkafka.tell_first(told.into_iter().chain(failed));
+                self.way = Way::Librdkafka(librdkafka);
+                self.health.set_fetch(FetchHealth::default());
+                self.is_librdkafka.store(true, Ordering::Relaxed);
+            }
+            Err(error) => fast.fail_all(&format!("{reason}; librdkafka: {error}")),
+        }
     }
 
     /// A handle that shows how the connection to the cluster is.
     pub fn health(&self) -> ProducerHealth {
-        ProducerHealth(Arc::clone(&self.board))
+        ProducerHealth {
+            health: Arc::clone(&self.health),
+            is_librdkafka: Arc::clone(&self.is_librdkafka),
+        }
     }
 
-    /// Ends the client. What is under way is given up; its place in the log, if any, stays unknown.
+    /// Ends. What is under way is given up; its place in the log, if any, stays unknown.
     pub async fn close(self) {
-        // The client's end waits for its threads.
+        // The end of librdkafka's client waits for its threads.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 }
 
 /// Shows how a producer's connection to the cluster is, also after the producer's end.
 #[derive(Clone, Debug)]
-pub struct ProducerHealth(Arc<SourceHealth>);
+pub struct ProducerHealth {
+    health: Arc<SourceHealth>,
+    /// Whether librdkafka writes.
+    is_librdkafka: Arc<AtomicBool>,
+}
 
 impl ProducerHealth {
     /// Why records cannot be sent now; `None` if they can.
     pub fn not_ready(&self) -> Option<String> {
-        self.0.status().not_ready
+        self.health.status().not_ready
+    }
+
+    /// What writes now: "fast" or "librdkafka".
+    pub fn producer(&self) -> &'static str {
+        if self.is_librdkafka.load(Ordering::Relaxed) { "librdkafka" } else { "fast" }
     }
 
     /// Errors of brokers and of the connections to them since the start.
     pub fn errors(&self) -> u64 {
-        self.0.status().kafka_errors
-    }
-}
-
-fn settings(cluster: &ClusterConfig, config: &ProducerConfig) -> rdkafka::ClientConfig {
-    let mut settings = cluster::connection_settings(cluster);
-    let timeout = config.delivery_timeout.map_or(0, |timeout| timeout.as_millis().max(1));
-    settings
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("compression.type", config.compression.name())
-        .set("queue.buffering.max.ms", config.linger.as_millis().to_string())
-        .set("batch.size", config.batch_bytes.to_string())
-        .set("batch.num.messages", "1000000")
-        .set("message.max.bytes", RECORD_BYTES.to_string())
-        // How much is under way is bounded by the caller, in bytes.
-        .set("queue.buffering.max.messages", "0")
-        .set("queue.buffering.max.kbytes", i32::MAX.to_string())
-        .set("message.timeout.ms", timeout.to_string())
-        .set("topic.metadata.propagation.max.ms", TOPIC_PATIENCE.as_millis().to_string())
-        // As the Java client places keys.
-        .set("partitioner", "murmur2_random")
-        .set("statistics.interval.ms", "1000");
-    settings
-}
-
-/// The error of a record. `sent`: whether it may be in the log.
-fn write_error(error: &KafkaError, sent: bool) -> WriteError {
-    let text = plain(error);
-    let Some(code) = error.rdkafka_error_code() else {
-        return WriteError::Kafka { error: "client".to_owned(), reason: text, retriable: false };
-    };
-    match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize => WriteError::TooLarge(text),
-        Code::TopicAuthorizationFailed => WriteError::NotAllowed(text),
-        Code::ClusterAuthorizationFailed => WriteError::NotAllowed(format!(
-            "{text}: an idempotent producer needs IdempotentWrite on the cluster, or Write on a topic"
-        )),
-        _ if sent => WriteError::Unknown(text),
-        code => {
-            let retriable =
-                matches!(code, Code::MessageTimedOut | Code::QueueFull | Code::PurgeQueue);
-            WriteError::Kafka { error: format!("{code:?}"), reason: text, retriable }
-        }
+        self.health.status().kafka_errors
     }
 }

@@ -14,7 +14,9 @@
 mod aborted;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod builder;
 mod codec;
+mod compress;
 mod compression;
 mod error;
 mod header;
@@ -30,7 +32,8 @@ use bytes::Bytes;
 
 pub(crate) use aborted::Aborted;
 use aborted::AbortedNow;
-use compression::Codec;
+pub(crate) use builder::{BatchBuilder, Draft, NewRecord, ProducerId, RECORD_LIMIT};
+pub(crate) use compression::Codec;
 pub(crate) use error::{BatchError, BatchFault};
 pub(crate) use header::outline;
 use header::{HEADER, Header, first};

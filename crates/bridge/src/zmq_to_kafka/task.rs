@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 use zafka_envelope::InboundRecord;
-use zafka_kafka::produce::{Delivery, OutboundRecord, Producer};
+use zafka_kafka::produce::{Deliveries, Delivery, OutboundRecord, Producer};
 use zafka_sockets::{Content, Inbound, InboundKind};
 use zafka_zmtp::{Discarded, SocketType};
 
@@ -58,7 +58,6 @@ pub(crate) async fn run(
     shared: Arc<IngestShared>,
     producer: Producer,
     mut messages: mpsc::UnboundedReceiver<Inbound>,
-    mut deliveries: mpsc::UnboundedReceiver<Delivery>,
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let is_router = shared.config.socket.kind == InboundKind::Router;
@@ -79,10 +78,10 @@ pub(crate) async fn run(
         shared: Arc::clone(&shared),
         producer,
     };
-    let stopped = task.relay(&mut messages, &mut deliveries, &mut stop).await;
+    let stopped = task.relay(&mut messages, &mut stop).await;
     let deadline = stop.borrow().unwrap_or_else(Instant::now);
     if stopped.is_continue() {
-        task.drain(&mut messages, &mut deliveries, deadline).await;
+        task.drain(&mut messages, deadline).await;
     }
     task.abandon();
     task.close(&mut messages).await;
@@ -94,19 +93,16 @@ impl Task {
     async fn relay(
         &mut self,
         messages: &mut mpsc::UnboundedReceiver<Inbound>,
-        deliveries: &mut mpsc::UnboundedReceiver<Delivery>,
         stop: &mut watch::Receiver<Option<Instant>>,
     ) -> ControlFlow<()> {
         loop {
+            self.producer.flush();
             self.publish();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return ControlFlow::Continue(()),
-                Some(delivery) = deliveries.recv() => {
-                    self.handle_delivery(delivery)?;
-                    self.handle_deliveries_at_hand(deliveries)?;
-                }
+                deliveries = self.producer.next() => self.handle_deliveries(deliveries)?,
                 Some(message) = messages.recv() => {
                     self.handle_message(message)?;
                     for _ in 0..TURN {
@@ -121,23 +117,8 @@ impl Task {
         }
     }
 
-    fn handle_deliveries_at_hand(
-        &mut self,
-        deliveries: &mut mpsc::UnboundedReceiver<Delivery>,
-    ) -> ControlFlow<()> {
-        while let Ok(delivery) = deliveries.try_recv() {
-            self.handle_delivery(delivery)?;
-        }
-        ControlFlow::Continue(())
-    }
-
     /// Takes what senders still have under way, and waits until all of it is settled.
-    async fn drain(
-        &mut self,
-        messages: &mut mpsc::UnboundedReceiver<Inbound>,
-        deliveries: &mut mpsc::UnboundedReceiver<Delivery>,
-        deadline: Instant,
-    ) {
+    async fn drain(&mut self, messages: &mut mpsc::UnboundedReceiver<Inbound>, deadline: Instant) {
         let shared = Arc::clone(&self.shared);
         let finish = shared.socket.finish(deadline);
         tokio::pin!(finish);
@@ -148,6 +129,7 @@ impl Task {
             if finished && is_settled && messages.is_empty() {
                 return;
             }
+            self.producer.flush();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
                 // Senders that go on sending must not keep this from their end.
@@ -157,7 +139,7 @@ impl Task {
                     finished = true;
                     ControlFlow::Continue(())
                 }
-                Some(delivery) = deliveries.recv() => self.handle_delivery(delivery),
+                deliveries = self.producer.next() => self.handle_deliveries(deliveries),
                 Some(message) = messages.recv() => self.handle_message(message),
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     self.retry_letters();
@@ -341,12 +323,14 @@ impl Task {
         self.ledger.settle_now(message, sender, failure, &mut self.settled);
     }
 
-    fn handle_delivery(&mut self, delivery: Delivery) -> ControlFlow<()> {
-        if Letters::<Message>::is_letter(delivery.ticket) {
-            self.handle_letter(delivery.ticket, delivery.outcome.err());
-            return ControlFlow::Continue(());
+    fn handle_deliveries(&mut self, deliveries: Deliveries) -> ControlFlow<()> {
+        for Delivery { ticket, outcome } in deliveries {
+            if Letters::<Message>::is_letter(ticket) {
+                self.handle_letter(ticket, outcome.err());
+            } else {
+                self.ledger.handle_delivery(ticket, outcome, &mut self.settled);
+            }
         }
-        self.ledger.handle_delivery(delivery.ticket, delivery.outcome, &mut self.settled);
         self.tell_settled()
     }
 

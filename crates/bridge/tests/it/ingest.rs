@@ -16,7 +16,7 @@ use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::InboundPlan;
 use zafka_kafka::config::TopicSelector;
-use zafka_kafka::produce::{Compression, ProducerConfig};
+use zafka_kafka::produce::{Compression, ProducerConfig, ProducerKind};
 use zafka_sockets::config::Heartbeat;
 use zafka_sockets::{InboundConfig, InboundKind};
 
@@ -62,6 +62,7 @@ fn ingest(kind: InboundKind, frames: &[&str]) -> IngestConfig {
             linger: Duration::ZERO,
             batch_bytes: 1_000_000,
             delivery_timeout: None,
+            producer: ProducerKind::default(),
         },
         on_error: OnError::Skip,
     }

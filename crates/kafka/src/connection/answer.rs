@@ -213,6 +213,19 @@ const DESCRIBE_CONFIGS_4: Layout = &[
     NO_TAGS,
 ];
 
+/// Of a partition: its number, error, offset, time and start of the log; then the leader that it
+/// has now (KIP-951).
+const WRITTEN: Field = CompactArray(&[
+    Fixed(30),
+    CompactArray(&[Fixed(4), CompactText, NO_TAGS]),
+    CompactText,
+    Tags(&[(0, &[Fixed(8), NO_TAGS])]),
+]);
+const PRODUCE_9: Layout =
+    &[CompactArray(&[CompactText, WRITTEN, NO_TAGS]), Fixed(4), Tags(&[(0, &[BROKERS])])];
+const PRODUCE_13: Layout =
+    &[CompactArray(&[Fixed(16), WRITTEN, NO_TAGS]), Fixed(4), Tags(&[(0, &[BROKERS])])];
+
 /// The layout of an answer as `kafka-protocol` reads it, of the versions that are asked for.
 fn layout(key: i16, version: i16) -> Option<Layout> {
     const FETCH: i16 = ApiKey::Fetch as i16;
@@ -227,6 +240,7 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
     const JOIN_GROUP: i16 = ApiKey::JoinGroup as i16;
     const INIT_PRODUCER_ID: i16 = ApiKey::InitProducerId as i16;
     const DESCRIBE_CONFIGS: i16 = ApiKey::DescribeConfigs as i16;
+    const PRODUCE: i16 = ApiKey::Produce as i16;
     Some(match (key, version) {
         (API_VERSIONS, 0) => API_VERSIONS_0,
         (API_VERSIONS, 3) => API_VERSIONS_3,
@@ -248,6 +262,8 @@ fn layout(key: i16, version: i16) -> Option<Layout> {
         (JOIN_GROUP, 7 | 8) => JOIN_GROUP_7,
         (INIT_PRODUCER_ID, 2..=4) => INIT_PRODUCER_ID_2,
         (DESCRIBE_CONFIGS, 4) => DESCRIBE_CONFIGS_4,
+        (PRODUCE, 9..=12) => PRODUCE_9,
+        (PRODUCE, 13) => PRODUCE_13,
         _ => return None,
     })
 }

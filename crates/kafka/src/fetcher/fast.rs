@@ -8,7 +8,6 @@ mod broker;
 mod budget;
 mod dispatcher;
 mod fetch_session;
-mod metadata;
 mod position;
 mod sizes;
 #[cfg(test)]

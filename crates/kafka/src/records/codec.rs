@@ -14,7 +14,7 @@ const FIRST_PIECE: usize = 16 << 10;
 const SNAPPY_RATIO: usize = 22;
 /// What snappy-java writes before its blocks. Its version and the oldest one that reads it follow,
 /// four bytes each.
-const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
+pub(super) const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: usize = 8;
 /// A zstd context that holds more than this is not kept.
 const KEPT_CONTEXT: usize = 8 << 20;
@@ -39,6 +39,16 @@ impl Codec {
             3 => Ok(Codec::Lz4),
             4 => Ok(Codec::Zstd),
             other => Err(BatchFault::Compression(other)),
+        }
+    }
+
+    /// The number in a batch's attributes.
+    pub(super) fn number(self) -> i16 {
+        match self {
+            Codec::Gzip => 1,
+            Codec::Snappy => 2,
+            Codec::Lz4 => 3,
+            Codec::Zstd => 4,
         }
     }
 

@@ -8,7 +8,7 @@ pub(super) const PREFIX: usize = 12;
 /// Of a batch, prefix included.
 pub(super) const HEADER: usize = 61;
 /// What CRC-32C covers begins here: the attributes.
-const CHECKED_FROM: usize = 21;
+pub(super) const CHECKED_FROM: usize = 21;
 /// The smallest message of magic 0, prefix included: checksum, magic, attributes, two null lengths.
 const SMALLEST: usize = PREFIX + 14;
 

@@ -3,6 +3,7 @@
 mod aborted;
 mod broken;
 mod build;
+mod builder;
 mod codecs;
 mod java;
 mod legacy;

@@ -24,9 +24,31 @@ macro_rules! on_both_fetchers {
     };
 }
 
+/// The same of a function that writes.
+macro_rules! on_both_producers {
+    ($name:ident $(, $reason:literal)?) => {
+        mod $name {
+            use zafka_kafka::produce::ProducerKind;
+
+            #[tokio::test(flavor = "multi_thread")]
+            $(#[ignore = $reason])?
+            async fn fast() {
+                super::$name(ProducerKind::Fast).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            $(#[ignore = $reason])?
+            async fn librdkafka() {
+                super::$name(ProducerKind::Librdkafka).await;
+            }
+        }
+    };
+}
+
 mod fast;
 mod group;
 mod offline;
+mod produce;
 mod real;
 mod records;
 mod restarts;

@@ -142,6 +142,7 @@ fn written(
     let batch_bytes = table.count(&keys::BATCH_SIZE);
     let in_flight_bytes = table.count(&keys::IN_FLIGHT_BYTES);
     let delivery_timeout = table.duration(&keys::DELIVERY_TIMEOUT);
+    let producer = table.choice(&keys::PRODUCER, &text::PRODUCER);
     let on_error = on_error(table, socket_type);
     Some((
         mapping?,
@@ -151,6 +152,7 @@ fn written(
             linger: linger?,
             batch_bytes: batch_bytes?,
             delivery_timeout,
+            producer: producer?,
         },
         on_error?,
         in_flight_bytes?,

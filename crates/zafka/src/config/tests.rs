@@ -4,6 +4,7 @@ use zafka_envelope::FramePlan;
 use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
 };
+use zafka_kafka::produce::ProducerKind;
 use zafka_sockets::config::{DEFAULT_RING_BYTES, EndpointConfig, Limits, SlowPeer};
 
 use super::*;
@@ -731,7 +732,7 @@ fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
     let all = "topic = 'edge.{topic}', topics = ['/^edge\\.[a-z]+$/', 'other'], rename = [['^a(.)$', '{1}'], ['b', 'c']], \
                key = '{header.k}', partition = '{header.p}', headers = { h = '{topic}' }, compression = 'zstd', \
                linger = '5ms', batch_size = '64KiB', in_flight_bytes = '1MiB', delivery_timeout = '1m', \
-               dead_letter = 'dead', stamp = true";
+               dead_letter = 'dead', stamp = true, producer = 'librdkafka'";
     let loaded = read(&file(pull, all)).unwrap();
     let route = &loaded.config.ingest[0];
     assert!(loaded.config.routes.is_empty());
@@ -739,6 +740,7 @@ fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
     assert_eq!(route.on_error, zafka_bridge::zmq_to_kafka::OnError::DeadLetter("dead".to_owned()));
     assert_eq!((route.mapping.allowed.len(), route.mapping.rename.len()), (2, 2));
     assert!(route.mapping.stamp && route.producer.delivery_timeout.is_some());
+    assert_eq!(route.producer.producer, ProducerKind::Librdkafka);
     let from = |key: &str| format!("route.from.zmq.{key}");
     let to = |key: &str| format!("route.to.kafka.{key}");
     let bind = "bind = ['tcp://*:1']";
@@ -787,7 +789,7 @@ fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
             to("on_error"),
             "`dead_letter` is there too",
         ),
-        (pull, "topic = 't', producer = 'librdkafka'", 6, to("producer"), "not available"),
+        (pull, "topic = 't', producer = 'quick'", 6, to("producer"), "\"quick\""),
         (
             &format!("socket = 'router', {bind}, frames = 'value'"),
             "topics = ['t'], on_error = 'stop'",

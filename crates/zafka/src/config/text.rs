@@ -14,7 +14,7 @@ use zafka_envelope::{FramePlan, InboundPlan, Preset};
 use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
 };
-use zafka_kafka::produce::Compression;
+use zafka_kafka::produce::{Compression, ProducerKind};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
@@ -106,6 +106,12 @@ pub static ON_CORRUPT: Choice<OnCorrupt> =
 /// `fetcher`.
 pub static FETCHER: Choice<FetcherKind> = Choice {
     now: &[("fast", FetcherKind::Fast), ("librdkafka", FetcherKind::Librdkafka)],
+    later: &[],
+};
+
+/// `producer`.
+pub static PRODUCER: Choice<ProducerKind> = Choice {
+    now: &[("fast", ProducerKind::Fast), ("librdkafka", ProducerKind::Librdkafka)],
     later: &[],
 };
 

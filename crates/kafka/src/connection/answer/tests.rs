@@ -21,9 +21,9 @@ use kafka_protocol::messages::{
     DescribeGroupsRequest, DescribeGroupsResponse, FetchRequest, FetchResponse,
     FindCoordinatorRequest, FindCoordinatorResponse, GroupId, InitProducerIdRequest,
     InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest,
-    ListGroupsResponse, MetadataRequest, MetadataResponse, ProduceRequest, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, TopicName,
-    consumer_group_describe_response, describe_groups_response,
+    ListGroupsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    TopicName, consumer_group_describe_response, describe_groups_response, produce_response,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::prelude::*;
@@ -167,6 +167,27 @@ fn configurations() -> DescribeConfigsResponse {
     DescribeConfigsResponse::default().with_results(vec![result; 3])
 }
 
+fn produced(version: i16) -> ProduceResponse {
+    let error = produce_response::BatchIndexAndErrorMessage::default()
+        .with_batch_index_error_message(Some(text("no key")));
+    let bare = produce_response::PartitionProduceResponse::default();
+    let mut partition = bare
+        .clone()
+        .with_record_errors(vec![error; 2])
+        .with_error_message(Some(text("no keys")))
+        .with_unknown_tagged_fields(tagged());
+    let mut endpoints = Vec::new();
+    if version >= 10 {
+        let leader = produce_response::LeaderIdAndEpoch::default().with_leader_epoch(2);
+        partition = partition.with_current_leader(leader);
+        endpoints.push(produce_response::NodeEndpoint::default().with_host(text("b")));
+    }
+    let topic = produce_response::TopicProduceResponse::default()
+        .with_partition_responses(vec![partition, bare]);
+    let topic = if version < 13 { topic.with_name(TopicName(text("orders"))) } else { topic };
+    ProduceResponse::default().with_responses(vec![topic; 2]).with_node_endpoints(endpoints)
+}
+
 fn encoded(response: &impl Encodable, version: i16) -> Bytes {
     let mut bytes = BytesMut::new();
     response.encode(&mut bytes, version).unwrap();
@@ -191,6 +212,15 @@ fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
     for version in 12..=17 {
         let body = encoded(&fetch(version), version);
         all.push((FetchRequest::KEY, version, body, decoded::<FetchRequest>));
+    }
+    for version in 9..=13 {
+        let body = encoded(&produced(version), version);
+        all.push((ProduceRequest::KEY, version, body, decoded::<ProduceRequest>));
+    }
+    for version in 2..=4 {
+        let id = InitProducerIdResponse::default().with_unknown_tagged_fields(tagged());
+        let body = encoded(&id, version);
+        all.push((InitProducerIdRequest::KEY, version, body, decoded::<InitProducerIdRequest>));
     }
     let body = encoded(&handshake(1), 1);
     all.push((SaslHandshakeRequest::KEY, 1, body, decoded::<SaslHandshakeRequest>));
@@ -223,10 +253,6 @@ fn every_answer() -> Vec<(i16, i16, Bytes, Decode)> {
         encoded(&listed_groups(), 5),
         decoded::<ListGroupsRequest>,
     ));
-    for version in 2..=4 {
-        let body = encoded(&InitProducerIdResponse::default(), version);
-        all.push((InitProducerIdRequest::KEY, version, body, decoded::<InitProducerIdRequest>));
-    }
     let body = encoded(&configurations(), 4);
     all.push((DescribeConfigsRequest::KEY, 4, body, decoded::<DescribeConfigsRequest>));
     for version in 7..=8 {
@@ -303,8 +329,8 @@ fn answers_that_cannot_be() {
         decode::<ApiVersionsRequest>(&mut body, 3).unwrap_err(),
         AnswerError::Tag { tag: 1, size: 7 }
     );
-    let error = decode::<ProduceRequest>(&mut Bytes::new(), 9).unwrap_err();
-    assert_eq!(error, AnswerError::Layout { key: 0, version: 9 });
+    let error = decode::<ProduceRequest>(&mut Bytes::new(), 8).unwrap_err();
+    assert_eq!(error, AnswerError::Layout { key: 0, version: 8 });
     assert!(matches!(
         decode::<FetchRequest>(&mut Bytes::new(), 11),
         Err(AnswerError::Layout { .. })

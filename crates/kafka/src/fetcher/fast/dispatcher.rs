@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use super::FetcherCommand;
 use super::broker::BrokerCommand;
-use super::metadata::{Leader, TopicMetadata};
 use super::position::FetchPosition;
 use crate::assignment::Assignment;
 use crate::fetcher::FetchFault;
+use crate::metadata::{Leader, TopicMetadata};
 use crate::topic_partition::TopicPartition;
 use replicas::Replicas;
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::TopicName;
-use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
@@ -97,8 +95,4 @@ pub(super) enum ReturnReason {
     OutOfRange,
     /// The log was truncated: it ends at this offset where ours goes on.
     Diverged(i64),
-}
-
-pub(super) fn topic_name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
 }

@@ -7,7 +7,8 @@ use super::build::{header, read, read_stepwise};
 
 const VECTORS: &str = include_str!("../../../vectors/records.txt");
 
-fn vectors() -> impl Iterator<Item = (&'static str, &'static str, &'static str, Vec<u8>)> {
+pub(super) fn vectors() -> impl Iterator<Item = (&'static str, &'static str, &'static str, Vec<u8>)>
+{
     VECTORS.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let [magic, codec, what, hex] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let digits = hex.as_bytes().chunks(2).map(|digits| std::str::from_utf8(digits).unwrap());

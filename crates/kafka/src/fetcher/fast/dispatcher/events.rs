@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::super::BrokerEvent;
 use super::super::broker::BrokerCommand;
-use super::super::metadata::{Leader, Metadata, MetadataError};
 use super::super::position::{FetchPosition, ReturnReason};
 use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
 use super::{BrokerTask, Dispatcher, DispatcherAction, PartitionState, Placement, TaskNumber};
 use crate::fetcher::FetchFault;
+use crate::metadata::{Leader, Metadata, MetadataError};
 use crate::reset::ResetReason;
 
 /// How long a partition that came back waits before it is sent out again.

@@ -12,11 +12,11 @@ use tokio::time::sleep_until;
 
 use super::super::broker::{Broker, BrokerCommand};
 use super::super::fetch_session::FetchSession;
-use super::super::metadata::{Metadata, MetadataClient, MetadataError};
 use super::super::{BrokerEvent, FetcherCommand, FetcherContext};
 use super::{Dispatcher, DispatcherAction, TaskNumber};
 use crate::guard;
 use crate::health::FetchHealth;
+use crate::metadata::{Metadata, MetadataClient, MetadataError};
 
 type PendingMetadata = JoinHandle<(MetadataClient, Result<Metadata, MetadataError>)>;
 

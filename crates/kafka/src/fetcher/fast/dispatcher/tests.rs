@@ -1,10 +1,10 @@
 use super::super::BrokerEvent;
-use super::super::metadata::Metadata;
 use super::super::position::ReturnReason;
 use super::events::{PLACE_AGAIN, RESET_AGAIN};
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
 use crate::fetcher::FetchFault;
+use crate::metadata::Metadata;
 use crate::reset::DueOffset;
 use crate::reset::ResetReason;
 use crate::topic_partition::TopicPartition;

@@ -9,9 +9,9 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::super::position::topic_name;
 use super::{FetchSession, LAST_BY_NAME, SessionId};
 use crate::config::Isolation;
+use crate::metadata::topic_name;
 use crate::topic_partition::TopicPartition;
 
 /// How long a broker waits for a record before it answers that there is none.

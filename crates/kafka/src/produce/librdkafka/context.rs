@@ -12,7 +12,8 @@ use rdkafka::producer::{
 };
 use tokio::sync::mpsc;
 
-use super::{Delivery, Ticket, Written, write_error};
+use super::super::Written;
+use super::{Delivery, Ticket, write_error};
 use crate::error_text::normalize;
 use crate::health::SourceHealth;
 use crate::native;
@@ -20,7 +21,7 @@ use crate::report::Reporter;
 use crate::security::{Supplied, TokensWanted};
 
 pub(super) struct Context {
-    board: Arc<SourceHealth>,
+    health: Arc<SourceHealth>,
     reporter: Reporter,
     deliveries: mpsc::UnboundedSender<Delivery>,
     /// Ends the thread that supplies tokens, with the client.
@@ -29,12 +30,12 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(
-        board: Arc<SourceHealth>,
+        health: Arc<SourceHealth>,
         reporter: Reporter,
         deliveries: mpsc::UnboundedSender<Delivery>,
         tokens_wanted: Option<TokensWanted>,
     ) -> Self {
-        Self { board, reporter, deliveries, _tokens_wanted: tokens_wanted }
+        Self { health, reporter, deliveries, _tokens_wanted: tokens_wanted }
     }
 }
 
@@ -44,15 +45,15 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.board.update(&statistics);
+        self.health.update(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             // Each broker's own error has been reported.
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.board.set_connected(false),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set_connected(false),
             _ => {
-                self.board.connection_failed();
+                self.health.connection_failed();
                 self.reporter.report(&normalize(reason));
             }
         }

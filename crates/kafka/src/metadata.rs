@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::position::topic_name;
 use crate::connection::{Connection, Connector, decode};
 
 /// From the first version that flexible brokers share to the last whose fields we know.
@@ -29,33 +29,33 @@ const LIMIT: usize = 64 << 20;
 
 /// What the cluster says.
 #[derive(Debug, Default)]
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     /// Addresses of brokers, by id.
-    pub(super) brokers: HashMap<i32, String>,
+    pub(crate) brokers: HashMap<i32, String>,
     /// Its id, which another cluster behind the same addresses does not have.
-    pub(super) cluster: Option<String>,
-    pub(super) topics: HashMap<Arc<str>, TopicMetadata>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) topics: HashMap<Arc<str>, TopicMetadata>,
 }
 
 /// A topic, or why there is none.
 #[derive(Clone, Debug)]
-pub(super) struct TopicMetadata {
-    pub(super) id: Uuid,
-    pub(super) error: Option<String>,
-    pub(super) leaders: HashMap<i32, Leader>,
+pub(crate) struct TopicMetadata {
+    pub(crate) id: Uuid,
+    pub(crate) error: Option<String>,
+    pub(crate) leaders: HashMap<i32, Leader>,
 }
 
 /// Who leads a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leader {
+pub(crate) struct Leader {
     /// Its id; -1 where there is none.
-    pub(super) broker: i32,
-    pub(super) epoch: i32,
+    pub(crate) broker: i32,
+    pub(crate) epoch: i32,
 }
 
 /// Why the cluster says nothing.
 #[derive(Debug)]
-pub(super) enum MetadataError {
+pub(crate) enum MetadataError {
     /// The broker does not have the request that is needed; what is missing.
     TooOld(String),
     /// What happened.
@@ -69,7 +69,7 @@ impl From<String> for MetadataError {
 }
 
 /// Asks one server after another.
-pub(super) struct MetadataClient {
+pub(crate) struct MetadataClient {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
     connection: Option<(Connection, Instant)>,
@@ -77,12 +77,12 @@ pub(super) struct MetadataClient {
 }
 
 impl MetadataClient {
-    pub(super) fn new(connector: Arc<Connector>, bootstrap: Vec<String>) -> Self {
+    pub(crate) fn new(connector: Arc<Connector>, bootstrap: Vec<String>) -> Self {
         Self { connector, bootstrap, connection: None, turn: 0 }
     }
 
     /// Goes on with the next server.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.connection = None;
         self.turn = self.turn.wrapping_add(1);
     }
@@ -91,7 +91,7 @@ impl MetadataClient {
     ///
     /// # Errors
     /// Why the server whose turn it was did not answer; the next call asks another one.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         topics: &[Arc<str>],
         known: &[String],
@@ -185,6 +185,11 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
     });
     let cluster = response.cluster_id.map(|id| id.to_string());
     Metadata { brokers, cluster, topics: topics.collect() }
+}
+
+/// A topic's name as requests have it.
+pub(crate) fn topic_name(topic: &str) -> TopicName {
+    TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,633 @@
+//! Topics and their partitions: where a record goes, and what becomes of those whose topic is not
+//! known yet. Time is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use kafka_protocol::ResponseError as Code;
+use uuid::Uuid;
+
+use super::super::partition::{Buffers, Leader, Partition, Settings, each_record};
+use super::super::partitioner::{Answers, Sticky, of_key};
+use super::super::{Deliveries, OutboundRecord, Ticket, WriteError};
+use super::Key;
+use crate::metadata::{self, Metadata};
+use crate::records::{BatchBuilder, NewRecord, ProducerId, RECORD_LIMIT};
+
+/// Time between two answers that say that a topic is not there, after which it is not.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Topics that are not known to be there, at the most. Anybody may name one.
+const UNKNOWN_TOPICS: usize = 10_000;
+/// Size of the pieces in which records wait for their topic.
+const PIECE: usize = 1 << 20;
+/// Earlier lives of a topic that are remembered: what tells of them is not believed.
+const PAST_IDS: usize = 8;
+
+/// A partition, and where it is listed.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) partition: Partition,
+    /// Among those that something happened to.
+    pub(super) is_touched: bool,
+    /// Among those that have something for their broker.
+    pub(super) is_ready: bool,
+    absent_since: Option<Instant>,
+}
+
+/// Records that wait for their topic or partition, with the partition that was asked for.
+#[derive(Debug)]
+struct Waiting {
+    builder: BatchBuilder,
+    entries: Vec<(Ticket, Option<i32>)>,
+    since: Instant,
+    last: Instant,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    /// Nil until it is known, and where brokers have none.
+    id: Uuid,
+    past_ids: VecDeque<Uuid>,
+    slots: Vec<Slot>,
+    /// Partitions that it has now; there may have been more.
+    count: u32,
+    sticky: Sticky,
+    waiting: VecDeque<Waiting>,
+    /// Since an answer said that it is not there.
+    absent_since: Option<Instant>,
+}
+
+/// What metadata taught.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Learned {
+    /// Whether to ask again soon.
+    pub(super) ask_again: bool,
+    /// Whether they told what was true before.
+    pub(super) is_stale: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Topics {
+    settings: Settings,
+    names: HashMap<Arc<str>, usize>,
+    topics: Vec<Option<Topic>>,
+    unknown: usize,
+    last: Option<(Arc<str>, usize)>,
+    /// Something happened to these.
+    touched: Vec<Key>,
+    failed: VecDeque<Deliveries>,
+    random: u64,
+}
+
+impl Topics {
+    pub(super) fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            names: HashMap::new(),
+            topics: Vec::new(),
+            unknown: 0,
+            last: None,
+            touched: Vec::new(),
+            failed: VecDeque::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// Takes a record. True if its topic is to be asked for.
+    ///
+    /// # Errors
+    /// It is too large for any batch, or too many topics are asked for.
+    pub(super) fn push(
+        &mut self,
+        ticket: Ticket,
+        record: &OutboundRecord<'_>,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Result<bool, WriteError> {
+        let new = NewRecord {
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        };
+        let size = new.size_limit();
+        if size > RECORD_LIMIT {
+            return Err(WriteError::TooLarge(format!("{size} bytes")));
+        }
+        let index = self.find(record.topic)?;
+        let Some(Some(topic)) = self.topics.get_mut(index) else { return Ok(false) };
+        let wanted = topic.place(record.partition, record.key, &mut self.random);
+        match wanted {
+            Some(partition) => {
+                topic.add(index, partition, ticket, &new, buffers, &mut self.touched, now);
+                Ok(false)
+            }
+            None => {
+                topic.wait(ticket, record.partition, &new, now);
+                Ok(true)
+            }
+        }
+    }
+
+    fn find(&mut self, name: &str) -> Result<usize, WriteError> {
+        if let Some((last, index)) = &self.last
+            && **last == *name
+        {
+            return Ok(*index);
+        }
+        let index = match self.names.get(name) {
+            Some(index) => *index,
+            None => self.add(name)?,
+        };
+        if let Some(Some(topic)) = self.topics.get(index) {
+            self.last = Some((Arc::clone(&topic.name), index));
+        }
+        Ok(index)
+    }
+
+    fn add(&mut self, name: &str) -> Result<usize, WriteError> {
+        if self.unknown >= UNKNOWN_TOPICS {
+            return Err(WriteError::Kafka {
+                error: Code::UnknownTopicOrPartition.to_string(),
+                reason: format!("{UNKNOWN_TOPICS} other topics are being asked for"),
+                retriable: true,
+            });
+        }
+        self.unknown += 1;
+        let name: Arc<str> = Arc::from(name);
+        let topic = Topic {
+            name: Arc::clone(&name),
+            id: Uuid::nil(),
+            past_ids: VecDeque::new(),
+            slots: Vec::new(),
+            count: 0,
+            sticky: Sticky::default(),
+            waiting: VecDeque::new(),
+            absent_since: None,
+        };
+        let free = self.topics.iter().position(Option::is_none).filter(|_| self.topics.len() > 64);
+        let index = free.unwrap_or(self.topics.len());
+        match self.topics.get_mut(index) {
+            Some(place) => *place = Some(topic),
+            None => self.topics.push(Some(topic)),
+        }
+        self.names.insert(name, index);
+        Ok(index)
+    }
+
+    /// The names of all of them, in order.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.names.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(super) fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+        self.topics.get_mut(key.topic)?.as_mut()?.slots.get_mut(key.partition)
+    }
+
+    /// Name and id of a partition's topic.
+    pub(super) fn name_of(&self, key: Key) -> Option<(Arc<str>, Uuid)> {
+        let topic = self.topics.get(key.topic)?.as_ref()?;
+        Some((Arc::clone(&topic.name), topic.id))
+    }
+
+    /// Something happened to a partition.
+    pub(super) fn touch(&mut self, key: Key) {
+        if let Some(slot) = self.slot(key)
+            && !std::mem::replace(&mut slot.is_touched, true)
+        {
+            self.touched.push(key);
+        }
+    }
+
+    /// The next partition that something happened to.
+    pub(super) fn poll_touched(&mut self) -> Option<Key> {
+        let key = self.touched.pop()?;
+        if let Some(slot) = self.slot(key) {
+            slot.is_touched = false;
+        }
+        Some(key)
+    }
+
+    /// What is to be told of records that never came to a partition.
+    pub(super) fn poll_failed(&mut self) -> Option<Deliveries> {
+        self.failed.pop_front()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        let topics = self.topics.iter().enumerate();
+        topics.flat_map(|(topic, known)| {
+            let count = known.as_ref().map_or(0, |known| known.slots.len());
+            (0..count).map(move |partition| Key { topic, partition })
+        })
+    }
+
+    /// Those that have requests at a broker which does not lead them any more.
+    pub(super) fn held_elsewhere(&mut self) -> Vec<i32> {
+        let slots = self.topics.iter().flatten().flat_map(|topic| &topic.slots);
+        let held = slots.filter_map(|slot| {
+            let broker = slot.partition.held_at()?;
+            (slot.partition.broker() != Some(broker)).then_some(broker)
+        });
+        held.collect()
+    }
+
+    /// Does what is due; when there is something to do next.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let keys: Vec<Key> = self.keys().collect();
+        let mut next = None;
+        for key in keys {
+            let Some(slot) = self.slot(key) else { continue };
+            if slot.partition.poll_timeout().is_some_and(|(due, _)| due <= now) {
+                slot.partition.handle_timeout(now);
+                self.touch(key);
+            } else if let Some((due, _)) = slot.partition.poll_timeout() {
+                next = earlier(next, due);
+            }
+        }
+        let timeout = self.settings.delivery_timeout;
+        for topic in self.topics.iter_mut().flatten() {
+            while let Some(timeout) = timeout
+                && let Some(waiting) = topic.waiting.front()
+            {
+                if now.saturating_duration_since(waiting.last) < timeout {
+                    next = earlier(next, waiting.last + timeout);
+                    break;
+                }
+                let reason = format!("the topic is not known after {timeout:?}");
+                let error = Code::UnknownTopicOrPartition.to_string();
+                topic.fail_waiting(
+                    &WriteError::Kafka { error, reason, retriable: true },
+                    1,
+                    &mut self.failed,
+                );
+            }
+        }
+        next
+    }
+
+    /// Takes what the cluster says of the topics that were asked for.
+    pub(super) fn handle_metadata(
+        &mut self,
+        metadata: &Metadata,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Learned {
+        let mut learned = Learned::default();
+        for index in 0..self.topics.len() {
+            let Some(Some(topic)) = self.topics.get_mut(index) else { continue };
+            // One that came after they were asked for is not among them.
+            let Some(told) = metadata.topics.get(&topic.name) else {
+                learned.ask_again = true;
+                continue;
+            };
+            let was_known = topic.count > 0;
+            let end = match &told.error {
+                None => topic.handle_partitions(told, self.settings, &mut learned, now),
+                Some(error) => topic.handle_error(error, now),
+            };
+            self.unknown -= usize::from(!was_known && topic.count > 0);
+            match end {
+                Outlook::There => {
+                    let settled = topic.settle_waiting(
+                        index,
+                        buffers,
+                        &mut self.touched,
+                        &mut self.random,
+                        now,
+                    );
+                    learned.ask_again |= settled;
+                    topic.give_up_absent(now, &mut self.failed);
+                }
+                Outlook::AskAgain => learned.ask_again = true,
+                Outlook::Gone(error) => {
+                    topic.fail_waiting(&error, usize::MAX, &mut self.failed);
+                    for slot in &mut topic.slots {
+                        slot.partition.fail_all(&error);
+                    }
+                }
+            }
+        }
+        let keys: Vec<Key> = self.keys().collect();
+        for key in keys {
+            self.touch(key);
+        }
+        learned
+    }
+
+    /// Forgets topics that are not there, once nothing of them is under way.
+    pub(super) fn forget_absent(&mut self) {
+        for index in 0..self.topics.len() {
+            let Some(place) = self.topics.get_mut(index) else { continue };
+            if place.as_ref().is_some_and(Topic::is_over)
+                && let Some(topic) = place.take()
+            {
+                self.unknown -= usize::from(topic.count == 0);
+                self.names.remove(&topic.name);
+                self.last = None;
+            }
+        }
+    }
+
+    /// Takes the leader that an answer told of.
+    pub(super) fn handle_leader(&mut self, key: Key, leader: Leader) {
+        if let Some(slot) = self.slot(key) {
+            slot.partition.handle_leader(Some(leader));
+            self.touch(key);
+        }
+    }
+
+    /// Gives up everything; what is known not to be written is handed out, in the order of each
+    /// partition.
+    pub(super) fn hand_over(
+        &mut self,
+        reason: &str,
+        mut f: impl FnMut(Ticket, &OutboundRecord<'_>),
+    ) {
+        for topic in self.topics.iter_mut().flatten() {
+            let name = Arc::clone(&topic.name);
+            for (index, slot) in (0..).zip(&mut topic.slots) {
+                for (bytes, tickets) in slot.partition.hand_over(reason) {
+                    let mut tickets = tickets.into_iter();
+                    each_record(bytes, |record| {
+                        if let Some(ticket) = tickets.next() {
+                            f(ticket, &outbound(&name, Some(index), record));
+                        }
+                    });
+                }
+                self.failed.extend(std::iter::from_fn(|| slot.partition.poll_delivery()));
+            }
+            for waiting in topic.waiting.drain(..) {
+                let mut entries = waiting.entries.into_iter();
+                each_record(waiting.builder.finish(None).0.seal(ProducerId::NONE, -1), |record| {
+                    if let Some((ticket, partition)) = entries.next() {
+                        f(ticket, &outbound(&name, partition, record));
+                    }
+                });
+            }
+        }
+        self.topics.clear();
+        self.names.clear();
+        self.touched.clear();
+        self.last = None;
+        self.unknown = 0;
+    }
+}
+
+/// What is to be expected of a topic.
+enum Outlook {
+    There,
+    AskAgain,
+    Gone(WriteError),
+}
+
+impl Topic {
+    /// The partition of a record; `None` while that is not known.
+    fn place(
+        &mut self,
+        wanted: Option<i32>,
+        key: Option<&[u8]>,
+        random: &mut u64,
+    ) -> Option<usize> {
+        let index = match (wanted, key) {
+            (Some(wanted), _) => u32::try_from(wanted).ok().filter(|at| *at < self.count)?,
+            (None, Some(key)) if self.count > 0 => of_key(key, self.count),
+            (None, _) => {
+                let filling = |at: u32| {
+                    let slot = usize::try_from(at).ok().and_then(|at| self.slots.get(at));
+                    slot.map(|slot| slot.partition.filling()).unwrap_or((0, Answers::NoLeader))
+                };
+                self.sticky.next(self.count, filling, || next_random(random))?
+            }
+        };
+        usize::try_from(index).ok()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "parts of one owner, borrowed apart")]
+    fn add(
+        &mut self,
+        topic: usize,
+        partition: usize,
+        ticket: Ticket,
+        record: &NewRecord<'_>,
+        buffers: &mut Buffers,
+        touched: &mut Vec<Key>,
+        now: Instant,
+    ) {
+        let Some(slot) = self.slots.get_mut(partition) else { return };
+        slot.partition.push(ticket, record, buffers, now);
+        if !std::mem::replace(&mut slot.is_touched, true) {
+            touched.push(Key { topic, partition });
+        }
+    }
+
+    fn wait(
+        &mut self,
+        ticket: Ticket,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+        now: Instant,
+    ) {
+        let fits = |waiting: &&mut Waiting| {
+            waiting.builder.size() + record.size_limit() <= PIECE
+                && now.saturating_duration_since(waiting.since) < Duration::from_secs(1)
+        };
+        if self.waiting.back_mut().filter(fits).is_none() {
+            let builder = BatchBuilder::new(BytesMut::with_capacity(512));
+            self.waiting.push_back(Waiting { builder, entries: Vec::new(), since: now, last: now });
+        }
+        if let Some(waiting) = self.waiting.back_mut() {
+            waiting.builder.push(record);
+            waiting.entries.push((ticket, partition));
+            waiting.last = now;
+        }
+    }
+
+    /// Brings records that waited to their partitions. True if some still wait for one that is not
+    /// there.
+    fn settle_waiting(
+        &mut self,
+        topic: usize,
+        buffers: &mut Buffers,
+        touched: &mut Vec<Key>,
+        random: &mut u64,
+        now: Instant,
+    ) -> bool {
+        let mut left = VecDeque::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let (since, last) = (waiting.since, waiting.last);
+            let mut entries = waiting.entries.into_iter();
+            let mut again = Waiting {
+                builder: BatchBuilder::new(BytesMut::new()),
+                entries: Vec::new(),
+                since,
+                last,
+            };
+            each_record(waiting.builder.finish(None).0.seal(ProducerId::NONE, -1), |record| {
+                let Some((ticket, wanted)) = entries.next() else { return };
+                match self.place(wanted, record.key, random) {
+                    Some(partition) => {
+                        self.add(topic, partition, ticket, record, buffers, touched, now);
+                    }
+                    None => {
+                        again.builder.push(record);
+                        again.entries.push((ticket, wanted));
+                    }
+                }
+            });
+            if !again.entries.is_empty() {
+                left.push_back(again);
+            }
+        }
+        self.waiting = left;
+        !self.waiting.is_empty()
+    }
+
+    /// Fails what waits for a partition that is not there, and all of one that is there no more.
+    fn give_up_absent(&mut self, now: Instant, failed: &mut VecDeque<Deliveries>) {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
+        let error = WriteError::Kafka {
+            error: Code::UnknownTopicOrPartition.to_string(),
+            reason: format!("the topic has {} partitions", self.count),
+            retriable: false,
+        };
+        while self.waiting.front().is_some_and(|waiting| is_over(waiting.since)) {
+            self.fail_waiting(&error, 1, failed);
+        }
+        for slot in &mut self.slots {
+            if slot.absent_since.is_some_and(is_over) {
+                slot.partition.fail_all(&error);
+            }
+        }
+    }
+
+    fn fail_waiting(
+        &mut self,
+        error: &WriteError,
+        pieces: usize,
+        failed: &mut VecDeque<Deliveries>,
+    ) {
+        let pieces = pieces.min(self.waiting.len());
+        for waiting in self.waiting.drain(..pieces) {
+            let tickets = waiting.entries.into_iter().map(|(ticket, _)| ticket).collect();
+            failed.push_back(Deliveries::new(tickets, Err(error.clone())));
+        }
+    }
+
+    fn handle_error(&mut self, error: &str, now: Instant) -> Outlook {
+        let is = |code: Code| error == code.to_string();
+        if is(Code::TopicAuthorizationFailed) {
+            return Outlook::Gone(WriteError::NotAllowed(error.to_owned()));
+        }
+        if !is(Code::UnknownTopicOrPartition) && !is(Code::InvalidTopicException) {
+            return Outlook::AskAgain;
+        }
+        for slot in &mut self.slots {
+            slot.partition.handle_leader(None);
+        }
+        let since = *self.absent_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            return Outlook::AskAgain;
+        }
+        Outlook::Gone(WriteError::Kafka {
+            error: error.to_owned(),
+            reason: "the topic is not there".to_owned(),
+            retriable: false,
+        })
+    }
+
+    fn handle_partitions(
+        &mut self,
+        told: &metadata::TopicMetadata,
+        settings: Settings,
+        learned: &mut Learned,
+        now: Instant,
+    ) -> Outlook {
+        if self.past_ids.contains(&told.id) {
+            learned.is_stale = true;
+            return Outlook::AskAgain;
+        }
+        let is_recreated = !self.id.is_nil() && !told.id.is_nil() && self.id != told.id;
+        if is_recreated {
+            if self.past_ids.len() == PAST_IDS {
+                self.past_ids.pop_front();
+            }
+            self.past_ids.push_back(self.id);
+        }
+        self.id = told.id;
+        self.absent_since = None;
+        let count = told.leaders.keys().filter_map(|at| u32::try_from(*at).ok()).max();
+        self.count = count.map_or(0, |last| last + 1);
+        let count = usize::try_from(self.count).unwrap_or(0);
+        while self.slots.len() < count {
+            let index = i32::try_from(self.slots.len()).unwrap_or(i32::MAX);
+            let partition = Partition::new(index, settings);
+            self.slots.push(Slot {
+                partition,
+                is_touched: false,
+                is_ready: false,
+                absent_since: None,
+            });
+        }
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            let leader = told.leaders.get(&index).filter(|leader| leader.broker >= 0);
+            let leader = leader.map(|leader| Leader { broker: leader.broker, epoch: leader.epoch });
+            if is_recreated {
+                slot.partition.handle_recreated(leader);
+            } else {
+                slot.partition.handle_leader(leader);
+            }
+            match told.leaders.contains_key(&index) {
+                true => slot.absent_since = None,
+                false => _ = slot.absent_since.get_or_insert(now),
+            }
+            learned.ask_again |= leader.is_none() && !slot.partition.is_empty();
+        }
+        if self.count == 0 { Outlook::AskAgain } else { Outlook::There }
+    }
+
+    /// Whether it is not there, and nothing of it is under way.
+    fn is_over(&self) -> bool {
+        self.absent_since.is_some()
+            && self.waiting.is_empty()
+            && self
+                .slots
+                .iter()
+                .all(|slot| slot.partition.is_empty() && !slot.is_touched && !slot.is_ready)
+    }
+}
+
+fn earlier(known: Option<Instant>, due: Instant) -> Option<Instant> {
+    Some(known.map_or(due, |known| known.min(due)))
+}
+
+/// xorshift64: which partition is next is no secret.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn outbound<'a>(
+    topic: &'a str,
+    partition: Option<i32>,
+    record: &'a NewRecord<'a>,
+) -> OutboundRecord<'a> {
+    OutboundRecord {
+        topic,
+        partition,
+        timestamp: record.timestamp,
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use super::super::super::partition::{Answer, Fill};
+use super::*;
+use crate::metadata;
+use crate::records::ProducerId;
+
+struct Bench {
+    topics: Topics,
+    buffers: Buffers,
+    now: Instant,
+    next: Ticket,
+}
+
+fn told(id: u128, partitions: i32, error: Option<Code>) -> metadata::TopicMetadata {
+    let leaders = (0..partitions).map(|index| (index, metadata::Leader { broker: 1, epoch: 1 }));
+    metadata::TopicMetadata {
+        id: Uuid::from_u128(id),
+        error: error.map(|code| code.to_string()),
+        leaders: leaders.collect(),
+    }
+}
+
+impl Bench {
+    fn new(delivery_timeout: Option<Duration>) -> Self {
+        let settings =
+            Settings { batch_bytes: 10_000, linger: Duration::ZERO, delivery_timeout, codec: None };
+        Self {
+            topics: Topics::new(settings, 1),
+            buffers: Buffers::default(),
+            now: Instant::now(),
+            next: 0,
+        }
+    }
+
+    fn push(&mut self, topic: &str, partition: Option<i32>, key: Option<&str>) -> bool {
+        let record = OutboundRecord {
+            topic,
+            partition,
+            timestamp: 5,
+            key: key.map(str::as_bytes),
+            value: Some(b"v"),
+            headers: &[],
+        };
+        let pushed = self.topics.push(self.next, &record, &mut self.buffers, self.now).unwrap();
+        self.next += 1;
+        pushed
+    }
+
+    fn hear(&mut self, topic: &str, told: metadata::TopicMetadata) -> Learned {
+        let topics = HashMap::from([(Arc::from(topic), told)]);
+        let metadata = Metadata { topics, ..Metadata::default() };
+        self.topics.handle_metadata(&metadata, &mut self.buffers, self.now)
+    }
+
+    /// The tickets of each partition, as they are handed out.
+    fn tickets(&mut self) -> Vec<(Option<i32>, Ticket)> {
+        let mut tickets = Vec::new();
+        self.topics.hand_over("end", |ticket, record| tickets.push((record.partition, ticket)));
+        tickets
+    }
+
+    fn failed(&mut self) -> Vec<(Ticket, bool)> {
+        let mut failed = Vec::new();
+        for topic in 0..self.topics.topics.len() {
+            for partition in 0..10 {
+                let Some(slot) = self.topics.slot(Key { topic, partition }) else { continue };
+                let told = std::iter::from_fn(|| slot.partition.poll_delivery());
+                let told: Vec<_> = told.collect();
+                self.topics.failed.extend(told);
+            }
+        }
+        while let Some(deliveries) = self.topics.poll_failed() {
+            failed.extend(deliveries.map(|delivery| {
+                let retriable =
+                    matches!(delivery.outcome, Err(WriteError::Kafka { retriable: true, .. }));
+                (delivery.ticket, retriable)
+            }));
+        }
+        failed
+    }
+}
+
+#[test]
+fn records_wait_for_their_topic_and_keep_their_order() {
+    let mut bench = Bench::new(None);
+    assert!(bench.push("a", Some(1), None), "it is to be asked for");
+    assert!(bench.push("a", None, Some("kafka")));
+    assert!(bench.push("a", Some(1), None));
+    assert_eq!(bench.hear("a", told(7, 3, None)), Learned::default());
+    assert!(!bench.push("a", Some(1), None), "it is known");
+    let of_key = i32::try_from(of_key(b"kafka", 3)).unwrap();
+    let mut expected = vec![(Some(1), 0), (Some(of_key), 1), (Some(1), 2), (Some(1), 3)];
+    expected.sort_by_key(|(partition, _)| *partition);
+    assert_eq!(bench.tickets(), expected);
+}
+
+#[test]
+fn a_topic_is_gone_by_two_answers_five_seconds_apart() {
+    let mut bench = Bench::new(None);
+    let unknown = || told(0, 0, Some(Code::UnknownTopicOrPartition));
+    bench.push("a", None, None);
+    assert!(bench.hear("a", unknown()).ask_again);
+    bench.now += PATIENCE - Duration::from_millis(1);
+    assert!(bench.hear("a", unknown()).ask_again);
+    assert_eq!(bench.failed(), []);
+    bench.now += Duration::from_millis(1);
+    bench.hear("a", unknown());
+    assert_eq!(bench.failed(), [(0, false)]);
+    bench.topics.forget_absent();
+    assert_eq!(bench.topics.names(), []);
+    assert_eq!(bench.topics.unknown, 0);
+    // One answer that it is there, and it begins anew.
+    bench.push("a", None, None);
+    bench.hear("a", unknown());
+    bench.hear("a", told(7, 1, None));
+    bench.now += PATIENCE;
+    bench.hear("a", unknown());
+    assert_eq!(bench.failed(), []);
+    bench.now += PATIENCE;
+    bench.hear("a", unknown());
+    assert_eq!(bench.failed(), [(1, false)]);
+}
+
+#[test]
+fn a_partition_may_come_later_or_never() {
+    let mut bench = Bench::new(None);
+    bench.push("a", Some(0), None);
+    bench.hear("a", told(7, 1, None));
+    assert!(bench.push("a", Some(2), None), "the topic is to be asked for again");
+    assert!(bench.hear("a", told(7, 1, None)).ask_again);
+    assert!(!bench.hear("a", told(7, 3, None)).ask_again);
+    bench.push("a", Some(9), None);
+    bench.now += PATIENCE;
+    bench.hear("a", told(7, 3, None));
+    assert_eq!(bench.failed(), [(2, false)]);
+    assert_eq!(bench.tickets(), [(Some(0), 0), (Some(2), 1)]);
+}
+
+#[test]
+fn what_may_not_be_written_fails_at_once() {
+    let mut bench = Bench::new(None);
+    bench.push("a", None, None);
+    bench.hear("a", told(0, 0, Some(Code::TopicAuthorizationFailed)));
+    assert_eq!(bench.failed(), [(0, false)]);
+}
+
+#[test]
+fn what_waits_for_its_topic_is_given_up_in_time() {
+    let timeout = Duration::from_secs(30);
+    let mut bench = Bench::new(Some(timeout));
+    bench.push("a", None, None);
+    assert_eq!(bench.topics.handle_timeout(bench.now), Some(bench.now + timeout));
+    bench.now += timeout;
+    bench.topics.handle_timeout(bench.now);
+    assert_eq!(bench.failed(), [(0, true)]);
+}
+
+#[test]
+fn the_life_before_is_not_believed() {
+    let mut bench = Bench::new(None);
+    bench.push("a", Some(0), None);
+    bench.hear("a", told(7, 1, None));
+    let key = Key { topic: 0, partition: 0 };
+    let (now, slot) = (bench.now, bench.topics.slot(key).unwrap());
+    assert!(slot.partition.poll_id(now));
+    slot.partition.handle_id(Ok(ProducerId { id: 5, epoch: 0 }), now);
+    let first = slot.partition.poll_request(now, Fill::Any, &mut bench.buffers).unwrap();
+    let answer =
+        Answer { error: None, message: None, base_offset: 9, log_append_time: -1, log_start: 0 };
+    slot.partition.handle_answer(first.number, &answer, &mut bench.buffers, now);
+    assert!(!bench.hear("a", told(8, 1, None)).is_stale);
+    assert!(bench.hear("a", told(7, 1, None)).is_stale);
+    assert_eq!(bench.topics.name_of(key).unwrap().1, Uuid::from_u128(8));
+}
+
+#[test]
+fn anybody_may_name_topics_but_not_without_end() {
+    let mut bench = Bench::new(None);
+    for number in 0..UNKNOWN_TOPICS {
+        bench.push(&format!("t{number}"), None, None);
+    }
+    let record = OutboundRecord {
+        topic: "one-more",
+        partition: None,
+        timestamp: 5,
+        key: None,
+        value: None,
+        headers: &[],
+    };
+    let pushed = bench.topics.push(0, &record, &mut bench.buffers, bench.now);
+    assert!(matches!(pushed, Err(WriteError::Kafka { retriable: true, .. })), "{pushed:?}");
+    bench.hear("t5", told(7, 1, None));
+    assert!(bench.topics.push(0, &record, &mut bench.buffers, bench.now).is_ok());
+}

@@ -1,0 +1,448 @@
+//! The writing of one partition, as a state: which batch goes to which leader, under which
+//! sequence, and what its answer means. Pure: no I/O, no clock.
+//!
+//! What it promises: a record that is told as written is in the log exactly once, at the told
+//! offset; records that are told as written stand in the order in which they came; one that is told
+//! as failed is not in the log; whatever may be there or not is told as unknown.
+//!
+//! How: each partition has a producer id of its own (KIP-98), so that a new epoch concerns no other
+//! one. A batch gets its sequence when it is sealed, and keeps it with its bytes for as long as it
+//! may be in the log: brokers tell a repeat by them. Only what is known not to be there is sealed
+//! anew, under the next epoch.
+//!
+//! It does not know topics, connections or requests: `poll_*` says what is to be done, `handle_*`
+//! takes what happened.
+
+mod answers;
+mod batch;
+mod rebuild;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::partitioner::Answers;
+use super::{Deliveries, Ticket, WriteError, Written};
+use crate::records::{Codec, NewRecord, ProducerId};
+pub(super) use batch::Buffers;
+use batch::{Closed, Open, Sealed};
+pub(super) use rebuild::each_record;
+pub(super) use verdict::Answer;
+
+/// Requests in flight at the most. A broker tells repeats of the last five batches.
+const WINDOW: usize = 4;
+/// Requests in flight until the present leader has answered one: a log that does not know the
+/// producer takes any first sequence, so that a second request could get before the first.
+const PROBE: usize = 1;
+/// After so long without a request the leader may have forgotten the producer
+/// (`producer.id.expiration.ms`, one day, but it can be set to less).
+const QUIET: Duration = Duration::from_secs(60);
+/// Pause after an error; doubled each time up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// With a delivery timeout, a batch takes records for so long: they are given up together.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// How a partition is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) batch_bytes: usize,
+    pub(super) linger: Duration,
+    pub(super) delivery_timeout: Option<Duration>,
+    pub(super) codec: Option<Codec>,
+}
+
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) broker: i32,
+    pub(super) epoch: i32,
+}
+
+/// A request to be sent to a broker.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// By which its answer is known.
+    pub(super) number: u64,
+    pub(super) bytes: Bytes,
+}
+
+/// Which batches are worth a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// Any with a record.
+    Any,
+    /// Those that take no more.
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was sent for long, or never.
+    Idle,
+    /// The present leader has not answered: one request at a time.
+    Probing,
+    /// The present leader has answered.
+    Open,
+    /// Something went wrong, or the leader is another one: the requests that are under way end
+    /// first, then the oldest batch goes again.
+    Draining,
+    /// A sequence is missing in the log, or will be: the requests end first, then what is left goes
+    /// on under a new epoch.
+    Rebuilding(Cause),
+}
+
+/// Why the sequences begin anew. Of several the last in this order counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// A batch of ours was given up.
+    GivenUp,
+    /// The log does not go on where we do.
+    Sequence,
+    /// The log has another epoch, or does not take this producer: its id is of no more use.
+    Producer,
+}
+
+/// The producer id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Id {
+    None,
+    Asked,
+    Have(ProducerId),
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// Its number in the topic.
+    index: i32,
+    settings: Settings,
+    /// As [`Settings::batch_bytes`], or less if the topic takes less.
+    batch_bytes: usize,
+    state: State,
+    id: Id,
+    next_sequence: i32,
+    /// Those that have a sequence, in its order.
+    sealed: VecDeque<Sealed>,
+    /// Those that are to get one, in their order; `open` comes behind them.
+    closed: VecDeque<Closed>,
+    open: Option<Open>,
+    /// Batches that were opened.
+    opened: u64,
+    /// Size of the last batch, by which the next one is expected.
+    expected: usize,
+    leader: Option<Leader>,
+    /// The leader that requests went to last.
+    at: Option<Leader>,
+    in_flight: usize,
+    next_request: u64,
+    /// No request before that.
+    retry_at: Option<Instant>,
+    failures: u32,
+    /// The last offset that was told as written.
+    acknowledged: Option<i64>,
+    /// When a request was last under way.
+    used: Option<Instant>,
+    trouble: Option<String>,
+    wants_leader: bool,
+    deliveries: VecDeque<Deliveries>,
+    reports: Vec<String>,
+}
+
+impl Partition {
+    pub(super) fn new(index: i32, settings: Settings) -> Self {
+        Self {
+            index,
+            settings,
+            batch_bytes: settings.batch_bytes,
+            state: State::Idle,
+            id: Id::None,
+            next_sequence: 0,
+            sealed: VecDeque::new(),
+            closed: VecDeque::new(),
+            open: None,
+            opened: 0,
+            expected: 0,
+            leader: None,
+            at: None,
+            in_flight: 0,
+            next_request: 0,
+            retry_at: None,
+            failures: 0,
+            acknowledged: None,
+            used: None,
+            trouble: None,
+            wants_leader: false,
+            deliveries: VecDeque::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// Takes a record.
+    pub(super) fn push(
+        &mut self,
+        ticket: Ticket,
+        record: &NewRecord<'_>,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        let timed = self.settings.delivery_timeout.is_some();
+        let size = record.size_limit();
+        let is_full = |open: &mut Open| {
+            open.size() + size > self.batch_bytes
+                || (timed && now.saturating_duration_since(open.since) >= SPAN)
+        };
+        if let Some(full) = self.open.take_if(is_full) {
+            self.expected = full.size();
+            self.closed.push_back(full.close(self.settings.codec, buffers));
+        }
+        let expected = self.expected;
+        let opened = &mut self.opened;
+        let open = self.open.get_or_insert_with(|| {
+            *opened += 1;
+            Open::new(expected, buffers, now)
+        });
+        open.push(ticket, record, now);
+    }
+
+    /// Takes who leads it now; `None` if nobody does. An older epoch is of no interest.
+    pub(super) fn handle_leader(&mut self, leader: Option<Leader>) {
+        if let (Some(new), Some(known)) = (leader, self.leader)
+            && new.epoch < known.epoch
+        {
+            return;
+        }
+        if leader.is_some() && leader != self.leader {
+            // It is worth a try at once.
+            self.retry_at = None;
+            self.wants_leader = false;
+        }
+        self.leader = leader;
+        self.look_at_leader();
+    }
+
+    /// The topic is another one of the same name: nothing of what is known of the log holds.
+    pub(super) fn handle_recreated(&mut self, leader: Option<Leader>) {
+        self.leader = None;
+        self.at = None;
+        self.acknowledged = None;
+        if !matches!(self.state, State::Rebuilding(_) | State::Idle) {
+            self.state = State::Draining;
+        }
+        self.handle_leader(leader);
+        self.settle();
+    }
+
+    /// Leaves the leader that requests went to, if it is none any more.
+    fn look_at_leader(&mut self) {
+        let moved = self.leader.is_some() && self.at.is_some() && self.leader != self.at;
+        if moved && matches!(self.state, State::Probing | State::Open) {
+            self.state = State::Draining;
+            self.settle();
+        }
+    }
+
+    /// Whether a producer id is to be asked for. To be called by whoever asks then.
+    pub(super) fn poll_id(&mut self, now: Instant) -> bool {
+        let wanted = self.id == Id::None
+            && self.in_flight == 0
+            && self.leader.is_some()
+            && self.is_due(now)
+            && (!self.closed.is_empty() || self.open.is_some());
+        if wanted {
+            self.id = Id::Asked;
+        }
+        wanted
+    }
+
+    /// The next request to the leader, if one may be sent.
+    pub(super) fn poll_request(
+        &mut self,
+        now: Instant,
+        fill: Fill,
+        buffers: &mut Buffers,
+    ) -> Option<Request> {
+        let Id::Have(id) = self.id else { return None };
+        let leader = self.leader?;
+        if !self.is_due(now) {
+            return None;
+        }
+        let is_forgotten = self.used.is_none_or(|used| now.duration_since(used) >= QUIET);
+        if self.state == State::Open && self.sealed.is_empty() && is_forgotten {
+            self.state = State::Probing;
+        }
+        let window = match self.state {
+            State::Idle | State::Probing => PROBE,
+            State::Open => WINDOW,
+            State::Draining | State::Rebuilding(_) => return None,
+        };
+        if self.in_flight >= window {
+            return None;
+        }
+        let index = match self.sealed.iter().position(|sealed| sealed.request.is_none()) {
+            Some(index) => index,
+            None => {
+                let closed = self.next_closed(now, fill, buffers)?;
+                let sequence = self.next_sequence;
+                self.next_sequence = advanced(sequence, closed.count());
+                self.sealed.push_back(closed.seal(id, sequence));
+                self.sealed.len() - 1
+            }
+        };
+        let number = self.next_request;
+        let batch = self.sealed.get_mut(index)?;
+        batch.request = Some(number);
+        self.next_request += 1;
+        self.in_flight += 1;
+        self.at = Some(leader);
+        self.used = Some(now);
+        if self.state == State::Idle {
+            self.state = State::Probing;
+        }
+        Some(Request { number, bytes: batch.bytes.clone() })
+    }
+
+    /// The next batch that may get a sequence.
+    fn next_closed(&mut self, now: Instant, fill: Fill, buffers: &mut Buffers) -> Option<Closed> {
+        if let Some(closed) = self.closed.pop_front() {
+            return Some(closed);
+        }
+        if fill == Fill::Full {
+            return None;
+        }
+        let linger = self.settings.linger;
+        let is_due = |open: &mut Open| linger.is_zero() || now.duration_since(open.since) >= linger;
+        let open = self.open.take_if(is_due)?;
+        self.expected = open.size();
+        Some(open.close(self.settings.codec, buffers))
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| now >= at)
+    }
+
+    /// Goes on once the requests that were under way have ended.
+    fn settle(&mut self) {
+        if self.in_flight > 0 {
+            return;
+        }
+        match self.state {
+            State::Draining => self.state = State::Probing,
+            State::Rebuilding(cause) => {
+                self.rebuild(cause);
+                self.state = State::Probing;
+            }
+            State::Idle | State::Probing | State::Open => {}
+        }
+    }
+
+    /// The broker that its requests go to.
+    pub(super) fn broker(&self) -> Option<i32> {
+        self.leader.map(|leader| leader.broker)
+    }
+
+    /// The broker that has requests of it that have not ended.
+    pub(super) fn held_at(&self) -> Option<i32> {
+        self.at.filter(|_| self.in_flight > 0).map(|leader| leader.broker)
+    }
+
+    /// Whether there is anything that has not been sent, or is to be sent again.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.open.is_some()
+            || !self.closed.is_empty()
+            || self.sealed.iter().any(|sealed| sealed.request.is_none())
+    }
+
+    /// Whether nothing is under way or waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.closed.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Why it is not written now, if something is wrong.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().filter(|_| !self.is_empty())
+    }
+
+    /// Whether the leader is to be asked for. To be called by whoever asks then.
+    pub(super) fn poll_wants_leader(&mut self) -> bool {
+        std::mem::take(&mut self.wants_leader) || (self.leader.is_none() && !self.is_empty())
+    }
+
+    /// Which batch records without a key would join, and whether its leader answers.
+    pub(super) fn filling(&self) -> (u64, Answers) {
+        let answers = match (self.leader, self.failures) {
+            (None, _) => Answers::NoLeader,
+            (Some(_), 0) => Answers::Yes,
+            (Some(_), _) => Answers::Failing,
+        };
+        (if self.open.is_some() { self.opened } else { self.opened + 1 }, answers)
+    }
+
+    /// What is to be told.
+    pub(super) fn poll_delivery(&mut self) -> Option<Deliveries> {
+        self.deliveries.pop_front()
+    }
+
+    /// What is to be reported of it.
+    pub(super) fn poll_report(&mut self) -> Option<String> {
+        self.reports.pop()
+    }
+
+    /// When there is something to do by itself, and what.
+    pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let retry = self.retry_at.filter(|_| self.has_unsent()).map(|at| (at, "retry"));
+        let linger = self.settings.linger;
+        let linger = self.open.as_ref().filter(|_| !linger.is_zero() && self.closed.is_empty());
+        let linger = linger.map(|open| (open.since + self.settings.linger, "linger"));
+        let expiry = self.settings.delivery_timeout.and_then(|timeout| {
+            let sealed = self.sealed.iter().find(|sealed| !sealed.was_told());
+            let oldest = sealed.map(|sealed| sealed.last);
+            let oldest = oldest.or(self.closed.front().map(|closed| closed.last));
+            let oldest = oldest.or(self.open.as_ref().map(|open| open.last));
+            oldest.map(|last| (last + timeout, "delivery timeout"))
+        });
+        [retry, linger, expiry].into_iter().flatten().min()
+    }
+
+    /// Gives up what is too old. To be called when [`Self::poll_timeout`] says so.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+        }
+        if let Some(timeout) = self.settings.delivery_timeout {
+            self.expire(now, timeout);
+        }
+    }
+
+    /// Tells of a batch that is written.
+    fn acknowledge(&mut self, batch: &mut Sealed, offset: Option<i64>, log_append: Option<i64>) {
+        if let Some(offset) = offset {
+            let last = offset + i64::from(batch.count) - 1;
+            self.acknowledged = self.acknowledged.max(Some(last));
+        }
+        let partition = self.index;
+        self.tell(batch, Ok(Written { partition, offset, log_append_time: log_append }));
+    }
+
+    fn tell(&mut self, batch: &mut Sealed, outcome: Result<Written, WriteError>) {
+        if !batch.was_told() {
+            let tickets = std::mem::take(&mut batch.tickets);
+            self.deliveries.push_back(Deliveries::new(tickets, outcome));
+        }
+    }
+
+    fn tell_closed(&mut self, closed: Closed, error: WriteError) {
+        self.deliveries.push_back(Deliveries::new(closed.tickets, Err(error)));
+    }
+}
+
+/// A sequence so many records later (they wrap to 0).
+fn advanced(sequence: i32, records: i32) -> i32 {
+    const POSITIVE: i64 = 0x7fff_ffff;
+    i32::try_from((i64::from(sequence) + i64::from(records)) & POSITIVE).unwrap_or(0)
+}

@@ -1,0 +1,159 @@
+//! The batches of a partition: one that takes records, those that wait for a sequence, those that
+//! have one.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::Ticket;
+use crate::records::{BatchBuilder, Codec, Draft, NewRecord, ProducerId};
+
+/// Buffers that nobody holds any more, to be used again.
+#[derive(Debug, Default)]
+pub(in crate::produce) struct Buffers {
+    free: Vec<BytesMut>,
+    bytes: usize,
+}
+
+impl Buffers {
+    /// The most that is kept, in bytes.
+    const MOST: usize = 8 << 20;
+    /// Buffers that are smaller are made anew: the allocator is quick at those.
+    const SMALL: usize = 32 << 10;
+
+    /// An empty buffer for about so many bytes.
+    fn take(&mut self, expected: usize) -> BytesMut {
+        if expected >= Self::SMALL
+            && let Some(buffer) = self.free.pop()
+        {
+            self.bytes -= buffer.capacity();
+            return buffer;
+        }
+        BytesMut::with_capacity(expected.clamp(512, Self::SMALL))
+    }
+
+    fn keep(&mut self, mut buffer: BytesMut) {
+        buffer.clear();
+        let capacity = buffer.capacity();
+        if capacity >= Self::SMALL && self.bytes + capacity <= Self::MOST {
+            self.bytes += capacity;
+            self.free.push(buffer);
+        }
+    }
+
+    /// Takes the buffer of sealed bytes back, unless a request still holds them.
+    fn reclaim(&mut self, bytes: Bytes) {
+        if let Ok(buffer) = bytes.try_into_mut() {
+            self.keep(buffer);
+        }
+    }
+}
+
+/// A batch that takes records.
+#[derive(Debug)]
+pub(super) struct Open {
+    builder: BatchBuilder,
+    tickets: Vec<Ticket>,
+    /// When its first record came, and its last one.
+    pub(super) since: Instant,
+    pub(super) last: Instant,
+}
+
+impl Open {
+    /// `expected`: about how many bytes come.
+    pub(super) fn new(expected: usize, buffers: &mut Buffers, now: Instant) -> Self {
+        let builder = BatchBuilder::new(buffers.take(expected));
+        Self { builder, tickets: Vec::new(), since: now, last: now }
+    }
+
+    pub(super) fn push(&mut self, ticket: Ticket, record: &NewRecord<'_>, now: Instant) {
+        self.builder.push(record);
+        self.tickets.push(ticket);
+        self.last = now;
+    }
+
+    /// Uncompressed.
+    pub(super) fn size(&self) -> usize {
+        self.builder.size()
+    }
+
+    pub(super) fn close(self, codec: Option<Codec>, buffers: &mut Buffers) -> Closed {
+        let (draft, free) = self.builder.finish(codec);
+        if let Some(free) = free {
+            buffers.keep(free);
+        }
+        Closed { draft, tickets: self.tickets, last: self.last }
+    }
+}
+
+/// A batch without a sequence that takes no more records.
+#[derive(Debug)]
+pub(super) struct Closed {
+    draft: Draft,
+    pub(super) tickets: Vec<Ticket>,
+    /// When its last record came.
+    pub(super) last: Instant,
+}
+
+impl Closed {
+    /// Records.
+    pub(super) fn count(&self) -> i32 {
+        self.draft.count()
+    }
+
+    pub(super) fn seal(self, producer: ProducerId, sequence: i32) -> Sealed {
+        let Self { draft, tickets, last } = self;
+        let count = draft.count();
+        let bytes = draft.seal(producer, sequence);
+        Sealed {
+            bytes,
+            count,
+            tickets,
+            last,
+            request: None,
+            may_be_written: false,
+            is_to_be_divided: false,
+            unclear: 0,
+        }
+    }
+
+    /// The same bytes for whoever reads them, as of no producer.
+    pub(super) fn into_readable(self) -> (Bytes, Vec<Ticket>) {
+        (self.draft.seal(ProducerId::NONE, -1), self.tickets)
+    }
+}
+
+/// A batch with a sequence. Its bytes never change.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) bytes: Bytes,
+    pub(super) count: i32,
+    /// Empty once they were told.
+    pub(super) tickets: Vec<Ticket>,
+    /// When its last record came.
+    pub(super) last: Instant,
+    /// The request that is under way with it.
+    pub(super) request: Option<u64>,
+    /// Whether a request with it ended without an answer that it was not appended.
+    pub(super) may_be_written: bool,
+    /// Whether it goes on in two parts.
+    pub(super) is_to_be_divided: bool,
+    /// Errors in a row that nobody knows what to make of.
+    pub(super) unclear: u32,
+}
+
+impl Sealed {
+    /// Whether its records' outcome was told before its requests have ended.
+    pub(super) fn was_told(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
+    /// Takes its sequence away. Only of one that is known not to be in the log.
+    pub(super) fn unseal(self) -> Closed {
+        Closed { draft: Draft::of_sealed(&self.bytes), tickets: self.tickets, last: self.last }
+    }
+
+    pub(super) fn reclaim(self, buffers: &mut Buffers) {
+        buffers.reclaim(self.bytes);
+    }
+}

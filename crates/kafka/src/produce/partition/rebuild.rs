@@ -1,0 +1,188 @@
+//! Sequences that begin anew, and batches that are given up or divided.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use zafka_envelope::{Record, Timestamp};
+
+use super::batch::{Closed, Sealed};
+use super::{Buffers, Cause, Id, Open, Partition};
+use crate::produce::{Deliveries, Ticket, WriteError};
+use crate::records::{Batches, Codec, NewRecord, ProducerId, ReadOptions};
+
+impl Partition {
+    /// Begins a new epoch, now that no request is under way. What is known not to be in the log
+    /// goes on under it, in its order; of the rest nobody knows.
+    pub(super) fn rebuild(&mut self, cause: Cause) {
+        let mut kept = Vec::with_capacity(self.sealed.len());
+        for mut batch in std::mem::take(&mut self.sealed) {
+            if batch.was_told() {
+                continue;
+            }
+            if batch.may_be_written {
+                let reason = "a new sequence had to begin before its answer came".to_owned();
+                self.tell(&mut batch, Err(WriteError::Unknown(reason)));
+            } else if batch.is_to_be_divided {
+                match divided(batch, self.settings.codec) {
+                    Ok(halves) => kept.extend(halves),
+                    Err(tickets) => {
+                        let error = WriteError::TooLarge("it cannot be divided".to_owned());
+                        self.deliveries.push_back(Deliveries::new(tickets, Err(error)));
+                    }
+                }
+            } else {
+                kept.push(batch.unseal());
+            }
+        }
+        for closed in kept.into_iter().rev() {
+            self.closed.push_front(closed);
+        }
+        self.next_sequence = 0;
+        self.id = match self.id {
+            Id::Have(id) if cause != Cause::Producer && id.epoch < i16::MAX => {
+                Id::Have(ProducerId { epoch: id.epoch + 1, ..id })
+            }
+            Id::Asked => Id::Asked,
+            Id::None | Id::Have(_) => Id::None,
+        };
+    }
+
+    /// Gives up all there is: the topic or the partition is gone.
+    pub(in crate::produce) fn fail_all(&mut self, error: &WriteError) {
+        let mut index = 0;
+        while let Some(batch) = self.sealed.get(index) {
+            if !batch.was_told() {
+                self.give_up(index, error.clone());
+            }
+            // Those whose request is under way stay until it has ended.
+            index += usize::from(self.sealed.get(index).is_some_and(Sealed::was_told));
+        }
+        self.fail_unsent(error);
+        self.settle();
+    }
+
+    /// Gives up what has no sequence yet.
+    pub(super) fn fail_unsent(&mut self, error: &WriteError) {
+        while let Some(closed) = self.take_unsealed(|_| true) {
+            self.tell_closed(closed, error.clone());
+        }
+    }
+
+    /// Gives up what is older than it may be.
+    pub(super) fn expire(&mut self, now: Instant, timeout: Duration) {
+        let is_old = |last: Instant| now.saturating_duration_since(last) >= timeout;
+        let trouble = self.trouble.as_ref().map(|trouble| format!(": {trouble}"));
+        let error = WriteError::Kafka {
+            error: "RequestTimedOut".to_owned(),
+            reason: format!("not written within {timeout:?}{}", trouble.unwrap_or_default()),
+            retriable: true,
+        };
+        let mut index = 0;
+        while let Some(batch) = self.sealed.get(index)
+            && is_old(batch.last)
+        {
+            if !batch.was_told() {
+                self.give_up(index, error.clone());
+            }
+            index += usize::from(self.sealed.get(index).is_some_and(Sealed::was_told));
+        }
+        while let Some(closed) = self.take_unsealed(is_old) {
+            self.tell_closed(closed, error.clone());
+        }
+        self.settle();
+    }
+
+    /// The oldest batch without a sequence, if its last record's time is as is wanted.
+    fn take_unsealed(&mut self, is_wanted: impl Fn(Instant) -> bool) -> Option<Closed> {
+        match self.closed.front() {
+            Some(closed) if is_wanted(closed.last) => self.closed.pop_front(),
+            Some(_) => None,
+            None => {
+                let open = self.open.take_if(|open| is_wanted(open.last))?;
+                Some(open.close(None, &mut Buffers::default()))
+            }
+        }
+    }
+
+    /// Ends: what is known not to be in the log is returned, in its order, as batches to be read;
+    /// the rest is told as unknown.
+    pub(in crate::produce) fn hand_over(&mut self, reason: &str) -> Vec<(Bytes, Vec<Ticket>)> {
+        let mut kept = Vec::new();
+        for mut batch in std::mem::take(&mut self.sealed) {
+            if batch.was_told() {
+                continue;
+            }
+            if batch.may_be_written || batch.request.is_some() {
+                self.tell(&mut batch, Err(WriteError::Unknown(reason.to_owned())));
+            } else {
+                kept.push(batch.unseal().into_readable());
+            }
+        }
+        self.in_flight = 0;
+        while let Some(closed) = self.take_unsealed(|_| true) {
+            kept.push(closed.into_readable());
+        }
+        kept
+    }
+}
+
+/// The records of a batch that is known not to be in the log, in two batches.
+///
+/// # Errors
+/// Decompressed, it is larger than what is ever read.
+fn divided(batch: Sealed, codec: Option<Codec>) -> Result<[Closed; 2], Vec<Ticket>> {
+    let last = batch.last;
+    let (bytes, tickets) = batch.unseal().into_readable();
+    let middle = tickets.len().div_ceil(2);
+    let half = || Open::new(bytes.len(), &mut Buffers::default(), last);
+    let mut halves = [half(), half()];
+    let mut number = 0;
+    each_record(bytes, |record| {
+        let [first, second] = &mut halves;
+        let half = if number < middle { first } else { second };
+        if let Some(ticket) = tickets.get(number) {
+            half.push(*ticket, record, last);
+        }
+        number += 1;
+    });
+    if number < tickets.len() {
+        return Err(tickets);
+    }
+    Ok(halves.map(|half| half.close(codec, &mut Buffers::default())))
+}
+
+/// Hands out the records of a batch that was built here.
+pub(in crate::produce) fn each_record(bytes: Bytes, mut f: impl FnMut(&NewRecord<'_>)) {
+    let mut batches = Batches::new(bytes, ReadOptions { from: 0, aborted: None });
+    // It was built by ourselves: it is read to its end.
+    while let Ok(Some(mut run)) = batches.next() {
+        let walked = run.walk(|record| {
+            f(&NewRecord {
+                timestamp: timestamp(record),
+                key: record.key,
+                value: record.value,
+                headers: &headers(record),
+            });
+            ControlFlow::Continue(())
+        });
+        if walked.is_err() {
+            return;
+        }
+    }
+}
+
+fn timestamp(record: &Record<'_>) -> i64 {
+    match record.timestamp {
+        Timestamp::None => -1,
+        Timestamp::Create(ms) | Timestamp::LogAppend(ms) => ms,
+    }
+}
+
+/// Names were texts when they were written.
+fn headers<'a>(record: &Record<'a>) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    let header = |one: &zafka_envelope::Header<'a>| {
+        (std::str::from_utf8(one.name).unwrap_or_default(), one.value)
+    };
+    record.headers.iter().map(header).collect()
+}

@@ -1,0 +1,88 @@
+//! What an answer to a Produce request says of its batch.
+
+use kafka_protocol::ResponseError as Code;
+
+/// The answer for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::produce) struct Answer {
+    /// Kafka's error; none if the batch was written.
+    pub(in crate::produce) error: Option<Code>,
+    /// What the broker says of it.
+    pub(in crate::produce) message: Option<String>,
+    /// Of the first record; -1 if it is not told.
+    pub(in crate::produce) base_offset: i64,
+    /// In ms since the epoch; -1 if the records have their own time.
+    pub(in crate::produce) log_append_time: i64,
+    /// The first offset of the log; -1 if it is not told.
+    pub(in crate::produce) log_start: i64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is in the log.
+    Written,
+    /// It is in the log, and nobody knows where.
+    Duplicate,
+    /// It was not appended, and may be the next time.
+    Retry,
+    /// It was not appended, for another broker may be the leader.
+    NotLeader,
+    /// It was appended or not: the same bytes again.
+    Unclear,
+    /// As [`Verdict::Unclear`], by an error that may come each time.
+    Unknown,
+    /// The sequence does not go on where the log's does. It was not appended.
+    Sequence,
+    /// The log does not know this epoch, or not this producer. It was not appended.
+    Producer,
+    /// It was not appended: the batch is larger than the topic takes.
+    TooLarge,
+    /// It was not appended, because of at least one of its records.
+    Refused,
+    /// It was not appended: writing there is not allowed.
+    NotAllowed,
+    /// It was not appended, and never will be.
+    Impossible,
+}
+
+impl Verdict {
+    pub(super) fn of(error: Option<Code>) -> Self {
+        let Some(error) = error else { return Self::Written };
+        match error {
+            Code::DuplicateSequenceNumber => Self::Duplicate,
+            Code::NotEnoughReplicas | Code::ThrottlingQuotaExceeded => Self::Retry,
+            Code::NotLeaderOrFollower
+            | Code::LeaderNotAvailable
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopicId
+            | Code::InconsistentTopicId
+            | Code::ReplicaNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::ListenerNotFound => Self::NotLeader,
+            Code::RequestTimedOut
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::NetworkException
+            | Code::KafkaStorageError => Self::Unclear,
+            Code::OutOfOrderSequenceNumber | Code::UnknownProducerId => Self::Sequence,
+            Code::InvalidProducerEpoch
+            | Code::InvalidProducerIdMapping
+            | Code::ProducerFenced
+            | Code::InvalidTxnState => Self::Producer,
+            Code::MessageTooLarge | Code::RecordListTooLarge => Self::TooLarge,
+            Code::InvalidRecord | Code::InvalidTimestamp | Code::CorruptMessage => Self::Refused,
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed => Self::NotAllowed,
+            Code::InvalidTopicException
+            | Code::InvalidRequest
+            | Code::InvalidRequiredAcks
+            | Code::PolicyViolation
+            | Code::UnsupportedCompressionType
+            | Code::UnsupportedForMessageFormat
+            | Code::UnsupportedVersion => Self::Impossible,
+            _ => Self::Unknown,
+        }
+    }
+}

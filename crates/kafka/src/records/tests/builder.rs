@@ -1,0 +1,149 @@
+//! What the builder makes is what Java writes, and what the walk reads.
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use zafka_envelope::{OwnedRecord, Timestamp};
+
+use super::super::{BatchBuilder, Codec, Draft, NewRecord, ProducerId};
+use super::build::{header, read};
+use super::java::vectors;
+
+const CODECS: [Option<Codec>; 5] =
+    [None, Some(Codec::Gzip), Some(Codec::Snappy), Some(Codec::Lz4), Some(Codec::Zstd)];
+
+/// The draft of records as they are to be read.
+fn draft(records: &[OwnedRecord], codec: Option<Codec>) -> Draft {
+    let mut builder = BatchBuilder::new(BytesMut::new());
+    for one in records {
+        let Timestamp::Create(timestamp) = one.timestamp else { panic!("{:?}", one.timestamp) };
+        let headers = one.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|one| (std::str::from_utf8(&one.name).unwrap(), one.value.as_deref()))
+            .collect();
+        let record = NewRecord {
+            timestamp,
+            key: one.key.as_deref(),
+            value: one.value.as_deref(),
+            headers: &headers,
+        };
+        let before = builder.size();
+        builder.push(&record);
+        assert!(builder.size() - before <= record.size_limit(), "{one:?}");
+    }
+    builder.finish(codec).0
+}
+
+/// The records of [`vectors`], at the offsets that a draft has.
+fn of_java(large: bool) -> Vec<OwnedRecord> {
+    let value = b"0123456789".repeat(if large { 4000 } else { 2 });
+    let record = |offset: i64, after: i64, key: Option<&[u8]>, value: Option<&[u8]>| OwnedRecord {
+        topic: None,
+        partition: 0,
+        offset,
+        timestamp: Timestamp::Create(1_700_000_000_000 + after),
+        prev: None,
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: Vec::new(),
+    };
+    let mut records = vec![
+        record(0, 0, Some(b"key"), Some(&value)),
+        record(1, 5, None, Some(b"")),
+        record(2, 3, Some(b""), None),
+    ];
+    records[0].headers = vec![header(b"a", Some(b"1")), header(b"a", None), header(b"", Some(b""))];
+    records
+}
+
+#[test]
+fn what_is_built_is_byte_for_byte_what_java_writes() {
+    let mut seen = 0;
+    for (magic, codec, what, mut java) in vectors() {
+        if (magic, what) != ("2", "create") {
+            continue;
+        }
+        let place = ["none", "gzip", "snappy", "lz4", "zstd"].iter().position(|one| *one == codec);
+        let place = place.unwrap();
+        let ours = draft(&of_java(place > 0), CODECS[place]).seal(ProducerId::NONE, -1);
+        // The broker's: it gives the offset.
+        java[..8].fill(0);
+        if place == 0 {
+            assert_eq!(ours, java);
+        } else {
+            // Compressors differ in their bytes, not in what they are read as.
+            let [ours, java] = [&ours[..], &java[..]].map(read);
+            assert_eq!((&ours.records, &ours.error), (&java.records, &None), "{codec}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
+}
+
+#[test]
+fn a_seal_changes_the_producer_and_nothing_else() {
+    let records = of_java(false);
+    let sealed = draft(&records, None).seal(ProducerId { id: 0x0102_0304, epoch: 5 }, 77);
+    assert_eq!(sealed[43..57], [0, 0, 0, 0, 1, 2, 3, 4, 0, 5, 0, 0, 0, 77]);
+    let again = Draft::of_sealed(&sealed);
+    assert_eq!(again.count(), 3);
+    let again = again.seal(ProducerId { id: 9, epoch: 0 }, 0);
+    assert_eq!(read(&again).records, records);
+    assert_eq!(read(&sealed).records, records, "sealed bytes stay as they are");
+    assert_eq!(read(&sealed).error, None);
+}
+
+#[test]
+fn what_compression_does_not_make_smaller_is_written_as_it_is() {
+    let mut records = of_java(false);
+    records[0].value = Some((0..200_u8).map(|at| at.wrapping_mul(89) ^ at >> 3).collect());
+    for codec in CODECS {
+        let sealed = draft(&records[..1], codec).seal(ProducerId::NONE, -1);
+        assert_eq!(read(&sealed).records, records[..1], "{codec:?}");
+        assert_eq!(sealed[22], 0, "{codec:?}");
+    }
+}
+
+fn any_record() -> impl Strategy<Value = OwnedRecord> {
+    let bytes = |size| proptest::option::of(proptest::collection::vec(any::<u8>(), 0..size));
+    let headers = proptest::collection::vec(("[a-zé]{0,3}", bytes(4)), 0..4);
+    let timestamp = prop_oneof![4 => 0..3_000_000_000_000_i64, 1 => 0..i64::MAX];
+    (timestamp, bytes(200), bytes(20_000), headers).prop_map(|(timestamp, key, value, headers)| {
+        let headers = headers.iter();
+        OwnedRecord {
+            topic: None,
+            partition: 0,
+            offset: 0,
+            timestamp: Timestamp::Create(timestamp),
+            prev: None,
+            key,
+            value,
+            headers: headers
+                .map(|(name, value)| header(name.as_bytes(), value.as_deref()))
+                .collect(),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_built_is_read(
+        mut records in proptest::collection::vec(any_record(), 1..20),
+        codec in 0..CODECS.len(),
+        id in any::<i64>(),
+        epoch in any::<i16>(),
+        sequence in any::<i32>(),
+    ) {
+        for (offset, record) in records.iter_mut().enumerate() {
+            record.offset = offset as i64;
+        }
+        let draft = draft(&records, CODECS[codec]);
+        prop_assert_eq!(draft.count() as usize, records.len());
+        let sealed = draft.seal(ProducerId { id, epoch }, sequence);
+        let outcome = read(&sealed);
+        prop_assert_eq!(outcome.error, None);
+        prop_assert_eq!(outcome.next_offset, Some(records.len() as i64));
+        prop_assert_eq!(outcome.records, records);
+    }
+}
