@@ -106,7 +106,7 @@ impl Writer {
             if self.sent.len() - self.told.len() < WINDOW {
                 self.send(topic, Some(&key));
                 // A few of them are a batch.
-                if self.sent.len() % 7 != 0 {
+                if !self.sent.len().is_multiple_of(7) {
                     continue;
                 }
             }

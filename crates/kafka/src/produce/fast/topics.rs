@@ -1,5 +1,6 @@
 //! Topics and their partitions: where a record goes, and what becomes of those whose topic is not
 //! known yet. Time is an argument.
+#![warn(clippy::disallowed_methods)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests begin now")]
+
 use super::super::super::partition::{Answer, Fill};
 use super::*;
 use crate::metadata;
