@@ -18,7 +18,7 @@ pub(in crate::produce) struct Buffers {
 impl Buffers {
     /// The most that is kept, in bytes.
     const MOST: usize = 8 << 20;
-    /// Buffers that are smaller are made anew: the allocator is quick at those.
+    /// Buffers that are smaller are recreated: the allocator is quick at those.
     const SMALL: usize = 32 << 10;
 
     /// An empty buffer for about so many bytes.

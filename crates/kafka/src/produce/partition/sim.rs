@@ -298,7 +298,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, bug: Option<Bug>) -> judge::Told {
+fn run(seed: u64, bug: Option<Bug>) -> judge::Outcome {
     let mut world = World::new(seed, bug);
     world.listen();
     for _ in 0..400 {
@@ -311,7 +311,7 @@ fn run(seed: u64, bug: Option<Bug>) -> judge::Told {
 #[test]
 fn what_is_told_is_so_whatever_goes_wrong() {
     const SEEDS: u64 = 2_000;
-    let mut told = judge::Told::default();
+    let mut told = judge::Outcome::default();
     for seed in 0..SEEDS {
         match std::panic::catch_unwind(|| run(seed, None)) {
             Ok(counts) => told.add(&counts),

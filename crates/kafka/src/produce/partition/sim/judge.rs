@@ -11,14 +11,14 @@ pub(super) struct Judge(HashMap<Ticket, Result<Written, WriteError>>);
 
 /// How many records were told what.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Outcome {
     pub(super) written: usize,
     pub(super) duplicates: usize,
     pub(super) unknown: usize,
     pub(super) failed: usize,
 }
 
-impl Told {
+impl Outcome {
     pub(super) fn add(&mut self, other: &Self) {
         self.written += other.written;
         self.duplicates += other.duplicates;
@@ -34,12 +34,12 @@ impl Judge {
         }
     }
 
-    pub(super) fn judge(&self, records: Ticket, cluster: &Cluster) -> Told {
+    pub(super) fn judge(&self, records: Ticket, cluster: &Cluster) -> Outcome {
         let mut places: HashMap<Ticket, Vec<i64>> = HashMap::new();
         for (offset, ticket) in cluster.tickets() {
             places.entry(ticket).or_default().push(offset);
         }
-        let mut told = Told::default();
+        let mut told = Outcome::default();
         let mut last = -1;
         for ticket in 0..records {
             let outcome = self.0.get(&ticket).unwrap_or_else(|| panic!("{ticket} was not told"));
