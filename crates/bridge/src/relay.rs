@@ -20,8 +20,7 @@ use zafka_kafka::produce::Producer;
 use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket};
 
 use crate::config::RouteConfig;
-use crate::route::Route;
-use crate::shared::RouteShared;
+use crate::kafka_to_zmq::{Route, RouteShared};
 use crate::status::{RelayReadiness, RelayStatus, RouteStatus};
 use crate::wait_log;
 use crate::zmq_to_kafka::{self, IngestConfig, IngestShared};

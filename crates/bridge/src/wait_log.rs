@@ -9,9 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
-use crate::shared::RouteShared;
+use crate::kafka_to_zmq::{self, RouteShared};
 use crate::status::WaitStatus;
-use crate::waits;
 
 /// Time before a wait is told.
 const FIRST: Duration = Duration::from_secs(30);
@@ -39,7 +38,7 @@ async fn tell(routes: Vec<Arc<RouteShared>>) {
     loop {
         look.tick().await;
         for (route, log) in &mut logs {
-            let (waits, _) = waits::of_route(route);
+            let (waits, _) = kafka_to_zmq::of_route(route);
             for line in log.look(&waits, Instant::now()) {
                 write(&route.config.name, &line);
             }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use zafka_kafka::RevokeDone;
 use zafka_sockets::PubSocket;
 
-use crate::progress::Progress;
+use super::progress::Progress;
 
 /// Partitions that were revoked at once.
 struct Revoked {

@@ -185,8 +185,11 @@ fn a_chunk_that_is_discarded_was_not_read() {
     let step = partition.encode(&mut fetched, &chunks_of(1));
     let progress = Arc::clone(&partition.progress);
     assert_eq!(progress.read(), 2);
-    let pending =
-        crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from };
+    let pending = crate::kafka_to_zmq::progress::Pending {
+        chunk: step.chunk.unwrap(),
+        progress,
+        from: step.from,
+    };
     pending.discard();
     assert_eq!(partition.progress.read(), 1);
 }

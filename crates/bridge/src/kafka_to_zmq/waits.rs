@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zafka_sockets::Origin;
 
-use crate::shared::RouteShared;
+use super::shared::RouteShared;
 use crate::status::WaitStatus;
 
 /// Waits of a route that are shown at the most.

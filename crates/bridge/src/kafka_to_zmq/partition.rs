@@ -13,8 +13,8 @@ use zafka_envelope::{Encoded, Encoder, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
 use zafka_sockets::{Buffer, Buffers, Chunk, Demand};
 
-use crate::gate::Gate;
-use crate::progress::Progress;
+use super::gate::Gate;
+use super::progress::Progress;
 
 /// Records of one partition in their order, to be walked once.
 pub(crate) trait Records {

@@ -215,8 +215,12 @@ fn a_generation_whose_first_chunk_is_discarded_leaves_what_was_before_it() {
         stage.partition.begin(generation);
         let step = stage.partition.encode(&mut records([to], to + 1), &chunks_of(WHOLE));
         let progress = Arc::clone(&stage.partition.progress);
-        crate::progress::Pending { chunk: step.chunk.unwrap(), progress, from: step.from }
-            .discard();
+        crate::kafka_to_zmq::progress::Pending {
+            chunk: step.chunk.unwrap(),
+            progress,
+            from: step.from,
+        }
+        .discard();
         assert_eq!(stage.stands(), (5.min(to), 0, false), "to {to}");
         stage.deliver(1);
         assert_eq!(stage.stands(), (5.min(to), 5.min(to), true), "to {to}");

@@ -18,11 +18,11 @@ use tracing::{error, info, warn};
 use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent, SourceReceivers, TopicPartition};
 use zafka_sockets::{Buffers, Publisher};
 
-use crate::gate::Act;
-use crate::partition::Partition;
-use crate::progress::{Pending, Progress};
-use crate::revoking::Revoking;
-use crate::shared::RouteShared;
+use super::gate::Act;
+use super::partition::Partition;
+use super::progress::{Pending, Progress};
+use super::revoking::Revoking;
+use super::shared::RouteShared;
 
 /// Time between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);

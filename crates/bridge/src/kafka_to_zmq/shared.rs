@@ -10,11 +10,11 @@ use zafka_envelope::Encoder;
 use zafka_kafka::{Assignment, Ends, Source, TopicPartition};
 use zafka_sockets::{Demand, PeerSnapshot, PubSocket, SocketSnapshot};
 
+use super::progress::Progress;
+use super::waits;
 use crate::config::RouteConfig;
-use crate::progress::Progress;
 use crate::rename::renamed;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
-use crate::waits;
 
 /// A route as seen from outside its task.
 #[derive(Debug)]
