@@ -17,6 +17,8 @@ use crate::config::FetcherKind;
 use crate::generation::Generation;
 use crate::records::Run;
 use crate::reset::DueOffset;
+#[cfg(feature = "sim")]
+pub use fast::sim;
 pub(crate) use fast::{Fast, FetcherParts};
 pub(crate) use fault::{CorruptBatch, FetchFault};
 pub(crate) use librdkafka::Librdkafka;

@@ -108,6 +108,9 @@ pub use ends::Ends;
 pub use error::{ProbeError, StartError, TokenError, TopicFault, WriteFault};
 pub use exchange::{RevokeDone, SourceEvent};
 pub use fetcher::Fetched;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use fetcher::sim;
 pub use generation::Generation;
 pub use health::SourceStatus;
 pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_writing};

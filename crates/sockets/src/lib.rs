@@ -59,6 +59,9 @@ mod receive;
 mod resolve;
 mod ring;
 mod router;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod stream;
 mod sub_socket;
 mod subscriptions;

@@ -153,6 +153,9 @@ impl Decoder {
                 return Some(header);
             }
         }
+        if zafka_planted::is("split-header-is-forgotten") {
+            self.head_size = 0;
+        }
         None
     }
 

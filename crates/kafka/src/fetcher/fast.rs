@@ -8,7 +8,10 @@ mod broker;
 mod budget;
 mod dispatcher;
 mod fetch_session;
+mod hand_out;
 mod position;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sizes;
 #[cfg(test)]
 mod testing;

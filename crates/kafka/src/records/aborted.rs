@@ -50,6 +50,9 @@ impl AbortedNow {
             }
             return Ok(false);
         }
+        if zafka_planted::is("aborted-are-handed-out") {
+            return Ok(false);
+        }
         Ok(header.is_transactional() && self.open.contains(&header.producer_id))
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
+#[cfg(feature = "sim")]
+use crate::origin::Origin;
 
 /// Bytes that one batch of a peer holds at the most, unless its first chunk alone is larger. (Small
 /// in tests, so that they see many batches.)
@@ -22,7 +24,13 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Whose messages they are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn origin(&self) -> &Arc<Origin> {
+        self.chunk.origin()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.chunk.bytes().get(self.range.clone()).unwrap_or_default()
     }
 }

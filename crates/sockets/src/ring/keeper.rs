@@ -54,7 +54,7 @@ impl Keeper {
     /// Makes `rest` the rest of the message that is half written after `sent` bytes of `chunk`,
     /// unless one is pending.
     pub(super) fn keep(&mut self, id: PeerId, chunk: &Arc<Chunk>, sent: usize, rest: &mut Bytes) {
-        if !rest.is_empty() {
+        if !rest.is_empty() || zafka_planted::is("rest-is-dropped") {
             return;
         }
         let Some(end) = chunk.half_written(sent) else { return };

@@ -93,6 +93,10 @@ impl<P: Clone> Ring<P> {
     /// everything.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
         let tail = self.tail();
+        let written = match zafka_planted::is("partial-write-counts-whole") {
+            true => batch.rest.len() + batch.segments.iter().map(|s| s.range.len()).sum::<usize>(),
+            false => written,
+        };
         let Some(entry) = self.peers.get_mut(&id) else { return true };
         let Place::Behind { next, writing, .. } = &mut entry.place else {
             return matches!(entry.place, Place::Live);

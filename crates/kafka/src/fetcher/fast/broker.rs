@@ -18,14 +18,13 @@ use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::fetch_session::{Answer, FetchSession, FetchedPartition, LAST_BY_NAME, RejectedBatch};
+use super::hand_out::{HandOut, due};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use super::{BrokerEvent, FetcherContext, ResponseContext};
 use crate::assignment::Assignment;
 use crate::connection::{Connection, decode};
-use crate::fetcher::{CorruptBatch, FetchFault, Fetched, Records};
-use crate::records::{Batches, ReadOptions, Run};
-use crate::reset::DueOffset;
+use crate::fetcher::{CorruptBatch, FetchFault};
 
 /// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
 /// know.
@@ -307,7 +306,7 @@ impl Broker {
                 false => Ok(None),
             };
             let mut handed = false;
-            for partition in partitions {
+            for partition in due(partitions, next.is_err()) {
                 handed |= self.hand_out(partition, &shared).await?;
             }
             drop(shared);
@@ -456,14 +455,10 @@ impl Broker {
         partition: FetchedPartition,
         shared: &Arc<ResponseContext>,
     ) -> Result<bool, Ended> {
-        let FetchedPartition { assignment, generation, from, records, aborted } = partition;
         let context = Arc::clone(&self.context);
-        // Without records it only tells where it stands.
-        let mut standing = records.is_empty().then(|| Run::of_batches(Bytes::new(), from, from));
-        let mut batches = Batches::new(records, ReadOptions { from, aborted });
-        let mut next = from;
+        let mut out = HandOut::new(partition);
         let mut handed = false;
-        while assignment.is_wanted() && (standing.is_some() || !batches.is_over()) {
+        while !out.is_over() {
             // First the room: what is decompressed takes more memory than the answer does.
             let Some(slot) = context.records_tx.reserve().await else {
                 info!(
@@ -473,24 +468,17 @@ impl Broker {
                 );
                 return Err(Ended);
             };
-            let run = match standing.take().map_or_else(|| batches.next(), |run| Ok(Some(run))) {
-                Ok(Some(run)) => run,
+            match out.next(&mut self.session, shared, Instant::now()) {
+                Ok(Some(fetched)) => {
+                    slot.send(fetched);
+                    handed = true;
+                }
                 Ok(None) => break,
-                Err(error) => {
-                    let end = assignment.ends().map_or(i64::MAX, |ends| ends.high_watermark);
-                    let to = batches.after_failed(next, end);
-                    let failures =
-                        self.session.go_on_at(&assignment, generation.number, next, Instant::now());
-                    let due = DueOffset { assignment, generation: generation.number, offset: next };
-                    self.handle_corrupt(RejectedBatch { due, to, error, failures });
+                Err(corrupt) => {
+                    self.handle_corrupt(corrupt);
                     break;
                 }
-            };
-            next = run.next_offset();
-            let records = Records::Fast(run, Arc::clone(shared));
-            let assignment = Arc::clone(&assignment);
-            slot.send(Fetched { assignment, generation, next_offset: next, records });
-            handed = true;
+            }
         }
         Ok(handed)
     }

@@ -14,6 +14,7 @@ use super::super::testing::{batch, context, options};
 use super::*;
 use crate::config::{Credentials, Isolation, Sasl, Secret};
 use crate::connection::tests::fake::{Asked, api_versions, broker, sasl};
+use crate::fetcher::Fetched;
 use crate::mailbox::Mailbox;
 use crate::topic_partition::TopicPartition;
 

@@ -1,0 +1,61 @@
+//! Mistakes planted on purpose: each is a name at the place where the product would be wrong, and
+//! is chosen at run time, so that one build of the simulation shows that it finds all of them.
+//!
+//! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
+//! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by [`plant`] for one thread. A
+//! release build cannot have it.
+#![forbid(unsafe_code)]
+
+#[cfg(all(feature = "planted", not(debug_assertions)))]
+compile_error!("a release build has no planted mistakes");
+
+/// Every mistake that can be planted, and what it is.
+pub const MISTAKES: [(&str, &str); 15] = [
+    // Those that were made once.
+    ("next-request-fails", "an answer is thrown away if the next request cannot be sent"),
+    ("reset-counts-undelivered", "a reset counts as delivered what was read before it"),
+    // Others.
+    ("read-is-committed", "what was read is committed, not what was delivered"),
+    ("restart-where-it-was-read", "a partition that was held goes on where it was read"),
+    ("old-generation-is-encoded", "records from before a restart are taken for new ones"),
+    ("no-rewind-after-a-reset", "commits are not let back where the log was truncated"),
+    ("prev-crosses-a-reset", "the first record after a reset names one from before it"),
+    ("short-counts-as-delivered", "what too few peers were owed counts as delivered"),
+    ("partial-write-counts-whole", "a batch counts as written that the kernel took in part"),
+    ("rest-is-dropped", "a half-written message is not finished once its chunk is gone"),
+    ("aborted-are-handed-out", "records of aborted transactions are handed out"),
+    ("late-answer-is-taken", "an answer counts though the partition is elsewhere by now"),
+    ("unseen-offsets-do-not-count", "positions stand still at what no reader is given"),
+    ("truncation-is-overlooked", "a leader that tells of a truncated log is not believed"),
+    ("split-header-is-forgotten", "a frame header that comes in two parts loses the first"),
+];
+
+/// Returns whether this mistake is to be made.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn is(_name: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "planted")]
+pub use chosen::{is, plant};
+
+#[cfg(feature = "planted")]
+mod chosen {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static CHOSEN: RefCell<Option<String>> =
+            RefCell::new(std::env::var("ZAFKA_PLANT").ok().filter(|name| !name.is_empty()));
+    }
+
+    /// Returns whether this mistake is to be made.
+    pub fn is(name: &str) -> bool {
+        CHOSEN.with_borrow(|chosen| chosen.as_deref() == Some(name))
+    }
+
+    /// Makes this mistake in the current thread from now on, or none.
+    pub fn plant(name: Option<&str>) {
+        CHOSEN.set(name.map(str::to_owned));
+    }
+}

@@ -1,0 +1,134 @@
+//! The ring for a simulation. Not for anybody else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::chunk::Chunk;
+use crate::config::SlowPeer;
+use crate::demand::Demand;
+use crate::origin::Origin;
+use crate::ring::{self, Batch, RingConfig};
+
+/// A ring whose peers are numbers. Whatever a call leaves to the next one is done at once.
+#[derive(Debug)]
+pub struct Ring(ring::Ring<u64>, u64);
+
+/// What a peer is to be written next.
+#[derive(Debug)]
+pub struct PeerBatch(Batch);
+
+/// Consecutive bytes of a batch.
+#[derive(Debug)]
+pub struct Piece {
+    /// The origin; `None` for the rest of a message that was begun before.
+    pub origin: Option<Arc<Origin>>,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// Returns the origin of a chunk's messages.
+pub fn origin_of(chunk: &Chunk) -> &Arc<Origin> {
+    chunk.origin()
+}
+
+impl PeerBatch {
+    /// Returns its bytes.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let rest = Piece { origin: None, bytes: self.0.rest.clone() };
+        let segments = self.0.segments.iter().map(|segment| Piece {
+            origin: Some(Arc::clone(segment.origin())),
+            bytes: Bytes::copy_from_slice(segment.bytes()),
+        });
+        std::iter::once(rest).chain(segments).collect()
+    }
+
+    /// Whether there may be more for the peer than this.
+    pub fn more(&self) -> bool {
+        self.0.more
+    }
+}
+
+impl Ring {
+    /// A ring without peers.
+    pub fn new(slow_peer: SlowPeer, ring_bytes: usize) -> Self {
+        Self(ring::Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX }), 0)
+    }
+
+    /// Whether a chunk that takes `size` bytes may be published now.
+    pub fn admits(&self, size: usize) -> bool {
+        self.0.admits(size)
+    }
+
+    /// Adds a chunk, and lists the peers that were idle and want it.
+    pub fn publish(&mut self, chunk: Chunk, idle: &mut Vec<u64>) {
+        drop(self.0.publish(chunk, idle));
+        self.settle();
+    }
+
+    /// Adds a peer without subscriptions, and returns its number.
+    pub fn join(&mut self) -> u64 {
+        self.1 += 1;
+        self.0.join(self.1, self.1);
+        self.1
+    }
+
+    /// Forgets a peer.
+    pub fn leave(&mut self, id: u64) {
+        drop(self.0.leave(id));
+        self.settle();
+    }
+
+    /// Counts a subscription.
+    pub fn subscribe(&mut self, id: u64, prefix: &[u8]) {
+        let _ = self.0.subscribe(id, prefix, usize::MAX);
+        self.settle();
+    }
+
+    /// Takes what is unsent of an origin out of the ring.
+    pub fn withdraw(&mut self, origin: &Arc<Origin>) {
+        self.0.withdraw(origin);
+        self.settle();
+    }
+
+    /// Returns the demand for a routing frame, or for anything.
+    pub fn demand(&mut self, frame: Option<Vec<u8>>, needed: usize) -> Arc<Demand> {
+        self.0.demand(frame.map(Bytes::from), needed)
+    }
+
+    /// Returns what a peer is to be written next.
+    pub fn gather(&mut self, id: u64) -> PeerBatch {
+        let batch = PeerBatch(self.0.gather(id));
+        self.settle();
+        batch
+    }
+
+    /// Takes note of how many bytes of a batch were taken.
+    pub fn advance(&mut self, id: u64, batch: &PeerBatch, written: usize) {
+        self.0.advance(id, &batch.0, written);
+        self.settle();
+    }
+
+    /// Whether demand changed since this was last asked.
+    pub fn take_demand_changed(&mut self) -> bool {
+        self.0.take_demand_changed()
+    }
+
+    /// Whether every peer has been written everything.
+    pub fn is_drained(&self) -> bool {
+        self.0.is_drained()
+    }
+
+    /// Whether there were messages that no peer wanted.
+    pub fn has_unheard(&self) -> bool {
+        self.0.counters().records_unheard > 0
+    }
+
+    fn settle(&mut self) {
+        while self.0.is_unfinished() {
+            drop(self.0.take_spent());
+            self.0.tidy();
+        }
+        drop(self.0.take_spent());
+    }
+}
