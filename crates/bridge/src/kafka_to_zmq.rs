@@ -1,15 +1,32 @@
 //! Routes from Kafka to ZeroMQ: records become chunks, and what was delivered is committed.
 //!
-//! `partition`, `progress`, `gate` and `revoking` decide; `task` carries out.
+//! `state` decides, with `partition`, `progress`, `gate` and `revoking`; `task` carries out.
 
+mod broken;
 mod gate;
 mod partition;
+mod partitions;
 mod progress;
+mod report;
 mod revoking;
 mod shared;
+mod sink;
+mod state;
 mod task;
 mod waits;
 
+pub(crate) use report::RouteReport;
 pub(crate) use shared::RouteShared;
 pub(crate) use task::Route;
 pub(crate) use waits::of_route;
+
+/// What a simulation drives.
+#[cfg(feature = "sim")]
+pub(crate) mod for_simulation {
+    pub use super::broken::{Broken, Promise};
+    pub use super::partition::Records;
+    pub use super::progress::Progress;
+    pub use super::report::RouteReport;
+    pub use super::sink::Sink;
+    pub use super::state::{Action, Positions, RouteState};
+}

@@ -5,11 +5,15 @@
 pub mod config;
 mod kafka_to_zmq;
 pub mod loops;
+mod registry;
 mod relay;
 pub mod rename;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 pub mod status;
 pub mod template;
 mod wait_log;
 pub mod zmq_to_kafka;
 
-pub use relay::{Relay, StartError, StatusHandle};
+pub use relay::{Relay, Route, StartError, StatusHandle, StoppedRoute};

@@ -1,4 +1,5 @@
-//! A relay: all routes of one process.
+//! A relay: the routes of one process. Each can be started, stopped and replaced while the others
+//! run.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 #[cfg(test)]
@@ -8,24 +9,55 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::error;
 use zafka_kafka::Source;
 use zafka_kafka::config::ClusterConfig;
 use zafka_kafka::produce::Producer;
-use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket};
+use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher};
 
 use crate::config::RouteConfig;
-use crate::kafka_to_zmq::{Route, RouteShared};
+use crate::kafka_to_zmq::{self, RouteReport, RouteShared};
+use crate::registry::{Registry, Running};
 use crate::status::{RelayReadiness, RelayStatus, RouteStatus};
 use crate::wait_log;
 use crate::zmq_to_kafka::{self, IngestConfig, IngestShared};
 
-/// Why a relay did not start.
+/// A route to be run.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// From Kafka to ZeroMQ.
+    KafkaToZmq(RouteConfig),
+    /// From ZeroMQ to Kafka.
+    ZmqToKafka(IngestConfig),
+}
+
+impl Route {
+    /// Its name; unique within a relay.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::KafkaToZmq(config) => &config.name,
+            Self::ZmqToKafka(config) => &config.name,
+        }
+    }
+}
+
+impl From<RouteConfig> for Route {
+    fn from(config: RouteConfig) -> Self {
+        Self::KafkaToZmq(config)
+    }
+}
+
+impl From<IngestConfig> for Route {
+    fn from(config: IngestConfig) -> Self {
+        Self::ZmqToKafka(config)
+    }
+}
+
+/// Why a route did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An endpoint cannot be bound.
@@ -46,44 +78,57 @@ pub enum StartError {
         #[source]
         source: zafka_kafka::StartError,
     },
+    /// There is a route of this name; it is to be stopped or replaced.
+    #[error("route \"{route}\": there is one of this name")]
+    Exists {
+        /// The route.
+        route: String,
+    },
+}
+
+/// A route that stopped because it could not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoppedRoute {
+    /// Its name.
+    pub route: String,
+    /// Why it stopped.
+    pub reason: String,
 }
 
 /// Routes that run.
 #[derive(Debug)]
 pub struct Relay {
-    routes: Vec<Arc<RouteShared>>,
-    ingest: Vec<Arc<IngestShared>>,
+    cluster: ClusterConfig,
+    registry: Registry,
     tasks: JoinSet<()>,
-    /// Whose task is which.
-    ids: HashMap<Id, Arc<RouteShared>>,
-    ingest_ids: HashMap<Id, Arc<IngestShared>>,
-    stop: watch::Sender<Option<Instant>>,
-    /// Tells of waits; ends with the relay.
+    /// The task of each route that runs.
+    running: HashMap<Id, (Running, watch::Sender<Option<Instant>>)>,
+    /// Logs waits; ends with the relay.
     _wait_log: JoinSet<()>,
 }
 
 /// Tells the status of a relay, also while it shuts down.
 #[derive(Clone, Debug)]
 pub struct StatusHandle {
-    routes: Vec<Arc<RouteShared>>,
-    ingest: Vec<Arc<IngestShared>>,
+    registry: Registry,
 }
 
 impl StatusHandle {
-    /// Whether the routes are ready, and what they wait for. Cheap: probes may ask often.
+    /// Returns whether the routes are ready, and what they wait for. Cheap: probes may ask often.
     pub fn readiness(&self) -> RelayReadiness {
-        let routes = self.routes.iter().map(|route| route.readiness());
+        let (routes, ingest) = (self.registry.kafka_to_zmq(), self.registry.zmq_to_kafka());
+        let routes = routes.iter().map(|route| route.readiness());
         RelayReadiness {
-            routes: routes.chain(self.ingest.iter().map(|route| route.readiness())).collect(),
+            routes: routes.chain(ingest.iter().map(|route| route.readiness())).collect(),
         }
     }
 
-    /// The status now, without the peers.
+    /// Returns the status now, without the peers.
     pub fn counters(&self) -> RelayStatus {
         self.of(RouteShared::counters)
     }
 
-    /// The status now. It looks at every peer's queue, and takes time where there are many.
+    /// Returns the status now. It looks at every peer's queue, and takes time if there are many.
     pub fn status(&self) -> RelayStatus {
         self.of(RouteShared::status)
     }
@@ -91,144 +136,185 @@ impl StatusHandle {
     fn of(&self, of_route: impl Fn(&RouteShared) -> RouteStatus) -> RelayStatus {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let (routes, ingest) = (self.registry.kafka_to_zmq(), self.registry.zmq_to_kafka());
         RelayStatus {
-            routes: self.routes.iter().map(|route| of_route(route)).collect(),
-            ingest: self.ingest.iter().map(|route| route.status(now_ms)).collect(),
+            routes: routes.iter().map(|route| of_route(route)).collect(),
+            ingest: ingest.iter().map(|route| route.status(now_ms)).collect(),
+        }
+    }
+}
+
+/// A route whose endpoints are bound.
+enum Bound {
+    KafkaToZmq(RouteConfig, PubSocket, Publisher),
+    ZmqToKafka(IngestConfig, InboundSocket, UnboundedReceiver<Inbound>),
+}
+
+impl Bound {
+    async fn new(route: Route) -> Result<Self, StartError> {
+        let failed = |name: &str, source| StartError::Bind { route: name.to_owned(), source };
+        match route {
+            Route::KafkaToZmq(config) => {
+                let started = PubSocket::start(&config.name, config.socket.clone()).await;
+                let (socket, publisher) = started.map_err(|error| failed(&config.name, error))?;
+                Ok(Self::KafkaToZmq(config, socket, publisher))
+            }
+            Route::ZmqToKafka(config) => {
+                let started = InboundSocket::start(&config.name, config.socket.clone()).await;
+                let (socket, messages) = started.map_err(|error| failed(&config.name, error))?;
+                Ok(Self::ZmqToKafka(config, socket, messages))
+            }
         }
     }
 }
 
 impl Relay {
-    /// Starts routes from Kafka to ZeroMQ alone; see [`Self::start_all`].
-    ///
-    /// # Errors
-    /// The first route that cannot be started; those before it are ended.
-    pub async fn start(
-        cluster: &ClusterConfig,
-        routes: Vec<RouteConfig>,
-    ) -> Result<Self, StartError> {
-        Self::start_all(cluster, routes, Vec::new()).await
-    }
-
     /// Binds every endpoint, then begins to read and to write. Brokers need not be reachable: they
     /// are tried until they are.
     ///
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
-    pub async fn start_all(
+    pub async fn start(
         cluster: &ClusterConfig,
-        routes: Vec<RouteConfig>,
-        ingest: Vec<IngestConfig>,
+        routes: impl IntoIterator<Item = impl Into<Route>>,
     ) -> Result<Self, StartError> {
+        let registry = Registry::default();
+        let mut wait_log = JoinSet::new();
+        wait_log.spawn(wait_log::keep_logging(registry.clone()));
         let mut relay = Self {
-            routes: Vec::new(),
-            ingest: Vec::new(),
+            cluster: cluster.clone(),
+            registry,
             tasks: JoinSet::new(),
-            ids: HashMap::new(),
-            ingest_ids: HashMap::new(),
-            stop: watch::Sender::new(None),
-            _wait_log: JoinSet::new(),
+            running: HashMap::new(),
+            _wait_log: wait_log,
         };
         let mut bound = Vec::new();
-        for config in routes {
-            let socket = PubSocket::start(&config.name, config.socket.clone()).await;
-            let (socket, publisher) =
-                socket.map_err(|source| StartError::Bind { route: config.name.clone(), source })?;
-            bound.push((config, socket, publisher));
+        for route in routes {
+            bound.push(Bound::new(route.into()).await?);
         }
-        let mut ingest_bound = Vec::new();
-        for config in ingest {
-            let socket = InboundSocket::start(&config.name, config.socket.clone()).await;
-            let (socket, messages) =
-                socket.map_err(|source| StartError::Bind { route: config.name.clone(), source })?;
-            ingest_bound.push((config, socket, messages));
+        for bound in bound {
+            relay.run(bound)?;
         }
-        for (config, socket, messages) in ingest_bound {
-            relay.start_ingest(cluster, config, socket, messages)?;
-        }
-        for (config, socket, publisher) in bound {
-            let (source, receivers) = Source::start(cluster, config.source.clone())
-                .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
-            let shared = Arc::new(RouteShared {
-                config,
-                socket,
-                source,
-                partitions: Mutex::default(),
-                short: Default::default(),
-                records_read: Default::default(),
-                bytes_encoded: Default::default(),
-                headers_missing: Default::default(),
-                stopped: Mutex::default(),
-            });
-            let route = Route::new(Arc::clone(&shared), publisher);
-            let task = relay.tasks.spawn(route.run(receivers, relay.stop.subscribe()));
-            relay.ids.insert(task.id(), Arc::clone(&shared));
-            relay.routes.push(shared);
-        }
-        relay._wait_log.spawn(wait_log::keep_telling(relay.routes.clone()));
         Ok(relay)
     }
 
-    fn start_ingest(
+    /// Starts a route beside those that run.
+    ///
+    /// # Errors
+    /// If it cannot be started, or if there is one of its name. The others run on.
+    pub async fn start_route(&mut self, route: impl Into<Route>) -> Result<(), StartError> {
+        let route = route.into();
+        if self.registry.has(route.name()) {
+            return Err(StartError::Exists { route: route.name().to_owned() });
+        }
+        let bound = Bound::new(route).await?;
+        self.run(bound)
+    }
+
+    /// Stops a route as [`Self::shutdown`] does, and forgets it. The others run on. Does nothing if
+    /// there is none of this name.
+    pub async fn stop_route(&mut self, name: &str, timeout: Duration) {
+        let of_name = self.running.iter().find(|(_, (route, _))| route.name() == name);
+        if let Some((id, (_, stop))) = of_name {
+            let id = *id;
+            stop.send_replace(Some(Instant::now() + timeout));
+            while self.running.contains_key(&id) && self.join_next().await {}
+        }
+        self.registry.remove(name);
+    }
+
+    /// Stops the route of the same name, if there is one, and starts this one in its place. It may
+    /// have the endpoints and the group of the old one, and so begins when that has ended.
+    ///
+    /// # Errors
+    /// If it cannot be started: then there is none of this name any more. The others run on.
+    pub async fn replace_route(
         &mut self,
-        cluster: &ClusterConfig,
-        config: IngestConfig,
-        socket: InboundSocket,
-        messages: UnboundedReceiver<Inbound>,
+        route: impl Into<Route>,
+        timeout: Duration,
     ) -> Result<(), StartError> {
-        let producer = Producer::start(cluster, &config.producer)
-            .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
-        let shared = Arc::new(IngestShared::new(config, socket, producer.health()));
-        let stop = self.stop.subscribe();
-        let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, stop);
-        let task = self.tasks.spawn(run);
-        self.ingest_ids.insert(task.id(), Arc::clone(&shared));
-        self.ingest.push(shared);
+        let route = route.into();
+        self.stop_route(route.name(), timeout).await;
+        self.start_route(route).await
+    }
+
+    fn run(&mut self, bound: Bound) -> Result<(), StartError> {
+        let (stop, stopped) = watch::channel(None);
+        let (route, task) = match bound {
+            Bound::KafkaToZmq(config, socket, publisher) => {
+                let (source, receivers) = Source::start(&self.cluster, config.source.clone())
+                    .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
+                let (config, report) = (Arc::new(config), Arc::new(RouteReport::default()));
+                let shared = Arc::new(RouteShared { config, socket, source, report });
+                let task = kafka_to_zmq::Route::new(Arc::clone(&shared), publisher);
+                (Running::KafkaToZmq(shared), self.tasks.spawn(task.run(receivers, stopped)))
+            }
+            Bound::ZmqToKafka(config, socket, messages) => {
+                let producer = Producer::start(&self.cluster, &config.producer)
+                    .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
+                let shared = Arc::new(IngestShared::new(config, socket, producer.health()));
+                let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, stopped);
+                (Running::ZmqToKafka(shared), self.tasks.spawn(run))
+            }
+        };
+        self.registry.add(route.clone());
+        self.running.insert(task.id(), (route, stop));
         Ok(())
     }
 
     /// A handle that tells the relay's status.
     pub fn status_handle(&self) -> StatusHandle {
-        StatusHandle { routes: self.routes.clone(), ingest: self.ingest.clone() }
+        StatusHandle { registry: self.registry.clone() }
     }
 
-    /// Waits until every route has stopped by itself, and says why. Routes stop only where they
+    /// Waits until every route has stopped by itself, and returns why. Routes stop only if they
     /// cannot go on.
-    pub async fn stopped(&mut self) -> Vec<(String, String)> {
-        self.join().await;
-        let routes = self.routes.iter().map(|route| (&route.config.name, &route.stopped));
-        let ingest = self.ingest.iter().map(|route| (&route.config.name, &route.stopped));
-        routes
-            .chain(ingest)
-            .filter_map(|(name, stopped)| Some((name.clone(), stopped.lock().clone()?)))
-            .collect()
+    pub async fn stopped(&mut self) -> Vec<StoppedRoute> {
+        while self.join_next().await {}
+        let all = self.registry.all();
+        let of = |route: &Running| {
+            Some(StoppedRoute { route: route.name().to_owned(), reason: route.stopped()? })
+        };
+        all.iter().filter_map(of).collect()
     }
 
     /// Stops reading, sends what is in the rings within `timeout`, commits what was delivered,
     /// leaves the groups.
     pub async fn shutdown(mut self, timeout: Duration) {
-        self.stop.send_replace(Some(Instant::now() + timeout));
-        self.join().await;
+        let deadline = Instant::now() + timeout;
+        for (_, stop) in self.running.values() {
+            stop.send_replace(Some(deadline));
+        }
+        while self.join_next().await {}
     }
 
-    /// Waits for every route's task. One that broke off is a mistake of ours: it is told, and its
-    /// partitions go.
-    async fn join(&mut self) {
-        while let Some(joined) = self.tasks.join_next().await {
-            let Err(failure) = joined else { continue };
-            let reason = format!("internal error: {failure}");
-            if let Some(route) = self.ingest_ids.get(&failure.id()) {
-                error!(route = route.config.name, reason, "route stopped");
-                *route.stopped.lock() = Some(reason);
-                route.socket.close(Duration::ZERO).await;
-                continue;
-            }
-            let Some(route) = self.ids.get(&failure.id()) else { continue };
-            error!(route = route.config.name, reason, "route stopped");
-            *route.stopped.lock() = Some(reason);
+    /// Waits for the end of one route's task. False if none runs.
+    async fn join_next(&mut self) -> bool {
+        let Some(joined) = self.tasks.join_next_with_id().await else { return false };
+        let (id, failure) = match joined {
+            Ok((id, ())) => (id, None),
+            Err(failure) => (failure.id(), Some(failure)),
+        };
+        if let Some((route, _)) = self.running.remove(&id)
+            && let Some(failure) = failure
+        {
+            broke_off(&route, &failure).await;
+        }
+        true
+    }
+}
+
+/// A task that broke off is a mistake of ours: it is logged, and its partitions go.
+async fn broke_off(route: &Running, failure: &JoinError) {
+    let reason = format!("internal error: {failure}");
+    error!(route = route.name(), reason, "route stopped");
+    route.set_stopped(reason);
+    match route {
+        Running::KafkaToZmq(route) => {
             route.source.close(Vec::new()).await;
             // Nobody would ever hear anything on it.
             route.socket.close().await;
         }
+        Running::ZmqToKafka(route) => route.socket.close(Duration::ZERO).await,
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
 use crate::kafka_to_zmq::{self, RouteShared};
+use crate::registry::Registry;
 use crate::status::WaitStatus;
 
 /// Time before a wait is told.
@@ -19,24 +20,31 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Tells the waits of routes for ever. Should that panic, it begins again.
-pub(crate) async fn keep_telling(routes: Vec<Arc<RouteShared>>) {
+/// Logs the waits of routes for ever. Should that panic, it begins again.
+pub(crate) async fn keep_logging(routes: Registry) {
     loop {
         // It ends with this future.
         let mut task = JoinSet::new();
-        task.spawn(tell(routes.clone()));
+        task.spawn(log(routes.clone()));
         task.join_next().await;
-        error!("internal error: the watch of waits begins again");
+        error!("internal error: the log of waits begins again");
         sleep(LOOK).await;
     }
 }
 
-async fn tell(routes: Vec<Arc<RouteShared>>) {
-    let mut logs: Vec<_> = routes.into_iter().map(|route| (route, WaitLog::default())).collect();
+async fn log(routes: Registry) {
+    let mut logs: Vec<(Arc<RouteShared>, WaitLog)> = Vec::new();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        let running = routes.kafka_to_zmq();
+        logs.retain(|(route, _)| running.iter().any(|other| Arc::ptr_eq(other, route)));
+        for route in running {
+            if !logs.iter().any(|(other, _)| Arc::ptr_eq(other, &route)) {
+                logs.push((route, WaitLog::default()));
+            }
+        }
         for (route, log) in &mut logs {
             let (waits, _) = kafka_to_zmq::of_route(route);
             for line in log.look(&waits, Instant::now()) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
-use zafka_bridge::Relay;
+use zafka_bridge::{Relay, Route, StoppedRoute};
 use zafka_sockets::OutboundKind;
 
 use crate::admin;
@@ -25,8 +25,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("every route has stopped:{}", .0.iter().map(|(route, why)| format!("\n  route {route:?}: {why}")).collect::<String>())]
-struct Stopped(Vec<(String, String)>);
+#[error("every route has stopped:{}", .0.iter().map(|StoppedRoute { route, reason }| format!("\n  route {route:?}: {reason}")).collect::<String>())]
+struct Stopped(Vec<StoppedRoute>);
 
 /// Relays until a signal comes or every route has stopped.
 pub fn run(config: Config) -> Result<(), CommandError> {
@@ -120,7 +120,9 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
-    let mut relay = Relay::start_all(&config.cluster, config.routes, config.ingest).await?;
+    let ingest = config.ingest.into_iter().map(Route::from);
+    let routes = config.routes.into_iter().map(Route::from).chain(ingest);
+    let mut relay = Relay::start(&config.cluster, routes).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let _admin = admin.map(|admin| admin.serve(Arc::new(status)));

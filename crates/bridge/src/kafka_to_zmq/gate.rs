@@ -3,9 +3,7 @@
 //!
 //! A plain state machine: it is told what is so at a moment, and tells what is to be done.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long a partition that too few want waits for them before it is let go. A subscriber that
 /// connects again is not to cost a new reading each time.

@@ -13,11 +13,18 @@ use zafka_envelope::{Encoded, Encoder, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
 use zafka_sockets::{Buffer, Buffers, Chunk, Demand};
 
+use super::broken::{Broken, Promise};
 use super::gate::Gate;
 use super::progress::Progress;
 
 /// Records of one partition in their order, to be walked once.
-pub(crate) trait Records {
+pub trait Records {
+    /// The assignment that they belong to.
+    fn assignment(&self) -> &Arc<Assignment>;
+
+    /// The reading of the partition that they belong to.
+    fn generation(&self) -> Generation;
+
     /// Hands each record to `f` until it breaks, and goes on after it the next time. True once all
     /// were handed out.
     fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool;
@@ -27,6 +34,14 @@ pub(crate) trait Records {
 }
 
 impl Records for Fetched {
+    fn assignment(&self) -> &Arc<Assignment> {
+        &self.assignment
+    }
+
+    fn generation(&self) -> Generation {
+        self.generation
+    }
+
     fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         Self::walk(self, f)
     }
@@ -101,7 +116,10 @@ impl Partition {
     /// Begins a generation that was told of, once everything of those before is encoded.
     pub(crate) fn begin(&mut self, generation: Generation) {
         self.progress = self.progress.next(generation);
-        (self.prev, self.begins) = (None, Some(generation.start));
+        (self.prev, self.begins) = (
+            self.prev.filter(|_| zafka_planted::is("prev-crosses-a-reset")),
+            Some(generation.start),
+        );
         self.next.take_if(|next| next.number <= generation.number);
         if let Some(next) = self.next {
             self.progress.end_at(next.start);
@@ -122,13 +140,25 @@ impl Partition {
     }
 
     /// Encodes fetched records up to the size of a chunk, or one record where that alone is larger.
-    pub(crate) fn encode(&mut self, fetched: &mut impl Records, buffers: &Buffers) -> Step {
+    ///
+    /// # Errors
+    /// If a record comes after one of a higher offset. Nothing is read then.
+    pub(crate) fn encode(
+        &mut self,
+        fetched: &mut impl Records,
+        buffers: &Buffers,
+    ) -> Result<Step, Broken> {
         let Buffer { bytes, ends } = buffers.take();
         let mut encoded = Encoded { bytes, ends, ..Encoded::default() };
         let from = self.progress.encoded();
         let begins = self.begins.take();
         let mut next = begins.unwrap_or(from);
+        let mut falls_back = None;
         let finished = fetched.walk(|record| {
+            if record.offset < next {
+                falls_back = Some(Promise::OffsetsRise { offset: record.offset, read: next });
+                return ControlFlow::Break(());
+            }
             let prev = self.prev.filter(|prev| *prev < record.offset);
             self.encoder.encode(&Record { prev, ..*record }, &mut encoded);
             self.prev = Some(record.offset);
@@ -140,6 +170,10 @@ impl Partition {
             }
         });
         self.encoder.finish(&mut encoded);
+        if let Some(promise) = falls_back {
+            buffers.give(Buffer { bytes: encoded.bytes, ends: encoded.ends });
+            return Err(self.progress.broken(promise));
+        }
         if finished {
             // Past what no reader is given: control records, aborted and compacted ones.
             next = next.max(fetched.next_offset());
@@ -153,10 +187,12 @@ impl Partition {
             buffers.give(buffer);
             // A generation begins in the ring too: once that is past what is before it, the
             // generation stands there.
-            (next != from || begins.is_some()).then(|| Chunk::marker(origin, next))
+            let moves = (next != from || begins.is_some())
+                && !zafka_planted::is("unseen-offsets-do-not-count");
+            moves.then(|| Chunk::marker(origin, next))
         } else {
             Some(buffers.chunk(buffer, encoded.same_routing, records, origin, next))
         };
-        Step { chunk, from, finished, records, headers_missing }
+        Ok(Step { chunk, from, finished, records, headers_missing })
     }
 }

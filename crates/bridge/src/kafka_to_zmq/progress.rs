@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use zafka_kafka::{Assignment, Generation};
-use zafka_sockets::{Chunk, Demand, Origin, PubSocket};
+use zafka_sockets::{Chunk, Demand, Origin};
+
+use super::broken::{Broken, Promise};
+use super::sink::Sink;
 
 /// How far a generation of a partition has come; shared with whoever reports or commits it. `read`
-/// >= `delivered`.
+/// >= `delivered` >= what is handed over to be committed: see [`Self::to_commit`].
 ///
 /// A generation goes on where the one before it was read up to, or at its own start where that is
 /// lower. Chunks of the ones before are owed as they were: the ring gives them out first.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     pub(crate) assignment: Arc<Assignment>,
     pub(crate) generation: u32,
     pub(crate) origin: Arc<Origin>,
@@ -20,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) demand: Option<Arc<Demand>>,
     before: Vec<Before>,
     read: AtomicI64,
+    /// What was handed over to be committed, and may not be gone below.
+    committed: AtomicI64,
     /// Where the next generation begins, once it is known that there is one: the log is another
     /// one from there on.
     end: AtomicI64,
@@ -47,6 +52,7 @@ impl Progress {
             demand,
             before: Vec::new(),
             read: AtomicI64::new(generation.start),
+            committed: AtomicI64::new(generation.start),
             end: AtomicI64::new(i64::MAX),
         })
     }
@@ -62,24 +68,37 @@ impl Progress {
         let before = earlier.chain([(&self.origin, end)]);
         let before =
             before.map(|(origin, end)| Before { origin: Arc::clone(origin), end }).collect();
+        let delivered = match zafka_planted::is("reset-counts-undelivered") {
+            true => self.read(),
+            false => self.delivered(),
+        };
         Arc::new(Self {
             assignment: Arc::clone(&self.assignment),
             generation: generation.number,
-            origin: origin(self.delivered(), self.demand.as_ref()),
+            origin: origin(delivered, self.demand.as_ref()),
             demand: self.demand.clone(),
             before,
             read: AtomicI64::new(self.read()),
+            committed: AtomicI64::new(self.committed.load(Ordering::Relaxed)),
             end: AtomicI64::new(i64::MAX),
         })
     }
 
-    /// From `offset` on, what was read is no longer in the log. Nothing beyond is committed of it.
+    /// From `offset` on, what was read is no longer in the log. Nothing beyond is committed of it,
+    /// and commits may go back to there.
     pub(crate) fn end_at(&self, offset: i64) {
         self.end.fetch_min(offset, Ordering::Relaxed);
+        self.committed.fetch_min(offset, Ordering::Relaxed);
+    }
+
+    /// Its take-up.
+    #[cfg(feature = "sim")]
+    pub fn assignment(&self) -> &Arc<Assignment> {
+        &self.assignment
     }
 
     /// The next offset to read.
-    pub(crate) fn read(&self) -> i64 {
+    pub fn read(&self) -> i64 {
         self.encoded().min(self.end.load(Ordering::Relaxed))
     }
 
@@ -93,7 +112,7 @@ impl Progress {
     }
 
     /// The next offset to deliver.
-    pub(crate) fn delivered(&self) -> i64 {
+    pub fn delivered(&self) -> i64 {
         let before = self.before.iter().map(|before| (&before.origin, before.end));
         let mut delivered = i64::MIN;
         for (origin, end) in before.chain([(&self.origin, i64::MAX)]) {
@@ -112,8 +131,8 @@ impl Progress {
     }
 
     /// Takes what is unsent out of the ring, and what is not delivered for not read.
-    pub(crate) fn take_back(&self, socket: &PubSocket) {
-        self.withdraw(socket);
+    pub(crate) fn take_back(&self, sink: &mut impl Sink) {
+        self.withdraw(sink);
         self.set_read(self.delivered());
     }
 
@@ -122,11 +141,31 @@ impl Progress {
         self.is_short() || self.delivered() == self.read()
     }
 
-    /// What is to be committed: the assignment and its next offset.
-    pub(crate) fn position(&self) -> (Arc<Assignment>, i64) {
-        let delivered = self.delivered();
-        debug_assert!(delivered <= self.read(), "{self:?}");
-        (Arc::clone(&self.assignment), delivered.min(self.read()))
+    /// Returns what is to be committed, the assignment and its next offset, and takes note of it.
+    ///
+    /// # Errors
+    /// If committed <= delivered <= read does not hold.
+    pub(crate) fn to_commit(&self) -> Result<(Arc<Assignment>, i64), Broken> {
+        // In this order: it moves on meanwhile.
+        let mut delivered = self.delivered();
+        let read = self.read();
+        if zafka_planted::is("read-is-committed") {
+            delivered = read;
+        }
+        let committed = self.committed.load(Ordering::Relaxed);
+        if delivered > read {
+            return Err(self.broken(Promise::DeliveredWasRead { delivered, read }));
+        }
+        if committed > delivered {
+            return Err(self.broken(Promise::CommittedWasDelivered { delivered, committed }));
+        }
+        self.committed.store(delivered, Ordering::Relaxed);
+        Ok((Arc::clone(&self.assignment), delivered))
+    }
+
+    /// A promise about it that does not hold.
+    pub(crate) fn broken(&self, promise: Promise) -> Broken {
+        Broken { topic_partition: self.assignment.topic_partition.clone(), promise }
     }
 
     /// Its origin, and those of earlier generations that may have chunks in the ring.
@@ -135,8 +174,8 @@ impl Progress {
     }
 
     /// Takes what is unsent of it out of the ring.
-    pub(crate) fn withdraw(&self, socket: &PubSocket) {
-        self.origins().for_each(|origin| socket.withdraw(origin));
+    pub(crate) fn withdraw(&self, sink: &mut impl Sink) {
+        self.origins().for_each(|origin| sink.withdraw(origin));
     }
 }
 

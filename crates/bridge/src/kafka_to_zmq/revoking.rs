@@ -1,62 +1,63 @@
 //! Partitions that the group takes back, while they drain.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
 use zafka_kafka::RevokeDone;
-use zafka_sockets::PubSocket;
 
 use super::progress::Progress;
 
-/// Partitions that were revoked at once.
-struct Revoked {
-    partitions: Vec<Arc<Progress>>,
-    deadline: Instant,
-    done: RevokeDone,
-}
+/// Time between two looks at whether a revoked partition has drained, if nothing else happens.
+const LOOK: Duration = Duration::from_millis(2);
 
-impl Revoked {
-    /// What is still unsent goes; the group gets what was delivered.
-    fn release(self, socket: &PubSocket) {
-        for progress in &self.partitions {
-            progress.withdraw(socket);
-        }
-        self.done.complete(self.partitions.iter().map(|progress| progress.position()).collect());
-    }
+/// Partitions that were revoked at once.
+#[derive(Debug)]
+pub(super) struct Revoked {
+    pub(super) partitions: Vec<Arc<Progress>>,
+    pub(super) done: RevokeDone,
+    deadline: Instant,
 }
 
 /// All that drain now.
-#[derive(Default)]
-pub(crate) struct Revoking(Vec<Revoked>);
+#[derive(Debug, Default)]
+pub(super) struct Revoking {
+    revoked: Vec<Revoked>,
+    looked: Option<Instant>,
+}
 
 impl Revoking {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn add(
+    pub(super) fn add(
         &mut self,
         partitions: Vec<Arc<Progress>>,
-        deadline: Instant,
         done: RevokeDone,
+        deadline: Instant,
+        now: Instant,
     ) {
-        self.0.push(Revoked { partitions, deadline, done });
+        self.revoked.push(Revoked { partitions, done, deadline });
+        self.looked = Some(now);
     }
 
-    /// Gives back those that have drained or whose time is up.
-    pub(crate) fn release_due(&mut self, socket: &PubSocket, now: Instant) {
+    /// Returns those that have drained or whose time is up.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Revoked> {
+        if self.revoked.is_empty() {
+            return Vec::new();
+        }
+        self.looked = Some(now);
         let due = |revoked: &mut Revoked| {
             now >= revoked.deadline
                 || revoked.partitions.iter().all(|progress| progress.is_drained())
         };
-        for revoked in self.0.extract_if(.., due) {
-            revoked.release(socket);
-        }
+        self.revoked.extract_if(.., due).collect()
     }
 
-    pub(crate) fn release_all(&mut self, socket: &PubSocket) {
-        for revoked in self.0.drain(..) {
-            revoked.release(socket);
-        }
+    pub(super) fn take_all(&mut self) -> Vec<Revoked> {
+        std::mem::take(&mut self.revoked)
+    }
+
+    /// When it is to be looked at again. Nothing tells that a partition has drained.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let looked = self.looked.filter(|_| !self.revoked.is_empty())?;
+        let first = self.revoked.iter().map(|revoked| revoked.deadline).min()?;
+        Some(first.min(looked + LOOK))
     }
 }

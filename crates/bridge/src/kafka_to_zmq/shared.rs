@@ -1,77 +1,30 @@
 //! What a route's task shares with those who report on it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-use zafka_envelope::Encoder;
-use zafka_kafka::{Assignment, Ends, Source, TopicPartition};
-use zafka_sockets::{Demand, PeerSnapshot, PubSocket, SocketSnapshot};
+use zafka_kafka::{Ends, Source};
+use zafka_sockets::{PeerSnapshot, PubSocket, SocketSnapshot};
 
 use super::progress::Progress;
+use super::report::RouteReport;
 use super::waits;
 use crate::config::RouteConfig;
-use crate::rename::renamed;
 use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
 
 /// A route as seen from outside its task.
 #[derive(Debug)]
 pub(crate) struct RouteShared {
-    pub(crate) config: RouteConfig,
+    pub(crate) config: Arc<RouteConfig>,
     pub(crate) socket: PubSocket,
     pub(crate) source: Source,
-    pub(crate) partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,
-    /// The partitions that too few peers want, and since when, in ms since the epoch.
-    pub(crate) short: Mutex<BTreeMap<TopicPartition, i64>>,
-    pub(crate) records_read: AtomicU64,
-    pub(crate) bytes_encoded: AtomicU64,
-    pub(crate) headers_missing: AtomicU64,
-    /// Why the route stopped for good, once it did.
-    pub(crate) stopped: Mutex<Option<String>>,
+    pub(crate) report: Arc<RouteReport>,
 }
 
 impl RouteShared {
-    /// Those that have to want a partition, where `min_peers` asks for any: by its routing frame,
-    /// if all its messages have the same one.
-    pub(crate) fn demand(&self, assignment: &Assignment) -> Option<Arc<Demand>> {
-        if self.config.socket.min_peers == 0 {
-            return None;
-        }
-        let RouteConfig { name, frames, rename, .. } = &self.config;
-        let topic = renamed(rename, assignment.topic());
-        let frame = frames.routing_frame(name, &topic, assignment.partition());
-        Some(self.socket.demand(frame))
-    }
-
-    /// The encoder for a partition, with the topic's new name in the routing frame.
-    pub(crate) fn encoder(&self, assignment: &Assignment) -> Encoder {
-        let RouteConfig { name, frames, rename, .. } = &self.config;
-        let topic = assignment.topic();
-        frames.encoder_as(name, topic, &renamed(rename, topic), assignment.partition())
-    }
-
-    /// Takes note of whether too few peers want a partition.
-    pub(crate) fn note_short(&self, key: &TopicPartition, is_short: bool) {
-        let mut short = self.short.lock();
-        if !is_short {
-            short.remove(key);
-        } else if !short.contains_key(key) {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            short.insert(key.clone(), i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// Shows a partition from now on, in place of what was shown of it before.
-    pub(crate) fn show(&self, progress: &Arc<Progress>) {
-        let key = progress.assignment.topic_partition.clone();
-        self.partitions.lock().insert(key, Arc::clone(progress));
-    }
-
     /// Whether it is ready, and what it waits for. Costs little, however many peers there are.
     pub(crate) fn readiness(&self) -> RouteReadiness {
-        let stopped = self.stopped.lock().clone();
+        let stopped = self.report.stopped.lock().clone();
         let (waiting, waiting_total) = waits::of_route(self);
         RouteReadiness {
             name: self.config.name.clone(),
@@ -96,6 +49,7 @@ impl RouteShared {
         let source = self.source.status();
         let RouteReadiness { name, reason, stopped, waiting, waiting_total } = self.readiness();
         let partitions = self
+            .report
             .partitions
             .lock()
             .values()
@@ -112,8 +66,8 @@ impl RouteShared {
             group: self.config.source.group.as_ref().map(|group| group.id.clone()),
             fetcher: source.fetcher.map(str::to_owned),
             counters: RouteCounters {
-                records_read: self.records_read.load(Ordering::Relaxed),
-                bytes_encoded: self.bytes_encoded.load(Ordering::Relaxed),
+                records_read: self.report.records_read.load(Ordering::Relaxed),
+                bytes_encoded: self.report.bytes_encoded.load(Ordering::Relaxed),
                 records_unheard: socket.counters.records_unheard,
                 messages_sent: socket.counters.messages_sent,
                 bytes_sent: socket.counters.bytes_sent,
@@ -121,7 +75,7 @@ impl RouteShared {
                 bytes_unsent: socket.counters.bytes_unsent,
                 records_skipped: source.records_skipped,
                 offset_resets: source.offset_resets,
-                headers_missing: self.headers_missing.load(Ordering::Relaxed),
+                headers_missing: self.report.headers_missing.load(Ordering::Relaxed),
                 commits: source.commits,
                 commits_failed: source.commits_failed,
                 rebalances: source.rebalances,

@@ -13,7 +13,7 @@ const SHOWN: usize = 100;
 
 /// The waits of a route now, and how many there are in all.
 pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
-    if route.stopped.lock().is_some() {
+    if route.report.stopped.lock().is_some() {
         return (Vec::new(), 0);
     }
     let of_socket = route.socket.waits().into_iter().map(|wait| WaitStatus {
@@ -35,8 +35,8 @@ pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
 
 /// The partitions that wait for peers to want them.
 fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
-    let partitions = route.partitions.lock();
-    let short = route.short.lock();
+    let partitions = route.report.partitions.lock();
+    let short = route.report.short.lock();
     let waits = short.iter().filter_map(|(key, since)| {
         let demand = partitions.get(key)?.demand.as_ref().filter(|demand| !demand.is_enough())?;
         let (peers, needed) = (demand.peers(), demand.needed());
@@ -53,7 +53,7 @@ fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
 
 /// The partition that an origin belongs to, if the route still holds it.
 fn partition_of(route: &RouteShared, origin: &Arc<Origin>) -> Option<String> {
-    let partitions = route.partitions.lock();
+    let partitions = route.report.partitions.lock();
     let found = partitions.iter().find(|(_, progress)| Arc::ptr_eq(&progress.origin, origin));
     found.map(|(partition, _)| partition.to_string())
 }

@@ -53,6 +53,6 @@ async fn a_route_whose_task_broke_off_says_so_and_closes_its_socket() {
     TcpStream::connect(address).await.unwrap();
     relay.tasks.abort_all();
     let stopped = relay.stopped().await;
-    assert!(stopped[0].1.starts_with("internal error: "), "{stopped:?}");
+    assert!(stopped[0].reason.starts_with("internal error: "), "{stopped:?}");
     assert!(TcpStream::connect(address).await.is_err(), "nobody speaks there any more");
 }

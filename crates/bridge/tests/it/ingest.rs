@@ -75,7 +75,7 @@ struct Running {
 
 impl Running {
     async fn start(broker: &Broker, config: IngestConfig) -> Self {
-        let relay = Relay::start_all(&broker.cluster(), Vec::new(), vec![config]).await.unwrap();
+        let relay = Relay::start(&broker.cluster(), [config]).await.unwrap();
         let status = relay.status_handle();
         Self { relay, status }
     }

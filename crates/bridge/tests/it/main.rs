@@ -7,6 +7,7 @@ mod flow;
 mod groups;
 mod ingest;
 mod policies;
+mod registry;
 mod resets;
 mod subscribers;
 mod support;

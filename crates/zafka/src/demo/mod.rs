@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
-use zafka_bridge::{Relay, StartError};
+use zafka_bridge::{Relay, Route, StartError};
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{
     ClusterConfig, FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
@@ -46,13 +46,13 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
     let broker = EmbeddedBroker::start()?;
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
     broker.create_topic(EDGE, PARTITIONS)?;
-    let (routes, ingest) = (vec![route(&args.bind)], vec![way_back(&args, &broker)?]);
+    let routes = [Route::from(route(&args.bind)), Route::from(way_back(&args, &broker)?)];
     let relay =
-        Relay::start_all(&cluster(&broker), routes, ingest).await.map_err(|error| match error {
+        Relay::start(&cluster(&broker), routes).await.map_err(|error| match error {
             StartError::Bind { .. } => {
                 format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
             }
-            StartError::Kafka { .. } => error.to_string(),
+            StartError::Kafka { .. } | StartError::Exists { .. } => error.to_string(),
         })?;
     let (endpoint, accepts) = bound(&relay)?;
     let text = introduction(&broker, &endpoint, &accepts);

@@ -24,6 +24,14 @@ fn records(offsets: impl IntoIterator<Item = i64>, next_offset: i64) -> Fake {
 }
 
 impl Records for Fake {
+    fn assignment(&self) -> &Arc<Assignment> {
+        unreachable!("a partition does not ask")
+    }
+
+    fn generation(&self) -> Generation {
+        unreachable!("a partition does not ask")
+    }
+
     fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
         while let Some(offset) = self.offsets.get(self.taken) {
             self.taken += 1;
@@ -95,10 +103,10 @@ fn position(step: &Step) -> Option<i64> {
 #[test]
 fn each_record_names_the_one_before_but_the_first() {
     let mut partition = partition(10);
-    let step = partition.encode(&mut records([10, 11, 14], 15), &chunks_of(WHOLE));
+    let step = partition.encode(&mut records([10, 11, 14], 15), &chunks_of(WHOLE)).unwrap();
     assert_eq!(links(&step), [(10, None), (11, Some(10)), (14, Some(11))]);
     assert_eq!((position(&step), step.records, step.finished, step.from), (Some(15), 3, true, 10));
-    let step = partition.encode(&mut records([20], 21), &chunks_of(WHOLE));
+    let step = partition.encode(&mut records([20], 21), &chunks_of(WHOLE)).unwrap();
     assert_eq!(links(&step), [(20, Some(14))]);
     assert_eq!((step.from, partition.progress.read()), (15, 21));
 }
@@ -116,15 +124,16 @@ fn positions_pass_what_no_reader_is_given() {
     ];
     let mut partition = partition(0);
     for (offsets, next_offset, expected) in cases {
-        let step =
-            partition.encode(&mut records(offsets.iter().copied(), next_offset), &chunks_of(WHOLE));
+        let step = partition
+            .encode(&mut records(offsets.iter().copied(), next_offset), &chunks_of(WHOLE))
+            .unwrap();
         assert_eq!(position(&step), expected, "{offsets:?} {next_offset}");
         assert_eq!(
             step.chunk.is_some_and(|chunk| chunk.is_empty()),
             offsets.is_empty() && expected.is_some()
         );
     }
-    let step = partition.encode(&mut records([12], 13), &chunks_of(WHOLE));
+    let step = partition.encode(&mut records([12], 13), &chunks_of(WHOLE)).unwrap();
     assert_eq!(links(&step), [(12, Some(5))], "`prev` is a record, not a position");
 }
 
@@ -132,6 +141,7 @@ fn positions_pass_what_no_reader_is_given() {
 fn chunks_are_cut_after_the_record_that_fills_them() {
     let one = partition_of(Preset::Packed, 0)
         .encode(&mut records([0], 1), &chunks_of(WHOLE))
+        .unwrap()
         .chunk
         .unwrap()
         .len();
@@ -141,7 +151,7 @@ fn chunks_are_cut_after_the_record_that_fills_them() {
         let mut partition = partition_of(Preset::Packed, 0);
         let (mut fetched, mut found, mut next) = (records(0..9, 12), Vec::new(), 0);
         loop {
-            let step = partition.encode(&mut fetched, &chunks_of(size));
+            let step = partition.encode(&mut fetched, &chunks_of(size)).unwrap();
             let messages = step.chunk.as_ref().map_or(0, Chunk::messages);
             assert_eq!((step.from, step.records as usize), (next, messages));
             found.push(messages);
@@ -161,7 +171,7 @@ fn a_record_larger_than_a_chunk_is_one() {
     let mut partition = partition(0);
     let mut fetched = Fake { value: vec![7; 5000], ..records(0..3, 3) };
     for offset in 0..3 {
-        let step = partition.encode(&mut fetched, &chunks_of(1000));
+        let step = partition.encode(&mut fetched, &chunks_of(1000)).unwrap();
         let chunk = step.chunk.unwrap();
         assert!(chunk.len() > 5000 && chunk.messages() == 1);
         assert_eq!((chunk.position(), step.finished), (offset + 1, offset == 2));
@@ -171,7 +181,7 @@ fn a_record_larger_than_a_chunk_is_one() {
 #[test]
 fn a_batch_ends_with_its_chunk() {
     let mut partition = partition_of(Preset::Batch, 0);
-    let step = partition.encode(&mut records(0..100, 100), &chunks_of(1000));
+    let step = partition.encode(&mut records(0..100, 100), &chunks_of(1000)).unwrap();
     let chunk = step.chunk.unwrap();
     assert!(step.records > 1 && step.records < 100 && chunk.messages() == 1);
     assert_eq!(chunk.position(), step.records as i64);
@@ -181,8 +191,8 @@ fn a_batch_ends_with_its_chunk() {
 fn a_chunk_that_is_discarded_was_not_read() {
     let mut partition = partition(0);
     let mut fetched = records(0..3, 3);
-    partition.encode(&mut fetched, &chunks_of(1));
-    let step = partition.encode(&mut fetched, &chunks_of(1));
+    partition.encode(&mut fetched, &chunks_of(1)).unwrap();
+    let step = partition.encode(&mut fetched, &chunks_of(1)).unwrap();
     let progress = Arc::clone(&partition.progress);
     assert_eq!(progress.read(), 2);
     let pending = crate::kafka_to_zmq::progress::Pending {

@@ -24,7 +24,7 @@ impl Stage {
     }
 
     fn commit(&mut self) {
-        self.committed = Some(self.partition.progress.position().1);
+        self.committed = Some(self.partition.progress.to_commit().unwrap().1);
     }
 
     /// Records of a generation come and are put into the ring; offset and `prev` of each.
@@ -33,7 +33,7 @@ impl Stage {
             self.announce(generation);
             self.partition.begin(generation);
         }
-        let step = self.partition.encode(fetched, &chunks_of(WHOLE));
+        let step = self.partition.encode(fetched, &chunks_of(WHOLE)).unwrap();
         let links = links(&step);
         self.ring.extend(step.chunk.map(|chunk| (chunk, Arc::clone(&self.partition.progress))));
         self.check();
@@ -213,7 +213,7 @@ fn a_generation_whose_first_chunk_is_discarded_leaves_what_was_before_it() {
         let generation = Generation { number: 1, start: to };
         stage.partition.announce(generation);
         stage.partition.begin(generation);
-        let step = stage.partition.encode(&mut records([to], to + 1), &chunks_of(WHOLE));
+        let step = stage.partition.encode(&mut records([to], to + 1), &chunks_of(WHOLE)).unwrap();
         let progress = Arc::clone(&stage.partition.progress);
         crate::kafka_to_zmq::progress::Pending {
             chunk: step.chunk.unwrap(),
@@ -309,7 +309,7 @@ impl Model {
 
     /// What would be committed, if the relay were to end now, skips nothing that the log still has.
     fn check(&self, seed: u64) {
-        let (_, position) = self.stage.partition.progress.position();
+        let (_, position) = self.stage.partition.progress.to_commit().unwrap();
         // Of a reset that nobody has told it of, the route knows nothing.
         let known = self.untold.iter().map(|untold| untold.start).fold(position, i64::min);
         for offset in 0..known {

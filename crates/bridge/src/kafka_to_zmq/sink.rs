@@ -1,0 +1,64 @@
+//! The socket, as the state of a route sees it.
+
+use std::sync::Arc;
+
+use zafka_sockets::{Chunk, Demand, Origin, Publisher};
+
+use super::shared::RouteShared;
+
+/// What chunks are published to. A type parameter of the state, so that the hot path stays static.
+///
+/// Nothing here waits. `withdraw` is a call and no action, for the position of what is withdrawn
+/// is read right after it: what is delivered in between would be delivered and not counted.
+pub trait Sink {
+    /// Whether a chunk that takes `size` bytes may be published now.
+    fn admits(&self, size: usize) -> bool;
+
+    /// Publishes a chunk, to be written with the next flush at the latest.
+    fn add(&mut self, chunk: Chunk);
+
+    /// Writes what was added to the peers that were idle.
+    fn flush(&mut self);
+
+    /// Takes what is unsent of an origin out of the ring. Its position does not move any more.
+    fn withdraw(&mut self, origin: &Arc<Origin>);
+
+    /// Returns the demand for a routing frame, or for anything if it is none.
+    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand>;
+
+    /// Returns whether there were messages that no peer wanted.
+    fn has_unheard(&self) -> bool;
+}
+
+/// The PUB socket of a route.
+#[derive(Debug)]
+pub(super) struct PubSink {
+    pub(super) publisher: Publisher,
+    pub(super) shared: Arc<RouteShared>,
+}
+
+impl Sink for PubSink {
+    fn admits(&self, size: usize) -> bool {
+        self.publisher.admits(size)
+    }
+
+    fn add(&mut self, chunk: Chunk) {
+        self.publisher.add(chunk);
+    }
+
+    fn flush(&mut self) {
+        self.publisher.flush();
+    }
+
+    fn withdraw(&mut self, origin: &Arc<Origin>) {
+        self.shared.socket.withdraw(origin);
+    }
+
+    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand> {
+        self.shared.socket.demand(frame)
+    }
+
+    fn has_unheard(&self) -> bool {
+        self.shared.socket.has_unheard()
+    }
+}
