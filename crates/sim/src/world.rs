@@ -1,0 +1,427 @@
+//! The world of a run: one clock, one seed, and everything that happens. What a thing does is in
+//! its own module; here is what happens when.
+
+mod fetching;
+mod membership;
+mod peers;
+mod trouble;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use kafka_protocol::messages::FetchResponse;
+use zafka_bridge::config::RouteConfig;
+use zafka_envelope::{FramePlan, Preset};
+use zafka_kafka::config::{
+    FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, SourceConfig, Start,
+    TopicSelector,
+};
+use zafka_sockets::config::{Limits, PubConfig};
+
+use crate::clock::Clock;
+use crate::cluster::{Asked, Cluster, Partition};
+use crate::group::Group;
+use crate::judge::{Judge, SharedJudge};
+use crate::log::Log;
+use crate::net::Net;
+use crate::random::Random;
+use crate::relay::Relay;
+use crate::settings::Settings;
+
+/// Time in which everything has to arrive once all is mended.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Events of a run at the most: one that needs more goes round in circles.
+const EVENTS: u64 = 400_000;
+
+/// A process that is a relay: its number, and which of its lives.
+type Process = (usize, u64);
+
+/// Something that happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The route's task has its turn.
+    Run(Process),
+    /// A broker's task has its turn.
+    Fetch(Process, i32),
+    /// A broker looks at what it was asked, since when.
+    Serve { process: Process, broker: i32, connection: u64, asked: Asked, since: Duration },
+    /// An answer arrives.
+    Answer { process: Process, broker: i32, connection: u64, response: FetchResponse },
+    /// A partition is sent to its broker.
+    Place(Process, Partition),
+    /// Another offset was found for a partition that was due in a generation.
+    Reset { process: Process, partition: Partition, generation: u32, to: Option<i64>, why: Why },
+    /// The cluster's metadata come: who leads what, and topics' ids.
+    Metadata(Process),
+    /// The start of a partition was found.
+    Assign(Process, Partition),
+    /// The group gives a partition that nobody has to a relay.
+    Give(Partition),
+    /// The coordinator answers a commit.
+    Commit(Process),
+    /// A subscriber connects.
+    Connect(Process, usize),
+    /// A subscription arrives.
+    Subscribe { process: Process, peer: u64, prefix: Vec<u8> },
+    /// A subscriber reads.
+    Read { process: Process, peer: u64 },
+    /// Records are written.
+    Write,
+    /// Something goes wrong.
+    Trouble,
+    /// Nothing goes wrong any more.
+    Mend,
+    /// Something that was broken for a while is mended.
+    MendOne(Broken),
+}
+
+/// Why a partition goes on at another offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The log does not have the one that was due.
+    OutOfRange,
+    /// The log was truncated.
+    Truncated,
+    /// The topic is another one.
+    MadeAnew,
+}
+
+/// Something that is broken for a while.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// A broker cannot be reached.
+    Broker(i32),
+    /// The coordinator takes no commits.
+    Coordinator,
+    /// A subscriber reads nothing.
+    Peer(Process, u64),
+}
+
+/// A connection of a subscriber, as the world sees it.
+#[derive(Debug)]
+struct Connected {
+    subscriber: usize,
+    is_stalled: bool,
+    is_reading: bool,
+}
+
+/// Everything.
+pub(crate) struct World {
+    settings: Rc<Settings>,
+    config: Rc<RouteConfig>,
+    clock: Clock<Event>,
+    random: Random,
+    cluster: Cluster,
+    group: Group,
+    relays: Vec<Relay>,
+    judge: SharedJudge,
+    connections: u64,
+    peers: BTreeMap<(Process, u64), Connected>,
+    unreachable: BTreeSet<i32>,
+    left_to_write: u64,
+    is_mended: bool,
+    topics_made: u128,
+    producers: i64,
+    /// How transactions ended, by producer: once more in the same way, if that was truncated.
+    ended: BTreeMap<i64, bool>,
+    /// What happened, for whoever looks at a seed.
+    pub(crate) happened: Vec<String>,
+    tells: bool,
+}
+
+impl World {
+    /// The world of a seed, at its beginning. `tells` has it remember what happens.
+    pub(crate) fn new(seed: u64, tells: bool) -> Self {
+        let mut random = Random::new(seed);
+        let settings = Rc::new(Settings::new(&mut random));
+        let judge = Rc::new(RefCell::new(Judge::default()));
+        judge.borrow_mut().may_drop = settings.slow_peer == zafka_sockets::config::SlowPeer::Drop;
+        let mut world = Self {
+            config: Rc::new(config(&settings)),
+            clock: Clock::new(),
+            cluster: Cluster::default(),
+            group: Group::default(),
+            relays: Vec::new(),
+            judge,
+            connections: 0,
+            peers: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            left_to_write: settings.records,
+            is_mended: false,
+            topics_made: 0,
+            producers: 0,
+            ended: BTreeMap::new(),
+            happened: Vec::new(),
+            tells,
+            settings,
+            random,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let settings = Rc::clone(&self.settings);
+        self.tell(|| format!("{settings:?}"));
+        for (topic, partitions) in &settings.topics {
+            let id = self.topic_id();
+            for partition in 0..*partitions {
+                let leader = self.random.below(settings.brokers as u64) as i32;
+                let key = (topic.clone(), partition);
+                self.cluster.logs.insert(key.clone(), Log::new(id, leader));
+                self.group.owners.insert(key.clone(), None);
+                self.after(10, 200, Event::Give(key));
+            }
+        }
+        for number in 0..settings.members {
+            self.start_relay(number, 0);
+        }
+        self.after(0, 50, Event::Write);
+        self.trouble_later();
+        self.clock.after(settings.troubled, Event::Mend);
+    }
+
+    /// Runs to the end. Returns what is not as promised.
+    pub(crate) fn run(mut self) -> (Vec<String>, Vec<String>) {
+        let mut events = 0;
+        while let Some(event) = self.clock.advance() {
+            events += 1;
+            self.handle(event);
+            self.check();
+            let over = self.clock.now() > self.settings.troubled + PATIENCE || events > EVENTS;
+            if !self.judge.borrow().violations().is_empty() || over || self.is_settled() {
+                break;
+            }
+        }
+        if self.judge.borrow().violations().is_empty() {
+            self.finish(events);
+        }
+        let violations = self.judge.borrow().violations().to_vec();
+        (violations, self.happened)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Run(process) => self.run_route(process),
+            Event::Fetch(process, broker) => self.fetch(process, broker),
+            Event::Serve { process, broker, connection, asked, since } => {
+                self.serve(process, broker, connection, asked, since);
+            }
+            Event::Answer { process, broker, connection, response } => {
+                self.answer(process, broker, connection, response);
+            }
+            Event::Place(process, partition) => self.place(process, &partition),
+            Event::Reset { process, partition, generation, to, why } => {
+                self.reset(process, &partition, generation, to, why);
+            }
+            Event::Metadata(process) => self.metadata(process),
+            Event::Assign(process, partition) => self.assign(process, &partition),
+            Event::Give(partition) => self.give(&partition),
+            Event::Commit(process) => self.commit(process),
+            Event::Connect(process, subscriber) => self.connect(process, subscriber),
+            Event::Subscribe { process, peer, prefix } => self.subscribe(process, peer, &prefix),
+            Event::Read { process, peer } => self.read(process, peer),
+            Event::Write => self.write(),
+            Event::Trouble => self.trouble(),
+            Event::Mend => self.mend(),
+            Event::MendOne(broken) => self.mend_one(broken),
+        }
+    }
+
+    /// What is to be so at every step.
+    fn check(&mut self) {
+        let mut violations = Vec::new();
+        for relay in &self.relays {
+            if let Some(reason) = relay.report.stopped() {
+                violations.push(format!("relay {} stopped: {reason}", relay.number));
+            }
+            for progress in relay.report.progress() {
+                let (delivered, read) = (progress.delivered(), progress.read());
+                let assignment = progress.assignment();
+                let committed = assignment.committed().filter(|_| assignment.is_active());
+                if delivered > read
+                    || committed.is_some_and(|committed| committed > delivered)
+                        && relay.events.is_empty()
+                {
+                    violations.push(format!(
+                        "positions: {}/{}: committed {committed:?}, delivered {delivered}, read \
+                         {read}",
+                        assignment.topic(),
+                        assignment.partition()
+                    ));
+                }
+            }
+        }
+        violations.into_iter().for_each(|what| self.judge.borrow_mut().violation(what));
+    }
+
+    /// Whether everything has arrived that was to.
+    fn is_settled(&self) -> bool {
+        self.is_mended
+            && self.left_to_write == 0
+            && self.cluster.logs.iter().all(|(partition, log)| {
+                self.group.committed.get(partition).map_or(0, |committed| committed.offset)
+                    == log.end
+            })
+            && self.relays.iter().all(|relay| relay.net.borrow().is_drained())
+    }
+
+    /// The end: what did not arrive, and the last word on what did.
+    fn finish(&mut self, events: u64) {
+        if !self.is_settled() {
+            let stands: Vec<String> = self
+                .cluster
+                .logs
+                .iter()
+                .map(|((topic, partition), log)| {
+                    let key = (topic.clone(), *partition);
+                    let committed = self.group.committed.get(&key).map(|c| c.offset);
+                    let owner = self.group.owners.get(&key);
+                    format!(
+                        "{topic}/{partition} committed {committed:?} of {}, owner {owner:?}",
+                        log.end
+                    )
+                })
+                .collect();
+            let what = format!("stands still after {events} events: {}", stands.join("; "));
+            self.judge.borrow_mut().violation(what);
+            return;
+        }
+        let steady: BTreeSet<usize> = if self.settings.is_lossless() {
+            (0..self.settings.steady).collect()
+        } else {
+            BTreeSet::new()
+        };
+        self.judge.borrow_mut().finish(&self.cluster.logs, &steady);
+    }
+
+    // ---- what the others use
+
+    fn tell(&mut self, what: impl FnOnce() -> String) {
+        if self.tells {
+            self.happened.push(format!("{:>10.3} {}", self.clock.now().as_secs_f64(), what()));
+        }
+    }
+
+    /// Has something happen after so many milliseconds.
+    fn after(&mut self, from: u64, to: u64, event: Event) {
+        let micros = self.random.within(from * 1000, to * 1000 + 1);
+        self.clock.after(Duration::from_micros(micros), event);
+    }
+
+    fn relay(&mut self, process: Process) -> Option<&mut Relay> {
+        self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
+    }
+
+    /// The processes that live.
+    fn processes(&self) -> Vec<Process> {
+        self.relays.iter().map(|relay| (relay.number, relay.life)).collect()
+    }
+
+    fn topic_id(&mut self) -> uuid::Uuid {
+        self.topics_made += 1;
+        uuid::Uuid::from_u128(self.topics_made)
+    }
+
+    fn start_relay(&mut self, number: usize, life: u64) {
+        let seed = self.random.number();
+        let serial = number + 16 * life as usize;
+        let net = Net::new(serial, Rc::clone(&self.settings), Rc::clone(&self.judge), seed);
+        let relay = Relay::new((number, life), serial, &self.config, net, self.clock.instant());
+        if number < self.relays.len() {
+            self.relays[number] = relay;
+        } else {
+            self.relays.push(relay);
+        }
+        for subscriber in 0..self.settings.steady + self.settings.transient {
+            self.after(1, 300, Event::Connect((number, life), subscriber));
+        }
+        self.after(500, 3000, Event::Metadata((number, life)));
+        self.wake((number, life));
+    }
+
+    /// Has the route's task run soon.
+    fn wake(&mut self, process: Process) {
+        let delay = Duration::from_micros(self.random.within(1, 100));
+        let at = self.clock.instant() + delay;
+        self.plan(process, at);
+    }
+
+    fn plan(&mut self, process: Process, at: std::time::Instant) {
+        let Some(relay) = self.relay(process) else { return };
+        if relay.planned.is_none_or(|planned| at < planned) {
+            relay.planned = Some(at);
+            self.clock.at_instant(at, Event::Run(process));
+        }
+    }
+
+    fn run_route(&mut self, process: Process) {
+        let now = self.clock.instant();
+        let Some(relay) = self.relay(process) else { return };
+        if relay.planned.is_none_or(|planned| planned > now) {
+            // It has run since this was planned.
+            return;
+        }
+        relay.planned = None;
+        let asked = relay.run(now);
+        for position in asked.seeks {
+            self.seek(process, position);
+        }
+        if asked.took_records {
+            self.wake_brokers(process);
+        }
+        if asked.commits {
+            self.commit_later(process);
+        }
+        self.look_at_revoked(process);
+        self.readers(process);
+        let next = self.relay(process).and_then(|relay| relay.next_run(now));
+        if let Some(next) = next {
+            self.plan(process, next);
+        }
+    }
+}
+
+fn config(settings: &Settings) -> RouteConfig {
+    let preset = if settings.is_json { Preset::Json } else { Preset::Packed };
+    RouteConfig {
+        name: "sim".to_owned(),
+        source: SourceConfig {
+            route: "sim".to_owned(),
+            topics: settings
+                .topics
+                .iter()
+                .map(|(topic, _)| TopicSelector::Name(topic.clone()))
+                .collect(),
+            group: Some(GroupConfig {
+                id: "sim".to_owned(),
+                instance: None,
+                protocol: None,
+                session_timeout: None,
+            }),
+            start: Start::Earliest,
+            isolation: Isolation::ReadCommitted,
+            on_out_of_range: OnOutOfRange::Earliest,
+            on_corrupt: OnCorrupt::Stop,
+            revoke_timeout: Duration::from_secs(5),
+            topic_refresh: Duration::from_secs(30),
+            fetcher: FetcherKind::Fast,
+            stall_timeout: Duration::from_secs(30),
+        },
+        frames: FramePlan::preset(preset),
+        rename: Vec::new(),
+        socket: PubConfig {
+            bind: Vec::new(),
+            ipc_mode: None,
+            connect: Vec::new(),
+            slow_peer: settings.slow_peer,
+            min_peers: settings.min_peers,
+            ring_bytes: settings.ring_bytes,
+            peer_timeout: None,
+            heartbeat: None,
+            limits: Limits::default(),
+        },
+    }
+}
