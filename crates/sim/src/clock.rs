@@ -1,4 +1,8 @@
 //! The virtual clock, and what is to happen at which moment.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a zero of its own; only differences to it are ever looked at"
+)]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,5 @@
 //! Runs seeds: so many, or for so long. `SIM_SEED=n` runs one and shows what happens in it.
+#![allow(clippy::disallowed_methods, reason = "it measures itself")]
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -59,7 +59,13 @@ struct Peer {
 
 impl Net {
     /// A socket without peers.
-    pub fn new(member: usize, settings: Rc<Settings>, judge: SharedJudge, seed: u64) -> SharedNet {
+    pub fn new(
+        member: usize,
+        settings: Rc<Settings>,
+        judge: SharedJudge,
+        seed: u64,
+        now: Instant,
+    ) -> SharedNet {
         Rc::new(RefCell::new(Self {
             member,
             ring: Ring::new(settings.slow_peer, settings.ring_bytes),
@@ -69,7 +75,7 @@ impl Net {
             judge,
             settings,
             random: Random::new(seed),
-            now: Instant::now(),
+            now,
             unflushed: 0,
         }))
     }

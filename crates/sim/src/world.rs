@@ -328,7 +328,13 @@ impl World {
     fn start_relay(&mut self, number: usize, life: u64) {
         let seed = self.random.number();
         let serial = number + 16 * life as usize;
-        let net = Net::new(serial, Rc::clone(&self.settings), Rc::clone(&self.judge), seed);
+        let net = Net::new(
+            serial,
+            Rc::clone(&self.settings),
+            Rc::clone(&self.judge),
+            seed,
+            self.clock.instant(),
+        );
         let relay = Relay::new((number, life), serial, &self.config, net, self.clock.instant());
         if number < self.relays.len() {
             self.relays[number] = relay;

@@ -1,6 +1,7 @@
 //! That the simulation finds mistakes: each is planted, and is found soon. In a build with the
 //! feature `planted` alone.
 #![cfg(feature = "planted")]
+#![allow(clippy::disallowed_methods, reason = "it measures itself")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

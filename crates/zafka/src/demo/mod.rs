@@ -47,13 +47,12 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
     broker.create_topic(EDGE, PARTITIONS)?;
     let routes = [Route::from(route(&args.bind)), Route::from(way_back(&args, &broker)?)];
-    let relay =
-        Relay::start(&cluster(&broker), routes).await.map_err(|error| match error {
-            StartError::Bind { .. } => {
-                format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
-            }
-            StartError::Kafka { .. } | StartError::Exists { .. } => error.to_string(),
-        })?;
+    let relay = Relay::start(&cluster(&broker), routes).await.map_err(|error| match error {
+        StartError::Bind { .. } => {
+            format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
+        }
+        StartError::Kafka { .. } | StartError::Exists { .. } => error.to_string(),
+    })?;
     let (endpoint, accepts) = bound(&relay)?;
     let text = introduction(&broker, &endpoint, &accepts);
     writeln!(io::stdout(), "{text}").map_err(output_error)?;
