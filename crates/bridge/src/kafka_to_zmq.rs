@@ -2,11 +2,13 @@
 //!
 //! `state` decides, with `partition`, `progress`, `gate` and `revoking`; `task` carries out.
 
+mod action;
 mod broken;
 mod gate;
 mod partition;
 mod partitions;
 mod progress;
+mod pub_sink;
 mod report;
 mod revoking;
 mod shared;
@@ -17,16 +19,17 @@ mod waits;
 
 pub(crate) use report::RouteReport;
 pub(crate) use shared::RouteShared;
-pub(crate) use task::Route;
+pub(crate) use task::RouteTask;
 pub(crate) use waits::of_route;
 
 /// What a simulation drives.
 #[cfg(feature = "sim")]
 pub(crate) mod for_simulation {
+    pub use super::action::{Action, Positions};
     pub use super::broken::{Broken, Promise};
     pub use super::partition::Records;
     pub use super::progress::Progress;
     pub use super::report::RouteReport;
     pub use super::sink::Sink;
-    pub use super::state::{Action, Positions, RouteState};
+    pub use super::state::RouteState;
 }

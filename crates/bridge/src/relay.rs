@@ -246,7 +246,7 @@ impl Relay {
                     .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
                 let (config, report) = (Arc::new(config), Arc::new(RouteReport::default()));
                 let shared = Arc::new(RouteShared { config, socket, source, report });
-                let task = kafka_to_zmq::Route::new(Arc::clone(&shared), publisher);
+                let task = kafka_to_zmq::RouteTask::new(Arc::clone(&shared), publisher);
                 (Running::KafkaToZmq(shared), self.tasks.spawn(task.run(receivers, stopped)))
             }
             Bound::ZmqToKafka(config, socket, messages) => {

@@ -1,4 +1,4 @@
-//! The model of a partition's log: leaders and epochs, truncation, a topic made anew, retention,
+//! The model of a partition's log: leaders and epochs, truncation, a topic recreated, retention,
 //! compaction and transactions. What a reader sees of it is derived from its batches each time
 //! they change.
 
@@ -28,7 +28,7 @@ pub struct Log {
     pub leader: i32,
     /// The leader's epoch.
     pub epoch: i32,
-    /// How many times it was truncated or made anew: records of one branch have their offsets for
+    /// How many times it was truncated or recreated: records of one branch have their offsets for
     /// themselves.
     pub branch: u32,
     /// The first offset that it has.
@@ -100,7 +100,7 @@ impl Log {
     }
 
     /// The topic is deleted and created again.
-    pub fn make_anew(&mut self, topic_id: Uuid, leader: i32) {
+    pub fn recreate(&mut self, topic_id: Uuid, leader: i32) {
         *self = Self { branch: self.branch + 1, ..Self::new(topic_id, leader) };
     }
 

@@ -20,7 +20,7 @@ pub const RECORDS: usize = 2;
 /// A partition that a relay has.
 #[derive(Debug)]
 pub struct Held {
-    /// Its take-up.
+    /// Its assignment.
     pub assignment: Arc<Assignment>,
     /// Where it is fetched.
     pub place: Place,
@@ -104,7 +104,7 @@ pub struct Relay {
 
 /// What a run of the route asks of the others.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct Needs {
     /// Whether records were taken, so that there is room for more.
     pub took_records: bool,
     /// Partitions that begin another generation.
@@ -145,8 +145,8 @@ impl Relay {
     }
 
     /// Runs the route as its task does, until it would wait.
-    pub fn run(&mut self, now: Instant) -> Asked {
-        let mut asked = Asked::default();
+    pub fn run(&mut self, now: Instant) -> Needs {
+        let mut asked = Needs::default();
         if self.stopped.is_some() {
             return asked;
         }
@@ -192,7 +192,7 @@ impl Relay {
         turn.into_iter().chain(timeout).min()
     }
 
-    fn carry_out(&mut self, asked: &mut Asked) {
+    fn carry_out(&mut self, asked: &mut Needs) {
         while let Some(action) = self.state.poll_action() {
             match action {
                 Action::Commit(positions) => {

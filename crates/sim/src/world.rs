@@ -85,7 +85,7 @@ pub(crate) enum Why {
     /// The log was truncated.
     Truncated,
     /// The topic is another one.
-    MadeAnew,
+    Recreated,
 }
 
 /// Something that is broken for a while.

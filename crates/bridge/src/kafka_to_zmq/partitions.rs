@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use zafka_kafka::{Assignment, Generation, TopicPartition};
 
+use super::action::Action;
 use super::gate::Act;
 use super::partition::Partition;
 use super::progress::Progress;
 use super::report::RouteReport;
 use super::sink::Sink;
-use super::state::Action;
 use crate::config::RouteConfig;
 use crate::rename::renamed;
 
@@ -29,7 +29,7 @@ impl Partitions {
         Self { config, report, held: BTreeMap::new() }
     }
 
-    /// The partition of an assignment, taken up now if this is the first that is heard of it.
+    /// The partition of an assignment, added now if this is the first that is heard of it.
     pub(super) fn of(
         &mut self,
         assignment: &Arc<Assignment>,
@@ -42,11 +42,11 @@ impl Partitions {
             }
             Entry::Occupied(mut entry) => {
                 entry.get().progress.withdraw(sink);
-                entry.insert(take_up(&self.config, &self.report, assignment, sink, actions));
+                entry.insert(new_partition(&self.config, &self.report, assignment, sink, actions));
                 entry.into_mut()
             }
             Entry::Vacant(entry) => {
-                entry.insert(take_up(&self.config, &self.report, assignment, sink, actions))
+                entry.insert(new_partition(&self.config, &self.report, assignment, sink, actions))
             }
         }
     }
@@ -105,7 +105,7 @@ fn key(assignment: &Assignment) -> TopicPartition {
     assignment.topic_partition.clone()
 }
 
-fn take_up(
+fn new_partition(
     config: &RouteConfig,
     report: &RouteReport,
     assignment: &Arc<Assignment>,

@@ -91,7 +91,7 @@ impl Progress {
         self.committed.fetch_min(offset, Ordering::Relaxed);
     }
 
-    /// Its take-up.
+    /// Its assignment.
     #[cfg(feature = "sim")]
     pub fn assignment(&self) -> &Arc<Assignment> {
         &self.assignment

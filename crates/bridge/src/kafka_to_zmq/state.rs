@@ -24,9 +24,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use zafka_kafka::{Assignment, Fetched, Generation, RevokeDone, SourceEvent};
+use zafka_kafka::{Assignment, Fetched, Generation, SourceEvent};
 use zafka_sockets::{Buffers, Demand};
 
+use super::action::Action;
 use super::gate::Act;
 use super::partition::Records;
 use super::partitions::Partitions;
@@ -47,39 +48,6 @@ const CHUNKS_PER_RING: usize = 16;
 /// Chunks made before others get their turn: what is written together. Then connections are looked
 /// at, so that the next answer is read by another thread while these are written.
 const STEPS_PER_TURN: usize = 4;
-
-/// Assignments with the next offset to be read.
-pub type Positions = Vec<(Arc<Assignment>, i64)>;
-
-/// What is to be done, in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Commit these.
-    Commit(Positions),
-    /// Let commits of this go below those before.
-    AllowRewind(Arc<Assignment>),
-    /// Fetch no more of this until it is restarted.
-    Pause(Arc<Assignment>),
-    /// Read this again from `offset` on, unless another generation than `known` has begun; then
-    /// tell by [`RouteState::handle_restarted`].
-    Restart {
-        /// Which.
-        assignment: Arc<Assignment>,
-        /// The newest generation that the route knows.
-        known: u32,
-        /// What was delivered.
-        offset: i64,
-    },
-    /// Give these back to the group.
-    Release {
-        /// The answer.
-        done: RevokeDone,
-        /// What was delivered of them.
-        positions: Positions,
-    },
-    /// Commit these, leave the group, and close the socket.
-    Stop(Positions),
-}
 
 /// The state of a route. `F` are the records that it is handed.
 #[derive(Debug)]

@@ -10,19 +10,20 @@ use tracing::info;
 use zafka_kafka::{Fetched, SourceEvent, SourceReceivers};
 use zafka_sockets::Publisher;
 
+use super::action::{Action, Positions};
+use super::pub_sink::PubSink;
 use super::shared::RouteShared;
-use super::sink::PubSink;
-use super::state::{Action, Positions, RouteState};
+use super::state::RouteState;
 
 /// The task's own.
-pub(crate) struct Route {
+pub(crate) struct RouteTask {
     shared: Arc<RouteShared>,
     state: RouteState<PubSink>,
     /// What is left to be committed, once the state is done.
     last: Option<Positions>,
 }
 
-impl Route {
+impl RouteTask {
     pub(crate) fn new(shared: Arc<RouteShared>, publisher: Publisher) -> Self {
         let sink = PubSink { publisher, shared: Arc::clone(&shared) };
         let (config, report) = (Arc::clone(&shared.config), Arc::clone(&shared.report));

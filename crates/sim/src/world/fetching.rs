@@ -197,7 +197,7 @@ impl World {
                 held.place = Place::Waiting(position);
                 return self.after(1, 100, Event::Place(process, partition));
             }
-            _ if is_anew => (None, Why::MadeAnew),
+            _ if is_anew => (None, Why::Recreated),
             Returned::Diverged(to) => (Some(to), Why::Truncated),
             _ => (None, Why::OutOfRange),
         };
@@ -229,7 +229,7 @@ impl World {
             self.unfetch(process, &partition);
             let held = self.relay(process).and_then(|relay| relay.held.get(&partition));
             if let Some(generation) = held.map(|held| held.assignment.generation().number) {
-                let (to, why) = (None, Why::MadeAnew);
+                let (to, why) = (None, Why::Recreated);
                 let reset = Event::Reset { process, partition, generation, to, why };
                 self.after(1, 60, reset);
             }
@@ -251,7 +251,7 @@ impl World {
         if is_anew {
             let generation = position.generation();
             held.place = Place::Parked;
-            let (to, why, partition) = (None, Why::MadeAnew, partition.clone());
+            let (to, why, partition) = (None, Why::Recreated, partition.clone());
             let reset = Event::Reset { process, partition, generation, to, why };
             return self.after(1, 60, reset);
         }

@@ -158,7 +158,7 @@ impl World {
         let from = sim::position(&assignment);
         let generation = sim::reset_to(&assignment, to, why == Why::Truncated);
         held.branch = branch;
-        if why == Why::MadeAnew {
+        if why == Why::Recreated {
             held.topic_id = topic_id;
         }
         let position = Position::start(&assignment, generation);

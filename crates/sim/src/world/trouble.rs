@@ -75,7 +75,7 @@ impl World {
         match self.random.below(100) {
             0..12 => self.elect(&partition, broker),
             12..22 => self.truncate(&partition, broker),
-            22..26 => self.make_anew(&partition),
+            22..26 => self.recreate(&partition),
             26..32 => self.expire(&partition),
             32..38 => self.compact(&partition),
             38..50 => self.rebalance(&partition),
@@ -149,16 +149,16 @@ impl World {
         self.tell(|| format!("{partition:?} is truncated to {end}, led by {leader}"));
     }
 
-    fn make_anew(&mut self, partition: &Partition) {
+    fn recreate(&mut self, partition: &Partition) {
         let id = self.topic_id();
         let leader = self.random.below(self.settings.brokers as u64) as i32;
         for (key, log) in &mut self.cluster.logs {
             if key.0 == partition.0 {
-                log.make_anew(id, leader);
+                log.recreate(id, leader);
                 self.group.committed.remove(key);
             }
         }
-        self.tell(|| format!("{} is made anew", partition.0));
+        self.tell(|| format!("{} is recreated", partition.0));
     }
 
     fn expire(&mut self, partition: &Partition) {

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use tracing::{error, warn};
 
-use super::{Action, Positions, RouteState, STOPPED_DRAIN, Stage};
+use super::{RouteState, STOPPED_DRAIN, Stage};
+use crate::kafka_to_zmq::action::{Action, Positions};
 use crate::kafka_to_zmq::broken::Broken;
 use crate::kafka_to_zmq::partition::Records;
 use crate::kafka_to_zmq::progress::Progress;

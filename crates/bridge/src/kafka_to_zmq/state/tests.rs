@@ -11,6 +11,7 @@ use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
 use zafka_sockets::{Chunk, Origin};
 
 use super::*;
+use crate::kafka_to_zmq::action::Positions;
 
 /// Records with these offsets.
 struct Fake {

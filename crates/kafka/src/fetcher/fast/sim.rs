@@ -17,13 +17,13 @@ use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use crate::assignment::{Assignment, Positions};
 use crate::config::Isolation;
+use crate::exchange::{RevokeDone, RouteRequest};
 use crate::fetcher::{FetchFault, Fetched};
 use crate::generation::Generation;
 use crate::mailbox::Mailbox;
-use crate::source::{RevokeDone, RouteRequest};
 use crate::topic_partition::TopicPartition;
 
-/// A take-up. `epoch` is that of the record before `start`; -1 if it is not known.
+/// An assignment. `epoch` is that of the record before `start`; -1 if it is not known.
 pub fn assignment(
     topic: &str,
     partition: i32,

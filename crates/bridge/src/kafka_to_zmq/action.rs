@@ -1,0 +1,38 @@
+//! What the state of a route has its task do.
+
+use std::sync::Arc;
+
+use zafka_kafka::{Assignment, RevokeDone};
+
+/// Assignments with the next offset to be read.
+pub type Positions = Vec<(Arc<Assignment>, i64)>;
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Commit these.
+    Commit(Positions),
+    /// Let commits of this go below those before.
+    AllowRewind(Arc<Assignment>),
+    /// Fetch no more of this until it is restarted.
+    Pause(Arc<Assignment>),
+    /// Read this again from `offset` on, unless another generation than `known` has begun; then
+    /// tell by [`super::state::RouteState::handle_restarted`].
+    Restart {
+        /// Which.
+        assignment: Arc<Assignment>,
+        /// The newest generation that the route knows.
+        known: u32,
+        /// What was delivered.
+        offset: i64,
+    },
+    /// Give these back to the group.
+    Release {
+        /// The answer.
+        done: RevokeDone,
+        /// What was delivered of them.
+        positions: Positions,
+    },
+    /// Commit these, leave the group, and close the socket.
+    Stop(Positions),
+}

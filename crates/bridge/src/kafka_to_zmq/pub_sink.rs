@@ -1,0 +1,41 @@
+//! The PUB socket of a route, as its state sees it.
+
+use std::sync::Arc;
+
+use zafka_sockets::{Chunk, Demand, Origin, Publisher};
+
+use super::shared::RouteShared;
+use super::sink::Sink;
+
+/// The publisher and its socket.
+#[derive(Debug)]
+pub(super) struct PubSink {
+    pub(super) publisher: Publisher,
+    pub(super) shared: Arc<RouteShared>,
+}
+
+impl Sink for PubSink {
+    fn admits(&self, size: usize) -> bool {
+        self.publisher.admits(size)
+    }
+
+    fn add(&mut self, chunk: Chunk) {
+        self.publisher.add(chunk);
+    }
+
+    fn flush(&mut self) {
+        self.publisher.flush();
+    }
+
+    fn withdraw(&mut self, origin: &Arc<Origin>) {
+        self.shared.socket.withdraw(origin);
+    }
+
+    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand> {
+        self.shared.socket.demand(frame)
+    }
+
+    fn has_unheard(&self) -> bool {
+        self.shared.socket.has_unheard()
+    }
+}
