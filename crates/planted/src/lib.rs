@@ -2,7 +2,7 @@
 //! is chosen at run time, so that one build of the simulation shows that it finds all of them.
 //!
 //! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
-//! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by [`plant`] for one thread. A
+//! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by `plant` for one thread. A
 //! release build cannot have it.
 #![forbid(unsafe_code)]
 

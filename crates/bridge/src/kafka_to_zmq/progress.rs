@@ -10,7 +10,7 @@ use super::broken::{Broken, Promise};
 use super::sink::Sink;
 
 /// How far a generation of a partition has come; shared with whoever reports or commits it. `read`
-/// >= `delivered` >= what is handed over to be committed: see [`Self::to_commit`].
+/// >= `delivered` >= what is handed over to be committed: see `to_commit`.
 ///
 /// A generation goes on where the one before it was read up to, or at its own start where that is
 /// lower. Chunks of the ones before are owed as they were: the ring gives them out first.
