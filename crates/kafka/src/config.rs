@@ -137,6 +137,25 @@ pub struct SourceConfig {
     pub stall_timeout: Duration,
 }
 
+impl SourceConfig {
+    /// Reads topics from all partitions, with the defaults of everything else.
+    pub fn new(route: &str, topics: Vec<TopicSelector>) -> Self {
+        Self {
+            route: route.to_owned(),
+            topics,
+            group: None,
+            start: Start::default(),
+            isolation: Isolation::default(),
+            on_out_of_range: OnOutOfRange::default(),
+            on_corrupt: OnCorrupt::default(),
+            revoke_timeout: Duration::from_secs(5),
+            topic_refresh: Duration::from_secs(30),
+            fetcher: FetcherKind::default(),
+            stall_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
 /// One entry of `topics`.
 #[derive(Clone, Debug)]
 pub enum TopicSelector {
@@ -159,6 +178,13 @@ pub struct GroupConfig {
     /// How long the group keeps the place of a member of the classic protocol that is not heard
     /// of; 45 s where `None`.
     pub session_timeout: Option<Duration>,
+}
+
+impl GroupConfig {
+    /// A dynamic member by the protocol and with the session timeout that the cluster has.
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), instance: None, protocol: None, session_timeout: None }
+    }
 }
 
 /// How a group is coordinated.

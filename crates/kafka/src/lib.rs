@@ -35,19 +35,9 @@
 //!     security: Security::default(),
 //!     client_rack: None,
 //! };
-//! let config = SourceConfig {
-//!     route: "a route".to_owned(),
-//!     topics: vec![TopicSelector::Name("orders".to_owned())],
-//!     group: None,
-//!     start: Start::Earliest,
-//!     isolation: Isolation::ReadCommitted,
-//!     on_out_of_range: OnOutOfRange::Stop,
-//!     on_corrupt: OnCorrupt::Stop,
-//!     revoke_timeout: Duration::from_secs(5),
-//!     topic_refresh: Duration::from_secs(30),
-//!     fetcher: FetcherKind::Fast,
-//!     stall_timeout: Duration::from_secs(30),
-//! };
+//! let topics = vec![TopicSelector::Name("orders".to_owned())];
+//! let config =
+//!     SourceConfig { start: Start::Earliest, ..SourceConfig::new("a route", topics) };
 //! let (source, mut receivers) = Source::start(&cluster, config)?;
 //! let mut values = Vec::new();
 //! while values.is_empty() {

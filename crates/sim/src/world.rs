@@ -14,11 +14,8 @@ use std::time::Duration;
 use kafka_protocol::messages::FetchResponse;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{
-    FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, SourceConfig, Start,
-    TopicSelector,
-};
-use zafka_sockets::config::{Limits, PubConfig};
+use zafka_kafka::config::{GroupConfig, SourceConfig, Start, TopicSelector};
+use zafka_sockets::config::PubConfig;
 
 use crate::clock::Clock;
 use crate::cluster::{Asked, Cluster, Partition};
@@ -391,43 +388,23 @@ impl World {
 }
 
 fn config(settings: &Settings) -> RouteConfig {
+    let topics = settings.topics.iter().map(|(topic, _)| TopicSelector::Name(topic.clone()));
     let preset = if settings.is_json { Preset::Json } else { Preset::Packed };
     RouteConfig {
         name: "sim".to_owned(),
         source: SourceConfig {
-            route: "sim".to_owned(),
-            topics: settings
-                .topics
-                .iter()
-                .map(|(topic, _)| TopicSelector::Name(topic.clone()))
-                .collect(),
-            group: Some(GroupConfig {
-                id: "sim".to_owned(),
-                instance: None,
-                protocol: None,
-                session_timeout: None,
-            }),
+            group: Some(GroupConfig::new("sim")),
             start: Start::Earliest,
-            isolation: Isolation::ReadCommitted,
-            on_out_of_range: OnOutOfRange::Earliest,
-            on_corrupt: OnCorrupt::Stop,
-            revoke_timeout: Duration::from_secs(5),
-            topic_refresh: Duration::from_secs(30),
-            fetcher: FetcherKind::Fast,
-            stall_timeout: Duration::from_secs(30),
+            ..SourceConfig::new("sim", topics.collect())
         },
         frames: FramePlan::preset(preset),
         rename: Vec::new(),
         socket: PubConfig {
-            bind: Vec::new(),
-            ipc_mode: None,
-            connect: Vec::new(),
             slow_peer: settings.slow_peer,
             min_peers: settings.min_peers,
             ring_bytes: settings.ring_bytes,
             peer_timeout: None,
-            heartbeat: None,
-            limits: Limits::default(),
+            ..PubConfig::default()
         },
     }
 }

@@ -1,9 +1,7 @@
 use tokio::net::TcpStream;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{
-    FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig, Start, TopicSelector,
-};
-use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
+use zafka_kafka::config::{Security, SourceConfig, TopicSelector};
+use zafka_sockets::config::{PubConfig, SlowPeer};
 
 use super::*;
 
@@ -11,31 +9,15 @@ use super::*;
 fn route() -> RouteConfig {
     RouteConfig {
         name: "test".to_owned(),
-        source: SourceConfig {
-            route: "test".to_owned(),
-            topics: vec![TopicSelector::Name("orders".to_owned())],
-            group: None,
-            start: Start::Latest,
-            isolation: Isolation::ReadCommitted,
-            on_out_of_range: OnOutOfRange::Earliest,
-            on_corrupt: OnCorrupt::Stop,
-            revoke_timeout: Duration::from_secs(5),
-            topic_refresh: Duration::from_secs(30),
-            fetcher: FetcherKind::Fast,
-            stall_timeout: Duration::from_secs(30),
-        },
+        source: SourceConfig::new("test", vec![TopicSelector::Name("orders".to_owned())]),
         frames: FramePlan::preset(Preset::Json),
         rename: Vec::new(),
         socket: PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
-            ipc_mode: None,
-            connect: Vec::new(),
             slow_peer: SlowPeer::Block,
-            min_peers: 0,
             ring_bytes: 4 * 1024 * 1024,
             peer_timeout: None,
-            heartbeat: None,
-            limits: Limits::default(),
+            ..PubConfig::default()
         },
     }
 }

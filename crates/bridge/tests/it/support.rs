@@ -10,12 +10,11 @@ use zafka_bridge::status::{PartitionStatus, RouteStatus};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::{FramePlan, OwnedRecord, Preset};
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Security,
-    SourceConfig, Start, TopicSelector,
+    ClusterConfig, GroupConfig, GroupProtocol, Security, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_sockets::Endpoint;
-use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
+use zafka_sockets::config::{PubConfig, SlowPeer};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -92,23 +91,15 @@ impl Broker {
 /// What a route reads: from the earliest offset, in a group that rebalances quickly (the mock's
 /// classic groups take a session timeout for each rebalance but the first).
 pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
+    let topics = topics.iter().map(|topic| TopicSelector::Name((*topic).to_owned()));
     SourceConfig {
-        route: "test".to_owned(),
-        topics: topics.iter().map(|topic| TopicSelector::Name((*topic).to_owned())).collect(),
         group: group.map(|id| GroupConfig {
-            id: id.to_owned(),
-            instance: None,
             protocol: Some(GroupProtocol::Consumer),
-            session_timeout: None,
+            ..GroupConfig::new(id)
         }),
         start: Start::Earliest,
-        isolation: Isolation::ReadCommitted,
-        on_out_of_range: OnOutOfRange::Earliest,
-        on_corrupt: OnCorrupt::Stop,
-        revoke_timeout: Duration::from_secs(5),
         topic_refresh: Duration::from_secs(1),
-        fetcher: Default::default(),
-        stall_timeout: Duration::from_secs(30),
+        ..SourceConfig::new("test", topics.collect())
     }
 }
 
@@ -121,14 +112,10 @@ pub fn route(source: SourceConfig) -> RouteConfig {
         rename: Vec::new(),
         socket: PubConfig {
             bind: vec!["tcp://127.0.0.1:*".parse().unwrap()],
-            ipc_mode: None,
-            connect: Vec::new(),
             slow_peer: SlowPeer::Block,
-            min_peers: 0,
             ring_bytes: 4 * 1024 * 1024,
             peer_timeout: None,
-            heartbeat: None,
-            limits: Limits::default(),
+            ..PubConfig::default()
         },
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange,
-    Security, SourceConfig, Start, TopicSelector,
+    ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, Security, SourceConfig, Start,
+    TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
 use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers, TopicPartition};
@@ -48,22 +48,13 @@ pub fn config(
         None => TopicSelector::Name((*topic).to_owned()),
     };
     SourceConfig {
-        route: "test".to_owned(),
-        topics: topics.iter().map(selector).collect(),
-        group: group.map(|(id, protocol)| GroupConfig {
-            id: id.to_owned(),
-            instance: None,
-            protocol: Some(protocol),
-            session_timeout: None,
-        }),
+        group: group
+            .map(|(id, protocol)| GroupConfig { protocol: Some(protocol), ..GroupConfig::new(id) }),
         start,
-        isolation: Isolation::ReadCommitted,
-        on_out_of_range: OnOutOfRange::Earliest,
-        on_corrupt: OnCorrupt::Stop,
         revoke_timeout: Duration::from_secs(2),
         topic_refresh: Duration::from_secs(1),
         fetcher: fetching,
-        stall_timeout: Duration::from_secs(30),
+        ..SourceConfig::new("test", topics.iter().map(selector).collect())
     }
 }
 

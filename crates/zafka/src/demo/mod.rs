@@ -10,19 +10,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::{Relay, Route, StartError};
-use zafka_envelope::{FramePlan, Preset};
+use zafka_envelope::Preset;
 use zafka_kafka::config::{
-    ClusterConfig, FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, Security,
-    SourceConfig, Start, TopicSelector,
+    ClusterConfig, GroupConfig, Security, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_sockets::config::{
-    DEFAULT_PEER_TIMEOUT, DEFAULT_RING_BYTES, Limits, PubConfig, SlowPeer,
-};
+use zafka_sockets::config::PubConfig;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 use crate::cli::{CommandError, DemoArgs, output_error};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Defaults};
 use crate::relay_url;
 use crate::tap::{Layout, Viewer};
 use orders::Order;
@@ -46,7 +43,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
     let broker = EmbeddedBroker::start()?;
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
     broker.create_topic(EDGE, PARTITIONS)?;
-    let routes = [Route::from(route(&args.bind)), Route::from(way_back(&args, &broker)?)];
+    let routes = [Route::from(route(&args.bind)?), Route::from(way_back(&args, &broker)?)];
     let relay = Relay::start(&cluster(&broker), routes).await.map_err(|error| match error {
         StartError::Bind { .. } => {
             format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
@@ -118,41 +115,21 @@ fn cluster(broker: &EmbeddedBroker) -> ClusterConfig {
     }
 }
 
-fn route(bind: &Endpoint) -> RouteConfig {
-    RouteConfig {
-        name: "demo".to_owned(),
-        source: SourceConfig {
-            route: "demo".to_owned(),
-            topics: [orders::TOPIC, EDGE].map(|topic| TopicSelector::Name(topic.to_owned())).into(),
-            group: Some(GroupConfig {
-                id: "zafka-demo".to_owned(),
-                instance: None,
-                protocol: None,
-                session_timeout: None,
-            }),
-            start: Start::Earliest,
-            isolation: Isolation::ReadCommitted,
-            on_out_of_range: OnOutOfRange::Earliest,
-            on_corrupt: OnCorrupt::Stop,
-            revoke_timeout: Duration::from_secs(1),
-            topic_refresh: Duration::from_secs(5),
-            fetcher: FetcherKind::default(),
-            stall_timeout: Duration::from_secs(30),
-        },
-        frames: FramePlan::preset(Preset::Json),
-        rename: Vec::new(),
-        socket: PubConfig {
-            bind: vec![bind.clone().into()],
-            ipc_mode: None,
-            connect: Vec::new(),
-            slow_peer: SlowPeer::Drop,
-            min_peers: 1,
-            ring_bytes: DEFAULT_RING_BYTES,
-            peer_timeout: Some(DEFAULT_PEER_TIMEOUT),
-            heartbeat: None,
-            limits: Limits::default(),
-        },
-    }
+/// A route from the topics of the demo; what is not said here is as the manual has it.
+fn route(bind: &Endpoint) -> Result<RouteConfig, ConfigError> {
+    let defaults = Defaults::read()?.route;
+    let name = "demo".to_owned();
+    let source = SourceConfig {
+        route: name.clone(),
+        topics: [orders::TOPIC, EDGE].map(|topic| TopicSelector::Name(topic.to_owned())).into(),
+        group: Some(GroupConfig::new("zafka-demo")),
+        start: Start::Earliest,
+        revoke_timeout: Duration::from_secs(1),
+        topic_refresh: Duration::from_secs(5),
+        ..defaults.source
+    };
+    let socket = PubConfig { bind: vec![bind.clone().into()], min_peers: 1, ..defaults.socket };
+    Ok(RouteConfig { name, source, socket, ..defaults })
 }
 
 /// What others send: as `zafka relay` has it with these URLs.
