@@ -161,6 +161,25 @@ pub(crate) fn log(route: &str, level: RDKafkaLogLevel, facility: &str, message: 
     }
 }
 
+/// Notes what an error event says of the connections. Returns its code and what is to be reported:
+/// nothing if no broker is left, for what each of them met has been told.
+pub(crate) fn note_error(
+    health: &SourceHealth,
+    error: &KafkaError,
+    reason: &str,
+) -> Option<(Option<RDKafkaErrorCode>, String)> {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown) => {
+            health.set_connected(false);
+            None
+        }
+        code => {
+            health.connection_failed();
+            Some((code, normalize(reason)))
+        }
+    }
+}
+
 impl ClientContext for SourceContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(self.reporter.route(), level, facility, message);
@@ -171,21 +190,15 @@ impl ClientContext for SourceContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
+        let is_fatal = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
+        if is_fatal || reason.contains(" fatal error: ") {
             // Whoever polls looks for it, and knows what it means.
-            Some(RDKafkaErrorCode::Fatal) => {}
-            _ if reason.contains(" fatal error: ") => {}
-            // What each broker met has been told.
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set_connected(false),
-            code => {
-                self.health.connection_failed();
-                let reason = normalize(reason);
-                if code.is_some_and(is_refusal) {
-                    self.refused(&reason)
-                } else {
-                    self.report(&reason)
-                }
-            }
+            return;
+        }
+        match note_error(&self.health, &error, reason) {
+            Some((Some(code), reason)) if is_refusal(code) => self.refused(&reason),
+            Some((_, reason)) => self.report(&reason),
+            None => {}
         }
     }
 }

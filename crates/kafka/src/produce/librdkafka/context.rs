@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, Timestamp};
 use rdkafka::producer::{
     DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::super::Written;
 use super::{Delivery, Ticket, write_error};
-use crate::error_text::normalize;
+use crate::client;
 use crate::health::SourceHealth;
 use crate::native;
 use crate::report::Reporter;
@@ -41,7 +41,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        crate::client::log(self.reporter.route(), level, facility, message);
+        client::log(self.reporter.route(), level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -49,13 +49,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            // Each broker's own error has been reported.
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set_connected(false),
-            _ => {
-                self.health.connection_failed();
-                self.reporter.report(&normalize(reason));
-            }
+        if let Some((_, reason)) = client::note_error(&self.health, &error, reason) {
+            self.reporter.report(&reason);
         }
     }
 }
