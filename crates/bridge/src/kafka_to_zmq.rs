@@ -15,6 +15,8 @@ mod shared;
 mod sink;
 mod state;
 mod task;
+#[cfg(test)]
+mod testing;
 mod waits;
 
 pub(crate) use report::RouteReport;

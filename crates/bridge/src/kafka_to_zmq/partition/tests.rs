@@ -4,23 +4,23 @@ mod resets;
 
 use super::*;
 
-use zafka_envelope::{FramePlan, OwnedRecord, Preset, Timestamp, decode_json};
+use zafka_envelope::{FramePlan, OwnedRecord, Preset, decode_json};
 use zafka_kafka::TopicPartition;
 use zafka_zmtp::frame::{MORE, read_header};
+
+use crate::kafka_to_zmq::testing::Offsets;
 
 /// Larger than all that a case makes.
 const WHOLE: usize = 1 << 20;
 
-/// Records with these offsets, and where they lead.
+/// Records, and where they lead.
 struct Fake {
-    offsets: Vec<i64>,
-    taken: usize,
+    records: Offsets,
     next_offset: i64,
-    value: Vec<u8>,
 }
 
 fn records(offsets: impl IntoIterator<Item = i64>, next_offset: i64) -> Fake {
-    Fake { offsets: offsets.into_iter().collect(), taken: 0, next_offset, value: b"value".to_vec() }
+    Fake { records: Offsets::new(offsets), next_offset }
 }
 
 impl Records for Fake {
@@ -32,22 +32,8 @@ impl Records for Fake {
         unreachable!("a partition does not ask")
     }
 
-    fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
-        while let Some(offset) = self.offsets.get(self.taken) {
-            self.taken += 1;
-            let record = Record {
-                offset: *offset,
-                prev: None,
-                timestamp: Timestamp::None,
-                key: None,
-                value: Some(&self.value),
-                headers: &[],
-            };
-            if f(&record).is_break() {
-                break;
-            }
-        }
-        self.taken == self.offsets.len()
+    fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        self.records.walk(f)
     }
 
     fn next_offset(&self) -> i64 {
@@ -169,7 +155,8 @@ fn chunks_are_cut_after_the_record_that_fills_them() {
 #[test]
 fn a_record_larger_than_a_chunk_is_one() {
     let mut partition = partition(0);
-    let mut fetched = Fake { value: vec![7; 5000], ..records(0..3, 3) };
+    let mut fetched = records(0..3, 3);
+    fetched.records.value = vec![7; 5000];
     for offset in 0..3 {
         let step = partition.encode(&mut fetched, &chunks_of(1000)).unwrap();
         let chunk = step.chunk.unwrap();

@@ -2,23 +2,21 @@
 
 use std::ops::ControlFlow;
 
-use zafka_envelope::{FramePlan, Preset, Record, Timestamp};
-use zafka_kafka::config::{
-    FetcherKind, GroupConfig, Isolation, OnCorrupt, OnOutOfRange, SourceConfig, Start,
-};
+use zafka_envelope::{FramePlan, Preset, Record};
+use zafka_kafka::config::{GroupConfig, SourceConfig, Start};
 use zafka_kafka::sim::{self, Drained};
-use zafka_sockets::config::{Limits, PubConfig, SlowPeer};
+use zafka_sockets::config::{PubConfig, SlowPeer};
 use zafka_sockets::{Chunk, Origin};
 
 use super::*;
 use crate::kafka_to_zmq::action::Positions;
+use crate::kafka_to_zmq::testing::Offsets;
 
-/// Records with these offsets.
+/// Records of a partition.
 struct Fake {
     assignment: Arc<Assignment>,
     generation: Generation,
-    offsets: Vec<i64>,
-    taken: usize,
+    records: Offsets,
 }
 
 impl Records for Fake {
@@ -30,26 +28,12 @@ impl Records for Fake {
         self.generation
     }
 
-    fn walk(&mut self, mut f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
-        while let Some(offset) = self.offsets.get(self.taken) {
-            self.taken += 1;
-            let record = Record {
-                offset: *offset,
-                prev: None,
-                timestamp: Timestamp::None,
-                key: None,
-                value: Some(b"value"),
-                headers: &[],
-            };
-            if f(&record).is_break() {
-                break;
-            }
-        }
-        self.taken == self.offsets.len()
+    fn walk(&mut self, f: impl FnMut(&Record<'_>) -> ControlFlow<()>) -> bool {
+        self.records.walk(f)
     }
 
     fn next_offset(&self) -> i64 {
-        self.offsets.last().map_or(0, |last| last + 1)
+        self.records.offsets.last().map_or(0, |last| last + 1)
     }
 }
 
@@ -107,8 +91,8 @@ impl Stage {
     fn fetched(&mut self, offsets: &[i64]) {
         let (assignment, generation) = (Arc::clone(&self.assignment), self.assignment.generation());
         assert!(self.state.takes_records());
-        let offsets = offsets.to_vec();
-        self.state.handle_fetched(Fake { assignment, generation, offsets, taken: 0 });
+        let records = Offsets::new(offsets.iter().copied());
+        self.state.handle_fetched(Fake { assignment, generation, records });
         self.state.handle_room(self.now);
         self.state.end_turn();
     }
@@ -162,35 +146,17 @@ fn config() -> RouteConfig {
     RouteConfig {
         name: "test".to_owned(),
         source: SourceConfig {
-            route: "test".to_owned(),
-            topics: Vec::new(),
-            group: Some(GroupConfig {
-                id: "g".to_owned(),
-                instance: None,
-                protocol: None,
-                session_timeout: None,
-            }),
+            group: Some(GroupConfig::new("g")),
             start: Start::Earliest,
-            isolation: Isolation::ReadCommitted,
-            on_out_of_range: OnOutOfRange::Earliest,
-            on_corrupt: OnCorrupt::Stop,
-            revoke_timeout: Duration::from_secs(5),
-            topic_refresh: Duration::from_secs(30),
-            fetcher: FetcherKind::Fast,
-            stall_timeout: Duration::from_secs(30),
+            ..SourceConfig::new("test", Vec::new())
         },
         frames: FramePlan::preset(Preset::Json),
         rename: Vec::new(),
         socket: PubConfig {
-            bind: Vec::new(),
-            ipc_mode: None,
-            connect: Vec::new(),
             slow_peer: SlowPeer::Block,
-            min_peers: 0,
             ring_bytes: 1 << 20,
             peer_timeout: None,
-            heartbeat: None,
-            limits: Limits::default(),
+            ..PubConfig::default()
         },
     }
 }

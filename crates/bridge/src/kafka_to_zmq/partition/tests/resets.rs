@@ -285,7 +285,9 @@ impl Model {
         let end = from + values.len() as i64;
         for (value, offset) in values.into_iter().zip(from..) {
             let value = value.to_string().into_bytes();
-            self.stage.fetch(generation, &mut Fake { value, ..records([offset], offset + 1) });
+            let mut fetched = records([offset], offset + 1);
+            fetched.records.value = value;
+            self.stage.fetch(generation, &mut fetched);
         }
         self.stage.fetch(generation, &mut records([], end));
     }
