@@ -133,6 +133,15 @@ impl Buffers {
         self.0.stack.lock().buffers.len()
     }
 
+    /// A buffer with one message of so many zeros.
+    #[cfg(test)]
+    pub(crate) fn filled(&self, size: usize) -> Buffer {
+        let mut buffer = self.take();
+        buffer.bytes.resize(size, 0);
+        buffer.ends.push(size);
+        buffer
+    }
+
     fn room(&self) -> usize {
         self.0.chunk_bytes + self.0.chunk_bytes / 8
     }
@@ -142,19 +151,12 @@ impl Buffers {
 mod tests {
     use super::*;
 
-    fn filled(buffers: &Buffers, size: usize) -> Buffer {
-        let mut buffer = buffers.take();
-        buffer.bytes.resize(size, 0);
-        buffer.ends.push(size);
-        buffer
-    }
-
     #[test]
     fn buffers_of_the_usual_size_are_kept_up_to_the_limit() {
         for (size, kept_bytes, expected) in [(1000, 10_240, 10), (1000, 0, LEFT), (5000, 10_240, 0)]
         {
             let buffers = Buffers::new(1024, kept_bytes);
-            let many: Vec<_> = (0..20).map(|_| filled(&buffers, size)).collect();
+            let many: Vec<_> = (0..20).map(|_| buffers.filled(size)).collect();
             many.into_iter().for_each(|buffer| buffers.give(buffer));
             assert_eq!(buffers.unused(), expected, "{size} of {kept_bytes}");
         }

@@ -260,17 +260,10 @@ mod tests {
         }
     }
 
-    fn filled(buffers: &Buffers, size: usize) -> Buffer {
-        let mut buffer = buffers.take();
-        buffer.bytes.resize(size, 0);
-        buffer.ends.push(size);
-        buffer
-    }
-
     #[test]
     fn a_buffer_comes_back_with_its_chunk() {
         let buffers = Buffers::new(1024, 4096);
-        let buffer = filled(&buffers, 1000);
+        let buffer = buffers.filled(1000);
         let memory = buffer.bytes.as_ptr();
         let chunk = buffers.chunk(buffer, true, 1, Origin::new(0), 1);
         assert_eq!((chunk.len(), chunk.messages(), buffers.unused()), (1000, 1, 0));
@@ -283,7 +276,7 @@ mod tests {
     #[test]
     fn a_small_chunk_holds_what_it_needs() {
         let buffers = Buffers::new(1024, 4096);
-        let chunk = buffers.chunk(filled(&buffers, 100), true, 1, Origin::new(0), 1);
+        let chunk = buffers.chunk(buffers.filled(100), true, 1, Origin::new(0), 1);
         assert_eq!((chunk.len(), chunk.messages(), buffers.unused()), (100, 1, 1));
         assert!(chunk.weight() < 100 + 8 + 2 * Chunk::OVERHEAD);
         drop(chunk);
