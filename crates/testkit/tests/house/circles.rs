@@ -10,22 +10,8 @@ use crate::{crates, root};
 /// Circles that are still there: crate, module around them, the modules of the circle.
 const KNOWN: &[(&str, &str, &[&str])] = &[
     ("bench", "", &["report", "suite"]),
-    ("crates/bridge", "", &["shared", "waits"]),
-    ("crates/bridge", "kafka_to_zmq", &["partitions", "state"]),
     ("crates/bridge", "kafka_to_zmq", &["progress", "report", "shared", "sink", "waits"]),
-    ("crates/sockets", "", &["buffers", "chunk", "refusals", "ring", "wait"]),
-    (
-        "crates/sockets",
-        "",
-        &[
-            "files", "peer", "reached", "session", "shared", "silence", "stream", "tcp_info",
-            "writer",
-        ],
-    ),
     ("crates/testkit", "", &["admin", "checker"]),
-    ("crates/zafka", "config", &["ingest", "route"]),
-    ("crates/zafka", "config", &["keys", "reader", "security"]),
-    ("crates/zafka", "config", &["kind", "text"]),
     ("crates/zmtp", "", &["greeting", "handshake"]),
 ];
 
@@ -87,6 +73,14 @@ fn no_crate_has_an_import_circle() {
             }
         }
     }
+    let is_there = |(of, within, modules): &&(&str, &str, &[&str])| {
+        found.iter().any(|(name, around, circle)| {
+            let mut circle = circle.iter().map(String::as_str);
+            name == of && around == within && circle.all(|module| modules.contains(&module))
+        })
+    };
+    let gone: Vec<_> = KNOWN.iter().filter(|circle| !is_there(circle)).collect();
+    assert!(gone.is_empty(), "{gone:?} are known and not there: take them out of the list");
     found.retain(|(name, around, circle)| {
         !KNOWN.iter().any(|(of, within, modules)| {
             let is_known = circle.iter().all(|module| modules.contains(&module.as_str()));
