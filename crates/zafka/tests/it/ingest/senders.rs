@@ -14,18 +14,16 @@ use crate::common::endpoint;
 /// greeting (once in some hundred starts, on a machine with much else to do): a sender that nothing
 /// is heard of gives way to another.
 fn sender(ingest: &Ingest, kind: Kind, sending: &Sending<'_>) -> Peer {
-    let mut peer = Peer::send(kind, &ingest.endpoint, sending);
-    let mut patience = Instant::now() + DEADLINE / 4;
-    while matches!(kind, Kind::Java) && !is_heard_of(ingest) {
+    let first = Peer::send(kind, &ingest.endpoint, sending);
+    let patience = Instant::now() + DEADLINE / 4;
+    while kind == Kind::Java && !is_heard_of(ingest) {
         if Instant::now() > patience {
-            drop(peer);
-            peer = Peer::send(kind, &ingest.endpoint, sending);
-            patience = Instant::now() + DEADLINE;
+            drop(first);
+            return Peer::send(kind, &ingest.endpoint, sending);
         }
-        assert!(peer.process().is_running() || is_heard_of(ingest), "{}", peer.process().log());
         sleep(Duration::from_millis(20));
     }
-    peer
+    first
 }
 
 /// Whether a message has come.
