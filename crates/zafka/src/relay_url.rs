@@ -6,7 +6,7 @@ mod ingest;
 use std::path::Path;
 
 use zafka_bridge::config::RouteConfig;
-use zafka_envelope::{FramePlan, Preset};
+use zafka_envelope::{FramePlan, FramePlanError};
 use zafka_kafka::config::{ClusterConfig, GroupConfig, Security, SourceConfig};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::PubConfig;
@@ -37,7 +37,7 @@ pub fn relay(
         route.map(|(cluster, route)| (cluster, Vec::new(), vec![route]))
     } else {
         let from = from_kafka(source, route.source, &mut mistakes);
-        let to = to_zmq(destination, route.socket, &mut mistakes);
+        let to = to_zmq(destination, route.frames, route.socket, &mut mistakes);
         from.zip(to).map(|((cluster, source), (frames, socket))| {
             let (name, rename) = (ROUTE.to_owned(), Vec::new());
             let route = RouteConfig { name, source, frames, rename, socket };
@@ -86,12 +86,7 @@ fn from_kafka(
     let source = SourceConfig {
         route: ROUTE.to_owned(),
         topics: topics.into_iter().collect::<Option<_>>()?,
-        group: group.map(|id| GroupConfig {
-            id,
-            instance: None,
-            protocol: None,
-            session_timeout: None,
-        }),
+        group: group.map(|id| GroupConfig::new(&id)),
         start: start.unwrap_or(defaults.start),
         ..defaults
     };
@@ -100,6 +95,7 @@ fn from_kafka(
 
 fn to_zmq(
     url: &str,
+    frames: FramePlan,
     defaults: PubConfig,
     mistakes: &mut Mistakes,
 ) -> Option<(FramePlan, PubConfig)> {
@@ -124,7 +120,7 @@ fn to_zmq(
     let directory = Path::new("");
     let endpoint = mistakes
         .decoded("DESTINATION", address, |text| read(&format!("{transport}://{text}"), directory));
-    let frames = query.frames(mistakes);
+    let frames = query.frames(Some(frames), text::preset, FramePlan::parse, mistakes);
     let slow_peer = query.one("slow_peer", |text| text::SLOW_PEER.read(text), mistakes);
     let max_peers = defaults.limits.max_peers;
     let min_peers = query.one("min_peers", |text| text::whole(text, 0, max_peers as u64), mistakes);
@@ -240,30 +236,37 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// `frames`: a preset, or a template for each time the key is there.
-    fn frames(&self, mistakes: &mut Mistakes) -> Option<FramePlan> {
+    /// `frames`: a preset, or a template for each time the key is there, of which `parse` makes a
+    /// plan; `default` if it is not there.
+    fn frames<P>(
+        &self,
+        default: Option<P>,
+        preset: fn(&str) -> text::Read<P>,
+        parse: fn(&[String]) -> Result<P, Vec<FramePlanError>>,
+        mistakes: &mut Mistakes,
+    ) -> Option<P> {
         let path = format!("{} frames", self.url);
         let values = self.values("frames");
-        let is_template = |text: &&str| text.contains(['{', '%']);
         match values.as_slice() {
-            [] => return Some(FramePlan::preset(Preset::Json)),
-            [one] if !is_template(one) => return mistakes.decoded(&path, one, text::preset),
+            [] if default.is_some() => return default,
+            [] => {
+                let allowed = "a preset, or a template for each time the key is there";
+                return mistakes.add(&path, "missing", allowed);
+            }
+            [one] if !one.contains(['{', '%']) => return mistakes.decoded(&path, one, preset),
             _ => {}
         }
-        let templates: Vec<_> = values
-            .iter()
-            .map(|raw| mistakes.decoded(&path, raw, |text| Ok(text.to_owned())))
-            .collect();
-        let templates: Vec<String> = templates.into_iter().collect::<Option<_>>()?;
-        match FramePlan::parse(&templates) {
-            Ok(plan) => Some(plan),
-            Err(list) => {
-                list.iter().for_each(|mistake| {
-                    mistakes.add::<()>(&path, mistake.to_string(), "");
-                });
-                None
+        let read = |text: &str| Ok(text.to_owned());
+        let templates = values.iter().map(|raw| mistakes.decoded(&path, raw, read));
+        // All are read, so that each mistake is told.
+        let templates: Vec<Option<String>> = templates.collect();
+        let templates = templates.into_iter().collect::<Option<Vec<_>>>()?;
+        let report = |list: Vec<FramePlanError>| {
+            for mistake in list {
+                mistakes.add::<()>(&path, mistake.to_string(), "");
             }
-        }
+        };
+        parse(&templates).map_err(report).ok()
     }
 }
 

@@ -7,7 +7,8 @@ use zafka_sockets::Endpoint;
 
 use super::mistake::Mistake;
 use super::reader::{Reader, Span};
-use super::route::{ReadRoute, ReadSocket, Role};
+use super::route::ReadRoute;
+use super::socket::{ReadSocket, Role};
 
 const ONCE: &str = "each peer once";
 

@@ -6,12 +6,12 @@ use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_envelope::{InboundPlan, Preset};
 use zafka_kafka::produce::ProducerConfig;
 use zafka_sockets::config::Limits;
-use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
+use zafka_sockets::{InboundConfig, InboundKind};
 
 use super::keys;
-use super::reader::{Span, Table};
+use super::reader::Table;
 use super::rename;
-use super::route::{ReadSocket, Role, heartbeat};
+use super::socket::{self, ReadSocket, Role};
 use super::text::{self, ErrorPolicy, InboundSocketType};
 
 /// A route, if it could be put together, and what of its socket is compared with others.
@@ -44,30 +44,19 @@ fn socket(
     table: &Table<'_, '_>,
     socket_type: Option<InboundSocketType>,
 ) -> (ReadSocket, Option<InboundConfig>) {
-    let directory = table.reader().directory;
-    let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
-    let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
-    let config = inbound(table, socket_type, &binds, &connects);
-    let max_peers_at = table.span_of(&keys::MAX_PEERS);
     let is_sub = socket_type == Some(InboundSocketType::Sub);
     let role = if is_sub { Role::Subscribes } else { Role::Other };
-    (ReadSocket { path: "route.from.zmq", role, binds, connects, max_peers_at }, config)
+    let read = ReadSocket::read(table, "route.from.zmq", role);
+    let config = inbound(table, socket_type, &read);
+    (read, config)
 }
 
 fn inbound(
     table: &Table<'_, '_>,
     socket_type: Option<InboundSocketType>,
-    binds: &[(Endpoint, Span)],
-    connects: &[(Endpoint, Span)],
+    read: &ReadSocket,
 ) -> Option<InboundConfig> {
     let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
-    if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
-        table.mistake(
-            &keys::BIND,
-            "neither `bind` nor `connect` is there",
-            keys::BIND.kind.to_string(),
-        );
-    }
     let is_sub = socket_type == Some(InboundSocketType::Sub);
     if table.has(&keys::SUBSCRIBE) && socket_type.is_some() && !is_sub {
         table.mistake(&keys::SUBSCRIBE, "not for this socket type", "only with `socket = \"sub\"`");
@@ -88,10 +77,10 @@ fn inbound(
             }
             InboundSocketType::Router => InboundKind::Router,
         },
-        bind: binds.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
+        bind: socket::endpoints(&read.binds),
         ipc_mode,
-        connect: connects.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
-        heartbeat: heartbeat(table),
+        connect: socket::endpoints(&read.connects),
+        heartbeat: socket::heartbeat(table),
         max_peers: max_peers?,
         max_message: max_message?,
         peer_memory: peer_memory?,
@@ -101,7 +90,7 @@ fn inbound(
 }
 
 fn frames(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Option<InboundPlan> {
-    let Some(value) = table.raw(&keys::INBOUND_FRAMES) else {
+    if !table.has(&keys::INBOUND_FRAMES) {
         if socket_type == Some(InboundSocketType::Router) {
             table.mistake(
                 &keys::INBOUND_FRAMES,
@@ -111,21 +100,8 @@ fn frames(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Opti
             return None;
         }
         return Some(InboundPlan::preset(Preset::Json));
-    };
-    if !value.get_ref().is_array() {
-        return table.text(&keys::INBOUND_FRAMES, text::inbound_preset);
     }
-    let templates = table.list(&keys::INBOUND_FRAMES, |text| Ok(text.to_owned()))?;
-    let (templates, spans): (Vec<_>, Vec<_>) = templates.into_iter().unzip();
-    let plan = InboundPlan::parse(&templates);
-    plan.map_err(|mistakes| {
-        for mistake in mistakes {
-            let span = mistake.frame.and_then(|frame| spans.get(frame)).cloned();
-            let span = span.unwrap_or_else(|| table.span_of(&keys::INBOUND_FRAMES));
-            table.mistake_at(&span, &keys::INBOUND_FRAMES, mistake.to_string(), "");
-        }
-    })
-    .ok()
+    socket::frames(table, &keys::INBOUND_FRAMES, text::inbound_preset, InboundPlan::parse)
 }
 
 type Written = (Mapping, ProducerConfig, OnError, usize);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::kind::Kind;
-use super::{security, text};
+use super::text;
 
 /// Whether a key must be there, and what it is where it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ keys! {
     TLS_KEY_PASSWORD = "key_password", Kind::Secret, Optional, "Password of an encrypted key; needs `key`.";
     TLS_KEY_PASSWORD_FILE = "key_password_file", Kind::Path, Optional, "File that holds `key_password`.";
 
-    SASL_MECHANISM = "mechanism", Kind::Choice(&security::MECHANISM), Required,
+    SASL_MECHANISM = "mechanism", Kind::Choice(&text::MECHANISM), Required,
         "The mechanism. Kerberos (GSSAPI) is not supported.";
     SASL_USERNAME = "username", Kind::Described("text"), Optional, "User name; for PLAIN and SCRAM, required there.";
     SASL_PASSWORD = "password", Kind::Secret, Optional,

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::mistake::Wrong;
-use super::text::{self, Read};
+use super::choice::Words;
+use super::mistake::{Read, Wrong};
+use super::text;
 
 /// The values that a key takes.
 #[derive(Clone, Copy, Debug)]
@@ -33,45 +34,6 @@ pub enum Kind {
     Table,
     /// An array of tables.
     Tables,
-}
-
-/// Words that stand for values.
-pub trait Words: fmt::Debug + Sync {
-    /// The words, in the order in which the manual names them.
-    fn words(&self) -> Vec<&'static str>;
-}
-
-/// Words and their values, and words that come with a later version.
-#[derive(Debug)]
-pub struct Choice<T: 'static> {
-    /// The words there are.
-    pub now: &'static [(&'static str, T)],
-    /// The words that are not there yet.
-    pub later: &'static [&'static str],
-}
-
-impl<T: fmt::Debug + Sync> Words for Choice<T> {
-    fn words(&self) -> Vec<&'static str> {
-        self.now.iter().map(|(word, _)| *word).collect()
-    }
-}
-
-impl<T: Copy> Choice<T> {
-    /// The value of a word.
-    ///
-    /// # Errors
-    /// Another word.
-    pub fn read(&self, text: &str) -> Read<T> {
-        if let Some((_, value)) = self.now.iter().find(|(word, _)| *word == text) {
-            return Ok(*value);
-        }
-        let words: Vec<_> = self.now.iter().map(|(word, _)| format!("{word:?}")).collect();
-        let allowed = words.join(", ");
-        if self.later.contains(&text) {
-            return Err(Wrong::because("not available in this version", allowed));
-        }
-        Err(Wrong::allowed(allowed))
-    }
 }
 
 impl Kind {

@@ -4,7 +4,8 @@ use zafka_bridge::loops::{Link, Loop, find};
 
 use super::connects::{feeds, leads_to};
 use super::reader::{Reader, Span};
-use super::route::{ReadRoute, ReadSocket};
+use super::route::ReadRoute;
+use super::socket::ReadSocket;
 
 /// Reports loops: a route to Kafka that takes what another route of the file sends, and writes what
 /// that one reads. Endpoints by a name that is not the same text are not looked up.

@@ -39,6 +39,9 @@ impl Wrong {
     }
 }
 
+/// A value, or why a text is none.
+pub type Read<T> = Result<T, Wrong>;
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {

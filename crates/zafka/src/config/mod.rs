@@ -6,6 +6,7 @@
 mod admin;
 mod binds;
 pub mod checks;
+mod choice;
 mod connects;
 mod defaults;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod reader;
 mod rename;
 mod route;
 mod security;
+mod socket;
 #[cfg(test)]
 mod tests;
 pub mod text;

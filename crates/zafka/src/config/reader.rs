@@ -11,11 +11,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zafka_kafka::config::Secret;
 
+use super::choice::Choice;
 use super::expand::expand;
 use super::keys::{Key, Presence, Section};
-use super::kind::{Choice, Kind};
-use super::mistake::{Mistake, Warning, Wrong};
-use super::text::Read;
+use super::kind::Kind;
+use super::mistake::{Mistake, Read, Warning, Wrong};
 use crate::redact::redacted;
 
 /// Bytes of the file, from where to where.

@@ -10,12 +10,13 @@ use zafka_kafka::config::{
     FetcherKind, GroupConfig, GroupProtocol, OnCorrupt, SourceConfig, TopicSelector,
 };
 use zafka_sockets::Endpoint;
-use zafka_sockets::config::{Heartbeat, Limits, PubConfig};
+use zafka_sockets::config::{Limits, PubConfig};
 
 use super::ingest;
 use super::keys::{self, Key};
 use super::reader::{Span, Table};
 use super::rename;
+use super::socket::{self, ReadSocket, Role};
 use super::text;
 
 /// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
@@ -54,38 +55,6 @@ pub struct ReadGroup {
     pub protocol: Option<Option<GroupProtocol>>,
     /// Where it is.
     pub at: Span,
-}
-
-/// What is compared of `to.zmq` and `from.zmq`.
-pub struct ReadSocket {
-    /// The path of its table.
-    pub path: &'static str,
-    /// Its part between two routes.
-    pub role: Role,
-    /// Each endpoint to bind, and where it is.
-    pub binds: Vec<(Endpoint, Span)>,
-    /// Each endpoint to connect to, and where it is.
-    pub connects: Vec<(Endpoint, Span)>,
-    /// Where `max_peers` is.
-    pub max_peers_at: Span,
-}
-
-/// The part of a socket between two routes of one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It is a `pub`.
-    Publishes,
-    /// It is a `sub`.
-    Subscribes,
-    /// It is something else.
-    Other,
-}
-
-impl ReadSocket {
-    /// The path of its key `connect`.
-    pub fn connect_key(&self) -> String {
-        format!("{}.connect", self.path)
-    }
 }
 
 /// The routes of the file.
@@ -245,38 +214,23 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
 type Served = (PubConfig, FramePlan);
 
 fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
-    let directory = table.reader().directory;
-    let binds = table.readable(&keys::BIND, |text| text::bind(text, directory));
-    let connects = table.readable(&keys::CONNECT, |text| text::connect(text, directory));
-    let served = served(table, &binds, &connects);
-    let max_peers_at = table.span_of(&keys::MAX_PEERS);
-    let role = Role::Publishes;
-    (ReadSocket { path: "route.to.zmq", role, binds, connects, max_peers_at }, served)
+    let read = ReadSocket::read(table, "route.to.zmq", Role::Publishes);
+    let served = served(table, &read);
+    (read, served)
 }
 
-fn served(
-    table: &Table<'_, '_>,
-    binds: &[(Endpoint, Span)],
-    connects: &[(Endpoint, Span)],
-) -> Option<Served> {
-    let socket = table.choice(&keys::SOCKET, &text::SOCKET);
+fn served(table: &Table<'_, '_>, read: &ReadSocket) -> Option<Served> {
+    let socket_type = table.choice(&keys::SOCKET, &text::SOCKET);
     let ipc_mode = table.text(&keys::IPC_MODE, text::mode);
-    if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
-        table.mistake(
-            &keys::BIND,
-            "neither `bind` nor `connect` is there",
-            keys::BIND.kind.to_string(),
-        );
-    }
     let is_local = |(endpoint, _): &(Endpoint, Span)| matches!(endpoint, Endpoint::Ipc(_));
-    if table.has(&keys::IPC_MODE) && !binds.iter().any(is_local) {
+    if table.has(&keys::IPC_MODE) && !read.binds.iter().any(is_local) {
         table.mistake(
             &keys::IPC_MODE,
             "no `ipc` endpoint is bound",
             "only together with one in `bind`",
         );
     }
-    let frames = frames(table);
+    let frames = socket::frames(table, &keys::FRAMES, text::preset, FramePlan::parse);
     let slow_peer = table.choice(&keys::SLOW_PEER, &text::SLOW_PEER);
     let peer_timeout = table.duration_or_none(&keys::PEER_TIMEOUT);
     let min_peers = table.count(&keys::MIN_PEERS);
@@ -285,7 +239,7 @@ fn served(
     let max_subscriptions = table.count(&keys::MAX_SUBSCRIPTIONS);
     let max_inbound_frame = table.count(&keys::MAX_INBOUND_FRAME);
     let peer_memory = table.count(&keys::PEER_MEMORY);
-    let heartbeat = heartbeat(table);
+    let heartbeat = socket::heartbeat(table);
     if let (Some(min), Some(max)) = (min_peers, max_peers)
         && min > max
     {
@@ -295,11 +249,11 @@ fn served(
             format!("at most `max_peers`, which is {max}"),
         );
     }
-    socket?;
+    socket_type?;
     let config = PubConfig {
-        bind: binds.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
+        bind: socket::endpoints(&read.binds),
         ipc_mode,
-        connect: connects.iter().map(|(endpoint, _)| endpoint.clone().into()).collect(),
+        connect: socket::endpoints(&read.connects),
         slow_peer: slow_peer?,
         min_peers: min_peers?,
         ring_bytes: ring_bytes?,
@@ -314,30 +268,4 @@ fn served(
         },
     };
     Some((config, frames?))
-}
-
-/// A preset's name, or a list of templates.
-fn frames(table: &Table<'_, '_>) -> Option<FramePlan> {
-    let is_list = table.raw(&keys::FRAMES).is_some_and(|value| value.get_ref().is_array());
-    if !is_list {
-        return table.text(&keys::FRAMES, text::preset);
-    }
-    let templates = table.list(&keys::FRAMES, |text| Ok(text.to_owned()))?;
-    let (templates, spans): (Vec<_>, Vec<_>) = templates.into_iter().unzip();
-    let plan = FramePlan::parse(&templates);
-    plan.map_err(|mistakes| {
-        for mistake in mistakes {
-            let span = mistake.frame.and_then(|frame| spans.get(frame)).cloned();
-            let span = span.unwrap_or_else(|| table.span_of(&keys::FRAMES));
-            table.reader().mistake(&span, "route.to.zmq.frames", mistake.to_string(), "");
-        }
-    })
-    .ok()
-}
-
-pub(super) fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
-    let table = table.table(&keys::HEARTBEAT, &keys::HEARTBEAT_SECTION)?;
-    let interval = table.duration(&keys::HEARTBEAT_INTERVAL);
-    let timeout = table.duration(&keys::HEARTBEAT_TIMEOUT);
-    interval.map(|interval| Heartbeat { interval, timeout: timeout.unwrap_or(interval) })
 }

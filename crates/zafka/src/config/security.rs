@@ -3,36 +3,12 @@
 use zafka_kafka::config::{ClientCertificate, Credentials, OidcClient, Sasl, Security, Tls};
 
 use super::keys::{self, Key};
-use super::kind::Choice;
 use super::mistake::Wrong;
 use super::reader::Table;
-use super::text;
+use super::text::{self, Mechanism};
 
-/// `mechanism`.
-pub static MECHANISM: Choice<Mechanism> = Choice {
-    now: &[
-        ("PLAIN", Mechanism::Plain),
-        ("SCRAM-SHA-256", Mechanism::ScramSha256),
-        ("SCRAM-SHA-512", Mechanism::ScramSha512),
-        ("OAUTHBEARER", Mechanism::OAuthBearer),
-    ],
-    later: &[],
-};
 const PASSWORD_KEYS: [&Key; 3] =
     [&keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
-
-/// A SASL mechanism.
-#[derive(Clone, Copy, Debug)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// RFC 7677.
-    ScramSha256,
-    /// The same with SHA-512.
-    ScramSha512,
-    /// RFC 7628.
-    OAuthBearer,
-}
 
 /// TLS and SASL of the cluster.
 pub fn security(table: &Table<'_, '_>) -> Option<Security> {
@@ -94,8 +70,8 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
 }
 
 fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
-    let mechanism = table.text(&keys::SASL_MECHANISM, |text| {
-        MECHANISM.read(text).map_err(|wrong| match text {
+    let mechanism = table.text(&keys::SASL_MECHANISM, |value| {
+        text::MECHANISM.read(value).map_err(|wrong| match value {
             "GSSAPI" => Wrong::because("Kerberos is not supported", wrong.allowed),
             _ => wrong,
         })

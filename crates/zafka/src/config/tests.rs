@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::{
-    FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, Start, TopicSelector,
+    FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Sasl, SourceConfig, Start,
+    TopicSelector,
 };
 use zafka_kafka::produce::ProducerKind;
-use zafka_sockets::config::{DEFAULT_RING_BYTES, EndpointConfig, Limits, SlowPeer};
+use zafka_sockets::config::{DEFAULT_RING_BYTES, EndpointConfig, Limits, PubConfig, SlowPeer};
 
 use super::*;
 
@@ -92,6 +93,10 @@ fn defaults() {
     assert_eq!(route.source.revoke_timeout, Duration::from_secs(5));
     assert_eq!(route.source.topic_refresh, Duration::from_secs(30));
     assert_eq!(route.frames, FramePlan::default());
+    let of_crate = SourceConfig::new(&route.source.route, route.source.topics.clone());
+    assert_eq!(format!("{of_crate:?}"), format!("{:?}", route.source));
+    let bind = route.socket.bind.clone();
+    assert_eq!(PubConfig { bind, ..PubConfig::default() }, route.socket);
     assert_eq!(route.socket.slow_peer, SlowPeer::Drop);
     assert_eq!(route.socket.min_peers, 0);
     assert_eq!(route.socket.ring_bytes, DEFAULT_RING_BYTES);

@@ -18,12 +18,34 @@ use zafka_kafka::produce::{Compression, ProducerKind};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
-use super::kind::Choice;
+use super::choice::Choice;
+pub use super::mistake::Read;
 use super::mistake::Wrong;
 use crate::redact::has_credentials;
 
-/// A value, or why the text is none.
-pub type Read<T> = Result<T, Wrong>;
+/// `mechanism` of `kafka.security.sasl`.
+pub static MECHANISM: Choice<Mechanism> = Choice {
+    now: &[
+        ("PLAIN", Mechanism::Plain),
+        ("SCRAM-SHA-256", Mechanism::ScramSha256),
+        ("SCRAM-SHA-512", Mechanism::ScramSha512),
+        ("OAUTHBEARER", Mechanism::OAuthBearer),
+    ],
+    later: &[],
+};
+
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug)]
+pub enum Mechanism {
+    /// RFC 4616.
+    Plain,
+    /// RFC 7677.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+    /// RFC 7628.
+    OAuthBearer,
+}
 
 /// `slow_peer`.
 pub static SLOW_PEER: Choice<SlowPeer> =

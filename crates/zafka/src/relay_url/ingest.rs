@@ -5,7 +5,7 @@ use std::path::Path;
 use zafka_bridge::template::Template;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::zmq_to_kafka::mapping::Mapping;
-use zafka_envelope::{InboundPlan, Preset};
+use zafka_envelope::InboundPlan;
 use zafka_kafka::config::{ClusterConfig, Security};
 use zafka_kafka::produce::ProducerConfig;
 use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
@@ -39,7 +39,7 @@ pub(super) fn route(
     defaults: IngestConfig,
     mistakes: &mut Mistakes,
 ) -> Option<(ClusterConfig, IngestConfig)> {
-    let from = from_zmq(source, defaults.socket, mistakes);
+    let from = from_zmq(source, defaults.frames, defaults.socket, mistakes);
     let frames = from.as_ref().map(|(_, frames)| frames);
     let to = to_kafka(destination, frames, mistakes);
     let ((socket, frames), (cluster, mapping)) = (from?, to?);
@@ -51,6 +51,7 @@ pub(super) fn route(
 
 fn from_zmq(
     url: &str,
+    frames: InboundPlan,
     defaults: InboundConfig,
     mistakes: &mut Mistakes,
 ) -> Option<(InboundConfig, InboundPlan)> {
@@ -75,7 +76,8 @@ fn from_zmq(
         if connects { text::connect } else { text::bind };
     let endpoint = mistakes
         .decoded("SOURCE", address, |text| read(&format!("{transport}://{text}"), Path::new("")));
-    let frames = frames(&query, socket, mistakes);
+    let default = (socket != InboundSocketType::Router).then_some(frames);
+    let frames = query.frames(default, text::inbound_preset, InboundPlan::parse, mistakes);
     let prefixes = query.values("subscribe");
     let kind = match socket {
         InboundSocketType::Sub if prefixes.is_empty() => mistakes.add(
@@ -99,41 +101,6 @@ fn from_zmq(
     let (bind, connect) = if connects { (Vec::new(), endpoint) } else { (endpoint, Vec::new()) };
     let socket = InboundConfig { kind: kind?, bind, connect, ..defaults };
     Some((socket, frames?))
-}
-
-fn frames(
-    query: &Query<'_>,
-    socket: InboundSocketType,
-    mistakes: &mut Mistakes,
-) -> Option<InboundPlan> {
-    let path = "SOURCE frames";
-    let values = query.values("frames");
-    match values.as_slice() {
-        [] if socket == InboundSocketType::Router => {
-            return mistakes.add(
-                path,
-                "missing",
-                "a preset, or a template for each time the key is there",
-            );
-        }
-        [] => return Some(InboundPlan::preset(Preset::Json)),
-        [one] if !one.contains(['{', '%']) => {
-            return mistakes.decoded(path, one, text::inbound_preset);
-        }
-        _ => {}
-    }
-    let read = |text: &str| Ok(text.to_owned());
-    let templates = values.iter().map(|raw| mistakes.decoded(path, raw, read));
-    let templates: Vec<String> = templates.collect::<Option<_>>()?;
-    match InboundPlan::parse(&templates) {
-        Ok(plan) => Some(plan),
-        Err(list) => {
-            list.iter().for_each(|mistake| {
-                mistakes.add::<()>(path, mistake.to_string(), "");
-            });
-            None
-        }
-    }
 }
 
 fn to_kafka(

@@ -1,5 +1,6 @@
 use super::*;
 
+use zafka_envelope::Preset;
 use zafka_kafka::config::{Start, TopicSelector};
 use zafka_sockets::config::{EndpointConfig, SlowPeer};
 

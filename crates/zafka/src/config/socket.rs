@@ -1,0 +1,93 @@
+//! The keys that sockets of both directions have.
+
+use toml::de::DeValue;
+use zafka_envelope::FramePlanError;
+use zafka_sockets::Endpoint;
+use zafka_sockets::config::{EndpointConfig, Heartbeat};
+
+use super::keys::{self, Key};
+use super::reader::{Span, Table};
+use super::text::{self, Read};
+
+/// What is compared of `to.zmq` and `from.zmq`.
+pub struct ReadSocket {
+    /// The path of its table.
+    pub path: &'static str,
+    /// Its part between two routes.
+    pub role: Role,
+    /// Each endpoint to bind, and where it is.
+    pub binds: Vec<(Endpoint, Span)>,
+    /// Each endpoint to connect to, and where it is.
+    pub connects: Vec<(Endpoint, Span)>,
+    /// Where `max_peers` is.
+    pub max_peers_at: Span,
+}
+
+/// The part of a socket between two routes of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is a `pub`.
+    Publishes,
+    /// It is a `sub`.
+    Subscribes,
+    /// It is something else.
+    Other,
+}
+
+impl ReadSocket {
+    /// Reads the endpoints of the table at `path`.
+    pub fn read(table: &Table<'_, '_>, path: &'static str, role: Role) -> Self {
+        if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
+            let allowed = keys::BIND.kind.to_string();
+            table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", allowed);
+        }
+        let directory = table.reader().directory;
+        Self {
+            path,
+            role,
+            binds: table.readable(&keys::BIND, |text| text::bind(text, directory)),
+            connects: table.readable(&keys::CONNECT, |text| text::connect(text, directory)),
+            max_peers_at: table.span_of(&keys::MAX_PEERS),
+        }
+    }
+
+    /// The path of its key `connect`.
+    pub fn connect_key(&self) -> String {
+        format!("{}.connect", self.path)
+    }
+}
+
+/// Endpoints without their places.
+pub fn endpoints(read: &[(Endpoint, Span)]) -> Vec<EndpointConfig> {
+    read.iter().map(|(endpoint, _)| endpoint.clone().into()).collect()
+}
+
+/// A preset's name, or a list of templates, of which `parse` makes a plan.
+pub fn frames<P>(
+    table: &Table<'_, '_>,
+    key: &Key,
+    preset: fn(&str) -> Read<P>,
+    parse: fn(&[String]) -> Result<P, Vec<FramePlanError>>,
+) -> Option<P> {
+    if !table.raw(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_))) {
+        return table.text(key, preset);
+    }
+    let templates = table.list(key, |text| Ok(text.to_owned()))?;
+    let (templates, spans): (Vec<_>, Vec<_>) = templates.into_iter().unzip();
+    let report = |mistakes: Vec<FramePlanError>| {
+        for mistake in mistakes {
+            let span = mistake.frame.and_then(|frame| spans.get(frame)).cloned();
+            let span = span.unwrap_or_else(|| table.span_of(key));
+            table.mistake_at(&span, key, mistake.to_string(), "");
+        }
+    };
+    parse(&templates).map_err(report).ok()
+}
+
+/// `heartbeat`.
+pub fn heartbeat(table: &Table<'_, '_>) -> Option<Heartbeat> {
+    let table = table.table(&keys::HEARTBEAT, &keys::HEARTBEAT_SECTION)?;
+    let interval = table.duration(&keys::HEARTBEAT_INTERVAL);
+    let timeout = table.duration(&keys::HEARTBEAT_TIMEOUT);
+    interval.map(|interval| Heartbeat { interval, timeout: timeout.unwrap_or(interval) })
+}
