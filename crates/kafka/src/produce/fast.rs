@@ -5,49 +5,38 @@
 //! whole requests; one asks who leads what.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod asking;
 mod broker;
+mod remote;
 mod request;
 mod topics;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-use tracing::info;
 
-use super::partition::{Buffers, Fill, Settings};
+use super::partition::{Buffers, Settings};
 use super::{Compression, Deliveries, OutboundRecord, ProducerConfig, Ticket, WriteError};
 use crate::config::ClusterConfig;
 use crate::connection::Connector;
 use crate::error::StartError;
-use crate::health::{FetchHealth, SourceHealth};
+use crate::health::SourceHealth;
 use crate::metadata::{Metadata, MetadataClient, MetadataError};
 use crate::records::{Codec, ProducerId};
 use crate::report::Reporter;
 use crate::security;
+use asking::{ASK_AGAIN, ASK_SOON, Asking, REFRESH};
 use broker::{Broker, Command};
-use request::{Answered, Item};
+use remote::Remote;
+use request::Answered;
 use topics::Topics;
-
-/// Time between two Metadata requests.
-const REFRESH: Duration = Duration::from_secs(30);
-/// The same while something is not as it should be, and while a topic is asked for that was not
-/// before.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
-const ASK_SOON: Duration = Duration::from_millis(20);
-/// Answers in a row that changed nothing though something is wrong, before another server is asked.
-const UNCHANGED: u32 = 4;
-/// Requests in flight at a broker below which anything is worth another one, and below which full
-/// batches are. A broker works on one request of a connection at a time.
-const EAGER: usize = 2;
-const WINDOW: usize = 5;
-/// No more batches go into a request that is larger, in bytes.
-const REQUEST_BYTES: usize = 4 << 20;
 
 /// A partition, by its place in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,28 +83,6 @@ pub(super) enum Next {
     Deliveries(Deliveries),
     /// A broker does not have the requests that are needed; what is missing.
     TooOld(String),
-}
-
-/// A broker's task.
-struct Remote {
-    address: String,
-    serial: u64,
-    commands: UnboundedSender<Command>,
-    /// Produce requests.
-    in_flight: usize,
-    /// Partitions that have something for it.
-    ready: VecDeque<Key>,
-}
-
-/// Asking for metadata.
-struct Asking {
-    /// None while it is asking.
-    client: Option<Box<MetadataClient>>,
-    last: Instant,
-    /// When the next request goes out.
-    due: Instant,
-    /// Answers in a row that changed nothing.
-    unchanged: u32,
 }
 
 /// The route's task has it.
@@ -304,27 +271,6 @@ impl Fast {
         self.ask_in(ASK_AGAIN);
     }
 
-    fn tell_of(&mut self, key: Key, trouble: Option<String>, reports: Vec<String>) {
-        if trouble.is_none() && reports.is_empty() {
-            self.held.remove(&key);
-            return;
-        }
-        let Some((topic, _)) = self.topics.name_of(key) else { return };
-        let partition = key.partition;
-        for report in reports {
-            self.reporter.report(&format!("{topic}/{partition}: {report}"));
-        }
-        match trouble {
-            Some(trouble) => {
-                let text = format!("{topic}/{partition} cannot be written: {trouble}");
-                if self.held.insert(key, text.clone()).as_ref() != Some(&text) {
-                    self.reporter.report(&text);
-                }
-            }
-            None => _ = self.held.remove(&key),
-        }
-    }
-
     /// The task of a broker, which is started if there is none at its address.
     fn remote(&mut self, id: i32) -> Option<&mut Remote> {
         let address = self.addresses.get(&id)?;
@@ -430,114 +376,6 @@ impl Fast {
         }
     }
 
-    fn answers(&mut self, broker: i32) {
-        self.set_connected(true);
-        if self.troubled.remove(&broker).is_some() {
-            info!(route = &*self.route, broker, "connected again");
-        }
-    }
-
-    fn set_connected(&mut self, connected: bool) {
-        if self.connected != Some(connected) {
-            self.connected = Some(connected);
-            self.health.set_connected(connected);
-            self.publish();
-        }
-    }
-
-    fn is_troubled(&mut self, broker: i32, reason: String) {
-        self.troubled.insert(broker, reason);
-        self.ask_in(Duration::ZERO);
-    }
-
-    /// Takes an answer to a Metadata request.
-    fn told(&mut self, answer: Result<Metadata, MetadataError>, now: Instant) {
-        let metadata = match answer {
-            Ok(metadata) => metadata,
-            Err(MetadataError::TooOld(reason)) => {
-                self.too_old = Some(reason);
-                return;
-            }
-            Err(MetadataError::Failed(reason)) => {
-                self.reporter.report(&reason);
-                self.set_connected(false);
-                return self.ask_in(ASK_AGAIN);
-            }
-        };
-        self.set_connected(true);
-        self.troubled.retain(|broker, _| metadata.brokers.contains_key(broker));
-        self.addresses.clone_from(&metadata.brokers);
-        let learned = self.topics.handle_metadata(&metadata, &mut self.buffers, now);
-        self.topics.forget_absent();
-        for broker in self.topics.held_elsewhere() {
-            if let Some(remote) = self.brokers.get(&broker) {
-                // The task lives as long as this sender.
-                let _ = remote.commands.send(Command::Leave);
-            }
-        }
-        let is_wrong = learned.ask_again || self.trouble().is_some();
-        self.asking.unchanged = if is_wrong { self.asking.unchanged + 1 } else { 0 };
-        if (learned.is_stale || self.asking.unchanged >= UNCHANGED)
-            && let Some(client) = &mut self.asking.client
-        {
-            self.asking.unchanged = 0;
-            client.leave();
-        }
-        if is_wrong {
-            self.ask_in(ASK_AGAIN);
-        }
-    }
-
-    /// Asks for metadata so long after the last time.
-    fn ask_in(&mut self, pause: Duration) {
-        self.asking.due = self.asking.due.min(self.asking.last + pause);
-    }
-
-    fn ask(&mut self) {
-        if self.now < self.asking.due {
-            return;
-        }
-        let Some(mut client) = self.asking.client.take() else { return };
-        self.asking.last = self.now;
-        self.asking.due = self.now + REFRESH;
-        let topics = self.topics.names();
-        let mut known: Vec<String> = self.addresses.values().cloned().collect();
-        known.sort_unstable();
-        let tell = self.tell.clone();
-        let asking = async move {
-            let answer = client.ask(&topics, &known).await;
-            // Whoever listens ends this task first.
-            let _ = tell.send(Event::Metadata(client, answer));
-        };
-        self.tasks.spawn_on(asking, &self.runtime);
-    }
-
-    /// Shows why records are not written, if they are not.
-    fn show(&mut self) {
-        let reason = self.trouble();
-        if reason != self.shown {
-            self.shown = reason;
-            self.publish();
-        }
-    }
-
-    fn publish(&self) {
-        let is_connected = self.connected == Some(true);
-        let unfetched = self.shown.clone();
-        self.health.set_fetch(FetchHealth { unfetched, is_connected, ..FetchHealth::default() });
-    }
-
-    fn trouble(&self) -> Option<String> {
-        if let Some(reason) = self.held.values().next() {
-            return Some(reason.clone());
-        }
-        let is_needed = |remote: &Remote| remote.in_flight > 0 || !remote.ready.is_empty();
-        let mut troubled = self.troubled.iter();
-        let (broker, reason) =
-            troubled.find(|(id, _)| self.brokers.get(id).is_some_and(is_needed))?;
-        Some(format!("broker {broker} cannot be written to: {reason}"))
-    }
-
     /// Gives up everything; what is known not to be written is handed out.
     pub(super) fn hand_over(
         &mut self,
@@ -566,50 +404,6 @@ impl Fast {
         };
         self.deliveries.push_back(Deliveries::new(tickets, Err(error)));
         self.reporter.report(reason);
-    }
-}
-
-impl Remote {
-    /// Sends requests as long as there is something worth one.
-    fn send_ready(&mut self, id: i32, topics: &mut Topics, buffers: &mut Buffers, now: Instant) {
-        loop {
-            let fill = match self.in_flight {
-                ..EAGER => Fill::Any,
-                EAGER..WINDOW => Fill::Full,
-                WINDOW.. => return,
-            };
-            let mut items = Vec::new();
-            let mut bytes = 0;
-            for _ in 0..self.ready.len() {
-                let Some(key) = self.ready.pop_front() else { break };
-                let Some(slot) = topics.slot(key) else { continue };
-                let is_here = slot.partition.broker() == Some(id);
-                let may_join = is_here && bytes < REQUEST_BYTES;
-                let request = may_join.then(|| slot.partition.poll_request(now, fill, buffers));
-                let has_more = is_here && slot.partition.has_unsent();
-                slot.is_ready = has_more;
-                if has_more {
-                    self.ready.push_back(key);
-                } else if !is_here {
-                    topics.touch(key);
-                }
-                if let Some(Some(request)) = request
-                    && let Some((topic, topic_id)) = topics.name_of(key)
-                {
-                    bytes += request.bytes.len();
-                    let partition = i32::try_from(key.partition).unwrap_or(i32::MAX);
-                    let (number, bytes) = (request.number, request.bytes);
-                    items.push(Item { key, number, topic, topic_id, partition, bytes });
-                }
-            }
-            if items.is_empty() {
-                return;
-            }
-            items.sort_by(|a, b| a.topic.cmp(&b.topic));
-            self.in_flight += 1;
-            // The task lives as long as this sender.
-            let _ = self.commands.send(Command::Produce(items));
-        }
     }
 }
 

@@ -1,8 +1,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests begin now")]
 
+use std::time::Duration;
+
 use super::super::super::partition::{Answer, Fill};
+use super::topic::PATIENCE;
 use super::*;
 use crate::metadata;
+use crate::produce::partitioner::of_key;
 use crate::records::ProducerId;
 
 struct Bench {

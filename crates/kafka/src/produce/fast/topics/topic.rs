@@ -1,0 +1,295 @@
+//! One topic: its partitions, and the records that wait until they are known. Time is an argument.
+#![warn(clippy::disallowed_methods)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use kafka_protocol::ResponseError as Code;
+use uuid::Uuid;
+
+use super::super::super::partition::{Buffers, Leader, Partition, Settings, each_record};
+use super::super::super::partitioner::{Answers, Sticky, of_key};
+use super::super::super::{Deliveries, Ticket, WriteError};
+use super::super::Key;
+use super::{Learned, Slot};
+use crate::metadata;
+use crate::records::{BatchBuilder, NewRecord, ProducerId};
+
+/// Time between two answers that say that a topic is not there, after which it is not.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Size of the pieces in which records wait for their topic.
+const PIECE: usize = 1 << 20;
+/// Earlier lives of a topic that are remembered: what tells of them is not believed.
+const PAST_IDS: usize = 8;
+
+/// Records that wait for their topic or partition, with the partition that was asked for.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) builder: BatchBuilder,
+    pub(super) entries: Vec<(Ticket, Option<i32>)>,
+    since: Instant,
+    pub(super) last: Instant,
+}
+
+/// A topic that records were sent to.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    /// Nil until it is known, and where brokers have none.
+    pub(super) id: Uuid,
+    past_ids: VecDeque<Uuid>,
+    pub(super) slots: Vec<Slot>,
+    /// Partitions that it has now; there may have been more.
+    pub(super) count: u32,
+    sticky: Sticky,
+    pub(super) waiting: VecDeque<Waiting>,
+    /// Since an answer said that it is not there.
+    absent_since: Option<Instant>,
+}
+
+/// What is to be expected of a topic.
+pub(super) enum Outlook {
+    There,
+    AskAgain,
+    Gone(WriteError),
+}
+
+impl Topic {
+    /// One of which nothing is known yet.
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            id: Uuid::nil(),
+            past_ids: VecDeque::new(),
+            slots: Vec::new(),
+            count: 0,
+            sticky: Sticky::default(),
+            waiting: VecDeque::new(),
+            absent_since: None,
+        }
+    }
+
+    /// The partition of a record; `None` while that is not known.
+    pub(super) fn place(
+        &mut self,
+        wanted: Option<i32>,
+        key: Option<&[u8]>,
+        random: &mut u64,
+    ) -> Option<usize> {
+        let index = match (wanted, key) {
+            (Some(wanted), _) => u32::try_from(wanted).ok().filter(|at| *at < self.count)?,
+            (None, Some(key)) if self.count > 0 => of_key(key, self.count),
+            (None, _) => {
+                let filling = |at: u32| {
+                    let slot = usize::try_from(at).ok().and_then(|at| self.slots.get(at));
+                    slot.map(|slot| slot.partition.filling()).unwrap_or((0, Answers::NoLeader))
+                };
+                self.sticky.next(self.count, filling, || next_random(random))?
+            }
+        };
+        usize::try_from(index).ok()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "parts of one owner, borrowed apart")]
+    pub(super) fn add(
+        &mut self,
+        topic: usize,
+        partition: usize,
+        ticket: Ticket,
+        record: &NewRecord<'_>,
+        buffers: &mut Buffers,
+        touched: &mut Vec<Key>,
+        now: Instant,
+    ) {
+        let Some(slot) = self.slots.get_mut(partition) else { return };
+        slot.partition.push(ticket, record, buffers, now);
+        if !std::mem::replace(&mut slot.is_touched, true) {
+            touched.push(Key { topic, partition });
+        }
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        ticket: Ticket,
+        partition: Option<i32>,
+        record: &NewRecord<'_>,
+        now: Instant,
+    ) {
+        let fits = |waiting: &&mut Waiting| {
+            waiting.builder.size() + record.size_limit() <= PIECE
+                && now.saturating_duration_since(waiting.since) < Duration::from_secs(1)
+        };
+        if self.waiting.back_mut().filter(fits).is_none() {
+            let builder = BatchBuilder::new(BytesMut::with_capacity(512));
+            self.waiting.push_back(Waiting { builder, entries: Vec::new(), since: now, last: now });
+        }
+        if let Some(waiting) = self.waiting.back_mut() {
+            waiting.builder.push(record);
+            waiting.entries.push((ticket, partition));
+            waiting.last = now;
+        }
+    }
+
+    /// Brings records that waited to their partitions. True if some still wait for one that is not
+    /// there.
+    pub(super) fn settle_waiting(
+        &mut self,
+        topic: usize,
+        buffers: &mut Buffers,
+        touched: &mut Vec<Key>,
+        random: &mut u64,
+        now: Instant,
+    ) -> bool {
+        let mut left = VecDeque::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let (since, last) = (waiting.since, waiting.last);
+            let mut entries = waiting.entries.into_iter();
+            let mut again = Waiting {
+                builder: BatchBuilder::new(BytesMut::new()),
+                entries: Vec::new(),
+                since,
+                last,
+            };
+            each_record(waiting.builder.finish(None).0.seal(ProducerId::NONE, -1), |record| {
+                let Some((ticket, wanted)) = entries.next() else { return };
+                match self.place(wanted, record.key, random) {
+                    Some(partition) => {
+                        self.add(topic, partition, ticket, record, buffers, touched, now);
+                    }
+                    None => {
+                        again.builder.push(record);
+                        again.entries.push((ticket, wanted));
+                    }
+                }
+            });
+            if !again.entries.is_empty() {
+                left.push_back(again);
+            }
+        }
+        self.waiting = left;
+        !self.waiting.is_empty()
+    }
+
+    /// Fails what waits for a partition that is not there, and all of one that is there no more.
+    pub(super) fn give_up_absent(&mut self, now: Instant, failed: &mut VecDeque<Deliveries>) {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
+        let error = WriteError::Kafka {
+            error: Code::UnknownTopicOrPartition.to_string(),
+            reason: format!("the topic has {} partitions", self.count),
+            retriable: false,
+        };
+        while self.waiting.front().is_some_and(|waiting| is_over(waiting.since)) {
+            self.fail_waiting(&error, 1, failed);
+        }
+        for slot in &mut self.slots {
+            if slot.absent_since.is_some_and(is_over) {
+                slot.partition.fail_all(&error);
+            }
+        }
+    }
+
+    pub(super) fn fail_waiting(
+        &mut self,
+        error: &WriteError,
+        pieces: usize,
+        failed: &mut VecDeque<Deliveries>,
+    ) {
+        let pieces = pieces.min(self.waiting.len());
+        for waiting in self.waiting.drain(..pieces) {
+            let tickets = waiting.entries.into_iter().map(|(ticket, _)| ticket).collect();
+            failed.push_back(Deliveries::new(tickets, Err(error.clone())));
+        }
+    }
+
+    pub(super) fn handle_error(&mut self, error: &str, now: Instant) -> Outlook {
+        let is = |code: Code| error == code.to_string();
+        if is(Code::TopicAuthorizationFailed) {
+            return Outlook::Gone(WriteError::NotAllowed(error.to_owned()));
+        }
+        if !is(Code::UnknownTopicOrPartition) && !is(Code::InvalidTopicException) {
+            return Outlook::AskAgain;
+        }
+        for slot in &mut self.slots {
+            slot.partition.handle_leader(None);
+        }
+        let since = *self.absent_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            return Outlook::AskAgain;
+        }
+        Outlook::Gone(WriteError::Kafka {
+            error: error.to_owned(),
+            reason: "the topic is not there".to_owned(),
+            retriable: false,
+        })
+    }
+
+    pub(super) fn handle_partitions(
+        &mut self,
+        told: &metadata::TopicMetadata,
+        settings: Settings,
+        learned: &mut Learned,
+        now: Instant,
+    ) -> Outlook {
+        if self.past_ids.contains(&told.id) {
+            learned.is_stale = true;
+            return Outlook::AskAgain;
+        }
+        let is_recreated = !self.id.is_nil() && !told.id.is_nil() && self.id != told.id;
+        if is_recreated {
+            if self.past_ids.len() == PAST_IDS {
+                self.past_ids.pop_front();
+            }
+            self.past_ids.push_back(self.id);
+        }
+        self.id = told.id;
+        self.absent_since = None;
+        let count = told.leaders.keys().filter_map(|at| u32::try_from(*at).ok()).max();
+        self.count = count.map_or(0, |last| last + 1);
+        let count = usize::try_from(self.count).unwrap_or(0);
+        while self.slots.len() < count {
+            let index = i32::try_from(self.slots.len()).unwrap_or(i32::MAX);
+            let partition = Partition::new(index, settings);
+            self.slots.push(Slot {
+                partition,
+                is_touched: false,
+                is_ready: false,
+                absent_since: None,
+            });
+        }
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            let leader = told.leaders.get(&index).filter(|leader| leader.broker >= 0);
+            let leader = leader.map(|leader| Leader { broker: leader.broker, epoch: leader.epoch });
+            if is_recreated {
+                slot.partition.handle_recreated(leader);
+            } else {
+                slot.partition.handle_leader(leader);
+            }
+            match told.leaders.contains_key(&index) {
+                true => slot.absent_since = None,
+                false => _ = slot.absent_since.get_or_insert(now),
+            }
+            learned.ask_again |= leader.is_none() && !slot.partition.is_empty();
+        }
+        if self.count == 0 { Outlook::AskAgain } else { Outlook::There }
+    }
+
+    /// Whether it is not there, and nothing of it is under way.
+    pub(super) fn is_over(&self) -> bool {
+        self.absent_since.is_some()
+            && self.waiting.is_empty()
+            && self
+                .slots
+                .iter()
+                .all(|slot| slot.partition.is_empty() && !slot.is_touched && !slot.is_ready)
+    }
+}
+
+/// xorshift64: which partition is next is no secret.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}

@@ -1,0 +1,79 @@
+//! Why records are not written: which brokers and partitions, in the status and in the log.
+#![warn(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::remote::Remote;
+use super::{Fast, Key};
+use crate::health::FetchHealth;
+
+impl Fast {
+    pub(super) fn tell_of(&mut self, key: Key, trouble: Option<String>, reports: Vec<String>) {
+        if trouble.is_none() && reports.is_empty() {
+            self.held.remove(&key);
+            return;
+        }
+        let Some((topic, _)) = self.topics.name_of(key) else { return };
+        let partition = key.partition;
+        for report in reports {
+            self.reporter.report(&format!("{topic}/{partition}: {report}"));
+        }
+        match trouble {
+            Some(trouble) => {
+                let text = format!("{topic}/{partition} cannot be written: {trouble}");
+                if self.held.insert(key, text.clone()).as_ref() != Some(&text) {
+                    self.reporter.report(&text);
+                }
+            }
+            None => _ = self.held.remove(&key),
+        }
+    }
+
+    pub(super) fn answers(&mut self, broker: i32) {
+        self.set_connected(true);
+        if self.troubled.remove(&broker).is_some() {
+            info!(route = &*self.route, broker, "connected again");
+        }
+    }
+
+    pub(super) fn set_connected(&mut self, connected: bool) {
+        if self.connected != Some(connected) {
+            self.connected = Some(connected);
+            self.health.set_connected(connected);
+            self.publish();
+        }
+    }
+
+    pub(super) fn is_troubled(&mut self, broker: i32, reason: String) {
+        self.troubled.insert(broker, reason);
+        self.ask_in(Duration::ZERO);
+    }
+
+    /// Shows why records are not written, if they are not.
+    pub(super) fn show(&mut self) {
+        let reason = self.trouble();
+        if reason != self.shown {
+            self.shown = reason;
+            self.publish();
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        let is_connected = self.connected == Some(true);
+        let unfetched = self.shown.clone();
+        self.health.set_fetch(FetchHealth { unfetched, is_connected, ..FetchHealth::default() });
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        if let Some(reason) = self.held.values().next() {
+            return Some(reason.clone());
+        }
+        let is_needed = |remote: &Remote| remote.in_flight > 0 || !remote.ready.is_empty();
+        let mut troubled = self.troubled.iter();
+        let (broker, reason) =
+            troubled.find(|(id, _)| self.brokers.get(id).is_some_and(is_needed))?;
+        Some(format!("broker {broker} cannot be written to: {reason}"))
+    }
+}
