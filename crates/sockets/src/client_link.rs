@@ -4,6 +4,8 @@
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout_at};
 use zafka_zmtp::{Config, Connection, Mechanism, Role, SocketType};
 
@@ -19,6 +21,48 @@ const MAX_MESSAGE: usize = 1 << 30;
 /// Nobody takes the events of a socket any more.
 #[derive(Debug)]
 pub(crate) struct Dropped;
+
+/// Events that wait to be taken; then nothing more is read.
+const EVENTS: usize = 64;
+
+/// The events of a task of its own, which ends with this.
+#[derive(Debug)]
+pub(crate) struct EventStream<E> {
+    events: mpsc::Receiver<E>,
+    task: JoinHandle<()>,
+}
+
+impl<E> EventStream<E> {
+    /// Starts the task, which begins at once, on the runtime that this is called on.
+    pub(crate) fn spawn<F>(task: impl FnOnce(mpsc::Sender<E>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, events) = mpsc::channel(EVENTS);
+        Self { events, task: tokio::spawn(task(sender)) }
+    }
+
+    /// The next event. Waits as long as there is none; may be dropped at any time.
+    pub(crate) async fn next(&mut self) -> E {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task ends after its last event or with the runtime; there is nothing to wait for
+            // then.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next event, if one is at hand.
+    pub(crate) fn try_next(&mut self) -> Option<E> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl<E> Drop for EventStream<E> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// A connection of a socket that has one endpoint.
 #[derive(Debug)]

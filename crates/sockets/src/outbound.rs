@@ -8,17 +8,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use zafka_zmtp::frame::{Position, put_header};
+use zafka_zmtp::frame;
 use zafka_zmtp::{Event, SocketType};
 
 use crate::Endpoint;
-use crate::client_link::{ClientLink, Dropped};
+use crate::client_link::{ClientLink, Dropped, EventStream};
 use crate::connect::Connector;
 
-/// Events that wait to be taken; then nothing more is read.
-const EVENTS: usize = 64;
 /// Chunks that wait to be written, besides [`QUEUE_BYTES`].
 const CHUNKS: usize = 4;
 /// Bytes that wait to be written at which no further chunk is taken.
@@ -56,8 +53,7 @@ pub enum OutboundEvent {
 /// for the next event or not.
 #[derive(Debug)]
 pub struct OutboundSocket {
-    events: mpsc::Receiver<OutboundEvent>,
-    task: JoinHandle<()>,
+    events: EventStream<OutboundEvent>,
 }
 
 /// The way into one connection. Dropped, it ends our direction of the connection once everything is
@@ -74,30 +70,18 @@ pub struct Slot(mpsc::OwnedPermit<Vec<u8>>);
 impl OutboundSocket {
     /// A socket that begins at once, on the runtime that it is made on.
     pub fn new(kind: OutboundKind, endpoint: Endpoint) -> Self {
-        let (sender, events) = mpsc::channel(EVENTS);
-        Self { events, task: tokio::spawn(run(kind, endpoint, sender)) }
+        Self { events: EventStream::spawn(|events| run(kind, endpoint, events)) }
     }
 
     /// The next event. Waits as long as there is none; may be dropped at any time without losing
     /// one.
     pub async fn next(&mut self) -> OutboundEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            // The task ends after its last event or with the runtime; there is nothing to wait for
-            // then.
-            None => std::future::pending().await,
-        }
+        self.events.next().await
     }
 
     /// The next event, if one is at hand.
     pub fn try_next(&mut self) -> Option<OutboundEvent> {
-        self.events.try_recv().ok()
-    }
-}
-
-impl Drop for OutboundSocket {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.events.try_next()
     }
 }
 
@@ -119,12 +103,7 @@ impl Slot {
 
 /// Appends a message as it goes over the wire, frame headers included.
 pub fn put_message<F: AsRef<[u8]>>(out: &mut Vec<u8>, frames: &[F]) {
-    for (index, frame) in frames.iter().enumerate() {
-        let frame = frame.as_ref();
-        let position = if index + 1 == frames.len() { Position::Last } else { Position::More };
-        put_header(out, position, frame.len());
-        out.extend_from_slice(frame);
-    }
+    frame::put_message(out, frames.iter().map(AsRef::as_ref));
 }
 
 /// The end of a connection.

@@ -2,16 +2,12 @@
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use zafka_zmtp::{Event, SocketType};
 
 use crate::Endpoint;
-use crate::client_link::{ClientLink, Dropped};
+use crate::client_link::{ClientLink, Dropped, EventStream};
 use crate::connect::Connector;
-
-/// Events that wait to be taken; then no more is read.
-const EVENTS: usize = 64;
 
 /// What happens on a SUB socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,33 +26,20 @@ pub enum SubEvent {
 /// next event or not.
 #[derive(Debug)]
 pub struct SubSocket {
-    events: mpsc::Receiver<SubEvent>,
-    task: JoinHandle<()>,
+    events: EventStream<SubEvent>,
 }
 
 impl SubSocket {
     /// A socket that subscribes to `prefixes`; it begins at once, on the runtime that it is made
     /// on.
     pub fn new(endpoint: Endpoint, prefixes: Vec<Vec<u8>>) -> Self {
-        let (sender, events) = mpsc::channel(EVENTS);
-        Self { events, task: tokio::spawn(run(endpoint, prefixes, sender)) }
+        Self { events: EventStream::spawn(|events| run(endpoint, prefixes, events)) }
     }
 
     /// The next event. Waits as long as there is none; may be dropped at any time without losing
     /// one.
     pub async fn next(&mut self) -> SubEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            // The task ends with the socket or with the runtime, and there is nothing to wait for
-            // then.
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for SubSocket {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.events.next().await
     }
 }
 

@@ -35,6 +35,16 @@ pub fn put_header(out: &mut Vec<u8>, position: Position, size: usize) {
     }
 }
 
+/// Appends a message of these frames as it goes over the wire.
+pub fn put_message<'a>(out: &mut Vec<u8>, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+    let count = frames.len();
+    for (index, frame) in frames.enumerate() {
+        let position = if index + 1 == count { Position::Last } else { Position::More };
+        put_header(out, position, frame.len());
+        out.extend_from_slice(frame);
+    }
+}
+
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zafka_zmtp::frame::{Position, put_header};
+use zafka_zmtp::frame::put_message;
 
 use super::{Batch, Feed};
 use crate::buffers::Buffer;
@@ -68,12 +68,7 @@ impl Queue {
         if dropped.is_some() {
             return;
         }
-        let count = frames.len();
-        for (index, frame) in frames.enumerate() {
-            let position = if index + 1 == count { Position::Last } else { Position::More };
-            put_header(&mut messages.bytes, position, frame.len());
-            messages.bytes.extend_from_slice(frame);
-        }
+        put_message(&mut messages.bytes, frames);
         messages.ends.push(messages.bytes.len());
         if messages.bytes.len() > QUEUE_BYTES {
             *dropped = Some(Dropped::Unread);
