@@ -12,7 +12,7 @@ pub struct Encoded {
     pub ends: Vec<usize>,
     /// Records encoded.
     pub records: u32,
-    /// Whether every message so far has the same routing frame; true while there is none.
+    /// True if every message so far has the same routing frame; true while there is none.
     pub same_routing: bool,
     /// Header fields of templates that found no header or a null one.
     pub headers_missing: u64,

@@ -105,7 +105,7 @@ pub enum Mistake {
 #[error("unknown preset `{0}`; allowed: json, packed, batch, value")]
 pub struct UnknownPreset(pub String);
 
-/// Why a message could not be read as a record: what was found and where.
+/// The reason why a message could not be read as a record: what was found and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The message has another number of frames.
@@ -199,7 +199,8 @@ pub enum DecodeError {
     },
 }
 
-/// Why an inbound message does not become a record: what was found, where, and what is allowed.
+/// The reason why an inbound message does not become a record: what was found, where, and what is
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InboundError {
     /// The message has another number of frames than the list.

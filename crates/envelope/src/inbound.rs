@@ -14,12 +14,12 @@ use crate::template::Format;
 use crate::{InboundError, OwnedRecord, Timestamp, decode_batch, decode_packed};
 pub use write::OutgoingMessage;
 
-/// How many bytes of a frame an error shows.
+/// Bytes of a frame that an error shows.
 const SHOWN: usize = 64;
 /// The longest id in bytes.
 const ID_MAX: usize = 255;
 
-/// How messages become records, parsed once. The default is the preset `json`.
+/// The way messages become records, parsed once. The default is the preset `json`.
 ///
 /// ```
 /// use zafka_envelope::InboundPlan;
@@ -98,22 +98,22 @@ impl InboundPlan {
         }
     }
 
-    /// Whether messages carry an id of the sender's.
+    /// Returns true if messages carry an id of the sender's.
     pub fn has_id(&self) -> bool {
         self.has(&Field::Id)
     }
 
-    /// Whether messages carry a topic.
+    /// Returns true if messages carry a topic.
     pub fn has_topic(&self) -> bool {
         self.layout == InboundLayout::Batch || self.has(&Field::Topic) || self.has(&Field::Meta)
     }
 
-    /// Whether messages carry a key.
+    /// Returns true if messages carry a key.
     pub fn has_key(&self) -> bool {
         self.layout == InboundLayout::Batch || self.has(&Field::Key) || self.has(&Field::Packed)
     }
 
-    /// Whether one message may carry several records.
+    /// Returns true if one message may carry several records.
     pub fn is_batch(&self) -> bool {
         self.layout == InboundLayout::Batch
     }

@@ -186,8 +186,8 @@ fn first_escape(text: &[u8]) -> Option<usize> {
     text.iter().position(|byte| *byte < b' ' || *byte == b'"' || *byte == b'\\')
 }
 
-/// Whether text is ASCII of which nothing is to be escaped, as nearly all is: eight bytes at a
-/// time.
+/// Returns true if `text` is ASCII in which nothing is to be escaped, as nearly all is. Looks at
+/// eight bytes at a time.
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
     const ONES: u64 = u64::MAX / 0xff;

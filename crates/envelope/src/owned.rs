@@ -11,7 +11,7 @@ pub struct OwnedRecord {
     pub partition: i32,
     /// Offset in the partition.
     pub offset: i64,
-    /// When, and by whose clock.
+    /// The time, and the clock that it is of.
     pub timestamp: Timestamp,
     /// Offset of the record before this one; `None` for the first one read.
     pub prev: Option<i64>,

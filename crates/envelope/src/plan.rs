@@ -93,7 +93,7 @@ impl FramePlan {
         }
     }
 
-    /// Whether all records of a partition have the same routing frame.
+    /// Returns true if all records of a partition have the same routing frame.
     pub fn routing_frame_is_constant(&self) -> bool {
         match &self.layout {
             Layout::Batch => true,

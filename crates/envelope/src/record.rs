@@ -9,7 +9,7 @@ pub struct Record<'a> {
     /// Offset of the record before this one, as a reader of the topic sees it; `None` for the
     /// first one read.
     pub prev: Option<i64>,
-    /// When, and by whose clock.
+    /// The time, and the clock that it is of.
     pub timestamp: Timestamp,
     /// Key; `None` is null.
     pub key: Option<&'a [u8]>,

@@ -22,13 +22,13 @@ pub struct Carried {
     pub offset: Option<i64>,
     /// The low half of the offset, as `u32le` and `u32be` have it.
     pub offset_low: Option<u32>,
-    /// When, in ms since the epoch; -1 for none.
+    /// The time, in ms since the epoch; -1 for none.
     pub timestamp: Option<i64>,
     /// The low half of that.
     pub timestamp_low: Option<u32>,
-    /// Whether the time is that of the broker's clock.
+    /// True if the time is that of the broker's clock.
     pub is_log_append: bool,
-    /// Whether the message can tell `prev`: it holds `{meta}` or `{packed}`.
+    /// True if the message can tell `prev`: it holds `{meta}` or `{packed}`.
     pub tells_prev: bool,
     /// Offset of the record before this one.
     pub prev: Option<i64>,

@@ -7,7 +7,7 @@ use crate::{Header, Record, Timestamp, packed};
 /// Offset and partition are the cluster's to give; meta and packed have to name some.
 const PLACE: (i32, i64) = (0, 0);
 
-/// What one message says, whatever its frames are.
+/// The content of one message, whatever its frames are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutgoingMessage<'a> {
     /// The sender's name for the message, 1 to 255 bytes.
@@ -37,7 +37,7 @@ impl InboundPlan {
         })
     }
 
-    /// Whether messages carry any header, not only those that have frames of their own.
+    /// Returns true if messages carry any header, not only those that have frames of their own.
     pub fn has_any_header(&self) -> bool {
         self.is_batch() || self.has(&Field::Meta) || self.has(&Field::Packed)
     }
