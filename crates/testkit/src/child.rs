@@ -90,7 +90,7 @@ impl Running {
         &mut self.child
     }
 
-    /// Whether it still runs.
+    /// Returns true while it runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

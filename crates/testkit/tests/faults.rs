@@ -121,7 +121,7 @@ fn a_child_outlives_the_thread_that_asked_for_it_and_dies_when_dropped() {
     wait_until("the group to be gone", SOON, || !group_exists(group));
 }
 
-/// Whether a process that is not a zombie is in the process group (proc(5), stat).
+/// Returns true if a process that is not a zombie is in the process group (proc(5), stat).
 fn group_exists(group: u32) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(

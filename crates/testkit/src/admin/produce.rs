@@ -114,7 +114,7 @@ impl Background {
         self.0.join().expect("the records were written")
     }
 
-    /// Whether all are written.
+    /// Returns true if all records are written.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }

@@ -23,7 +23,7 @@ pub struct Place {
     pub offset: Option<i64>,
 }
 
-/// What a sender was told of a message on one run.
+/// The answer that a sender got for a message on one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Nothing,
@@ -32,7 +32,7 @@ enum Told {
     Unknown,
 }
 
-/// What was sent to one topic, and what the senders were told.
+/// Messages that were sent to one topic, and the answers to their senders.
 #[derive(Debug, Clone, Default)]
 pub struct Acknowledged {
     messages: Vec<(Option<Vec<u8>>, Vec<u8>)>,

@@ -18,7 +18,7 @@ pub struct Received {
     pub prev: Option<i64>,
     /// Milliseconds since the epoch.
     pub timestamp: i64,
-    /// Whether the time is the broker's.
+    /// True if the time is the broker's.
     pub log_append: bool,
     /// The key; `None` is null.
     pub key: Option<Vec<u8>>,

@@ -96,7 +96,7 @@ impl Checker {
         self.expected.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether nothing is expected.
+    /// Returns true if nothing is expected.
     pub fn is_empty(&self) -> bool {
         self.expected.is_empty()
     }

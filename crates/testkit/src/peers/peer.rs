@@ -19,7 +19,7 @@ pub struct Sending<'a> {
     pub socket: &'a str,
     /// The topic's frame.
     pub topic: &'a str,
-    /// How many.
+    /// The number of messages.
     pub count: usize,
     /// Those of a DEALER without an answer at the most.
     pub window: usize,

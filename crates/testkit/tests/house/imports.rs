@@ -13,7 +13,7 @@ type Names = Vec<String>;
 /// The uses between modules of one crate.
 pub struct Imports {
     modules: BTreeSet<Names>,
-    /// What each module calls something by a `use`, with the path from the root.
+    /// Names that each module gives to something by a `use`, with the path from the root.
     aliases: BTreeMap<Names, BTreeMap<String, Names>>,
 }
 

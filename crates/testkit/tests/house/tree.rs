@@ -51,7 +51,7 @@ fn file_of(folder: &Path, name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("no file for module {name} in {}", folder.display()))
 }
 
-/// Whether something is there for tests alone.
+/// Returns true if something is there for tests alone.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::List(list) if list.path.is_ident("cfg") => {

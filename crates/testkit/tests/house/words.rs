@@ -36,7 +36,7 @@ const NOT_YET: &[&str] = &["crates/bridge", "crates/sockets"];
 
 struct Word {
     regex: Regex,
-    /// Where it is retired: the beginning of a path from the root.
+    /// The part of the repository in which it is retired: the beginning of a path from the root.
     within: String,
     instead: String,
 }
