@@ -37,7 +37,7 @@ impl Preset {
     }
 }
 
-/// What is measured.
+/// The program that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -51,7 +51,7 @@ pub enum Subject {
     Consumer,
 }
 
-/// What it sends to.
+/// The kind of receiver that it sends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sink {
@@ -77,12 +77,12 @@ impl Sink {
 /// One measurement.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What is measured.
+    /// The program that is measured.
     pub subject: Subject,
-    /// What it sends to.
+    /// The kind of receiver that it sends to.
     pub sink: Sink,
     /// Further peers, with subscriptions that nothing matches.
     pub idle: usize,
-    /// What it reads.
+    /// The topic that it reads.
     pub topic: Topic,
 }

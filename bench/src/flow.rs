@@ -15,14 +15,14 @@ use crate::world::World;
 const START: Duration = Duration::from_secs(90);
 /// Without a record for so long, something is wrong.
 const STALL: Duration = Duration::from_secs(20);
-/// What is left out at first: a twentieth of the topic, or so long after the first record.
+/// Left out at first: a twentieth of the topic, or this long after the first record.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// What zafka logs where the brokers do not do for its own fetch requests.
+/// A part of zafka's log line when the brokers do not suit its own fetch requests.
 const FELL_BACK: &str = "fetching by librdkafka";
 /// A topic that is read to its end before there was flow enough is read again, so often.
 const PASSES: usize = 8;
 
-/// What a measurement gave.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// Time measured, in s.
@@ -39,7 +39,7 @@ pub struct Run {
     pub resident_kib: u64,
     /// The most resident memory, in KiB.
     pub peak_kib: u64,
-    /// Whether zafka chose, by itself, to fetch by librdkafka.
+    /// True if zafka chose, by itself, to fetch by librdkafka.
     pub fell_back: bool,
 }
 

@@ -18,9 +18,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-/// Why a measurement did not come about.
+/// The reason why a measurement failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// What can fail here.
+/// The result of anything that can fail here.
 pub type Outcome<T> = Result<T, Failure>;
 
 /// Measures zafka next to a C relay, a plain consumer and the floor, against a real Kafka.
@@ -37,7 +37,7 @@ pub struct Arguments {
     /// json".
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
-    /// Where results.json and the charts are written.
+    /// The folder that results.json and the charts are written to.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
     /// Measure nothing: print and draw again what results.json holds.
@@ -51,7 +51,7 @@ pub struct Arguments {
     before: Option<PathBuf>,
 }
 
-/// What is measured together.
+/// Cases that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Group {
     /// The whole relay at full speed.
@@ -67,7 +67,7 @@ pub enum Group {
 }
 
 impl Arguments {
-    /// Whether a group is wanted.
+    /// Returns true if a group is wanted.
     pub fn wants(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
     }

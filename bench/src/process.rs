@@ -18,7 +18,7 @@ use crate::Outcome;
 pub enum Line {
     /// Records and bytes received so far.
     Counts {
-        /// When the line came.
+        /// The time at which the line came.
         at: Instant,
         /// Records so far.
         records: u64,
@@ -103,7 +103,7 @@ impl Process {
         Err(format!("{} did not say what was waited for in {patience:?}\n{log}", self.name).into())
     }
 
-    /// What it has written to standard error.
+    /// Returns all that it has written to standard error.
     pub fn log(&self) -> String {
         self.running.log()
     }

@@ -16,7 +16,7 @@ use crate::{Outcome, say};
 /// Time that a fill has.
 const FILL: Duration = Duration::from_secs(300);
 
-/// How much is measured.
+/// The extent of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
     /// Interleaved runs of each case.
@@ -40,7 +40,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// What the published figures come from: about an hour.
+    /// The scope of the published figures: about an hour.
     pub const FULL: Self = Self {
         rounds: 5,
         flow: Duration::from_secs(10),
@@ -52,7 +52,7 @@ impl Scope {
         records: [16_000_000, 2_400_000, 3_000_000],
     };
 
-    /// Whether everything works: about eight minutes.
+    /// A scope that only shows that everything works: about eight minutes.
     pub const QUICK: Self = Self {
         rounds: 1,
         flow: Duration::from_millis(1500),

@@ -40,7 +40,7 @@ impl Axis {
         }
     }
 
-    /// Where `value` lies, in pixels.
+    /// Returns the position of `value`, in pixels.
     pub fn at(&self, value: f64) -> f64 {
         let share = match self.marks {
             Marks::Every(_) => (value - self.low) / (self.high - self.low),

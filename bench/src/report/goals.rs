@@ -13,13 +13,13 @@ use crate::suite::stalled::Row as Stalled;
 /// One goal and how it was met.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Goal {
-    /// What is compared.
+    /// The figure that is compared.
     pub name: String,
-    /// What was to be reached.
+    /// The figure that was to be reached.
     pub goal: String,
-    /// What was reached.
+    /// The figure that was reached.
     pub reached: String,
-    /// Whether that is enough.
+    /// True if that is enough.
     pub met: bool,
 }
 

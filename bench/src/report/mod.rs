@@ -22,11 +22,11 @@ use crate::{Outcome, native};
 /// Everything that was measured.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
-    /// Whether the runs were short: then the figures say little.
+    /// True if the runs were short: then the figures say little.
     pub quick: bool,
-    /// Where it was measured.
+    /// The machine that it was measured on.
     pub machine: Machine,
-    /// How long all of it took, in minutes.
+    /// The duration of all of it, in minutes.
     pub minutes: f64,
     /// The whole relay at full speed.
     pub relay: Option<Relay>,
@@ -39,11 +39,11 @@ pub struct Results {
     /// ZeroMQ to Kafka.
     #[serde(default)]
     pub ingest: Option<Ingest>,
-    /// What was to be reached.
+    /// The figures that were to be reached, and whether they were.
     pub goals: Vec<goals::Goal>,
 }
 
-/// Where it was measured, with what.
+/// The machine and the tools of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Name of the processor.
@@ -80,7 +80,7 @@ impl Results {
         }
     }
 
-    /// What a run wrote to `results.json` in `out`.
+    /// Reads `results.json` of an earlier run in `out`.
     ///
     /// # Errors
     /// The file is not there, or another version of this program wrote it.

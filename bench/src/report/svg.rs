@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// How something is painted.
+/// The way something is painted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
     /// zafka.
@@ -17,7 +17,7 @@ pub enum Paint {
     Grid,
 }
 
-/// Where a text is anchored.
+/// The point at which a text is anchored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// At its start.
@@ -28,7 +28,7 @@ pub enum Anchor {
     End,
 }
 
-/// How large a text is.
+/// The size of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// The title.

@@ -46,7 +46,7 @@ pub fn text(results: &Results) -> String {
     out
 }
 
-/// What is measured, for people.
+/// The measured program's name, for people.
 pub fn subject(subject: Subject) -> String {
     match subject {
         Subject::Zafka(preset) => format!("zafka {}", preset.name()),
@@ -57,7 +57,7 @@ pub fn subject(subject: Subject) -> String {
     }
 }
 
-/// What it sends to, for people.
+/// The receiver's name, for people.
 pub fn sink(sink: Sink) -> String {
     match sink {
         Sink::Libzmq => "1 SUB".to_owned(),

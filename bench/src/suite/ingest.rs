@@ -18,7 +18,7 @@ use crate::{Outcome, say};
 
 /// Partitions of the topics.
 const PARTITIONS: i32 = 4;
-/// What is left out at first.
+/// The time that is left out at first.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Time from the start of the processes to the first acknowledgment.
 const START: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ const LATENCY_VALUE: usize = 100;
 /// Samples that are left out at first.
 const SKIP: u64 = 1_000;
 
-/// Who takes the messages.
+/// The program that takes the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Taker {
@@ -54,7 +54,7 @@ impl Taker {
     }
 }
 
-/// What the group gave.
+/// The results of the group.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ingest {
     /// A row for each case.
@@ -72,7 +72,7 @@ pub struct Ingest {
 pub struct Row {
     /// Size of a value in bytes.
     pub value_size: usize,
-    /// Who takes the messages.
+    /// The program that takes the messages.
     pub taker: Taker,
     /// Senders of ours, or one of libzmq if there are none.
     pub senders: usize,

@@ -24,7 +24,7 @@ pub const RATES: [u64; 2] = [1_000, 50_000];
 const VALUE: usize = 100;
 /// Samples of each contestant that are thrown away at first.
 const WARM_UP: u64 = 2_000;
-/// Who is measured.
+/// The programs that are measured, each with its receiver.
 pub const CONTESTANTS: [(Subject, Sink); 4] = [
     (Subject::Zafka(Preset::Json), Sink::Libzmq),
     (Subject::CRelay(4), Sink::Libzmq),
@@ -39,9 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Row {
     /// Records a second.
     pub rate: u64,
-    /// Who it is.
+    /// The program that is measured.
     pub subject: Subject,
-    /// Who receives.
+    /// The receiver.
     pub sink: Sink,
     /// Samples of all runs.
     pub samples: usize,

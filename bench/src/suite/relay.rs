@@ -22,7 +22,7 @@ const PARTITIONS: i32 = 4;
 /// Time the floor is left to itself before it is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What the group gave.
+/// The results of the group.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Relay {
     /// A row for each case.
@@ -36,9 +36,9 @@ pub struct Relay {
 pub struct Row {
     /// Size of a value in bytes.
     pub value_size: usize,
-    /// What is measured.
+    /// The program that is measured.
     pub subject: Subject,
-    /// What it sends to.
+    /// The kind of receiver that it sends to.
     pub sink: Sink,
     /// CPU for a record, ns.
     pub cpu_ns: Figure,
@@ -73,7 +73,7 @@ impl Relay {
         self.row(row.value_size, Subject::CRelay(parts), row.sink)
     }
 
-    /// What copying a row's bytes to one peer costs, ns a record.
+    /// The cost of copying a row's bytes to one peer, in ns a record.
     pub fn floor_ns(&self, row: &Row) -> Option<f64> {
         (row.sink.peers() == 1).then_some(self.floor_ns_per_byte.median * row.bytes.median)
     }

@@ -30,7 +30,7 @@ const HANDSHAKES: Duration = Duration::from_secs(120);
 /// Time until what was for the handshakes only is given back.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What the group gave.
+/// The results of the group.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Scale {
     /// One active SUB beside idle ones.

@@ -48,7 +48,7 @@ pub struct Row {
     pub apart: [Figure; 2],
 }
 
-/// Whom the peers bother.
+/// The program whose peers stand still.
 #[derive(Clone, Copy, Debug)]
 enum Target {
     Relay,

@@ -15,7 +15,7 @@ use super::scan::{Kind, Scanner};
 use super::{sub, usage};
 use crate::Outcome;
 
-/// What one read takes.
+/// Bytes that one read takes.
 const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ struct Sink {
     /// Bytes of the first connection that the scanner has left, at the start.
     counted: Vec<u8>,
     left: usize,
-    /// Where the bytes of all others go.
+    /// A place for the bytes of all other connections.
     unread: Vec<u8>,
 }
 

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use super::usage;
 use crate::Outcome;
 
-/// What one copy takes.
+/// Bytes that one copy takes.
 pub const BUFFER: usize = 256 * 1024;
 
 /// `floor ADDRESS_IN ADDRESS_OUT`: listens on the one, connects to the other, and copies until the

@@ -26,7 +26,7 @@ const PREFIXES: usize = 200;
 /// let the kernel keep megabytes for each of a thousand peers.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 const SEGMENT: u32 = 1400;
-/// How long the word to begin may take, and a write.
+/// Longest wait for the word to begin, and for a write.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `hostile-peers ADDRESS COUNT GO`: connects and says so, waits for the file GO, then begins and
@@ -81,7 +81,7 @@ fn stalled(address: SocketAddr) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-/// What turns a subscription to everything into many to nothing.
+/// Commands that turn a subscription to everything into many to nothing.
 fn change() -> Outcome<Vec<u8>> {
     let mut change = CANCEL.to_vec();
     for length in 0..PREFIXES {

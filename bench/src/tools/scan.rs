@@ -5,7 +5,7 @@ use zafka_zmtp::frame::{COMMAND, MORE, read_header};
 /// Size of a packed record's length field in bytes.
 const PACKED_LENGTH: usize = 4;
 
-/// Whether a message is a record, or its second frame holds many packed ones.
+/// The content of a message: one record, or many packed ones in its second frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One record each.
@@ -14,7 +14,7 @@ pub enum Kind {
     Batch,
 }
 
-/// Where in a stream we are.
+/// The position in a stream of frames.
 #[derive(Debug)]
 pub struct Scanner {
     kind: Kind,

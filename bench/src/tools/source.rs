@@ -16,7 +16,7 @@ use crate::{Failure, Outcome};
 const BLOCK: usize = 64 * 1024;
 /// Messages of a DEALER that are without an answer at the most.
 const WINDOW: u64 = 8_192;
-/// What one read takes.
+/// Bytes that one read takes.
 const BUFFER: usize = 64 * 1024;
 
 /// `source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS`: sends topic and value until the relay ends.

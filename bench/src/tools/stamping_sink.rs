@@ -79,7 +79,7 @@ fn frame(input: &[u8]) -> Option<(&[u8], bool, usize)> {
     Some((body, header.flags & (MORE | COMMAND) == 0, end))
 }
 
-/// How long ago the producer stamped a value, in ns.
+/// Returns the time since the producer stamped a value, in ns.
 fn age(value: &[u8]) -> Outcome<i64> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
     let stamp = value.first_chunk().ok_or("a value without a stamp")?;

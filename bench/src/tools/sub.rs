@@ -9,7 +9,7 @@ use zafka_zmtp::frame::{COMMAND, read_header};
 
 use crate::Outcome;
 
-/// How long the relay has until it listens.
+/// Longest wait for the relay to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Size of a greeting in bytes.
 const GREETING: usize = 64;
