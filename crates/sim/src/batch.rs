@@ -15,13 +15,13 @@ pub struct Batch {
     pub last: i64,
     /// Epoch of the leader that wrote it.
     pub epoch: i32,
-    /// What it is.
+    /// The kind of batch.
     pub kind: Kind,
-    /// What is in it.
+    /// Its records.
     pub records: Vec<Record>,
 }
 
-/// What a batch is.
+/// The kind of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Records without a transaction.

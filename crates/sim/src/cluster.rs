@@ -37,7 +37,7 @@ struct Session {
     partitions: BTreeMap<Partition, Fetching>,
 }
 
-/// What a session has of a partition.
+/// A partition as a fetch session has it.
 #[derive(Clone, Debug)]
 struct Fetching {
     topic_id: Uuid,
@@ -57,7 +57,7 @@ pub struct Asked {
     max_bytes: i32,
     session: i32,
     refused: Option<Code>,
-    /// Whether every partition is answered for, be there something or not.
+    /// True if every partition is answered for, also those without records.
     is_full: bool,
 }
 

@@ -16,12 +16,12 @@ pub struct Committed {
 /// A group.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// What is committed.
+    /// The committed offsets.
     pub committed: BTreeMap<Partition, Committed>,
     /// The relay that has each partition, if one has.
     pub owners: BTreeMap<Partition, Option<usize>>,
     /// The relay that is to have it next, once it is given back.
     pub next: BTreeMap<Partition, usize>,
-    /// Whether the coordinator refuses commits, to be tried again.
+    /// True if the coordinator refuses commits, which are then to be tried again.
     pub is_loading: bool,
 }

@@ -28,7 +28,7 @@ struct Written {
 struct Owed {
     number: u64,
     origin: u64,
-    /// Whether a commit waits for it: it was not published again, and its partition is still the
+    /// True if a commit waits for it: it was not published again, and its partition is still the
     /// member's.
     is_due: bool,
 }
@@ -40,11 +40,11 @@ struct Stream {
     member: usize,
     is_open: bool,
     owed: VecDeque<Owed>,
-    /// What it was written, by origin.
+    /// Messages that were written to it, by origin.
     sessions: BTreeMap<u64, Vec<Received>>,
 }
 
-/// What is known of a run.
+/// The knowledge of a run.
 #[derive(Debug, Default)]
 pub struct Judge {
     written: Vec<Written>,
@@ -52,10 +52,10 @@ pub struct Judge {
     withdrawn: BTreeSet<u64>,
     /// The origins of which something was published.
     begun: BTreeSet<u64>,
-    /// Whether what a slow peer does not take may be skipped.
+    /// True if records that a slow peer does not take may be skipped.
     pub may_drop: bool,
-    /// Whether records were compacted away, or a transaction ended once more in another way, so
-    /// that a record may name another one as the one before it than the checker knows.
+    /// True if records were compacted away, or a transaction ended a second time in another way.
+    /// Then a record may name another one as the one before it than the checker knows.
     pub was_rewritten: bool,
     violations: Vec<String>,
 }
@@ -140,7 +140,7 @@ impl Judge {
         }
     }
 
-    /// What is unsent of an origin is not sent any more.
+    /// Forgets what is unsent of an origin: it is not sent any more.
     pub fn withdrawn(&mut self, origin: u64) {
         self.withdrawn.insert(origin);
     }

@@ -26,14 +26,14 @@ mod world;
 
 use world::World;
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// What is not as promised; nothing if all is well.
+    /// Promises that were broken; empty if all is well.
     pub violations: Vec<String>,
-    /// What happened, if that was asked for.
+    /// The events of the run, if they were asked for.
     pub happened: Vec<String>,
 }
 

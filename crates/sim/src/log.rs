@@ -11,7 +11,7 @@ use crate::batch::{Batch, Kind, Record};
 /// A transaction that was aborted, as a fetch response tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aborted {
-    /// Whose it was.
+    /// The producer's id.
     pub producer: i64,
     /// Its first offset.
     pub first: i64,
@@ -24,12 +24,12 @@ pub struct Aborted {
 pub struct Log {
     /// The id of the topic; another one after it was deleted and created again.
     pub topic_id: Uuid,
-    /// Who leads it.
+    /// The broker that leads it.
     pub leader: i32,
     /// The leader's epoch.
     pub epoch: i32,
-    /// How many times it was truncated or recreated: records of one branch have their offsets for
-    /// themselves.
+    /// The number of times that it was truncated or recreated: records of one branch have their
+    /// offsets for themselves.
     pub branch: u32,
     /// The first offset that it has.
     pub start: i64,

@@ -17,7 +17,7 @@ ZAFKA_PLANT=NAME plants a mistake, in a build with --features planted.
 The exit code is 1 if a promise was not kept.
 ";
 
-/// What is to be run.
+/// The seeds to run.
 struct Args {
     seeds: u64,
     time: Option<Duration>,

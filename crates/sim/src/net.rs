@@ -1,4 +1,4 @@
-//! What lies between a relay's route and its subscribers: the real ring, and for each peer two ZMTP
+//! The way between a relay's route and its subscribers: the real ring, and for each peer two ZMTP
 //! engines and a pipe that holds so many bytes, as a kernel does.
 
 use std::cell::RefCell;
@@ -162,12 +162,12 @@ impl Net {
         self.peers.iter().filter(|(_, peer)| peer.unread > 0).map(|(id, _)| *id).collect()
     }
 
-    /// Whether every peer has been written everything.
+    /// Returns true if every peer has been written everything.
     pub fn is_drained(&self) -> bool {
         self.ring.is_drained()
     }
 
-    /// Whether demand became enough or too little since this was last asked.
+    /// Returns true if demand became enough or too little since the last call.
     pub fn take_demand_changed(&mut self) -> bool {
         self.ring.take_demand_changed()
     }

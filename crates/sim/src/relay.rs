@@ -22,7 +22,7 @@ pub const RECORDS: usize = 2;
 pub struct Held {
     /// Its assignment.
     pub assignment: Arc<Assignment>,
-    /// Where it is fetched.
+    /// The place at which it is fetched.
     pub place: Place,
     /// The branch of the log that it was read from last, as far as anybody told.
     pub branch: u32,
@@ -30,7 +30,7 @@ pub struct Held {
     pub topic_id: uuid::Uuid,
 }
 
-/// Where a partition is fetched.
+/// The place at which a partition is fetched.
 #[derive(Debug)]
 pub enum Place {
     /// It waits for its leader to be known.
@@ -44,22 +44,22 @@ pub enum Place {
 /// The task of a broker.
 #[derive(Debug)]
 pub struct BrokerTask {
-    /// What is fetched there.
+    /// The fetching from it.
     pub fetch: BrokerFetch,
     /// Counts connections: what comes of an earlier one is nothing.
     pub connection: u64,
-    /// Whether it has one.
+    /// True if there is a connection.
     pub is_connected: bool,
-    /// Whether a request is under way.
+    /// True if a request is under way.
     pub is_asking: bool,
-    /// Whether something is to happen by itself.
+    /// True if something is to happen by itself.
     pub is_due: bool,
 }
 
 /// Partitions that the group wants back.
 #[derive(Debug)]
 pub struct Revoked {
-    /// Which.
+    /// Its partitions.
     pub partitions: Vec<Partition>,
     /// The answer of the route.
     pub drained: Drained,
@@ -78,38 +78,38 @@ pub struct Relay {
     pub serial: usize,
     /// The route's decisions.
     pub state: RouteState<SimSink>,
-    /// What the route shows.
+    /// The report that the route fills.
     pub report: Arc<RouteReport>,
     /// Its socket.
     pub net: SharedNet,
-    /// What the route has not been told.
+    /// Events that the route has not received yet.
     pub events: VecDeque<SourceEvent>,
     /// Records that the route has not received.
     pub records: VecDeque<Fetched>,
-    /// What it has of the group.
+    /// Partitions that the group gave it.
     pub held: BTreeMap<Partition, Held>,
     /// The tasks of brokers.
     pub brokers: BTreeMap<i32, BrokerTask>,
-    /// What is to be committed: the newest position of each partition.
+    /// Positions to be committed: the newest of each partition.
     pub commits: BTreeMap<Partition, (Arc<Assignment>, i64)>,
-    /// Whether a commit is under way.
+    /// True if a commit is under way.
     pub is_committing: bool,
-    /// What it gives back.
+    /// Partitions that it gives back.
     pub revoked: Vec<Revoked>,
-    /// When the route is to be run again, if that is planned.
+    /// The time of the route's next run, if one is planned.
     pub planned: Option<Instant>,
-    /// What it stopped for.
+    /// The positions at which it stopped.
     pub stopped: Option<Positions>,
 }
 
-/// What a run of the route asks of the others.
+/// The wishes of one run of the route.
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// Whether records were taken, so that there is room for more.
+    /// True if records were taken, so that there is room for more.
     pub took_records: bool,
     /// Partitions that begin another generation.
     pub seeks: Vec<Position>,
-    /// Whether something is to be committed.
+    /// True if something is to be committed.
     pub commits: bool,
 }
 
@@ -178,7 +178,7 @@ impl Relay {
         }
     }
 
-    /// When the route is to be run again, if nothing else happens.
+    /// Returns the time of the route's next run, if nothing else happens.
     pub fn next_run(&self, now: Instant) -> Option<Instant> {
         if self.stopped.is_some() {
             return None;

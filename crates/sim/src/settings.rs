@@ -1,4 +1,4 @@
-//! What a seed decides before anything happens.
+//! The decisions of a seed before anything happens.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use zafka_sockets::config::SlowPeer;
 
 use crate::random::Random;
 
-/// How large the world is, how it is set, and how much goes wrong in it.
+/// The size of the world, its settings, and how much goes wrong in it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Topics, each with so many partitions.
@@ -29,7 +29,7 @@ pub struct Settings {
     pub pipe_bytes: usize,
     /// The newest version of Fetch that brokers have.
     pub fetch_version: i16,
-    /// Whether frames are laid out as `json`, not as `packed`.
+    /// True if frames are laid out as `json`, false as `packed`.
     pub is_json: bool,
     /// Time in which things happen; then everything is mended.
     pub troubled: Duration,

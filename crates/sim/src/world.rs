@@ -74,7 +74,7 @@ pub(crate) enum Event {
     MendOne(Broken),
 }
 
-/// Why a partition goes on at another offset.
+/// The reason why a partition continues at another offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// The log does not have the one that was due.
@@ -121,9 +121,9 @@ pub(crate) struct World {
     is_mended: bool,
     topics_made: u128,
     producers: i64,
-    /// How transactions ended, by producer: once more in the same way, if that was truncated.
+    /// The outcome of transactions, by producer: the same once more, if it was truncated.
     ended: BTreeMap<i64, bool>,
-    /// What happened, for whoever looks at a seed.
+    /// The events so far, for a reader of the seed.
     pub(crate) happened: Vec<String>,
     tells: bool,
 }
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// What is to be so at every step.
+    /// Checks what must hold at every step.
     fn check(&mut self) {
         let mut violations = Vec::new();
         for relay in &self.relays {
@@ -254,7 +254,7 @@ impl World {
         violations.into_iter().for_each(|what| self.judge.borrow_mut().violation(what));
     }
 
-    /// Whether everything has arrived that was to.
+    /// Returns true if everything has arrived that was to.
     fn is_settled(&self) -> bool {
         self.is_mended
             && self.left_to_write == 0

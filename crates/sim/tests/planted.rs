@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use zafka_sim::Outcome;
 
-/// How long a mistake may hide. Most are found within a second.
+/// Longest time that a mistake may hide. Most are found within a second.
 const TIME: Duration = Duration::from_secs(60);
 
 /// The first seed that finds a mistake, within the time.

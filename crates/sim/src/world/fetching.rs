@@ -1,4 +1,5 @@
-//! How records come to a relay: the tasks of brokers, and who sends partitions to them.
+//! The way of records to a relay: the tasks of brokers, and the dispatcher that sends partitions to
+//! them.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::{Event, Process, Why, World};
 use crate::cluster::{Asked, Partition};
 use crate::relay::{BrokerTask, Place, RECORDS, partition_of};
 
-/// How long a broker waits for something to tell.
+/// Longest time that a broker waits for records.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
 impl World {
@@ -206,7 +207,7 @@ impl World {
         self.after(1, 60, reset);
     }
 
-    /// Whether the topic is another one than a partition is read of.
+    /// Returns true if the topic is another one than the partition is read of.
     fn is_anew(&self, process: Process, partition: &Partition) -> bool {
         let held = self.relays.get(process.0).and_then(|relay| relay.held.get(partition));
         let log = self.cluster.logs.get(partition);

@@ -1,4 +1,4 @@
-//! What the group and its coordinator do, and what a relay's membership makes of it.
+//! The group and its coordinator, and how a relay's membership follows them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::cluster::Partition;
 use crate::group::Committed;
 use crate::relay::{Held, Place, Revoked};
 
-/// How long after the route's own time its answer to a revocation is waited for.
+/// Longest wait for the route's answer to a revocation, after the route's own time.
 const REVOKE_WAIT: Duration = Duration::from_secs(6);
 
 impl World {

@@ -27,7 +27,7 @@ impl World {
         }
     }
 
-    /// What a subscriber subscribes to: a steady one everything.
+    /// Draws the prefixes that a subscriber subscribes to: a steady one everything.
     fn prefixes(&mut self, subscriber: usize) -> Vec<Vec<u8>> {
         if subscriber < self.settings.steady {
             return vec![Vec::new()];

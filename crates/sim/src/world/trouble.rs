@@ -1,4 +1,4 @@
-//! What is written, and what goes wrong.
+//! Records that are written, and faults.
 
 use std::time::Duration;
 
