@@ -70,7 +70,7 @@ impl Hosts {
         is_own || self.others.contains(host)
     }
 
-    /// Why a request is refused, if it is.
+    /// Returns the reason why a request is refused, if it is.
     fn refusal(
         &self,
         version: Version,

@@ -7,7 +7,7 @@ use zafka_bridge::config::RouteConfig;
 /// Files that a relay opens besides those of its peers: brokers, listeners, the admin server, logs.
 const OTHERS: u64 = 256;
 
-/// How many files this process may have open at the most, where that can be asked.
+/// Returns how many files this process may have open, if the system says.
 pub fn hard_limit() -> Option<u64> {
     rlimit::getrlimit(Resource::NOFILE).ok().map(|(_, hard)| hard)
 }
@@ -28,7 +28,7 @@ pub fn warn_of_peers(routes: &[RouteConfig]) {
     }
 }
 
-/// What is to be said where all the peers that `routes` allow cannot be connected at once.
+/// Returns a warning if not all the peers that `routes` allow can be connected at once.
 pub fn too_many_peers<'a>(
     routes: impl IntoIterator<Item = &'a RouteConfig>,
     hard_limit: u64,

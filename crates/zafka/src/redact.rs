@@ -30,12 +30,12 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{head}{HIDDEN}@{address}{hidden}"))
 }
 
-/// Whether there is something before an `@`, percent-encoded or not.
+/// Returns true if there is something before an `@`, percent-encoded or not.
 pub fn has_credentials(text: &str) -> bool {
     split_credentials(text).is_some()
 }
 
-/// What is before and after the last `@`; `None` unless there is something before it.
+/// Splits at the last `@`; `None` unless there is something before it.
 fn split_credentials(text: &str) -> Option<(&str, &str)> {
     let at = |sign: &str| text.rfind(sign).map(|at| (at, at + sign.len()));
     let (start, end) = at("@").max(at("%40"))?;

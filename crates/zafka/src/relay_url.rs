@@ -137,8 +137,8 @@ fn to_zmq(
     Some((frames?, socket))
 }
 
-/// Whether there are credentials in a URL. They are looked for before it is taken apart, for a
-/// password may have any character that takes it apart.
+/// Returns true if there are credentials in a URL. They are looked for before it is taken apart,
+/// for a password may have any character that takes it apart.
 fn brings_credentials(url: &str, keys: &[&str]) -> bool {
     let (address, query) = split_query(url);
     let is_value = |part: &&str| part.split_once('=').is_some_and(|(key, _)| keys.contains(&key));

@@ -19,8 +19,8 @@ use crate::send::{self, Composer, Input, SendConfig};
 use crate::signals::Signals;
 use crate::tap::{self, Layout, TapConfig};
 
-/// How long `tap`, `send` and `demo` have to end. While they write to a pipe that nobody reads, they
-/// hear no signal.
+/// Time that `tap`, `send` and `demo` have to end. While they write to a pipe that nobody reads,
+/// they hear no signal.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
@@ -77,7 +77,8 @@ pub fn health(args: HealthArgs) -> Result<(), CommandError> {
     on_runtime(async |_| Ok(health::run(args).await?))
 }
 
-/// Whoever read our output has gone: that is an end like any other.
+/// Turns a closed output into success: the program that read it has gone, which is an end like any
+/// other.
 fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
     let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match result {

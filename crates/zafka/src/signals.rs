@@ -66,12 +66,12 @@ async fn received(signal: Option<&mut Signal>) {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored, as `nohup` does. Only Linux tells.
+/// Returns true if the process was started with SIGHUP ignored, as `nohup` does. Only Linux tells.
 fn outlives_terminal() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored(&status, SIGHUP))
 }
 
-/// Whether a signal is in the mask of those that are ignored (`man 5 proc_pid_status`).
+/// Returns true if a signal is in the mask of those that are ignored (`man 5 proc_pid_status`).
 fn is_ignored(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

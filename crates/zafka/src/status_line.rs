@@ -13,7 +13,7 @@ const NOTES: usize = 64;
 /// The last line of a terminal, and what was noted above it.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
-    /// Whether standard error can show a line that is written over.
+    /// True if standard error can show a line that is written over.
     is_live: bool,
     is_shown: bool,
     notes: HashSet<String>,

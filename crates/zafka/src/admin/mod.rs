@@ -81,7 +81,7 @@ pub struct Admin {
 pub struct AdminError {
     /// The address.
     pub bind: SocketAddr,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: std::io::Error,
 }
@@ -109,7 +109,7 @@ impl Bound {
 }
 
 impl Admin {
-    /// Where it listens, a wildcard port resolved.
+    /// The address that it listens at, a wildcard port resolved.
     #[cfg(test)]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -132,8 +132,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// What the source tells, which may take time: not on a thread that relays. One request at a
-    /// time.
+    /// Asks a source, which may take time: not on a thread that relays. One request at a time.
     async fn ask<T: Send + 'static>(
         &self,
         what: impl FnOnce(&dyn Source) -> T + Send + 'static,

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// What clients may take up.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections at a time.
@@ -88,7 +88,7 @@ async fn accept(listener: Arc<TcpListener>, router: Router, limits: Limits) {
 #[derive(Debug)]
 struct Open {
     task: AbortHandle,
-    /// Whether its request has come.
+    /// True once its request has come.
     asked: Arc<AtomicBool>,
 }
 

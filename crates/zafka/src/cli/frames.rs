@@ -5,7 +5,7 @@ use zafka_envelope::Preset;
 
 use super::UsageError;
 
-/// What `--frames` says.
+/// The value of `--frames`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frames {
     /// A preset.
@@ -32,7 +32,7 @@ impl Frames {
         }
     }
 
-    /// What is wrong with a list, each mistake on a line.
+    /// An error of usage with all mistakes of a list, each on a line.
     pub fn mistakes<M: std::fmt::Display>(mistakes: &[M]) -> UsageError {
         let lines: Vec<_> = mistakes.iter().map(|mistake| format!("--frames: {mistake}")).collect();
         UsageError(lines.join("\n"))

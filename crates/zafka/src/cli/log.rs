@@ -14,7 +14,7 @@ use crate::open_files;
 use crate::stderr;
 use crate::terminal::takes_color;
 
-/// How to log.
+/// Options of the log.
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// Format of the log on stderr.
@@ -27,8 +27,8 @@ pub struct LogArgs {
         help_heading = "Log"
     )]
     log_format: LogFormat,
-    /// What to log: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug.
-    /// RUST_LOG if it is missing, and without that what suits the command.
+    /// Level of the log: error, warn, info, debug, trace, off, or directives such as
+    /// zafka_kafka=debug. RUST_LOG if it is missing, and without that what suits the command.
     #[arg(long, global = true, value_name = "LEVEL", value_parser = filter, help_heading = "Log")]
     log_level: Option<EnvFilter>,
     /// Log one level more than what suits the command; -vv: two.
@@ -103,8 +103,8 @@ fn at_level(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{level},rdkafka=off"))
 }
 
-/// Whether a source of log lines never tells a secret: the HTTP client dumps what it sends and
-/// receives, tokens among it, at level trace.
+/// Returns true if a source of log lines never reveals a secret: the HTTP client dumps what it
+/// sends and receives, tokens among it, at level trace.
 fn is_fit_to_log(metadata: &Metadata<'_>) -> bool {
     !metadata.target().starts_with("ureq_proto")
 }

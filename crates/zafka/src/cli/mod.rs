@@ -49,15 +49,15 @@ Exit status: 0 done, also by a signal; 1 it ran and failed; 2 the configuration 
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, after_help = EXIT_HELP)]
 pub struct Cli {
-    /// How to log.
+    /// Options of the log.
     #[command(flatten)]
     pub log: LogArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Relay what a configuration file says.
@@ -117,12 +117,12 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(after_help = RELAY_HELP)]
 pub struct RelayArgs {
-    /// What to read, as a `kafka://` URL.
+    /// The source, as a `kafka://` URL.
     #[arg(
         help = "What to read: kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest"
     )]
     pub source: String,
-    /// Where to publish, as a `pub+tcp://` or `pub+ipc://` URL.
+    /// The socket to publish at, as a `pub+tcp://` or `pub+ipc://` URL.
     #[arg(
         help = "Where to publish: pub+tcp://HOST:PORT?frames=json&slow_peer=block&min_peers=1; \
                   pub+connect+tcp:// connects instead of binding, pub+ipc:///PATH is local"
@@ -159,8 +159,8 @@ pub struct TapArgs {
     /// End after so many messages.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one
-    /// each time or as a list: '["{topic}", "{offset:u64be}", "{value}"]'.
+    /// Layout of the messages: json, packed, batch or value; or the route's own templates, one each
+    /// time or as a list: '["{topic}", "{offset:u64be}", "{value}"]'.
     #[arg(long, value_name = "FRAMES", default_value = "json")]
     pub frames: Vec<String>,
 }
@@ -192,8 +192,8 @@ pub struct SendArgs {
     /// A header, for the frame {header.NAME} or for meta; again for more.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// How messages are laid out: json, packed, batch or value; or the route's own templates, one
-    /// each time or as a list. '["{id}", "{topic}", "{key}", "{value}"]' without it, with --push the
+    /// Layout of the messages: json, packed, batch or value; or the route's own templates, one each
+    /// time or as a list. '["{id}", "{topic}", "{key}", "{value}"]' without it, with --push the
     /// same without {id}.
     #[arg(long, value_name = "FRAMES")]
     pub frames: Vec<String>,
@@ -219,7 +219,7 @@ pub struct SendArgs {
     pub timeout: Patience,
 }
 
-/// How long nothing may happen; `None` is for ever.
+/// Longest time without any progress; `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience(pub Option<Duration>);
 
@@ -270,7 +270,7 @@ fn patience(text: &str) -> Result<Patience, String> {
     read.map(Patience).map_err(|wrong| format!("allowed: {}", wrong.allowed))
 }
 
-/// What is said if standard output cannot be written to.
+/// The error if standard output cannot be written to.
 pub fn output_error(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }

@@ -35,7 +35,7 @@ const PARTITIONS: i32 = 2;
 const ORDER_INTERVAL: Duration = Duration::from_millis(250);
 /// Orders that are there before the relay starts.
 const HISTORY: u64 = 8;
-/// How long the relay has to end.
+/// Time that the relay has to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the demo until `count` messages were shown or `stop` is done.
@@ -132,7 +132,7 @@ fn route(bind: &Endpoint) -> Result<RouteConfig, ConfigError> {
     Ok(RouteConfig { name, source, socket, ..defaults })
 }
 
-/// What others send: as `zafka relay` has it with these URLs.
+/// The route for messages of other programs, as `zafka relay` has it with these URLs.
 fn way_back(args: &DemoArgs, broker: &EmbeddedBroker) -> Result<IngestConfig, CommandError> {
     // Whoever names one port may run another demo, which has the usual ones.
     let usual = args.bind.to_string() == crate::cli::DEMO_BIND;

@@ -20,14 +20,14 @@ const DESTINATION: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC?topics=NAME";
 const SOURCE_KEYS: &[&str] = &["frames", "subscribe"];
 const DESTINATION_KEYS: &[&str] = &["topics"];
 
-/// Whether a URL is a socket that takes messages.
+/// Returns true if a URL is that of a socket that takes messages.
 pub(super) fn is_source(url: &str) -> bool {
     let scheme = url.split("://").next().unwrap_or_default();
     let socket = scheme.split('+').next().unwrap_or_default();
     scheme.contains('+') && text::INBOUND_SOCKET.read(socket).is_ok()
 }
 
-/// Whether these are the keys of this direction.
+/// Returns true if these are the keys of this direction.
 pub(super) fn is_ingest_key(keys: &[&str]) -> bool {
     keys == SOURCE_KEYS || keys == DESTINATION_KEYS
 }

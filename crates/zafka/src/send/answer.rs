@@ -21,7 +21,7 @@ pub(super) struct RouterAnswer {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place(pub(super) Map<String, Value>);
 
-/// Why a message is not in the log, or not known to be.
+/// The reason why a message is not in the log, or not known to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failure {
     /// The pause after which the same message may be taken; `None` if it is refused for good.

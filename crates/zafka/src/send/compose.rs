@@ -40,7 +40,7 @@ impl Composer {
         })
     }
 
-    /// Whether messages have ids.
+    /// Returns true if messages have ids.
     pub(super) fn has_id(&self) -> bool {
         self.plan.has_id()
     }

@@ -15,7 +15,7 @@ const LINE_MAX: usize = 16 << 20;
 /// Batches of lines that wait to be taken, besides the one that is being read.
 const BATCHES: usize = 2;
 
-/// Why there is no further line.
+/// The reason why there is no further line.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {name}: {source}")]
 pub(crate) struct InputError {

@@ -33,16 +33,16 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Time for a PULL to read what the kernels hold and to close the connection.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// What to send, and how.
+/// Settings of `zafka send`.
 #[derive(Debug)]
 pub(crate) struct SendConfig {
-    /// Where to connect.
+    /// The endpoint to connect to.
     pub(crate) endpoint: Endpoint,
     /// DEALER, which is answered, or PUSH.
     pub(crate) kind: OutboundKind,
     /// The lines.
     pub(crate) input: Input,
-    /// How a line becomes a message.
+    /// Makes a message of a line.
     pub(crate) composer: Composer,
     /// Messages under way at the most.
     pub(crate) window: usize,
@@ -80,7 +80,7 @@ pub(crate) async fn run(
     sending.missing()
 }
 
-/// What is sent, and what has become of it.
+/// Messages on their way, and what has become of them.
 struct Sending {
     endpoint: Endpoint,
     answers: Answers,
@@ -97,7 +97,7 @@ struct Sending {
     /// The way into the present connection.
     outlet: Option<Outlet>,
     report: Report,
-    /// When what is under way is given up, once it was asked to stop.
+    /// The time at which messages under way are given up, once it was asked to stop.
     stop_at: Option<Instant>,
 }
 
@@ -191,7 +191,7 @@ impl Sending {
         }
     }
 
-    /// When there is something to be done without an event.
+    /// Returns the time at which something is to be done without an event.
     fn timer(&self, now: Instant) -> Option<Instant> {
         let waits = !self.lines.is_empty() && self.window.has_room();
         let pace = self.pace.due(now).filter(|_| waits);

@@ -1,9 +1,9 @@
-//! How many messages a second: no more than was asked for, and at most a tenth of a second's worth
-//! at once after a pause. Pure.
+//! The rate of messages: no more a second than was asked for, and at most a tenth of a second's
+//! worth at once after a pause. Pure.
 
 use std::time::{Duration, Instant};
 
-/// How much of a pause is made up for.
+/// The part of a pause that is made up for.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Says when the next message may go.
@@ -20,7 +20,7 @@ impl Pace {
         Self { interval, next: None }
     }
 
-    /// When the next message may go; at once if `None`.
+    /// Returns the time of the next message; `None` is at once.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.next.filter(|next| *next > now)
     }

@@ -1,4 +1,4 @@
-//! What is told while messages are sent: JSON lines for programs, a status line for people.
+//! Reports while messages are sent: JSON lines for programs, a status line for people.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const BAR: usize = 20;
 /// error.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Whether standard output is for a program.
+    /// True if standard output is for a program.
     is_json: bool,
     /// Word for a message that has arrived.
     arrived: &'static str,

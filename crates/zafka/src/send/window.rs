@@ -1,4 +1,4 @@
-//! What a sender has under way: which message is sent when, which answer is whose, and what is sent
+//! A sender's messages under way: which one is sent when, which answer is whose, and what is sent
 //! again. Pure.
 //!
 //! A message is under way from when it is taken until it is settled. What a lost connection left
@@ -16,7 +16,7 @@ use super::answer::{Failure, Place, RouterAnswer};
 /// Memory that a message takes besides its bytes.
 const MESSAGE_OVERHEAD: usize = 128;
 
-/// How it is told what became of a message.
+/// The way it learns what became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
     /// By answers that bring the message's id.
@@ -27,7 +27,7 @@ pub(super) enum Answers {
     None,
 }
 
-/// What may be under way at the most, and how long nothing may come of it.
+/// Limits on messages under way, and the longest time without an answer to any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowLimits {
     /// Messages.
@@ -38,7 +38,7 @@ pub(super) struct WindowLimits {
     pub(super) patience: Option<Duration>,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     /// It is in the log, at this place.
@@ -59,7 +59,7 @@ pub(super) struct Settled {
     pub(super) outcome: Outcome,
 }
 
-/// What an answer did.
+/// The effect of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Verdict {
     /// Its message is settled.
@@ -101,16 +101,16 @@ pub(super) struct Window {
     limits: WindowLimits,
     messages: BTreeMap<u64, Message>,
     bytes: usize,
-    /// What the present connection has not been given yet.
+    /// Messages that the present connection has not been given yet.
     to_send: BTreeSet<u64>,
-    /// What it was given and has no answer to, in this order.
+    /// Messages that it was given and has not answered, in this order.
     sent: VecDeque<u64>,
     /// Numbers of messages in each chunk that is not written yet; without answers alone.
     chunks: VecDeque<usize>,
     /// Messages that were refused for now, by when they are sent again.
     later: BTreeSet<(Instant, u64)>,
     is_connected: bool,
-    /// When a message was settled last, or the first of those under way was taken.
+    /// The time when a message was settled last, or the first of those under way was taken.
     progress: Option<Instant>,
     counts: Counts,
 }
@@ -139,7 +139,7 @@ impl Window {
         }
     }
 
-    /// Whether another message may be taken.
+    /// Returns true if another message may be taken.
     pub(super) fn has_room(&self) -> bool {
         self.messages.len() < self.limits.messages && self.bytes < self.limits.bytes
     }
@@ -177,7 +177,7 @@ impl Window {
         self.chunks.clear();
     }
 
-    /// Whether there is something for the connection.
+    /// Returns true if there is something for the connection.
     pub(super) fn wants_to_send(&self) -> bool {
         self.is_connected && !self.to_send.is_empty()
     }
@@ -265,7 +265,7 @@ impl Window {
         Some(Settled { number, latency, outcome })
     }
 
-    /// When [`Self::handle_timeout`] has something to do.
+    /// Returns the time at which [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         [self.later.first().map(|(at, _)| *at), self.gives_up_at()].into_iter().flatten().min()
     }

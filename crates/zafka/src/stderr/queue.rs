@@ -26,7 +26,7 @@ pub struct Queue {
 struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Whether a line that is no longer in the queue is being written.
+    /// True while a line that is no longer in the queue is being written.
     writing: bool,
 }
 
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// What a write is to give: so many bytes, or an error.
+    /// The result of a write: so many bytes, or an error.
     type Answer = Result<usize, ErrorKind>;
 
     /// An output whose every write waits for its answer.

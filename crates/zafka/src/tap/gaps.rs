@@ -23,8 +23,8 @@ impl Gaps {
         Self { everything, last: HashMap::new(), found: Some(0) }
     }
 
-    /// How many gaps were found; `None` if records came of which the prefixes may have left others
-    /// out, or messages that do not tell their place.
+    /// Returns the number of gaps; `None` if records came of which the prefixes may have left
+    /// others out, or messages that do not tell their place.
     pub(crate) fn found(&self) -> Option<u64> {
         self.found
     }

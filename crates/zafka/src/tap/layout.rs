@@ -1,10 +1,10 @@
-//! How the messages of an endpoint are laid out, as the user says.
+//! The layout of an endpoint's messages, as the user gives it.
 
 use zafka_envelope::{FramePlan, Preset, TemplateDecoder};
 
 use crate::cli::{Frames, UsageError};
 
-/// What `--frames` says.
+/// The value of `--frames`.
 #[derive(Clone, Debug)]
 pub(crate) enum Layout {
     /// A preset.

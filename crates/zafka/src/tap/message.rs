@@ -5,12 +5,12 @@ use zafka_envelope::{Carried, OwnedRecord, Preset, decode_batch, decode_json, de
 
 use super::layout::Layout;
 
-/// What a message holds.
+/// The content of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Records, restored whole.
     Records(Vec<OwnedRecord>),
-    /// What templates carry of one record.
+    /// The parts of one record that templates carry.
     Carried(Box<Carried>),
     /// Preset `value`: the topic and the value alone.
     Value { topic: Bytes, value: Bytes },

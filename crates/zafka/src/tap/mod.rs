@@ -20,16 +20,16 @@ use crate::terminal::takes_color;
 use gaps::Gaps;
 use print::Style;
 
-/// What to show.
+/// Settings of `zafka tap`.
 #[derive(Clone, Debug)]
 pub(crate) struct TapConfig {
-    /// Where to subscribe.
+    /// The endpoint to subscribe at.
     pub(crate) endpoint: Endpoint,
     /// Prefixes of routing frames; one that is empty means everything.
     pub(crate) prefixes: Vec<Vec<u8>>,
     /// End after so many messages.
     pub(crate) count: Option<u64>,
-    /// How the messages are laid out.
+    /// The layout of the messages.
     pub(crate) layout: Layout,
 }
 

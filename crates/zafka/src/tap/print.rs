@@ -1,11 +1,11 @@
-//! How messages are shown: one JSON object a line for programs, aligned and colored for people.
+//! Prints messages: one JSON object a line for programs, aligned and colored for people.
 
 use serde_json::{Map, Value, json};
 use zafka_envelope::{Carried, OwnedHeader, OwnedRecord, Timestamp};
 
 use super::message::Content;
 
-/// How much of a value a person is shown, in characters.
+/// Characters of a value that a person is shown.
 const SHOWN: usize = 120;
 
 /// For whom.
@@ -88,7 +88,7 @@ fn or_null(bytes: &Option<Vec<u8>>) -> String {
     bytes.as_deref().map_or_else(|| "null".to_owned(), text)
 }
 
-/// What is there, in the order of a whole record.
+/// The parts that are there, in the order of a whole record.
 fn carried_line(carried: &Carried, style: Style) -> String {
     let mut place = carried.topic.as_ref().map(|topic| text(topic.as_bytes())).unwrap_or_default();
     if let Some(partition) = carried.partition {

@@ -7,7 +7,7 @@ use zafka_testkit::{LibzmqSub, Zafka, ports};
 
 use crate::ZAFKA;
 
-/// What fetches, in the tests that are run with both; as text its key of `from.kafka`.
+/// The fetcher, in tests that are run with both; as text its key of `from.kafka`.
 #[derive(Clone, Copy, Debug)]
 pub enum Fetcher {
     Fast,
@@ -106,7 +106,7 @@ pub fn partition<'a>(status: &'a Value, topic: &str, number: i32) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
-/// Whether everything up to `end` is delivered, and nothing is left behind it.
+/// Returns true if everything up to `end` is delivered, and nothing is left behind it.
 pub fn is_at(status: &Value, topic: &str, number: i32, end: i64) -> bool {
     let found = partition(status, topic, number);
     found["delivered"] == end && found["lag"] == 0

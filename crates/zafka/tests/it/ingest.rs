@@ -258,7 +258,7 @@ fn numbers(node: &KafkaNode, topic: &str) -> Vec<usize> {
     found
 }
 
-/// What was received is in one of the other counts, or in flight.
+/// Asserts that each received message is in one of the other counts, or in flight.
 fn assert_identity(route: &Value) {
     let counters = &route["counters"];
     let count = |name: &str| counters[name].as_u64().unwrap();

@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use zafka_testkit::{Received, decode_json};
 
-/// How long anything may take before a test gives up on it.
+/// Longest time for anything, until a test gives up on it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program.

@@ -1,5 +1,5 @@
-//! What the fast fetcher makes of replicas: preferred ones, dead ones, and one that leads with a
-//! shorter log.
+//! Replicas, for the fast fetcher: preferred ones, dead ones, and one that leads with a shorter
+//! log.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -122,7 +122,7 @@ fn a_log_that_an_unclean_election_cut_is_read_on_from_there() {
     wait_committed(210);
 }
 
-/// Which of these records a subscriber lacks, by offset.
+/// The records that a subscriber lacks, by offset.
 fn lacks(subscriber: &Peer, records: &Sequence, offsets: Range<i64>) -> Vec<i64> {
     let messages = decoded(&subscriber.messages());
     let had: HashSet<_> =

@@ -27,7 +27,7 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("ZAFKA_TEST_WRONG_PASSWORD", "not the password"),
     ("ZAFKA_TEST_CLIENT_SECRET", CLIENT_SECRET),
 ];
-/// How long an error that goes on is watched.
+/// The time for which a lasting error is watched.
 const WATCHED: Duration = Duration::from_secs(8);
 /// Lines of warnings and errors in that time, for one error.
 const LINES: usize = 3;

@@ -19,7 +19,7 @@ use crate::{DEADLINE, ZAFKA};
 
 const TOPIC: &str = "orders";
 
-/// What standard error is.
+/// The kind of standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stderr {
     ReaderGone,
@@ -29,7 +29,7 @@ enum Stderr {
 }
 
 impl Stderr {
-    /// What a child gets, and what keeps it as it is.
+    /// Makes a child's end, and an end to be kept so that it stays as it is.
     fn make(self, log: &Path) -> (Stdio, Option<UnixStream>) {
         match self {
             Self::ReaderGone => {

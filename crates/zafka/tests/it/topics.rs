@@ -1,4 +1,4 @@
-//! Which topics a route reads, and several routes in one process.
+//! The topics that a route reads, and several routes in one process.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

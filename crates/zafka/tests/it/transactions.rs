@@ -15,9 +15,9 @@ struct Ledger {
     topic: String,
     admin: &'static Admin,
     next: u64,
-    /// What readers of committed records see.
+    /// The view of readers of committed records.
     committed: Checker,
-    /// What readers of all records see.
+    /// The view of readers of all records.
     all: Checker,
 }
 

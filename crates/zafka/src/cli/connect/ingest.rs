@@ -1,4 +1,4 @@
-//! What the cluster says of each route from ZeroMQ to Kafka.
+//! Checks each route from ZeroMQ to Kafka against the cluster.
 
 use std::io::{self, Write};
 

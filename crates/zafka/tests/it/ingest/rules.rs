@@ -1,4 +1,4 @@
-//! What is acknowledged, what is refused, and how both are told.
+//! Messages that are acknowledged, messages that are refused, and how both are answered.
 
 use serde_json::Value;
 use zafka_testkit::{Zafka, unique, wait_until};

@@ -26,7 +26,7 @@ fn sender(ingest: &Ingest, kind: Kind, sending: &Sending<'_>) -> Peer {
     first
 }
 
-/// Whether a message has come.
+/// Returns true if a message has come.
 fn is_heard_of(ingest: &Ingest) -> bool {
     ingest.counters().is_some_and(|counters| counters["received"] != 0)
 }
