@@ -1,6 +1,6 @@
-//! What it costs to read the records of a fetch response: checksums, batches, the walk.
-//! To run it: `cargo bench -p zafka-kafka --features bench --bench records`. Times are for a whole
-//! response; the throughput column says records a second.
+//! The cost of reading the records of a fetch response: checksums, batches, the walk. To run it:
+//! `cargo bench -p zafka-kafka --features bench --bench records`. Times are for a whole response;
+//! the throughput column says records a second.
 #![allow(missing_docs, clippy::expect_used)]
 
 use bytes::{Bytes, BytesMut};

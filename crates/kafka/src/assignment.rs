@@ -30,7 +30,7 @@ pub struct Assignment {
     reading: Reading,
     ends: Mutex<Option<Ends>>,
     corrupt: AtomicI64,
-    /// Whether the route wants nothing of it for now.
+    /// True if the route wants nothing of it for now.
     paused: AtomicBool,
     epochs: Epochs,
 }
@@ -61,7 +61,7 @@ impl Assignment {
         self.topic_partition.partition
     }
 
-    /// Whether the partition is still held; false from the moment it is revoked or lost.
+    /// Returns true while the partition is held: false from the moment it is revoked or lost.
     pub fn is_active(&self) -> bool {
         self.phase.load(Ordering::Acquire) == ACTIVE
     }
@@ -86,7 +86,7 @@ impl Assignment {
         &self.reading
     }
 
-    /// Whether this is the number of the generation that is read now.
+    /// Returns true if this is the number of the generation that is read now.
     pub(crate) fn is_read_as(&self, generation: u32) -> bool {
         self.generation().number == generation
     }
@@ -146,17 +146,17 @@ impl Assignment {
         self.paused.store(true, Ordering::Release);
     }
 
-    /// Whether the route holds it.
+    /// Returns true if the route holds it back.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }
 
-    /// Whether more of it is wanted.
+    /// Returns true if more of it is wanted.
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_active() && self.corrupt_at().is_none() && !self.is_paused()
     }
 
-    /// Whether a commit is still this relay's to make.
+    /// Returns true if a commit is still this relay's to make.
     pub(crate) fn may_commit(&self) -> bool {
         self.phase.load(Ordering::Acquire) != GONE
     }

@@ -24,7 +24,7 @@ use crate::topic_partition::TopicPartition;
 /// A client; a member of a group where its settings name one.
 pub(crate) type Client = BaseConsumer<SourceContext>;
 
-/// What the group asks for, in its order.
+/// A request of the group, in the group's order.
 #[derive(Debug)]
 pub(crate) enum Rebalance {
     /// To be answered with `incremental_assign`.
@@ -35,7 +35,7 @@ pub(crate) enum Rebalance {
     Lost(Vec<TopicPartition>),
 }
 
-/// What librdkafka calls back. Everything but its closing is left to the membership thread.
+/// The callbacks of librdkafka. Everything but its closing is left to the membership thread.
 pub(crate) struct SourceContext {
     health: Arc<SourceHealth>,
     reporter: Reporter,
@@ -76,7 +76,8 @@ impl SourceContext {
         self.rebalances.lock().pop_front()
     }
 
-    /// What a broker answered that it will answer again, if it did: trying on is of no use.
+    /// Returns the broker's answer if it would answer the same again, so that another try is
+    /// useless.
     pub(crate) fn take_refusal(&self) -> Option<String> {
         self.refusal.lock().take()
     }
@@ -128,7 +129,7 @@ pub(crate) fn plain(error: &KafkaError) -> String {
     }
 }
 
-/// Whether the same answer is to be expected until somebody changes something.
+/// Returns true if the answer stays the same until somebody changes something.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(

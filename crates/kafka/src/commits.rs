@@ -18,17 +18,17 @@ use crate::mailbox::Mailbox;
 use crate::native;
 use crate::topic_partition::TopicPartition;
 
-/// How long one request for a commit is waited for.
+/// Longest wait for one commit request.
 const WAIT: Duration = Duration::from_secs(10);
 /// Time between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// What is to be done.
+/// A request to the commit thread.
 #[derive(Debug)]
 pub(crate) enum CommitRequest {
     /// Commit these; newer positions of the same partitions take their place.
     Commit(Positions),
-    /// What is to be committed of this from now on may be lower than before.
+    /// Commits of this may from now on be lower than before.
     AllowRewind(Arc<Assignment>),
     /// Commit these until the deadline, then answer with the id.
     Final { id: u64, positions: Positions, deadline: Instant },
@@ -66,7 +66,7 @@ pub(crate) fn run(
     }
 }
 
-/// What is to be committed: the newest position of each partition.
+/// Positions to be committed: the newest of each partition.
 #[derive(Default)]
 struct PendingCommits {
     positions: BTreeMap<TopicPartition, (Arc<Assignment>, i64)>,

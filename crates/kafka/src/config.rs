@@ -1,4 +1,4 @@
-//! What can be set on the Kafka side, already parsed.
+//! Settings of the Kafka side, already parsed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to reach a cluster.
+/// The way to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// `HOST:PORT` of some of its brokers; never empty.
@@ -109,7 +109,7 @@ pub struct OidcClient {
     pub extensions: Vec<(String, String)>,
 }
 
-/// What a route reads from a cluster.
+/// The topics that a route reads from a cluster, and the way it reads them.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
     /// Name of the route, for logs.
@@ -118,19 +118,19 @@ pub struct SourceConfig {
     pub topics: Vec<TopicSelector>,
     /// The group to read in; without one every partition is read and nothing is committed.
     pub group: Option<GroupConfig>,
-    /// Where a partition without a committed offset begins.
+    /// The start of a partition without a committed offset.
     pub start: Start,
-    /// What of transactions is read.
+    /// The part of transactions that is read.
     pub isolation: Isolation,
-    /// What to do where the log no longer has an offset.
+    /// The reaction if the log no longer has an offset.
     pub on_out_of_range: OnOutOfRange,
-    /// What to do at a batch that cannot be read.
+    /// The reaction to a batch that cannot be read.
     pub on_corrupt: OnCorrupt,
     /// Time a revoked partition has to drain.
     pub revoke_timeout: Duration,
     /// Time between two listings of topics.
     pub topic_refresh: Duration,
-    /// What fetches.
+    /// The fetcher.
     pub fetcher: FetcherKind,
     /// Time without progress, though there is something to read, after which a partition is
     /// reported.
@@ -175,8 +175,7 @@ pub struct GroupConfig {
     pub instance: Option<String>,
     /// The protocol; what the cluster has where `None`.
     pub protocol: Option<GroupProtocol>,
-    /// How long the group keeps the place of a member of the classic protocol that is not heard
-    /// of; 45 s where `None`.
+    /// Time after which the group gives up a silent member of the classic protocol; `None` is 45 s.
     pub session_timeout: Option<Duration>,
 }
 
@@ -187,7 +186,7 @@ impl GroupConfig {
     }
 }
 
-/// How a group is coordinated.
+/// The protocol by which a group is coordinated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupProtocol {
     /// KIP-848: the coordinator assigns.
@@ -196,7 +195,7 @@ pub enum GroupProtocol {
     Classic,
 }
 
-/// Where a partition without a committed offset begins.
+/// The start of a partition without a committed offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the first record the log still has.
@@ -208,7 +207,7 @@ pub enum Start {
     Time(i64),
 }
 
-/// What of transactions is read.
+/// The part of transactions that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// Committed transactions only.
@@ -218,7 +217,7 @@ pub enum Isolation {
     ReadUncommitted,
 }
 
-/// What to do where the log no longer has the offset a partition stands at.
+/// The reaction if the log no longer has the offset of a partition's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnOutOfRange {
     /// Go on at the earliest offset; what was skipped is counted and logged.
@@ -228,7 +227,7 @@ pub enum OnOutOfRange {
     Stop,
 }
 
-/// What to do at a batch that fails its checks for good.
+/// The reaction to a batch that fails its checks for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnCorrupt {
     /// Its partition stands still there; the others go on.
@@ -238,7 +237,7 @@ pub enum OnCorrupt {
     Skip,
 }
 
-/// What fetches records.
+/// The program part that fetches records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FetcherKind {
     /// Fetch requests of our own; librdkafka where a broker is too old for them.

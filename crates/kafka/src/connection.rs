@@ -40,7 +40,7 @@ pub(crate) use tls::usable;
 
 use crate::security::Token;
 
-/// How long the writing of a request, or a step of authentication, may take.
+/// Longest time for the writing of a request, or for a step of authentication.
 const STEP: Duration = Duration::from_secs(10);
 /// The largest answer to anything but a fetch or a metadata request.
 const SMALL: usize = 1 << 20;
@@ -59,7 +59,7 @@ struct Waited {
     header_version: i16,
 }
 
-/// What the broker says of a session (KIP-368).
+/// The broker's statement on a session (KIP-368).
 #[derive(Clone, Copy, Debug)]
 struct SaslSession {
     renew_at: Instant,
@@ -77,7 +77,7 @@ pub(crate) struct Connection {
     last: Option<Waited>,
     correlation: i32,
     login: Option<Arc<Login>>,
-    /// Where it has an end.
+    /// The session, if it has an end.
     session: Option<SaslSession>,
     /// Something but ApiVersions, which needs no authentication, was answered.
     served: bool,

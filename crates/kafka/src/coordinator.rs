@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::config::{GroupConfig, GroupProtocol};
 use crate::connection::{Connection, Connector};
 
-/// How long asking may take in all.
+/// Longest time for asking, in all.
 const WAIT: Duration = Duration::from_secs(15);
 /// The largest answer that is read: a group may have many members, and a coordinator many groups.
 const LIMIT: usize = 16 << 20;
@@ -31,14 +31,14 @@ const NOBODY: &str = "zafka-asks";
 /// A subscription to nothing, as members of the classic protocol tell it (version 0).
 const NO_SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 
-/// What the coordinator has by the name of a group.
+/// The coordinator's knowledge of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GroupAnswer {
     /// Nothing.
     NoGroup,
     /// A group that takes consumers, with the member that was asked for or without.
     Group { has_member: bool },
-    /// What keeps a member out.
+    /// The reason why a member is refused.
     Refused(String),
 }
 
@@ -55,8 +55,8 @@ impl Coordinator {
         Self { connector, servers, turn: 0, group }
     }
 
-    /// What the coordinator has. `member` is the id of a member, if there is one; `protocol` that
-    /// by which it joins, or whichever the group's members have.
+    /// Asks for the coordinator's knowledge of the group. `member` is the id of a member, if there
+    /// is one; `protocol` that by which it joins, or whichever the group's members have.
     ///
     /// # Errors
     /// Why it is not known; the next call asks another server for the coordinator.
@@ -209,8 +209,9 @@ impl Coordinator {
         })
     }
 
-    /// Why the group takes no member with our assignor and session timeout, if it does not. Asked
-    /// for a member that there is none of: that is refused last, and changes nothing.
+    /// Returns the reason why the group takes no member with our assignor and session timeout, if
+    /// it does not. Asked for a member that there is none of: that is refused last, and changes
+    /// nothing.
     async fn would_refuse(
         &self,
         connection: &mut Connection,

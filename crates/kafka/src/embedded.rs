@@ -13,7 +13,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaApiKey;
 
-/// What the embedded broker, or its producer, could not do.
+/// An error of the embedded broker, or of its producer.
 #[derive(Debug, thiserror::Error)]
 #[error("the embedded broker: {0}")]
 pub struct EmbeddedError(#[from] rdkafka::error::KafkaError);

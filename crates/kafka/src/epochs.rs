@@ -44,7 +44,7 @@ impl Epochs {
         known.map_or(-1, |(_, epoch)| *epoch)
     }
 
-    /// Where the records of `epoch`, and of those before it, end.
+    /// Returns the end of the records of `epoch`, and of those before it.
     pub(crate) fn end_of(&self, epoch: i32) -> Option<i64> {
         self.0.lock().changes.iter().find(|(_, later)| *later > epoch).map(|(from, _)| *from)
     }
@@ -57,8 +57,9 @@ impl Epochs {
         *end = offset.min(*end);
     }
 
-    /// Whether the log was truncated there last when its last record was of `epoch`. A log that goes
-    /// on after a truncation does so in a later epoch: a second report of the same one is none.
+    /// Returns true if the log was truncated there last when its last record was of `epoch`. A log
+    /// that goes on after a truncation does so in a later epoch: a second report of the same one is
+    /// none.
     pub(crate) fn was_truncated(&self, epoch: i32, offset: i64) -> bool {
         self.0.lock().truncated == Some((epoch, offset))
     }

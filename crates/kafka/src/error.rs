@@ -1,8 +1,8 @@
-//! What can go wrong before a source runs.
+//! Errors before a source runs.
 
 use std::path::PathBuf;
 
-/// Why a Kafka client could not be made. Nothing was sent to a broker.
+/// The reason why a Kafka client could not be made. Nothing was sent to a broker.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// librdkafka refuses the settings, such as a certificate that cannot be read.
@@ -11,18 +11,18 @@ pub enum StartError {
     /// A certificate or key cannot be read.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// A certificate or key is not what it should be.
     #[error("{}: {reason}", path.display())]
     Certificate {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The system has no thread left.
@@ -36,13 +36,13 @@ pub enum StartError {
     Token(#[from] TokenError),
 }
 
-/// Why there is no token.
+/// The reason why there is no token.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// `token_url` is not a URL.
     #[error("token_url: {reason}")]
     Url {
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The certificate authorities cannot be read.
@@ -50,7 +50,7 @@ pub enum TokenError {
     Ca {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The provider did not answer.
@@ -58,7 +58,7 @@ pub enum TokenError {
     Unreachable {
         /// The token endpoint.
         url: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// The provider said no (RFC 6749 section 5.2).
@@ -66,7 +66,7 @@ pub enum TokenError {
     Refused {
         /// The token endpoint.
         url: String,
-        /// Who asked.
+        /// The client that asked.
         client_id: String,
         /// The provider's `error` and `error_description`.
         reason: String,
@@ -76,12 +76,12 @@ pub enum TokenError {
     Answer {
         /// The token endpoint.
         url: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
 }
 
-/// Why a topic that is named cannot be read now.
+/// The reason why a topic that is named cannot be read now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
     /// The cluster has none of that name, or does not tell.
@@ -98,7 +98,7 @@ pub enum TopicFault {
     Other(String),
 }
 
-/// Why a topic cannot be written to now.
+/// The reason why a topic cannot be written to now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteFault {
     /// The cluster has none of that name, or does not tell.
@@ -112,7 +112,7 @@ pub enum WriteFault {
     Other(String),
 }
 
-/// Why a cluster could not be asked for what routes read or write.
+/// The reason why a cluster could not be asked for the topics that routes read or write.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The client could not be made.
@@ -132,7 +132,7 @@ pub enum ProbeError {
     Group {
         /// The group.
         group: String,
-        /// What its coordinator says.
+        /// The coordinator's answer.
         reason: String,
     },
 }

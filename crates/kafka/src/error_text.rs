@@ -1,6 +1,6 @@
-//! What librdkafka says of an error, in words that name our settings.
+//! Texts of librdkafka's errors, in words that name our settings.
 
-/// What a text of librdkafka contains, and what is told in its place.
+/// A part of a text of librdkafka, and the text that replaces it.
 struct Hint {
     found: &'static str,
     told: &'static str,

@@ -1,4 +1,4 @@
-//! What a route and its source exchange: events of partitions, and the requests of the route.
+//! Messages between a route and its source: events of partitions, and the requests of the route.
 
 mod event;
 mod request;

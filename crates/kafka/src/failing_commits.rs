@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::assignment::Assignment;
 
-/// How long they may fail before the source is not ready.
+/// Time for which they may fail before the source is not ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]

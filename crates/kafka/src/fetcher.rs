@@ -26,7 +26,7 @@ pub(crate) use record_sender::RecordSender;
 
 /// Records of one partition, in their order. May hold none and only move the position.
 pub struct Fetched {
-    /// Whose records these are.
+    /// The assignment that these records are of.
     pub assignment: Arc<Assignment>,
     /// The reading of the partition that they belong to. Those of one generation come in the order
     /// of their offsets. Where a reset began it, all of the generations before it came first;
@@ -84,7 +84,7 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// What fetches for a source.
+/// The fetcher of a source.
 pub(crate) enum Fetcher {
     /// Fetch requests of our own; librdkafka holds the membership only.
     Fast(Fast),

@@ -13,7 +13,7 @@ pub struct Generation {
     pub start: i64,
 }
 
-/// Where the reading stands.
+/// The state of the reading.
 #[derive(Debug)]
 struct ReadState {
     generation: Generation,

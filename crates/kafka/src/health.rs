@@ -26,11 +26,12 @@ const MUCH: Duration = Duration::from_millis(100);
 /// A source as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatus {
-    /// Why not every partition due is held; `None` when it is ready. An empty assignment is ready.
+    /// The reason why not every partition due is held; `None` when it is ready. An empty assignment
+    /// is ready.
     pub not_ready: Option<String>,
     /// The last error of a broker or of a connection, if there was one.
     pub last_error: Option<String>,
-    /// What fetches now: "fast" or "librdkafka"; nothing before the cluster is reached.
+    /// The present fetcher: "fast" or "librdkafka"; `None` before the cluster is reached.
     pub fetcher: Option<&'static str>,
     /// Assignments and revocations by the group.
     pub rebalances: u64,
@@ -46,7 +47,7 @@ pub struct SourceStatus {
     pub records_skipped: u64,
     /// Partitions that make no progress though there is something to read.
     pub partitions_stalled: usize,
-    /// What is waited for though nothing is wrong.
+    /// Waits that are no fault.
     pub waits: Vec<Wait>,
 }
 
@@ -64,7 +65,7 @@ impl Counter {
     }
 }
 
-/// What the threads of a source write, and its status reads.
+/// Written by the threads of a source, and read by its status.
 #[derive(Debug, Default)]
 pub(crate) struct SourceHealth {
     pub(crate) commits: Counter,
@@ -72,9 +73,9 @@ pub(crate) struct SourceHealth {
     pub(crate) kafka_errors: Counter,
     /// Tasks that hold records which nobody takes.
     waiting: AtomicUsize,
-    /// How long they did since somebody asked, in microseconds.
+    /// Time for which they waited since the last call that took it, in microseconds.
     waited: AtomicU64,
-    /// How many times one did to the end; and as it was when somebody asked.
+    /// The number of waits that ended, and that number at the last call that took it.
     waits: [AtomicU64; 2],
     state: Mutex<HealthState>,
     ends: Mutex<HashMap<String, HashMap<i32, Ends>>>,
@@ -83,10 +84,10 @@ pub(crate) struct SourceHealth {
 
 #[derive(Debug, Default)]
 struct HealthState {
-    /// Whether librdkafka has a broker, or would have one as soon as it asks for something; not
-    /// known at first.
+    /// True if librdkafka has a broker, or would have one as soon as it asks for something; `None`
+    /// at first.
     connected: Option<bool>,
-    /// Whether it failed to connect to one since it last had one.
+    /// True if it failed to connect to one since it last had one.
     failing: bool,
     last_error: Option<String>,
     stopped: Option<String>,
@@ -96,7 +97,7 @@ struct HealthState {
     throttled: ThrottledBrokers,
 }
 
-/// How far the starts of the assigned partitions are resolved.
+/// The progress in resolving the starts of the assigned partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AssignmentProgress {
     /// The assignment is not known yet, or is being looked up.
@@ -116,7 +117,7 @@ pub(crate) struct CorruptPartition {
 }
 
 impl CorruptPartition {
-    /// Whether the partition is still assigned, and has not resumed since.
+    /// Returns true if the partition is still assigned, and has not resumed since.
     pub(crate) fn is_current(&self) -> bool {
         self.assignment.is_active() && self.assignment.position() == self.offset
     }
@@ -125,7 +126,7 @@ impl CorruptPartition {
 /// The state that the membership thread owns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MembershipHealth {
-    /// Why the group does not have this member, if that is known.
+    /// The reason why the group does not have this member, if that is known.
     pub(crate) group_fault: Option<String>,
     /// Topics that are named and cannot be read, with the reason.
     pub(crate) missing: Vec<(String, TopicFault)>,
@@ -133,9 +134,9 @@ pub(crate) struct MembershipHealth {
     pub(crate) corrupt: Vec<CorruptPartition>,
     /// Partitions that make no progress, each with its offset.
     pub(crate) stalled: Vec<String>,
-    /// What fetches: "fast" or "librdkafka".
+    /// The fetcher: "fast" or "librdkafka".
     pub(crate) fetcher: Option<&'static str>,
-    /// How many times our own fetcher was given partitions, if it fetches.
+    /// The number of times that our own fetcher was given partitions, if it fetches.
     pub(crate) adds: Option<u64>,
     pub(crate) rebalances: u64,
     pub(crate) offset_resets: u64,
@@ -145,11 +146,11 @@ pub(crate) struct MembershipHealth {
 /// The state that our own fetcher's dispatcher owns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FetchHealth {
-    /// How many times it was given partitions that are placed by now.
+    /// The number of times that it was given partitions that are placed by now.
     pub(crate) adds: u64,
-    /// Why partitions are not fetched now, if any are not.
+    /// The reason why partitions are not fetched now, if any are not.
     pub(crate) unfetched: Option<String>,
-    /// Whether a broker answers, and no other connection tells.
+    /// True if a broker answers, and no other connection reports.
     pub(crate) is_connected: bool,
 }
 
@@ -204,7 +205,7 @@ impl SourceHealth {
         self.state.lock().fetch = fetch;
     }
 
-    /// Whether a broker is connected, as far as is known.
+    /// Returns true if a broker is connected, as far as is known.
     pub(crate) fn is_connected(&self) -> bool {
         self.state.lock().is_connected() == Some(true)
     }
@@ -244,8 +245,8 @@ impl SourceHealth {
         RouteBusy { health: self, since: Instant::now() }
     }
 
-    /// Whether records had to wait for the route since this was asked before: not as in passing,
-    /// for that happens to every route that has something to do.
+    /// Returns true if records had to wait for the route since the last call: not just in passing,
+    /// which happens to every route that has something to do.
     pub(crate) fn was_backpressured(&self) -> bool {
         let [waits, before] = &self.waits;
         let now = waits.load(Ordering::Relaxed);

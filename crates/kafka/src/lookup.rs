@@ -27,7 +27,7 @@ use crate::topic_partition::TopicPartition;
 use crate::topics::{Listing, Selection, list};
 pub(crate) use plan::TopicSnapshot;
 
-/// How long one request is waited for.
+/// Longest wait for one request.
 const WAIT: Duration = Duration::from_secs(5);
 /// Time between two tries.
 pub(crate) const BACKOFF: (Duration, Duration) =
@@ -36,8 +36,8 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 /// A question.
 #[derive(Debug)]
 pub(crate) enum LookupRequest {
-    /// Where these partitions begin. Asked once, when it is due: who still wants to know asks
-    /// again.
+    /// Asks for the start offsets of these partitions. Asked once, when it is due: who still wants
+    /// to know asks again.
     Starts {
         id: u64,
         queries: Vec<PositionQuery>,
@@ -124,13 +124,13 @@ impl StartRule {
         }
     }
 
-    /// Whether it is there unless its topic has begun.
+    /// Returns true if it is there unless its topic has begun.
     fn is_at_start(self) -> bool {
         self.start().is_some_and(|start| start != Start::Earliest)
     }
 }
 
-/// Where a partition begins.
+/// The start offset of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StartPosition {
     pub(crate) topic_partition: TopicPartition,
@@ -161,7 +161,7 @@ impl fmt::Display for Unresolved {
     }
 }
 
-/// What is known of partitions, and what is open.
+/// Partitions that are resolved, and partitions that are still open.
 #[derive(Default)]
 struct Resolution {
     resolved: Vec<StartPosition>,
@@ -177,7 +177,7 @@ impl Resolution {
 /// Offsets that were asked for, `None` where there is none.
 struct Offsets<T = i64> {
     found: HashMap<TopicPartition, Result<Option<T>, String>>,
-    /// Why there is no answer for the others.
+    /// The reason why there is no answer for the others.
     otherwise: String,
 }
 
@@ -198,7 +198,7 @@ pub(crate) struct Lookup {
     /// Without a group: topics that are held, though a listing may not show them.
     pub(crate) known: BTreeSet<String>,
     pub(crate) answers: Mailbox<LookupAnswer>,
-    /// Where partitions begin at `start`, found and not committed yet.
+    /// Start offsets by `start`, found and not committed yet.
     pub(crate) found: HashMap<TopicPartition, i64>,
 }
 
@@ -314,8 +314,8 @@ impl Lookup {
         Offsets { found, otherwise }
     }
 
-    /// Where no partition has a leader, librdkafka goes on believing so for a while: it asks anew
-    /// only where some have one (`rd_kafka_ListOffsets_handle_result`).
+    /// Makes librdkafka ask for leaders again. If no partition has one it goes on believing so for
+    /// a while: it asks again only if some have one (`rd_kafka_ListOffsets_handle_result`).
     fn refresh_leaders(&self, code: RDKafkaErrorCode) {
         if code == RDKafkaErrorCode::LeaderNotAvailable {
             // The next try tells whether it helped.
@@ -323,8 +323,8 @@ impl Lookup {
         }
     }
 
-    /// Where a partition's end is not to be had, its position stands for it: nothing is known to be
-    /// wrong.
+    /// Returns the ends of partitions. If an end is not to be had, the position stands for it:
+    /// nothing is known to be wrong.
     fn ends(&self, assignments: &[Arc<Assignment>]) -> Vec<(Arc<Assignment>, i64)> {
         let of = assignments.iter().map(|assignment| &assignment.topic_partition);
         let mut ends = self.offsets(of.map(|topic_partition| (topic_partition, Offset::End)));

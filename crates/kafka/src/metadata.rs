@@ -1,4 +1,4 @@
-//! Who leads a partition: Metadata requests over a connection of their own.
+//! Leaders of partitions: Metadata requests over a connection of their own.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::HashMap;
@@ -17,9 +17,10 @@ use crate::connection::{Connection, Connector, decode};
 
 /// From the first version that flexible brokers share to the last whose fields we know.
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
-/// How long one server may take to be reached and to answer.
+/// Longest time for one server to be reached and to answer.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long a connection that was idle may take. Whoever closes those may do it without a word.
+/// Longest time for an answer on a connection that was idle. Whoever closes those may do it without
+/// a word.
 const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// A connection is left after so long, for that of the next server: its broker may have lost touch
 /// with the cluster and tell for ever what was true before.
@@ -27,7 +28,7 @@ const LIFE: Duration = Duration::from_secs(180);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
 
-/// What the cluster says.
+/// The cluster's answer.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     /// Addresses of brokers, by id.
@@ -45,7 +46,7 @@ pub(crate) struct TopicMetadata {
     pub(crate) leaders: HashMap<i32, Leader>,
 }
 
-/// Who leads a partition.
+/// The leader of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leader {
     /// Its id; -1 where there is none.
@@ -53,12 +54,12 @@ pub(crate) struct Leader {
     pub(crate) epoch: i32,
 }
 
-/// Why the cluster says nothing.
+/// The reason why the cluster does not answer.
 #[derive(Debug)]
 pub(crate) enum MetadataError {
     /// The broker does not have the request that is needed; what is missing.
     TooOld(String),
-    /// What happened.
+    /// The error.
     Failed(String),
 }
 

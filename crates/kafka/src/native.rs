@@ -422,7 +422,7 @@ pub(crate) fn cluster_id(client: &Client) -> Option<String> {
     }
 }
 
-/// Whether a record that was given up may be in the log all the same.
+/// Returns true if a record that was given up may be in the log all the same.
 pub(crate) fn may_be_written(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive while it is borrowed.
     let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };

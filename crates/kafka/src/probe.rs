@@ -29,7 +29,7 @@ pub use writing::{Writable, WritableTopic, probe_writing};
 const DEADLINE: Duration = Duration::from_secs(10);
 const WAIT: Duration = Duration::from_secs(1);
 
-/// What a cluster says of the topics of one source.
+/// The cluster's answer on the topics of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeResult {
     /// Topics it would read, with their number of partitions, sorted by name.

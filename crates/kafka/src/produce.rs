@@ -22,7 +22,7 @@ use crate::health::{FetchHealth, SourceHealth};
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
 
-/// How records are written.
+/// The way records are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerConfig {
     /// Name of the route, for logs.
@@ -35,11 +35,11 @@ pub struct ProducerConfig {
     pub batch_bytes: usize,
     /// Time after which a record is given up; for as long as it takes if `None`.
     pub delivery_timeout: Option<Duration>,
-    /// What writes.
+    /// The producer.
     pub producer: ProducerKind,
 }
 
-/// What writes records.
+/// The part of the program that writes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ProducerKind {
     /// Produce requests of our own; librdkafka where a broker is too old for them.
@@ -99,16 +99,16 @@ pub struct OutboundRecord<'a> {
 /// The caller's name for a record that is under way.
 pub type Ticket = usize;
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Which.
+    /// The record's ticket.
     pub ticket: Ticket,
     /// Its place in the log, or why it has none.
     pub outcome: Result<Written, WriteError>,
 }
 
-/// What became of the records of one batch, in their order.
+/// The outcomes of the records of one batch, in their order.
 #[derive(Debug)]
 pub struct Deliveries {
     tickets: std::vec::IntoIter<Ticket>,
@@ -152,7 +152,7 @@ pub struct Written {
     pub log_append_time: Option<i64>,
 }
 
-/// Why a record was not written.
+/// The reason why a record was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The record is larger than the topic takes.
@@ -171,7 +171,7 @@ pub enum WriteError {
         error: String,
         /// The same in words.
         reason: String,
-        /// Whether it is worth another try.
+        /// True if another try may succeed.
         retriable: bool,
     },
 }
@@ -231,8 +231,8 @@ impl Producer {
         }
     }
 
-    /// What became of records, as soon as something did. Does the producer's work, so that it is to
-    /// be waited for all the time. Can be dropped and called again.
+    /// Returns the outcomes of records, as soon as there are any. Does the producer's work, so that
+    /// it is to be waited for all the time. Can be dropped and called again.
     pub async fn next(&mut self) -> Deliveries {
         loop {
             let reason = match &mut self.way {
@@ -287,17 +287,17 @@ impl Producer {
 #[derive(Clone, Debug)]
 pub struct ProducerHealth {
     health: Arc<SourceHealth>,
-    /// Whether librdkafka writes.
+    /// True if librdkafka writes.
     is_librdkafka: Arc<AtomicBool>,
 }
 
 impl ProducerHealth {
-    /// Why records cannot be sent now; `None` if they can.
+    /// Returns the reason why records cannot be sent now; `None` if they can.
     pub fn not_ready(&self) -> Option<String> {
         self.health.status().not_ready
     }
 
-    /// What writes now: "fast" or "librdkafka".
+    /// Returns the present producer: "fast" or "librdkafka".
     pub fn producer(&self) -> &'static str {
         if self.is_librdkafka.load(Ordering::Relaxed) { "librdkafka" } else { "fast" }
     }

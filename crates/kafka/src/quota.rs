@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::wait::{Wait, WaitKind};
 
-/// How long after the end of one wait the next one is still the same: a client at its quota is held
-/// back again and again.
+/// Time after the end of one wait for which the next one is still the same: a client at its quota
+/// is held back again and again.
 const SAME: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl ThrottledBrokers {
         throttled.pause = pause;
     }
 
-    /// What is waited for now.
+    /// Returns the present waits.
     pub(crate) fn waits(&self, now: Instant) -> Vec<Wait> {
         let throttled = self.0.iter().filter(|(_, throttled)| now < throttled.until);
         throttled.map(|(broker, throttled)| Wait {

@@ -1,5 +1,5 @@
-//! What a Fetch response holds of one partition: record batches (Kafka's documentation, "Message
-//! Format").
+//! The records of one partition in a Fetch response: record batches (Kafka's documentation,
+//! "Message Format").
 //!
 //! [`outline`] looks at headers only, so that the next fetch can be sent before anything else is
 //! done. [`Batches`] checks the batches, leaves out control batches and aborted transactions, and
@@ -44,7 +44,7 @@ const RUN_BYTES: usize = 1 << 20;
 /// The most that one batch may be when it is decompressed, in bytes.
 const DECOMPRESSED_LIMIT: usize = 512 << 20;
 
-/// What of the batches is wanted.
+/// The part of the batches that is wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadOptions {
     /// First offset wanted.
@@ -57,7 +57,7 @@ pub(crate) struct ReadOptions {
 /// The batches of one partition, handed out as runs in their order.
 pub(crate) struct Batches {
     bytes: Bytes,
-    /// Where the next batch stands.
+    /// The position of the next batch.
     at: usize,
     from: i64,
     /// The offset after the last batch that was looked at.
@@ -66,11 +66,11 @@ pub(crate) struct Batches {
     limit: usize,
     /// Found behind what was handed out last.
     error: Option<BatchError>,
-    /// Where the batch stands that could not be read.
+    /// The position of the batch that could not be read.
     failed: usize,
 }
 
-/// What becomes of a batch.
+/// The fate of a batch.
 #[derive(Clone, Copy)]
 enum Fate {
     /// Its records are walked where they stand.
@@ -102,7 +102,8 @@ impl Batches {
         }
     }
 
-    /// Whether [`next`](Self::next) has nothing more to say. Looks at one header at most.
+    /// Returns true if [`next`](Self::next) has nothing more to return. Looks at one header at
+    /// most.
     pub(crate) fn is_over(&self) -> bool {
         self.error.is_none()
             && matches!(first(self.bytes.get(self.at..).unwrap_or_default()), Ok(None))

@@ -1,5 +1,4 @@
-//! Where the errors of a source's connections go: counted, shown in the status, and told once in a
-//! while.
+//! The errors of a source's connections: counted, shown in the status, and logged once in a while.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
@@ -70,7 +69,7 @@ impl Reporter {
     }
 }
 
-/// How many failed for each reason, and the first of them.
+/// The number of errors with each reason, and the first of them.
 fn by_reason<'a>(
     failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
 ) -> BTreeMap<String, (usize, &'a TopicPartition)> {

@@ -20,7 +20,8 @@ impl DueOffset {
         Self { assignment: Arc::clone(assignment), generation: generation.number, offset }
     }
 
-    /// Whether it still is: the partition is assigned, and no other generation has begun.
+    /// Returns true while it is current: the partition is assigned, and no other generation has
+    /// begun.
     pub(crate) fn is_now(&self) -> bool {
         self.assignment.is_active() && self.assignment.is_read_as(self.generation)
     }

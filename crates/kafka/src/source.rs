@@ -27,7 +27,7 @@ use crate::security::prepare;
 const EVENTS: usize = 256;
 /// Record batches that wait to be received.
 const RECORDS: usize = 2;
-/// How long closing may take in all.
+/// Longest time for closing, in all.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The channels of a source.
@@ -93,7 +93,7 @@ impl Source {
         ))
     }
 
-    /// How it is now.
+    /// Returns its present status.
     pub fn status(&self) -> SourceStatus {
         self.health.status()
     }

@@ -1,4 +1,4 @@
-//! Which topics a source reads: names and patterns, matched against what the cluster lists.
+//! The topics that a source reads: names and patterns, matched against the cluster's list.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) fn partitions_of(topics: &TopicMap) -> impl Iterator<Item = TopicPart
     })
 }
 
-/// What a listing found.
+/// The topics and partitions of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) topics: TopicMap,
@@ -34,7 +34,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Whether a topic is gone.
+    /// Returns true if a topic is gone.
     pub(crate) fn lacks(&self, topic: &str) -> bool {
         !self.topics.contains_key(topic) && !self.hides(topic)
     }
@@ -43,13 +43,13 @@ impl Listing {
         self.topics.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum()
     }
 
-    /// Whether a partition is there.
+    /// Returns true if a partition is there.
     pub(crate) fn has(&self, topic_partition: &TopicPartition) -> bool {
         let count = self.topics.get(&topic_partition.topic);
         count.is_some_and(|count| topic_partition.partition < *count)
     }
 
-    /// Whether a topic is there, or may be, and cannot be read now.
+    /// Returns true if a topic is there, or may be, and cannot be read now.
     pub(crate) fn hides(&self, topic: &str) -> bool {
         self.missing
             .iter()
@@ -112,18 +112,18 @@ impl Selection {
         selection
     }
 
-    /// Whether a topic is named, and not only matched by a pattern.
+    /// Returns true if a topic is named, and not only matched by a pattern.
     pub(crate) fn names(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic)
     }
 
-    /// Whether one pattern selects both topics.
+    /// Returns true if one pattern selects both topics.
     pub(crate) fn selects_alike(&self, topic: &str, other: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.is_match(topic) && pattern.is_match(other))
     }
 
-    /// Whether a topic is meant. Patterns are searched for in the name, and never match internal
-    /// topics.
+    /// Returns true if a topic is selected. Patterns are searched for in the name, and never match
+    /// internal topics.
     pub(crate) fn selects(&self, topic: &str) -> bool {
         let by_pattern = || {
             !topic.starts_with("__") && self.patterns.iter().any(|pattern| pattern.is_match(topic))

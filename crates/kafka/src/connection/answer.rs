@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Request};
 
-/// Why an answer cannot be read.
+/// The reason why an answer cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
     #[error("an answer that cannot be read: it ends too early")]
@@ -140,7 +140,7 @@ const DESCRIBE_GROUPS_6: Layout = &[
     NO_TAGS,
 ];
 const ASSIGNED: Field = CompactArray(&[Fixed(16), CompactText, IDS, NO_TAGS]);
-/// What all versions have of a member; then its type, and tags.
+/// Fields of a member that all versions have; then its type, and tags.
 macro_rules! consumer_groups {
     ($($more:expr),*) => {
         &[

@@ -1,4 +1,4 @@
-//! How a connection is made: TCP, TLS, ApiVersions, SASL, all within ten seconds.
+//! Makes a connection: TCP, TLS, ApiVersions, SASL, all within ten seconds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use crate::config::ClusterConfig;
 use crate::error::StartError;
 use crate::security::TokenProvider;
 
-/// How long a connection may take until it can be used. Errors tell it.
+/// Longest time until a connection can be used. Errors tell it.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long one address of a host that has several may take.
+/// Longest time for one address of a host that has several.
 const ONE_OF_SEVERAL: Duration = Duration::from_millis(1500);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 

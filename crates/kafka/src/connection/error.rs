@@ -1,11 +1,12 @@
-//! What can happen to a connection.
+//! Errors of a connection.
 
 use crate::error_text::normalize;
 
 /// The longest text of a broker that is told, in characters.
 const LONGEST: usize = 500;
 
-/// Why a connection could not be made, or is of no more use. The same fault has the same text.
+/// The reason why a connection could not be made, or can no longer be used. The same fault has the
+/// same text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {reason}")]
 pub(crate) struct ConnectionError {

@@ -16,10 +16,10 @@ const FIRST_BYTES: usize = 2 << 20;
 /// The first three bytes of an alert, as a TLS listener sends it to somebody who speaks no TLS (RFC
 /// 8446 section 5.1).
 const TLS_ALERT: usize = 0x15_03_03;
-/// What is read at first: all of a small frame, with its size.
+/// Bytes that are read at first: all of a small frame, with its size.
 const SMALL: usize = 8 << 10;
 
-/// Why there is no frame.
+/// The reason why there is no frame.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("the connection was closed")]
@@ -50,7 +50,7 @@ impl From<io::Error> for FrameError {
 /// The frame that is being read, and buffers of those that were.
 #[derive(Default)]
 pub(super) struct Frames {
-    /// What was read of the frame, its size before it until that is known.
+    /// The part of the frame that was read; its size before it, until that is known.
     buffer: BytesMut,
     size: Option<usize>,
     pool: Arc<Pool>,

@@ -14,7 +14,7 @@ use super::answer::AnswerError;
 use super::frames::FrameError;
 use super::{Connection, ConnectionError, SMALL};
 
-/// What is read at once. Answers are small.
+/// Bytes that are read at once. Answers are small.
 const READ: usize = 8 << 10;
 
 /// An answer that is waited for.
@@ -23,7 +23,7 @@ struct Waited {
     key: i16,
     correlation: i32,
     header_version: i16,
-    /// Where its request begins in all that was queued.
+    /// The position of its request in all that was queued.
     begin: u64,
 }
 
@@ -31,7 +31,7 @@ struct Waited {
 pub(crate) struct Pipeline {
     connection: Connection,
     outgoing: Outgoing,
-    /// What was read of the next answers.
+    /// The part of the next answers that was read.
     answers: BytesMut,
     waited: VecDeque<Waited>,
     queued: u64,
@@ -112,12 +112,12 @@ impl Pipeline {
         self.waited.iter().map(|waited| waited.begin < self.written)
     }
 
-    /// When something last went on while requests were under way.
+    /// Returns the time of the last progress while requests were under way.
     pub(crate) fn progress(&self) -> Instant {
         self.progress
     }
 
-    /// Whether the session is to be renewed, for which the requests that are under way end first.
+    /// Returns true if the session is to be renewed, for which the requests under way end first.
     pub(crate) fn is_to_be_renewed(&self) -> bool {
         self.connection.session.is_some_and(|session| Instant::now() >= session.renew_at)
     }
@@ -191,7 +191,7 @@ impl Pipeline {
     }
 }
 
-/// What is to be written.
+/// Bytes to be written.
 #[derive(Debug, Default)]
 struct Outgoing {
     pieces: VecDeque<Bytes>,

@@ -15,7 +15,7 @@ use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
 use crate::security::{Token, TokenProvider};
 
-/// What a client proves itself with.
+/// The proof of a client's identity.
 pub(super) enum Login {
     Plain(Credentials),
     Scram(Hash, Credentials),

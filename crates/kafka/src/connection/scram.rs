@@ -16,7 +16,7 @@ const NONCE_BYTES: usize = 24;
 /// The header of a client without channel binding.
 const GS2: &str = "n,,";
 
-/// Which SHA-2.
+/// The variant of SHA-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha256,
@@ -38,7 +38,7 @@ impl Hash {
         })
     }
 
-    /// Whether a tag is right, in a time that does not tell where it is wrong.
+    /// Returns true if a tag is right, in a time that does not tell at which byte it is wrong.
     fn verify(self, key: &[u8], text: &[u8], tag: &[u8]) -> bool {
         match self {
             Self::Sha256 => {
@@ -74,7 +74,7 @@ pub(super) struct Scram {
     username: String,
     password: Secret,
     nonce: String,
-    /// What the server proves itself with, once it is known: its key and what it signs.
+    /// The server's expected proof, once it is known: its key and the text that it signs.
     server: Option<(Vec<u8>, String)>,
 }
 
@@ -127,7 +127,7 @@ impl Scram {
         Ok(format!("{without_proof},p={}", STANDARD.encode(proof)).into())
     }
 
-    /// Whether the server's last message proves that it knows the password too.
+    /// Returns an error unless the server's last message proves that it knows the password too.
     pub(super) fn verify(&self, last: &[u8]) -> Result<(), String> {
         let last = std::str::from_utf8(last).map_err(|_| "a last message that is not UTF-8")?;
         if let Some(error) = last.strip_prefix("e=") {

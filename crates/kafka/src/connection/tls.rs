@@ -19,11 +19,11 @@ use crate::config::{ClientCertificate, Tls};
 use crate::error::StartError;
 use crate::security::{Stamp, authorities};
 
-/// What OpenSSL calls it if the other side speaks something else.
+/// OpenSSL's words for it if the other side speaks something else.
 const NOT_TLS: &[&str] =
     &["wrong version number", "packet length too long", "record layer failure", "http request"];
 
-/// What every TLS connection has in common, read again if its files have changed.
+/// The common part of all TLS connections, read again if its files have changed.
 pub(super) struct Contexts {
     tls: Tls,
     read: Mutex<(Stamp, SslContext)>,
@@ -135,8 +135,8 @@ pub(crate) fn host(address: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Why there is no TLS connection. A listener without TLS gives itself away by how it ends the
-/// handshake.
+/// Returns the reason why there is no TLS connection. A listener without TLS gives itself away by
+/// how it ends the handshake.
 fn refusal(error: &Error, verified: X509VerifyResult, host: &str) -> String {
     if verified != X509VerifyResult::OK {
         return format!(
@@ -164,7 +164,7 @@ fn refusal(error: &Error, verified: X509VerifyResult, host: &str) -> String {
     told.unwrap_or_else(|| error.to_string())
 }
 
-/// What to look at.
+/// Returns the setting to look at.
 fn hint(verified: X509VerifyResult, host: &str) -> String {
     let text = verified.error_string();
     if text.contains("mismatch") {

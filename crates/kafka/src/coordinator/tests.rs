@@ -15,7 +15,7 @@ use super::*;
 use crate::connection::tests::connector;
 use crate::connection::tests::fake::{self, Asked};
 
-/// What a broker has by the name of the group.
+/// A broker's knowledge of the group.
 #[derive(Clone, Copy, Debug)]
 struct Has {
     find: i16,

@@ -16,7 +16,7 @@ pub enum SourceEvent {
     /// completed once what was handed out is drained; after the route's `revoke_timeout` and a
     /// little they go without it.
     Revoked {
-        /// Which.
+        /// The partitions.
         assignments: Vec<Arc<Assignment>>,
         /// The answer.
         done: RevokeDone,
@@ -30,7 +30,7 @@ pub enum SourceEvent {
     /// there on is to be committed of them. Where the start is lower than what was committed,
     /// so may commits be once [`Source::allow_rewind`](crate::Source::allow_rewind) is called.
     Reset {
-        /// Which.
+        /// The partition.
         assignment: Arc<Assignment>,
         /// The generation that begins. Its first records, or word that there are none yet, follow
         /// in the record stream.

@@ -67,7 +67,7 @@ enum BrokerEvent {
     Returned(FetchPosition, ReturnReason),
 }
 
-/// What all tasks share.
+/// State that all tasks share.
 struct FetcherContext {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
@@ -78,20 +78,19 @@ struct FetcherContext {
     records_tx: RecordSender,
     faults: Mailbox<FetchFault>,
     health: Arc<SourceHealth>,
-    /// Whether the connections are all that there is of a broker: without a group, librdkafka's
-    /// are idle.
+    /// True if there are no other connections to a broker: without a group, librdkafka's are idle.
     alone: bool,
     reporter: Reporter,
 }
 
-/// What all records of one fetch response share.
+/// State that all records of one fetch response share.
 pub(super) struct ResponseContext {
     _memory: MemoryPermit,
-    /// Where batches in it that cannot be read are reported.
+    /// Receives the batches in it that cannot be read.
     pub(super) faults: Mailbox<FetchFault>,
 }
 
-/// What a fast fetcher is made of.
+/// The parts of a fast fetcher.
 pub(crate) struct FetcherParts<'a> {
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) config: &'a SourceConfig,

@@ -16,7 +16,7 @@ pub(crate) struct RecordSender {
     health: Arc<SourceHealth>,
 }
 
-/// What became of records.
+/// The outcome of an attempt to send records.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum TrySend {
     Sent,

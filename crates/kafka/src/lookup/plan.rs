@@ -1,4 +1,4 @@
-//! Where partitions of a group begin that have no committed offset. Decides and asks nobody.
+//! Start offsets of a group's partitions that have no committed offset. Decides and asks nobody.
 //!
 //! A topic begins at `start` once in the life of its group: whoever finds no offset in any of its
 //! partitions commits where all of them begin. From then on a partition without one came later, and
@@ -9,19 +9,19 @@ use std::collections::{BTreeSet, HashMap};
 use crate::topic_partition::TopicPartition;
 use crate::topics::{InitialPartitions, Selection, TopicMap, partitions_of};
 
-/// What a source knew of its topics when the group gave it partitions.
+/// A source's knowledge of its topics at the time of an assignment.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicSnapshot {
     pub(crate) topics: TopicMap,
     pub(crate) first: InitialPartitions,
 }
 
-/// Where partitions without a committed offset begin.
+/// A plan for the start offsets of partitions without a committed offset.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StartPlan {
     /// At `start`, with the whole of their topics.
     pub(super) at_start: Vec<TopicPartition>,
-    /// What begins there too and is not this member's, as far as is known.
+    /// Partitions that begin there too and are not this member's, as far as is known.
     pub(super) others: Vec<TopicPartition>,
     /// At their earliest offset.
     pub(super) late: Vec<TopicPartition>,
@@ -84,9 +84,9 @@ impl TopicSnapshot {
     }
 }
 
-/// Where a partition begins that was found to begin at `found` while its group `stands` elsewhere,
-/// for another member may have begun the topic at the same time: at the smaller, so that neither
-/// skips what the other would have sent.
+/// Returns the start of a partition that was found to begin at `found` while its group `stands`
+/// elsewhere, for another member may have begun the topic at the same time: the smaller, so that
+/// neither skips what the other would have sent.
 pub(super) fn smaller(found: i64, stands: Option<i64>) -> i64 {
     stands.map_or(found, |stands| stands.min(found))
 }

@@ -20,15 +20,15 @@ use crate::config::Start;
 use crate::native;
 use crate::topic_partition::TopicPartition;
 
-/// How long the starts of a topic are asked for, where some of its partitions do not tell theirs,
-/// before it begins without those.
+/// Time for which the starts of a topic are asked for if some of its partitions do not tell theirs;
+/// then it begins without those.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Partitions of one commit. A broker takes as many as fit one batch of its offsets topic, a
 /// megabyte by default.
 const COMMITTED_AT_ONCE: usize = 2000;
 
-/// Why a partition is left open.
+/// The reason for a partition that is left open.
 const NO_COMMITTED: &str = "the committed offset is not known";
 const NO_START: &str = "the start is not known";
 const NOT_COMMITTED: &str = "the start was not committed";
@@ -50,7 +50,7 @@ struct TopicStarts {
 }
 
 impl Lookup {
-    /// Where partitions begin without a group.
+    /// Resolves the starts of partitions without a group.
     pub(super) fn resolve_starts(&self, queries: Vec<PositionQuery>) -> Resolution {
         let mut resolution = Resolution::default();
         for FoundStart { query, start } in self.resolve(queries, &mut resolution) {
@@ -65,7 +65,7 @@ impl Lookup {
         resolution
     }
 
-    /// Where partitions begin that the group gave.
+    /// Resolves the starts of partitions that the group gave.
     pub(super) fn resolve_in_group(
         &mut self,
         queries: Vec<PositionQuery>,
@@ -239,8 +239,9 @@ impl Lookup {
         );
     }
 
-    /// Where partitions begin at `start`. What was found once is so until it is committed: "latest"
-    /// is not asked for twice. Those that do not tell are asked anew for a while.
+    /// Returns the offsets of partitions by `start`. What was found once is so until it is
+    /// committed: "latest" is not asked for twice. Those that do not tell are asked anew for a
+    /// while.
     fn starts_at<'a>(
         &mut self,
         partitions: impl Iterator<Item = &'a TopicPartition>,
@@ -316,7 +317,7 @@ impl Lookup {
         due
     }
 
-    /// Where partitions begin that do not wait for their topic.
+    /// Resolves partitions that do not wait for their topic.
     fn resolve(&self, queries: Vec<PositionQuery>, resolution: &mut Resolution) -> Vec<FoundStart> {
         let asked =
             queries.iter().filter_map(|query| Some((&query.topic_partition, query.rule.start()?)));

@@ -1,4 +1,4 @@
-//! Which partitions the cluster has no more, where there is no group to tell.
+//! Partitions that the cluster no longer has, if there is no group to report it.
 //!
 //! A listing may lack what is there: a broker that has just started lists nothing, and a topic that
 //! this relay may not see for a while is not gone. To let go of a partition is to read it from its
@@ -13,7 +13,7 @@ use crate::topics::Listing;
 #[derive(Debug, Default)]
 pub(super) struct AbsentPartitions(BTreeSet<TopicPartition>);
 
-/// When one that a listing lacks is let go.
+/// The time at which a partition that a listing lacks is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     /// Once the next listing lacks it too: the fetcher sees by itself if it comes back as another

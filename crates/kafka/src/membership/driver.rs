@@ -33,9 +33,9 @@ use crate::lookup::{Lookup, LookupAnswer, LookupRequest};
 use crate::native;
 use crate::topics::{Listing, Selection};
 
-/// How long librdkafka is waited for before events are looked at again.
+/// Longest wait for librdkafka before events are looked at again.
 const POLL: Duration = Duration::from_millis(20);
-/// How a client's life ended.
+/// The end of a client's life.
 pub(super) enum Outcome {
     /// The source was closed.
     Closed,
@@ -77,7 +77,7 @@ pub(super) struct Driver<'a> {
     lookups: Sender<LookupRequest>,
     commits: Sender<CommitRequest>,
     group_check: GroupCheck,
-    /// Whether a fault of the group was reported that the coordinator told.
+    /// True if a fault of the group that the coordinator named was reported.
     has_reported: bool,
 }
 
@@ -322,13 +322,13 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Whether the brokers are those of another cluster now.
+    /// Returns an outcome if the brokers are those of another cluster now.
     fn other_cluster(&self) -> Option<Outcome> {
         let now = native::cluster_id(&self.client)?;
         (self.lasting.cluster.as_ref()? != &now).then_some(Outcome::OtherCluster(now))
     }
 
-    /// Whether the protocol was tried, and not asked for.
+    /// Returns true if the protocol was tried, and not asked for.
     fn may_fall_back(&self) -> bool {
         let asked_for = self.env.config.group.as_ref().and_then(|group| group.protocol);
         asked_for.is_none() && self.protocol == GroupProtocol::Consumer

@@ -28,7 +28,7 @@ pub(crate) struct Environment {
     pub(crate) connector: Option<Arc<Connector>>,
     /// Makes connections to the group's coordinator, if our own kind can be made.
     pub(crate) watcher: Option<Arc<Connector>>,
-    /// Where our own fetcher's tasks run.
+    /// The runtime of our own fetcher's tasks.
     pub(crate) runtime: Handle,
     pub(crate) health: Arc<SourceHealth>,
     pub(crate) log_limiter: Arc<LogLimiter>,

@@ -32,7 +32,7 @@ impl GroupCheck {
         Self { monitor: MembershipMonitor::new(now, &counted(env)), coordinator, checked: now }
     }
 
-    /// Whether it is time for the next check, which counts as made then.
+    /// Returns true if it is time for the next check, which counts as made then.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = now - self.checked >= CHECK_INTERVAL;
         if is_due {

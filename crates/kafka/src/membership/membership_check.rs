@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 /// Time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a member without a report of its assignment is taken for one that still waits for it:
-/// partitions that come with the group's first answer are reported once librdkafka has found the
-/// names of their topics.
+/// Time for which a member without a report of its assignment counts as one that still waits for
+/// it: partitions that come with the group's first answer are reported once librdkafka has found
+/// the names of their topics.
 const SETTLE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! When to ask the coordinator whether it still has this member, and what its answers mean. Asks
-//! nobody itself.
+//! Decides when the coordinator is asked if it still has this member, and what its answers mean.
+//! Asks nobody itself.
 //!
 //! librdkafka notices by itself that a group has put its member out. It does not notice that the
 //! group is no more, or is another kind of group now: its heartbeats fail, and it goes on sending
@@ -13,15 +13,15 @@ use crate::coordinator::GroupAnswer;
 const IDLE: Duration = Duration::from_secs(30);
 /// The same while commits fail, or the group does not have the member.
 const TROUBLED: Duration = Duration::from_secs(2);
-/// How long a member waits for its place before it is asked what keeps it out.
+/// Time that a member waits for its place before the coordinator is asked what keeps it out.
 const JOINING: Duration = Duration::from_secs(3);
-/// How long the group is to be without the member before the membership is given up: librdkafka may
-/// know already.
+/// Time for which the group lacks the member before the membership is given up: librdkafka may know
+/// already.
 const GONE_AFTER: Duration = Duration::from_secs(20);
 /// The same without a group: librdkafka never knows.
 const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
 
-/// What the coordinator has by the name of the group, asked for as that member.
+/// The coordinator's knowledge of the group, asked for as that member.
 #[derive(Debug)]
 pub(crate) struct GroupReply {
     pub(crate) asked_as: Option<Membership>,
@@ -36,20 +36,20 @@ pub(crate) type Membership = (String, i32);
 pub(super) struct Facts {
     /// As what librdkafka takes part in the group, if it does.
     pub(super) membership: Option<Membership>,
-    /// Whether the group has given what this member is to hold, be it nothing.
+    /// True if the group has given all that this member is to hold, even if that is nothing.
     pub(super) is_assigned: bool,
     pub(super) commits: u64,
     pub(super) commits_failed: u64,
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MembershipVerdict {
     /// Nothing is known to be wrong.
     Fine,
     /// Wait and see.
     Unclear,
-    /// What keeps the member out, or its commits from being taken.
+    /// The reason why the member, or its commits, are refused.
     Fault(String),
     /// The membership is no more; why.
     Gone(String),
@@ -58,7 +58,7 @@ pub(super) enum MembershipVerdict {
 #[derive(Debug)]
 pub(super) struct MembershipMonitor {
     began: Instant,
-    /// When the group was last known to be as it should.
+    /// The last time when the group was known to be as it should.
     well: Instant,
     asked: Option<Instant>,
     is_asking: bool,
@@ -83,7 +83,8 @@ impl MembershipMonitor {
         }
     }
 
-    /// Whether to ask now. Then the answer is to be told, whatever it is.
+    /// Returns true if the coordinator is to be asked now. Then the answer is to be told, whatever
+    /// it is.
     pub(super) fn asks(&mut self, now: Instant, facts: &Facts) -> bool {
         let fails = facts.commits_failed != self.failed;
         if facts.commits != self.commits && !fails && facts.is_assigned {

@@ -72,18 +72,18 @@ pub(super) struct Partitions<'a> {
     settings: Settings,
     memory: &'a mut Memory,
     actions: VecDeque<Action>,
-    /// Whether the health is another one than was polled last.
+    /// True if the health is another one than was polled last.
     is_changed: bool,
     assignments: BTreeMap<TopicPartition, Arc<Assignment>>,
     pending: BTreeMap<u64, PendingAssignment>,
-    /// Whether the assignment is known, be it empty.
+    /// True if the assignment is known, even if it is empty.
     is_assigned: bool,
     membership: MembershipCheck,
     revoking: Vec<Revoking>,
-    /// Whether everything is given back, as this client ends.
+    /// True if everything is given back, as this client ends.
     is_leaving: bool,
     fetcher: FetcherKind,
-    /// How many times our own fetcher was given partitions.
+    /// The number of times that our own fetcher was given partitions.
     adds: u64,
     topics: TopicMap,
     absent: AbsentPartitions,
@@ -170,7 +170,7 @@ impl<'a> Partitions<'a> {
         }
     }
 
-    /// Whether librdkafka is yet to report an assignment, which it does not if it is empty.
+    /// Returns true if librdkafka is yet to report an assignment, which it does not if it is empty.
     fn awaits_word(&self) -> bool {
         !self.is_assigned
             && !self.is_leaving
@@ -355,7 +355,7 @@ impl<'a> Partitions<'a> {
         self.request_topic_ids();
     }
 
-    /// Whether the assignment is known, be it empty.
+    /// Returns true if the assignment is known, even if it is empty.
     pub(super) fn is_assigned(&self) -> bool {
         self.is_assigned
     }

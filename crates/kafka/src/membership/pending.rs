@@ -110,7 +110,7 @@ impl PendingAssignment {
         request
     }
 
-    /// Whether there was an answer, be it that nothing begins yet.
+    /// Returns true if there was an answer, even one that nothing begins yet.
     pub(super) fn is_answered(&self) -> bool {
         self.answered
     }

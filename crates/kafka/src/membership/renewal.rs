@@ -13,7 +13,7 @@ use crate::security::Stamp;
 /// Time between two looks. Files that are the same at two of them are taken for whole.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is to be done about the files.
+/// The action that the state of the files asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum FilesVerdict {
     Keep,
@@ -78,7 +78,7 @@ impl Renewal {
         Self(tls.map(|tls| (tls.clone(), Decider::new(Instant::now(), Stamp::of(tls)))))
     }
 
-    /// Whether another client is to take over. Looks every few seconds.
+    /// Returns true if another client is to take over. Looks every few seconds.
     pub(super) fn is_due(&mut self, route: &str) -> bool {
         let Some((tls, decider)) = &mut self.0 else { return false };
         let now = Instant::now();

@@ -22,10 +22,10 @@ const PAUSED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 struct Observed {
     assignment: Arc<Assignment>,
     position: i64,
-    /// When it was last seen to move, or to have nothing to read.
+    /// The last time when it moved, or had nothing to read.
     since: Instant,
     asked: bool,
-    /// Whether it was reported.
+    /// True if it was reported.
     stalled: bool,
 }
 
@@ -152,7 +152,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// What happens within ten seconds.
+    /// The events of ten seconds.
     enum Step {
         /// The position moves to this offset.
         Read(i64),

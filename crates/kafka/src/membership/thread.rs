@@ -26,12 +26,12 @@ use crate::guard;
 use crate::native;
 use crate::topics::{Listing, Selection, list};
 
-/// How long the bootstrap client waits for an answer; closing waits as long.
+/// Longest wait of the bootstrap client for an answer; closing waits as long.
 const BOOTSTRAP_WAIT: Duration = Duration::from_secs(2);
 const BOOTSTRAP_POLL: Duration = Duration::from_millis(20);
 const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
-/// How long the brokers are asked for the group's protocol. The cluster gives a dead one up in a
-/// third of that.
+/// Time for which the brokers are asked for the group's protocol. The cluster gives a dead one up
+/// in a third of that.
 const PROTOCOL_WAIT: Duration = Duration::from_secs(30);
 /// Time between two tries to make a client.
 const CLIENT_PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Which life of its topic a partition is read of, where librdkafka fetches.
+//! The topic ids that partitions are read of, if librdkafka fetches.
 //!
 //! Our own fetcher names a topic by its id. librdkafka goes by the name, and reads on at the old
 //! offset in a topic that was deleted and recreated: what the new one has before that offset would

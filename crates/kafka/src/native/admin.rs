@@ -15,8 +15,8 @@ use crate::client::Client;
 use crate::config::Isolation;
 use crate::topic_partition::TopicPartition;
 
-/// How much longer than its requests librdkafka is waited for: it answers once they have timed out.
-/// Leaders are asked for first, with as much time as they have themselves.
+/// Wait for librdkafka beyond its requests: it answers once they have timed out. Leaders are asked
+/// for first, with as much time as they have themselves.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
 /// The options of a request.
@@ -61,7 +61,7 @@ impl Drop for Options {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 struct AdminEvent(NonNull<sys::rd_kafka_event_t>);
 
 impl AdminEvent {

@@ -38,7 +38,7 @@ const MIN_INSYNC: &str = "min.insync.replicas";
 /// Topics whose configuration is asked for at a time.
 const AT_A_TIME: usize = 500;
 
-/// What a cluster says of the topics that one route may write to.
+/// The cluster's answer on the topics that one route may write to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writable {
     /// Topics that are there and can be written to, sorted by name.

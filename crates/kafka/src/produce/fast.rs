@@ -45,7 +45,7 @@ struct Key {
     partition: usize,
 }
 
-/// What the other tasks tell. As many wait as there are requests under way.
+/// Events of the other tasks. As many wait as there are requests under way.
 enum Event {
     Connected(i32),
     /// A connection could not be made, or ended.
@@ -78,7 +78,7 @@ enum Event {
     Metadata(Box<MetadataClient>, Result<Metadata, MetadataError>),
 }
 
-/// What comes next.
+/// The next result.
 pub(super) enum Next {
     Deliveries(Deliveries),
     /// A broker does not have the requests that are needed; what is missing.
@@ -107,13 +107,13 @@ pub(super) struct Fast {
     troubled: BTreeMap<i32, String>,
     /// Partitions that cannot be written now, and why.
     held: BTreeMap<Key, String>,
-    /// Whether the cluster answers, once that is known.
+    /// True if the cluster answers; `None` until that is known.
     connected: Option<bool>,
     shown: Option<String>,
     deliveries: VecDeque<Deliveries>,
     too_old: Option<String>,
     now: Instant,
-    /// When a partition has something to do by itself, or before that.
+    /// The time at which a partition has something to do by itself, or a time before that.
     due: Instant,
 }
 
@@ -200,7 +200,7 @@ impl Fast {
         self.show();
     }
 
-    /// What became of records. Can be dropped and called again.
+    /// Waits for the outcomes of records. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Next {
         loop {
             if let Some(reason) = self.too_old.take() {

@@ -48,7 +48,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// With a delivery timeout, a batch takes records for so long: they are given up together.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// How a partition is written.
+/// The settings by which a partition is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) batch_bytes: usize,
@@ -57,7 +57,7 @@ pub(super) struct Settings {
     pub(super) codec: Option<Codec>,
 }
 
-/// Who leads a partition.
+/// The leader of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
     pub(super) broker: i32,
@@ -72,7 +72,7 @@ pub(super) struct Request {
     pub(super) bytes: Bytes,
 }
 
-/// Which batches are worth a request.
+/// The batches that are worth a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
     /// Any with a record.
@@ -97,7 +97,7 @@ enum State {
     Rebuilding(Cause),
 }
 
-/// Why the sequences begin anew. Of several the last in this order counts.
+/// The reason why the sequences begin again. Of several the last in this order counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// A batch of ours was given up.
@@ -146,7 +146,7 @@ pub(super) struct Partition {
     failures: u32,
     /// The last offset that was told as written.
     acknowledged: Option<i64>,
-    /// When a request was last under way.
+    /// The last time when a request was under way.
     used: Option<Instant>,
     trouble: Option<String>,
     wants_leader: bool,
@@ -247,7 +247,7 @@ impl Partition {
         }
     }
 
-    /// Whether a producer id is to be asked for. To be called by whoever asks then.
+    /// Returns true if a producer id is to be asked for. To be called by whoever asks then.
     pub(super) fn poll_id(&mut self, now: Instant) -> bool {
         let wanted = self.id == Id::None
             && self.in_flight == 0
@@ -351,29 +351,29 @@ impl Partition {
         self.at.filter(|_| self.in_flight > 0).map(|leader| leader.broker)
     }
 
-    /// Whether there is anything that has not been sent, or is to be sent again.
+    /// Returns true if anything has not been sent, or is to be sent again.
     pub(super) fn has_unsent(&self) -> bool {
         self.open.is_some()
             || !self.closed.is_empty()
             || self.sealed.iter().any(|sealed| sealed.request.is_none())
     }
 
-    /// Whether nothing is under way or waits.
+    /// Returns true if nothing is under way or waits.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_none() && self.closed.is_empty() && self.sealed.is_empty()
     }
 
-    /// Why it is not written now, if something is wrong.
+    /// Returns the reason why it is not written now, if something is wrong.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref().filter(|_| !self.is_empty())
     }
 
-    /// Whether the leader is to be asked for. To be called by whoever asks then.
+    /// Returns true if the leader is to be asked for. To be called by whoever asks then.
     pub(super) fn poll_wants_leader(&mut self) -> bool {
         std::mem::take(&mut self.wants_leader) || (self.leader.is_none() && !self.is_empty())
     }
 
-    /// Which batch records without a key would join, and whether its leader answers.
+    /// Returns the batch that records without a key would join, and whether its leader answers.
     pub(super) fn filling(&self) -> (u64, Answers) {
         let answers = match (self.leader, self.failures) {
             (None, _) => Answers::NoLeader,
@@ -383,17 +383,17 @@ impl Partition {
         (if self.open.is_some() { self.opened } else { self.opened + 1 }, answers)
     }
 
-    /// What is to be told.
+    /// Returns the next outcomes to be delivered.
     pub(super) fn poll_delivery(&mut self) -> Option<Deliveries> {
         self.deliveries.pop_front()
     }
 
-    /// What is to be reported of it.
+    /// Returns the next line to be reported of it.
     pub(super) fn poll_report(&mut self) -> Option<String> {
         self.reports.pop()
     }
 
-    /// When there is something to do by itself, and what.
+    /// Returns the time at which there is something to do by itself, and the reason.
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let retry = self.retry_at.filter(|_| self.has_unsent()).map(|at| (at, "retry"));
         let linger = self.settings.linger;

@@ -29,7 +29,7 @@ fn murmur2(data: &[u8]) -> u32 {
     hash ^ hash >> 15
 }
 
-/// Where records without a key go: to one partition for a batch, then to another.
+/// The partition for records without a key: one for a batch, then another.
 #[derive(Debug, Default)]
 pub(super) struct Sticky {
     /// The partition, and which batch of it this is.
@@ -65,7 +65,7 @@ impl Sticky {
     }
 }
 
-/// Whether the leader of a partition answers.
+/// The state of a partition's leader: it answers, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answers {
     /// There is none.

@@ -1,4 +1,4 @@
-//! Which batches belong to transactions that were aborted (read_committed, KIP-98).
+//! Batches of transactions that were aborted (read_committed, KIP-98).
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use super::record::{Cursor, Raw};
 /// A transaction that was aborted, as a fetch response lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Aborted {
-    /// Whose.
+    /// The producer.
     pub(crate) producer_id: i64,
-    /// Where it begins.
+    /// The offset at which it begins.
     pub(crate) first_offset: i64,
 }
 
@@ -31,7 +31,8 @@ impl AbortedNow {
         AbortedNow { ahead: aborted, open: BTreeSet::new() }
     }
 
-    /// Whether the records of a batch are to be left out. Asked once for every batch, in order.
+    /// Returns true if the records of a batch are to be left out. Asked once for every batch, in
+    /// order.
     pub(super) fn covers(
         &mut self,
         header: &Header,
@@ -57,8 +58,8 @@ impl AbortedNow {
     }
 }
 
-/// Whether a control batch ends a transaction by aborting it. Its first record's key is a version
-/// and a type.
+/// Returns true if a control batch ends a transaction by aborting it. Its first record's key is a
+/// version and a type.
 fn is_abort(header: &Header, bytes: &[u8], limit: usize) -> Result<bool, BatchFault> {
     if header.count == 0 {
         return Ok(false);

@@ -7,16 +7,16 @@ use zafka_envelope::Record;
 
 use super::{Aborted, Batches, ReadOptions, outline};
 
-/// What came out of some bytes.
+/// The sums over the records of some bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Records handed out.
     pub records: u64,
     /// Runs handed out.
     pub runs: u64,
-    /// Where a fetch goes on.
+    /// The offset at which a fetch continues.
     pub next_offset: Option<i64>,
-    /// Whether something could not be read.
+    /// True if something could not be read.
     pub failed: bool,
 }
 

@@ -61,7 +61,7 @@ impl NewRecord<'_> {
     }
 }
 
-/// Who writes a batch (KIP-98).
+/// The producer of a batch (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerId {
     pub(crate) id: i64,

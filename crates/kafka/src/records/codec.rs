@@ -10,10 +10,10 @@ use super::error::BatchFault;
 
 /// The first piece of memory, at least.
 const FIRST_PIECE: usize = 16 << 10;
-/// How much larger than its input snappy's output can be: three bytes copy 64.
+/// The largest ratio of snappy's output to its input: three bytes copy 64.
 const SNAPPY_RATIO: usize = 22;
-/// What snappy-java writes before its blocks. Its version and the oldest one that reads it follow,
-/// four bytes each.
+/// The bytes that snappy-java writes before its blocks. Its version and the oldest one that reads
+/// it follow, four bytes each.
 pub(super) const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: usize = 8;
 /// A zstd context that holds more than this is not kept.
@@ -24,7 +24,7 @@ thread_local! {
     static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
-/// Why something was not decompressed.
+/// The reason why something was not decompressed.
 enum Refused {
     TooLarge,
     Broken(String),

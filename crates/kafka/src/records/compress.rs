@@ -9,7 +9,8 @@ use lz4_flex::frame::FrameEncoder;
 use super::codec::XERIAL_MAGIC;
 use super::compression::Codec;
 
-/// What snappy-java writes behind its magic: its version, and the oldest one that reads it.
+/// The bytes that snappy-java writes behind its magic: its version, and the oldest one that reads
+/// it.
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// Size of snappy-java's blocks before they are compressed.
 const XERIAL_BLOCK: usize = 32 << 10;

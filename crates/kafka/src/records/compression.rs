@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a batch is compressed.
+/// The compression of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
     /// RFC 1952.

@@ -1,4 +1,4 @@
-//! What can be wrong with the records of a partition.
+//! Faults of the records of a partition.
 
 use super::compression::Codec;
 
@@ -11,7 +11,7 @@ pub(super) const MAX_HEADERS: usize = 1 << 20;
 pub(crate) struct BatchError {
     /// Base offset that the batch claims.
     pub(crate) base_offset: i64,
-    /// What is wrong.
+    /// The fault.
     pub(crate) fault: BatchFault,
 }
 
@@ -21,7 +21,7 @@ impl BatchFault {
     }
 }
 
-/// What is wrong with a batch.
+/// A fault of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BatchFault {
     /// The bytes are not those that were written.
@@ -58,15 +58,15 @@ pub(crate) enum BatchFault {
     /// The compressed bytes are not right.
     #[error("its {codec} data cannot be decompressed: {reason}")]
     Decompress {
-        /// How it is compressed.
+        /// Its compression.
         codec: Codec,
-        /// What the decompressor says.
+        /// The decompressor's error.
         reason: String,
     },
     /// Decompressed, it is too large to hold.
     #[error("decompressed, it is larger than {limit} bytes")]
     TooLarge {
-        /// What is allowed.
+        /// The largest that is allowed.
         limit: usize,
     },
     /// A control record (commit or abort) that cannot be read.
@@ -77,7 +77,7 @@ pub(crate) enum BatchFault {
     Record {
         /// Counted from 0 in the batch.
         number: u32,
-        /// What is wrong with it.
+        /// The fault in it.
         fault: RecordFault,
     },
     /// Bytes that belong to no record.
@@ -85,7 +85,7 @@ pub(crate) enum BatchFault {
     Rest(usize),
 }
 
-/// What is wrong with a record.
+/// A fault of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordFault {
     /// Something in it goes past its end, or it past the batch's.

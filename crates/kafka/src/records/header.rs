@@ -7,7 +7,7 @@ use super::error::{BatchError, BatchFault};
 pub(super) const PREFIX: usize = 12;
 /// Of a batch, prefix included.
 pub(super) const HEADER: usize = 61;
-/// What CRC-32C covers begins here: the attributes.
+/// The first byte that CRC-32C covers: the attributes.
 pub(super) const CHECKED_FROM: usize = 21;
 /// The smallest message of magic 0, prefix included: checksum, magic, attributes, two null lengths.
 const SMALLEST: usize = PREFIX + 14;
@@ -128,18 +128,18 @@ impl Header {
     }
 }
 
-/// What the headers alone say of a partition's records. Checksums are not looked at.
+/// The knowledge of a partition's records from the headers alone. Checksums are not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
     /// The offset after the last whole batch.
     pub(crate) next_offset: Option<i64>,
-    /// Where the leader epoch of the whole batches changes: a base offset, and the epoch from
+    /// The changes of the leader epoch among the whole batches: a base offset, and the epoch from
     /// there on. -1 is none.
     pub(crate) epochs: Vec<(i64, i32)>,
-    /// How many bytes the whole batches take; a batch that is cut off may follow.
+    /// The bytes of the whole batches; a batch that is cut off may follow.
     pub(crate) whole_bytes: usize,
-    /// What stands behind the whole batches, and cannot be a batch however much more of it there
-    /// were.
+    /// The fault of the bytes behind the whole batches, if those cannot be a batch however much
+    /// more of it there were.
     pub(crate) error: Option<BatchError>,
 }
 

@@ -13,7 +13,7 @@ use super::record::Cursor;
 const LOG_APPEND: i8 = 1 << 3;
 const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
-/// What became of an entry.
+/// The outcome of an entry.
 pub(super) struct Appended {
     pub(super) first_offset: i64,
     pub(super) next_offset: i64,

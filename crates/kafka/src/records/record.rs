@@ -40,7 +40,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {

@@ -16,7 +16,7 @@ use super::record::{Cursor, Raw};
 pub(crate) struct Run {
     /// Batches; or the records of `open` alone, decompressed.
     bytes: Bytes,
-    /// How far the walk has come.
+    /// The position that the walk has reached.
     at: usize,
     /// The batch that the walk is in.
     open: Option<OpenBatch>,
@@ -30,9 +30,9 @@ pub(crate) struct Run {
 #[derive(Clone, Copy, Debug)]
 struct OpenBatch {
     header: Header,
-    /// Where its records end in the run's bytes.
+    /// The end of its records in the run's bytes.
     end: usize,
-    /// How many records were read.
+    /// The number of records that were read.
     number: u32,
     /// The smallest offset delta that the next record may have.
     next_delta: i64,
@@ -113,9 +113,9 @@ impl Run {
         self.open.map(|batch| batch.header.next_offset())
     }
 
-    /// Where a fetch goes on after this run: the offset after its last batch, those included that
-    /// gave no records because they are control batches or aborted. Once [`Run::walk`] failed:
-    /// the offset after the last record before the fault.
+    /// Returns the offset at which a fetch continues after this run: the one after its last batch,
+    /// those included that gave no records because they are control batches or aborted. Once
+    /// [`Run::walk`] failed: the offset after the last record before the fault.
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }

@@ -19,7 +19,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// A client that is to be supplied with tokens.
 pub(crate) trait Supplied: Send + Sync + 'static {
-    /// What it calls back.
+    /// The client's callbacks.
     type Context: ClientContext;
 
     /// The client as librdkafka has it.

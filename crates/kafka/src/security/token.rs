@@ -23,7 +23,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use crate::config::{OidcClient, Secret};
 use crate::error::TokenError;
 
-/// How long the provider may take for one answer.
+/// Longest time for one answer of the provider.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read.
 const ANSWER_BYTES: u64 = 1 << 20;
@@ -42,7 +42,7 @@ pub(crate) struct Token {
     pub(crate) expires_ms: i64,
     /// The same moment.
     ends_at: Instant,
-    /// When the next one is due.
+    /// The time when the next one is due.
     pub(crate) refresh_at: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! What only the fast fetcher does.
+//! Abilities that only the fast fetcher has.
 
 use std::fs;
 use std::time::Duration;

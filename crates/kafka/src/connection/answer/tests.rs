@@ -340,7 +340,8 @@ fn answers_that_cannot_be() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is changed in an answer, it is decoded or refused. (An array's size unchecked would abort the test.)
+    /// Changes an answer in any way, and asserts that it is decoded or refused. (An array's size
+    /// unchecked would abort the test.)
     #[test]
     fn a_changed_answer_is_no_harm(
         which in any::<prop::sample::Index>(),

@@ -20,7 +20,7 @@ use crate::cluster::settings;
 use crate::config::Tls;
 use crate::error_text::normalize;
 
-/// How long librdkafka has to connect, or to say why not.
+/// Time that librdkafka has to connect, or to say why not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn openssl(directory: &Path, arguments: &str) {
@@ -52,7 +52,7 @@ fn certificate(
     (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")))
 }
 
-/// Whether librdkafka connects to `address`; if not, what it says.
+/// Connects librdkafka to `address`; returns its error if it does not.
 fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), String> {
     let security =
         Security { tls: Some(Tls { ca: Some(ca.to_owned()), client: None }), sasl: None };
@@ -77,7 +77,7 @@ fn librdkafka(ca: &Path, address: &str, reached: &AtomicBool) -> Result<(), Stri
     panic!("librdkafka neither connects nor says why: {:?}", consumer.context().0.lock());
 }
 
-/// What librdkafka has told.
+/// Errors that librdkafka reported.
 #[derive(Default)]
 struct Reported(Mutex<Vec<String>>);
 

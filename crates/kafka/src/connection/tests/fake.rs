@@ -104,7 +104,7 @@ fn read(mut request: Bytes) -> Asked {
     Asked { key, version, correlation: header.correlation_id, body: request }
 }
 
-/// What a broker has that only knows what is needed to authenticate, and Metadata.
+/// The versions of a broker that only knows what is needed to authenticate, and Metadata.
 pub(crate) fn api_versions() -> ApiVersionsResponse {
     let keys =
         [(ApiKey::ApiVersions, 0, 3), (ApiKey::SaslAuthenticate, 0, 2), (ApiKey::Metadata, 0, 12)];

@@ -40,7 +40,7 @@ async fn an_error_in_the_answer_is_told() {
     assert!(error.starts_with(&format!("{address}: ApiVersions: ")), "{error}");
 }
 
-/// What a peer answers to the first request, and what is told of it.
+/// Answers of a peer to the first request that are none, and the errors they give.
 #[tokio::test]
 async fn answers_that_are_none() {
     // An alert as Java's TLS sends it: fatal, unexpected message.

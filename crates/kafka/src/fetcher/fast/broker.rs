@@ -31,7 +31,8 @@ use crate::fetcher::{CorruptBatch, FetchFault};
 pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 /// From this many bytes on, the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
-/// How long an answer may take before the broker counts as troubled, and before it is given up.
+/// Time without an answer after which the broker counts as troubled, and after which it is given
+/// up.
 const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The time in which an answer that has begun comes on by so many bytes. After one without, the
 /// broker counts as troubled; after two the answer is given up, and with it the memory that others
@@ -69,7 +70,7 @@ pub(super) struct Broker {
     pub(super) session: FetchSession,
     pub(super) commands: UnboundedReceiver<BrokerCommand>,
     pub(super) events: UnboundedSender<BrokerEvent>,
-    /// Whether it is to connect though there is nothing to fetch.
+    /// True if it is to connect though there is nothing to fetch.
     pub(super) probing: bool,
 }
 
@@ -82,12 +83,12 @@ struct Frame {
 /// The command channel or the record channel is closed.
 struct Ended;
 
-/// Why a connection is left.
+/// The reason why a connection is left.
 enum CloseReason {
     Ended,
     /// Nothing was asked for so long that the broker may have closed it.
     Idle,
-    /// What happened to it.
+    /// The error of the connection.
     Lost(String),
 }
 

@@ -40,22 +40,22 @@ struct PartitionState {
     replica: Option<(i32, Instant)>,
     /// The replica in whose place the leader serves, asked without our rack, and until when.
     kept: Option<(i32, Instant)>,
-    /// Whether the broker that has it was chosen as a replica.
+    /// True if the broker that has it was chosen as a replica.
     at_replica: bool,
     /// The task that has it, or had it last.
     task: Option<TaskNumber>,
     place: Placement,
     placed: Instant,
     failures: u32,
-    /// When its log last did not have its offset, and how many times that had happened in a row by
-    /// then.
+    /// The last time when its log did not have its offset, and how many times that had happened in
+    /// a row by then.
     reset: Option<Instant>,
     resets: u32,
     /// The leader that last said it was none.
     turned_away_by: Option<Leader>,
     /// Ids of the topic's earlier lives.
     past_ids: Vec<Uuid>,
-    /// Whether the topic is another one than the position is of, and nobody was told.
+    /// True if the topic is another one than the position is of, and this was not reported.
     topic_recreated: bool,
 }
 
@@ -113,15 +113,15 @@ pub(super) struct Dispatcher {
     /// Brokers that cannot be fetched from, and why.
     failing: HashMap<i32, String>,
     replicas: Replicas,
-    /// When metadata were last asked for, and whether the answer is still to come.
+    /// The time of the last metadata request, and whether the answer is still to come.
     asked: Option<Instant>,
     is_asking: bool,
     wants_metadata: bool,
-    /// Whether the server that is asked tells what was true before: another one is asked next.
+    /// True if the server that is asked reports an older state: another one is asked next.
     distrusted: bool,
     /// The id of the cluster, once one was told.
     cluster: Option<String>,
-    /// How many commands to add partitions were handled.
+    /// The number of commands to add partitions that were handled.
     adds: u64,
 }
 

@@ -23,19 +23,19 @@ pub(super) use answers::{Answer, FetchedPartition, RejectedBatch};
 
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;
-/// How long a partition rests after an answer that was of no use.
+/// Time that a partition rests after an answer that brought nothing.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// The most that is asked of one partition where a batch did not fit.
 const PARTITION_BYTES_MAX: i32 = 1 << 30;
 
-/// What every request says.
+/// The part that all requests have in common.
 #[derive(Clone, Debug)]
 pub(super) struct FetchOptions {
     pub(super) isolation: Isolation,
     pub(super) rack: String,
 }
 
-/// What the broker's session has of a partition.
+/// A partition as the broker's session has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RequestedState {
     offset: i64,
@@ -46,10 +46,10 @@ struct RequestedState {
 
 struct SessionPartition {
     position: FetchPosition,
-    /// How many times more was asked for, since one batch did not fit.
+    /// The number of times that the size was doubled, since one batch did not fit.
     doubled: u32,
     requested: Option<RequestedState>,
-    /// Whether it is among those to be told with the next request.
+    /// True if the next request is to name it.
     changed: bool,
     resting: bool,
     failures: u32,
@@ -100,9 +100,9 @@ pub(super) struct FetchSession {
     forgotten: Vec<(Arc<str>, Uuid, i32)>,
     resting: Vec<(Instant, TopicPartition)>,
     len: usize,
-    /// How many of them their leader is to serve itself.
+    /// The number of them that their leader is to serve itself.
     without_rack: usize,
-    /// Where a request without a session begins, so that every partition gets its turn.
+    /// The partition at which a request without a session begins, so that every one gets its turn.
     turn: usize,
     /// The next request begins another session.
     renew: bool,
@@ -255,7 +255,7 @@ impl FetchSession {
         self.partition(key).map_or(0, |tracked| tracked.failures)
     }
 
-    /// When the first of those that rest goes on.
+    /// Returns the time when the first of those that rest continues.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.resting.iter().map(|(due, _)| *due).min()
     }

@@ -1,4 +1,5 @@
-//! What an answer brought, on its way to the route. Plain state: the broker's task waits for room.
+//! The content of an answer, on its way to the route. Plain state: the broker's task waits for
+//! room.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +42,7 @@ impl HandOut {
         Self { assignment, generation, standing, batches, next: from }
     }
 
-    /// Whether nothing more of it is to be handed out.
+    /// Returns true if nothing more of it is to be handed out.
     pub(super) fn is_over(&self) -> bool {
         !self.assignment.is_wanted() || self.standing.is_none() && self.batches.is_over()
     }

@@ -1,4 +1,4 @@
-//! Where the fetching of a partition stands.
+//! The fetch position of a partition.
 
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ pub(super) struct FetchPosition {
     pub(super) leader_epoch: i32,
     /// The topic's id; nil where brokers have none.
     pub(super) topic_id: Uuid,
-    /// Whether its generation has just begun, and the route has not heard of it by a record.
+    /// True if its generation has just begun, and no record of it has reached the route.
     pub(super) repositioned: bool,
-    /// Whether the leader is to give the records itself, and name no preferred replica.
+    /// True if the leader is to give the records itself, and name no preferred replica.
     pub(super) without_rack: bool,
 }
 
@@ -39,7 +39,7 @@ impl FetchPosition {
         Self::new(Arc::clone(assignment), generation, offset)
     }
 
-    /// Where a generation begins.
+    /// Returns the position at the start of a generation.
     pub(super) fn start(assignment: Arc<Assignment>, generation: Generation) -> Self {
         Self { repositioned: true, ..Self::new(assignment, generation, generation.start) }
     }
@@ -63,7 +63,7 @@ impl FetchPosition {
         &self.assignment.topic_partition
     }
 
-    /// What was due when it could not be fetched.
+    /// Returns the offset that was due when it could not be fetched.
     pub(super) fn due(&self) -> DueOffset {
         let assignment = Arc::clone(&self.assignment);
         DueOffset { assignment, generation: self.generation.number, offset: self.offset }
@@ -81,7 +81,7 @@ impl FetchPosition {
     }
 }
 
-/// Why a partition left a broker.
+/// The reason why a partition left a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReturnReason {
     /// It was asked back.

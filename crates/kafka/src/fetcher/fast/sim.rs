@@ -48,7 +48,7 @@ pub fn set_gone(assignment: &Assignment) {
     assignment.set_gone();
 }
 
-/// Whether a commit is still this relay's to make.
+/// Returns true if a commit is still this relay's to make.
 pub fn may_commit(assignment: &Assignment) -> bool {
     assignment.may_commit()
 }
@@ -94,7 +94,7 @@ pub fn revoke_done() -> (RevokeDone, Drained) {
     (RevokeDone::new(0, Mailbox::new(&answer)), Drained { answers, is_done: false })
 }
 
-/// What a route answers to a revocation.
+/// A route's answer to a revocation.
 #[derive(Debug)]
 pub struct Drained {
     answers: Receiver<RouteRequest>,
@@ -113,13 +113,13 @@ impl Drained {
         }
     }
 
-    /// Whether it has been taken.
+    /// Returns true if it has been taken.
     pub fn is_done(&self) -> bool {
         self.is_done
     }
 }
 
-/// Where the fetching of a partition stands.
+/// The fetch position of a partition.
 #[derive(Clone, Debug)]
 pub struct Position(FetchPosition);
 
@@ -134,7 +134,7 @@ impl Position {
         Self(FetchPosition::start(Arc::clone(assignment), generation))
     }
 
-    /// Whose it is.
+    /// The assignment that it is of.
     pub fn assignment(&self) -> &Arc<Assignment> {
         &self.0.assignment
     }
@@ -153,7 +153,7 @@ impl Position {
     }
 }
 
-/// Why a partition left a broker.
+/// The reason why a partition left a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Returned {
     /// It was asked back.
@@ -166,11 +166,11 @@ pub enum Returned {
     Diverged(i64),
 }
 
-/// What is fetched from one broker.
+/// The fetching from one broker.
 pub struct BrokerFetch {
     session: FetchSession,
     response: Arc<ResponseContext>,
-    /// What came, until it is known what became of the next request.
+    /// Partitions of the last answer, until it is known what became of the next request.
     answered: Vec<FetchedPartition>,
     out: VecDeque<HandOut>,
     returned: Vec<(Position, Returned)>,
@@ -273,7 +273,7 @@ impl BrokerFetch {
         }
     }
 
-    /// Whether there is something to be handed out before anything else is done.
+    /// Returns true if there is something to be handed out before anything else is done.
     pub fn is_handing_out(&self) -> bool {
         !self.out.is_empty() || !self.answered.is_empty()
     }

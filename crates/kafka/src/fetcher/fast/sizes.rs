@@ -1,4 +1,4 @@
-//! How much a request asks for.
+//! The number of bytes that a request asks for.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use std::time::Duration;
 const ANSWER_BYTES_MIN: i32 = 512 << 10;
 /// The most of an answer, of which a few are held in memory.
 const ANSWER_BYTES_MAX: i32 = 2 << 20;
-/// What a fast network carries, in bytes a microsecond: 1 GB/s.
+/// Bytes that a fast network carries in a microsecond: 1 GB/s.
 const BYTES_PER_MICROSECOND: i64 = 1000;
-/// What an answer has for each partition that is fetched, where they are many: a broker looks at
-/// all of them for each.
+/// Bytes that an answer has for each of many partitions: a broker looks at all of them for each
+/// answer.
 const BYTES_PER_PARTITION: i64 = 16 << 10;
 
 /// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).

@@ -1,4 +1,4 @@
-//! What the tests of the fast fetcher's parts have in common.
+//! The common parts of the fast fetcher's tests.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use crate::reset::DueOffset;
 const TAKE_BYTES: usize = 1 << 20;
 /// At most as many messages are taken at once.
 const TAKE_MESSAGES: usize = 4096;
-/// How long the first message is waited for; also how long the membership may wait for the table.
+/// Longest wait for the first message, and longest time that the membership waits for the table.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// Messages of one partition.
@@ -87,7 +87,7 @@ impl ActiveReads {
         }
     }
 
-    /// Whether this generation of an assignment is the one that is fetched.
+    /// Returns true if this generation of an assignment is the one that is fetched.
     pub(super) fn is_read_as(&self, assignment: &Arc<Assignment>, generation: Generation) -> bool {
         let read = self.get(assignment.topic(), assignment.partition());
         read.is_some_and(|(held, read)| Arc::ptr_eq(held, assignment) && *read == generation)
@@ -98,14 +98,14 @@ impl ActiveReads {
     }
 }
 
-/// What was taken off the queue, in its order.
+/// An item of the queue, in its order.
 enum Polled {
     Fetched(Fetched),
     /// A batch that cannot be read, and why.
     Corrupt(Arc<Assignment>, Generation, String),
 }
 
-/// Whether librdkafka cannot read a batch, and goes on behind it.
+/// Returns true if librdkafka cannot read a batch, and continues behind it.
 fn is_corruption(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(code, C::BadMessage | C::BadCompression | C::NotImplemented)

@@ -16,11 +16,11 @@ use crate::commits::CommitDone;
 use crate::membership::event::Event;
 use crate::membership::partitions::Partitions;
 
-/// How long the last commit and the leaving of the group may take, each.
+/// Longest time for the last commit, and again for the leaving of the group.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// The same if no broker is connected.
 const CLOSE_WAIT_ALONE: Duration = Duration::from_secs(1);
-/// How much longer than its deadline the last commit is waited for.
+/// Wait for the last commit beyond its deadline.
 const COMMIT_SLACK: Duration = Duration::from_millis(500);
 
 impl Driver<'_> {

@@ -1,4 +1,4 @@
-//! What the group takes away, and what is given back to it.
+//! Partitions that the group takes away, and partitions that are given back to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::commits::{CommitDone, CommitRequest};
 use crate::exchange::SourceEvent;
 use crate::topic_partition::TopicPartition;
 
-/// How long after the route's own `revoke_timeout` its answer is waited for.
+/// Wait for the route's answer after its own `revoke_timeout`.
 const REVOKE_SLACK: Duration = Duration::from_secs(1);
-/// How long the commit of revoked partitions may take.
+/// Longest time for the commit of revoked partitions.
 const REVOKE_COMMIT: Duration = Duration::from_secs(5);
 
 /// Partitions that are given back once they are drained and committed.
@@ -179,7 +179,7 @@ impl Partitions<'_> {
         self.is_leaving
     }
 
-    /// Whether everything is given back that was to be.
+    /// Returns true if everything is given back that was to be.
     pub(in super::super) fn has_left(&self) -> bool {
         self.is_leaving && self.revoking.is_empty()
     }

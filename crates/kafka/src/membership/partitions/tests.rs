@@ -9,7 +9,7 @@ use crate::reset::{DueOffset, ResetReason};
 
 mod groupless;
 
-/// What happens to the partitions of topic `t`.
+/// An event of the partitions of topic `t`.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// The group assigns, revokes or takes away.
@@ -28,7 +28,7 @@ enum Step {
     Wait(u64),
     /// The fetch of this partition is under way: what comes of it is of this moment.
     Fetch(i32),
-    /// What came of it.
+    /// The result.
     OutOfRange,
     Truncated(i64),
     Corrupt(Option<i64>),

@@ -1,4 +1,4 @@
-//! When the cluster is asked who leads what, and what its answer changes.
+//! Decides when the cluster is asked for leaders, and applies its answers.
 #![warn(clippy::disallowed_methods)]
 
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub(super) struct Asking {
     /// None while it is asking.
     pub(super) client: Option<Box<MetadataClient>>,
     pub(super) last: Instant,
-    /// When the next request goes out.
+    /// The time of the next request.
     pub(super) due: Instant,
     /// Answers in a row that changed nothing.
     pub(super) unchanged: u32,

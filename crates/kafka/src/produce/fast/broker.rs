@@ -20,10 +20,10 @@ use crate::health::SourceHealth;
 use crate::records::ProducerId;
 
 const PRODUCER_ID_VERSIONS: std::ops::RangeInclusive<i16> = 2..=4;
-/// How long the broker may wait for its replicas before it answers REQUEST_TIMED_OUT.
+/// Time that the broker may wait for its replicas before it answers REQUEST_TIMED_OUT.
 const REPLICATION: Duration = Duration::from_secs(15);
-/// How long requests may be under way, without a byte written or read, before the broker counts as
-/// troubled, and before the connection is given up.
+/// Time without a byte written or read while requests are under way, after which the broker counts
+/// as troubled, and after which the connection is given up.
 const STANDSTILL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(25));
 /// As the second one, for a broker that does not lead any more what it was sent.
 const LEFT: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What the task is told.
+/// A command to the task.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Send a Produce request of these, whose topics stand together.
@@ -63,13 +63,13 @@ pub(super) struct Broker {
     pub(super) tell: UnboundedSender<Event>,
 }
 
-/// Why a connection is left.
+/// The reason why a connection is left.
 enum Left {
     /// Nobody gives commands any more.
     Ended,
     /// It was idle for long, or closed while it was idle.
     Idle,
-    /// What happened to it.
+    /// The error of the connection.
     Lost(String),
 }
 
@@ -78,12 +78,12 @@ struct Serving {
     pipeline: Pipeline,
     versions: (i16, i16),
     waited: VecDeque<Waited>,
-    /// What was not given to the connection yet.
+    /// Commands that were not given to the connection yet.
     held: VecDeque<Command>,
     /// Nothing is sent before that: the client has used up its quota.
     throttled: Instant,
     used: Instant,
-    /// Whether it was told that the broker stands still.
+    /// True if it was reported that the broker stands still.
     is_slow: bool,
     is_left: bool,
 }
@@ -305,8 +305,8 @@ impl Serving {
         self.waited.is_empty() && self.held.is_empty()
     }
 
-    /// Whether what is under way came after a time in which the connection may have been closed,
-    /// and nothing was answered since.
+    /// Returns true if the requests under way came after a time in which the connection may have
+    /// been closed, and nothing was answered since.
     fn was_quiet(&self) -> bool {
         self.pipeline.progress().saturating_duration_since(self.used) >= QUIET
     }
@@ -321,7 +321,7 @@ impl Serving {
         }
     }
 
-    /// When to look at it again, if nothing happens.
+    /// Returns the time at which to look at it again, if nothing happens.
     fn wake(&self) -> Option<Instant> {
         let still = (!self.waited.is_empty()).then(|| {
             let limit = match (self.is_left, self.is_slow) {

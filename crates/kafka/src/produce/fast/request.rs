@@ -80,7 +80,7 @@ fn put_length(length: usize, out: &mut BytesMut) {
     out.put_u8(rest as u8);
 }
 
-/// What an answer says of one item.
+/// The answer on one item.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) answer: Answer,

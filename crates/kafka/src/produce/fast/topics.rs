@@ -32,12 +32,12 @@ pub(super) struct Slot {
     absent_since: Option<Instant>,
 }
 
-/// What metadata taught.
+/// The news in a metadata answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Learned {
-    /// Whether to ask again soon.
+    /// True if the next request is to follow soon.
     pub(super) ask_again: bool,
-    /// Whether they told what was true before.
+    /// True if the answer is an older state.
     pub(super) is_stale: bool,
 }
 
@@ -177,7 +177,7 @@ impl Topics {
         Some(key)
     }
 
-    /// What is to be told of records that never came to a partition.
+    /// Returns outcomes of records that never came to a partition.
     pub(super) fn poll_failed(&mut self) -> Option<Deliveries> {
         self.failed.pop_front()
     }

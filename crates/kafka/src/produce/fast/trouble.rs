@@ -1,4 +1,4 @@
-//! Why records are not written: which brokers and partitions, in the status and in the log.
+//! Brokers and partitions because of which records are not written, in the status and in the log.
 #![warn(clippy::disallowed_methods)]
 
 use std::time::Duration;

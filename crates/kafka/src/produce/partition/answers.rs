@@ -1,4 +1,4 @@
-//! What happened to the requests of a partition.
+//! Handles the ends of a partition's requests.
 
 use std::time::Instant;
 

@@ -54,7 +54,7 @@ impl Buffers {
 pub(super) struct Open {
     builder: BatchBuilder,
     tickets: Vec<Ticket>,
-    /// When its first record came, and its last one.
+    /// The times of its first record and its last one.
     pub(super) since: Instant,
     pub(super) last: Instant,
 }
@@ -91,7 +91,7 @@ impl Open {
 pub(super) struct Closed {
     draft: Draft,
     pub(super) tickets: Vec<Ticket>,
-    /// When its last record came.
+    /// The time of its last record.
     pub(super) last: Instant,
 }
 
@@ -130,20 +130,20 @@ pub(super) struct Sealed {
     pub(super) count: i32,
     /// Empty once they were told.
     pub(super) tickets: Vec<Ticket>,
-    /// When its last record came.
+    /// The time of its last record.
     pub(super) last: Instant,
     /// The request that is under way with it.
     pub(super) request: Option<u64>,
-    /// Whether a request with it ended without an answer that it was not appended.
+    /// True if a request with it ended without an answer that it was not appended.
     pub(super) may_be_written: bool,
-    /// Whether it goes on in two parts.
+    /// True if it is to be sent in two parts.
     pub(super) is_to_be_divided: bool,
     /// Errors in a row that nobody knows what to make of.
     pub(super) unclear: u32,
 }
 
 impl Sealed {
-    /// Whether its records' outcome was told before its requests have ended.
+    /// Returns true if its records' outcome was delivered before its requests have ended.
     pub(super) fn was_told(&self) -> bool {
         self.tickets.is_empty()
     }

@@ -67,7 +67,7 @@ struct World {
     judge: Judge,
     /// Bytes by producer, epoch and sequence: a sequence has the same ones for ever.
     sealed: BTreeMap<(i64, i16, i32), Bytes>,
-    /// Whether the leader of this epoch has answered that something was written.
+    /// The leader that has answered in its epoch that something was written.
     answered: Option<Leader>,
     /// A mistake that is to be found by the judge, not by what the world looks at itself.
     bug: Option<Bug>,
@@ -246,8 +246,8 @@ impl World {
         while self.partition.poll_report().is_some() {}
     }
 
-    /// Whether all that any log has of us is known. A broker that forgets the producer of what is in
-    /// doubt cannot be told from one that never had it.
+    /// Returns true if all that any log has of us is known. A broker that forgets the producer of
+    /// what is in doubt cannot be told from one that never had it.
     fn nothing_is_in_doubt(&self) -> bool {
         let in_doubt = self.partition.sealed.iter().any(|batch| batch.may_be_written);
         self.late.is_empty() && self.link.is_none() && !in_doubt

@@ -1,4 +1,4 @@
-//! What an answer to a Produce request says of its batch.
+//! The meaning of an answer to a Produce request for its batch.
 
 use kafka_protocol::ResponseError as Code;
 
@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError as Code;
 pub(in crate::produce) struct Answer {
     /// Kafka's error; none if the batch was written.
     pub(in crate::produce) error: Option<Code>,
-    /// What the broker says of it.
+    /// The broker's message about it.
     pub(in crate::produce) message: Option<String>,
     /// Of the first record; -1 if it is not told.
     pub(in crate::produce) base_offset: i64,
@@ -17,7 +17,7 @@ pub(in crate::produce) struct Answer {
     pub(in crate::produce) log_start: i64,
 }
 
-/// What is to be done.
+/// The action that follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is in the log.

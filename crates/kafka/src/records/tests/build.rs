@@ -194,7 +194,7 @@ pub(super) fn own(record: &Record<'_>) -> OwnedRecord {
     }
 }
 
-/// What came out of some bytes.
+/// The records of some bytes, and the error.
 #[derive(Debug, PartialEq)]
 pub(super) struct Outcome {
     pub(super) records: Vec<OwnedRecord>,

@@ -1,4 +1,4 @@
-//! What the builder makes is what Java writes, and what the walk reads.
+//! The builder's batches are those that Java writes, and that the walk reads.
 
 use bytes::BytesMut;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! What Java writes (`vectors/records.txt`): all formats, all compressions, transactions.
+//! Batches that Java wrote (`vectors/records.txt`): all formats, all compressions, transactions.
 
 use zafka_envelope::Timestamp;
 

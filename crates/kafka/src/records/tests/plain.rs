@@ -10,7 +10,7 @@ use super::build::{
     Batch, Outcome, batch, compress, header, read, read_from, read_stepwise, record, records,
 };
 
-/// What Kafka allows of keys, values and headers, as far as the other encoder can write it.
+/// Keys, values and headers that Kafka allows, as far as the other encoder can write them.
 fn samples() -> Vec<OwnedRecord> {
     let mut all = records(100..110);
     all[1].key = None;

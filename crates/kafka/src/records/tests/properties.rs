@@ -6,7 +6,7 @@ use zafka_envelope::{OwnedRecord, Timestamp};
 use super::super::{Aborted, outline};
 use super::build::{Batch, Outcome, batch, header, read_stepwise, seal};
 
-/// What a valid response holds, and what a reader of it is to see.
+/// A valid response, and the records that a reader of it is to see.
 #[derive(Clone, Debug)]
 struct Sample {
     /// Each batch, and the records in it that come out.
@@ -234,7 +234,7 @@ proptest! {
     }
 }
 
-/// Which batch a byte is in, and where in it.
+/// Returns the batch that a byte is in, and its position there.
 fn locate(sample: &Sample, at: usize) -> (usize, usize) {
     let which = (0..sample.batches.len()).rev().find(|which| start(sample, *which) <= at).unwrap();
     (which, at - start(sample, which))

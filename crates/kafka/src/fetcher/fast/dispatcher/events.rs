@@ -16,14 +16,14 @@ use crate::fetcher::FetchFault;
 use crate::metadata::{Leader, Metadata, MetadataError};
 use crate::reset::ResetReason;
 
-/// How long a partition that came back waits before it is sent out again.
+/// Time that a partition that came back waits before it is sent out again.
 pub(super) const PLACE_AGAIN: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(1));
 /// A partition that came back after longer than this has failed for the first time.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// How long a partition whose log did not have its offset waits when that happens again, and how
-/// long after the last time it counts as the first.
+/// Time that a partition waits if its log lacks its offset again, and time after the last such
+/// reset from which on the next one counts as the first.
 pub(super) const RESET_AGAIN: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ impl PartitionState {
         self.reset = Some(now);
     }
 
-    /// How long it waits after a reset, and why, unless it is the first.
+    /// Returns the wait after a reset, and its reason unless it is the first.
     pub(super) fn reset_pause(&self) -> (Duration, Option<String>) {
         if self.resets == 0 {
             return (Duration::ZERO, None);

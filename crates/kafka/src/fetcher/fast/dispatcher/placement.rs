@@ -11,7 +11,7 @@ use super::{BrokerTask, Dispatcher, DispatcherAction, PartitionState, Placement}
 use crate::health::FetchHealth;
 
 impl Dispatcher {
-    /// Whether a replica is no longer to be fetched from.
+    /// Returns true if a replica is no longer to be fetched from.
     fn is_over(&self, replica: i32, until: Instant, now: Instant) -> bool {
         now >= until
             || self.failing.contains_key(&replica)

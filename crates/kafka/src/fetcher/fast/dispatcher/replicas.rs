@@ -1,4 +1,4 @@
-//! Which brokers answer, and so which replicas can be fetched from (KIP-392). A leader that names
+//! Brokers that answer, and so the replicas that can be fetched from (KIP-392). A leader that names
 //! one gives no records itself, so a partition goes there only once the replica is known to answer;
 //! until then its leader is asked without our rack, and serves it.
 //!
@@ -7,13 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long a partition is fetched from a replica before its leader is asked for a preferred one
-/// again.
+/// Time for which a partition is fetched from a replica before its leader is asked for a preferred
+/// one again.
 pub(super) const REPLICA_LEASE: Duration = Duration::from_secs(300);
-/// How long a leader serves in the place of a replica that is being connected to, or that was of no
-/// use to a partition.
+/// Time for which a leader serves in the place of a replica that is being connected to, or that did
+/// not help a partition.
 pub(super) const KEPT: Duration = Duration::from_secs(30);
-/// How long a replica that failed is not tried again: twice as long after each further failure.
+/// Time for which a replica that failed is not tried again: twice as long after each further
+/// failure.
 const SHUN: (Duration, Duration) = (Duration::from_secs(2), REPLICA_LEASE);
 
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +23,14 @@ struct Shunned {
     until: Instant,
 }
 
-/// What is known of brokers as replicas.
+/// The knowledge of brokers as replicas.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
     connected: HashSet<i32>,
     shunned: HashMap<i32, Shunned>,
 }
 
-/// Whether a replica is to be fetched from.
+/// The verdict on a replica as a place to fetch from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplicaVerdict {
     Yes,
@@ -44,7 +45,7 @@ impl Replicas {
         self.connected.insert(broker);
     }
 
-    /// Whether any broker answers.
+    /// Returns true if any broker answers.
     pub(super) fn has_connected(&self) -> bool {
         !self.connected.is_empty()
     }

@@ -154,7 +154,7 @@ impl Stage {
         self.event(BrokerEvent::Returned(position, why));
     }
 
-    /// Whether the partition waits for a while, which it does for a reason only.
+    /// Returns true if the partition waits for a while, which it does for a reason only.
     fn pauses(&self) -> bool {
         let state = self.dispatcher.partitions.values().next().unwrap();
         matches!(state.place, Placement::Unassigned { why: Some(_), .. })
@@ -384,8 +384,8 @@ fn a_restart_takes_the_place_of_what_is_fetched() {
     assert_eq!(stage.said(1), [Said::Add { offset: 12, epoch: 4, id: ID }]);
 }
 
-/// What is kept of it would be taken for the truth at the next assignment, when it may have been
-/// recreated.
+/// A position that is kept would be taken for the truth at the next assignment, when the topic may
+/// have been recreated.
 #[test]
 fn a_topic_that_nobody_holds_is_forgotten() {
     let mut stage = Stage::new();

@@ -1,4 +1,4 @@
-//! What an answer brings, partition by partition.
+//! Reads an answer, partition by partition.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::records::{Aborted, BatchError, after_broken, outline};
 use crate::reset::DueOffset;
 use crate::topic_partition::TopicPartition;
 
-/// What a partition was given by an answer.
+/// A partition's part of an answer.
 pub(in super::super) struct FetchedPartition {
     pub(in super::super) assignment: Arc<Assignment>,
     pub(in super::super) generation: Generation,
@@ -30,7 +30,7 @@ pub(in super::super) struct FetchedPartition {
     pub(in super::super) aborted: Option<Vec<Aborted>>,
 }
 
-/// What an answer brought.
+/// The content of an answer.
 #[derive(Default)]
 pub(in super::super) struct Answer {
     pub(in super::super) partitions: Vec<FetchedPartition>,
@@ -47,7 +47,7 @@ pub(in super::super) struct Answer {
 /// A batch that cannot be read.
 pub(in super::super) struct RejectedBatch {
     pub(in super::super) due: DueOffset,
-    /// Where the log goes on behind it, if that can be told.
+    /// The offset at which the log continues behind it, if that can be told.
     pub(in super::super) to: Option<i64>,
     pub(in super::super) error: BatchError,
     /// Answers in a row that were of no use, this one included.

@@ -1,4 +1,4 @@
-//! What a request says: the partitions that changed since the one before it.
+//! The content of a request: the partitions that changed since the one before it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::config::Isolation;
 use crate::metadata::topic_name;
 use crate::topic_partition::TopicPartition;
 
-/// How long a broker waits for a record before it answers that there is none.
+/// Time that a broker waits for a record before it answers that there is none.
 const MAX_WAIT_MS: i32 = 500;
 
 impl FetchSession {

@@ -1,4 +1,4 @@
-//! Whether an answer that reports a truncated log is believed (KIP-595's diverging epoch).
+//! Decides if an answer that reports a truncated log is believed (KIP-595's diverging epoch).
 //!
 //! A leader answers so also where it merely has no note of the epoch that was told: its checkpoint
 //! may lack one of which there are batches, and a replica that was built anew has none of an epoch
@@ -16,7 +16,8 @@ use super::{Answer, FetchSession};
 use crate::topic_partition::TopicPartition;
 
 impl FetchPosition {
-    /// Where the log was truncated, by a leader's answer; `None` if it cannot have been there.
+    /// Returns the offset at which the log was truncated, by a leader's answer; `None` if it cannot
+    /// have been there.
     pub(super) fn truncated_at(&self, diverging: &EpochEndOffset) -> Option<i64> {
         // Its records up to this epoch end there, and ours may have ended before.
         let theirs = diverging.end_offset;

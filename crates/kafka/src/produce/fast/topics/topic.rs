@@ -49,7 +49,7 @@ pub(super) struct Topic {
     absent_since: Option<Instant>,
 }
 
-/// What is to be expected of a topic.
+/// The prospect of a topic.
 pub(super) enum Outlook {
     There,
     AskAgain,
@@ -275,7 +275,7 @@ impl Topic {
         if self.count == 0 { Outlook::AskAgain } else { Outlook::There }
     }
 
-    /// Whether it is not there, and nothing of it is under way.
+    /// Returns true if it is not there, and nothing of it is under way.
     pub(super) fn is_over(&self) -> bool {
         self.absent_since.is_some()
             && self.waiting.is_empty()

@@ -9,7 +9,7 @@ use crate::produce::partition::rebuild::each_record;
 /// Batches of a producer whose repeats a broker tells.
 const REMEMBERED: usize = 5;
 
-/// What the header of a sealed batch says.
+/// The header of a sealed batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) producer: ProducerId,
@@ -195,7 +195,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a batch may be appended, or is there already, as a leader decides it.
+    /// Decides, as a leader does, if a batch may be appended, or is there already.
     fn known(&self, broker: usize, header: &Header) -> Result<Option<i64>, Code> {
         let replica = &self.replicas[broker];
         let of_producer = |batch: &&Batch| {

@@ -1,15 +1,15 @@
-//! What was told, held against the log.
+//! The outcomes of records, compared with the log.
 
 use std::collections::HashMap;
 
 use super::cluster::Cluster;
 use crate::produce::{Deliveries, Delivery, Ticket, WriteError, Written};
 
-/// What was told of each record.
+/// The outcome of each record.
 #[derive(Default)]
 pub(super) struct Judge(HashMap<Ticket, Result<Written, WriteError>>);
 
-/// How many records were told what.
+/// The number of records with each outcome.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) written: usize,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the broker answers, in turn.
+/// The broker's answers, in turn.
 enum Reply {
     /// The log is truncated: epoch and end offset.
     Diverging(i32, i64),
@@ -13,7 +13,7 @@ enum Reply {
 }
 use Reply::{Batch, Diverging, Nothing, OutOfRange};
 
-/// What came of an answer.
+/// The outcome of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// The partition left.
