@@ -29,7 +29,7 @@ impl Decimal {
         Self { value, fitting, end: text.len() }
     }
 
-    /// Puts `value` where the number stands; false where it takes other room than that.
+    /// Puts `value` in the place of the number; false if it takes other room than that.
     #[inline]
     pub(crate) fn replace(&mut self, text: &mut [u8], value: i64) -> bool {
         if value == self.value {

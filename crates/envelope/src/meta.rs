@@ -96,8 +96,8 @@ impl Object {
         Self { shape, text, offset, timestamp, prev, headers }
     }
 
-    /// Makes it the object of `record`; false where it does not have the same fields, or a number
-    /// takes other room. It is of no use then.
+    /// Makes it the object of `record`; false if it does not have the same fields, or a number
+    /// takes other room. It is useless then.
     #[inline]
     fn change_to(&mut self, record: &Record<'_>) -> bool {
         let prev = match (&mut self.prev, record.prev) {
@@ -146,7 +146,7 @@ fn put_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
     out.push(b']');
 }
 
-/// Appends bytes as a JSON string, or as a base64 object where they are not UTF-8.
+/// Appends bytes as a JSON string, or as a base64 object if they are not UTF-8.
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     if is_plain(bytes) {
         out.push(b'"');
@@ -191,8 +191,7 @@ fn first_escape(text: &[u8]) -> Option<usize> {
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
     const ONES: u64 = u64::MAX / 0xff;
-    // The highest bit of a byte is set where it is not plain, and perhaps in bytes above such a
-    // one.
+    // The highest bit of a byte is set if it is not plain, and perhaps in bytes above such a one.
     let not_plain = |eight: &[u8; 8]| {
         let bytes = u64::from_le_bytes(*eight);
         let below = |bytes: u64, limit: u8| bytes.wrapping_sub(ONES * u64::from(limit)) & !bytes;

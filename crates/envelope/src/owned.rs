@@ -5,7 +5,7 @@ use crate::{Header, Record, Timestamp};
 /// One record read back from a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedRecord {
-    /// Topic; `None` where the message does not carry it.
+    /// Topic; `None` if the message does not carry it.
     pub topic: Option<String>,
     /// Partition.
     pub partition: i32,

@@ -101,7 +101,7 @@ impl FramePlan {
         }
     }
 
-    /// The body of the routing frame of a partition, by the topic's name in it; `None` where it
+    /// The body of the routing frame of a partition, by the topic's name in it; `None` if it
     /// differs from record to record.
     pub fn routing_frame(&self, route: &str, topic: &str, partition: i32) -> Option<Vec<u8>> {
         match &self.layout {
@@ -148,7 +148,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Appends the piece where it does not change within a partition; else says false.
+    /// Appends the piece if it does not change within a partition; else returns false.
     pub(crate) fn put(self, out: &mut Vec<u8>, piece: &Piece) -> bool {
         match piece {
             Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
@@ -166,7 +166,7 @@ impl Template {
         self.constant(Place { route: "", topic: "", partition: 0 }).is_some()
     }
 
-    /// The frame's body where it does not change within a partition.
+    /// The frame's body if it does not change within a partition.
     pub(crate) fn constant(&self, place: Place<'_>) -> Option<Vec<u8>> {
         let mut body = Vec::new();
         self.0.iter().all(|piece| place.put(&mut body, piece)).then_some(body)

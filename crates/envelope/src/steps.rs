@@ -186,7 +186,7 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, position: Position, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Begins a frame of unknown size with a short header, since most bodies turn out short; gives
+/// Begins a frame of unknown size with a short header, since most bodies turn out short; returns
 /// where it starts.
 #[inline]
 fn begin(out: &mut Vec<u8>, position: Position) -> usize {
@@ -194,8 +194,7 @@ fn begin(out: &mut Vec<u8>, position: Position) -> usize {
     out.len() - 2
 }
 
-/// Sets the size of the frame that began at `start`; moves the body where its header has to be
-/// long.
+/// Sets the size of the frame that began at `start`; moves the body if its header has to be long.
 #[inline]
 fn end(out: &mut Vec<u8>, start: usize) {
     let size = out.len() - start - 2;

@@ -204,7 +204,7 @@ impl Found {
         Ok(())
     }
 
-    /// Puts together what the frames hold; where two tell the same field, they agree.
+    /// Puts together what the frames hold; if two carry the same field, they agree.
     fn finish(self) -> Result<Carried, DecodeError> {
         let Self { mut carried, mut key, mut value, record, meta, .. } = self;
         let (mut null_key, mut null_value) = (false, false);
