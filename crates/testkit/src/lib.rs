@@ -2,7 +2,7 @@
 //! tools that break things, and the checker that says whether a record was lost.
 //!
 //! Everything that is not Rust comes from package registries, by the project files in this crate,
-//! into `target/testkit`. Helpers panic where a test should fail. Processes die with the test that
+//! into `target/testkit`. Helpers panic if a test should fail. Processes die with the test that
 //! started them, also when it is killed; see [`child`].
 #![allow(
     clippy::unwrap_used,

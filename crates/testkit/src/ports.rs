@@ -14,7 +14,7 @@ const COUNT: u16 = 12_000;
 static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port on 127.0.0.1 that nobody listens on and no other test will be given.
+/// A port on 127.0.0.1 that is free, and that no other test will be given.
 pub fn free_port() -> u16 {
     let directory = crate::paths::home().join("ports");
     fs::create_dir_all(&directory).unwrap();

@@ -109,7 +109,7 @@ impl Proxy {
     }
 
     /// Cuts the open connections that carried nothing for so long, as brokers and load balancers
-    /// do; tells how many.
+    /// do; returns how many.
     pub fn cut_idle(&self, idle: Duration) -> usize {
         let mut state = self.shared.state.lock().unwrap();
         let before = state.open.len();

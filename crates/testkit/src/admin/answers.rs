@@ -31,7 +31,7 @@ pub struct PartitionInfo {
 }
 
 impl TopicInfo {
-    /// The partition with a number; panics where there is none.
+    /// The partition with a number; panics if there is none.
     pub fn partition(&self, number: i32) -> &PartitionInfo {
         self.partitions.iter().find(|p| p.partition == number).expect("the partition exists")
     }

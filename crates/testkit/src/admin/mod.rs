@@ -136,7 +136,7 @@ impl Admin {
         serde_json::from_value(self.call("groups", json!({}))).unwrap()
     }
 
-    /// Type, state and members of a group; an error where there is none.
+    /// Type, state and members of a group; an error if there is none.
     pub fn group(&self, group: &str) -> Result<Group, String> {
         Ok(Group::parse(&self.try_call("group", json!({ "group": group }))?))
     }
@@ -208,8 +208,7 @@ impl Admin {
         self.call("move_leader", json!({ "topic": topic, "partition": partition, "node": id }));
     }
 
-    /// Lets each client fetch so many bytes a second from each broker; without a limit where
-    /// `None`.
+    /// Lets each client fetch so many bytes a second from each broker; without a limit if `None`.
     pub fn limit_consumers(&self, bytes_per_second: Option<u64>) {
         self.call("limit_consumers", json!({ "bytes_per_second": bytes_per_second }));
     }

@@ -63,7 +63,7 @@ impl Pipe {
                     let _ = waiter.send(answer);
                 }
             }
-            // Whoever still waits learns that the helper is gone.
+            // Callers that still wait learn that the helper is gone.
             answers.lock().unwrap().clear();
         });
         Self {

@@ -109,7 +109,7 @@ pub fn sequence_value(sequence: u64, size: usize) -> Vec<u8> {
 pub struct Background(JoinHandle<Vec<Produced>>);
 
 impl Background {
-    /// Waits until all are written; where each went, in sequence order.
+    /// Waits until all are written; returns their places, in sequence order.
     pub fn join(self) -> Vec<Produced> {
         self.0.join().expect("the records were written")
     }
@@ -121,7 +121,7 @@ impl Background {
 }
 
 impl Admin {
-    /// Writes records and waits for the cluster (acks=all); where each went.
+    /// Writes records and waits for the cluster (acks=all); returns their places.
     pub fn produce(&self, topic: &str, records: &[Record]) -> Vec<Produced> {
         self.produce_as(topic, records, "none", None)
     }
@@ -143,7 +143,7 @@ impl Admin {
         rows.into_iter().map(|(partition, offset, _)| Produced { partition, offset }).collect()
     }
 
-    /// Writes a sequence and waits; where each number went, in order.
+    /// Writes a sequence and waits; returns the place of each number, in order.
     pub fn produce_sequence(&self, sequence: &Sequence) -> Vec<Produced> {
         let request = json!({
             "topic": sequence.topic, "count": sequence.count, "first": sequence.first,

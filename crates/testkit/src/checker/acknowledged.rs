@@ -1,5 +1,5 @@
-//! Says whether senders were told the truth: what was acknowledged lies in the log where its answer
-//! said, byte for byte and in order, and what was told as failed does not lie there.
+//! Checks the answers to senders: what was acknowledged lies in the log at the place that its
+//! answer named, byte for byte and in order, and what was reported as failed does not lie there.
 //!
 //! A message may be sent more than once, each time on a run: one connection of one sender. Values
 //! tell messages apart, so each has its own.
@@ -66,7 +66,7 @@ impl Acknowledged {
         self.told(run, number, Told::Failed);
     }
 
-    /// The run's sender was told that nobody knows.
+    /// The run's sender was told that it is not known.
     pub fn unknown(&mut self, run: &str, number: Number) {
         self.told(run, number, Told::Unknown);
     }
@@ -100,7 +100,7 @@ impl Acknowledged {
         );
     }
 
-    /// Panics also where a message that was sent is not in the log.
+    /// Panics also if a message that was sent is not in the log.
     pub fn assert_all(&self, log: &[Received]) {
         let mut violations = self.check(log);
         let found = self.found(log);

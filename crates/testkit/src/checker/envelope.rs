@@ -14,7 +14,7 @@ pub struct Received {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// The offset of the record before it, where the envelope says so.
+    /// The offset of the record before it, if the envelope has it.
     pub prev: Option<i64>,
     /// Milliseconds since the epoch.
     pub timestamp: i64,

@@ -21,7 +21,7 @@ pub use envelope::{Received, decode_json};
 /// A topic and a partition.
 pub type Partition = (String, i32);
 
-/// Key and value of an expected record, where a test wants them compared.
+/// Key and value of an expected record, if a test wants them compared.
 type Payload = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// The records that were written, to check sessions against.
@@ -200,7 +200,7 @@ impl Checker {
     }
 }
 
-/// Compares bytes and says where they part.
+/// Compares bytes and reports the first difference.
 fn differs(what: &str, expected: Option<&[u8]>, found: Option<&[u8]>) -> Option<String> {
     match (expected, found) {
         (a, b) if a == b => None,

@@ -113,7 +113,7 @@ impl KafkaCluster {
         self.admin.coordinator(group)
     }
 
-    /// Bytes of a topic that node `id` has sent to consumers since it started; 0 where it does not
+    /// Bytes of a topic that node `id` has sent to consumers since it started; 0 if it does not
     /// run.
     pub fn bytes_out(&mut self, id: usize, topic: &str) -> u64 {
         if !self.brokers[id - 1].process().is_running() {

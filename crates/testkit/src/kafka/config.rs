@@ -12,7 +12,7 @@ pub struct KafkaOptions {
     pub properties: Vec<(String, String)>,
     /// Lines added to `kafka-storage format`, such as `--add-scram`.
     pub format_args: Vec<String>,
-    /// The cluster's id, where two clusters are to meet.
+    /// The cluster's id, if two clusters are to meet.
     pub cluster_id: Option<String>,
     /// Flags for the broker's JVM.
     pub jvm_args: Vec<String>,

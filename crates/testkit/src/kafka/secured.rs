@@ -13,8 +13,8 @@ use crate::ports::free_port;
 /// The password of "zafka" and "mallory", by SCRAM and PLAIN.
 pub const PASSWORD: &str = "correct horse";
 
-/// A node that lets nobody do anything who was not allowed to ([`Admin::allow`]): "zafka" and
-/// "mallory" by password or certificate, "zafka" by token.
+/// A node that refuses everything that was not allowed ([`Admin::allow`]): "zafka" and "mallory" by
+/// password or certificate, "zafka" by token.
 #[derive(Debug)]
 pub struct SecuredKafka {
     broker: Broker,
@@ -86,7 +86,7 @@ impl SecuredKafka {
         format!("127.0.0.1:{}", self.ports[1])
     }
 
-    /// SSL where the client must have a certificate of the CA.
+    /// SSL; the client must have a certificate of the CA.
     pub fn mtls(&self) -> String {
         format!("127.0.0.1:{}", self.ports[2])
     }
@@ -115,7 +115,7 @@ impl SecuredKafka {
         self.broker.wait_ready(&self.admin, 1);
     }
 
-    /// The end of the broker's log, where it says whom it refused.
+    /// The end of the broker's log, which names the clients that it refused.
     pub fn log_tail(&mut self) -> String {
         self.broker.process().log_tail()
     }
