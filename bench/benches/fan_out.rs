@@ -45,7 +45,7 @@ fn to_peers(bencher: Bencher<'_, '_>, peers: usize) {
     bench.publish(bencher, MESSAGES, MESSAGES * CHUNKS * peers);
 }
 
-/// Lone messages that nobody wants.
+/// Lone messages that no peer subscribed to.
 #[divan::bench(args = [1, 100, 5000])]
 fn past_idle_peers(bencher: Bencher<'_, '_>, peers: usize) {
     let mut bench = Bench::start(peers, b"invoices");

@@ -184,7 +184,7 @@ impl Party {
                 Some(process)
             }
         };
-        // The C relay's first frame is the value where it is the only one.
+        // The C relay's first frame is the value if it is the only one.
         let prefix = if case.subject == Subject::CRelay(1) { "" } else { topic };
         let kind = match case.subject {
             Subject::Zafka(Preset::Batch) | Subject::Before(Preset::Batch) => "batch",

@@ -73,7 +73,7 @@ impl Arguments {
     }
 }
 
-/// Tells the person who waits what is done now.
+/// Prints what is done now, for the person who waits.
 pub fn say(text: &str) {
     eprintln!("· {text}");
 }

@@ -74,7 +74,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), running, lines, _directory: directory })
     }
 
-    /// The next line, or `None` where there is none within `patience`.
+    /// The next line, or `None` if there is none within `patience`.
     ///
     /// # Errors
     /// The process has ended.
@@ -108,7 +108,7 @@ impl Process {
         self.running.log()
     }
 
-    /// Fails where the process has ended.
+    /// Fails if the process has ended.
     ///
     /// # Errors
     /// It has, with the end of its log.

@@ -260,7 +260,7 @@ impl World {
         Process::tool("c-ingest", &[self.bootstrap(), topic, &format!("tcp://{address}")])
     }
 
-    /// Starts the plain consumer; without latency samples where `samples` is 0.
+    /// Starts the plain consumer; without latency samples if `samples` is 0.
     ///
     /// # Errors
     /// The program cannot be started.

@@ -14,7 +14,7 @@ use crate::process::{Line, Process};
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
-/// Peers of which nobody wants the records.
+/// Peers that subscribed to none of the records.
 const IDLE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 /// Peers of which each wants all records.
 const ACTIVE: [usize; 5] = [1, 10, 100, 1_000, 10_000];

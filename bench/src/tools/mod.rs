@@ -15,7 +15,7 @@ pub mod tcp_sink;
 
 use crate::{Failure, Outcome};
 
-/// Runs the tool called `name`; `None` where there is none.
+/// Runs the tool called `name`; `None` if there is none.
 pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Some(match name {

@@ -32,7 +32,7 @@ impl Scanner {
         Self { kind, skip: 0, packed: 0, records: 0 }
     }
 
-    /// Takes what it can of `input` and tells how many bytes that was: all but the start of a
+    /// Takes what it can of `input` and returns how many bytes that was: all but the start of a
     /// header.
     pub fn feed(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
