@@ -1,5 +1,5 @@
-//! Mistakes planted on purpose: each is a name at the place where the product would be wrong, and
-//! is chosen at run time, so that one build of the simulation shows that it finds all of them.
+//! Mistakes planted on purpose: each is a name at the place at which the product would be wrong,
+//! and is chosen at run time, so that one build of the simulation shows that it finds all of them.
 //!
 //! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
 //! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by `plant` for one thread. A

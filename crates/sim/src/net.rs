@@ -262,7 +262,7 @@ impl Net {
         (self.member as u64) << 32 | index as u64
     }
 
-    /// Takes note of what a chunk owes to whom.
+    /// Notes the peers that a chunk is owed to.
     fn note_published(&mut self, chunk: &Chunk) {
         if origin_of(chunk).is_withdrawn() {
             return;

@@ -50,11 +50,11 @@ pub(crate) enum Event {
     Place(Process, Partition),
     /// Another offset was found for a partition that was due in a generation.
     Reset { process: Process, partition: Partition, generation: u32, to: Option<i64>, why: Why },
-    /// The cluster's metadata come: who leads what, and topics' ids.
+    /// The cluster's metadata come: leaders, and topics' ids.
     Metadata(Process),
     /// The start of a partition was found.
     Assign(Process, Partition),
-    /// The group gives a partition that nobody has to a relay.
+    /// The group gives a free partition to a relay.
     Give(Partition),
     /// The coordinator answers a commit.
     Commit(Process),

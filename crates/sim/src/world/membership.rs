@@ -15,7 +15,7 @@ use crate::relay::{Held, Place, Revoked};
 const REVOKE_WAIT: Duration = Duration::from_secs(6);
 
 impl World {
-    /// Gives a partition that nobody has to a relay, which looks up where it begins.
+    /// Gives a free partition to a relay, which looks up its start.
     pub(super) fn give(&mut self, partition: &Partition) {
         if self.group.owners.get(partition).is_none_or(Option::is_some) {
             return;
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// A partition is nobody's, and is given to another one.
+    /// A partition is free, and is given to another one.
     pub(super) fn let_go(&mut self, process: Process, partition: &Partition) {
         self.unfetch(process, partition);
         let Some(relay) = self.relay(process) else { return };

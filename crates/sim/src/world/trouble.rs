@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more: transactions end, and who stalls goes on.
+    /// Nothing goes wrong any more: transactions end, and stalled peers go on.
     pub(super) fn mend(&mut self) {
         self.tell(|| "mended".to_owned());
         self.is_mended = true;
