@@ -19,7 +19,7 @@ const ANSWER_BYTES: u64 = 64 * 1024;
 /// The relay is not healthy, or does not say so.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody listens there, or the connection broke.
+    /// There is no listener, or the connection broke.
     #[error("{url}: {error}")]
     Unreachable {
         /// The URL that was asked for.

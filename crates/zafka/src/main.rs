@@ -36,7 +36,7 @@ fn run(cli: Cli) -> ExitCode {
     // The demo shows messages, and the check its findings: not a log.
     let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
     if let Err(error) = cli.log.init(if quiet { "error" } else { "info" }) {
-        // Nobody else would say it, and there is nobody to tell that this fails.
+        // Nothing else would report it, and a failure of this cannot be reported.
         let _ = writeln!(std::io::stderr(), "zafka: the log cannot be set up: {error}");
         return ExitCode::FAILURE;
     }

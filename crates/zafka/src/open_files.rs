@@ -21,7 +21,7 @@ pub fn raise_limit() {
     }
 }
 
-/// Logs where peers may not fit the limit.
+/// Logs a warning if peers may not fit the limit.
 pub fn warn_of_peers(routes: &[RouteConfig]) {
     if let Some(text) = hard_limit().and_then(|limit| too_many_peers(routes, limit)) {
         tracing::warn!("{text}");

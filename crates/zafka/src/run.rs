@@ -19,8 +19,8 @@ use crate::send::{self, Composer, Input, SendConfig};
 use crate::signals::Signals;
 use crate::tap::{self, Layout, TapConfig};
 
-/// Time that `tap`, `send` and `demo` have to end. While they write to a pipe that nobody reads,
-/// they hear no signal.
+/// Time that `tap`, `send` and `demo` have to end. While they write to a pipe that is not read, no
+/// signal reaches them.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
@@ -87,7 +87,7 @@ fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
     }
 }
 
-/// Done at the first signal. Where the work has not ended [`END_TIMEOUT`] after it, the process is
+/// Done at the first signal. If the work has not ended [`END_TIMEOUT`] after it, the process is
 /// ended with `code`.
 fn stop(mut signals: Signals, code: i32) -> impl Future<Output = ()> {
     let (stop, stopped) = oneshot::channel();

@@ -56,7 +56,7 @@ impl StatusLine {
     }
 
     /// Says something on standard error. A terminal gets it before the next message, and what
-    /// cannot be written there is nobody's loss.
+    /// cannot be written there is no loss.
     pub(crate) fn say(&mut self, text: &str) {
         self.clear();
         if self.is_live {

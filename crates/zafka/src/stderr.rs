@@ -1,7 +1,7 @@
 //! Standard error: lines are queued, and a thread of its own writes them.
 //!
-//! Nobody who has something to say waits for standard error or fails with it, be it a pipe that
-//! nobody reads or a full disk. A line that cannot be written is dropped and counted.
+//! A thread that logs never waits for standard error or fails with it, even if that is a pipe that
+//! is not read, or a full disk. A line that cannot be written is dropped and counted.
 
 mod panics;
 mod queue;
@@ -31,8 +31,7 @@ static QUEUE: Queue = Queue::new(QUEUE_BYTES);
 /// # Errors
 /// The thread cannot be started.
 pub fn start() -> io::Result<()> {
-    // A descriptor of its own: whoever writes to standard error by other ways holds that one's
-    // lock.
+    // A descriptor of its own: other writers to standard error hold that one's lock.
     let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let dropped = |lines| tracing::warn!(lines, "log lines were dropped: standard error took none");
     thread::Builder::new()

@@ -17,7 +17,7 @@ type OfCounters = fn(&RouteCounters) -> u64;
 type OfRoute = fn(&RouteStatus) -> u64;
 type OfPartition = fn(&PartitionStatus) -> Option<i64>;
 
-/// Counters of a route: name, help, where it comes from.
+/// Counters of a route: name, help, source.
 const COUNTERS: &[(&str, &str, OfCounters)] = &[
     ("zafka_records_read_total", "Records read from Kafka.", |c| c.records_read),
     ("zafka_encoded_bytes_total", "Bytes of encoded messages.", |c| c.bytes_encoded),

@@ -60,7 +60,7 @@ impl Source for StatusHandle {
 /// The version that `/status` and `/metrics` tell.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The admin server's address, taken. Nobody is answered yet.
+/// The admin server's address, taken. No request is answered yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
@@ -127,7 +127,7 @@ impl Drop for Admin {
 struct Shared {
     source: Arc<dyn Source>,
     started: Instant,
-    /// Held by who has the status made: one at a time.
+    /// Held while the status is made: one at a time.
     status: Arc<Semaphore>,
 }
 

@@ -67,7 +67,7 @@ fn tell(args: &CheckArgs, mistakes: &[Mistake], err: &mut dyn Write) -> std::io:
     Ok(ExitCode::from(EXIT_USAGE))
 }
 
-/// The addresses of a name; none where nobody knows it in time.
+/// The addresses of a name; none if it is not resolved in time.
 fn addresses(name: &str, deadline: Instant) -> Vec<IpAddr> {
     let (found, answer) = mpsc::channel();
     let name = name.to_owned();

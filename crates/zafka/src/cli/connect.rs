@@ -16,7 +16,7 @@ const PAIRS_SHOWN: usize = 10;
 /// Asks the cluster for the topics of each route.
 ///
 /// # Errors
-/// Where no broker answers, or one refuses the client or a group.
+/// If no broker answers, or one refuses the client or a group.
 pub fn ask(config: &Config) -> Result<Vec<ProbeResult>, ProbeError> {
     let sources: Vec<_> = config.routes.iter().map(|route| &route.source).collect();
     probe(&config.cluster, &sources)

@@ -151,9 +151,9 @@ pub struct TapArgs {
     /// Endpoint to connect to: tcp://HOST:PORT or ipc:///PATH.
     #[arg(value_parser = to_connect)]
     pub endpoint: Endpoint,
-    /// Prefix of the routing frame to subscribe to; again for more. Everything without it. Where
-    /// routing frames are not topics, gaps are then unknown: a prefix leaves records of a
-    /// partition out.
+    /// Prefix of the routing frame to subscribe to; again for more. Everything without it. If
+    /// routing frames are not topics, gaps are then unknown: a prefix leaves records of a partition
+    /// out.
     #[arg(long = "topic", value_name = "PREFIX")]
     pub topics: Vec<String>,
     /// End after so many messages.
@@ -275,7 +275,7 @@ pub fn output_error(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
-/// The end of a command whose output cannot be written. Whoever stopped reading it knows why.
+/// The end of a command whose output cannot be written. The reader that stopped knows why.
 pub fn output_failed(error: io::Error) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::FAILURE;

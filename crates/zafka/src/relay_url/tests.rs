@@ -147,7 +147,7 @@ fn credentials_are_refused_and_never_shown() {
         assert!(mistake.found.contains(found), "{found}: {mistake}");
         assert!(!mistake.to_string().contains("s3"), "{mistake}");
     }
-    // Where an "@" is nothing secret.
+    // Cases in which an "@" is nothing secret.
     let (_, route) =
         route("kafka://a:1/t?group=a@b", "pub+ipc:///tmp/a@b?frames={topic}@&frames={value}");
     assert_eq!(route.source.group.unwrap().id, "a@b");

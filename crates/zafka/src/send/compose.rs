@@ -71,7 +71,7 @@ impl Composer {
 
 fn plan(args: &SendArgs) -> Result<InboundPlan, UsageError> {
     let templates = match args.frames.as_slice() {
-        // Without answers nobody brings an id back.
+        // Without answers no id comes back.
         [] if args.push => DEFAULT[1..].iter().map(ToString::to_string).collect(),
         [] => DEFAULT.iter().map(ToString::to_string).collect(),
         given => match Frames::read(given)? {

@@ -1,5 +1,4 @@
-//! Lines of standard input or of a file, read by a thread of its own: whoever types may take any
-//! time.
+//! Lines of standard input or of a file, read by a thread of its own: typing may take any time.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
@@ -30,7 +29,7 @@ pub(super) type Batch = Vec<Vec<u8>>;
 #[derive(Debug)]
 pub(crate) struct Input {
     batches: mpsc::Receiver<Result<Batch, InputError>>,
-    /// Bytes of all there is to read, where that is known.
+    /// Bytes of all there is to read, if that is known.
     size: Option<u64>,
 }
 
@@ -82,7 +81,7 @@ impl Input {
         self.batches.recv().await
     }
 
-    /// Bytes of all there is to read, where that is known.
+    /// Bytes of all there is to read, if that is known.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
     }
@@ -93,7 +92,7 @@ fn start(
     read: impl FnOnce(mpsc::Sender<Result<Batch, InputError>>) + Send + 'static,
 ) -> io::Result<Input> {
     let (out, batches) = mpsc::channel(BATCHES);
-    // It ends with the input, with whoever takes the lines, or with the process.
+    // It ends with the input, with the receiver of the lines, or with the process.
     thread::Builder::new().name("input".to_owned()).spawn(move || read(out))?;
     Ok(Input { batches, size })
 }
@@ -159,7 +158,7 @@ impl LineReader {
     }
 
     fn fail(&mut self, source: io::Error) {
-        // Whoever takes no lines any more needs no reason.
+        // A receiver that has gone needs no reason.
         let _ = self.out.blocking_send(Err(InputError { name: self.name.clone(), source }));
     }
 }

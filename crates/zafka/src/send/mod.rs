@@ -52,7 +52,7 @@ pub(crate) struct SendConfig {
     pub(crate) patience: Option<Duration>,
 }
 
-/// Messages of which nobody knows that they have arrived.
+/// Messages that are not known to have arrived.
 #[derive(Debug, thiserror::Error)]
 #[error("{missing} of {messages} messages were not {arrived}")]
 struct Missing {
@@ -129,7 +129,7 @@ impl Sending {
         }
     }
 
-    /// Goes on until everything is settled, or until it cannot go on.
+    /// Runs until everything is settled, or until it cannot continue.
     async fn send_all(
         &mut self,
         socket: &mut OutboundSocket,
@@ -278,7 +278,7 @@ impl Sending {
         }
     }
 
-    /// Tells of what is left, and sums up.
+    /// Prints what is left, and sums up.
     fn finish(&mut self) -> Result<(), CommandError> {
         for number in self.window.unsettled() {
             self.report.unsettled(number);

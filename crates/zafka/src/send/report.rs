@@ -14,8 +14,7 @@ use crate::status_line::StatusLine;
 /// Characters of the bar.
 const BAR: usize = 20;
 
-/// Tells of answers on standard output, unless that is a terminal, and of the rest on standard
-/// error.
+/// Prints answers on standard output, unless that is a terminal, and the rest on standard error.
 #[derive(Debug)]
 pub(super) struct Report {
     /// True if standard output is for a program.
@@ -123,7 +122,7 @@ impl Report {
     }
 
     /// Brings the status line up to date, once a second. `done` is the share of the input that is
-    /// under way or settled, where that is known.
+    /// under way or settled, if that is known.
     pub(super) fn show_status(&mut self, counts: Counts, under_way: u64, done: Option<f64>) {
         let now = Instant::now();
         let elapsed = now.duration_since(self.last_tick).as_secs_f64();

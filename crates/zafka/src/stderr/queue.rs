@@ -1,4 +1,4 @@
-//! A bounded queue of lines between those who have something to say and the thread that writes it.
+//! A bounded queue of lines between the threads that log and the one that writes.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::VecDeque;
@@ -55,7 +55,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Lines that were dropped, for want of room or because they could not be written.
+    /// Lines that were dropped, for lack of room or because they could not be written.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -118,7 +118,7 @@ fn write_line(out: &mut impl Write, line: &[u8], half_written: &mut bool) -> io:
     write_all(out, line, half_written)
 }
 
-/// Writes all of `bytes`, and tells whether some of it was written when it fails.
+/// Writes all of `bytes`, and returns whether some of it was written when it fails.
 fn write_all(out: &mut impl Write, bytes: &[u8], half_written: &mut bool) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {

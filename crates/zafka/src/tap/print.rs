@@ -8,7 +8,7 @@ use super::message::Content;
 /// Characters of a value that a person is shown.
 const SHOWN: usize = 120;
 
-/// For whom.
+/// The audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// One JSON object for each record.
@@ -137,7 +137,7 @@ fn carried_json(carried: &Carried) -> Value {
     Value::Object(object)
 }
 
-/// Bytes as text that is safe to show on a terminal, cut where it is long.
+/// Bytes as text that is safe to show on a terminal, cut if it is long.
 fn text(bytes: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return format!("<{} bytes>", bytes.len());
@@ -194,8 +194,7 @@ fn optional_json(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, bytes_json)
 }
 
-/// A string where the bytes are UTF-8, `{"base64": "..."}` where not, as in the envelope's
-/// `{meta}`.
+/// A string if the bytes are UTF-8, else `{"base64": "..."}`, as in the envelope's `{meta}`.
 fn bytes_json(bytes: &[u8]) -> Value {
     use base64::Engine as _;
     match std::str::from_utf8(bytes) {

@@ -17,7 +17,7 @@ fn healthy_before_ready() {
     let kafka = KafkaNode::shared();
     let topic = unique("ready");
     kafka.admin().create_topic(&topic, 1, &[]);
-    // Nobody listens there yet. A client goes on to the address that the broker tells.
+    // There is no listener yet. A client goes on to the address that the broker tells.
     let proxy = Proxy::start(&format!("127.0.0.1:{}", ports::free_port()));
     let [one, other] = [endpoint(), endpoint()].map(|endpoint| format!("bind = [\"{endpoint}\"]"));
     let from = format!("topics = [\"{topic}\"], group = \"{topic}\"");

@@ -12,7 +12,7 @@ use crate::flow::{expecting, load, shown_committed, wait_records};
 use crate::replicas::{bootstrap, cluster};
 use crate::{DEADLINE, decoded};
 
-/// For as many seconds a group waits for its members where a broker goes and comes back.
+/// For as many seconds a group waits for its members if a broker goes and comes back.
 const BROKERS_WAY_BACK: u32 = 60;
 
 fn in_group(fetcher: Fetcher, topic: &str) -> String {

@@ -69,7 +69,7 @@ impl OneRoute {
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint, toml }
     }
 
-    /// As [`Self::start`], where nothing is fetched without a subscriber and none is skipped.
+    /// As [`Self::start`], but nothing is fetched without a subscriber and none is skipped.
     pub fn lossless(bootstrap: &str, from: &str) -> Self {
         Self::start(bootstrap, from, "slow_peer = \"block\", min_peers = 1")
     }
@@ -97,7 +97,7 @@ pub fn counter(status: &Value, name: &str) -> u64 {
     counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {counters}"))
 }
 
-/// A partition of the first route in `/status`; null where the route does not hold it.
+/// A partition of the first route in `/status`; null if the route does not hold it.
 pub fn partition<'a>(status: &'a Value, topic: &str, number: i32) -> &'a Value {
     let partitions = status["routes"][0]["partitions"].as_array();
     let mut partitions = partitions.into_iter().flatten();

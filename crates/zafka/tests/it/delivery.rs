@@ -338,7 +338,7 @@ fn nothing_moves_without_min_peers_and_who_restores_them_gets_what_was_undeliver
     let produced = in_background(&records).join();
     let mut route =
         OneRoute::start(KafkaNode::shared().bootstrap(), &in_group(fetcher, &topic), BLOCK);
-    // It is committed where the route stands, and there it stays.
+    // The route's position is committed, and stays there.
     let still = |status: &Value| {
         let found = partition(status, &topic, 0);
         found["read"] == 0

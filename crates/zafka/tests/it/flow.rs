@@ -65,8 +65,8 @@ pub fn wait_records(subscribers: &[&dyn Subscriber], total: usize) -> Vec<Vec<Re
     }
 }
 
-/// Divides what one subscriber received into sessions: `prev` is absent where a relay takes a
-/// partition up, and nowhere else. Each floor is what was committed before an assignment; there are
+/// Divides what one subscriber received into sessions: `prev` is absent in the first message after
+/// an assignment, and in no other. Each floor is what was committed before an assignment; there are
 /// no more sessions than floors.
 pub fn sessions(messages: Vec<Received>, floors: &[Committed]) -> Vec<Session> {
     let mut take_ups: BTreeMap<(String, i32), usize> = BTreeMap::new();

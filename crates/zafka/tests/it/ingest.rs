@@ -143,8 +143,8 @@ impl Sender {
         self.socket.send_multipart(message, 0).unwrap();
     }
 
-    /// Goes on by another socket, which sends first what was not answered: libzmq tells nobody that
-    /// a connection was lost.
+    /// Goes on by another socket, which sends first what was not answered: libzmq does not report
+    /// that a connection was lost.
     fn go_on(&mut self, socket: zmq::Socket) {
         self.socket = socket;
         self.runs += 1;

@@ -52,7 +52,7 @@ fn a_group_that_is_deleted_is_joined_anew(fetcher: Fetcher) {
     admin.delete_group(&topic);
     write(kafka, &topic, 20, 30);
     route.relay.process().cont();
-    // It goes on where it was, and not at the end.
+    // It continues at its position, and not at the end.
     wait_until("what was missed to be committed", DEADLINE, || {
         admin.committed(&topic).values().eq([&30])
     });

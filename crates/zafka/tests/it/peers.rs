@@ -30,7 +30,7 @@ fn stream() -> Vec<Record> {
             ..Record::new("k", "v")
         },
     ];
-    // Around the sizes where a ZMTP frame gets a long header.
+    // Around the sizes at which a ZMTP frame gets a long header.
     records.extend((253..=258).map(|size| Record::new(bytes(size, 1), bytes(size, 2))));
     for number in 0..500 {
         records.push(Record::new(bytes(number % 40, number), bytes(number, number)));
@@ -85,7 +85,7 @@ impl Topics {
     }
 }
 
-/// Says where two peers' messages part; they are too large to be printed.
+/// Reports the first difference between two peers' messages; they are too large to be printed.
 fn assert_same(who: &str, found: &Messages, expected: &Messages) {
     assert_eq!(found.len(), expected.len(), "{who}: number of messages");
     let first = found.iter().zip(expected).position(|(found, expected)| found != expected);

@@ -20,7 +20,7 @@ use crate::{DEADLINE, ZAFKA, decoded};
 pub fn cluster() -> MutexGuard<'static, KafkaCluster> {
     static CLUSTER: LazyLock<Mutex<KafkaCluster>> =
         LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
-    // Whoever failed with it left it as it was.
+    // A test that failed with it left it as it was.
     let mut cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.revive();
     cluster
@@ -263,8 +263,7 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
     relay.wait_ready();
 }
 
-/// As where its listener for clients, or what stands before it, is broken while it replicates as
-/// ever.
+/// As if its listener for clients, or what stands before it, is broken while it replicates as ever.
 #[test]
 #[ignore = "needs Java and Maven"]
 fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {

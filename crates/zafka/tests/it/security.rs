@@ -168,7 +168,7 @@ fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
     assert_eq!(check(&config).0, Some(0));
 }
 
-/// One refusal: where, with what, for which topic, and what is told of it.
+/// One refusal: the server, the fault, the topic, and the report.
 struct Refusal {
     name: &'static str,
     bootstrap: String,

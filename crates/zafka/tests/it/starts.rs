@@ -143,7 +143,7 @@ fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
         let from = format!(
             r#"topics = ["{topic}"], group = "{topic}", start = "latest", {fetcher}, group_protocol = {member}"#
         );
-        // Nobody subscribes, so nothing is fetched and nothing delivered.
+        // There is no subscriber, so nothing is fetched and nothing delivered.
         let mut route = lossless(&from);
         wait_until("the resolved start to be committed", DEADLINE, || {
             admin().committed(&topic).len() == 3
@@ -286,7 +286,7 @@ fn what_is_added_while_no_relay_runs_begins_at_its_start(fetcher: Fetcher) {
 }
 
 on_both_fetchers!(two_relays_that_begin_a_group_together_send_no_history, "needs Java and Maven");
-/// Each member commits where all partitions begin, also those of the other one.
+/// Each member commits the start of all partitions, also those of the other one.
 fn two_relays_that_begin_a_group_together_send_no_history(fetcher: Fetcher) {
     for protocol in ["consumer", "classic"] {
         let group = unique("together");

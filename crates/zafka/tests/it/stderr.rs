@@ -46,7 +46,7 @@ impl Stderr {
     }
 }
 
-/// A relay, and where it is reached.
+/// A relay, and its addresses.
 struct Relay {
     process: Running,
     endpoint: String,

@@ -110,7 +110,7 @@ fn two_routes_in_one_process_keep_to_themselves(fetcher: Fetcher) {
     ];
     let mut relay = Zafka::run(ZAFKA, &relay_toml(kafka.bootstrap(), &routes));
     relay.wait_ready();
-    // The second waits for its peer and stands in nobody's way.
+    // The second waits for its peer and holds up no other.
     for (endpoint, topic) in endpoints.iter().zip(&topics) {
         let subscriber = LibzmqSub::connect(endpoint, &[""]);
         let messages = decoded(&subscriber.wait_messages(1_000, DEADLINE));

@@ -11,7 +11,7 @@ use crate::config::Config;
 /// Asks the cluster for the topics that each route may write to, if there is such a route.
 ///
 /// # Errors
-/// Where no broker answers, one refuses the client, or idempotent writes are not allowed.
+/// If no broker answers, one refuses the client, or idempotent writes are not allowed.
 pub fn ask(config: &Config) -> Result<Vec<Writable>, ProbeError> {
     if config.ingest.is_empty() {
         return Ok(Vec::new());
