@@ -23,7 +23,7 @@ const NONE: i64 = -1;
 pub struct Assignment {
     /// The partition.
     pub topic_partition: TopicPartition,
-    /// Offset of the first record to be handed out, or of where it would be.
+    /// Offset of the next record to be handed out, whether it exists yet or not.
     pub start: i64,
     phase: AtomicU8,
     committed: AtomicI64,
@@ -91,7 +91,7 @@ impl Assignment {
         self.generation().number == generation
     }
 
-    /// The ends of the partition's log, where the fetcher tells them.
+    /// The ends of the partition's log, if the fetcher reports them.
     pub(crate) fn ends(&self) -> Option<Ends> {
         *self.ends.lock()
     }
@@ -112,8 +112,8 @@ impl Assignment {
         self.reading.set_position(generation, offset);
     }
 
-    /// The next generation begins elsewhere: what could not be read is left behind. Where the log
-    /// was truncated there, what is before is known.
+    /// The next generation begins elsewhere: what could not be read is left behind. If the log was
+    /// truncated there, what is before is known.
     pub(crate) fn reset_to(&self, to: i64, was_truncated: bool) -> Generation {
         self.corrupt.store(NONE, Ordering::Release);
         if was_truncated {
@@ -129,14 +129,14 @@ impl Assignment {
     pub(crate) fn restart(&self, known: u32, offset: i64) -> Option<Generation> {
         let generation = self.reading.begin_after(known, offset)?;
         self.paused.store(false, Ordering::Release);
-        // What fetches it tells them again.
+        // Its fetcher reports them again.
         self.set_ends(None);
         // It is met again, unless it was mended.
         self.corrupt.store(NONE, Ordering::Release);
         Some(generation)
     }
 
-    /// Under which leaders' epochs its records were written, as far as the fetcher tells it.
+    /// The leader epochs of its records, as far as the fetcher reports them.
     pub(crate) fn epochs(&self) -> &Epochs {
         &self.epochs
     }

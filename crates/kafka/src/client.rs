@@ -21,7 +21,7 @@ use crate::log_limiter::LogLimiter;
 use crate::report::Reporter;
 use crate::topic_partition::TopicPartition;
 
-/// A client; a member of a group where its settings name one.
+/// A client; a member of a group if its settings name one.
 pub(crate) type Client = BaseConsumer<SourceContext>;
 
 /// A request of the group, in the group's order.
@@ -88,7 +88,7 @@ impl SourceContext {
         self.report(text);
     }
 
-    /// Counts and shows an error; tells it unless it has just been told.
+    /// Counts and shows an error; logs it unless it has just been logged.
     pub(crate) fn report(&self, text: &str) {
         self.reporter.report(text);
     }
@@ -163,7 +163,7 @@ pub(crate) fn log(route: &str, level: RDKafkaLogLevel, facility: &str, message: 
 }
 
 /// Notes what an error event says of the connections. Returns its code and what is to be reported:
-/// nothing if no broker is left, for what each of them met has been told.
+/// nothing if no broker is left, for the errors of each have been reported.
 pub(crate) fn note_error(
     health: &SourceHealth,
     error: &KafkaError,
@@ -193,7 +193,7 @@ impl ClientContext for SourceContext {
     fn error(&self, error: KafkaError, reason: &str) {
         let is_fatal = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
         if is_fatal || reason.contains(" fatal error: ") {
-            // Whoever polls looks for it, and knows what it means.
+            // The caller of `poll` looks for it, and knows what it means.
             return;
         }
         match note_error(&self.health, &error, reason) {

@@ -21,7 +21,7 @@ const FETCH_BYTES: usize = 8 << 20;
 const RESPONSE_BYTES: usize = 512 << 20;
 /// Time between two heartbeats of the classic protocol, at the most.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// librdkafka leaves the group where it is not polled for so long.
+/// librdkafka leaves the group if it is not polled for so long.
 const POLLED: Duration = Duration::from_secs(300);
 
 /// A client that reads or asks.

@@ -1,4 +1,4 @@
-//! The thread that commits. A commit waits for the coordinator, so nobody else does it.
+//! The thread that commits. A commit waits for the coordinator, so no other thread does it.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ impl PendingCommits {
         }
     }
 
-    /// Commits once. False where something is to be tried again.
+    /// Commits once. False if something is to be tried again.
     fn commit(&mut self, client: &Client, health: &SourceHealth) -> bool {
         self.positions.retain(|_, (assignment, _)| assignment.may_commit());
         let mut list = TopicPartitionList::with_capacity(self.positions.len());

@@ -35,16 +35,16 @@ pub struct ClusterConfig {
     pub bootstrap_servers: Vec<String>,
     /// TLS and SASL.
     pub security: Security,
-    /// The rack to fetch from where a replica is there (KIP-392).
+    /// The rack to fetch from if a replica is there (KIP-392).
     pub client_rack: Option<String>,
 }
 
 /// TLS and SASL, each on or off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
-    /// TLS, where on.
+    /// TLS, if on.
     pub tls: Option<Tls>,
-    /// SASL, where on.
+    /// SASL, if on.
     pub sasl: Option<Sasl>,
 }
 
@@ -64,7 +64,7 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Private key (PKCS#8).
     pub key: PathBuf,
-    /// Password of the key, where it is encrypted.
+    /// Password of the key, if it is encrypted.
     pub key_password: Option<Secret>,
 }
 
@@ -101,7 +101,7 @@ pub struct OidcClient {
     pub client_secret: Secret,
     /// Scopes to ask for.
     pub scope: Vec<String>,
-    /// `audience` parameter of the token request, where the provider wants one.
+    /// `audience` parameter of the token request, if the provider wants one.
     pub audience: Option<String>,
     /// Certificate authorities to trust for the token endpoint instead of the system's (PEM).
     pub ca: Option<PathBuf>,
@@ -173,7 +173,7 @@ pub struct GroupConfig {
     pub id: String,
     /// `group.instance.id` of a static member (KIP-345).
     pub instance: Option<String>,
-    /// The protocol; what the cluster has where `None`.
+    /// The protocol; what the cluster has if `None`.
     pub protocol: Option<GroupProtocol>,
     /// Time after which the group gives up a silent member of the classic protocol; `None` is 45 s.
     pub session_timeout: Option<Duration>,
@@ -240,7 +240,7 @@ pub enum OnCorrupt {
 /// The program part that fetches records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FetcherKind {
-    /// Fetch requests of our own; librdkafka where a broker is too old for them.
+    /// Fetch requests of our own; librdkafka if a broker is too old for them.
     #[default]
     Fast,
     /// librdkafka.

@@ -174,7 +174,7 @@ impl Connection {
     /// The body of the next answer. What was read stays here if this is dropped.
     ///
     /// # Errors
-    /// As [`receive_size`](Self::receive_size); or where it is not the answer to the last request.
+    /// As [`receive_size`](Self::receive_size); or if it is not the answer to the last request.
     pub(crate) async fn receive(&mut self, limit: usize) -> Result<Bytes, ConnectionError> {
         let mut frame = match self.frames.frame(&mut self.stream, limit).await {
             Ok(frame) => frame,
@@ -191,7 +191,7 @@ impl Connection {
         Ok(frame)
     }
 
-    /// Renews the session where its time has come. To be called while no request is under way.
+    /// Renews the session if its time has come. To be called while no request is under way.
     ///
     /// # Errors
     /// The connection is of no more use. A provider of tokens that is away is no error before the
@@ -274,7 +274,7 @@ impl Connection {
         let mut body = self.exchange(&request, 3, SMALL).await?;
         let answered = asked.elapsed();
         if answered > FAR {
-            // Whoever took the connection may be a proxy near by.
+            // A proxy near by may have taken the connection.
             self.round_trip = self.round_trip.max(answered);
         }
         let unsupported = ResponseError::UnsupportedVersion.code().to_be_bytes();

@@ -124,7 +124,7 @@ impl Coordinator {
         }
     }
 
-    /// As a group of the newer protocol; `None` where it is none.
+    /// As a group of the newer protocol; `None` if it is none.
     async fn consumer_group(
         &self,
         connection: &mut Connection,
@@ -151,7 +151,7 @@ impl Coordinator {
         }
     }
 
-    /// As a group of the classic protocol, with its assignor; `None` where it is none.
+    /// As a group of the classic protocol, with its assignor; `None` if it is none.
     async fn classic_group(
         &self,
         connection: &mut Connection,

@@ -31,7 +31,7 @@ impl EmbeddedBroker {
     /// Starts one on a free port of the loopback interface.
     ///
     /// # Errors
-    /// Where librdkafka cannot make it.
+    /// If librdkafka cannot make it.
     pub fn start() -> Result<Self, EmbeddedError> {
         Ok(Self(MockCluster::new(1)?))
     }
@@ -44,7 +44,7 @@ impl EmbeddedBroker {
     /// Makes a topic.
     ///
     /// # Errors
-    /// Where there is one of that name.
+    /// If there is one of that name.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {
         Ok(self.0.create_topic(name, partitions, 1)?)
     }
@@ -52,7 +52,7 @@ impl EmbeddedBroker {
     /// Makes the broker unreachable, or reachable again.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// If librdkafka refuses.
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
         let set = if reachable { self.0.broker_up(1) } else { self.0.broker_down(1) };
         Ok(set?)
@@ -61,7 +61,7 @@ impl EmbeddedBroker {
     /// Makes the broker as old as one that has no newer version of the Fetch request.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// If librdkafka refuses.
     pub fn limit_fetch(&self, newest: i16) -> Result<(), EmbeddedError> {
         Ok(self.0.apiversion(RDKafkaApiKey::Fetch, Some(0), Some(newest))?)
     }
@@ -69,7 +69,7 @@ impl EmbeddedBroker {
     /// Makes the broker as old as one that has no newer version of the Metadata request.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// If librdkafka refuses.
     pub fn limit_metadata(&self, newest: i16) -> Result<(), EmbeddedError> {
         Ok(self.0.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(newest))?)
     }
@@ -77,7 +77,7 @@ impl EmbeddedBroker {
     /// Makes the broker as old as one that has no newer version of the Produce request.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// If librdkafka refuses.
     pub fn limit_produce(&self, newest: i16) -> Result<(), EmbeddedError> {
         Ok(self.0.apiversion(RDKafkaApiKey::Produce, Some(0), Some(newest))?)
     }
@@ -85,7 +85,7 @@ impl EmbeddedBroker {
     /// A producer for it.
     ///
     /// # Errors
-    /// Where librdkafka cannot make it.
+    /// If librdkafka cannot make it.
     pub fn producer(&self) -> Result<EmbeddedProducer, EmbeddedError> {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", self.bootstrap()).set("linger.ms", "0");
@@ -98,7 +98,7 @@ impl EmbeddedBroker {
 pub struct NewRecord<'a> {
     /// Topic.
     pub topic: &'a str,
-    /// Partition; by the key where `None`.
+    /// Partition; by the key if `None`.
     pub partition: Option<i32>,
     /// Key.
     pub key: Option<&'a [u8]>,
@@ -106,7 +106,7 @@ pub struct NewRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
-    /// Time in ms since the epoch; now where `None`.
+    /// Time in ms since the epoch; now if `None`.
     pub timestamp: Option<i64>,
 }
 
@@ -123,7 +123,7 @@ impl EmbeddedProducer {
     /// Queues a record to be written.
     ///
     /// # Errors
-    /// Where the queue is full.
+    /// If the queue is full.
     pub fn send(&self, record: &NewRecord<'_>) -> Result<(), EmbeddedError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers {
@@ -140,7 +140,7 @@ impl EmbeddedProducer {
     /// Waits until everything queued is written.
     ///
     /// # Errors
-    /// Where that takes longer than `wait`.
+    /// If that takes longer than `wait`.
     pub fn flush(&self, wait: Duration) -> Result<(), EmbeddedError> {
         Ok(self.0.flush(wait)?)
     }

@@ -3,10 +3,11 @@
 
 use parking_lot::Mutex;
 
-/// Changes that are remembered. Leaders change seldom, and who has forgotten an epoch claims none.
+/// Changes that are remembered. Leaders change seldom, and a client that has forgotten an epoch
+/// claims none.
 const MOST: usize = 64;
 
-/// The epochs of what was read, as far as it was read by whoever tells them.
+/// The epochs of the records that were read, as far as the fetcher that read them reports epochs.
 #[derive(Debug, Default)]
 pub(crate) struct Epochs(Mutex<EpochHistory>);
 
@@ -21,7 +22,7 @@ struct EpochHistory {
 }
 
 impl Epochs {
-    /// The records from `offset` on are of `epoch`, until `end` or until another one is told.
+    /// The records from `offset` on are of `epoch`, until `end` or until another one is reported.
     pub(crate) fn note(&self, offset: i64, end: i64, epoch: i32) {
         let EpochHistory { changes, end: known_end, .. } = &mut *self.0.lock();
         *known_end = end.max(*known_end);
@@ -37,7 +38,7 @@ impl Epochs {
         }
     }
 
-    /// The epoch of the record before `offset`; -1 where it is not known.
+    /// The epoch of the record before `offset`; -1 if it is not known.
     pub(crate) fn before(&self, offset: i64) -> i32 {
         let EpochHistory { changes, end, .. } = &*self.0.lock();
         let known = changes.iter().rev().find(|(from, _)| *from < offset && offset <= *end);

@@ -13,7 +13,7 @@ const HINTS: &[Hint] = &[
         told: "certificate verify failed: the broker's certificate is not by a trusted authority (kafka.security.tls.ca), \
                not for this host, or out of date",
     },
-    // Java brokers say "bad certificate" where TLS 1.3 has "certificate required".
+    // Java brokers say "bad certificate" for what TLS 1.3 calls "certificate required".
     Hint {
         found: "alert bad certificate",
         told: "bad certificate: the broker wants a client's certificate that it trusts (kafka.security.tls.certificate)",
@@ -22,7 +22,7 @@ const HINTS: &[Hint] = &[
         found: "alert certificate required",
         told: "certificate required: the broker wants a client's certificate (kafka.security.tls.certificate)",
     },
-    // What OpenSSL's listeners say up to TLS 1.2 for want of a certificate.
+    // What OpenSSL's listeners say up to TLS 1.2 for lack of a certificate.
     Hint {
         found: "alert handshake failure",
         told: "handshake failure: the broker wants a client's certificate (kafka.security.tls.certificate), or has no \
@@ -40,7 +40,7 @@ pub(crate) fn normalize(reason: &str) -> String {
     let reason =
         reason.split(" (after ").next().unwrap_or(reason).replacen("/bootstrap: ", ": ", 1);
     let Some(hint) = HINTS.iter().find(|hint| reason.contains(hint.found)) else { return reason };
-    // The broker's address comes first, where there is one.
+    // The broker's address comes first, if there is one.
     match reason.split_once(": ") {
         Some((broker, _)) if broker.contains("://") => format!("{broker}: {}", hint.told),
         _ => hint.told.to_owned(),

@@ -29,8 +29,8 @@ pub struct Fetched {
     /// The assignment that these records are of.
     pub assignment: Arc<Assignment>,
     /// The reading of the partition that they belong to. Those of one generation come in the order
-    /// of their offsets. Where a reset began it, all of the generations before it came first;
-    /// after a restart, some of them may follow.
+    /// of their offsets. If a reset began it, all of the generations before it came first; after a
+    /// restart, some of them may follow.
     pub generation: Generation,
     next_offset: i64,
     records: Records,
@@ -100,7 +100,7 @@ impl Fetcher {
         }
     }
 
-    /// Begins to fetch partitions from where they stand. librdkafka does by taking them into its
+    /// Begins to fetch partitions from their positions. librdkafka does by taking them into its
     /// assignment.
     pub(crate) fn add(&mut self, assignments: &[Arc<Assignment>]) -> Result<(), ClientError> {
         match self {

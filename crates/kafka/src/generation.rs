@@ -1,6 +1,7 @@
 //! Generations of an assignment. Each is one reading of the partition, from an offset on; a reset
 //! of the log or a restart by the route begins the next one. What is handed out carries its
-//! generation, so that nobody guesses by offsets what was read before a reset and what after it.
+//! generation, so that no offsets have to be compared to guess what was read before a reset and
+//! what after it.
 
 use parking_lot::Mutex;
 
@@ -45,7 +46,7 @@ impl Reading {
     }
 
     /// Records of a generation were handed out up to an offset. Those of an earlier one say nothing
-    /// of where it stands.
+    /// of its position.
     pub(crate) fn set_position(&self, generation: u32, offset: i64) {
         let mut place = self.0.lock();
         if place.generation.number == generation {

@@ -18,7 +18,7 @@ pub(crate) struct Panicked(pub(crate) String);
 /// Time between a panic and the next try.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
-/// Starts a thread of a source. If it panics the route stops: nobody else does what it did.
+/// Starts a thread of a source. If it panics the route stops: no other thread does its work.
 pub(crate) fn spawn(
     name: &str,
     panics: &Mailbox<Panicked>,
@@ -41,13 +41,13 @@ pub(crate) fn again_and_again(who: &str, mut run: impl FnMut()) {
 }
 
 /// # Errors
-/// The reason to tell, if it panics.
+/// The reason to report, if it panics.
 pub(crate) fn caught(who: &str, run: impl FnOnce()) -> Result<(), String> {
-    // What it leaves half done is its own, and is dropped or begun anew.
+    // What it leaves half done is its own, and is dropped or begun again.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| reason(who, &*panic))
 }
 
-/// The reason to tell of a panic.
+/// The reason to report for a panic.
 pub(crate) fn reason(who: &str, panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -71,7 +71,7 @@ pub(crate) struct SourceHealth {
     pub(crate) commits: Counter,
     pub(crate) commits_failed: Counter,
     pub(crate) kafka_errors: Counter,
-    /// Tasks that hold records which nobody takes.
+    /// Tasks that hold records which the route does not take.
     waiting: AtomicUsize,
     /// Time for which they waited since the last call that took it, in microseconds.
     waited: AtomicU64,
@@ -154,7 +154,7 @@ pub(crate) struct FetchHealth {
     pub(crate) is_connected: bool,
 }
 
-/// Records are held that nobody takes, until this is dropped.
+/// Records are held that the route does not take, until this is dropped.
 pub(crate) struct RouteBusy<'a> {
     health: &'a SourceHealth,
     since: Instant,
@@ -184,7 +184,7 @@ impl SourceHealth {
         }
     }
 
-    /// A connection of librdkafka's could not be made, or was of no use.
+    /// A connection of librdkafka's could not be made, or failed.
     pub(crate) fn connection_failed(&self) {
         self.state.lock().failing = true;
     }

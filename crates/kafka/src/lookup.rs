@@ -36,8 +36,8 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 /// A question.
 #[derive(Debug)]
 pub(crate) enum LookupRequest {
-    /// Asks for the start offsets of these partitions. Asked once, when it is due: who still wants
-    /// to know asks again.
+    /// Asks for the start offsets of these partitions. Asked once, when it is due: a caller that
+    /// still wants to know asks again.
     Starts {
         id: u64,
         queries: Vec<PositionQuery>,
@@ -136,8 +136,7 @@ pub(crate) struct StartPosition {
     pub(crate) topic_partition: TopicPartition,
     pub(crate) start: i64,
     pub(crate) committed: Option<i64>,
-    /// Leader epoch of the record before it, which was committed with it; -1 where it is not
-    /// known.
+    /// Leader epoch of the record before it, which was committed with it; -1 if it is not known.
     pub(crate) epoch: i32,
 }
 
@@ -174,7 +173,7 @@ impl Resolution {
     }
 }
 
-/// Offsets that were asked for, `None` where there is none.
+/// Offsets that were asked for; `None` if there is none.
 struct Offsets<T = i64> {
     found: HashMap<TopicPartition, Result<Option<T>, String>>,
     /// The reason why there is no answer for the others.
@@ -249,7 +248,7 @@ impl Lookup {
         }
     }
 
-    /// Tries once. True where the question is settled.
+    /// Tries once. True if the question is settled.
     fn answer(&mut self, request: &mut PendingRequest) -> bool {
         let answer = match &mut request.request {
             LookupRequest::Starts { pending, .. } if pending.is_empty() => return true,
@@ -318,7 +317,7 @@ impl Lookup {
     /// a while: it asks again only if some have one (`rd_kafka_ListOffsets_handle_result`).
     fn refresh_leaders(&self, code: RDKafkaErrorCode) {
         if code == RDKafkaErrorCode::LeaderNotAvailable {
-            // The next try tells whether it helped.
+            // The next try shows if it helped.
             let _ = self.client.fetch_metadata(None, WAIT);
         }
     }

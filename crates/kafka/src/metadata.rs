@@ -19,8 +19,8 @@ use crate::connection::{Connection, Connector, decode};
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 /// Longest time for one server to be reached and to answer.
 const WAIT: Duration = Duration::from_secs(5);
-/// Longest time for an answer on a connection that was idle. Whoever closes those may do it without
-/// a word.
+/// Longest time for an answer on a connection that was idle. A proxy that closes those may send
+/// nothing.
 const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// A connection is left after so long, for that of the next server: its broker may have lost touch
 /// with the cluster and tell for ever what was true before.
@@ -49,7 +49,7 @@ pub(crate) struct TopicMetadata {
 /// The leader of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leader {
-    /// Its id; -1 where there is none.
+    /// Its id; -1 if there is none.
     pub(crate) broker: i32,
     pub(crate) epoch: i32,
 }
@@ -82,7 +82,7 @@ impl MetadataClient {
         Self { connector, bootstrap, connection: None, turn: 0 }
     }
 
-    /// Goes on with the next server.
+    /// Continues with the next server.
     pub(crate) fn leave(&mut self) {
         self.connection = None;
         self.turn = self.turn.wrapping_add(1);
@@ -213,7 +213,7 @@ mod tests {
         let count = Arc::clone(&asked);
         let address = broker(move |asked| match asked.key {
             ApiKey::Metadata => match count.fetch_add(1, Ordering::Relaxed) {
-                // As far as who asks can tell, it was closed before.
+                // As far as the caller can tell, it was closed before.
                 1 | 3 | 4 => Vec::new(),
                 _ => asked.answer::<MetadataRequest>(&MetadataResponse::default()),
             },

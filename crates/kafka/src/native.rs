@@ -49,7 +49,7 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// A new queue; `None` where librdkafka has no memory for it.
+    /// A new queue; `None` if librdkafka has no memory for it.
     pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
         // SAFETY: the client is alive; the queue is destroyed once, in `drop`, before the client it
         // keeps alive.
@@ -166,8 +166,8 @@ impl Drop for SimpleTopic {
 /// [`Messages`].
 pub(crate) struct Message(NonNull<sys::rd_kafka_message_t>);
 
-// SAFETY: a message taken off its queue belongs to whoever holds it; its headers are parsed on
-// first use through `&Message`, which is not `Sync`.
+// SAFETY: a message taken off its queue belongs to its holder; its headers are parsed on first use
+// through `&Message`, which is not `Sync`.
 unsafe impl Send for Message {}
 
 impl Drop for Message {
@@ -312,7 +312,7 @@ impl fmt::Debug for Messages {
 
 /// Sets the leader epoch of each of the list's partitions, in their order; -1 is none.
 pub(crate) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[i32]) {
-    // SAFETY: the list is alive and nobody else's; it holds `cnt` elements.
+    // SAFETY: the list is alive and not shared; it holds `cnt` elements.
     unsafe {
         let list = list.ptr();
         let count = usize::try_from((*list).cnt).unwrap_or(0);
@@ -337,10 +337,10 @@ pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
 /// Commits as a member and waits for the coordinator's answer; an error for each partition that was
 /// not committed.
 ///
-/// Without a membership librdkafka commits as somebody who is no member, which a group without
+/// Without a membership librdkafka commits as a client that is no member, which a group without
 /// members takes: it may be one of another cluster.
 ///
-/// `rdkafka`'s synchronous commit waits without end and does not tell of partitions.
+/// `rdkafka`'s synchronous commit waits without end and does not report partitions.
 pub(crate) fn commit(
     client: &Client,
     offsets: &TopicPartitionList,
@@ -406,7 +406,7 @@ pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
     }
 }
 
-/// The id of the cluster, as the last broker told it that was asked for metadata. Asks nobody.
+/// The id of the cluster, as the last broker told it that was asked for metadata. Sends nothing.
 ///
 /// What `rdkafka` has for it keeps the memory of each answer.
 pub(crate) fn cluster_id(client: &Client) -> Option<String> {

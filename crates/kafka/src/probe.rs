@@ -42,10 +42,10 @@ pub struct ProbeResult {
 /// Blocks, for up to about 10 s without an answer, and as long again for each server that does not
 /// answer the fast fetcher.
 ///
-/// Where a source has the fast fetcher, its kind of connection is tried too.
+/// If a source has the fast fetcher, its kind of connection is tried too.
 ///
 /// # Errors
-/// Where a certificate or a key cannot be used, no broker answers, or one refuses the client or a
+/// If a certificate or a key cannot be used, no broker answers, or one refuses the client or a
 /// group.
 pub fn probe(
     cluster: &ClusterConfig,
@@ -54,7 +54,7 @@ pub fn probe(
     let tokens = prepare(&cluster.security)?;
     let fast = sources.iter().any(|source| source.fetcher == FetcherKind::Fast);
     let connector = Connector::new(cluster, tokens.clone());
-    // What our own connections do not take is no mistake where librdkafka does everything.
+    // What our own connections do not take is no mistake if librdkafka does everything.
     let connector = if fast { Some(connector?) } else { connector.ok() };
     let client = ProbeClient::new(cluster, None, tokens.as_ref())?;
     let mut found: Vec<ProbeResult> = Vec::new();
@@ -89,7 +89,7 @@ pub fn probe(
         for group in sources.iter().filter_map(|source| source.group.as_ref()) {
             let servers = cluster.bootstrap_servers.clone();
             let mut coordinator = Coordinator::new(Arc::clone(&connector), servers, group.clone());
-            // Where it does not tell, nothing is known to be wrong.
+            // If it does not say, nothing is known to be wrong.
             if let Ok(GroupAnswer::Refused(reason)) =
                 runtime.block_on(coordinator.ask(None, group.protocol))
             {
@@ -112,7 +112,7 @@ fn connect(runtime: &Runtime, connector: &Connector, servers: &[String]) -> Resu
     Err(ProbeError::Cluster(format!("fetcher \"fast\": {}", refusals.join("; "))))
 }
 
-/// Asks the coordinator for a committed offset, which only those are told who may use the group.
+/// Asks the coordinator for a committed offset, which only clients that may use the group are told.
 fn ask_group(
     cluster: &ClusterConfig,
     group: &GroupConfig,
@@ -147,7 +147,7 @@ impl ProbeClient {
         Ok(Self { client: create(&settings, context, tokens)?, health })
     }
 
-    /// Asks until there is an answer, a refusal, or no time left; then tells why.
+    /// Asks until there is an answer, a refusal, or no time left; then returns the reason.
     fn until_answered<T>(
         &self,
         ask: impl Fn(&Client) -> Result<T, KafkaError>,

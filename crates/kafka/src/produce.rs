@@ -1,11 +1,11 @@
-//! Writes records to Kafka, and tells of each what became of it.
+//! Writes records to Kafka, and reports the outcome of each.
 //!
-//! Always idempotent, always with `acks = all`: a record that was told as written is in the log.
-//! One that may be there or not is told as unknown, never as failed. How much is under way is
-//! bounded by the caller.
+//! Always idempotent, always with `acks = all`: a record that was reported as written is in the
+//! log. One that may be there or not is reported as unknown, never as failed. How much is under way
+//! is bounded by the caller.
 //!
-//! There are two ways: requests of our own, and librdkafka where the brokers are too old for those
-//! or where the configuration says so. Neither is seen from outside.
+//! There are two ways: requests of our own, and librdkafka if the brokers are too old for those or
+//! if the configuration says so. Neither is seen from outside.
 
 mod fast;
 mod librdkafka;
@@ -42,7 +42,7 @@ pub struct ProducerConfig {
 /// The part of the program that writes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ProducerKind {
-    /// Produce requests of our own; librdkafka where a broker is too old for them.
+    /// Produce requests of our own; librdkafka if a broker is too old for them.
     #[default]
     Fast,
     /// librdkafka.

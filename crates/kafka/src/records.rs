@@ -4,7 +4,7 @@
 //! [`outline`] looks at headers only, so that the next fetch can be sent before anything else is
 //! done. [`Batches`] checks the batches, leaves out control batches and aborted transactions, and
 //! hands out [`Run`]s, whose records are walked where they stand. Nothing is left out in silence:
-//! what cannot be read is an error that says where.
+//! what cannot be read is an error with its position.
 //!
 //! Pure: no I/O, no clock. It does not know topics, partitions or connections.
 //!
@@ -109,7 +109,7 @@ impl Batches {
             && matches!(first(self.bytes.get(self.at..).unwrap_or_default()), Ok(None))
     }
 
-    /// The next run, its checksums checked; `None` at the end, or where a batch is cut off.
+    /// The next run, its checksums checked; `None` at the end, or if a batch is cut off.
     ///
     /// A run may have no records: then it only moves the position over batches that were left out.
     /// A compressed batch is decompressed here and is a run of its own.

@@ -36,7 +36,7 @@ impl Reporter {
         &self.route
     }
 
-    /// Counts and shows an error; tells it unless it has just been told.
+    /// Counts and shows an error; logs it unless it has just been logged.
     pub(crate) fn report(&self, text: &str) {
         self.report_as(text, text);
     }
@@ -57,7 +57,7 @@ impl Reporter {
         }
     }
 
-    /// As [`Self::report`], where errors of the same `kind` are alike.
+    /// As [`Self::report`], but errors of the same `kind` are alike.
     fn report_as(&self, kind: &str, text: &str) {
         self.health.kafka_errors.add(1);
         self.health.set_error(text.to_owned());

@@ -16,7 +16,7 @@ pub(crate) use files::Stamp;
 pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
 pub(crate) use token::{Token, TokenProvider};
 
-/// Checks that the files are there, and makes the provider of tokens where one is wanted.
+/// Checks that the files are there, and makes the provider of tokens if one is wanted.
 pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<TokenProvider>>, StartError> {
     for path in files(security) {
         File::open(path).map_err(|source| StartError::File { path: path.clone(), source })?;
@@ -69,8 +69,7 @@ pub(crate) fn authorities(tls: &Tls) -> Option<PathBuf> {
 }
 
 fn configure_tls(tls: &Tls, settings: &mut ClientConfig) {
-    // The vendored OpenSSL knows no directory of its own: where nothing is found, librdkafka looks
-    // on.
+    // The vendored OpenSSL knows no directory of its own: if nothing is found, librdkafka looks on.
     let ca = authorities(tls).map_or_else(|| "probe".to_owned(), |path| path.display().to_string());
     settings.set("ssl.ca.location", ca);
     if let Some(client) = &tls.client {

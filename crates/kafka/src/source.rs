@@ -50,10 +50,10 @@ pub struct Source {
 
 impl Source {
     /// Begins. Waits for no broker: they are tried until they are there, which the log and the
-    /// status tell.
+    /// status show.
     ///
     /// # Errors
-    /// Where librdkafka refuses the settings, or there is no tokio runtime to fetch on.
+    /// If librdkafka refuses the settings, or there is no tokio runtime to fetch on.
     pub fn start(
         cluster: &ClusterConfig,
         config: SourceConfig,
@@ -66,7 +66,7 @@ impl Source {
         let (ended, end) = oneshot::channel();
         let tokens = prepare(&cluster.security)?;
         let connector = Connector::new(cluster, tokens.clone());
-        // What our own connections do not take is no mistake where librdkafka does everything.
+        // What our own connections do not take is no mistake if librdkafka does everything.
         let (connector, watcher) = match config.fetcher {
             FetcherKind::Fast => {
                 connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?
@@ -118,11 +118,11 @@ impl Source {
     }
 
     /// Begins a new generation of a partition: it is read again from `offset` on, and what was
-    /// handed out of it before is to be thrown away by its generation. `known` is the number of
-    /// the newest generation that the caller has heard
-    /// of, by [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing
-    /// is done, where the source has begun another one meanwhile: that is to be heard first,
-    /// for the log may no longer have the offset.
+    /// handed out of it before is to be thrown away by its generation. `known` is the number of the
+    /// newest generation that the caller knows, by
+    /// [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing is
+    /// done, if the source has begun another one meanwhile: that is to be received first, for the
+    /// log may no longer have the offset.
     pub fn restart(
         &self,
         assignment: &Arc<Assignment>,

@@ -27,7 +27,7 @@ pub(crate) enum AnswerError {
 /// Decodes the body of an answer to `R`. Its memory is bounded by the length of the body.
 ///
 /// # Errors
-/// Where it is not as the version has it, or the version is none that we speak.
+/// If it is not as the version has it, or the version is none that we speak.
 pub(crate) fn decode<R: Request>(
     body: &mut Bytes,
     version: i16,

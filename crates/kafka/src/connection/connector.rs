@@ -20,7 +20,7 @@ use crate::config::ClusterConfig;
 use crate::error::StartError;
 use crate::security::TokenProvider;
 
-/// Longest time until a connection can be used. Errors tell it.
+/// Longest time until a connection can be used. Errors name it.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest time for one address of a host that has several.
 const ONE_OF_SEVERAL: Duration = Duration::from_millis(1500);
@@ -35,10 +35,10 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Reads the certificates; asks nobody.
+    /// Reads the certificates; sends nothing.
     ///
     /// # Errors
-    /// Where a certificate or a key cannot be used.
+    /// If a certificate or a key cannot be used.
     pub(crate) fn new(
         cluster: &ClusterConfig,
         tokens: Option<Arc<TokenProvider>>,
@@ -82,7 +82,7 @@ impl Connector {
     }
 }
 
-/// Connects, and tells how long the host took to take the connection.
+/// Connects, and returns how long the host took to take the connection.
 async fn tcp(address: &str) -> Result<(TcpStream, Duration), ConnectionError> {
     let fault = |error: io::Error| ConnectionError::new(address, &error.to_string());
     let addresses = look_up(address).await.map_err(fault)?;

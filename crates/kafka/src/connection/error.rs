@@ -2,7 +2,7 @@
 
 use crate::error_text::normalize;
 
-/// The longest text of a broker that is told, in characters.
+/// The longest text of a broker that is shown, in characters.
 const LONGEST: usize = 500;
 
 /// The reason why a connection could not be made, or can no longer be used. The same fault has the

@@ -1,5 +1,5 @@
 //! Frames of Kafka's protocol: a size of four bytes, big-endian, and as many bytes. Each is read
-//! into one buffer, which is used again once nobody holds a part of it.
+//! into one buffer, which is used again once no part of it is held.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::pool::Pool;
 const PREFIX: usize = 4;
 /// Memory that is taken before the first byte of a frame is there.
 const FIRST_BYTES: usize = 2 << 20;
-/// The first three bytes of an alert, as a TLS listener sends it to somebody who speaks no TLS (RFC
-/// 8446 section 5.1).
+/// The first three bytes of an alert, as a TLS listener sends it to a client without TLS (RFC 8446
+/// section 5.1).
 const TLS_ALERT: usize = 0x15_03_03;
 /// Bytes that are read at first: all of a small frame, with its size.
 const SMALL: usize = 8 << 10;

@@ -1,5 +1,5 @@
-//! Buffers of frames that were read, to be used again once nobody holds a part of them. The
-//! connections of a source share them, so that what is kept does not grow with its brokers.
+//! Buffers of frames that were read, to be used again once no part of them is held. The connections
+//! of a source share them, so that what is kept does not grow with its brokers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 /// The most that is kept, and the largest buffer of it, in bytes.
 const MOST: usize = 8 << 20;
 const LARGEST: usize = 4 << 20;
-/// A buffer that nobody took for so long is let go.
+/// A buffer that was not taken for so long is freed.
 const UNUSED: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct Kept {
 pub(super) struct Pool(Mutex<VecDeque<Kept>>);
 
 impl Pool {
-    /// An empty buffer for so many bytes: one that nobody holds any more, or a new one.
+    /// An empty buffer for so many bytes: one that is no longer held, or a new one.
     pub(super) fn take(&self, size: usize) -> BytesMut {
         let mut kept = self.0.lock();
         let free = kept.iter().position(|kept| kept.capacity >= size && kept.buffer.is_unique());
@@ -55,7 +55,7 @@ impl Pool {
         }
     }
 
-    /// Lets go of what nobody took for long.
+    /// Frees buffers that were not taken for long.
     pub(super) fn trim(&self, now: Instant) {
         let mut kept = self.0.lock();
         while kept.front().is_some_and(|oldest| now.duration_since(oldest.since) > UNUSED) {

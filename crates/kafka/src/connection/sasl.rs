@@ -20,7 +20,7 @@ pub(super) enum Login {
     Plain(Credentials),
     Scram(Hash, Credentials),
     OAuthBearer(Arc<TokenProvider>),
-    /// Tokens are wanted and nobody gives them; a mistake of ours.
+    /// Tokens are wanted and there is no provider; a mistake of ours.
     NoTokens,
 }
 
@@ -44,7 +44,7 @@ impl Login {
         }
     }
 
-    /// The token, where one is wanted. Only this asks anybody but the broker.
+    /// The token, if one is wanted. Only this asks anybody but the broker.
     pub(super) async fn token(&self) -> Result<Option<Token>, String> {
         let Self::OAuthBearer(provider) = self else { return Ok(None) };
         let provider = Arc::clone(provider);
@@ -53,7 +53,7 @@ impl Login {
         token.map(Some).map_err(|error| error.to_string())
     }
 
-    /// Authenticates; tells how long that is good for, where the broker says so (KIP-368).
+    /// Authenticates; returns how long that is valid, if the broker says so (KIP-368).
     pub(super) async fn run(
         &self,
         connection: &mut Connection,

@@ -144,7 +144,7 @@ impl Scram {
     }
 }
 
-/// Nonce, salt (base64) and rounds. Extensions after them are for those who know them.
+/// Nonce, salt (base64) and rounds. Extensions after them may be ignored.
 fn read_challenge(challenge: &str) -> Result<(&str, &str, u32), String> {
     let mut fields = challenge.split(',');
     let mut field = |name: &str| {

@@ -145,7 +145,7 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
                 "its members have the assignor \"range\", and zafka's have \"cooperative-sticky\"",
             ),
         ),
-        // Who is a member does not ask whether it could be one.
+        // A member does not ask if it could be one.
         (joining(23), Some("m"), Classic, group(true)),
         (
             joining(26),

@@ -26,9 +26,9 @@ pub enum SourceEvent {
     Lost(Vec<Arc<Assignment>>),
     /// The log no longer had the offset `from`: the assignment is read on from `generation.start`,
     /// below `from` if the log was truncated or the topic recreated. Records of the generation
-    /// before may still wait to be received, and count as far as they lie below that start; nothing from
-    /// there on is to be committed of them. Where the start is lower than what was committed,
-    /// so may commits be once [`Source::allow_rewind`](crate::Source::allow_rewind) is called.
+    /// before may still wait to be received, and count as far as they lie below that start; nothing
+    /// from there on is to be committed of them. If the start is lower than what was committed, so
+    /// may commits be once [`Source::allow_rewind`](crate::Source::allow_rewind) is called.
     Reset {
         /// The partition.
         assignment: Arc<Assignment>,

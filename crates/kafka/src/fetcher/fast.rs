@@ -1,7 +1,7 @@
 //! Fetch requests of our own. librdkafka has the partitions in its assignment, paused, so that the
 //! membership is its business and the fetching is ours.
 //!
-//! One task dispatches: it knows who leads what and sends each partition to the task of its broker;
+//! One task dispatches: it knows the leaders and sends each partition to the task of its broker;
 //! those fetch and hand out. A partition is with one task at a time, so its records stay in order.
 
 mod broker;
@@ -177,7 +177,7 @@ impl Fast {
     pub(super) fn stop(&mut self) {
         self.commands_tx = None;
         if let Some(dispatcher) = self.dispatcher.take() {
-            // Where the runtime is ending, so has the task.
+            // If the runtime is ending, so has the task.
             let _ = self.runtime.block_on(dispatcher);
         }
     }

@@ -27,7 +27,7 @@ pub(crate) struct Librdkafka {
     in_group: bool,
     queue: Arc<Queue>,
     reads: Arc<Mutex<ActiveReads>>,
-    /// The topics read, where there is no group.
+    /// The topics that are read, if there is no group.
     simple: HashMap<String, SimpleTopic>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,

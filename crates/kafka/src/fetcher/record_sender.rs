@@ -1,4 +1,4 @@
-//! The way out of a fetcher, where backpressure meets it.
+//! The way out of a fetcher. Backpressure begins here.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::fetcher::Fetched;
 use crate::health::SourceHealth;
 
-/// Hands records to the route, and tells the board while the route takes none.
+/// Hands records to the route, and notes in the health while the route takes none.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordSender {
     records: mpsc::Sender<Fetched>,
@@ -22,7 +22,7 @@ pub(super) enum TrySend {
     Sent,
     /// There is no room.
     Full(Fetched),
-    /// Nobody receives any more.
+    /// The channel is closed.
     Closed,
 }
 
@@ -55,8 +55,8 @@ impl RecordSender {
         let _ = self.records.reserve_many(self.records.max_capacity()).await;
     }
 
-    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer. None
-    /// where nobody receives any more.
+    /// Waits for room as long as the route likes: while the ring is full, Kafka is the buffer.
+    /// `None` if the channel is closed.
     pub(super) async fn reserve(&self) -> Option<SendPermit<'_>> {
         if let Ok(permit) = self.records.try_reserve() {
             return Some(SendPermit(permit));

@@ -1,8 +1,8 @@
-//! Start offsets of a group's partitions that have no committed offset. Decides and asks nobody.
+//! Start offsets of a group's partitions that have no committed offset. Decides, and sends nothing.
 //!
-//! A topic begins at `start` once in the life of its group: whoever finds no offset in any of its
-//! partitions commits where all of them begin. From then on a partition without one came later, and
-//! has its records from the first.
+//! A topic begins at `start` once in the life of its group: a member that finds no offset in any of
+//! its partitions commits the start of all of them. From then on a partition without one came
+//! later, and has its records from the first.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -55,7 +55,7 @@ impl TopicSnapshot {
                 Err(reason) => drop(unknown.insert(topic, reason)),
             }
         }
-        // Whoever began a pattern's topics began all that were there.
+        // The member that began a pattern's topics began all that were there.
         let is_late = |topic: &str| {
             let begun_with = || begun.iter().any(|other| selection.selects_alike(topic, other));
             begun.contains(topic) || (!selection.names(topic) && begun_with())

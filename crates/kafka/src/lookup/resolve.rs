@@ -1,5 +1,5 @@
-//! Asks where partitions begin, and commits that before anything is read: a crash must not turn
-//! "latest" into a skip.
+//! Asks for the start offsets of partitions, and commits them before anything is read: a crash must
+//! not turn "latest" into a skip.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -240,7 +240,7 @@ impl Lookup {
     }
 
     /// Returns the offsets of partitions by `start`. What was found once is so until it is
-    /// committed: "latest" is not asked for twice. Those that do not tell are asked anew for a
+    /// committed: "latest" is not asked for twice. Those that do not tell are asked again for a
     /// while.
     fn starts_at<'a>(
         &mut self,
@@ -414,7 +414,7 @@ impl Lookup {
     }
 
     /// Two members may have begun a topic at once, each for the other too: reads back what stands
-    /// there. Where the other one was later, and greater, this member's own is committed again.
+    /// there. If the other one was later, and greater, this member's own is committed again.
     fn begin_at_the_smaller(&mut self, own: Vec<FoundStart>, resolution: &mut Resolution) {
         let mut stands =
             self.committed_offsets(own.iter().map(|found| &found.query.topic_partition));

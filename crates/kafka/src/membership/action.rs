@@ -13,7 +13,7 @@ use crate::lookup::LookupRequest;
 pub(super) enum Action {
     /// Subscribe to these topics, or to none.
     Subscribe(Vec<Arc<str>>),
-    /// Take partitions into the client's assignment and fetch them from where they stand. None of
+    /// Take partitions into the client's assignment and fetch them from their positions. None of
     /// them: answers the group.
     Add(Vec<Arc<Assignment>>),
     /// Fetch partitions no more and take them out of the client's assignment, which answers a
@@ -25,7 +25,7 @@ pub(super) enum Action {
     Seek(Arc<Assignment>, Generation),
     /// Fetch a partition no more until a generation of it begins.
     Pause(Arc<Assignment>),
-    /// Let librdkafka fetch, and these partitions from where they stand.
+    /// Let librdkafka fetch, and these partitions from their positions.
     UseLibrdkafka(Vec<Arc<Assignment>>),
     Lookup(LookupRequest),
     Commit(CommitRequest),

@@ -126,7 +126,7 @@ impl<'a> Driver<'a> {
                     return Ok(Outcome::Closed);
                 }
                 if outcome.is_ok() {
-                    // The next client is assigned them anew.
+                    // The next client is assigned them again.
                     partitions.all_lost();
                 }
                 driver.end(&mut partitions);

@@ -1,5 +1,5 @@
 //! Decides when the coordinator is asked if it still has this member, and what its answers mean.
-//! Asks nobody itself.
+//! Sends nothing itself.
 //!
 //! librdkafka notices by itself that a group has put its member out. It does not notice that the
 //! group is no more, or is another kind of group now: its heartbeats fail, and it goes on sending
@@ -65,7 +65,7 @@ pub(super) struct MembershipMonitor {
     commits: u64,
     failed: u64,
     faulty: bool,
-    /// As whom it is missing, and since when; and since when there is no group.
+    /// The membership that is missing, and since when; and since when there is no group.
     missing: Option<(Membership, Instant, Option<Instant>)>,
 }
 
@@ -83,8 +83,8 @@ impl MembershipMonitor {
         }
     }
 
-    /// Returns true if the coordinator is to be asked now. Then the answer is to be told, whatever
-    /// it is.
+    /// Returns true if the coordinator is to be asked now. Then the answer is to be passed on,
+    /// whatever it is.
     pub(super) fn asks(&mut self, now: Instant, facts: &Facts) -> bool {
         let fails = facts.commits_failed != self.failed;
         if facts.commits != self.commits && !fails && facts.is_assigned {

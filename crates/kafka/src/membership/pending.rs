@@ -1,4 +1,4 @@
-//! Partitions on their way from their assignment to the first record: where they start is being
+//! Partitions on their way from their assignment to the first record: their start offsets are being
 //! looked up.
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,8 +26,8 @@ pub(super) struct PendingAssignment {
 
 impl PendingAssignment {
     /// Partitions that have no committed offset begin at `start` if they are among the first, and
-    /// their topic has not begun in the group; else at their earliest offset.
-    /// Those `kept` go on where they were.
+    /// their topic has not begun in the group; else at their earliest offset. Those `kept` continue
+    /// at their positions.
     pub(super) fn new(
         id: u64,
         partitions: Vec<TopicPartition>,

@@ -17,7 +17,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, PartialEq, Eq)]
 enum FilesVerdict {
     Keep,
-    /// They have changed and cannot be used; why. Told once for each state of the files.
+    /// They have changed and cannot be used; why. Logged once for each state of the files.
     Unusable(String),
     Renew,
 }

@@ -54,7 +54,7 @@ pub(crate) fn start(env: Environment) -> Result<(), StartError> {
             guard::caught("kafka-membership", || MembershipThread(env).run(bootstrap))
         {
             health.set_stopped(&reason);
-            // Nobody may be listening any more.
+            // The channel may be closed.
             let _ = events.blocking_send(SourceEvent::Stopped(reason));
         }
     };
@@ -76,7 +76,7 @@ impl MembershipThread {
             let reason = stop.to_string();
             error!(route, reason, "the Kafka side of the route stops");
             self.0.health.set_stopped(&reason);
-            // Nobody may be listening any more; whoever is may have much to read first.
+            // The channel may be closed; if not, its reader may have much to read first.
             let _ = self.0.events.blocking_send(SourceEvent::Stopped(reason));
             self.0.wait_for_close();
         }
@@ -120,7 +120,7 @@ impl MembershipThread {
                     continue;
                 }
                 Outcome::Again(reason) => {
-                    // A client that had its place begins the pauses anew.
+                    // A client that had its place begins the pauses again.
                     let fault = self.0.report_group_fault(&reason);
                     let news = memory.set_group_fault(Some(fault));
                     self.0.health.set_membership(memory.health.clone());
@@ -157,8 +157,8 @@ impl MembershipThread {
         Renewal::new(self.0.cluster.security.tls.as_ref())
     }
 
-    /// A client as settings that were taken before. `None` where the source is closed before there
-    /// is one: files of TLS that were there may not be now.
+    /// A client as settings that were taken before. `None` if the source is closed before there is
+    /// one: files of TLS that were there may not be now.
     fn client(&self, settings: &rdkafka::ClientConfig) -> Result<Option<Arc<Client>>, StopReason> {
         loop {
             match create(settings, self.0.context(), self.0.tokens.as_ref()) {
@@ -214,16 +214,16 @@ impl MembershipThread {
     }
 
     /// The protocol to join by: as configured; else that of the group's members, if it has any;
-    /// else the newer one, which the first request to the coordinator refuses where the cluster
-    /// does not offer it. `None` where the source is closed before.
+    /// else the newer one, which the first request to the coordinator refuses if the cluster does
+    /// not offer it. `None` if the source is closed before.
     ///
     /// A group with members of the classic protocol answers DescribeGroups; one of the newer
     /// protocol is not found by it, and neither is one that does not exist. Every broker has to
-    /// answer, for the one that does not may have the group. (To ask the group's coordinator
-    /// alone, librdkafka's admin client would do, but its `rd_kafka_admin_coord_request` ends
-    /// the process where the coordinator comes too late.) A broker that the cluster
-    /// has and this relay does not reach must not keep it from starting, so in the end the newer
-    /// protocol is tried: a group of the other one either refuses it or takes members of both.
+    /// answer, for the one that does not may have the group. (To ask the group's coordinator alone,
+    /// librdkafka's admin client would do, but its `rd_kafka_admin_coord_request` ends the process
+    /// if the coordinator comes too late.) A broker that the cluster has and this relay does not
+    /// reach must not keep it from starting, so in the end the newer protocol is tried: a group of
+    /// the other one either refuses it or takes members of both.
     fn protocol(&self, bootstrap: &Client) -> Option<GroupProtocol> {
         let Some(group) = &self.0.config.group else { return Some(GroupProtocol::Consumer) };
         if group.protocol.is_some() {
@@ -251,8 +251,8 @@ impl MembershipThread {
             if self.0.is_closed_within(BOOTSTRAP_PAUSE) {
                 return None;
             }
-            // Brokers that the cluster has given up are not asked again; the next try tells whether
-            // it helped.
+            // Brokers that the cluster has given up are not asked again; the next try shows if it
+            // helped.
             let _ = bootstrap.fetch_metadata(None, BOOTSTRAP_WAIT);
         }
     }

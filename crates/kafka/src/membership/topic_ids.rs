@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use crate::native::TopicId;
 
-/// The ids of topics that are read, as they were told last.
+/// The last reported ids of topics that are read.
 #[derive(Debug, Default)]
 pub(super) struct TopicIdChanges(BTreeMap<String, TopicId>);
 
 impl TopicIdChanges {
-    /// Takes what was told: those that are another topic than before.
+    /// Takes the reported ids; returns those that are another topic than before.
     pub(super) fn update(&mut self, ids: Vec<(String, TopicId)>) -> Vec<String> {
         let mut anew = Vec::new();
         for (topic, id) in ids {

@@ -44,7 +44,7 @@ impl Options {
             Isolation::ReadCommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
             Isolation::ReadUncommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
         };
-        // SAFETY: the options are alive; the error, where there is one, is ours to destroy.
+        // SAFETY: the options are alive; the error, if there is one, is ours to destroy.
         unsafe {
             let error = sys::rd_kafka_AdminOptions_set_isolation_level(self.0.as_ptr(), level);
             if !error.is_null() {
@@ -87,14 +87,14 @@ impl Drop for AdminEvent {
     }
 }
 
-/// The offset of one partition for the time that was asked for, `None` where there is none; or why
-/// it is not known.
+/// The offset of one partition for the time that was asked for, `None` if there is none; or why it
+/// is not known.
 pub(crate) type OffsetOf = (TopicPartition, Result<Option<i64>, RDKafkaErrorCode>);
 
 /// Asks for the first offset at a time or after it, -2 and -1 being the earliest and the end (under
 /// `read_committed` the last stable offset). Every leader is given `wait`.
 ///
-/// `rd_kafka_offsets_for_times` fails as a whole where one partition does.
+/// `rd_kafka_offsets_for_times` fails as a whole if one partition does.
 pub(crate) fn offsets(
     client: &Arc<Client>,
     times: &TopicPartitionList,
@@ -176,7 +176,7 @@ pub(crate) fn topic_ids(
     let event = AdminEvent::wait(&queue, wait)?;
     let mut ids = Vec::new();
     // SAFETY: the result and its descriptions live as long as the event; `count` of them are there,
-    // each with a name that is a C string; an id is looked at where it is not null.
+    // each with a name that is a C string; an id is looked at if it is not null.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         let mut count = 0;

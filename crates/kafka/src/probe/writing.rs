@@ -63,8 +63,8 @@ pub struct WritableTopic {
 /// whether idempotent writes are allowed. Blocks, for up to about 15 s.
 ///
 /// # Errors
-/// Where no broker answers or one refuses the client, where a certificate or key cannot be used, or
-/// where idempotent writes are not allowed.
+/// If no broker answers or one refuses the client, if a certificate or key cannot be used, or if
+/// idempotent writes are not allowed.
 pub fn probe_writing(
     cluster: &ClusterConfig,
     routes: &[Vec<TopicSelector>],

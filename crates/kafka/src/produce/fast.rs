@@ -2,7 +2,7 @@
 //!
 //! The route's task owns all of it: records are encoded where they come in, and nothing is locked
 //! or handed to another task for a single one of them. One task for each broker sends and receives
-//! whole requests; one asks who leads what.
+//! whole requests; one asks for the leaders.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod asking;
@@ -259,7 +259,7 @@ impl Fast {
         }
     }
 
-    /// Nobody knows where its leader is.
+    /// The address of its leader is not known.
     fn unready(&mut self, key: Key, asked_id: bool) {
         let now = self.now;
         if let Some(slot) = self.topics.slot(key) {

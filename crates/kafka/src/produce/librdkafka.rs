@@ -83,7 +83,7 @@ impl Librdkafka {
         self.client.send(out).map_err(|(error, _)| write_error(&error, false))
     }
 
-    /// Tells of these before anything else.
+    /// Reports these before anything else.
     pub(super) fn tell_first(&mut self, deliveries: impl IntoIterator<Item = Deliveries>) {
         self.first.extend(deliveries);
     }

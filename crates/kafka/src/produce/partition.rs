@@ -1,14 +1,15 @@
 //! The writing of one partition, as a state: which batch goes to which leader, under which
 //! sequence, and what its answer means. Pure: no I/O, no clock.
 //!
-//! What it promises: a record that is told as written is in the log exactly once, at the told
-//! offset; records that are told as written stand in the order in which they came; one that is told
-//! as failed is not in the log; whatever may be there or not is told as unknown.
+//! What it promises: a record that is reported as written is in the log exactly once, at the
+//! reported offset; records that are reported as written stand in the order in which they came; one
+//! that is reported as failed is not in the log; whatever may be there or not is reported as
+//! unknown.
 //!
 //! How: each partition has a producer id of its own (KIP-98), so that a new epoch concerns no other
 //! one. A batch gets its sequence when it is sealed, and keeps it with its bytes for as long as it
 //! may be in the log: brokers tell a repeat by them. Only what is known not to be there is sealed
-//! anew, under the next epoch.
+//! again, under the next epoch.
 //!
 //! It does not know topics, connections or requests: `poll_*` says what is to be done, `handle_*`
 //! takes what happened.
@@ -102,7 +103,7 @@ enum State {
 enum Cause {
     /// A batch of ours was given up.
     GivenUp,
-    /// The log does not go on where we do.
+    /// The log does not continue at our sequence.
     Sequence,
     /// The log has another epoch, or does not take this producer: its id is of no more use.
     Producer,
@@ -144,7 +145,7 @@ pub(super) struct Partition {
     /// No request before that.
     retry_at: Option<Instant>,
     failures: u32,
-    /// The last offset that was told as written.
+    /// The last offset that was reported as written.
     acknowledged: Option<i64>,
     /// The last time when a request was under way.
     used: Option<Instant>,
@@ -210,7 +211,7 @@ impl Partition {
         open.push(ticket, record, now);
     }
 
-    /// Takes who leads it now; `None` if nobody does. An older epoch is of no interest.
+    /// Takes its present leader; `None` if there is none. An older epoch is of no interest.
     pub(super) fn handle_leader(&mut self, leader: Option<Leader>) {
         if let (Some(new), Some(known)) = (leader, self.leader)
             && new.epoch < known.epoch
@@ -247,7 +248,7 @@ impl Partition {
         }
     }
 
-    /// Returns true if a producer id is to be asked for. To be called by whoever asks then.
+    /// Returns true if a producer id is to be asked for. The caller asks then.
     pub(super) fn poll_id(&mut self, now: Instant) -> bool {
         let wanted = self.id == Id::None
             && self.in_flight == 0
@@ -368,7 +369,7 @@ impl Partition {
         self.trouble.as_deref().filter(|_| !self.is_empty())
     }
 
-    /// Returns true if the leader is to be asked for. To be called by whoever asks then.
+    /// Returns true if the leader is to be asked for. The caller asks then.
     pub(super) fn poll_wants_leader(&mut self) -> bool {
         std::mem::take(&mut self.wants_leader) || (self.leader.is_none() && !self.is_empty())
     }
@@ -419,7 +420,7 @@ impl Partition {
         }
     }
 
-    /// Tells of a batch that is written.
+    /// Reports a batch as written.
     fn acknowledge(&mut self, batch: &mut Sealed, offset: Option<i64>, log_append: Option<i64>) {
         if let Some(offset) = offset {
             let last = offset + i64::from(batch.count) - 1;

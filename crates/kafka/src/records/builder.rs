@@ -129,8 +129,8 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
-    /// Takes no more records. Compressed where that makes it smaller; then the buffer that the
-    /// records were in is free.
+    /// Takes no more records. Compressed if that makes it smaller; then the buffer that the records
+    /// were in is free.
     pub(crate) fn finish(self, codec: Option<Codec>) -> (Draft, Option<BytesMut>) {
         let Self { mut buffer, base_timestamp, max_timestamp, count } = self;
         let compressed = codec.and_then(|codec| {
@@ -157,12 +157,12 @@ impl BatchBuilder {
     }
 }
 
-/// A batch that is whole but for who writes it.
+/// A batch that is whole but for its producer.
 #[derive(Debug)]
 pub(crate) struct Draft(BytesMut);
 
 impl Draft {
-    /// The draft of a sealed batch, to be sealed anew. The sealed bytes stay as they are.
+    /// The draft of a sealed batch, to be sealed again. The sealed bytes stay as they are.
     pub(crate) fn of_sealed(sealed: &[u8]) -> Self {
         Self(BytesMut::from(sealed))
     }

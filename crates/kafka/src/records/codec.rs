@@ -139,7 +139,7 @@ fn zstd(
         ),
     };
     context.reset(ResetDirective::SessionOnly).map_err(broken)?;
-    // Where all fits at once zstd needs no window. What a frame claims is believed within reason.
+    // If all fits at once, zstd needs no window. What a frame claims is believed within reason.
     let claimed = zstd_safe::get_frame_content_size(bytes).ok().flatten().unwrap_or(0);
     let believed =
         usize::try_from(claimed).unwrap_or(usize::MAX).min(bytes.len().saturating_mul(32));

@@ -17,7 +17,7 @@ const XERIAL_BLOCK: usize = 32 << 10;
 /// zstd's own default, and the Java client's.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Appends `bytes` compressed. False if that cannot be done; what was appended is of no use then.
+/// Appends `bytes` compressed. False if that cannot be done; what was appended is useless then.
 pub(super) fn compress(codec: Codec, bytes: &[u8], out: &mut BytesMut) -> bool {
     match codec {
         Codec::Gzip => {

@@ -52,7 +52,7 @@ pub(crate) enum BatchFault {
     /// Offsets rise within a partition.
     #[error("it comes after offset {0}")]
     Order(i64),
-    /// A compression that Kafka does not have, or not where it stands.
+    /// A compression that Kafka does not have, or not in this place.
     #[error("its compression {0} is not known here")]
     Compression(i16),
     /// The compressed bytes are not right.
@@ -94,7 +94,7 @@ pub(crate) enum RecordFault {
     /// A variable-length number longer than its type.
     #[error("a number is too long")]
     Number,
-    /// A length below -1, or null where there is none.
+    /// A length below -1, or null if there is none.
     #[error("a length is negative")]
     Negative,
     /// It is longer than what is in it.

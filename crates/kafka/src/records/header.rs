@@ -22,13 +22,13 @@ pub(super) struct Entry<'a> {
     pub(super) offset: i64,
     /// All of it, prefix included.
     pub(super) bytes: &'a [u8],
-    /// The header, where it is a batch; `None` for a message of magic 0 or 1.
+    /// The header, if it is a batch; `None` for a message of magic 0 or 1.
     pub(super) batch: Option<Header>,
     /// 0, 1 or 2.
     pub(super) magic: i8,
 }
 
-/// The first entry of `bytes`; `None` at the end, or where the entry is cut off.
+/// The first entry of `bytes`; `None` at the end, or if the entry is cut off.
 #[inline]
 pub(super) fn first(bytes: &[u8]) -> Result<Option<Entry<'_>>, BatchError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
@@ -73,7 +73,7 @@ impl Header {
     fn read(header: &[u8; HEADER]) -> Self {
         Header {
             base_offset: i64_at::<0, HEADER>(header),
-            // Its sign was checked where the entry was found.
+            // Its sign was checked when the entry was found.
             size: i32_at::<8, HEADER>(header) as usize + PREFIX,
             leader_epoch: i32_at::<12, HEADER>(header),
             checksum: i32_at::<17, HEADER>(header).cast_unsigned(),

@@ -157,7 +157,7 @@ impl<'a> LegacyMessage<'a> {
         LegacyTimestamp { timestamp: self.timestamp, log_append: self.is_log_append() }
     }
 
-    /// As a batch of one record. Its checksum is left out: nobody looks at it again.
+    /// As a batch of one record. Its checksum is left out: it is not looked at again.
     fn write(
         &self,
         offset: i64,
@@ -236,7 +236,7 @@ fn mend_lz4(frame: &mut Cow<'_, [u8]>) {
     if [a, b, c, d] != LZ4_MAGIC {
         return;
     }
-    // The content's size, where the flags announce it, and a dictionary's id.
+    // The content's size, if the flags announce it, and a dictionary's id.
     let end = 6 + if flags & 8 != 0 { 8 } else { 0 } + if flags & 1 != 0 { 4 } else { 0 };
     let Some(descriptor) = frame.get(4..end) else { return };
     let mut hasher = twox_hash::XxHash32::with_seed(0);

@@ -36,7 +36,7 @@ struct OpenBatch {
     number: u32,
     /// The smallest offset delta that the next record may have.
     next_delta: i64,
-    /// Set where the broker stamped the batch.
+    /// Set if the broker stamped the batch.
     stamp: Option<Timestamp>,
 }
 

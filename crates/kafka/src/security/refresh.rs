@@ -29,7 +29,7 @@ pub(crate) trait Supplied: Send + Sync + 'static {
     fn refused(&self, reason: &str);
 }
 
-/// Held by whoever wants tokens; dropped, the thread ends.
+/// Held by users of tokens; when it is dropped, the thread ends.
 pub(crate) type TokensWanted = Sender<Infallible>;
 
 /// A pair: what the client's context holds, and what the thread looks at.

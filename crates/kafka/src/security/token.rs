@@ -55,7 +55,7 @@ pub(crate) struct TokenProvider {
     endpoint: Endpoint,
     agent: Agent,
     token: Mutex<Option<Token>>,
-    /// Held by whoever asks; when that failed last, and why.
+    /// Held while a token is asked for; the time and reason of the last failure.
     asking: Mutex<Option<(Instant, TokenError)>>,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Debug for TokenProvider {
 }
 
 impl TokenProvider {
-    /// Checks the settings; asks nobody.
+    /// Checks the settings; sends nothing.
     pub(crate) fn new(config: &OidcClient) -> Result<Self, TokenError> {
         let url = TokenUrl::new(config.token_url.clone())
             .map_err(|error| TokenError::Url { reason: error.to_string() })?;
@@ -106,8 +106,7 @@ impl TokenProvider {
     }
 
     /// The token as long as it lives, else a new one. For connections, which do not wait for a
-    /// provider while they need not: whoever keeps librdkafka supplied looks after the next
-    /// one.
+    /// provider while they need not: the thread that supplies librdkafka asks for the next one.
     pub(crate) fn living(&self) -> Result<Token, TokenError> {
         match self.kept(|token| token.ends_at) {
             Some(token) => Ok(token),
@@ -115,9 +114,8 @@ impl TokenProvider {
         }
     }
 
-    /// The token; a new one where the last one's time has come. Where the provider gives none, the
-    /// last one as long as it lives, to be asked for again soon. Blocks while the provider
-    /// answers.
+    /// The token; a new one if the last one's time has come. If the provider gives none, the last
+    /// one as long as it lives, to be asked for again soon. Blocks while the provider answers.
     pub(crate) fn token(&self) -> Result<Token, TokenError> {
         let began = Instant::now();
         let mut failed = self.asking.lock();

@@ -115,15 +115,15 @@ impl Writer {
         beside.await.unwrap()
     }
 
-    /// The offset of a record that was told as written.
+    /// The offset of a record that was reported as written.
     fn place(&self, ticket: Ticket) -> (i32, i64) {
         let written = self.told[&ticket].as_ref().unwrap();
         (written.partition, written.offset.unwrap())
     }
 
-    /// Reads a topic, and holds what was told against it: each record that was told as written is
-    /// there, where it was told, and once; the records of a key are in their order; one that was
-    /// told as failed is not there.
+    /// Reads a topic, and compares it with the reports: each record that was reported as written is
+    /// there, at its offset, and once; the records of a key are in their order; one that was
+    /// reported as failed is not there.
     async fn assert_told_truly(&self, bootstrap: &str, topic: &str) {
         let of_topic = |ticket: &Ticket| self.sent[*ticket].0 == topic;
         let tickets: Vec<Ticket> = (0..self.sent.len()).filter(of_topic).collect();

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::{ClientCertificate, Secret, Tls};
 use crate::error::StartError;
 
-/// A listener's side of TLS, with this certificate and key; asks for a client's certificate where
+/// A listener's side of TLS, with this certificate and key; asks for a client's certificate if
 /// there is a `client_ca`.
 pub(super) fn acceptor(
     certificate: &Path,
@@ -33,7 +33,7 @@ pub(super) fn acceptor(
     context.build()
 }
 
-/// A broker with the server's certificate that asks for one of a client where `mutual`.
+/// A broker with the server's certificate that asks a client for one if `mutual`.
 async fn broker(
     certificates: &Certificates,
     address: &str,

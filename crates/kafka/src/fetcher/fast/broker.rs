@@ -45,7 +45,7 @@ const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one: it is
 /// made again without a report.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
-/// A batch that failed its checks so often, fetched anew each time, will not pass them.
+/// A batch that failed its checks so often, fetched again each time, will not pass them.
 const CONFIRMED: u32 = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -93,8 +93,8 @@ enum CloseReason {
 }
 
 impl CloseReason {
-    /// The same; an idle one, where its request failed at once and came after so long a time that
-    /// the connection may have been closed.
+    /// The same; an idle one, if its request failed at once and came after so long a time that the
+    /// connection may have been closed.
     fn after_quiet(self, until: Instant) -> Self {
         match self {
             Self::Lost(reason) if Instant::now() < until => {
@@ -152,13 +152,13 @@ impl Broker {
     }
 
     fn send_event(&self, event: BrokerEvent) {
-        // Whoever listens ends this task first.
+        // The receiver ends this task before it goes away.
         let _ = self.events.send(event);
     }
 
     fn failed(&self, reason: String) {
-        // Where this task is to end, another one may fetch from the broker: what becomes of this
-        // one says nothing of it.
+        // If this task is to end, another one may fetch from the broker: what becomes of this one
+        // says nothing of it.
         if !self.commands.is_closed() {
             self.send_event(BrokerEvent::Failed { broker: self.id, reason });
         }
@@ -331,7 +331,7 @@ impl Broker {
         CloseReason::Lost(self.at_address(reason))
     }
 
-    /// Sends the next request, if there is anything to be asked; tells its version.
+    /// Sends the next request, if there is anything to be asked; returns its version.
     async fn ask(
         &mut self,
         connection: &mut Connection,
@@ -450,7 +450,7 @@ impl Broker {
         }
     }
 
-    /// True where anything was handed out.
+    /// True if anything was handed out.
     async fn hand_out(
         &mut self,
         partition: FetchedPartition,

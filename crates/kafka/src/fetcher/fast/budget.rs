@@ -16,7 +16,7 @@ pub(super) struct MemoryPermit {
 
 #[cfg(feature = "sim")]
 impl MemoryPermit {
-    /// A permit of nobody's budget.
+    /// A permit of no budget.
     pub(super) fn unbounded() -> Self {
         let semaphore = Arc::new(Semaphore::new(1));
         // It is there: the semaphore is this one's own.

@@ -29,7 +29,7 @@ use replicas::Replicas;
 /// Time between two Metadata requests while something is not as it should be.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
-/// A partition and where it is.
+/// A partition and its place.
 struct PartitionState {
     assignment: Arc<Assignment>,
     /// Number of the generation that is fetched, or is to be.
@@ -257,7 +257,7 @@ impl Dispatcher {
         self.partitions.insert(key, state);
     }
 
-    /// Goes on with the next generation, wherever the one before it is.
+    /// Begins the next generation, wherever the one before it is.
     fn seek(&mut self, position: FetchPosition, now: Instant) {
         let Some(state) = self.partitions.get_mut(position.topic_partition()) else { return };
         if !Arc::ptr_eq(&state.assignment, &position.assignment)
@@ -292,7 +292,7 @@ impl Dispatcher {
         }
         self.partitions.remove(key);
         if !self.partitions.keys().any(|other| other.topic == key.topic) {
-            // Whoever takes it next learns its id anew.
+            // The next assignment of it learns its id again.
             self.topics.remove(&key.topic);
         }
     }

@@ -25,7 +25,7 @@ pub(super) use answers::{Answer, FetchedPartition, RejectedBatch};
 pub(super) const LAST_BY_NAME: i16 = 12;
 /// Time that a partition rests after an answer that brought nothing.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// The most that is asked of one partition where a batch did not fit.
+/// The most that is asked of one partition if a batch did not fit.
 const PARTITION_BYTES_MAX: i32 = 1 << 30;
 
 /// The part that all requests have in common.
@@ -53,7 +53,7 @@ struct SessionPartition {
     changed: bool,
     resting: bool,
     failures: u32,
-    /// The offset that the last answer of no use was to.
+    /// The offset of the last answer that brought nothing.
     failed_at: i64,
 }
 
@@ -135,7 +135,7 @@ impl FetchSession {
         let key = position.topic_partition().clone();
         self.take_out(&key, None);
         // The broker's session still has it, and would not answer for it while its log does not
-        // change: nobody would know where it stands.
+        // change: its position would be unknown.
         let is_told = |(name, id, partition): &(Arc<str>, Uuid, i32)| {
             (name, *id, *partition) == (&key.topic, position.topic_id, key.partition)
         };
@@ -146,7 +146,8 @@ impl FetchSession {
             .entry(Arc::clone(&key.topic))
             .or_insert_with(|| SessionTopic { id, ..SessionTopic::default() });
         if topic.id != id {
-            // One id at a time: who leaves the topic of another id has been told, or will be.
+            // One id at a time: a partition that leaves the topic of another id is in this request,
+            // or in a later one.
             self.ids.remove(&topic.id);
             topic.id = id;
             self.session = self.session.anew();
@@ -218,7 +219,7 @@ impl FetchSession {
         Some(tracked)
     }
 
-    /// Goes on at an offset, after a rest where the last answers were of no use; tells how many
+    /// Continues at an offset, after a rest if the last answers brought nothing; returns how many
     /// they are.
     pub(super) fn go_on_at(
         &mut self,
@@ -238,8 +239,8 @@ impl FetchSession {
         0
     }
 
-    /// Leaves a partition out of the requests for a while; tells after how many answers of no use
-    /// to this offset.
+    /// Leaves a partition out of the requests for a while; returns how many answers to this offset
+    /// brought nothing.
     fn rest(&mut self, key: &TopicPartition, now: Instant) -> u32 {
         let Some(topic) = self.topics.get_mut(&key.topic) else { return 0 };
         let Some(tracked) = topic.partitions.get_mut(&key.partition) else { return 0 };

@@ -17,14 +17,14 @@ pub(super) struct FetchPosition {
     /// The next offset to fetch.
     pub(super) offset: i64,
     /// Leader epoch of the last batch fetched, by which the leader detects truncation (KIP-595,
-    /// `LastFetchedEpoch`); -1 where it is not known.
+    /// `LastFetchedEpoch`); -1 if it is not known.
     pub(super) last_epoch: i32,
     /// A `last_epoch` that is not sent: by it the leader reported a truncation that was none. -1 if
     /// there is no such.
     pub(super) doubted: i32,
-    /// Epoch of the leader that is asked (KIP-320); -1 where it is not known.
+    /// Epoch of the leader that is asked (KIP-320); -1 if it is not known.
     pub(super) leader_epoch: i32,
-    /// The topic's id; nil where brokers have none.
+    /// The topic's id; nil if brokers have none.
     pub(super) topic_id: Uuid,
     /// True if its generation has just begun, and no record of it has reached the route.
     pub(super) repositioned: bool,
@@ -33,7 +33,7 @@ pub(super) struct FetchPosition {
 }
 
 impl FetchPosition {
-    /// An assignment where it stands.
+    /// An assignment at its position.
     pub(super) fn of(assignment: &Arc<Assignment>) -> Self {
         let (generation, offset) = assignment.reading().place();
         Self::new(Arc::clone(assignment), generation, offset)
@@ -86,13 +86,13 @@ impl FetchPosition {
 pub(super) enum ReturnReason {
     /// It was asked back.
     Requested,
-    /// Another broker leads it, or this one does not know it; the leader and its epoch where the
-    /// answer tells them (KIP-951).
+    /// Another broker leads it, or this one does not know it; the leader and its epoch if the
+    /// answer has them (KIP-951).
     NotLeader { reason: String, leader: Option<(i32, i32)> },
     /// The leader names a replica to fetch from instead (KIP-392).
     PreferredReplica(i32),
     /// The log does not have the offset.
     OutOfRange,
-    /// The log was truncated: it ends at this offset where ours goes on.
+    /// The log was truncated: it ends at this offset, before ours does.
     Diverged(i64),
 }

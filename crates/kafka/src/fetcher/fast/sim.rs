@@ -124,7 +124,7 @@ impl Drained {
 pub struct Position(FetchPosition);
 
 impl Position {
-    /// An assignment where it stands.
+    /// An assignment at its position.
     pub fn of(assignment: &Arc<Assignment>) -> Self {
         Self(FetchPosition::of(assignment))
     }
@@ -185,7 +185,7 @@ impl std::fmt::Debug for BrokerFetch {
 impl BrokerFetch {
     /// Nothing yet.
     pub fn new() -> Self {
-        // Batches that cannot be read are nobody's business here.
+        // Batches that cannot be read are not handled here.
         let faults = Mailbox::new(&channel::<FetchFault>().0);
         let options = FetchOptions { isolation: Isolation::ReadCommitted, rack: String::new() };
         Self {

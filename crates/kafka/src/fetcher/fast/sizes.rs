@@ -34,7 +34,7 @@ impl FetchSizes {
         Self { answer, partition: answer / 2 }
     }
 
-    /// The most of an answer where so many partitions are fetched.
+    /// The most of an answer if so many partitions are fetched.
     pub(super) fn answer_for(self, partitions: usize) -> i32 {
         let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
         let bytes =

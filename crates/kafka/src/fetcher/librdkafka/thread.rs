@@ -122,7 +122,7 @@ pub(super) struct FetchThread {
 }
 
 impl FetchThread {
-    /// Runs until it is told to stop, or nobody receives any more.
+    /// Runs until it is to stop, or the channel is closed.
     pub(super) fn run(mut self, runtime: &tokio::runtime::Runtime) {
         while !*self.stop.borrow() {
             for taken in self.take() {
@@ -147,7 +147,7 @@ impl FetchThread {
             let offset = assignment.position();
             assignment.set_corrupt_at(generation, offset);
             let due = DueOffset { assignment, generation, offset };
-            // It tells of a batch that it cannot read, and not where that ends.
+            // It reports a batch that it cannot read, and not where that ends.
             let batch = CorruptBatch { due, next: None, error: reason.to_owned() };
             self.faults.send(FetchFault::Corrupt(batch));
         }

@@ -79,14 +79,14 @@ impl Driver<'_> {
     }
 }
 
-/// Drops the client once nobody else holds it. That closes it, which leaves the group.
+/// Drops the client once it is held nowhere else. That closes it, which leaves the group.
 ///
 /// Closing it before would make `rdkafka` close it twice and log an error.
 fn drop_last(mut client: Arc<Client>) {
     loop {
         match Arc::try_unwrap(client) {
-            // `rdkafka` logs an error where a client that has met a fatal one, told before, is
-            // closed.
+            // `rdkafka` logs an error when a client is closed that has met a fatal one, which was
+            // reported before.
             Ok(client) => return with_default(NoSubscriber::new(), || drop(client)),
             Err(shared) => client = shared,
         }

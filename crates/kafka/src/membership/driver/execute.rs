@@ -87,7 +87,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Tells the route, now or as soon as there is room.
+    /// Sends to the route, now or as soon as there is room.
     fn publish(&mut self, event: SourceEvent) {
         self.lasting.events.push_back(event);
         self.flush_events();

@@ -37,7 +37,7 @@ enum Step {
     /// The route has the partition read again from offset 6.
     Restart(i32),
     TooOld,
-    /// The ids of the topic, where librdkafka fetches.
+    /// The ids of the topic, if librdkafka fetches.
     TopicId(i64),
     Leave,
     Close(&'static [i32]),

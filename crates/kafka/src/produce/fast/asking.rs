@@ -83,7 +83,7 @@ impl Fast {
         let tell = self.tell.clone();
         let asking = async move {
             let answer = client.ask(&topics, &known).await;
-            // Whoever listens ends this task first.
+            // The receiver ends this task before it goes away.
             let _ = tell.send(Event::Metadata(client, answer));
         };
         self.tasks.spawn_on(asking, &self.runtime);

@@ -1,5 +1,5 @@
 //! The task of one broker: it connects once there is something to send, sends what it is given, and
-//! tells what was answered. It decides nothing.
+//! reports the answers. It decides nothing.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::VecDeque;
@@ -65,7 +65,7 @@ pub(super) struct Broker {
 
 /// The reason why a connection is left.
 enum Left {
-    /// Nobody gives commands any more.
+    /// The command channel is closed.
     Ended,
     /// It was idle for long, or closed while it was idle.
     Idle,
@@ -89,7 +89,7 @@ struct Serving {
 }
 
 impl Broker {
-    /// Runs until nobody gives commands any more.
+    /// Runs until the command channel closes.
     pub(super) async fn run(mut self) {
         while let Some(command) = self.commands.recv().await {
             let mut held = VecDeque::from([command]);
@@ -120,7 +120,7 @@ impl Broker {
     }
 
     fn tell(&self, event: Event) {
-        // Whoever listens ends this task first.
+        // The receiver ends this task before it goes away.
         let _ = self.tell.send(event);
     }
 
@@ -211,7 +211,7 @@ impl Broker {
                     }
                 };
                 let answers = request::read(&response, &items, version);
-                // The bytes are free before anybody hears of the answer, to be used again.
+                // The bytes are free before the answer is reported, to be used again.
                 let ends = items.into_iter().map(|item| (item.key, item.number));
                 let answers: Vec<(Key, u64, Option<Answered>)> = ends
                     .zip(answers)
@@ -246,8 +246,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Tells of all that was under way on a connection that it ended. What can go on to the next
-    /// one is returned.
+    /// Reports all that was under way on a connection that it ended. Requests that can move to the
+    /// next one are returned.
     fn end(&self, serving: Serving, left: &Left) -> VecDeque<Command> {
         let sent: Vec<bool> = serving.pipeline.sent().collect();
         let mut sent = sent.into_iter();

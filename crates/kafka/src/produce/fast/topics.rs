@@ -21,7 +21,7 @@ use topic::{Outlook, Topic};
 /// Topics that are not known to be there, at the most. Anybody may name one.
 const UNKNOWN_TOPICS: usize = 10_000;
 
-/// A partition, and where it is listed.
+/// A partition, and the list that it is in.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: Partition,
@@ -297,7 +297,7 @@ impl Topics {
         }
     }
 
-    /// Takes the leader that an answer told of.
+    /// Takes the leader that an answer named.
     pub(super) fn handle_leader(&mut self, key: Key, leader: Leader) {
         if let Some(slot) = self.slot(key) {
             slot.partition.handle_leader(Some(leader));

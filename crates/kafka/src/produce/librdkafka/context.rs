@@ -70,7 +70,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             }),
             Err((error, message)) => Err(write_error(error, native::may_be_written(message))),
         };
-        // A route that has ended answers nobody any more.
+        // A route that has ended sends no answers.
         let _ = self.deliveries.send(Delivery { ticket, outcome });
     }
 }

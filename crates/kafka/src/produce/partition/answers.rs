@@ -10,7 +10,7 @@ use super::{Answer, BACKOFF, Buffers, Cause, Id, Partition, State};
 use crate::produce::WriteError;
 use crate::records::ProducerId;
 
-/// Errors in a row, of those that nobody knows what to make of, before a batch is given up.
+/// Errors in a row, of those without a known meaning, before a batch is given up.
 const UNKNOWN_ERRORS: u32 = 10;
 /// Asked for by an idempotent producer.
 const NEEDED: &str =
@@ -193,7 +193,7 @@ impl Partition {
         self.give_up(index, error);
     }
 
-    /// Tells of a batch that is not sent again: the error, unless it may be in the log.
+    /// Reports a batch that is not sent again: the error, unless it may be in the log.
     pub(super) fn give_up(&mut self, index: usize, error: WriteError) {
         let Some(mut batch) = self.sealed.remove(index) else { return };
         let error = known(&batch, error);

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::Ticket;
 use crate::records::{BatchBuilder, Codec, Draft, NewRecord, ProducerId};
 
-/// Buffers that nobody holds any more, to be used again.
+/// Buffers that are no longer held, to be used again.
 #[derive(Debug, Default)]
 pub(in crate::produce) struct Buffers {
     free: Vec<BytesMut>,
@@ -117,7 +117,7 @@ impl Closed {
         }
     }
 
-    /// The same bytes for whoever reads them, as of no producer.
+    /// The same bytes for a reader, as of no producer.
     pub(super) fn into_readable(self) -> (Bytes, Vec<Ticket>) {
         (self.draft.seal(ProducerId::NONE, -1), self.tickets)
     }
@@ -138,7 +138,7 @@ pub(super) struct Sealed {
     pub(super) may_be_written: bool,
     /// True if it is to be sent in two parts.
     pub(super) is_to_be_divided: bool,
-    /// Errors in a row that nobody knows what to make of.
+    /// Errors in a row without a known meaning.
     pub(super) unclear: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Sequences that begin anew, and batches that are given up or divided.
+//! Sequences that begin again, and batches that are given up or divided.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::records::{Batches, Codec, NewRecord, ProducerId, ReadOptions};
 
 impl Partition {
     /// Begins a new epoch, now that no request is under way. What is known not to be in the log
-    /// goes on under it, in its order; of the rest nobody knows.
+    /// goes on under it, in its order; of the rest it is not known.
     pub(super) fn rebuild(&mut self, cause: Cause) {
         let mut kept = Vec::with_capacity(self.sealed.len());
         for mut batch in std::mem::take(&mut self.sealed) {
@@ -106,7 +106,7 @@ impl Partition {
     }
 
     /// Ends: what is known not to be in the log is returned, in its order, as batches to be read;
-    /// the rest is told as unknown.
+    /// the rest is reported as unknown.
     pub(in crate::produce) fn hand_over(&mut self, reason: &str) -> Vec<(Bytes, Vec<Ticket>)> {
         let mut kept = Vec::new();
         for mut batch in std::mem::take(&mut self.sealed) {

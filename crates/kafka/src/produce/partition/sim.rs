@@ -46,7 +46,7 @@ impl Random {
 struct Link {
     broker: i32,
     requests: VecDeque<Request>,
-    /// The request, and what became of it; none where it never will be answered.
+    /// The request, and what became of it; none if it will never be answered.
     answers: VecDeque<(u64, Answer)>,
     /// Those without an answer yet.
     waited: Vec<u64>,

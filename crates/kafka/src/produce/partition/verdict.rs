@@ -22,7 +22,7 @@ pub(in crate::produce) struct Answer {
 pub(super) enum Verdict {
     /// It is in the log.
     Written,
-    /// It is in the log, and nobody knows where.
+    /// It is in the log, at an unknown offset.
     Duplicate,
     /// It was not appended, and may be the next time.
     Retry,
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
     Unclear,
     /// As [`Verdict::Unclear`], by an error that may come each time.
     Unknown,
-    /// The sequence does not go on where the log's does. It was not appended.
+    /// The sequence does not continue the log's. It was not appended.
     Sequence,
     /// The log does not know this epoch, or not this producer. It was not appended.
     Producer,

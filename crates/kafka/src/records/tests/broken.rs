@@ -1,5 +1,5 @@
-//! Batches that break the format: each is an error that says where, and what stands before it comes
-//! out.
+//! Batches that break the format: each is an error with its position, and what stands before it
+//! comes out.
 
 use super::super::error::RecordFault;
 use super::super::header::Outline;

@@ -140,7 +140,7 @@ async fn a_topic_may_grow_and_be_made_again_while_it_is_written() {
         })
         .await;
     writer.until_all_told().await;
-    // Those that were told as written before it was deleted have gone with it.
+    // Those that were reported as written before it was deleted have gone with it.
     for ticket in before..writer.sent.len() {
         assert!(!matches!(writer.told[&ticket], Err(WriteError::TooLarge(_))));
     }

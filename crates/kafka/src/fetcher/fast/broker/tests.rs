@@ -150,7 +150,7 @@ async fn an_answer_is_handed_out_whole_also_where_the_next_request_fails() {
 async fn the_end_of_an_answer_waits_for_no_room() {
     let address = answering(large_answer).await;
     let mut stage = Stage::new(address, None);
-    // Nobody takes the one run, and there is room for no other.
+    // The one run is not taken, and there is room for no other.
     stage
         .until_event("the partition that left", |event| matches!(event, BrokerEvent::Returned(..)))
         .await;

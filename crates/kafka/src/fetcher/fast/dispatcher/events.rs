@@ -160,7 +160,8 @@ impl Dispatcher {
             }
             ReturnReason::NotLeader { reason, leader } => {
                 self.wants_metadata = true;
-                // The same leader once more: whoever named it may have lost touch with the cluster.
+                // The same leader once more: the broker that named it may have lost touch with the
+                // cluster.
                 self.distrusted |=
                     !at_replica && state.leader.is_some() && state.turned_away_by == state.leader;
                 state.turned_away_by = state.leader;
@@ -256,7 +257,7 @@ impl Dispatcher {
         }
         self.replicas.retain(|id| self.brokers.contains_key(&id));
         self.addresses = metadata.brokers;
-        // Who tells of a life that is over has lost touch with the cluster.
+        // A broker that reports an earlier topic of this name has lost touch with the cluster.
         let stale = |topic: &Arc<str>, id: &Uuid| {
             self.partitions
                 .iter()

@@ -50,7 +50,7 @@ pub(in super::super) struct RejectedBatch {
     /// The offset at which the log continues behind it, if that can be told.
     pub(in super::super) to: Option<i64>,
     pub(in super::super) error: BatchError,
-    /// Answers in a row that were of no use, this one included.
+    /// Answers in a row that brought nothing, this one included.
     pub(in super::super) failures: u32,
 }
 
@@ -58,7 +58,7 @@ impl FetchSession {
     /// Takes an answer to the last request.
     ///
     /// # Errors
-    /// Where it is an error of the whole request; the next one begins a new session.
+    /// If it is an error of the whole request; the next one begins a new session.
     pub(in super::super) fn answer(
         &mut self,
         response: FetchResponse,
@@ -115,7 +115,7 @@ impl FetchSession {
         let (isolation, sizes) = (self.options.isolation, self.sizes);
         let Some(tracked) = self.partition(key) else { return };
         if !tracked.position.assignment.is_wanted() {
-            // It goes, and nobody wants more of it.
+            // It is being revoked: its records are dropped.
             drop(self.take_out(key, None));
             return;
         }
@@ -151,7 +151,7 @@ impl FetchSession {
         let repositioned = std::mem::take(&mut tracked.position.repositioned);
         let Some(records) = data.records.filter(|records| !records.is_empty()) else {
             if repositioned {
-                // There may be no record for long: the route is to know where it stands now.
+                // There may be no record for long: the route is to learn the position now.
                 let assignment = Arc::clone(&tracked.position.assignment);
                 let records = Bytes::new();
                 answer.partitions.push(FetchedPartition {

@@ -1,11 +1,11 @@
 //! Decides if an answer that reports a truncated log is believed (KIP-595's diverging epoch).
 //!
-//! A leader answers so also where it merely has no note of the epoch that was told: its checkpoint
+//! A leader answers so also if it merely has no note of the epoch in the request: its checkpoint
 //! may lack one of which there are batches, and a replica that was built anew has none of an epoch
 //! whose batches were all compacted away. It then names an end at or beyond our offset, or says
 //! that the offset is out of range. Clients that tell no epoch read on without noticing, and so do
-//! we: such a partition is asked for once more without the epoch, and the epochs of the
-//! batches that come tell which it is.
+//! we: such a partition is asked for once more without the epoch, and the epochs of the batches
+//! that come tell which it is.
 
 use std::time::Instant;
 
@@ -26,9 +26,9 @@ impl FetchPosition {
         (theirs < self.offset && self.is_news(to)).then_some(to)
     }
 
-    /// The same by the epoch of the batch that the leader has at our offset, where what it said was
-    /// doubted. Epochs rise with offsets: where it is lower than that of our last batch, our
-    /// logs parted before.
+    /// The same by the epoch of the batch that the leader has at our offset, if its answer was
+    /// doubted. Epochs rise with offsets: if it is lower than that of our last batch, our logs
+    /// parted before.
     pub(super) fn truncated_before(&self, epoch: i32) -> Option<i64> {
         let parted = self.doubted >= 0
             && self.last_epoch == self.doubted

@@ -114,7 +114,7 @@ fn a_topic_is_gone_by_two_answers_five_seconds_apart() {
     bench.topics.forget_absent();
     assert_eq!(bench.topics.names(), []);
     assert_eq!(bench.topics.unknown, 0);
-    // One answer that it is there, and it begins anew.
+    // One answer that it is there, and it begins again.
     bench.push("a", None, None);
     bench.hear("a", unknown());
     bench.hear("a", told(7, 1, None));

@@ -37,7 +37,7 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    /// Nil until it is known, and where brokers have none.
+    /// Nil until it is known, and if brokers have none.
     pub(super) id: Uuid,
     past_ids: VecDeque<Uuid>,
     pub(super) slots: Vec<Slot>,

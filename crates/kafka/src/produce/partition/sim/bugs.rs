@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// On the way to whoever is told.
+    /// On the way to the judge.
     pub(super) fn plant_in_deliveries(&mut self, deliveries: Deliveries) -> Option<Deliveries> {
         let is_unknown = matches!(deliveries.outcome, Err(WriteError::Unknown(_)));
         match self.bug {
