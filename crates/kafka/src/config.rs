@@ -1,32 +1,10 @@
 //! Settings of the Kafka side, already parsed.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-
-/// A text that no log, error or debug output ever shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
+pub use zafka_oidc::{OidcClient, Secret};
 
 /// The way to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,25 +66,6 @@ pub struct Credentials {
     pub username: String,
     /// Password.
     pub password: Secret,
-}
-
-/// A client of an OIDC provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OidcClient {
-    /// The provider's token endpoint.
-    pub token_url: String,
-    /// Client id.
-    pub client_id: String,
-    /// Client secret.
-    pub client_secret: Secret,
-    /// Scopes to ask for.
-    pub scope: Vec<String>,
-    /// `audience` parameter of the token request, if the provider wants one.
-    pub audience: Option<String>,
-    /// Certificate authorities to trust for the token endpoint instead of the system's (PEM).
-    pub ca: Option<PathBuf>,
-    /// SASL extensions (KIP-342).
-    pub extensions: Vec<(String, String)>,
 }
 
 /// The topics that a route reads from a cluster, and the way it reads them.

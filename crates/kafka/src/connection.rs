@@ -26,6 +26,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::debug;
+use zafka_oidc::Token;
 
 use answer::AnswerError;
 pub(crate) use answer::decode;
@@ -37,8 +38,6 @@ use pool::Pool;
 use sasl::Login;
 use stream::Stream;
 pub(crate) use tls::usable;
-
-use crate::security::Token;
 
 /// Longest time for the writing of a request, or for a step of authentication.
 const STEP: Duration = Duration::from_secs(10);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
+use zafka_oidc::TokenProvider;
 
 use crate::client::{Client, SourceContext, plain};
 use crate::error::StartError;
-use crate::security::{self, Supplied, TokenProvider};
+use crate::security::{self, Supplied};
 
 /// Makes a client, supplied with tokens if there is a provider of them.
 pub(crate) fn create(

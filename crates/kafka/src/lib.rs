@@ -95,7 +95,7 @@ mod wait;
 
 pub use assignment::Assignment;
 pub use ends::Ends;
-pub use error::{ProbeError, StartError, TokenError, TopicFault, WriteFault};
+pub use error::{ProbeError, StartError, TopicFault, WriteFault};
 pub use exchange::{RevokeDone, SourceEvent};
 pub use fetcher::Fetched;
 #[cfg(feature = "sim")]
@@ -110,3 +110,4 @@ pub use records::bench;
 pub use source::{Source, SourceReceivers};
 pub use topic_partition::TopicPartition;
 pub use wait::{Wait, WaitKind};
+pub use zafka_oidc::TokenError;

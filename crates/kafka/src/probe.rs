@@ -12,6 +12,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::{self, Runtime};
+use zafka_oidc::TokenProvider;
 
 use crate::client::{Client, SourceContext, plain};
 use crate::cluster::settings;
@@ -22,7 +23,7 @@ use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
-use crate::security::{TokenProvider, prepare};
+use crate::security::prepare;
 use crate::topics::{Selection, list};
 pub use writing::{Writable, WritableTopic, probe_writing};
 

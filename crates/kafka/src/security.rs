@@ -2,19 +2,18 @@
 
 mod files;
 mod refresh;
-mod token;
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
+use zafka_oidc::TokenProvider;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
 pub(crate) use files::Stamp;
 pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
-pub(crate) use token::{Token, TokenProvider};
 
 /// Checks that the files are there, and makes the provider of tokens if one is wanted.
 pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<TokenProvider>>, StartError> {

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
+use zafka_oidc::TokenProvider;
 
 use super::pool::Pool;
 use super::sasl::Login;
@@ -18,7 +19,6 @@ use super::tls::Contexts;
 use super::{Connection, ConnectionError, tls};
 use crate::config::ClusterConfig;
 use crate::error::StartError;
-use crate::security::TokenProvider;
 
 /// Longest time until a connection can be used. Errors name it.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -9,11 +9,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::spawn_blocking;
+use zafka_oidc::{Token, TokenProvider};
 
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
-use crate::security::{Token, TokenProvider};
 
 /// The proof of a client's identity.
 pub(super) enum Login {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use zafka_oidc::TokenProvider;
 
 use super::event::Event;
 use crate::client::SourceContext;
@@ -18,7 +19,6 @@ use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
-use crate::security::TokenProvider;
 
 pub(crate) struct Environment {
     pub(crate) cluster: ClusterConfig,

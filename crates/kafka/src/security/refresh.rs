@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
+use zafka_oidc::TokenProvider;
 
-use super::token::TokenProvider;
 use crate::guard;
 use crate::native::set_token;
 

@@ -20,8 +20,9 @@ use tracing::warn;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::config::{OidcClient, Secret};
+use crate::config::OidcClient;
 use crate::error::TokenError;
+use crate::secret::Secret;
 
 /// Longest time for one answer of the provider.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,21 +37,22 @@ const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A token and when it ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Token {
-    pub(crate) secret: Secret,
+pub struct Token {
+    /// The token itself.
+    pub secret: Secret,
     /// End of its life, in ms since the epoch.
-    pub(crate) expires_ms: i64,
+    pub expires_ms: i64,
     /// The same moment.
     ends_at: Instant,
     /// The time when the next one is due.
-    pub(crate) refresh_at: Instant,
+    pub refresh_at: Instant,
 }
 
 type Endpoint =
     BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
 /// Gives the token of one client of a provider.
-pub(crate) struct TokenProvider {
+pub struct TokenProvider {
     config: OidcClient,
     endpoint: Endpoint,
     agent: Agent,
@@ -67,7 +69,10 @@ impl fmt::Debug for TokenProvider {
 
 impl TokenProvider {
     /// Checks the settings; sends nothing.
-    pub(crate) fn new(config: &OidcClient) -> Result<Self, TokenError> {
+    ///
+    /// # Errors
+    /// A URL or a file that cannot be used.
+    pub fn new(config: &OidcClient) -> Result<Self, TokenError> {
         let url = TokenUrl::new(config.token_url.clone())
             .map_err(|error| TokenError::Url { reason: error.to_string() })?;
         let endpoint = BasicClient::new(ClientId::new(config.client_id.clone()))
@@ -96,18 +101,21 @@ impl TokenProvider {
     }
 
     /// The client's id, which stands for the principal until the broker has read the token.
-    pub(crate) fn client_id(&self) -> &str {
+    pub fn client_id(&self) -> &str {
         &self.config.client_id
     }
 
     /// SASL extensions (KIP-342).
-    pub(crate) fn extensions(&self) -> &[(String, String)] {
+    pub fn extensions(&self) -> &[(String, String)] {
         &self.config.extensions
     }
 
     /// The token as long as it lives, else a new one. For connections, which do not wait for a
     /// provider while they need not: the thread that supplies librdkafka asks for the next one.
-    pub(crate) fn living(&self) -> Result<Token, TokenError> {
+    ///
+    /// # Errors
+    /// Why there is no token.
+    pub fn living(&self) -> Result<Token, TokenError> {
         match self.kept(|token| token.ends_at) {
             Some(token) => Ok(token),
             None => self.token(),
@@ -116,7 +124,10 @@ impl TokenProvider {
 
     /// The token; a new one if the last one's time has come. If the provider gives none, the last
     /// one as long as it lives, to be asked for again soon. Blocks while the provider answers.
-    pub(crate) fn token(&self) -> Result<Token, TokenError> {
+    ///
+    /// # Errors
+    /// Why there is no token.
+    pub fn token(&self) -> Result<Token, TokenError> {
         let began = Instant::now();
         let mut failed = self.asking.lock();
         // Another one may have asked meanwhile: its answer is everybody's.
