@@ -17,6 +17,7 @@ use tracing::error;
 use zafka_kafka::Source;
 use zafka_kafka::config::ClusterConfig;
 use zafka_kafka::produce::Producer;
+use zafka_sockets::gate::Gate;
 use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher};
 
 use crate::config::RouteConfig;
@@ -99,6 +100,8 @@ pub struct StoppedRoute {
 #[derive(Debug)]
 pub struct Relay {
     cluster: ClusterConfig,
+    /// Decides for all routes who is let in.
+    gate: Option<Arc<dyn Gate>>,
     registry: Registry,
     tasks: JoinSet<()>,
     /// The task of each route that runs.
@@ -151,16 +154,18 @@ enum Bound {
 }
 
 impl Bound {
-    async fn new(route: Route) -> Result<Self, StartError> {
+    async fn new(route: Route, gate: Option<Arc<dyn Gate>>) -> Result<Self, StartError> {
         let failed = |name: &str, source| StartError::Bind { route: name.to_owned(), source };
         match route {
             Route::KafkaToZmq(config) => {
-                let started = PubSocket::start(&config.name, config.socket.clone()).await;
+                let (name, socket) = (&config.name, config.socket.clone());
+                let started = PubSocket::start_with_gate(name, socket, gate).await;
                 let (socket, publisher) = started.map_err(|error| failed(&config.name, error))?;
                 Ok(Self::KafkaToZmq(config, socket, publisher))
             }
             Route::ZmqToKafka(config) => {
-                let started = InboundSocket::start(&config.name, config.socket.clone()).await;
+                let (name, socket) = (&config.name, config.socket.clone());
+                let started = InboundSocket::start_with_gate(name, socket, gate).await;
                 let (socket, messages) = started.map_err(|error| failed(&config.name, error))?;
                 Ok(Self::ZmqToKafka(config, socket, messages))
             }
@@ -178,11 +183,24 @@ impl Relay {
         cluster: &ClusterConfig,
         routes: impl IntoIterator<Item = impl Into<Route>>,
     ) -> Result<Self, StartError> {
+        Self::start_with_gate(cluster, routes, None).await
+    }
+
+    /// The same; a gate decides for all routes who is let in, and what each peer may do.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_gate(
+        cluster: &ClusterConfig,
+        routes: impl IntoIterator<Item = impl Into<Route>>,
+        gate: Option<Arc<dyn Gate>>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::default();
         let mut wait_log = JoinSet::new();
         wait_log.spawn(wait_log::keep_logging(registry.clone()));
         let mut relay = Self {
             cluster: cluster.clone(),
+            gate,
             registry,
             tasks: JoinSet::new(),
             running: HashMap::new(),
@@ -190,7 +208,7 @@ impl Relay {
         };
         let mut bound = Vec::new();
         for route in routes {
-            bound.push(Bound::new(route.into()).await?);
+            bound.push(Bound::new(route.into(), relay.gate.clone()).await?);
         }
         for bound in bound {
             relay.run(bound)?;
@@ -207,7 +225,7 @@ impl Relay {
         if self.registry.has(route.name()) {
             return Err(StartError::Exists { route: route.name().to_owned() });
         }
-        let bound = Bound::new(route).await?;
+        let bound = Bound::new(route, self.gate.clone()).await?;
         self.run(bound)
     }
 

@@ -186,6 +186,9 @@ pub struct PeerStatus {
     pub messages_dropped: u64,
     /// When it connected, in ms since the epoch.
     pub connected_since: i64,
+    /// Its subject, with `[identity]` and if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// One route from ZeroMQ to Kafka.
@@ -270,4 +273,7 @@ pub struct SenderStatus {
     pub answer_bytes: usize,
     /// When it connected, in ms since the epoch.
     pub connected_since: i64,
+    /// Its subject, with `[identity]` and if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }

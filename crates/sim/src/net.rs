@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use zafka_bridge::sim::Sink;
 use zafka_sockets::sim::{Piece, Ring, origin_of};
-use zafka_sockets::{Chunk, Demand, Origin};
+use zafka_sockets::{Chunk, Demand, Label, Origin};
 use zafka_testkit::{Received, decode_json};
 use zafka_zmtp::frame::{MORE, read_header};
 use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
@@ -351,10 +351,14 @@ impl Sink for SimSink {
         net.ring.withdraw(origin);
     }
 
-    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand> {
+    fn label(&mut self, topic: &str) -> Option<Label> {
+        Some(self.0.borrow_mut().ring.label(topic))
+    }
+
+    fn demand(&mut self, frame: Option<Vec<u8>>, label: Option<&Label>) -> Arc<Demand> {
         let mut net = self.0.borrow_mut();
         let needed = net.settings.min_peers;
-        net.ring.demand(frame, needed)
+        net.ring.demand(frame, label, needed)
     }
 
     fn has_unheard(&self) -> bool {

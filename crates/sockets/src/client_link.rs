@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout_at};
+use zafka_zmtp::curve::Sealer;
 use zafka_zmtp::{Config, Connection, Mechanism, Role, SocketType};
 
 use crate::stream::Stream;
@@ -70,8 +71,10 @@ pub(crate) struct ClientLink {
     stream: Stream,
     /// The protocol's state.
     pub(crate) connection: Connection,
-    /// Bytes on their way: commands and messages, whole, in their order.
+    /// Bytes on their way: commands and messages, whole, in their order, boxed with CURVE.
     output: Vec<u8>,
+    /// Boxes what is sent once a CURVE handshake is done.
+    sealer: Option<Sealer>,
     written: usize,
     /// Bytes that were written before those in `output`.
     written_before: u64,
@@ -80,11 +83,11 @@ pub(crate) struct ClientLink {
 
 impl ClientLink {
     /// Takes over a stream.
-    pub(crate) fn new(stream: Stream, socket_type: SocketType) -> Self {
+    pub(crate) fn new(stream: Stream, socket_type: SocketType, mechanism: Mechanism) -> Self {
         let config = Config {
             socket_type,
             role: Role::Client,
-            mechanism: Mechanism::Null,
+            mechanism,
             identity: Bytes::new(),
             max_frame: MAX_MESSAGE,
             max_message: MAX_MESSAGE,
@@ -94,6 +97,7 @@ impl ClientLink {
             stream,
             connection: Connection::new(config, std::time::Instant::now()),
             output: Vec::new(),
+            sealer: None,
             written: 0,
             written_before: 0,
             handshake_end: Instant::now() + HANDSHAKE_TIMEOUT,
@@ -101,10 +105,13 @@ impl ClientLink {
     }
 
     /// Queues whole messages to be written. Returns the place of their end in all that is written.
-    pub(crate) fn queue(&mut self, messages: &[u8]) -> u64 {
-        self.take_replies();
-        self.output.extend_from_slice(messages);
-        self.written_before + self.output.len() as u64
+    ///
+    /// # Errors
+    /// The connection has to be ended, and why.
+    pub(crate) fn queue(&mut self, messages: &[u8]) -> Result<u64, String> {
+        self.take_replies()?;
+        self.put(messages)?;
+        Ok(self.written_before + self.output.len() as u64)
     }
 
     /// Bytes that are queued and not written yet.
@@ -154,7 +161,7 @@ impl ClientLink {
     /// # Errors
     /// The connection has to be ended, and why.
     pub(crate) fn flush(&mut self) -> Result<bool, String> {
-        self.take_replies();
+        self.take_replies()?;
         while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write_vectored(&[IoSlice::new(rest)]) {
                 Ok(written) => self.written += written,
@@ -193,9 +200,27 @@ impl ClientLink {
         self.stream.shutdown_write().map_err(|error| error.to_string())
     }
 
-    fn take_replies(&mut self) {
+    fn take_replies(&mut self) -> Result<(), String> {
         while let Some(output) = self.connection.poll_output() {
-            self.output.extend_from_slice(&output);
+            self.put(&output)?;
+        }
+        // The end of the handshake goes out as it is; what follows is boxed.
+        if let Some(sealer) = self.connection.take_sealer() {
+            self.sealer = Some(sealer);
+            return self.take_replies();
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, frames: &[u8]) -> Result<(), String> {
+        match &mut self.sealer {
+            Some(sealer) => {
+                sealer.seal(frames, &mut self.output).map_err(|error| error.to_string())
+            }
+            None => {
+                self.output.extend_from_slice(frames);
+                Ok(())
+            }
         }
     }
 }

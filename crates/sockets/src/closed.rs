@@ -22,6 +22,12 @@ pub(crate) enum Closed {
     Memory(usize),
     #[error("its machine has acknowledged nothing for {} s, though it was asked ({})", .0.silent.as_secs(), .0.key)]
     Gone(Gone),
+    #[error("not let in: {0}")]
+    PutOff(String),
+    #[error("what it may do has ended")]
+    AccessEnded,
+    #[error("it shows a token without encryption: that token is to be taken for stolen")]
+    TokenInClear,
     #[error("more than {0} bytes of answers wait for a peer that does not read them")]
     AnswersUnread(usize),
 }
@@ -48,6 +54,9 @@ impl Closed {
             Self::Memory(_) => "peer_memory",
             Self::Gone(_) => "peer_timeout",
             Self::AnswersUnread(_) => "output_overflow",
+            Self::PutOff(_) => "put_off",
+            Self::AccessEnded => "access_ended",
+            Self::TokenInClear => "token_in_clear",
         }
     }
 

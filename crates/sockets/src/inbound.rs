@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Endpoint;
+use crate::gate::Gate;
 use crate::intake::{Inbound, InboundConfig, InboundKind, SenderSnapshot, Shared};
 use crate::link::{BindError, Endpoints, Stage};
 use crate::receive::Receive;
@@ -54,9 +55,21 @@ impl InboundSocket {
         name: &str,
         config: InboundConfig,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Inbound>), BindError> {
+        Self::start_with_gate(name, config, None).await
+    }
+
+    /// The same; a gate decides who is let in and what each sender may write.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_gate(
+        name: &str,
+        config: InboundConfig,
+        gate: Option<Arc<dyn Gate>>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Inbound>), BindError> {
         let endpoints = Endpoints::bind(&config.bind, config.ipc_mode, &config.connect).await?;
         let (messages, received) = mpsc::unbounded_channel();
-        let shared = Shared::new(name, config, messages);
+        let shared = Shared::new(name, config, messages, gate);
         let serving = match shared.config.kind {
             InboundKind::Pull | InboundKind::Sub(_) => {
                 endpoints.serve(&Receive(Arc::clone(&shared)))

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zafka_zmtp::{Connection, Discarded, SocketType};
 
 use crate::config::{EndpointConfig, Heartbeat};
+use crate::gate::Gate;
 use crate::link::{Hub, LinkConfig, Peer, Reserves, SilenceConfig};
 use crate::memory::PeerMemory;
 use crate::subscriptions::PeerId;
@@ -140,6 +141,7 @@ impl Shared {
         name: &str,
         config: InboundConfig,
         messages: mpsc::UnboundedSender<Inbound>,
+        gate: Option<Arc<dyn Gate>>,
     ) -> Arc<Self> {
         let capacity =
             config.in_flight_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
@@ -147,7 +149,7 @@ impl Shared {
         let half = config.peer_memory / 2;
         let answers = PeerMemory::new(half);
         Arc::new(Self {
-            hub: Hub::new(name, link_config(&config), answers, Some(Reserves::new(half))),
+            hub: Hub::new(name, link_config(&config), answers, Some(Reserves::new(half)), gate),
             config,
             in_flight: Arc::new(Semaphore::new(capacity)),
             capacity,

@@ -22,9 +22,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep_until;
-use zafka_zmtp::{Config, Connection, Event, Mechanism, Role};
+use tracing::warn;
+use zafka_zmtp::{Config, Connection, Event, Mechanism, PeerInfo, Role};
 
 use crate::closed::Closed;
+use crate::gate::{Presented, Verdict};
 use crate::memory::Charge;
 use crate::outbox::Drained;
 use crate::subscriptions::Change;
@@ -43,6 +45,14 @@ use silence::{Silence, Written};
 const CONTROL_BYTES: usize = 4 * 1024;
 /// How long a closing socket waits for a peer that has not taken all it is owed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer that may be let in later is kept waiting, at the least and at the most: it would
+/// be back ten times a second otherwise.
+const PUT_OFF: std::ops::Range<u64> = 1000..2000;
+/// How long a peer that was refused has to hear it, in ms: if its connection is closed before, it
+/// may not, and try again for ever.
+const REFUSED: u64 = 1000;
+/// The reason that tells libzmq to try no more (RFC 27, status code 400).
+const REFUSAL: &str = "400";
 /// The most bytes read at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -74,6 +84,23 @@ struct Link<'a, S> {
     farewell: Option<Farewell>,
     /// When a socket that closes waits no longer for what the peer has to take first.
     give_up_at: Option<Instant>,
+    /// Changes if what the peer may do may have ended.
+    ends: Option<watch::Receiver<u64>>,
+    /// Set once the gate has not let the peer in.
+    ending: Option<Ending>,
+}
+
+/// A connection that is kept for a while without a word, and then ends.
+#[derive(Debug)]
+struct Ending {
+    until: Instant,
+    reason: Option<Closed>,
+}
+
+impl Ending {
+    fn take_reason(&mut self) -> Closed {
+        self.reason.take().unwrap_or(Closed::BySocket)
+    }
 }
 
 /// Our direction of the connection has ended.
@@ -135,6 +162,8 @@ impl<'a, S: Session> Link<'a, S> {
             was_held: false,
             farewell: None,
             give_up_at: None,
+            ends: hub.gate.as_ref().map(|gate| gate.ends()),
+            ending: None,
         }
     }
 
@@ -151,8 +180,12 @@ impl<'a, S: Session> Link<'a, S> {
             self.follow(stage, now)?;
             // After the end of our direction nothing more can be written, and the failure would cut
             // off what the kernel holds.
-            let drained = if self.farewell.is_some() { Drained::Idle } else { self.flush(now)? };
+            let ended = self.farewell.is_some() || self.ending.is_some();
+            let drained = if ended { Drained::Idle } else { self.flush(now)? };
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
+            if self.wire.peer().access().is_some_and(|access| !access.holds()) {
+                return Err(Closed::AccessEnded);
+            }
             if input == Input::Open && self.is_starved() {
                 input = Input::Held;
             } else if input == Input::Held
@@ -216,6 +249,7 @@ impl<'a, S: Session> Link<'a, S> {
             overdraft = room, if starved => Wake::Memory(overdraft),
             () = self.session.input_changed(), if input == Input::Held && !starved => Wake::Turn,
             () = sleep_until(until), if timer.is_some() => Wake::Timer,
+            () = changed(&mut self.ends) => Wake::Turn,
             _ = stages.changed() => Wake::Turn,
         })
     }
@@ -260,6 +294,9 @@ impl<'a, S: Session> Link<'a, S> {
     }
 
     fn next_timer(&self, input: Input) -> Option<Instant> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.until);
+        }
         if let Some(farewell) = self.farewell {
             return farewell.until;
         }
@@ -285,6 +322,9 @@ impl<'a, S: Session> Link<'a, S> {
     }
 
     fn on_timer(&mut self, input: Input, now: Instant) -> Result<Read, Closed> {
+        if let Some(ending) = &mut self.ending {
+            return if now >= ending.until { Err(ending.take_reason()) } else { Ok(Read::All) };
+        }
         if let Some(farewell) = self.farewell {
             let is_over = farewell.until.is_some_and(|until| now >= until);
             return if is_over { Err(Closed::BySocket) } else { Ok(Read::All) };
@@ -408,7 +448,11 @@ impl<'a, S: Session> Link<'a, S> {
             let buffer = buffer.get_mut(..S::READ_BYTES).unwrap_or_default();
             for _ in 0..S::READS {
                 match self.wire.stream().try_read(buffer) {
-                    Ok(0) => return Err(Closed::ByPeer),
+                    Ok(0) => {
+                        let reason = self.ending.as_mut().map(Ending::take_reason);
+                        return Err(reason.unwrap_or(Closed::ByPeer));
+                    }
+                    Ok(_) if self.ending.is_some() => {}
                     Ok(read) => {
                         let is_enough = self.take(buffer.get(..read).unwrap_or_default(), now)?;
                         if read < buffer.len() {
@@ -440,7 +484,7 @@ impl<'a, S: Session> Link<'a, S> {
         self.queue_output();
         let mut changes = Vec::new();
         while let Some(event) = self.connection.poll_event() {
-            self.on_event(event, &mut changes, now);
+            self.on_event(event, &mut changes, now)?;
         }
         if !changes.is_empty() {
             self.session.handle_changes(&changes)?;
@@ -452,14 +496,15 @@ impl<'a, S: Session> Link<'a, S> {
     }
 
     /// Takes an event; what it says of subscriptions goes to `changes`.
-    fn on_event(&mut self, event: Event, changes: &mut Vec<Change>, now: Instant) {
+    fn on_event(
+        &mut self,
+        event: Event,
+        changes: &mut Vec<Change>,
+        now: Instant,
+    ) -> Result<(), Closed> {
         match event {
-            Event::Ready(info) => {
-                self.handshake = None;
-                let peer = self.wire.peer();
-                self.hub.count_ready(peer, &info, now);
-                peer.set_socket_type(info.socket_type);
-            }
+            Event::Authenticate(info) => self.authenticate(&info, now)?,
+            Event::Ready(info) => self.on_ready(&info, now)?,
             Event::Subscribe(prefix) => changes.push(Change::Subscribe(prefix)),
             Event::Cancel(prefix) => changes.push(Change::Cancel(prefix)),
             Event::Message(frames) => {
@@ -475,6 +520,89 @@ impl<'a, S: Session> Link<'a, S> {
                 self.session.handle_too_large(discarded);
             }
         }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, info: &PeerInfo, now: Instant) -> Result<(), Closed> {
+        let peer = self.wire.peer();
+        self.handshake = None;
+        if info.token.is_some() && info.key.is_none() {
+            if self.wire.stream().process().is_none() {
+                return Err(Closed::TokenInClear);
+            }
+            let (route, peer) = (&self.hub.name, peer.address());
+            warn!(route, peer, "a token on an ipc endpoint is not looked at");
+        }
+        if peer.access().is_none() && !self.ask_gate(info, now)? {
+            return Ok(());
+        }
+        if let Some(access) = peer.access() {
+            self.session.handle_admitted(access);
+        }
+        let mut outbox = self.wire.outbox();
+        // The end of the handshake goes out as it is; what follows is boxed.
+        while let Some(output) = self.connection.poll_output() {
+            outbox.queue(&output);
+        }
+        if let Some(sealer) = self.connection.take_sealer() {
+            outbox.seal_with(sealer, self.hub.memory.empty());
+        }
+        drop(outbox);
+        self.hub.count_ready(peer, info, now);
+        peer.set_socket_type(info.socket_type);
+        Ok(())
+    }
+
+    /// Decides on a client that has proven its key.
+    fn authenticate(&mut self, info: &PeerInfo, now: Instant) -> Result<(), Closed> {
+        if !self.ask_gate(info, now)? {
+            return Ok(());
+        }
+        let properties = self.wire.peer().access().map(|access| access.properties());
+        let properties = properties.unwrap_or_default();
+        let properties: Vec<_> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
+        Ok(self.connection.admit(&properties, now)?)
+    }
+
+    /// Asks the gate, if there is one. Returns whether the peer is let in; if not, the connection is
+    /// about to end.
+    fn ask_gate(&mut self, info: &PeerInfo, now: Instant) -> Result<bool, Closed> {
+        let Some(gate) = &self.hub.gate else { return Ok(true) };
+        let peer = self.wire.peer();
+        let process = self.wire.stream().process();
+        let (route, address) = (&*self.hub.name, peer.address());
+        let (wait, reason) = match gate.admit(&Presented { route, address, peer: info, process }) {
+            Verdict::Admitted(access) => {
+                peer.set_access(access);
+                return Ok(true);
+            }
+            Verdict::Later(reason) => (rand::random_range(PUT_OFF), Closed::PutOff(reason)),
+            Verdict::Refused(_) => {
+                let refused = self.connection.refuse(REFUSAL);
+                self.flush(now)?;
+                if self.wire.stream().shutdown_write().is_err() {
+                    return Err(refused.into());
+                }
+                (REFUSED, refused.into())
+            }
+        };
+        self.handshake = None;
+        self.ending =
+            Some(Ending { until: now + Duration::from_millis(wait), reason: Some(reason) });
+        Ok(false)
+    }
+}
+
+/// Waits until some access may have ended; for ever without a gate.
+async fn changed(ends: &mut Option<watch::Receiver<u64>>) {
+    match ends {
+        Some(ends) => {
+            if ends.changed().await.is_err() {
+                // The gate is gone, and nothing ends any more.
+                std::future::pending().await
+            }
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::demand::Demand;
+use crate::label::Label;
 
 /// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a
 /// partition.
@@ -15,6 +16,7 @@ pub struct Origin {
     delivered: AtomicI64,
     withdrawn: AtomicBool,
     demand: Option<Arc<Demand>>,
+    label: Option<Label>,
     /// Whether there was something that too few peers were owed: it is to be published again, by
     /// another origin.
     short: AtomicBool,
@@ -23,24 +25,35 @@ pub struct Origin {
 impl Origin {
     /// An origin that was delivered up to `position`.
     pub fn new(position: i64) -> Arc<Self> {
-        Self::made(position, None)
+        Self::made(position, None, None)
     }
 
     /// The same; what is in the ring at any moment at which too few peers want it does not count as
     /// delivered, nor does what follows it.
     pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
-        Self::made(position, Some(demand))
+        Self::made(position, Some(demand), None)
     }
 
-    fn made(position: i64, demand: Option<Arc<Demand>>) -> Arc<Self> {
+    /// An origin whose messages have a label, so that peers with rights to it may have them; wanted
+    /// by enough if it has a demand.
+    pub fn labelled(position: i64, demand: Option<Arc<Demand>>, label: Label) -> Arc<Self> {
+        Self::made(position, demand, Some(label))
+    }
+
+    fn made(position: i64, demand: Option<Arc<Demand>>, label: Option<Label>) -> Arc<Self> {
         let (withdrawn, short) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, short })
+        Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, label, short })
     }
 
     /// Whether its position stands still, because something that it published had too few peers
     /// that want it.
     pub fn is_short(&self) -> bool {
         self.short.load(Ordering::Acquire)
+    }
+
+    /// The label of its messages.
+    pub(crate) fn label(&self) -> Option<&Label> {
+        self.label.as_ref()
     }
 
     /// As [`Demand::epoch`]; 0 without any.

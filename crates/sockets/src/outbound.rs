@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use zafka_zmtp::frame;
 use zafka_zmtp::{Event, SocketType};
 
-use crate::Endpoint;
 use crate::client_link::{ClientLink, Dropped, EventStream};
+use crate::config::EndpointConfig;
 use crate::connect::Connector;
 
 /// Chunks that wait to be written, besides [`QUEUE_BYTES`].
@@ -69,8 +69,9 @@ pub struct Slot(mpsc::OwnedPermit<Vec<u8>>);
 
 impl OutboundSocket {
     /// A socket that begins at once, on the runtime that it is made on.
-    pub fn new(kind: OutboundKind, endpoint: Endpoint) -> Self {
-        Self { events: EventStream::spawn(|events| run(kind, endpoint, events)) }
+    pub fn new(kind: OutboundKind, to: impl Into<EndpointConfig>) -> Self {
+        let to = to.into();
+        Self { events: EventStream::spawn(|events| run(kind, to, events)) }
     }
 
     /// The next event. Waits as long as there is none; may be dropped at any time without losing
@@ -114,16 +115,16 @@ enum End {
 }
 
 /// Connects and serves until a connection was finished or nobody takes the events any more.
-async fn run(kind: OutboundKind, endpoint: Endpoint, events: mpsc::Sender<OutboundEvent>) {
+async fn run(kind: OutboundKind, to: EndpointConfig, events: mpsc::Sender<OutboundEvent>) {
     let socket_type = match kind {
         OutboundKind::Dealer => SocketType::Dealer,
         OutboundKind::Push => SocketType::Push,
     };
-    let mut connector = Connector::new(endpoint);
+    let mut connector = Connector::new(to.endpoint);
     loop {
         let reason = match connector.attempt().await {
             Ok(stream) => {
-                let mut link = ClientLink::new(stream, socket_type);
+                let mut link = ClientLink::new(stream, socket_type, to.mechanism.clone());
                 let Ok(end) = serve(&mut link, &events).await else { return };
                 if link.connection.is_ready() {
                     connector.succeeded();
@@ -176,7 +177,10 @@ async fn serve(
             biased;
             chunk = chunks.recv(), if takes => {
                 match chunk {
-                    Some(chunk) => ends.push_back(link.queue(&chunk)),
+                    Some(chunk) => match link.queue(&chunk) {
+                        Ok(end) => ends.push_back(end),
+                        Err(reason) => return Ok(End::Lost(reason)),
+                    },
                     None => is_ending = true,
                 }
                 continue;
@@ -190,7 +194,10 @@ async fn serve(
                     Some(outlet) => OutboundEvent::Connected(outlet),
                     None => continue,
                 },
-                Event::Subscribe(_) | Event::Cancel(_) | Event::TooLarge(_) => continue,
+                Event::Subscribe(_)
+                | Event::Cancel(_)
+                | Event::TooLarge(_)
+                | Event::Authenticate(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;
         }

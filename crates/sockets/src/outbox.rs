@@ -4,12 +4,17 @@
 //! finishes what was half written, and tells the feed how far it came: the feed counts delivery at
 //! the ends of messages.
 
+mod boxes;
 mod queue;
 
 use std::io::{self, IoSlice};
 
+use zafka_zmtp::curve::Sealer;
+
 use crate::closed::Closed;
+use crate::memory::Charge;
 use crate::stream::Stream;
+use boxes::{BoxWritten, Boxes};
 pub(crate) use queue::{NoFeed, Queue, QueueFeed, Taken};
 
 /// Batches written in one go before others get their turn.
@@ -63,6 +68,8 @@ pub(crate) struct Outbox {
     /// Whether the kernel took no more the last time. Nothing is looked for until it says that it
     /// does: whatever else a peer makes us do, its feed is not gone through again meanwhile.
     blocked: bool,
+    /// Boxes what is written, with CURVE and once its handshake is done.
+    boxes: Option<Box<Boxes>>,
 }
 
 /// How a drain ended.
@@ -77,6 +84,17 @@ pub(crate) enum Drained {
 }
 
 impl Outbox {
+    /// Boxes what is written from now on, after what is queued. `charge` is for what is boxed.
+    pub(crate) fn seal_with(&mut self, sealer: Sealer, charge: Charge) {
+        let handshake = self.control.split_off(self.control_sent);
+        *self = Self {
+            messages_written: self.messages_written,
+            blocked: self.blocked,
+            boxes: Some(Box::new(Boxes::new(sealer, handshake, charge))),
+            ..Self::default()
+        };
+    }
+
     /// Queues commands for the next message boundary.
     pub(crate) fn queue(&mut self, commands: &[u8]) {
         // A peer that makes us answer and reads slowly must not make us keep what it has read.
@@ -93,6 +111,11 @@ impl Outbox {
     /// Bytes of commands that are queued and not written.
     pub(crate) fn queued(&self) -> usize {
         self.control.len() - self.control_sent
+    }
+
+    /// Whether something was begun or is queued that no feed knows of.
+    pub(crate) fn has_own(&self) -> bool {
+        self.queued() > 0 || self.boxes.as_ref().is_some_and(|boxes| boxes.queued() > 0)
     }
 
     /// Bytes of messages that were written since the connection was made.
@@ -116,18 +139,28 @@ impl Outbox {
         }
         for _ in 0..ROUNDS {
             let batch = feed.next_batch()?;
-            if batch.is_empty() && self.queued() == 0 {
+            if batch.is_empty() && !self.has_own() {
                 if batch.has_more() {
                     continue;
                 }
                 return Ok(Drained::Idle);
             }
-            let outcome = self.write(stream, &batch);
+            let outcome = if self.boxes.is_some() {
+                match self.write_boxed(stream, &batch) {
+                    Ok(outcome) => outcome,
+                    Err(closed) => {
+                        feed.advance(batch, 0);
+                        return Err(closed);
+                    }
+                }
+            } else {
+                self.write(stream, &batch)
+            };
             let of_batch = *outcome.as_ref().unwrap_or(&0);
             self.messages_written += of_batch as u64;
             let all_written = feed.advance(batch, of_batch);
             match outcome {
-                Ok(_) if all_written && self.queued() == 0 => return Ok(Drained::Idle),
+                Ok(_) if all_written && !self.has_own() => return Ok(Drained::Idle),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
@@ -138,6 +171,26 @@ impl Outbox {
             }
         }
         Ok(Drained::More)
+    }
+
+    /// Makes one write of boxes. Returns how many bytes of the batch are done with.
+    fn write_boxed(
+        &mut self,
+        stream: &Stream,
+        batch: &impl Batch,
+    ) -> Result<io::Result<usize>, Closed> {
+        let Some(boxes) = &mut self.boxes else { return Ok(Ok(0)) };
+        let control = self.control.get(self.control_sent..).unwrap_or_default();
+        let written = match boxes.write(stream, batch, control)? {
+            Ok(written) => written,
+            Err(error) => return Ok(Err(error)),
+        };
+        let BoxWritten { of_batch, of_control } = written;
+        self.control_sent += of_control;
+        if self.control_sent == self.control.len() {
+            (self.control, self.control_sent) = (Vec::new(), 0);
+        }
+        Ok(Ok(of_batch))
     }
 
     /// Makes one vectored write: a half-written message's rest, then the commands, then the

@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Endpoint;
 use crate::config::PubConfig;
 use crate::demand::Demand;
+use crate::gate::Gate;
+use crate::label::Label;
 use crate::link::{BindError, Endpoints, Stage};
 use crate::origin::Origin;
 use crate::wait::Wait;
@@ -47,8 +49,20 @@ impl PubSocket {
     /// # Errors
     /// The first endpoint that cannot be bound; those bound before it are let go.
     pub async fn start(name: &str, config: PubConfig) -> Result<(Self, Publisher), BindError> {
+        Self::start_with_gate(name, config, None).await
+    }
+
+    /// The same; a gate decides who is let in and what each peer may have.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_gate(
+        name: &str,
+        config: PubConfig,
+        gate: Option<Arc<dyn Gate>>,
+    ) -> Result<(Self, Publisher), BindError> {
         let endpoints = Endpoints::bind(&config.bind, config.ipc_mode, &config.connect).await?;
-        let shared = Shared::new(name, config);
+        let shared = Shared::new(name, config, gate);
         let serving = endpoints.serve(&shared);
         let publisher = Publisher::new(Arc::clone(&shared));
         let (endpoints, tasks) = (serving.endpoints, Mutex::new(serving.tasks));
@@ -66,9 +80,14 @@ impl PubSocket {
     }
 
     /// Demand for what has `frame` as its routing frame, or for anything where that is none;
-    /// `min_peers` make it enough.
-    pub fn demand(&self, frame: Option<Vec<u8>>) -> Arc<Demand> {
-        self.shared.ring().demand(frame.map(Bytes::from), self.shared.config.min_peers)
+    /// `min_peers` make it enough, of those that may have messages of the label.
+    pub fn demand(&self, frame: Option<Vec<u8>>, label: Option<&Label>) -> Arc<Demand> {
+        self.shared.ring().demand(frame.map(Bytes::from), label, self.shared.config.min_peers)
+    }
+
+    /// The label of a name, for origins and demand: the same one each time.
+    pub fn label(&self, name: &str) -> Label {
+        self.shared.ring().label(name)
     }
 
     /// Whether there were messages that no peer wanted.

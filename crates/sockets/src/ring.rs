@@ -29,6 +29,8 @@ use bytes::Bytes;
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::demand::Demand;
+use crate::gate::Access;
+use crate::label::{Label, Rights};
 use crate::memory::{self, PeerMemory};
 use crate::subscriptions::{Change, Index, PeerId};
 use crate::trie::IntoKeys;
@@ -92,6 +94,10 @@ pub(crate) struct Ring<P> {
     fallen_alone: BTreeSet<PeerId>,
     subscribed: usize,
     demands: Demands,
+    /// The labels there ever were, by name.
+    labels: BTreeMap<Arc<str>, Label>,
+    /// Whether some peer has rights of its own.
+    is_gated: bool,
     counters: RingCounters,
     /// Chunks published so far.
     published: u64,
@@ -128,6 +134,8 @@ impl<P: Clone> Ring<P> {
             fallen_alone: BTreeSet::new(),
             subscribed: 0,
             demands: Demands::default(),
+            labels: BTreeMap::new(),
+            is_gated: false,
             counters: RingCounters::default(),
             published: 0,
             keeper: Keeper::new(PeerMemory::new(config.peer_memory)),
@@ -177,20 +185,46 @@ impl<P: Clone> Ring<P> {
         std::mem::take(&mut self.more_room)
     }
 
-    /// Demand for a routing frame, or for anything, that so many peers make enough.
-    pub(crate) fn demand(&mut self, frame: Option<Bytes>, needed: usize) -> Arc<Demand> {
-        if let Some(demand) = self.demands.get(frame.as_ref()) {
+    /// Demand for a routing frame, or for anything, that so many peers make enough. Peers count
+    /// that may have messages of the label.
+    pub(crate) fn demand(
+        &mut self,
+        frame: Option<Bytes>,
+        label: Option<&Label>,
+        needed: usize,
+    ) -> Arc<Demand> {
+        if let Some(demand) = self.demands.get(frame.as_ref(), label) {
             return Arc::clone(demand);
         }
-        let peers = match &frame {
-            Some(frame) => {
-                self.peers.values().filter(|entry| entry.prefixes.matches(frame)).count()
-            }
-            None => self.subscribed,
+        let wants = |entry: &&Entry<P>| match &frame {
+            Some(frame) => entry.prefixes.matches(frame),
+            None => !entry.prefixes.is_empty(),
         };
+        let peers = self.peers.values().filter(wants).filter(|entry| entry.may_have(label)).count();
         let demand = Demand::new(needed, peers);
-        self.demands.insert(frame, &demand);
+        self.demands.insert(frame, label, &demand);
         demand
+    }
+
+    /// The label of a name: the same one each time.
+    pub(crate) fn label(&mut self, name: &str) -> Label {
+        if let Some(label) = self.labels.get(name) {
+            return label.clone();
+        }
+        let name: Arc<str> = name.into();
+        let number = u32::try_from(self.labels.len()).unwrap_or(u32::MAX);
+        let label = Label::new(Arc::clone(&name), number);
+        self.labels.insert(name, label.clone());
+        label
+    }
+
+    /// Gives a peer rights, before it has a subscription. Without any it may have everything.
+    pub(crate) fn restrict(&mut self, id: PeerId, access: Arc<dyn Access>) {
+        self.is_gated = true;
+        if let Some(entry) = self.peers.get_mut(&id) {
+            debug_assert!(entry.prefixes.is_empty());
+            entry.rights = Some(Rights::new(access));
+        }
     }
 
     /// Whether something became wanted by enough or by too few peers since this was last asked.
@@ -247,8 +281,8 @@ impl<P: Clone> Ring<P> {
         self.counters.bytes_unsent += unsent;
         if !entry.prefixes.is_empty() {
             self.subscribed -= 1;
-            self.demands.subscribed(self.subscribed);
-            self.demands.leave(&entry.prefixes);
+            self.demands.count_any(|label| entry.may_have(label), false);
+            self.demands.leave(&entry.prefixes, |label| entry.may_have(label));
             // They leave the index in parts.
             self.leaving.push((id, std::mem::take(&mut entry.prefixes).into_keys()));
         }
@@ -304,10 +338,10 @@ impl<P: Clone> Ring<P> {
         }
         if entry.prefixes.is_empty() {
             self.subscribed += 1;
-            self.demands.subscribed(self.subscribed);
+            self.demands.count_any(|label| entry.may_have(label), true);
         }
         if is_new {
-            self.demands.subscribe(&entry.prefixes, prefix);
+            self.demands.subscribe(&entry.prefixes, prefix, |label| entry.may_have(label));
             self.index.add(id, prefix);
             entry.settled = tail;
         }
@@ -320,7 +354,7 @@ impl<P: Clone> Ring<P> {
         let tail = self.tail();
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.prefixes.remove(prefix) {
-            self.demands.cancel(&entry.prefixes, prefix);
+            self.demands.cancel(&entry.prefixes, prefix, |label| entry.may_have(label));
             self.index.remove(id, prefix);
             let bytes = entry.charge.bytes().saturating_sub(memory::subscription(prefix));
             // Less is never refused.
@@ -328,7 +362,7 @@ impl<P: Clone> Ring<P> {
             entry.settled = tail;
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;
-                self.demands.subscribed(self.subscribed);
+                self.demands.count_any(|label| entry.may_have(label), false);
             }
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::demand::Demand;
+use crate::label::Label;
 use crate::origin::Origin;
 use crate::ring::{self, Batch, RingConfig};
 
@@ -91,9 +92,20 @@ impl Ring {
         self.settle();
     }
 
-    /// Returns the demand for a routing frame, or for anything.
-    pub fn demand(&mut self, frame: Option<Vec<u8>>, needed: usize) -> Arc<Demand> {
-        self.0.demand(frame.map(Bytes::from), needed)
+    /// Returns the label of a name.
+    pub fn label(&mut self, name: &str) -> Label {
+        self.0.label(name)
+    }
+
+    /// Returns the demand for a routing frame, or for anything, of those that may have messages of
+    /// the label.
+    pub fn demand(
+        &mut self,
+        frame: Option<Vec<u8>>,
+        label: Option<&Label>,
+        needed: usize,
+    ) -> Arc<Demand> {
+        self.0.demand(frame.map(Bytes::from), label, needed)
     }
 
     /// Returns what a peer is to be written next.

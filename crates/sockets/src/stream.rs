@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::gate::Process;
 pub(crate) use tcp_info::TcpSample;
 
 /// How long a TCP connection is silent before the kernel asks whether its peer is alive.
@@ -65,6 +66,18 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
             Self::Ipc(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// The owner of the process on the other side, as it was when that connected; known of `ipc`
+    /// alone.
+    pub(crate) fn process(&self) -> Option<Process> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Ipc(stream) => {
+                let owner = stream.peer_cred().ok()?;
+                Some(Process { uid: owner.uid(), gid: owner.gid() })
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use zafka_zmtp::{Event, SocketType};
 
-use crate::Endpoint;
 use crate::client_link::{ClientLink, Dropped, EventStream};
+use crate::config::EndpointConfig;
 use crate::connect::Connector;
 
 /// What happens on a SUB socket.
@@ -32,8 +32,9 @@ pub struct SubSocket {
 impl SubSocket {
     /// A socket that subscribes to `prefixes`; it begins at once, on the runtime that it is made
     /// on.
-    pub fn new(endpoint: Endpoint, prefixes: Vec<Vec<u8>>) -> Self {
-        Self { events: EventStream::spawn(|events| run(endpoint, prefixes, events)) }
+    pub fn new(to: impl Into<EndpointConfig>, prefixes: Vec<Vec<u8>>) -> Self {
+        let to = to.into();
+        Self { events: EventStream::spawn(|events| run(to, prefixes, events)) }
     }
 
     /// The next event. Waits as long as there is none; may be dropped at any time without losing
@@ -44,12 +45,12 @@ impl SubSocket {
 }
 
 /// Connects and reads until nobody takes the events any more.
-async fn run(endpoint: Endpoint, prefixes: Vec<Vec<u8>>, events: mpsc::Sender<SubEvent>) {
-    let mut connector = Connector::new(endpoint);
+async fn run(to: EndpointConfig, prefixes: Vec<Vec<u8>>, events: mpsc::Sender<SubEvent>) {
+    let mut connector = Connector::new(to.endpoint);
     loop {
         let reason = match connector.attempt().await {
             Ok(stream) => {
-                let mut link = ClientLink::new(stream, SocketType::Sub);
+                let mut link = ClientLink::new(stream, SocketType::Sub, to.mechanism.clone());
                 prefixes.iter().for_each(|prefix| link.connection.subscribe(prefix));
                 let Ok(reason) = serve(&mut link, &events).await else { return };
                 if link.connection.is_ready() {
@@ -77,7 +78,10 @@ async fn serve(link: &mut ClientLink, events: &mpsc::Sender<SubEvent>) -> Result
             let event = match event {
                 Event::Ready(_) => SubEvent::Connected,
                 Event::Message(frames) => SubEvent::Message(frames),
-                Event::Subscribe(_) | Event::Cancel(_) | Event::TooLarge(_) => continue,
+                Event::Subscribe(_)
+                | Event::Cancel(_)
+                | Event::TooLarge(_)
+                | Event::Authenticate(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;
         }

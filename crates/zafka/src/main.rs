@@ -8,7 +8,10 @@ mod config;
 mod demo;
 mod health;
 mod hosts;
+mod identity;
+mod key_folder;
 mod open_files;
+mod random;
 mod redact;
 mod relay_url;
 mod run;
@@ -63,6 +66,7 @@ fn run(cli: Cli) -> ExitCode {
                 run::run(config)
             }))
         }
+        Command::Keygen(args) => cli::exit_code(cli::keygen(&args, &mut std::io::stdout())),
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Send(args) => cli::exit_code(run::send(&args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),

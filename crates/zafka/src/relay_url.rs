@@ -46,7 +46,8 @@ pub fn relay(
     };
     match read {
         Some((cluster, routes, ingest)) if mistakes.0.is_empty() => {
-            Ok(Config { cluster, routes, ingest, admin, shutdown_timeout })
+            let identity = None;
+            Ok(Config { cluster, routes, ingest, admin, identity, shutdown_timeout })
         }
         _ => Err(ConfigError::Mistakes {
             place: "the command line".to_owned(),

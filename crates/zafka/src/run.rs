@@ -8,12 +8,14 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zafka_bridge::{Relay, Route, StoppedRoute};
 use zafka_sockets::OutboundKind;
+use zafka_sockets::gate::Gate;
 
 use crate::admin;
 use crate::cli::{CommandError, DemoArgs, HealthArgs, SendArgs, TapArgs};
 use crate::config::Config;
 use crate::demo;
 use crate::health;
+use crate::identity;
 use crate::open_files;
 use crate::send::{self, Composer, Input, SendConfig};
 use crate::signals::Signals;
@@ -39,7 +41,7 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
     let layout = Layout::parse(&args.frames)?;
     let prefixes = if args.topics.is_empty() { vec![String::new()] } else { args.topics };
     let config = TapConfig {
-        endpoint: args.endpoint,
+        endpoint: args.curve.secured(args.endpoint)?,
         prefixes: prefixes.into_iter().map(String::into_bytes).collect(),
         count: args.count,
         layout,
@@ -55,7 +57,7 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         None => Input::stdin()?,
     };
     let config = SendConfig {
-        endpoint: args.endpoint.clone(),
+        endpoint: args.curve.secured(args.endpoint.clone())?,
         kind: if args.push { OutboundKind::Push } else { OutboundKind::Dealer },
         input,
         composer,
@@ -121,9 +123,14 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
+    let identity = match &config.identity {
+        Some(identity) => Some(identity::start(identity)?),
+        None => None,
+    };
+    let gate = identity.as_ref().map(|identity| Arc::clone(&identity.gate) as Arc<dyn Gate>);
     let ingest = config.ingest.into_iter().map(Route::from);
     let routes = config.routes.into_iter().map(Route::from).chain(ingest);
-    let mut relay = Relay::start(&config.cluster, routes).await?;
+    let mut relay = Relay::start_with_gate(&config.cluster, routes, gate).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let _admin = admin.map(|admin| admin.serve(Arc::new(status)));

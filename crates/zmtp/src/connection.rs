@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use crate::command::{self, Command};
 use crate::decoder::{Body, Decoder, Frame, Keep};
 use crate::error::{Error, printable};
 use crate::frame::{self, COMMAND, Position};
-use crate::handshake::{self, MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
 use crate::heartbeat::{Heartbeat, Overdue, Watch};
+use crate::mechanism::curve::{OVERHEAD, Opener, Sealer};
+use crate::mechanism::{Done, Handshake, Mechanism, Ours, PeerInfo, Step};
 use crate::{Minor, SocketType, greeting};
 
 /// The most bytes of replies that may wait for `poll_output`; PINGs beyond that are not answered.
@@ -28,7 +30,7 @@ pub const MAX_MESSAGE_FRAMES: usize = 4096;
 const HEAD_FRAMES: usize = 9;
 const HEAD_BYTES: usize = 255;
 
-/// Which end of the transport we are. NULL treats both alike.
+/// Which end of the transport we are. Mechanisms have roles of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Our side is bound.
@@ -60,7 +62,10 @@ pub struct Config {
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The handshake is done. Always the first event.
+    /// A CURVE client has proven its key: it waits for [`Connection::admit`] or
+    /// [`Connection::refuse`]. Comes before `Ready`, and to a CURVE server alone.
+    Authenticate(PeerInfo),
+    /// The handshake is done. Comes before anything that the peer says after it.
     Ready(PeerInfo),
     /// The peer subscribes to a prefix (our side is PUB or XPUB). Prefixes are not counted here.
     Subscribe(Bytes),
@@ -89,13 +94,18 @@ pub struct Discarded {
 pub struct Connection {
     config: Config,
     state: State,
+    handshake: Handshake,
     decoder: Decoder,
     watch: Watch,
     /// Frames of the message under way, and their bytes.
     message: Message,
     /// Up to this size in bytes a message that is too large is thrown away and told.
     discard: Option<NonZeroU64>,
+    /// Greeting and handshake, which go over the wire as they are.
+    opening: Vec<u8>,
     output: Vec<u8>,
+    /// What opens and boxes the traffic, once a CURVE handshake is done.
+    boxes: Option<Box<Boxes>>,
     /// Bytes of `output` that the peer made us write.
     replies: usize,
     /// The PING of ours that is not written yet.
@@ -107,10 +117,20 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum State {
-    Greeting(greeting::Incoming),
+    Greeting(Box<greeting::Incoming>),
     Handshake(Minor),
+    /// The caller decides about the peer.
+    Presented(Minor),
     Ready(Minor),
     Failed(Box<Error>),
+}
+
+/// What opens and boxes the traffic of a CURVE connection.
+#[derive(Debug)]
+struct Boxes {
+    opener: Opener,
+    /// Until the caller takes it.
+    sealer: Option<Sealer>,
 }
 
 /// A PING of ours on its way.
@@ -142,15 +162,18 @@ enum Interest {
 impl Connection {
     /// A new connection; our greeting is queued.
     pub fn new(config: Config, now: Instant) -> Self {
-        let output = greeting::encode(&config.mechanism).to_vec();
+        let opening = greeting::encode(&config.mechanism).to_vec();
         Self {
+            state: State::Greeting(Box::new(greeting::Incoming::new())),
+            handshake: Handshake::new(&config.mechanism),
             config,
-            state: State::Greeting(greeting::Incoming::new()),
             decoder: Decoder::default(),
             watch: Watch::new(None, now),
             message: Message::default(),
             discard: None,
-            output,
+            opening,
+            output: Vec::new(),
+            boxes: None,
             replies: 0,
             ping: Ping::None,
             pending: Vec::new(),
@@ -171,6 +194,38 @@ impl Connection {
         }
         let taken = self.take(input, now);
         taken.map_err(|error| self.fail(error))
+    }
+
+    /// Lets the client in that was presented. `properties` go with our READY: names of at most 255
+    /// letters, digits and `-_.+`. Does nothing if no client waits for it.
+    ///
+    /// # Errors
+    /// As `handle_input`.
+    pub fn admit(&mut self, properties: &[(&str, &str)], now: Instant) -> Result<(), Error> {
+        let State::Presented(minor) = self.state else { return Ok(()) };
+        let Config { socket_type, identity, .. } = &self.config;
+        let ours = Ours { socket_type: *socket_type, identity };
+        match self.handshake.admit(properties, ours, &mut self.opening) {
+            Some(Ok(done)) => self.on_done(minor, *done, now),
+            Some(Err(error)) => return Err(self.fail(error)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses the client that was presented for good: it is told `reason` by an ERROR command,
+    /// after which libzmq never tries again. `300`, `400` and `500` are those that it takes for a
+    /// refusal. What comes back ends the connection as an error of `handle_input` does.
+    pub fn refuse(&mut self, reason: &str) -> Error {
+        command::put_error(&mut self.opening, reason);
+        self.fail(Error::Refused { reason: reason.to_owned() })
+    }
+
+    /// What boxes our output from now on, messages and commands alike; none with NULL, or before
+    /// the handshake is done. To be asked for after [`Event::Ready`]: until then `poll_output`
+    /// gives the handshake alone.
+    pub fn take_sealer(&mut self) -> Option<Sealer> {
+        self.boxes.as_mut().and_then(|boxes| boxes.sealer.take())
     }
 
     /// Does what is due: a PING, or giving up a silent peer.
@@ -213,6 +268,8 @@ impl Connection {
 
     /// From now on messages over `max_message`, up to this size in bytes, are read and thrown away,
     /// and told as [`Event::TooLarge`]. Larger ones are an error, as all of them are without this.
+    /// With CURVE one frame over `max_frame` is an error too: whether more follow is known once its
+    /// box is opened.
     pub fn discard_up_to(&mut self, bytes: u64) {
         self.discard = NonZeroU64::new(bytes);
     }
@@ -227,16 +284,24 @@ impl Connection {
 
     /// What is to be sent at the next message boundary: greeting, handshake, replies, heartbeats,
     /// subscriptions. Ask only when the last one is written, or the bound on replies bounds
-    /// nothing.
+    /// nothing. With CURVE what it gives after [`Connection::take_sealer`] is to be sealed.
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
-        if self.output.is_empty() {
-            return None;
+        let mut output = std::mem::take(&mut self.opening);
+        let goes = self.boxes.as_ref().is_none_or(|boxes| boxes.sealer.is_none());
+        if goes && !self.output.is_empty() {
+            if !output.is_empty() && self.boxes.is_some() {
+                return Some(output);
+            }
+            self.replies = 0;
+            if self.ping == Ping::Queued {
+                self.ping = Ping::Polled;
+            }
+            if output.is_empty() {
+                return Some(std::mem::take(&mut self.output));
+            }
+            output.append(&mut self.output);
         }
-        self.replies = 0;
-        if self.ping == Ping::Queued {
-            self.ping = Ping::Polled;
-        }
-        Some(std::mem::take(&mut self.output))
+        (!output.is_empty()).then_some(output)
     }
 
     /// Tells that everything `poll_output` gave was written. A PING of ours must be answered from
@@ -268,7 +333,7 @@ impl Connection {
 
     /// Bytes that wait for `poll_output`.
     pub fn output_bytes(&self) -> usize {
-        self.output.len()
+        self.opening.len() + self.output.len()
     }
 
     /// What came, in order.
@@ -316,8 +381,12 @@ impl Connection {
     }
 
     fn fail(&mut self, error: Error) -> Error {
-        if let Error::IncompatibleSocket { .. } = error {
-            command::put_error(&mut self.output, "Invalid socket type");
+        match (&error, &self.config.mechanism) {
+            (Error::IncompatibleSocket { .. }, Mechanism::Null) => {
+                command::put_error(&mut self.opening, "Invalid socket type");
+            }
+            (Error::Rejected { .. }, _) => command::put_error(&mut self.opening, "400"),
+            _ => {}
         }
         self.state = State::Failed(Box::new(error.clone()));
         self.decoder = Decoder::default();
@@ -331,22 +400,36 @@ impl Connection {
             let Some(minor) = greeting.take(&mut input, &self.config.mechanism)? else {
                 return Ok(());
             };
-            let Config { mechanism, socket_type, identity, .. } = &self.config;
-            handshake::put_first(&mut self.output, mechanism, *socket_type, identity);
+            let Config { socket_type, identity, .. } = &self.config;
+            let ours = Ours { socket_type: *socket_type, identity };
+            self.handshake.start(&mut self.opening, ours)?;
             self.state = State::Handshake(minor);
         }
         while !input.is_empty() {
-            let Self { decoder, config, message, state, discard, .. } = self;
-            let check = |flags, size| match state {
-                State::Ready(_) => check_traffic(config, message, *discard, flags, size),
-                _ => check_handshake(flags, size).map(|()| Keep::Body),
+            let Self { decoder, config, message, state, discard, handshake, boxes, .. } = self;
+            let check = |flags, size| match (&state, &boxes) {
+                (State::Ready(_), None) => check_traffic(config, message, *discard, flags, size),
+                (State::Ready(_), Some(_)) => check_boxed(config, flags, size).map(|()| Keep::Body),
+                _ => check_handshake(handshake.sizes(), flags, size).map(|()| Keep::Body),
             };
-            let Some(frame) = decoder.take(&mut input, check)? else {
+            let Some(mut frame) = decoder.take(&mut input, check)? else {
                 return Ok(());
             };
             self.watch.heard();
+            if let (State::Ready(_), Some(boxes)) = (&self.state, &mut self.boxes) {
+                let (flags, body) = boxes.opener.open(frame.body.as_slice())?;
+                let size = body.len() as u64;
+                let keep = check_traffic(&self.config, &self.message, self.discard, flags, size)?;
+                let body = match keep {
+                    Keep::Body => Body::Opened(body),
+                    Keep::Nothing => Body::Discarded(body.len()),
+                };
+                frame = Frame { flags, body };
+            }
             match self.state {
-                State::Handshake(minor) => self.on_handshake(minor, &frame, now)?,
+                State::Handshake(minor) | State::Presented(minor) => {
+                    self.on_handshake(minor, &frame, now)?;
+                }
                 _ if frame.is_command() => self.on_command(frame.body.as_slice(), now)?,
                 _ => self.on_frame(frame),
             }
@@ -355,15 +438,31 @@ impl Connection {
     }
 
     fn on_handshake(&mut self, minor: Minor, frame: &Frame<'_>, now: Instant) -> Result<(), Error> {
-        let Config { mechanism, socket_type, heartbeat, .. } = &self.config;
-        let peer = handshake::take(mechanism, frame.body.as_slice(), *socket_type, minor)?;
+        let Config { socket_type, identity, .. } = &self.config;
+        let ours = Ours { socket_type: *socket_type, identity };
+        match self.handshake.take(frame.body.as_slice(), ours, minor, &mut self.opening)? {
+            Step::Wait => {}
+            Step::Presented(peer) => {
+                self.state = State::Presented(minor);
+                self.events.push_back(Event::Authenticate(*peer));
+            }
+            Step::Done(done) => self.on_done(minor, *done, now),
+        }
+        Ok(())
+    }
+
+    fn on_done(&mut self, minor: Minor, done: Done, now: Instant) {
+        let Done { peer, boxes } = done;
+        self.boxes = boxes.map(|(sealer, opener)| Box::new(Boxes { sealer: Some(sealer), opener }));
+        // Its short-term key is not kept.
+        self.handshake = Handshake::Null;
         self.state = State::Ready(minor);
-        self.watch = Watch::new(heartbeat.filter(|_| minor >= Minor::One), now);
+        let heartbeat = self.config.heartbeat.filter(|_| minor >= Minor::One);
+        self.watch = Watch::new(heartbeat, now);
         for (interest, prefix) in std::mem::take(&mut self.pending) {
             put_interest(&mut self.output, minor, interest, &prefix);
         }
         self.events.push_back(Event::Ready(peer));
-        Ok(())
     }
 
     fn on_command(&mut self, body: &[u8], now: Instant) -> Result<(), Error> {
@@ -466,12 +565,30 @@ fn put_interest(out: &mut Vec<u8>, minor: Minor, interest: Interest, prefix: &[u
     }
 }
 
-fn check_handshake(flags: u8, size: u64) -> Result<(), Error> {
+fn check_handshake(sizes: RangeInclusive<usize>, flags: u8, size: u64) -> Result<(), Error> {
     if flags & COMMAND == 0 {
         return Err(Error::malformed("handshake", "a message where a command should be"));
     }
-    if size > MAX_HANDSHAKE_COMMAND as u64 {
-        return Err(Error::FrameTooLarge { size, limit: MAX_HANDSHAKE_COMMAND });
+    if size > *sizes.end() as u64 {
+        return Err(Error::FrameTooLarge { size, limit: *sizes.end() });
+    }
+    if size < *sizes.start() as u64 {
+        let found = format!("a command of {size} bytes, at least {} are needed", sizes.start());
+        return Err(Error::malformed("handshake", found));
+    }
+    Ok(())
+}
+
+/// Checks the frame around a box. libzmq does not mark it as a command, RFC 26 does.
+fn check_boxed(config: &Config, flags: u8, size: u64) -> Result<(), Error> {
+    if flags & frame::MORE != 0 {
+        return Err(Error::malformed(
+            "MESSAGE command",
+            "the flag for more frames outside the box",
+        ));
+    }
+    if size > config.max_frame as u64 + OVERHEAD as u64 {
+        return Err(Error::FrameTooLarge { size, limit: config.max_frame });
     }
     Ok(())
 }

@@ -27,11 +27,13 @@ impl Frame<'_> {
     }
 }
 
-/// A body, in the input or gathered from several.
+/// A body, in the input, gathered from several, or out of a box.
 #[derive(Debug)]
 pub(crate) enum Body<'a> {
     Whole(&'a [u8]),
     Gathered(Vec<u8>),
+    /// Out of a box.
+    Opened(Bytes),
     /// So many bytes that were not kept.
     Discarded(usize),
 }
@@ -48,6 +50,7 @@ impl Body<'_> {
         match self {
             Self::Whole(bytes) => bytes,
             Self::Gathered(bytes) => bytes,
+            Self::Opened(bytes) => bytes,
             Self::Discarded(_) => &[],
         }
     }
@@ -64,6 +67,7 @@ impl Body<'_> {
         match self {
             Self::Whole(bytes) => Bytes::copy_from_slice(bytes),
             Self::Gathered(bytes) => Bytes::from(bytes),
+            Self::Opened(bytes) => bytes,
             Self::Discarded(_) => Bytes::new(),
         }
     }

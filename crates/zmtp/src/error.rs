@@ -67,6 +67,24 @@ pub enum Error {
         /// What started the clock: our PING, or the peer's own with a time to live.
         after: &'static str,
     },
+    /// A box of the peer's that was made with other keys than it should be, or was tampered with.
+    #[error("the box in the peer's {command} does not open: another key, or forged")]
+    Unopened {
+        /// The command.
+        command: &'static str,
+    },
+    /// What the peer proves of itself is wrong; it is told so (ERROR 400).
+    #[error("the peer shows {found}")]
+    Rejected {
+        /// What is wrong.
+        found: &'static str,
+    },
+    /// The caller refused the peer ([`Connection::refuse`](crate::Connection::refuse)).
+    #[error("refused: {reason}")]
+    Refused {
+        /// What the peer was told.
+        reason: String,
+    },
     /// The peer sent an ERROR command.
     #[error("the peer reports an error: {reason:?}")]
     PeerError {
@@ -87,6 +105,8 @@ impl Error {
             | Self::MessageTooLarge { .. }
             | Self::TooManyFrames { .. } => "frame_limit",
             Self::HeartbeatTimeout { .. } => "heartbeat",
+            Self::Unopened { .. } => "curve_key",
+            Self::Rejected { .. } | Self::Refused { .. } => "refused",
             Self::PeerError { .. } => "peer_error",
         }
     }

@@ -4,7 +4,7 @@
 //! for us and never send another.
 
 use crate::error::{Error, FoundVersion, printable};
-use crate::handshake::Mechanism;
+use crate::mechanism::Mechanism;
 
 /// Size of a greeting in bytes.
 const SIZE: usize = 64;
@@ -12,6 +12,7 @@ const SIGNATURE_END: usize = 9;
 const MAJOR: usize = 10;
 const MINOR: usize = 11;
 const MECHANISM: std::ops::Range<usize> = 12..32;
+const AS_SERVER: usize = 32;
 
 /// Minor version of ZMTP 3 that both sides speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +44,8 @@ pub(crate) fn encode(mechanism: &Mechanism) -> [u8; SIZE] {
     greeting[MINOR] = 1;
     let name = mechanism.name().as_bytes();
     greeting[MECHANISM.start..MECHANISM.start + name.len()].copy_from_slice(name);
-    // The as-server octet stays 0: RFC 37 wants that for NULL.
+    // libzmq leaves it 0 on both sides, so that nothing can be read from a peer's.
+    greeting[AS_SERVER] = mechanism.as_server();
     greeting
 }
 

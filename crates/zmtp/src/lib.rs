@@ -4,7 +4,8 @@
 //! reports what happened (`handle_input`, `handle_timeout`, with the time) and then asks what to do:
 //! `poll_event` for what the peer said, `poll_output` for bytes to write, `poll_timeout` for when
 //! to call again. Outgoing messages are the caller's job: once the connection is ready, it writes
-//! frames (see [`frame`]) and, between two messages, what `poll_output` returns.
+//! frames (see [`frame`]) and, between two messages, what `poll_output` returns. With CURVE all of
+//! that goes through the [`curve::Sealer`] that the connection gives.
 //!
 //! ```
 //! use std::time::Instant;
@@ -50,8 +51,8 @@ mod decoder;
 mod error;
 pub mod frame;
 mod greeting;
-mod handshake;
 mod heartbeat;
+mod mechanism;
 mod metadata;
 mod socket_type;
 
@@ -60,6 +61,6 @@ pub use connection::{
 };
 pub use error::{Error, FoundVersion};
 pub use greeting::Minor;
-pub use handshake::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo};
 pub use heartbeat::{Heartbeat, Overdue};
+pub use mechanism::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo, Token, curve};
 pub use socket_type::SocketType;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use zafka_envelope::{Encoded, Encoder, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
-use zafka_sockets::{Buffer, Buffers, Chunk, Demand};
+use zafka_sockets::{Buffer, Buffers, Chunk};
 
 use super::broken::{Broken, Promise};
 use super::gate::Gate;
-use super::progress::Progress;
+use super::progress::{Audience, Progress};
 
 /// Records of one partition in their order, to be walked once.
 pub trait Records {
@@ -82,15 +82,11 @@ pub(crate) struct Step {
 }
 
 impl Partition {
-    /// `demand`: those that have to want it, where there have to be any.
-    pub(crate) fn new(
-        assignment: Arc<Assignment>,
-        encoder: Encoder,
-        demand: Option<Arc<Demand>>,
-    ) -> Self {
-        let gate = Gate::new(demand.as_ref().is_none_or(|demand| demand.is_enough()));
+    /// A partition of which nothing was read yet.
+    pub(crate) fn new(assignment: Arc<Assignment>, encoder: Encoder, audience: Audience) -> Self {
+        let gate = Gate::new(audience.demand.as_ref().is_none_or(|demand| demand.is_enough()));
         let first = Generation { number: 0, start: assignment.start };
-        let progress = Progress::new(assignment, first, demand);
+        let progress = Progress::new(assignment, first, audience);
         Self { progress, gate, encoder, prev: None, begins: None, next: None }
     }
 
@@ -133,8 +129,8 @@ impl Partition {
 
     /// Begins a generation at what was delivered, in place of all those before.
     pub(crate) fn restart(&mut self, generation: Generation) {
-        let Progress { assignment, demand, .. } = &*self.progress;
-        self.progress = Progress::new(Arc::clone(assignment), generation, demand.clone());
+        let Progress { assignment, audience, .. } = &*self.progress;
+        self.progress = Progress::new(Arc::clone(assignment), generation, audience.clone());
         (self.prev, self.begins, self.next) = (None, None, None);
         self.gate.opened();
     }

@@ -10,7 +10,7 @@ use zafka_kafka::{Assignment, Generation, TopicPartition};
 use super::action::Action;
 use super::gate::Act;
 use super::partition::Partition;
-use super::progress::Progress;
+use super::progress::{Audience, Progress};
 use super::report::RouteReport;
 use super::sink::Sink;
 use crate::config::RouteConfig;
@@ -70,7 +70,7 @@ impl Partitions {
     pub(super) fn look_at_demand(&mut self, now: Instant) -> Vec<(Arc<Progress>, Act)> {
         let mut acts = Vec::new();
         for (key, partition) in &mut self.held {
-            let Some(demand) = &partition.progress.demand else { continue };
+            let Some(demand) = &partition.progress.audience.demand else { continue };
             let is_enough = demand.is_enough();
             self.report.note_short(key, !is_enough);
             if let Some(act) = partition.gate.look(is_enough, partition.progress.is_short(), now) {
@@ -116,11 +116,14 @@ fn new_partition(
     let (topic, number) = (assignment.topic(), assignment.partition());
     // The topic has its new name in the routing frame alone.
     let renamed = renamed(rename, topic);
-    // By its routing frame, if all its messages have the same one.
+    // Rights are by the topic as Kafka has it, demand by its routing frame, if all its messages
+    // have the same one.
+    let label = sink.label(topic);
     let demand = (config.socket.min_peers > 0)
-        .then(|| sink.demand(frames.routing_frame(name, &renamed, number)));
+        .then(|| sink.demand(frames.routing_frame(name, &renamed, number), label.as_ref()));
+    let audience = Audience { demand, label };
     let encoder = frames.encoder_as(name, topic, &renamed, number);
-    let partition = Partition::new(Arc::clone(assignment), encoder, demand);
+    let partition = Partition::new(Arc::clone(assignment), encoder, audience);
     if !partition.gate.is_open() {
         actions.push_back(Action::Pause(Arc::clone(assignment)));
     }

@@ -4,10 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use zafka_kafka::{Assignment, Generation};
-use zafka_sockets::{Chunk, Demand, Origin};
+use zafka_sockets::{Chunk, Demand, Label, Origin};
 
 use super::broken::{Broken, Promise};
 use super::sink::Sink;
+
+/// Who a partition's records are for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audience {
+    /// Those that have to want it, where `min_peers` asks for any.
+    pub(crate) demand: Option<Arc<Demand>>,
+    /// What the rights of peers are by.
+    pub(crate) label: Option<Label>,
+}
 
 /// How far a generation of a partition has come; shared with whoever reports or commits it. `read`
 /// >= `delivered` >= what is handed over to be committed: see `to_commit`.
@@ -19,8 +28,7 @@ pub struct Progress {
     pub(crate) assignment: Arc<Assignment>,
     pub(crate) generation: u32,
     pub(crate) origin: Arc<Origin>,
-    /// Those that have to want it, where `min_peers` asks for any.
-    pub(crate) demand: Option<Arc<Demand>>,
+    pub(crate) audience: Audience,
     before: Vec<Before>,
     read: AtomicI64,
     /// What was handed over to be committed, and may not be gone below.
@@ -43,13 +51,13 @@ impl Progress {
     pub(crate) fn new(
         assignment: Arc<Assignment>,
         generation: Generation,
-        demand: Option<Arc<Demand>>,
+        audience: Audience,
     ) -> Arc<Self> {
         Arc::new(Self {
             assignment,
             generation: generation.number,
-            origin: origin(generation.start, demand.as_ref()),
-            demand,
+            origin: audience.origin(generation.start),
+            audience,
             before: Vec::new(),
             read: AtomicI64::new(generation.start),
             committed: AtomicI64::new(generation.start),
@@ -75,8 +83,8 @@ impl Progress {
         Arc::new(Self {
             assignment: Arc::clone(&self.assignment),
             generation: generation.number,
-            origin: origin(delivered, self.demand.as_ref()),
-            demand: self.demand.clone(),
+            origin: self.audience.origin(delivered),
+            audience: self.audience.clone(),
             before,
             read: AtomicI64::new(self.read()),
             committed: AtomicI64::new(self.committed.load(Ordering::Relaxed)),
@@ -179,10 +187,14 @@ impl Progress {
     }
 }
 
-fn origin(position: i64, demand: Option<&Arc<Demand>>) -> Arc<Origin> {
-    match demand {
-        Some(demand) => Origin::wanted(position, Arc::clone(demand)),
-        None => Origin::new(position),
+impl Audience {
+    fn origin(&self, position: i64) -> Arc<Origin> {
+        let Self { demand, label } = self.clone();
+        match (demand, label) {
+            (demand, Some(label)) => Origin::labelled(position, demand, label),
+            (Some(demand), None) => Origin::wanted(position, demand),
+            (None, None) => Origin::new(position),
+        }
     }
 }
 

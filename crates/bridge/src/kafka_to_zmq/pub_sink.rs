@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zafka_sockets::{Chunk, Demand, Origin, Publisher};
+use zafka_sockets::{Chunk, Demand, Label, Origin, Publisher};
 
 use super::shared::RouteShared;
 use super::sink::Sink;
@@ -31,8 +31,12 @@ impl Sink for PubSink {
         self.shared.socket.withdraw(origin);
     }
 
-    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand> {
-        self.shared.socket.demand(frame)
+    fn label(&mut self, topic: &str) -> Option<Label> {
+        Some(self.shared.socket.label(topic))
+    }
+
+    fn demand(&mut self, frame: Option<Vec<u8>>, label: Option<&Label>) -> Arc<Demand> {
+        self.shared.socket.demand(frame, label)
     }
 
     fn has_unheard(&self) -> bool {

@@ -133,5 +133,6 @@ fn peer_status(peer: PeerSnapshot) -> PeerStatus {
         messages_sent: peer.messages_sent,
         messages_dropped: peer.messages_dropped,
         connected_since: peer.connected_since,
+        subject: peer.subject.as_deref().map(zafka_identity::shown),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zafka_sockets::{Chunk, Demand, Origin};
+use zafka_sockets::{Chunk, Demand, Label, Origin};
 
 /// What chunks are published to. A type parameter of the state, so that the hot path stays static.
 ///
@@ -21,8 +21,13 @@ pub trait Sink {
     /// Takes what is unsent of an origin out of the ring. Its position does not move any more.
     fn withdraw(&mut self, origin: &Arc<Origin>);
 
-    /// Returns the demand for a routing frame, or for anything if it is none.
-    fn demand(&mut self, frame: Option<Vec<u8>>) -> Arc<Demand>;
+    /// Returns the label of a topic, as Kafka names it: rights are by it. None if the socket has no
+    /// labels.
+    fn label(&mut self, topic: &str) -> Option<Label>;
+
+    /// Returns the demand for a routing frame, or for anything if it is none, of the peers that may
+    /// have messages of the label.
+    fn demand(&mut self, frame: Option<Vec<u8>>, label: Option<&Label>) -> Arc<Demand>;
 
     /// Returns whether there were messages that no peer wanted.
     fn has_unheard(&self) -> bool;

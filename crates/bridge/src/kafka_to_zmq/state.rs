@@ -341,7 +341,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
             match act {
                 Act::Hold => {
                     let (topic, number) = (assignment.topic(), assignment.partition());
-                    let demand = partition.demand.as_deref();
+                    let demand = partition.audience.demand.as_deref();
                     let (peers, needed) = (demand.map(Demand::peers), demand.map(Demand::needed));
                     let route = &self.config.name;
                     info!(

@@ -38,7 +38,8 @@ fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
     let partitions = route.report.partitions.lock();
     let short = route.report.short.lock();
     let waits = short.iter().filter_map(|(key, since)| {
-        let demand = partitions.get(key)?.demand.as_ref().filter(|demand| !demand.is_enough())?;
+        let demand =
+            partitions.get(key)?.audience.demand.as_ref().filter(|demand| !demand.is_enough())?;
         let (peers, needed) = (demand.peers(), demand.needed());
         Some(WaitStatus {
             partition: Some(key.to_string()),

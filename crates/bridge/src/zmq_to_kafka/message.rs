@@ -17,6 +17,9 @@ pub(super) struct Message {
     pub(super) frames: Vec<Bytes>,
     /// The size in bytes of one that was too large, of which only the first frames are there.
     pub(super) discarded: Option<u64>,
+    /// Whether its sender may not write what it asks for: then it becomes no dead letter, and
+    /// stops no route.
+    pub(super) is_denied: bool,
     /// In ms since the epoch.
     pub(super) received_ms: i64,
     pub(super) permit: Permit,

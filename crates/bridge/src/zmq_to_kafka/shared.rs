@@ -135,5 +135,6 @@ fn sender_status(sender: SenderSnapshot) -> SenderStatus {
         held_since: sender.held_since,
         answer_bytes: sender.answer_bytes,
         connected_since: sender.connected_since,
+        subject: sender.subject.as_deref().map(zafka_identity::shown),
     }
 }

@@ -24,7 +24,7 @@ use super::ages::Ages;
 use super::counts::Counts;
 use super::ledger::{Ledger, Order, Settled};
 use super::letters::{Letter, Letters};
-use super::mapping::{Mapping, Target};
+use super::mapping::{Mapping, MappingError, Target};
 use super::message::{Message, now_ms, stamp};
 use super::wire::{self, Code, Failure, Parted};
 use super::{IngestShared, OnError};
@@ -256,6 +256,7 @@ impl Task {
         let views: Vec<&[u8]> = body.iter().map(|frame| &**frame).collect();
         let id = config.frames.id(&views).map(|_| body[0].clone());
         let keeps_frames = matches!(config.on_error, OnError::DeadLetter(_));
+        let is_denied = !sender.may_write_something();
         let message = Message {
             sender,
             envelope: envelope.to_vec(),
@@ -263,6 +264,7 @@ impl Task {
             frames: if keeps_frames { body.to_vec() } else { Vec::new() },
             discarded,
             received_ms,
+            is_denied,
             permit,
         };
         if let Some(failure) = refusal {
@@ -280,13 +282,20 @@ impl Task {
     }
 
     /// Hands a message's records to the producer.
-    fn produce(&mut self, message: Message, records: &[InboundRecord<'_>]) {
+    fn produce(&mut self, mut message: Message, records: &[InboundRecord<'_>]) {
         let shared = Arc::clone(&self.shared);
         let mapping = &shared.config.mapping;
         let (targets, topic) = match targets(mapping, records) {
             Ok(targets) => targets,
             Err(failure) => return self.settle_now(message, failure),
         };
+        let may_write = |target: &&Target| message.sender.may_write(&target.topic);
+        if let Some(target) = targets.iter().find(|target| !may_write(target)) {
+            // Answered as a topic that no route may write to.
+            let error = MappingError::NotAllowed(target.topic.clone());
+            message.is_denied = true;
+            return self.settle_now(message, error.into());
+        }
         let stamp = if mapping.stamp { stamp(&shared.config.name, &message) } else { Vec::new() };
         let received_ms = message.received_ms;
         let sender = message.sender.id();
@@ -367,6 +376,10 @@ impl Task {
             return ControlFlow::Continue(());
         }
         self.warn_of(&message, &failure);
+        if message.is_denied {
+            self.refuse(message, failure);
+            return ControlFlow::Continue(());
+        }
         match &self.shared.config.on_error {
             OnError::Skip => self.refuse(message, failure),
             OnError::DeadLetter(_) => self.send_letter(Letter::new(message, failure)),

@@ -52,6 +52,8 @@ pub struct SenderSnapshot {
     pub answer_bytes: usize,
     /// When it connected, in ms since the epoch.
     pub connected_since: i64,
+    /// Who it is, if a gate knows that.
+    pub subject: Option<String>,
 }
 
 impl Sender {
@@ -119,6 +121,16 @@ impl Sender {
         }
     }
 
+    /// Whether its messages may go to what has this label; everywhere without a gate.
+    pub fn may_write(&self, label: &str) -> bool {
+        self.peer.access().is_none_or(|access| access.holds() && access.may_write(label))
+    }
+
+    /// Whether its messages may go anywhere at all.
+    pub fn may_write_something(&self) -> bool {
+        self.peer.access().is_none_or(|access| access.holds() && access.may_write_something())
+    }
+
     /// Queues a message for the sender. One that leaves too many unread is closed; the answers of a
     /// sender that is gone are dropped.
     pub fn answer<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
@@ -166,6 +178,7 @@ impl Sender {
             held_since: self.held_since(),
             answer_bytes: self.answers.bytes(),
             connected_since: since_epoch(self.peer.since()),
+            subject: self.peer.subject(),
         })
     }
 }

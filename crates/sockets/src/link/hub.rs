@@ -16,6 +16,7 @@ use super::reserve::Reserves;
 use super::silence::SilenceConfig;
 use crate::closed::Closed;
 use crate::config::Heartbeat;
+use crate::gate::Gate;
 use crate::memory::PeerMemory;
 use crate::ration::Lines;
 use crate::reached::Reached;
@@ -63,6 +64,8 @@ pub(crate) struct Hub {
     pub(crate) memory: Arc<PeerMemory>,
     /// Memory for input, if peers wait for it; otherwise input is a part of `memory`.
     pub(crate) reserves: Option<Reserves>,
+    /// Decides who is let in; everybody is without it.
+    pub(super) gate: Option<Arc<dyn Gate>>,
     /// Where the socket's own connections lead.
     pub(crate) reached: Reached,
     /// Places of accepted connections in their handshake.
@@ -104,11 +107,13 @@ impl Hub {
         config: LinkConfig,
         memory: Arc<PeerMemory>,
         reserves: Option<Reserves>,
+        gate: Option<Arc<dyn Gate>>,
     ) -> Self {
         Self {
             name: name.to_owned(),
             config,
             reserves,
+            gate,
             memory,
             reached: Reached::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use zafka_zmtp::SocketType;
 
+use crate::gate::Access;
 use crate::outbox::{Drained, Feed, Outbox};
 use crate::stream::Stream;
 use crate::subscriptions::PeerId;
@@ -28,6 +29,7 @@ pub(crate) struct Peer {
     host_len: usize,
     since: SystemTime,
     socket_type: OnceLock<SocketType>,
+    access: OnceLock<Arc<dyn Access>>,
     wake: Notify,
 }
 
@@ -38,8 +40,8 @@ impl Peer {
             (Stream::Tcp(_), Direction::Accepted, Some((host, _))) => host.len(),
             _ => address.len(),
         };
-        let (socket_type, wake) = (OnceLock::new(), Notify::new());
-        Self { id, address, host_len, since: SystemTime::now(), socket_type, wake }
+        let (socket_type, access, wake) = (OnceLock::new(), OnceLock::new(), Notify::new());
+        Self { id, address, host_len, since: SystemTime::now(), socket_type, access, wake }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -67,6 +69,20 @@ impl Peer {
 
     pub(super) fn set_socket_type(&self, socket_type: SocketType) {
         let _ = self.socket_type.set(socket_type);
+    }
+
+    /// What the peer may do, once a gate has let it in; everything without a gate.
+    pub(crate) fn access(&self) -> Option<&Arc<dyn Access>> {
+        self.access.get()
+    }
+
+    pub(super) fn set_access(&self, access: Arc<dyn Access>) {
+        let _ = self.access.set(access);
+    }
+
+    /// Who the peer is, if a gate knows that.
+    pub(crate) fn subject(&self) -> Option<String> {
+        self.access().and_then(|access| access.subject().map(str::to_owned))
     }
 
     /// Makes the connection's task look at what is to be done.

@@ -9,6 +9,7 @@ use zafka_zmtp::{Connection, Discarded};
 use super::hub::{Hub, Stage};
 use super::peer::Wire;
 use crate::closed::Closed;
+use crate::gate::Access;
 use crate::outbox::Feed;
 use crate::subscriptions::Change;
 
@@ -52,6 +53,9 @@ pub(crate) trait Session: Send {
 
     /// Takes a connection before its handshake, to subscribe to something.
     fn prepare(&self, _connection: &mut Connection) {}
+
+    /// Takes what the peer may do, before anything else that it says.
+    fn handle_admitted(&mut self, _access: &Arc<dyn Access>) {}
 
     /// Takes the changes of subscriptions that one read held.
     ///

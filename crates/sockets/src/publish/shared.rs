@@ -12,6 +12,7 @@ use zafka_zmtp::SocketType;
 
 use super::refusals::Refusals;
 use crate::config::{PubConfig, SlowPeer};
+use crate::gate::Gate;
 use crate::link::{Hub, LinkConfig, Peer, SilenceConfig, Wire};
 use crate::ration::Bucket;
 use crate::ring::{HalfWritten, Ring, RingConfig};
@@ -44,7 +45,7 @@ const SOCKET_CHANGES: u32 = 50_000;
 const WAIT_FROM_MS: i64 = 3000;
 
 impl Shared {
-    pub(super) fn new(name: &str, config: PubConfig) -> Arc<Self> {
+    pub(super) fn new(name: &str, config: PubConfig, gate: Option<Arc<dyn Gate>>) -> Arc<Self> {
         let ring = Ring::new(RingConfig {
             slow_peer: config.slow_peer,
             ring_bytes: config.ring_bytes,
@@ -52,7 +53,7 @@ impl Shared {
         });
         let memory = Arc::clone(ring.peer_memory());
         Arc::new(Self {
-            hub: Hub::new(name, link_config(&config), memory, None),
+            hub: Hub::new(name, link_config(&config), memory, None, gate),
             config,
             ring: Mutex::new(ring),
             room: Notify::new(),

@@ -55,6 +55,8 @@ pub struct PeerSnapshot {
     pub messages_dropped: u64,
     /// When it connected, in ms since the epoch.
     pub connected_since: i64,
+    /// Who it is, if a gate knows that.
+    pub subject: Option<String>,
 }
 
 impl PubSocket {
@@ -108,6 +110,7 @@ impl PubSocket {
             messages_sent: view.messages_sent,
             messages_dropped: view.messages_dropped,
             connected_since: since_epoch(peer.since()),
+            subject: peer.subject(),
         })
     }
 }

@@ -8,6 +8,7 @@ use tracing::debug;
 use super::shared::Shared;
 use crate::closed::Closed;
 use crate::config::Limits;
+use crate::gate::Access;
 use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
 use crate::outbox::{self, Feed};
 use crate::ration::Ration;
@@ -66,6 +67,10 @@ impl Session for Subscriber {
     const READS: usize = 8;
 
     // A SUB has no messages for a PUB; libzmq drops them as well.
+
+    fn handle_admitted(&mut self, access: &Arc<dyn Access>) {
+        self.shared.change(|ring| ring.restrict(self.wire.peer().id(), Arc::clone(access)));
+    }
 
     /// Changes the peer's subscriptions: all that came in one read with one hold of the ring, or in
     /// parts if they are many.

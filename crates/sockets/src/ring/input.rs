@@ -1,6 +1,6 @@
 //! What goes into the ring: chunks, and who is owed them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl<P: Clone> Ring<P> {
         let finds = !chunk.same_routing() && self.subscribed > 1;
         let mut builder =
             if finds { RunIndexBuilder::new(chunk.len()) } else { RunIndexBuilder::off() };
-        let mut behind = HashSet::new();
+        let mut behind = HashMap::new();
         if chunk.same_routing() {
             let routing = 0..chunk.len();
             if !chunk.is_empty()
@@ -109,30 +109,35 @@ impl<P: Clone> Ring<P> {
         None
     }
 
-    /// Puts the peers that want a message behind, at `at`, if they were live, and tells `builder` of
-    /// each. The peers of a prefix in `behind` are there already. False where nobody wants it.
+    /// Puts the peers that want a message, and may have it, behind, at `at`, if they were live, and
+    /// tells `builder` of each. The peers of a prefix in `behind` are there already, if it has any.
+    /// False where nobody wants it.
     fn concern(
         &mut self,
         chunk: &Chunk,
         at: (u64, usize),
         message: &Range<usize>,
         builder: &mut RunIndexBuilder,
-        behind: &mut HashSet<*const BTreeSet<PeerId>>,
+        behind: &mut HashMap<*const BTreeSet<PeerId>, bool>,
         idle: &mut Vec<P>,
     ) -> bool {
         let mut any = false;
         let asked_for_all = usize::from(!chunk.same_routing() && self.index.all().is_some());
         for peers in self.index.matching(chunk.routing_frame(message.start)).skip(asked_for_all) {
             // The index stays as it is meanwhile, so that a set is known by its place.
-            if !chunk.same_routing()
-                && builder.is_off()
-                && !behind.insert(std::ptr::from_ref(peers))
-            {
-                any = true;
+            let set = std::ptr::from_ref(peers);
+            let asks_once = !chunk.same_routing() && builder.is_off();
+            if let Some(wanted) = behind.get(&set).filter(|_| asks_once) {
+                any |= wanted;
                 continue;
             }
-            peers.iter().for_each(|id| builder.add(*id, message));
-            any |= put_behind(
+            for id in peers {
+                let entry = self.peers.get(id).filter(|_| self.is_gated);
+                if entry.is_none_or(|entry| entry.may_have(chunk.origin().label())) {
+                    builder.add(*id, message);
+                }
+            }
+            let wanted = put_behind(
                 &mut self.peers,
                 &mut self.cursors,
                 peers,
@@ -141,13 +146,17 @@ impl<P: Clone> Ring<P> {
                 at,
                 idle,
             );
+            if asks_once {
+                behind.insert(set, wanted);
+            }
+            any |= wanted;
         }
         any
     }
 }
 
-/// Puts peers that want a part of a chunk behind, at `at`, if they were live. `number` is the
-/// chunk's. False where there is none of them any more.
+/// Puts peers that want a part of a chunk, and may have it, behind, at `at`, if they were live.
+/// `number` is the chunk's. False where there is none of them.
 fn put_behind<P: Clone>(
     entries: &mut BTreeMap<PeerId, Entry<P>>,
     cursors: &mut Cursors,
@@ -160,6 +169,11 @@ fn put_behind<P: Clone>(
     let mut any = false;
     for id in peers {
         let Some(entry) = entries.get_mut(id) else { continue };
+        if let Some(rights) = &mut entry.rights
+            && !rights.allow_from_now(chunk.origin().label())
+        {
+            continue;
+        }
         any = true;
         if std::mem::replace(&mut entry.seen, number) != number {
             entry.queued += chunk.len() as u64;

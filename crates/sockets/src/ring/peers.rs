@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
+use crate::label::{Label, Rights};
 use crate::memory::Charge;
 use crate::subscriptions::{PeerId, Prefixes, Tally};
 
@@ -38,6 +39,8 @@ pub(super) enum Place {
 pub(super) struct Entry<P> {
     pub(super) peer: P,
     pub(super) prefixes: Prefixes,
+    /// What it may have; everything without any.
+    pub(super) rights: Option<Rights>,
     /// For its prefixes.
     pub(super) charge: Charge,
     /// The first chunk that was published with these prefixes.
@@ -59,6 +62,7 @@ impl<P> Entry<P> {
         Self {
             peer,
             prefixes: Prefixes::default(),
+            rights: None,
             charge,
             settled: 0,
             place: Place::Live,
@@ -72,6 +76,11 @@ impl<P> Entry<P> {
 }
 
 impl<P> Entry<P> {
+    /// Whether the peer may have messages of a label.
+    pub(super) fn may_have(&self, label: Option<&Label>) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.allow(label))
+    }
+
     /// What the peer is to be written of a chunk from byte `sent` on: see [`Prefixes::tally`].
     pub(super) fn tally(&self, id: PeerId, chunk: &Chunk, sequence: u64, sent: usize) -> Tally {
         let mut tally = Tally::default();
@@ -91,11 +100,13 @@ impl<P> Entry<P> {
         sequence: u64,
         sent: usize,
     ) -> impl Iterator<Item = Range<usize>> + 'a {
+        let may_have = self.may_have(chunk.origin().label());
         // It had these prefixes when the chunk was published, so that what was found then holds.
         let found = chunk.runs().filter(|_| sequence >= self.settled && !self.prefixes.are_all());
         let runs = found.map(|runs| runs.of(id, sent));
         let scanned = runs.is_none().then(|| self.prefixes.select(chunk, sent));
-        runs.into_iter().flatten().chain(scanned.into_iter().flatten())
+        let wanted = runs.into_iter().flatten().chain(scanned.into_iter().flatten());
+        wanted.filter(move |_| may_have)
     }
 
     /// What a look at a chunk counts for.

@@ -110,7 +110,9 @@ impl<P: Clone> Ring<P> {
             self.cursors.add(self.base, id);
             return;
         }
-        let mark = entry.prefixes.are_few().then(|| self.index.fall(&entry.prefixes));
+        // What is dropped for one that may not have everything is counted for itself.
+        let is_alike = entry.prefixes.are_few() && entry.rights.is_none();
+        let mark = is_alike.then(|| self.index.fall(&entry.prefixes));
         if mark.is_none() {
             self.fallen_alone.insert(id);
         }

@@ -142,7 +142,7 @@ impl World {
         let mut ring = Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX });
         let origins = DEMANDED.map(|frame| {
             let demand =
-                ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), needed);
+                ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), None, needed);
             (Origin::wanted(0, demand), 0)
         });
         Self {
@@ -250,7 +250,7 @@ impl World {
                 }
                 self.exact = false;
                 self.ring.withdraw(origin);
-                let demand = self.ring.demand(frame_of(index), 0);
+                let demand = self.ring.demand(frame_of(index), None, 0);
                 *origin = Origin::wanted(*position, demand);
             }
         }
@@ -258,7 +258,7 @@ impl World {
         for index in 0..self.origins.len() {
             let (origin, _) = &self.origins[index];
             let short = self.wanted_by(index) < self.needed;
-            assert_eq!(self.ring.demand(frame_of(index), 0).is_enough(), !short);
+            assert_eq!(self.ring.demand(frame_of(index), None, 0).is_enough(), !short);
             let of_it = |chunk: &&mut Published| {
                 Arc::ptr_eq(&chunk.origin, origin) && chunk.fate == Fate::InRing
             };

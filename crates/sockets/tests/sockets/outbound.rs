@@ -1,7 +1,7 @@
 //! DEALER and PUSH against real libzmq peers.
 
 use tokio::time::timeout;
-use zafka_sockets::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, put_message};
+use zafka_sockets::{Endpoint, OutboundEvent, OutboundKind, OutboundSocket, Outlet, put_message};
 
 use crate::support::{PATIENCE, zmq_socket};
 
@@ -38,7 +38,8 @@ fn bound(kind: zmq::SocketType) -> (zmq::Socket, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_answers_a_dealer() {
     let (router, address) = bound(zmq::ROUTER);
-    let mut dealer = OutboundSocket::new(OutboundKind::Dealer, address.parse().unwrap());
+    let mut dealer =
+        OutboundSocket::new(OutboundKind::Dealer, address.parse::<Endpoint>().unwrap());
     let outlet = connected(&mut dealer).await;
     let long = "x".repeat(100_000);
     send(&outlet, &[&["a", "", &long], &["b"]]).await;
@@ -66,7 +67,8 @@ async fn a_router_answers_a_dealer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_connection_was_given_is_not_sent_by_the_next() {
     let (router, address) = bound(zmq::ROUTER);
-    let mut dealer = OutboundSocket::new(OutboundKind::Dealer, address.parse().unwrap());
+    let mut dealer =
+        OutboundSocket::new(OutboundKind::Dealer, address.parse::<Endpoint>().unwrap());
     let first = connected(&mut dealer).await;
     drop(router);
     let reason = loop {
@@ -89,7 +91,7 @@ async fn what_a_lost_connection_was_given_is_not_sent_by_the_next() {
 async fn a_pull_has_read_everything_when_a_push_is_finished() {
     const MESSAGES: usize = 20_000;
     let (pull, address) = bound(zmq::PULL);
-    let mut push = OutboundSocket::new(OutboundKind::Push, address.parse().unwrap());
+    let mut push = OutboundSocket::new(OutboundKind::Push, address.parse::<Endpoint>().unwrap());
     let outlet = connected(&mut push).await;
     let sender = tokio::spawn(async move {
         for number in 0..MESSAGES {
@@ -117,7 +119,8 @@ async fn a_pull_has_read_everything_when_a_push_is_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_of_another_pattern_is_told() {
     let (_pull, address) = bound(zmq::PULL);
-    let mut dealer = OutboundSocket::new(OutboundKind::Dealer, address.parse().unwrap());
+    let mut dealer =
+        OutboundSocket::new(OutboundKind::Dealer, address.parse::<Endpoint>().unwrap());
     match next(&mut dealer).await {
         OutboundEvent::Disconnected(reason) => assert!(reason.contains("PULL"), "{reason}"),
         other => panic!("{other:?}"),

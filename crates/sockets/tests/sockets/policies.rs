@@ -149,7 +149,7 @@ async fn a_peer_that_leaves_is_owed_nothing_more() {
 async fn what_is_owed_to_too_few_does_not_count_as_delivered() {
     let mut server =
         Server::start(PubConfig { min_peers: 1, ring_bytes: RING_BYTES, ..config() }).await;
-    let [wanted, other] = ["t", "u"].map(|frame| server.socket.demand(Some(frame.into())));
+    let [wanted, other] = ["t", "u"].map(|frame| server.socket.demand(Some(frame.into()), None));
     assert!(!wanted.is_enough() && !other.is_enough(), "nobody is there");
     let slow = stalled(&server).await;
     let changed = tokio::time::timeout(PATIENCE, server.socket.demand_changed());

@@ -26,7 +26,7 @@ async fn a_message_beyond_a_subscribers_limit_is_told_of_until_somebody_takes_it
     limited.set_subscribe(b"t").unwrap();
     limited.connect(&server.address()).unwrap();
     server.until_subscribed(1).await;
-    let demand = server.socket.demand(Some(b"t".to_vec()));
+    let demand = server.socket.demand(Some(b"t".to_vec()), None);
     server.origin = Origin::wanted(0, Arc::clone(&demand));
     let message = [vec![b"t".to_vec(), vec![b'x'; SIZE]]];
     server.publish(&message).await;

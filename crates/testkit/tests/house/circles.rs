@@ -12,7 +12,7 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
     ("bench", "", &["report", "suite"]),
     ("crates/bridge", "kafka_to_zmq", &["progress", "report", "shared", "sink", "waits"]),
     ("crates/testkit", "", &["admin", "checker"]),
-    ("crates/zmtp", "", &["greeting", "handshake"]),
+    ("crates/zmtp", "", &["greeting", "mechanism"]),
 ];
 
 type Edges = BTreeMap<String, BTreeSet<String>>;

@@ -5,6 +5,7 @@ mod connect;
 #[cfg(test)]
 pub(crate) mod docs;
 mod frames;
+mod keygen;
 mod log;
 pub mod manual;
 
@@ -12,17 +13,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use zafka_sockets::Endpoint;
+use zafka_sockets::config::EndpointConfig;
+use zafka_zmtp::Mechanism;
+use zafka_zmtp::curve::ClientSide;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, key_pair_in, public_key_in};
+use crate::random::{new_key, random};
 use crate::{redact, stderr};
 
 pub use check::check;
 pub use frames::Frames;
+pub use keygen::keygen;
 pub use log::{LogArgs, announce, announce_urls};
 
 /// The usage or the configuration is wrong.
@@ -70,6 +77,8 @@ pub enum Command {
     Tap(TapArgs),
     /// Send lines to an endpoint and count what is acknowledged.
     Send(SendArgs),
+    /// Make a new CURVE key, in two files.
+    Keygen(KeygenArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
     Demo(DemoArgs),
     /// Ask a running relay for its health.
@@ -163,6 +172,45 @@ pub struct TapArgs {
     /// time or as a list: '["{topic}", "{offset:u64be}", "{value}"]'.
     #[arg(long, value_name = "FRAMES", default_value = "json")]
     pub frames: Vec<String>,
+    /// How the connection is secured.
+    #[command(flatten)]
+    pub curve: CurveArgs,
+}
+
+/// CURVE toward an endpoint that is connected to.
+#[derive(Debug, Args)]
+pub struct CurveArgs {
+    /// File with the public key of the other side, which then has to prove it (CURVE).
+    #[arg(long, value_name = "FILE")]
+    pub server_key: Option<PathBuf>,
+    /// File with our own secret key, as keygen writes it; a new key without it.
+    #[arg(long, value_name = "FILE", requires = "server_key")]
+    pub curve_key: Option<PathBuf>,
+}
+
+impl CurveArgs {
+    /// An endpoint to connect to, with CURVE if the file with the other side's key is named.
+    ///
+    /// # Errors
+    /// A file that is not what it should be.
+    pub fn secured(&self, endpoint: Endpoint) -> Result<EndpointConfig, UsageError> {
+        let Some(server_key) = &self.server_key else { return Ok(endpoint.into()) };
+        let server = public_key_in(server_key).map_err(UsageError)?.public;
+        let keys = match &self.curve_key {
+            Some(path) => key_pair_in(path).map_err(UsageError)?,
+            None => new_key(),
+        };
+        let side = ClientSide { keys, server, token: None, random };
+        Ok(EndpointConfig { endpoint, mechanism: Mechanism::CurveClient(Arc::new(side)) })
+    }
+}
+
+/// `zafka keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// Name of the files, without their endings: NAME.key gets the public key, NAME.key_secret the
+    /// secret one too. Files that are there are not replaced.
+    pub name: PathBuf,
 }
 
 pub(crate) const SEND_HELP: &str = "\
@@ -217,6 +265,9 @@ pub struct SendArgs {
     /// Give up if nothing was acknowledged or refused for so long; 0: never.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = patience)]
     pub timeout: Patience,
+    /// How the connection is secured.
+    #[command(flatten)]
+    pub curve: CurveArgs,
 }
 
 /// Longest time without any progress; `None` is for ever.

@@ -8,6 +8,7 @@ use zafka_kafka::produce::ProducerConfig;
 use zafka_sockets::config::Limits;
 use zafka_sockets::{InboundConfig, InboundKind};
 
+use super::endpoints::Securing;
 use super::keys;
 use super::reader::Table;
 use super::rename;
@@ -19,10 +20,11 @@ pub fn route(
     name: Option<&str>,
     from: Option<&Table<'_, '_>>,
     to: Option<&Table<'_, '_>>,
+    securing: &Securing,
 ) -> (Option<ReadSocket>, Option<IngestConfig>) {
     let socket_type =
         from.and_then(|from| from.choice(&keys::INBOUND_SOCKET, &text::INBOUND_SOCKET));
-    let (read, served) = from.map(|from| socket(from, socket_type)).unzip();
+    let (read, served) = from.map(|from| socket(from, socket_type, securing)).unzip();
     let frames = from.and_then(|from| frames(from, socket_type));
     let written = to.map(|to| written(to, name.unwrap_or_default(), socket_type, frames.as_ref()));
     let config = || {
@@ -43,10 +45,11 @@ pub fn route(
 fn socket(
     table: &Table<'_, '_>,
     socket_type: Option<InboundSocketType>,
+    securing: &Securing,
 ) -> (ReadSocket, Option<InboundConfig>) {
     let is_sub = socket_type == Some(InboundSocketType::Sub);
     let role = if is_sub { Role::Subscribes } else { Role::Other };
-    let read = ReadSocket::read(table, "route.from.zmq", role);
+    let read = ReadSocket::read(table, "route.from.zmq", role, securing);
     let config = inbound(table, socket_type, &read);
     (read, config)
 }
@@ -77,9 +80,9 @@ fn inbound(
             }
             InboundSocketType::Router => InboundKind::Router,
         },
-        bind: socket::endpoints(&read.binds),
+        bind: read.bind.clone(),
         ipc_mode,
-        connect: socket::endpoints(&read.connects),
+        connect: read.connect.clone(),
         heartbeat: socket::heartbeat(table),
         max_peers: max_peers?,
         max_message: max_message?,

@@ -79,7 +79,36 @@ keys! {
         "Time to send what is in the rings after SIGTERM or Ctrl-C.";
     KAFKA = "kafka", Kind::Table, Required, "The cluster.";
     ADMIN = "admin", Kind::Table, Optional, "The admin server; none without this table.";
+    IDENTITY = "identity", Kind::Table, Optional,
+        "Who the peers are, and what they may do; without this table everybody who reaches an endpoint may use it.";
     ROUTE = "route", Kind::Tables, Required, "The routes; at least one.";
+
+    SECRET_KEY_FILE = "secret_key_file", Kind::Described("file with a secret certificate"), Required,
+        "The relay's own CURVE key, as `zafka keygen`, czmq and pyzmq write it. Only its owner may read it.";
+    PREVIOUS_SECRET_KEY_FILE = "previous_secret_key_file", Kind::Described("file with a secret certificate"), Optional,
+        "The key before it: clients may know either one while they move to the new one.";
+    KEYS_FOLDER = "keys", Kind::Described("path of a folder"), Optional,
+        "Public certificates of the peers that are known, one in each file `NAME.key`. The folder is looked at every \
+         second: a peer whose file is removed or says something else is closed. The peer's claims are `iss = \"keys\"`, \
+         `sub = \"NAME\"` and what the certificate's metadata say.";
+    ACCESS = "access", Kind::Tables, Optional, "Who may read and write which topics. Nothing is allowed without a rule.";
+
+    ACCESS_WHO = "who", Kind::Described("table of claims, or \"any-key\""), Required,
+        "Claims that a peer must have, all of them: `{ NAME = VALUE }`, where VALUE is a text, a number, true, false, or a \
+         list of which one must match. A claim that is a list has each of its values. NAME that begins with `/` is a JSON \
+         pointer (RFC 6901). `\"any-key\"` is everybody, also a peer whose key nobody knows: encryption without \
+         authentication.";
+    ACCESS_READ = "read", Kind::Described("list of names and /^patterns$/"), Optional,
+        "Topics that these peers may read. `{CLAIM}` stands for the peer's claim, if that is made of 1 to 64 letters, \
+         digits, `_` and `-`; otherwise the entry does not count.";
+    ACCESS_WRITE = "write", Kind::Described("list of names and /^patterns$/"), Optional, "Topics that these peers may write to, likewise.";
+
+    ENDPOINT = "endpoint", Kind::Described("endpoint"), Required, "The endpoint.";
+    ENDPOINT_MECHANISM = "mechanism", Kind::Choice(&text::ENDPOINT_MECHANISM), Optional,
+        "How its connections are secured. With `[identity]` \"curve\" for `tcp`, and \"null\" must be said and is allowed \
+         on a loopback address alone; its peers have no claims. Without `[identity]` \"null\".";
+    ENDPOINT_SERVER_KEY_FILE = "server_key_file", Kind::Described("file with a public certificate"), Optional,
+        "The key of the peer to connect to, which then is CURVE's server; required in `connect` with \"curve\".";
 
     BOOTSTRAP_SERVERS = "bootstrap_servers", Kind::Described("list of HOST:PORT"), Required, "Some of the cluster's brokers.";
     CLIENT_RACK = "client_rack", Kind::Described("text"), Optional,
@@ -176,14 +205,14 @@ keys! {
          keep Kafka's name.";
 
     SOCKET = "socket", Kind::Choice(&text::SOCKET), Required, "The socket type: `pub` serves SUB and XSUB.";
-    BIND = "bind", Kind::Described("list of endpoints"), Optional,
+    BIND = "bind", Kind::Described("list of endpoints or tables"), Optional,
         "Endpoints to listen on: `tcp://HOST:PORT`, `ipc:///PATH`. HOST is an address, the name of an interface, a name \
          (served on one address, the IPv4 one if it has both), `*` for every IPv4 address, or `[::]` for every IPv6 and \
          IPv4 address; PORT `*` is any free port. `bind` or `connect` must be there.";
     IPC_MODE = "ipc_mode", Kind::Described("octal mode"), Optional,
         "Mode of the socket files of `ipc` endpoints to bind, such as `\"0660\"`: a peer connects if it may write to the \
          file. What the umask leaves if it is missing.";
-    CONNECT = "connect", Kind::Described("list of endpoints"), Optional,
+    CONNECT = "connect", Kind::Described("list of endpoints or tables"), Optional,
         "Endpoints to connect to, again and again when they are lost: `tcp://HOST:PORT`, `ipc:///PATH`. Each peer once: two \
          endpoints that lead to one are a mistake. The addresses of \
          a name are tried in turn; one is connected to.";
@@ -273,7 +302,7 @@ keys! {
 pub static TOP: Section = Section {
     path: "",
     doc: "The top level of the file.",
-    keys: &[&SHUTDOWN_TIMEOUT, &KAFKA, &ADMIN, &ROUTE],
+    keys: &[&SHUTDOWN_TIMEOUT, &KAFKA, &ADMIN, &IDENTITY, &ROUTE],
     later: &[],
 };
 
@@ -328,6 +357,31 @@ pub static ADMIN_SECTION: Section = Section {
     doc: "Serves `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP.",
     keys: &[&ADMIN_BIND, &ADMIN_HOSTS],
     later: &[],
+};
+
+/// `[identity]`.
+pub static IDENTITY_SECTION: Section = Section {
+    path: "identity",
+    doc: "Who the peers are, and what they may do. With it every `tcp` endpoint is CURVE, and `ipc` peers are who the \
+          kernel says: `iss = \"peercred\"`, `sub`, `uid` and `gid`. See [security](security.md).",
+    keys: &[&SECRET_KEY_FILE, &PREVIOUS_SECRET_KEY_FILE, &KEYS_FOLDER, &ACCESS],
+    later: &["bind", "clock_skew", "exchange", "issuer", "key", "leases", "max_lease"],
+};
+
+/// `[[identity.access]]`.
+pub static ACCESS_SECTION: Section = Section {
+    path: "identity.access",
+    doc: "One rule. Rules add up; there is none that denies.",
+    keys: &[&ACCESS_WHO, &ACCESS_READ, &ACCESS_WRITE],
+    later: &["groups", "prefixes"],
+};
+
+/// A table in `bind` or `connect`.
+pub static ENDPOINT_SECTION: Section = Section {
+    path: "endpoint",
+    doc: "An endpoint in `bind` or `connect` as a table, where more is to be said of it.",
+    keys: &[&ENDPOINT, &ENDPOINT_MECHANISM, &ENDPOINT_SERVER_KEY_FILE],
+    later: &["role"],
 };
 
 /// `[[route]]`.

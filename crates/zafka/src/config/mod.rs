@@ -11,7 +11,9 @@ mod connects;
 mod defaults;
 #[cfg(test)]
 mod docs;
+mod endpoints;
 mod expand;
+mod identity;
 mod ingest;
 mod keys;
 mod kind;
@@ -39,6 +41,8 @@ use zafka_kafka::config::{ClusterConfig, Security};
 pub use admin::bind_warning;
 use connects::Connect;
 pub use defaults::Defaults;
+use endpoints::Securing;
+pub use identity::{IdentityConfig, key_pair_in, public_key_in};
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 
@@ -57,6 +61,8 @@ pub struct Config {
     pub ingest: Vec<IngestConfig>,
     /// The admin server, where there is one.
     pub admin: Option<AdminConfig>,
+    /// Who the peers are and what they may do; everybody may do everything without it.
+    pub identity: Option<IdentityConfig>,
     /// Time to send what is in the rings at the end.
     pub shutdown_timeout: Duration,
 }
@@ -153,7 +159,15 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     let cluster = cluster(top);
     let admin =
         top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
-    let routes = route::routes(top);
+    let mut securing = match top.table(&keys::IDENTITY, &keys::IDENTITY_SECTION) {
+        Some(table) => Securing::On(Box::new(identity::identity(&table))),
+        None if top.has(&keys::IDENTITY) => Securing::On(Box::new(None)),
+        None => Securing::Off,
+    };
+    let routes = route::routes(top, &securing);
+    for socket in routes.iter().filter_map(|route| route.socket.as_ref()) {
+        securing.know(&socket.servers);
+    }
     checks::compare(top.reader(), &routes);
     binds::compare(top.reader(), &routes, admin.as_ref());
     connects::compare(top.reader(), &routes);
@@ -167,8 +181,10 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
         routes.into_iter().map(|route| (route.config, route.ingest)).unzip();
     let (routes, ingest) =
         (routes.into_iter().flatten().collect(), ingest.into_iter().flatten().collect());
-    let config =
-        |(cluster, shutdown_timeout)| Config { cluster, routes, ingest, admin, shutdown_timeout };
+    let config = |(cluster, shutdown_timeout)| {
+        let identity = securing.into_identity();
+        Config { cluster, routes, ingest, admin, identity, shutdown_timeout }
+    };
     (cluster.zip(shutdown_timeout).map(config), connects)
 }
 

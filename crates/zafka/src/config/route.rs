@@ -12,6 +12,7 @@ use zafka_kafka::config::{
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{Limits, PubConfig};
 
+use super::endpoints::Securing;
 use super::ingest;
 use super::keys::{self, Key};
 use super::reader::{Span, Table};
@@ -58,7 +59,7 @@ pub struct ReadGroup {
 }
 
 /// The routes of the file.
-pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
+pub fn routes(top: &Table<'_, '_>, securing: &Securing) -> Vec<ReadRoute> {
     let Some(value) = top.raw(&keys::ROUTE) else { return Vec::new() };
     let DeValue::Array(items) = value.get_ref() else {
         top.mistake(&keys::ROUTE, "not a list of tables", "[[route]]");
@@ -69,7 +70,7 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
     }
     let routes = items.iter().filter_map(|item| match item.get_ref() {
         DeValue::Table(table) => {
-            Some(route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span())))
+            Some(route(&top.reader().table(&keys::ROUTE_SECTION, table, item.span()), securing))
         }
         _ => {
             top.reader().mistake(&item.span(), "route", "not a table", "[[route]]");
@@ -79,7 +80,7 @@ pub fn routes(top: &Table<'_, '_>) -> Vec<ReadRoute> {
     routes.collect()
 }
 
-fn route(table: &Table<'_, '_>) -> ReadRoute {
+fn route(table: &Table<'_, '_>, securing: &Securing) -> ReadRoute {
     let name = table.text(&keys::NAME, text::label);
     let from = table.table(&keys::FROM, &keys::FROM_SECTION);
     let to = table.table(&keys::TO, &keys::TO_SECTION);
@@ -88,7 +89,7 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
     if let Some(from) = from.as_ref().filter(|from| from.has(&keys::FROM_ZMQ)) {
         let from = from.table(&keys::FROM_ZMQ, &keys::FROM_ZMQ_SECTION);
         let to = to.and_then(|to| to.table(&keys::TO_KAFKA, &keys::TO_KAFKA_SECTION));
-        let (socket, ingest) = ingest::route(name.as_deref(), from.as_ref(), to.as_ref());
+        let (socket, ingest) = ingest::route(name.as_deref(), from.as_ref(), to.as_ref(), securing);
         return ReadRoute {
             config: None,
             ingest,
@@ -102,7 +103,7 @@ fn route(table: &Table<'_, '_>) -> ReadRoute {
     let (source, source_config) = from.as_ref().map(|from| source(from, name.as_deref())).unzip();
     let rename = from.as_ref().map(|from| rename::list(from, &keys::FROM_RENAME, |_| None));
     let rename = rename.unwrap_or_default();
-    let (socket, served) = to.as_ref().map(socket).unzip();
+    let (socket, served) = to.as_ref().map(|to| socket(to, securing)).unzip();
     let config = || {
         let (socket, frames) = served.flatten()?;
         let source = source_config.flatten()?;
@@ -213,8 +214,8 @@ fn source_config(table: &Table<'_, '_>, route: &str, read: &ReadSource) -> Optio
 
 type Served = (PubConfig, FramePlan);
 
-fn socket(table: &Table<'_, '_>) -> (ReadSocket, Option<Served>) {
-    let read = ReadSocket::read(table, "route.to.zmq", Role::Publishes);
+fn socket(table: &Table<'_, '_>, securing: &Securing) -> (ReadSocket, Option<Served>) {
+    let read = ReadSocket::read(table, "route.to.zmq", Role::Publishes, securing);
     let served = served(table, &read);
     (read, served)
 }
@@ -251,9 +252,9 @@ fn served(table: &Table<'_, '_>, read: &ReadSocket) -> Option<Served> {
     }
     socket_type?;
     let config = PubConfig {
-        bind: socket::endpoints(&read.binds),
+        bind: read.bind.clone(),
         ipc_mode,
-        connect: socket::endpoints(&read.connects),
+        connect: read.connect.clone(),
         slow_peer: slow_peer?,
         min_peers: min_peers?,
         ring_bytes: ring_bytes?,

@@ -2,14 +2,17 @@
 
 use toml::de::DeValue;
 use zafka_envelope::FramePlanError;
+use zafka_identity::Claims;
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{EndpointConfig, Heartbeat};
+use zafka_zmtp::curve::PublicKey;
 
+use super::endpoints::{self, Securing};
 use super::keys::{self, Key};
+use super::mistake::Read;
 use super::reader::{Span, Table};
-use super::text::{self, Read};
 
-/// What is compared of `to.zmq` and `from.zmq`.
+/// The endpoints of `to.zmq` or `from.zmq`, and what of them is compared with other routes.
 pub struct ReadSocket {
     /// The path of its table.
     pub path: &'static str,
@@ -19,6 +22,12 @@ pub struct ReadSocket {
     pub binds: Vec<(Endpoint, Span)>,
     /// Each endpoint to connect to, and where it is.
     pub connects: Vec<(Endpoint, Span)>,
+    /// Each endpoint to bind that could be secured as well.
+    pub bind: Vec<EndpointConfig>,
+    /// Each endpoint to connect to that could be secured as well.
+    pub connect: Vec<EndpointConfig>,
+    /// Keys of peers to connect to.
+    pub servers: Vec<(PublicKey, Claims)>,
     /// Where `max_peers` is.
     pub max_peers_at: Span,
 }
@@ -36,17 +45,26 @@ pub enum Role {
 
 impl ReadSocket {
     /// Reads the endpoints of the table at `path`.
-    pub fn read(table: &Table<'_, '_>, path: &'static str, role: Role) -> Self {
+    pub fn read(
+        table: &Table<'_, '_>,
+        path: &'static str,
+        role: Role,
+        securing: &Securing,
+    ) -> Self {
         if !table.has(&keys::BIND) && !table.has(&keys::CONNECT) {
             let allowed = keys::BIND.kind.to_string();
             table.mistake(&keys::BIND, "neither `bind` nor `connect` is there", allowed);
         }
-        let directory = table.reader().directory;
+        let binds = endpoints::binds(table, securing);
+        let connects = endpoints::connects(table, securing);
         Self {
             path,
             role,
-            binds: table.readable(&keys::BIND, |text| text::bind(text, directory)),
-            connects: table.readable(&keys::CONNECT, |text| text::connect(text, directory)),
+            binds: binds.places,
+            connects: connects.places,
+            bind: binds.configs,
+            connect: connects.configs,
+            servers: connects.servers,
             max_peers_at: table.span_of(&keys::MAX_PEERS),
         }
     }
@@ -55,11 +73,6 @@ impl ReadSocket {
     pub fn connect_key(&self) -> String {
         format!("{}.connect", self.path)
     }
-}
-
-/// Endpoints without their places.
-pub fn endpoints(read: &[(Endpoint, Span)]) -> Vec<EndpointConfig> {
-    read.iter().map(|(endpoint, _)| endpoint.clone().into()).collect()
 }
 
 /// A preset's name, or a list of templates, of which `parse` makes a plan.

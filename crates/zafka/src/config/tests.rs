@@ -1,3 +1,5 @@
+mod identity;
+
 use std::path::PathBuf;
 
 use zafka_envelope::FramePlan;

@@ -47,6 +47,21 @@ pub enum Mechanism {
     OAuthBearer,
 }
 
+/// How the connections of an endpoint are to be secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedMechanism {
+    /// Not at all.
+    Null,
+    /// By CURVE.
+    Curve,
+}
+
+/// `mechanism` of an endpoint.
+pub static ENDPOINT_MECHANISM: Choice<WantedMechanism> = Choice {
+    now: &[("null", WantedMechanism::Null), ("curve", WantedMechanism::Curve)],
+    later: &["plain"],
+};
+
 /// `slow_peer`.
 pub static SLOW_PEER: Choice<SlowPeer> =
     Choice { now: &[("drop", SlowPeer::Drop), ("block", SlowPeer::Block)], later: &["replay"] };

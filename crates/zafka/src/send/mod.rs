@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{Endpoint, OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot};
 
 use crate::cli::CommandError;
@@ -37,7 +38,7 @@ const PARTING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct SendConfig {
     /// The endpoint to connect to.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: EndpointConfig,
     /// DEALER, which is answered, or PUSH.
     pub(crate) kind: OutboundKind,
     /// The lines.
@@ -114,7 +115,7 @@ impl Sending {
             patience: config.patience,
         };
         Self {
-            endpoint: config.endpoint,
+            endpoint: config.endpoint.endpoint,
             answers,
             input: config.input,
             has_ended: false,

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
 pub(crate) use layout::Layout;
@@ -24,7 +25,7 @@ use print::Style;
 #[derive(Clone, Debug)]
 pub(crate) struct TapConfig {
     /// The endpoint to subscribe at.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: EndpointConfig,
     /// Prefixes of routing frames; one that is empty means everything.
     pub(crate) prefixes: Vec<Vec<u8>>,
     /// End after so many messages.
@@ -50,7 +51,7 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
             _ = tick.tick() => viewer.show_status(),
             event = socket.next() => match event {
                 SubEvent::Message(frames) => viewer.show(frames)?,
-                SubEvent::Connected => viewer.connected(&config.endpoint),
+                SubEvent::Connected => viewer.connected(&config.endpoint.endpoint),
                 SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint)),
             },
         }

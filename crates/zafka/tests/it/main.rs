@@ -35,6 +35,7 @@ mod fetching;
 mod flow;
 mod groups;
 mod health;
+mod identity;
 mod ingest;
 mod membership;
 mod peers;

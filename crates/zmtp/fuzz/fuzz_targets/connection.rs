@@ -1,5 +1,5 @@
 //! Feeds arbitrary bytes in two splits, the second byte by byte: no panic, bounded memory, and the
-//! same events, output and error. The first octet chooses the socket type and how far the handshake
+//! same events and error. The first octet chooses the socket type and how far the handshake
 //! has come.
 //!
 //! To run it, in `crates/zmtp`: `cargo +nightly fuzz run connection -s none`. Without a sanitizer,

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
+mod curve;
+mod forged;
 mod heartbeats;
 mod malformed;
 mod pair;

@@ -53,7 +53,7 @@ fn partition_of(preset: Preset, start: i64) -> Partition {
     let assignment = Assignment::new(TopicPartition::new("orders", 3), start, None);
     let encoder =
         FramePlan::preset(preset).encoder("route", assignment.topic(), assignment.partition());
-    Partition::new(assignment, encoder, None)
+    Partition::new(assignment, encoder, Audience::default())
 }
 
 /// The records of a chunk of preset `json`.

@@ -6,7 +6,7 @@ use zafka_envelope::{FramePlan, Preset, Record};
 use zafka_kafka::config::{GroupConfig, SourceConfig, Start};
 use zafka_kafka::sim::{self, Drained};
 use zafka_sockets::config::{PubConfig, SlowPeer};
-use zafka_sockets::{Chunk, Origin};
+use zafka_sockets::{Chunk, Label, Origin};
 
 use super::*;
 use crate::kafka_to_zmq::action::Positions;
@@ -60,7 +60,11 @@ impl Sink for FakeSink {
         self.withdrawn.push(Arc::clone(origin));
     }
 
-    fn demand(&mut self, _frame: Option<Vec<u8>>) -> Arc<Demand> {
+    fn label(&mut self, _topic: &str) -> Option<Label> {
+        None
+    }
+
+    fn demand(&mut self, _frame: Option<Vec<u8>>, _label: Option<&Label>) -> Arc<Demand> {
         unreachable!("nobody is waited for")
     }
 

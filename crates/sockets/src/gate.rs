@@ -1,0 +1,74 @@
+//! The gate of a socket: who is let in, and what each peer may do.
+//!
+//! Sockets know no identity and no topics: what an origin's messages belong to is a label, and the
+//! access of a peer decides by labels.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use zafka_zmtp::PeerInfo;
+
+/// A peer that asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The route of the socket.
+    pub route: &'a str,
+    /// `IP:PORT` or the path of an ipc endpoint; the endpoint, if we connected.
+    pub address: &'a str,
+    /// Its handshake. With CURVE it has proven its key.
+    pub peer: &'a PeerInfo,
+    /// The process on the other side of an ipc connection, as the kernel knew it when it connected.
+    pub process: Option<Process>,
+}
+
+/// The owner of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What the gate says of a peer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is let in.
+    Admitted(Arc<dyn Access>),
+    /// Not now, and perhaps later: it is kept waiting for a second or two and closed without a
+    /// word, so that it tries again.
+    Later(String),
+    /// Never: it is told so, so that it does not try again.
+    Refused(String),
+}
+
+/// Decides who is let in.
+pub trait Gate: Debug + Send + Sync {
+    /// Decides on a peer, at once: from memory alone.
+    fn admit(&self, presented: &Presented<'_>) -> Verdict;
+
+    /// Changes whenever some access may have come to its end.
+    fn ends(&self) -> watch::Receiver<u64>;
+}
+
+/// What a peer may do. The answers of one access stay as they are, until it ends.
+pub trait Access: Debug + Send + Sync {
+    /// Whether the peer may have messages of this label.
+    fn may_read(&self, label: &str) -> bool;
+
+    /// Whether the peer may send messages that go to this label.
+    fn may_write(&self, label: &str) -> bool;
+
+    /// Whether there is anything that the peer may send messages to.
+    fn may_write_something(&self) -> bool;
+
+    /// Whether it holds. A peer whose access has ended is closed.
+    fn holds(&self) -> bool;
+
+    /// Who the peer is; none if that is not known.
+    fn subject(&self) -> Option<&str>;
+
+    /// Properties that the peer is told in its handshake: ASCII letters, digits and `-` in names.
+    fn properties(&self) -> Vec<(&'static str, String)>;
+}

@@ -1,0 +1,158 @@
+//! `[identity]`: keys, and who may do what; and how each endpoint is secured by it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeValue;
+use zafka_identity::{Certificate, ClaimName, Claims, ISSUER_KEYS, Rule, Rules, TopicPattern, Who};
+use zafka_zmtp::Mechanism;
+use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
+
+use super::keys::{self, Key};
+use super::mistake::{Read, Wrong};
+use super::reader::{Span, Table, is_world_readable};
+use crate::key_folder::Folder;
+use crate::random::random;
+
+/// Who peers are, and what they may do.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// Our own keys, the current one first.
+    pub keys: Vec<KeyPair>,
+    /// The folder of the keys that are known.
+    pub folder: Option<PathBuf>,
+    /// Keys that are known besides: of servers that routes connect to.
+    pub servers: Vec<(PublicKey, Claims)>,
+    /// Who may do what.
+    pub rules: Rules,
+}
+
+impl IdentityConfig {
+    /// What our side of a bound endpoint has.
+    pub fn server_side(&self) -> Mechanism {
+        Mechanism::CurveServer(Arc::new(ServerSide { keys: self.keys.clone(), random }))
+    }
+}
+
+/// Reads the table.
+pub fn identity(table: &Table<'_, '_>) -> Option<IdentityConfig> {
+    let current = key_pair(table, &keys::SECRET_KEY_FILE);
+    let previous = key_pair(table, &keys::PREVIOUS_SECRET_KEY_FILE);
+    let folder = table.folder(&keys::KEYS_FOLDER);
+    if let Some(path) = &folder {
+        look(table, path);
+    }
+    let rules = table.tables(&keys::ACCESS, &keys::ACCESS_SECTION);
+    let rules: Vec<_> = rules.iter().map(rule).collect();
+    let rules = rules.into_iter().collect::<Option<Vec<_>>>()?;
+    if rules.is_empty() {
+        let text = "without a rule in [[identity.access]] no peer may read or write anything";
+        table.reader().warn(&table.span_of(&keys::ACCESS), "identity.access", text);
+    }
+    let keys = [current?].into_iter().chain(previous).collect();
+    Some(IdentityConfig { keys, folder, servers: Vec::new(), rules: Rules::new(rules) })
+}
+
+/// Reads the public key in a file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn public_key_in(path: &Path) -> Result<Certificate, String> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    Certificate::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Reads both keys in a file that its owner alone can read.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn key_pair_in(path: &Path) -> Result<KeyPair, String> {
+    let keys = public_key_in(path)?.into_key_pair();
+    let keys = keys.map_err(|error| format!("{}: {error}", path.display()))?;
+    if is_world_readable(path) {
+        let path = path.display();
+        return Err(format!("{path} can be read by every user of this machine (chmod 600 {path})"));
+    }
+    Ok(keys)
+}
+
+fn key_pair(table: &Table<'_, '_>, key: &Key) -> Option<KeyPair> {
+    let found = key_pair_in(&table.path(key)?);
+    found.map_err(|error| table.mistake(key, error, key.kind.to_string())).ok()
+}
+
+/// The key of a server that we connect to, with what is known of it.
+pub fn server_key(table: &Table<'_, '_>, key: &Key) -> Option<(PublicKey, Claims)> {
+    let path = table.path(key)?;
+    let found = public_key_in(&path);
+    let certificate =
+        found.map_err(|error| table.mistake(key, error, key.kind.to_string())).ok()?;
+    let subject = path.file_stem().unwrap_or_default().to_string_lossy();
+    let others = certificate.metadata.into_iter().map(|(name, value)| (name, value.into()));
+    Some((certificate.public, Claims::new(ISSUER_KEYS, &subject, others)))
+}
+
+/// Reports what is wrong in the folder.
+fn look(table: &Table<'_, '_>, path: &Path) {
+    match Folder::new(path.to_owned()).look() {
+        Ok(found) => {
+            for problem in found.unwrap_or_default().problems {
+                table.mistake(&keys::KEYS_FOLDER, problem, "public certificates named *.key");
+            }
+        }
+        Err(error) => {
+            let found = format!("{}: {error}", path.display());
+            table.mistake(&keys::KEYS_FOLDER, found, "a folder that can be listed");
+        }
+    }
+}
+
+fn rule(table: &Table<'_, '_>) -> Option<Rule> {
+    let who = who(table);
+    let read = table.readable(&keys::ACCESS_READ, topics);
+    let write = table.readable(&keys::ACCESS_WRITE, topics);
+    if !table.has(&keys::ACCESS_READ) && !table.has(&keys::ACCESS_WRITE) {
+        table.mistake(&keys::ACCESS_READ, "neither `read` nor `write` is there", "at least one");
+    }
+    let patterns = |list: Vec<(TopicPattern, Span)>| list.into_iter().map(|(item, _)| item);
+    Some(Rule { who: who?, read: patterns(read).collect(), write: patterns(write).collect() })
+}
+
+fn topics(text: &str) -> Read<TopicPattern> {
+    TopicPattern::parse(text).map_err(|error| {
+        let allowed = "a topic's name, or /^PATTERN$/; {CLAIM} in both stands for a claim";
+        Wrong::because(error.to_string(), allowed)
+    })
+}
+
+/// A table of claims, or `"any-key"`.
+fn who(table: &Table<'_, '_>) -> Option<Who> {
+    let key = &keys::ACCESS_WHO;
+    let value = table.raw(key)?;
+    let DeValue::Table(claims) = value.get_ref() else {
+        return table.text(key, |text| match text {
+            "any-key" => Ok(Who::AnyKey),
+            _ => Err(Wrong::allowed(key.kind.to_string())),
+        });
+    };
+    if claims.is_empty() {
+        table.mistake(key, "found an empty table", "at least one claim, or \"any-key\"");
+        return None;
+    }
+    let mut wanted = Some(Vec::new());
+    for (name, value) in claims {
+        let claim = ClaimName::parse(name.get_ref());
+        if claim.is_none() {
+            let found = format!("found the claim {:?}", name.get_ref());
+            table.mistake_at(&name.span(), key, found, "a claim's name, or a JSON pointer");
+        }
+        let values = table.claim_values(key, value);
+        wanted = wanted.zip(claim.zip(values)).map(|(mut wanted, both)| {
+            wanted.push(both);
+            wanted
+        });
+    }
+    wanted.map(Who::Claims)
+}

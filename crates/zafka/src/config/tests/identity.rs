@@ -1,0 +1,246 @@
+//! `[identity]`, and endpoints that are secured by it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use zafka_identity::{Certificate, Claims};
+use zafka_zmtp::Mechanism;
+use zafka_zmtp::curve::{KeyPair, SecretKey};
+
+use super::*;
+
+fn keys(number: u8) -> KeyPair {
+    KeyPair::new(SecretKey::from_bytes([number; 32]))
+}
+
+/// A folder with the relay's key, that of a peer in `keys.d`, and that of a server.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir(folder.path().join("keys.d")).unwrap();
+    write("relay.key_secret", &Certificate::secret_text(&keys(1)), 0o600);
+    write("old.key_secret", &Certificate::secret_text(&keys(2)), 0o600);
+    write("open.key_secret", &Certificate::secret_text(&keys(3)), 0o644);
+    write("relay.key", &Certificate::public_text(&keys(1)), 0o644);
+    write("hub.key", &Certificate::public_text(&keys(4)), 0o644);
+    write("keys.d/dashboard.key", &Certificate::public_text(&keys(5)), 0o644);
+    folder
+}
+
+fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Loaded, Vec<Mistake>> {
+    parse(text, folder.path(), &variable, false, None)
+}
+
+/// A file with these keys of `[identity]` (line 4), rules, and keys of `to.zmq`.
+fn file(identity: &str, to: &str) -> String {
+    format!(
+        "[kafka]\nbootstrap_servers = ['a:1']\n[identity]\n{identity}\n[[route]]\nname = 'r'\n\
+         from.kafka = {{ topics = ['t'] }}\nto.zmq = {{ socket = 'pub', {to} }}\n"
+    )
+}
+
+const SECRET: &str = "secret_key_file = 'relay.key_secret'";
+const RULE: &str = "[[identity.access]]\nwho = { sub = 'dashboard' }\nread = ['t']";
+const TCP: &str = "bind = ['tcp://*:1']";
+
+#[track_caller]
+fn expect_in(folder: &tempfile::TempDir, text: &str, expected: &[(&str, &str)]) {
+    let mistakes = read_in(folder, text).expect_err(text);
+    let shown: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    let shown = shown.join("\n");
+    assert_eq!(mistakes.len(), expected.len(), "{text}\n{shown}");
+    for (mistake, (key, part)) in mistakes.iter().zip(expected) {
+        assert_eq!(mistake.key, *key, "{shown}");
+        assert!(mistake.to_string().contains(part), "expected {part:?}\n{shown}");
+    }
+    for number in 1..=5 {
+        assert!(!shown.contains(&keys(number).secret().expose_z85()), "{shown}");
+    }
+}
+
+#[test]
+fn what_the_book_shows_is_read() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let text = format!("[kafka]\nbootstrap_servers = ['a:1']\n{example}");
+    let config = read_in(&folder(), &text).unwrap().config;
+    let identity = config.identity.unwrap();
+    assert_eq!(identity.keys[0].public(), keys(1).public());
+    let claims = |name| Claims::new("keys", name, []);
+    let grant = identity.rules.grant(Some(&claims("dashboard")));
+    assert!(grant.may_read("orders") && !grant.may_read("payments") && !grant.may_write("orders"));
+    let grant = identity.rules.grant(Some(&claims("plc-7")));
+    assert!(grant.may_write("edge.plc-7") && !grant.may_write("edge.plc-8"));
+    for mechanism in [&config.routes[0].socket.bind[0], &config.ingest[0].socket.bind[0]] {
+        assert!(matches!(mechanism.mechanism, Mechanism::CurveServer(_)));
+    }
+}
+
+#[test]
+fn each_endpoint_is_secured() {
+    let folder = folder();
+    let to = "bind = ['tcp://*:1', 'ipc:///a', { endpoint = 'tcp://127.0.0.1:2', mechanism = 'null' }, \
+              { endpoint = 'tcp://[::1]:3', mechanism = 'curve' }], \
+              connect = [{ endpoint = 'tcp://hub:4', server_key_file = 'hub.key' }, 'ipc:///b']";
+    let identity = format!("{SECRET}\nprevious_secret_key_file = 'old.key_secret'\n{RULE}");
+    let config = read_in(&folder, &file(&identity, to)).unwrap().config;
+    let socket = &config.routes[0].socket;
+    let shown: Vec<_> = socket
+        .bind
+        .iter()
+        .chain(&socket.connect)
+        .map(|config| match &config.mechanism {
+            Mechanism::Null => format!("{config} null"),
+            Mechanism::CurveServer(side) => format!("{config} {} keys", side.keys.len()),
+            Mechanism::CurveClient(side) => format!("{config} {}", side.server == keys(4).public()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "tcp://*:1 2 keys",
+            "ipc:///a null",
+            "tcp://127.0.0.1:2 null",
+            "tcp://[::1]:3 2 keys",
+            "tcp://hub:4 true",
+            "ipc:///b null",
+        ]
+    );
+    let servers = config.identity.unwrap().servers;
+    assert_eq!(servers, [(keys(4).public(), Claims::new("keys", "hub", []))]);
+    // Without the table all is as it was.
+    let config = read(&with_route(FROM, TO)).unwrap().config;
+    assert!(config.identity.is_none());
+    assert_eq!(config.routes[0].socket.bind[0].mechanism, Mechanism::Null);
+}
+
+#[test]
+fn mistakes_of_endpoints() {
+    let folder = folder();
+    let identity = format!("{SECRET}\n{RULE}");
+    for (to, key, part) in [
+        (
+            "bind = [{ endpoint = 'tcp://*:1', mechanism = 'null' }]",
+            "route.to.zmq.bind",
+            "loopback",
+        ),
+        ("bind = [{ endpoint = 'ipc:///a', mechanism = 'curve' }]", "route.to.zmq.bind", "kernel"),
+        (
+            "bind = [{ endpoint = 'tcp://*:1', mechanism = 'plain' }]",
+            "endpoint.mechanism",
+            "not available",
+        ),
+        (
+            "bind = [{ endpoint = 'tcp://*:1', server_key_file = 'hub.key' }]",
+            "route.to.zmq.bind",
+            "only in `connect`",
+        ),
+        ("bind = [{ mechanism = 'curve' }]", "endpoint.endpoint", "missing"),
+        ("bind = [1]", "route.to.zmq.bind", "found 1"),
+        ("connect = ['tcp://h:1']", "route.to.zmq.connect", "the peer's key is missing"),
+        (
+            "connect = [{ endpoint = 'tcp://h:1', server_key_file = 'none.key' }]",
+            "endpoint.server_key_file",
+            "cannot be read",
+        ),
+        ("bind = []", "route.to.zmq.bind", "empty"),
+    ] {
+        expect_in(&folder, &file(&identity, to), &[(key, part)]);
+    }
+    expect(
+        &with_route(
+            FROM,
+            "socket = 'pub', bind = [{ endpoint = 'tcp://*:1', mechanism = 'curve' }]",
+        ),
+        &[(6, "route.to.zmq.bind", "mechanism \"curve\" without keys", "[identity]")],
+    );
+}
+
+#[test]
+fn mistakes_of_identity() {
+    let folder = folder();
+    fs::write(folder.path().join("bad.key_secret"), "curve\n    public-key = \"x\"\n").unwrap();
+    for (identity, expected) in [
+        (RULE.to_owned(), ("identity.secret_key_file", "missing")),
+        (
+            "secret_key_file = 'relay.key'".to_owned(),
+            ("identity.secret_key_file", "this is the public file"),
+        ),
+        (
+            "secret_key_file = 'open.key_secret'".to_owned(),
+            ("identity.secret_key_file", "chmod 600"),
+        ),
+        (
+            "secret_key_file = 'bad.key_secret'".to_owned(),
+            ("identity.secret_key_file", "1 characters, a key in Z85 has 40"),
+        ),
+        (format!("{SECRET}\nkeys = 'nowhere'"), ("identity.keys", "no folder")),
+        (
+            format!("{SECRET}\n[[identity.access]]\nread = ['t']"),
+            ("identity.access.who", "missing"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = 'all'\nread = ['t']"),
+            ("identity.access.who", "any-key"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = {{}}\nread = ['t']"),
+            ("identity.access.who", "empty table"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = {{ a = 1.5 }}\nread = ['t']"),
+            ("identity.access.who", "found 1.5"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = {{ a = [] }}\nread = ['t']"),
+            ("identity.access.who", "empty list"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = {{ '/a~2' = 1 }}\nread = ['t']"),
+            ("identity.access.who", "JSON pointer"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'"),
+            ("identity.access.read", "neither"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'\nread = ['/t/']"),
+            ("identity.access.read", "not anchored"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'\nread = ['__x']"),
+            ("identity.access.read", "internal"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'\nread = ['t']\ngroups = ['g']"),
+            ("identity.access.groups", "not available in this version"),
+        ),
+        (
+            format!("{SECRET}\n[[identity.issuer]]\nissuer = 'https://id'"),
+            ("identity.issuer", "not available in this version"),
+        ),
+    ] {
+        expect_in(&folder, &file(&identity, TCP), &[expected]);
+    }
+}
+
+#[test]
+fn keys_in_the_folder_are_looked_at() {
+    let folder = folder();
+    let secret = Certificate::secret_text(&keys(6));
+    fs::write(folder.path().join("keys.d/leaked.key"), secret).unwrap();
+    let text = file(&format!("{SECRET}\nkeys = 'keys.d'\n{RULE}"), TCP);
+    expect_in(&folder, &text, &[("identity.keys", "leaked.key: it holds a secret key")]);
+    fs::remove_file(folder.path().join("keys.d/leaked.key")).unwrap();
+    let loaded = read_in(&folder, &text).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let without_rules = file(&format!("{SECRET}\nkeys = 'keys.d'"), TCP);
+    let warnings = read_in(&folder, &without_rules).unwrap().warnings;
+    assert!(warnings[0].text.contains("no peer may read or write"), "{warnings:?}");
+}

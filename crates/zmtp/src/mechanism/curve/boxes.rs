@@ -1,0 +1,207 @@
+//! Boxes: what goes into one, and what comes out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crypto_box::SalsaBox;
+use crypto_box::aead::AeadInPlace;
+
+use super::keys::{PublicKey, SecretKey};
+use crate::error::{Error, printable};
+use crate::frame::{self, COMMAND, LONG, MORE, SHORT_MAX};
+
+/// How much longer a frame's body is for being boxed, in bytes: the command's name, a short nonce,
+/// a tag, and the flags.
+pub const OVERHEAD: usize = NAME.len() + NONCE_BYTES + TAG_BYTES + 1;
+
+const NAME: &[u8; 8] = b"\x07MESSAGE";
+/// Size of a short nonce in bytes.
+const NONCE_BYTES: usize = 8;
+/// Size of what authenticates a box, in bytes.
+pub(super) const TAG_BYTES: usize = 16;
+/// Flags within a MESSAGE: more frames follow, and (libzmq's) the frame is a command.
+const INNER_MORE: u8 = 0b01;
+const INNER_COMMAND: u8 = 0b10;
+
+/// A whole nonce: a text that tells what it is for, and a short or a long one of the sender's.
+pub(super) fn nonce<const TEXT: usize, const OWN: usize>(
+    text: &[u8; TEXT],
+    own: &[u8; OWN],
+) -> [u8; 24] {
+    const { assert!(TEXT + OWN == 24) }
+    let mut nonce = [0; 24];
+    nonce[..TEXT].copy_from_slice(text);
+    nonce[TEXT..].copy_from_slice(own);
+    nonce
+}
+
+/// What two sides share that know their own secret key and the other's public one.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<SalsaBox>);
+
+impl Shared {
+    pub(super) fn new(theirs: PublicKey, ours: &SecretKey) -> Self {
+        Self(Arc::new(SalsaBox::new(&theirs.to_box(), ours.to_box())))
+    }
+
+    /// Appends a box with some parts in it.
+    pub(super) fn seal(
+        &self,
+        nonce: &[u8; 24],
+        parts: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let start = out.len();
+        out.resize(start + TAG_BYTES, 0);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let (_, boxed) = out.split_at_mut(start);
+        let (place, text) = boxed.split_at_mut(TAG_BYTES);
+        let tag = self.0.encrypt_in_place_detached(nonce.into(), b"", text);
+        // It fails for a text of more than the cipher's key stream alone.
+        let tag = tag.map_err(|_| Error::malformed("CURVE box", "too long a text"))?;
+        place.copy_from_slice(&tag);
+        Ok(())
+    }
+
+    /// What is in a box; `None` if it was not made with these keys and this nonce.
+    pub(super) fn open(&self, nonce: &[u8; 24], boxed: &[u8]) -> Option<Vec<u8>> {
+        let (tag, text) = boxed.split_first_chunk::<TAG_BYTES>()?;
+        let mut text = text.to_vec();
+        let opened = self.0.decrypt_in_place_detached(nonce.into(), b"", &mut text, tag.into());
+        opened.ok().map(|()| text)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// Which side sends: the texts of its nonces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    const fn text(self) -> &'static [u8; 16] {
+        match self {
+            Self::Client => b"CurveZMQMESSAGEC",
+            Self::Server => b"CurveZMQMESSAGES",
+        }
+    }
+}
+
+/// Boxes what our side sends once the handshake is done.
+#[derive(Debug)]
+pub struct Sealer {
+    shared: Shared,
+    side: Side,
+    /// The last short nonce that was used. It counts frames, and does not come to its end within
+    /// the life of a machine.
+    nonce: u64,
+}
+
+impl Sealer {
+    pub(super) fn new(shared: Shared, side: Side, nonce: u64) -> Self {
+        Self { shared, side, nonce }
+    }
+
+    /// Appends whole ZMTP frames to `out`, each in a box of its own. To be called in the order of
+    /// the wire: a peer takes nonces that rise, with gaps.
+    ///
+    /// # Errors
+    /// Input that is not whole frames; what came before is appended.
+    pub fn seal(&mut self, frames: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let taken = frame::read_header(rest).and_then(|header| {
+                let body = frame::first_body(rest)?;
+                Some((header.flags, body, rest.get(header.header_size + body.len()..)?))
+            });
+            let Some((flags, body, after)) = taken else {
+                return Err(Error::malformed("outgoing frames", "the last one is not whole"));
+            };
+            self.seal_frame(flags, body, out)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Appends one frame, which has `flags` of ZMTP framing, in a box.
+    ///
+    /// # Errors
+    /// A body of more than 2^70 bytes: none.
+    pub fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.nonce += 1;
+        let short = self.nonce.to_be_bytes();
+        let size = OVERHEAD + body.len();
+        out.reserve(size + 9);
+        if size <= SHORT_MAX {
+            out.extend_from_slice(&[0, size as u8]);
+        } else {
+            out.push(LONG);
+            out.extend_from_slice(&(size as u64).to_be_bytes());
+        }
+        out.extend_from_slice(NAME);
+        out.extend_from_slice(&short);
+        let more = if flags & MORE == 0 { 0 } else { INNER_MORE };
+        let command = if flags & COMMAND == 0 { 0 } else { INNER_COMMAND };
+        self.shared.seal(&nonce(self.side.text(), &short), &[&[more | command], body], out)
+    }
+}
+
+/// Opens what the peer sends once the handshake is done.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    shared: Shared,
+    side: Side,
+    /// The peer's last short nonce.
+    nonce: u64,
+}
+
+impl Opener {
+    pub(super) fn new(shared: Shared, side: Side, nonce: u64) -> Self {
+        Self { shared, side, nonce }
+    }
+
+    /// Opens the body of a MESSAGE frame: the flags of ZMTP framing, and the body in it.
+    pub(crate) fn open(&mut self, body: &[u8]) -> Result<(u8, Bytes), Error> {
+        let Some(rest) = body.strip_prefix(NAME) else {
+            let found = format!("{:?} where a MESSAGE should be", printable(body));
+            return Err(Error::malformed("CURVE traffic", found));
+        };
+        let (Some((short, boxed)), true) =
+            (rest.split_first_chunk::<NONCE_BYTES>(), body.len() >= OVERHEAD)
+        else {
+            let found = format!("{} bytes, at least {OVERHEAD} are needed", body.len());
+            return Err(Error::malformed("MESSAGE command", found));
+        };
+        let number = u64::from_be_bytes(*short);
+        if number <= self.nonce {
+            let found = format!("nonce {number} after {}; it must rise", self.nonce);
+            return Err(Error::malformed("MESSAGE command", found));
+        }
+        let Some(text) = self.shared.open(&nonce(self.side.text(), short), boxed) else {
+            return Err(Error::Unopened { command: "MESSAGE" });
+        };
+        self.nonce = number;
+        let text = Bytes::from(text);
+        let inner = text.first().copied().unwrap_or_default();
+        let flags = match inner {
+            0 => 0,
+            INNER_MORE => MORE,
+            INNER_COMMAND => COMMAND,
+            _ => {
+                let found = format!("flags 0x{inner:02x}; 0, 1 and 2 are allowed");
+                return Err(Error::malformed("MESSAGE command", found));
+            }
+        };
+        Ok((flags, text.slice(1..)))
+    }
+}
