@@ -14,9 +14,8 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::error;
-use zafka_kafka::Source;
-use zafka_kafka::config::ClusterConfig;
 use zafka_kafka::produce::Producer;
+use zafka_kafka::{Cluster, Source};
 use zafka_sockets::gate::Gate;
 use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher};
 
@@ -99,7 +98,7 @@ pub struct StoppedRoute {
 /// Routes that run.
 #[derive(Debug)]
 pub struct Relay {
-    cluster: ClusterConfig,
+    cluster: Cluster,
     /// Decides for all routes who is let in.
     gate: Option<Arc<dyn Gate>>,
     registry: Registry,
@@ -180,7 +179,7 @@ impl Relay {
     /// # Errors
     /// The first route that cannot be started; those before it are ended.
     pub async fn start(
-        cluster: &ClusterConfig,
+        cluster: &Cluster,
         routes: impl IntoIterator<Item = impl Into<Route>>,
     ) -> Result<Self, StartError> {
         Self::start_with_gate(cluster, routes, None).await
@@ -191,7 +190,7 @@ impl Relay {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with_gate(
-        cluster: &ClusterConfig,
+        cluster: &Cluster,
         routes: impl IntoIterator<Item = impl Into<Route>>,
         gate: Option<Arc<dyn Gate>>,
     ) -> Result<Self, StartError> {

@@ -15,7 +15,7 @@
 //! use std::ops::ControlFlow;
 //! use std::time::Duration;
 //!
-//! use zafka_kafka::Source;
+//! use zafka_kafka::{Cluster, Source};
 //! use zafka_kafka::config::{
 //!     ClusterConfig, FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
 //!     Start, TopicSelector,
@@ -30,11 +30,11 @@
 //! producer.send(&NewRecord { topic: "orders", value: Some(b"hello"), ..NewRecord::default() })?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
-//! let cluster = ClusterConfig {
+//! let cluster = Cluster::new(&ClusterConfig {
 //!     bootstrap_servers: vec![broker.bootstrap()],
 //!     security: Security::default(),
 //!     client_rack: None,
-//! };
+//! })?;
 //! let topics = vec![TopicSelector::Name("orders".to_owned())];
 //! let config =
 //!     SourceConfig { start: Start::Earliest, ..SourceConfig::new("a route", topics) };
@@ -94,6 +94,7 @@ mod topics;
 mod wait;
 
 pub use assignment::Assignment;
+pub use cluster::Cluster;
 pub use ends::Ends;
 pub use error::{ProbeError, StartError, TopicFault, WriteFault};
 pub use exchange::{RevokeDone, SourceEvent};

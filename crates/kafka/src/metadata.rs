@@ -1,6 +1,8 @@
 //! Leaders of partitions: Metadata requests over a connection of their own.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod shared;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use crate::connection::{Connection, Connector, decode};
+pub(crate) use shared::MetadataHandle;
 
 /// From the first version that flexible brokers share to the last whose fields we know.
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
@@ -38,6 +41,15 @@ pub(crate) struct Metadata {
     pub(crate) topics: HashMap<Arc<str>, TopicMetadata>,
 }
 
+impl Metadata {
+    /// The same of these topics alone.
+    fn of(&self, topics: &[Arc<str>]) -> Self {
+        let topics = topics.iter().filter_map(|topic| self.topics.get_key_value(topic));
+        let topics = topics.map(|(name, topic)| (Arc::clone(name), topic.clone())).collect();
+        Self { brokers: self.brokers.clone(), cluster: self.cluster.clone(), topics }
+    }
+}
+
 /// A topic, or why there is none.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicMetadata {
@@ -55,7 +67,7 @@ pub(crate) struct Leader {
 }
 
 /// The reason why the cluster does not answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum MetadataError {
     /// The broker does not have the request that is needed; what is missing.
     TooOld(String),
@@ -70,29 +82,37 @@ impl From<String> for MetadataError {
 }
 
 /// Asks one server after another.
-pub(crate) struct MetadataClient {
+struct MetadataClient {
     connector: Arc<Connector>,
     bootstrap: Vec<String>,
     connection: Option<(Connection, Instant)>,
     turn: usize,
+    /// How many servers were left.
+    left: u64,
 }
 
 impl MetadataClient {
-    pub(crate) fn new(connector: Arc<Connector>, bootstrap: Vec<String>) -> Self {
-        Self { connector, bootstrap, connection: None, turn: 0 }
+    fn new(connector: Arc<Connector>, bootstrap: Vec<String>) -> Self {
+        Self { connector, bootstrap, connection: None, turn: 0, left: 0 }
+    }
+
+    /// Tells the server that is asked now from those that were asked before.
+    fn server(&self) -> u64 {
+        self.left
     }
 
     /// Continues with the next server.
-    pub(crate) fn leave(&mut self) {
+    fn leave(&mut self) {
         self.connection = None;
         self.turn = self.turn.wrapping_add(1);
+        self.left += 1;
     }
 
     /// Asks for these topics, which are sorted. `known` are brokers that may be asked too.
     ///
     /// # Errors
     /// Why the server whose turn it was did not answer; the next call asks another one.
-    pub(crate) async fn ask(
+    async fn ask(
         &mut self,
         topics: &[Arc<str>],
         known: &[String],
@@ -100,6 +120,7 @@ impl MetadataClient {
         if self.connection.take_if(|(_, since)| since.elapsed() > LIFE).is_some() {
             // Of those that the cluster has now, if there are any.
             self.turn = self.turn.wrapping_add(1).checked_rem(known.len()).unwrap_or(self.turn);
+            self.left += 1;
         }
         let servers: Vec<&String> = known.iter().chain(&self.bootstrap).collect();
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());

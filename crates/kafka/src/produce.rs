@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::config::ClusterConfig;
+use crate::cluster::Cluster;
 use crate::error::StartError;
 use crate::health::{FetchHealth, SourceHealth};
 use fast::{Fast, Next};
@@ -180,7 +180,7 @@ pub enum WriteError {
 #[derive(Debug)]
 pub struct Producer {
     way: Way,
-    cluster: ClusterConfig,
+    cluster: Cluster,
     config: ProducerConfig,
     health: Arc<SourceHealth>,
     is_librdkafka: Arc<AtomicBool>,
@@ -198,7 +198,7 @@ impl Producer {
     /// # Errors
     /// The settings cannot be used, or a file of them cannot be read; or there is no tokio runtime
     /// to write on.
-    pub fn start(cluster: &ClusterConfig, config: &ProducerConfig) -> Result<Self, StartError> {
+    pub fn start(cluster: &Cluster, config: &ProducerConfig) -> Result<Self, StartError> {
         let health = Arc::new(SourceHealth::without_assignment());
         let way = match config.producer {
             ProducerKind::Fast => Way::Fast(Box::new(Fast::start(cluster, config, &health)?)),

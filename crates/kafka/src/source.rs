@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::assignment::Assignment;
-use crate::config::{ClusterConfig, FetcherKind, SourceConfig};
-use crate::connection::Connector;
+use crate::cluster::Cluster;
+use crate::config::{FetcherKind, SourceConfig};
 use crate::ends::Ends;
 use crate::error::StartError;
 use crate::exchange::{RouteRequest, SourceEvent};
@@ -21,7 +21,6 @@ use crate::generation::Generation;
 use crate::health::{SourceHealth, SourceStatus};
 use crate::mailbox::Mailbox;
 use crate::membership::{Environment, start};
-use crate::security::prepare;
 
 /// Events that wait to be received before they are kept back.
 const EVENTS: usize = 256;
@@ -55,7 +54,7 @@ impl Source {
     /// # Errors
     /// If librdkafka refuses the settings, or there is no tokio runtime to fetch on.
     pub fn start(
-        cluster: &ClusterConfig,
+        cluster: &Cluster,
         config: SourceConfig,
     ) -> Result<(Self, SourceReceivers), StartError> {
         let health = Arc::new(SourceHealth::default());
@@ -64,20 +63,20 @@ impl Source {
         let (inbox_tx, inbox) = channel();
         let requests = Mailbox::new(&inbox_tx);
         let (ended, end) = oneshot::channel();
-        let tokens = prepare(&cluster.security)?;
-        let connector = Connector::new(cluster, tokens.clone());
+        let connections = cluster.own_connections();
         // What our own connections do not take is no mistake if librdkafka does everything.
-        let (connector, watcher) = match config.fetcher {
+        let (connections, watcher) = match config.fetcher {
             FetcherKind::Fast => {
-                connector.map(|connector| (Some(Arc::clone(&connector)), Some(connector)))?
+                let connections = connections?;
+                let watcher = Arc::clone(&connections.connector);
+                (Some(connections), Some(watcher))
             }
-            FetcherKind::Librdkafka => (None, connector.ok()),
+            FetcherKind::Librdkafka => (None, connections.ok().map(|own| own.connector)),
         };
         start(Environment {
             cluster: cluster.clone(),
             config,
-            tokens,
-            connector,
+            connections,
             watcher,
             runtime: Handle::try_current().map_err(|_| StartError::Runtime)?,
             health: Arc::clone(&health),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zafka_bridge::{Relay, Route, StoppedRoute};
+use zafka_kafka::Cluster;
 use zafka_sockets::OutboundKind;
 use zafka_sockets::gate::Gate;
 
@@ -130,7 +131,8 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
     let gate = identity.as_ref().map(|identity| Arc::clone(&identity.gate) as Arc<dyn Gate>);
     let ingest = config.ingest.into_iter().map(Route::from);
     let routes = config.routes.into_iter().map(Route::from).chain(ingest);
-    let mut relay = Relay::start_with_gate(&config.cluster, routes, gate).await?;
+    let cluster = Cluster::new(&config.cluster)?;
+    let mut relay = Relay::start_with_gate(&cluster, routes, gate).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let _admin = admin.map(|admin| admin.serve(Arc::new(status)));

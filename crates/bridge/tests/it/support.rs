@@ -9,6 +9,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::status::{PartitionStatus, RouteStatus};
 use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::{FramePlan, OwnedRecord, Preset};
+use zafka_kafka::Cluster;
 use zafka_kafka::config::{
     ClusterConfig, GroupConfig, GroupProtocol, Security, SourceConfig, Start, TopicSelector,
 };
@@ -49,12 +50,13 @@ impl Broker {
         Self { embedded, producer }
     }
 
-    pub fn cluster(&self) -> ClusterConfig {
-        ClusterConfig {
+    pub fn cluster(&self) -> Cluster {
+        let config = ClusterConfig {
             bootstrap_servers: vec![self.embedded.bootstrap()],
             security: Security::default(),
             client_rack: None,
-        }
+        };
+        Cluster::new(&config).unwrap()
     }
 
     /// Queues records whose values begin with these numbers and are `size` bytes or longer.

@@ -1,5 +1,5 @@
 //! Buffers of frames that were read, to be used again once no part of them is held. The connections
-//! of a source share them, so that what is kept does not grow with its brokers.
+//! of a cluster share them, so that what is kept does not grow with its brokers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 /// The most that is kept, and the largest buffer of it, in bytes.
-const MOST: usize = 8 << 20;
+const MOST: usize = 16 << 20;
 const LARGEST: usize = 4 << 20;
 /// A buffer that was not taken for so long is freed.
 const UNUSED: Duration = Duration::from_secs(5);

@@ -5,7 +5,6 @@
 //! those fetch and hand out. A partition is with one task at a time, so its records stay in order.
 
 mod broker;
-mod budget;
 mod dispatcher;
 mod fetch_session;
 mod hand_out;
@@ -24,21 +23,18 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use crate::assignment::Assignment;
-use crate::config::{ClusterConfig, SourceConfig};
-use crate::connection::Connector;
+use crate::cluster::{Budget, Cluster, MemoryPermit, OwnConnections};
+use crate::config::SourceConfig;
 use crate::fetcher::{FetchFault, RecordSender};
 use crate::generation::Generation;
 use crate::guard::{self, Panicked};
 use crate::health::SourceHealth;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
-use budget::{Budget, MemoryPermit};
 use dispatcher::task::DispatcherTask;
 use fetch_session::FetchOptions;
 use position::{FetchPosition, ReturnReason};
 
-/// Bytes of answers that are held at once, over all brokers.
-const HELD_BYTES: usize = 8 << 20;
 /// The largest answer that is believed; a record is at most about this large.
 const ANSWER_LIMIT: usize = 512 << 20;
 
@@ -69,8 +65,7 @@ enum BrokerEvent {
 
 /// State that all tasks share.
 struct FetcherContext {
-    connector: Arc<Connector>,
-    bootstrap: Vec<String>,
+    connections: OwnConnections,
     options: FetchOptions,
     refresh: Duration,
     budget: Budget,
@@ -92,9 +87,9 @@ pub(super) struct ResponseContext {
 
 /// The parts of a fast fetcher.
 pub(crate) struct FetcherParts<'a> {
-    pub(crate) cluster: &'a ClusterConfig,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) connections: OwnConnections,
     pub(crate) config: &'a SourceConfig,
-    pub(crate) connector: Arc<Connector>,
     pub(crate) records_tx: RecordSender,
     pub(crate) faults: Mailbox<FetchFault>,
     pub(crate) panics: Mailbox<Panicked>,
@@ -114,8 +109,8 @@ impl Fast {
     pub(crate) fn start(runtime: &Handle, parts: FetcherParts<'_>) -> Self {
         let FetcherParts {
             cluster,
+            connections,
             config,
-            connector,
             records_tx,
             faults,
             panics,
@@ -123,14 +118,13 @@ impl Fast {
             reporter,
         } = parts;
         let context = FetcherContext {
-            connector,
-            bootstrap: cluster.bootstrap_servers.clone(),
+            connections,
             options: FetchOptions {
                 isolation: config.isolation,
-                rack: cluster.client_rack.clone().unwrap_or_default(),
+                rack: cluster.config().client_rack.clone().unwrap_or_default(),
             },
             refresh: config.topic_refresh,
-            budget: Budget::new(HELD_BYTES),
+            budget: cluster.budget(),
             limit: ANSWER_LIMIT,
             records_tx,
             faults,

@@ -169,13 +169,13 @@ impl<'a> Driver<'a> {
         let done = env.mailbox();
         let commit = move || commits::run(&committing, &health, &commit_requests, &done);
         guard::spawn("kafka-commit", &panics, commit)?;
-        let fetcher = match &env.connector {
-            Some(connector) => Fetcher::Fast(Fast::start(
+        let fetcher = match &env.connections {
+            Some(connections) => Fetcher::Fast(Fast::start(
                 &env.runtime,
                 FetcherParts {
                     cluster: &env.cluster,
+                    connections: connections.clone(),
                     config,
-                    connector: Arc::clone(connector),
                     records_tx: env.record_sender(),
                     faults: env.mailbox(),
                     panics,

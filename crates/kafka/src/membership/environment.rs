@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use zafka_oidc::TokenProvider;
 
 use super::event::Event;
 use crate::client::SourceContext;
-use crate::config::{ClusterConfig, SourceConfig};
+use crate::cluster::{Cluster, OwnConnections};
+use crate::config::SourceConfig;
 use crate::connection::Connector;
 use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::{Fetched, RecordSender};
@@ -21,11 +21,10 @@ use crate::mailbox::Mailbox;
 use crate::report::Reporter;
 
 pub(crate) struct Environment {
-    pub(crate) cluster: ClusterConfig,
+    pub(crate) cluster: Cluster,
     pub(crate) config: SourceConfig,
-    pub(crate) tokens: Option<Arc<TokenProvider>>,
-    /// Makes connections for our own fetcher, if that is wanted.
-    pub(crate) connector: Option<Arc<Connector>>,
+    /// Those of our own fetcher, if that is wanted.
+    pub(crate) connections: Option<OwnConnections>,
     /// Makes connections to the group's coordinator, if our own kind can be made.
     pub(crate) watcher: Option<Arc<Connector>>,
     /// The runtime of our own fetcher's tasks.

@@ -24,7 +24,7 @@ pub(super) struct GroupCheck {
 
 impl GroupCheck {
     pub(super) fn new(env: &Environment, now: Instant) -> Self {
-        let servers = env.cluster.bootstrap_servers.clone();
+        let servers = env.cluster.config().bootstrap_servers.clone();
         let coordinator = env.watcher.as_ref().zip(env.config.group.clone());
         let coordinator = coordinator.map(|(connector, group)| {
             Arc::new(Mutex::new(Coordinator::new(Arc::clone(connector), servers, group)))

@@ -43,9 +43,9 @@ const REJOIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// Checks the settings, then starts the thread. Waits for no broker.
 pub(crate) fn start(env: Environment) -> Result<(), StartError> {
-    let bootstrap = create(&settings(&env.cluster), env.context(), env.tokens.as_ref())?;
+    let bootstrap = create(&settings(env.cluster.config()), env.context(), env.cluster.tokens())?;
     // Settings that only a member has are refused now, not later.
-    let member = source_settings(&env.cluster, &env.config, GroupProtocol::Classic, 1);
+    let member = source_settings(env.cluster.config(), &env.config, GroupProtocol::Classic, 1);
     let member = member.create_native_config();
     member.map_err(|error| StartError::Client(plain(&error)))?;
     let (health, events) = (Arc::clone(&env.health), env.events.clone());
@@ -67,7 +67,11 @@ struct MembershipThread(Environment);
 
 impl MembershipThread {
     fn settings(&self, protocol: GroupProtocol, partitions: usize) -> rdkafka::ClientConfig {
-        source_settings(&self.0.cluster, &self.0.config, protocol, partitions)
+        source_settings(self.0.cluster.config(), &self.0.config, protocol, partitions)
+    }
+
+    fn bootstrap_settings(&self) -> rdkafka::ClientConfig {
+        settings(self.0.cluster.config())
     }
 
     fn run(self, bootstrap: Arc<Client>) {
@@ -140,7 +144,7 @@ impl MembershipThread {
                 }
             }
             // Topics, the cluster and the group's protocol may have changed since.
-            let Some(bootstrap) = self.client(&settings(&self.0.cluster))? else { return Ok(()) };
+            let Some(bootstrap) = self.client(&self.bootstrap_settings())? else { return Ok(()) };
             let Some((bootstrap, listing, cluster)) = self.reach(bootstrap) else { return Ok(()) };
             if lasting.cluster.is_some() && lasting.cluster == cluster {
                 memory.listed(listing);
@@ -154,16 +158,16 @@ impl MembershipThread {
     }
 
     fn files(&self) -> Renewal {
-        Renewal::new(self.0.cluster.security.tls.as_ref())
+        Renewal::new(self.0.cluster.config().security.tls.as_ref())
     }
 
     /// A client as settings that were taken before. `None` if the source is closed before there is
     /// one: files of TLS that were there may not be now.
     fn client(&self, settings: &rdkafka::ClientConfig) -> Result<Option<Arc<Client>>, StopReason> {
         loop {
-            match create(settings, self.0.context(), self.0.tokens.as_ref()) {
+            match create(settings, self.0.context(), self.0.cluster.tokens()) {
                 Ok(client) => return Ok(Some(client)),
-                Err(error) if self.0.cluster.security.tls.is_some() => {
+                Err(error) if self.0.cluster.config().security.tls.is_some() => {
                     self.0.reporter().report(&format!("no client: {error}"));
                 }
                 Err(error) => return Err(StopReason::Client(error.to_string())),
@@ -205,7 +209,7 @@ impl MembershipThread {
                 let read = self.files();
                 // If they cannot be used after all, they are looked at again.
                 if let Ok(renewed) =
-                    create(&settings(&self.0.cluster), self.0.context(), self.0.tokens.as_ref())
+                    create(&self.bootstrap_settings(), self.0.context(), self.0.cluster.tokens())
                 {
                     (bootstrap, files) = (renewed, read);
                 }

@@ -24,14 +24,13 @@ use tokio::time::sleep_until;
 
 use super::partition::{Buffers, Settings};
 use super::{Compression, Deliveries, OutboundRecord, ProducerConfig, Ticket, WriteError};
-use crate::config::ClusterConfig;
+use crate::cluster::{Cluster, OwnConnections};
 use crate::connection::Connector;
 use crate::error::StartError;
 use crate::health::SourceHealth;
-use crate::metadata::{Metadata, MetadataClient, MetadataError};
+use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 use crate::records::{Codec, ProducerId};
 use crate::report::Reporter;
-use crate::security;
 use asking::{ASK_AGAIN, ASK_SOON, Asking, REFRESH};
 use broker::{Broker, Command};
 use remote::Remote;
@@ -75,7 +74,7 @@ enum Event {
     },
     /// A producer id, or why there is none.
     ProducerId(Key, Result<ProducerId, Option<ResponseError>>),
-    Metadata(Box<MetadataClient>, Result<Metadata, MetadataError>),
+    Metadata(MetadataHandle, Result<Metadata, MetadataError>),
 }
 
 /// The next result.
@@ -89,7 +88,7 @@ pub(super) enum Next {
 pub(super) struct Fast {
     route: Arc<str>,
     connector: Arc<Connector>,
-    bootstrap: Vec<String>,
+    metadata: MetadataHandle,
     health: Arc<SourceHealth>,
     reporter: Reporter,
     topics: Topics,
@@ -125,12 +124,12 @@ impl std::fmt::Debug for Fast {
 
 impl Fast {
     pub(super) fn start(
-        cluster: &ClusterConfig,
+        cluster: &Cluster,
         config: &ProducerConfig,
         health: &Arc<SourceHealth>,
     ) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::Runtime)?;
-        let connector = Connector::new(cluster, security::prepare(&cluster.security)?)?;
+        let OwnConnections { connector, metadata } = cluster.own_connections()?;
         let settings = Settings {
             batch_bytes: config.batch_bytes,
             linger: config.linger,
@@ -139,11 +138,10 @@ impl Fast {
         };
         let (tell, events) = unbounded_channel();
         let now = Instant::now();
-        let client = MetadataClient::new(Arc::clone(&connector), cluster.bootstrap_servers.clone());
         Ok(Self {
             route: Arc::from(config.route.as_str()),
             connector,
-            bootstrap: cluster.bootstrap_servers.clone(),
+            metadata: metadata.clone(),
             health: Arc::clone(health),
             reporter: Reporter::new(&config.route, health, &Arc::default()),
             topics: Topics::new(settings, rand::random()),
@@ -155,7 +153,7 @@ impl Fast {
             tell,
             tasks: JoinSet::new(),
             runtime,
-            asking: Asking { client: Some(Box::new(client)), last: now, due: now, unchanged: 0 },
+            asking: Asking { client: Some(metadata), last: now, due: now, unchanged: 0 },
             troubled: BTreeMap::new(),
             held: BTreeMap::new(),
             connected: None,
@@ -384,8 +382,7 @@ impl Fast {
     ) -> Vec<Deliveries> {
         self.tasks.abort_all();
         self.brokers.clear();
-        let client = MetadataClient::new(Arc::clone(&self.connector), self.bootstrap.clone());
-        self.asking.client = Some(Box::new(client));
+        self.asking.client = Some(self.metadata.clone());
         self.topics.hand_over(reason, f);
         let mut told: Vec<Deliveries> = self.deliveries.drain(..).collect();
         told.extend(std::iter::from_fn(|| self.topics.poll_failed()));

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Deliveries, Delivery, OutboundRecord, ProducerConfig, Ticket, WriteError};
 use crate::client::plain;
-use crate::cluster;
+use crate::cluster::{Cluster, connection_settings};
 use crate::config::ClusterConfig;
 use crate::error::StartError;
 use crate::health::SourceHealth;
@@ -43,21 +43,21 @@ impl std::fmt::Debug for Librdkafka {
 
 impl Librdkafka {
     pub(super) fn start(
-        cluster: &ClusterConfig,
+        cluster: &Cluster,
         config: &ProducerConfig,
         health: &Arc<SourceHealth>,
     ) -> Result<Self, StartError> {
-        let tokens = security::prepare(&cluster.security)?;
+        let tokens = cluster.tokens();
         // It holds no more than the caller has under way.
         let (deliveries, delivered) = mpsc::unbounded_channel();
         let (wanted, receiver) = security::wanted();
         let reporter = Reporter::new(&config.route, health, &Arc::default());
         let context =
-            Context::new(Arc::clone(health), reporter, deliveries, tokens.as_ref().map(|_| wanted));
-        let client = settings(cluster, config).create_with_context(context);
+            Context::new(Arc::clone(health), reporter, deliveries, tokens.map(|_| wanted));
+        let client = settings(cluster.config(), config).create_with_context(context);
         let client: Arc<ThreadedProducer<Context>> =
             client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
-        if let Some(provider) = &tokens {
+        if let Some(provider) = tokens {
             security::keep_supplied(&client, provider, receiver)?;
         }
         Ok(Self { client, delivered, first: VecDeque::new() })
@@ -101,7 +101,7 @@ impl Librdkafka {
 }
 
 fn settings(cluster: &ClusterConfig, config: &ProducerConfig) -> rdkafka::ClientConfig {
-    let mut settings = cluster::connection_settings(cluster);
+    let mut settings = connection_settings(cluster);
     let timeout = config.delivery_timeout.map_or(0, |timeout| timeout.as_millis().max(1));
     settings
         .set("enable.idempotence", "true")

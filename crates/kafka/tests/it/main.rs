@@ -45,6 +45,7 @@ macro_rules! on_both_producers {
     };
 }
 
+mod cluster;
 mod fast;
 mod group;
 mod offline;

@@ -42,7 +42,8 @@ impl Writer {
         let servers = bootstrap.split(',').map(str::to_owned).collect();
         let cluster =
             zafka_kafka::config::ClusterConfig { bootstrap_servers: servers, ..cluster("") };
-        let producer = Producer::start(&cluster, config).unwrap();
+        let producer =
+            Producer::start(&zafka_kafka::Cluster::new(&cluster).unwrap(), config).unwrap();
         Self { producer, sent: Vec::new(), told: BTreeMap::new() }
     }
 

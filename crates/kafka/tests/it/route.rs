@@ -11,7 +11,9 @@ use zafka_kafka::config::{
     TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
-use zafka_kafka::{Assignment, Ends, Source, SourceEvent, SourceReceivers, TopicPartition};
+use zafka_kafka::{
+    Assignment, Cluster, Ends, Source, SourceEvent, SourceReceivers, TopicPartition,
+};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,6 +73,11 @@ pub struct Route {
 
 impl Route {
     pub fn start(cluster: &ClusterConfig, config: SourceConfig) -> Self {
+        Self::of(&Cluster::new(cluster).unwrap(), config)
+    }
+
+    /// A route that shares its cluster with others.
+    pub fn of(cluster: &Cluster, config: SourceConfig) -> Self {
         crate::log();
         let (source, receivers) = Source::start(cluster, config).unwrap();
         let (held, positions, records) = (vec![], BTreeMap::new(), vec![]);

@@ -7,7 +7,7 @@ use zafka_kafka::config::{
     ClientCertificate, ClusterConfig, Credentials, FetcherKind, GroupProtocol, OidcClient, Sasl,
     Secret, Security, Start, Tls,
 };
-use zafka_kafka::{Source, StartError, probe};
+use zafka_kafka::{Cluster, Source, StartError, probe};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
 use zafka_testkit::{Record, SecuredKafka};
 
@@ -345,7 +345,8 @@ fn settings_that_cannot_work_are_refused_at_once() {
         let cluster = at("127.0.0.1:1", tls, sasl);
         for fetching in [FetcherKind::Fast, FetcherKind::Librdkafka] {
             let config = config_in(fetching, &["a"], "g", Start::Earliest);
-            let started: Result<_, StartError> = Source::start(&cluster, config);
+            let started: Result<_, StartError> =
+                Cluster::new(&cluster).and_then(|cluster| Source::start(&cluster, config));
             let error = started.map(drop).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }

@@ -11,6 +11,7 @@ use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::{Relay, Route, StartError};
 use zafka_envelope::Preset;
+use zafka_kafka::Cluster;
 use zafka_kafka::config::{
     ClusterConfig, GroupConfig, Security, SourceConfig, Start, TopicSelector,
 };
@@ -44,7 +45,8 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
     broker.create_topic(EDGE, PARTITIONS)?;
     let routes = [Route::from(route(&args.bind)?), Route::from(way_back(&args, &broker)?)];
-    let relay = Relay::start(&cluster(&broker), routes).await.map_err(|error| match error {
+    let cluster = Cluster::new(&cluster(&broker))?;
+    let relay = Relay::start(&cluster, routes).await.map_err(|error| match error {
         StartError::Bind { .. } => {
             format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
         }

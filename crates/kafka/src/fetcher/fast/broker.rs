@@ -200,7 +200,7 @@ impl Broker {
     async fn connect(&mut self) -> Result<Result<Connection, String>, Ended> {
         let context = Arc::clone(&self.context);
         let address = self.address.clone();
-        let connecting = context.connector.connect(&address);
+        let connecting = context.connections.connector.connect(&address);
         tokio::pin!(connecting);
         loop {
             tokio::select! {

@@ -90,9 +90,8 @@ pub(super) enum DispatcherAction {
     StopBroker { number: TaskNumber },
     /// Send a command to a broker's task.
     Send { number: TaskNumber, command: BrokerCommand },
-    /// Ask for metadata of these topics. `known` are brokers that may be asked too; `leave` the
-    /// server that was asked last.
-    FetchMetadata { topics: Vec<Arc<str>>, known: Vec<String>, leave: bool },
+    /// Ask for metadata of these topics; not the server that was asked last if `leave` says so.
+    FetchMetadata { topics: Vec<Arc<str>>, leave: bool },
     /// Report a fault to the membership.
     Fault(FetchFault),
     /// Report an error.
@@ -191,11 +190,9 @@ impl Dispatcher {
             self.partitions.keys().map(|key| Arc::clone(&key.topic)).collect();
         topics.sort_unstable();
         topics.dedup();
-        let mut known: Vec<String> = self.addresses.values().cloned().collect();
-        known.sort_unstable();
         (self.asked, self.is_asking, self.wants_metadata) = (Some(now), true, false);
         let leave = std::mem::take(&mut self.distrusted);
-        self.actions.push_back(DispatcherAction::FetchMetadata { topics, known, leave });
+        self.actions.push_back(DispatcherAction::FetchMetadata { topics, leave });
     }
 
     fn is_failing(&self) -> bool {

@@ -10,12 +10,12 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use uuid::Uuid;
 
 use super::ResponseContext;
-use super::budget::MemoryPermit;
 use super::fetch_session::{Answer, FetchOptions, FetchSession, FetchedPartition};
 use super::hand_out::{HandOut, due};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use crate::assignment::{Assignment, Positions};
+use crate::cluster::MemoryPermit;
 use crate::config::Isolation;
 use crate::exchange::{RevokeDone, RouteRequest};
 use crate::fetcher::{FetchFault, Fetched};

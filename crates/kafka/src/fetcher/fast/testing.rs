@@ -11,10 +11,9 @@ use kafka_protocol::records::{
 use tokio::sync::mpsc;
 
 use super::FetcherContext;
-use super::budget::Budget;
 use super::fetch_session::FetchOptions;
+use crate::cluster::{AnswerMemory, Cluster};
 use crate::config::{ClusterConfig, Isolation, Sasl, Security};
-use crate::connection::Connector;
 use crate::fetcher::{FetchFault, Fetched, RecordSender};
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
@@ -34,14 +33,14 @@ pub(super) fn context(
 ) -> FetcherContext {
     let security = Security { tls: None, sasl };
     let cluster = ClusterConfig { bootstrap_servers: Vec::new(), security, client_rack: None };
+    let connections = Cluster::new(&cluster).unwrap().own_connections().unwrap();
     let health = Arc::new(SourceHealth::default());
     let reporter = Reporter::new("r", &health, &Arc::new(LogLimiter::default()));
     FetcherContext {
-        connector: Connector::new(&cluster, None).unwrap(),
-        bootstrap: Vec::new(),
+        connections,
         options,
         refresh: Duration::from_secs(30),
-        budget: Budget::new(1 << 20),
+        budget: AnswerMemory::new(1 << 20).budget_of(1 << 20),
         limit: 1 << 20,
         records_tx: RecordSender::new(records, Arc::clone(&health)),
         faults,

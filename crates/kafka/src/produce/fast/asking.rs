@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::broker::Command;
 use super::{Event, Fast};
-use crate::metadata::{Metadata, MetadataClient, MetadataError};
+use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 
 /// Time between two Metadata requests.
 pub(super) const REFRESH: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ pub(super) const UNCHANGED: u32 = 4;
 /// Asking for metadata.
 pub(super) struct Asking {
     /// None while it is asking.
-    pub(super) client: Option<Box<MetadataClient>>,
+    pub(super) client: Option<MetadataHandle>,
     pub(super) last: Instant,
     /// The time of the next request.
     pub(super) due: Instant,
@@ -78,11 +78,9 @@ impl Fast {
         self.asking.last = self.now;
         self.asking.due = self.now + REFRESH;
         let topics = self.topics.names();
-        let mut known: Vec<String> = self.addresses.values().cloned().collect();
-        known.sort_unstable();
         let tell = self.tell.clone();
         let asking = async move {
-            let answer = client.ask(&topics, &known).await;
+            let answer = client.ask(&topics).await;
             // The receiver ends this task before it goes away.
             let _ = tell.send(Event::Metadata(client, answer));
         };

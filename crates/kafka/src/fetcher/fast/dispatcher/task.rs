@@ -16,9 +16,9 @@ use super::super::{BrokerEvent, FetcherCommand, FetcherContext};
 use super::{Dispatcher, DispatcherAction, TaskNumber};
 use crate::guard;
 use crate::health::FetchHealth;
-use crate::metadata::{Metadata, MetadataClient, MetadataError};
+use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 
-type PendingMetadata = JoinHandle<(MetadataClient, Result<Metadata, MetadataError>)>;
+type PendingMetadata = JoinHandle<(MetadataHandle, Result<Metadata, MetadataError>)>;
 
 /// The task's own.
 pub(in super::super) struct DispatcherTask {
@@ -30,7 +30,7 @@ pub(in super::super) struct DispatcherTask {
     tasks: JoinSet<()>,
     numbers: HashMap<Id, TaskNumber>,
     brokers: HashMap<TaskNumber, UnboundedSender<BrokerCommand>>,
-    metadata_client: Option<MetadataClient>,
+    metadata: Option<MetadataHandle>,
     pending: Option<PendingMetadata>,
 }
 
@@ -49,7 +49,7 @@ impl DispatcherTask {
             tasks: JoinSet::new(),
             numbers: HashMap::new(),
             brokers: HashMap::new(),
-            metadata_client: None,
+            metadata: None,
             pending: None,
         }
     }
@@ -68,7 +68,7 @@ impl DispatcherTask {
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 (client, answer) = answered(&mut self.pending), if self.pending.is_some() => {
-                    (self.pending, self.metadata_client) = (None, client);
+                    (self.pending, self.metadata) = (None, client);
                     self.dispatcher.handle_metadata(answer);
                 }
                 () = sleep_until(due.into()) => {}
@@ -139,19 +139,16 @@ impl DispatcherTask {
                     let _ = commands.send(command);
                 }
             }
-            DispatcherAction::FetchMetadata { topics, known, leave } => {
-                let mut client = self.metadata_client.take().unwrap_or_else(|| {
-                    MetadataClient::new(
-                        Arc::clone(&self.context.connector),
-                        self.context.bootstrap.clone(),
-                    )
-                });
+            DispatcherAction::FetchMetadata { topics, leave } => {
+                let metadata = self.metadata.take();
+                let mut metadata =
+                    metadata.unwrap_or_else(|| self.context.connections.metadata.clone());
                 if leave {
-                    client.leave();
+                    metadata.leave();
                 }
                 self.pending = Some(tokio::spawn(async move {
-                    let answer = client.ask(&topics, &known).await;
-                    (client, answer)
+                    let answer = metadata.ask(&topics).await;
+                    (metadata, answer)
                 }));
             }
             DispatcherAction::Fault(fault) => self.context.faults.send(fault),
@@ -162,7 +159,7 @@ impl DispatcherTask {
 
 async fn answered(
     pending: &mut Option<PendingMetadata>,
-) -> (Option<MetadataClient>, Result<Metadata, MetadataError>) {
+) -> (Option<MetadataHandle>, Result<Metadata, MetadataError>) {
     match pending {
         Some(pending) => match pending.await {
             Ok((client, answer)) => (Some(client), answer),
