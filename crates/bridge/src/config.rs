@@ -7,7 +7,7 @@ use zafka_sockets::config::PubConfig;
 use crate::rename::Rename;
 
 /// A route from Kafka to a PUB socket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
     /// Its name; unique within a relay.
     pub name: String,

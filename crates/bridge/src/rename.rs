@@ -8,7 +8,7 @@ use zafka_kafka::config::TopicSelector;
 use crate::template::{Piece, Template};
 
 /// One change of a topic's name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rename {
     /// The names it changes; a pattern has to match the whole name.
     pub from: TopicSelector,

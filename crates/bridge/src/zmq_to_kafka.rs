@@ -21,7 +21,7 @@ pub(crate) use shared::IngestShared;
 pub(crate) use task::run;
 
 /// A route from a PULL, SUB or ROUTER socket to Kafka.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestConfig {
     /// Its name; unique within a relay.
     pub name: String,

@@ -69,7 +69,7 @@ pub struct Credentials {
 }
 
 /// The topics that a route reads from a cluster, and the way it reads them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceConfig {
     /// Name of the route, for logs.
     pub route: String,
@@ -124,6 +124,19 @@ pub enum TopicSelector {
     /// internal topics (`__...`).
     Pattern(Regex),
 }
+
+/// Patterns are compared by their texts.
+impl PartialEq for TopicSelector {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(one), Self::Name(other)) => one == other,
+            (Self::Pattern(one), Self::Pattern(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for TopicSelector {}
 
 /// Membership in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ const TOPIC_MAX: usize = 249;
 const OWN_HEADERS: &[u8] = b"zafka.";
 
 /// How a route maps messages to records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The topic.
     pub topic: Template,

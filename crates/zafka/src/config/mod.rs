@@ -9,6 +9,7 @@ pub mod checks;
 mod choice;
 mod connects;
 mod defaults;
+pub mod difference;
 #[cfg(test)]
 mod docs;
 mod endpoints;
@@ -34,6 +35,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeTable;
+use zafka_bridge::Route;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_kafka::config::{ClusterConfig, Security};
@@ -50,7 +52,7 @@ use crate::hosts::Host;
 use crate::open_files;
 
 /// What a process relays, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The cluster that all routes read from.
     pub cluster: ClusterConfig,
@@ -65,6 +67,28 @@ pub struct Config {
     pub identity: Option<IdentityConfig>,
     /// Time to send what is in the rings at the end.
     pub shutdown_timeout: Duration,
+}
+
+impl Config {
+    /// The routes of both directions.
+    pub fn all_routes(&self) -> Vec<Route> {
+        let ingest = self.ingest.iter().cloned().map(Route::from);
+        self.routes.iter().cloned().map(Route::from).chain(ingest).collect()
+    }
+
+    /// Keeps the routes that `is_kept` says of, by their names.
+    pub fn retain_routes(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.routes.retain(|route| is_kept(&route.name));
+        self.ingest.retain(|route| is_kept(&route.name));
+    }
+
+    /// Adds a route; there is none of its name.
+    pub fn add_route(&mut self, route: Route) {
+        match route {
+            Route::KafkaToZmq(route) => self.routes.push(route),
+            Route::ZmqToKafka(route) => self.ingest.push(route),
+        }
+    }
 }
 
 /// The admin server.

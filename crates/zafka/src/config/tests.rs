@@ -96,7 +96,7 @@ fn defaults() {
     assert_eq!(route.source.topic_refresh, Duration::from_secs(30));
     assert_eq!(route.frames, FramePlan::default());
     let of_crate = SourceConfig::new(&route.source.route, route.source.topics.clone());
-    assert_eq!(format!("{of_crate:?}"), format!("{:?}", route.source));
+    assert_eq!(of_crate, route.source);
     let bind = route.socket.bind.clone();
     assert_eq!(PubConfig { bind, ..PubConfig::default() }, route.socket);
     assert_eq!(route.socket.slow_peer, SlowPeer::Drop);
