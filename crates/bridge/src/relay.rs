@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tracing::error;
 use zafka_kafka::produce::Producer;
@@ -105,6 +105,8 @@ pub struct Relay {
     tasks: JoinSet<()>,
     /// The task of each route that runs.
     running: HashMap<Id, (Running, watch::Sender<Option<Instant>>)>,
+    /// Closes what a route has whose task broke off.
+    closing: JoinSet<()>,
     /// Logs waits; ends with the relay.
     _wait_log: JoinSet<()>,
 }
@@ -203,6 +205,7 @@ impl Relay {
             registry,
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            closing: JoinSet::new(),
             _wait_log: wait_log,
         };
         let mut bound = Vec::new();
@@ -231,13 +234,26 @@ impl Relay {
     /// Stops a route as [`Self::shutdown`] does, and forgets it. The others run on. Does nothing if
     /// there is none of this name.
     pub async fn stop_route(&mut self, name: &str, timeout: Duration) {
-        let of_name = self.running.iter().find(|(_, (route, _))| route.name() == name);
-        if let Some((id, (_, stop))) = of_name {
-            let id = *id;
-            stop.send_replace(Some(Instant::now() + timeout));
-            while self.running.contains_key(&id) && self.join_next().await {}
+        self.stop_routes(&[name], timeout).await;
+    }
+
+    /// Stops routes side by side, as [`Self::stop_route`] does.
+    pub async fn stop_routes(&mut self, names: &[&str], timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let is_meant = |(route, _): &(Running, _)| names.contains(&route.name());
+        for (_, stop) in self.running.values().filter(|running| is_meant(running)) {
+            stop.send_replace(Some(deadline));
         }
-        self.registry.remove(name);
+        while self.running.values().any(is_meant) && self.join_next().await {}
+        // One that broke off before has its endpoints until then.
+        while self.closing.join_next().await.is_some() {}
+        names.iter().for_each(|name| self.registry.remove(name));
+    }
+
+    /// Whether there is a route of this name that has not stopped.
+    pub fn runs(&self, name: &str) -> bool {
+        let mut routes = self.running.values().map(|(route, _)| route);
+        routes.any(|route| route.name() == name && route.stopped().is_none())
     }
 
     /// Stops the route of the same name, if there is one, and starts this one in its place. It may
@@ -285,7 +301,7 @@ impl Relay {
     }
 
     /// Waits until every route has stopped by itself, and returns why. Routes stop only if they
-    /// cannot go on.
+    /// cannot go on. May be dropped at any time, and called again.
     pub async fn stopped(&mut self) -> Vec<StoppedRoute> {
         while self.join_next().await {}
         let all = self.registry.all();
@@ -305,9 +321,11 @@ impl Relay {
         while self.join_next().await {}
     }
 
-    /// Waits for the end of one route's task. False if none runs.
+    /// Waits for the end of one task. False if none runs. May be dropped at any time.
     async fn join_next(&mut self) -> bool {
-        let Some(joined) = self.tasks.join_next_with_id().await else { return false };
+        let Some(joined) = self.tasks.join_next_with_id().await else {
+            return self.closing.join_next().await.is_some();
+        };
         let (id, failure) = match joined {
             Ok((id, ())) => (id, None),
             Err(failure) => (failure.id(), Some(failure)),
@@ -315,17 +333,18 @@ impl Relay {
         if let Some((route, _)) = self.running.remove(&id)
             && let Some(failure) = failure
         {
-            broke_off(&route, &failure).await;
+            // A mistake of ours.
+            let reason = format!("internal error: {failure}");
+            error!(route = route.name(), reason, "route stopped");
+            route.set_stopped(reason);
+            self.closing.spawn(close(route));
         }
         true
     }
 }
 
-/// A task that broke off is a mistake of ours: it is logged, and its partitions go.
-async fn broke_off(route: &Running, failure: &JoinError) {
-    let reason = format!("internal error: {failure}");
-    error!(route = route.name(), reason, "route stopped");
-    route.set_stopped(reason);
+/// Lets go of what a route has whose task broke off.
+async fn close(route: Running) {
     match route {
         Running::KafkaToZmq(route) => {
             route.source.close(Vec::new()).await;

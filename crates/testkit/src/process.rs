@@ -18,7 +18,7 @@ use crate::ports::free_port;
 pub struct Zafka {
     process: Running,
     admin: Option<u16>,
-    _directory: RunDir,
+    directory: RunDir,
 }
 
 impl Zafka {
@@ -34,8 +34,7 @@ impl Zafka {
         let port = free_port();
         let directory = RunDir::new("zafka");
         let file = directory.join("zafka.toml");
-        let text = format!("{config}\n[admin]\nbind = \"127.0.0.1:{port}\"\n");
-        fs::write(&file, text).unwrap();
+        fs::write(&file, with_admin(config, port)).unwrap();
         let args = ["run", "-c", file.to_str().unwrap()];
         Self::start(bin, &args, environment, Some(port), directory)
     }
@@ -57,7 +56,14 @@ impl Zafka {
         let mut zafka = command(bin);
         zafka.args(args).envs(environment.iter().copied());
         let process = Running::start(zafka, &directory.join("zafka.log"));
-        Self { process, admin, _directory: directory }
+        Self { process, admin, directory }
+    }
+
+    /// Puts another configuration into its file, and asks it by SIGHUP to take that.
+    pub fn reload(&mut self, config: &str) {
+        let text = with_admin(config, self.admin.expect("started by run"));
+        fs::write(self.directory.join("zafka.toml"), text).unwrap();
+        self.process.hang_up();
     }
 
     /// The process: signals, log, exit.
@@ -150,6 +156,11 @@ impl Zafka {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A configuration with an admin endpoint.
+fn with_admin(config: &str, port: u16) -> String {
+    format!("{config}\n[admin]\nbind = \"127.0.0.1:{port}\"\n")
 }
 
 /// One HTTP/1.0 GET without a client library: status code and body.

@@ -14,6 +14,7 @@ mod open_files;
 mod random;
 mod redact;
 mod relay_url;
+mod reload;
 mod run;
 mod send;
 mod signals;
@@ -55,7 +56,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Run(args) => cli::exit_code(
             config::load(&args.config).map_err(CommandError::from).and_then(|loaded| {
                 cli::announce(&loaded);
-                run::run(loaded.config)
+                run::run(loaded.config, Some(&args.config))
             }),
         ),
         Command::Relay(args) => {
@@ -63,7 +64,7 @@ fn run(cli: Cli) -> ExitCode {
             let config = relay_url::relay(&args.source, &args.destination, admin);
             cli::exit_code(config.map_err(CommandError::from).and_then(|config| {
                 cli::announce_urls(&config);
-                run::run(config)
+                run::run(config, None)
             }))
         }
         Command::Keygen(args) => cli::exit_code(cli::keygen(&args, &mut std::io::stdout())),

@@ -1,6 +1,7 @@
 //! `zafka run`, `relay`, `tap`, `send` and `demo`: start, serve, and end in order.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use crate::demo;
 use crate::health;
 use crate::identity;
 use crate::open_files;
+use crate::reload::Reload;
 use crate::send::{self, Composer, Input, SendConfig};
-use crate::signals::Signals;
+use crate::signals::{Hangup, Request, Signals};
 use crate::tap::{self, Layout, TapConfig};
 
 /// Time that `tap`, `send` and `demo` have to end. While they write to a pipe that is not read, no
@@ -28,13 +30,24 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every route has stopped by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("every route has stopped:{}", .0.iter().map(|StoppedRoute { route, reason }| format!("\n  route {route:?}: {reason}")).collect::<String>())]
+#[error("every route has stopped:{}", reasons(.0))]
 struct Stopped(Vec<StoppedRoute>);
 
-/// Relays until a signal comes or every route has stopped.
-pub fn run(config: Config) -> Result<(), CommandError> {
+fn reasons(routes: &[StoppedRoute]) -> String {
+    if routes.is_empty() {
+        return " none of the configuration that was reloaded could be started".to_owned();
+    }
+    let reason =
+        |stopped: &StoppedRoute| format!("\n  route {:?}: {}", stopped.route, stopped.reason);
+    routes.iter().map(reason).collect()
+}
+
+/// Relays until a signal comes or every route has stopped. With a file, SIGHUP takes that anew.
+pub fn run(config: Config, file: Option<&Path>) -> Result<(), CommandError> {
     open_files::raise_limit();
-    on_runtime(|signals| relay(config, signals))
+    let reload = file.map(|file| Reload::new(file, config.clone()));
+    let on_hangup = if reload.is_some() { Hangup::Reloads } else { Hangup::Ends };
+    on_runtime(on_hangup, |signals| relay(config, reload, signals))
 }
 
 /// Shows the messages of an endpoint until a signal comes or enough are shown.
@@ -47,7 +60,9 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
         count: args.count,
         layout,
     };
-    while_read(on_runtime(async |signals| Ok(tap::run(config, stop(signals, 0)).await?)))
+    while_read(on_runtime(Hangup::Ends, async |signals| {
+        Ok(tap::run(config, stop(signals, 0)).await?)
+    }))
 }
 
 /// Sends lines to an endpoint until a signal comes or all are settled.
@@ -67,17 +82,17 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         patience: args.timeout.0,
     };
     // What was not acknowledged in time has failed, by a signal too.
-    on_runtime(async |signals| send::run(config, stop(signals, 1)).await)
+    on_runtime(Hangup::Ends, async |signals| send::run(config, stop(signals, 1)).await)
 }
 
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
-    while_read(on_runtime(async |signals| demo::run(args, stop(signals, 0)).await))
+    while_read(on_runtime(Hangup::Ends, async |signals| demo::run(args, stop(signals, 0)).await))
 }
 
 /// Asks a running relay for its health.
 pub fn health(args: HealthArgs) -> Result<(), CommandError> {
-    on_runtime(async |_| Ok(health::run(args).await?))
+    on_runtime(Hangup::Ends, async |_| Ok(health::run(args).await?))
 }
 
 /// Turns a closed output into success: the program that read it has gone, which is an end like any
@@ -95,7 +110,7 @@ fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
 fn stop(mut signals: Signals, code: i32) -> impl Future<Output = ()> {
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
-        signals.next().await;
+        signals.end().await;
         // The work may be done already.
         let _ = stop.send(());
         sleep(END_TIMEOUT).await;
@@ -109,15 +124,20 @@ fn stop(mut signals: Signals, code: i32) -> impl Future<Output = ()> {
 
 /// Does `work` on a runtime of its own, which gets a second to end what is left.
 fn on_runtime(
+    on_hangup: Hangup,
     work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(async { work(Signals::new()?).await });
+    let result = runtime.block_on(async { work(Signals::new(on_hangup)?).await });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError> {
+async fn relay(
+    config: Config,
+    mut reload: Option<Reload>,
+    mut signals: Signals,
+) -> Result<(), CommandError> {
     // First: groups that are joined and left at every attempt to start would disturb the other
     // relays.
     let admin = match config.admin {
@@ -136,10 +156,44 @@ async fn relay(config: Config, mut signals: Signals) -> Result<(), CommandError>
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let _admin = admin.map(|admin| admin.serve(Arc::new(status)));
-    tokio::select! {
-        stopped = relay.stopped() => return Err(Stopped(stopped).into()),
-        name = signals.next() => tracing::info!("{name}: sending what is left; a second signal ends at once"),
-    }
-    relay.shutdown(config.shutdown_timeout).await;
+    let name = serve(&mut relay, reload.as_mut(), &mut signals).await?;
+    tracing::info!("{name}: sending what is left; a second signal ends at once");
+    let timeout = reload.map_or(config.shutdown_timeout, |reload| reload.shutdown_timeout());
+    relay.shutdown(timeout).await;
     Ok(())
+}
+
+/// Runs until a signal ends it, whose name it returns. A file is reloaded as often as it is asked
+/// for; a request that comes meanwhile is the next one.
+async fn serve(
+    relay: &mut Relay,
+    mut reload: Option<&mut Reload>,
+    signals: &mut Signals,
+) -> Result<&'static str, Stopped> {
+    let mut asked = false;
+    loop {
+        let reloads = std::mem::take(&mut asked);
+        let work = async {
+            match &mut reload {
+                Some(reload) if reloads => {
+                    reload.take(relay).await;
+                    None
+                }
+                _ => Some(relay.stopped().await),
+            }
+        };
+        tokio::pin!(work);
+        while !asked || reloads {
+            tokio::select! {
+                done = &mut work => match done {
+                    Some(stopped) => return Err(Stopped(stopped)),
+                    None => break,
+                },
+                request = signals.next() => match request {
+                    Request::End(name) => return Ok(name),
+                    Request::Reload => asked = true,
+                },
+            }
+        }
+    }
 }

@@ -1,7 +1,11 @@
-//! The signals that end the process.
+//! The signals that end the process, and the one that asks for a reload.
 //!
-//! The first one ends the work in order. The second ends the process, whatever its threads do at
-//! that moment.
+//! The first that ends it ends the work in order. The second ends the process, whatever its threads
+//! do at that moment.
+//!
+//! SIGHUP says that the terminal has gone, or, by custom, that a service is to take its
+//! configuration anew. Only the kernel knows which: a process whose terminal has gone has none any
+//! more.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +19,34 @@ use tokio::time::sleep;
 /// Signals within so long are one: some tools signal a process and then its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(50);
 
-/// The first of the signals that end the process.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The end, by the signal of this name.
+    End(&'static str),
+    /// To take the configuration anew.
+    Reload,
+}
+
+/// What SIGHUP is for in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The end.
+    Ends,
+    /// A reload, unless the process had a terminal and that has gone.
+    Reloads,
+}
+
+/// The signals that a process is asked by.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// The end of the terminal, unless the process was told to outlive that.
+    /// SIGHUP, unless the process was told to outlive its terminal.
     hangup: Option<Signal>,
+    on_hangup: Hangup,
+    had_terminal: bool,
+    /// One that was received, and not returned yet.
+    received: Option<Request>,
     /// From when on a signal is the second one.
     again: Arc<AtomicBool>,
 }
@@ -30,7 +56,7 @@ impl Signals {
     ///
     /// # Errors
     /// A handler that cannot be installed.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(on_hangup: Hangup) -> io::Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
         let (terminate, interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -38,24 +64,49 @@ impl Signals {
         let mut hangup = None;
         if !outlives_terminal() {
             hangup = Some(signal(SignalKind::hangup())?);
-            numbers.push(SIGHUP);
+            if on_hangup == Hangup::Ends {
+                numbers.push(SIGHUP);
+            }
         }
         for number in numbers {
             signal_hook::flag::register_conditional_shutdown(number, 1, Arc::clone(&again))?;
         }
-        Ok(Self { terminate, interrupt, hangup, again })
+        let had_terminal = has_terminal();
+        Ok(Self { terminate, interrupt, hangup, on_hangup, had_terminal, received: None, again })
     }
 
-    /// Waits for a signal and returns its name. From then on one more ends the process.
-    pub async fn next(&mut self) -> &'static str {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            () = received(self.hangup.as_mut()) => "SIGHUP",
+    /// Waits for a signal. After one that ends the process, one more ends it at once. May be dropped
+    /// at any time without losing a signal.
+    pub async fn next(&mut self) -> Request {
+        let request = match self.received {
+            Some(request) => request,
+            None => tokio::select! {
+                _ = self.terminate.recv() => Request::End("SIGTERM"),
+                _ = self.interrupt.recv() => Request::End("SIGINT"),
+                () = received(self.hangup.as_mut()) => match self.on_hangup {
+                    Hangup::Ends => Request::End("SIGHUP"),
+                    Hangup::Reloads => Request::Reload,
+                },
+            },
         };
+        self.received = Some(request);
         sleep(ONE_SIGNAL).await;
-        self.again.store(true, Ordering::Relaxed);
-        name
+        self.received = None;
+        let is_end = request == Request::Reload && self.had_terminal && !has_terminal();
+        let request = if is_end { Request::End("SIGHUP") } else { request };
+        if request != Request::Reload {
+            self.again.store(true, Ordering::Relaxed);
+        }
+        request
+    }
+
+    /// Waits for a signal that ends the process, and returns its name.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            if let Request::End(name) = self.next().await {
+                return name;
+            }
+        }
     }
 }
 
@@ -64,6 +115,18 @@ async fn received(signal: Option<&mut Signal>) {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }
+}
+
+/// Returns true if the process has a controlling terminal. Only Linux tells.
+fn has_terminal() -> bool {
+    std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| terminal(&stat) != 0)
+}
+
+/// The number of the controlling terminal in a line of `man 5 proc_pid_stat`; 0 if there is none.
+fn terminal(stat: &str) -> i32 {
+    // The second field is the name of the program, which may have spaces and parentheses in it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(4).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Returns true if the process was started with SIGHUP ignored, as `nohup` does. Only Linux tells.
@@ -81,6 +144,19 @@ fn is_ignored(status: &str, signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terminals_of_processes() {
+        for (stat, number) in [
+            ("7 (zafka) S 1 7 7 34816 7 4194304 0", 34816),
+            ("7 (zafka) S 1 7 7 0 -1 4194304 0", 0),
+            ("7 (a ) b) S 1 7 7 34817 7", 34817),
+            ("7 (zafka) S 1", 0),
+            ("", 0),
+        ] {
+            assert_eq!(terminal(stat), number, "{stat}");
+        }
+    }
 
     #[test]
     fn masks_of_ignored_signals() {

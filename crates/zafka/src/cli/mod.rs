@@ -67,7 +67,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Relay what a configuration file says.
+    /// Relay what a configuration file says. SIGHUP takes the file anew.
     Run(RunArgs),
     /// Relay one route, without a file.
     Relay(RelayArgs),

@@ -42,6 +42,7 @@ mod peers;
 mod presets;
 mod program;
 mod records;
+mod reload;
 mod replicas;
 mod resets;
 mod security;
