@@ -250,7 +250,7 @@ impl Relay {
         names.iter().for_each(|name| self.registry.remove(name));
     }
 
-    /// Whether there is a route of this name that has not stopped.
+    /// Returns true if there is a route of this name that has not stopped.
     pub fn runs(&self, name: &str) -> bool {
         let mut routes = self.running.values().map(|(route, _)| route);
         routes.any(|route| route.name() == name && route.stopped().is_none())

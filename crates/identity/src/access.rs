@@ -6,7 +6,7 @@ use crate::claims::{ClaimName, Claims};
 use crate::pattern::{Matcher, TopicPattern};
 
 /// Whom a rule means.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Who {
     /// Everybody, also a key that nobody knows: encryption without authentication.
     AnyKey,
@@ -16,7 +16,7 @@ pub enum Who {
 }
 
 /// One rule. Rules add up; there is none that denies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Whom it means.
     pub who: Who,
@@ -27,7 +27,7 @@ pub struct Rule {
 }
 
 /// All rules. Nothing is allowed without one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules(Vec<Rule>);
 
 impl Rules {

@@ -57,6 +57,13 @@ impl Matcher {
     }
 }
 
+/// Compared by their texts.
+impl PartialEq for TopicPattern {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.parts, self.is_regex) == (&other.parts, other.is_regex)
+    }
+}
+
 impl TopicPattern {
     /// Takes a name, or a pattern between slashes. `{claim}` stands for the peer's claim.
     ///

@@ -14,7 +14,7 @@ use crate::cli;
 use crate::config::difference::{Difference, RouteChange};
 use crate::config::{self, Config, ConfigError};
 
-/// The file of a relay, and what of it runs.
+/// The file of a relay, and the part of it that runs.
 pub struct Reload {
     file: PathBuf,
     current: Config,
@@ -80,8 +80,8 @@ impl Reload {
         }
     }
 
-    /// Starts a route; if it cannot be started, the one that was there before. Whether it was
-    /// started.
+    /// Starts a route; if it cannot be started, the one that was there before. Returns true if it
+    /// was started.
     async fn start(&mut self, relay: &mut Relay, route: Route, before: Option<Route>) -> bool {
         let name = route.name().to_owned();
         let Err(error) = relay.start_route(route.clone()).await else {

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 /// Signals within so long are one: some tools signal a process and then its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(50);
 
-/// What a signal asks for.
+/// A request by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The end, by the signal of this name.
@@ -28,7 +28,7 @@ pub enum Request {
     Reload,
 }
 
-/// What SIGHUP is for in a process.
+/// The meaning of SIGHUP in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
     /// The end.

@@ -1,4 +1,4 @@
-//! What differs between two configurations, in terms of routes and keys. Pure.
+//! The difference of two configurations, in terms of routes and keys. Pure.
 //!
 //! Each function takes the old value apart without `..`: a field that comes later does not compile
 //! before it has its key here. No value is ever shown, only the path of its key.
@@ -16,9 +16,9 @@ use zafka_sockets::config::{Limits, PubConfig};
 use zafka_sockets::{InboundConfig, InboundKind};
 
 use super::keys::{self, Key, Section};
-use super::{AdminConfig, Config};
+use super::{AdminConfig, Config, IdentityConfig};
 
-/// What differs between an old configuration and a new one.
+/// The difference of an old configuration and a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The keys that hold for the whole process and only from its start on: `kafka.client_rack`.
@@ -27,7 +27,7 @@ pub struct Difference {
     pub routes: Vec<(String, RouteChange)>,
 }
 
-/// What became of a route; routes are the same by their names.
+/// The fate of a route. Routes are the same by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteChange {
     /// It is as it was.
@@ -43,9 +43,10 @@ pub enum RouteChange {
 impl Difference {
     /// Compares two configurations.
     pub fn between(old: &Config, new: &Config) -> Self {
-        let Config { cluster, routes: _, ingest: _, admin, shutdown_timeout: _ } = old;
+        let Config { cluster, routes: _, ingest: _, admin, identity, shutdown_timeout: _ } = old;
         let mut needs_restart = clusters(cluster, &new.cluster);
         needs_restart.extend(admins(admin.as_ref(), new.admin.as_ref()));
+        needs_restart.extend(identities(identity.as_ref(), new.identity.as_ref()));
         let (before, after) = (old.all_routes(), new.all_routes());
         let change = |route: &Route| {
             let same_name = before.iter().find(|old| old.name() == route.name());
@@ -63,7 +64,7 @@ impl Difference {
     }
 }
 
-/// Those of the keys whose values differ.
+/// The paths of the keys whose values differ.
 fn paths(section: &Section, keys: &[(bool, &Key)]) -> Vec<String> {
     let differing = keys.iter().filter(|(differs, _)| *differs);
     differing.map(|(_, key)| path(section, key)).collect()
@@ -93,6 +94,25 @@ fn admins(old: Option<&AdminConfig>, new: Option<&AdminConfig>) -> Vec<String> {
             paths(&keys::ADMIN_SECTION, &keys)
         }
         (Some(_), None) | (None, Some(_)) => vec![path(&keys::TOP, &keys::ADMIN)],
+    }
+}
+
+fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec<String> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(IdentityConfig { keys, folder, servers, rules }), Some(new)) => {
+            let of_table = [
+                (keys.first() != new.keys.first(), &keys::SECRET_KEY_FILE),
+                (keys.get(1) != new.keys.get(1), &keys::PREVIOUS_SECRET_KEY_FILE),
+                (*folder != new.folder, &keys::KEYS_FOLDER),
+                (*rules != new.rules, &keys::ACCESS),
+            ];
+            let mut differing = paths(&keys::IDENTITY_SECTION, &of_table);
+            let known = [(*servers != new.servers, &keys::ENDPOINT_SERVER_KEY_FILE)];
+            differing.extend(paths(&keys::ENDPOINT_SECTION, &known));
+            differing
+        }
+        (Some(_), None) | (None, Some(_)) => vec![path(&keys::TOP, &keys::IDENTITY)],
     }
 }
 

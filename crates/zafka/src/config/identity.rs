@@ -16,7 +16,7 @@ use crate::key_folder::Folder;
 use crate::random::random;
 
 /// Who peers are, and what they may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct IdentityConfig {
     /// Our own keys, the current one first.
     pub keys: Vec<KeyPair>,

@@ -52,7 +52,7 @@ use crate::hosts::Host;
 use crate::open_files;
 
 /// What a process relays, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The cluster that all routes read from.
     pub cluster: ClusterConfig,

@@ -39,6 +39,9 @@ fn changed(old: &str, new: &str) -> Vec<String> {
     }
 }
 
+/// The routes before and after, and the fate of each.
+type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 #[test]
 fn routes_come_change_and_go() {
     let [one, two, other] = ["1", "2", "3"].map(|port| {
@@ -50,7 +53,7 @@ fn routes_come_change_and_go() {
     });
     let changed = two.replace("'t'", "'t2'");
     let ingest = written("in", PULL.replace(":2'", ":9'").as_str(), TARGET);
-    let cases: [(&[&str], &[&str], &[(&str, &str)]); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&[&one, &two], &[&one, &two], &[("1", "unchanged"), ("2", "unchanged")]),
         (&[&one, &two], &[&two, &one], &[("2", "unchanged"), ("1", "unchanged")]),
         (&[&one, &two], &[&one, &other], &[("1", "unchanged"), ("3", "added"), ("2", "removed")]),

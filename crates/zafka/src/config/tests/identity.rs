@@ -7,6 +7,7 @@ use zafka_identity::{Certificate, Claims};
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, SecretKey};
 
+use super::difference::{Difference, RouteChange};
 use super::*;
 
 fn keys(number: u8) -> KeyPair {
@@ -243,4 +244,48 @@ fn keys_in_the_folder_are_looked_at() {
     let without_rules = file(&format!("{SECRET}\nkeys = 'keys.d'"), TCP);
     let warnings = read_in(&folder, &without_rules).unwrap().warnings;
     assert!(warnings[0].text.contains("no peer may read or write"), "{warnings:?}");
+}
+
+#[test]
+fn keys_and_rules_need_a_restart_if_they_differ() {
+    let folder = folder();
+    let read = |identity: &str, to: &str| {
+        let text = file(identity, to);
+        read_in(&folder, &text).map(|loaded| loaded.config).expect(&text)
+    };
+    let hub =
+        "bind = ['tcp://*:1'], connect = [{ endpoint = 'tcp://h:1', server_key_file = 'hub.key' }]";
+    let plain = "bind = [{ endpoint = 'tcp://127.0.0.1:1', mechanism = 'null' }]";
+    let old = read(&format!("{SECRET}\n{RULE}"), plain);
+    for (identity, to, expected) in [
+        (format!("{SECRET}\n{RULE}"), plain, &[][..]),
+        (
+            format!("secret_key_file = 'old.key_secret'\n{RULE}"),
+            plain,
+            &["identity.secret_key_file"],
+        ),
+        (
+            format!("{SECRET}\nprevious_secret_key_file = 'old.key_secret'\n{RULE}"),
+            plain,
+            &["identity.previous_secret_key_file"],
+        ),
+        (format!("{SECRET}\nkeys = 'keys.d'\n{RULE}"), plain, &["identity.keys"]),
+        (format!("{SECRET}\n{}", RULE.replace("['t']", "['/^t$/']")), plain, &["identity.access"]),
+        (format!("{SECRET}\n{}", RULE.replace("dashboard", "d")), plain, &["identity.access"]),
+        (format!("{SECRET}\n{RULE}"), hub, &["endpoint.server_key_file"]),
+    ] {
+        let new = read(&identity, to);
+        let one_way = Difference::between(&old, &new).needs_restart;
+        assert_eq!(one_way, expected, "{identity}");
+        assert_eq!(Difference::between(&new, &old).needs_restart, one_way, "{identity}");
+    }
+    // How an endpoint is secured is a matter of its route alone.
+    let curve = read(&format!("{SECRET}\n{RULE}"), "bind = ['tcp://127.0.0.1:1']");
+    let difference = Difference::between(&old, &curve);
+    assert!(difference.needs_restart.is_empty(), "{difference:?}");
+    let keys = vec!["route.to.zmq.bind".to_owned()];
+    assert_eq!(difference.routes, [("r".to_owned(), RouteChange::Changed(keys))]);
+    let none = file("", plain).replace("[identity]", "");
+    let without = read_in(&folder, &none).unwrap().config;
+    assert_eq!(Difference::between(&old, &without).needs_restart, ["identity"]);
 }

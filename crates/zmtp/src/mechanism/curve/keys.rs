@@ -131,6 +131,15 @@ pub struct KeyPair {
     secret: SecretKey,
 }
 
+/// Compared by the public half, which belongs to one secret half.
+impl PartialEq for KeyPair {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
+impl Eq for KeyPair {}
+
 impl KeyPair {
     /// Finds the public half.
     pub fn new(secret: SecretKey) -> Self {
