@@ -79,7 +79,7 @@ impl Rule {
 }
 
 /// What one peer may do. The one place that decides, for every path.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
     rules: Vec<usize>,
     read: Vec<Matcher>,

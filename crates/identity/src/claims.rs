@@ -43,6 +43,11 @@ impl Claims {
         self.0.get("sub").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The id of the token that says so (`jti`), if it has one.
+    pub fn token_id(&self) -> Option<&str> {
+        self.0.get("jti").and_then(Value::as_str)
+    }
+
     /// The values of a claim: what an array holds, the words of `scope` and `scp`, or the one value
     /// that it has.
     pub(crate) fn values<'a>(&'a self, name: &'a ClaimName) -> Vec<Value> {

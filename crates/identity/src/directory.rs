@@ -1,41 +1,16 @@
 //! The directory: which keys are known, and who is let in.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use zafka_zmtp::curve::PublicKey;
 
-use crate::access::{Grant, Rules};
+use crate::access::Rules;
+use crate::admission::Admission;
 use crate::claims::Claims;
-
-/// A peer that was let in: who it is, and what it may do until that ends.
-#[derive(Debug)]
-pub struct Admission {
-    /// Its key; none of an `ipc` peer.
-    pub key: Option<PublicKey>,
-    /// What is known of it; nothing of a key that only `any-key` lets in.
-    pub claims: Option<Arc<Claims>>,
-    /// What it may do.
-    pub grant: Grant,
-    ended: AtomicBool,
-}
-
-impl Admission {
-    /// Whether it holds. One that has ended never holds again.
-    pub fn holds(&self) -> bool {
-        !self.ended.load(Ordering::Acquire)
-    }
-
-    /// Who the peer is; empty if nothing is known of it.
-    pub fn subject(&self) -> &str {
-        self.claims.as_deref().map_or("", Claims::subject)
-    }
-
-    fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-    }
-}
+use crate::leases::{Clock, LeaseError, Leases};
+use crate::token::{TokenError, Verified, claimed_end};
 
 /// Why a peer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +18,33 @@ pub enum Refusal {
     /// Nobody knows the key. It may be known later, so that the peer may try again.
     #[error("its key is not known")]
     UnknownKey,
+    /// Its token is not taken.
+    #[error("its token is not taken: {0}")]
+    Token(TokenError),
+    /// Its token is good, and gives no lease.
+    #[error("it gets no lease: {0}")]
+    Lease(LeaseError),
+}
+
+impl Refusal {
+    /// Whether something else than the peer's own doing could change the answer.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::UnknownKey | Self::Lease(_) => true,
+            Self::Token(error) => error.may_pass(),
+        }
+    }
+}
+
+/// A lease that a token gave.
+#[derive(Debug)]
+pub struct Leased {
+    /// Who was let in.
+    pub admission: Arc<Admission>,
+    /// Whether the key had a lease before.
+    pub is_renewal: bool,
+    /// What it had before, if it may do something else now: that has ended.
+    pub ended: Option<Arc<Admission>>,
 }
 
 /// Admissions that are looked through at the least before those without a connection are forgotten.
@@ -53,6 +55,7 @@ const MIN_KEPT: usize = 1024;
 pub struct Directory {
     rules: Rules,
     keys: HashMap<PublicKey, Arc<Claims>>,
+    leases: Leases,
     /// Who is in, by key: all connections of a key have one admission. One that nobody has is
     /// forgotten, for anybody can make keys.
     admitted: HashMap<PublicKey, Weak<Admission>>,
@@ -61,17 +64,75 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// A directory in which no key is known yet.
-    pub fn new(rules: Rules) -> Self {
+    /// A directory in which no key is known yet. Leases by tokens last for `max_lease` at most; the
+    /// clocks of issuers may differ by `skew`.
+    pub fn new(rules: Rules, max_lease: Duration, skew: Duration) -> Self {
         let (keys, admitted) = (HashMap::new(), HashMap::new());
-        Self { rules, keys, admitted, max_admitted: MIN_KEPT }
+        let leases = Leases::new(max_lease, skew);
+        Self { rules, keys, leases, admitted, max_admitted: MIN_KEPT }
     }
 
-    /// Decides on a key whose owner has proven it.
+    /// Whether a token that the owner of a key shows is to be verified: if it would begin a lease, or
+    /// move its end. A libzmq socket shows its first token for ever. A key that is known by its
+    /// certificate needs none.
+    pub fn wants_token(&self, key: &PublicKey, token: &[u8], clock: Clock) -> bool {
+        if self.keys.contains_key(key) {
+            return false;
+        }
+        // One whose end cannot be read is verified, to tell what is wrong with it.
+        let end = claimed_end(token).unwrap_or(i64::MAX);
+        self.leases.would_extend(key, end, clock)
+    }
+
+    /// Takes a token that was verified for this key: its lease begins, or moves its end.
+    ///
+    /// # Errors
+    /// The token gives no lease.
+    pub fn lease(
+        &mut self,
+        key: PublicKey,
+        verified: &Verified,
+        clock: Clock,
+    ) -> Result<Leased, Refusal> {
+        self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
+        let live = self.leased(&key, clock);
+        let is_renewal = live.is_some();
+        let new = self.admission(Some(key), Some(Arc::new(verified.claims.clone())));
+        // Whoever may do what it might before stays connected.
+        let admission = live.filter(|live| live.grant == new.grant).unwrap_or(new);
+        let ended = self.leases.set(key, verified, &admission, clock);
+        if let Some(ended) = &ended {
+            ended.end();
+        }
+        Ok(Leased { admission, is_renewal, ended })
+    }
+
+    /// Ends the leases that are over, and returns them.
+    pub fn end_leases(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
+        let over = self.leases.take_over(clock);
+        over.iter().for_each(|admission| admission.end());
+        over
+    }
+
+    /// The admission of a key's lease, if it lives.
+    pub fn leased(&self, key: &PublicKey, clock: Clock) -> Option<Arc<Admission>> {
+        self.leases.live(key, clock).cloned()
+    }
+
+    /// How many leases there are.
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Decides on a key whose owner has proven it: by its lease, by its certificate, or by a rule for
+    /// any key.
     ///
     /// # Errors
     /// The key is not let in.
-    pub fn admit(&mut self, key: PublicKey) -> Result<Arc<Admission>, Refusal> {
+    pub fn admit(&mut self, key: PublicKey, clock: Clock) -> Result<Arc<Admission>, Refusal> {
+        if let Some(admission) = self.leased(&key, clock) {
+            return Ok(admission);
+        }
         if let Some(admission) = self.admitted.get(&key).and_then(Weak::upgrade) {
             return Ok(admission);
         }
@@ -116,6 +177,10 @@ impl Directory {
             }
             stays
         });
+        // What a certificate says of a key counts from now on, not what a token did.
+        let leased: Vec<_> = self.keys.keys().filter_map(|key| self.leases.remove(key)).collect();
+        leased.iter().for_each(|admission| admission.end());
+        ended.extend(leased);
         ended
     }
 
@@ -126,102 +191,9 @@ impl Directory {
 
     fn admission(&self, key: Option<PublicKey>, claims: Option<Arc<Claims>>) -> Arc<Admission> {
         let grant = self.rules.grant(claims.as_deref());
-        Arc::new(Admission { key, claims, grant, ended: AtomicBool::new(false) })
+        Arc::new(Admission::new(key, claims, grant))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use zafka_zmtp::curve::SecretKey;
-
-    use super::*;
-    use crate::claims::{ClaimName, ISSUER_KEYS, ISSUER_PEERCRED};
-    use crate::pattern::TopicPattern;
-    use crate::{Rule, Who};
-
-    fn key(number: u8) -> PublicKey {
-        SecretKey::from_bytes([number; 32]).public_key()
-    }
-
-    fn machine(name: &str) -> Claims {
-        Claims::new(ISSUER_KEYS, name, [])
-    }
-
-    fn rule(who: Who, topic: &str) -> Rule {
-        let topics = vec![TopicPattern::parse(topic).unwrap()];
-        Rule { who, read: topics, write: Vec::new() }
-    }
-
-    fn is(claim: &str, value: impl Into<serde_json::Value>) -> Who {
-        Who::Claims(vec![(ClaimName::parse(claim).unwrap(), vec![value.into()])])
-    }
-
-    fn directory() -> Directory {
-        let mut directory = Directory::new(Rules::new(vec![
-            rule(is("iss", ISSUER_KEYS), "t-{sub}"),
-            rule(is("uid", 1001), "local"),
-        ]));
-        assert!(directory.set_keys([(key(1), machine("a")), (key(2), machine("b"))]).is_empty());
-        directory
-    }
-
-    #[test]
-    fn a_known_key_is_let_in_and_another_is_not() {
-        let mut directory = directory();
-        let admission = directory.admit(key(1)).unwrap();
-        assert_eq!(admission.subject(), "a");
-        assert!(admission.grant.may_read("t-a") && !admission.grant.may_read("t-b"));
-        assert_eq!(directory.admit(key(3)).unwrap_err(), Refusal::UnknownKey);
-        assert!(Arc::ptr_eq(&admission, &directory.admit(key(1)).unwrap()));
-    }
-
-    #[test]
-    fn what_is_known_of_a_key_changes() {
-        let mut directory = directory();
-        let [one, two] = [1, 2].map(|number| directory.admit(key(number)).unwrap());
-        let again = [(key(1), machine("a")), (key(2), machine("c")), (key(3), machine("d"))];
-        let ended = directory.set_keys(again);
-        assert_eq!(ended.len(), 1);
-        assert!(one.holds() && !two.holds());
-        assert!(directory.admit(key(2)).unwrap().grant.may_read("t-c"));
-        assert_eq!(directory.admit(key(3)).unwrap().subject(), "d");
-        assert_eq!(directory.set_keys([]).len(), 1, "whoever has no connection is not told of");
-        assert!(!one.holds());
-        assert_eq!(directory.admit(key(1)).unwrap_err(), Refusal::UnknownKey);
-    }
-
-    #[test]
-    fn a_key_that_any_rule_lets_in_and_becomes_known() {
-        let rules = vec![rule(Who::AnyKey, "news"), rule(is("sub", "a"), "orders")];
-        let mut directory = Directory::new(Rules::new(rules));
-        let stranger = directory.admit(key(1)).unwrap();
-        assert!(stranger.grant.may_read("news") && !stranger.grant.may_read("orders"));
-        assert_eq!(stranger.subject(), "");
-        directory.set_keys([(key(1), machine("a"))]);
-        assert!(!stranger.holds());
-        let known = directory.admit(key(1)).unwrap();
-        assert!(known.grant.may_read("news") && known.grant.may_read("orders"));
-    }
-
-    #[test]
-    fn a_process_is_who_the_kernel_says() {
-        let directory = directory();
-        let admission = directory.admit_process(1001, 7);
-        assert_eq!(admission.claims.as_deref().map(Claims::issuer), Some(ISSUER_PEERCRED));
-        assert!(admission.grant.may_read("local"));
-        assert!(!directory.admit_process(1002, 7).grant.may_read("local"));
-    }
-
-    #[test]
-    fn strangers_leave_nothing_behind() {
-        let mut directory = Directory::new(Rules::new(vec![rule(Who::AnyKey, "news")]));
-        let stays = directory.admit(key(1)).unwrap();
-        for number in 0..3 * MIN_KEPT {
-            let mut bytes = [7; 32];
-            bytes[..8].copy_from_slice(&number.to_le_bytes());
-            directory.admit(PublicKey::from_bytes(bytes).unwrap()).unwrap();
-        }
-        assert!(directory.admitted.len() <= MIN_KEPT);
-        assert!(Arc::ptr_eq(&stays, &directory.admit(key(1)).unwrap()));
-    }
-}
+mod tests;

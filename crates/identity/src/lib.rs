@@ -1,17 +1,28 @@
 //! Who a peer is, and what it may do. Pure: no files, no network, no clock.
 //!
-//! A peer is a set of [`Claims`]. They come from a key's [`Certificate`] or from the kernel.
-//! [`Rules`] turn claims into a [`Grant`], which decides for every path.
+//! A peer is a set of [`Claims`]. They come from a key's [`Certificate`], from a token that a
+//! trusted [`Issuer`] has signed, or from the kernel. [`Rules`] turn claims into a [`Grant`], which
+//! decides for every path.
 #![forbid(unsafe_code)]
 
 mod access;
+mod admission;
 mod certificate;
 mod claims;
 mod directory;
+mod discovery;
+mod key_refresh;
+mod leases;
 mod pattern;
+mod token;
 
 pub use access::{Grant, Rule, Rules, Who};
+pub use admission::Admission;
 pub use certificate::{Certificate, CertificateError};
 pub use claims::{ClaimName, Claims, ISSUER_KEYS, ISSUER_PEERCRED, shown};
-pub use directory::{Admission, Directory, Refusal};
+pub use directory::{Directory, Leased, Refusal};
+pub use discovery::{DiscoveryError, discovery_url, keys_url, max_age};
+pub use key_refresh::KeyRefresh;
+pub use leases::{Clock, LeaseError};
 pub use pattern::{PatternError, TopicPattern};
+pub use token::{Algorithm, Issuer, KeySet, KeySetError, TokenError, TokenId, Verified, verify};

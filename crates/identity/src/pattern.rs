@@ -48,6 +48,16 @@ pub(crate) enum Matcher {
     Regex(Regex),
 }
 
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(one), Self::Name(other)) => one == other,
+            (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
 impl Matcher {
     pub(crate) fn matches(&self, topic: &str) -> bool {
         match self {

@@ -69,6 +69,11 @@ pub trait Access: Debug + Send + Sync {
     /// Who the peer is; none if that is not known.
     fn subject(&self) -> Option<&str>;
 
+    /// When it ends unless it is renewed, in ms since the epoch; none if it has no end.
+    fn until(&self) -> Option<i64> {
+        None
+    }
+
     /// Properties that the peer is told in its handshake: ASCII letters, digits and `-` in names.
     fn properties(&self) -> Vec<(&'static str, String)>;
 }

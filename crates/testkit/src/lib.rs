@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod checker;
 pub mod child;
+pub mod issuer;
 mod jars;
 pub mod kafka;
 pub mod oidc;
@@ -27,6 +28,7 @@ pub mod wait;
 
 pub use admin::{Admin, Record, Sequence, sequence_value};
 pub use checker::{Acknowledged, Checker, Place, Received, Session, decode_json};
+pub use issuer::Issuer;
 pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions, SecuredKafka};
 pub use peers::{Kind, LibzmqSub, Peer, Sending};
 pub use process::Zafka;

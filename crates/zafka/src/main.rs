@@ -9,6 +9,7 @@ mod demo;
 mod health;
 mod hosts;
 mod identity;
+mod issuer_keys;
 mod key_folder;
 mod open_files;
 mod random;

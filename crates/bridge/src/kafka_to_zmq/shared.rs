@@ -134,5 +134,6 @@ fn peer_status(peer: PeerSnapshot) -> PeerStatus {
         messages_dropped: peer.messages_dropped,
         connected_since: peer.connected_since,
         subject: peer.subject.as_deref().map(zafka_identity::shown),
+        lease_ends: peer.access_until,
     }
 }

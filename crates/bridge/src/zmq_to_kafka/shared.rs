@@ -136,5 +136,6 @@ fn sender_status(sender: SenderSnapshot) -> SenderStatus {
         answer_bytes: sender.answer_bytes,
         connected_since: sender.connected_since,
         subject: sender.subject.as_deref().map(zafka_identity::shown),
+        lease_ends: sender.access_until,
     }
 }

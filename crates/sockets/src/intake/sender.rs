@@ -54,6 +54,8 @@ pub struct SenderSnapshot {
     pub connected_since: i64,
     /// Who it is, if a gate knows that.
     pub subject: Option<String>,
+    /// When its access ends unless it is renewed, in ms since the epoch.
+    pub access_until: Option<i64>,
 }
 
 impl Sender {
@@ -179,6 +181,7 @@ impl Sender {
             answer_bytes: self.answers.bytes(),
             connected_since: since_epoch(self.peer.since()),
             subject: self.peer.subject(),
+            access_until: self.peer.access_until(),
         })
     }
 }

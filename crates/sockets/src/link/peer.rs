@@ -85,6 +85,11 @@ impl Peer {
         self.access().and_then(|access| access.subject().map(str::to_owned))
     }
 
+    /// When its access ends unless it is renewed, in ms since the epoch.
+    pub(crate) fn access_until(&self) -> Option<i64> {
+        self.access().and_then(|access| access.until())
+    }
+
     /// Makes the connection's task look at what is to be done.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();

@@ -57,6 +57,8 @@ pub struct PeerSnapshot {
     pub connected_since: i64,
     /// Who it is, if a gate knows that.
     pub subject: Option<String>,
+    /// When its access ends unless it is renewed, in ms since the epoch.
+    pub access_until: Option<i64>,
 }
 
 impl PubSocket {
@@ -111,6 +113,7 @@ impl PubSocket {
             messages_dropped: view.messages_dropped,
             connected_since: since_epoch(peer.since()),
             subject: peer.subject(),
+            access_until: peer.access_until(),
         })
     }
 }

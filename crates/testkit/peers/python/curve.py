@@ -1,5 +1,5 @@
 """A pyzmq socket with CURVE: type, endpoint, the server's certificate, our secret certificate or
-"new", seconds, then what it says.
+"new", seconds, then what it says. It shows the token in the variable TOKEN, if there is one.
 
 A SUB subscribes to what it says, a DEALER or PUSH sends each as a message whose frames are parted
 by "|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's monitor,
@@ -7,6 +7,7 @@ by "|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's mon
 """
 
 import json
+import os
 import sys
 import time
 
@@ -23,6 +24,8 @@ if ours == "new":
     socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
 else:
     socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(ours)
+if os.environ.get("TOKEN"):
+    socket.setsockopt(zmq.METADATA, b"X-Token:" + os.environ["TOKEN"].encode())
 monitor = socket.get_monitor_socket()
 
 
@@ -51,8 +54,9 @@ while time.monotonic() < end:
     if socket in ready:
         frames = socket.recv_multipart(copy=False)
         properties = {}
-        try:
-            properties["X-Zafka-Subject"] = frames[0].get("X-Zafka-Subject")
-        except zmq.ZMQError:
-            pass
+        for name in ["X-Zafka-Subject", "X-Zafka-Until"]:
+            try:
+                properties[name] = frames[0].get(name)
+            except zmq.ZMQError:
+                pass
         say(frames=[frame.bytes.decode("latin-1") for frame in frames], properties=properties)

@@ -100,11 +100,16 @@ fn admins(old: Option<&AdminConfig>, new: Option<&AdminConfig>) -> Vec<String> {
 fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec<String> {
     match (old, new) {
         (None, None) => Vec::new(),
-        (Some(IdentityConfig { keys, folder, servers, rules }), Some(new)) => {
+        (Some(old), Some(new)) => {
+            let IdentityConfig { keys, folder, servers, issuers, max_lease, clock_skew, rules } =
+                old;
             let of_table = [
                 (keys.first() != new.keys.first(), &keys::SECRET_KEY_FILE),
                 (keys.get(1) != new.keys.get(1), &keys::PREVIOUS_SECRET_KEY_FILE),
                 (*folder != new.folder, &keys::KEYS_FOLDER),
+                (*max_lease != new.max_lease, &keys::MAX_LEASE),
+                (*clock_skew != new.clock_skew, &keys::CLOCK_SKEW),
+                (*issuers != new.issuers, &keys::ISSUER),
                 (*rules != new.rules, &keys::ACCESS),
             ];
             let mut differing = paths(&keys::IDENTITY_SECTION, &of_table);

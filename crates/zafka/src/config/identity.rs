@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeValue;
-use zafka_identity::{Certificate, ClaimName, Claims, ISSUER_KEYS, Rule, Rules, TopicPattern, Who};
+use zafka_identity::{Certificate, Claims, ISSUER_KEYS, Rule, Rules, TopicPattern, Who};
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
 
+use super::claims::claims;
+use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
 use super::mistake::{Read, Wrong};
 use super::reader::{Span, Table, is_world_readable};
@@ -24,6 +27,12 @@ pub struct IdentityConfig {
     pub folder: Option<PathBuf>,
     /// Keys that are known besides: of servers that routes connect to.
     pub servers: Vec<(PublicKey, Claims)>,
+    /// Whose tokens are taken; each name once.
+    pub issuers: Vec<IssuerConfig>,
+    /// The longest time that a token lets a key in.
+    pub max_lease: Duration,
+    /// How much the clocks of issuers may differ from ours.
+    pub clock_skew: Duration,
     /// Who may do what.
     pub rules: Rules,
 }
@@ -43,6 +52,9 @@ pub fn identity(table: &Table<'_, '_>) -> Option<IdentityConfig> {
     if let Some(path) = &folder {
         look(table, path);
     }
+    let issuers = issuers(table);
+    let max_lease = table.duration(&keys::MAX_LEASE);
+    let clock_skew = table.duration(&keys::CLOCK_SKEW);
     let rules = table.tables(&keys::ACCESS, &keys::ACCESS_SECTION);
     let rules: Vec<_> = rules.iter().map(rule).collect();
     let rules = rules.into_iter().collect::<Option<Vec<_>>>()?;
@@ -51,7 +63,15 @@ pub fn identity(table: &Table<'_, '_>) -> Option<IdentityConfig> {
         table.reader().warn(&table.span_of(&keys::ACCESS), "identity.access", text);
     }
     let keys = [current?].into_iter().chain(previous).collect();
-    Some(IdentityConfig { keys, folder, servers: Vec::new(), rules: Rules::new(rules) })
+    Some(IdentityConfig {
+        keys,
+        folder,
+        servers: Vec::new(),
+        issuers: issuers?,
+        max_lease: max_lease?,
+        clock_skew: clock_skew?,
+        rules: Rules::new(rules),
+    })
 }
 
 /// Reads the public key in a file.
@@ -130,29 +150,16 @@ fn topics(text: &str) -> Read<TopicPattern> {
 /// A table of claims, or `"any-key"`.
 fn who(table: &Table<'_, '_>) -> Option<Who> {
     let key = &keys::ACCESS_WHO;
-    let value = table.raw(key)?;
-    let DeValue::Table(claims) = value.get_ref() else {
-        return table.text(key, |text| match text {
+    match table.raw(key)?.get_ref() {
+        DeValue::Table(claims) if claims.is_empty() => {
+            let allowed = "at least one claim, or \"any-key\"";
+            table.mistake(key, "found an empty table", allowed);
+            None
+        }
+        DeValue::Table(wanted) => claims(table, key, wanted).map(Who::Claims),
+        _ => table.text(key, |text| match text {
             "any-key" => Ok(Who::AnyKey),
             _ => Err(Wrong::allowed(key.kind.to_string())),
-        });
-    };
-    if claims.is_empty() {
-        table.mistake(key, "found an empty table", "at least one claim, or \"any-key\"");
-        return None;
+        }),
     }
-    let mut wanted = Some(Vec::new());
-    for (name, value) in claims {
-        let claim = ClaimName::parse(name.get_ref());
-        if claim.is_none() {
-            let found = format!("found the claim {:?}", name.get_ref());
-            table.mistake_at(&name.span(), key, found, "a claim's name, or a JSON pointer");
-        }
-        let values = table.claim_values(key, value);
-        wanted = wanted.zip(claim.zip(values)).map(|(mut wanted, both)| {
-            wanted.push(both);
-            wanted
-        });
-    }
-    wanted.map(Who::Claims)
 }

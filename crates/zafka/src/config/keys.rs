@@ -64,6 +64,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const MONTH: Duration = Duration::from_secs(31 * 24 * 3600);
 /// A TTL of ZMTP has 16 bits of tenths of a second.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(6553);
 
@@ -91,6 +92,11 @@ keys! {
         "Public certificates of the peers that are known, one in each file `NAME.key`. The folder is looked at every \
          second: a peer whose file is removed or says something else is closed. The peer's claims are `iss = \"keys\"`, \
          `sub = \"NAME\"` and what the certificate's metadata say.";
+    MAX_LEASE = "max_lease", Kind::Duration(SECOND, MONTH), Default("\"12h\""),
+        "The longest time that a token lets a key in. A lease ends here or with its token, whichever is first.";
+    CLOCK_SKEW = "clock_skew", Kind::Duration(NO_TIME, FIVE_MINUTES), Default("\"30s\""),
+        "How much the clocks of issuers may differ from the relay's.";
+    ISSUER = "issuer", Kind::Tables, Optional, "Providers whose tokens are taken.";
     ACCESS = "access", Kind::Tables, Optional, "Who may read and write which topics. Nothing is allowed without a rule.";
 
     ACCESS_WHO = "who", Kind::Described("table of claims, or \"any-key\""), Required,
@@ -102,6 +108,28 @@ keys! {
         "Topics that these peers may read. `{CLAIM}` stands for the peer's claim, if that is made of 1 to 64 letters, \
          digits, `_` and `-`; otherwise the entry does not count.";
     ACCESS_WRITE = "write", Kind::Described("list of names and /^patterns$/"), Optional, "Topics that these peers may write to, likewise.";
+
+    ISSUER_NAME = "issuer", Kind::Described("https URL, or a text"), Required,
+        "The issuer as its tokens name it (`iss`), byte for byte. Its keys are found by OpenID Connect Discovery: below it, \
+         at `/.well-known/openid-configuration`. http is allowed for a loopback address alone. With `jwks_url` or `jwks_file` it \
+         need not be a URL.";
+    ISSUER_AUDIENCE = "audience", Kind::Described("list of texts"), Required,
+        "Audiences, of which a token must have one (`aud`). Have one of its own for each deployment.";
+    ISSUER_ALGORITHMS = "algorithms", Kind::Described("list of algorithms"), Optional,
+        "The algorithms that its tokens may have: RS256, PS256, ES256, ES384, EdDSA; all of these if it is missing. Never \
+         HS256 and the like, and never none.";
+    ISSUER_JWKS_URL = "jwks_url", Kind::Described("https URL"), Optional,
+        "Where its keys are, instead of what discovery says: that must be on the issuer's own host.";
+    ISSUER_JWKS_FILE = "jwks_file", Kind::Path, Optional,
+        "File with its keys (a JWK Set), instead; for a relay that does not reach the provider. Read again every five minutes, \
+         and soon after a token names a key that is not in it.";
+    ISSUER_CA = "ca", Kind::Path, Optional,
+        "Certificate authorities to trust for it (PEM), read anew for each request; the system's if it is missing.";
+    ISSUER_BEARER_FILE = "bearer_file", Kind::Path, Optional,
+        "File with a token to show when its keys are fetched, read anew for each request, such as that of a Kubernetes service \
+         account.";
+    ISSUER_REQUIRE = "require", Kind::Described("table of claims"), Optional,
+        "Claims that each of its tokens must have, as in `who`.";
 
     ENDPOINT = "endpoint", Kind::Described("endpoint"), Required, "The endpoint.";
     ENDPOINT_MECHANISM = "mechanism", Kind::Choice(&text::ENDPOINT_MECHANISM), Optional,
@@ -364,8 +392,34 @@ pub static IDENTITY_SECTION: Section = Section {
     path: "identity",
     doc: "Who the peers are, and what they may do. With it every `tcp` endpoint is CURVE, and `ipc` peers are who the \
           kernel says: `iss = \"peercred\"`, `sub`, `uid` and `gid`. See [security](security.md).",
-    keys: &[&SECRET_KEY_FILE, &PREVIOUS_SECRET_KEY_FILE, &KEYS_FOLDER, &ACCESS],
-    later: &["bind", "clock_skew", "exchange", "issuer", "key", "leases", "max_lease"],
+    keys: &[
+        &SECRET_KEY_FILE,
+        &PREVIOUS_SECRET_KEY_FILE,
+        &KEYS_FOLDER,
+        &MAX_LEASE,
+        &CLOCK_SKEW,
+        &ISSUER,
+        &ACCESS,
+    ],
+    later: &["bind", "exchange", "key", "leases"],
+};
+
+/// `[[identity.issuer]]`.
+pub static ISSUER_SECTION: Section = Section {
+    path: "identity.issuer",
+    doc: "One provider (OpenID Connect, or whoever signs JSON Web Tokens). A peer shows a token inside CURVE's handshake, as \
+          property `X-Token`: its claims are the peer's until its lease ends.",
+    keys: &[
+        &ISSUER_NAME,
+        &ISSUER_AUDIENCE,
+        &ISSUER_ALGORITHMS,
+        &ISSUER_JWKS_URL,
+        &ISSUER_JWKS_FILE,
+        &ISSUER_CA,
+        &ISSUER_BEARER_FILE,
+        &ISSUER_REQUIRE,
+    ],
+    later: &["introspection"],
 };
 
 /// `[[identity.access]]`.

@@ -7,6 +7,7 @@ mod admin;
 mod binds;
 pub mod checks;
 mod choice;
+mod claims;
 mod connects;
 mod defaults;
 pub mod difference;
@@ -16,6 +17,7 @@ mod endpoints;
 mod expand;
 mod identity;
 mod ingest;
+mod issuers;
 mod keys;
 mod kind;
 mod loops;
@@ -45,6 +47,8 @@ use connects::Connect;
 pub use defaults::Defaults;
 use endpoints::Securing;
 pub use identity::{IdentityConfig, key_pair_in, public_key_in};
+#[cfg(test)]
+pub use issuers::IssuerConfig;
 pub use mistake::{ConfigError, Mistake, Warning, Wrong};
 use reader::{Reader, Table, is_world_readable};
 

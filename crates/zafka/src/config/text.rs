@@ -410,13 +410,24 @@ pub fn duration_or_none(text: &str, min: Duration, max: Duration) -> Read<Option
 
 /// A token endpoint: https, or http on this machine.
 pub fn token_url(text: &str) -> Read<String> {
+    https_url(
+        text,
+        "credentials do not belong in a URL, but in client_id and client_secret",
+        "the client's secret would travel in the clear",
+    )
+}
+
+/// A URL of an issuer or of its keys: https, or http on this machine.
+pub fn provider_url(text: &str) -> Read<String> {
+    let in_the_clear = "whoever is on the way could give the relay other keys";
+    https_url(text, "credentials do not belong in this URL", in_the_clear)
+}
+
+/// A URL that is https, or http on this machine. The words say what is wrong with credentials in it,
+/// and with http.
+fn https_url(text: &str, no_credentials: &'static str, in_the_clear: &'static str) -> Read<String> {
     let allowed = "https://HOST[:PORT]/PATH (http only for a loopback address)";
-    let credentials = || {
-        Wrong::because(
-            "credentials do not belong in a URL, but in client_id and client_secret",
-            allowed,
-        )
-    };
+    let credentials = || Wrong::because(no_credentials, allowed);
     // Most passwords with a slash, a question mark or a space make no URL.
     let none =
         |why| if has_credentials(text) { credentials() } else { Wrong::because(why, allowed) };
@@ -432,9 +443,7 @@ pub fn token_url(text: &str) -> Read<String> {
     match uri.scheme_str() {
         Some("https") => Ok(text.to_owned()),
         Some("http") if is_loopback(host) => Ok(text.to_owned()),
-        Some("http") => {
-            Err(Wrong::because("the client's secret would travel in the clear", allowed))
-        }
+        Some("http") => Err(Wrong::because(in_the_clear, allowed)),
         _ => Err(Wrong::because("another scheme", allowed)),
     }
 }

@@ -3,43 +3,51 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
-use zafka_identity::{Admission, Claims, Directory, shown};
-use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
+use zafka_identity::{
+    Admission, Claims, Clock, Directory, Issuer, KeySet, Leased, Refusal, TokenError, shown, verify,
+};
+use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
+use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
+use super::audit::{self, Audit, until_text};
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
-
-/// Audit lines in a second and of a kind, beyond which they are counted.
-const LINES: u32 = 20;
 
 /// Who is let in, for all routes.
 #[derive(Debug)]
 pub struct Identities {
     directory: Mutex<Directory>,
+    /// Whose tokens are taken. Verified by their keys outside of the directory's lock.
+    issuers: RwLock<Vec<Issuer>>,
+    /// For each issuer: a token has named a key that is not known.
+    unknown_key: Vec<Notify>,
+    skew: Duration,
     /// Keys that are known whatever the folder says.
     servers: Vec<(PublicKey, Claims)>,
     ends: watch::Sender<u64>,
-    admitted: Mutex<LineCount>,
-    refused: Mutex<LineCount>,
+    audit: Audit,
 }
 
 impl Identities {
     /// Nobody is known yet but the servers that routes connect to.
     pub fn new(config: &IdentityConfig) -> Self {
-        let mut directory = Directory::new(config.rules.clone());
+        let (max_lease, skew) = (config.max_lease, config.clock_skew);
+        let mut directory = Directory::new(config.rules.clone(), max_lease, skew);
         directory.set_keys(config.servers.iter().cloned());
         Self {
             directory: Mutex::new(directory),
+            issuers: RwLock::new(config.issuers.iter().map(|one| one.issuer.clone()).collect()),
+            unknown_key: config.issuers.iter().map(|_| Notify::new()).collect(),
+            skew,
             servers: config.servers.clone(),
             ends: watch::Sender::new(0),
-            admitted: Mutex::default(),
-            refused: Mutex::default(),
+            audit: Audit::default(),
         }
     }
 
@@ -55,44 +63,93 @@ impl Identities {
             let ended = directory.set_keys(keys);
             (directory.keys(), ended)
         };
-        for admission in &ended {
-            let (key, subject) = (admission.key.map(tracing::field::display), admission.subject());
-            info!(target: "zafka::audit", event = "ended", key, subject, reason = "its key file changed");
-        }
-        if !ended.is_empty() {
-            self.ends.send_modify(|ends| *ends += 1);
-        }
+        self.tell_ended(&ended, "its key file changed");
         info!(known, ended = ended.len(), "the keys that are known were read");
     }
 
-    fn refuse(&self, presented: &Presented<'_>, reason: &str) {
-        let Some(left_out) = self.refused.lock().next(Instant::now()) else { return };
-        let (route, peer) = (presented.route, presented.address);
-        let key = presented.peer.key.map(tracing::field::display);
-        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, left_out);
+    /// Takes the keys that an issuer has from now on. Leases that its tokens gave go on.
+    pub fn set_issuer_keys(&self, index: usize, keys: &Arc<KeySet>) {
+        if let Some(issuer) = self.issuers.write().get_mut(index) {
+            issuer.keys = Arc::clone(keys);
+        }
+    }
+
+    /// Waits until a token has named a key that this issuer is not known to have.
+    pub async fn unknown_key(&self, index: usize) {
+        match self.unknown_key.get(index) {
+            Some(unknown_key) => unknown_key.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the leases that are over; who has them is closed.
+    pub fn end_leases(&self) {
+        let over = self.directory.lock().end_leases(clock());
+        self.tell_ended(&over, "its lease is over");
+    }
+
+    /// Closes the peers of these admissions, which have ended.
+    fn tell_ended(&self, ended: &[Arc<Admission>], reason: &str) {
+        audit::ended(ended, reason);
+        if !ended.is_empty() {
+            self.ends.send_modify(|ends| *ends += 1);
+        }
+    }
+
+    /// Decides on a key whose owner has proven it and may show a token.
+    fn admit_key(&self, key: PublicKey, token: Option<&Token>) -> Result<LetIn, Refusal> {
+        let clock = clock();
+        let token = token.map(Token::expose);
+        let token = token.filter(|token| self.directory.lock().wants_token(&key, token, clock));
+        let Some(token) = token else {
+            return self.directory.lock().admit(key, clock).map(LetIn::Admitted);
+        };
+        let verified = verify(token, &key, &self.issuers.read(), clock.wall, self.skew);
+        let mut directory = self.directory.lock();
+        let refusal = match verified {
+            Ok(verified) => match directory.lease(key, &verified, clock) {
+                Ok(leased) => return Ok(LetIn::Leased(leased)),
+                Err(refusal) => refusal,
+            },
+            Err(error) => Refusal::Token(error),
+        };
+        if let Refusal::Token(TokenError::UnknownKey(index)) = refusal
+            && let Some(unknown_key) = self.unknown_key.get(index)
+        {
+            unknown_key.notify_one();
+        }
+        // A lease that lives lets its key in, whatever is shown with it.
+        directory.leased(&key, clock).map(LetIn::Admitted).ok_or(refusal)
     }
 }
 
 impl Gate for Identities {
     fn admit(&self, presented: &Presented<'_>) -> Verdict {
-        let admission = {
-            let mut directory = self.directory.lock();
-            match (presented.peer.key, presented.process) {
-                (Some(key), _) => directory.admit(key),
-                (None, Some(process)) => Ok(directory.admit_process(process.uid, process.gid)),
-                (None, None) => Ok(directory.admit_nobody()),
+        let outcome = match (presented.peer.key, presented.process) {
+            (Some(key), _) => self.admit_key(key, presented.peer.token.as_ref()),
+            (None, Some(Process { uid, gid })) => {
+                Ok(LetIn::Admitted(self.directory.lock().admit_process(uid, gid)))
             }
+            (None, None) => Ok(LetIn::Admitted(self.directory.lock().admit_nobody())),
         };
-        match admission {
-            Ok(admission) => {
-                self.tell_admitted(presented, &admission);
-                Verdict::Admitted(Arc::new(Admitted(admission)))
+        let admission = match outcome {
+            Ok(LetIn::Admitted(admission)) => admission,
+            Ok(LetIn::Leased(leased)) => {
+                if leased.is_renewal {
+                    self.audit.renewed(&leased.admission);
+                }
+                self.tell_ended(leased.ended.as_slice(), "its renewed lease has other rights");
+                leased.admission
             }
             Err(refusal) => {
-                self.refuse(presented, &refusal.to_string());
-                Verdict::Later(refusal.to_string())
+                let reason = refusal.to_string();
+                self.audit.refused(presented, &reason);
+                let again = refusal.may_pass();
+                return if again { Verdict::Later(reason) } else { Verdict::Refused(reason) };
             }
-        }
+        };
+        self.audit.admitted(presented, &admission);
+        Verdict::Admitted(Arc::new(Admitted(admission)))
     }
 
     fn ends(&self) -> watch::Receiver<u64> {
@@ -100,26 +157,18 @@ impl Gate for Identities {
     }
 }
 
-impl Identities {
-    fn tell_admitted(&self, presented: &Presented<'_>, admission: &Admission) {
-        let Some(left_out) = self.admitted.lock().next(Instant::now()) else { return };
-        let (route, peer) = (presented.route, presented.address);
-        let key = admission.key.map(tracing::field::display);
-        let subject = shown(admission.subject());
-        let issuer = admission.claims.as_deref().map(Claims::issuer);
-        let grant = &admission.grant;
-        let rules = format!("{:?}", grant.rules());
-        info!(target: "zafka::audit", event = "admitted", route, peer, key, subject, issuer, rules, left_out);
-        if grant.rules().is_empty() {
-            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
-                reason = "no rule in [[identity.access]] means this peer");
-        }
-        if !grant.left_out().is_empty() {
-            let entries = grant.left_out().join(", ");
-            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject, entries,
-                reason = "these entries need a claim that can be a part of a topic's name");
-        }
-    }
+/// How a peer was let in.
+enum LetIn {
+    /// By what was known of it.
+    Admitted(Arc<Admission>),
+    /// By its token.
+    Leased(Leased),
+}
+
+/// The time by both clocks.
+fn clock() -> Clock {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Clock { now: Instant::now(), wall: i64::try_from(wall).unwrap_or(i64::MAX) }
 }
 
 /// The access of a peer.
@@ -147,45 +196,14 @@ impl Access for Admitted {
         self.0.claims.as_deref().map(Claims::subject)
     }
 
+    fn until(&self) -> Option<i64> {
+        self.0.until().map(|seconds| seconds.saturating_mul(1000))
+    }
+
     fn properties(&self) -> Vec<(&'static str, String)> {
         let subject = self.0.claims.as_deref().map(Claims::subject);
-        subject.map(|subject| ("X-Zafka-Subject", shown(subject))).into_iter().collect()
-    }
-}
-
-/// Bounds lines of one kind.
-#[derive(Debug, Default)]
-struct LineCount {
-    second: Option<Instant>,
-    lines: u32,
-    left_out: u64,
-}
-
-impl LineCount {
-    /// How many lines were left out before this one; none if this one is to be left out.
-    fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
-            (self.second, self.lines) = (Some(now), 0);
-        }
-        if self.lines == LINES {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_bounded_and_counted() {
-        let (mut lines, now) = (LineCount::default(), Instant::now());
-        let told = (0..LINES + 3).filter(|_| lines.next(now).is_some()).count();
-        assert_eq!(told, LINES as usize);
-        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(3));
-        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(0));
+        let subject = subject.map(|subject| ("X-Zafka-Subject", shown(subject)));
+        let until = until_text(&self.0).map(|until| ("X-Zafka-Until", until));
+        subject.into_iter().chain(until).collect()
     }
 }

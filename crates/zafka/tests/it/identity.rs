@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use zafka_testkit::Issuer;
 use zafka_testkit::child::{Running, command, spawn};
+use zafka_testkit::issuer::AUDIENCE;
 use zafka_testkit::paths::own;
 use zafka_testkit::peers::python;
 use zafka_testkit::{KafkaNode, Record, Zafka, unique, wait_until};
@@ -68,11 +70,23 @@ struct Curve {
 
 impl Curve {
     fn start(kind: &str, endpoint: &str, server: &Path, ours: &str, words: &[&str]) -> Self {
+        Self::with_token(kind, endpoint, server, ours, words, "")
+    }
+
+    /// One that shows a token, unless that is empty.
+    fn with_token(
+        kind: &str,
+        endpoint: &str,
+        server: &Path,
+        ours: &str,
+        words: &[&str],
+        token: &str,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         let mut peer = command(python());
         peer.arg(own("peers/python/curve.py")).args([kind, endpoint]).arg(server);
-        peer.args([ours, "600"]).args(words).stdin(Stdio::null());
+        peer.args([ours, "600"]).args(words).stdin(Stdio::null()).env("TOKEN", token);
         peer.stdout(fs::File::create(directory.path().join("lines")).unwrap());
         peer.stderr(fs::File::create(&log).unwrap());
         Self { _process: Running::adopt(spawn(peer), &log), directory }
@@ -220,6 +234,73 @@ fn libzmq_senders_write_what_the_rules_say() {
     assert!(answers[1][2].contains("\"not_allowed\""), "{answers:?}");
     let answers = denied.wait_messages(1);
     assert!(answers[0][2].contains("\"not_allowed\""), "{answers:?}");
+}
+
+#[test]
+#[ignore = "needs Java and Maven, and Python"]
+fn libzmq_peers_show_tokens() {
+    let kafka = KafkaNode::shared();
+    let topic = unique("orders");
+    kafka.admin().create_topic(&topic, 1, &[]);
+    kafka.admin().produce(&topic, &[Record::new("k", "first")]);
+    let issuer = Issuer::start();
+    let keys = Keys::make(&["relay"], &[]);
+    let endpoint = endpoint();
+    let rules = format!(
+        "max_lease = \"3s\"\n[[identity.issuer]]\nissuer = {:?}\naudience = [{AUDIENCE:?}]\n\
+         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dash\" }}\nread = [{topic:?}]",
+        issuer.name()
+    );
+    let toml = format!(
+        "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"r\"\n\
+         from.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n",
+        kafka.bootstrap(),
+        keys.toml(&rules)
+    );
+    let mut relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")]);
+    let sub = |token: &str| {
+        let server = keys.public("relay");
+        Curve::with_token("SUB", &endpoint, &server, "new", &[""], token)
+    };
+    let role = json!({ "realm_access": { "roles": ["dash"] } });
+    let token = issuer.token("alice", 600, &role);
+    let alice = sub(&token);
+    assert_eq!(alice.wait_messages(1)[0][3], "first");
+    let properties = alice.lines().last().unwrap()["properties"].clone();
+    assert_eq!(properties["X-Zafka-Subject"], "alice");
+    assert!(properties["X-Zafka-Until"].as_str().unwrap().ends_with('Z'), "{properties}");
+    relay.wait_status("alice has a lease", DEADLINE, |status| {
+        let peers = status["routes"][0]["peers"].as_array().into_iter().flatten();
+        peers.into_iter().any(|peer| peer["subject"] == "alice" && peer["lease_ends"].is_i64())
+    });
+
+    // Without the role a peer gets nothing. One that forges a token is refused for good, and one that
+    // has stolen it waits.
+    let bob = sub(&issuer.token("bob", 600, &json!({})));
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let forger = sub(&format!("{signed}.{}", "A".repeat(86)));
+    let thief = sub(&token);
+    bob.wait_event("HANDSHAKE_SUCCEEDED");
+    forger.wait_event("HANDSHAKE_FAILED_AUTH");
+    relay.wait_log("its token was used with another key", DEADLINE);
+
+    // A lease ends, and with it the connection. A key that is new is fetched once a token names it.
+    alice.wait_event("DISCONNECTED");
+    relay.wait_log("its lease is over", DEADLINE);
+    issuer.rotate();
+    let carol = sub(&issuer.token("carol", 600, &role));
+    relay.wait_status("carol is let in", DEADLINE, |status| peers(status).contains(&"carol"));
+    // Her short lease ends again and again, and what comes meanwhile is not hers.
+    wait_until("carol gets a record", DEADLINE, || {
+        kafka.admin().produce(&topic, &[Record::new("k", "second")]);
+        carol.messages().iter().any(|frames| frames[3] == "second")
+    });
+    for other in [&bob, &forger, &thief] {
+        assert_eq!(other.messages(), Vec::<Vec<String>>::new());
+    }
+    assert!(!forger.has_event("HANDSHAKE_SUCCEEDED") && !thief.has_event("HANDSHAKE_SUCCEEDED"));
+    assert!(!relay.log().contains(signed), "a token is in the log");
 }
 
 #[test]

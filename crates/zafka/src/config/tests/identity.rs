@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use zafka_identity::{Certificate, Claims};
+use zafka_identity::{Algorithm, Certificate, Claims};
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, SecretKey};
 
 use super::difference::{Difference, RouteChange};
 use super::*;
+use crate::issuer_keys::KeyPlace;
 
 fn keys(number: u8) -> KeyPair {
     KeyPair::new(SecretKey::from_bytes([number; 32]))
@@ -222,10 +223,8 @@ fn mistakes_of_identity() {
             format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'\nread = ['t']\ngroups = ['g']"),
             ("identity.access.groups", "not available in this version"),
         ),
-        (
-            format!("{SECRET}\n[[identity.issuer]]\nissuer = 'https://id'"),
-            ("identity.issuer", "not available in this version"),
-        ),
+        (format!("{SECRET}\nmax_lease = '0s'\n{RULE}"), ("identity.max_lease", "from 1s to")),
+        (format!("{SECRET}\nclock_skew = '1h'\n{RULE}"), ("identity.clock_skew", "to 5m")),
     ] {
         expect_in(&folder, &file(&identity, TCP), &[expected]);
     }
@@ -273,6 +272,15 @@ fn keys_and_rules_need_a_restart_if_they_differ() {
         (format!("{SECRET}\n{}", RULE.replace("['t']", "['/^t$/']")), plain, &["identity.access"]),
         (format!("{SECRET}\n{}", RULE.replace("dashboard", "d")), plain, &["identity.access"]),
         (format!("{SECRET}\n{RULE}"), hub, &["endpoint.server_key_file"]),
+        (format!("{SECRET}\nmax_lease = '1h'\n{RULE}"), plain, &["identity.max_lease"]),
+        (format!("{SECRET}\nclock_skew = '1s'\n{RULE}"), plain, &["identity.clock_skew"]),
+        (
+            format!(
+                "{SECRET}\n[[identity.issuer]]\nissuer = 'https://id'\naudience = ['a']\n{RULE}"
+            ),
+            plain,
+            &["identity.issuer"],
+        ),
     ] {
         let new = read(&identity, to);
         let one_way = Difference::between(&old, &new).needs_restart;
@@ -288,4 +296,72 @@ fn keys_and_rules_need_a_restart_if_they_differ() {
     let none = file("", plain).replace("[identity]", "");
     let without = read_in(&folder, &none).unwrap().config;
     assert_eq!(Difference::between(&old, &without).needs_restart, ["identity"]);
+}
+
+#[test]
+fn issuers_are_read() {
+    let folder = folder();
+    fs::write(folder.path().join("bearer"), "t").unwrap();
+    let identity = format!(
+        "{SECRET}\nmax_lease = '1h'\n\
+         [[identity.issuer]]\nissuer = 'https://id.example.com/realms/edge'\naudience = ['a', 'b']\n\
+         algorithms = ['ES256']\nrequire = {{ azp = ['x', 'y'] }}\nbearer_file = 'bearer'\n\
+         [[identity.issuer]]\nissuer = 'kubernetes/serviceaccount'\naudience = ['a']\n\
+         jwks_url = 'https://10.0.0.1/keys'\n{RULE}"
+    );
+    let identity = read_in(&folder, &file(&identity, TCP)).unwrap().config.identity.unwrap();
+    assert_eq!(identity.max_lease, Duration::from_secs(3600));
+    assert_eq!(identity.clock_skew, Duration::from_secs(30));
+    let [one, other] = &identity.issuers[..] else { panic!("{:?}", identity.issuers) };
+    assert_eq!(one.issuer.name, "https://id.example.com/realms/edge");
+    assert_eq!(one.issuer.audience, ["a", "b"]);
+    assert_eq!(one.issuer.algorithms, [Algorithm::Es256]);
+    assert_eq!(one.issuer.require.len(), 1);
+    assert_eq!(one.source.place, KeyPlace::Discovered);
+    assert_eq!(one.source.bearer_file, Some(folder.path().join("bearer")));
+    assert_eq!(other.issuer.algorithms, Algorithm::ALL);
+    assert_eq!(other.source.place, KeyPlace::Url("https://10.0.0.1/keys".to_owned()));
+}
+
+#[test]
+fn mistakes_of_issuers() {
+    let folder = folder();
+    fs::write(folder.path().join("jwks.json"), "{\"keys\":[]}").unwrap();
+    let id = "issuer = 'https://id.example.com'";
+    let aud = "audience = ['a']";
+    for (lines, key, part) in [
+        (aud.to_owned(), "identity.issuer.issuer", "missing"),
+        (id.to_owned(), "identity.issuer.audience", "missing"),
+        (format!("{id}\naudience = []"), "identity.issuer.audience", "empty list"),
+        (
+            format!("issuer = 'http://id.example.com'\n{aud}"),
+            "identity.issuer.issuer",
+            "other keys",
+        ),
+        (format!("issuer = 'id'\n{aud}"), "identity.issuer.issuer", "another scheme"),
+        (format!("issuer = 'https://u:p@id'\n{aud}"), "identity.issuer.issuer", "credentials"),
+        (
+            format!("{id}\n{aud}\nalgorithms = ['HS256']"),
+            "identity.issuer.algorithms",
+            "could also",
+        ),
+        (format!("{id}\n{aud}\nalgorithms = ['none']"), "identity.issuer.algorithms", "anybody"),
+        (format!("{id}\n{aud}\nalgorithms = ['RS1']"), "identity.issuer.algorithms", "RS256"),
+        (format!("{id}\n{aud}\nrequire = 'x'"), "identity.issuer.require", "table of claims"),
+        (format!("{id}\n{aud}\njwks_file = 'none'"), "identity.issuer.jwks_file", "cannot be read"),
+        (format!("{id}\n{aud}\njwks_file = 'jwks.json'"), "identity.issuer.jwks_file", "no key"),
+        (
+            format!("{id}\n{aud}\nintrospection = {{}}"),
+            "identity.issuer.introspection",
+            "not available",
+        ),
+        (
+            format!("{id}\n{aud}\n[[identity.issuer]]\n{id}\n{aud}"),
+            "identity.issuer.issuer",
+            "second time",
+        ),
+    ] {
+        let identity = format!("{SECRET}\n[[identity.issuer]]\n{lines}\n{RULE}");
+        expect_in(&folder, &file(&identity, TCP), &[(key, part)]);
+    }
 }

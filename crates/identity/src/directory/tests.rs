@@ -1,0 +1,263 @@
+//! Who is let in, and for how long.
+
+use std::time::Instant;
+
+use serde_json::json;
+use zafka_zmtp::curve::SecretKey;
+
+use super::*;
+use crate::claims::{ClaimName, ISSUER_KEYS, ISSUER_PEERCRED};
+use crate::pattern::TopicPattern;
+use crate::token::TokenId;
+use crate::{Rule, Who};
+
+fn key(number: u8) -> PublicKey {
+    SecretKey::from_bytes([number; 32]).public_key()
+}
+
+fn machine(name: &str) -> Claims {
+    Claims::new(ISSUER_KEYS, name, [])
+}
+
+fn rule(who: Who, topic: &str) -> Rule {
+    let topics = vec![TopicPattern::parse(topic).unwrap()];
+    Rule { who, read: topics, write: Vec::new() }
+}
+
+fn is(claim: &str, value: impl Into<serde_json::Value>) -> Who {
+    Who::Claims(vec![(ClaimName::parse(claim).unwrap(), vec![value.into()])])
+}
+
+const MAX_LEASE: Duration = Duration::from_secs(3600);
+const SKEW: Duration = Duration::from_secs(30);
+const WALL: i64 = 1_800_000_000;
+
+/// A virtual clock.
+#[derive(Clone, Copy)]
+struct Time(Clock);
+
+impl Time {
+    #[allow(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+    fn start() -> Self {
+        Self(Clock { now: Instant::now(), wall: WALL })
+    }
+
+    fn after(self, seconds: u64) -> Clock {
+        let Clock { now, wall } = self.0;
+        Clock { now: now + Duration::from_secs(seconds), wall: wall + seconds as i64 }
+    }
+}
+
+fn empty(rules: Vec<Rule>) -> Directory {
+    Directory::new(Rules::new(rules), MAX_LEASE, SKEW)
+}
+
+fn admit(directory: &mut Directory, key: PublicKey) -> Result<Arc<Admission>, Refusal> {
+    directory.admit(key, Time::start().0)
+}
+
+fn directory() -> Directory {
+    let mut directory = empty(vec![
+        rule(is("iss", ISSUER_KEYS), "t-{sub}"),
+        rule(is("uid", 1001), "local"),
+        rule(is("iss", "https://id"), "of-{sub}"),
+        rule(is("role", "ops"), "ops"),
+    ]);
+    assert!(directory.set_keys([(key(1), machine("a")), (key(2), machine("b"))]).is_empty());
+    directory
+}
+
+#[test]
+fn a_known_key_is_let_in_and_another_is_not() {
+    let mut directory = directory();
+    let admission = admit(&mut directory, key(1)).unwrap();
+    assert_eq!(admission.subject(), "a");
+    assert!(admission.grant.may_read("t-a") && !admission.grant.may_read("t-b"));
+    assert_eq!(admit(&mut directory, key(3)).unwrap_err(), Refusal::UnknownKey);
+    assert!(Arc::ptr_eq(&admission, &admit(&mut directory, key(1)).unwrap()));
+}
+
+#[test]
+fn what_is_known_of_a_key_changes() {
+    let mut directory = directory();
+    let [one, two] = [1, 2].map(|number| admit(&mut directory, key(number)).unwrap());
+    let again = [(key(1), machine("a")), (key(2), machine("c")), (key(3), machine("d"))];
+    let ended = directory.set_keys(again);
+    assert_eq!(ended.len(), 1);
+    assert!(one.holds() && !two.holds());
+    assert!(admit(&mut directory, key(2)).unwrap().grant.may_read("t-c"));
+    assert_eq!(admit(&mut directory, key(3)).unwrap().subject(), "d");
+    assert_eq!(directory.set_keys([]).len(), 1, "whoever has no connection is not told of");
+    assert!(!one.holds());
+    assert_eq!(admit(&mut directory, key(1)).unwrap_err(), Refusal::UnknownKey);
+}
+
+#[test]
+fn a_key_that_any_rule_lets_in_and_becomes_known() {
+    let rules = vec![rule(Who::AnyKey, "news"), rule(is("sub", "a"), "orders")];
+    let mut directory = empty(rules);
+    let stranger = admit(&mut directory, key(1)).unwrap();
+    assert!(stranger.grant.may_read("news") && !stranger.grant.may_read("orders"));
+    assert_eq!(stranger.subject(), "");
+    directory.set_keys([(key(1), machine("a"))]);
+    assert!(!stranger.holds());
+    let known = admit(&mut directory, key(1)).unwrap();
+    assert!(known.grant.may_read("news") && known.grant.may_read("orders"));
+}
+
+#[test]
+fn a_process_is_who_the_kernel_says() {
+    let directory = directory();
+    let admission = directory.admit_process(1001, 7);
+    assert_eq!(admission.claims.as_deref().map(Claims::issuer), Some(ISSUER_PEERCRED));
+    assert!(admission.grant.may_read("local"));
+    assert!(!directory.admit_process(1002, 7).grant.may_read("local"));
+}
+
+#[test]
+fn strangers_leave_nothing_behind() {
+    let mut directory = empty(vec![rule(Who::AnyKey, "news")]);
+    let stays = admit(&mut directory, key(1)).unwrap();
+    for number in 0..3 * MIN_KEPT {
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        admit(&mut directory, PublicKey::from_bytes(bytes).unwrap()).unwrap();
+    }
+    assert!(directory.admitted.len() <= MIN_KEPT);
+    assert!(Arc::ptr_eq(&stays, &admit(&mut directory, key(1)).unwrap()));
+}
+
+/// A token of this id that ends so many seconds after the start.
+fn token(id: u8, subject: &str, expires: i64, role: &str) -> Verified {
+    let others = [("role".to_owned(), json!(role)), ("exp".to_owned(), json!(WALL + expires))];
+    let claims = Claims::new("https://id", subject, others);
+    Verified { claims, expires: WALL + expires, issued: None, id: TokenId::of_test(id) }
+}
+
+#[test]
+fn a_lease_ends_with_its_token_or_by_itself() {
+    for (expires, end) in [(300, 330), (-10, 20), (100_000, 3600), (i64::MAX - WALL, 3600)] {
+        let (mut directory, time) = (directory(), Time::start());
+        let leased = directory.lease(key(9), &token(1, "alice", expires, ""), time.0).unwrap();
+        assert!(!leased.is_renewal && leased.ended.is_none());
+        let admission = leased.admission;
+        assert_eq!(admission.until(), Some(WALL + end));
+        assert!(admission.grant.may_read("of-alice"));
+        let end = end as u64;
+        assert!(directory.end_leases(time.after(end - 1)).is_empty());
+        let again = directory.admit(key(9), time.after(end - 1)).unwrap();
+        assert!(admission.holds() && Arc::ptr_eq(&admission, &again));
+        // It lets in nobody from its end on, whether that was looked at or not.
+        let late = directory.admit(key(9), time.after(end));
+        assert_eq!(late.unwrap_err(), Refusal::UnknownKey);
+        assert_eq!(directory.end_leases(time.after(end)).len(), 1);
+        assert!(!admission.holds());
+        assert_eq!(directory.leases(), 0);
+    }
+}
+
+#[test]
+fn a_lease_ends_by_whichever_clock_is_first() {
+    let time = Time::start();
+    let later = Duration::from_secs(331);
+    for clock in
+        [Clock { now: time.0.now + later, wall: WALL }, Clock { now: time.0.now, wall: WALL + 331 }]
+    {
+        let mut directory = directory();
+        directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap();
+        assert_eq!(directory.admit(key(9), clock).unwrap_err(), Refusal::UnknownKey, "{clock:?}");
+        assert_eq!(directory.end_leases(clock).len(), 1, "{clock:?}");
+    }
+}
+
+#[test]
+fn a_later_token_renews() {
+    let (mut directory, time) = (directory(), Time::start());
+    let first = directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap().admission;
+    // The same rights: who is connected stays so.
+    let renewed = directory.lease(key(9), &token(2, "alice", 600, ""), time.after(100)).unwrap();
+    assert!(renewed.is_renewal && renewed.ended.is_none());
+    assert!(Arc::ptr_eq(&first, &renewed.admission));
+    assert_eq!(first.until(), Some(WALL + 630));
+    // Other rights, up and down.
+    let up = directory.lease(key(9), &token(3, "alice", 700, "ops"), time.after(200)).unwrap();
+    assert!(Arc::ptr_eq(&first, up.ended.as_ref().unwrap()) && !first.holds());
+    assert!(up.admission.grant.may_read("ops") && up.admission.holds());
+    let down = directory.lease(key(9), &token(4, "alice", 800, ""), time.after(300)).unwrap();
+    assert!(!up.admission.holds() && !down.admission.grant.may_read("ops"));
+    let now = directory.admit(key(9), time.after(829)).unwrap();
+    assert!(Arc::ptr_eq(&now, &down.admission));
+    assert_eq!(directory.leases(), 1);
+}
+
+#[test]
+fn leases_that_are_not_given() {
+    let lease_error = |outcome: Result<Leased, Refusal>| match outcome.unwrap_err() {
+        Refusal::Lease(error) => error,
+        other => panic!("{other:?}"),
+    };
+    let (mut directory, time) = (directory(), Time::start());
+    let first = token(1, "alice", 300, "");
+    directory.lease(key(9), &first, time.0).unwrap();
+    // One token, one key; also once its lease is over.
+    assert_eq!(lease_error(directory.lease(key(10), &first, time.0)), LeaseError::TokenUsed);
+    assert_eq!(directory.end_leases(time.after(330)).len(), 1);
+    let late = directory.lease(key(10), &first, time.after(330));
+    assert_eq!(lease_error(late), LeaseError::TokenUsed);
+    directory.lease(key(9), &first, time.after(10)).unwrap();
+    // A key that lives has one subject.
+    let bob = token(2, "bob", 600, "");
+    let taken = directory.lease(key(9), &bob, time.after(10));
+    assert_eq!(lease_error(taken), LeaseError::KeyTaken);
+    directory.lease(key(9), &bob, time.after(331)).unwrap();
+    // A subject has 16 keys.
+    for number in 0..16 {
+        let token = token(100 + number, "carol", 600, "");
+        directory.lease(key(100 + number), &token, time.0).unwrap();
+    }
+    let more = token(50, "carol", 700, "");
+    assert_eq!(lease_error(directory.lease(key(50), &more, time.0)), LeaseError::TooManyKeys);
+    directory.lease(key(100), &more, time.0).unwrap();
+    for error in [LeaseError::TokenUsed, LeaseError::KeyTaken, LeaseError::TooManyKeys] {
+        assert!(Refusal::Lease(error).may_pass(), "{error}");
+    }
+}
+
+#[test]
+fn a_token_that_would_change_nothing_is_not_verified() {
+    let (mut directory, time) = (directory(), Time::start());
+    let payload = |expires: i64| {
+        use base64::Engine;
+        let encode = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.", encode("{}"), encode(&format!("{{\"exp\":{}}}", WALL + expires)))
+    };
+    let wants = |directory: &Directory, number, token: &str, after| {
+        directory.wants_token(&key(number), token.as_bytes(), time.after(after))
+    };
+    assert!(wants(&directory, 9, &payload(300), 0));
+    assert!(wants(&directory, 9, "nonsense", 0));
+    assert!(!wants(&directory, 1, &payload(300), 0), "a key with a certificate");
+    directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap();
+    assert!(!wants(&directory, 9, &payload(300), 1));
+    assert!(wants(&directory, 9, &payload(301), 1));
+    assert!(wants(&directory, 9, &payload(300), 330), "its lease is over");
+}
+
+#[test]
+fn a_certificate_counts_more_than_a_lease() {
+    let (mut directory, time) = (directory(), Time::start());
+    let leased = directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap().admission;
+    let ended = directory.set_keys([(key(9), machine("plc"))]);
+    assert!(ended.iter().any(|ended| Arc::ptr_eq(ended, &leased)) && !leased.holds());
+    assert_eq!(admit(&mut directory, key(9)).unwrap().subject(), "plc");
+}
+
+#[test]
+fn tokens_are_forgotten_after_their_end() {
+    let (mut directory, time) = (directory(), Time::start());
+    directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap();
+    directory.end_leases(time.after(300 + 30 + 3599));
+    assert_eq!(directory.leases.remembered(), (1, 1));
+    directory.end_leases(time.after(300 + 30 + 3600));
+    assert_eq!(directory.leases.remembered(), (0, 0));
+}

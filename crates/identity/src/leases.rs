@@ -1,0 +1,237 @@
+//! Leases: keys that a token has let in, until the token ends or the lease does.
+//!
+//! A lease belongs to its key, not to a connection. The token is not kept; its claims are. One token
+//! lets in one key: stolen, it is of no use once its owner was first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zafka_zmtp::curve::PublicKey;
+
+use crate::admission::Admission;
+use crate::claims::Claims;
+use crate::token::{TokenId, Verified};
+
+/// The most leases.
+pub const MAX_LEASES: usize = 65_536;
+/// The most keys that one subject may have.
+pub const KEYS_PER_SUBJECT: usize = 16;
+/// The most tokens that are remembered: those that have let in a key and have not ended.
+const MAX_TOKENS: usize = 4 * MAX_LEASES;
+/// The most of these that one subject may have.
+const TOKENS_PER_SUBJECT: usize = 4096;
+/// How long a token is remembered after its end, in s: a clock may be set back.
+const REMEMBERED: i64 = 3600;
+
+/// The time by both clocks: one may be set, the other may stand still while a machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// By the clock that is never set.
+    pub now: Instant,
+    /// In s since the epoch.
+    pub wall: i64,
+}
+
+/// Why a token that was verified gives no lease. All may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The token has let in another key.
+    #[error("its token was used with another key")]
+    TokenUsed,
+    /// The key has a lease of another subject.
+    #[error("its key has a lease of another subject")]
+    KeyTaken,
+    /// The subject has many keys.
+    #[error("its subject has {KEYS_PER_SUBJECT} keys already")]
+    TooManyKeys,
+    /// The subject has used many tokens that have not ended.
+    #[error("its subject has used {TOKENS_PER_SUBJECT} tokens that have not ended")]
+    TooManyTokens,
+    /// There are many leases, or many tokens to remember.
+    #[error("there is no room for more leases or tokens")]
+    Full,
+}
+
+/// A subject as its issuer names it.
+type Subject = (String, String);
+
+/// A lease.
+#[derive(Debug)]
+struct Lease {
+    admission: Arc<Admission>,
+    /// The end of the token that gave it.
+    token_expires: i64,
+    /// Its end by both clocks; whichever comes first.
+    until: Instant,
+    expires: i64,
+}
+
+/// A token that has let in a key.
+#[derive(Debug)]
+struct UsedToken {
+    key: PublicKey,
+    subject: Subject,
+    /// When it is forgotten, in s since the epoch.
+    forget: i64,
+}
+
+/// What a subject has.
+#[derive(Debug, Default)]
+struct Holder {
+    keys: usize,
+    tokens: usize,
+}
+
+/// All leases, and the tokens that gave them.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    by_key: HashMap<PublicKey, Lease>,
+    used: HashMap<TokenId, UsedToken>,
+    holders: HashMap<Subject, Holder>,
+    max_lease: Duration,
+    /// How much the clocks of issuers may differ from ours, in s.
+    skew: i64,
+}
+
+impl Lease {
+    fn is_over(&self, clock: Clock) -> bool {
+        clock.now >= self.until || clock.wall >= self.expires
+    }
+
+    fn subject(&self) -> Option<Subject> {
+        self.admission.claims.as_deref().map(subject_of)
+    }
+}
+
+fn subject_of(claims: &Claims) -> Subject {
+    (claims.issuer().to_owned(), claims.subject().to_owned())
+}
+
+impl Leases {
+    /// No lease lives longer than `max_lease`, or longer than its token and `skew`.
+    pub(crate) fn new(max_lease: Duration, skew: Duration) -> Self {
+        Self {
+            by_key: HashMap::new(),
+            used: HashMap::new(),
+            holders: HashMap::new(),
+            max_lease,
+            skew: i64::try_from(skew.as_secs()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// The admission of a key's lease, if it lives.
+    pub(crate) fn live(&self, key: &PublicKey, clock: Clock) -> Option<&Arc<Admission>> {
+        self.by_key.get(key).filter(|lease| !lease.is_over(clock)).map(|lease| &lease.admission)
+    }
+
+    /// Whether a token that ends then would begin a key's lease, or move its end.
+    pub(crate) fn would_extend(&self, key: &PublicKey, expires: i64, clock: Clock) -> bool {
+        let lease = self.by_key.get(key).filter(|lease| !lease.is_over(clock));
+        lease.is_none_or(|lease| expires > lease.token_expires)
+    }
+
+    /// Whether a token may let in a key.
+    pub(crate) fn check(
+        &self,
+        key: &PublicKey,
+        verified: &Verified,
+        clock: Clock,
+    ) -> Result<(), LeaseError> {
+        let known = self.used.get(&verified.id);
+        if known.is_some_and(|used| used.key != *key) {
+            return Err(LeaseError::TokenUsed);
+        }
+        let subject = subject_of(&verified.claims);
+        let holder = self.holders.get(&subject);
+        if known.is_none() {
+            if holder.is_some_and(|holder| holder.tokens >= TOKENS_PER_SUBJECT) {
+                return Err(LeaseError::TooManyTokens);
+            }
+            if self.used.len() >= MAX_TOKENS {
+                return Err(LeaseError::Full);
+            }
+        }
+        let before = self.by_key.get(key);
+        if before.is_some_and(|lease| lease.subject().as_ref() == Some(&subject)) {
+            return Ok(());
+        }
+        if before.is_some_and(|lease| !lease.is_over(clock)) {
+            return Err(LeaseError::KeyTaken);
+        }
+        if holder.is_some_and(|holder| holder.keys >= KEYS_PER_SUBJECT) {
+            return Err(LeaseError::TooManyKeys);
+        }
+        if before.is_none() && self.by_key.len() >= MAX_LEASES {
+            return Err(LeaseError::Full);
+        }
+        Ok(())
+    }
+
+    /// Begins a lease that may begin, or moves its end. Returns the admission that it had before, if
+    /// that was another one.
+    pub(crate) fn set(
+        &mut self,
+        key: PublicKey,
+        verified: &Verified,
+        admission: &Arc<Admission>,
+        clock: Clock,
+    ) -> Option<Arc<Admission>> {
+        let subject = subject_of(&verified.claims);
+        let forget = verified.expires.saturating_add(self.skew).saturating_add(REMEMBERED);
+        let used = UsedToken { key, subject: subject.clone(), forget };
+        let before = self.remove(&key);
+        let holder = self.holders.entry(subject).or_default();
+        holder.keys += 1;
+        holder.tokens += usize::from(self.used.insert(verified.id, used).is_none());
+        let longest = i64::try_from(self.max_lease.as_secs()).unwrap_or(i64::MAX);
+        let token_end = verified.expires.saturating_add(self.skew);
+        let expires = token_end.min(clock.wall.saturating_add(longest));
+        let left = u64::try_from(expires.saturating_sub(clock.wall)).unwrap_or(0);
+        let until = clock.now + Duration::from_secs(left);
+        admission.set_until(expires);
+        let token_expires = verified.expires;
+        let lease = Lease { admission: Arc::clone(admission), token_expires, until, expires };
+        self.by_key.insert(key, lease);
+        before.filter(|before| !Arc::ptr_eq(before, admission))
+    }
+
+    /// Takes out a key's lease.
+    pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
+        let lease = self.by_key.remove(key)?;
+        if let Some(subject) = lease.subject() {
+            self.let_go(&subject, |holder| holder.keys -= 1);
+        }
+        Some(lease.admission)
+    }
+
+    /// Takes out the leases that are over, and forgets tokens that have ended: they let in nobody.
+    pub(crate) fn take_over(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
+        let over = self.by_key.iter().filter(|(_, lease)| lease.is_over(clock));
+        let over: Vec<_> = over.map(|(key, _)| *key).collect();
+        let gone = self.used.extract_if(|_, used| used.forget <= clock.wall);
+        let gone: Vec<_> = gone.map(|(_, used)| used.subject).collect();
+        for subject in gone {
+            self.let_go(&subject, |holder| holder.tokens -= 1);
+        }
+        over.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// How many tokens and subjects are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> (usize, usize) {
+        (self.used.len(), self.holders.len())
+    }
+
+    fn let_go(&mut self, subject: &Subject, change: impl Fn(&mut Holder)) {
+        let Some(holder) = self.holders.get_mut(subject) else { return };
+        change(holder);
+        if holder.keys == 0 && holder.tokens == 0 {
+            self.holders.remove(subject);
+        }
+    }
+}

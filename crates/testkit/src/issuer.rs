@@ -1,0 +1,256 @@
+//! An issuer of tokens that signs anything, and serves its keys well or badly.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+
+/// The audience of its tokens.
+pub const AUDIENCE: &str = "zafka-test";
+
+/// How it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// As it should.
+    Well,
+    /// Never, though it takes the request.
+    Hanging,
+    /// With a redirect to where the keys are.
+    Redirect,
+    /// With more than two megabytes.
+    Huge,
+    /// With something that is no JSON.
+    Garbage,
+    /// With this status.
+    Status(u16),
+    /// With the name of another issuer.
+    OtherIssuer,
+    /// With keys that are on another host.
+    Elsewhere,
+    /// With keys of which none verifies signatures.
+    UselessKeys,
+}
+
+/// An issuer on HTTP on the loopback. Dropping it ends it.
+#[derive(Debug)]
+pub struct Issuer {
+    shared: Arc<IssuerShared>,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct IssuerShared {
+    state: Mutex<IssuerState>,
+    is_over: AtomicBool,
+    requests: AtomicU64,
+    tokens: AtomicU64,
+}
+
+#[derive(Debug)]
+struct IssuerState {
+    serving: Serving,
+    key: EcdsaKeyPair,
+    /// How many keys there were before this one.
+    rotations: u64,
+    /// What a request has to show, if anything.
+    bearer: Option<String>,
+}
+
+impl Issuer {
+    /// Starts it on a free port.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state =
+            IssuerState { serving: Serving::Well, key: new_key(), rotations: 0, bearer: None };
+        let shared = Arc::new(IssuerShared {
+            state: Mutex::new(state),
+            is_over: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+        });
+        thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || serve(&listener, port, &shared)
+        });
+        Self { shared, port }
+    }
+
+    /// Its name; discovery is below it.
+    pub fn name(&self) -> String {
+        name(self.port)
+    }
+
+    /// Where its keys are.
+    pub fn jwks_url(&self) -> String {
+        format!("{}/keys", self.name())
+    }
+
+    /// Its keys.
+    pub fn jwks(&self) -> Value {
+        self.state().jwks()
+    }
+
+    /// Answers like that from now on.
+    pub fn serve(&self, serving: Serving) {
+        self.state().serving = serving;
+    }
+
+    /// Answers only requests that show this token.
+    pub fn require(&self, bearer: &str) {
+        self.state().bearer = Some(bearer.to_owned());
+    }
+
+    /// Takes a new key, and withdraws the one before.
+    pub fn rotate(&self) {
+        let mut state = self.state();
+        state.key = new_key();
+        state.rotations += 1;
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// A token of this subject that ends in so many seconds, with an id of its own and further
+    /// claims, which replace others of the same name.
+    pub fn token(&self, subject: &str, seconds: i64, claims: &Value) -> String {
+        let number = self.shared.tokens.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let mut payload = json!({
+            "iss": self.name(), "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + seconds,
+            "jti": format!("token-{number}"),
+        });
+        for (name, value) in claims.as_object().unwrap() {
+            payload[name] = value.clone();
+        }
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.state().id() });
+        self.sign(&header.to_string(), &payload.to_string())
+    }
+
+    /// A signed token of these texts, whatever they are.
+    pub fn sign(&self, header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", b64(header), b64(payload));
+        let signature = self.state().key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", b64(signature))
+    }
+
+    fn state(&self) -> MutexGuard<'_, IssuerState> {
+        self.shared.state.lock().unwrap()
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for a connection.
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+impl IssuerState {
+    fn id(&self) -> String {
+        format!("key-{}", self.rotations)
+    }
+
+    fn jwks(&self) -> Value {
+        let point = &self.key.public_key().as_ref()[1..];
+        let (x, y) = point.split_at(32);
+        let (x, y, id) = (b64(x), b64(y), self.id());
+        json!({ "keys": [{ "kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y }] })
+    }
+
+    /// Status, further headers and body of the answer to a request for `path`.
+    fn answer(&self, path: &str, bearer: Option<&str>, port: u16) -> (u16, String, String) {
+        let fine = |body: String| (200, String::new(), body);
+        if self.bearer.as_deref().is_some_and(|wanted| bearer != Some(wanted)) {
+            return (401, String::new(), String::new());
+        }
+        let is_keys = path.ends_with("/keys");
+        match self.serving {
+            Serving::Redirect => (302, format!("location: {}/keys\r\n", name(port)), String::new()),
+            Serving::Status(status) => (status, String::new(), String::new()),
+            Serving::Huge => fine(format!("{{\"keys\":[{}]}}", "null,".repeat(500_000))),
+            Serving::Garbage => fine("<html>".to_owned()),
+            Serving::UselessKeys if is_keys => fine("{\"keys\":[{\"kty\":\"oct\"}]}".to_owned()),
+            _ if is_keys => fine(self.jwks().to_string()),
+            serving => {
+                let (mut issuer, mut keys) = (name(port), format!("{}/keys", name(port)));
+                match serving {
+                    Serving::OtherIssuer => issuer.push('/'),
+                    Serving::Elsewhere => keys = "https://127.0.0.2/keys".to_owned(),
+                    _ => {}
+                }
+                fine(json!({ "issuer": issuer, "jwks_uri": keys }).to_string())
+            }
+        }
+    }
+}
+
+fn name(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/realm")
+}
+
+fn new_key() -> EcdsaKeyPair {
+    let (kind, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(kind, pkcs8.as_ref(), &random).unwrap()
+}
+
+fn b64(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn serve(listener: &TcpListener, port: u16, shared: &Arc<IssuerShared>) {
+    for stream in listener.incoming() {
+        if shared.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let (Ok(stream), shared) = (stream, Arc::clone(shared)) else { continue };
+        // A client may go away at any time.
+        thread::spawn(move || drop(answer(stream, port, &shared)));
+    }
+}
+
+fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let path = first.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
+    let mut bearer = None;
+    for line in lines.by_ref() {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            bearer = value.strip_prefix("Bearer ").map(str::to_owned);
+        }
+    }
+    shared.requests.fetch_add(1, Ordering::Relaxed);
+    let (serving, (status, headers, body)) = {
+        let state = shared.state.lock().unwrap();
+        (state.serving, state.answer(&path, bearer.as_deref(), port))
+    };
+    if serving == Serving::Hanging {
+        // Until the client gives up.
+        drop(lines.next());
+        return Ok(());
+    }
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} .\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}

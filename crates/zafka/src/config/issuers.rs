@@ -1,0 +1,112 @@
+//! `[[identity.issuer]]`: whose tokens are taken, and where their keys are.
+
+use std::sync::Arc;
+
+use toml::de::DeValue;
+use zafka_identity::{Algorithm, Issuer};
+
+use super::claims::claims;
+use super::keys;
+use super::mistake::Wrong;
+use super::reader::Table;
+use super::text::{self, Read};
+use crate::issuer_keys::{KeyPlace, KeySource};
+
+/// An issuer whose tokens are taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssuerConfig {
+    /// What its tokens must say. Its keys are not known yet.
+    pub issuer: Issuer,
+    /// Where they are.
+    pub source: KeySource,
+}
+
+/// Reads all issuers of `[identity]`.
+pub fn issuers(identity: &Table<'_, '_>) -> Option<Vec<IssuerConfig>> {
+    let tables = identity.tables(&keys::ISSUER, &keys::ISSUER_SECTION);
+    // Each mistake is told.
+    let read: Vec<_> = tables.iter().map(|table| (table, issuer(table))).collect();
+    let mut issuers: Vec<IssuerConfig> = Vec::new();
+    let mut complete = true;
+    for (table, issuer) in read {
+        let Some(issuer) = issuer else {
+            complete = false;
+            continue;
+        };
+        let name = &issuer.issuer.name;
+        if issuers.iter().any(|before| before.issuer.name == *name) {
+            let found = format!("found {name:?} for the second time");
+            table.mistake(&keys::ISSUER_NAME, found, "each issuer once");
+            complete = false;
+        }
+        issuers.push(issuer);
+    }
+    complete.then_some(issuers)
+}
+
+fn issuer(table: &Table<'_, '_>) -> Option<IssuerConfig> {
+    // It need not be a URL if nothing is asked there.
+    let is_asked = !table.has(&keys::ISSUER_JWKS_URL) && !table.has(&keys::ISSUER_JWKS_FILE);
+    let name = if is_asked { text::provider_url } else { text::label };
+    let name = table.text(&keys::ISSUER_NAME, name);
+    let audience = table.list(&keys::ISSUER_AUDIENCE, text::label);
+    let algorithms = match table.has(&keys::ISSUER_ALGORITHMS) {
+        true => table.list(&keys::ISSUER_ALGORITHMS, algorithm),
+        false => Some(Vec::new()),
+    };
+    let url = table.text(&keys::ISSUER_JWKS_URL, text::provider_url);
+    let file = table.path(&keys::ISSUER_JWKS_FILE);
+    let ca = table.path(&keys::ISSUER_CA);
+    let bearer_file = table.path(&keys::ISSUER_BEARER_FILE);
+    let require = match table.raw(&keys::ISSUER_REQUIRE).map(|value| value.get_ref()) {
+        None => Some(Vec::new()),
+        Some(DeValue::Table(wanted)) => claims(table, &keys::ISSUER_REQUIRE, wanted),
+        Some(_) => {
+            let key = &keys::ISSUER_REQUIRE;
+            table.mistake(key, "found something else", key.kind.to_string());
+            None
+        }
+    };
+    if file.is_some() {
+        for key in [&keys::ISSUER_JWKS_URL, &keys::ISSUER_CA, &keys::ISSUER_BEARER_FILE] {
+            if table.has(key) {
+                table.mistake(key, "`jwks_file` is there too", "not together with a file of keys");
+            }
+        }
+    }
+    let mut algorithms: Vec<_> = algorithms?.into_iter().map(|(item, _)| item).collect();
+    if algorithms.is_empty() {
+        algorithms = Algorithm::ALL.to_vec();
+    }
+    let (name, audience) = (name?, audience?.into_iter().map(|(item, _)| item).collect());
+    let place = match (file, url) {
+        (Some(file), _) => KeyPlace::File(file),
+        (None, Some(url)) => KeyPlace::Url(url),
+        (None, None) => KeyPlace::Discovered,
+    };
+    let source = KeySource { issuer: name.clone(), place, ca, bearer_file };
+    if matches!(source.place, KeyPlace::File(_))
+        && let Err(error) = source.fetch()
+    {
+        table.mistake(&keys::ISSUER_JWKS_FILE, error.to_string(), "a JWK Set (RFC 7517)");
+        return None;
+    }
+    let (require, keys) = (require?, Arc::default());
+    Some(IssuerConfig { issuer: Issuer { name, audience, algorithms, require, keys }, source })
+}
+
+fn algorithm(text: &str) -> Read<Algorithm> {
+    let names: Vec<_> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
+    let allowed = names.join(", ");
+    match Algorithm::from_name(text) {
+        Some(algorithm) => Ok(algorithm),
+        None if text.starts_with("HS") => {
+            let why = "whoever verifies such a token could also make one";
+            Err(Wrong::because(why, allowed))
+        }
+        None if text.eq_ignore_ascii_case("none") => {
+            Err(Wrong::because("anybody could make such a token", allowed))
+        }
+        None => Err(Wrong::allowed(allowed)),
+    }
+}

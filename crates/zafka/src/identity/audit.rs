@@ -1,0 +1,124 @@
+//! The audit lines of the log (target `zafka::audit`): who was let in, kept out, renewed and ended.
+
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tracing::{info, warn};
+use zafka_identity::{Admission, Claims, shown};
+use zafka_sockets::gate::Presented;
+
+/// Audit lines in a second and of a kind, beyond which they are counted.
+const LINES: u32 = 20;
+
+/// Tells of peers, with a bound on lines of each kind that peers can bring about.
+#[derive(Debug, Default)]
+pub struct Audit {
+    admitted: Mutex<LineCount>,
+    renewed: Mutex<LineCount>,
+    refused: Mutex<LineCount>,
+}
+
+impl Audit {
+    /// A lease that moved its end.
+    pub fn renewed(&self, admission: &Admission) {
+        let Some(left_out) = self.renewed.lock().next(Instant::now()) else { return };
+        let key = admission.key.map(tracing::field::display);
+        let (subject, until) = (shown(admission.subject()), until_text(admission));
+        info!(target: "zafka::audit", event = "renewed", key, subject, until, left_out);
+    }
+
+    /// A peer that was let in.
+    pub fn admitted(&self, presented: &Presented<'_>, admission: &Admission) {
+        let Some(left_out) = self.admitted.lock().next(Instant::now()) else { return };
+        let (route, peer) = (presented.route, presented.address);
+        let key = admission.key.map(tracing::field::display);
+        let subject = shown(admission.subject());
+        let (issuer, token_id, until) =
+            (issuer(admission), token_id(admission), until_text(admission));
+        let grant = &admission.grant;
+        let rules = format!("{:?}", grant.rules());
+        info!(target: "zafka::audit", event = "admitted", route, peer, key, subject, issuer, token_id,
+            until, rules, left_out);
+        if grant.rules().is_empty() {
+            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
+                reason = "no rule in [[identity.access]] means this peer");
+        }
+        if !grant.left_out().is_empty() {
+            let entries = grant.left_out().join(", ");
+            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject, entries,
+                reason = "these entries need a claim that can be a part of a topic's name");
+        }
+    }
+
+    /// A peer that was not let in.
+    pub fn refused(&self, presented: &Presented<'_>, reason: &str) {
+        let Some(left_out) = self.refused.lock().next(Instant::now()) else { return };
+        let (route, peer) = (presented.route, presented.address);
+        let key = presented.peer.key.map(tracing::field::display);
+        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, left_out);
+    }
+}
+
+/// Tells of admissions that have ended.
+pub fn ended(ended: &[Arc<Admission>], reason: &str) {
+    for admission in ended {
+        let key = admission.key.map(tracing::field::display);
+        let (subject, issuer) = (shown(admission.subject()), issuer(admission));
+        let token_id = token_id(admission);
+        info!(target: "zafka::audit", event = "ended", key, subject, issuer, token_id, reason);
+    }
+}
+
+/// The end of a lease as a text (RFC 3339).
+pub fn until_text(admission: &Admission) -> Option<String> {
+    Timestamp::from_second(admission.until()?).ok().map(|until| until.to_string())
+}
+
+fn issuer(admission: &Admission) -> Option<&str> {
+    admission.claims.as_deref().map(Claims::issuer)
+}
+
+fn token_id(admission: &Admission) -> Option<String> {
+    admission.claims.as_deref().and_then(Claims::token_id).map(shown)
+}
+
+/// Bounds lines of one kind.
+#[derive(Debug, Default)]
+struct LineCount {
+    second: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LineCount {
+    /// How many lines were left out before this one; none if this one is to be left out.
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
+            (self.second, self.lines) = (Some(now), 0);
+        }
+        if self.lines == LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_counted() {
+        let (mut lines, now) = (LineCount::default(), Instant::now());
+        let told = (0..LINES + 3).filter(|_| lines.next(now).is_some()).count();
+        assert_eq!(told, LINES as usize);
+        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(3));
+        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(0));
+    }
+}

@@ -1,0 +1,74 @@
+//! Keeps the keys of issuers fresh, one task for each issuer.
+
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+use zafka_identity::KeyRefresh;
+
+use super::gate::Identities;
+use crate::issuer_keys::KeySource;
+
+/// Failures in a row after which it is told once more; about an hour of them.
+const TELL_AGAIN: u32 = 60;
+
+/// Fetches the keys of the issuer of this index, for as long as the task lives.
+pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identities>) {
+    let mut refresh = KeyRefresh::new(Instant::now());
+    let mut failures = 0;
+    let issuer = source.issuer.clone();
+    loop {
+        if refresh.handle_timeout(Instant::now()) {
+            identities.set_issuer_keys(index, refresh.keys());
+            warn!(issuer, "its keys could not be fetched for a day: its tokens are not taken now");
+        }
+        if !refresh.poll_fetch(Instant::now()) {
+            let until = refresh.poll_timeout();
+            tokio::select! {
+                () = sleep(until) => {}
+                () = identities.unknown_key(index) => refresh.handle_unknown_key(),
+            }
+            continue;
+        }
+        let fetching = spawn_blocking({
+            let source = source.clone();
+            move || source.fetch()
+        });
+        let outcome = match fetching.await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            // A panic is logged where it happens.
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(fetched) => {
+                let known = fetched.keys.len();
+                let changed = refresh.handle_keys(fetched.keys, fetched.max_age, Instant::now());
+                identities.set_issuer_keys(index, refresh.keys());
+                if changed || failures > 0 {
+                    info!(issuer, known, "the keys of an issuer were fetched");
+                }
+                failures = 0;
+            }
+            Err(error) => {
+                failures = refresh.handle_failure(Instant::now());
+                let known = refresh.keys().len();
+                if failures == 1 || failures.is_multiple_of(TELL_AGAIN) {
+                    warn!(issuer, %error, known, failures, "no keys could be fetched");
+                } else {
+                    debug!(issuer, %error, known, failures, "no keys could be fetched");
+                }
+            }
+        }
+    }
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,187 @@
+//! The gate with an issuer whose keys are fetched over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use zafka_identity::{Algorithm, ClaimName, Issuer, Rule, Rules, TopicPattern, Who};
+use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
+use zafka_testkit::issuer::{AUDIENCE, Serving};
+use zafka_zmtp::curve::{KeyPair, SecretKey};
+use zafka_zmtp::{Minor, PeerInfo, SocketType, Token};
+
+use super::*;
+use crate::config::IssuerConfig;
+use crate::issuer_keys::{KeyPlace, KeySource};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn key(number: u8) -> KeyPair {
+    KeyPair::new(SecretKey::from_bytes([number; 32]))
+}
+
+/// Whoever has the role `dash` reads `orders`.
+fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
+    let role = ClaimName::parse("/realm_access/roles").unwrap();
+    let rule = Rule {
+        who: Who::Claims(vec![(role, vec![json!("dash")])]),
+        read: vec![TopicPattern::parse("orders").unwrap()],
+        write: Vec::new(),
+    };
+    let (name, place) = (issuer.name(), KeyPlace::Discovered);
+    let source = KeySource { issuer: name.clone(), place, ca: None, bearer_file: None };
+    let issuer = Issuer {
+        name,
+        audience: vec![AUDIENCE.to_owned()],
+        algorithms: Algorithm::ALL.to_vec(),
+        require: Vec::new(),
+        keys: Arc::default(),
+    };
+    IdentityConfig {
+        keys: vec![key(1)],
+        folder: None,
+        servers: Vec::new(),
+        issuers: vec![IssuerConfig { issuer, source }],
+        max_lease: Duration::from_secs(3600),
+        clock_skew: Duration::from_secs(30),
+        rules: Rules::new(vec![rule]),
+    }
+}
+
+/// What the gate says of the owner of this key who shows that.
+fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
+    let peer = PeerInfo {
+        socket_type: SocketType::Sub,
+        minor: Minor::One,
+        identity: Bytes::new(),
+        metadata: Vec::new(),
+        key: Some(key(number).public()),
+        token: (!token.is_empty()).then(|| Token::new(token.as_bytes().to_vec())),
+    };
+    gate.admit(&Presented { route: "r", address: "a", peer: &peer, process: None })
+}
+
+#[track_caller]
+fn admitted(verdict: Verdict) -> Arc<dyn Access> {
+    match verdict {
+        Verdict::Admitted(access) => access,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether the peer may try again, and why it is not let in.
+#[track_caller]
+fn kept_out(verdict: Verdict) -> (bool, String) {
+    match verdict {
+        Verdict::Later(reason) => (true, reason),
+        Verdict::Refused(reason) => (false, reason),
+        Verdict::Admitted(access) => panic!("{access:?}"),
+    }
+}
+
+/// Waits until a token is taken, whose key the relay has to fetch first.
+async fn wait_admitted(gate: &Identities, number: u8, token: &str) -> Arc<dyn Access> {
+    let until = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match shown(gate, number, token) {
+            Verdict::Admitted(access) => return access,
+            other => assert!(tokio::time::Instant::now() < until, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn dash() -> Value {
+    json!({ "realm_access": { "roles": ["dash", "other"] } })
+}
+
+#[tokio::test]
+async fn a_token_lets_a_key_in() {
+    let issuer = zafka_testkit::Issuer::start();
+    let identity = start(&config(&issuer)).unwrap();
+    let gate = &identity.gate;
+    let token = issuer.token("alice", 600, &dash());
+    let access = wait_admitted(gate, 2, &token).await;
+    assert!(access.may_read("orders") && !access.may_read("payments"));
+    assert_eq!(access.subject(), Some("alice"));
+    let names: Vec<_> = access.properties().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["X-Zafka-Subject", "X-Zafka-Until"]);
+    assert!(access.until().is_some_and(|until| until % 1000 == 0));
+    // Its lease lets the key in, with the same token, without one, and with nonsense.
+    for again in [&token[..], "", "nonsense"] {
+        assert_eq!(admitted(shown(gate, 2, again)).subject(), Some("alice"), "{again}");
+    }
+    let (may_retry, why) = kept_out(shown(gate, 3, &token));
+    assert!(may_retry && why.contains("used with another key"), "{why}");
+    let (may_retry, why) = kept_out(shown(gate, 3, ""));
+    assert!(may_retry && why.contains("not known"), "{why}");
+    // Another role: what it had ends, and it is let in with what it has.
+    let ends = gate.ends();
+    let renewed = admitted(shown(gate, 2, &issuer.token("alice", 900, &json!({}))));
+    assert!(!access.holds() && renewed.holds() && !renewed.may_read("orders"));
+    assert!(ends.has_changed().unwrap());
+    assert!(renewed.until() > access.until());
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_taken() {
+    let issuer = zafka_testkit::Issuer::start();
+    let identity = start(&config(&issuer)).unwrap();
+    let gate = &identity.gate;
+    wait_admitted(gate, 2, &issuer.token("alice", 600, &dash())).await;
+    let requests = issuer.requests();
+    let good = issuer.token("bob", 600, &dash());
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let jku = json!({ "alg": "ES256", "kid": "key-0", "jku": issuer.jwks_url() });
+    let of = |claims: Value| issuer.token("bob", 600, &claims);
+    for (token, may_retry, part) in [
+        ("nonsense".to_owned(), false, "malformed"),
+        (format!("{signed}.{}", "A".repeat(86)), false, "signature"),
+        (issuer.token("bob", -31, &dash()), true, "expired"),
+        (of(json!({ "nbf": 9_999_999_999_i64 })), true, "not hold yet"),
+        (of(json!({ "aud": "another" })), false, "audience"),
+        (of(json!({ "iss": "https://another" })), false, "issuer"),
+        (of(json!({ "cnf": { "jkt": "another" } })), false, "bound"),
+        (issuer.sign(&jku.to_string(), "{\"iss\":1}"), false, "claims"),
+    ] {
+        let (may, why) = kept_out(shown(gate, 4, &token));
+        assert!(may == may_retry && why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(issuer.requests(), requests, "a token makes nobody ask anybody");
+    admitted(shown(gate, 4, &good));
+    // One that names another key is for whoever fetches keys to look at, at the pace that it has.
+    issuer.rotate();
+    let (may_retry, why) = kept_out(shown(gate, 5, &of(json!({}))));
+    assert!(may_retry && why.contains("key is not known"), "{why}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_asked_for() {
+    let issuer = zafka_testkit::Issuer::start();
+    // Nobody fetches keys.
+    let gate = Identities::new(&config(&issuer));
+    let (may_retry, why) = kept_out(shown(&gate, 2, &issuer.token("alice", 600, &dash())));
+    assert!(may_retry && why.contains("key is not known"), "{why}");
+    tokio::time::timeout(DEADLINE, gate.unknown_key(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_while_the_provider_was_never_there() {
+    let issuer = zafka_testkit::Issuer::start();
+    issuer.serve(Serving::Status(503));
+    let identity = start(&config(&issuer)).unwrap();
+    let gate = &identity.gate;
+    let token = issuer.token("alice", 600, &dash());
+    let until = tokio::time::Instant::now() + DEADLINE;
+    while issuer.requests() == 0 {
+        assert!(tokio::time::Instant::now() < until, "nobody asks for keys");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(kept_out(shown(gate, 2, &token)).0);
+    issuer.serve(Serving::Well);
+    wait_admitted(gate, 2, &token).await;
+    // Whoever has a lease stays, whatever becomes of the provider.
+    drop(issuer);
+    admitted(shown(gate, 2, ""));
+}
