@@ -6,7 +6,7 @@ use super::svg::{Anchor, Drawing, Paint, Size};
 use super::table;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
-use crate::suite::latency::{RATES, Row as Latency};
+use crate::suite::latency::{LatencyRow, RATES};
 use crate::suite::relay::Relay;
 use crate::suite::scale::{Point, Scale};
 
@@ -119,7 +119,7 @@ fn paint(subject: Subject) -> Paint {
 }
 
 /// A panel for each rate, a curve for each contestant.
-fn latency(rows: &[Latency]) -> String {
+fn latency(rows: &[LatencyRow]) -> String {
     let mut drawing = Drawing::new(WIDTH, 400.0);
     let title = "Latency, producer's call to receiver";
     drawing.text(Size::Title, Anchor::Start, (20.0, 32.0), title);

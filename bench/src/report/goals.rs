@@ -6,9 +6,9 @@ use super::Results;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
 use crate::suite::ingest::{Ingest, Taker};
-use crate::suite::latency::{RATES, Row as Latency};
-use crate::suite::relay::{Relay, Row};
-use crate::suite::stalled::Row as Stalled;
+use crate::suite::latency::{LatencyRow, RATES};
+use crate::suite::relay::{Relay, RelayRow};
+use crate::suite::stalled::StalledRow;
 
 /// One goal and how it was met.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ fn ingest(ingest: &Ingest) -> Vec<Goal> {
     goals
 }
 
-fn stalled(row: &Stalled) -> Goal {
+fn stalled(row: &StalledRow) -> Goal {
     let [beside, apart] = [row.beside, row.apart].map(|[_, p99]| p99.median);
     Goal {
         name: format!("latency p99, {} stalled and hostile peers", whole(row.peers as u64)),
@@ -100,9 +100,9 @@ fn stalled(row: &Stalled) -> Goal {
     }
 }
 
-fn latency(rows: &[Latency]) -> Vec<Goal> {
+fn latency(rows: &[LatencyRow]) -> Vec<Goal> {
     let at = |subject| {
-        let same = |row: &&Latency| {
+        let same = |row: &&LatencyRow| {
             (row.rate, row.subject) == (RATES[0], subject) && !matches!(row.sink, Sink::Counting(_))
         };
         rows.iter().find(same)
@@ -112,7 +112,7 @@ fn latency(rows: &[Latency]) -> Vec<Goal> {
     let (Some(zafka), Some(c_relay), Some(consumer)) = (zafka, c_relay, consumer) else {
         return Vec::new();
     };
-    let micros = |row: &Latency, index: usize| {
+    let micros = |row: &LatencyRow, index: usize| {
         row.percentiles.get(index).map_or(0.0, |figure| figure.median)
     };
     let beyond = micros(zafka, 0) - micros(consumer, 0);
@@ -179,7 +179,7 @@ fn relay(relay: &Relay) -> Vec<Goal> {
     goals
 }
 
-fn at_most(name: &str, of: &str, row: &Row, other: f64, times: f64) -> Goal {
+fn at_most(name: &str, of: &str, row: &RelayRow, other: f64, times: f64) -> Goal {
     let ratio = row.cpu_ns.median / other;
     let share = |value: f64| match value < 1.0 {
         true => format!("1/{}", short(1.0 / value)),

@@ -31,11 +31,11 @@ pub struct Results {
     /// The whole relay at full speed.
     pub relay: Option<Relay>,
     /// From the producer's stamp to the subscriber.
-    pub latency: Option<Vec<latency::Row>>,
+    pub latency: Option<Vec<latency::LatencyRow>>,
     /// As peers and partitions go up.
     pub scale: Option<Scale>,
     /// One healthy peer beside stalled and hostile ones.
-    pub stalled: Option<Vec<stalled::Row>>,
+    pub stalled: Option<Vec<stalled::StalledRow>>,
     /// ZeroMQ to Kafka.
     #[serde(default)]
     pub ingest: Option<Ingest>,

@@ -4,10 +4,10 @@ use super::Results;
 use crate::case::{Sink, Subject};
 use crate::figure::{Figure, short, whole};
 use crate::suite::ingest::{Ingest, Taker};
-use crate::suite::latency::Row as Latency;
-use crate::suite::relay::{Relay, Row};
+use crate::suite::latency::LatencyRow;
+use crate::suite::relay::{Relay, RelayRow};
 use crate::suite::scale::Scale;
-use crate::suite::stalled::Row as Stalled;
+use crate::suite::stalled::StalledRow;
 
 /// The whole report as text.
 pub fn text(results: &Results) -> String {
@@ -73,7 +73,7 @@ fn spread(figure: &Figure) -> String {
 fn relay_text(relay: &Relay) -> String {
     let mut out = String::new();
     for size in [100, 1000] {
-        let rows: Vec<&Row> = relay.rows.iter().filter(|row| row.value_size == size).collect();
+        let rows: Vec<&RelayRow> = relay.rows.iter().filter(|row| row.value_size == size).collect();
         if rows.is_empty() {
             continue;
         }
@@ -120,7 +120,7 @@ fn relay_text(relay: &Relay) -> String {
     out
 }
 
-fn latency_text(rows: &[Latency]) -> String {
+fn latency_text(rows: &[LatencyRow]) -> String {
     let mut lines = vec![
         ["Latency, 100 B, µs", "to", "records/s", "p50", "p90", "p99", "p99.9", "samples"]
             .map(str::to_owned),
@@ -165,7 +165,7 @@ fn scale_text(scale: &Scale) -> String {
     )
 }
 
-fn stalled_text(rows: &[Stalled]) -> String {
+fn stalled_text(rows: &[StalledRow]) -> String {
     let mut lines = vec![
         [
             "Latency of one SUB *, µs, beside",

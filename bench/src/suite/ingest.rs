@@ -58,7 +58,7 @@ impl Taker {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ingest {
     /// A row for each case.
-    pub rows: Vec<Row>,
+    pub rows: Vec<IngestRow>,
     /// CPU of a copy from socket to socket, ns a byte.
     pub floor_ns_per_byte: Figure,
     /// From a message to its acknowledgment by zafka, 50 and 99 percent, µs.
@@ -69,7 +69,7 @@ pub struct Ingest {
 
 /// A case with its runs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct IngestRow {
     /// Size of a value in bytes.
     pub value_size: usize,
     /// The program that takes the messages.
@@ -87,11 +87,11 @@ pub struct Row {
 }
 
 /// One run: CPU for a record, records a second, the most resident memory in MiB.
-type Run = [f64; 3];
+type IngestRun = [f64; 3];
 
 impl Ingest {
     /// The row of a case.
-    pub fn row(&self, value_size: usize, taker: Taker, senders: usize) -> Option<&Row> {
+    pub fn row(&self, value_size: usize, taker: Taker, senders: usize) -> Option<&IngestRow> {
         let wanted = (value_size, taker, senders);
         self.rows.iter().find(|row| (row.value_size, row.taker, row.senders) == wanted)
     }
@@ -102,7 +102,7 @@ impl Ingest {
 /// # Errors
 /// A process that did not do its part.
 pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
-    let mut cases: Vec<(usize, Taker, usize, Vec<Run>)> = Vec::new();
+    let mut cases: Vec<(usize, Taker, usize, Vec<IngestRun>)> = Vec::new();
     for value_size in [100, 1000] {
         for senders in [1, 8] {
             for taker in [Taker::Pull, Taker::C, Taker::Router] {
@@ -134,7 +134,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
         let figure = |index: usize| Figure::of(runs.iter().map(|run| run[index]));
         let bytes = wire_bytes(value_size);
         let (cpu_ns, rate, peak_mib) = (figure(0)?, figure(1)?, figure(2)?);
-        Some(Row { value_size, taker, senders, bytes, cpu_ns, rate, peak_mib })
+        Some(IngestRow { value_size, taker, senders, bytes, cpu_ns, rate, peak_mib })
     });
     let rows = rows.collect();
     let pair = |runs: &[[f64; 2]]| {
@@ -161,10 +161,10 @@ fn measure(
     taker: Taker,
     senders: usize,
     flow: Duration,
-) -> Outcome<Run> {
+) -> Outcome<IngestRun> {
     let (topic, address) = (unique("ingest"), format!("127.0.0.1:{}", free_port()));
     world.partitioned(&topic, PARTITIONS);
-    let mut party = Party::start(world, taker, &topic, &address)?;
+    let mut party = IngestParty::start(world, taker, &topic, &address)?;
     let socket = if taker == Taker::Router { "DEALER" } else { "PUSH" };
     let frame = format!("{topic:.<TOPIC$.TOPIC$}");
     let [size, count] = [value_size, senders].map(|number| number.to_string());
@@ -196,14 +196,14 @@ fn measure(
 }
 
 /// A relay, and how it is asked for its records.
-struct Party {
+struct IngestParty {
     relay: Process,
     /// zafka's admin server; the C relay tells by itself.
     admin: Option<String>,
     records: u64,
 }
 
-impl Party {
+impl IngestParty {
     fn start(world: &World, taker: Taker, topic: &str, address: &str) -> Outcome<Self> {
         let socket = match taker {
             Taker::C => {

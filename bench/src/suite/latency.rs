@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One contestant at one rate.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct LatencyRow {
     /// Records a second.
     pub rate: u64,
     /// The program that is measured.
@@ -49,14 +49,14 @@ pub struct Row {
     pub percentiles: [Figure; 4],
 }
 
-/// The shares that [`Row::percentiles`] are for.
+/// The shares that [`LatencyRow::percentiles`] are for.
 pub const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 /// Measures all contestants at both rates, in turn.
 ///
 /// # Errors
 /// A process that did not do its part.
-pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
+pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<LatencyRow>> {
     let contestants = world.with_before(&CONTESTANTS);
     let mut rows = Vec::new();
     // A broker that has just started is slow at first; nobody's turn should be that.
@@ -95,7 +95,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
                 continue;
             };
             let samples = runs.iter().map(|(count, _)| count).sum();
-            rows.push(Row { rate, subject, sink, samples, percentiles: [a, b, c, d] });
+            rows.push(LatencyRow { rate, subject, sink, samples, percentiles: [a, b, c, d] });
         }
     }
     rows.sort_by_key(|row| row.rate);

@@ -26,14 +26,14 @@ const WARM_UP: Duration = Duration::from_millis(500);
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Relay {
     /// A row for each case.
-    pub rows: Vec<Row>,
+    pub rows: Vec<RelayRow>,
     /// CPU of a copy from socket to socket, ns a byte.
     pub floor_ns_per_byte: Figure,
 }
 
 /// A case with its runs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct RelayRow {
     /// Size of a value in bytes.
     pub value_size: usize,
     /// The program that is measured.
@@ -56,7 +56,7 @@ pub struct Row {
 
 impl Relay {
     /// The row of a case.
-    pub fn row(&self, value_size: usize, subject: Subject, sink: Sink) -> Option<&Row> {
+    pub fn row(&self, value_size: usize, subject: Subject, sink: Sink) -> Option<&RelayRow> {
         self.rows
             .iter()
             .find(|row| (row.value_size, row.subject, row.sink) == (value_size, subject, sink))
@@ -64,7 +64,7 @@ impl Relay {
 
     /// The C relay's row that does what this one does: the value alone, or the record with its
     /// metadata.
-    pub fn c_relay_for(&self, row: &Row) -> Option<&Row> {
+    pub fn c_relay_for(&self, row: &RelayRow) -> Option<&RelayRow> {
         let parts = match row.subject {
             Subject::Zafka(Preset::Value) | Subject::Before(Preset::Value) => 1,
             Subject::Zafka(_) | Subject::Before(_) => 4,
@@ -74,7 +74,7 @@ impl Relay {
     }
 
     /// The cost of copying a row's bytes to one peer, in ns a record.
-    pub fn floor_ns(&self, row: &Row) -> Option<f64> {
+    pub fn floor_ns(&self, row: &RelayRow) -> Option<f64> {
         (row.sink.peers() == 1).then_some(self.floor_ns_per_byte.median * row.bytes.median)
     }
 }
@@ -169,9 +169,9 @@ fn name(value_size: usize, subject: Subject, sink: Sink) -> String {
     name.trim_end_matches(", ").to_owned()
 }
 
-fn row(value_size: usize, case: &Case, runs: Vec<Run>) -> Option<Row> {
+fn row(value_size: usize, case: &Case, runs: Vec<Run>) -> Option<RelayRow> {
     let figure = |of: fn(&Run) -> f64| Figure::of(runs.iter().map(of));
-    Some(Row {
+    Some(RelayRow {
         value_size,
         subject: case.subject,
         sink: case.sink,

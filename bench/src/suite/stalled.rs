@@ -31,12 +31,12 @@ const FILL_RATE: u64 = 10_000;
 const WARM_UP: u64 = RATE / 2;
 /// Time for a step, on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The shares of [`Row`]'s figures.
+/// The shares of [`StalledRow`]'s figures.
 const SHARES: [f64; 2] = [0.5, 0.99];
 
 /// A number of peers, in both places.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct StalledRow {
     /// Stalled and hostile peers.
     pub peers: usize,
     /// Samples of all runs, in each place.
@@ -59,7 +59,7 @@ enum Target {
 ///
 /// # Errors
 /// A process that did not do its part, or peers that were not stalled.
-pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
+pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<StalledRow>> {
     let (rounds, samples) = scope.stalled;
     let mut runs = PEERS.map(|_| [const { Vec::new() }; 2]);
     for round in 1..=rounds {
@@ -87,7 +87,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<Row>> {
     };
     let rows = PEERS.into_iter().zip(&runs).filter_map(|(peers, [beside, apart])| {
         let samples = usize::try_from(samples).ok()? * rounds;
-        Some(Row { peers, samples, beside: figures(beside)?, apart: figures(apart)? })
+        Some(StalledRow { peers, samples, beside: figures(beside)?, apart: figures(apart)? })
     });
     Ok(rows.collect())
 }

@@ -37,7 +37,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
         stream.set_nonblocking(true)?;
         epoll::add(&poll, stream, epoll::EventData::new_u64(index), epoll::EventFlags::IN)?;
     }
-    let mut sink = Sink::new(kind, streams);
+    let mut sink = CountingSink::new(kind, streams);
     let mut ready = Vec::with_capacity(256);
     let timeout = Timespec::try_from(TICK)?;
     let mut next_line = Instant::now();
@@ -55,7 +55,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
     }
 }
 
-struct Sink {
+struct CountingSink {
     connections: Vec<(TcpStream, u64)>,
     scanner: Scanner,
     /// Bytes of the first connection that the scanner has left, at the start.
@@ -65,7 +65,7 @@ struct Sink {
     unread: Vec<u8>,
 }
 
-impl Sink {
+impl CountingSink {
     fn new(kind: Kind, streams: Vec<TcpStream>) -> Self {
         Self {
             connections: streams.into_iter().map(|stream| (stream, 0)).collect(),
