@@ -120,7 +120,7 @@ impl Acknowledged {
     /// Every violation that the topic's whole log shows: place, bytes, shared, order, failed,
     /// doubled, foreign.
     pub fn check(&self, log: &[Received]) -> Vec<String> {
-        let mut report = Report::default();
+        let mut report = ViolationsByKind::default();
         let at: HashMap<(i32, i64), &Received> =
             log.iter().map(|record| ((record.partition, record.offset), record)).collect();
         let found = self.found(log);
@@ -150,7 +150,7 @@ impl Acknowledged {
         sent: &[(Number, Told)],
         at: &HashMap<(i32, i64), &Received>,
         claimed: &mut HashMap<Place, Number>,
-        report: &mut Report,
+        report: &mut ViolationsByKind,
     ) {
         let mut last: HashMap<i32, (i64, Number)> = HashMap::new();
         for (number, told) in sent {
@@ -185,7 +185,7 @@ impl Acknowledged {
         &self,
         log: &[Received],
         found: &HashMap<Number, Vec<&Received>>,
-        report: &mut Report,
+        report: &mut ViolationsByKind,
     ) {
         let mut sent = vec![(0, 0); self.messages.len()];
         for (number, told) in self.runs.values().flatten() {
@@ -215,9 +215,9 @@ impl Acknowledged {
 
 /// Violations by kind: the first ones in full, the rest counted.
 #[derive(Default)]
-struct Report(BTreeMap<&'static str, (usize, Vec<String>)>);
+struct ViolationsByKind(BTreeMap<&'static str, (usize, Vec<String>)>);
 
-impl Report {
+impl ViolationsByKind {
     fn add(&mut self, kind: &'static str, what: String) {
         let (count, lines) = self.0.entry(kind).or_default();
         *count += 1;
