@@ -5,11 +5,11 @@ use zafka_bridge::status::{IngestCounters, IngestStatus};
 
 use super::{counter, family, gauge};
 
-type OfCounters = fn(&IngestCounters) -> u64;
-type OfRoute = fn(&IngestStatus) -> f64;
+type OfIngestCounters = fn(&IngestCounters) -> u64;
+type OfIngest = fn(&IngestStatus) -> f64;
 
 /// Counters of a route: name, help, source.
-const COUNTERS: &[(&str, &str, OfCounters)] = &[
+const COUNTERS: &[(&str, &str, OfIngestCounters)] = &[
     ("zafka_ingest_received_total", "Messages received.", |c| c.received),
     ("zafka_ingest_acknowledged_total", "Messages that are in the log.", |c| c.acknowledged),
     ("zafka_ingest_refused_total", "Messages answered with an error, and not in the log.", |c| {
@@ -31,7 +31,7 @@ const COUNTERS: &[(&str, &str, OfCounters)] = &[
 ];
 
 /// Gauges of a route.
-const GAUGES: &[(&str, &str, OfRoute)] = &[
+const GAUGES: &[(&str, &str, OfIngest)] = &[
     ("zafka_ingest_ready", "Whether the route is ready.", |r| f64::from(u8::from(r.ready))),
     ("zafka_ingest_stopped", "Whether the route has stopped for good.", |r| {
         f64::from(u8::from(r.stopped))
