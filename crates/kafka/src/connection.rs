@@ -50,9 +50,9 @@ const FAR: Duration = Duration::from_millis(10);
 /// Time between two tries to get a token while the session lasts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// An answer that is waited for.
+/// The last request, whose answer is waited for.
 #[derive(Clone, Copy, Debug)]
-struct Waited {
+struct LastRequest {
     key: i16,
     correlation: i32,
     header_version: i16,
@@ -73,7 +73,7 @@ pub(crate) struct Connection {
     versions: HashMap<i16, (i16, i16)>,
     /// About how long it takes to the broker and back.
     round_trip: Duration,
-    last: Option<Waited>,
+    last: Option<LastRequest>,
     correlation: i32,
     login: Option<Arc<Login>>,
     /// The session, if it has an end.
@@ -142,7 +142,8 @@ impl Connection {
             *prefix = size.to_be_bytes();
         }
         let header_version = R::Response::header_version(version);
-        self.last = Some(Waited { key: R::KEY, correlation: self.correlation, header_version });
+        self.last =
+            Some(LastRequest { key: R::KEY, correlation: self.correlation, header_version });
         match timeout(STEP, self.write(&frame)).await {
             Ok(written) => written.map_err(|error| self.lost(&error.into())),
             Err(_) => Err(self.fault(&"it takes no request")),

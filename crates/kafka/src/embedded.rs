@@ -93,9 +93,9 @@ impl EmbeddedBroker {
     }
 }
 
-/// A record to be written.
+/// A record to be written into the embedded broker.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NewRecord<'a> {
+pub struct EmbeddedRecord<'a> {
     /// Topic.
     pub topic: &'a str,
     /// Partition; by the key if `None`.
@@ -124,7 +124,7 @@ impl EmbeddedProducer {
     ///
     /// # Errors
     /// If the queue is full.
-    pub fn send(&self, record: &NewRecord<'_>) -> Result<(), EmbeddedError> {
+    pub fn send(&self, record: &EmbeddedRecord<'_>) -> Result<(), EmbeddedError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers {
             headers = headers.insert(Header { key, value: *value });

@@ -19,9 +19,9 @@ use crate::records::Run;
 use crate::reset::DueOffset;
 #[cfg(feature = "sim")]
 pub use fast::sim;
-pub(crate) use fast::{Fast, FetcherParts};
+pub(crate) use fast::{FastFetcher, FetcherParts};
 pub(crate) use fault::{CorruptBatch, FetchFault};
-pub(crate) use librdkafka::Librdkafka;
+pub(crate) use librdkafka::LibrdkafkaFetcher;
 pub(crate) use record_sender::RecordSender;
 
 /// Records of one partition, in their order. May hold none and only move the position.
@@ -87,9 +87,9 @@ impl fmt::Debug for Fetched {
 /// The fetcher of a source.
 pub(crate) enum Fetcher {
     /// Fetch requests of our own; librdkafka holds the membership only.
-    Fast(Fast),
+    Fast(FastFetcher),
     /// librdkafka does both.
-    Librdkafka(Librdkafka),
+    Librdkafka(LibrdkafkaFetcher),
 }
 
 impl Fetcher {

@@ -20,14 +20,14 @@
 //!     ClusterConfig, FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
 //!     Start, TopicSelector,
 //! };
-//! use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+//! use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let broker = EmbeddedBroker::start()?;
 //! broker.create_topic("orders", 1)?;
 //! let producer = broker.producer()?;
-//! producer.send(&NewRecord { topic: "orders", value: Some(b"hello"), ..NewRecord::default() })?;
+//! producer.send(&EmbeddedRecord { topic: "orders", value: Some(b"hello"), ..EmbeddedRecord::default() })?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
 //! let cluster = Cluster::new(&ClusterConfig {

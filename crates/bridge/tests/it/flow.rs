@@ -1,7 +1,7 @@
 //! Records on their way, and what the status says of them.
 
 use zafka_bridge::status::RouteStatus;
-use zafka_kafka::embedded::NewRecord;
+use zafka_kafka::embedded::EmbeddedRecord;
 
 use crate::subscribers::{LazySub, Sub};
 use crate::support::{
@@ -12,10 +12,14 @@ use crate::support::{
 async fn records_reach_a_sub_as_they_are() {
     let broker = Broker::start(&[("orders", 2), ("other", 1)]);
     let headers: &[(&str, Option<&[u8]>)] = &[("trace", Some(b"1")), ("trace", None)];
-    let record =
-        NewRecord { topic: "orders", partition: Some(1), timestamp: Some(5), ..Default::default() };
-    broker.send(&NewRecord { key: Some(b"k"), value: Some(b"v"), headers, ..record });
-    broker.send(&NewRecord { value: Some(b""), ..record });
+    let record = EmbeddedRecord {
+        topic: "orders",
+        partition: Some(1),
+        timestamp: Some(5),
+        ..Default::default()
+    };
+    broker.send(&EmbeddedRecord { key: Some(b"k"), value: Some(b"v"), headers, ..record });
+    broker.send(&EmbeddedRecord { value: Some(b""), ..record });
     broker.send(&record);
     broker.write("orders", 0, 0..50);
     broker.write("other", 0, 0..1);

@@ -13,7 +13,7 @@ use zafka_kafka::Cluster;
 use zafka_kafka::config::{
     ClusterConfig, GroupConfig, GroupProtocol, Security, SourceConfig, Start, TopicSelector,
 };
-use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{PubConfig, SlowPeer};
 
@@ -63,12 +63,12 @@ impl Broker {
     pub fn queue(&self, topic: &str, partition: i32, numbers: Range<usize>, size: usize) {
         for number in numbers {
             let value = format!("{number:<size$}");
-            let record = NewRecord {
+            let record = EmbeddedRecord {
                 topic,
                 partition: Some(partition),
                 key: Some(b"key"),
                 value: Some(value.as_bytes()),
-                ..NewRecord::default()
+                ..EmbeddedRecord::default()
             };
             self.producer.send(&record).unwrap();
         }
@@ -84,7 +84,7 @@ impl Broker {
         self.producer.flush(PATIENCE).unwrap();
     }
 
-    pub fn send(&self, record: &NewRecord<'_>) {
+    pub fn send(&self, record: &EmbeddedRecord<'_>) {
         self.producer.send(record).unwrap();
         self.producer.flush(PATIENCE).unwrap();
     }

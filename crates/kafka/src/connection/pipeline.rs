@@ -19,7 +19,7 @@ const READ: usize = 8 << 10;
 
 /// An answer that is waited for.
 #[derive(Clone, Copy, Debug)]
-struct Waited {
+struct PendingAnswer {
     key: i16,
     correlation: i32,
     header_version: i16,
@@ -33,7 +33,7 @@ pub(crate) struct Pipeline {
     outgoing: Outgoing,
     /// The part of the next answers that was read.
     answers: BytesMut,
-    waited: VecDeque<Waited>,
+    waited: VecDeque<PendingAnswer>,
     queued: u64,
     written: u64,
     progress: Instant,
@@ -95,7 +95,7 @@ impl Pipeline {
         if self.waited.is_empty() {
             self.progress = Instant::now();
         }
-        self.waited.push_back(Waited {
+        self.waited.push_back(PendingAnswer {
             key: R::KEY,
             correlation: connection.correlation,
             header_version: <R::Response as HeaderVersion>::header_version(version),

@@ -98,13 +98,13 @@ pub(crate) struct FetcherParts<'a> {
 }
 
 /// The fetcher, as the membership thread sees it.
-pub(crate) struct Fast {
+pub(crate) struct FastFetcher {
     commands_tx: Option<UnboundedSender<FetcherCommand>>,
     dispatcher: Option<JoinHandle<()>>,
     runtime: Handle,
 }
 
-impl Fast {
+impl FastFetcher {
     /// Starts the dispatcher.
     pub(crate) fn start(runtime: &Handle, parts: FetcherParts<'_>) -> Self {
         let FetcherParts {

@@ -22,7 +22,7 @@ pub(crate) use thread::FetchedMessages;
 use thread::{ActiveReads, FetchThread};
 
 /// librdkafka as the fetcher.
-pub(crate) struct Librdkafka {
+pub(crate) struct LibrdkafkaFetcher {
     client: Arc<Client>,
     in_group: bool,
     queue: Arc<Queue>,
@@ -33,7 +33,7 @@ pub(crate) struct Librdkafka {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Librdkafka {
+impl LibrdkafkaFetcher {
     /// Starts the thread.
     pub(crate) fn start(
         client: &Arc<Client>,

@@ -16,18 +16,18 @@ use rdkafka::error::RDKafkaErrorCode;
 use tracing::info;
 
 use super::environment::Environment;
-use super::event::Event;
+use super::event::MembershipEvent;
 use super::group_check::GroupCheck;
 use super::memory::Memory;
 use super::monitor::MembershipVerdict;
-use super::partitions::{Partitions, Settings};
+use super::partitions::{MembershipSettings, Partitions};
 use super::renewal::Renewal;
 use super::stop::StopReason;
 use crate::client::Client;
 use crate::commits::{self, CommitRequest};
 use crate::config::GroupProtocol;
 use crate::exchange::{RouteRequest, SourceEvent};
-use crate::fetcher::{Fast, FetchFault, Fetcher, FetcherParts, Librdkafka};
+use crate::fetcher::{FastFetcher, FetchFault, Fetcher, FetcherParts, LibrdkafkaFetcher};
 use crate::guard;
 use crate::lookup::{Lookup, LookupAnswer, LookupRequest};
 use crate::native;
@@ -92,7 +92,7 @@ impl<'a> Driver<'a> {
     ) -> Result<Outcome, StopReason> {
         let listing = memory.listing.clone();
         let mut driver = Self::start(env, lasting, client, protocol, &listing)?;
-        let settings = Settings::new(&env.config, protocol, driver.fetcher.kind());
+        let settings = MembershipSettings::new(&env.config, protocol, driver.fetcher.kind());
         let mut partitions = Partitions::new(settings, memory);
         partitions.handle_listing(listing, Instant::now());
         driver.execute_all(&mut partitions);
@@ -104,7 +104,7 @@ impl<'a> Driver<'a> {
             outcome = driver.handle_rebalances(&mut partitions).or(outcome);
             while let Some(event) = env.next_event() {
                 match event {
-                    Event::Route(RouteRequest::Close(last)) => {
+                    MembershipEvent::Route(RouteRequest::Close(last)) => {
                         driver.close(&mut partitions, last);
                         return Ok(Outcome::Closed);
                     }
@@ -170,7 +170,7 @@ impl<'a> Driver<'a> {
         let commit = move || commits::run(&committing, &health, &commit_requests, &done);
         guard::spawn("kafka-commit", &panics, commit)?;
         let fetcher = match &env.connections {
-            Some(connections) => Fetcher::Fast(Fast::start(
+            Some(connections) => Fetcher::Fast(FastFetcher::start(
                 &env.runtime,
                 FetcherParts {
                     cluster: &env.cluster,
@@ -215,20 +215,26 @@ impl<'a> Driver<'a> {
     }
 
     /// Hands an event on. Returns why the client is to end, if it is.
-    fn handle(&mut self, partitions: &mut Partitions<'_>, event: Event) -> Option<Outcome> {
+    fn handle(
+        &mut self,
+        partitions: &mut Partitions<'_>,
+        event: MembershipEvent,
+    ) -> Option<Outcome> {
         let now = Instant::now();
         match event {
-            Event::Route(request) => partitions.handle_request(request, now),
-            Event::Commit(done) => partitions.handle_commit(&done),
-            Event::Panicked(panicked) => partitions.stop(StopReason::Panicked(panicked)),
-            Event::Group(reply) => {
+            MembershipEvent::Route(request) => partitions.handle_request(request, now),
+            MembershipEvent::Commit(done) => partitions.handle_commit(&done),
+            MembershipEvent::Panicked(panicked) => partitions.stop(StopReason::Panicked(panicked)),
+            MembershipEvent::Group(reply) => {
                 let is_assigned = partitions.is_assigned();
                 let verdict =
                     self.group_check.answered(self.env, &self.client, is_assigned, reply, now);
                 return self.judged(partitions, verdict);
             }
-            Event::Fetch(FetchFault::OtherCluster(id)) => return Some(Outcome::OtherCluster(id)),
-            Event::Fetch(fault) => {
+            MembershipEvent::Fetch(FetchFault::OtherCluster(id)) => {
+                return Some(Outcome::OtherCluster(id));
+            }
+            MembershipEvent::Fetch(fault) => {
                 // Another cluster does not have what this one had.
                 let is_reset =
                     matches!(fault, FetchFault::OutOfRange { .. } | FetchFault::ResetNeeded { .. });
@@ -237,7 +243,7 @@ impl<'a> Driver<'a> {
                     _ => partitions.handle_fault(fault),
                 }
             }
-            Event::Lookup(answer) => match self.other_cluster() {
+            MembershipEvent::Lookup(answer) => match self.other_cluster() {
                 Some(moved) if matches!(answer, LookupAnswer::Earliest { .. }) => {
                     return Some(moved);
                 }
@@ -335,7 +341,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn librdkafka(env: &Environment, client: &Arc<Client>) -> std::io::Result<Librdkafka> {
+fn librdkafka(env: &Environment, client: &Arc<Client>) -> std::io::Result<LibrdkafkaFetcher> {
     let in_group = env.config.group.is_some();
-    Librdkafka::start(client, in_group, env.record_sender(), env.mailbox(), &env.mailbox())
+    LibrdkafkaFetcher::start(client, in_group, env.record_sender(), env.mailbox(), &env.mailbox())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::event::Event;
+use super::event::MembershipEvent;
 use crate::client::SourceContext;
 use crate::cluster::{Cluster, OwnConnections};
 use crate::config::SourceConfig;
@@ -33,7 +33,7 @@ pub(crate) struct Environment {
     pub(crate) log_limiter: Arc<LogLimiter>,
     pub(crate) events: mpsc::Sender<SourceEvent>,
     pub(crate) records: mpsc::Sender<Fetched>,
-    pub(crate) inbox: (Sender<Event>, Receiver<Event>),
+    pub(crate) inbox: (Sender<MembershipEvent>, Receiver<MembershipEvent>),
     pub(crate) ended: oneshot::Sender<()>,
 }
 
@@ -53,7 +53,7 @@ impl Environment {
     /// A mailbox for one kind of what the membership thread receives.
     pub(super) fn mailbox<T: 'static>(&self) -> Mailbox<T>
     where
-        Event: From<T>,
+        MembershipEvent: From<T>,
     {
         Mailbox::new(&self.inbox.0)
     }
@@ -67,7 +67,7 @@ impl Environment {
     }
 
     /// The next event, if there is one.
-    pub(super) fn next_event(&self) -> Option<Event> {
+    pub(super) fn next_event(&self) -> Option<MembershipEvent> {
         self.inbox.1.try_recv().ok()
     }
 
@@ -77,7 +77,8 @@ impl Environment {
         let deadline = Instant::now() + pause;
         loop {
             match self.inbox.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Route(RouteRequest::Close(_))) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(MembershipEvent::Route(RouteRequest::Close(_)))
+                | Err(RecvTimeoutError::Disconnected) => {
                     return true;
                 }
                 Ok(_) => {}
@@ -88,7 +89,8 @@ impl Environment {
 
     /// Waits until the source is closed; the route that is told to stop does so.
     pub(super) fn wait_for_close(&self) {
-        let is_close = |event| matches!(event, Ok(Event::Route(RouteRequest::Close(_))) | Err(_));
+        let is_close =
+            |event| matches!(event, Ok(MembershipEvent::Route(RouteRequest::Close(_))) | Err(_));
         while !is_close(self.inbox.1.recv()) {}
     }
 }

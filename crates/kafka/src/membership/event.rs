@@ -8,7 +8,7 @@ use crate::guard::Panicked;
 use crate::lookup::LookupAnswer;
 
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum MembershipEvent {
     Route(RouteRequest),
     Lookup(LookupAnswer),
     Commit(CommitDone),
@@ -17,37 +17,37 @@ pub(crate) enum Event {
     Panicked(Panicked),
 }
 
-impl From<RouteRequest> for Event {
+impl From<RouteRequest> for MembershipEvent {
     fn from(request: RouteRequest) -> Self {
         Self::Route(request)
     }
 }
 
-impl From<LookupAnswer> for Event {
+impl From<LookupAnswer> for MembershipEvent {
     fn from(answer: LookupAnswer) -> Self {
         Self::Lookup(answer)
     }
 }
 
-impl From<CommitDone> for Event {
+impl From<CommitDone> for MembershipEvent {
     fn from(done: CommitDone) -> Self {
         Self::Commit(done)
     }
 }
 
-impl From<FetchFault> for Event {
+impl From<FetchFault> for MembershipEvent {
     fn from(fault: FetchFault) -> Self {
         Self::Fetch(fault)
     }
 }
 
-impl From<GroupReply> for Event {
+impl From<GroupReply> for MembershipEvent {
     fn from(reply: GroupReply) -> Self {
         Self::Group(reply)
     }
 }
 
-impl From<Panicked> for Event {
+impl From<Panicked> for MembershipEvent {
     fn from(panicked: Panicked) -> Self {
         Self::Panicked(panicked)
     }

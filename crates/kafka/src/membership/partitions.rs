@@ -34,7 +34,7 @@ use rebalances::Revoking;
 
 /// The settings that decisions depend on.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct MembershipSettings {
     /// The route's name, for log lines.
     pub(super) route: String,
     pub(super) in_group: bool,
@@ -48,7 +48,7 @@ pub(super) struct Settings {
     pub(super) fetcher: FetcherKind,
 }
 
-impl Settings {
+impl MembershipSettings {
     pub(super) fn new(
         config: &SourceConfig,
         protocol: GroupProtocol,
@@ -69,7 +69,7 @@ impl Settings {
 }
 
 pub(super) struct Partitions<'a> {
-    settings: Settings,
+    settings: MembershipSettings,
     memory: &'a mut Memory,
     actions: VecDeque<Action>,
     /// True if the health is another one than was polled last.
@@ -93,7 +93,7 @@ pub(super) struct Partitions<'a> {
 }
 
 impl<'a> Partitions<'a> {
-    pub(super) fn new(settings: Settings, memory: &'a mut Memory) -> Self {
+    pub(super) fn new(settings: MembershipSettings, memory: &'a mut Memory) -> Self {
         Self {
             stalls: StallDetector::new(&settings.route, settings.stall_timeout),
             fetcher: settings.fetcher,

@@ -30,6 +30,7 @@ use bytes::Bytes;
 
 use super::partitioner::Answers;
 use super::{Deliveries, Ticket, WriteError, Written};
+pub(super) use crate::metadata::Leader;
 use crate::records::{Codec, NewRecord, ProducerId};
 pub(super) use batch::Buffers;
 use batch::{Closed, Open, Sealed};
@@ -56,13 +57,6 @@ pub(super) struct Settings {
     pub(super) linger: Duration,
     pub(super) delivery_timeout: Option<Duration>,
     pub(super) codec: Option<Codec>,
-}
-
-/// The leader of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leader {
-    pub(super) broker: i32,
-    pub(super) epoch: i32,
 }
 
 /// A request to be sent to a broker.

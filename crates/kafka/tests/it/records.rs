@@ -2,26 +2,26 @@
 
 use zafka_envelope::Timestamp;
 use zafka_kafka::config::{FetcherKind, Start};
-use zafka_kafka::embedded::NewRecord;
+use zafka_kafka::embedded::EmbeddedRecord;
 
 use crate::route::{PATIENCE, Route, broker, cluster, config};
 
 on_both_fetchers!(null_and_empty_and_headers);
 async fn null_and_empty_and_headers(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a", 1)]);
-    let base = NewRecord {
+    let base = EmbeddedRecord {
         topic: "a",
         partition: Some(0),
         timestamp: Some(1_700_000_000_123),
-        ..NewRecord::default()
+        ..EmbeddedRecord::default()
     };
     let headers: [(&str, Option<&[u8]>); 4] =
         [("h", Some(b"1")), ("h", None), ("", Some(b"")), ("bin", Some(b"\xff\x00"))];
     let written = [
         base,
-        NewRecord { key: Some(b""), value: Some(b""), ..base },
-        NewRecord { key: Some(b"\x00\xff"), value: None, headers: &headers, ..base },
-        NewRecord { key: None, value: Some(b"v"), ..base },
+        EmbeddedRecord { key: Some(b""), value: Some(b""), ..base },
+        EmbeddedRecord { key: Some(b"\x00\xff"), value: None, headers: &headers, ..base },
+        EmbeddedRecord { key: None, value: Some(b"v"), ..base },
     ];
     for record in &written {
         producer.send(record).unwrap();
@@ -53,11 +53,11 @@ async fn timestamps_below_zero(fetching: FetcherKind) {
     let (broker, producer) = broker(&[("a", 1)]);
     let times = [-86_400_000, -2, -1, 1];
     for time in times {
-        let record = NewRecord {
+        let record = EmbeddedRecord {
             topic: "a",
             partition: Some(0),
             timestamp: Some(time),
-            ..NewRecord::default()
+            ..EmbeddedRecord::default()
         };
         producer.send(&record).unwrap();
         // A batch of its own.

@@ -10,7 +10,7 @@ use zafka_kafka::config::{
     ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, Security, SourceConfig, Start,
     TopicSelector,
 };
-use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_kafka::{
     Assignment, Cluster, Ends, Source, SourceEvent, SourceReceivers, TopicPartition,
 };
@@ -199,12 +199,12 @@ pub fn write(
 ) {
     for number in numbers {
         let value = number.to_string();
-        let record = NewRecord {
+        let record = EmbeddedRecord {
             topic,
             partition: Some(partition),
             key: Some(b"key"),
             value: Some(value.as_bytes()),
-            ..NewRecord::default()
+            ..EmbeddedRecord::default()
         };
         producer.send(&record).unwrap();
     }

@@ -9,25 +9,8 @@ use crate::{crates, root};
 
 /// Names that still stand for several types: crate, name.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("bench", &["Party", "Row", "Run", "Sink"]),
     ("crates/bridge", &["Pending", "Stage"]),
-    (
-        "crates/kafka",
-        &[
-            "Answer",
-            "Broker",
-            "Event",
-            "Fast",
-            "Leader",
-            "Librdkafka",
-            "NewRecord",
-            "Settings",
-            "Waited",
-        ],
-    ),
     ("crates/sockets", &["Batch", "Dropped", "Kept", "Place", "Ring", "Shared", "Waiting"]),
-    ("crates/testkit", &["Report"]),
-    ("crates/zafka", &["OfCounters", "OfRoute"]),
 ];
 
 #[test]

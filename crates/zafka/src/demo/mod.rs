@@ -15,7 +15,7 @@ use zafka_kafka::Cluster;
 use zafka_kafka::config::{
     ClusterConfig, GroupConfig, Security, SourceConfig, Start, TopicSelector,
 };
-use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, NewRecord};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_sockets::config::PubConfig;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 
@@ -100,12 +100,12 @@ async fn show(
 
 fn write(producer: &EmbeddedProducer, order: &Order) -> Result<(), CommandError> {
     let (name, value) = &order.header;
-    Ok(producer.send(&NewRecord {
+    Ok(producer.send(&EmbeddedRecord {
         topic: orders::TOPIC,
         key: Some(order.key.as_bytes()),
         value: Some(order.value.as_bytes()),
         headers: &[(name, Some(value.as_bytes()))],
-        ..NewRecord::default()
+        ..EmbeddedRecord::default()
     })?)
 }
 

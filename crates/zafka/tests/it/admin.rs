@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 use zafka_testkit::{KafkaNode, LibzmqSub, Proxy, Sequence, Zafka, ports, unique, wait_until};
 
 use crate::common::{OneRoute, RouteToml, endpoint, is_at, relay_toml};
@@ -192,8 +192,12 @@ fn waits_are_ready_and_faults_are_not() {
     let value = vec![b'x'; 100_000];
     for number in 0..PARTITIONS * 45 {
         let partition = Some(number % PARTITIONS);
-        let record =
-            NewRecord { topic: "orders", partition, value: Some(&value), ..NewRecord::default() };
+        let record = EmbeddedRecord {
+            topic: "orders",
+            partition,
+            value: Some(&value),
+            ..EmbeddedRecord::default()
+        };
         producer.send(&record).unwrap();
     }
     producer.flush(DEADLINE).unwrap();

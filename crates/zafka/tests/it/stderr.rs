@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 use zafka_testkit::child::{Running, command, spawn};
 use zafka_testkit::process::http_get;
 use zafka_testkit::{LibzmqSub, ports, wait_until};
@@ -93,7 +93,7 @@ fn broker(records: usize) -> EmbeddedBroker {
     let producer = broker.producer().unwrap();
     for _ in 0..records {
         producer
-            .send(&NewRecord { topic: TOPIC, value: Some(b"v"), ..NewRecord::default() })
+            .send(&EmbeddedRecord { topic: TOPIC, value: Some(b"v"), ..EmbeddedRecord::default() })
             .unwrap();
     }
     producer.flush(DEADLINE).unwrap();

@@ -17,7 +17,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
-use super::fetch_session::{Answer, FetchSession, FetchedPartition, LAST_BY_NAME, RejectedBatch};
+use super::fetch_session::{
+    FetchAnswer, FetchSession, FetchedPartition, LAST_BY_NAME, RejectedBatch,
+};
 use super::hand_out::{HandOut, due};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
@@ -63,7 +65,7 @@ pub(super) enum BrokerCommand {
 }
 
 /// The task's own.
-pub(super) struct Broker {
+pub(super) struct FetchTask {
     pub(super) id: i32,
     pub(super) address: String,
     pub(super) context: Arc<FetcherContext>,
@@ -112,7 +114,7 @@ impl From<Ended> for CloseReason {
     }
 }
 
-impl Broker {
+impl FetchTask {
     /// Runs until the command channel closes, then gives back what it has.
     pub(super) async fn run(mut self) {
         self.run_until_closed().await;
@@ -289,7 +291,7 @@ impl Broker {
                 );
             }
             let answer = self.session.answer(response, Instant::now());
-            let Answer { partitions, removed, errors, corrupt, bytes } =
+            let FetchAnswer { partitions, removed, errors, corrupt, bytes } =
                 answer.map_err(|reason| self.lost(&reason))?;
             if !std::mem::replace(&mut connected, true) {
                 self.send_event(BrokerEvent::Connected(self.id));

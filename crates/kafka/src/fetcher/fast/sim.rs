@@ -10,7 +10,7 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use uuid::Uuid;
 
 use super::ResponseContext;
-use super::fetch_session::{Answer, FetchOptions, FetchSession, FetchedPartition};
+use super::fetch_session::{FetchAnswer, FetchOptions, FetchSession, FetchedPartition};
 use super::hand_out::{HandOut, due};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
@@ -228,7 +228,7 @@ impl BrokerFetch {
     /// # Errors
     /// If it is an error of the whole request: the connection is to be left.
     pub fn answer(&mut self, response: FetchResponse, now: Instant) -> Result<(), String> {
-        let Answer { partitions, removed, .. } = self.session.answer(response, now)?;
+        let FetchAnswer { partitions, removed, .. } = self.session.answer(response, now)?;
         self.answered.extend(partitions);
         self.returned.extend(removed.into_iter().map(|(position, why)| {
             let why = match why {

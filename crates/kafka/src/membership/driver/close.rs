@@ -13,7 +13,7 @@ use super::{Driver, POLL};
 use crate::assignment::Positions;
 use crate::client::Client;
 use crate::commits::CommitDone;
-use crate::membership::event::Event;
+use crate::membership::event::MembershipEvent;
 use crate::membership::partitions::Partitions;
 
 /// Longest time for the last commit, and again for the leaving of the group.
@@ -44,9 +44,9 @@ impl Driver<'_> {
             let _ = self.client.poll(POLL);
             while let Some(event) = self.env.next_event() {
                 match event {
-                    Event::Commit(CommitDone { id: done }) if done == id => return,
+                    MembershipEvent::Commit(CommitDone { id: done }) if done == id => return,
                     // It was to answer.
-                    Event::Panicked(_) => return,
+                    MembershipEvent::Panicked(_) => return,
                     _ => {}
                 }
             }

@@ -58,8 +58,8 @@ struct Stage<'a> {
     reset: Option<ResetReason>,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> MembershipSettings {
+    MembershipSettings {
         route: "test".to_owned(),
         in_group: true,
         protocol: GroupProtocol::Consumer,
@@ -87,7 +87,7 @@ fn shown<'a>(what: &str, assignments: impl IntoIterator<Item = &'a Arc<Assignmen
 }
 
 impl<'a> Stage<'a> {
-    fn new(settings: Settings, memory: &'a mut Memory) -> Self {
+    fn new(settings: MembershipSettings, memory: &'a mut Memory) -> Self {
         Self {
             partitions: Partitions::new(settings, memory),
             now: Instant::now(),
@@ -246,7 +246,7 @@ impl<'a> Stage<'a> {
 type Story<'a> = (&'a str, &'a [(Step, &'a [&'a str])]);
 
 /// Plays stories. Each begins with a topic of three partitions in a group.
-fn play(settings: impl Fn() -> Settings, stories: &[Story<'_>]) {
+fn play(settings: impl Fn() -> MembershipSettings, stories: &[Story<'_>]) {
     for (name, steps) in stories {
         let mut memory = Memory::new(listing(3));
         let mut stage = Stage::new(settings(), &mut memory);
@@ -510,7 +510,7 @@ fn what_cannot_be_read_stops_or_is_skipped() {
         (lenient, Corrupt(None), &[endless]),
     ];
     for ((on_out_of_range, on_corrupt), step, expected) in rows {
-        let settings = || Settings {
+        let settings = || MembershipSettings {
             on_out_of_range: *on_out_of_range,
             on_corrupt: *on_corrupt,
             ..settings()

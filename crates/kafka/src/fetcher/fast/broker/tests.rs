@@ -57,7 +57,7 @@ impl Stage {
         let context = Arc::new(context(sasl, options.clone(), sender, Mailbox::new(&faults_tx)));
         let (broker_commands, commands_rx) = mpsc::unbounded_channel();
         let (events_tx, events) = mpsc::unbounded_channel();
-        let task = Broker {
+        let task = FetchTask {
             id: 1,
             address,
             context,

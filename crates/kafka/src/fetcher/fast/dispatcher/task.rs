@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 
-use super::super::broker::{Broker, BrokerCommand};
+use super::super::broker::{BrokerCommand, FetchTask};
 use super::super::fetch_session::FetchSession;
 use super::super::{BrokerEvent, FetcherCommand, FetcherContext};
 use super::{Dispatcher, DispatcherAction, TaskNumber};
@@ -120,7 +120,7 @@ impl DispatcherTask {
         match action {
             DispatcherAction::StartBroker { broker, number, address } => {
                 let (commands_tx, commands) = unbounded_channel();
-                let broker = Broker {
+                let broker = FetchTask {
                     id: broker,
                     address,
                     context: Arc::clone(&self.context),

@@ -32,7 +32,7 @@ pub(in super::super) struct FetchedPartition {
 
 /// The content of an answer.
 #[derive(Default)]
-pub(in super::super) struct Answer {
+pub(in super::super) struct FetchAnswer {
     pub(in super::super) partitions: Vec<FetchedPartition>,
     /// Partitions that are not fetched here any more.
     pub(in super::super) removed: Vec<(FetchPosition, ReturnReason)>,
@@ -63,7 +63,7 @@ impl FetchSession {
         &mut self,
         response: FetchResponse,
         now: Instant,
-    ) -> Result<Answer, String> {
+    ) -> Result<FetchAnswer, String> {
         if let Some(code) = Code::try_from_code(response.error_code) {
             // One that was to begin a session is of no other than this connection.
             let began = self.session.epoch == 0;
@@ -74,7 +74,7 @@ impl FetchSession {
                 | Code::FetchSessionTopicIdError
                     if !began =>
                 {
-                    Ok(Answer::default())
+                    Ok(FetchAnswer::default())
                 }
                 code => Err(format!("fetch: {code}")),
             };
@@ -85,7 +85,7 @@ impl FetchSession {
             0 => 0,
             _ => self.session.epoch.checked_add(1).unwrap_or(1),
         };
-        let mut answer = Answer::default();
+        let mut answer = FetchAnswer::default();
         for topic in response.responses {
             let name = if self.session.by_id {
                 self.ids.get(&topic.topic_id).cloned()
@@ -109,7 +109,7 @@ impl FetchSession {
         &mut self,
         key: &TopicPartition,
         data: PartitionData,
-        answer: &mut Answer,
+        answer: &mut FetchAnswer,
         now: Instant,
     ) {
         let (isolation, sizes) = (self.options.isolation, self.sizes);
@@ -221,7 +221,7 @@ impl FetchSession {
         key: &TopicPartition,
         code: Code,
         data: &PartitionData,
-        answer: &mut Answer,
+        answer: &mut FetchAnswer,
         now: Instant,
     ) {
         let reason = format!("{}: {code}", key);
@@ -251,7 +251,12 @@ impl FetchSession {
         }
     }
 
-    pub(super) fn leave(&mut self, key: &TopicPartition, why: ReturnReason, answer: &mut Answer) {
+    pub(super) fn leave(
+        &mut self,
+        key: &TopicPartition,
+        why: ReturnReason,
+        answer: &mut FetchAnswer,
+    ) {
         if let Some(tracked) = self.take_out(key, None) {
             answer.removed.push((tracked.position, why));
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use kafka_protocol::messages::fetch_response::EpochEndOffset;
 
 use super::super::position::FetchPosition;
-use super::{Answer, FetchSession};
+use super::{FetchAnswer, FetchSession};
 use crate::topic_partition::TopicPartition;
 
 impl FetchPosition {
@@ -53,7 +53,7 @@ impl FetchSession {
     }
 
     /// Asks once more without telling the epoch.
-    pub(super) fn doubt(&mut self, key: &TopicPartition, answer: &mut Answer, now: Instant) {
+    pub(super) fn doubt(&mut self, key: &TopicPartition, answer: &mut FetchAnswer, now: Instant) {
         let claimed = self.claimed(key);
         let Some(tracked) = self.partition(key) else { return };
         if claimed < 0 {

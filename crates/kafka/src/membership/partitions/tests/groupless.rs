@@ -17,7 +17,7 @@ fn listings_assign_and_take_away() {
     ];
     for fetcher in [FetcherKind::Fast, FetcherKind::Librdkafka] {
         let mut memory = Memory::new(listing(2));
-        let settings = Settings { in_group: false, fetcher, ..settings() };
+        let settings = MembershipSettings { in_group: false, fetcher, ..settings() };
         let mut stage = Stage::new(settings, &mut memory);
         for (at, (count, fast, librdkafka)) in rows.iter().enumerate() {
             stage.partitions.handle_listing(listing(*count), stage.now);
@@ -35,7 +35,7 @@ fn listings_assign_and_take_away() {
 #[test]
 fn what_is_being_looked_up_is_not_assigned_twice() {
     let mut memory = Memory::new(listing(2));
-    let mut stage = Stage::new(Settings { in_group: false, ..settings() }, &mut memory);
+    let mut stage = Stage::new(MembershipSettings { in_group: false, ..settings() }, &mut memory);
     for expected in [&["look up 0 1"][..], &[]] {
         stage.partitions.handle_listing(listing(2), stage.now);
         assert_eq!(stage.actions(), expected);

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use kafka_protocol::ResponseError as Code;
 use uuid::Uuid;
 
-use super::super::super::partition::{Buffers, Leader, Partition, Settings, each_record};
+use super::super::super::partition::{Buffers, Partition, Settings, each_record};
 use super::super::super::partitioner::{Answers, Sticky, of_key};
 use super::super::super::{Deliveries, Ticket, WriteError};
 use super::super::Key;
@@ -259,8 +259,7 @@ impl Topic {
             });
         }
         for (index, slot) in (0..).zip(&mut self.slots) {
-            let leader = told.leaders.get(&index).filter(|leader| leader.broker >= 0);
-            let leader = leader.map(|leader| Leader { broker: leader.broker, epoch: leader.epoch });
+            let leader = told.leaders.get(&index).filter(|leader| leader.broker >= 0).copied();
             if is_recreated {
                 slot.partition.handle_recreated(leader);
             } else {
