@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
         server.spawn(accept(Arc::clone(&listener), router.clone(), limits));
         // It ends by a panic alone, which is logged where it happens.
         server.join_next().await;
-        tracing::error!("admin server: begins again");
+        tracing::error!("admin server: restarted");
         sleep(RESTART_PAUSE).await;
     }
 }
@@ -76,7 +76,7 @@ async fn accept(listener: Arc<TcpListener>, router: Router, limits: Limits) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "admin server: connections cannot be accepted, trying on");
+                    tracing::warn!(%error, "admin server: accept failed; retrying");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }

@@ -34,7 +34,7 @@ impl Fast {
     pub(super) fn answers(&mut self, broker: i32) {
         self.set_connected(true);
         if self.troubled.remove(&broker).is_some() {
-            info!(route = &*self.route, broker, "connected again");
+            info!(route = &*self.route, broker, "broker reconnected");
         }
     }
 
