@@ -7,6 +7,7 @@ mod circles;
 mod imports;
 mod names;
 mod pages;
+mod prose;
 mod tree;
 mod words;
 
