@@ -38,7 +38,7 @@ pub(crate) enum Body<'a> {
     Discarded(usize),
 }
 
-/// Whether a body is kept.
+/// The treatment of a body: kept, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     Body,
@@ -89,7 +89,7 @@ struct Partial {
     come: Come,
 }
 
-/// What has come of a body.
+/// The part of a body that has come.
 #[derive(Debug)]
 enum Come {
     Kept(Vec<u8>),

@@ -1,16 +1,16 @@
-//! What can be wrong with a peer. Every error ends its connection, and no other.
+//! Faults of a peer. Every error ends its connection, and no other.
 
 use std::fmt;
 
 use crate::SocketType;
 
-/// Why a connection must be closed.
+/// The reason why a connection must be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The peer does not speak ZMTP 3.
     #[error("the peer speaks {found}; ZMTP 3.0 or later is needed")]
     Version {
-        /// What the greeting shows.
+        /// The version in the greeting.
         found: FoundVersion,
     },
     /// The peer is set up for another security mechanism.
@@ -26,7 +26,7 @@ pub enum Error {
     IncompatibleSocket {
         /// Our socket type.
         ours: SocketType,
-        /// What the peer's Socket-Type says; what is not printable ASCII is escaped.
+        /// The peer's Socket-Type; what is not printable ASCII is escaped.
         theirs: String,
     },
     /// The bytes do not follow the protocol.
@@ -34,7 +34,7 @@ pub enum Error {
     Malformed {
         /// The part of the protocol that is broken.
         what: &'static str,
-        /// What was found, and what is allowed.
+        /// The found value, and the allowed ones.
         found: String,
     },
     /// A frame is larger than we take.
@@ -62,9 +62,9 @@ pub enum Error {
     /// Nothing came from the peer for too long.
     #[error("nothing came from the peer within {within:?} after {after}")]
     HeartbeatTimeout {
-        /// How long the peer was given.
+        /// The time that the peer was given.
         within: std::time::Duration,
-        /// What started the clock: our PING, or the peer's own with a time to live.
+        /// The cause of the clock's start: our PING, or the peer's own with a time to live.
         after: &'static str,
     },
     /// A box of the peer's that was made with other keys than it should be, or was tampered with.
@@ -73,16 +73,16 @@ pub enum Error {
         /// The command.
         command: &'static str,
     },
-    /// What the peer proves of itself is wrong; it is told so (ERROR 400).
+    /// The peer's proof of itself is wrong; the peer receives ERROR 400.
     #[error("the peer shows {found}")]
     Rejected {
-        /// What is wrong.
+        /// The fault.
         found: &'static str,
     },
     /// The caller refused the peer ([`Connection::refuse`](crate::Connection::refuse)).
     #[error("refused: {reason}")]
     Refused {
-        /// What the peer was told.
+        /// The reason that the peer received.
         reason: String,
     },
     /// The peer sent an ERROR command.
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// What a greeting that is not ZMTP 3 shows.
+/// The contents of a greeting that is not ZMTP 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundVersion {
     /// The first octet is not that of a signature: ZMTP 1.0, or another protocol altogether.

@@ -11,7 +11,7 @@ pub const COMMAND: u8 = 0b100;
 /// The longest body that a one-octet size can tell, in bytes.
 pub const SHORT_MAX: usize = 255;
 
-/// Whether a frame ends its message.
+/// The position of a frame in its message: last, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// More frames of the same message follow.

@@ -12,8 +12,8 @@ use crate::error::Error;
 pub struct Heartbeat {
     /// Time between two PINGs; zero: none are sent.
     pub interval: Duration,
-    /// How long after a PING was written something must come from the peer. It is sent along as
-    /// time to live, in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and
+    /// Time after the writing of a PING within which something must come from the peer. It is sent
+    /// along as time to live, in tenths of a second (at most 6553.5 s). Zero: PINGs are sent, and
     /// nothing is expected.
     pub timeout: Duration,
 }
@@ -25,7 +25,7 @@ impl Heartbeat {
     }
 }
 
-/// What a peer that is silent for too long owes us a sign of life for.
+/// The claim that a peer which is silent for too long has not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// Our PING.
@@ -34,7 +34,7 @@ pub enum Overdue {
     TimeToLive,
 }
 
-/// Who is waited for, until when.
+/// The sign of life that is waited for, and its deadline.
 #[derive(Debug)]
 pub(crate) struct Watch {
     ours: Option<Heartbeat>,
@@ -45,7 +45,7 @@ pub(crate) struct Watch {
     reply_by: Option<Instant>,
     /// Set by the peer's PING, until anything comes.
     alive: Option<(Instant, Duration)>,
-    /// When the peer's last PING came, and the shortest time between two of them.
+    /// The time of the peer's last PING, and the shortest time between two of them.
     pings: Option<(Instant, Option<Duration>)>,
 }
 
@@ -120,7 +120,7 @@ impl Watch {
         self.next_ping = self.ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));
     }
 
-    /// When `due` wants to be asked.
+    /// Returns the time at which `due` has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let alive = self.alive.map(|(until, _)| until);
         [self.next_ping, self.reply_by, alive].into_iter().flatten().min()
@@ -143,7 +143,7 @@ impl Watch {
         Ok(Some(ours))
     }
 
-    /// How long a peer that is silent for too long had, and for what.
+    /// Returns the time that a peer which is silent for too long had, and the claim.
     pub(crate) fn overdue(&self, now: Instant) -> Option<(Duration, Overdue)> {
         if let (Some(until), Some(ours)) = (self.reply_by, self.ours)
             && now >= until

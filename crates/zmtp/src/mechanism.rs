@@ -72,7 +72,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What a peer says of itself in its handshake.
+/// A peer's description of itself in its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
     /// Its socket type, one that fits ours.
@@ -89,7 +89,7 @@ pub struct PeerInfo {
     pub token: Option<Token>,
 }
 
-/// What our side says of itself.
+/// Our side's description of itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ours<'a> {
     pub(crate) socket_type: SocketType,
@@ -107,7 +107,7 @@ impl Ours<'_> {
     }
 }
 
-/// What a command of a handshake led to.
+/// The effect of a handshake's command.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// The peer's next command.
@@ -122,7 +122,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) peer: PeerInfo,
-    /// What boxes and opens the traffic; none with NULL.
+    /// Boxes and opens the traffic; `None` with NULL.
     pub(crate) boxes: Option<(Sealer, curve::Opener)>,
 }
 

@@ -67,7 +67,7 @@ impl SocketType {
         Self::ALL.into_iter().find(|socket_type| socket_type.name().as_bytes() == name)
     }
 
-    /// Whether a connection between this type and `peer` is valid (RFC 37, "The Socket-Type
+    /// Returns true if a connection between this type and `peer` is valid (RFC 37, "The Socket-Type
     /// Property").
     pub const fn accepts(self, peer: Self) -> bool {
         use SocketType::*;
@@ -84,17 +84,17 @@ impl SocketType {
         }
     }
 
-    /// Whether this side announces its identity (RFC 37: REQ, DEALER and ROUTER).
+    /// Returns true if this side announces its identity (RFC 37: REQ, DEALER and ROUTER).
     pub(crate) const fn has_identity(self) -> bool {
         matches!(self, Self::Req | Self::Dealer | Self::Router)
     }
 
-    /// Whether this side is sent subscriptions.
+    /// Returns true if this side is sent subscriptions.
     pub(crate) const fn publishes(self) -> bool {
         matches!(self, Self::Pub | Self::XPub)
     }
 
-    /// Whether this side sends subscriptions.
+    /// Returns true if this side sends subscriptions.
     pub(crate) const fn subscribes(self) -> bool {
         matches!(self, Self::Sub | Self::XSub)
     }

@@ -37,7 +37,7 @@ const INITIATE_BYTES: usize = 257;
 /// Fills bytes with random ones of the system. The state machine has no source of its own.
 pub type FillRandom = fn(&mut [u8]);
 
-/// What a server needs for CURVE.
+/// A server's keys and rules for CURVE.
 #[derive(Debug)]
 pub struct ServerSide {
     /// Our long-term keys, of which a client may know any one. The first is tried first; each
@@ -47,7 +47,7 @@ pub struct ServerSide {
     pub random: FillRandom,
 }
 
-/// What a client needs for CURVE.
+/// A client's keys for CURVE.
 #[derive(Debug)]
 pub struct ClientSide {
     /// Our long-term keys.

@@ -9,7 +9,7 @@ use zafka_zmtp::{Connection, Error, Event, MAX_HANDSHAKE_COMMAND, SocketType};
 use crate::curve::{ONES, keys, server};
 use crate::pair::{events, output};
 
-/// What a client says, each part of it open to change.
+/// A client's side of the handshake, each part of it open to change.
 #[derive(Clone)]
 struct Client {
     version: [u8; 2],
@@ -117,7 +117,7 @@ fn greeting(mechanism: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// The client was presented, and let in if it was to be.

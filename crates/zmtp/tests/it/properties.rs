@@ -13,7 +13,7 @@ use crate::recorded::greeting;
 const MAX_FRAME: usize = 4096;
 const MAX_MESSAGE: usize = 8192;
 
-/// What a side says to one stream of bytes.
+/// A side's reactions to one stream of bytes.
 type Outcome = (Vec<Event>, Vec<u8>, Result<(), Error>);
 
 /// Feeds `input` in pieces of these sizes, over and over.

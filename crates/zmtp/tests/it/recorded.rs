@@ -34,8 +34,8 @@ fn message(frames: &[&'static [u8]]) -> Event {
     Event::Message(frames.iter().copied().map(Bytes::from_static).collect())
 }
 
-/// What one of our sockets makes of a recording, whole and byte by byte: the peer's socket type,
-/// version and identity, the events after that, and what we send after our greeting.
+/// Replays a recording to one of our sockets, whole and byte by byte; returns the peer's socket
+/// type, version and identity, the events after that, and what we send after our greeting.
 fn replay(ours: SocketType, recording: &[u8]) -> (SocketType, Minor, Bytes, Vec<Event>, Vec<u8>) {
     let now = Instant::now();
     let mut results = [recording.len(), 1].into_iter().map(|step| {

@@ -11,8 +11,8 @@ use super::keys::{PublicKey, SecretKey};
 use crate::error::{Error, printable};
 use crate::frame::{self, COMMAND, LONG, MORE, SHORT_MAX};
 
-/// How much longer a frame's body is for being boxed, in bytes: the command's name, a short nonce,
-/// a tag, and the flags.
+/// Bytes that boxing adds to a frame's body: the command's name, a short nonce, a tag, and the
+/// flags.
 pub const OVERHEAD: usize = NAME.len() + NONCE_BYTES + TAG_BYTES + 1;
 
 const NAME: &[u8; 8] = b"\x07MESSAGE";
@@ -36,7 +36,7 @@ pub(super) fn nonce<const TEXT: usize, const OWN: usize>(
     nonce
 }
 
-/// What two sides share that know their own secret key and the other's public one.
+/// The secret that two sides share which know their own secret key and the other's public one.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<SalsaBox>);
 
@@ -66,7 +66,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What is in a box; `None` if it was not made with these keys and this nonce.
+    /// Opens a box; `None` if it was not made with these keys and this nonce.
     pub(super) fn open(&self, nonce: &[u8; 24], boxed: &[u8]) -> Option<Vec<u8>> {
         let (tag, text) = boxed.split_first_chunk::<TAG_BYTES>()?;
         let mut text = text.to_vec();
@@ -81,7 +81,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Which side sends: the texts of its nonces.
+/// The side that sends: the texts of its nonces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Client,

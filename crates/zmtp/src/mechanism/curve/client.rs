@@ -144,7 +144,7 @@ impl Client {
     }
 }
 
-/// What follows a command's name.
+/// Returns the part after a command's name.
 fn after_name<'a>(body: &'a [u8], name: &[u8], wanted: &'static str) -> Result<&'a [u8], Error> {
     body.strip_prefix(name).ok_or_else(|| {
         let found = match command::parse(body) {

@@ -15,7 +15,7 @@ use crate::error::{Error, printable};
 use crate::mechanism::{Done, MAX_HANDSHAKE_COMMAND, Ours, PeerInfo, Step, read_peer};
 use crate::metadata;
 
-/// What is in the box of a HELLO.
+/// The content of a HELLO's box.
 const SIGNATURE: [u8; 64] = [0; 64];
 
 /// A server's handshake.
@@ -205,7 +205,7 @@ impl Presented {
     }
 }
 
-/// What follows a command's name.
+/// Returns the part after a command's name.
 fn after_name<'a>(body: &'a [u8], name: &[u8], wanted: &'static str) -> Result<&'a [u8], Error> {
     if let Some(rest) = body.strip_prefix(name) {
         return Ok(rest);

@@ -3,13 +3,13 @@
 /// Size of a key in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// Why something is no key.
+/// The reason why something is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A text of another length.
     #[error("{found} characters, a key in Z85 has 40")]
     Length {
-        /// How many characters it has.
+        /// The number of its characters.
         found: usize,
     },
     /// A text with something that is not Z85.
