@@ -11,18 +11,18 @@ use zafka_zmtp::curve::{KeyError, KeyPair, PublicKey, SecretKey};
 /// The largest file that is a certificate, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// The public key.
     pub public: PublicKey,
     /// The secret key, if the file has it.
     pub secret: Option<SecretKey>,
-    /// What the file says of the key, by name.
+    /// Metadata of the key, by name.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a file is no certificate. No key stands in it.
+/// The reason why a file is no certificate. No key stands in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// There is no public key.
@@ -46,7 +46,7 @@ pub enum CertificateError {
         line: usize,
         /// `public-key` or `secret-key`.
         name: &'static str,
-        /// Why.
+        /// The cause.
         error: KeyError,
     },
     /// The keys do not belong together.

@@ -10,7 +10,7 @@ pub const ISSUER_PEERCRED: &str = "peercred";
 /// The longest subject that is shown, in characters.
 const SHOWN: usize = 80;
 
-/// What is known of a peer. `iss` and `sub` are always there.
+/// The knowledge of a peer. `iss` and `sub` are always there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims(Map<String, Value>);
 
@@ -33,12 +33,12 @@ impl Claims {
         Self::new(ISSUER_PEERCRED, &uid.to_string(), numbers)
     }
 
-    /// Who vouches for them.
+    /// Returns the issuer that vouches for them.
     pub fn issuer(&self) -> &str {
         self.0.get("iss").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whom they are about.
+    /// Returns the subject that they are about.
     pub fn subject(&self) -> &str {
         self.0.get("sub").and_then(Value::as_str).unwrap_or_default()
     }
@@ -61,7 +61,7 @@ impl Claims {
         }
     }
 
-    /// Whether a claim has one of these values.
+    /// Returns true if a claim has one of these values.
     pub(crate) fn has(&self, name: &ClaimName, alternatives: &[Value]) -> bool {
         self.values(name).iter().any(|value| alternatives.contains(value))
     }

@@ -1,4 +1,4 @@
-//! Who a peer is, and what it may do. Pure: no files, no network, no clock.
+//! The identity of a peer, and its rights. Pure: no files, no network, no clock.
 //!
 //! A peer is a set of [`Claims`]. They come from a key's [`Certificate`], from a token that a
 //! trusted [`Issuer`] has signed, or from the kernel. [`Rules`] turn claims into a [`Grant`], which

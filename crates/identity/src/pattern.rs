@@ -9,7 +9,7 @@ use crate::claims::{ClaimName, Claims};
 /// Memory that one pattern may take when it is compiled, in bytes.
 const PATTERN_BYTES: usize = 256 * 1024;
 
-/// Why a text names no topics.
+/// The reason why a text names no topics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// A pattern that does not say where a name begins and ends.
