@@ -16,7 +16,7 @@ use zafka_zmtp::curve::PublicKey;
 const MAX_FILES: usize = 65_536;
 /// The largest certificate that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
-/// What the names of certificates end with.
+/// The extension of certificates' names.
 const EXTENSION: &str = "key";
 
 /// A folder and what was read of it.
@@ -37,13 +37,13 @@ struct File {
 /// content and of its inode in ns.
 type Stamp = (u64, u64, u64, i128, i128);
 
-/// What the folder says now.
+/// The present content of the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The keys that are known. The issuer is `keys`, and the subject is the file's name without
     /// `.key`; what the certificate's metadata say are claims too.
     pub keys: Vec<(PublicKey, Claims)>,
-    /// What is wrong, by file.
+    /// The faults, by file.
     pub problems: Vec<String>,
 }
 

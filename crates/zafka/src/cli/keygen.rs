@@ -11,7 +11,7 @@ use zafka_zmtp::curve::KeyPair;
 use super::{CommandError, KeygenArgs};
 use crate::random::new_key;
 
-/// Why there is no new key.
+/// The reason why there is no new key.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 struct KeygenError {
@@ -46,8 +46,8 @@ pub fn keygen(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError
     out.write_all(text.as_bytes()).map_err(|error| super::output_error(error).into())
 }
 
-/// Whether neither half has what configuration files and shells take for a variable: about one key
-/// in fifty has.
+/// Returns true if neither half has what configuration files and shells take for a variable: about
+/// one key in fifty has.
 fn is_plain(keys: &KeyPair) -> bool {
     let texts = [keys.public().to_string(), keys.secret().expose_z85()];
     texts.iter().all(|text| !text.contains("${") && !text.contains("$$") && !text.contains("$("))

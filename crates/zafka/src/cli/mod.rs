@@ -172,7 +172,7 @@ pub struct TapArgs {
     /// time or as a list: '["{topic}", "{offset:u64be}", "{value}"]'.
     #[arg(long, value_name = "FRAMES", default_value = "json")]
     pub frames: Vec<String>,
-    /// How the connection is secured.
+    /// Security of the connection.
     #[command(flatten)]
     pub curve: CurveArgs,
 }
@@ -265,7 +265,7 @@ pub struct SendArgs {
     /// Give up if nothing was acknowledged or refused for so long; 0: never.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = patience)]
     pub timeout: Patience,
-    /// How the connection is secured.
+    /// Security of the connection.
     #[command(flatten)]
     pub curve: CurveArgs,
 }

@@ -24,7 +24,7 @@ pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
     Some(AdminConfig { bind: bind?, hosts: hosts.into_iter().map(|(host, _)| host).collect() })
 }
 
-/// What to say of an address that others than this machine reach.
+/// Returns a warning for an address that other machines reach.
 pub fn bind_warning(bind: SocketAddr) -> Option<String> {
     let text =
         || format!("{bind} is no loopback address, and the admin server has no authentication");

@@ -55,7 +55,7 @@ fn endpoint(admin: &AdminConfig) -> Endpoint {
     Endpoint::Tcp { host: admin.bind.ip().to_string(), port }
 }
 
-/// Whether two endpoints cannot both be bound.
+/// The reason why two endpoints cannot both be bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clash {
     None,
@@ -108,8 +108,8 @@ fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether `all` is every interface, the one with address `one` among them. That of IPv6 takes IPv4
-/// too.
+/// Returns true if `all` is every interface, the one with address `one` among them. That of IPv6
+/// takes IPv4 too.
 fn covers(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }

@@ -1,4 +1,4 @@
-//! What can be seen only with several routes, topics or limits side by side.
+//! Checks that need several routes, topics or limits side by side.
 
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::rename::renamed;
@@ -73,7 +73,7 @@ fn compare_sources(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
     }
 }
 
-/// Whether two selectors certainly have a topic in common.
+/// Returns true if two selectors certainly have a topic in common.
 fn overlap(one: &TopicSelector, other: &TopicSelector) -> bool {
     match (one, other) {
         (TopicSelector::Name(one), TopicSelector::Name(other)) => one == other,

@@ -58,8 +58,8 @@ pub fn places(reader: &Reader<'_>, routes: &[ReadRoute]) -> Vec<Vec<Connect>> {
     sockets.map(of_socket).collect()
 }
 
-/// What a route connects to for the second time once names are looked up. Only those are that could
-/// be one peer; a name without an address is none.
+/// Returns the mistakes of routes that connect to something a second time, once names are looked
+/// up. Only those are that could be one peer; a name without an address is none.
 pub fn by_name(routes: &[Vec<Connect>], resolve: &dyn Fn(&str) -> Vec<IpAddr>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for connects in routes {
@@ -94,7 +94,7 @@ pub fn by_name(routes: &[Vec<Connect>], resolve: &dyn Fn(&str) -> Vec<IpAddr>) -
     mistakes
 }
 
-/// Whether what a socket sends is for what the other takes.
+/// Returns true if the other socket takes messages of the kind that this one sends.
 pub fn feeds(socket: &ReadSocket, other: &ReadSocket) -> bool {
     socket.role == Role::Publishes && other.role == Role::Subscribes
 }
@@ -106,7 +106,7 @@ fn twice(endpoint: &Endpoint, before: &Endpoint) -> String {
     format!("{endpoint} leads to the same peer as {before}, which would get everything twice")
 }
 
-/// Whether two endpoints certainly lead to one peer.
+/// Returns true if two endpoints certainly lead to one peer.
 fn is_same_peer(one: &Endpoint, other: &Endpoint) -> bool {
     match (one, other) {
         (Endpoint::Tcp { host, .. }, Endpoint::Tcp { host: other_host, .. }) => {
@@ -123,7 +123,7 @@ fn is_same_port(one: &Endpoint, other: &Endpoint) -> bool {
     }
 }
 
-/// Whether connecting to `endpoint` certainly leads to what `bound` is bound to.
+/// Returns true if connecting to `endpoint` certainly leads to the socket that is bound to `bound`.
 pub fn leads_to(endpoint: &Endpoint, bound: &Endpoint) -> bool {
     let (Endpoint::Tcp { host, .. }, Endpoint::Tcp { host: bound_host, .. }) = (endpoint, bound)
     else {

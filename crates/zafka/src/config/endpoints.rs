@@ -16,7 +16,7 @@ use super::reader::{Span, Table};
 use super::text::{self, WantedMechanism};
 use crate::random::random;
 
-/// Whether the file has `[identity]`, and what that says if it has no mistakes.
+/// The state of `[identity]` in the file: its presence, and its content if it has no mistakes.
 pub enum Securing {
     /// It has not.
     Off,
@@ -34,7 +34,7 @@ impl Securing {
         }
     }
 
-    /// What `[identity]` says.
+    /// Returns the content of `[identity]`.
     pub fn into_identity(self) -> Option<IdentityConfig> {
         match self {
             Self::Off => None,
@@ -65,7 +65,7 @@ pub struct ReadEndpoints {
     pub servers: Vec<(PublicKey, Claims)>,
 }
 
-/// What is said of one endpoint.
+/// The security settings of one endpoint.
 struct Said {
     endpoint: Endpoint,
     mechanism: Option<WantedMechanism>,
@@ -164,7 +164,7 @@ fn secure(
     }
 }
 
-/// Whether nobody outside this machine reaches an endpoint, as far as its text tells.
+/// Returns true if an endpoint is reached from this machine alone, as far as its text shows.
 fn is_loopback(endpoint: &Endpoint) -> bool {
     let Endpoint::Tcp { host, .. } = endpoint else { return true };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

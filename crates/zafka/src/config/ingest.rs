@@ -212,7 +212,7 @@ fn check_topic(table: &Table<'_, '_>, topic: &Template, frames: Option<&InboundP
     }
 }
 
-/// What is wrong with a constant name that the message's topic is changed to, if anything.
+/// Returns the fault of a constant name that the message's topic is changed to, if it has one.
 fn written_name(name: &str) -> Option<&'static str> {
     let is_fine = is_legal(name) && !name.starts_with("__");
     (!is_fine).then_some("1 to 249 letters, digits, '.', '_' and '-', and no internal topic")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::text;
 
-/// Whether a key must be there, and what it is where it is not.
+/// The presence that a key needs, and its value if it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Must be there.
@@ -27,9 +27,9 @@ pub struct Key {
     pub name: &'static str,
     /// The values that it takes.
     pub kind: Kind,
-    /// Whether it must be there.
+    /// The presence that it needs.
     pub presence: Presence,
-    /// What it is for.
+    /// Its documentation.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "read by the generator of the documentation")
@@ -42,7 +42,7 @@ pub struct Key {
 pub struct Section {
     /// Its path; empty for the top level.
     pub path: &'static str,
-    /// What it is for.
+    /// Its documentation.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "read by the generator of the documentation")

@@ -10,7 +10,7 @@ use super::text;
 /// The values that a key takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// What this says. The key's own reader knows the values.
+    /// Documentation of the values. The key's own reader knows the values.
     Described(&'static str),
     /// The same, or a date-time of TOML.
     Time(&'static str),
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a number of TOML may stand for a text.
+    /// Returns true if a number of TOML may stand for a text.
     pub fn is_number(self) -> bool {
         matches!(self, Self::Whole(..) | Self::Size(..))
     }

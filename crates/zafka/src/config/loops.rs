@@ -32,7 +32,8 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
     }
 }
 
-/// Where the second socket meets the first, if it takes what the first sends.
+/// Returns the place at which the second socket meets the first, if it takes messages that the
+/// first sends.
 fn meeting(socket: &ReadSocket, other: &ReadSocket) -> Option<(String, Span)> {
     if !feeds(socket, other) {
         return None;

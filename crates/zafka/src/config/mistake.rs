@@ -1,4 +1,4 @@
-//! What is wrong in a configuration: where, what was found, what is allowed.
+//! Mistakes in a configuration: their place, what was found, and what is allowed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use crate::redact::redacted;
 
-/// Why a text is not a value, and what is. The text itself is not in it: it may be a secret.
+/// The reason why a text is not a value, and the values that are. The text itself is not in it: it
+/// may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// What is wrong with it, where `allowed` alone would not tell.
+    /// The fault in it, if `allowed` alone would not tell.
     pub why: Option<Cow<'static, str>>,
-    /// What is allowed.
+    /// The values that are allowed.
     pub allowed: Cow<'static, str>,
 }
 
@@ -51,9 +52,9 @@ pub struct Mistake {
     pub column: usize,
     /// Path of the key, such as `route.to.zmq.slow_peer`; empty for the file as a whole.
     pub key: String,
-    /// What was found.
+    /// The value that was found.
     pub found: String,
-    /// What is allowed; empty where there is nothing to add.
+    /// The values that are allowed; empty if there is nothing to add.
     pub allowed: String,
 }
 
@@ -80,7 +81,7 @@ pub struct Warning {
     pub line: usize,
     /// Path of the key.
     pub key: String,
-    /// What to look at, and why.
+    /// The place to look at, and the reason.
     pub text: String,
 }
 
@@ -93,7 +94,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -101,7 +102,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -110,7 +111,7 @@ pub enum ConfigError {
     Mistakes {
         /// The file, or what stands in for one.
         place: String,
-        /// What is wrong.
+        /// The mistakes.
         mistakes: Vec<Mistake>,
     },
 }

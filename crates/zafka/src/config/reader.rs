@@ -22,7 +22,7 @@ use crate::redact::redacted;
 pub type Span = Range<usize>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
-/// What reading a file needs and what it gathers.
+/// The context in which a file is read, and the findings.
 pub struct Reader<'a> {
     /// The text of the file.
     pub text: &'a str,
@@ -30,11 +30,11 @@ pub struct Reader<'a> {
     pub directory: &'a Path,
     /// Looks up an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// What is wrong.
+    /// Mistakes so far.
     pub mistakes: RefCell<Vec<Mistake>>,
-    /// What may not be meant.
+    /// Warnings so far.
     pub warnings: RefCell<Vec<Warning>>,
-    /// Where the file holds a secret in plain text, if it does.
+    /// The place of a secret in plain text, if the file has one.
     pub plain_secret: RefCell<Option<(Span, String)>>,
 }
 
@@ -122,12 +122,12 @@ impl<'r, 'a> Table<'r, 'a> {
         self.reader
     }
 
-    /// Whether a key is there.
+    /// Returns true if a key is there.
     pub fn has(&self, key: &Key) -> bool {
         self.table.contains_key(key.name)
     }
 
-    /// Where a key's value is, or the table where it is not there.
+    /// The place of a key's value, or of its table if it is missing.
     pub fn span_of(&self, key: &Key) -> Span {
         self.raw(key).map_or_else(|| self.span.clone(), Spanned::span)
     }
@@ -184,7 +184,7 @@ impl<'r, 'a> Table<'r, 'a> {
         self.items(key, read)?.into_iter().collect()
     }
 
-    /// What can be read of a list of texts; nothing where it is missing.
+    /// The texts of a list that can be read; nothing if it is missing.
     pub fn readable<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Vec<(T, Span)> {
         self.items(key, read).unwrap_or_default().into_iter().flatten().collect()
     }
@@ -334,7 +334,7 @@ impl<'r, 'a> Table<'r, 'a> {
         items.iter().filter_map(table).collect()
     }
 
-    /// What can be read of a list of texts and tables; nothing if it is missing.
+    /// The readable part of a list of texts and tables; nothing if it is missing.
     pub fn texts_or_tables<T>(
         &self,
         key: &Key,
@@ -493,7 +493,7 @@ impl<'r, 'a> Table<'r, 'a> {
     }
 }
 
-/// Whether every user of the machine can read the file.
+/// Returns true if every user of the machine can read the file.
 pub fn is_world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)

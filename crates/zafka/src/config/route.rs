@@ -34,11 +34,11 @@ pub struct ReadRoute {
     pub socket: Option<ReadSocket>,
 }
 
-/// What is compared of `from.kafka`.
+/// The part of `from.kafka` that is compared.
 pub struct ReadSource {
     /// Its topics.
     pub topics: Vec<TopicSelector>,
-    /// Where they are.
+    /// Their place in the file.
     pub topics_at: Span,
     /// The group.
     pub group: Option<ReadGroup>,
@@ -54,7 +54,7 @@ pub struct ReadGroup {
     pub session_timeout: Option<Duration>,
     /// `group_protocol`: `None` for a mistake, `Some(None)` for whatever the cluster has.
     pub protocol: Option<Option<GroupProtocol>>,
-    /// Where it is.
+    /// Its place in the file.
     pub at: Span,
 }
 

@@ -28,7 +28,7 @@ pub struct ReadSocket {
     pub connect: Vec<EndpointConfig>,
     /// Keys of peers to connect to.
     pub servers: Vec<(PublicKey, Claims)>,
-    /// Where `max_peers` is.
+    /// The place of `max_peers`.
     pub max_peers_at: Span,
 }
 

@@ -47,7 +47,7 @@ pub enum Mechanism {
     OAuthBearer,
 }
 
-/// How the connections of an endpoint are to be secured.
+/// The security that an endpoint's connections are to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WantedMechanism {
     /// Not at all.
