@@ -39,7 +39,7 @@ impl Buffer {
         })
     }
 
-    /// How many messages end in `range` (its end included).
+    /// Returns the number of messages that end in `range` (its end included).
     pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
         let ending_by = |position: usize| self.ends.partition_point(|end| *end <= position);
         (ending_by(range.end) - ending_by(range.start)) as u64

@@ -20,15 +20,15 @@ const COPIED_BELOW: usize = 4;
 #[derive(Debug)]
 pub struct Chunk {
     buffer: Buffer,
-    /// Who lent the buffer.
+    /// The pool that lent the buffer.
     lender: Option<Buffers>,
     same_routing: bool,
     records: u64,
     origin: Arc<Origin>,
     position: i64,
-    /// Who wants which messages, where that was found when it was published.
+    /// The peers that want each of its messages, if that was found when it was published.
     runs: Option<RunIndex>,
-    /// What it takes of the memory that peers may have, if one needs it beside the ring.
+    /// Its share of the memory that peers may have, if one needs it beside the ring.
     kept: OnceLock<Charge>,
     /// The epoch of its origin's demand when it was published.
     epoch: u64,
@@ -112,12 +112,12 @@ impl Chunk {
         self.buffer.bytes.len()
     }
 
-    /// Whether it has no messages.
+    /// Returns true if it has no messages.
     pub fn is_empty(&self) -> bool {
         self.buffer.bytes.is_empty()
     }
 
-    /// Whether its messages come from `origin`.
+    /// Returns true if its messages come from `origin`.
     pub fn is_of(&self, origin: &Arc<Origin>) -> bool {
         Arc::ptr_eq(&self.origin, origin)
     }
@@ -140,7 +140,7 @@ impl Chunk {
         &self.origin
     }
 
-    /// Where its origin stands once it is delivered.
+    /// Returns the position of its origin once it is delivered.
     pub fn position(&self) -> i64 {
         self.position
     }
@@ -154,8 +154,8 @@ impl Chunk {
         self.origin.deliver_of(self.epoch, self.position);
     }
 
-    /// Whether the messages of `next` can stand after its own in one chunk: they have the same
-    /// origin and the same routing frame. A chunk without messages goes with any.
+    /// Returns true if the messages of `next` can stand after its own in one chunk: they have the
+    /// same origin and the same routing frame. A chunk without messages goes with any.
     pub(crate) fn continues_with(&self, next: &Self) -> bool {
         self.is_of(&next.origin)
             && self.epoch == next.epoch
@@ -189,7 +189,7 @@ impl Chunk {
         self.buffer.messages_from(from)
     }
 
-    /// How many messages end in `range` (its end included).
+    /// Returns the number of messages that end in `range` (its end included).
     pub(crate) fn messages_ending_in(&self, range: &Range<usize>) -> u64 {
         self.buffer.messages_ending_in(range)
     }

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
-/// How long the other side has for its handshake.
+/// Time that the other side has for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of one message, and of one frame, in bytes.
 const MAX_MESSAGE: usize = 1 << 30;

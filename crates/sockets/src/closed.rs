@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Closed {
     #[error("the peer closed the connection")]
@@ -60,7 +60,7 @@ impl Closed {
         }
     }
 
-    /// Whether the peer itself ended the connection, or the network did.
+    /// Returns true if the peer itself ended the connection, or the network did.
     pub(crate) fn is_by_peer(&self) -> bool {
         matches!(self, Self::ByPeer | Self::Io(_))
     }

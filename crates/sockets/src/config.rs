@@ -1,4 +1,4 @@
-//! What can be set on a socket, already parsed.
+//! Settings of a socket, already parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,10 +38,10 @@ impl fmt::Display for EndpointConfig {
     }
 }
 
-/// What happens to a peer that falls behind the ring.
+/// The reaction to a peer that falls behind the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SlowPeer {
-    /// What the ring no longer has is skipped for that peer, and counted.
+    /// Messages that the ring no longer has are skipped for that peer, and counted.
     #[default]
     Drop,
     /// No more is published until there is room.
@@ -58,7 +58,7 @@ pub struct Heartbeat {
     pub timeout: Duration,
 }
 
-/// What a peer can make us hold.
+/// Limits on the memory that a peer can make us hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections of one socket, those in their handshake included.
@@ -108,7 +108,7 @@ pub struct PubConfig {
     pub peer_timeout: Option<Duration>,
     /// Heartbeats, off as in libzmq where `None`.
     pub heartbeat: Option<Heartbeat>,
-    /// What a peer can make us hold.
+    /// Limits on the memory that a peer can make us hold.
     pub limits: Limits,
 }
 
@@ -129,7 +129,7 @@ impl Default for PubConfig {
     }
 }
 
-/// How long a peer's machine may acknowledge nothing, unless set.
+/// Longest time for which a peer's machine may acknowledge nothing, unless set.
 pub const DEFAULT_PEER_TIMEOUT: Duration = Duration::from_secs(180);
 /// Bound of a route's ring unless set, in bytes.
 pub const DEFAULT_RING_BYTES: usize = 16 * 1024 * 1024;

@@ -13,7 +13,7 @@ use crate::resolve::resolve;
 use crate::stream::Stream;
 use crate::{Endpoint, Port};
 
-/// How long one address has to answer.
+/// Time that one address has to answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which a failure that goes on is worth telling again.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
@@ -25,7 +25,7 @@ const REASONS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Connector {
     endpoint: Endpoint,
-    /// What is left of the addresses that the name had when it was last looked up.
+    /// The addresses that are left of the last look-up of the name.
     untried: VecDeque<SocketAddr>,
     backoff: Backoff,
 }
@@ -99,7 +99,7 @@ pub(crate) struct Failures {
 }
 
 impl Failures {
-    /// Whether to tell of this one now.
+    /// Returns true if this one is to be logged now.
     pub(crate) fn is_news(&mut self, reason: &str, now: Instant) -> bool {
         match self.told.iter_mut().find(|(told, _)| told == reason) {
             Some((_, at)) if now.duration_since(*at) < TELL_AGAIN => return false,

@@ -1,12 +1,13 @@
-//! How many peers want what an origin publishes, and what is not to count as delivered while they
-//! are too few.
+//! The number of peers that want the messages of an origin, and the messages that are not to count
+//! as delivered while those peers are too few.
 //!
 //! Demand is by routing frame: the ring does not know what it stands for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How many peers want one routing frame, or have any subscription, and how many there should be.
+/// The number of peers that want one routing frame, or have any subscription, and the number that
+/// is needed.
 #[derive(Debug)]
 pub struct Demand {
     needed: usize,
@@ -27,12 +28,12 @@ impl Demand {
         self.peers.load(Ordering::Acquire)
     }
 
-    /// How many there should be.
+    /// Returns the number that is needed.
     pub fn needed(&self) -> usize {
         self.needed
     }
 
-    /// Whether there are so many.
+    /// Returns true if there are so many.
     pub fn is_enough(&self) -> bool {
         self.peers() >= self.needed
     }

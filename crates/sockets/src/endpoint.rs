@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where a socket binds or connects.
+/// The place at which a socket binds or connects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
     /// `tcp://HOST:PORT`. To bind, the host is an address, the name of an interface, another name,
@@ -28,11 +28,12 @@ pub enum Port {
     Any,
 }
 
-/// Why a text is not an endpoint. The text itself is not in it: there may be a password in it.
+/// The reason why a text is not an endpoint. The text itself is not in it: there may be a password
+/// in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}; allowed: tcp://HOST:PORT, tcp://*:PORT, tcp://HOST:* (to bind), ipc:///PATH")]
 pub struct EndpointError {
-    /// What is wrong with it.
+    /// The fault in it.
     pub why: &'static str,
 }
 
@@ -48,7 +49,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether the endpoint names one place to connect to: no wildcard host, no wildcard port.
+    /// Returns true if the endpoint names one place to connect to: no wildcard host, no wildcard
+    /// port.
     pub fn can_connect(&self) -> bool {
         match self {
             Self::Tcp { host, port } => host != "*" && *port != Port::Any,

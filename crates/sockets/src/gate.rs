@@ -31,7 +31,7 @@ pub struct Process {
     pub gid: u32,
 }
 
-/// What the gate says of a peer.
+/// The gate's verdict on a peer.
 #[derive(Debug)]
 pub enum Verdict {
     /// It is let in.
@@ -52,21 +52,21 @@ pub trait Gate: Debug + Send + Sync {
     fn ends(&self) -> watch::Receiver<u64>;
 }
 
-/// What a peer may do. The answers of one access stay as they are, until it ends.
+/// The rights of a peer. The answers of one access stay as they are, until it ends.
 pub trait Access: Debug + Send + Sync {
-    /// Whether the peer may have messages of this label.
+    /// Returns true if the peer may have messages of this label.
     fn may_read(&self, label: &str) -> bool;
 
-    /// Whether the peer may send messages that go to this label.
+    /// Returns true if the peer may send messages that go to this label.
     fn may_write(&self, label: &str) -> bool;
 
-    /// Whether there is anything that the peer may send messages to.
+    /// Returns true if there is anything that the peer may send messages to.
     fn may_write_something(&self) -> bool;
 
-    /// Whether it holds. A peer whose access has ended is closed.
+    /// Returns true while it is valid. A peer whose access has ended is closed.
     fn holds(&self) -> bool;
 
-    /// Who the peer is; none if that is not known.
+    /// Returns the peer's subject; `None` if it is not known.
     fn subject(&self) -> Option<&str>;
 
     /// When it ends unless it is renewed, in ms since the epoch; none if it has no end.

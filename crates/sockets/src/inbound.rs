@@ -97,7 +97,8 @@ impl InboundSocket {
         }
     }
 
-    /// How many senders are not read, and since when the first of them is, in ms since the epoch.
+    /// Returns the number of senders that are not read, and since when the first of them is, in ms
+    /// since the epoch.
     pub fn held(&self) -> Option<(usize, i64)> {
         self.shared.held()
     }

@@ -27,7 +27,7 @@ impl Label {
     }
 }
 
-/// What one peer may have. An answer is asked for once and remembered: two bits a label.
+/// The labels that one peer may have. An answer is asked for once and remembered: two bits a label.
 #[derive(Debug)]
 pub(crate) struct Rights {
     access: Arc<dyn Access>,
@@ -40,8 +40,8 @@ impl Rights {
         Self { access, known: Vec::new(), allowed: Vec::new() }
     }
 
-    /// Whether the peer may have messages of a label; of none, nobody may who has any rights at
-    /// all.
+    /// Returns true if the peer may have messages of a label; messages without one go to no peer
+    /// that has any rights.
     pub(crate) fn allow(&self, label: Option<&Label>) -> bool {
         let Some(label) = label else { return false };
         let (word, bit) = place(label);

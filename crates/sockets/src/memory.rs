@@ -19,7 +19,7 @@ const SUBSCRIPTION_BYTES: usize = 720;
 pub(crate) struct PeerMemory {
     limit: usize,
     used: AtomicUsize,
-    /// How many wait for room, and what wakes one of them.
+    /// The number of those that wait for room, and the signal that wakes one of them.
     waiting: AtomicUsize,
     freed: Notify,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Charge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded;
 
-/// What a subscription to a prefix takes, in bytes.
+/// Returns the memory of a subscription to a prefix, in bytes.
 pub(crate) fn subscription(prefix: &[u8]) -> usize {
     SUBSCRIPTION_BYTES + 2 * prefix.len()
 }
@@ -54,7 +54,7 @@ impl PeerMemory {
         self.limit
     }
 
-    /// Whether no more is held than may be.
+    /// Returns true if no more is held than may be.
     pub(crate) fn is_within_limit(&self) -> bool {
         self.used.load(Ordering::Relaxed) <= self.limit
     }

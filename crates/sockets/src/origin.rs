@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use crate::demand::Demand;
 use crate::label::Label;
 
-/// Where a chunk's messages come from, and how far they were delivered. One for each take-up of a
-/// partition.
+/// The stream that a chunk's messages come from, and how far they were delivered. One for each
+/// take-up of a partition.
 ///
 /// The ring knows it only as a number that grows and a flag; what the number means is the route's
 /// affair.
@@ -17,7 +17,7 @@ pub struct Origin {
     withdrawn: AtomicBool,
     demand: Option<Arc<Demand>>,
     label: Option<Label>,
-    /// Whether there was something that too few peers were owed: it is to be published again, by
+    /// True if there was something that too few peers were owed: it is to be published again, by
     /// another origin.
     short: AtomicBool,
 }
@@ -45,8 +45,8 @@ impl Origin {
         Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, label, short })
     }
 
-    /// Whether its position stands still, because something that it published had too few peers
-    /// that want it.
+    /// Returns true if its position stands still, because something that it published had too few
+    /// peers that want it.
     pub fn is_short(&self) -> bool {
         self.short.load(Ordering::Acquire)
     }
@@ -67,7 +67,7 @@ impl Origin {
         self.delivered.load(Ordering::Acquire)
     }
 
-    /// Whether its messages were taken out of the ring.
+    /// Returns true if its messages were taken out of the ring.
     pub fn is_withdrawn(&self) -> bool {
         self.withdrawn.load(Ordering::Acquire)
     }

@@ -40,10 +40,10 @@ pub(crate) trait Feed {
 
 /// Messages in ZMTP framing, of which the first may have been written in part.
 pub(crate) trait Batch {
-    /// Whether there is nothing to be written.
+    /// Returns true if there is nothing to be written.
     fn is_empty(&self) -> bool;
 
-    /// Whether the feed may have more than this.
+    /// Returns true if the feed may have more than this.
     fn has_more(&self) -> bool;
 
     /// Bytes at its beginning that end a message of which a part was written before.
@@ -61,18 +61,18 @@ pub(crate) struct Outbox {
     control: Vec<u8>,
     /// Bytes of `control` that were written.
     control_sent: usize,
-    /// Whether a part of the commands was written: the others come before the next message.
+    /// True if a part of the commands was written: the others come before the next message.
     control_begun: bool,
     /// Bytes of messages that were written.
     messages_written: u64,
-    /// Whether the kernel took no more the last time. Nothing is looked for until it says that it
+    /// True if the kernel took no more the last time. Nothing is looked for until it says that it
     /// does: whatever else a peer makes us do, its feed is not gone through again meanwhile.
     blocked: bool,
     /// Boxes what is written, with CURVE and once its handshake is done.
     boxes: Option<Box<Boxes>>,
 }
 
-/// How a drain ended.
+/// The end of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
     /// There is nothing to be written.
@@ -113,7 +113,7 @@ impl Outbox {
         self.control.len() - self.control_sent
     }
 
-    /// Whether something was begun or is queued that no feed knows of.
+    /// Returns true if something was begun or is queued that no feed knows of.
     pub(crate) fn has_own(&self) -> bool {
         self.queued() > 0 || self.boxes.as_ref().is_some_and(|boxes| boxes.queued() > 0)
     }

@@ -29,7 +29,7 @@ pub use publisher::Publisher;
 use shared::Shared;
 pub use snapshot::{PeerSnapshot, SocketSnapshot};
 
-/// How long peers have to answer the end of a connection with theirs.
+/// Time that peers have to answer the end of a connection with theirs.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time between two looks at whether something has finished, where nothing tells.
 const LOOK: Duration = Duration::from_millis(2);
@@ -74,7 +74,7 @@ impl PubSocket {
         &self.endpoints
     }
 
-    /// What is waited for now though nothing is wrong. Peers are not looked at.
+    /// Returns the present waits, which are no fault. Peers are not looked at.
     pub fn waits(&self) -> Vec<Wait> {
         self.shared.full().into_iter().chain(self.shared.refused()).collect()
     }
@@ -90,7 +90,7 @@ impl PubSocket {
         self.shared.ring().label(name)
     }
 
-    /// Whether there were messages that no peer wanted.
+    /// Returns true if there were messages that no peer wanted.
     pub fn has_unheard(&self) -> bool {
         self.shared.ring().counters().records_unheard > 0
     }

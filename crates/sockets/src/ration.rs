@@ -40,7 +40,7 @@ impl Bucket {
     }
 }
 
-/// What one peer has asked for so far.
+/// The requests of one peer so far.
 #[derive(Debug)]
 pub(crate) struct Ration {
     bucket: Bucket,
@@ -67,7 +67,7 @@ impl Ration {
         self.until = (!wait.is_zero()).then(|| now + wait);
     }
 
-    /// When the peer may be read again, if that is not now.
+    /// Returns the time at which the peer may be read again, if that is not now.
     pub(crate) fn waits_until(&mut self, now: Instant) -> Option<Instant> {
         self.until.take_if(|until| *until <= now);
         self.until
@@ -86,7 +86,8 @@ impl Lines {
     /// Lines written within a second.
     const PER_SECOND: u32 = 10;
 
-    /// Whether a line may be written: then how many were left out before it.
+    /// Returns the number of lines that were left out before this one; `None` if it is not to be
+    /// written.
     pub(crate) fn next(&mut self, now: Instant) -> Option<u64> {
         if self
             .second

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-/// How long the system's resolver has. It asks several servers in turn, some seconds each.
+/// Time that the system's resolver has. It asks several servers in turn, some seconds each.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The addresses of a host, in the order in which the system prefers them; never empty.

@@ -51,12 +51,12 @@ const MERGED_BYTES: usize = 16 * 1024;
 /// That part of the ring.
 const MERGED_PART: usize = if cfg!(test) { 8 } else { 64 };
 
-/// What a ring is made with.
+/// The settings of a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingConfig {
     pub(crate) slow_peer: SlowPeer,
     pub(crate) ring_bytes: usize,
-    /// What peers may make the socket hold beside it, in bytes.
+    /// Bytes that peers may make the socket hold beside it.
     pub(crate) peer_memory: usize,
 }
 
@@ -82,13 +82,13 @@ pub(crate) struct Ring<P> {
     chunks: VecDeque<Arc<Chunk>>,
     /// Sequence number of the first chunk.
     base: u64,
-    /// What its chunks weigh.
+    /// The weight of its chunks.
     bytes: usize,
     index: Index,
     peers: BTreeMap<PeerId, Entry<P>>,
     /// The peers that are behind and have not fallen.
     cursors: Cursors,
-    /// How many have fallen ([`Place::Fallen`]).
+    /// The number of peers that have fallen ([`Place::Fallen`]).
     fallen: usize,
     /// Those of them that count what is dropped for themselves.
     fallen_alone: BTreeSet<PeerId>,
@@ -96,7 +96,7 @@ pub(crate) struct Ring<P> {
     demands: Demands,
     /// The labels there ever were, by name.
     labels: BTreeMap<Arc<str>, Label>,
-    /// Whether some peer has rights of its own.
+    /// True if some peer has rights of its own.
     is_gated: bool,
     counters: RingCounters,
     /// Chunks published so far.
@@ -110,7 +110,7 @@ pub(crate) struct Ring<P> {
     leaving: Vec<(PeerId, IntoKeys<u32>)>,
     /// More chunks are to be let go than one call may look at.
     unfinished: bool,
-    /// What was let go, to be freed without the lock.
+    /// Chunks that were let go, to be freed without the lock.
     spent: Vec<Arc<Chunk>>,
     /// Looks at chunks for peers so far.
     #[cfg(test)]
@@ -170,7 +170,7 @@ impl<P: Clone> Ring<P> {
         self.peers.values().map(|entry| &entry.peer)
     }
 
-    /// Whether a chunk that takes `size` bytes may be published now.
+    /// Returns true if a chunk that takes `size` bytes may be published now.
     pub(crate) fn admits(&self, size: usize) -> bool {
         match self.config.slow_peer {
             SlowPeer::Drop => true,
@@ -180,7 +180,7 @@ impl<P: Clone> Ring<P> {
         }
     }
 
-    /// Whether it may admit more than when this was last asked.
+    /// Returns true if it may admit more than at the last call.
     pub(crate) fn take_more_room(&mut self) -> bool {
         std::mem::take(&mut self.more_room)
     }
@@ -227,28 +227,28 @@ impl<P: Clone> Ring<P> {
         }
     }
 
-    /// Whether something became wanted by enough or by too few peers since this was last asked.
+    /// Returns true if something became wanted by enough or by too few peers since the last call.
     pub(crate) fn take_demand_changed(&mut self) -> bool {
         std::mem::take(&mut self.demands.changed)
     }
 
-    /// Whether every peer has been written everything.
+    /// Returns true if every peer has been written everything.
     pub(crate) fn is_drained(&self) -> bool {
         self.cursors.is_empty() && self.fallen == 0
     }
 
-    /// Whether [`Ring::tidy`] is to be called again, others having had the lock meanwhile.
+    /// Returns true if [`Ring::tidy`] is to be called again, after others had the lock.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished
     }
 
-    /// What was let go since this was last asked. To be dropped without the lock: it may be the
-    /// last to hold much memory.
+    /// Returns the chunks that were let go since the last call. To be dropped without the lock: it
+    /// may be the last to hold much memory.
     pub(crate) fn take_spent(&mut self) -> Vec<Arc<Chunk>> {
         std::mem::take(&mut self.spent)
     }
 
-    /// What peers make the socket hold beside the ring.
+    /// Returns the memory that peers make the socket hold beside the ring.
     pub(crate) fn peer_memory(&self) -> &Arc<PeerMemory> {
         self.keeper.memory()
     }
@@ -293,7 +293,7 @@ impl<P: Clone> Ring<P> {
         Some(entry)
     }
 
-    /// What a peer says of its subscriptions, in its order.
+    /// Applies a peer's changes of its subscriptions, in its order.
     pub(crate) fn apply(
         &mut self,
         id: PeerId,

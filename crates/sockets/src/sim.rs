@@ -15,7 +15,7 @@ use crate::ring::{self, Batch, RingConfig};
 #[derive(Debug)]
 pub struct Ring(ring::Ring<u64>, u64);
 
-/// What a peer is to be written next.
+/// The bytes that a peer is to be written next.
 #[derive(Debug)]
 pub struct PeerBatch(Batch);
 
@@ -44,7 +44,7 @@ impl PeerBatch {
         std::iter::once(rest).chain(segments).collect()
     }
 
-    /// Whether there may be more for the peer than this.
+    /// Returns true if there may be more for the peer than this.
     pub fn more(&self) -> bool {
         self.0.more
     }
@@ -56,7 +56,7 @@ impl Ring {
         Self(ring::Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX }), 0)
     }
 
-    /// Whether a chunk that takes `size` bytes may be published now.
+    /// Returns true if a chunk that takes `size` bytes may be published now.
     pub fn admits(&self, size: usize) -> bool {
         self.0.admits(size)
     }
@@ -121,17 +121,17 @@ impl Ring {
         self.settle();
     }
 
-    /// Whether demand changed since this was last asked.
+    /// Returns true if demand changed since the last call.
     pub fn take_demand_changed(&mut self) -> bool {
         self.0.take_demand_changed()
     }
 
-    /// Whether every peer has been written everything.
+    /// Returns true if every peer has been written everything.
     pub fn is_drained(&self) -> bool {
         self.0.is_drained()
     }
 
-    /// Whether there were messages that no peer wanted.
+    /// Returns true if there were messages that no peer wanted.
     pub fn has_unheard(&self) -> bool {
         self.0.counters().records_unheard > 0
     }

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::gate::Process;
 pub(crate) use tcp_info::TcpSample;
 
-/// How long a TCP connection is silent before the kernel asks whether its peer is alive.
+/// Time for which a TCP connection is silent before the kernel probes its peer.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 /// Time between two such questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::trie::{IntoKeys, Keys, Trie};
 
-/// Which peer, within one socket. Never given twice.
+/// The number of a peer within one socket. Never given twice.
 pub(crate) type PeerId = u64;
 
 /// Up to this many prefixes of a peer are few.
@@ -18,7 +18,7 @@ const FEW: usize = 4;
 /// topic's name has at most 249.)
 const COUNTED_BYTES: usize = 256;
 
-/// What a prefix counts towards a peer's limit, which bounds memory by that.
+/// The bytes that a prefix counts towards a peer's limit, which bounds memory by that.
 fn counted(prefix: &[u8]) -> usize {
     prefix.len().div_ceil(COUNTED_BYTES).max(1)
 }
@@ -42,7 +42,7 @@ impl Prefixes {
         new
     }
 
-    /// Whether a prefix would be one too many.
+    /// Returns true if a prefix would be one too many.
     pub(crate) fn exceeds(&self, prefix: &[u8], limit: usize) -> bool {
         self.counted + counted(prefix) > limit && !self.contains(prefix)
     }
@@ -86,23 +86,23 @@ impl Prefixes {
         self.counts.into_keys()
     }
 
-    /// Whether there are so few that they are soon gone through.
+    /// Returns true if there are so few that they are soon gone through.
     pub(crate) fn are_few(&self) -> bool {
         self.len() <= FEW
     }
 
-    /// Whether every message is wanted: the empty prefix is there.
+    /// Returns true if every message is wanted: the empty prefix is there.
     pub(crate) fn are_all(&self) -> bool {
         self.counts.root().is_some()
     }
 
-    /// Whether a message with this routing frame is wanted.
+    /// Returns true if a message with this routing frame is wanted.
     pub(crate) fn matches(&self, frame: &[u8]) -> bool {
         self.counts.matching(frame).next().is_some()
     }
 }
 
-/// What a peer says of its subscriptions.
+/// A peer's change of its subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Subscribe(Bytes),
@@ -127,13 +127,13 @@ impl Tally {
     }
 }
 
-/// Who has a prefix, and what was dropped of its messages.
+/// The peers that have a prefix, and the count of its messages that were dropped.
 #[derive(Debug, Default)]
 struct Audience {
     peers: BTreeSet<PeerId>,
-    /// How many of them count what is dropped for them by [`Audience::dropped`].
+    /// The number of them for which [`Audience::dropped`] counts what is dropped.
     fallen: u64,
-    /// What was dropped since somebody has the prefix.
+    /// The count of what was dropped since some peer has the prefix.
     dropped: Tally,
 }
 
@@ -202,7 +202,7 @@ impl Index {
         total
     }
 
-    /// What was dropped up to now of what these prefixes want.
+    /// Returns the count of what was dropped up to now of what these prefixes want.
     pub(crate) fn dropped(&self, prefixes: &Prefixes) -> Tally {
         let mut total = Tally::default();
         let mut minimal = prefixes.counts.minimal();

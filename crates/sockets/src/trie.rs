@@ -13,7 +13,7 @@ pub(crate) struct Trie<T> {
 
 #[derive(Debug)]
 struct Node<T> {
-    /// What leads to it from the node above; empty at the root alone.
+    /// The label between the node above and this one; empty at the root alone.
     label: Box<[u8]>,
     value: Option<T>,
     /// By the first byte of their labels.
@@ -217,7 +217,7 @@ impl<T> Node<T> {
     }
 }
 
-/// How many bytes two texts have in common at their beginning.
+/// Returns the number of bytes that two texts have in common at their beginning.
 fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }

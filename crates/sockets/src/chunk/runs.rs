@@ -1,4 +1,4 @@
-//! Which messages of a chunk each peer wants, found once when the chunk is published: where routing
+//! The messages of a chunk that each peer wants, found once when the chunk is published: if routing
 //! frames differ from message to message, peers would have to go through all of them each, and most
 //! of them for nothing.
 
@@ -19,7 +19,7 @@ impl RunIndex {
         self.0.capacity() * RUN_BYTES
     }
 
-    /// How many bytes each peer wants.
+    /// Returns the number of bytes that each peer wants.
     pub(crate) fn by_peer(&self) -> impl Iterator<Item = (PeerId, usize)> + '_ {
         let runs = self.0.chunk_by(|(one, _), (other, _)| one == other);
         runs.filter_map(|runs| Some((runs.first()?.0, runs.iter().map(|(_, run)| run.len()).sum())))
@@ -52,7 +52,7 @@ impl RunIndexBuilder {
         Self { found: Vec::new(), limit: 0 }
     }
 
-    /// Whether it gives nothing, whatever is added.
+    /// Returns true if it gives nothing, whatever is added.
     pub(crate) fn is_off(&self) -> bool {
         self.limit == 0
     }

@@ -1,4 +1,4 @@
-//! What happens to a sender that keeps memory for itself.
+//! Senders that keep memory for themselves.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// How long anything may take before a test gives up.
+/// Longest time for anything, until a test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]

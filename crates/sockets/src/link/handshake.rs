@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How long a connection may stay in its handshake while another one waits for its place.
+/// Longest time for a connection in its handshake while another one waits for its place.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Time between two looks at whether one waits.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,8 +29,8 @@ impl Handshake {
         self.next
     }
 
-    /// Whether the connection is to be given up, and after how long. `crowded`: all places are
-    /// taken.
+    /// Returns an error, with the time that passed, if the connection is to be given up. `crowded`:
+    /// all places are taken.
     pub(super) fn handle_timeout(&mut self, crowded: bool, now: Instant) -> Result<(), Duration> {
         let elapsed = now.saturating_duration_since(self.begun);
         if elapsed >= self.timeout {

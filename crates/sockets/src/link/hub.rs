@@ -1,5 +1,5 @@
-//! What the links of one socket share: their number, their memory, and the counts of those that
-//! came and went.
+//! State that the links of one socket share: their number, their memory, and the counts of those
+//! that came and went.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const HANDSHAKES: usize = 256;
 /// second.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What holds for each link of a socket.
+/// Settings of each link of a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkConfig {
     pub(crate) socket_type: SocketType,
@@ -60,13 +60,13 @@ pub(crate) struct Hub {
     /// Of the route, for the log.
     pub(crate) name: String,
     pub(crate) config: LinkConfig,
-    /// What peers make the socket hold.
+    /// Memory that peers make the socket hold.
     pub(crate) memory: Arc<PeerMemory>,
     /// Memory for input, if peers wait for it; otherwise input is a part of `memory`.
     pub(crate) reserves: Option<Reserves>,
     /// Decides who is let in; everybody is without it.
     pub(super) gate: Option<Arc<dyn Gate>>,
-    /// Where the socket's own connections lead.
+    /// The ends that the socket's own connections lead to.
     pub(crate) reached: Reached,
     /// Places of accepted connections in their handshake.
     handshakes: Arc<Semaphore>,
@@ -142,7 +142,7 @@ impl Hub {
         Arc::clone(&self.handshakes).acquire_owned().await.ok()
     }
 
-    /// Whether all places are taken, so that connections wait to be accepted.
+    /// Returns true if all places are taken, so that connections wait to be accepted.
     pub(super) fn is_crowded(&self) -> bool {
         self.handshakes.available_permits() == 0
     }
@@ -171,7 +171,7 @@ impl Hub {
         }
     }
 
-    /// Why a peer is closed that needs more memory than peers may have.
+    /// Returns the reason to close a peer that needs more memory than peers may have.
     pub(crate) fn memory_exceeded(&self) -> Closed {
         Closed::Memory(self.memory.limit())
     }

@@ -13,7 +13,7 @@ use crate::outbox::{Drained, Feed, Outbox};
 use crate::stream::Stream;
 use crate::subscriptions::PeerId;
 
-/// Which side opened a connection.
+/// The side that opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Accepted,
@@ -25,7 +25,7 @@ pub(crate) enum Direction {
 pub(crate) struct Peer {
     id: PeerId,
     address: String,
-    /// How much of the address is the same when the peer comes again.
+    /// Length of the part of the address that is the same when the peer comes again.
     host_len: usize,
     since: SystemTime,
     socket_type: OnceLock<SocketType>,
@@ -71,7 +71,7 @@ impl Peer {
         let _ = self.socket_type.set(socket_type);
     }
 
-    /// What the peer may do, once a gate has let it in; everything without a gate.
+    /// Returns the rights of the peer, once a gate has let it in; `None` without a gate.
     pub(crate) fn access(&self) -> Option<&Arc<dyn Access>> {
         self.access.get()
     }
@@ -80,7 +80,7 @@ impl Peer {
         let _ = self.access.set(access);
     }
 
-    /// Who the peer is, if a gate knows that.
+    /// Returns the peer's subject, if a gate knows it.
     pub(crate) fn subject(&self) -> Option<String> {
         self.access().and_then(|access| access.subject().map(str::to_owned))
     }

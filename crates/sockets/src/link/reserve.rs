@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::memory::{Charge, PeerMemory};
 
-/// How long nothing may come of a message that others wait for. (Short in tests, which wait for
-/// it.)
+/// Longest time without progress of a message, while others wait for memory. (Short in tests, which
+/// wait for it.)
 const IDLE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(5) };
-/// How long such a message may take as a whole.
+/// Longest time for such a message as a whole.
 const WHOLE: Duration = Duration::from_secs(30);
 
 /// The memory for input of one socket's peers.
@@ -54,7 +54,7 @@ pub(super) struct Reserve {
     memory: Arc<PeerMemory>,
     charge: Charge,
     overdraft: Option<Overdraft>,
-    /// Whether the peer has something to be read, for which there was no memory.
+    /// True if the peer has something to be read, for which there was no memory.
     starved: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Reserve {
 #[derive(Debug)]
 struct Overdraft {
     _permit: OwnedSemaphorePermit,
-    /// Whether the peer was read by it, so that it is over once there is room.
+    /// True if the peer was read by it, so that it is over once there is room.
     is_used: bool,
     idle_until: Instant,
     whole_until: Instant,
@@ -74,13 +74,13 @@ impl Reserve {
         Self { charge: memory.empty(), memory, overdraft: None, starved: false }
     }
 
-    /// Whether the peer waits for [`Reserves::room`].
+    /// Returns true if the peer waits for [`Reserves::room`].
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }
 
-    /// What a read of `read` bytes may add to what is held: what has come of a frame may take twice
-    /// its size.
+    /// Returns the memory that a read of `read` bytes may add to what is held: the bytes of an
+    /// unfinished frame may take twice their size.
     pub(super) fn growth(&self, read: usize) -> usize {
         self.charge.bytes() + 2 * read
     }
@@ -139,12 +139,12 @@ impl Reserve {
         self.overdraft.take_if(|overdraft| overdraft.is_used && is_over);
     }
 
-    /// When the peer is to have made room for others.
+    /// Returns the time at which the peer is to have made room for others.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.overdraft.as_ref().map(|overdraft| overdraft.idle_until.min(overdraft.whole_until))
     }
 
-    /// Whether it has not.
+    /// Returns true if it has not.
     pub(super) fn is_overdrawn(&self, now: Instant) -> bool {
         self.poll_timeout().is_some_and(|until| now >= until)
     }

@@ -25,7 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two looks at whether an endpoint still leads to a peer that another one leads to.
 const SAME_PEER_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a socket did not start.
+/// The reason why a socket did not start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind {endpoint}: {source}")]
 pub struct BindError {

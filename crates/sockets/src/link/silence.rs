@@ -1,4 +1,4 @@
-//! Whether a peer from which nothing comes, or which takes nothing, is gone or merely full.
+//! Decides if a peer from which nothing comes, or which takes nothing, is gone or merely full.
 //!
 //! A subscriber that does not read looks like one whose machine has vanished, until its kernel is
 //! asked: a living one acknowledges our kernel's probes and retransmissions, however long its
@@ -18,25 +18,25 @@ use crate::stream::TcpSample;
 use acks::{AckWatch, LOOK};
 use progress::{Progress, ReadMark};
 
-/// How a socket takes silence.
+/// The way a socket takes silence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SilenceConfig {
-    /// Whether a peer that is full is waited for, however long it takes.
+    /// True if a peer that is full is waited for, however long it takes.
     pub(crate) waits_for_full: bool,
-    /// Whether a PING counts once it is written; otherwise once it is queued, so that a peer that
+    /// True if a PING counts once it is written; otherwise once it is queued, so that a peer that
     /// takes nothing is silent too.
     pub(crate) asks_when_written: bool,
-    /// How long the machine of a full peer may acknowledge nothing.
+    /// Longest time for which the machine of a full peer may acknowledge nothing.
     pub(crate) peer_timeout: Option<Duration>,
-    /// How long a peer may leave a PING unanswered.
+    /// Longest time for which a peer may leave a PING unanswered.
     pub(crate) heartbeat_timeout: Option<Duration>,
 }
 
-/// What was written to a peer.
+/// The bytes that were written to a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
     pub(crate) drained: Drained,
-    /// Whether commands wait to be written.
+    /// True if commands wait to be written.
     pub(crate) commands_wait: bool,
     /// Bytes of messages since the connection was made.
     pub(crate) messages: u64,
@@ -47,13 +47,13 @@ pub(crate) struct Written {
 pub(crate) struct Silence {
     waits_for_full: bool,
     asks_when_written: bool,
-    /// How long a machine may acknowledge nothing, and the key that says so.
+    /// Longest time for which a machine may acknowledge nothing, and the key that sets it.
     limit: Option<(Duration, &'static str)>,
     acks: AckWatch,
     next_look: Option<Instant>,
     read: ReadMark,
     progress: Progress,
-    /// Whether the kernel takes no more for the peer.
+    /// True if the kernel takes no more for the peer.
     blocked: bool,
     /// Time that a peer which reads has to come to our PING.
     grace: Duration,
@@ -100,7 +100,7 @@ impl Silence {
         self.next_look = watched.then(|| self.next_look.unwrap_or(now + LOOK));
     }
 
-    /// When it wants to look at the peer.
+    /// Returns the time of the next look at the peer.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.next_look
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::BACKLOG;
 
-/// How long the lock of a directory is waited for. It is held for a moment.
+/// Longest wait for the lock of a directory. It is held for a moment.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two attempts to have it.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct IpcListener {
     listener: UnixListener,
     path: PathBuf,
-    /// Which file it is. No other has this pair while the listener is open.
+    /// The identity of the file. No other has this pair while the listener is open.
     file: Option<FileId>,
 }
 

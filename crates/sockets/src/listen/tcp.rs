@@ -54,7 +54,7 @@ fn first_here<T>(
     Err(last)
 }
 
-/// Whether the address is no address of this machine, or of a family that it does not have.
+/// Returns true if the address is no address of this machine, or of a family that it does not have.
 fn is_elsewhere(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())

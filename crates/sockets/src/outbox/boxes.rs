@@ -51,7 +51,7 @@ enum Kind {
     OfControl,
 }
 
-/// Whether more can be boxed ahead of the next write.
+/// The room for boxes ahead of the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     More,
@@ -69,14 +69,14 @@ pub(super) struct BoxWritten {
 #[derive(Debug)]
 pub(super) struct Boxes {
     sealer: Sealer,
-    /// What was begun and is to be finished before anything else.
+    /// Bytes that were begun and are to be finished before anything else.
     rest: Vec<u8>,
     rest_sent: usize,
-    /// Whether the feed waits for the last byte of the frame whose box that is.
+    /// True if the feed waits for the last byte of the frame whose box that is.
     owes_byte: bool,
     /// For the rest, or for a large frame that is being boxed.
     charge: Charge,
-    /// Whether there was no memory for that.
+    /// True if there was no memory for that.
     is_broken: bool,
 }
 

@@ -31,7 +31,7 @@ impl Publisher {
         }
     }
 
-    /// Whether a chunk that takes `size` bytes may be published now.
+    /// Returns true if a chunk that takes `size` bytes may be published now.
     pub fn admits(&self, size: usize) -> bool {
         self.shared.admits(size)
     }

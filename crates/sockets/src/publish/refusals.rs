@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::ring::HalfWritten;
 use crate::wait::{Wait, WaitKind};
 
-/// How often a peer must have closed the connection within a message to be said not to take it,
-/// unless nobody is left.
+/// Times that a peer must have closed the connection within a message before it is reported not to
+/// take it, unless no peer is left.
 const TIMES: u32 = 3;
 /// Messages from this size on, in bytes, are told of at the first time: a smaller one is more often
 /// just the one that a peer was within when it ended.

@@ -1,4 +1,4 @@
-//! What the tasks of one socket share: the ring under its lock, and the socket's counts.
+//! State that the tasks of one socket share: the ring under its lock, and the socket's counts.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
@@ -101,8 +101,8 @@ impl Shared {
         }
     }
 
-    /// Whether a chunk that takes `size` bytes may be published now. Takes note of when it first
-    /// might not.
+    /// Returns true if a chunk that takes `size` bytes may be published now. Takes note of when it
+    /// first might not.
     pub(super) fn admits(&self, size: usize) -> bool {
         let admits = self.ring().admits(size);
         let full_since = self.full_since.load(Ordering::Relaxed);

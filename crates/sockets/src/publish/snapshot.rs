@@ -1,4 +1,4 @@
-//! What is known of a PUB socket and its peers.
+//! Snapshots of a PUB socket and its peers.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::wait::{Wait, since_epoch};
 
 /// Peers that a snapshot lists. (Few in tests.)
 const PEERS_SHOWN: usize = if cfg!(test) { 3 } else { 1000 };
-/// How many of a peer's subscriptions a snapshot lists, and how many bytes of each.
+/// The number of a peer's subscriptions that a snapshot lists, and the bytes of each.
 const PREFIXES_SHOWN: (usize, usize) = (20, 128);
 /// Bytes of subscriptions that a snapshot lists, over all peers.
 const PREFIX_BYTES_SHOWN: usize = if cfg!(test) { 200 } else { 1 << 20 };
 
-/// What is known of a socket at one moment.
+/// A socket at one moment.
 #[derive(Clone, Debug)]
 pub struct SocketSnapshot {
     /// Bytes of memory that the chunks in the ring take.
@@ -27,7 +27,7 @@ pub struct SocketSnapshot {
     pub accepted: u64,
     /// Connections that ended or were refused since the start, by reason.
     pub closed: Vec<(&'static str, u64)>,
-    /// What is waited for though nothing is wrong.
+    /// Waits that are no fault.
     pub waits: Vec<Wait>,
     /// Peers whose handshake is done.
     pub peers_connected: usize,
@@ -35,7 +35,7 @@ pub struct SocketSnapshot {
     pub peers: Vec<PeerSnapshot>,
 }
 
-/// What is known of a peer at one moment.
+/// A peer at one moment.
 #[derive(Clone, Debug)]
 pub struct PeerSnapshot {
     /// `IP:PORT`, or the path of an ipc endpoint.
@@ -45,7 +45,7 @@ pub struct PeerSnapshot {
     /// Its first subscriptions, sorted, each to its 128th byte. Of all peers together they have a
     /// megabyte, and a few more bytes.
     pub subscriptions: Vec<Vec<u8>>,
-    /// How many it has.
+    /// The number of its subscriptions.
     pub subscriptions_total: usize,
     /// Bytes in the ring that it has yet to be sent.
     pub bytes_queued: u64,
@@ -53,16 +53,16 @@ pub struct PeerSnapshot {
     pub messages_sent: u64,
     /// Messages skipped for it.
     pub messages_dropped: u64,
-    /// When it connected, in ms since the epoch.
+    /// The time of the connection, in ms since the epoch.
     pub connected_since: i64,
-    /// Who it is, if a gate knows that.
+    /// The peer's subject, if a gate knows it.
     pub subject: Option<String>,
     /// When its access ends unless it is renewed, in ms since the epoch.
     pub access_until: Option<i64>,
 }
 
 impl PubSocket {
-    /// What is known of the socket now, but for its peers: none of them is looked at.
+    /// Returns the socket's counts: none of its peers is looked at.
     pub fn counts(&self) -> SocketSnapshot {
         let (ring_bytes, peers_subscribed, counters) = {
             let ring = self.shared.ring();
@@ -80,8 +80,8 @@ impl PubSocket {
         }
     }
 
-    /// What is known of the socket now. Peers are looked at one by one, so that many of them do not
-    /// hold up a publisher.
+    /// Returns the socket and its peers as they are now. Peers are looked at one by one, so that
+    /// many of them do not hold up a publisher.
     pub fn snapshot(&self) -> SocketSnapshot {
         let established = |wire: &&Arc<Wire>| wire.peer().socket_type().is_some();
         let peers: Vec<_> = {

@@ -19,7 +19,7 @@ use crate::subscriptions::{Change, PeerId};
 const CHANGES: usize = 256;
 /// Changes of subscriptions that a peer may make in a second once its burst is used up.
 const PEER_CHANGES: u32 = 5000;
-/// How long a peer has to answer the end of a connection with its own, while the kernel gives it
+/// Time that a peer has to answer the end of a connection with its own, while the kernel gives it
 /// what it still holds.
 const PARTING: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -55,8 +55,8 @@ impl Socket for Arc<Shared> {
     }
 }
 
-/// What a peer may change of its subscriptions: all of them at once, twice, and some more in each
-/// second.
+/// The changes that a peer may make to its subscriptions: all of them at once, twice, and some more
+/// in each second.
 fn ration(limits: &Limits, now: Instant) -> Ration {
     let burst = u32::try_from(limits.max_subscriptions.saturating_mul(2)).unwrap_or(u32::MAX);
     Ration::new(burst.max(PEER_CHANGES), PEER_CHANGES, now)

@@ -1,4 +1,4 @@
-//! What a stalled peer makes the socket do, and what is shown of many.
+//! A socket with a stalled peer, and the snapshot of many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::chunk::Chunk;
 use crate::config::{Limits, SlowPeer};
 use crate::ring::LOOKS;
 
-/// How long anything may take before a test gives up.
+/// Longest time for anything, until a test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Frames that a peer sends which takes nothing.
 const FRAMES: usize = 200;

@@ -24,7 +24,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Whose messages they are.
+    /// Returns the origin of its messages.
     #[cfg(feature = "sim")]
     pub(crate) fn origin(&self) -> &Arc<Origin> {
         self.chunk.origin()
@@ -35,7 +35,7 @@ impl Segment {
     }
 }
 
-/// What a peer is to be written next; handed back with [`Ring::advance`].
+/// The bytes that a peer is to be written next; handed back with [`Ring::advance`].
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The peer was broken off within a message: nothing may be written to it any more.
@@ -43,13 +43,14 @@ pub(crate) struct Batch {
     /// The rest of a half-written message whose chunk is no longer in the ring.
     pub(crate) rest: Bytes,
     pub(crate) segments: Vec<Segment>,
-    /// Where the peer stands once all of it is written: a chunk, and bytes of it.
+    /// The peer's position once all of it is written: a chunk, and bytes of it.
     pub(super) end: (u64, usize),
     /// The last chunk that was looked at.
     pub(super) last: Option<Arc<Chunk>>,
-    /// How many chunks were looked at; one whose messages had to be gone through counts for more.
+    /// The number of chunks that were looked at; one whose messages had to be gone through counts
+    /// for more.
     pub(super) looks: usize,
-    /// Whether there may be more for the peer than this.
+    /// True if there may be more for the peer than this.
     pub(crate) more: bool,
 }
 
@@ -58,12 +59,12 @@ impl Batch {
         self.rest.is_empty() && self.segments.is_empty()
     }
 
-    /// Whether it holds as much as it may, with so many bytes.
+    /// Returns true if it holds as much as it may, with so many bytes.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
         bytes >= BATCH_BYTES || self.segments.len() >= BATCH_SEGMENTS
     }
 
-    /// How many bytes at its beginning end a message that is half written.
+    /// Returns the number of bytes at its beginning that end a message that is half written.
     pub(crate) fn half_written(&self) -> usize {
         match self.segments.first() {
             Some(first) if self.rest.is_empty() => {

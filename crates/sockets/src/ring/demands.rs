@@ -16,7 +16,7 @@ pub(super) struct Demands {
     by_frame: BTreeMap<(Bytes, Option<u32>), Demanded>,
     /// For any subscription, by label.
     any: BTreeMap<Option<u32>, Demanded>,
-    /// Whether one became enough or too few since this was last asked.
+    /// True if one became enough or too few since the last call that took it.
     pub(super) changed: bool,
 }
 
@@ -33,7 +33,7 @@ impl Demanded {
         self.demand.set(if more { peers + 1 } else { peers.saturating_sub(1) })
     }
 
-    /// Whether somebody else holds it: one that nobody does is not asked for any more.
+    /// Returns true if it is held elsewhere: one that is not will no longer be asked for.
     fn is_held(&self) -> bool {
         Arc::strong_count(&self.demand) > 1
     }

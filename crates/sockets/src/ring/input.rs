@@ -1,4 +1,4 @@
-//! What goes into the ring: chunks, and who is owed them.
+//! The way into the ring: chunks, and the peers that they are owed to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -76,9 +76,9 @@ impl<P: Clone> Ring<P> {
         spare
     }
 
-    /// Whether a chunk goes to the end of the last one: both are small and alike, nobody is being
-    /// written that one, and nobody stands behind it. So records that come one by one take few
-    /// chunks, also where a peer keeps them there.
+    /// Returns true if a chunk goes to the end of the last one: both are small and alike, that one
+    /// is being written to no peer, and no peer stands behind it. So records that come one by one
+    /// take few chunks, also where a peer keeps them there.
     fn merges(&mut self, chunk: &Chunk) -> bool {
         let tail = self.tail();
         let limit = MERGED_BYTES.min(self.config.ring_bytes / MERGED_PART);

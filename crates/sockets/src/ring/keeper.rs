@@ -1,5 +1,5 @@
-//! What is kept for peers beside the ring, within the memory that they may have: the rests of
-//! half-written messages.
+//! Bytes that are kept for peers beside the ring, within the memory that they may have: the rests
+//! of half-written messages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Keeper {
         Ok(Bytes::from_owner(Copied(copy.into(), charge)))
     }
 
-    /// Whether the peer was broken off: nothing more may be written to it.
+    /// Returns true if the peer was broken off: nothing more may be written to it.
     pub(super) fn is_broken(&self, id: PeerId) -> bool {
         self.broken.contains(&id)
     }

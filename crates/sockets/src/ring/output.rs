@@ -1,4 +1,4 @@
-//! What comes out of the ring: batches, how far they were written, and what is known of a peer.
+//! The way out of the ring: batches, how far they were written, and views of a peer.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const FINGERPRINT_BYTES: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct HalfWritten {
     pub(crate) origin: Arc<Origin>,
-    /// Where the origin stands once it is delivered, and what is with it in its chunk.
+    /// The origin's position once it is delivered, together with the others in its chunk.
     pub(crate) position: i64,
     /// In bytes.
     pub(crate) size: usize,
@@ -23,8 +23,8 @@ pub(crate) struct HalfWritten {
 }
 
 impl<P: Clone> Ring<P> {
-    /// What the peer is to be written next, from where it stands. Where that is empty, nothing is
-    /// left for it, or [`Batch::more`] tells that the next call looks further.
+    /// Returns the bytes that the peer is to be written next, from its position on. Where that is
+    /// empty, nothing is left for it, or [`Batch::more`] tells that the next call looks further.
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
         self.rise(id);
         let mut batch = Batch { is_broken: self.keeper.is_broken(id), ..Batch::default() };

@@ -13,7 +13,7 @@ use crate::subscriptions::{PeerId, Prefixes, Tally};
 /// Messages that may be gone through for one look at a chunk.
 const MESSAGES_PER_LOOK: usize = 32;
 
-/// Where a peer stands.
+/// The state of a peer.
 #[derive(Debug)]
 pub(super) enum Place {
     /// It has been written everything it is owed.
@@ -29,8 +29,8 @@ pub(super) enum Place {
     /// The ring had no room for what it stood at. It is owed all that is in the ring, and is not
     /// looked at again before it takes something.
     Fallen {
-        /// What was dropped before of what its prefixes want; none where they are many, so that it
-        /// is counted for itself.
+        /// The count of what was dropped before of what its prefixes want; `None` if they are many,
+        /// so that it is counted for itself.
         mark: Option<Tally>,
     },
 }
@@ -39,7 +39,7 @@ pub(super) enum Place {
 pub(super) struct Entry<P> {
     pub(super) peer: P,
     pub(super) prefixes: Prefixes,
-    /// What it may have; everything without any.
+    /// Its rights; every message is allowed without any.
     pub(super) rights: Option<Rights>,
     /// For its prefixes.
     pub(super) charge: Charge,
@@ -76,12 +76,13 @@ impl<P> Entry<P> {
 }
 
 impl<P> Entry<P> {
-    /// Whether the peer may have messages of a label.
+    /// Returns true if the peer may have messages of a label.
     pub(super) fn may_have(&self, label: Option<&Label>) -> bool {
         self.rights.as_ref().is_none_or(|rights| rights.allow(label))
     }
 
-    /// What the peer is to be written of a chunk from byte `sent` on: see [`Prefixes::tally`].
+    /// Counts what the peer is to be written of a chunk from byte `sent` on: see
+    /// [`Prefixes::tally`].
     pub(super) fn tally(&self, id: PeerId, chunk: &Chunk, sequence: u64, sent: usize) -> Tally {
         let mut tally = Tally::default();
         for range in self.wanted(id, chunk, sequence, sent) {
@@ -109,7 +110,7 @@ impl<P> Entry<P> {
         wanted.filter(move |_| may_have)
     }
 
-    /// What a look at a chunk counts for.
+    /// Returns the weight of a look at a chunk.
     pub(super) fn looks(&self, chunk: &Chunk, sequence: u64) -> usize {
         let found = chunk.runs().is_some() && sequence >= self.settled;
         let known = chunk.same_routing() || found || self.prefixes.are_all();
@@ -123,7 +124,7 @@ impl<P> Entry<P> {
     }
 }
 
-/// What a subscription did.
+/// The effect of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subscribed {
     /// It counts, and the peer may have something to be written.
@@ -134,7 +135,7 @@ pub(crate) enum Subscribed {
     NoMemory,
 }
 
-/// What is known of one peer.
+/// A peer at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerView {
     pub(crate) prefixes: Vec<Vec<u8>>,
@@ -175,7 +176,7 @@ impl Cursors {
         }
     }
 
-    /// Whether somebody stands at a chunk, or where it will be.
+    /// Returns true if a peer stands at a chunk, or at the place where it will be.
     pub(super) fn is_at(&self, sequence: u64) -> bool {
         self.0.contains_key(&sequence)
     }

@@ -1,4 +1,4 @@
-//! What leaves the ring: delivered, dropped or withdrawn.
+//! The way out of the ring for chunks: delivered, dropped or withdrawn.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Which bytes of a chunk a peer is to be written.
+//! Selects the bytes of a chunk that a peer is to be written.
 
 use std::ops::Range;
 

@@ -73,7 +73,7 @@ struct Published {
     position: i64,
     messages: Vec<(u64, &'static str)>,
     fate: Fate,
-    /// Whether too few peers wanted it at some moment, so that it never counts as delivered.
+    /// True if too few peers wanted it at some moment, so that it never counts as delivered.
     short: bool,
 }
 
@@ -103,7 +103,7 @@ struct World {
     heaviest: usize,
     ring_bytes: usize,
     needed: usize,
-    /// Whether what is queued for a peer is always known exactly.
+    /// True if the bytes queued for a peer are always known exactly.
     exact: bool,
 }
 
@@ -131,7 +131,7 @@ fn whole_messages(stream: &[u8]) -> Vec<(u64, &'static str)> {
     found
 }
 
-/// Whether a stream ends within a message.
+/// Returns true if a stream ends within a message.
 fn ends_halfway(stream: &[u8]) -> bool {
     let Some(without_last) = stream.split_last().map(|(_, rest)| rest) else { return false };
     whole_messages(without_last).len() == whole_messages(stream).len()
@@ -282,7 +282,7 @@ impl World {
         model.ever.push(prefix);
     }
 
-    /// How many peers want what an origin is for.
+    /// Returns the number of peers that want the messages of an origin.
     fn wanted_by(&self, origin: usize) -> usize {
         let wants = |model: &&Model| match DEMANDED[origin] {
             Some(frame) => model.prefixes.keys().any(|prefix| frame.starts_with(prefix)),
@@ -409,8 +409,8 @@ impl World {
         self.published.iter().find(holds).unwrap()
     }
 
-    /// What holds for a peer at any moment; `finished` tells that nothing is left to be written to
-    /// it.
+    /// Asserts what holds for a peer at any moment; `finished` is true if nothing is left to be
+    /// written to it.
     fn tally(&mut self, id: PeerId, model: &Model, finished: bool) {
         let received = whole_messages(&model.stream);
         let view = self.ring.view(id, (0, 0)).unwrap();

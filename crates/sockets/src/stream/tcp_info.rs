@@ -7,7 +7,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// What the kernel knows of a TCP connection at one moment.
+/// The kernel's account of a TCP connection at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TcpSample {
     /// Time since the peer last acknowledged anything, be it a probe.
@@ -20,7 +20,7 @@ pub(crate) struct TcpSample {
     pub(crate) bytes_acked: u64,
 }
 
-/// What the kernel knows of a TCP connection now.
+/// Returns the kernel's present account of a TCP connection.
 ///
 /// # Errors
 /// The system's, such as `NotConnected`.

@@ -8,7 +8,7 @@ use zafka_sockets::{Demand, Origin, WaitKind};
 
 use crate::support::{PATIENCE, Server, config, eventually, zmq_socket};
 
-/// What the relay does once enough are there that want it: it goes on from what was delivered.
+/// Publishes again from the delivered position, as the relay does once enough peers want it.
 fn again(server: &mut Server, demand: &Arc<Demand>) {
     server.socket.withdraw(&server.origin);
     server.position = server.origin.delivered();

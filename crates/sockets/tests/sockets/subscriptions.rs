@@ -1,4 +1,4 @@
-//! Who gets what: prefixes, counted subscriptions, late subscribers, several endpoints.
+//! Subscriptions: prefixes, counted subscriptions, late subscribers, several endpoints.
 
 use crate::raw::{RawPeer, command};
 use crate::support::{Server, bodies_until_end, config, endpoint, eventually, zmq_sub};

@@ -1,4 +1,5 @@
-//! What the tests share: a publisher of numbered messages, libzmq subscribers, and waiting.
+//! The common parts of the tests: a publisher of numbered messages, libzmq subscribers, and
+//! waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use zafka_sockets::config::{EndpointConfig, Limits, PubConfig, SlowPeer};
 use zafka_sockets::{Chunk, Origin, PubSocket, Publisher};
 use zafka_zmtp::frame::{Position, put_header};
 
-/// How long anything may take before a test gives up.
+/// Longest time for anything, until a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn endpoint(text: &str) -> EndpointConfig {

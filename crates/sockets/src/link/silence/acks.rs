@@ -1,4 +1,4 @@
-//! Whether the machine of a peer still acknowledges: a plain state machine over samples of the
+//! Decides if the machine of a peer still acknowledges: a plain state machine over samples of the
 //! kernel's account.
 
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::stream::TcpSample;
 
 /// Time between two looks at a peer that takes nothing.
 pub(crate) const LOOK: Duration = Duration::from_secs(3);
-/// How many times in a row the kernel must have asked in vain: one question, or its answer, can get
+/// Times in a row that the kernel must have asked in vain: one question, or its answer, can get
 /// lost, and the next comes up to two minutes later.
 const ASKED: u32 = 2;
 

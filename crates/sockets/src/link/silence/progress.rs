@@ -1,10 +1,10 @@
-//! Whether a peer reads, and how far it has read: plain state machines over counts of bytes.
+//! The reading of a peer, and how far it has come: plain state machines over counts of bytes.
 
-/// What a peer must have acknowledged to have taken something: less is our PINGs alone.
+/// Bytes that a peer must have acknowledged to have taken something: less is our PINGs alone.
 const PROGRESS: u64 = 1024;
 
-/// How far a peer has read, as its answers to our PINGs show. All in bytes of messages that were
-/// written to it.
+/// The progress of a peer's reading, as its answers to our PINGs show it. All in bytes of messages
+/// that were written to it.
 #[derive(Debug, Default)]
 pub(crate) struct ReadMark {
     at_ping: u64,
@@ -22,13 +22,13 @@ impl ReadMark {
         self.read = self.at_ping;
     }
 
-    /// Whether the peer may have yet to read some of `written` bytes.
+    /// Returns true if the peer may have yet to read some of `written` bytes.
     pub(crate) fn may_be_full(&self, written: u64) -> bool {
         self.read != written
     }
 }
 
-/// Whether a peer still takes something: it is asked whenever the peer should have said something.
+/// The progress of a peer that is asked whenever it should have sent something.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(u64);
 
@@ -38,7 +38,7 @@ impl Progress {
         self.0 = taken;
     }
 
-    /// Whether the peer has taken something since this was last asked.
+    /// Returns true if the peer has taken something since the last call.
     pub(crate) fn made(&mut self, taken: u64) -> bool {
         taken.saturating_sub(std::mem::replace(&mut self.0, taken)) >= PROGRESS
     }
