@@ -1,4 +1,4 @@
-//! What can be set on a route, already parsed.
+//! Settings of a route, already parsed.
 
 use zafka_envelope::FramePlan;
 use zafka_kafka::config::SourceConfig;
@@ -11,12 +11,12 @@ use crate::rename::Rename;
 pub struct RouteConfig {
     /// Its name; unique within a relay.
     pub name: String,
-    /// What it reads.
+    /// The topics that it reads, and how.
     pub source: SourceConfig,
-    /// How a record is laid out as frames.
+    /// The layout of a record as frames.
     pub frames: FramePlan,
     /// Changes of the topic's name in the routing frame.
     pub rename: Vec<Rename>,
-    /// Where it serves peers, and how.
+    /// The endpoints at which it serves peers, and how.
     pub socket: PubConfig,
 }

@@ -24,7 +24,7 @@ pub(crate) use shared::RouteShared;
 pub(crate) use task::RouteTask;
 pub(crate) use waits::of_route;
 
-/// What a simulation drives.
+/// The parts that a simulation drives.
 #[cfg(feature = "sim")]
 pub(crate) mod for_simulation {
     pub use super::action::{Action, Positions};

@@ -96,7 +96,7 @@ impl Link<'_> {
     }
 }
 
-/// Whether a route that reads `selector` reads the topic.
+/// Returns true if a route that reads `selector` reads the topic.
 fn selects(selector: &TopicSelector, topic: &str) -> bool {
     match selector {
         TopicSelector::Name(name) => name == topic,

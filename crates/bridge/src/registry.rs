@@ -25,7 +25,7 @@ impl Running {
         }
     }
 
-    /// Why it stopped for good, once it did.
+    /// Returns the reason why it stopped for good, once it did.
     pub(crate) fn stopped(&self) -> Option<String> {
         match self {
             Self::KafkaToZmq(route) => route.report.stopped(),

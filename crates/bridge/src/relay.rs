@@ -57,7 +57,7 @@ impl From<IngestConfig> for Route {
     }
 }
 
-/// Why a route did not start.
+/// The reason why a route did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An endpoint cannot be bound.
@@ -65,7 +65,7 @@ pub enum StartError {
     Bind {
         /// The route.
         route: String,
-        /// Which endpoint, and why.
+        /// The endpoint, and the cause.
         #[source]
         source: BindError,
     },
@@ -74,7 +74,7 @@ pub enum StartError {
     Kafka {
         /// The route.
         route: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: zafka_kafka::StartError,
     },
@@ -91,7 +91,7 @@ pub enum StartError {
 pub struct StoppedRoute {
     /// Its name.
     pub route: String,
-    /// Why it stopped.
+    /// The reason why it stopped.
     pub reason: String,
 }
 

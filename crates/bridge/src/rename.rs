@@ -40,7 +40,7 @@ impl Rename {
     }
 }
 
-/// Whether a pattern matches all of a text.
+/// Returns true if a pattern matches all of a text.
 pub(crate) fn is_whole_match(pattern: &Regex, text: &str) -> bool {
     pattern.find(text).is_some_and(|found| found.len() == text.len())
 }

@@ -1,3 +1,3 @@
-//! What a simulation drives in place of the route's task. Not for anybody else.
+//! The parts that a simulation drives in place of the route's task. Not for anybody else.
 
 pub use crate::kafka_to_zmq::for_simulation::*;

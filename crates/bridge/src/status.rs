@@ -1,5 +1,5 @@
-//! What a relay tells of itself. `/status`, `/metrics` and `/readyz` are made from these and from
-//! nothing else.
+//! The status of a relay. `/status`, `/metrics` and `/readyz` are made from these and from nothing
+//! else.
 
 use serde::Serialize;
 
@@ -24,13 +24,13 @@ pub struct RelayReadiness {
 pub struct RouteReadiness {
     /// Its name.
     pub name: String,
-    /// Why it is not ready, or why it stopped; `None` if it is ready.
+    /// The reason why it is not ready, or why it stopped; `None` if it is ready.
     pub reason: Option<String>,
-    /// Whether it has stopped for good.
+    /// True if it has stopped for good.
     pub stopped: bool,
-    /// What it waits for.
+    /// The waits.
     pub waiting: Vec<WaitStatus>,
-    /// How many waits there are.
+    /// The number of waits.
     pub waiting_total: usize,
 }
 
@@ -39,24 +39,23 @@ pub struct RouteReadiness {
 pub struct RouteStatus {
     /// Its name.
     pub name: String,
-    /// Whether it has its partitions and its endpoints are bound. A route that waits is ready.
+    /// True if it has its partitions and its endpoints are bound. A route that waits is ready.
     pub ready: bool,
-    /// Why it is not ready, or why it stopped.
+    /// The reason why it is not ready, or why it stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether the route has stopped for good.
+    /// True if the route has stopped for good.
     pub stopped: bool,
-    /// What it waits for though nothing is wrong, the longest first; the longest hundred if there
-    /// are more.
+    /// Waits though nothing is wrong, the longest first; the longest hundred if there are more.
     pub waiting: Vec<WaitStatus>,
-    /// How many waits there are.
+    /// The number of waits.
     pub waiting_total: usize,
     /// Endpoints it listens on, wildcards resolved, and those it connects to.
     pub endpoints: Vec<String>,
     /// The group it reads in, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// What fetches from Kafka: "fast" or "librdkafka"; missing before the cluster is reached.
+    /// The fetcher: "fast" or "librdkafka"; missing before the cluster is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetcher: Option<String>,
     /// Counters since the start.
@@ -176,7 +175,7 @@ pub struct PeerStatus {
     pub socket: String,
     /// Its subscriptions, the first 20, as text where they are UTF-8.
     pub subscriptions: Vec<String>,
-    /// How many subscriptions it has.
+    /// The number of its subscriptions.
     pub subscriptions_total: usize,
     /// Bytes in the ring that it has yet to be sent.
     pub bytes_queued: u64,
@@ -184,7 +183,7 @@ pub struct PeerStatus {
     pub messages_sent: u64,
     /// Messages skipped for it.
     pub messages_dropped: u64,
-    /// When it connected, in ms since the epoch.
+    /// The time of the connection, in ms since the epoch.
     pub connected_since: i64,
     /// Its subject, with `[identity]` and if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,14 +198,14 @@ pub struct PeerStatus {
 pub struct IngestStatus {
     /// Its name.
     pub name: String,
-    /// Whether its endpoints are bound and a broker is connected.
+    /// True if its endpoints are bound and a broker is connected.
     pub ready: bool,
-    /// Why it is not ready, or why it stopped.
+    /// The reason why it is not ready, or why it stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether the route has stopped for good.
+    /// True if the route has stopped for good.
     pub stopped: bool,
-    /// What it waits for though nothing is wrong.
+    /// Waits though nothing is wrong.
     pub waiting: Vec<WaitStatus>,
     /// Endpoints it listens on, wildcards resolved, and those it connects to.
     pub endpoints: Vec<String>,
@@ -274,7 +273,7 @@ pub struct SenderStatus {
     pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.
     pub answer_bytes: usize,
-    /// When it connected, in ms since the epoch.
+    /// The time of the connection, in ms since the epoch.
     pub connected_since: i64,
     /// Its subject, with `[identity]` and if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -31,9 +31,9 @@ pub enum TemplateError {
     /// A field that does not exist here.
     #[error("unknown field `{found}`; allowed: {allowed}")]
     Field {
-        /// What was found.
+        /// The text that was found.
         found: String,
-        /// What is allowed.
+        /// The texts that are allowed.
         allowed: String,
     },
 }
@@ -83,12 +83,12 @@ impl Template {
         Self(vec![Piece::Topic])
     }
 
-    /// Whether it is text alone.
+    /// Returns true if it is text alone.
     pub fn is_constant(&self) -> bool {
         self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
-    /// Whether it takes the message's topic.
+    /// Returns true if it takes the message's topic.
     pub fn has_topic(&self) -> bool {
         self.0.contains(&Piece::Topic)
     }

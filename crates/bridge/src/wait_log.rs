@@ -83,7 +83,7 @@ enum News {
 /// The kind of a wait, its partition and its peer: what makes it one and the same at two looks.
 type Key = (&'static str, Option<String>, Option<String>);
 
-/// What was seen of a wait.
+/// The state of a wait at the last look.
 #[derive(Debug)]
 struct Seen {
     since: Instant,

@@ -1,4 +1,4 @@
-//! What the state of a route has its task do.
+//! The actions that the state of a route asks of its task.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use zafka_kafka::{Assignment, RevokeDone};
 /// Assignments with the next offset to be read.
 pub type Positions = Vec<(Arc<Assignment>, i64)>;
 
-/// What is to be done, in this order.
+/// An action; they are carried out in order.
 #[derive(Debug)]
 pub enum Action {
     /// Commit these.
@@ -19,18 +19,18 @@ pub enum Action {
     /// Read this again from `offset` on, unless another generation than `known` has begun; then
     /// tell by [`super::state::RouteState::handle_restarted`].
     Restart {
-        /// Which.
+        /// The partition.
         assignment: Arc<Assignment>,
         /// The newest generation that the route knows.
         known: u32,
-        /// What was delivered.
+        /// The position that was delivered.
         offset: i64,
     },
     /// Give these back to the group.
     Release {
         /// The answer.
         done: RevokeDone,
-        /// What was delivered of them.
+        /// Their delivered positions.
         positions: Positions,
     },
     /// Commit these, leave the group, and close the socket.

@@ -24,7 +24,7 @@ pub enum Promise {
         /// The lowest that it could have.
         read: i64,
     },
-    /// What is delivered was read before.
+    /// Records are delivered only after they were read.
     DeliveredWasRead {
         /// The next offset to deliver.
         delivered: i64,
@@ -35,7 +35,7 @@ pub enum Promise {
     CommittedWasDelivered {
         /// The next offset to deliver.
         delivered: i64,
-        /// What was handed over to be committed before.
+        /// The position that was handed over to be committed before.
         committed: i64,
     },
 }

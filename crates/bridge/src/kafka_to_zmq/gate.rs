@@ -1,15 +1,14 @@
-//! When a partition is open to its subscribers: only while as many peers as `min_peers` says want
-//! it.
+//! Opens a partition to its subscribers: only while as many peers as `min_peers` says want it.
 //!
 //! A plain state machine: it is told what is so at a moment, and tells what is to be done.
 
 use std::time::{Duration, Instant};
 
-/// How long a partition that too few want waits for them before it is let go. A subscriber that
-/// connects again is not to cost a new reading each time.
+/// Time for which a partition that too few want waits for them before it is let go. A subscriber
+/// that connects again is not to cost a new reading each time.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What is to be done with a partition.
+/// The action that a partition needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Take what is unsent out of the ring and fetch no more.
@@ -30,7 +29,7 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Gate {
     stage: Stage,
-    /// Whether records were thrown away since it was open.
+    /// True if records were thrown away since it was open.
     missed: bool,
 }
 
@@ -41,7 +40,7 @@ impl Gate {
         Self { stage: if enough { Stage::Open } else { Stage::Held }, missed: false }
     }
 
-    /// Whether records may be encoded.
+    /// Returns true if records may be encoded.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
@@ -51,8 +50,8 @@ impl Gate {
         self.missed = true;
     }
 
-    /// Whether there are enough now; `owed` tells that something was published that too few were
-    /// owed.
+    /// Takes whether there are enough now; `owed` is true if something was published that too few
+    /// were owed.
     pub(crate) fn look(&mut self, enough: bool, owed: bool, now: Instant) -> Option<Act> {
         let again = owed || self.missed;
         match self.stage {
@@ -83,7 +82,7 @@ impl Gate {
 mod tests {
     use super::*;
 
-    /// What is seen after so many ms: enough, owed; what is to be done; whether it is open then.
+    /// A look after so many ms: enough, owed; the action; whether it is open then.
     type Look = (u64, bool, bool, Option<Act>, bool);
 
     #[test]

@@ -59,21 +59,21 @@ pub(crate) struct Partition {
     encoder: Encoder,
     /// Offset of the record before the next one; none where a generation begins.
     prev: Option<i64>,
-    /// Where the generation begins, until there is a chunk of it.
+    /// The offset at which the generation begins, until there is a chunk of it.
     begins: Option<i64>,
     /// The newest generation that was told of and has not begun, with the lowest start of those
     /// that were.
     next: Option<Generation>,
 }
 
-/// What came of one step through fetched records.
+/// The result of one step through fetched records.
 #[derive(Debug)]
 pub(crate) struct Step {
     /// The messages made, if there was anything.
     pub(crate) chunk: Option<Chunk>,
-    /// What was read before.
+    /// The position before the step.
     pub(crate) from: i64,
-    /// Whether the fetched records are used up.
+    /// True if the fetched records are used up.
     pub(crate) finished: bool,
     /// Records read.
     pub(crate) records: u64,

@@ -1,4 +1,4 @@
-//! How far a partition has come, and the chunk that is next.
+//! The progress of a partition, and the chunk that is next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,17 +9,17 @@ use zafka_sockets::{Chunk, Demand, Label, Origin};
 use super::broken::{Broken, Promise};
 use super::sink::Sink;
 
-/// Who a partition's records are for.
+/// The peers that a partition's records are for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Audience {
     /// Those that have to want it, where `min_peers` asks for any.
     pub(crate) demand: Option<Arc<Demand>>,
-    /// What the rights of peers are by.
+    /// The label that the rights of peers are decided by.
     pub(crate) label: Option<Label>,
 }
 
-/// How far a generation of a partition has come; shared with whoever reports or commits it. `read`
-/// >= `delivered` >= what is handed over to be committed: see `to_commit`.
+/// The progress of a generation of a partition; shared with the code that reports or commits it.
+/// `read` >= `delivered` >= what is handed over to be committed: see `to_commit`.
 ///
 /// A generation goes on where the one before it was read up to, or at its own start where that is
 /// lower. Chunks of the ones before are owed as they were: the ring gives them out first.
@@ -31,10 +31,10 @@ pub struct Progress {
     pub(crate) audience: Audience,
     before: Vec<Before>,
     read: AtomicI64,
-    /// What was handed over to be committed, and may not be gone below.
+    /// The position that was handed over to be committed, below which no commit may go.
     committed: AtomicI64,
-    /// Where the next generation begins, once it is known that there is one: the log is another
-    /// one from there on.
+    /// The offset at which the next generation begins, once there is one: the log is another one
+    /// from there on.
     end: AtomicI64,
 }
 
@@ -42,7 +42,7 @@ pub struct Progress {
 #[derive(Clone, Debug)]
 struct Before {
     origin: Arc<Origin>,
-    /// What lies below it is still in the log.
+    /// The offset below which the records are still in the log.
     end: i64,
 }
 
@@ -133,7 +133,7 @@ impl Progress {
         delivered.min(self.end.load(Ordering::Relaxed))
     }
 
-    /// Whether it stands still, because something was published that too few were owed.
+    /// Returns true if it stands still, because something was published that too few were owed.
     pub(crate) fn is_short(&self) -> bool {
         self.origins().any(|origin| origin.is_short())
     }
@@ -144,7 +144,7 @@ impl Progress {
         self.set_read(self.delivered());
     }
 
-    /// Whether all that was read is delivered, or nothing more will be.
+    /// Returns true if all that was read is delivered, or nothing more will be.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_short() || self.delivered() == self.read()
     }
@@ -203,7 +203,7 @@ impl Audience {
 pub(crate) struct Pending {
     pub(crate) chunk: Chunk,
     pub(crate) progress: Arc<Progress>,
-    /// What was read before it.
+    /// The position before it.
     pub(crate) from: i64,
 }
 

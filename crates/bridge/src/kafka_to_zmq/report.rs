@@ -1,4 +1,4 @@
-//! What the state of a route shows to those who report on it.
+//! The state of a route as its reports see it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct RouteReport {
     pub(crate) records_read: AtomicU64,
     pub(crate) bytes_encoded: AtomicU64,
     pub(crate) headers_missing: AtomicU64,
-    /// Why the route stopped for good, once it did.
+    /// The reason why the route stopped for good, once it did.
     pub(crate) stopped: Mutex<Option<String>>,
 }
 

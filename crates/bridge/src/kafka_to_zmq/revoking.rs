@@ -54,7 +54,8 @@ impl Revoking {
         std::mem::take(&mut self.revoked)
     }
 
-    /// When it is to be looked at again. Nothing tells that a partition has drained.
+    /// Returns the time at which it is to be looked at again. Nothing tells that a partition has
+    /// drained.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let looked = self.looked.filter(|_| !self.revoked.is_empty())?;
         let first = self.revoked.iter().map(|revoked| revoked.deadline).min()?;

@@ -1,4 +1,4 @@
-//! What a route's task shares with those who report on it.
+//! State that a route's task shares with its reports.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ pub(crate) struct RouteShared {
 }
 
 impl RouteShared {
-    /// Whether it is ready, and what it waits for. Costs little, however many peers there are.
+    /// Returns whether it is ready, and the waits. Costs little, however many peers there are.
     pub(crate) fn readiness(&self) -> RouteReadiness {
         let stopped = self.report.stopped.lock().clone();
         let (waiting, waiting_total) = waits::of_route(self);

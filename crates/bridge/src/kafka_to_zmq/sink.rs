@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use zafka_sockets::{Chunk, Demand, Label, Origin};
 
-/// What chunks are published to. A type parameter of the state, so that the hot path stays static.
+/// The socket that chunks are published to. A type parameter of the state, so that the hot path
+/// stays static.
 ///
 /// Nothing here waits. `withdraw` is a call and no action, for the position of what is withdrawn
 /// is read right after it: what is delivered in between would be delivered and not counted.
 pub trait Sink {
-    /// Whether a chunk that takes `size` bytes may be published now.
+    /// Returns true if a chunk that takes `size` bytes may be published now.
     fn admits(&self, size: usize) -> bool;
 
     /// Publishes a chunk, to be written with the next flush at the latest.

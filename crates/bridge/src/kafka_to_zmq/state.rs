@@ -63,11 +63,11 @@ pub struct RouteState<S, F = Fetched> {
     steps: usize,
     next_commit: Instant,
     actions: VecDeque<Action>,
-    /// Whether it was logged that nobody wants some records.
+    /// True if it was logged that no subscriber wants some records.
     told_of_unheard: bool,
 }
 
-/// Where a route stands with what it takes from Kafka.
+/// The stage of a route with the records that it takes from Kafka.
 #[derive(Debug, Default)]
 enum Stage<F> {
     /// Records may come.
@@ -133,12 +133,12 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         stage.into_iter().chain(revoking).min_by_key(|(due, _)| *due)
     }
 
-    /// Whether it takes records now.
+    /// Returns true if it takes records now.
     pub fn wants_records(&self) -> bool {
         self.takes_records() && self.steps < STEPS_PER_TURN && self.sink.admits(0)
     }
 
-    /// Whether it takes records once there is room for any.
+    /// Returns true if it takes records once there is room for any.
     pub fn takes_records(&self) -> bool {
         matches!(self.stage, Stage::Idle)
     }
@@ -153,7 +153,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         }
     }
 
-    /// Whether nothing more is taken from Kafka.
+    /// Returns true if nothing more is taken from Kafka.
     pub fn is_draining(&self) -> bool {
         matches!(self.stage, Stage::Draining(_) | Stage::Closed)
     }

@@ -19,7 +19,7 @@ use super::state::RouteState;
 pub(crate) struct RouteTask {
     shared: Arc<RouteShared>,
     state: RouteState<PubSink>,
-    /// What is left to be committed, once the state is done.
+    /// Positions left to be committed, once the state is done.
     last: Option<Positions>,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Letter<M> {
     limit: usize,
 }
 
-/// What becomes of a letter.
+/// The outcome of a letter.
 #[derive(Debug)]
 pub(super) enum Outcome<M> {
     /// It is in the log.
@@ -74,17 +74,17 @@ impl<M> Letter<M> {
 }
 
 impl<M> Letters<M> {
-    /// How many there are.
+    /// Returns the number of letters.
     pub(super) fn len(&self) -> usize {
         self.sent.len() + self.waiting.len()
     }
 
-    /// Whether some wait for another try.
+    /// Returns true if some wait for another try.
     pub(super) fn are_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether a ticket is one of a dead letter.
+    /// Returns true if a ticket is one of a dead letter.
     pub(super) fn is_letter(ticket: Ticket) -> bool {
         ticket >= FIRST
     }
@@ -136,7 +136,7 @@ impl<M> Letters<M> {
         Outcome::Kept(error.to_string())
     }
 
-    /// When [`Self::due`] wants to be asked.
+    /// Returns the time at which [`Self::due`] has something to return.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.retry_at
     }

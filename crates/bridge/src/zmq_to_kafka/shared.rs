@@ -20,11 +20,12 @@ pub(crate) struct IngestShared {
     pub(crate) producer: ProducerHealth,
     /// As they were at one moment: its task writes all of them at once.
     pub(crate) counts: Mutex<Counts>,
-    /// When the oldest message under way was received, in ms since the epoch; 0 if there is none.
+    /// The time when the oldest message under way was received, in ms since the epoch; 0 if there
+    /// is none.
     pub(crate) oldest: AtomicI64,
-    /// Why nothing moves, if the dead-letter topic cannot be written.
+    /// The reason why nothing moves, if the dead-letter topic cannot be written.
     pub(crate) held_by: Mutex<Option<String>>,
-    /// Why the route stopped for good, once it did.
+    /// The reason why the route stopped for good, once it did.
     pub(crate) stopped: Mutex<Option<String>>,
 }
 
@@ -61,7 +62,7 @@ impl IngestShared {
         }
     }
 
-    /// What it waits for though nothing is wrong with it.
+    /// Returns its waits, which are no fault of its own.
     pub(crate) fn waits(&self) -> Vec<WaitStatus> {
         let held = self.socket.held().into_iter().map(|(senders, since)| {
             let plural = if senders == 1 { "" } else { "s" };

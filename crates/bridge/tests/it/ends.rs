@@ -1,4 +1,4 @@
-//! How relays end, and what is left for the next one.
+//! The ends of relays, and the positions that they leave for the next one.
 
 use std::time::Duration;
 

@@ -120,7 +120,7 @@ fn subscriber(relay: &Relay) -> impl FnOnce() -> Vec<Vec<u8>> + use<> {
     }
 }
 
-/// What was received is in one of the other counts, or in flight.
+/// Asserts that each received message is in one of the other counts, or in flight.
 fn assert_identity(status: &IngestStatus) {
     let IngestCounters { received, acknowledged, refused, skipped, dead_lettered, unknown, .. } =
         status.counters;

@@ -100,7 +100,7 @@ fn partition(route: &RouteStatus, topic: &str) -> PartitionStatus {
     route.partitions.iter().find(|partition| partition.topic == topic).cloned().unwrap_or_default()
 }
 
-/// How a wait for subscribers is told.
+/// The kinds of waits in a route's status.
 fn waits(route: &RouteStatus) -> Vec<&str> {
     let waits = route.waiting.iter().filter(|wait| wait.kind == "subscribers");
     waits.map(|wait| wait.reason.split(" subscribers").next().unwrap_or_default()).collect()

@@ -56,7 +56,7 @@ impl Drop for Sub {
 
 /// A SUB of libzmq that reads only when it is told to, and holds as little as it can.
 pub struct LazySub {
-    /// How many it is to read.
+    /// Receives the number of messages that it is to read.
     wanted: Sender<Option<usize>>,
     received: Receiver<Vec<OwnedRecord>>,
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a broker with topics, a relay, what is asked of records, and waiting.
+//! The common parts of the tests: a broker with topics, a relay, checks of records, and waiting.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::{PubConfig, SlowPeer};
 
-/// How long anything may take before a test gives up.
+/// Longest time for anything, until a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Time a relay has to send what it has, where a test does not want it to be short.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl Broker {
     }
 }
 
-/// What a route reads: from the earliest offset, in a group that rebalances quickly (the mock's
+/// The source of a route: from the earliest offset, in a group that rebalances quickly (the mock's
 /// classic groups take a session timeout for each rebalance but the first).
 pub fn source(topics: &[&str], group: Option<&str>) -> SourceConfig {
     let topics = topics.iter().map(|topic| TopicSelector::Name((*topic).to_owned()));

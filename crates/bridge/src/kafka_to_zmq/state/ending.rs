@@ -1,4 +1,4 @@
-//! How a route gives back, commits and ends.
+//! Gives partitions back, commits and ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +44,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         self.actions.push_back(Action::Stop(positions));
     }
 
-    /// What is still unsent goes; the group gets what was delivered.
+    /// Withdraws the records that are still unsent, and gives the group the delivered position.
     pub(super) fn release(&mut self, revoked: Revoked, now: Instant) {
         let Revoked { partitions, done, .. } = revoked;
         for progress in &partitions {

@@ -8,7 +8,7 @@ use super::*;
 struct Stage {
     partition: Partition,
     ring: VecDeque<(Chunk, Arc<Progress>)>,
-    /// What the group has, unless commits may go back.
+    /// The position that the group has, unless commits may go back.
     committed: Option<i64>,
 }
 
@@ -63,20 +63,20 @@ impl Stage {
     }
 }
 
-/// What is done to a partition of ten records from 0 to 9, of which the first four chunks of two
-/// are fetched and put into the ring, and the first two of these are delivered: `read` is 8,
+/// An event of a partition of ten records from 0 to 9, of which the first four chunks of two are
+/// fetched and put into the ring, and the first two of these are delivered: `read` is 8,
 /// `delivered` 4, and one chunk is on its way.
 enum Do {
     /// So many chunks are delivered.
     Deliver(usize),
-    /// What was on its way comes.
+    /// The fetched records that were on their way arrive.
     Come,
     /// The next generation has records from its start on, or none as yet.
     Begin(Vec<i64>),
 }
 use Do::{Begin, Come, Deliver};
 
-/// What is read, what is delivered, and whether that is all.
+/// The position that is read, the one that is delivered, and whether that is all.
 type Stands = (i64, i64, bool);
 /// A name; where the log is cut, whether commits go back and where it stands then; what follows,
 /// and where it stands then.
@@ -309,7 +309,8 @@ impl Model {
         self.stage.deliver(chunks);
     }
 
-    /// What would be committed, if the relay were to end now, skips nothing that the log still has.
+    /// Asserts that a commit, if the relay were to end now, would skip nothing that the log still
+    /// has.
     fn check(&self, seed: u64) {
         let (_, position) = self.stage.partition.progress.to_commit().unwrap();
         // Of a reset that nobody has told it of, the route knows nothing.
