@@ -1,7 +1,7 @@
 //! Takes frames out of a stream that comes in any pieces.
 //!
-//! A frame that is whole in the input is read where it stands. Of one that is not, only what has
-//! come is kept; memory grows with the bytes that arrive, never with the size they announce.
+//! A frame that is whole in the input is read in place. Of one that is not, only what has come is
+//! kept; memory grows with the bytes that arrive, never with the size they announce.
 
 use bytes::Bytes;
 
@@ -55,7 +55,7 @@ impl Body<'_> {
         }
     }
 
-    /// Its size in bytes, also where it was not kept.
+    /// Its size in bytes, also if it was not kept.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Discarded(size) => *size,
@@ -98,7 +98,7 @@ enum Come {
 }
 
 impl Decoder {
-    /// Takes one frame off the front of `input`, or all of `input` where it holds no whole one.
+    /// Takes one frame off the front of `input`, or all of `input` if it holds no whole one.
     /// `check` sees flags and size of each frame before any of its body is kept, and tells whether
     /// it is to be.
     pub(crate) fn take<'a>(

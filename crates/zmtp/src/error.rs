@@ -124,7 +124,7 @@ pub enum FoundVersion {
         /// The first octet.
         first: u8,
     },
-    /// A long identity frame where the signature should end: ZMTP 1.0.
+    /// A long identity frame at the place of the signature's end: ZMTP 1.0.
     V1,
     /// A signature, then a revision or major version below 3 (ZMTP 2.0 has 1 there).
     Revision(u8),

@@ -56,7 +56,7 @@ pub struct Header {
     pub body_size: u64,
 }
 
-/// Reads a frame header from the start of `input`; `None` where more bytes are needed.
+/// Reads a frame header from the start of `input`; `None` if more bytes are needed.
 #[inline]
 pub fn read_header(input: &[u8]) -> Option<Header> {
     let flags = *input.first()?;

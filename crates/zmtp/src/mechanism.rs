@@ -29,9 +29,9 @@ const TOKEN: &str = "X-Token";
 pub enum Mechanism {
     /// No authentication, no encryption.
     Null,
-    /// CURVE, where the peer must know our public key.
+    /// CURVE; the peer must know our public key.
     CurveServer(Arc<ServerSide>),
-    /// CURVE, where we know the peer's public key.
+    /// CURVE; we know the peer's public key.
     CurveClient(Arc<ClientSide>),
 }
 
@@ -60,7 +60,7 @@ impl Token {
         Self(bytes.into())
     }
 
-    /// The token itself, for whoever verifies it.
+    /// The token itself, for its verifier.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,9 +1,9 @@
-//! CURVE (RFC 26, CurveZMQ): who has the server's public key talks to nobody else, and proves its
-//! own key.
+//! CURVE (RFC 26, CurveZMQ): a client that has the server's public key talks to no other server,
+//! and proves its own key.
 //!
 //! What libzmq does beside the specification is done here too: a MESSAGE goes in a frame without
 //! the command flag, and bit 1 of a message's flags marks a command (SUBSCRIBE, CANCEL, PING,
-//! PONG), where RFC 26 reserves it. What libzmq does not check is checked: the server's key in a
+//! PONG), while RFC 26 reserves it. What libzmq does not check is checked: the server's key in a
 //! vouch, and that keys are canonical and not of low order.
 //!
 //! The primitives are those of the crate `crypto_box`. A cookie is 96 random bytes which the

@@ -128,7 +128,7 @@ enum End {
     Closed,
 }
 
-/// Feeds a server of one key whole commands, and lets in who is presented.
+/// Feeds a server of one key whole commands, and lets in the client that is presented.
 fn play(commands: &[Vec<u8>]) -> (End, Vec<Event>) {
     let now = Instant::now();
     let mut server = Connection::new(server(SocketType::Pub, &[9]), now);

@@ -198,7 +198,7 @@ impl Presented {
         let mut boxed = Vec::new();
         shared.seal(&nonce(b"CurveZMQREADY---", &short), &[&text], &mut boxed)?;
         command::put(out, "READY", &[&short, &boxed]);
-        // Whoever decided has seen it.
+        // The gate that decided has seen it.
         peer.token = None;
         let sealer = Sealer::new(shared.clone(), Side::Server, 1);
         Ok(Box::new(Done { peer, boxes: Some((sealer, Opener::new(shared, Side::Client, last))) }))
