@@ -8,7 +8,7 @@ use crate::pattern::{Matcher, TopicPattern};
 /// Whom a rule means.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Who {
-    /// Everybody, also a key that nobody knows: encryption without authentication.
+    /// Every peer, also one with an unknown key: encryption without authentication.
     AnyKey,
     /// Peers that have all of these claims, each with one of the values. An array claim has each
     /// value in it, `scope` and `scp` each of their words.

@@ -12,7 +12,7 @@ const PATTERN_BYTES: usize = 256 * 1024;
 /// The reason why a text names no topics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// A pattern that does not say where a name begins and ends.
+    /// A pattern without the beginning and the end of a name.
     #[error("a pattern that is not anchored allows more than it shows; write /^...$/")]
     NotAnchored,
     /// Not a regular expression.
