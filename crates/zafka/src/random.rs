@@ -7,7 +7,7 @@ pub fn random(bytes: &mut [u8]) {
     rand::fill(bytes);
 }
 
-/// A new key, for whoever needs one and no name.
+/// A new key, for peers that need no name.
 pub fn new_key() -> KeyPair {
     let mut bytes = [0; 32];
     random(&mut bytes);

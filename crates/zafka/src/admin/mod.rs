@@ -33,7 +33,7 @@ use crate::hosts::{self, Hosts};
 use crate::stderr;
 use serve::Limits;
 
-/// Tells of the relay at the moment it is called.
+/// Returns the relay's status at the moment of the call.
 pub trait Source: Send + Sync {
     /// For `/readyz`: cheap.
     fn readiness(&self) -> RelayReadiness;

@@ -105,7 +105,7 @@ pub fn named_topics(route: &RouteConfig) -> Vec<(String, i32)> {
     names.collect()
 }
 
-/// Pairs of different routing frames of a route where the first is a prefix of the second: a SUB
+/// Pairs of different routing frames of a route of which the first is a prefix of the second: a SUB
 /// that subscribes to the first receives the second too. `topics` are names with their number of
 /// partitions.
 pub fn prefix_pairs(route: &RouteConfig, topics: &[(String, i32)]) -> Vec<(String, String)> {

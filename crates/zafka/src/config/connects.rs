@@ -12,7 +12,7 @@ use super::socket::{ReadSocket, Role};
 
 const ONCE: &str = "each peer once";
 
-/// An endpoint to connect to, and where it stands in the file.
+/// An endpoint to connect to, and its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
     /// The path of its key.

@@ -1,5 +1,5 @@
-//! Writes `docs/configuration.md` from the tables of `keys`. The test fails where the file is
-//! stale; with `UPDATE_DOCS=1` it writes the file.
+//! Writes `docs/configuration.md` from the tables of `keys`. The test fails if the file is stale;
+//! with `UPDATE_DOCS=1` it writes the file.
 
 use std::fmt::Write;
 use std::path::PathBuf;

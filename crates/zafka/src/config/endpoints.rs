@@ -57,7 +57,7 @@ impl Securing {
 /// Endpoints of one key.
 #[derive(Default)]
 pub struct ReadEndpoints {
-    /// Each that could be read, and where it is.
+    /// Each that could be read, and its place.
     pub places: Vec<(Endpoint, Span)>,
     /// Each that could be secured as well.
     pub configs: Vec<EndpointConfig>,

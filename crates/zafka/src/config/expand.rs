@@ -4,8 +4,8 @@ use super::mistake::Wrong;
 
 const ALLOWED: &str = "${NAME}, ${NAME:-default}, $$ for a dollar";
 
-/// Expands the variables of `text`. An empty variable counts as unset where there is a default, as
-/// in a shell.
+/// Expands the variables of `text`. An empty variable counts as unset if there is a default, as in
+/// a shell.
 ///
 /// # Errors
 /// A variable that is not set and has no default, or a malformed one. No value is ever part of the

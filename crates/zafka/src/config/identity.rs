@@ -1,4 +1,4 @@
-//! `[identity]`: keys, and who may do what; and how each endpoint is secured by it.
+//! `[identity]`: keys and rights, and the security of each endpoint.
 
 use std::fs;
 use std::path::{Path, PathBuf};

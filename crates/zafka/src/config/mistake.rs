@@ -46,9 +46,9 @@ pub type Read<T> = Result<T, Wrong>;
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Line, from 1; 0 where there is no file.
+    /// Line, from 1; 0 if there is no file.
     pub line: usize,
-    /// Column in characters, from 1; 0 where there is no file.
+    /// Column in characters, from 1; 0 if there is no file.
     pub column: usize,
     /// Path of the key, such as `route.to.zmq.slow_peer`; empty for the file as a whole.
     pub key: String,
@@ -77,7 +77,7 @@ impl fmt::Display for Mistake {
 /// Something that is allowed, and yet may not be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Line, from 1; 0 where there is no file.
+    /// Line, from 1; 0 if there is no file.
     pub line: usize,
     /// Path of the key.
     pub key: String,

@@ -65,7 +65,7 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// The routes from ZeroMQ to Kafka.
     pub ingest: Vec<IngestConfig>,
-    /// The admin server, where there is one.
+    /// The admin server, if there is one.
     pub admin: Option<AdminConfig>,
     /// Who the peers are and what they may do; everybody may do everything without it.
     pub identity: Option<IdentityConfig>,

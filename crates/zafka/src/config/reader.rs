@@ -18,7 +18,7 @@ use super::kind::Kind;
 use super::mistake::{Mistake, Read, Warning, Wrong};
 use crate::redact::redacted;
 
-/// Bytes of the file, from where to where.
+/// Bytes of the file: a begin and an end.
 pub type Span = Range<usize>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -142,8 +142,8 @@ impl<'r, 'a> Table<'r, 'a> {
         self.table.get(key.name)
     }
 
-    /// A text, a number or a time, read by `read` after its variables are expanded; the default
-    /// where it is missing.
+    /// A text, a number or a time, read by `read` after its variables are expanded; the default if
+    /// it is missing.
     pub fn text<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<T> {
         let Some(value) = self.raw(key) else {
             return match key.presence {
@@ -179,7 +179,7 @@ impl<'r, 'a> Table<'r, 'a> {
         self.text(key, |text| choice.read(text))
     }
 
-    /// A list of texts; `None` where it is missing or has a mistake.
+    /// A list of texts; `None` if it is missing or has a mistake.
     pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<(T, Span)>> {
         self.items(key, read)?.into_iter().collect()
     }
@@ -426,7 +426,7 @@ impl<'r, 'a> Table<'r, 'a> {
             Ok(_) => "not a file".to_owned(),
             Err(error) => format!("cannot be read: {error}"),
         };
-        // A variable may hold the secret itself where its file is wanted.
+        // A variable may hold the secret itself though its file is wanted.
         let shown = match self.raw(key).and_then(|value| value.get_ref().as_str()) {
             Some(raw) if raw != text => raw.to_owned(),
             _ => path.display().to_string(),
@@ -520,7 +520,7 @@ fn nearest(name: &str, section: &Section) -> Option<&'static str> {
     (near.0 <= 2.max(near.1.len() / 3) && near.0 < near.1.len()).then_some(near.1)
 }
 
-/// A value's type, and the value where it is short and no text.
+/// A value's type, and the value if it is short and no text.
 fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(_) => "a text".to_owned(),

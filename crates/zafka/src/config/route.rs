@@ -22,11 +22,11 @@ use super::text;
 
 /// A route, and what of it is compared with the others: what could be read, whatever else is wrong.
 pub struct ReadRoute {
-    /// The route, where it could be put together; of use only in a file without mistakes.
+    /// The route, if it could be put together; useful only in a file without mistakes.
     pub config: Option<RouteConfig>,
     /// The same of a route from ZeroMQ to Kafka.
     pub ingest: Option<IngestConfig>,
-    /// Its name, and where that is.
+    /// Its name, and the place of that.
     pub name: Option<(String, Span)>,
     /// `from.kafka`.
     pub source: Option<ReadSource>,
@@ -44,7 +44,7 @@ pub struct ReadSource {
     pub group: Option<ReadGroup>,
 }
 
-/// A group, and where it, or its instance, is.
+/// A group, and the place of it or of its instance.
 pub struct ReadGroup {
     /// `group`.
     pub id: String,

@@ -18,9 +18,9 @@ pub struct ReadSocket {
     pub path: &'static str,
     /// Its part between two routes.
     pub role: Role,
-    /// Each endpoint to bind, and where it is.
+    /// Each endpoint to bind, and its place.
     pub binds: Vec<(Endpoint, Span)>,
-    /// Each endpoint to connect to, and where it is.
+    /// Each endpoint to connect to, and its place.
     pub connects: Vec<(Endpoint, Span)>,
     /// Each endpoint to bind that could be secured as well.
     pub bind: Vec<EndpointConfig>,

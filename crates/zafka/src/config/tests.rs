@@ -713,7 +713,7 @@ fn no_mistake_shows_credentials_of_a_url() {
     ] {
         expect(&text, &[(line, key, found, "")]);
     }
-    // An "@" that is nobody's.
+    // An "@" without a user.
     assert!(read(&oidc("https://idp/realms/a@b/token")).is_ok());
 }
 

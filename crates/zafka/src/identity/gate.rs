@@ -1,4 +1,4 @@
-//! The gate of all sockets: asks the directory who a peer is, and tells of it.
+//! The gate of all sockets: asks the directory about a peer, and logs it.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
@@ -35,7 +35,7 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Nobody is known yet but the servers that routes connect to.
+    /// No peer is known yet but the servers that routes connect to.
     pub fn new(config: &IdentityConfig) -> Self {
         let (max_lease, skew) = (config.max_lease, config.clock_skew);
         let mut directory = Directory::new(config.rules.clone(), max_lease, skew);
@@ -51,8 +51,7 @@ impl Identities {
         }
     }
 
-    /// Takes what the folder says from now on; who is in and has something else said of it is
-    /// closed.
+    /// Takes the new content of the folder; a peer that is in and whose claims changed is closed.
     pub fn take(&self, found: Found) {
         for problem in &found.problems {
             warn!(problem, "a file in the folder of keys is not used");

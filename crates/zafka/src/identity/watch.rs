@@ -32,7 +32,7 @@ pub async fn keep_watching(mut folder: Folder, identities: Arc<Identities>) {
             let found = folder.look();
             (folder, found)
         });
-        // A panic is logged where it happens; without the folder nobody's key is taken back.
+        // A panic is logged where it happens; without the folder no key is taken back.
         let Ok((back, found)) = looking.await else {
             warn!("the folder of keys is not watched any more");
             return;
