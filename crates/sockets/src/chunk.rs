@@ -39,8 +39,7 @@ impl Chunk {
     ///
     /// `ends` holds the end of each message in `bytes`, rising, the last one being its length.
     /// `same_routing` tells that every message starts with the same first frame. `records` is what
-    /// they count for, and `position` is where the origin stands once all of them are
-    /// delivered.
+    /// they count for, and `position` is the origin's position once all of them are delivered.
     pub fn new(
         bytes: Vec<u8>,
         ends: Vec<usize>,

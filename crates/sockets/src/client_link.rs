@@ -19,7 +19,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of one message, and of one frame, in bytes.
 const MAX_MESSAGE: usize = 1 << 30;
 
-/// Nobody takes the events of a socket any more.
+/// The receiver of a socket's events has gone.
 #[derive(Debug)]
 pub(crate) struct Dropped;
 

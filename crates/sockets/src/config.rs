@@ -106,7 +106,7 @@ pub struct PubConfig {
     /// Under [`SlowPeer::Block`], how long the machine of a peer that takes nothing may
     /// acknowledge nothing. `None`: it is waited for until the connection ends.
     pub peer_timeout: Option<Duration>,
-    /// Heartbeats, off as in libzmq where `None`.
+    /// Heartbeats, off as in libzmq if `None`.
     pub heartbeat: Option<Heartbeat>,
     /// Limits on the memory that a peer can make us hold.
     pub limits: Limits,

@@ -70,7 +70,7 @@ impl Connector {
         if self.untried.is_empty() { self.backoff.next_pause() } else { Duration::ZERO }
     }
 
-    /// Takes note that the last attempt led to a peer: the next one looks the name up anew.
+    /// Notes that the last attempt led to a peer: the next one looks the name up again.
     pub(crate) fn succeeded(&mut self) {
         self.untried.clear();
         self.backoff = Backoff::default();
@@ -83,8 +83,7 @@ async fn connect(address: SocketAddr) -> io::Result<Stream> {
         let text = format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     })?;
-    // On one machine, a port that nobody listens on can be picked for our own end of the
-    // connection.
+    // On one machine, a port without a listener can be picked for our own end of the connection.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }

@@ -43,7 +43,7 @@ impl Demand {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Changed with the ring's lock alone. True where they became enough or too few by it.
+    /// Changed with the ring's lock alone. Returns true if they became enough or too few by it.
     pub(crate) fn set(&self, peers: usize) -> bool {
         let before = self.peers.swap(peers, Ordering::AcqRel) >= self.needed;
         let changed = before != (peers >= self.needed);

@@ -1,4 +1,4 @@
-//! The gate of a socket: who is let in, and what each peer may do.
+//! The gate of a socket: it admits peers, and decides what each may do.
 //!
 //! Sockets know no identity and no topics: what an origin's messages belong to is a label, and the
 //! access of a peer decides by labels.
@@ -43,7 +43,7 @@ pub enum Verdict {
     Refused(String),
 }
 
-/// Decides who is let in.
+/// Admits peers.
 pub trait Gate: Debug + Send + Sync {
     /// Decides on a peer, at once: from memory alone.
     fn admit(&self, presented: &Presented<'_>) -> Verdict;

@@ -58,7 +58,7 @@ impl InboundSocket {
         Self::start_with_gate(name, config, None).await
     }
 
-    /// The same; a gate decides who is let in and what each sender may write.
+    /// The same; a gate admits peers and decides what each sender may write.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -1,6 +1,6 @@
 //! Memory that the peers of a socket make it hold, bounded in sum.
 //!
-//! Whoever holds some on behalf of a peer holds a [`Charge`] for it, which gives it back when it is
+//! Memory that is held on behalf of a peer has a [`Charge`], which gives it back when it is
 //! dropped. Nothing is held beyond the limit: the charge is refused first, and the peer that needs
 //! it is closed.
 

@@ -7,7 +7,7 @@ use crate::demand::Demand;
 use crate::label::Label;
 
 /// The stream that a chunk's messages come from, and how far they were delivered. One for each
-/// take-up of a partition.
+/// assignment of a partition.
 ///
 /// The ring knows it only as a number that grows and a flag; what the number means is the route's
 /// affair.
@@ -80,8 +80,8 @@ impl Origin {
         }
     }
 
-    /// The same of what was published in an epoch of its demand. Where they were too few then, or
-    /// are another one's peers by now, its position stands still.
+    /// The same of what was published in an epoch of its demand. If they were too few then, or are
+    /// another one's peers by now, its position stands still.
     pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
         let is_short = epoch != self.epoch() || !epoch.is_multiple_of(2);
         if is_short && !zafka_planted::is("short-counts-as-delivered") {

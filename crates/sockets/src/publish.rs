@@ -31,7 +31,7 @@ pub use snapshot::{PeerSnapshot, SocketSnapshot};
 
 /// Time that peers have to answer the end of a connection with theirs.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Time between two looks at whether something has finished, where nothing tells.
+/// Time between two looks at whether something has finished, without a signal.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A PUB socket with its listeners, connectors and peers.
@@ -52,7 +52,7 @@ impl PubSocket {
         Self::start_with_gate(name, config, None).await
     }
 
-    /// The same; a gate decides who is let in and what each peer may have.
+    /// The same; a gate admits peers and decides what each peer may have.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -79,7 +79,7 @@ impl PubSocket {
         self.shared.full().into_iter().chain(self.shared.refused()).collect()
     }
 
-    /// Demand for what has `frame` as its routing frame, or for anything where that is none;
+    /// Demand for what has `frame` as its routing frame, or for anything if that is `None`;
     /// `min_peers` make it enough, of those that may have messages of the label.
     pub fn demand(&self, frame: Option<Vec<u8>>, label: Option<&Label>) -> Arc<Demand> {
         self.shared.ring().demand(frame.map(Bytes::from), label, self.shared.config.min_peers)
@@ -106,8 +106,8 @@ impl PubSocket {
         self.shared.change(|ring| ring.withdraw(origin));
     }
 
-    /// Waits until every peer has been written all that it is owed. False where that took longer
-    /// than `deadline`.
+    /// Waits until every peer has been written all that it is owed. Returns false if that took
+    /// longer than `deadline`.
     pub async fn drained(&self, deadline: Instant) -> bool {
         loop {
             if self.shared.ring().is_drained() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Input bytes that count as one change of a subscription.
 const BYTES_PER_TOKEN: usize = 64;
-/// Changes of a peer's subscriptions that are free of the socket's ration: so that many who ask
-/// much do not keep one who asks little waiting.
+/// Changes of a peer's subscriptions that are free of the socket's ration: so that many which ask
+/// much do not keep one which asks little waiting.
 const FREE_OF_SOCKET: u64 = 256;
 
 /// A bucket of tokens that fills up steadily. It may be overdrawn once, and then has to be waited

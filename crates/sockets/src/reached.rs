@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::Endpoint;
 use crate::stream::Stream;
 
-/// A place where somebody listens.
+/// The address of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Tcp(SocketAddr),

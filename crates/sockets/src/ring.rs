@@ -6,9 +6,9 @@
 //! origin is told of its delivery only then. A peer that has nothing to be written costs nothing
 //! when a chunk is published, and one that takes nothing costs nothing when a chunk is dropped.
 //!
-//! Whoever holds the ring's lock is to hold it for moments: a call looks at so many chunks or
-//! subscriptions at the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_unfinished`]),
-//! and what is let go is handed out to be freed without the lock ([`Ring::take_spent`]).
+//! The ring's lock is to be held for moments: a call looks at so many chunks or subscriptions at
+//! the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_unfinished`]), and what is let
+//! go is handed out to be freed without the lock ([`Ring::take_spent`]).
 
 mod batch;
 mod demands;

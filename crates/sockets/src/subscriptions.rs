@@ -31,7 +31,7 @@ pub(crate) struct Prefixes {
 }
 
 impl Prefixes {
-    /// Counts a subscription; true where the prefix is new.
+    /// Counts a subscription; true if the prefix is new.
     pub(crate) fn add(&mut self, prefix: &[u8]) -> bool {
         let count = self.counts.entry(prefix);
         *count = count.saturating_add(1);
@@ -47,8 +47,8 @@ impl Prefixes {
         self.counted + counted(prefix) > limit && !self.contains(prefix)
     }
 
-    /// Takes one subscription back; true where that was the last of its prefix. One that never was
-    /// is ignored.
+    /// Takes one subscription back; true if that was the last of its prefix. One that never was is
+    /// ignored.
     pub(crate) fn remove(&mut self, prefix: &[u8]) -> bool {
         match self.counts.get_mut(prefix) {
             Some(count) if *count > 1 => {

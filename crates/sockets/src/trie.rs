@@ -55,7 +55,7 @@ impl<T> Trie<T> {
         self.root.value.as_ref()
     }
 
-    /// The value of a key, made where there is none.
+    /// The value of a key, made if there is none.
     pub(crate) fn entry(&mut self, key: &[u8]) -> &mut T
     where
         T: Default,
@@ -177,7 +177,7 @@ impl<T> Trie<T> {
 }
 
 impl<T> Node<T> {
-    /// The place of the child whose label begins so, or where it would be.
+    /// The place of the child whose label begins so, or the place for it.
     fn place(&self, first: u8) -> Result<usize, usize> {
         self.children.binary_search_by_key(&first, |(byte, _)| *byte)
     }
@@ -205,7 +205,7 @@ impl<T> Node<T> {
         self.children = vec![(first, Box::new(Self { label: tail, value, children }))];
     }
 
-    /// Takes the place of an only child, where there is no value.
+    /// Takes the place of an only child, if there is no value.
     fn join(&mut self) {
         if self.value.is_none()
             && self.children.len() == 1

@@ -41,7 +41,7 @@ pub(crate) struct RunIndexBuilder {
 }
 
 impl RunIndexBuilder {
-    /// For a chunk of so many bytes. RunIndex take no more memory than its messages: where there are
+    /// For a chunk of so many bytes. RunIndex take no more memory than its messages: if there are
     /// that many, a peer mostly finds what it wants when it goes through them.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { found: Vec::new(), limit: bytes / RUN_BYTES }
@@ -74,7 +74,7 @@ impl RunIndexBuilder {
         }
     }
 
-    /// The runs; none where there are too many.
+    /// The runs; `None` if there are too many.
     pub(crate) fn finish(mut self) -> Option<RunIndex> {
         if self.is_off() {
             return None;

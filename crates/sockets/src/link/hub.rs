@@ -64,7 +64,7 @@ pub(crate) struct Hub {
     pub(crate) memory: Arc<PeerMemory>,
     /// Memory for input, if peers wait for it; otherwise input is a part of `memory`.
     pub(crate) reserves: Option<Reserves>,
-    /// Decides who is let in; everybody is without it.
+    /// Admits peers; every peer is admitted without it.
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// The ends that the socket's own connections lead to.
     pub(crate) reached: Reached,

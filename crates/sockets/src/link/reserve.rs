@@ -123,7 +123,7 @@ impl Reserve {
         }
     }
 
-    /// A message came whole: the next one has its time anew.
+    /// A message came whole: the next one has its time again.
     pub(super) fn handle_message(&mut self, now: Instant) {
         if let Some(overdraft) = &mut self.overdraft {
             (overdraft.idle_until, overdraft.whole_until) = (now + IDLE, now + WHOLE);

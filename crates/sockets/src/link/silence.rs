@@ -2,7 +2,7 @@
 //!
 //! A subscriber that does not read looks like one whose machine has vanished, until its kernel is
 //! asked: a living one acknowledges our kernel's probes and retransmissions, however long its
-//! program takes. Where full peers are waited for (`block`), only one that does not is given up, or
+//! program takes. If full peers are waited for (`block`), only one that does not is given up, or
 //! one that is silent though it has read everything.
 
 mod acks;

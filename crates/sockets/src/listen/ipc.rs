@@ -1,8 +1,8 @@
 //! `ipc` endpoints: a socket file that belongs to its listener.
 //!
-//! A file that nobody listens on any more is replaced, and a listener takes its own file away when
-//! it ends. While a program does either it holds a lock on the directory, so that two that start or
-//! end together never take each other's file.
+//! A file without a listener is replaced, and a listener takes its own file away when it ends.
+//! While a program does either it holds a lock on the directory, so that two that start or end
+//! together never take each other's file.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::fs::{self, File, Permissions};
@@ -61,8 +61,8 @@ impl IpcListener {
 
 impl Drop for IpcListener {
     fn drop(&mut self) {
-        // Without waiting: whoever has the lock finds that this listener lives, and leaves its file
-        // alone.
+        // Without waiting: the holder of the lock finds that this listener lives, and leaves its
+        // file alone.
         let directory = File::open(directory(&self.path)).ok();
         let _lock =
             directory.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
@@ -115,7 +115,7 @@ fn file_id(path: &Path) -> Option<FileId> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket file that nobody listens on any more; anything else at that path stays.
+/// Removes a socket file without a listener; anything else at that path stays.
 async fn clear_stale(path: &Path) -> io::Result<()> {
     let in_use = || Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there"));
     match fs::symlink_metadata(path) {

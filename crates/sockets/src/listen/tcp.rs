@@ -38,7 +38,7 @@ pub(super) async fn bind(host: &str, port: Port) -> io::Result<TcpListener> {
 }
 
 /// Listens on the first address that this machine has. Every other error is final: if that address
-/// is taken, the next one of the name would be served instead, and nobody would look for it there.
+/// is taken, the next one of the name would be served instead, and no peer would look for it there.
 fn first_here<T>(
     addresses: &[SocketAddr],
     mut listen: impl FnMut(SocketAddr) -> io::Result<T>,

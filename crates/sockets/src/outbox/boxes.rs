@@ -2,8 +2,8 @@
 //!
 //! A message is encoded once and boxed for each peer, when it is about to be written. Of what the
 //! kernel does not take, only the rest of the box that was begun is kept. Boxes behind it are
-//! forgotten and made anew: nonces may have gaps. So what was not begun can still be dropped or
-//! withdrawn, as it can where nothing is boxed.
+//! forgotten and made again: nonces may have gaps. So what was not begun can still be dropped or
+//! withdrawn, as it can if nothing is boxed.
 //!
 //! A feed counts plain bytes. It is told of a frame's bytes when its box is written; but for the
 //! last one, when it is begun: so it knows that the message is half written.

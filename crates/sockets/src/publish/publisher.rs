@@ -23,8 +23,8 @@ pub struct Publisher {
 
 impl Publisher {
     /// Waits until a chunk that takes `size` bytes ([`Chunk::weight`]) may be published: peers
-    /// enough, and (where slow peers block) room in the ring. There is no deadline here: a peer
-    /// that is gone is closed (`peer_timeout`), and one that lives is waited for.
+    /// enough, and (if slow peers block) room in the ring. There is no deadline here: a peer that
+    /// is gone is closed (`peer_timeout`), and one that lives is waited for.
     pub async fn room(&self, size: usize) {
         while !self.admits(size) {
             self.shared.room.notified().await;
@@ -43,9 +43,9 @@ impl Publisher {
     }
 
     /// Adds a chunk to the ring, to be written to the peers that are idle with the next
-    /// [`Publisher::flush`], which has to follow: for chunks that are at hand one after the
-    /// other. What comes to half a megabyte is written now. Each write wakes a peer's program,
-    /// and costs more than the copying where it is small.
+    /// [`Publisher::flush`], which has to follow: for chunks that are at hand one after the other.
+    /// What comes to half a megabyte is written now. Each write wakes a peer's program, and costs
+    /// more than the copying if it is small.
     pub fn add(&mut self, chunk: Chunk) {
         // A ring that drops what it has no room for would drop what is not written yet.
         if self.unflushed + chunk.weight() > self.shared.config.ring_bytes {

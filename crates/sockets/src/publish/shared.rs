@@ -69,9 +69,8 @@ impl Shared {
         self.ring.lock()
     }
 
-    /// Changes the ring, and tells the publisher where it may admit more than before. What the ring
-    /// lets go is freed without the lock, and what would take too long under it is done in
-    /// parts.
+    /// Changes the ring, and wakes the publisher if it may admit more than before. What the ring
+    /// lets go is freed without the lock, and what would take too long under it is done in parts.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Ring<Arc<Wire>>) -> R) -> R {
         let mut ring = self.ring.lock();
         let result = change(&mut ring);

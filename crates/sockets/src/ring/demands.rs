@@ -9,7 +9,7 @@ use crate::demand::Demand;
 use crate::label::Label;
 use crate::subscriptions::Prefixes;
 
-/// All demand that somebody asks for.
+/// All demand that is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Demands {
     /// By routing frame and label.

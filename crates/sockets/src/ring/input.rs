@@ -39,7 +39,7 @@ impl<P: Clone> Ring<P> {
                 unheard = chunk.records();
             }
         } else {
-            // Whoever wants everything is not asked about each message.
+            // A peer that wants everything is not looked up for each message.
             let everything = self.index.all().is_some_and(|all| {
                 put_behind(
                     &mut self.peers,
@@ -67,7 +67,7 @@ impl<P: Clone> Ring<P> {
         }
         chunk.set_runs(runs);
         let spare = self.put(chunk, merges);
-        // Where too few want it, it is to come again.
+        // If too few want it, it is to come again.
         if epoch.is_multiple_of(2) {
             self.counters.records_unheard += unheard;
         }
@@ -77,8 +77,8 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Returns true if a chunk goes to the end of the last one: both are small and alike, that one
-    /// is being written to no peer, and no peer stands behind it. So records that come one by one
-    /// take few chunks, also where a peer keeps them there.
+    /// is being written to no peer, and no peer stands behind it. So messages that come one by one
+    /// take few chunks, also if a peer keeps them there.
     fn merges(&mut self, chunk: &Chunk) -> bool {
         let tail = self.tail();
         let limit = MERGED_BYTES.min(self.config.ring_bytes / MERGED_PART);
@@ -111,7 +111,7 @@ impl<P: Clone> Ring<P> {
 
     /// Puts the peers that want a message, and may have it, behind, at `at`, if they were live, and
     /// tells `builder` of each. The peers of a prefix in `behind` are there already, if it has any.
-    /// False where nobody wants it.
+    /// Returns false if no peer wants it.
     fn concern(
         &mut self,
         chunk: &Chunk,
@@ -156,7 +156,7 @@ impl<P: Clone> Ring<P> {
 }
 
 /// Puts peers that want a part of a chunk, and may have it, behind, at `at`, if they were live.
-/// `number` is the chunk's. False where there is none of them.
+/// `number` is the chunk's. Returns false if there is none of them.
 fn put_behind<P: Clone>(
     entries: &mut BTreeMap<PeerId, Entry<P>>,
     cursors: &mut Cursors,

@@ -14,7 +14,7 @@ use crate::subscriptions::PeerId;
 /// tests, so that they see both.)
 const KEPT_FROM: usize = if cfg!(test) { 60 } else { 64 * 1024 };
 
-/// The bytes of a chunk, for as long as somebody needs a part of them.
+/// The bytes of a chunk, for as long as a part of them is needed.
 struct Kept(Arc<Chunk>);
 
 impl AsRef<[u8]> for Kept {

@@ -23,8 +23,8 @@ pub(crate) struct HalfWritten {
 }
 
 impl<P: Clone> Ring<P> {
-    /// Returns the bytes that the peer is to be written next, from its position on. Where that is
-    /// empty, nothing is left for it, or [`Batch::more`] tells that the next call looks further.
+    /// Returns the bytes that the peer is to be written next, from its position on. If that is
+    /// empty, nothing is left for it, or the next call looks further if [`Batch::more`] is set.
     pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
         self.rise(id);
         let mut batch = Batch { is_broken: self.keeper.is_broken(id), ..Batch::default() };
@@ -89,8 +89,8 @@ impl<P: Clone> Ring<P> {
         self.tidy();
     }
 
-    /// Tells how many bytes of a batch the kernel accepted. True where the peer has been written
-    /// everything.
+    /// Tells how many bytes of a batch the kernel accepted. Returns true if the peer has been
+    /// written everything.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
         let tail = self.tail();
         let written = match zafka_planted::is("partial-write-counts-whole") {
@@ -115,7 +115,7 @@ impl<P: Clone> Ring<P> {
             messages += 1;
         }
 
-        // Where the write came to: `stop` is the first segment that was not written whole.
+        // The end of the write: `stop` is the first segment that was not written whole.
         let mut reached = batch.end;
         let mut stop = batch.segments.len();
         for (index, segment) in batch.segments.iter().enumerate() {
@@ -168,7 +168,7 @@ impl<P: Clone> Ring<P> {
             self.counters.messages_dropped += dropped.messages;
             reached = (next, 0);
         } else if let Some(chunk) = self.chunks.get((reached.0 - self.base) as usize)
-            // It is a marker now where it was withdrawn.
+            // It is a marker now if it was withdrawn.
             && reached.1 >= chunk.len()
         {
             reached = (reached.0 + 1, 0);
@@ -222,7 +222,7 @@ impl<P: Clone> Ring<P> {
         }
     }
 
-    /// The peers that stand at the oldest chunk somebody is owed: the first of them, and how many
+    /// The peers that stand at the oldest chunk that any is owed: the first of them, and how many
     /// there are.
     pub(crate) fn furthest_behind(&self) -> Option<(P, usize)> {
         let oldest = self.cursors.oldest()?;

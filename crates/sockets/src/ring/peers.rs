@@ -1,4 +1,4 @@
-//! The peers of a ring: what each wants, where each stands, and which stand at which chunk.
+//! The peers of a ring: their subscriptions, their positions, and the peers at each chunk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -154,7 +154,7 @@ impl Cursors {
         self.0.is_empty()
     }
 
-    /// The oldest chunk that somebody stands at.
+    /// The oldest chunk that a peer stands at.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.0.first_key_value().map(|(sequence, _)| *sequence)
     }

@@ -35,7 +35,7 @@ impl<P: Clone> Ring<P> {
         true
     }
 
-    /// Lets go of the oldest chunk where no peer is owed it.
+    /// Lets go of the oldest chunk if no peer is owed it.
     fn retire(&mut self) -> bool {
         let oldest = self.cursors.oldest().unwrap_or(u64::MAX);
         if self.fallen > 0 || oldest <= self.base {
@@ -47,7 +47,7 @@ impl<P: Clone> Ring<P> {
         true
     }
 
-    /// Drops the oldest chunk where there is no room for it. Peers that fell before cost nothing.
+    /// Drops the oldest chunk if there is no room for it. Peers that fell before cost nothing.
     fn evict(&mut self) -> bool {
         if !self.crowded || self.bytes <= self.config.ring_bytes || self.chunks.len() < 2 {
             return false;

@@ -107,7 +107,7 @@ struct World {
     exact: bool,
 }
 
-/// The numbers of the whole messages in a stream. Panics where it is not made of messages.
+/// The numbers of the whole messages in a stream. Panics if it is not made of messages.
 fn whole_messages(stream: &[u8]) -> Vec<(u64, &'static str)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// Frees what was let go, and lets the ring do the rest, as whoever has its lock does.
+    /// Frees what was let go, and lets the ring do the rest, as the holder of its lock does.
     fn settle(&mut self) {
         while self.ring.is_unfinished() {
             self.ring.take_spent();
@@ -360,7 +360,7 @@ impl World {
         }
         assert!(idle.iter().all(|id| live.contains(id)), "only idle peers are listed");
         self.settle();
-        // Chunks that left were evicted, but for those that nobody was owed any more.
+        // Chunks that left were evicted, but for those that no peer was owed any more.
         for published in &mut self.published[base as usize..self.ring.base as usize] {
             if published.fate == Fate::InRing {
                 published.fate = Fate::Evicted;
@@ -390,8 +390,8 @@ impl World {
         let Some(batch) = model.batch.take() else { return };
         let mut bytes = batch.rest.to_vec();
         batch.segments.iter().for_each(|segment| bytes.extend_from_slice(segment.bytes()));
-        // Commands go where `half_written` and the rest say: there the stream must be between two
-        // messages.
+        // Commands go to the place that `half_written` and the rest name: there the stream must be
+        // between two messages.
         let boundary = batch.half_written();
         let mut until_boundary = model.stream.clone();
         until_boundary.extend_from_slice(&bytes[..boundary]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The kernel's account of a TCP connection at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TcpSample {
-    /// Time since the peer last acknowledged anything, be it a probe.
+    /// Time since the peer last acknowledged anything, even a probe.
     pub(crate) since_ack: Duration,
     /// Probes of a closed window that were not answered.
     pub(crate) probes: u32,

@@ -153,7 +153,7 @@ async fn connects_again_when_the_sub_comes_back() {
         ..config()
     })
     .await;
-    // A socket that is bound sends its subscriptions only while somebody receives.
+    // A socket that is bound sends its subscriptions only while there is a receiver.
     let receiving = tokio::spawn(bodies_until_end(first));
     server.until_subscribed(1).await;
     server.send("t", "end").await;

@@ -125,8 +125,8 @@ async fn heartbeats_do_not_close_a_peer_that_is_full_under_block() {
         full.send(&[greeting(1), ready("SUB"), subscription(b"t")].concat()).await;
         server.until_subscribed(1).await;
         chunks.into_iter().for_each(|chunk| server.publisher.publish(chunk));
-        // Whoever is silent though it has nothing to read is closed: twice, when the other has been
-        // silent for longer.
+        // A peer that is silent though it has nothing to read is closed: twice, when the other has
+        // been silent for longer.
         for closed in 1..=2 {
             let mut silent = RawPeer::connect(&server.address()).await;
             silent.shake_hands(1).await;

@@ -1,4 +1,4 @@
-//! A known stream reaches libzmq byte for byte, over every transport, whoever connects.
+//! A known stream reaches libzmq byte for byte, over every transport, from either side.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ async fn whole_stream(config: PubConfig, kind: zmq::SocketType, bind: Option<Str
         zmq::XSUB => socket.send(&b"\x01t"[..], 0).unwrap(),
         _ => socket.set_subscribe(b"t").unwrap(),
     }
-    // A socket that is bound sends its subscriptions only while somebody receives.
+    // A socket that is bound sends its subscriptions only while there is a receiver.
     let receiving = tokio::task::spawn_blocking(move || receive(&socket, count));
     server.until_subscribed(1).await;
     publish(&mut server, count).await;

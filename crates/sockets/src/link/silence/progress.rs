@@ -33,7 +33,7 @@ impl ReadMark {
 pub(crate) struct Progress(u64);
 
 impl Progress {
-    /// Begins anew at `taken` bytes.
+    /// Begins again at `taken` bytes.
     pub(crate) fn begin(&mut self, taken: u64) {
         self.0 = taken;
     }
