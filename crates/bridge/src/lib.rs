@@ -1,4 +1,5 @@
-//! Routes: what flows from where to where. Positions, policies, and the thin tasks that drive them.
+//! Routes: the flow between topics and sockets. Positions, policies, and the thin tasks that drive
+//! them.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 

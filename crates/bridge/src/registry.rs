@@ -1,4 +1,4 @@
-//! The routes of a relay that are there now, as those see them who report on them.
+//! The present routes of a relay, as its reports see them.
 
 use std::sync::Arc;
 

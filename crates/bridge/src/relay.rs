@@ -99,7 +99,7 @@ pub struct StoppedRoute {
 #[derive(Debug)]
 pub struct Relay {
     cluster: Cluster,
-    /// Decides for all routes who is let in.
+    /// Admits peers, for all routes.
     gate: Option<Arc<dyn Gate>>,
     registry: Registry,
     tasks: JoinSet<()>,
@@ -187,7 +187,7 @@ impl Relay {
         Self::start_with_gate(cluster, routes, None).await
     }
 
-    /// The same; a gate decides for all routes who is let in, and what each peer may do.
+    /// The same; a gate admits peers for all routes, and decides what each may do.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -348,7 +348,7 @@ async fn close(route: Running) {
     match route {
         Running::KafkaToZmq(route) => {
             route.source.close(Vec::new()).await;
-            // Nobody would ever hear anything on it.
+            // It would never receive anything.
             route.socket.close().await;
         }
         Running::ZmqToKafka(route) => route.socket.close(Duration::ZERO).await,

@@ -72,7 +72,7 @@ pub struct RouteStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Peers it has now.
     pub peers_total: usize,
-    /// Those peers, the first thousand; none where only counters are asked for.
+    /// Those peers, the first thousand; none if only counters are asked for.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -147,7 +147,7 @@ pub struct PartitionStatus {
     pub read: i64,
     /// Next offset to deliver: all before it was delivered or dropped by policy.
     pub delivered: i64,
-    /// The group's committed offset, where there is one.
+    /// The group's committed offset, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed: Option<i64>,
     /// Offsets from `delivered` to the end a reader can see (the last stable offset under
@@ -173,7 +173,7 @@ pub struct PeerStatus {
     pub address: String,
     /// Its socket type (SUB or XSUB).
     pub socket: String,
-    /// Its subscriptions, the first 20, as text where they are UTF-8.
+    /// Its subscriptions, the first 20, as text if they are UTF-8.
     pub subscriptions: Vec<String>,
     /// The number of its subscriptions.
     pub subscriptions_total: usize,
@@ -243,7 +243,7 @@ pub struct IngestCounters {
     pub skipped: u64,
     /// Messages written to the dead-letter topic.
     pub dead_lettered: u64,
-    /// Messages of which nobody knows whether they are in the log.
+    /// Messages that may be in the log or not.
     pub unknown: u64,
     /// Errors that the cluster's brokers or the connections to them reported.
     pub kafka_errors: u64,

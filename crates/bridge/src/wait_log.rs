@@ -117,7 +117,7 @@ impl WaitLog {
         lines
     }
 
-    /// Forgets the waits that are over, and tells of those that were told.
+    /// Forgets the waits that are over, and logs the end of those that were logged.
     fn over(&mut self, waits: &[WaitStatus]) -> Vec<Line> {
         let mut over = Vec::new();
         self.0.retain(|key, seen| {
@@ -147,7 +147,7 @@ impl WaitLog {
         let is_repeat = self.0.get(&key(first)).is_some_and(|seen| seen.told.is_some());
         for wait in of_kind {
             let Some(seen) = self.0.get_mut(&key(wait)) else { continue };
-            // A repeated line tells of all that were told before, so that they stay together.
+            // A repeated line names all that were named before, so that they stay together.
             if seen.is_due(now) || (is_repeat && seen.told.is_some()) {
                 seen.told = Some(now);
                 match told {
@@ -204,7 +204,7 @@ mod tests {
     fn lines_come_after_half_a_minute_every_ten_minutes_and_at_the_end() {
         let (a, b, quota) = (("subscribers", "t/0"), ("subscribers", "t/1"), ("quota", "t/0"));
         let cases: &[Looks<'_>] = &[
-            // A short one is nobody's business.
+            // A short one is not reported.
             &[(0, &[a], &[]), (29, &[a], &[]), (30, &[], &[])],
             &[
                 (0, &[a], &[]),

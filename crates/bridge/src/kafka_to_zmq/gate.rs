@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) enum Act {
     /// Take what is unsent out of the ring and fetch no more.
     Hold,
-    /// Read it from where it was delivered, and go on.
+    /// Read it again from the delivered position.
     Open,
 }
 
@@ -57,7 +57,7 @@ impl Gate {
         match self.stage {
             Stage::Open if !enough => self.stage = Stage::Short(now),
             Stage::Open if again => {
-                // They were too few for a moment that nobody saw.
+                // They were too few for a moment between two looks.
                 self.stage = Stage::Short(now);
                 return Some(Act::Open);
             }
@@ -72,7 +72,7 @@ impl Gate {
         None
     }
 
-    /// It is read again from where it was delivered.
+    /// It is read again from the delivered position.
     pub(crate) fn opened(&mut self) {
         *self = Self { stage: Stage::Open, missed: false };
     }

@@ -57,7 +57,7 @@ pub(crate) struct Partition {
     pub(crate) progress: Arc<Progress>,
     pub(crate) gate: Gate,
     encoder: Encoder,
-    /// Offset of the record before the next one; none where a generation begins.
+    /// Offset of the record before the next one; `None` if a generation begins.
     prev: Option<i64>,
     /// The offset at which the generation begins, until there is a chunk of it.
     begins: Option<i64>,
@@ -95,8 +95,8 @@ impl Partition {
         self.progress.generation
     }
 
-    /// Tells of a generation whose records are to follow: from its start on, what was read before
-    /// is no longer in the log. True where that is before what was delivered, so that commits
+    /// Begins a generation whose records are to follow: from its start on, what was read before is
+    /// no longer in the log. Returns true if that is before the delivered position, so that commits
     /// have to go back.
     pub(crate) fn announce(&mut self, generation: Generation) -> bool {
         if generation.number <= self.newest() {
@@ -135,7 +135,7 @@ impl Partition {
         self.gate.opened();
     }
 
-    /// Encodes fetched records up to the size of a chunk, or one record where that alone is larger.
+    /// Encodes fetched records up to the size of a chunk, or one record if that alone is larger.
     ///
     /// # Errors
     /// If a record comes after one of a higher offset. Nothing is read then.

@@ -12,7 +12,7 @@ use super::sink::Sink;
 /// The peers that a partition's records are for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Audience {
-    /// Those that have to want it, where `min_peers` asks for any.
+    /// Those that have to want it, if `min_peers` asks for any.
     pub(crate) demand: Option<Arc<Demand>>,
     /// The label that the rights of peers are decided by.
     pub(crate) label: Option<Label>,
@@ -21,8 +21,9 @@ pub(crate) struct Audience {
 /// The progress of a generation of a partition; shared with the code that reports or commits it.
 /// `read` >= `delivered` >= what is handed over to be committed: see `to_commit`.
 ///
-/// A generation goes on where the one before it was read up to, or at its own start where that is
-/// lower. Chunks of the ones before are owed as they were: the ring gives them out first.
+/// A generation begins at the position up to which the one before it was read, or at its own start
+/// if that is lower. Chunks of the ones before are owed as they were: the ring gives them out
+/// first.
 #[derive(Debug)]
 pub struct Progress {
     pub(crate) assignment: Arc<Assignment>,
@@ -69,8 +70,8 @@ impl Progress {
     pub(crate) fn next(&self, generation: Generation) -> Arc<Self> {
         let end = generation.start;
         self.end_at(end);
-        // Chunks hold their origin: one that nobody else holds has none left. So there are no more
-        // than chunks.
+        // Chunks hold their origin: one that is held nowhere else has none left. So there are no
+        // more than chunks.
         let earlier = self.before.iter().filter(|before| Arc::strong_count(&before.origin) > 1);
         let earlier = earlier.map(|before| (&before.origin, before.end.min(end)));
         let before = earlier.chain([(&self.origin, end)]);

@@ -10,7 +10,7 @@ use zafka_kafka::TopicPartition;
 
 use super::progress::Progress;
 
-/// A route's partitions and counts, written by its state and read by whoever asks.
+/// A route's partitions and counts, written by its state and read by its reports.
 #[derive(Debug, Default)]
 pub struct RouteReport {
     pub(crate) partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,

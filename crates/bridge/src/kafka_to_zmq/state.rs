@@ -108,7 +108,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         &self.sink
     }
 
-    /// The same, to be changed by whoever plays it.
+    /// The same, to be changed by a test that plays it.
     #[cfg(any(test, feature = "sim"))]
     pub fn sink_mut(&mut self) -> &mut S {
         &mut self.sink

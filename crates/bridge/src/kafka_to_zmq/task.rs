@@ -40,7 +40,7 @@ impl RouteTask {
     ) {
         self.relay(&mut receivers, &mut stop).await;
         let SourceReceivers { mut events, records } = receivers;
-        // Nothing more is taken: the fetch thread ends where it waits.
+        // Nothing more is taken: the fetch thread ends at its wait.
         drop(records);
         let last = self.drain(&mut events).await;
         drop(events);

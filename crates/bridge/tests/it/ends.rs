@@ -11,7 +11,7 @@ use crate::support::{
     Broker, PATIENCE, Running, assert_complete, local, lossless, narrow, offsets, route, source,
 };
 
-/// More than the parts of a shutdown may take in all where nothing is there to be sent.
+/// More than the parts of a shutdown may take in all if nothing is there to be sent.
 const PROMPT: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ async fn records_reach_a_sub_as_they_are() {
         .collect();
     assert_eq!(names, [(&b"trace"[..], Some(&b"1"[..])), (&b"trace"[..], None)]);
 
-    // Nobody wants the other topic, which waits.
+    // The other topic has no subscriber, and waits.
     let status = relay.until_committed(53).await;
     assert!(status.ready && !status.stopped, "{status:?}");
     assert_eq!(status.group.as_deref(), Some("g"));

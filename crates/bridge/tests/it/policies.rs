@@ -83,7 +83,7 @@ async fn what_is_dropped_is_counted_and_seen_as_a_gap() {
     assert_eq!(status.peers[0].messages_dropped as usize, dropped);
     let (_sub, records) = sub.read(3000 - dropped).await;
     assert_eq!(records.len(), 3000 - dropped);
-    // A gap is where a record names another one before it than the one that came.
+    // A gap is a record that names another one before it than the one that came.
     let mut missing = 2999 - records.last().unwrap().offset;
     for (before, record) in records.iter().zip(&records[1..]) {
         assert_eq!(record.prev, Some(record.offset - 1));

@@ -32,7 +32,7 @@ async fn one_route_is_replaced_while_the_other_runs() {
     broker.write("payments", 0, 0..10);
     other.until(10).await;
 
-    // In its place, at the same endpoint and in the same group: it goes on where that ended.
+    // In its place, at the same endpoint and in the same group: it continues at the end of that.
     let mut next = named("b", "payments", "gb");
     next.socket.bind = vec![endpoint.parse().unwrap()];
     running.relay.replace_route(Route::from(next), SHUTDOWN).await.unwrap();

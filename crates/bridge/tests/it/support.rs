@@ -19,7 +19,7 @@ use zafka_sockets::config::{PubConfig, SlowPeer};
 
 /// Longest time for anything, until a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Time a relay has to send what it has, where a test does not want it to be short.
+/// Time a relay has to send what it has, if a test does not want it to be short.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Waits until a condition holds.
@@ -122,7 +122,7 @@ pub fn route(source: SourceConfig) -> RouteConfig {
     }
 }
 
-/// The same, where nothing is read without a subscriber.
+/// The same, but nothing is read without a subscriber.
 pub fn lossless(source: SourceConfig) -> RouteConfig {
     let mut route = route(source);
     route.socket.min_peers = 1;
@@ -160,7 +160,7 @@ impl Running {
         self.status.status().routes.remove(0)
     }
 
-    /// A partition of its first route, where it is held.
+    /// A partition of its first route, if it is held.
     pub fn partition(&self, number: i32) -> Option<PartitionStatus> {
         self.route().partitions.into_iter().find(|partition| partition.partition == number)
     }

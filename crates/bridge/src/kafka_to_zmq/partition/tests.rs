@@ -13,7 +13,7 @@ use crate::kafka_to_zmq::testing::Offsets;
 /// Larger than all that a case makes.
 const WHOLE: usize = 1 << 20;
 
-/// Records, and where they lead.
+/// Records, and the resulting positions.
 struct Fake {
     records: Offsets,
     next_offset: i64,
@@ -99,7 +99,7 @@ fn each_record_names_the_one_before_but_the_first() {
 
 #[test]
 fn positions_pass_what_no_reader_is_given() {
-    // Offsets, where they lead; the position after them, if anything moved.
+    // Offsets, and their result: the position after them, if anything moved.
     let cases: [(&[i64], i64, Option<i64>); 6] = [
         (&[], 0, None),
         (&[], 3, Some(3)),

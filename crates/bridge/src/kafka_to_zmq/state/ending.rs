@@ -90,7 +90,8 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         self.handle_stop(now + STOPPED_DRAIN);
     }
 
-    /// Says once that records are let go which nobody wants, though subscribers are waited for.
+    /// Logs once that records are let go which no subscriber wants, though subscribers are waited
+    /// for.
     pub(super) fn warn_of_unheard(&mut self) {
         if !self.told_of_unheard && self.config.socket.min_peers > 0 && self.sink.has_unheard() {
             self.told_of_unheard = true;

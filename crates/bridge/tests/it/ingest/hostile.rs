@@ -1,4 +1,4 @@
-//! Senders that do what they should not. Each limit has its count, and nobody else notices.
+//! Senders that do what they should not. Each limit has its count, and no other peer notices.
 
 use zafka_sockets::InboundKind;
 
@@ -124,7 +124,7 @@ async fn names_and_words_that_are_the_relays_own() {
     let push = running.connect(zmq::PUSH);
     blocking(move || {
         push.set_linger(-1).unwrap();
-        // A command to a socket that answers nobody is left out, and stops nothing.
+        // A command to a socket without answers is left out, and stops nothing.
         push.send_multipart([&b"ZAFKA/1"[..], b"ENROL", b"{\"token\":\"secret\"}"], 0).unwrap();
         push.send_multipart([&b"kiln"[..], b"mine", b"v"], 0).unwrap();
     })

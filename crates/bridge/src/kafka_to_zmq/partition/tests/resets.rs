@@ -78,8 +78,8 @@ use Do::{Begin, Come, Deliver};
 
 /// The position that is read, the one that is delivered, and whether that is all.
 type Stands = (i64, i64, bool);
-/// A name; where the log is cut, whether commits go back and where it stands then; what follows,
-/// and where it stands then.
+/// A name; the offset of the truncation, whether commits go back, and the positions then; the
+/// events that follow, and the positions after them.
 type Case = (&'static str, i64, bool, Stands, Vec<(Do, Stands)>);
 
 #[test]
@@ -239,7 +239,7 @@ fn the_origins_of_a_partition_are_no_more_than_its_chunks() {
     assert_eq!(stage.partition.progress.origins().count(), 2);
 }
 
-/// A partition whose log is cut again and again, and what of it is where.
+/// A partition whose log is truncated again and again, and the place of each of its chunks.
 struct Model {
     stage: Stage,
     /// Each record's own number, by its offset.
@@ -268,7 +268,7 @@ impl Model {
         self.fetching.1 = end;
     }
 
-    /// The log is cut, and soon goes on with others.
+    /// The log is truncated, and soon continues with other records.
     fn cut(&mut self, to: i64) {
         let (generation, due) = self.fetching;
         self.log.truncate(to as usize);
@@ -313,7 +313,7 @@ impl Model {
     /// has.
     fn check(&self, seed: u64) {
         let (_, position) = self.stage.partition.progress.to_commit().unwrap();
-        // Of a reset that nobody has told it of, the route knows nothing.
+        // A reset that was not reported is unknown to the route.
         let known = self.untold.iter().map(|untold| untold.start).fold(position, i64::min);
         for offset in 0..known {
             let value = self.log[offset as usize];
