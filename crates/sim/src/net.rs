@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use zafka_bridge::sim::Sink;
-use zafka_sockets::sim::{Piece, Ring, origin_of};
+use zafka_sockets::sim::{Piece, SimRing, origin_of};
 use zafka_sockets::{Chunk, Demand, Label, Origin};
 use zafka_testkit::{Received, decode_json};
 use zafka_zmtp::frame::{MORE, read_header};
@@ -26,7 +26,7 @@ pub type SharedNet = Rc<RefCell<Net>>;
 #[derive(Debug)]
 pub struct Net {
     member: usize,
-    ring: Ring,
+    ring: SimRing,
     /// By the ring's number of each.
     peers: BTreeMap<u64, Peer>,
     /// Those that were idle and are owed what was added since the last flush.
@@ -68,7 +68,7 @@ impl Net {
     ) -> SharedNet {
         Rc::new(RefCell::new(Self {
             member,
-            ring: Ring::new(settings.slow_peer, settings.ring_bytes),
+            ring: SimRing::new(settings.slow_peer, settings.ring_bytes),
             peers: BTreeMap::new(),
             idle: Vec::new(),
             origins: Vec::new(),

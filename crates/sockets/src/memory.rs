@@ -25,7 +25,7 @@ pub(crate) struct PeerMemory {
 }
 
 /// One that waits for room, as long as this lives.
-struct Waiting<'a>(&'a PeerMemory);
+struct Waiter<'a>(&'a PeerMemory);
 
 /// A part of that memory.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl PeerMemory {
     pub(crate) async fn room(&self, bytes: usize) {
         // Counted before it looks, so that what becomes free after that wakes it.
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _waiting = Waiting(self);
+        let _waiting = Waiter(self);
         while self.limit.saturating_sub(self.used.load(Ordering::SeqCst)) < bytes {
             self.freed.notified().await;
         }
@@ -139,7 +139,7 @@ impl Drop for Charge {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }

@@ -36,7 +36,7 @@ impl Origin {
 
     /// An origin whose messages have a label, so that peers with rights to it may have them; wanted
     /// by enough if it has a demand.
-    pub fn labelled(position: i64, demand: Option<Arc<Demand>>, label: Label) -> Arc<Self> {
+    pub fn labeled(position: i64, demand: Option<Arc<Demand>>, label: Label) -> Arc<Self> {
         Self::made(position, demand, Some(label))
     }
 

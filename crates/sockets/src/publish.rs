@@ -26,7 +26,7 @@ use crate::link::{BindError, Endpoints, Stage};
 use crate::origin::Origin;
 use crate::wait::Wait;
 pub use publisher::Publisher;
-use shared::Shared;
+use shared::PubShared;
 pub use snapshot::{PeerSnapshot, SocketSnapshot};
 
 /// Time that peers have to answer the end of a connection with theirs.
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A PUB socket with its listeners, connectors and peers.
 #[derive(Debug)]
 pub struct PubSocket {
-    shared: Arc<Shared>,
+    shared: Arc<PubShared>,
     endpoints: Vec<Endpoint>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -62,7 +62,7 @@ impl PubSocket {
         gate: Option<Arc<dyn Gate>>,
     ) -> Result<(Self, Publisher), BindError> {
         let endpoints = Endpoints::bind(&config.bind, config.ipc_mode, &config.connect).await?;
-        let shared = Shared::new(name, config, gate);
+        let shared = PubShared::new(name, config, gate);
         let serving = endpoints.serve(&shared);
         let publisher = Publisher::new(Arc::clone(&shared));
         let (endpoints, tasks) = (serving.endpoints, Mutex::new(serving.tasks));

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 
 /// The address of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum PeerAddress {
     Tcp(SocketAddr),
     /// A socket file, by its file system and its number there.
     Ipc(u64, u64),
@@ -22,13 +22,13 @@ enum Place {
 
 /// The places that connections lead to now, each with the endpoint that led there.
 #[derive(Debug, Default)]
-pub(crate) struct Reached(Mutex<HashMap<Place, Endpoint>>);
+pub(crate) struct Reached(Mutex<HashMap<PeerAddress, Endpoint>>);
 
 /// A place that no other connection of the socket may lead to as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     reached: &'a Reached,
-    place: Option<Place>,
+    place: Option<PeerAddress>,
 }
 
 impl Reached {
@@ -62,11 +62,11 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn place(endpoint: &Endpoint, stream: &Stream) -> Option<Place> {
+fn place(endpoint: &Endpoint, stream: &Stream) -> Option<PeerAddress> {
     match (endpoint, stream) {
         (_, Stream::Tcp(stream)) => {
             let address = stream.peer_addr().ok()?;
-            Some(Place::Tcp(match address.ip().to_canonical() {
+            Some(PeerAddress::Tcp(match address.ip().to_canonical() {
                 IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
                 // Together with its scope, without which a link-local address may be many.
                 IpAddr::V6(_) => address,
@@ -74,7 +74,7 @@ fn place(endpoint: &Endpoint, stream: &Stream) -> Option<Place> {
         }
         (Endpoint::Ipc(path), Stream::Ipc(_)) => {
             let file = fs::metadata(path).ok()?;
-            Some(Place::Ipc(file.dev(), file.ino()))
+            Some(PeerAddress::Ipc(file.dev(), file.ino()))
         }
         (Endpoint::Tcp { .. }, Stream::Ipc(_)) => None,
     }

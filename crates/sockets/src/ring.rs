@@ -7,7 +7,7 @@
 //! when a chunk is published, and one that takes nothing costs nothing when a chunk is dropped.
 //!
 //! The ring's lock is to be held for moments: a call looks at so many chunks or subscriptions at
-//! the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_unfinished`]), and what is let
+//! the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_untidy`]), and what is let
 //! go is handed out to be freed without the lock ([`Ring::take_spent`]).
 
 mod batch;
@@ -35,12 +35,12 @@ use crate::memory::{self, PeerMemory};
 use crate::subscriptions::{Change, Index, PeerId};
 use crate::trie::IntoKeys;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::RingBatch;
 use batch::Segment;
 use demands::Demands;
 use keeper::Keeper;
 pub(crate) use output::HalfWritten;
-use peers::{Cursors, Entry, Place};
+use peers::{Cursors, Entry, PeerState};
 pub(crate) use peers::{PeerView, Subscribed};
 
 /// Chunks looked at, or subscriptions changed, in one call. (Small in tests, so that they see many
@@ -88,7 +88,7 @@ pub(crate) struct Ring<P> {
     peers: BTreeMap<PeerId, Entry<P>>,
     /// The peers that are behind and have not fallen.
     cursors: Cursors,
-    /// The number of peers that have fallen ([`Place::Fallen`]).
+    /// The number of peers that have fallen ([`PeerState::Fallen`]).
     fallen: usize,
     /// Those of them that count what is dropped for themselves.
     fallen_alone: BTreeSet<PeerId>,
@@ -109,7 +109,7 @@ pub(crate) struct Ring<P> {
     /// Peers that have left, with the prefixes that are to leave the index.
     leaving: Vec<(PeerId, IntoKeys<u32>)>,
     /// More chunks are to be let go than one call may look at.
-    unfinished: bool,
+    untidy: bool,
     /// Chunks that were let go, to be freed without the lock.
     spent: Vec<Arc<Chunk>>,
     /// Looks at chunks for peers so far.
@@ -142,7 +142,7 @@ impl<P: Clone> Ring<P> {
             more_room: false,
             crowded: false,
             leaving: Vec::new(),
-            unfinished: false,
+            untidy: false,
             spent: Vec::new(),
             #[cfg(test)]
             looks: 0,
@@ -238,8 +238,8 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Returns true if [`Ring::tidy`] is to be called again, after others had the lock.
-    pub(crate) fn is_unfinished(&self) -> bool {
-        self.unfinished
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.untidy
     }
 
     /// Returns the chunks that were let go since the last call. To be dropped without the lock: it
@@ -286,7 +286,7 @@ impl<P: Clone> Ring<P> {
             // They leave the index in parts.
             self.leaving.push((id, std::mem::take(&mut entry.prefixes).into_keys()));
         }
-        if let Place::Behind { next, .. } = entry.place {
+        if let PeerState::Behind { next, .. } = entry.state {
             self.cursors.remove(next, id);
         }
         self.tidy();
@@ -343,7 +343,7 @@ impl<P: Clone> Ring<P> {
         if is_new {
             self.demands.subscribe(&entry.prefixes, prefix, |label| entry.may_have(label));
             self.index.add(id, prefix);
-            entry.settled = tail;
+            entry.prefixes_since = tail;
         }
         entry.prefixes.add(prefix);
         Subscribed::Counted
@@ -359,7 +359,7 @@ impl<P: Clone> Ring<P> {
             let bytes = entry.charge.bytes().saturating_sub(memory::subscription(prefix));
             // Less is never refused.
             let _ = entry.charge.set(bytes);
-            entry.settled = tail;
+            entry.prefixes_since = tail;
             if entry.prefixes.is_empty() {
                 self.subscribed -= 1;
                 self.demands.count_any(|label| entry.may_have(label), false);

@@ -9,15 +9,15 @@ use crate::config::SlowPeer;
 use crate::demand::Demand;
 use crate::label::Label;
 use crate::origin::Origin;
-use crate::ring::{self, Batch, RingConfig};
+use crate::ring::{self, RingBatch, RingConfig};
 
 /// A ring whose peers are numbers. Whatever a call leaves to the next one is done at once.
 #[derive(Debug)]
-pub struct Ring(ring::Ring<u64>, u64);
+pub struct SimRing(ring::Ring<u64>, u64);
 
 /// The bytes that a peer is to be written next.
 #[derive(Debug)]
-pub struct PeerBatch(Batch);
+pub struct PeerBatch(RingBatch);
 
 /// Consecutive bytes of a batch.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub fn origin_of(chunk: &Chunk) -> &Arc<Origin> {
 impl PeerBatch {
     /// Returns its bytes.
     pub fn pieces(&self) -> Vec<Piece> {
-        let rest = Piece { origin: None, bytes: self.0.rest.clone() };
+        let rest = Piece { origin: None, bytes: self.0.unfinished.clone() };
         let segments = self.0.segments.iter().map(|segment| Piece {
             origin: Some(Arc::clone(segment.origin())),
             bytes: Bytes::copy_from_slice(segment.bytes()),
@@ -50,7 +50,7 @@ impl PeerBatch {
     }
 }
 
-impl Ring {
+impl SimRing {
     /// A ring without peers.
     pub fn new(slow_peer: SlowPeer, ring_bytes: usize) -> Self {
         Self(ring::Ring::new(RingConfig { slow_peer, ring_bytes, peer_memory: usize::MAX }), 0)
@@ -137,7 +137,7 @@ impl Ring {
     }
 
     fn settle(&mut self) {
-        while self.0.is_unfinished() {
+        while self.0.is_untidy() {
             drop(self.0.take_spent());
             self.0.tidy();
         }

@@ -14,11 +14,11 @@ pub(crate) type PeerId = u64;
 
 /// Up to this many prefixes of a peer are few.
 const FEW: usize = 4;
-/// A prefix counts once towards a peer's limit for each so many bytes that it begins. (A Kafka
+/// A prefix counts once toward a peer's limit for each so many bytes that it begins. (A Kafka
 /// topic's name has at most 249.)
 const COUNTED_BYTES: usize = 256;
 
-/// The bytes that a prefix counts towards a peer's limit, which bounds memory by that.
+/// The bytes that a prefix counts toward a peer's limit, which bounds memory by that.
 fn counted(prefix: &[u8]) -> usize {
     prefix.len().div_ceil(COUNTED_BYTES).max(1)
 }
@@ -238,7 +238,7 @@ mod tests {
         assert!(prefixes.matches(b"abc") && !prefixes.are_all());
         assert!(prefixes.remove(b"a"));
         assert!(!prefixes.matches(b"abc"));
-        assert!(!prefixes.remove(b"a"), "what is not there cannot be cancelled");
+        assert!(!prefixes.remove(b"a"), "what is not there cannot be canceled");
         assert!(prefixes.is_empty());
         prefixes.add(b"");
         assert!(prefixes.are_all() && prefixes.matches(b""));

@@ -18,7 +18,7 @@ pub(crate) enum Act {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum GateStage {
     Open,
     /// Too few want it; nothing is encoded meanwhile.
     Short(Instant),
@@ -28,7 +28,7 @@ enum Stage {
 /// The gate of a partition.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    stage: Stage,
+    stage: GateStage,
     /// True if records were thrown away since it was open.
     missed: bool,
 }
@@ -37,12 +37,12 @@ impl Gate {
     /// The gate of a partition of which nothing was read yet: held unless there are enough that
     /// want it.
     pub(crate) fn new(enough: bool) -> Self {
-        Self { stage: if enough { Stage::Open } else { Stage::Held }, missed: false }
+        Self { stage: if enough { GateStage::Open } else { GateStage::Held }, missed: false }
     }
 
     /// Returns true if records may be encoded.
     pub(crate) fn is_open(&self) -> bool {
-        self.stage == Stage::Open
+        self.stage == GateStage::Open
     }
 
     /// Records came while it was not open, and were thrown away.
@@ -55,26 +55,26 @@ impl Gate {
     pub(crate) fn look(&mut self, enough: bool, owed: bool, now: Instant) -> Option<Act> {
         let again = owed || self.missed;
         match self.stage {
-            Stage::Open if !enough => self.stage = Stage::Short(now),
-            Stage::Open if again => {
+            GateStage::Open if !enough => self.stage = GateStage::Short(now),
+            GateStage::Open if again => {
                 // They were too few for a moment between two looks.
-                self.stage = Stage::Short(now);
+                self.stage = GateStage::Short(now);
                 return Some(Act::Open);
             }
-            Stage::Short(_) if enough && !again => self.stage = Stage::Open,
-            Stage::Short(_) | Stage::Held if enough => return Some(Act::Open),
-            Stage::Short(since) if now - since >= GRACE => {
-                self.stage = Stage::Held;
+            GateStage::Short(_) if enough && !again => self.stage = GateStage::Open,
+            GateStage::Short(_) | GateStage::Held if enough => return Some(Act::Open),
+            GateStage::Short(since) if now - since >= GRACE => {
+                self.stage = GateStage::Held;
                 return Some(Act::Hold);
             }
-            Stage::Open | Stage::Short(_) | Stage::Held => {}
+            GateStage::Open | GateStage::Short(_) | GateStage::Held => {}
         }
         None
     }
 
     /// It is read again from the delivered position.
     pub(crate) fn opened(&mut self) {
-        *self = Self { stage: Stage::Open, missed: false };
+        *self = Self { stage: GateStage::Open, missed: false };
     }
 }
 

@@ -192,7 +192,7 @@ impl Audience {
     fn origin(&self, position: i64) -> Arc<Origin> {
         let Self { demand, label } = self.clone();
         match (demand, label) {
-            (demand, Some(label)) => Origin::labelled(position, demand, label),
+            (demand, Some(label)) => Origin::labeled(position, demand, label),
             (Some(demand), None) => Origin::wanted(position, demand),
             (None, None) => Origin::new(position),
         }
@@ -201,14 +201,14 @@ impl Audience {
 
 /// A chunk that waits for room in the ring.
 #[derive(Debug)]
-pub(crate) struct Pending {
+pub(crate) struct PendingChunk {
     pub(crate) chunk: Chunk,
     pub(crate) progress: Arc<Progress>,
     /// The position before it.
     pub(crate) from: i64,
 }
 
-impl Pending {
+impl PendingChunk {
     /// Takes the chunk for not read: it will never be delivered.
     pub(crate) fn discard(self) {
         self.progress.set_read(self.from);

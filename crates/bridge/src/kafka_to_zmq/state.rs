@@ -31,7 +31,7 @@ use super::action::Action;
 use super::gate::Act;
 use super::partition::Records;
 use super::partitions::Partitions;
-use super::progress::{Pending, Progress};
+use super::progress::{PendingChunk, Progress};
 use super::report::RouteReport;
 use super::revoking::Revoking;
 use super::sink::Sink;
@@ -76,7 +76,7 @@ enum Stage<F> {
     /// These are being encoded.
     Encoding(F),
     /// A chunk waits for room in the ring, with the records that come after it.
-    WaitingForRoom(Pending, Option<F>),
+    WaitingForRoom(PendingChunk, Option<F>),
     /// Nothing more is taken. The peers have until then to take what is in the ring.
     Draining(Instant),
     /// Nothing more is done.
@@ -240,7 +240,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         let fetched = (!step.finished).then_some(fetched);
         self.stage = match (step.chunk, fetched) {
             (Some(chunk), fetched) => {
-                Stage::WaitingForRoom(Pending { chunk, progress, from: step.from }, fetched)
+                Stage::WaitingForRoom(PendingChunk { chunk, progress, from: step.from }, fetched)
             }
             (None, Some(fetched)) => Stage::Encoding(fetched),
             (None, None) => Stage::Idle,

@@ -94,9 +94,9 @@ struct Closings {
     since_warned: u64,
 }
 
-/// A link's place in its socket; given up when it is dropped.
+/// A link's slot among the `max_peers` of its socket; given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct LinkSlot<'a> {
     hub: &'a Hub,
     pub(super) id: PeerId,
 }
@@ -148,14 +148,14 @@ impl Hub {
     }
 
     /// Takes a place for a link; `None` if there are `max_peers` already.
-    pub(super) fn join(&self) -> Option<Place<'_>> {
+    pub(super) fn join(&self) -> Option<LinkSlot<'_>> {
         let mut links = self.links.lock();
         if links.count >= self.config.max_peers {
             return None;
         }
         links.count += 1;
         links.next += 1;
-        Some(Place { hub: self, id: links.next - 1 })
+        Some(LinkSlot { hub: self, id: links.next - 1 })
     }
 
     /// Waits until no link is left; how long is up to the caller.
@@ -250,7 +250,7 @@ impl Hub {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for LinkSlot<'_> {
     fn drop(&mut self) {
         let mut links = self.hub.links.lock();
         links.count -= 1;

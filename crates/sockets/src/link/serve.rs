@@ -191,13 +191,13 @@ async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
         hub.refuse(&address, "file_limit", &text, now());
         return false;
     }
-    let Some(place) = hub.join() else {
+    let Some(link_slot) = hub.join() else {
         drop(stream);
         let text = format!("max_peers ({}) reached", hub.config.max_peers);
         hub.refuse(&address, "peer_limit", &text, now());
         return false;
     };
-    let peer = Arc::new(Peer::new(place.id, &stream, address, direction));
+    let peer = Arc::new(Peer::new(link_slot.id, &stream, address, direction));
     // Counts are right also if this task is dropped.
     let connected = Connected { hub, peer: &peer };
     let wire = Arc::new(Wire::new(Arc::clone(&peer), stream));
@@ -211,7 +211,7 @@ async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
     link.session.handle_closed(&reason, now);
     drop(link);
     drop(connected);
-    drop(place);
+    drop(link_slot);
     hub.end(&peer, &reason, now);
     peer.socket_type().is_some()
 }

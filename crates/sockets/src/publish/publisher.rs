@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
+use super::shared::PubShared;
 use super::subscriber::RingFeed;
 use crate::chunk::Chunk;
 use crate::link::Wire;
@@ -13,7 +13,7 @@ const FLUSH_BYTES: usize = 512 * 1024;
 /// The one writer of a socket's ring.
 #[derive(Debug)]
 pub struct Publisher {
-    shared: Arc<Shared>,
+    shared: Arc<PubShared>,
     /// Peers that were idle and are owed what was added since the last flush.
     idle: Vec<Arc<Wire>>,
     /// Memory that the chunks added since then take, in bytes.
@@ -55,10 +55,10 @@ impl Publisher {
         // The one that waits for room is the publisher itself: it needs no word of what it makes.
         let mut ring = self.shared.ring();
         let spare = ring.publish(chunk, &mut self.idle);
-        let (spent, unfinished) = (ring.take_spent(), ring.is_unfinished());
+        let (spent, untidy) = (ring.take_spent(), ring.is_untidy());
         drop(ring);
         drop((spare, spent));
-        if unfinished {
+        if untidy {
             self.shared.change(|ring| ring.tidy());
         }
         if self.unflushed >= self.flush_bytes {
@@ -75,7 +75,7 @@ impl Publisher {
         }
     }
 
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<PubShared>) -> Self {
         let flush_bytes = FLUSH_BYTES.min(shared.config.ring_bytes / 8);
         Self { shared, idle: Vec::new(), unflushed: 0, flush_bytes }
     }

@@ -20,7 +20,7 @@ use crate::wait::{Wait, WaitKind, since_epoch};
 
 /// Shared by the publisher and the subscribers of a socket.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct PubShared {
     pub(super) hub: Hub,
     pub(super) config: PubConfig,
     ring: Mutex<Ring<Arc<Wire>>>,
@@ -44,7 +44,7 @@ const SOCKET_CHANGES: u32 = 50_000;
 /// Time without room in the ring from which on the route is said to wait, in ms.
 const WAIT_FROM_MS: i64 = 3000;
 
-impl Shared {
+impl PubShared {
     pub(super) fn new(name: &str, config: PubConfig, gate: Option<Arc<dyn Gate>>) -> Arc<Self> {
         let ring = Ring::new(RingConfig {
             slow_peer: config.slow_peer,
@@ -78,9 +78,9 @@ impl Shared {
             self.demand_changed.notify_one();
         }
         loop {
-            let (more_room, unfinished) = (ring.take_more_room(), ring.is_unfinished());
+            let (more_room, untidy) = (ring.take_more_room(), ring.is_untidy());
             let (spent, broken) = (ring.take_spent(), ring.take_broken());
-            if unfinished {
+            if untidy {
                 MutexGuard::unlock_fair(ring);
             } else {
                 drop(ring);
@@ -92,7 +92,7 @@ impl Shared {
             for wire in broken {
                 wire.break_off();
             }
-            if !unfinished {
+            if !untidy {
                 return result;
             }
             ring = self.ring.lock();

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::shared::Shared;
+use super::shared::PubShared;
 use crate::closed::Closed;
 use crate::config::Limits;
 use crate::gate::Access;
 use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
 use crate::outbox::{self, Feed};
 use crate::ration::Ration;
-use crate::ring::{Batch, LOOKS, Subscribed};
+use crate::ring::{LOOKS, RingBatch, Subscribed};
 use crate::subscriptions::{Change, PeerId};
 
 /// Changes of subscriptions after which others get their turn.
@@ -26,7 +26,7 @@ const PARTING: std::time::Duration = std::time::Duration::from_secs(30);
 /// A connection that is owed what it has subscribed to.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    shared: Arc<Shared>,
+    shared: Arc<PubShared>,
     wire: Arc<Wire>,
     ration: Ration,
 }
@@ -34,11 +34,11 @@ pub(super) struct Subscriber {
 /// The ring, as it feeds one peer.
 #[derive(Debug)]
 pub(super) struct RingFeed<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a PubShared,
     pub(super) id: PeerId,
 }
 
-impl Socket for Arc<Shared> {
+impl Socket for Arc<PubShared> {
     type Session = Subscriber;
 
     fn hub(&self) -> &Hub {
@@ -131,19 +131,19 @@ impl Drop for Subscriber {
 }
 
 impl Feed for RingFeed<'_> {
-    type Batch = Batch;
+    type Batch = RingBatch;
 
-    fn next_batch(&mut self) -> Result<Batch, Closed> {
+    fn next_batch(&mut self) -> Result<RingBatch, Closed> {
         let batch = self.shared.change(|ring| ring.gather(self.id));
         if batch.is_broken { Err(self.shared.hub.memory_exceeded()) } else { Ok(batch) }
     }
 
-    fn advance(&mut self, batch: Batch, written: usize) -> bool {
+    fn advance(&mut self, batch: RingBatch, written: usize) -> bool {
         self.shared.change(|ring| ring.advance(self.id, &batch, written))
     }
 }
 
-impl outbox::Batch for Batch {
+impl outbox::Batch for RingBatch {
     fn is_empty(&self) -> bool {
         Self::is_empty(self)
     }

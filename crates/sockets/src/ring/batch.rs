@@ -37,11 +37,11 @@ impl Segment {
 
 /// The bytes that a peer is to be written next; handed back with [`Ring::advance`].
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct RingBatch {
     /// The peer was broken off within a message: nothing may be written to it any more.
     pub(crate) is_broken: bool,
     /// The rest of a half-written message whose chunk is no longer in the ring.
-    pub(crate) rest: Bytes,
+    pub(crate) unfinished: Bytes,
     pub(crate) segments: Vec<Segment>,
     /// The peer's position once all of it is written: a chunk, and bytes of it.
     pub(super) end: (u64, usize),
@@ -54,9 +54,9 @@ pub(crate) struct Batch {
     pub(crate) more: bool,
 }
 
-impl Batch {
+impl RingBatch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty() && self.segments.is_empty()
+        self.unfinished.is_empty() && self.segments.is_empty()
     }
 
     /// Returns true if it holds as much as it may, with so many bytes.
@@ -67,15 +67,15 @@ impl Batch {
     /// Returns the number of bytes at its beginning that end a message that is half written.
     pub(crate) fn half_written(&self) -> usize {
         match self.segments.first() {
-            Some(first) if self.rest.is_empty() => {
+            Some(first) if self.unfinished.is_empty() => {
                 first.chunk.half_written(first.range.start).map_or(0, |end| end - first.range.start)
             }
-            _ => self.rest.len(),
+            _ => self.unfinished.len(),
         }
     }
 
     /// Its bytes, piece by piece.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(&*self.rest).chain(self.segments.iter().map(Segment::bytes))
+        std::iter::once(&*self.unfinished).chain(self.segments.iter().map(Segment::bytes))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Cursors, Entry, MERGED_BYTES, MERGED_PART, Place, Ring};
+use super::{Cursors, Entry, MERGED_BYTES, MERGED_PART, PeerState, Ring};
 use crate::chunk::{Chunk, RunIndexBuilder};
 use crate::config::SlowPeer;
 use crate::subscriptions::PeerId;
@@ -34,7 +34,7 @@ impl<P: Clone> Ring<P> {
         if chunk.same_routing() {
             let routing = 0..chunk.len();
             if !chunk.is_empty()
-                && !self.concern(&chunk, at, &routing, &mut builder, &mut behind, idle)
+                && !self.mark_behind(&chunk, at, &routing, &mut builder, &mut behind, idle)
             {
                 unheard = chunk.records();
             }
@@ -52,7 +52,8 @@ impl<P: Clone> Ring<P> {
                 )
             });
             for message in chunk.messages_from(0) {
-                let wanted = self.concern(&chunk, at, &message, &mut builder, &mut behind, idle);
+                let wanted =
+                    self.mark_behind(&chunk, at, &message, &mut builder, &mut behind, idle);
                 if !wanted && !everything {
                     unheard += 1;
                 }
@@ -112,7 +113,7 @@ impl<P: Clone> Ring<P> {
     /// Puts the peers that want a message, and may have it, behind, at `at`, if they were live, and
     /// tells `builder` of each. The peers of a prefix in `behind` are there already, if it has any.
     /// Returns false if no peer wants it.
-    fn concern(
+    fn mark_behind(
         &mut self,
         chunk: &Chunk,
         at: (u64, usize),
@@ -178,8 +179,8 @@ fn put_behind<P: Clone>(
         if std::mem::replace(&mut entry.seen, number) != number {
             entry.queued += chunk.len() as u64;
         }
-        if matches!(entry.place, Place::Live) {
-            entry.place = Place::Behind { next: at.0, sent: at.1, writing: None };
+        if matches!(entry.state, PeerState::Live) {
+            entry.state = PeerState::Behind { next: at.0, sent: at.1, writing: None };
             cursors.add(at.0, *id);
             idle.push(entry.peer.clone());
         }

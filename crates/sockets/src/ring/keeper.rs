@@ -15,9 +15,9 @@ use crate::subscriptions::PeerId;
 const KEPT_FROM: usize = if cfg!(test) { 60 } else { 64 * 1024 };
 
 /// The bytes of a chunk, for as long as a part of them is needed.
-struct Kept(Arc<Chunk>);
+struct ChunkSlice(Arc<Chunk>);
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ChunkSlice {
     fn as_ref(&self) -> &[u8] {
         self.0.bytes()
     }
@@ -72,7 +72,7 @@ impl Keeper {
     fn rest_of(&self, chunk: &Arc<Chunk>, sent: usize, end: usize) -> Result<Bytes, Exceeded> {
         if end - sent >= KEPT_FROM {
             chunk.keep(&self.memory)?;
-            return Ok(Bytes::from_owner(Kept(Arc::clone(chunk))).slice(sent..end));
+            return Ok(Bytes::from_owner(ChunkSlice(Arc::clone(chunk))).slice(sent..end));
         }
         let charge = self.memory.charge(end - sent)?;
         let copy = chunk.bytes().get(sent..end).unwrap_or_default();
@@ -140,8 +140,8 @@ mod tests {
         for id in 0..2 {
             let batch = ring.gather(id);
             assert!(!batch.is_broken);
-            assert_eq!(batch.rest.len(), 200 + 2 - 10);
-            ring.advance(id, &batch, batch.rest.len());
+            assert_eq!(batch.unfinished.len(), 200 + 2 - 10);
+            ring.advance(id, &batch, batch.unfinished.len());
         }
         drop(ring.take_spent());
         assert_eq!(ring.peer_memory().used(), subscriptions);

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use super::{Batch, Entry, LOOKS, PeerView, Place, Ring, Segment};
+use super::{Entry, LOOKS, PeerState, PeerView, Ring, RingBatch, Segment};
 use crate::origin::Origin;
 use crate::subscriptions::{PeerId, Tally};
 
@@ -24,16 +24,16 @@ pub(crate) struct HalfWritten {
 
 impl<P: Clone> Ring<P> {
     /// Returns the bytes that the peer is to be written next, from its position on. If that is
-    /// empty, nothing is left for it, or the next call looks further if [`Batch::more`] is set.
-    pub(crate) fn gather(&mut self, id: PeerId) -> Batch {
+    /// empty, nothing is left for it, or the next call looks further if [`RingBatch::more`] is set.
+    pub(crate) fn gather(&mut self, id: PeerId) -> RingBatch {
         self.rise(id);
-        let mut batch = Batch { is_broken: self.keeper.is_broken(id), ..Batch::default() };
+        let mut batch = RingBatch { is_broken: self.keeper.is_broken(id), ..RingBatch::default() };
         if batch.is_broken {
             return batch;
         }
         let Some(entry) = self.peers.get(&id) else { return batch };
-        let Place::Behind { next, sent, .. } = entry.place else { return batch };
-        batch.rest = entry.rest.clone();
+        let PeerState::Behind { next, sent, .. } = entry.state else { return batch };
+        batch.unfinished = entry.unfinished.clone();
         batch.end = (next, sent);
         let (mut bytes, mut last) = (0, None);
         let start = ((next - self.base) as usize).min(self.chunks.len());
@@ -67,9 +67,9 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Takes note of what is going to be written to a peer, or that nothing is.
-    fn note_gathered(&mut self, id: PeerId, batch: &Batch, bytes: u64) {
+    fn note_gathered(&mut self, id: PeerId, batch: &RingBatch, bytes: u64) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let Place::Behind { next, writing, .. } = &mut entry.place else { return };
+        let PeerState::Behind { next, writing, .. } = &mut entry.state else { return };
         if !batch.more {
             entry.queued = bytes;
         }
@@ -80,26 +80,28 @@ impl<P: Clone> Ring<P> {
         }
         // Nothing up to there concerns it.
         self.cursors.remove(*next, id);
-        entry.place = if batch.more {
+        entry.state = if batch.more {
             self.cursors.add(looked_to, id);
-            Place::Behind { next: looked_to, sent: 0, writing: None }
+            PeerState::Behind { next: looked_to, sent: 0, writing: None }
         } else {
-            Place::Live
+            PeerState::Live
         };
         self.tidy();
     }
 
     /// Tells how many bytes of a batch the kernel accepted. Returns true if the peer has been
     /// written everything.
-    pub(crate) fn advance(&mut self, id: PeerId, batch: &Batch, written: usize) -> bool {
+    pub(crate) fn advance(&mut self, id: PeerId, batch: &RingBatch, written: usize) -> bool {
         let tail = self.tail();
         let written = match zafka_planted::is("partial-write-counts-whole") {
-            true => batch.rest.len() + batch.segments.iter().map(|s| s.range.len()).sum::<usize>(),
+            true => {
+                batch.unfinished.len() + batch.segments.iter().map(|s| s.range.len()).sum::<usize>()
+            }
             false => written,
         };
         let Some(entry) = self.peers.get_mut(&id) else { return true };
-        let Place::Behind { next, writing, .. } = &mut entry.place else {
-            return matches!(entry.place, Place::Live);
+        let PeerState::Behind { next, writing, .. } = &mut entry.state else {
+            return matches!(entry.state, PeerState::Live);
         };
         // An empty batch leaves the peer where it is: since then it may have fallen behind.
         if writing.take().is_none() {
@@ -107,11 +109,11 @@ impl<P: Clone> Ring<P> {
         }
         self.counters.bytes_sent += written as u64;
 
-        let of_rest = written.min(batch.rest.len());
+        let of_rest = written.min(batch.unfinished.len());
         let mut left = written - of_rest;
         let mut messages = 0;
-        entry.rest = batch.rest.slice(of_rest..);
-        if !batch.rest.is_empty() && entry.rest.is_empty() {
+        entry.unfinished = batch.unfinished.slice(of_rest..);
+        if !batch.unfinished.is_empty() && entry.unfinished.is_empty() {
             messages += 1;
         }
 
@@ -139,7 +141,7 @@ impl<P: Clone> Ring<P> {
         if let Some(segment) = half_done
             && (evicted || withdrawn)
         {
-            self.keeper.keep(id, &segment.chunk, reached.1, &mut entry.rest);
+            self.keeper.keep(id, &segment.chunk, reached.1, &mut entry.unfinished);
         }
         let next = *next;
         if evicted {
@@ -174,14 +176,14 @@ impl<P: Clone> Ring<P> {
             reached = (reached.0 + 1, 0);
         }
 
-        let live = reached.0 == tail && entry.rest.is_empty();
+        let live = reached.0 == tail && entry.unfinished.is_empty();
         if next != reached.0 || live {
             self.cursors.remove(next, id);
         }
         if live {
-            (entry.place, entry.queued) = (Place::Live, 0);
+            (entry.state, entry.queued) = (PeerState::Live, 0);
         } else {
-            entry.place = Place::Behind { next: reached.0, sent: reached.1, writing: None };
+            entry.state = PeerState::Behind { next: reached.0, sent: reached.1, writing: None };
             self.cursors.add(reached.0, id);
         }
         self.tidy();
@@ -192,7 +194,7 @@ impl<P: Clone> Ring<P> {
 
     /// The message that is half written to a peer, if there is one and the ring has it.
     pub(crate) fn half_written(&self, id: PeerId) -> Option<HalfWritten> {
-        let Place::Behind { next, sent, .. } = self.peers.get(&id)?.place else { return None };
+        let PeerState::Behind { next, sent, .. } = self.peers.get(&id)?.state else { return None };
         let chunk = self.chunks.get(usize::try_from(next.checked_sub(self.base)?).ok()?)?;
         chunk.half_written(sent)?;
         let message = chunk.messages_from(sent).next()?;
@@ -212,12 +214,14 @@ impl<P: Clone> Ring<P> {
         let Some(entry) = self.peers.get(&id) else { return 0 };
         let dropped = self.dropped_since_fallen(entry).bytes;
         // What was withdrawn or is no longer wanted may still be counted.
-        entry.queued.saturating_sub(dropped).min(self.bytes as u64) + entry.rest.len() as u64
+        entry.queued.saturating_sub(dropped).min(self.bytes as u64) + entry.unfinished.len() as u64
     }
 
     fn dropped_since_fallen(&self, entry: &Entry<P>) -> Tally {
-        match &entry.place {
-            Place::Fallen { mark: Some(mark) } => self.index.dropped(&entry.prefixes).since(*mark),
+        match &entry.state {
+            PeerState::Fallen { mark: Some(mark) } => {
+                self.index.dropped(&entry.prefixes).since(*mark)
+            }
             _ => Tally::default(),
         }
     }

@@ -15,7 +15,7 @@ const MESSAGES_PER_LOOK: usize = 32;
 
 /// The state of a peer.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum PeerState {
     /// It has been written everything it is owed.
     Live,
     /// It is owed chunks from `next` on.
@@ -44,10 +44,10 @@ pub(super) struct Entry<P> {
     /// For its prefixes.
     pub(super) charge: Charge,
     /// The first chunk that was published with these prefixes.
-    pub(super) settled: u64,
-    pub(super) place: Place,
+    pub(super) prefixes_since: u64,
+    pub(super) state: PeerState,
     /// The rest of a half-written message whose chunk is no longer in the ring.
-    pub(super) rest: Bytes,
+    pub(super) unfinished: Bytes,
     /// Bytes of the ring that it is owed. Exact while its subscriptions stay as they are and
     /// nothing is withdrawn; made so again whenever it is looked at up to the ring's end.
     pub(super) queued: u64,
@@ -64,9 +64,9 @@ impl<P> Entry<P> {
             prefixes: Prefixes::default(),
             rights: None,
             charge,
-            settled: 0,
-            place: Place::Live,
-            rest: Bytes::new(),
+            prefixes_since: 0,
+            state: PeerState::Live,
+            unfinished: Bytes::new(),
             queued: 0,
             seen: 0,
             messages_sent: 0,
@@ -103,7 +103,8 @@ impl<P> Entry<P> {
     ) -> impl Iterator<Item = Range<usize>> + 'a {
         let may_have = self.may_have(chunk.origin().label());
         // It had these prefixes when the chunk was published, so that what was found then holds.
-        let found = chunk.runs().filter(|_| sequence >= self.settled && !self.prefixes.are_all());
+        let found =
+            chunk.runs().filter(|_| sequence >= self.prefixes_since && !self.prefixes.are_all());
         let runs = found.map(|runs| runs.of(id, sent));
         let scanned = runs.is_none().then(|| self.prefixes.select(chunk, sent));
         let wanted = runs.into_iter().flatten().chain(scanned.into_iter().flatten());
@@ -112,7 +113,7 @@ impl<P> Entry<P> {
 
     /// Returns the weight of a look at a chunk.
     pub(super) fn looks(&self, chunk: &Chunk, sequence: u64) -> usize {
-        let found = chunk.runs().is_some() && sequence >= self.settled;
+        let found = chunk.runs().is_some() && sequence >= self.prefixes_since;
         let known = chunk.same_routing() || found || self.prefixes.are_all();
         if known { 1 } else { 1 + chunk.messages() / MESSAGES_PER_LOOK }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LOOKS, Place, Ring};
+use super::{LOOKS, PeerState, Ring};
 use crate::chunk::Chunk;
 use crate::origin::Origin;
 use crate::subscriptions::{PeerId, Tally};
@@ -12,7 +12,7 @@ impl<P: Clone> Ring<P> {
     /// no room for, and of the subscriptions of peers that have left: as many as one call may
     /// look at.
     pub(crate) fn tidy(&mut self) {
-        self.unfinished = false;
+        self.untidy = false;
         for _ in 0..LOOKS {
             if self.forget() {
                 continue;
@@ -22,7 +22,7 @@ impl<P: Clone> Ring<P> {
                 return;
             }
         }
-        self.unfinished = true;
+        self.untidy = true;
     }
 
     /// Takes a prefix of a peer that has left out of the index.
@@ -97,14 +97,14 @@ impl<P: Clone> Ring<P> {
     /// is handed back.
     fn fall(&mut self, id: PeerId, evicted: u64, chunk: &Arc<Chunk>) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let Place::Behind { next, sent, writing } = &mut entry.place else { return };
+        let PeerState::Behind { next, sent, writing } = &mut entry.state else { return };
         let (from, under_way) = (std::mem::take(sent), writing.is_some());
         *next = self.base;
         if !writing.as_ref().is_some_and(|range| range.contains(&evicted)) {
             let tally = entry.tally(id, chunk, evicted, from);
             entry.drop_messages(tally);
             self.counters.messages_dropped += tally.messages;
-            self.keeper.keep(id, chunk, from, &mut entry.rest);
+            self.keeper.keep(id, chunk, from, &mut entry.unfinished);
         }
         if under_way {
             self.cursors.add(self.base, id);
@@ -116,7 +116,7 @@ impl<P: Clone> Ring<P> {
         if mark.is_none() {
             self.fallen_alone.insert(id);
         }
-        entry.place = Place::Fallen { mark };
+        entry.state = PeerState::Fallen { mark };
         self.fallen += 1;
     }
 
@@ -124,14 +124,14 @@ impl<P: Clone> Ring<P> {
     /// changes.
     pub(super) fn rise(&mut self, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let Place::Fallen { mark } = entry.place else { return };
+        let PeerState::Fallen { mark } = entry.state else { return };
         match mark {
             // That much is counted over all peers already.
             Some(mark) => entry.drop_messages(self.index.rise(&entry.prefixes).since(mark)),
             None => drop(self.fallen_alone.remove(&id)),
         }
         self.fallen -= 1;
-        entry.place = Place::Behind { next: self.base, sent: 0, writing: None };
+        entry.state = PeerState::Behind { next: self.base, sent: 0, writing: None };
         self.cursors.add(self.base, id);
     }
 
@@ -145,10 +145,10 @@ impl<P: Clone> Ring<P> {
             let sequence = self.base + index as u64;
             for id in self.cursors.at(sequence) {
                 let Some(entry) = self.peers.get_mut(&id) else { continue };
-                if let Place::Behind { sent, writing, .. } = &mut entry.place
+                if let PeerState::Behind { sent, writing, .. } = &mut entry.state
                     && !writing.as_ref().is_some_and(|range| range.contains(&sequence))
                 {
-                    self.keeper.keep(id, slot, *sent, &mut entry.rest);
+                    self.keeper.keep(id, slot, *sent, &mut entry.unfinished);
                     *sent = 0;
                 }
             }

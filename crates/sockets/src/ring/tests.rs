@@ -80,14 +80,14 @@ struct Published {
 #[derive(Default)]
 struct Model {
     stream: Vec<u8>,
-    batch: Option<Batch>,
+    batch: Option<RingBatch>,
     prefixes: BTreeMap<&'static str, u32>,
     /// Prefixes it ever had.
     ever: Vec<&'static str>,
     owed: Vec<u64>,
     /// Subscriptions were added or taken back, so that it may get more, or less, than it was owed.
     changed: bool,
-    cancelled: bool,
+    canceled: bool,
 }
 
 struct World {
@@ -164,7 +164,7 @@ impl World {
 
     /// Frees what was let go, and lets the ring do the rest, as the holder of its lock does.
     fn settle(&mut self) {
-        while self.ring.is_unfinished() {
+        while self.ring.is_untidy() {
             self.ring.take_spent();
             self.ring.tidy();
             assert!(self.ring.spent.len() <= LOOKS, "too much for one hold of the lock");
@@ -210,7 +210,7 @@ impl World {
                         if *count == 0 {
                             model.prefixes.remove(PREFIXES[prefix]);
                             model.changed = true;
-                            model.cancelled = true;
+                            model.canceled = true;
                         }
                     }
                 }
@@ -372,7 +372,7 @@ impl World {
     }
 
     fn live(&self) -> Vec<PeerId> {
-        let live = |entry: &Entry<PeerId>| matches!(entry.place, Place::Live);
+        let live = |entry: &Entry<PeerId>| matches!(entry.state, PeerState::Live);
         self.ring.peers.iter().filter(|(_, entry)| live(entry)).map(|(id, _)| *id).collect()
     }
 
@@ -388,7 +388,7 @@ impl World {
     fn advance(&mut self, id: PeerId, part: u8) {
         let model = self.models.get_mut(&id).unwrap();
         let Some(batch) = model.batch.take() else { return };
-        let mut bytes = batch.rest.to_vec();
+        let mut bytes = batch.unfinished.to_vec();
         batch.segments.iter().for_each(|segment| bytes.extend_from_slice(segment.bytes()));
         // Commands go to the place that `half_written` and the rest name: there the stream must be
         // between two messages.
@@ -427,10 +427,9 @@ impl World {
                     match self.fate(*number).fate {
                         Fate::Evicted => at_least += 1,
                         Fate::Withdrawn => at_most += 1,
-                        fate => assert!(
-                            model.cancelled,
-                            "message {number} is missing at {id}: {fate:?}"
-                        ),
+                        fate => {
+                            assert!(model.canceled, "message {number} is missing at {id}: {fate:?}")
+                        }
                     }
                 }
             }
@@ -446,7 +445,7 @@ impl World {
                     received.iter().all(|(number, _)| model.owed.contains(number)),
                     "more than it was owed"
                 );
-            } else if !model.cancelled {
+            } else if !model.canceled {
                 assert!(view.messages_dropped >= at_least);
             }
         }
@@ -474,7 +473,7 @@ impl World {
             );
         }
         for (id, model) in &self.models {
-            if !model.changed && !model.cancelled && model.batch.is_none() {
+            if !model.changed && !model.canceled && model.batch.is_none() {
                 let (queued, walked) = (self.ring.bytes_queued(*id), self.queued(*id));
                 assert!(queued >= walked, "{queued} bytes queued for {id}, and {walked} found");
                 assert!(
@@ -491,7 +490,7 @@ impl World {
                     "{topic} was not asked for"
                 );
             }
-            if model.cancelled {
+            if model.canceled {
                 continue;
             }
             for number in &model.owed {
@@ -514,17 +513,17 @@ impl World {
     /// Bytes that a peer has yet to be written, found by a walk through the ring.
     fn queued(&self, id: PeerId) -> u64 {
         let entry = &self.ring.peers[&id];
-        let (from, sent) = match entry.place {
-            Place::Live => return 0,
-            Place::Behind { next, sent, .. } => (next, sent),
-            Place::Fallen { .. } => (self.ring.base, 0),
+        let (from, sent) = match entry.state {
+            PeerState::Live => return 0,
+            PeerState::Behind { next, sent, .. } => (next, sent),
+            PeerState::Fallen { .. } => (self.ring.base, 0),
         };
         let chunks =
             (self.ring.base..).zip(&self.ring.chunks).skip_while(|(sequence, _)| *sequence < from);
         let sent = |sequence| if sequence == from { sent } else { 0 };
         let queued =
             chunks.map(|(sequence, chunk)| entry.tally(id, chunk, sequence, sent(sequence)).bytes);
-        queued.sum::<u64>() + entry.rest.len() as u64
+        queued.sum::<u64>() + entry.unfinished.len() as u64
     }
 
     /// Everybody takes all there is.
@@ -593,7 +592,7 @@ fn ring(ring_bytes: usize) -> Ring<PeerId> {
     Ring::new(RingConfig { slow_peer: SlowPeer::Drop, ring_bytes, peer_memory: usize::MAX })
 }
 
-fn bytes(batch: &Batch) -> usize {
+fn bytes(batch: &RingBatch) -> usize {
     batch.segments.iter().map(|segment| segment.bytes().len()).sum()
 }
 
@@ -613,7 +612,7 @@ fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [P
     for position in 0..messages {
         let origin = &origins[position as usize % origins.len()];
         ring.publish(one_message(origin, position), &mut Vec::new());
-        while ring.is_unfinished() {
+        while ring.is_untidy() {
             ring.tidy();
         }
         ring.take_spent();
@@ -668,13 +667,13 @@ fn a_peer_that_takes_nothing_is_not_visited_at_each_chunk_that_is_dropped() {
         while !ring.is_drained() && ring.bytes_queued(id) > 0 {
             let batch = ring.gather(id);
             assert!(batch.looks <= LOOKS);
-            let size = batch.rest.len() + bytes(&batch);
+            let size = batch.unfinished.len() + bytes(&batch);
             ring.advance(id, &batch, size);
             sent += size;
         }
         assert_eq!(sent as u64, 6 * held + if id == peers[2] { 3 } else { 0 });
     }
-    while ring.is_unfinished() {
+    while ring.is_untidy() {
         ring.tidy();
     }
     assert!(ring.is_drained() && ring.chunks.is_empty());
@@ -698,7 +697,7 @@ fn one_hold_of_the_lock_looks_at_so_many_chunks() {
     drop(ring.leave(peers[2]));
     drop(ring.leave(leaving));
     let mut calls = 0;
-    while ring.is_unfinished() {
+    while ring.is_untidy() {
         assert!(ring.take_spent().len() <= LOOKS);
         ring.tidy();
         calls += 1;
@@ -724,13 +723,13 @@ fn subscriptions_of_a_peer_that_leaves_go_in_parts() {
     ring.publish(chunk, &mut idle);
     assert_eq!(idle, [other]);
     let mut calls = 0;
-    while ring.is_unfinished() {
+    while ring.is_untidy() {
         ring.tidy();
         calls += 1;
     }
     assert!((100 / LOOKS - 2..=100 / LOOKS + 2).contains(&calls), "{calls} calls");
     drop(ring.leave(other));
-    while ring.is_unfinished() {
+    while ring.is_untidy() {
         ring.tidy();
     }
     assert!(ring.index.is_empty());
@@ -795,8 +794,8 @@ fn peers_that_stopped_within_one_large_message_share_it() {
     }
     ring.publish(one_message(&origin, 2), &mut Vec::new());
     let [one, other] = peers.map(|id| ring.gather(id));
-    assert_eq!(one.rest, message[50..]);
-    assert_eq!(one.rest.as_ptr(), other.rest.as_ptr());
+    assert_eq!(one.unfinished, message[50..]);
+    assert_eq!(one.unfinished.as_ptr(), other.unfinished.as_ptr());
     for (id, batch) in peers.into_iter().zip([one, other]) {
         assert!(ring.advance(id, &batch, 155 + 6));
     }

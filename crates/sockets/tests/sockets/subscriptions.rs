@@ -49,7 +49,7 @@ async fn subscriptions_are_counted() {
     assert_eq!(subscriptions(&server), [b"a", b"b", b"z"]);
     server.send("a", "1").await;
     peer.send(&command(b"\x06CANCELa")).await;
-    eventually("a is cancelled", || subscriptions(&server) == [b"b", b"z"]).await;
+    eventually("a is canceled", || subscriptions(&server) == [b"b", b"z"]).await;
     server.send("a", "2").await;
     server.send("b", "3").await;
     for (flags, body) in [(1, "a"), (0, "1"), (1, "b"), (0, "3")] {
@@ -64,7 +64,7 @@ async fn libzmq_cancels() {
     let sub = zmq_sub(&server.address(), &["a", "b"]);
     eventually("both are subscribed", || subscriptions(&server) == [b"a", b"b"]).await;
     sub.set_unsubscribe(b"a").unwrap();
-    eventually("a is cancelled", || subscriptions(&server) == [b"b"]).await;
+    eventually("a is canceled", || subscriptions(&server) == [b"b"]).await;
     server.send("a", "1").await;
     server.send("b", "end").await;
     assert!(bodies_until_end(sub).await.is_empty());

@@ -182,7 +182,7 @@ fn a_chunk_that_is_discarded_was_not_read() {
     let step = partition.encode(&mut fetched, &chunks_of(1)).unwrap();
     let progress = Arc::clone(&partition.progress);
     assert_eq!(progress.read(), 2);
-    let pending = crate::kafka_to_zmq::progress::Pending {
+    let pending = crate::kafka_to_zmq::progress::PendingChunk {
         chunk: step.chunk.unwrap(),
         progress,
         from: step.from,

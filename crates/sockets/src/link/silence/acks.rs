@@ -18,7 +18,7 @@ pub(crate) struct AckWatch(Option<Look>);
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    /// Retransmissions that were followed by an acknowledgement of something old: a full peer may
+    /// Retransmissions that were followed by an acknowledgment of something old: a full peer may
     /// send it.
     answered: u32,
     in_vain: bool,
@@ -62,7 +62,7 @@ impl AckWatch {
 mod tests {
     use super::*;
 
-    /// Seconds, since the last acknowledgement, probes, retransmissions, and what is said of the
+    /// Seconds, since the last acknowledgment, probes, retransmissions, and what is said of the
     /// peer after that.
     type Step = (u64, u64, u32, u32, Option<u64>);
 

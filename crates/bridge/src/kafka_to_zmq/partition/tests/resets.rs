@@ -215,7 +215,7 @@ fn a_generation_whose_first_chunk_is_discarded_leaves_what_was_before_it() {
         stage.partition.begin(generation);
         let step = stage.partition.encode(&mut records([to], to + 1), &chunks_of(WHOLE)).unwrap();
         let progress = Arc::clone(&stage.partition.progress);
-        crate::kafka_to_zmq::progress::Pending {
+        crate::kafka_to_zmq::progress::PendingChunk {
             chunk: step.chunk.unwrap(),
             progress,
             from: step.from,
