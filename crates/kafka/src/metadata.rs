@@ -87,7 +87,7 @@ struct MetadataClient {
     bootstrap: Vec<String>,
     connection: Option<(Connection, Instant)>,
     turn: usize,
-    /// How many servers were left.
+    /// The number of servers that were left.
     left: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::route::{Route, broker, cluster, config, write};
 
 const METADATA: i16 = 3;
 
-/// What was asked for metadata through a proxy, without librdkafka's requests.
+/// Metadata requests through a proxy, without librdkafka's requests.
 #[derive(Default)]
 struct Asked {
     connections: AtomicUsize,

@@ -55,7 +55,7 @@ use reader::{Reader, Table, is_world_readable};
 use crate::hosts::Host;
 use crate::open_files;
 
-/// What a process relays, and how.
+/// The routes of a process, and its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The cluster that all routes read from.
@@ -67,7 +67,7 @@ pub struct Config {
     pub ingest: Vec<IngestConfig>,
     /// The admin server, if there is one.
     pub admin: Option<AdminConfig>,
-    /// Who the peers are and what they may do; everybody may do everything without it.
+    /// The identities of the peers and their rights; without it every peer may do everything.
     pub identity: Option<IdentityConfig>,
     /// Time to send what is in the rings at the end.
     pub shutdown_timeout: Duration,
@@ -98,7 +98,7 @@ impl Config {
 /// The admin server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Where it listens.
+    /// The address that it listens at.
     pub bind: SocketAddr,
     /// Further hosts that requests may name.
     pub hosts: Vec<Host>,
@@ -116,7 +116,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What is seen only once names are looked up: endpoints to connect to that lead to one peer.
+    /// Returns mistakes that are seen only once names are looked up: endpoints to connect to that
+    /// lead to one peer.
     pub fn mistakes_by_name(&self, resolve: &dyn Fn(&str) -> Vec<IpAddr>) -> Vec<Mistake> {
         connects::by_name(&self.connects, resolve)
     }
