@@ -69,6 +69,6 @@ mod tests {
         two.set_gone();
         assert_eq!(failing.fault(at(40)), None, "it is another member's");
         failing.failed(&one, "Busy".to_owned(), at(50));
-        assert_eq!(failing.fault(at(79)), None, "it begins anew");
+        assert_eq!(failing.fault(at(79)), None, "it begins again");
     }
 }

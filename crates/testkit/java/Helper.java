@@ -78,7 +78,7 @@ public final class Helper {
                 answers.flush();
             }
         } catch (Throwable error) {
-            // Whoever asked would wait in vain.
+            // The caller would wait in vain.
             error.printStackTrace();
             Runtime.getRuntime().halt(1);
         }

@@ -118,7 +118,7 @@ class AsyncProducer:
     def _done(self, size: int, future: asyncio.Future[Ack], outcome: Ack | ZafkaError) -> None:
         self._under_way -= 1
         self._bytes -= size
-        # Whoever waited for it may have been canceled.
+        # The task that waited for it may have been canceled.
         if not future.done():
             if isinstance(outcome, Ack):
                 future.set_result(outcome)
@@ -162,5 +162,5 @@ class AsyncProducer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Whoever fails does not wait for what it has sent before.
+        # A producer that fails does not wait for what it has sent before.
         await self.close(None if kind is None else 0)

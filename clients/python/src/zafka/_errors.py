@@ -44,5 +44,5 @@ class Unanswered(SendError):
 class ProtocolError(ZafkaError):
     """The endpoint answers something that fits nothing that was sent.
 
-    Mostly, the frames of the producer are not those of the route. The producer is of no use then.
+    Mostly, the frames of the producer are not those of the route. The producer is useless then.
     """

@@ -195,7 +195,7 @@ class Producer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Whoever fails does not wait for what it has sent before.
+        # A producer that fails does not wait for what it has sent before.
         self.close(None if kind is None else 0)
 
 

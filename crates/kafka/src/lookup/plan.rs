@@ -136,7 +136,7 @@ mod tests {
             (["a", "a/2", "a/2"], ["", ""], "a/1 a/2", ["a/1", "a/0", "a/2", ""]),
             // A topic that came while this relay ran, and is not the group's first.
             (["a b", "a/1 b/1", "a/1"], ["a/0", ""], "b/0", ["", "", "b/0", ""]),
-            // One that was named anew has its start.
+            // One that was named since has its start.
             (["a b", "a/1 b/2", "a/1 b/2"], ["a/0", ""], "b/0", ["b/0", "b/1", "", ""]),
             // One that a pattern selects begins with the others of the pattern.
             (["/^a", "a/1 ab/2", "a/1 ab/2"], ["a/0", ""], "ab/0", ["", "", "ab/0", ""]),

@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
         if self.lasting.files.is_due(route) && !self.env.health.is_stopped() {
             info!(
                 route,
-                "the files of kafka.security.tls have changed: joining the group anew with them"
+                "the files of kafka.security.tls have changed: joining the group again with them"
             );
             partitions.leave(Instant::now());
         }

@@ -139,7 +139,7 @@ impl MembershipThread {
                         route = self.0.config.route,
                         id,
                         known,
-                        "the brokers are those of another cluster now: the route begins anew there"
+                        "the brokers are those of another cluster now: the route starts again there"
                     );
                 }
             }

@@ -173,7 +173,7 @@ mod tests {
                                to.zmq = { socket = 'pub', bind = ['tcp://*:1'], connect = ['ipc:///p'] }\n");
         assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
         assert!(
-            out.contains("warning: line 5: route.from.kafka.topics: whoever subscribes to \"t\""),
+            out.contains("warning: line 5: route.from.kafka.topics: a subscription to \"t\""),
             "{out}"
         );
         assert!(

@@ -55,7 +55,7 @@ pub fn show(route: &RouteConfig, found: &ProbeResult, out: &mut dyn Write) -> io
     for (short, long) in pairs.iter().take(PAIRS_SHOWN) {
         writeln!(
             out,
-            "  warning: whoever subscribes to {short} receives {long} too: SUB sockets match by prefix"
+            "  warning: a subscription to {short} receives {long} too: SUB sockets match by prefix"
         )?;
     }
     if let Some(more @ 1..) = pairs.len().checked_sub(PAIRS_SHOWN) {
@@ -96,7 +96,7 @@ mod tests {
         assert!(lines[2].starts_with("  warning: topic \"later\": it does not exist;"), "{out}");
         assert_eq!(lines[3], "  error: topic \"theirs\": not authorized to read it");
         assert!(
-            lines[4].starts_with("  warning: whoever subscribes to \"a\" receives \"a.b\""),
+            lines[4].starts_with("  warning: a subscription to \"a\" receives \"a.b\""),
             "{out}"
         );
         assert_eq!(lines.len(), 5);

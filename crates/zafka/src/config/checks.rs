@@ -147,9 +147,8 @@ pub fn compare_with_limit(reader: &Reader<'_>, routes: &[ReadRoute], hard_limit:
 pub fn compare_prefixes(reader: &Reader<'_>, route: &ReadRoute) {
     let (Some(config), Some(source)) = (&route.config, &route.source) else { return };
     for (short, long) in prefix_pairs(config, &named_topics(config)) {
-        let text = format!(
-            "whoever subscribes to {short} receives {long} too: SUB sockets match by prefix"
-        );
+        let text =
+            format!("a subscription to {short} receives {long} too: SUB sockets match by prefix");
         reader.warn(&source.topics_at, "route.from.kafka.topics", text);
     }
 }

@@ -102,7 +102,7 @@ keys! {
     ACCESS_WHO = "who", Kind::Described("table of claims, or \"any-key\""), Required,
         "Claims that a peer must have, all of them: `{ NAME = VALUE }`, where VALUE is a text, a number, true, false, or a \
          list of which one must match. A claim that is a list has each of its values. NAME that begins with `/` is a JSON \
-         pointer (RFC 6901). `\"any-key\"` is everybody, also a peer whose key nobody knows: encryption without \
+         pointer (RFC 6901). `\"any-key\"` is everybody, also a peer with an unknown key: encryption without \
          authentication.";
     ACCESS_READ = "read", Kind::Described("list of names and /^patterns$/"), Optional,
         "Topics that these peers may read. `{CLAIM}` stands for the peer's claim, if that is made of 1 to 64 letters, \
@@ -149,7 +149,7 @@ keys! {
     SASL = "sasl", Kind::Table, Optional, "Authentication by SASL.";
 
     TLS_CA = "ca", Kind::Path, Optional,
-        "Certificate authorities to trust (PEM); the system's where it is missing.";
+        "Certificate authorities to trust (PEM); the system's if it is missing.";
     TLS_CERTIFICATE = "certificate", Kind::Path, Optional,
         "The client's certificate chain (PEM), for mutual TLS; needs `key`.";
     TLS_KEY = "key", Kind::Path, Optional, "The client's private key (PEM, PKCS#8); needs `certificate`.";
@@ -170,7 +170,7 @@ keys! {
     SASL_CLIENT_SECRET_FILE = "client_secret_file", Kind::Path, Optional, "File that holds `client_secret`.";
     SASL_SCOPE = "scope", Kind::Described("list of texts"), Optional, "Scopes to ask for; for OAUTHBEARER.";
     SASL_AUDIENCE = "audience", Kind::Described("text"), Optional,
-        "`audience` of the token request, where the provider wants one; for OAUTHBEARER.";
+        "`audience` of the token request, if the provider wants one; for OAUTHBEARER.";
     SASL_CA = "ca", Kind::Path, Optional,
         "Certificate authorities to trust for the token endpoint (PEM); for OAUTHBEARER.";
     SASL_EXTENSIONS = "extensions", Kind::Described("table of texts"), Optional, "SASL extensions (KIP-342); for OAUTHBEARER.";
@@ -197,10 +197,10 @@ keys! {
     GROUP = "group", Kind::Described("text"), Optional,
         "The Kafka group to read in. Without one the route reads every partition and commits nothing.";
     GROUP_PROTOCOL = "group_protocol", Kind::Choice(&text::GROUP_PROTOCOL), Optional,
-        "How the group is coordinated; whatever the cluster has where it is missing. By \"classic\" the members' assignor \
+        "How the group is coordinated; whatever the cluster has if it is missing. By \"classic\" the members' assignor \
          is cooperative-sticky. Needs `group`.";
     SESSION_TIMEOUT = "session_timeout", Kind::Duration(SECOND, HOUR), Optional,
-        "How long a group of the classic protocol keeps the place of a member that is not heard of; 45s where it is missing. \
+        "How long a group of the classic protocol keeps the place of a silent member; 45s if it is missing. \
          Brokers have limits for it (`group.min.session.timeout.ms`, `group.max.session.timeout.ms`). By the newer protocol \
          it is theirs to set (`group.consumer.session.timeout.ms`, a group's `consumer.session.timeout.ms`). Needs `group`.";
     INSTANCE = "instance", Kind::Described("text"), Optional,
@@ -213,14 +213,14 @@ keys! {
         "What of transactions is read: committed ones only, or open and aborted ones too.";
     ON_OUT_OF_RANGE = "on_out_of_range", Kind::Choice(&text::ON_OUT_OF_RANGE), Default("\"earliest\""),
         "Where the log no longer has the next offset: go on at the earliest and count what was skipped, or stop the \
-         route. Likewise where an unclean election truncated the log below that offset, now or while no relay \
+         route. Likewise if an unclean election truncated the log below that offset, now or while no relay \
          ran: go on at the truncation point, or stop.";
     ON_CORRUPT = "on_corrupt", Kind::Choice(&text::ON_CORRUPT), Default("\"stop\""),
-        "At a batch that fails its checks each time it is fetched: its partition stands still, which `/readyz` tells, and \
+        "At a batch that fails its checks each time it is fetched: its partition stands still, which `/readyz` reports, and \
          the others go on; or go on behind it, log the offsets and count them (`records_skipped`). Not \"skip\" with \
-         `fetcher = \"librdkafka\"`, which does not tell where such a batch ends.";
+         `fetcher = \"librdkafka\"`, which does not report the end of such a batch.";
     FETCHER = "fetcher", Kind::Choice(&text::FETCHER), Default("\"fast\""),
-        "What fetches: zafka's own requests (Kafka 2.7 or newer; where a broker is older, librdkafka takes over by \
+        "What fetches: zafka's own requests (Kafka 2.7 or newer; if a broker is older, librdkafka takes over by \
          itself), or librdkafka.";
     STALL_TIMEOUT = "stall_timeout", Kind::Duration(SECOND, HOUR), Default("\"30s\""),
         "Time without progress, though there is something to read, after which a partition is reported.";
@@ -256,7 +256,7 @@ keys! {
          as `ipc` always does.";
     MIN_PEERS = "min_peers", Kind::Whole(0, 1_000_000), Default("0"),
         "Peers that have to want a partition: with fewer it is held, and not read. Each partition counts the peers whose \
-         subscriptions match its routing frame; where its messages differ in that, those with any subscription.";
+         subscriptions match its routing frame; if its messages differ in that, those with any subscription.";
     RING_BYTES = "ring_bytes", Kind::Size(64 * KIB, 64 * GIB), Default("\"16MiB\""),
         "Bound of the ring of encoded messages. A larger message is admitted alone.";
     HEARTBEAT = "heartbeat", Kind::Table, Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
@@ -309,7 +309,7 @@ keys! {
     DELIVERY_TIMEOUT = "delivery_timeout", Kind::Duration(SECOND, DAY), Optional,
         "Time after which a message is given up; for as long as it takes if it is missing.";
     PRODUCER = "producer", Kind::Choice(&text::PRODUCER), Default("\"librdkafka\""),
-        "What writes: librdkafka, or zafka's own requests (Kafka 2.8 or newer; where a broker is older, librdkafka \
+        "What writes: librdkafka, or zafka's own requests (Kafka 2.8 or newer; if a broker is older, librdkafka \
          takes over by itself), which are new.";
     ON_ERROR = "on_error", Kind::Choice(&text::ON_ERROR), Default("\"skip\""),
         "What happens to a message of `pull` or `sub` that cannot be written: it is counted and logged, or the route stops.";
@@ -322,7 +322,7 @@ keys! {
 
     HEARTBEAT_INTERVAL = "interval", Kind::Duration(TENTH, HEARTBEAT_MAX), Required, "Time between two PINGs.";
     HEARTBEAT_TIMEOUT = "timeout", Kind::Duration(TENTH, HEARTBEAT_MAX), Optional,
-        "A peer from which nothing has come for this long after a PING is closed; the interval where it is missing. With \
+        "A peer from which nothing has come for this long after a PING is closed; the interval if it is missing. With \
          `slow_peer = \"block\"` a peer that may be full is waited for, as long as its machine acknowledges.";
 }
 
@@ -433,7 +433,7 @@ pub static ACCESS_SECTION: Section = Section {
 /// A table in `bind` or `connect`.
 pub static ENDPOINT_SECTION: Section = Section {
     path: "endpoint",
-    doc: "An endpoint in `bind` or `connect` as a table, where more is to be said of it.",
+    doc: "An endpoint in `bind` or `connect` as a table, for more than its address.",
     keys: &[&ENDPOINT, &ENDPOINT_MECHANISM, &ENDPOINT_SERVER_KEY_FILE],
     later: &["role"],
 };

@@ -29,7 +29,7 @@ pub fn security(table: &Table<'_, '_>) -> Option<Security> {
             _ => None,
         };
         if let Some(what) = travels {
-            let text = format!("{what} travels to the brokers in the clear, for want of TLS");
+            let text = format!("{what} travels to the brokers in the clear, without TLS");
             table.reader().warn(&table.span_of(&keys::SASL), "kafka.security.sasl", text);
         }
     }

@@ -593,7 +593,7 @@ fn warnings() {
     let admin = with_route(FROM, TO) + "[admin]\nbind = '0.0.0.0:2'\n";
     let plain = with_security("sasl = { mechanism = 'PLAIN', username = 'u', password = 'p' }");
     for (text, line, part) in [
-        (&route, 5, "subscribes to \"orders\" receives \"orders.eu\" too"),
+        (&route, 5, "a subscription to \"orders\" receives \"orders.eu\" too"),
         (&admin, 8, "no authentication"),
         (&plain, 2, "the password travels"),
         (&plain, 2, "every user of this machine can read"),
@@ -870,5 +870,5 @@ fn other_names_in_the_routing_frame() {
     assert_eq!(mistakes[0].key, "route.from.kafka.rename");
     let both = "topics = ['edge.a', 'b'], rename = [['b', 'edge']]";
     let warnings = read(&with_route(both, TO)).unwrap().warnings;
-    assert!(warnings[0].text.contains("whoever subscribes to \"edge\""), "{warnings:?}");
+    assert!(warnings[0].text.contains("a subscription to \"edge\""), "{warnings:?}");
 }

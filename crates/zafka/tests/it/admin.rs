@@ -69,7 +69,7 @@ fn status_tells_positions_and_peers() {
     });
     for partition in before["routes"][0]["partitions"].as_array().unwrap() {
         let fields = ["delivered", "committed"].map(|name| partition[name].as_i64());
-        assert_eq!(fields, [Some(0), Some(0)], "nothing moves for want of a peer: {partition}");
+        assert_eq!(fields, [Some(0), Some(0)], "nothing moves without a peer: {partition}");
     }
     assert_eq!(before["routes"][0]["peers"], serde_json::json!([]));
 

@@ -160,7 +160,7 @@ fn messages_and_commands_go_through_boxes() {
     let expected = vec![message(&[b"orders", &[b'z'; 300]]), message(&[b"v"])];
     assert_eq!(wire.right_gets(&sealed), Ok(expected));
     let pong = output(&mut wire.pair.right);
-    assert_eq!(pong, b"\x04\x05\x04PONG", "the answer is to be sealed by whoever writes");
+    assert_eq!(pong, b"\x04\x05\x04PONG", "the answer is to be sealed by the writer");
     let sealed = wire.right_seals(&pong);
     assert_eq!(wire.left_gets(&sealed), Ok(vec![]));
 }

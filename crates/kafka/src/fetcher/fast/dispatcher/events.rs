@@ -193,7 +193,7 @@ impl Dispatcher {
     /// The task of a broker panicked. Its partitions are fetched by another one, from where they
     /// were handed out to.
     pub(in super::super) fn handle_panic(&mut self, task: TaskNumber, reason: &str, now: Instant) {
-        error!(route = self.route, reason, "its partitions are fetched anew");
+        error!(route = self.route, reason, "its partitions are fetched again");
         self.actions.push_back(DispatcherAction::Report(reason.to_owned()));
         self.brokers.retain(|_, broker| broker.number != task);
         let mut recreated = Vec::new();

@@ -57,7 +57,7 @@ impl FetchSession {
         let claimed = self.claimed(key);
         let Some(tracked) = self.partition(key) else { return };
         if claimed < 0 {
-            // It was told none. At the pace of other answers that are of no use.
+            // The request had none. At the pace of other answers that bring nothing.
             answer
                 .errors
                 .push(format!("{}: the broker reports a truncated log for no reason", key));
