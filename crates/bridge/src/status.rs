@@ -188,7 +188,7 @@ pub struct PeerStatus {
     /// Its subject, with `[identity]` and if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When its lease ends unless it is renewed, in ms since the epoch; if a token let it in.
+    /// The end of its lease unless it is renewed, in ms since the epoch; if a token let it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ends: Option<i64>,
 }
@@ -278,7 +278,7 @@ pub struct SenderStatus {
     /// Its subject, with `[identity]` and if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When its lease ends unless it is renewed, in ms since the epoch; if a token let it in.
+    /// The end of its lease unless it is renewed, in ms since the epoch; if a token let it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ends: Option<i64>,
 }

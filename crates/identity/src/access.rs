@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::claims::{ClaimName, Claims};
 use crate::pattern::{Matcher, TopicPattern};
 
-/// Whom a rule means.
+/// The peers that a rule is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Who {
     /// Every peer, also one with an unknown key: encryption without authentication.
@@ -18,7 +18,7 @@ pub enum Who {
 /// One rule. Rules add up; there is none that denies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// Whom it means.
+    /// The peers that it is for.
     pub who: Who,
     /// Topics that they may read.
     pub read: Vec<TopicPattern>,
@@ -36,12 +36,12 @@ impl Rules {
         Self(rules)
     }
 
-    /// Whether a key that nobody knows is let in.
+    /// Returns true if an unknown key is let in.
     pub fn admit_any_key(&self) -> bool {
         self.0.iter().any(|rule| matches!(rule.who, Who::AnyKey))
     }
 
-    /// What a peer with these claims may do; `None` for one of which nothing is known.
+    /// Returns the rights of a peer with these claims; `None` is a peer of which nothing is known.
     pub fn grant(&self, claims: Option<&Claims>) -> Grant {
         let mut grant = Grant::default();
         for (number, rule) in (1..).zip(&self.0) {
@@ -78,7 +78,7 @@ impl Rule {
     }
 }
 
-/// What one peer may do. The one place that decides, for every path.
+/// The rights of one peer. The one place that decides, for every path.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
     rules: Vec<usize>,
@@ -88,17 +88,17 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether the peer may have records of a topic.
+    /// Returns true if the peer may have records of a topic.
     pub fn may_read(&self, topic: &str) -> bool {
         self.read.iter().any(|matcher| matcher.matches(topic))
     }
 
-    /// Whether the peer may write records to a topic.
+    /// Returns true if the peer may write records to a topic.
     pub fn may_write(&self, topic: &str) -> bool {
         self.write.iter().any(|matcher| matcher.matches(topic))
     }
 
-    /// Whether there is any topic that the peer may write records to.
+    /// Returns true if there is any topic that the peer may write records to.
     pub fn may_write_something(&self) -> bool {
         !self.write.is_empty()
     }

@@ -11,16 +11,16 @@ use crate::claims::Claims;
 /// Stands for no end.
 const NEVER: i64 = i64::MAX;
 
-/// A peer that was let in: who it is, and what it may do until that ends.
+/// A peer that was let in: its claims, and its rights until that ends.
 #[derive(Debug)]
 pub struct Admission {
     /// Its key; none of an `ipc` peer.
     pub key: Option<PublicKey>,
-    /// What is known of it; nothing of a key that only `any-key` lets in.
+    /// Its claims; `None` for a key that only `any-key` lets in.
     pub claims: Option<Arc<Claims>>,
-    /// What it may do.
+    /// Its rights.
     pub grant: Grant,
-    /// When its lease ends, in s since the epoch.
+    /// The end of its lease, in s since the epoch.
     until: AtomicI64,
     ended: AtomicBool,
 }
@@ -31,17 +31,18 @@ impl Admission {
         Self { key, claims, grant, until, ended }
     }
 
-    /// Whether it holds. One that has ended never holds again.
+    /// Returns true while it is valid. One that has ended never holds again.
     pub fn holds(&self) -> bool {
         !self.ended.load(Ordering::Acquire)
     }
 
-    /// Who the peer is; empty if nothing is known of it.
+    /// Returns the peer's subject; empty if nothing is known of it.
     pub fn subject(&self) -> &str {
         self.claims.as_deref().map_or("", Claims::subject)
     }
 
-    /// When its lease ends unless it is renewed, in s since the epoch; none without a lease.
+    /// Returns the end of its lease unless it is renewed, in s since the epoch; `None` without a
+    /// lease.
     pub fn until(&self) -> Option<i64> {
         Some(self.until.load(Ordering::Acquire)).filter(|until| *until != NEVER)
     }

@@ -1,4 +1,4 @@
-//! The directory: which keys are known, and who is let in.
+//! The directory of known keys, which admits peers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -12,10 +12,10 @@ use crate::claims::Claims;
 use crate::leases::{Clock, LeaseError, Leases};
 use crate::token::{TokenError, Verified, claimed_end};
 
-/// Why a peer is not let in.
+/// The reason why a peer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody knows the key. It may be known later, so that the peer may try again.
+    /// The key is unknown. It may be known later, so that the peer may try again.
     #[error("its key is not known")]
     UnknownKey,
     /// Its token is not taken.
@@ -27,7 +27,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether something else than the peer's own doing could change the answer.
+    /// Returns true if something else than the peer's own doing could change the answer.
     pub fn may_pass(self) -> bool {
         match self {
             Self::UnknownKey | Self::Lease(_) => true,
@@ -39,11 +39,11 @@ impl Refusal {
 /// A lease that a token gave.
 #[derive(Debug)]
 pub struct Leased {
-    /// Who was let in.
+    /// The peer that was let in.
     pub admission: Arc<Admission>,
-    /// Whether the key had a lease before.
+    /// True if the key had a lease before.
     pub is_renewal: bool,
-    /// What it had before, if it may do something else now: that has ended.
+    /// The admission that it had before, if its rights are others now: that one has ended.
     pub ended: Option<Arc<Admission>>,
 }
 
@@ -56,10 +56,10 @@ pub struct Directory {
     rules: Rules,
     keys: HashMap<PublicKey, Arc<Claims>>,
     leases: Leases,
-    /// Who is in, by key: all connections of a key have one admission. One that nobody has is
-    /// forgotten, for anybody can make keys.
+    /// The admission of each key that is in: all connections of a key have one. An admission that
+    /// is no longer held is forgotten, for any peer can make keys.
     admitted: HashMap<PublicKey, Weak<Admission>>,
-    /// How many there may be before they are looked through.
+    /// The number of admissions at which unused ones are removed.
     max_admitted: usize,
 }
 
@@ -72,9 +72,9 @@ impl Directory {
         Self { rules, keys, leases, admitted, max_admitted: MIN_KEPT }
     }
 
-    /// Whether a token that the owner of a key shows is to be verified: if it would begin a lease, or
-    /// move its end. A libzmq socket shows its first token for ever. A key that is known by its
-    /// certificate needs none.
+    /// Returns true if a token that the owner of a key shows is to be verified: if it would begin a
+    /// lease, or move its end. A libzmq socket shows its first token for ever. A key that is known
+    /// by its certificate needs none.
     pub fn wants_token(&self, key: &PublicKey, token: &[u8], clock: Clock) -> bool {
         if self.keys.contains_key(key) {
             return false;
@@ -119,7 +119,7 @@ impl Directory {
         self.leases.live(key, clock).cloned()
     }
 
-    /// How many leases there are.
+    /// Returns the number of leases.
     pub fn leases(&self) -> usize {
         self.leases.len()
     }
@@ -184,7 +184,7 @@ impl Directory {
         ended
     }
 
-    /// How many keys are known.
+    /// Returns the number of known keys.
     pub fn keys(&self) -> usize {
         self.keys.len()
     }

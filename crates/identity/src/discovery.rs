@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::token::strict_object;
 
-/// Why the document does not tell where an issuer's keys are.
+/// The reason why the document does not give the address of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryError {
     /// No JSON object in which each name stands once.
@@ -23,7 +23,7 @@ pub enum DiscoveryError {
     Elsewhere(String),
 }
 
-/// Where the discovery document of an issuer is.
+/// Returns the address of an issuer's discovery document.
 pub fn discovery_url(issuer: &str) -> String {
     format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
 }
@@ -48,7 +48,8 @@ pub fn keys_url(document: &[u8], issuer: &str) -> Result<String, DiscoveryError>
     }
 }
 
-/// How long an answer holds by its header `Cache-Control` (RFC 9111 section 5.2.2).
+/// Returns the time for which an answer holds by its header `Cache-Control` (RFC 9111 section
+/// 5.2.2).
 pub fn max_age(cache_control: &str) -> Option<Duration> {
     let mut age = None;
     for directive in cache_control.split(',') {

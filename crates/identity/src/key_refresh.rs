@@ -1,4 +1,4 @@
-//! When an issuer's keys are fetched, and for how long they hold.
+//! Decides when an issuer's keys are fetched, and for how long they hold.
 //!
 //! They are fetched at the start, every few minutes, and soon after a token has named one that is
 //! not known. A key that the provider withdraws is gone with the next answer. While the provider is
@@ -18,21 +18,21 @@ const REFRESH_WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration:
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
 /// The first and the longest pause after a fetch that failed.
 const RETRY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long keys hold while the provider is away.
+/// Time for which keys hold while the provider is away.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys of one issuer, and when they are fetched next.
 #[derive(Debug)]
 pub struct KeyRefresh {
     keys: Arc<KeySet>,
-    /// When the last answer came.
+    /// The time when the last answer came.
     fetched: Option<Instant>,
-    /// When the last fetch began.
+    /// The time when the last fetch began.
     asked: Option<Instant>,
     is_asking: bool,
     /// The next regular fetch.
     due: Instant,
-    /// Whether a key that is not known was named since the last fetch began.
+    /// True if an unknown key was named since the last fetch began.
     is_wanted: bool,
     /// Fetches that failed since the last answer.
     failures: u32,
@@ -71,7 +71,7 @@ impl KeyRefresh {
         is_due
     }
 
-    /// When something is to be done next without anything happening.
+    /// Returns the time at which something is to be done without an event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let end = self.fetched.filter(|_| !self.keys.is_empty()).map(|fetched| fetched + HOLD);
         self.next_fetch().into_iter().chain(end).min()

@@ -21,7 +21,7 @@ pub const KEYS_PER_SUBJECT: usize = 16;
 const MAX_TOKENS: usize = 4 * MAX_LEASES;
 /// The most of these that one subject may have.
 const TOKENS_PER_SUBJECT: usize = 4096;
-/// How long a token is remembered after its end, in s: a clock may be set back.
+/// Time for which a token is remembered after its end, in s: a clock may be set back.
 const REMEMBERED: i64 = 3600;
 
 /// The time by both clocks: one may be set, the other may stand still while a machine sleeps.
@@ -33,7 +33,7 @@ pub struct Clock {
     pub wall: i64,
 }
 
-/// Why a token that was verified gives no lease. All may pass.
+/// The reason why a token that was verified gives no lease. All may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// The token has let in another key.
@@ -72,11 +72,11 @@ struct Lease {
 struct UsedToken {
     key: PublicKey,
     subject: Subject,
-    /// When it is forgotten, in s since the epoch.
+    /// The time at which it is forgotten, in s since the epoch.
     forget: i64,
 }
 
-/// What a subject has.
+/// The tokens and keys of a subject.
 #[derive(Debug, Default)]
 struct Holder {
     keys: usize,
@@ -90,7 +90,7 @@ pub(crate) struct Leases {
     used: HashMap<TokenId, UsedToken>,
     holders: HashMap<Subject, Holder>,
     max_lease: Duration,
-    /// How much the clocks of issuers may differ from ours, in s.
+    /// Largest difference between the clocks of issuers and ours, in s.
     skew: i64,
 }
 
@@ -125,13 +125,13 @@ impl Leases {
         self.by_key.get(key).filter(|lease| !lease.is_over(clock)).map(|lease| &lease.admission)
     }
 
-    /// Whether a token that ends then would begin a key's lease, or move its end.
+    /// Returns true if a token that ends then would begin a key's lease, or move its end.
     pub(crate) fn would_extend(&self, key: &PublicKey, expires: i64, clock: Clock) -> bool {
         let lease = self.by_key.get(key).filter(|lease| !lease.is_over(clock));
         lease.is_none_or(|lease| expires > lease.token_expires)
     }
 
-    /// Whether a token may let in a key.
+    /// Returns an error unless a token may let in a key.
     pub(crate) fn check(
         &self,
         key: &PublicKey,
@@ -221,7 +221,7 @@ impl Leases {
         self.by_key.len()
     }
 
-    /// How many tokens and subjects are remembered.
+    /// The number of tokens and subjects that are remembered.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> (usize, usize) {
         (self.used.len(), self.holders.len())

@@ -48,9 +48,9 @@ pub struct Issuer {
 pub struct Verified {
     /// Its claims.
     pub claims: Claims,
-    /// When it ends.
+    /// The time when it ends.
     pub expires: i64,
-    /// When it was issued, if it says so.
+    /// The time when it was issued, if it has one.
     pub issued: Option<i64>,
     /// A digest that tells it from every other token.
     pub id: TokenId,
@@ -77,7 +77,7 @@ impl TokenId {
     }
 }
 
-/// Why a token is not taken.
+/// The reason why a token is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It is no token, or not of the form that is taken.
@@ -92,7 +92,7 @@ pub enum TokenError {
     /// Its signature is not its issuer's.
     #[error("its signature, algorithm or key is wrong")]
     Signature,
-    /// What it says is not what it must say.
+    /// Its content is not as required.
     #[error("its claims are wrong: {0}")]
     Claims(&'static str),
     /// It is bound to another key, or in a way that cannot be checked here.
@@ -125,7 +125,7 @@ impl TokenError {
         }
     }
 
-    /// Whether something else than the peer's own doing could change the answer.
+    /// Returns true if something else than the peer's own doing could change the answer.
     pub const fn may_pass(self) -> bool {
         matches!(self, Self::Expired | Self::NotYet | Self::UnknownKey(_))
     }

@@ -69,7 +69,8 @@ pub trait Access: Debug + Send + Sync {
     /// Returns the peer's subject; `None` if it is not known.
     fn subject(&self) -> Option<&str>;
 
-    /// When it ends unless it is renewed, in ms since the epoch; none if it has no end.
+    /// Returns the time when it ends unless it is renewed, in ms since the epoch; `None` if it has
+    /// no end.
     fn until(&self) -> Option<i64> {
         None
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// The audience of its tokens.
 pub const AUDIENCE: &str = "zafka-test";
 
-/// How it answers.
+/// The way it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
     /// As it should.
@@ -58,9 +58,9 @@ struct IssuerShared {
 struct IssuerState {
     serving: Serving,
     key: EcdsaKeyPair,
-    /// How many keys there were before this one.
+    /// The number of keys before this one.
     rotations: u64,
-    /// What a request has to show, if anything.
+    /// The part that a request has to show, if any.
     bearer: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Issuer {
         name(self.port)
     }
 
-    /// Where its keys are.
+    /// Returns the address of its keys.
     pub fn jwks_url(&self) -> String {
         format!("{}/keys", self.name())
     }
@@ -116,7 +116,7 @@ impl Issuer {
         state.rotations += 1;
     }
 
-    /// How many requests came.
+    /// Returns the number of requests that came.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
     }

@@ -12,14 +12,14 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use zafka_identity::{DiscoveryError, KeySet, KeySetError, discovery_url, keys_url, max_age};
 
-/// How long a provider may take for one answer.
+/// Longest time for one answer of a provider.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, and the largest file.
 const MAX_BYTES: u64 = 1 << 20;
 /// The largest file with a token to show.
 const MAX_BEARER: u64 = 64 * 1024;
 
-/// Where the keys of an issuer are.
+/// The address of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     /// The issuer's name.
@@ -48,11 +48,11 @@ pub enum KeyPlace {
 pub struct FetchedKeys {
     /// The keys.
     pub keys: KeySet,
-    /// How long they hold, if the provider says so.
+    /// The time for which they hold, if the provider gives one.
     pub max_age: Option<Duration>,
 }
 
-/// Why an issuer's keys could not be fetched.
+/// The reason why an issuer's keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// A file cannot be used.
@@ -60,7 +60,7 @@ pub enum FetchError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// Nobody answers.
@@ -68,7 +68,7 @@ pub enum FetchError {
     Unreachable {
         /// Without its query.
         url: String,
-        /// What went wrong.
+        /// The error.
         reason: String,
     },
     /// Another answer than 200; redirects are not followed.
@@ -85,12 +85,12 @@ pub enum FetchError {
     /// The discovery document does not tell where the keys are.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// What was found is no key set.
+    /// The answer is no key set.
     #[error("{place}: {error}")]
     Keys {
-        /// Where it is.
+        /// Its address.
         place: String,
-        /// What is wrong with it.
+        /// The fault in it.
         error: KeySetError,
     },
 }

@@ -1,4 +1,4 @@
-//! Who is let in, and for how long.
+//! Peers that are let in, and for how long.
 
 use std::time::Instant;
 

@@ -73,7 +73,7 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// Why a text is no set of keys.
+/// The reason why a text is no set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// Too large.
@@ -87,7 +87,7 @@ pub enum KeySetError {
     NoKey,
 }
 
-/// Why a key cannot be told.
+/// The reason why a key cannot be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
     /// The provider may have it by now.
@@ -114,17 +114,18 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a signature is one of the key that is named, or of the only one that fits if none is.
+    /// Returns true if a signature is one of the key that is named, or of the only one that fits if
+    /// none is.
     ///
     /// Without a name a key that has changed cannot be told from a signature that is wrong: both are
     /// unknown.
@@ -234,7 +235,7 @@ fn is_exponent(e: &[u8]) -> bool {
     (small || large) && e.last().is_some_and(|&byte| byte % 2 == 1)
 }
 
-/// Whether a key of Ed25519 has small order: then one signature may fit any message.
+/// Returns true if a key of Ed25519 has small order: then one signature may fit any message.
 fn is_small_order(key: &[u8]) -> bool {
     const ORDER_EIGHT: [[u8; 32]; 2] = [
         [

@@ -85,7 +85,7 @@ impl Peer {
         self.access().and_then(|access| access.subject().map(str::to_owned))
     }
 
-    /// When its access ends unless it is renewed, in ms since the epoch.
+    /// Returns the time when its access ends unless it is renewed, in ms since the epoch.
     pub(crate) fn access_until(&self) -> Option<i64> {
         self.access().and_then(|access| access.until())
     }

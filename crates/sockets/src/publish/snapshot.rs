@@ -57,7 +57,7 @@ pub struct PeerSnapshot {
     pub connected_since: i64,
     /// The peer's subject, if a gate knows it.
     pub subject: Option<String>,
-    /// When its access ends unless it is renewed, in ms since the epoch.
+    /// The end of its access unless it is renewed, in ms since the epoch.
     pub access_until: Option<i64>,
 }
 

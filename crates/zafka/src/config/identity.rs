@@ -18,7 +18,7 @@ use super::reader::{Span, Table, is_world_readable};
 use crate::key_folder::Folder;
 use crate::random::random;
 
-/// Who peers are, and what they may do.
+/// The identities of peers, and their rights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityConfig {
     /// Our own keys, the current one first.
@@ -27,18 +27,18 @@ pub struct IdentityConfig {
     pub folder: Option<PathBuf>,
     /// Keys that are known besides: of servers that routes connect to.
     pub servers: Vec<(PublicKey, Claims)>,
-    /// Whose tokens are taken; each name once.
+    /// The issuers whose tokens are taken; each name once.
     pub issuers: Vec<IssuerConfig>,
     /// The longest time that a token lets a key in.
     pub max_lease: Duration,
-    /// How much the clocks of issuers may differ from ours.
+    /// Largest difference between the clocks of issuers and ours.
     pub clock_skew: Duration,
-    /// Who may do what.
+    /// The rules that give rights.
     pub rules: Rules,
 }
 
 impl IdentityConfig {
-    /// What our side of a bound endpoint has.
+    /// Returns our side of a bound endpoint.
     pub fn server_side(&self) -> Mechanism {
         Mechanism::CurveServer(Arc::new(ServerSide { keys: self.keys.clone(), random }))
     }

@@ -15,9 +15,9 @@ use crate::issuer_keys::{KeyPlace, KeySource};
 /// An issuer whose tokens are taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuerConfig {
-    /// What its tokens must say. Its keys are not known yet.
+    /// The required content of its tokens. Its keys are not known yet.
     pub issuer: Issuer,
-    /// Where they are.
+    /// The address of its keys.
     pub source: KeySource,
 }
 

@@ -95,7 +95,8 @@ struct LineCount {
 }
 
 impl LineCount {
-    /// How many lines were left out before this one; none if this one is to be left out.
+    /// Returns the number of lines that were left out before this one; `None` if this one is to be
+    /// left out.
     fn next(&mut self, now: Instant) -> Option<u64> {
         if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
             (self.second, self.lines) = (Some(now), 0);

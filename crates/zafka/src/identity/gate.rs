@@ -19,11 +19,11 @@ use super::audit::{self, Audit, until_text};
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
 
-/// Who is let in, for all routes.
+/// Lets peers in, for all routes.
 #[derive(Debug)]
 pub struct Identities {
     directory: Mutex<Directory>,
-    /// Whose tokens are taken. Verified by their keys outside of the directory's lock.
+    /// The issuers whose tokens are taken. Verified by their keys outside of the directory's lock.
     issuers: RwLock<Vec<Issuer>>,
     /// For each issuer: a token has named a key that is not known.
     unknown_key: Vec<Notify>,
@@ -156,7 +156,7 @@ impl Gate for Identities {
     }
 }
 
-/// How a peer was let in.
+/// The way a peer was let in.
 enum LetIn {
     /// By what was known of it.
     Admitted(Arc<Admission>),

@@ -21,7 +21,7 @@ fn key(number: u8) -> KeyPair {
     KeyPair::new(SecretKey::from_bytes([number; 32]))
 }
 
-/// Whoever has the role `dash` reads `orders`.
+/// A rule by which a peer with the role `dash` reads `orders`.
 fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     let role = ClaimName::parse("/realm_access/roles").unwrap();
     let rule = Rule {
@@ -49,7 +49,7 @@ fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     }
 }
 
-/// What the gate says of the owner of this key who shows that.
+/// The gate's verdict on the owner of this key who shows that.
 fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
     let peer = PeerInfo {
         socket_type: SocketType::Sub,
@@ -70,7 +70,7 @@ fn admitted(verdict: Verdict) -> Arc<dyn Access> {
     }
 }
 
-/// Whether the peer may try again, and why it is not let in.
+/// The refusal: whether the peer may try again, and the reason.
 #[track_caller]
 fn kept_out(verdict: Verdict) -> (bool, String) {
     match verdict {
