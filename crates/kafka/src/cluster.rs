@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use zafka_oidc::TokenProvider;
 
 use crate::config::ClusterConfig;
-use crate::connection::Connector;
+use crate::connection::{Connector, Lending};
 use crate::error::StartError;
 use crate::metadata::MetadataHandle;
 use crate::security::prepare;
@@ -33,6 +33,7 @@ struct Shared {
     /// not.
     own: Mutex<Option<OwnConnections>>,
     memory: AnswerMemory,
+    readers: Arc<Budget>,
 }
 
 /// The way to brokers without librdkafka.
@@ -42,6 +43,8 @@ pub(crate) struct OwnConnections {
     pub(crate) connector: Arc<Connector>,
     /// Asks for metadata, over the one connection that there is for that.
     pub(crate) metadata: MetadataHandle,
+    /// Connections for single exchanges, of readers.
+    pub(crate) lending: Arc<Lending>,
 }
 
 impl Cluster {
@@ -50,11 +53,13 @@ impl Cluster {
     /// # Errors
     /// A file cannot be read, or the settings of OAUTHBEARER cannot be used.
     pub fn new(config: &ClusterConfig) -> Result<Self, StartError> {
+        let memory = AnswerMemory::default();
         Ok(Self(Arc::new(Shared {
+            readers: Arc::new(memory.budget()),
             tokens: prepare(&config.security)?,
             config: config.clone(),
             own: Mutex::default(),
-            memory: AnswerMemory::default(),
+            memory,
         })))
     }
 
@@ -73,6 +78,11 @@ impl Cluster {
         self.0.memory.budget()
     }
 
+    /// The memory of the answers of all readers: they are as one route.
+    pub(crate) fn reader_budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.0.readers)
+    }
+
     /// The way to brokers without librdkafka.
     ///
     /// # Errors
@@ -85,7 +95,8 @@ impl Cluster {
         let connector = Connector::new(&self.0.config, self.0.tokens.clone())?;
         let servers = self.0.config.bootstrap_servers.clone();
         let metadata = MetadataHandle::new(Arc::clone(&connector), servers);
-        Ok(own.insert(OwnConnections { connector, metadata }).clone())
+        let lending = Arc::new(Lending::new(Arc::clone(&connector)));
+        Ok(own.insert(OwnConnections { connector, metadata, lending }).clone())
     }
 }
 

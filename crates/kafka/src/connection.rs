@@ -5,6 +5,7 @@ mod answer;
 mod connector;
 mod error;
 mod frames;
+mod lending;
 mod pipeline;
 mod pool;
 mod sasl;
@@ -33,6 +34,7 @@ pub(crate) use answer::decode;
 pub(crate) use connector::Connector;
 pub(crate) use error::ConnectionError;
 use frames::{FrameError, Frames};
+pub(crate) use lending::Lending;
 pub(crate) use pipeline::Pipeline;
 use pool::Pool;
 use sasl::Login;
@@ -109,6 +111,11 @@ impl Connection {
         let (least, most) = self.versions.get(&(key as i16)).copied()?;
         let version = most.min(*ours.end());
         (version >= least && version >= *ours.start()).then_some(version)
+    }
+
+    /// Its broker's `HOST:PORT`.
+    fn address(&self) -> &str {
+        &self.address
     }
 
     /// About how long it takes to the broker and back.

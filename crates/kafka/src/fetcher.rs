@@ -19,7 +19,10 @@ use crate::records::Run;
 use crate::reset::DueOffset;
 #[cfg(feature = "sim")]
 pub use fast::sim;
-pub(crate) use fast::{FastFetcher, FetcherParts};
+pub(crate) use fast::{
+    ANSWER_LIMIT, CONFIRMED, FastFetcher, FetchKind, FetchOptions, FetchPosition, FetchSession,
+    FetchSizes, FetcherParts, ReturnReason, VERSIONS as FETCH_VERSIONS,
+};
 pub(crate) use fault::{CorruptBatch, FetchFault};
 pub(crate) use librdkafka::LibrdkafkaFetcher;
 pub(crate) use record_sender::RecordSender;

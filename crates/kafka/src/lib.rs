@@ -84,6 +84,7 @@ mod native;
 mod probe;
 pub mod produce;
 mod quota;
+pub mod read;
 mod records;
 mod report;
 mod reset;

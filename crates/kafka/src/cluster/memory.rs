@@ -16,7 +16,7 @@ const ROUTE_BYTES: usize = 8 << 20;
 
 /// The memory of all answers of a cluster.
 #[derive(Debug)]
-pub(crate) struct AnswerMemory(Bytes);
+pub(crate) struct AnswerMemory(ByteSemaphore);
 
 impl Default for AnswerMemory {
     fn default() -> Self {
@@ -26,7 +26,7 @@ impl Default for AnswerMemory {
 
 impl AnswerMemory {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Bytes::new(bytes))
+        Self(ByteSemaphore::new(bytes))
     }
 
     /// The part of one route.
@@ -35,7 +35,11 @@ impl AnswerMemory {
     }
 
     pub(crate) fn budget_of(&self, bytes: usize) -> Budget {
-        Budget { own: Bytes::new(bytes), first: Bytes::new(UNIT), all: self.0.clone() }
+        Budget {
+            own: ByteSemaphore::new(bytes),
+            first: ByteSemaphore::new(UNIT),
+            all: self.0.clone(),
+        }
     }
 }
 
@@ -67,10 +71,10 @@ impl MemoryPermit {
 /// there are not enough.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    own: Bytes,
+    own: ByteSemaphore,
     /// The one answer that needs nothing of what all have.
-    first: Bytes,
-    all: Bytes,
+    first: ByteSemaphore,
+    all: ByteSemaphore,
 }
 
 impl Budget {
@@ -88,12 +92,12 @@ impl Budget {
 
 /// Bytes to be had.
 #[derive(Clone, Debug)]
-struct Bytes {
+struct ByteSemaphore {
     semaphore: Arc<Semaphore>,
     permits: u32,
 }
 
-impl Bytes {
+impl ByteSemaphore {
     fn new(bytes: usize) -> Self {
         let permits = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
         Self { semaphore: Arc::new(Semaphore::new(permits as usize)), permits }

@@ -31,12 +31,14 @@ use crate::guard::{self, Panicked};
 use crate::health::SourceHealth;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
+pub(crate) use broker::{CONFIRMED, VERSIONS};
 use dispatcher::task::DispatcherTask;
-use fetch_session::FetchOptions;
-use position::{FetchPosition, ReturnReason};
+pub(crate) use fetch_session::{FetchKind, FetchOptions, FetchSession};
+pub(crate) use position::{FetchPosition, ReturnReason};
+pub(crate) use sizes::FetchSizes;
 
 /// The largest answer that is believed; a record is at most about this large.
-const ANSWER_LIMIT: usize = 512 << 20;
+pub(crate) const ANSWER_LIMIT: usize = 512 << 20;
 
 /// Commands to the dispatcher. As many wait as there are partitions.
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl FastFetcher {
             options: FetchOptions {
                 isolation: config.isolation,
                 rack: cluster.config().client_rack.clone().unwrap_or_default(),
+                kind: FetchKind::Session,
             },
             refresh: config.topic_refresh,
             budget: cluster.budget(),

@@ -93,7 +93,7 @@ impl MetadataHandle {
             let (answer, mut answered) = oneshot::channel();
             let question = Question { topics: topics.to_vec(), distrusted, answer };
             self.shared.waiting.lock().push(question);
-            // At most one request of others and one of its own are waited for, each with a deadline.
+            // One request of others and one of its own are waited for, each with a deadline.
             let received = tokio::select! {
                 biased;
                 received = &mut answered => received.ok(),

@@ -129,7 +129,7 @@ impl Fast {
         health: &Arc<SourceHealth>,
     ) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::Runtime)?;
-        let OwnConnections { connector, metadata } = cluster.own_connections()?;
+        let OwnConnections { connector, metadata, .. } = cluster.own_connections()?;
         let settings = Settings {
             batch_bytes: config.batch_bytes,
             linger: config.linger,

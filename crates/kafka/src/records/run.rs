@@ -113,6 +113,11 @@ impl Run {
         self.open.map(|batch| batch.header.next_offset())
     }
 
+    /// Bytes that its records take here, decompressed.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns the offset at which a fetch continues after this run: the one after its last batch,
     /// those included that gave no records because they are control batches or aborted. Once
     /// [`Run::walk`] failed: the offset after the last record before the fault.

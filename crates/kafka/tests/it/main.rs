@@ -50,6 +50,7 @@ mod fast;
 mod group;
 mod offline;
 mod produce;
+mod ranges;
 mod real;
 mod records;
 mod restarts;

@@ -10,7 +10,7 @@ use zafka_testkit::{KafkaCluster, Record, unique};
 use crate::route::{Route, config, config_in};
 
 /// Three nodes that tests break in turn; each finds all of them running.
-async fn nodes() -> MutexGuard<'static, KafkaCluster> {
+pub async fn nodes() -> MutexGuard<'static, KafkaCluster> {
     static NODES: LazyLock<Mutex<KafkaCluster>> =
         LazyLock::new(|| Mutex::new(KafkaCluster::start(3)));
     let mut nodes = NODES.lock().await;
@@ -18,7 +18,7 @@ async fn nodes() -> MutexGuard<'static, KafkaCluster> {
     nodes
 }
 
-fn cluster(nodes: &KafkaCluster) -> ClusterConfig {
+pub fn cluster(nodes: &KafkaCluster) -> ClusterConfig {
     let bootstrap_servers = nodes.bootstrap().split(',').map(str::to_owned).collect();
     ClusterConfig { bootstrap_servers, ..crate::route::cluster("") }
 }

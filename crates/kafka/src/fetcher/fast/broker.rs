@@ -30,7 +30,7 @@ use crate::fetcher::{CorruptBatch, FetchFault};
 
 /// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
 /// know.
-pub(super) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
+pub(crate) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 /// From this many bytes on, the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
 /// Time without an answer after which the broker counts as troubled, and after which it is given
@@ -48,7 +48,7 @@ const IDLE: Duration = Duration::from_secs(180);
 /// made again without a report.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 /// A batch that failed its checks so often, fetched again each time, will not pass them.
-const CONFIRMED: u32 = 4;
+pub(crate) const CONFIRMED: u32 = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Commands to the task.

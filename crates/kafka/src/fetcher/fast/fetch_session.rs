@@ -19,7 +19,7 @@ use super::sizes::FetchSizes;
 use crate::assignment::Assignment;
 use crate::config::Isolation;
 use crate::topic_partition::TopicPartition;
-pub(super) use answers::{FetchAnswer, FetchedPartition, RejectedBatch};
+pub(crate) use answers::{FetchAnswer, FetchedPartition, RejectedBatch};
 
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;
@@ -30,9 +30,19 @@ const PARTITION_BYTES_MAX: i32 = 1 << 30;
 
 /// The part that all requests have in common.
 #[derive(Clone, Debug)]
-pub(super) struct FetchOptions {
-    pub(super) isolation: Isolation,
-    pub(super) rack: String,
+pub(crate) struct FetchOptions {
+    pub(crate) isolation: Isolation,
+    pub(crate) rack: String,
+    pub(crate) kind: FetchKind,
+}
+
+/// Whether brokers keep something between two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchKind {
+    /// A fetch session of what is to be fetched; an answer waits for records.
+    Session,
+    /// Nothing; an answer comes at once.
+    WithoutSession,
 }
 
 /// A partition as the broker's session has it.
@@ -90,7 +100,7 @@ impl SessionId {
     }
 }
 
-pub(super) struct FetchSession {
+pub(crate) struct FetchSession {
     options: FetchOptions,
     sizes: FetchSizes,
     topics: HashMap<Arc<str>, SessionTopic>,
@@ -109,7 +119,7 @@ pub(super) struct FetchSession {
 }
 
 impl FetchSession {
-    pub(super) fn new(options: FetchOptions) -> Self {
+    pub(crate) fn new(options: FetchOptions) -> Self {
         Self {
             options,
             sizes: FetchSizes::for_round_trip(Duration::ZERO),
@@ -131,7 +141,7 @@ impl FetchSession {
     }
 
     /// Fetches a partition from now on, in place of what was fetched of it before.
-    pub(super) fn insert(&mut self, position: FetchPosition) {
+    pub(crate) fn insert(&mut self, position: FetchPosition) {
         let key = position.topic_partition().clone();
         self.take_out(&key, None);
         // The broker's session still has it, and would not answer for it while its log does not
@@ -171,7 +181,7 @@ impl FetchSession {
     }
 
     /// Gives a partition up, if it is fetched here for this assignment.
-    pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) -> Option<FetchPosition> {
+    pub(crate) fn remove(&mut self, assignment: &Arc<Assignment>) -> Option<FetchPosition> {
         self.take_out(&assignment.topic_partition, Some(assignment)).map(|tracked| tracked.position)
     }
 
@@ -221,7 +231,7 @@ impl FetchSession {
 
     /// Continues at an offset, after a rest if the last answers brought nothing; returns how many
     /// they are.
-    pub(super) fn go_on_at(
+    pub(crate) fn go_on_at(
         &mut self,
         assignment: &Arc<Assignment>,
         generation: u32,
@@ -257,7 +267,7 @@ impl FetchSession {
     }
 
     /// Returns the time when the first of those that rest continues.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.resting.iter().map(|(due, _)| *due).min()
     }
 
@@ -286,7 +296,7 @@ impl FetchSession {
     }
 
     /// The connection is another one: so is the session, and how much is asked for.
-    pub(super) fn connected(&mut self, sizes: FetchSizes) {
+    pub(crate) fn connected(&mut self, sizes: FetchSizes) {
         self.sizes = sizes;
         self.session = self.session.anew();
     }

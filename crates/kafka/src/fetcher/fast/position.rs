@@ -11,30 +11,30 @@ use crate::topic_partition::TopicPartition;
 
 /// A partition with what the next fetch of it says. Held by one task at a time.
 #[derive(Clone, Debug)]
-pub(super) struct FetchPosition {
-    pub(super) assignment: Arc<Assignment>,
-    pub(super) generation: Generation,
+pub(crate) struct FetchPosition {
+    pub(crate) assignment: Arc<Assignment>,
+    pub(crate) generation: Generation,
     /// The next offset to fetch.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
     /// Leader epoch of the last batch fetched, by which the leader detects truncation (KIP-595,
     /// `LastFetchedEpoch`); -1 if it is not known.
-    pub(super) last_epoch: i32,
+    pub(crate) last_epoch: i32,
     /// A `last_epoch` that is not sent: by it the leader reported a truncation that was none. -1 if
     /// there is no such.
-    pub(super) doubted: i32,
+    pub(crate) doubted: i32,
     /// Epoch of the leader that is asked (KIP-320); -1 if it is not known.
-    pub(super) leader_epoch: i32,
+    pub(crate) leader_epoch: i32,
     /// The topic's id; nil if brokers have none.
-    pub(super) topic_id: Uuid,
+    pub(crate) topic_id: Uuid,
     /// True if its generation has just begun, and no record of it has reached the route.
-    pub(super) repositioned: bool,
+    pub(crate) repositioned: bool,
     /// True if the leader is to give the records itself, and name no preferred replica.
-    pub(super) without_rack: bool,
+    pub(crate) without_rack: bool,
 }
 
 impl FetchPosition {
     /// An assignment at its position.
-    pub(super) fn of(assignment: &Arc<Assignment>) -> Self {
+    pub(crate) fn of(assignment: &Arc<Assignment>) -> Self {
         let (generation, offset) = assignment.reading().place();
         Self::new(Arc::clone(assignment), generation, offset)
     }
@@ -83,7 +83,7 @@ impl FetchPosition {
 
 /// The reason why a partition left a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReturnReason {
+pub(crate) enum ReturnReason {
     /// It was asked back.
     Requested,
     /// Another broker leads it, or this one does not know it; the leader and its epoch if the

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use uuid::Uuid;
 
 use super::ResponseContext;
-use super::fetch_session::{FetchAnswer, FetchOptions, FetchSession, FetchedPartition};
+use super::fetch_session::{FetchAnswer, FetchKind, FetchOptions, FetchSession, FetchedPartition};
 use super::hand_out::{HandOut, due};
 use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
@@ -187,7 +187,11 @@ impl BrokerFetch {
     pub fn new() -> Self {
         // Batches that cannot be read are not handled here.
         let faults = Mailbox::new(&channel::<FetchFault>().0);
-        let options = FetchOptions { isolation: Isolation::ReadCommitted, rack: String::new() };
+        let options = FetchOptions {
+            isolation: Isolation::ReadCommitted,
+            rack: String::new(),
+            kind: FetchKind::Session,
+        };
         Self {
             session: FetchSession::new(options),
             response: Arc::new(ResponseContext { _memory: MemoryPermit::unbounded(), faults }),

@@ -15,17 +15,17 @@ const BYTES_PER_PARTITION: i64 = 16 << 10;
 
 /// Sizes in bytes, which only a batch that stands first may exceed (KIP-74).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FetchSizes {
+pub(crate) struct FetchSizes {
     /// The most of an answer.
-    pub(super) answer: i32,
+    pub(crate) answer: i32,
     /// The most of one partition in it.
-    pub(super) partition: i32,
+    pub(crate) partition: i32,
 }
 
 impl FetchSizes {
     /// For a broker that is so far away. One answer is under way at a time, so it is at least as
     /// large as what the network could carry meanwhile, within the bounds.
-    pub(super) fn for_round_trip(round_trip: Duration) -> Self {
+    pub(crate) fn for_round_trip(round_trip: Duration) -> Self {
         let micros = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
         let meanwhile =
             i32::try_from(micros.saturating_mul(BYTES_PER_MICROSECOND)).unwrap_or(i32::MAX);
@@ -34,8 +34,14 @@ impl FetchSizes {
         Self { answer, partition: answer / 2 }
     }
 
+    /// The same with no more than so many bytes, of which there is one at least.
+    pub(crate) fn at_most(self, bytes: i32) -> Self {
+        let at_most = |size: i32| size.min(bytes).max(1);
+        Self { answer: at_most(self.answer), partition: at_most(self.partition) }
+    }
+
     /// The most of an answer if so many partitions are fetched.
-    pub(super) fn answer_for(self, partitions: usize) -> i32 {
+    pub(crate) fn answer_for(self, partitions: usize) -> i32 {
         let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
         let bytes =
             i32::try_from(partitions.saturating_mul(BYTES_PER_PARTITION)).unwrap_or(i32::MAX);

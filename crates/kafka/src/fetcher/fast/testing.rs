@@ -11,7 +11,7 @@ use kafka_protocol::records::{
 use tokio::sync::mpsc;
 
 use super::FetcherContext;
-use super::fetch_session::FetchOptions;
+use super::fetch_session::{FetchKind, FetchOptions};
 use crate::cluster::{AnswerMemory, Cluster};
 use crate::config::{ClusterConfig, Isolation, Sasl, Security};
 use crate::fetcher::{FetchFault, Fetched, RecordSender};
@@ -21,7 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::report::Reporter;
 
 pub(super) fn options(isolation: Isolation) -> FetchOptions {
-    FetchOptions { isolation, rack: String::new() }
+    FetchOptions { isolation, rack: String::new(), kind: FetchKind::Session }
 }
 
 /// Of tasks whose route and whose membership are played by the test.

@@ -19,39 +19,39 @@ use crate::reset::DueOffset;
 use crate::topic_partition::TopicPartition;
 
 /// A partition's part of an answer.
-pub(in super::super) struct FetchedPartition {
-    pub(in super::super) assignment: Arc<Assignment>,
-    pub(in super::super) generation: Generation,
+pub(crate) struct FetchedPartition {
+    pub(crate) assignment: Arc<Assignment>,
+    pub(crate) generation: Generation,
     /// The first offset wanted.
-    pub(in super::super) from: i64,
+    pub(crate) from: i64,
     /// None: the partition stands at `from`.
-    pub(in super::super) records: Bytes,
+    pub(crate) records: Bytes,
     /// Aborted transactions, under read_committed.
-    pub(in super::super) aborted: Option<Vec<Aborted>>,
+    pub(crate) aborted: Option<Vec<Aborted>>,
 }
 
 /// The content of an answer.
 #[derive(Default)]
-pub(in super::super) struct FetchAnswer {
-    pub(in super::super) partitions: Vec<FetchedPartition>,
+pub(crate) struct FetchAnswer {
+    pub(crate) partitions: Vec<FetchedPartition>,
     /// Partitions that are not fetched here any more.
-    pub(in super::super) removed: Vec<(FetchPosition, ReturnReason)>,
+    pub(crate) removed: Vec<(FetchPosition, ReturnReason)>,
     /// Errors to be told.
-    pub(in super::super) errors: Vec<String>,
+    pub(crate) errors: Vec<String>,
     /// Batches that cannot be read.
-    pub(in super::super) corrupt: Vec<RejectedBatch>,
+    pub(crate) corrupt: Vec<RejectedBatch>,
     /// Bytes of records.
-    pub(in super::super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A batch that cannot be read.
-pub(in super::super) struct RejectedBatch {
-    pub(in super::super) due: DueOffset,
+pub(crate) struct RejectedBatch {
+    pub(crate) due: DueOffset,
     /// The offset at which the log continues behind it, if that can be told.
-    pub(in super::super) to: Option<i64>,
-    pub(in super::super) error: BatchError,
+    pub(crate) to: Option<i64>,
+    pub(crate) error: BatchError,
     /// Answers in a row that brought nothing, this one included.
-    pub(in super::super) failures: u32,
+    pub(crate) failures: u32,
 }
 
 impl FetchSession {
@@ -59,7 +59,7 @@ impl FetchSession {
     ///
     /// # Errors
     /// If it is an error of the whole request; the next one begins a new session.
-    pub(in super::super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         response: FetchResponse,
         now: Instant,

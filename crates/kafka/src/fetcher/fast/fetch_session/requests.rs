@@ -9,22 +9,20 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{FetchSession, LAST_BY_NAME, SessionId};
+use super::{FetchKind, FetchSession, LAST_BY_NAME, SessionId};
 use crate::config::Isolation;
 use crate::metadata::topic_name;
 use crate::topic_partition::TopicPartition;
 
 /// Time that a broker waits for a record before it answers that there is none.
 const MAX_WAIT_MS: i32 = 500;
+/// The epoch of a request that is of no session and asks for none (KIP-227).
+const WITHOUT_SESSION: i32 = -1;
 
 impl FetchSession {
     /// The next request and its version, at most `newest`; `None` while there is nothing to be
     /// fetched.
-    pub(in super::super) fn request(
-        &mut self,
-        newest: i16,
-        now: Instant,
-    ) -> Option<(FetchRequest, i16)> {
+    pub(crate) fn request(&mut self, newest: i16, now: Instant) -> Option<(FetchRequest, i16)> {
         self.wake(now);
         if std::mem::take(&mut self.renew) {
             self.session = self.session.anew();
@@ -71,7 +69,10 @@ impl FetchSession {
             );
         }
         let request = FetchRequest::default()
-            .with_max_wait_ms(MAX_WAIT_MS)
+            .with_max_wait_ms(match self.options.kind {
+                FetchKind::Session => MAX_WAIT_MS,
+                FetchKind::WithoutSession => 0,
+            })
             .with_min_bytes(1)
             .with_max_bytes(self.sizes.answer_for(self.len))
             .with_isolation_level(match self.options.isolation {
@@ -79,7 +80,10 @@ impl FetchSession {
                 Isolation::ReadCommitted => 1,
             })
             .with_session_id(self.session.id)
-            .with_session_epoch(self.session.epoch)
+            .with_session_epoch(match self.options.kind {
+                FetchKind::Session => self.session.epoch,
+                FetchKind::WithoutSession => WITHOUT_SESSION,
+            })
             .with_rack_id(self.rack())
             .with_topics(topics)
             .with_forgotten_topics_data(self.forgotten(by_id));

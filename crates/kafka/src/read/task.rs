@@ -1,0 +1,152 @@
+//! The task of a reader: it carries out what the state says, and hands it the time.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep_until, timeout};
+
+use super::state::{RangeAction, RangeState};
+use super::{Range, RangeItem};
+use crate::cluster::{Budget, MemoryPermit, OwnConnections};
+use crate::connection::{Connection, decode};
+use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS};
+
+/// How long a broker may take until an answer begins. It is not asked to wait for records.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// The time in which an answer that has begun comes on by so many bytes.
+const PROGRESS: (Duration, usize) = (Duration::from_secs(5), 16 << 10);
+
+pub(super) struct RangeTask {
+    pub(super) connections: OwnConnections,
+    /// What the answers of all readers may take.
+    pub(super) memory: Arc<Budget>,
+    pub(super) credit: watch::Receiver<u64>,
+    pub(super) items: mpsc::Sender<RangeItem>,
+}
+
+impl RangeTask {
+    /// Runs until the range ends. The reader aborts it when it is dropped.
+    pub(super) async fn run(mut self, range: Range) {
+        let topics = [Arc::clone(&range.topic_partition.topic)];
+        let mut state = RangeState::new(range, 0, Instant::now());
+        loop {
+            let now = Instant::now();
+            state.set_credit(*self.credit.borrow_and_update(), now);
+            let item = match state.poll_action(now) {
+                None => {
+                    self.wait(&state).await;
+                    continue;
+                }
+                Some(RangeAction::FetchMetadata { leave }) => {
+                    let metadata = &mut self.connections.metadata;
+                    if leave {
+                        metadata.leave();
+                    }
+                    let answer = metadata.ask(&topics).await;
+                    state.handle_metadata(answer, Instant::now());
+                    continue;
+                }
+                Some(RangeAction::Fetch { address }) => {
+                    match self.fetch(&mut state, &address).await {
+                        Ok(Some((response, memory))) => {
+                            state.handle_answer(response, Some(memory), Instant::now());
+                        }
+                        Ok(None) => {}
+                        Err(reason) => state.handle_lost(reason, Instant::now()),
+                    }
+                    continue;
+                }
+                Some(RangeAction::HandOut(records)) => RangeItem::Records(records),
+                Some(RangeAction::End { position }) => RangeItem::End { position },
+                Some(RangeAction::Fail(error)) => RangeItem::Failed(error),
+            };
+            let is_last = !matches!(item, RangeItem::Records(_));
+            // Waits for the reader, which ends this task when it is dropped.
+            if self.items.send(item).await.is_err() || is_last {
+                return;
+            }
+            state.handle_taken(Instant::now());
+        }
+    }
+
+    /// Waits for the time that the state names, or for another credit.
+    async fn wait(&mut self, state: &RangeState) {
+        let due = async {
+            match state.poll_timeout() {
+                Some((due, _)) => sleep_until(due.into()).await,
+                // Only credit changes that.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            // The reader has the sender, and ends this task when it is dropped.
+            _ = self.credit.changed() => {}
+        }
+    }
+
+    /// Sends one request and receives its answer. `None` if there was nothing to be asked.
+    async fn fetch(
+        &self,
+        state: &mut RangeState,
+        address: &str,
+    ) -> Result<Option<(FetchResponse, Arc<MemoryPermit>)>, String> {
+        let lending = &self.connections.lending;
+        let mut lent = lending.lend(address).await.map_err(|error| error.to_string())?;
+        loop {
+            let Some(newest) = lent.connection.version(ApiKey::Fetch, FETCH_VERSIONS) else {
+                let reason = "too old for our own fetch requests (version 12 of Kafka 2.7)";
+                state.handle_too_old(format!("{address}: {reason}"));
+                return Ok(None);
+            };
+            let round_trip = lent.connection.round_trip();
+            let Some((request, version)) = state.request(newest, round_trip, Instant::now()) else {
+                lending.give_back(lent);
+                return Ok(None);
+            };
+            match self.exchange(&mut lent.connection, &request, version).await {
+                Ok((mut body, memory)) => {
+                    lending.give_back(lent);
+                    let response = decode::<FetchRequest>(&mut body, version)
+                        .map_err(|error| format!("{address}: {error}"))?;
+                    return Ok(Some((response, memory)));
+                }
+                // It may have been closed while it was idle.
+                Err(_) if lent.was_idle => {
+                    lent = lending.lend_anew(lent).await.map_err(|error| error.to_string())?;
+                }
+                Err(reason) => return Err(reason),
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        connection: &mut Connection,
+        request: &FetchRequest,
+        version: i16,
+    ) -> Result<(Bytes, Arc<MemoryPermit>), String> {
+        connection.renew().await.map_err(|error| error.to_string())?;
+        connection.send(request, version).await.map_err(|error| error.to_string())?;
+        let size = timeout(ANSWER_WAIT, connection.receive_size(ANSWER_LIMIT)).await;
+        let size = size.map_err(|_| "no answer to a fetch".to_owned())?;
+        let size = size.map_err(|error| error.to_string())?;
+        // As long as the consumers of other readers keep what they were given.
+        let memory = Arc::new(self.memory.reserve(size).await);
+        let mut begun = connection.begun();
+        loop {
+            match timeout(PROGRESS.0, connection.receive(ANSWER_LIMIT)).await {
+                Ok(Ok(body)) => return Ok((body, memory)),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) if connection.begun() < begun + PROGRESS.1 => {
+                    return Err("an answer to a fetch stopped half way".to_owned());
+                }
+                Err(_) => begun = connection.begun(),
+            }
+        }
+    }
+}
