@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::error::StartError;
 use crate::health::{FetchHealth, SourceHealth};
+use crate::wait::Wait;
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
 
@@ -295,6 +296,11 @@ impl ProducerHealth {
     /// Returns the reason why records cannot be sent now; `None` if they can.
     pub fn not_ready(&self) -> Option<String> {
         self.health.status().not_ready
+    }
+
+    /// The waits of records, with which nothing is wrong.
+    pub fn waits(&self) -> Vec<Wait> {
+        self.health.status().waits
     }
 
     /// Returns the present producer: "fast" or "librdkafka".

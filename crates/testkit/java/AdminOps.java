@@ -73,7 +73,7 @@ final class AdminOps {
             case "set_config": return setConfig(r);
             case "move_leader": return moveLeader(r);
             case "leader": return leader(partition(r));
-            case "limit_consumers": return limitConsumers(r);
+            case "limit": return limit(r);
             case "coordinator": return coordinator(r.get("group").asText());
             case "add_scram": return addScram(r);
             default: throw new IllegalArgumentException("unknown op " + op);
@@ -265,12 +265,12 @@ final class AdminOps {
         }
     }
 
-    /** Sets "bytes_per_second" for each client that has no quota of its own, or takes it away where it is null. */
-    private Object limitConsumers(JsonNode r) throws Exception {
+    /** Sets the quota "kind" for each client that has none of its own, or takes it away where the rate is null. */
+    private Object limit(JsonNode r) throws Exception {
         Double rate = r.hasNonNull("bytes_per_second") ? r.get("bytes_per_second").asDouble() : null;
         ClientQuotaEntity every = new ClientQuotaEntity(Collections.singletonMap(ClientQuotaEntity.CLIENT_ID, null));
         client().alterClientQuotas(List.of(new ClientQuotaAlteration(every,
-            List.of(new ClientQuotaAlteration.Op("consumer_byte_rate", rate))))).all().get();
+            List.of(new ClientQuotaAlteration.Op(r.get("kind").asText(), rate))))).all().get();
         return true;
     }
 

@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts, stalls, refuses, and swallows requests.
+//! A TCP proxy that cuts, stalls, slows down, refuses, and swallows requests.
 //!
 //! Clients of Kafka go where it tells them, so the broker has to advertise the proxy's port:
 //! [`crate::KafkaNode::start_behind_proxy`].
@@ -16,6 +16,8 @@ use crate::ports::free_port;
 enum Mode {
     Pass,
     Stall,
+    /// So many bytes a second, in each direction of each connection.
+    Slow(u64),
     Swallow(i16),
     Refuse,
 }
@@ -128,6 +130,11 @@ impl Proxy {
         self.set(Mode::Stall);
     }
 
+    /// Lets so many bytes a second through, in each direction of each connection.
+    pub fn slow(&self, bytes_per_second: u64) {
+        self.set(Mode::Slow(bytes_per_second));
+    }
+
     /// Cuts all connections, and closes new ones at once.
     pub fn refuse(&self) {
         self.set(Mode::Refuse);
@@ -145,8 +152,8 @@ impl Proxy {
         self.shared.state.lock().unwrap().swallowed.len()
     }
 
-    /// Ends [`Self::stall`], [`Self::refuse`] and [`Self::swallow`], which leaves connections that
-    /// are cut now.
+    /// Ends [`Self::stall`], [`Self::slow`], [`Self::refuse`] and [`Self::swallow`], which leaves
+    /// connections that are cut now.
     pub fn resume(&self) {
         self.set(Mode::Pass);
         for stream in self.shared.state.lock().unwrap().swallowed.drain(..) {
@@ -259,9 +266,13 @@ fn pump(
             swallowed = true;
             state.swallowed.push(from.try_clone().unwrap());
         }
+        let mode = state.mode;
         drop(state);
         if swallowed {
             continue;
+        }
+        if let Mode::Slow(bytes_per_second) = mode {
+            std::thread::sleep(Duration::from_secs_f64(size as f64 / bytes_per_second as f64));
         }
         if to.write_all(&buffer[..size]).is_err() {
             break;

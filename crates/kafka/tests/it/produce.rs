@@ -2,11 +2,14 @@
 
 mod faults;
 mod mock;
+mod network;
+mod secured;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use zafka_kafka::config::{FetcherKind, Start};
+use zafka_kafka::Cluster;
+use zafka_kafka::config::{ClusterConfig, FetcherKind, Start};
 use zafka_kafka::produce::{
     Compression, OutboundRecord, Producer, ProducerConfig, ProducerKind, Ticket, WriteError,
     Written,
@@ -18,14 +21,15 @@ use crate::route::{PATIENCE, Route, cluster, config};
 const WINDOW: usize = 300;
 
 /// A producer, and what it told.
-struct Writer {
-    producer: Producer,
+pub struct Writer {
+    cluster: ClusterConfig,
+    pub producer: Producer,
     /// Topic and value of each record.
     sent: Vec<(String, String)>,
-    told: BTreeMap<Ticket, Result<Written, WriteError>>,
+    pub told: BTreeMap<Ticket, Result<Written, WriteError>>,
 }
 
-fn settings(producer: ProducerKind) -> ProducerConfig {
+pub fn settings(producer: ProducerKind) -> ProducerConfig {
     ProducerConfig {
         route: "test".to_owned(),
         compression: Compression::None,
@@ -38,17 +42,18 @@ fn settings(producer: ProducerKind) -> ProducerConfig {
 
 impl Writer {
     fn start(bootstrap: &str, config: &ProducerConfig) -> Self {
-        crate::log();
         let servers = bootstrap.split(',').map(str::to_owned).collect();
-        let cluster =
-            zafka_kafka::config::ClusterConfig { bootstrap_servers: servers, ..cluster("") };
-        let producer =
-            Producer::start(&zafka_kafka::Cluster::new(&cluster).unwrap(), config).unwrap();
-        Self { producer, sent: Vec::new(), told: BTreeMap::new() }
+        Self::start_in(ClusterConfig { bootstrap_servers: servers, ..cluster("") }, config)
+    }
+
+    pub fn start_in(cluster: ClusterConfig, config: &ProducerConfig) -> Self {
+        crate::log();
+        let producer = Producer::start(&Cluster::new(&cluster).unwrap(), config).unwrap();
+        Self { cluster, producer, sent: Vec::new(), told: BTreeMap::new() }
     }
 
     /// Sends a record whose value names its ticket, and begins with its key's name.
-    fn send(&mut self, topic: &str, key: Option<&str>) {
+    pub fn send(&mut self, topic: &str, key: Option<&str>) {
         let ticket = self.sent.len();
         let value = format!("{} {ticket}", key.unwrap_or("-"));
         self.send_record(topic, key, value);
@@ -71,7 +76,7 @@ impl Writer {
     }
 
     /// Takes what comes within a moment.
-    async fn step(&mut self) {
+    pub async fn step(&mut self) {
         self.producer.flush();
         let wait = tokio::time::timeout(Duration::from_millis(50), self.producer.next());
         let Ok(deliveries) = wait.await else { return };
@@ -91,7 +96,7 @@ impl Writer {
         }
     }
 
-    async fn until_all_told(&mut self) {
+    pub async fn until_all_told(&mut self) {
         self.until("end", |writer| writer.told.len() == writer.sent.len()).await;
     }
 
@@ -125,15 +130,12 @@ impl Writer {
     /// Reads a topic, and compares it with the reports: each record that was reported as written is
     /// there, at its offset, and once; the records of a key are in their order; one that was
     /// reported as failed is not there.
-    async fn assert_told_truly(&self, bootstrap: &str, topic: &str) {
+    async fn assert_told_truly(&self, topic: &str) {
         let of_topic = |ticket: &Ticket| self.sent[*ticket].0 == topic;
         let tickets: Vec<Ticket> = (0..self.sent.len()).filter(of_topic).collect();
         let written = tickets.iter().filter(|ticket| self.told[*ticket].is_ok()).count();
-        let servers = bootstrap.split(',').map(str::to_owned).collect();
-        let cluster =
-            zafka_kafka::config::ClusterConfig { bootstrap_servers: servers, ..cluster("") };
-        let mut route =
-            Route::start(&cluster, config(FetcherKind::Fast, &[topic], None, Start::Earliest));
+        let config = config(FetcherKind::Fast, &[topic], None, Start::Earliest);
+        let mut route = Route::start(&self.cluster, config);
         route.until("log", |route| route.records.len() >= written).await;
         let mut found: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
         for (_, partition, record) in &route.records {

@@ -7,17 +7,19 @@ use zafka_kafka::config::{
     ClientCertificate, ClusterConfig, Credentials, FetcherKind, GroupProtocol, OidcClient, Sasl,
     Secret, Security, Start, Tls,
 };
+use zafka_kafka::produce::ProducerKind;
 use zafka_kafka::{Cluster, Source, StartError, probe};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
 use zafka_testkit::{Record, SecuredKafka};
 
+use crate::produce::{Writer, settings};
 use crate::route::{Route, config, config_in};
 
 fn credentials(password: &str) -> Credentials {
     credentials_of("zafka", password)
 }
 
-fn credentials_of(username: &str, password: &str) -> Credentials {
+pub fn credentials_of(username: &str, password: &str) -> Credentials {
     Credentials { username: username.to_owned(), password: Secret::new(password) }
 }
 
@@ -33,7 +35,7 @@ fn oidc(kafka: &SecuredKafka, client_id: &str) -> OidcClient {
     }
 }
 
-fn at(bootstrap: &str, tls: Tls, sasl: Option<Sasl>) -> ClusterConfig {
+pub fn at(bootstrap: &str, tls: Tls, sasl: Option<Sasl>) -> ClusterConfig {
     ClusterConfig {
         bootstrap_servers: vec![bootstrap.to_owned()],
         security: Security { tls: Some(tls), sasl },
@@ -47,7 +49,7 @@ fn client_certificate(kafka: &SecuredKafka) -> Option<ClientCertificate> {
 }
 
 /// The node that these tests share; none of them breaks it.
-fn kafka() -> &'static SecuredKafka {
+pub fn kafka() -> &'static SecuredKafka {
     static NODE: LazyLock<SecuredKafka> = LazyLock::new(|| {
         let kafka = SecuredKafka::start();
         kafka.create_topic_for("zafka", "orders", 1, "g");
@@ -57,8 +59,22 @@ fn kafka() -> &'static SecuredKafka {
     &NODE
 }
 
-fn tls() -> Tls {
+pub fn tls() -> Tls {
     Tls { ca: Some(kafka().certificates.ca()), client: None }
+}
+
+/// The ways into the shared node, as "zafka".
+pub fn ways_in(kafka: &SecuredKafka) -> [(&'static str, ClusterConfig); 5] {
+    let (sasl, oauth, mtls) = (kafka.sasl(), kafka.oauth(), kafka.mtls());
+    let by_password =
+        |sasl_of: fn(Credentials) -> Sasl| at(&sasl, tls(), Some(sasl_of(credentials(PASSWORD))));
+    [
+        ("PLAIN", by_password(Sasl::Plain)),
+        ("SCRAM-SHA-256", by_password(Sasl::ScramSha256)),
+        ("SCRAM-SHA-512", by_password(Sasl::ScramSha512)),
+        ("OAUTHBEARER", at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(kafka, "zafka"))))),
+        ("mutual TLS", at(&mtls, Tls { client: client_certificate(kafka), ..tls() }, None)),
+    ]
 }
 
 on_both_fetchers!(every_way_in, "needs Java and Maven");
@@ -66,14 +82,7 @@ async fn every_way_in(fetching: FetcherKind) {
     let kafka = kafka();
     let group = format!("g-{fetching:?}");
     kafka.admin().allow("zafka", "read", "group", &group);
-    let (sasl, oauth, mtls) = (kafka.sasl(), kafka.oauth(), kafka.mtls());
-    for (name, cluster) in [
-        ("PLAIN", at(&sasl, tls(), Some(Sasl::Plain(credentials(PASSWORD))))),
-        ("SCRAM-SHA-256", at(&sasl, tls(), Some(Sasl::ScramSha256(credentials(PASSWORD))))),
-        ("SCRAM-SHA-512", at(&sasl, tls(), Some(Sasl::ScramSha512(credentials(PASSWORD))))),
-        ("OAUTHBEARER", at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(kafka, "zafka"))))),
-        ("mutual TLS", at(&mtls, Tls { client: client_certificate(kafka), ..tls() }, None)),
-    ] {
+    for (name, cluster) in ways_in(kafka) {
         println!("{name}");
         let mut route =
             Route::start(&cluster, config_in(fetching, &["orders"], &group, Start::Earliest));
@@ -228,6 +237,12 @@ async fn sessions_are_renewed_before_they_end() {
         ("scram-256", by_password(Sasl::ScramSha256(credentials(PASSWORD)))),
         ("scram-512", by_password(Sasl::ScramSha512(credentials(PASSWORD)))),
     ];
+    // Those of which a renewal takes one step, and several.
+    let producers = [clusters[0].1.clone(), clusters[3].1.clone()];
+    kafka.admin().create_topic(WRITTEN, 1, &[]);
+    for operation in ["read", "write"] {
+        kafka.admin().allow("zafka", operation, "topic", WRITTEN);
+    }
     let mut routes = clusters.map(|(group, cluster)| {
         kafka.admin().allow("zafka", "read", "group", group);
         let config = config_in(FetcherKind::Fast, &["orders"], group, Start::Earliest);
@@ -236,6 +251,7 @@ async fn sessions_are_renewed_before_they_end() {
     // Unrenewed, a connection is closed each six seconds. A slow machine may miss a renewal, but
     // not each.
     let renewed = Duration::from_secs(13);
+    let writing = producers.map(|cluster| tokio::spawn(writes_on(cluster, renewed)));
     let began = Instant::now();
     let mut calm = routes.each_ref().map(|_| (0, began));
     let mut written = 0;
@@ -252,12 +268,37 @@ async fn sessions_are_renewed_before_they_end() {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    for written in writing {
+        written.await.unwrap();
+    }
     kafka.oidc.restart();
     kafka.admin().produce("orders", &[Record::new("k", "after")]);
     for (mechanism, mut route) in routes {
         route.until(mechanism, |route| route.records.len() == written + 1).await;
         route.close().await;
     }
+}
+
+/// A topic for [`writes_on`].
+const WRITTEN: &str = "written";
+
+/// Writes without a pause until nothing has happened to the connections for so long.
+async fn writes_on(cluster: ClusterConfig, renewed: Duration) {
+    let mut writer = Writer::start_in(cluster, &settings(ProducerKind::Fast));
+    let began = Instant::now();
+    let (mut errors, mut since) = (0, began);
+    while since.elapsed() < renewed {
+        writer.send(WRITTEN, None);
+        writer.step().await;
+        let health = writer.producer.health();
+        if health.errors() != errors {
+            (errors, since) = (health.errors(), Instant::now());
+        }
+        assert!(began.elapsed() < 8 * renewed, "{:?}", health.not_ready());
+    }
+    writer.until_all_told().await;
+    assert!(writer.told.values().all(Result::is_ok), "{:?}", writer.told);
+    writer.producer.close().await;
 }
 
 /// By both protocols, as static members, on both fetchers.

@@ -210,7 +210,16 @@ impl Admin {
 
     /// Lets each client fetch so many bytes a second from each broker; without a limit if `None`.
     pub fn limit_consumers(&self, bytes_per_second: Option<u64>) {
-        self.call("limit_consumers", json!({ "bytes_per_second": bytes_per_second }));
+        self.limit("consumer_byte_rate", bytes_per_second);
+    }
+
+    /// The same of what each client writes.
+    pub fn limit_producers(&self, bytes_per_second: Option<u64>) {
+        self.limit("producer_byte_rate", bytes_per_second);
+    }
+
+    fn limit(&self, kind: &str, bytes_per_second: Option<u64>) {
+        self.call("limit", json!({ "kind": kind, "bytes_per_second": bytes_per_second }));
     }
 
     /// Adds or replaces a SCRAM user ("SCRAM-SHA-256", "SCRAM-SHA-512").

@@ -308,9 +308,9 @@ keys! {
          high-water mark holds them back. A larger message goes alone.";
     DELIVERY_TIMEOUT = "delivery_timeout", Kind::Duration(SECOND, DAY), Optional,
         "Time after which a message is given up; for as long as it takes if it is missing.";
-    PRODUCER = "producer", Kind::Choice(&text::PRODUCER), Default("\"librdkafka\""),
-        "What writes: librdkafka, or zafka's own requests (Kafka 2.8 or newer; if a broker is older, librdkafka \
-         takes over by itself), which are new.";
+    PRODUCER = "producer", Kind::Choice(&text::PRODUCER), Default("\"fast\""),
+        "What writes: zafka's own requests (Kafka 2.8 or newer; if a broker is older, librdkafka takes over by \
+         itself), or librdkafka.";
     ON_ERROR = "on_error", Kind::Choice(&text::ON_ERROR), Default("\"skip\""),
         "What happens to a message of `pull` or `sub` that cannot be written: it is counted and logged, or the route stops.";
     DEAD_LETTER = "dead_letter", Kind::Described("text"), Optional,

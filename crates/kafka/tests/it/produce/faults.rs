@@ -49,7 +49,7 @@ async fn leaders_that_die_and_move_lose_nothing(producing: ProducerKind) {
         "{:?}",
         writer.told.values().find(|told| told.is_err())
     );
-    writer.assert_told_truly(&nodes.bootstrap(), &topic).await;
+    writer.assert_told_truly(&topic).await;
     writer.producer.close().await;
 }
 
@@ -78,7 +78,7 @@ async fn with_too_few_replicas_everything_waits(producing: ProducerKind) {
     // What was told until the broker noticed is there.
     let told = writer.told.len();
     assert!(told < writer.sent.len(), "nothing waits");
-    nodes = writer
+    let _nodes = writer
         .load(&topic, move || {
             nodes.restart(2);
             nodes
@@ -87,7 +87,7 @@ async fn with_too_few_replicas_everything_waits(producing: ProducerKind) {
     writer.until_all_told().await;
     assert!(writer.told.values().all(Result::is_ok));
     writer.until("readiness", |writer| writer.producer.health().not_ready().is_none()).await;
-    writer.assert_told_truly(&nodes.bootstrap(), &topic).await;
+    writer.assert_told_truly(&topic).await;
     writer.producer.close().await;
 }
 
@@ -115,7 +115,7 @@ async fn a_record_that_is_too_large_fails_alone(producing: ProducerKind) {
         );
         assert_eq!(outcome.is_ok(), !is_large, "{ticket}: {outcome:?}");
     }
-    writer.assert_told_truly(node.bootstrap(), &topic).await;
+    writer.assert_told_truly(&topic).await;
     writer.producer.close().await;
 }
 
@@ -130,7 +130,7 @@ async fn a_topic_may_grow_and_be_made_again_while_it_is_written() {
     writer.load(&topic, move || node.admin().add_partitions(&name, 3)).await;
     writer.until_all_told().await;
     assert!(writer.told.values().all(Result::is_ok));
-    writer.assert_told_truly(node.bootstrap(), &topic).await;
+    writer.assert_told_truly(&topic).await;
     let before = writer.sent.len();
     let name = topic.clone();
     writer
