@@ -96,7 +96,7 @@ async fn a_dealer_that_never_reads_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_senders_that_do_not_stay() {
-    const SENDERS: u64 = 2_000;
+    const SENDERS: u64 = 10_000;
     let broker = Broker::start(&[("edge.kiln", 1)]);
     let running = Running::start(&broker, ingest(InboundKind::Pull, &["{topic}", "{value}"])).await;
     let endpoint = running.endpoint();
