@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::kafka_to_zmq::RouteShared;
+use crate::kafka_to_zmq::{self, RouteShared};
+use crate::status::WaitStatus;
 use crate::zmq_to_kafka::IngestShared;
 
 /// A route that was started. It stays one after it has stopped by itself, so that its reason is
@@ -22,6 +23,23 @@ impl Running {
         match self {
             Self::KafkaToZmq(route) => &route.config.name,
             Self::ZmqToKafka(route) => &route.config.name,
+        }
+    }
+
+    /// Returns true if it is the same route, and not another one of its name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::KafkaToZmq(one), Self::KafkaToZmq(other)) => Arc::ptr_eq(one, other),
+            (Self::ZmqToKafka(one), Self::ZmqToKafka(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Returns its waits, with which nothing is wrong.
+    pub(crate) fn waits(&self) -> Vec<WaitStatus> {
+        match self {
+            Self::KafkaToZmq(route) => kafka_to_zmq::of_route(route).0,
+            Self::ZmqToKafka(route) => route.readiness().waiting,
         }
     }
 

@@ -2,15 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
-use crate::kafka_to_zmq::{self, RouteShared};
-use crate::registry::Registry;
+use crate::registry::{Registry, Running};
 use crate::status::WaitStatus;
 
 /// Time before a wait is told.
@@ -33,22 +31,21 @@ pub(crate) async fn keep_logging(routes: Registry) {
 }
 
 async fn log(routes: Registry) {
-    let mut logs: Vec<(Arc<RouteShared>, WaitLog)> = Vec::new();
+    let mut logs: Vec<(Running, WaitLog)> = Vec::new();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let running = routes.kafka_to_zmq();
-        logs.retain(|(route, _)| running.iter().any(|other| Arc::ptr_eq(other, route)));
+        let running = routes.all();
+        logs.retain(|(route, _)| running.iter().any(|other| other.is(route)));
         for route in running {
-            if !logs.iter().any(|(other, _)| Arc::ptr_eq(other, &route)) {
+            if !logs.iter().any(|(other, _)| other.is(&route)) {
                 logs.push((route, WaitLog::default()));
             }
         }
         for (route, log) in &mut logs {
-            let (waits, _) = kafka_to_zmq::of_route(route);
-            for line in log.look(&waits, Instant::now()) {
-                write(&route.config.name, &line);
+            for line in log.look(&route.waits(), Instant::now()) {
+                write(route.name(), &line);
             }
         }
     }

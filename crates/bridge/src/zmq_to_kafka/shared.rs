@@ -79,7 +79,14 @@ impl IngestShared {
                 since,
             }
         });
-        held.collect()
+        let of_producer = self.producer.waits().into_iter().map(|wait| WaitStatus {
+            partition: None,
+            kind: wait.kind.name(),
+            reason: wait.reason,
+            peer: None,
+            since: wait.since,
+        });
+        held.chain(of_producer).collect()
     }
 
     pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {
