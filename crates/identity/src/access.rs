@@ -103,6 +103,16 @@ impl Grant {
         !self.write.is_empty()
     }
 
+    /// The topics that the peer may read: names, and patterns between slashes.
+    pub fn readable(&self) -> Vec<String> {
+        self.read.iter().map(ToString::to_string).collect()
+    }
+
+    /// The topics that the peer may write to, likewise.
+    pub fn writable(&self) -> Vec<String> {
+        self.write.iter().map(ToString::to_string).collect()
+    }
+
     /// The numbers of the rules that mean the peer, from 1.
     pub fn rules(&self) -> &[usize] {
         &self.rules

@@ -11,7 +11,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::admission::Admission;
 use crate::claims::Claims;
-use crate::token::{TokenId, Verified};
+use crate::token::{TokenId, Verified, seconds};
 
 /// The most leases.
 pub const MAX_LEASES: usize = 65_536;
@@ -90,8 +90,8 @@ pub(crate) struct Leases {
     used: HashMap<TokenId, UsedToken>,
     holders: HashMap<Subject, Holder>,
     max_lease: Duration,
-    /// Largest difference between the clocks of issuers and ours, in s.
-    skew: i64,
+    /// Largest difference between the clocks of issuers and ours.
+    skew: Duration,
 }
 
 impl Lease {
@@ -116,7 +116,7 @@ impl Leases {
             used: HashMap::new(),
             holders: HashMap::new(),
             max_lease,
-            skew: i64::try_from(skew.as_secs()).unwrap_or(i64::MAX),
+            skew,
         }
     }
 
@@ -178,15 +178,13 @@ impl Leases {
         clock: Clock,
     ) -> Option<Arc<Admission>> {
         let subject = subject_of(&verified.claims);
-        let forget = verified.expires.saturating_add(self.skew).saturating_add(REMEMBERED);
+        let forget = verified.expires.saturating_add(seconds(self.skew).saturating_add(REMEMBERED));
         let used = UsedToken { key, subject: subject.clone(), forget };
         let before = self.remove(&key);
         let holder = self.holders.entry(subject).or_default();
         holder.keys += 1;
         holder.tokens += usize::from(self.used.insert(verified.id, used).is_none());
-        let longest = i64::try_from(self.max_lease.as_secs()).unwrap_or(i64::MAX);
-        let token_end = verified.expires.saturating_add(self.skew);
-        let expires = token_end.min(clock.wall.saturating_add(longest));
+        let expires = verified.lease_end(clock.wall, self.max_lease, self.skew);
         let left = u64::try_from(expires.saturating_sub(clock.wall)).unwrap_or(0);
         let until = clock.now + Duration::from_secs(left);
         admission.set_until(expires);

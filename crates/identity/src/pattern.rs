@@ -58,6 +58,20 @@ impl PartialEq for Matcher {
     }
 }
 
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Regex(regex) => {
+                // As it stands in the rule.
+                let text = regex.as_str();
+                let inner = text.strip_prefix("^(?:").and_then(|text| text.strip_suffix(")$"));
+                write!(f, "/{}/", inner.unwrap_or(text))
+            }
+        }
+    }
+}
+
 impl Matcher {
     pub(crate) fn matches(&self, topic: &str) -> bool {
         match self {

@@ -56,6 +56,15 @@ pub struct Verified {
     pub id: TokenId,
 }
 
+impl Verified {
+    /// When a lease that begins `now` ends, in s since the epoch: with the token, after `skew`, or
+    /// after `max_lease`.
+    pub fn lease_end(&self, now: i64, max_lease: Duration, skew: Duration) -> i64 {
+        let token_end = self.expires.saturating_add(seconds(skew));
+        token_end.min(now.saturating_add(seconds(max_lease)))
+    }
+}
+
 /// A digest that tells a token from every other one: of its issuer and its id, or of what was
 /// signed if it has no id. Never of the whole: a signature of ECDSA can be altered and stays valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,8 +173,13 @@ pub fn verify(
     if !issuer.require.iter().all(|(name, values)| claims.has(name, values)) {
         return Err(TokenError::Claims("one that is required is missing or differs"));
     }
-    times.check(now, i64::try_from(skew.as_secs()).unwrap_or(i64::MAX))?;
+    times.check(now, seconds(skew))?;
     Ok(Verified { claims, expires: times.expires, issued: times.issued, id })
+}
+
+/// A duration in whole seconds.
+pub(crate) fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The end that a token claims to have, in s since the epoch: nothing of it is verified. `None` if it

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::config::IdentityConfig;
 use crate::key_folder::Folder;
 use gate::Identities;
+pub use gate::wall_clock;
 
 /// Identity at work. Dropped, the folder is not watched any more, and no keys are fetched.
 #[derive(Debug)]

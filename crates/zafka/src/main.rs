@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     // The demo shows messages, and the check its findings: not a log.
-    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_) | Command::Access(_));
     if let Err(error) = cli.log.init(if quiet { "error" } else { "info" }) {
         // Nothing else would report it, and a failure of this cannot be reported.
         let _ = writeln!(std::io::stderr(), "zafka: the log cannot be set up: {error}");
@@ -68,6 +68,7 @@ fn run(cli: Cli) -> ExitCode {
                 run::run(config, None)
             }))
         }
+        Command::Access(args) => cli::exit_code(cli::access(&args, &mut std::io::stdout())),
         Command::Keygen(args) => cli::exit_code(cli::keygen(&args, &mut std::io::stdout())),
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Send(args) => cli::exit_code(run::send(&args)),

@@ -105,13 +105,31 @@ fn connected(
         writeln!(out, "{}", ingest_summary(route))?;
         errors += connect::ingest::show(writable, out)?;
     }
-    if errors == 0 {
+    let away = issuers(config, out)?;
+    if errors + away == 0 {
         writeln!(out, "{file}: no mistakes, and the cluster answers")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let plural = if errors == 1 { "" } else { "s" };
-    writeln!(err, "{file}: no mistakes, but {errors} error{plural} of the cluster")?;
+    let plural = if errors + away == 1 { "" } else { "s" };
+    let whose = if away == 0 { "of the cluster" } else { "of the cluster or an issuer" };
+    writeln!(err, "{file}: no mistakes, but {} error{plural} {whose}", errors + away)?;
     Ok(ExitCode::FAILURE)
+}
+
+/// Each issuer, with the keys that it has now. Gives the number of errors.
+fn issuers(config: &Config, out: &mut dyn Write) -> std::io::Result<usize> {
+    let mut errors = 0;
+    for issuer in config.identity.iter().flat_map(|identity| &identity.issuers) {
+        writeln!(out, "issuer {:?}", issuer.issuer.name)?;
+        match issuer.source.fetch() {
+            Ok(fetched) => writeln!(out, "  {} keys", fetched.keys.len())?,
+            Err(error) => {
+                errors += 1;
+                writeln!(out, "  error: {error}")?;
+            }
+        }
+    }
+    Ok(errors)
 }
 
 /// A route in one line.

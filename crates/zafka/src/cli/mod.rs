@@ -1,5 +1,6 @@
 //! The command line: what the user typed. What it means is the commands' business.
 
+mod access;
 mod check;
 mod connect;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::config::{ConfigError, key_pair_in, public_key_in};
 use crate::random::{new_key, random};
 use crate::{redact, stderr};
 
+pub use access::access;
 pub use check::check;
 pub use frames::Frames;
 pub use keygen::keygen;
@@ -77,6 +79,9 @@ pub enum Command {
     Tap(TapArgs),
     /// Send lines to an endpoint and count what is acknowledged.
     Send(SendArgs),
+    /// Tell what a token is worth to a relay with this configuration: whether it is taken, and for
+    /// which topics.
+    Access(AccessArgs),
     /// Make a new CURVE key, in two files.
     Keygen(KeygenArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
@@ -186,6 +191,10 @@ pub struct CurveArgs {
     /// File with our own secret key, as keygen writes it; a new key without it.
     #[arg(long, value_name = "FILE", requires = "server_key")]
     pub curve_key: Option<PathBuf>,
+    /// File with a token to show inside CURVE, such as an access token of an OpenID Connect
+    /// provider. It is read once: a connection that is lost comes back with the same token.
+    #[arg(long, value_name = "FILE", requires = "server_key")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl CurveArgs {
@@ -200,9 +209,35 @@ impl CurveArgs {
             Some(path) => key_pair_in(path).map_err(UsageError)?,
             None => new_key(),
         };
-        let side = ClientSide { keys, server, token: None, random };
+        let token = match &self.token_file {
+            Some(path) => Some(access::token_in(path).map_err(UsageError)?),
+            None => None,
+        };
+        let side = ClientSide { keys, server, token, random };
         Ok(EndpointConfig { endpoint, mechanism: Mechanism::CurveClient(Arc::new(side)) })
     }
+}
+
+const ACCESS_HELP: &str = "\
+The token's issuer is asked for its keys, as the relay would ask. Nobody is asked whether the token was \
+used already.
+
+Exit status: 0 the token is taken; 1 it is not, or its issuer's keys cannot be fetched; 2 the command \
+line or the configuration is wrong.";
+
+/// `zafka access`.
+#[derive(Debug, Args)]
+#[command(after_help = ACCESS_HELP)]
+pub struct AccessArgs {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "zafka.toml")]
+    pub config: PathBuf,
+    /// File with the token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// File with the public key of the peer that would show it, for a token that is bound to a key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// `zafka keygen`.

@@ -164,10 +164,15 @@ enum LetIn {
     Leased(Leased),
 }
 
+/// The time in s since the epoch.
+pub fn wall_clock() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(wall).unwrap_or(i64::MAX)
+}
+
 /// The time by both clocks.
 fn clock() -> Clock {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Clock { now: Instant::now(), wall: i64::try_from(wall).unwrap_or(i64::MAX) }
+    Clock { now: Instant::now(), wall: wall_clock() }
 }
 
 /// The access of a peer.

@@ -78,6 +78,12 @@ fn what_the_book_shows_is_read() {
     assert!(grant.may_read("orders") && !grant.may_read("payments") && !grant.may_write("orders"));
     let grant = identity.rules.grant(Some(&claims("plc-7")));
     assert!(grant.may_write("edge.plc-7") && !grant.may_write("edge.plc-8"));
+    let tokens = page.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    let route = "[[route]]\nname = 'r'\nfrom.kafka = { topics = ['t'] }\n\
+                 to.zmq = { socket = 'pub', bind = ['tcp://*:1'] }\n";
+    let text = format!("[kafka]\nbootstrap_servers = ['a:1']\n{tokens}\n{route}");
+    let issuers = read_in(&folder(), &text).unwrap().config.identity.unwrap().issuers;
+    assert_eq!(issuers[0].issuer.audience, ["zafka-edge"]);
     for mechanism in [&config.routes[0].socket.bind[0], &config.ingest[0].socket.bind[0]] {
         assert!(matches!(mechanism.mechanism, Mechanism::CurveServer(_)));
     }

@@ -1,0 +1,229 @@
+//! `zafka access`: what a token is worth to a relay with some configuration.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zafka_identity::{Issuer, TokenError, Verified, shown, verify};
+use zafka_zmtp::Token;
+use zafka_zmtp::curve::PublicKey;
+
+use super::{AccessArgs, CommandError, UsageError};
+use crate::config::{IdentityConfig, load, public_key_in};
+use crate::identity::wall_clock;
+use crate::random::new_key;
+
+/// The largest file with a token that is read, in bytes.
+const MAX_BYTES: u64 = 16 * 1024;
+
+/// The reason why a token is worth nothing.
+#[derive(Debug, thiserror::Error)]
+enum AccessError {
+    /// It is not taken.
+    #[error("the token is not taken: {0}")]
+    NotTaken(TokenError),
+    /// The keys of its issuer cannot be fetched.
+    #[error("the keys of its issuer {issuer} cannot be fetched: {reason}")]
+    NoKeys { issuer: String, reason: String },
+}
+
+/// Tells `out` what the token in a file is worth.
+///
+/// # Errors
+/// A file that is not what it should be, or a token that is not taken.
+pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let config = load(&args.config)?.config;
+    let Some(identity) = config.identity else {
+        let text = format!("{}: without [identity] no tokens are taken", args.config.display());
+        return Err(UsageError(text).into());
+    };
+    let token = token_in(&args.token_file).map_err(UsageError)?;
+    let key = match &args.key {
+        Some(path) => public_key_in(path).map_err(UsageError)?.public,
+        None => new_key().public(),
+    };
+    let verified = verified(&token, &key, &identity)?;
+    out.write_all(worth(&verified, &identity).as_bytes())
+        .map_err(|error| super::output_error(error).into())
+}
+
+/// Reads the token in a file.
+///
+/// # Errors
+/// A file that cannot be read, or holds no token.
+pub fn token_in(path: &Path) -> Result<Token, String> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    let mut text = String::new();
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| format!("{shown}: {error}"))?;
+    let token = text.trim();
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("{shown}: more than {MAX_BYTES} bytes"));
+    }
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{shown}: not a token: one word of printable ASCII characters"));
+    }
+    Ok(Token::new(token.as_bytes().to_vec()))
+}
+
+/// Verifies a token, with the keys that its issuer has now.
+fn verified(
+    token: &Token,
+    key: &PublicKey,
+    identity: &IdentityConfig,
+) -> Result<Verified, AccessError> {
+    let mut issuers: Vec<Issuer> = identity.issuers.iter().map(|one| one.issuer.clone()).collect();
+    let outcome = |issuers: &[Issuer]| {
+        verify(token.expose(), key, issuers, wall_clock(), identity.clock_skew)
+    };
+    // No keys are known yet: a token that is not refused for its form names its issuer by that.
+    let index = match outcome(&issuers) {
+        Err(TokenError::UnknownKey(index)) => index,
+        other => return other.map_err(AccessError::NotTaken),
+    };
+    let (Some(config), Some(issuer)) = (identity.issuers.get(index), issuers.get_mut(index)) else {
+        return Err(AccessError::NotTaken(TokenError::Issuer));
+    };
+    let fetched = config.source.fetch().map_err(|error| AccessError::NoKeys {
+        issuer: issuer.name.clone(),
+        reason: error.to_string(),
+    })?;
+    issuer.keys = Arc::new(fetched.keys);
+    outcome(&issuers).map_err(AccessError::NotTaken)
+}
+
+/// The worth of a token that is taken, in lines.
+fn worth(verified: &Verified, identity: &IdentityConfig) -> String {
+    let (claims, now) = (&verified.claims, wall_clock());
+    let end = verified.lease_end(now, identity.max_lease, identity.clock_skew);
+    let grant = identity.rules.grant(Some(claims));
+    let time = |seconds: i64| match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_string(),
+        Err(_) => "never".to_owned(),
+    };
+    let list = |items: Vec<String>| match items.is_empty() {
+        true => "nothing".to_owned(),
+        false => items.join(", "),
+    };
+    let rules = grant.rules().iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "the token is taken\nissuer: {}\nsubject: {}\ntoken ends: {}\nlease, if it began now, ends: {}\n\
+         rules of [[identity.access]]: {}\nread: {}\nwrite: {}\n",
+        claims.issuer(),
+        shown(claims.subject()),
+        time(verified.expires),
+        time(end),
+        list(rules),
+        list(grant.readable()),
+        list(grant.writable()),
+    );
+    if !grant.left_out().is_empty() {
+        let entries = grant.left_out().join(", ");
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "left out, for want of a claim that fits a topic's name: {entries}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::json;
+    use zafka_identity::Certificate;
+    use zafka_testkit::Issuer;
+    use zafka_testkit::issuer::{AUDIENCE, Serving};
+    use zafka_zmtp::Mechanism;
+
+    use super::*;
+    use crate::cli::CurveArgs;
+
+    /// The output of the command about a token, or the error.
+    fn told(issuer: &Issuer, token: &str) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (secret, config) = (path("relay.key_secret"), path("zafka.toml"));
+        fs::write(&secret, Certificate::secret_text(&new_key())).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "[kafka]\nbootstrap_servers = ['a:1']\n[identity]\nsecret_key_file = 'relay.key_secret'\n\
+             [[identity.issuer]]\nissuer = '{}'\naudience = ['{AUDIENCE}']\n\
+             [[identity.access]]\nwho = {{ role = 'dash' }}\nread = ['orders', 't-{{tenant}}']\n\
+             [[identity.access]]\nwho = {{ role = 'ops' }}\nwrite = ['/^edge\\.[a-z]+$/']\n\
+             [[route]]\nname = 'r'\nfrom.kafka = {{ topics = ['orders'] }}\n\
+             to.zmq = {{ socket = 'pub', bind = ['tcp://*:1'] }}\n",
+            issuer.name()
+        );
+        fs::write(&config, text).unwrap();
+        fs::write(path("token"), format!("{token}\n")).unwrap();
+        let args = AccessArgs { config, token_file: path("token"), key: None };
+        let mut out = Vec::new();
+        access(&args, &mut out).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_token_that_is_taken() {
+        let issuer = Issuer::start();
+        let both = json!({ "role": ["dash", "ops"], "tenant": "a.b" });
+        let out = told(&issuer, &issuer.token("alice", 600, &both)).unwrap();
+        for line in [
+            "subject: alice",
+            "rules of [[identity.access]]: 1, 2",
+            "read: orders",
+            "write: /^edge\\.[a-z]+$/",
+            "left out, for want of a claim that fits a topic's name: t-{tenant}",
+        ] {
+            assert!(out.lines().any(|told| told == line), "{line}: {out}");
+        }
+        let out = told(&issuer, &issuer.token("bob", 600, &json!({}))).unwrap();
+        assert!(out.contains("access]]: nothing\nread: nothing\nwrite: nothing\n"), "{out}");
+    }
+
+    #[test]
+    fn a_token_that_a_command_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("relay.key"), Certificate::public_text(&new_key())).unwrap();
+        fs::write(path("token"), "a.b.c\n").unwrap();
+        let token_file = Some(path("token"));
+        let curve = CurveArgs { server_key: Some(path("relay.key")), curve_key: None, token_file };
+        let endpoint = || "tcp://127.0.0.1:1".parse().unwrap();
+        let Mechanism::CurveClient(side) = curve.secured(endpoint()).unwrap().mechanism else {
+            panic!("no CURVE");
+        };
+        assert_eq!(side.token.as_ref().map(Token::expose), Some(&b"a.b.c"[..]));
+        fs::write(path("token"), "x".repeat(20_000)).unwrap();
+        let error = curve.secured(endpoint()).unwrap_err().to_string();
+        assert!(error.contains("more than 16384 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_is_not() {
+        let issuer = Issuer::start();
+        let none = json!({});
+        for (token, part) in [
+            ("x".to_owned(), "malformed"),
+            ("two words".to_owned(), "one word"),
+            (String::new(), "one word"),
+            (issuer.token("alice", -60, &none), "expired"),
+            (issuer.token("alice", 60, &json!({ "aud": "x" })), "audience"),
+            (issuer.token("alice", 60, &json!({ "iss": "x" })), "issuer is not trusted"),
+            (issuer.token("alice", 60, &json!({ "cnf": { "jkt": "x" } })), "bound"),
+        ] {
+            let error = told(&issuer, &token).unwrap_err();
+            assert!(error.contains(part), "{part}: {error}");
+            assert!(token.len() < 9 || !error.contains(&token), "{error}");
+        }
+        let token = issuer.token("alice", 600, &none);
+        issuer.rotate();
+        assert!(told(&issuer, &token).unwrap_err().contains("its key is not known"));
+        issuer.serve(Serving::Status(500));
+        assert!(told(&issuer, &token).unwrap_err().contains("status 500"));
+    }
+}
