@@ -11,7 +11,7 @@ use zafka_kafka::config::{ClusterConfig, GroupConfig, Security, SourceConfig};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::PubConfig;
 
-use crate::config::{AdminConfig, Config, ConfigError, Defaults, Mistake, Wrong, text};
+use crate::config::{AdminConfig, Config, ConfigError, Defaults, Mistake, Rejected, text};
 use crate::redact::{has_credentials, redacted};
 
 const SOURCE: &str = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?group=NAME&start=earliest";
@@ -108,7 +108,7 @@ fn to_zmq(
         mistakes.add("DESTINATION", format!("found {:?}", redacted(url)), DESTINATION)
     };
     let Some((scheme, rest)) = url.split_once("://") else { return found(mistakes) };
-    let (transport, read): (_, fn(&str, &Path) -> text::Read<Endpoint>) = match scheme {
+    let (transport, read): (_, fn(&str, &Path) -> text::Parsed<Endpoint>) = match scheme {
         "pub+tcp" => ("tcp", text::bind),
         "pub+connect+tcp" => ("tcp", text::connect),
         "pub+ipc" => ("ipc", text::bind),
@@ -176,7 +176,7 @@ impl Mistakes {
         &mut self,
         key: &str,
         raw: &str,
-        read: impl Fn(&str) -> text::Read<T>,
+        read: impl Fn(&str) -> text::Parsed<T>,
     ) -> Option<T> {
         match decode(raw).and_then(|text| read(&text)) {
             Ok(value) => Some(value),
@@ -226,7 +226,7 @@ impl<'a> Query<'a> {
     fn one<T>(
         &self,
         key: &str,
-        read: impl Fn(&str) -> text::Read<T>,
+        read: impl Fn(&str) -> text::Parsed<T>,
         mistakes: &mut Mistakes,
     ) -> Option<T> {
         let path = format!("{} {key}", self.url);
@@ -242,7 +242,7 @@ impl<'a> Query<'a> {
     fn frames<P>(
         &self,
         default: Option<P>,
-        preset: fn(&str) -> text::Read<P>,
+        preset: fn(&str) -> text::Parsed<P>,
         parse: fn(&[String]) -> Result<P, Vec<FramePlanError>>,
         mistakes: &mut Mistakes,
     ) -> Option<P> {
@@ -272,9 +272,9 @@ impl<'a> Query<'a> {
 }
 
 /// Percent-decoding by RFC 3986, section 2.1; the result is UTF-8.
-fn decode(text: &str) -> text::Read<String> {
+fn decode(text: &str) -> text::Parsed<String> {
     let malformed = || {
-        Wrong::because("a percent sign without two hexadecimal digits", "%25 for a percent sign")
+        Rejected::because("a percent sign without two hexadecimal digits", "%25 for a percent sign")
     };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -288,7 +288,7 @@ fn decode(text: &str) -> text::Read<String> {
         let (high, low) = (digit()?, digit()?);
         bytes.extend(u8::try_from(high * 16 + low).ok());
     }
-    String::from_utf8(bytes).map_err(|_| Wrong::because("not UTF-8 once decoded", "UTF-8"))
+    String::from_utf8(bytes).map_err(|_| Rejected::because("not UTF-8 once decoded", "UTF-8"))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), CommandError> {
     open_files::raise_limit();
     let reload = file.map(|file| Reload::new(file, config.clone()));
     let on_hangup = if reload.is_some() { Hangup::Reloads } else { Hangup::Ends };
-    on_runtime(on_hangup, |signals| relay(config, reload, signals))
+    block_on_runtime(on_hangup, |signals| relay(config, reload, signals))
 }
 
 /// Shows the messages of an endpoint until a signal comes or enough are shown.
@@ -60,7 +60,7 @@ pub fn tap(args: TapArgs) -> Result<(), CommandError> {
         count: args.count,
         layout,
     };
-    while_read(on_runtime(Hangup::Ends, async |signals| {
+    ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
         Ok(tap::run(config, stop(signals, 0)).await?)
     }))
 }
@@ -82,22 +82,24 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         patience: args.timeout.0,
     };
     // What was not acknowledged in time has failed, by a signal too.
-    on_runtime(Hangup::Ends, async |signals| send::run(config, stop(signals, 1)).await)
+    block_on_runtime(Hangup::Ends, async |signals| send::run(config, stop(signals, 1)).await)
 }
 
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
-    while_read(on_runtime(Hangup::Ends, async |signals| demo::run(args, stop(signals, 0)).await))
+    ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
+        demo::run(args, stop(signals, 0)).await
+    }))
 }
 
 /// Asks a running relay for its health.
 pub fn health(args: HealthArgs) -> Result<(), CommandError> {
-    on_runtime(Hangup::Ends, async |_| Ok(health::run(args).await?))
+    block_on_runtime(Hangup::Ends, async |_| Ok(health::run(args).await?))
 }
 
 /// Turns a closed output into success: the program that read it has gone, which is an end like any
 /// other.
-fn while_read(result: Result<(), CommandError>) -> Result<(), CommandError> {
+fn ignore_broken_pipe(result: Result<(), CommandError>) -> Result<(), CommandError> {
     let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match result {
         Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
@@ -123,7 +125,7 @@ fn stop(mut signals: Signals, code: i32) -> impl Future<Output = ()> {
 }
 
 /// Does `work` on a runtime of its own, which gets a second to end what is left.
-fn on_runtime(
+fn block_on_runtime(
     on_hangup: Hangup,
     work: impl AsyncFnOnce(Signals) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {

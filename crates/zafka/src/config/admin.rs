@@ -4,21 +4,23 @@ use std::net::SocketAddr;
 
 use super::AdminConfig;
 use super::keys;
-use super::mistake::Wrong;
+use super::mistake::Rejected;
 use super::reader::Table;
 use crate::hosts::Host;
 
 /// The admin server's configuration.
 pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
     let bind = table.text(&keys::ADMIN_BIND, |text| {
-        text.parse().map_err(|_| Wrong::allowed("IP:PORT such as \"127.0.0.1:9644\""))
+        text.parse().map_err(|_| Rejected::allowed("IP:PORT such as \"127.0.0.1:9644\""))
     });
     if let Some(text) = bind.and_then(bind_warning) {
         table.reader().warn(&table.span_of(&keys::ADMIN_BIND), "admin.bind", text);
     }
     let hosts = table.readable(&keys::ADMIN_HOSTS, |text| {
         Host::parse(text).ok_or_else(|| {
-            Wrong::allowed("a host's name or address without a port, such as \"relay.example.org\"")
+            Rejected::allowed(
+                "a host's name or address without a port, such as \"relay.example.org\"",
+            )
         })
     });
     Some(AdminConfig { bind: bind?, hosts: hosts.into_iter().map(|(host, _)| host).collect() })

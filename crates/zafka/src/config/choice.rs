@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::mistake::{Read, Wrong};
+use super::mistake::{Parsed, Rejected};
 
 /// Words that stand for values.
 pub trait Words: fmt::Debug + Sync {
@@ -30,15 +30,15 @@ impl<T: Copy> Choice<T> {
     ///
     /// # Errors
     /// Another word.
-    pub fn read(&self, text: &str) -> Read<T> {
+    pub fn read(&self, text: &str) -> Parsed<T> {
         if let Some((_, value)) = self.now.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
         let words: Vec<_> = self.now.iter().map(|(word, _)| format!("{word:?}")).collect();
         let allowed = words.join(", ");
         if self.later.contains(&text) {
-            return Err(Wrong::because("not available in this version", allowed));
+            return Err(Rejected::because("not available in this version", allowed));
         }
-        Err(Wrong::allowed(allowed))
+        Err(Rejected::allowed(allowed))
     }
 }

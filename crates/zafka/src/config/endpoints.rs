@@ -11,7 +11,7 @@ use zafka_zmtp::curve::{ClientSide, PublicKey};
 
 use super::identity::{IdentityConfig, server_key};
 use super::keys::{self, Key};
-use super::mistake::Read;
+use super::mistake::Parsed;
 use super::reader::{Span, Table};
 use super::text::{self, WantedMechanism};
 use crate::random::random;
@@ -89,7 +89,7 @@ fn read(
     table: &Table<'_, '_>,
     key: &'static Key,
     securing: &Securing,
-    endpoint: impl Fn(&str) -> Read<Endpoint>,
+    endpoint: impl Fn(&str) -> Parsed<Endpoint>,
 ) -> ReadEndpoints {
     let plain = |text: &str| {
         let endpoint = endpoint(text)?;

@@ -1,6 +1,6 @@
 //! `${VAR}`, `${VAR:-default}` and `$$` in a text. A dollar before anything else stands for itself.
 
-use super::mistake::Wrong;
+use super::mistake::Rejected;
 
 const ALLOWED: &str = "${NAME}, ${NAME:-default}, $$ for a dollar";
 
@@ -10,7 +10,7 @@ const ALLOWED: &str = "${NAME}, ${NAME:-default}, $$ for a dollar";
 /// # Errors
 /// A variable that is not set and has no default, or a malformed one. No value is ever part of the
 /// error.
-pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
+pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Rejected> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -21,7 +21,7 @@ pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<S
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let Some(end) = after.find('}') else {
-                return Err(Wrong::because("\"${\" without \"}\"", ALLOWED));
+                return Err(Rejected::because("\"${\" without \"}\"", ALLOWED));
             };
             out.push_str(&value(&after[..end], variable)?);
             rest = &after[end + 1..];
@@ -33,20 +33,23 @@ pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<S
     Ok(out)
 }
 
-fn value(inside: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
+fn value(inside: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Rejected> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(Wrong::because("not the name of a variable between \"${\" and \"}\"", ALLOWED));
+        return Err(Rejected::because(
+            "not the name of a variable between \"${\" and \"}\"",
+            ALLOWED,
+        ));
     }
     match (variable(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Wrong::because(
+        (None, None) => Err(Rejected::because(
             format!("the environment variable {name} is not set"),
             format!("a variable that is set, or a default: ${{{name}:-...}}"),
         )),

@@ -13,7 +13,7 @@ use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
 use super::claims::claims;
 use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
-use super::mistake::{Read, Wrong};
+use super::mistake::{Parsed, Rejected};
 use super::reader::{Span, Table, is_world_readable};
 use crate::key_folder::Folder;
 use crate::random::random;
@@ -140,10 +140,10 @@ fn rule(table: &Table<'_, '_>) -> Option<Rule> {
     Some(Rule { who: who?, read: patterns(read).collect(), write: patterns(write).collect() })
 }
 
-fn topics(text: &str) -> Read<TopicPattern> {
+fn topics(text: &str) -> Parsed<TopicPattern> {
     TopicPattern::parse(text).map_err(|error| {
         let allowed = "a topic's name, or /^PATTERN$/; {CLAIM} in both stands for a claim";
-        Wrong::because(error.to_string(), allowed)
+        Rejected::because(error.to_string(), allowed)
     })
 }
 
@@ -159,7 +159,7 @@ fn who(table: &Table<'_, '_>) -> Option<Who> {
         DeValue::Table(wanted) => claims(table, key, wanted).map(Who::Claims),
         _ => table.text(key, |text| match text {
             "any-key" => Ok(Who::AnyKey),
-            _ => Err(Wrong::allowed(key.kind.to_string())),
+            _ => Err(Rejected::allowed(key.kind.to_string())),
         }),
     }
 }

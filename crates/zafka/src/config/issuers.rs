@@ -7,9 +7,9 @@ use zafka_identity::{Algorithm, Issuer};
 
 use super::claims::claims;
 use super::keys;
-use super::mistake::Wrong;
+use super::mistake::Rejected;
 use super::reader::Table;
-use super::text::{self, Read};
+use super::text::{self, Parsed};
 use crate::issuer_keys::{KeyPlace, KeySource};
 
 /// An issuer whose tokens are taken.
@@ -95,18 +95,18 @@ fn issuer(table: &Table<'_, '_>) -> Option<IssuerConfig> {
     Some(IssuerConfig { issuer: Issuer { name, audience, algorithms, require, keys }, source })
 }
 
-fn algorithm(text: &str) -> Read<Algorithm> {
+fn algorithm(text: &str) -> Parsed<Algorithm> {
     let names: Vec<_> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
     let allowed = names.join(", ");
     match Algorithm::from_name(text) {
         Some(algorithm) => Ok(algorithm),
         None if text.starts_with("HS") => {
             let why = "whoever verifies such a token could also make one";
-            Err(Wrong::because(why, allowed))
+            Err(Rejected::because(why, allowed))
         }
         None if text.eq_ignore_ascii_case("none") => {
-            Err(Wrong::because("anybody could make such a token", allowed))
+            Err(Rejected::because("anybody could make such a token", allowed))
         }
-        None => Err(Wrong::allowed(allowed)),
+        None => Err(Rejected::allowed(allowed)),
     }
 }

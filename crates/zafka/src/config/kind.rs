@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::choice::Words;
-use super::mistake::{Read, Wrong};
+use super::mistake::{Parsed, Rejected};
 use super::text;
 
 /// The values that a key takes.
@@ -46,11 +46,11 @@ impl Kind {
     ///
     /// # Errors
     /// Another text, or a number out of bounds.
-    pub fn number(self, text: &str) -> Read<u64> {
+    pub fn number(self, text: &str) -> Parsed<u64> {
         match self {
             Self::Whole(min, max) => text::whole(text, min, max),
             Self::Size(min, max) => text::size(text, min, max),
-            other => Err(Wrong::allowed(other.to_string())),
+            other => Err(Rejected::allowed(other.to_string())),
         }
     }
 
@@ -58,11 +58,11 @@ impl Kind {
     ///
     /// # Errors
     /// Another text, or a duration out of bounds.
-    pub fn duration(self, text: &str) -> Read<Option<Duration>> {
+    pub fn duration(self, text: &str) -> Parsed<Option<Duration>> {
         match self {
             Self::Duration(min, max) => text::duration(text, min, max).map(Some),
             Self::DurationOrNone(min, max) => text::duration_or_none(text, min, max),
-            other => Err(Wrong::allowed(other.to_string())),
+            other => Err(Rejected::allowed(other.to_string())),
         }
     }
 }

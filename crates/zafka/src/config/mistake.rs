@@ -9,14 +9,14 @@ use crate::redact::redacted;
 /// The reason why a text is not a value, and the values that are. The text itself is not in it: it
 /// may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct Rejected {
     /// The fault in it, if `allowed` alone would not tell.
     pub why: Option<Cow<'static, str>>,
     /// The values that are allowed.
     pub allowed: Cow<'static, str>,
 }
 
-impl Wrong {
+impl Rejected {
     /// Not one of the values that are allowed.
     pub fn allowed(allowed: impl Into<Cow<'static, str>>) -> Self {
         Self { why: None, allowed: allowed.into() }
@@ -40,8 +40,8 @@ impl Wrong {
     }
 }
 
-/// A value, or why a text is none.
-pub type Read<T> = Result<T, Wrong>;
+/// A value, or the reason why a text is none.
+pub type Parsed<T> = Result<T, Rejected>;
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]

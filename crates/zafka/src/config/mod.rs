@@ -49,7 +49,7 @@ use endpoints::Securing;
 pub use identity::{IdentityConfig, key_pair_in, public_key_in};
 #[cfg(test)]
 pub use issuers::IssuerConfig;
-pub use mistake::{ConfigError, Mistake, Warning, Wrong};
+pub use mistake::{ConfigError, Mistake, Rejected, Warning};
 use reader::{Reader, Table, is_world_readable};
 
 use crate::hosts::Host;

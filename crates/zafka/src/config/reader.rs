@@ -15,7 +15,7 @@ use super::choice::Choice;
 use super::expand::expand;
 use super::keys::{Key, Presence, Section};
 use super::kind::Kind;
-use super::mistake::{Mistake, Read, Warning, Wrong};
+use super::mistake::{Mistake, Parsed, Rejected, Warning};
 use crate::redact::redacted;
 
 /// Bytes of the file: a begin and an end.
@@ -144,7 +144,7 @@ impl<'r, 'a> Table<'r, 'a> {
 
     /// A text, a number or a time, read by `read` after its variables are expanded; the default if
     /// it is missing.
-    pub fn text<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<T> {
+    pub fn text<T>(&self, key: &Key, read: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let Some(value) = self.raw(key) else {
             return match key.presence {
                 Presence::Default(default) => read(default.trim_matches('"')).ok(),
@@ -180,12 +180,12 @@ impl<'r, 'a> Table<'r, 'a> {
     }
 
     /// A list of texts; `None` if it is missing or has a mistake.
-    pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Option<Vec<(T, Span)>> {
+    pub fn list<T>(&self, key: &Key, read: impl Fn(&str) -> Parsed<T>) -> Option<Vec<(T, Span)>> {
         self.items(key, read)?.into_iter().collect()
     }
 
     /// The texts of a list that can be read; nothing if it is missing.
-    pub fn readable<T>(&self, key: &Key, read: impl Fn(&str) -> Read<T>) -> Vec<(T, Span)> {
+    pub fn readable<T>(&self, key: &Key, read: impl Fn(&str) -> Parsed<T>) -> Vec<(T, Span)> {
         self.items(key, read).unwrap_or_default().into_iter().flatten().collect()
     }
 
@@ -193,7 +193,7 @@ impl<'r, 'a> Table<'r, 'a> {
     fn items<T>(
         &self,
         key: &Key,
-        read: impl Fn(&str) -> Read<T>,
+        read: impl Fn(&str) -> Parsed<T>,
     ) -> Option<Vec<Option<(T, Span)>>> {
         let value = self.raw(key)?;
         let DeValue::Array(items) = value.get_ref() else {
@@ -216,7 +216,7 @@ impl<'r, 'a> Table<'r, 'a> {
         &self,
         key: &Key,
         value: &Value<'_>,
-        read: &impl Fn(&str) -> Read<T>,
+        read: &impl Fn(&str) -> Parsed<T>,
     ) -> Option<T> {
         let span = value.span();
         let report = |found: String, allowed: &str| {
@@ -258,7 +258,7 @@ impl<'r, 'a> Table<'r, 'a> {
     }
 
     /// The names and texts of a free table; those with a mistake are reported and left out.
-    pub fn texts(&self, key: &Key, read: impl Fn(&str) -> Read<String>) -> Vec<(String, String)> {
+    pub fn texts(&self, key: &Key, read: impl Fn(&str) -> Parsed<String>) -> Vec<(String, String)> {
         let Some(value) = self.raw(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
             self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
@@ -339,7 +339,7 @@ impl<'r, 'a> Table<'r, 'a> {
         &self,
         key: &Key,
         section: &'static Section,
-        read: impl Fn(&str) -> Read<T>,
+        read: impl Fn(&str) -> Parsed<T>,
         read_table: impl Fn(&Table<'_, 'a>) -> Option<T>,
     ) -> Vec<(T, Span)> {
         let Some(value) = self.raw(key) else { return Vec::new() };
@@ -499,7 +499,7 @@ pub fn is_world_readable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-fn about(wrong: &Wrong, raw: &str, value: &DeValue<'_>) -> String {
+fn about(wrong: &Rejected, raw: &str, value: &DeValue<'_>) -> String {
     match (value, &wrong.why) {
         (DeValue::String(_), _) => wrong.about(raw),
         (_, Some(why)) => format!("found {raw}: {why}"),

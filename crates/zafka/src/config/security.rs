@@ -3,7 +3,7 @@
 use zafka_kafka::config::{ClientCertificate, Credentials, OidcClient, Sasl, Security, Tls};
 
 use super::keys::{self, Key};
-use super::mistake::Wrong;
+use super::mistake::Rejected;
 use super::reader::Table;
 use super::text::{self, Mechanism};
 
@@ -72,7 +72,7 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
 fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
     let mechanism = table.text(&keys::SASL_MECHANISM, |value| {
         text::MECHANISM.read(value).map_err(|wrong| match value {
-            "GSSAPI" => Wrong::because("Kerberos is not supported", wrong.allowed),
+            "GSSAPI" => Rejected::because("Kerberos is not supported", wrong.allowed),
             _ => wrong,
         })
     })?;
@@ -131,7 +131,11 @@ fn oidc(table: &Table<'_, '_>) -> Option<OidcClient> {
 fn extensions(table: &Table<'_, '_>) -> Vec<(String, String)> {
     let pairs = table.texts(&keys::SASL_EXTENSIONS, |value| {
         let fine = value.chars().all(|c| (' '..='~').contains(&c) || "\t\r\n".contains(c));
-        if fine { Ok(value.to_owned()) } else { Err(Wrong::allowed("printable ASCII characters")) }
+        if fine {
+            Ok(value.to_owned())
+        } else {
+            Err(Rejected::allowed("printable ASCII characters"))
+        }
     });
     for (name, _) in &pairs {
         if name == "auth" || name.is_empty() || !name.chars().all(|c| c.is_ascii_alphabetic()) {

@@ -9,7 +9,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use super::endpoints::{self, Securing};
 use super::keys::{self, Key};
-use super::mistake::Read;
+use super::mistake::Parsed;
 use super::reader::{Span, Table};
 
 /// The endpoints of `to.zmq` or `from.zmq`, and what of them is compared with other routes.
@@ -79,7 +79,7 @@ impl ReadSocket {
 pub fn frames<P>(
     table: &Table<'_, '_>,
     key: &Key,
-    preset: fn(&str) -> Read<P>,
+    preset: fn(&str) -> Parsed<P>,
     parse: fn(&[String]) -> Result<P, Vec<FramePlanError>>,
 ) -> Option<P> {
     if !table.raw(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_))) {

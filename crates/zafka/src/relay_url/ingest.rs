@@ -72,7 +72,7 @@ fn from_zmq(
     let (address, query) = split_query(rest);
     let query = Query::parse("SOURCE", query, SOURCE_KEYS, mistakes);
     // A path on the command line is relative to the working directory.
-    let read: fn(&str, &Path) -> text::Read<Endpoint> =
+    let read: fn(&str, &Path) -> text::Parsed<Endpoint> =
         if connects { text::connect } else { text::bind };
     let endpoint = mistakes
         .decoded("SOURCE", address, |text| read(&format!("{transport}://{text}"), Path::new("")));
