@@ -62,10 +62,10 @@ impl Buffer {
 /// Makes chunks whose buffers come back when the last peer is past them. Clones share what they
 /// keep.
 #[derive(Clone, Debug)]
-pub struct Buffers(Arc<Kept>);
+pub struct Buffers(Arc<Pool>);
 
 #[derive(Debug)]
-struct Kept {
+struct Pool {
     chunk_bytes: usize,
     limit: usize,
     stack: Mutex<Stack>,
@@ -83,7 +83,7 @@ impl Buffers {
     /// in any case.
     pub fn new(chunk_bytes: usize, kept_bytes: usize) -> Self {
         let limit = (kept_bytes / chunk_bytes.max(1)).max(LEFT);
-        Self(Arc::new(Kept { chunk_bytes, limit, stack: Mutex::default() }))
+        Self(Arc::new(Pool { chunk_bytes, limit, stack: Mutex::default() }))
     }
 
     /// Size at which a chunk is large enough, in bytes.
