@@ -50,7 +50,7 @@ pub struct Range {
     /// the log ends before. Under `read_committed` it ends at the last stable offset, else at the
     /// high watermark.
     pub to: Option<i64>,
-    /// Whether records of open and of aborted transactions are left out.
+    /// True if records of open and of aborted transactions are left out.
     pub isolation: Isolation,
     /// Time without progress after which the range is given up. Waiting for credit, or to be
     /// received, does not count.
@@ -117,7 +117,7 @@ pub struct RangeReader {
     is_over: bool,
 }
 
-/// What the task hands over. Nothing follows an end or an error.
+/// An item that the task hands over. Nothing follows an end or an error.
 enum RangeItem {
     Records(Box<RangeRecords>),
     End { position: i64 },

@@ -27,7 +27,7 @@ pub(crate) struct Lending {
 /// A connection that is lent. One that is dropped is closed: an answer may still be due on it.
 pub(crate) struct Lent {
     pub(crate) connection: Connection,
-    /// Whether it was used before, and may have been closed since.
+    /// True if it was used before, and may have been closed since.
     pub(crate) was_idle: bool,
     turn: OwnedSemaphorePermit,
 }

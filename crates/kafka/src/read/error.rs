@@ -1,10 +1,10 @@
-//! Why a range cannot be read on.
+//! The reason why a range cannot be read further.
 
 use uuid::Uuid;
 
 use crate::topic_partition::TopicPartition;
 
-/// Why a range cannot be read on.
+/// The reason why a range cannot be read further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The log does not reach to the offset, at its begin or at its end.
@@ -38,7 +38,7 @@ pub enum ReadError {
         topic_partition: TopicPartition,
         /// The first offset that cannot be read.
         offset: i64,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// A broker does not have the requests that are needed.
@@ -46,7 +46,7 @@ pub enum ReadError {
     TooOld {
         /// The partition.
         topic_partition: TopicPartition,
-        /// Which, and what it lacks.
+        /// The request, and its shortcoming.
         reason: String,
     },
     /// Nothing came for the time that the range has. Another try may help.
@@ -54,13 +54,13 @@ pub enum ReadError {
     Unavailable {
         /// The partition.
         topic_partition: TopicPartition,
-        /// What happened last.
+        /// The last error.
         reason: String,
     },
 }
 
 impl ReadError {
-    /// Whether another try from the same position may succeed, without anything being done.
+    /// Returns true if another try from the same position may succeed, without anything being done.
     pub fn is_retriable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

@@ -1,4 +1,4 @@
-//! What a range does next. A plain state machine: it knows no task, connection or clock.
+//! Decides the next step of a range. A plain state machine: it knows no task, connection or clock.
 //!
 //! Leaders are looked up in metadata, and again when one says that it is none. A fetch session of
 //! one partition, told to keep none at the broker, makes the requests and judges the answers as it
@@ -26,7 +26,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// Refusals in a row by those that the metadata name, before another server is asked for them.
 const REFUSALS: u32 = 2;
 
-/// What is to be done.
+/// The action to be done.
 pub(super) enum RangeAction {
     /// Ask for the topic's metadata; not the server that answered last if `leave` says so.
     FetchMetadata { leave: bool },
@@ -85,7 +85,7 @@ pub(super) struct RangeState {
     throttled: Instant,
     /// The metadata named another topic of this name.
     doubted: bool,
-    /// What happened last.
+    /// The last error.
     reason: String,
 }
 
@@ -128,7 +128,7 @@ impl RangeState {
         self.credit = bytes;
     }
 
-    /// What was to be handed out is taken.
+    /// Handles that the item to be handed out is taken.
     pub(super) fn handle_taken(&mut self, now: Instant) {
         self.deadline = now + self.timeout;
     }
@@ -176,8 +176,8 @@ impl RangeState {
         }
     }
 
-    /// When there is something to do though nothing happens, and what. `None`: while there is no
-    /// credit, only more of it changes anything.
+    /// Returns the time at which there is something to do though nothing happens, and the reason.
+    /// `None`: while there is no credit, only more of it changes anything.
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         if self.is_without_credit() {
             return None;
@@ -386,7 +386,7 @@ impl RangeState {
         self.step = Step::FindLeader { from: now + self.pause() };
     }
 
-    /// How long to wait after something that was of no use.
+    /// Returns the wait after an answer that brought nothing.
     fn pause(&mut self) -> Duration {
         let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(BACKOFF.1);
         self.failures += 1;

@@ -15,14 +15,14 @@ use crate::cluster::{Budget, MemoryPermit, OwnConnections};
 use crate::connection::{Connection, decode};
 use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS};
 
-/// How long a broker may take until an answer begins. It is not asked to wait for records.
+/// Time that a broker may take until an answer begins. It is not asked to wait for records.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// The time in which an answer that has begun comes on by so many bytes.
 const PROGRESS: (Duration, usize) = (Duration::from_secs(5), 16 << 10);
 
 pub(super) struct RangeTask {
     pub(super) connections: OwnConnections,
-    /// What the answers of all readers may take.
+    /// The memory of the answers of all readers.
     pub(super) memory: Arc<Budget>,
     pub(super) credit: watch::Receiver<u64>,
     pub(super) items: mpsc::Sender<RangeItem>,

@@ -36,7 +36,7 @@ pub(crate) struct FetchOptions {
     pub(crate) kind: FetchKind,
 }
 
-/// Whether brokers keep something between two requests.
+/// The memory of brokers between two requests: a session, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchKind {
     /// A fetch session of what is to be fetched; an answer waits for records.
