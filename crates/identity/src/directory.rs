@@ -98,7 +98,7 @@ impl Directory {
         let live = self.leased(&key, clock);
         let is_renewal = live.is_some();
         let new = self.admission(Some(key), Some(Arc::new(verified.claims.clone())));
-        // Whoever may do what it might before stays connected.
+        // A peer whose rights stay the same stays connected.
         let admission = live.filter(|live| live.grant == new.grant).unwrap_or(new);
         let ended = self.leases.set(key, verified, &admission, clock);
         if let Some(ended) = &ended {

@@ -2,7 +2,7 @@
 //!
 //! They are fetched at the start, every few minutes, and soon after a token has named one that is
 //! not known. A key that the provider withdraws is gone with the next answer. While the provider is
-//! away the last keys hold, but not for ever. Without keys nobody is let in.
+//! away the last keys hold, but not for ever. Without keys no peer is let in.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -203,7 +203,7 @@ impl Leases {
         Some(lease.admission)
     }
 
-    /// Takes out the leases that are over, and forgets tokens that have ended: they let in nobody.
+    /// Takes out the leases that are over, and forgets tokens that have ended: they let in no peer.
     pub(crate) fn take_over(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
         let over = self.by_key.iter().filter(|(_, lease)| lease.is_over(clock));
         let over: Vec<_> = over.map(|(key, _)| *key).collect();

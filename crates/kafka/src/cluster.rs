@@ -48,7 +48,7 @@ pub(crate) struct OwnConnections {
 }
 
 impl Cluster {
-    /// Checks the files and the settings of tokens; asks nobody.
+    /// Checks the files and the settings of tokens; sends nothing.
     ///
     /// # Errors
     /// A file cannot be read, or the settings of OAUTHBEARER cannot be used.

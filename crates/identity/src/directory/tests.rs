@@ -147,7 +147,7 @@ fn a_lease_ends_with_its_token_or_by_itself() {
         assert!(directory.end_leases(time.after(end - 1)).is_empty());
         let again = directory.admit(key(9), time.after(end - 1)).unwrap();
         assert!(admission.holds() && Arc::ptr_eq(&admission, &again));
-        // It lets in nobody from its end on, whether that was looked at or not.
+        // It lets in no peer from its end on, whether that was looked at or not.
         let late = directory.admit(key(9), time.after(end));
         assert_eq!(late.unwrap_err(), Refusal::UnknownKey);
         assert_eq!(directory.end_leases(time.after(end)).len(), 1);

@@ -260,7 +260,7 @@ fn headers() {
     let forged = format!("{}.{}", unnamed.rsplit_once('.').unwrap().0, b64([1; 256]));
     assert_eq!(answer(&unnamed, &issuers), "fine");
     assert_eq!(answer(&forged, &issuers), "try_again");
-    // Nobody is let in before the keys are known, and nobody is turned away for good.
+    // No peer is let in before the keys are known, and none is turned away for good.
     let away = Issuer { keys: Arc::default(), ..provider.issuer() };
     for token in [of(good), unnamed] {
         assert_eq!(answer(&token, std::slice::from_ref(&away)), "try_again");

@@ -102,7 +102,7 @@ pub(crate) fn source_settings(
                 .set("partition.assignment.strategy", ASSIGNOR)
                 .set("session.timeout.ms", session.as_millis().to_string())
                 .set("heartbeat.interval.ms", (session / 3).min(HEARTBEAT).as_millis().to_string())
-                // Not below the session timeout, says librdkafka; nobody here waits for so long
+                // Not below the session timeout, says librdkafka; no thread here waits for so long
                 // between two polls.
                 .set("max.poll.interval.ms", session.max(POLLED).as_millis().to_string());
         }

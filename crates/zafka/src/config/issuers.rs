@@ -101,7 +101,7 @@ fn algorithm(text: &str) -> Parsed<Algorithm> {
     match Algorithm::from_name(text) {
         Some(algorithm) => Ok(algorithm),
         None if text.starts_with("HS") => {
-            let why = "whoever verifies such a token could also make one";
+            let why = "a verifier of such a token could also make one";
             Err(Rejected::because(why, allowed))
         }
         None if text.eq_ignore_ascii_case("none") => {

@@ -407,7 +407,7 @@ pub static IDENTITY_SECTION: Section = Section {
 /// `[[identity.issuer]]`.
 pub static ISSUER_SECTION: Section = Section {
     path: "identity.issuer",
-    doc: "One provider (OpenID Connect, or whoever signs JSON Web Tokens). A peer shows a token inside CURVE's handshake, as \
+    doc: "One provider (OpenID Connect, or any issuer of JSON Web Tokens). A peer shows a token inside CURVE's handshake, as \
           property `X-Token`: its claims are the peer's until its lease ends.",
     keys: &[
         &ISSUER_NAME,

@@ -422,7 +422,7 @@ pub fn token_url(text: &str) -> Parsed<String> {
 
 /// A URL of an issuer or of its keys: https, or http on this machine.
 pub fn provider_url(text: &str) -> Parsed<String> {
-    let in_the_clear = "whoever is on the way could give the relay other keys";
+    let in_the_clear = "an attacker on the way could give the relay other keys";
     https_url(text, "credentials do not belong in this URL", in_the_clear)
 }
 

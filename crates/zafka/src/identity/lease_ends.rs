@@ -10,7 +10,7 @@ use super::gate::Identities;
 /// Time between two looks. The wall clock may be set, so that no single moment can be waited for.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Closes whoever has a lease that is over, for as long as the task lives.
+/// Closes peers whose lease is over, for as long as the task lives.
 pub async fn keep_ending(identities: Arc<Identities>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -150,7 +150,7 @@ async fn tokens_that_are_not_taken() {
     }
     assert_eq!(issuer.requests(), requests, "a token makes nobody ask anybody");
     admitted(shown(gate, 4, &good));
-    // One that names another key is for whoever fetches keys to look at, at the pace that it has.
+    // One that names another key is for the task that fetches keys, at the pace that it has.
     issuer.rotate();
     let (may_retry, why) = kept_out(shown(gate, 5, &of(json!({}))));
     assert!(may_retry && why.contains("key is not known"), "{why}");
@@ -181,7 +181,7 @@ async fn nobody_is_let_in_while_the_provider_was_never_there() {
     assert!(kept_out(shown(gate, 2, &token)).0);
     issuer.serve(Serving::Well);
     wait_admitted(gate, 2, &token).await;
-    // Whoever has a lease stays, whatever becomes of the provider.
+    // A peer with a lease stays, whatever becomes of the provider.
     drop(issuer);
     admitted(shown(gate, 2, ""));
 }
