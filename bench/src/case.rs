@@ -51,6 +51,19 @@ pub enum Subject {
     Consumer,
 }
 
+impl Subject {
+    /// The text that the table has for it.
+    pub fn title(self) -> String {
+        match self {
+            Self::Zafka(preset) => format!("zafka {}", preset.name()),
+            Self::Before(preset) => format!("zafka {} (before)", preset.name()),
+            Self::CRelay(1) => "C relay, value alone".to_owned(),
+            Self::CRelay(_) => "C relay, 4 frames".to_owned(),
+            Self::Consumer => "librdkafka consumer alone".to_owned(),
+        }
+    }
+}
+
 /// The kind of receiver that it sends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +74,17 @@ pub enum Sink {
     Counting(usize),
     /// Nothing: the plain consumer counts by itself.
     Itself,
+}
+
+impl Sink {
+    /// The text that the table has for it.
+    pub fn title(self) -> String {
+        match self {
+            Self::Libzmq => "1 SUB".to_owned(),
+            Self::Counting(peers) => format!("{peers} SUB *"),
+            Self::Itself => String::new(),
+        }
+    }
 }
 
 impl Sink {

@@ -9,6 +9,7 @@ mod flow;
 mod native;
 mod process;
 mod report;
+mod run;
 mod suite;
 mod tools;
 mod world;
@@ -103,6 +104,6 @@ fn run() -> Outcome<ExitCode> {
     }
     // For this process and for the sinks it starts: ten thousand connections at once.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    suite::run(&Arguments::parse())?;
+    run::run(&Arguments::parse())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,6 @@
 use super::Results;
 use super::axis::Axis;
 use super::svg::{Anchor, Drawing, Paint, Size};
-use super::table;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
 use crate::suite::latency::{LatencyRow, RATES};
@@ -56,16 +55,12 @@ fn cpu(relay: &Relay) -> String {
         let mut panel = Vec::new();
         for subject in subjects {
             let Some(row) = relay.row(size, subject, sink) else { continue };
-            panel.push(Bar {
-                name: table::subject(subject),
-                paint: paint(subject),
-                ns: row.cpu_ns.median,
-            });
+            panel.push(Bar { name: subject.title(), paint: paint(subject), ns: row.cpu_ns.median });
         }
         if sink == Sink::Libzmq {
             if let Some(row) = relay.row(size, Subject::Consumer, Sink::Itself) {
                 panel.push(Bar {
-                    name: table::subject(row.subject),
+                    name: row.subject.title(),
                     paint: Paint::Consumer,
                     ns: row.cpu_ns.median,
                 });

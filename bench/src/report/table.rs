@@ -1,7 +1,6 @@
 //! The table.
 
 use super::Results;
-use crate::case::{Sink, Subject};
 use crate::figure::{Figure, short, whole};
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::LatencyRow;
@@ -46,26 +45,6 @@ pub fn text(results: &Results) -> String {
     out
 }
 
-/// The measured program's name, for people.
-pub fn subject(subject: Subject) -> String {
-    match subject {
-        Subject::Zafka(preset) => format!("zafka {}", preset.name()),
-        Subject::Before(preset) => format!("zafka {} (before)", preset.name()),
-        Subject::CRelay(1) => "C relay, value alone".to_owned(),
-        Subject::CRelay(_) => "C relay, 4 frames".to_owned(),
-        Subject::Consumer => "librdkafka consumer alone".to_owned(),
-    }
-}
-
-/// The receiver's name, for people.
-pub fn sink(sink: Sink) -> String {
-    match sink {
-        Sink::Libzmq => "1 SUB".to_owned(),
-        Sink::Counting(peers) => format!("{peers} SUB *"),
-        Sink::Itself => String::new(),
-    }
-}
-
 fn spread(figure: &Figure) -> String {
     format!("{} ({}..{})", short(figure.median), short(figure.min), short(figure.max))
 }
@@ -94,8 +73,8 @@ fn relay_text(relay: &Relay) -> String {
             let floor = relay.floor_ns(row).map(|floor| row.cpu_ns.median / floor);
             let ratio = |value: Option<f64>| value.map(short).unwrap_or_default();
             lines.push([
-                subject(row.subject),
-                sink(row.sink),
+                row.subject.title(),
+                row.sink.title(),
                 spread(&row.cpu_ns),
                 spread(&row.rate),
                 format!("{} ({})", short(row.resident_mib.median), short(row.peak_mib.median)),
@@ -128,7 +107,7 @@ fn latency_text(rows: &[LatencyRow]) -> String {
     for row in rows {
         let [p50, p90, p99, p999] = row.percentiles.each_ref().map(spread);
         let (rate, samples) = (whole(row.rate), whole(row.samples as u64));
-        lines.push([subject(row.subject), sink(row.sink), rate, p50, p90, p99, p999, samples]);
+        lines.push([row.subject.title(), row.sink.title(), rate, p50, p90, p99, p999, samples]);
     }
     format!(
         "\n{}\nFrom the producer's call to the receiver, on one clock. The contestants take turns. The producer is\n\

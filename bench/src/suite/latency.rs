@@ -14,7 +14,6 @@ use zafka_testkit::unique;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{Figure, percentile};
 use crate::process::{Line, Process};
-use crate::report::table;
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
@@ -80,8 +79,8 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Vec<LatencyRow>> {
                     SHARES.map(|share| percentile(&taken, share).unwrap_or(0) as f64 / 1000.0);
                 say(&format!(
                     "latency {round}/{rounds}: {rate}/s, {} {}: {micros:.0?} µs",
-                    table::subject(contestant.0),
-                    table::sink(contestant.1)
+                    contestant.0.title(),
+                    contestant.1.title()
                 ));
                 runs.push((taken.len(), micros));
             }

@@ -12,7 +12,6 @@ use crate::case::{Case, Preset, Sink, Subject, Topic};
 use crate::figure::Figure;
 use crate::flow::{Run, measure};
 use crate::process::{Line, Process};
-use crate::report::table;
 use crate::tools::floor::BUFFER;
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
@@ -165,7 +164,7 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Relay>
 
 /// A case for people, and for `--case`.
 fn name(value_size: usize, subject: Subject, sink: Sink) -> String {
-    let name = format!("{value_size} B, {}, {}", table::subject(subject), table::sink(sink));
+    let name = format!("{value_size} B, {}, {}", subject.title(), sink.title());
     name.trim_end_matches(", ").to_owned()
 }
 

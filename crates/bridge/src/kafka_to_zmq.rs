@@ -22,7 +22,6 @@ mod waits;
 pub(crate) use report::RouteReport;
 pub(crate) use shared::RouteShared;
 pub(crate) use task::RouteTask;
-pub(crate) use waits::of_route;
 
 /// The parts that a simulation drives.
 #[cfg(feature = "sim")]

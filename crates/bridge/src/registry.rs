@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::kafka_to_zmq::{self, RouteShared};
+use crate::kafka_to_zmq::RouteShared;
 use crate::status::WaitStatus;
 use crate::zmq_to_kafka::IngestShared;
 
@@ -38,7 +38,7 @@ impl Running {
     /// Returns its waits, with which nothing is wrong.
     pub(crate) fn waits(&self) -> Vec<WaitStatus> {
         match self {
-            Self::KafkaToZmq(route) => kafka_to_zmq::of_route(route).0,
+            Self::KafkaToZmq(route) => route.waits().0,
             Self::ZmqToKafka(route) => route.readiness().waiting,
         }
     }

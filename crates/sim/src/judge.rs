@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use zafka_testkit::admin::Produced;
+use zafka_testkit::Produced;
 use zafka_testkit::{Checker, Received, Session};
 
 use crate::cluster::Partition;

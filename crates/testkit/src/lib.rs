@@ -24,13 +24,15 @@ pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+mod sequence;
 pub mod wait;
 
-pub use admin::{Admin, Record, Sequence, sequence_value};
+pub use admin::{Admin, Record};
 pub use checker::{Acknowledged, Checker, Place, Received, Session, decode_json};
 pub use issuer::Issuer;
 pub use kafka::{KafkaCluster, KafkaNode, KafkaOptions, SecuredKafka};
 pub use peers::{Kind, LibzmqSub, Peer, Sending};
 pub use process::Zafka;
 pub use proxy::Proxy;
+pub use sequence::{Produced, Sequence, sequence_value};
 pub use wait::{unique, wait_until};

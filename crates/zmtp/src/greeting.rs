@@ -5,6 +5,7 @@
 
 use crate::error::{Error, FoundVersion, printable};
 use crate::mechanism::Mechanism;
+use crate::minor::Minor;
 
 /// Size of a greeting in bytes.
 const SIZE: usize = 64;
@@ -13,25 +14,6 @@ const MAJOR: usize = 10;
 const MINOR: usize = 11;
 const MECHANISM: std::ops::Range<usize> = 12..32;
 const AS_SERVER: usize = 32;
-
-/// Minor version of ZMTP 3 that both sides speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Minor {
-    /// ZMTP 3.0 (RFC 23): subscriptions are messages, no heartbeats.
-    Zero,
-    /// ZMTP 3.1 (RFC 37): subscriptions are commands, heartbeats.
-    One,
-}
-
-impl Minor {
-    /// The number: 0 or 1.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Zero => 0,
-            Self::One => 1,
-        }
-    }
-}
 
 /// Our greeting.
 pub(crate) fn encode(mechanism: &Mechanism) -> [u8; SIZE] {

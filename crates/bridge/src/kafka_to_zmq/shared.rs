@@ -10,7 +10,9 @@ use super::progress::Progress;
 use super::report::RouteReport;
 use super::waits;
 use crate::config::RouteConfig;
-use crate::status::{PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus};
+use crate::status::{
+    PartitionStatus, PeerStatus, RouteCounters, RouteReadiness, RouteStatus, WaitStatus,
+};
 
 /// A route as seen from outside its task.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ impl RouteShared {
     /// Returns whether it is ready, and the waits. Costs little, however many peers there are.
     pub(crate) fn readiness(&self) -> RouteReadiness {
         let stopped = self.report.stopped.lock().clone();
-        let (waiting, waiting_total) = waits::of_route(self);
+        let (waiting, waiting_total) = self.waits();
         RouteReadiness {
             name: self.config.name.clone(),
             stopped: stopped.is_some(),
@@ -33,6 +35,11 @@ impl RouteShared {
             waiting,
             waiting_total,
         }
+    }
+
+    /// Its waits now, and how many there are in all.
+    pub(crate) fn waits(&self) -> (Vec<WaitStatus>, usize) {
+        waits::of_route(&self.report, &self.socket, &self.source)
     }
 
     /// Everything but the peers, which are not looked at.

@@ -3,40 +3,45 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use zafka_sockets::Origin;
+use zafka_kafka::Source;
+use zafka_sockets::{Origin, PubSocket};
 
-use super::shared::RouteShared;
+use super::report::RouteReport;
 use crate::status::WaitStatus;
 
 /// Waits of a route that are shown at the most.
 const SHOWN: usize = 100;
 
 /// The waits of a route now, and how many there are in all.
-pub(crate) fn of_route(route: &RouteShared) -> (Vec<WaitStatus>, usize) {
-    if route.report.stopped.lock().is_some() {
+pub(super) fn of_route(
+    report: &RouteReport,
+    socket: &PubSocket,
+    source: &Source,
+) -> (Vec<WaitStatus>, usize) {
+    if report.stopped.lock().is_some() {
         return (Vec::new(), 0);
     }
-    let of_socket = route.socket.waits().into_iter().map(|wait| WaitStatus {
-        partition: wait.origin.and_then(|origin| partition_of(route, &origin)),
+    let of_socket = socket.waits().into_iter().map(|wait| WaitStatus {
+        partition: wait.origin.and_then(|origin| partition_of(report, &origin)),
         kind: wait.kind.name(),
         reason: wait.reason,
         peer: wait.peer,
         since: wait.since,
     });
-    let of_source = route.source.status().waits.into_iter().map(|wait| WaitStatus {
+    let of_source = source.status().waits.into_iter().map(|wait| WaitStatus {
         partition: wait.partition.map(|partition| partition.to_string()),
         kind: wait.kind.name(),
         reason: wait.reason,
         peer: None,
         since: wait.since,
     });
-    shown(of_socket.chain(of_source).chain(for_subscribers(route)).collect())
+    shown(of_socket.chain(of_source).chain(for_subscribers(report)).collect())
 }
 
 /// The partitions that wait for peers to want them.
-fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
-    let partitions = route.report.partitions.lock();
-    let short = route.report.short.lock();
+fn for_subscribers(report: &RouteReport) -> Vec<WaitStatus> {
+    let partitions = report.partitions.lock();
+    let short = report.short.lock();
     let waits = short.iter().filter_map(|(key, since)| {
         let demand =
             partitions.get(key)?.audience.demand.as_ref().filter(|demand| !demand.is_enough())?;
@@ -53,8 +58,8 @@ fn for_subscribers(route: &RouteShared) -> Vec<WaitStatus> {
 }
 
 /// The partition that an origin belongs to, if the route still holds it.
-fn partition_of(route: &RouteShared, origin: &Arc<Origin>) -> Option<String> {
-    let partitions = route.report.partitions.lock();
+fn partition_of(report: &RouteReport, origin: &Arc<Origin>) -> Option<String> {
+    let partitions = report.partitions.lock();
     let found = partitions.iter().find(|(_, progress)| Arc::ptr_eq(&progress.origin, origin));
     found.map(|(partition, _)| partition.to_string())
 }

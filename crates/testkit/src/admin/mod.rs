@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use answers::{Group, Member, PartitionInfo, TopicInfo};
-pub use produce::{Background, Produced, Record, Sequence, sequence_value};
+pub use produce::{Background, Record};
 
 use pipe::Pipe;
 

@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::admin::{Produced, Sequence, sequence_value};
+use crate::sequence::{Produced, Sequence, sequence_value};
 
 pub use acknowledged::{Acknowledged, Number, Place};
 pub use envelope::{Received, decode_json};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Checker, Received, Session, decode_json};
-use crate::admin::Produced;
+use crate::sequence::Produced;
 
 fn message(offset: i64) -> Received {
     Received {

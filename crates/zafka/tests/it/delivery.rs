@@ -5,9 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use zafka_testkit::admin::{Background, Produced};
+use zafka_testkit::admin::Background;
 use zafka_testkit::{
-    KafkaNode, Kind, LibzmqSub, Peer, Record, Sequence, Session, Zafka, unique, wait_until,
+    KafkaNode, Kind, LibzmqSub, Peer, Produced, Record, Sequence, Session, Zafka, unique,
+    wait_until,
 };
 
 use crate::common::{

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use zafka_testkit::admin::Produced;
+use zafka_testkit::Produced;
 use zafka_testkit::{Checker, LibzmqSub, Peer, Received, Sequence, Session, Zafka};
 
 use crate::{DEADLINE, decoded};
