@@ -13,9 +13,11 @@ use tracing::debug;
 
 use crate::assignment::{Assignment, Positions};
 use crate::client::Client;
+use crate::failing_commits::CommitError;
 use crate::health::SourceHealth;
 use crate::mailbox::Mailbox;
 use crate::native;
+use crate::reason::{Consequence, Reason};
 use crate::topic_partition::TopicPartition;
 
 /// Longest wait for one commit request.
@@ -135,7 +137,7 @@ impl PendingCommits {
             Ok(failed) => (None, failed),
             Err(code) => (Some(code), Vec::new()),
         };
-        let (mut again, mut reasons) = (BTreeMap::new(), Vec::new());
+        let (mut again, mut errors) = (BTreeMap::new(), Vec::new());
         let due = std::mem::take(&mut self.positions);
         for (topic_partition, (assignment, offset)) in &due {
             let own = failed.iter().find(|(failed, _)| failed == topic_partition);
@@ -145,14 +147,18 @@ impl PendingCommits {
                     health.commit_done(assignment);
                 }
                 Some(code) => {
-                    health.commit_failed(assignment, code.to_string());
-                    reasons.push((topic_partition, code.to_string()));
-                    if is_worth_another_try(code) {
-                        again.insert(topic_partition.clone(), (Arc::clone(assignment), *offset));
+                    let (topic_partition, offset) = (topic_partition.clone(), *offset);
+                    let error = CommitError { topic_partition, offset, code };
+                    if error.consequence() == Consequence::Retry {
+                        let position = (Arc::clone(assignment), offset);
+                        again.insert(error.topic_partition.clone(), position);
                     }
+                    health.commit_failed(assignment, error.clone());
+                    errors.push(error);
                 }
             }
         }
+        let reasons = errors.iter().map(|error| (&error.topic_partition, error.to_string()));
         client.context().report_partitions("commit failed", reasons);
         self.positions = again;
         self.positions.is_empty()
@@ -174,20 +180,4 @@ impl PendingCommits {
             false
         });
     }
-}
-
-/// Errors that say the group has moved on, or that the position can never be committed, are final.
-pub(crate) fn is_worth_another_try(code: RDKafkaErrorCode) -> bool {
-    !matches!(
-        code,
-        RDKafkaErrorCode::UnknownMemberId
-            | RDKafkaErrorCode::IllegalGeneration
-            | RDKafkaErrorCode::FencedInstanceId
-            | RDKafkaErrorCode::FencedMemberEpoch
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::OffsetMetadataTooLarge
-            | RDKafkaErrorCode::Fatal
-    )
 }

@@ -29,8 +29,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use zafka_oidc::Token;
 
-use answer::AnswerError;
-pub(crate) use answer::decode;
+pub(crate) use answer::{AnswerError, decode};
 pub(crate) use connector::Connector;
 pub(crate) use error::ConnectionError;
 use frames::{FrameError, Frames};

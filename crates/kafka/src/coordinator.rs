@@ -2,6 +2,10 @@
 //! librdkafka does not tell of a membership that is gone, nor why it gets none. Nothing is changed
 //! by asking.
 
+mod reason;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::config::{GroupConfig, GroupProtocol};
 use crate::connection::{Connection, Connector};
+pub(crate) use reason::{AskError, GroupRefusal};
 
 /// Longest time for asking, in all.
 const WAIT: Duration = Duration::from_secs(15);
@@ -39,7 +44,7 @@ pub(crate) enum GroupAnswer {
     /// A group that takes consumers, with the member that was asked for or without.
     Group { has_member: bool },
     /// The reason why a member is refused.
-    Refused(String),
+    Refused(GroupRefusal),
 }
 
 /// Asks for one group.
@@ -64,11 +69,11 @@ impl Coordinator {
         &mut self,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<GroupAnswer, String> {
+    ) -> Result<GroupAnswer, AskError> {
         let server =
             self.servers.get(self.turn % self.servers.len().max(1)).cloned().unwrap_or_default();
         let answer = timeout(WAIT, self.answer(&server, member, protocol)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("{server}: no answer for the group")));
+        let answer = answer.unwrap_or(Err(AskError::Silent { broker: server }));
         if answer.is_err() {
             self.turn = self.turn.wrapping_add(1);
         }
@@ -80,63 +85,59 @@ impl Coordinator {
         server: &str,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<GroupAnswer, String> {
-        let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
-        let (mut connection, address) = match self.find(connection).await? {
-            FoundCoordinator::At(address) => (self.connect(&address).await?, address),
-            FoundCoordinator::Refused(reason) => return Ok(GroupAnswer::Refused(reason)),
+    ) -> Result<GroupAnswer, AskError> {
+        let mut asked = match self.find(self.connect(server).await?).await? {
+            FoundCoordinator::At(address) => self.connect(&address).await?,
+            FoundCoordinator::Refused(refusal) => return Ok(GroupAnswer::Refused(refusal)),
         };
-        let told = |error: String| format!("{address}: {error}");
-        if let Some(answer) = self.consumer_group(&mut connection, member).await.map_err(told)? {
+        if let Some(answer) = self.consumer_group(&mut asked, member).await? {
             return Ok(answer);
         }
-        let described = self.classic_group(&mut connection, member).await.map_err(told)?;
-        let (answer, assignor) = match described {
+        let (answer, assignor) = match self.classic_group(&mut asked, member).await? {
             Some(described) => described,
-            None => (self.other_kind(&mut connection).await.map_err(told)?, String::new()),
+            None => (self.other_kind(&mut asked).await?, String::new()),
         };
         let joins_by_classic = match protocol {
             Some(protocol) => protocol == GroupProtocol::Classic,
             None => !assignor.is_empty(),
         };
         if joins_by_classic && member.is_none() && !matches!(answer, GroupAnswer::Refused(_)) {
-            let refusal = self.would_refuse(&mut connection, &assignor).await.map_err(told)?;
+            let refusal = self.would_refuse(&mut asked, assignor).await?;
             return Ok(refusal.map_or(answer, GroupAnswer::Refused));
         }
         Ok(answer)
     }
 
-    async fn connect(&self, address: &str) -> Result<Connection, String> {
-        self.connector.connect(address).await.map_err(|error| error.to_string())
+    async fn connect(&self, address: &str) -> Result<AskedBroker, AskError> {
+        let connection = self.connector.connect(address).await?;
+        Ok(AskedBroker { address: address.to_owned(), connection })
     }
 
-    async fn find(&self, mut connection: Connection) -> Result<FoundCoordinator, String> {
-        let version = speaks(&connection, ApiKey::FindCoordinator, 3, 3)?;
+    async fn find(&self, mut asked: AskedBroker) -> Result<FoundCoordinator, AskError> {
+        let version = asked.version(ApiKey::FindCoordinator, 3, 3)?;
         let request = FindCoordinatorRequest::default().with_key(text(&self.group.id));
-        let answer =
-            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer = asked.connection.ask(&request, version, LIMIT).await?;
         match ResponseError::try_from_code(answer.error_code) {
             None => Ok(FoundCoordinator::At(address(&answer.host, answer.port))),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(FoundCoordinator::Refused(NOT_AUTHORIZED.to_owned()))
+                Ok(FoundCoordinator::Refused(GroupRefusal::NotAuthorized))
             }
-            Some(error) => Err(format!("FindCoordinator: {error}")),
+            Some(error) => Err(asked.refused(ApiKey::FindCoordinator, error)),
         }
     }
 
     /// As a group of the newer protocol; `None` if it is none.
     async fn consumer_group(
         &self,
-        connection: &mut Connection,
+        asked: &mut AskedBroker,
         member: Option<&str>,
-    ) -> Result<Option<GroupAnswer>, String> {
-        let Ok(version) = speaks(connection, ApiKey::ConsumerGroupDescribe, 0, 1) else {
+    ) -> Result<Option<GroupAnswer>, AskError> {
+        let Ok(version) = asked.version(ApiKey::ConsumerGroupDescribe, 0, 1) else {
             return Ok(None);
         };
         let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![self.id()]);
-        let answer =
-            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
-        let group = answer.groups.into_iter().next().ok_or("no group in the answer")?;
+        let answer = asked.connection.ask(&request, version, LIMIT).await?;
+        let group = answer.groups.into_iter().next().ok_or_else(|| asked.no_group())?;
         match ResponseError::try_from_code(group.error_code) {
             None => {
                 let has_member =
@@ -145,23 +146,22 @@ impl Coordinator {
             }
             Some(ResponseError::GroupIdNotFound | ResponseError::UnsupportedVersion) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some(GroupAnswer::Refused(NOT_AUTHORIZED.to_owned())))
+                Ok(Some(GroupAnswer::Refused(GroupRefusal::NotAuthorized)))
             }
-            Some(error) => Err(format!("ConsumerGroupDescribe: {error}")),
+            Some(error) => Err(asked.refused(ApiKey::ConsumerGroupDescribe, error)),
         }
     }
 
     /// As a group of the classic protocol, with its assignor; `None` if it is none.
     async fn classic_group(
         &self,
-        connection: &mut Connection,
+        asked: &mut AskedBroker,
         member: Option<&str>,
-    ) -> Result<Option<(GroupAnswer, String)>, String> {
-        let version = speaks(connection, ApiKey::DescribeGroups, 5, 6)?;
+    ) -> Result<Option<(GroupAnswer, String)>, AskError> {
+        let version = asked.version(ApiKey::DescribeGroups, 5, 6)?;
         let request = DescribeGroupsRequest::default().with_groups(vec![self.id()]);
-        let answer =
-            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
-        let group = answer.groups.into_iter().next().ok_or("no group in the answer")?;
+        let answer = asked.connection.ask(&request, version, LIMIT).await?;
+        let group = answer.groups.into_iter().next().ok_or_else(|| asked.no_group())?;
         match ResponseError::try_from_code(group.error_code) {
             None if *group.group_state == *"Dead" => Ok(None),
             None if group.members.is_empty() => {
@@ -172,31 +172,28 @@ impl Coordinator {
                     group.members.iter().any(|found| Some(&*found.member_id) == member);
                 let answer = match &*group.protocol_type {
                     "consumer" => GroupAnswer::Group { has_member },
-                    "connect" => GroupAnswer::Refused("it is a Connect group".to_owned()),
-                    other => GroupAnswer::Refused(format!(
-                        "it is a group of the protocol type \"{other}\""
-                    )),
+                    "connect" => GroupAnswer::Refused(GroupRefusal::Connect),
+                    other => GroupAnswer::Refused(GroupRefusal::ProtocolType(other.to_owned())),
                 };
                 Ok(Some((answer, group.protocol_data.to_string())))
             }
             Some(ResponseError::GroupIdNotFound) => Ok(None),
             Some(ResponseError::GroupAuthorizationFailed) => {
-                Ok(Some((GroupAnswer::Refused(NOT_AUTHORIZED.to_owned()), String::new())))
+                Ok(Some((GroupAnswer::Refused(GroupRefusal::NotAuthorized), String::new())))
             }
-            Some(error) => Err(format!("DescribeGroups: {error}")),
+            Some(error) => Err(asked.refused(ApiKey::DescribeGroups, error)),
         }
     }
 
     /// Neither: of which kind it is.
-    async fn other_kind(&self, connection: &mut Connection) -> Result<GroupAnswer, String> {
+    async fn other_kind(&self, asked: &mut AskedBroker) -> Result<GroupAnswer, AskError> {
         // An older broker has no other kinds.
-        let Ok(version) = speaks(connection, ApiKey::ListGroups, 5, 5) else {
+        let Ok(version) = asked.version(ApiKey::ListGroups, 5, 5) else {
             return Ok(GroupAnswer::NoGroup);
         };
-        let answer = connection.ask(&ListGroupsRequest::default(), version, LIMIT).await;
-        let answer = answer.map_err(|error| error.to_string())?;
+        let answer = asked.connection.ask(&ListGroupsRequest::default(), version, LIMIT).await?;
         if let Some(error) = ResponseError::try_from_code(answer.error_code) {
-            return Err(format!("ListGroups: {error}"));
+            return Err(asked.refused(ApiKey::ListGroups, error));
         }
         let group = answer.groups.into_iter().find(|group| *group.group_id.0 == *self.group.id);
         Ok(match group {
@@ -204,7 +201,7 @@ impl Coordinator {
             Some(group) if matches!(&*group.group_type, "consumer" | "classic") => {
                 GroupAnswer::Group { has_member: false }
             }
-            Some(group) => GroupAnswer::Refused(format!("it is a {} group", group.group_type)),
+            Some(group) => GroupAnswer::Refused(GroupRefusal::Kind(group.group_type.to_string())),
             None => GroupAnswer::NoGroup,
         })
     }
@@ -214,10 +211,10 @@ impl Coordinator {
     /// nothing.
     async fn would_refuse(
         &self,
-        connection: &mut Connection,
-        assignor: &str,
-    ) -> Result<Option<String>, String> {
-        let version = speaks(connection, ApiKey::JoinGroup, 7, 8)?;
+        asked: &mut AskedBroker,
+        assignor: String,
+    ) -> Result<Option<GroupRefusal>, AskError> {
+        let version = asked.version(ApiKey::JoinGroup, 7, 8)?;
         let session_timeout = self.group.session_timeout.unwrap_or(SESSION_TIMEOUT);
         let millis = i32::try_from(session_timeout.as_millis()).unwrap_or(i32::MAX);
         let ours = JoinGroupRequestProtocol::default()
@@ -230,20 +227,16 @@ impl Coordinator {
             .with_rebalance_timeout_ms(millis)
             .with_protocol_type(StrBytes::from_static_str("consumer"))
             .with_protocols(vec![ours]);
-        let answer =
-            connection.ask(&request, version, LIMIT).await.map_err(|error| error.to_string())?;
+        let answer = asked.connection.ask(&request, version, LIMIT).await?;
         Ok(match ResponseError::try_from_code(answer.error_code) {
-            Some(ResponseError::InvalidSessionTimeout) => Some(format!(
-                "its broker does not allow a session_timeout of {session_timeout:?} \
-                 (group.min.session.timeout.ms, group.max.session.timeout.ms)"
-            )),
-            Some(ResponseError::InconsistentGroupProtocol) => Some(format!(
-                "its members have the assignor \"{assignor}\", and zafka's have \"{ASSIGNOR}\""
-            )),
-            Some(ResponseError::GroupMaxSizeReached) => {
-                Some("it has as many members as its broker allows (group.max.size)".to_owned())
+            Some(ResponseError::InvalidSessionTimeout) => {
+                Some(GroupRefusal::SessionTimeout(session_timeout))
             }
-            Some(ResponseError::GroupAuthorizationFailed) => Some(NOT_AUTHORIZED.to_owned()),
+            Some(ResponseError::InconsistentGroupProtocol) => {
+                Some(GroupRefusal::Assignor(assignor))
+            }
+            Some(ResponseError::GroupMaxSizeReached) => Some(GroupRefusal::Full),
+            Some(ResponseError::GroupAuthorizationFailed) => Some(GroupRefusal::NotAuthorized),
             _ => None,
         })
     }
@@ -255,10 +248,30 @@ impl Coordinator {
 
 enum FoundCoordinator {
     At(String),
-    Refused(String),
+    Refused(GroupRefusal),
 }
 
-pub(crate) const NOT_AUTHORIZED: &str = "not authorized to use it: Group authorization failed";
+/// A broker that is asked.
+struct AskedBroker {
+    address: String,
+    connection: Connection,
+}
+
+impl AskedBroker {
+    /// Finds the newest version of a request that both sides have.
+    fn version(&self, api: ApiKey, least: i16, most: i16) -> Result<i16, AskError> {
+        let version = self.connection.version(api, least..=most);
+        version.ok_or_else(|| AskError::TooOld { broker: self.address.clone(), api })
+    }
+
+    fn refused(&self, api: ApiKey, error: ResponseError) -> AskError {
+        AskError::Refused { broker: self.address.clone(), api, error }
+    }
+
+    fn no_group(&self) -> AskError {
+        AskError::NoGroup { broker: self.address.clone() }
+    }
+}
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -267,12 +280,3 @@ fn text(text: &str) -> StrBytes {
 fn address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
-
-fn speaks(connection: &Connection, key: ApiKey, least: i16, most: i16) -> Result<i16, String> {
-    connection
-        .version(key, least..=most)
-        .ok_or_else(|| format!("too old for our own {key:?} requests"))
-}
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use rdkafka::statistics::Broker;
 use crate::assignment::Assignment;
 use crate::ends::Ends;
 use crate::error::TopicFault;
-use crate::failing_commits::FailingCommits;
+use crate::failing_commits::{CommitError, FailingCommits};
 use crate::quota::ThrottledBrokers;
 use crate::topic_partition::TopicPartition;
 use crate::wait::Wait;
@@ -214,9 +214,9 @@ impl SourceHealth {
         self.state.lock().last_error = Some(error);
     }
 
-    pub(crate) fn commit_failed(&self, assignment: &Arc<Assignment>, reason: String) {
+    pub(crate) fn commit_failed(&self, assignment: &Arc<Assignment>, error: CommitError) {
         self.commits_failed.add(1);
-        self.failing.lock().failed(assignment, reason, Instant::now());
+        self.failing.lock().failed(assignment, error, Instant::now());
     }
 
     pub(crate) fn commit_done(&self, assignment: &Arc<Assignment>) {

@@ -85,6 +85,7 @@ mod probe;
 pub mod produce;
 mod quota;
 pub mod read;
+mod reason;
 mod records;
 mod report;
 mod reset;

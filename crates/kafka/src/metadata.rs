@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::connection::{Connection, Connector, decode};
+use crate::connection::{AnswerError, Connection, ConnectionError, Connector, decode};
+use crate::reason::{Consequence, Reason};
 pub(crate) use shared::MetadataHandle;
 
 /// From the first version that flexible brokers share to the last whose fields we know.
@@ -67,17 +68,38 @@ pub(crate) struct Leader {
 }
 
 /// The reason why the cluster does not answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum MetadataError {
-    /// The broker does not have the request that is needed; what is missing.
-    TooOld(String),
-    /// The error.
-    Failed(String),
+    /// The broker does not have the request that is needed.
+    #[error("{broker}: too old for our own metadata requests (version 9 of Kafka 2.4)")]
+    TooOld { broker: String },
+    /// There is nobody to ask.
+    #[error("no broker is known")]
+    NoBroker,
+    /// Nothing came in time.
+    #[error("{broker}: no answer to a metadata request")]
+    Silent { broker: String },
+    /// There is no connection to a broker.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The connection broke within the exchange.
+    #[error("{broker}: {error}")]
+    Broken { broker: String, error: ConnectionError },
+    /// The answer cannot be read.
+    #[error("{broker}: {error}")]
+    Answer { broker: String, error: AnswerError },
+    /// The task that asked panicked.
+    #[error("asking for metadata: {0}")]
+    Panicked(String),
 }
 
-impl From<String> for MetadataError {
-    fn from(reason: String) -> Self {
-        Self::Failed(reason)
+impl Reason for MetadataError {
+    /// Our own requests end with a broker that does not have them; anything else passes.
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::TooOld { .. } => Consequence::Stop,
+            _ => Consequence::Retry,
+        }
     }
 }
 
@@ -124,7 +146,7 @@ impl MetadataClient {
         }
         let servers: Vec<&String> = known.iter().chain(&self.bootstrap).collect();
         let server = servers.get(self.turn % servers.len().max(1)).map(|server| server.to_string());
-        let server = server.ok_or_else(|| "no broker is known".to_owned())?;
+        let server = server.ok_or(MetadataError::NoBroker)?;
         if let Some((connection, since)) = self.connection.take() {
             // Brokers and load balancers close connections that are idle: that is no fault of the
             // server.
@@ -137,8 +159,7 @@ impl MetadataClient {
             }
         }
         let answer = timeout(WAIT, self.connect_and_exchange(&server, topics)).await;
-        let answer = answer
-            .unwrap_or_else(|_| Err(format!("{server}: no answer to a metadata request").into()));
+        let answer = answer.unwrap_or(Err(MetadataError::Silent { broker: server }));
         if answer.is_err() {
             self.leave();
         }
@@ -150,7 +171,7 @@ impl MetadataClient {
         server: &str,
         topics: &[Arc<str>],
     ) -> Result<Metadata, MetadataError> {
-        let connection = self.connector.connect(server).await.map_err(|error| error.to_string())?;
+        let connection = self.connector.connect(server).await?;
         self.exchange(connection, Instant::now(), server, topics).await
     }
 
@@ -162,24 +183,21 @@ impl MetadataClient {
         server: &str,
         topics: &[Arc<str>],
     ) -> Result<Metadata, MetadataError> {
-        let told = |error: &dyn std::fmt::Display| format!("{server}: {error}");
-        connection.renew().await.map_err(|error| error.to_string())?;
+        let broker = || server.to_owned();
+        let broken = |error| MetadataError::Broken { broker: broker(), error };
+        connection.renew().await?;
         let version = connection.version(ApiKey::Metadata, VERSIONS);
-        let version = version.ok_or_else(|| {
-            MetadataError::TooOld(told(
-                &"too old for our own metadata requests (version 9 of Kafka 2.4)",
-            ))
-        })?;
+        let version = version.ok_or_else(|| MetadataError::TooOld { broker: broker() })?;
         let names = topics
             .iter()
             .map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
         let request = MetadataRequest::default()
             .with_allow_auto_topic_creation(false)
             .with_topics(Some(names.collect()));
-        connection.send(&request, version).await.map_err(|error| told(&error))?;
-        let mut body = connection.receive(LIMIT).await.map_err(|error| told(&error))?;
-        let response =
-            decode::<MetadataRequest>(&mut body, version).map_err(|error| told(&error))?;
+        connection.send(&request, version).await.map_err(broken)?;
+        let mut body = connection.receive(LIMIT).await.map_err(broken)?;
+        let response = decode::<MetadataRequest>(&mut body, version)
+            .map_err(|error| MetadataError::Answer { broker: broker(), error })?;
         self.connection = Some((connection, since));
         Ok(read(response, topics))
     }

@@ -91,10 +91,11 @@ pub fn probe(
             let servers = cluster.bootstrap_servers.clone();
             let mut coordinator = Coordinator::new(Arc::clone(&connector), servers, group.clone());
             // If it does not say, nothing is known to be wrong.
-            if let Ok(GroupAnswer::Refused(reason)) =
+            if let Ok(GroupAnswer::Refused(refusal)) =
                 runtime.block_on(coordinator.ask(None, group.protocol))
             {
-                return Err(ProbeError::Group { group: group.id.clone(), reason });
+                let (group, reason) = (group.id.clone(), refusal.to_string());
+                return Err(ProbeError::Group { group, reason });
             }
         }
     }

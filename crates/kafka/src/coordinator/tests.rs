@@ -107,7 +107,7 @@ async fn ask(
     has: Has,
     member: Option<&str>,
     protocol: Option<GroupProtocol>,
-) -> Result<GroupAnswer, String> {
+) -> Result<GroupAnswer, AskError> {
     let port = Arc::new(OnceLock::new());
     let known = Arc::clone(&port);
     let address = fake::broker(move |asked| answer(asked, has, *known.wait())).await;
@@ -120,7 +120,8 @@ async fn ask(
 async fn what_a_coordinator_has_by_the_name_of_a_group() {
     use GroupProtocol::{Classic, Consumer};
     let group = |has_member| Some(GroupAnswer::Group { has_member });
-    let refused = |reason: &str| Some(GroupAnswer::Refused(reason.to_owned()));
+    let refused = |refusal| Some(GroupAnswer::Refused(refusal));
+    let kind = |kind: &str| refused(GroupRefusal::Kind(kind.to_owned()));
     let consumers = |id| Has { consumer: (0, id), ..NOTHING };
     let classic = |kind, assignor| Has {
         classic: (0, [kind, assignor, "m"]),
@@ -137,39 +138,24 @@ async fn what_a_coordinator_has_by_the_name_of_a_group() {
         (classic("consumer", ASSIGNOR), Some("m"), Classic, group(true)),
         (classic("consumer", ASSIGNOR), Some("n"), Classic, group(false)),
         (classic("consumer", "range"), None, Classic, group(false)),
-        (
-            joining(23),
-            None,
-            Classic,
-            refused(
-                "its members have the assignor \"range\", and zafka's have \"cooperative-sticky\"",
-            ),
-        ),
+        (joining(23), None, Classic, refused(GroupRefusal::Assignor("range".to_owned()))),
         // A member does not ask if it could be one.
         (joining(23), Some("m"), Classic, group(true)),
-        (
-            joining(26),
-            None,
-            Classic,
-            refused(
-                "its broker does not allow a session_timeout of 45s \
-            (group.min.session.timeout.ms, group.max.session.timeout.ms)",
-            ),
-        ),
-        (
-            joining(81),
-            None,
-            Classic,
-            refused("it has as many members as its broker allows (group.max.size)"),
-        ),
-        (classic("connect", "sessioned"), None, Classic, refused("it is a Connect group")),
-        (classic("connect", "sessioned"), None, Consumer, refused("it is a Connect group")),
-        (classic("sr", "v0"), None, Consumer, refused("it is a group of the protocol type \"sr\"")),
-        (listed("share"), None, Consumer, refused("it is a share group")),
-        (listed("share"), Some("m"), Consumer, refused("it is a share group")),
+        (joining(26), None, Classic, refused(GroupRefusal::SessionTimeout(SESSION_TIMEOUT))),
+        (joining(81), None, Classic, refused(GroupRefusal::Full)),
+        (classic("connect", "sessioned"), None, Classic, refused(GroupRefusal::Connect)),
+        (classic("connect", "sessioned"), None, Consumer, refused(GroupRefusal::Connect)),
+        (classic("sr", "v0"), None, Consumer, refused(GroupRefusal::ProtocolType("sr".to_owned()))),
+        (listed("share"), None, Consumer, kind("share")),
+        (listed("share"), Some("m"), Consumer, kind("share")),
         (listed("consumer"), Some("m"), Consumer, group(false)),
-        (Has { find: 30, ..NOTHING }, None, Consumer, refused(NOT_AUTHORIZED)),
-        (Has { consumer: (30, ""), ..NOTHING }, None, Consumer, refused(NOT_AUTHORIZED)),
+        (Has { find: 30, ..NOTHING }, None, Consumer, refused(GroupRefusal::NotAuthorized)),
+        (
+            Has { consumer: (30, ""), ..NOTHING },
+            None,
+            Consumer,
+            refused(GroupRefusal::NotAuthorized),
+        ),
         // Nothing is known.
         (Has { find: 15, ..NOTHING }, None, Consumer, None),
         (Has { consumer: (LOADING, ""), ..NOTHING }, Some("m"), Consumer, None),
@@ -190,4 +176,24 @@ async fn one_that_does_not_answer_says_nothing() {
         GroupConfig { id: "g".to_owned(), instance: None, protocol: None, session_timeout: None };
     let mut coordinator = Coordinator::new(connector(), vec!["127.0.0.1:1".to_owned()], group);
     assert!(coordinator.ask(Some("m"), None).await.is_err());
+}
+
+#[test]
+fn refusals_say_what_is_to_be_done() {
+    for (refusal, text) in [
+        (GroupRefusal::NotAuthorized, "not authorized to use it: Group authorization failed"),
+        (GroupRefusal::ProtocolType("sr".to_owned()), "it is a group of the protocol type \"sr\""),
+        (GroupRefusal::Kind("share".to_owned()), "it is a share group"),
+        (
+            GroupRefusal::Assignor("range".to_owned()),
+            "its members have the assignor \"range\", and zafka's have \"cooperative-sticky\"",
+        ),
+        (
+            GroupRefusal::SessionTimeout(SESSION_TIMEOUT),
+            "its broker does not allow a session_timeout of 45s \
+             (group.min.session.timeout.ms, group.max.session.timeout.ms)",
+        ),
+    ] {
+        assert_eq!(refusal.to_string(), text);
+    }
 }

@@ -279,11 +279,12 @@ impl<'a> Driver<'a> {
                     partitions.set_group_fault(None);
                 }
             }
-            MembershipVerdict::Fault(reason) => {
+            MembershipVerdict::Fault(refusal) => {
                 self.has_reported = true;
-                partitions.set_group_fault(Some(self.env.report_group_fault(&reason)));
+                let fault = self.env.report_group_fault(&refusal.to_string());
+                partitions.set_group_fault(Some(fault));
             }
-            MembershipVerdict::Gone(reason) => return Some(Outcome::Again(reason)),
+            MembershipVerdict::Gone(end) => return Some(Outcome::Again(end.to_string())),
         }
         None
     }

@@ -7,7 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coordinator::GroupAnswer;
+use crate::coordinator::{AskError, GroupAnswer, GroupRefusal};
+use crate::reason::{Consequence, Reason};
 
 /// Time between two questions while all is well and nothing is committed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -25,7 +26,7 @@ const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct GroupReply {
     pub(crate) asked_as: Option<Membership>,
-    pub(crate) answer: Result<GroupAnswer, String>,
+    pub(crate) answer: Result<GroupAnswer, AskError>,
 }
 
 /// A member's id and generation, or epoch.
@@ -50,9 +51,23 @@ pub(super) enum MembershipVerdict {
     /// Wait and see.
     Unclear,
     /// The reason why the member, or its commits, are refused.
-    Fault(String),
+    Fault(GroupRefusal),
     /// The membership is no more; why.
-    Gone(String),
+    Gone(MembershipEnd),
+}
+
+/// The reason why a membership is no more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum MembershipEnd {
+    /// The group was deleted.
+    #[error("the coordinator has no such group any more")]
+    NoGroup,
+    /// The group goes on without the member.
+    #[error("the coordinator does not have this member any more")]
+    NoMember,
+    /// What has the name of the group now takes no such member.
+    #[error(transparent)]
+    Refused(GroupRefusal),
 }
 
 #[derive(Debug)]
@@ -114,7 +129,7 @@ impl MembershipMonitor {
         &mut self,
         now: Instant,
         asked_as: Option<Membership>,
-        answer: Result<GroupAnswer, String>,
+        answer: Result<GroupAnswer, AskError>,
         facts: &Facts,
     ) -> MembershipVerdict {
         self.is_asking = false;
@@ -126,7 +141,7 @@ impl MembershipMonitor {
         let Some(member) = asked_as else {
             self.faulty = matches!(answer, GroupAnswer::Refused(_));
             return match answer {
-                GroupAnswer::Refused(reason) => MembershipVerdict::Fault(reason),
+                GroupAnswer::Refused(refusal) => MembershipVerdict::Fault(refusal),
                 _ => MembershipVerdict::Fine,
             };
         };
@@ -136,10 +151,9 @@ impl MembershipMonitor {
                 (self.missing, self.well) = (None, now);
                 return MembershipVerdict::Fine;
             }
-            GroupAnswer::Refused(reason) if reason == crate::coordinator::NOT_AUTHORIZED => {
-                // It may be a member still.
+            GroupAnswer::Refused(refusal) if refusal.consequence() == Consequence::Retry => {
                 self.faulty = true;
-                return MembershipVerdict::Fault(reason);
+                return MembershipVerdict::Fault(refusal);
             }
             GroupAnswer::Group { has_member: false } => false,
             GroupAnswer::NoGroup | GroupAnswer::Refused(_) => true,
@@ -152,14 +166,12 @@ impl MembershipMonitor {
         self.missing = Some((member, since, without));
         if without.is_some_and(|without| now - without >= NO_GROUP_AFTER) {
             return MembershipVerdict::Gone(match answer {
-                GroupAnswer::Refused(reason) => reason,
-                _ => "the coordinator has no such group any more".to_owned(),
+                GroupAnswer::Refused(refusal) => MembershipEnd::Refused(refusal),
+                _ => MembershipEnd::NoGroup,
             });
         }
         if now - since >= GONE_AFTER {
-            return MembershipVerdict::Gone(
-                "the coordinator does not have this member any more".to_owned(),
-            );
+            return MembershipVerdict::Gone(MembershipEnd::NoMember);
         }
         MembershipVerdict::Unclear
     }
@@ -175,16 +187,20 @@ mod tests {
         GroupAnswer::Group { has_member: member }
     }
 
-    fn refused(reason: &str) -> GroupAnswer {
-        GroupAnswer::Refused(reason.to_owned())
+    fn share_group() -> GroupRefusal {
+        GroupRefusal::Kind("share".to_owned())
     }
 
-    fn fault(reason: &str) -> MembershipVerdict {
-        MembershipVerdict::Fault(reason.to_owned())
+    fn refused(refusal: GroupRefusal) -> GroupAnswer {
+        GroupAnswer::Refused(refusal)
+    }
+
+    fn no_answer() -> AskError {
+        AskError::Silent { broker: "a:1".to_owned() }
     }
 
     /// Seconds; the epoch of the membership, 0 for none; the answer.
-    type Row = (u64, i32, Result<GroupAnswer, String>, MembershipVerdict);
+    type Row = (u64, i32, Result<GroupAnswer, AskError>, MembershipVerdict);
 
     fn assert_verdicts(rows: Vec<Row>) {
         let start = Instant::now();
@@ -198,18 +214,11 @@ mod tests {
             };
             let now = start + Duration::from_secs(seconds);
             let verdict = monitor.answered(now, membership, answer, &facts);
-            match (&verdict, &expected) {
-                (MembershipVerdict::Gone(reason), MembershipVerdict::Gone(part)) => {
-                    assert!(reason.contains(part), "{reason}")
-                }
-                _ => assert_eq!(verdict, expected, "at {seconds} s"),
-            }
+            assert_eq!(verdict, expected, "at {seconds} s");
         }
     }
 
-    fn gone(part: &str) -> MembershipVerdict {
-        MembershipVerdict::Gone(part.to_owned())
-    }
+    use MembershipVerdict::{Fault, Gone};
 
     #[test]
     fn a_group_that_is_no_more_ends_the_membership() {
@@ -217,11 +226,11 @@ mod tests {
             (0, 7, Ok(has(true)), MembershipVerdict::Fine),
             (30, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
             (31, 7, Ok(NO_GROUP), MembershipVerdict::Unclear),
-            (32, 7, Ok(NO_GROUP), gone("no such group")),
+            (32, 7, Ok(NO_GROUP), Gone(MembershipEnd::NoGroup)),
         ]);
         assert_verdicts(vec![
-            (0, 7, Ok(refused("it is a share group")), MembershipVerdict::Unclear),
-            (2, 7, Ok(refused("it is a share group")), gone("it is a share group")),
+            (0, 7, Ok(refused(share_group())), MembershipVerdict::Unclear),
+            (2, 7, Ok(refused(share_group())), Gone(MembershipEnd::Refused(share_group()))),
         ]);
     }
 
@@ -232,8 +241,8 @@ mod tests {
             (19, 7, Ok(has(false)), MembershipVerdict::Unclear),
             // It has joined again.
             (20, 8, Ok(has(false)), MembershipVerdict::Unclear),
-            (39, 8, Err("no answer".to_owned()), MembershipVerdict::Unclear),
-            (40, 8, Ok(has(false)), gone("this member")),
+            (39, 8, Err(no_answer()), MembershipVerdict::Unclear),
+            (40, 8, Ok(has(false)), Gone(MembershipEnd::NoMember)),
         ]);
         assert_verdicts(vec![
             (0, 7, Ok(has(false)), MembershipVerdict::Unclear),
@@ -248,14 +257,14 @@ mod tests {
 
     #[test]
     fn what_keeps_a_member_out_is_told() {
-        let not_authorized = crate::coordinator::NOT_AUTHORIZED;
+        let not_authorized = || GroupRefusal::NotAuthorized;
         assert_verdicts(vec![
             (0, 0, Ok(NO_GROUP), MembershipVerdict::Fine),
-            (2, 0, Ok(refused("it is a share group")), fault("it is a share group")),
-            (4, 0, Err("no answer".to_owned()), MembershipVerdict::Unclear),
+            (2, 0, Ok(refused(share_group())), Fault(share_group())),
+            (4, 0, Err(no_answer()), MembershipVerdict::Unclear),
             (6, 0, Ok(has(false)), MembershipVerdict::Fine),
-            (8, 7, Ok(refused(not_authorized)), fault(not_authorized)),
-            (60, 7, Ok(refused(not_authorized)), fault(not_authorized)),
+            (8, 7, Ok(refused(not_authorized())), Fault(not_authorized())),
+            (60, 7, Ok(refused(not_authorized())), Fault(not_authorized())),
         ]);
     }
 

@@ -18,6 +18,7 @@ use crate::fetcher::{
     CONFIRMED, FetchKind, FetchOptions, FetchPosition, FetchSession, FetchSizes, ReturnReason,
 };
 use crate::metadata::{Metadata, MetadataError};
+use crate::reason::{Consequence, Reason};
 use crate::records::{Batches, ReadOptions};
 use crate::topic_partition::TopicPartition;
 
@@ -215,8 +216,10 @@ impl RangeState {
     ) {
         let metadata = match answer {
             Ok(metadata) => metadata,
-            Err(MetadataError::TooOld(reason)) => return self.handle_too_old(reason),
-            Err(MetadataError::Failed(reason)) => return self.find_leader(reason, now),
+            Err(error) if error.consequence() == Consequence::Stop => {
+                return self.handle_too_old(error.to_string());
+            }
+            Err(error) => return self.find_leader(error.to_string(), now),
         };
         let Some(topic) = metadata.topics.get(&self.topic_partition.topic) else {
             return self.find_leader("metadata without the topic".to_owned(), now);
@@ -263,7 +266,7 @@ impl RangeState {
         }
         let answer = match self.session.answer(response, now) {
             Ok(answer) => answer,
-            Err(reason) => return self.handle_lost(reason, now),
+            Err(error) => return self.handle_lost(error.to_string(), now),
         };
         if self.end.is_none()
             && let Some(ends) = self.assignment.ends()
@@ -278,7 +281,7 @@ impl RangeState {
             self.handle_corrupt(batch.error.to_string(), batch.failures);
         }
         if let Some(error) = answer.errors.into_iter().next_back() {
-            self.reason = error;
+            self.reason = error.to_string();
         }
         self.step = match answer.partitions.into_iter().next() {
             Some(partition) => {
@@ -316,10 +319,10 @@ impl RangeState {
             ReturnReason::Diverged(offset) => {
                 self.failure = Some(ReadError::Truncated { topic_partition, offset });
             }
-            ReturnReason::NotLeader { reason, .. } => {
+            ReturnReason::NotLeader { error, .. } => {
                 self.refusals += 1;
                 self.leave = self.refusals >= REFUSALS;
-                self.find_leader(reason, now);
+                self.find_leader(format!("{topic_partition}: {error}"), now);
             }
             // It was told no rack, and so has no reason to name one.
             ReturnReason::PreferredReplica(_) | ReturnReason::Requested => {

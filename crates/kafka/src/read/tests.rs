@@ -369,14 +369,14 @@ fn a_range_without_progress_is_given_up() {
     let error = loop {
         match stage.action() {
             RangeAction::FetchMetadata { .. } => {
-                let answer = Err(MetadataError::Failed("not there".to_owned()));
+                let answer = Err(MetadataError::NoBroker);
                 stage.state.handle_metadata(answer, stage.now);
             }
             RangeAction::Fail(error) => break error,
             _ => panic!("nothing else can be done"),
         }
     };
-    assert!(error.is_retriable() && error.to_string().contains("not there"), "{error}");
+    assert!(error.is_retriable() && error.to_string().contains("no broker is known"), "{error}");
     assert_eq!(stage.now - began, TIMEOUT);
     let mut stage = at_leader(range(10, Some(20)));
     stage.request();

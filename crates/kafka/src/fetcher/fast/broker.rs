@@ -292,12 +292,12 @@ impl FetchTask {
             }
             let answer = self.session.answer(response, Instant::now());
             let FetchAnswer { partitions, removed, errors, corrupt, bytes } =
-                answer.map_err(|reason| self.lost(&reason))?;
+                answer.map_err(|error| self.lost(&error.to_string()))?;
             if !std::mem::replace(&mut connected, true) {
                 self.send_event(BrokerEvent::Connected(self.id));
             }
             for error in errors {
-                self.context.reporter.report(&error);
+                self.context.reporter.report(&error.to_string());
             }
             for batch in corrupt {
                 self.handle_corrupt(batch);

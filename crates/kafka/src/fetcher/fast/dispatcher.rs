@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::ResponseError as Code;
 use uuid::Uuid;
 
 use super::FetcherCommand;
@@ -59,12 +60,32 @@ struct PartitionState {
     topic_recreated: bool,
 }
 
+/// The reason why a partition is not with a broker.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum NotFetched {
+    /// The broker that was taken for its leader says it is none.
+    #[error("{topic_partition}: {error}")]
+    NotLeader { topic_partition: TopicPartition, error: Code },
+    /// Its log lacked its offset again and again.
+    #[error("{topic_partition}: its log lacked the offset {times} times in a row")]
+    OffsetLacks { topic_partition: TopicPartition, times: u32 },
+    /// Its leader names a replica again that was asked already.
+    #[error("broker {broker} gives no records and names replica {replica}")]
+    NamesReplica { broker: i32, replica: i32 },
+    /// A broker that is not its leader says that the log was truncated.
+    #[error("broker {broker} does not lead and reports a truncated log")]
+    TruncatedByAnother { broker: i32 },
+    /// The task that fetched it panicked.
+    #[error("{0}")]
+    Panicked(String),
+}
+
 enum Placement {
     /// To be sent to a broker from then on; why it is not there, if that is a fault.
     Unassigned {
         position: FetchPosition,
         from: Instant,
-        why: Option<String>,
+        why: Option<NotFetched>,
     },
     OnBroker(i32),
     /// Another offset is being looked up.

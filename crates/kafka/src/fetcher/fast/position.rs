@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError as Code;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
@@ -88,7 +89,7 @@ pub(crate) enum ReturnReason {
     Requested,
     /// Another broker leads it, or this one does not know it; the leader and its epoch if the
     /// answer has them (KIP-951).
-    NotLeader { reason: String, leader: Option<(i32, i32)> },
+    NotLeader { error: Code, leader: Option<(i32, i32)> },
     /// The leader names a replica to fetch from instead (KIP-392).
     PreferredReplica(i32),
     /// The log does not have the offset.

@@ -232,7 +232,8 @@ impl BrokerFetch {
     /// # Errors
     /// If it is an error of the whole request: the connection is to be left.
     pub fn answer(&mut self, response: FetchResponse, now: Instant) -> Result<(), String> {
-        let FetchAnswer { partitions, removed, .. } = self.session.answer(response, now)?;
+        let answer = self.session.answer(response, now).map_err(|error| error.to_string())?;
+        let FetchAnswer { partitions, removed, .. } = answer;
         self.answered.extend(partitions);
         self.returned.extend(removed.into_iter().map(|(position, why)| {
             let why = match why {

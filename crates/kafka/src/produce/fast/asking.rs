@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::broker::Command;
 use super::{Event, Fast};
 use crate::metadata::{Metadata, MetadataError, MetadataHandle};
+use crate::reason::{Consequence, Reason};
 
 /// Time between two Metadata requests.
 pub(super) const REFRESH: Duration = Duration::from_secs(30);
@@ -31,12 +32,12 @@ impl Fast {
     pub(super) fn told(&mut self, answer: Result<Metadata, MetadataError>, now: Instant) {
         let metadata = match answer {
             Ok(metadata) => metadata,
-            Err(MetadataError::TooOld(reason)) => {
-                self.too_old = Some(reason);
+            Err(error) if error.consequence() == Consequence::Stop => {
+                self.too_old = Some(error.to_string());
                 return;
             }
-            Err(MetadataError::Failed(reason)) => {
-                self.reporter.report(&reason);
+            Err(error) => {
+                self.reporter.report(&error.to_string());
                 self.set_connected(false);
                 return self.ask_in(ASK_AGAIN);
             }

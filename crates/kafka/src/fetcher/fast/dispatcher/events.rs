@@ -11,9 +11,12 @@ use super::super::BrokerEvent;
 use super::super::broker::BrokerCommand;
 use super::super::position::{FetchPosition, ReturnReason};
 use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
-use super::{BrokerTask, Dispatcher, DispatcherAction, PartitionState, Placement, TaskNumber};
+use super::{
+    BrokerTask, Dispatcher, DispatcherAction, NotFetched, PartitionState, Placement, TaskNumber,
+};
 use crate::fetcher::FetchFault;
 use crate::metadata::{Leader, Metadata, MetadataError};
+use crate::reason::{Consequence, Reason};
 use crate::reset::ResetReason;
 
 /// Time that a partition that came back waits before it is sent out again.
@@ -42,19 +45,14 @@ impl PartitionState {
     }
 
     /// Returns the wait after a reset, and its reason unless it is the first.
-    pub(super) fn reset_pause(&self) -> (Duration, Option<String>) {
+    pub(super) fn reset_pause(&self) -> (Duration, Option<NotFetched>) {
         if self.resets == 0 {
             return (Duration::ZERO, None);
         }
         let pause = RESET_AGAIN.0.saturating_mul(1 << self.resets.min(8)).min(RESET_AGAIN.1);
-        (
-            pause,
-            Some(format!(
-                "{}: its log lacked the offset {} times in a row",
-                self.assignment,
-                self.resets + 1
-            )),
-        )
+        let times = self.resets + 1;
+        let topic_partition = self.assignment.topic_partition.clone();
+        (pause, Some(NotFetched::OffsetLacks { topic_partition, times }))
     }
 
     /// The topic of its id is no more.
@@ -120,8 +118,7 @@ impl Dispatcher {
             {
                 state.replica = None;
                 state.kept = Some((replica, now + KEPT));
-                waiting =
-                    Some(format!("broker {broker} gives no records and names replica {replica}"));
+                waiting = Some(NotFetched::NamesReplica { broker, replica });
             }
             ReturnReason::PreferredReplica(replica) => {
                 let known = self.addresses.contains_key(&replica);
@@ -143,8 +140,7 @@ impl Dispatcher {
             }
             // Nor is one believed that leads no more.
             ReturnReason::OutOfRange | ReturnReason::Diverged(_) if !state.is_led_by(broker) => {
-                waiting =
-                    Some(format!("broker {broker} does not lead and reports a truncated log"));
+                waiting = Some(NotFetched::TruncatedByAnother { broker });
             }
             ReturnReason::OutOfRange => {
                 state.count_reset(now);
@@ -158,7 +154,7 @@ impl Dispatcher {
                 let (due, reason) = (position.due(), ResetReason::Truncated);
                 return self.fault(FetchFault::ResetNeeded { due, to: Some(to), reason });
             }
-            ReturnReason::NotLeader { reason, leader } => {
+            ReturnReason::NotLeader { error, leader } => {
                 self.wants_metadata = true;
                 // The same leader once more: the broker that named it may have lost touch with the
                 // cluster.
@@ -175,7 +171,8 @@ impl Dispatcher {
                     }
                     _ => state.leader = None,
                 }
-                waiting = Some(reason);
+                let topic_partition = position.topic_partition().clone();
+                waiting = Some(NotFetched::NotLeader { topic_partition, error });
             }
         }
         let mut from = now;
@@ -208,7 +205,7 @@ impl Dispatcher {
                 recreated.push(position.clone());
             }
             state.failures += 1;
-            let why = Some(reason.to_owned());
+            let why = Some(NotFetched::Panicked(reason.to_owned()));
             state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.1, why };
         }
         for position in recreated {
@@ -232,12 +229,12 @@ impl Dispatcher {
         self.is_asking = false;
         let mut metadata = match answer {
             Ok(metadata) => metadata,
-            Err(MetadataError::TooOld(reason)) => {
-                return self.fault(FetchFault::BrokerTooOld(reason));
+            Err(error) if error.consequence() == Consequence::Stop => {
+                return self.fault(FetchFault::BrokerTooOld(error.to_string()));
             }
-            Err(MetadataError::Failed(reason)) => {
+            Err(error) => {
                 self.wants_metadata = true;
-                self.actions.push_back(DispatcherAction::Report(reason));
+                self.actions.push_back(DispatcherAction::Report(error.to_string()));
                 return;
             }
         };

@@ -110,7 +110,7 @@ impl Dispatcher {
     /// Reports why partitions are not fetched, if any are not.
     pub(in super::super) fn health(&self) -> FetchHealth {
         let unfetched = self.partitions.iter().find_map(|(key, state)| match &state.place {
-            Placement::Unassigned { why: Some(why), .. } => Some(why.clone()),
+            Placement::Unassigned { why: Some(why), .. } => Some(why.to_string()),
             Placement::Unassigned { .. } => {
                 let error = self.topics.get(&key.topic).and_then(|topic| topic.error.clone());
                 let error = error.unwrap_or_else(|| "no leader is known".to_owned());

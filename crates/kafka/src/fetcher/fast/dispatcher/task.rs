@@ -163,9 +163,7 @@ async fn answered(
     match pending {
         Some(pending) => match pending.await {
             Ok((client, answer)) => (Some(client), answer),
-            Err(error) => {
-                (None, Err(MetadataError::Failed(format!("asking for metadata: {error}"))))
-            }
+            Err(error) => (None, Err(MetadataError::Panicked(error.to_string()))),
         },
         // The branch is off while nothing is pending.
         None => std::future::pending().await,

@@ -166,7 +166,7 @@ fn address(id: i32) -> String {
 }
 
 fn not_leader(leader: Option<(i32, i32)>) -> ReturnReason {
-    ReturnReason::NotLeader { reason: "t/0: NotLeaderOrFollower".to_owned(), leader }
+    ReturnReason::NotLeader { error: Code::NotLeaderOrFollower, leader }
 }
 
 #[test]

@@ -37,11 +37,42 @@ pub(crate) struct FetchAnswer {
     /// Partitions that are not fetched here any more.
     pub(crate) removed: Vec<(FetchPosition, ReturnReason)>,
     /// Errors to be told.
-    pub(crate) errors: Vec<String>,
+    pub(crate) errors: Vec<PartitionError>,
     /// Batches that cannot be read.
     pub(crate) corrupt: Vec<RejectedBatch>,
     /// Bytes of records.
     pub(crate) bytes: usize,
+}
+
+/// An error of a whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fetch: {0}")]
+pub(crate) struct FetchError(Code);
+
+/// An error of one partition in an answer. It is asked for again after a rest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{topic_partition}: {fault}")]
+pub(crate) struct PartitionError {
+    topic_partition: TopicPartition,
+    fault: PartitionFault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PartitionFault {
+    #[error("{0}")]
+    Refused(Code),
+    #[error("the broker reports a truncated log for no reason")]
+    NotTruncated,
+    #[error("no whole batch in {bytes} bytes")]
+    NoWholeBatch { bytes: usize },
+    #[error("no record at or after offset {offset} in the answer")]
+    NothingNew { offset: i64 },
+}
+
+impl PartitionError {
+    pub(super) fn of(topic_partition: &TopicPartition, fault: PartitionFault) -> Self {
+        Self { topic_partition: topic_partition.clone(), fault }
+    }
 }
 
 /// A batch that cannot be read.
@@ -63,7 +94,7 @@ impl FetchSession {
         &mut self,
         response: FetchResponse,
         now: Instant,
-    ) -> Result<FetchAnswer, String> {
+    ) -> Result<FetchAnswer, FetchError> {
         if let Some(code) = Code::try_from_code(response.error_code) {
             // One that was to begin a session is of no other than this connection.
             let began = self.session.epoch == 0;
@@ -76,7 +107,7 @@ impl FetchSession {
                 {
                     Ok(FetchAnswer::default())
                 }
-                code => Err(format!("fetch: {code}")),
+                code => Err(FetchError(code)),
             };
         }
         self.session.id = response.session_id;
@@ -178,13 +209,13 @@ impl FetchSession {
                     tracked.doubled += 1;
                     return self.change(key);
                 }
-                answer.errors.push(format!("{}: no whole batch in {} bytes", key, records.len()));
+                let fault = PartitionFault::NoWholeBatch { bytes: records.len() };
+                answer.errors.push(PartitionError::of(key, fault));
                 self.rest(key, now);
                 return;
             }
-            answer
-                .errors
-                .push(format!("{}: no record at or after offset {from} in the answer", key));
+            let fault = PartitionFault::NothingNew { offset: from };
+            answer.errors.push(PartitionError::of(key, fault));
             self.rest(key, now);
             return;
         };
@@ -224,7 +255,6 @@ impl FetchSession {
         answer: &mut FetchAnswer,
         now: Instant,
     ) {
-        let reason = format!("{}: {code}", key);
         match code {
             // It may be the epoch that it does not know.
             Code::OffsetOutOfRange if self.claimed(key) >= 0 => self.doubt(key, answer, now),
@@ -242,10 +272,10 @@ impl FetchSession {
                 let leader = &data.current_leader;
                 let leader =
                     (leader.leader_id.0 >= 0).then_some((leader.leader_id.0, leader.leader_epoch));
-                self.leave(key, ReturnReason::NotLeader { reason, leader }, answer);
+                self.leave(key, ReturnReason::NotLeader { error: code, leader }, answer);
             }
             _ => {
-                answer.errors.push(reason);
+                answer.errors.push(PartitionError::of(key, PartitionFault::Refused(code)));
                 let _ = self.rest(key, now);
             }
         }

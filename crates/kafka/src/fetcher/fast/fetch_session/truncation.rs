@@ -12,6 +12,7 @@ use std::time::Instant;
 use kafka_protocol::messages::fetch_response::EpochEndOffset;
 
 use super::super::position::FetchPosition;
+use super::answers::{PartitionError, PartitionFault};
 use super::{FetchAnswer, FetchSession};
 use crate::topic_partition::TopicPartition;
 
@@ -58,9 +59,7 @@ impl FetchSession {
         let Some(tracked) = self.partition(key) else { return };
         if claimed < 0 {
             // The request had none. At the pace of other answers that bring nothing.
-            answer
-                .errors
-                .push(format!("{}: the broker reports a truncated log for no reason", key));
+            answer.errors.push(PartitionError::of(key, PartitionFault::NotTruncated));
             self.rest(key, now);
             return;
         }
