@@ -177,7 +177,7 @@ fn every_key_of_a_route_is_seen() {
         ("on_error = 'stop'", &keys::ON_ERROR),
         ("dead_letter = 'd'", &keys::DEAD_LETTER),
         ("stamp = true", &keys::STAMP),
-        ("producer = 'fast'", &keys::PRODUCER),
+        ("producer = 'librdkafka'", &keys::PRODUCER),
     ] {
         see(&old, &written("r", PULL, &format!("{TARGET}, {more}")), &keys::TO_KAFKA_SECTION, key);
     }
