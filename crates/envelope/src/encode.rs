@@ -117,6 +117,12 @@ impl Encoder {
         }
     }
 
+    /// Whether a message may hold several records: the one encoded last is in the message that is
+    /// open, and else in one of its own.
+    pub fn is_batch(&self) -> bool {
+        matches!(self.steps, Steps::Batch { .. })
+    }
+
     /// Ends the message that is open, if any. To be called before `out` is handed on or exchanged
     /// for another.
     pub fn finish(&mut self, out: &mut Encoded) {

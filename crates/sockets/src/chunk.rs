@@ -10,6 +10,7 @@ use zafka_zmtp::frame;
 use crate::buffers::{Buffer, Buffers};
 use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::origin::Origin;
+use crate::positions::Positions;
 pub(crate) use runs::{RunIndex, RunIndexBuilder};
 
 /// A chunk that fills less than this part of its buffer is copied to one of its own size: many lone
@@ -26,6 +27,8 @@ pub struct Chunk {
     records: u64,
     origin: Arc<Origin>,
     position: i64,
+    /// Where each of its messages stands in the origin, if that was said.
+    positions: Option<Positions>,
     /// The peers that want each of its messages, if that was found when it was published.
     runs: Option<RunIndex>,
     /// Its share of the memory that peers may have, if one needs it beside the ring.
@@ -73,7 +76,18 @@ impl Chunk {
     ) -> Self {
         debug_assert_eq!(buffer.ends.last().copied().unwrap_or(0), buffer.bytes.len());
         let kept = OnceLock::new();
-        Self { buffer, lender, same_routing, records, origin, position, runs: None, epoch: 0, kept }
+        Self {
+            buffer,
+            lender,
+            same_routing,
+            records,
+            origin,
+            position,
+            positions: None,
+            runs: None,
+            epoch: 0,
+            kept,
+        }
     }
 
     /// A chunk without messages: it moves the origin's position when its turn comes.
@@ -81,12 +95,40 @@ impl Chunk {
         Self::new(Vec::new(), Vec::new(), true, 0, origin, position)
     }
 
+    /// The same chunk; where its messages stand in their origin is known.
+    #[must_use]
+    pub fn with_positions(mut self, positions: Positions) -> Self {
+        self.positions = Some(positions);
+        self
+    }
+
+    /// The byte at which its messages begin that stand at `position` or after it; its length if
+    /// there are none. `None` if it does not know where its messages stand.
+    ///
+    /// A message may stand for more than its own position, up to that of the next one: so the one
+    /// before may hold `position` too.
+    pub fn starts_from(&self, position: i64) -> Option<usize> {
+        let first = self.positions.as_ref()?.first_from(position, self.messages());
+        let before = first.checked_sub(1).and_then(|before| self.buffer.ends.get(before));
+        Some(before.copied().unwrap_or(0))
+    }
+
+    /// The position of a message in its origin, by its number. `None` if there is no such message,
+    /// or if the chunk does not know.
+    pub fn position_of(&self, message: usize) -> Option<i64> {
+        let positions = self.positions.as_ref().filter(|_| message < self.messages())?;
+        Some(positions.at(message))
+    }
+
     /// Memory that a chunk takes beside its messages and their index, in bytes.
     pub(crate) const OVERHEAD: usize = size_of::<Self>() + 32;
 
     /// Memory that the chunk takes, in bytes.
     pub fn weight(&self) -> usize {
-        self.buffer.weight() + self.runs.as_ref().map_or(0, RunIndex::weight) + Self::OVERHEAD
+        self.buffer.weight()
+            + self.runs.as_ref().map_or(0, RunIndex::weight)
+            + self.positions.as_ref().map_or(0, Positions::weight)
+            + Self::OVERHEAD
     }
 
     /// Takes note that a peer needs it beside the ring, unless there is no memory for that. It
@@ -167,7 +209,16 @@ impl Chunk {
 
     /// Puts the messages of `next` after its own. Nothing of `next` is freed here.
     pub(crate) fn append(&mut self, next: &Self) {
-        let before = self.len();
+        let (before, messages) = (self.len(), self.messages());
+        self.positions = match (self.positions.take(), &next.positions) {
+            (Some(mut positions), Some(next)) => {
+                positions.append(messages, next);
+                Some(positions)
+            }
+            (None, Some(next)) if messages == 0 => Some(next.clone()),
+            (positions, None) if next.is_empty() => positions,
+            _ => None,
+        };
         self.buffer.bytes.extend_from_slice(&next.buffer.bytes);
         self.buffer.ends.extend(next.buffer.ends.iter().map(|end| before + end));
         self.records += next.records;
@@ -247,6 +298,23 @@ mod tests {
         assert_eq!(chunk.routing_frame(3), b"bb");
         assert_eq!(chunk.messages_ending_in(&(2..7)), 2);
         assert_eq!(chunk.messages_ending_in(&(3..7)), 1);
+    }
+
+    #[test]
+    fn finds_where_a_position_begins() {
+        let mut positions = Positions::starting_at(5);
+        positions.note(1, 8);
+        let mut chunk = three_messages().with_positions(positions);
+        let starts = |chunk: &Chunk| [0, 5, 6, 8, 9, 10].map(|at| chunk.starts_from(at).unwrap());
+        assert_eq!(starts(&chunk), [0, 0, 3, 3, 7, 10]);
+        assert_eq!([0, 1, 2, 3].map(|at| chunk.position_of(at)), [Some(5), Some(8), Some(9), None]);
+        let next = Chunk::new(b"\x00\x01d".to_vec(), vec![3], false, 1, Origin::new(0), 31);
+        chunk.append(&Chunk::marker(Origin::new(0), 20));
+        chunk.append(&next.with_positions(Positions::starting_at(30)));
+        assert_eq!((chunk.starts_from(10), chunk.starts_from(31)), (Some(10), Some(13)));
+        assert_eq!(chunk.position_of(3), Some(30));
+        chunk.append(&three_messages());
+        assert_eq!(chunk.starts_from(0), None, "where a part of them stands is not known");
     }
 
     #[test]

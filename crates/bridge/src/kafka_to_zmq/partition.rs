@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use zafka_envelope::{Encoded, Encoder, Record};
 use zafka_kafka::{Assignment, Fetched, Generation};
-use zafka_sockets::{Buffer, Buffers, Chunk};
+use zafka_sockets::{Buffer, Buffers, Chunk, Positions};
 
 use super::broken::{Broken, Promise};
 use super::gate::Gate;
@@ -149,6 +149,8 @@ impl Partition {
         let from = self.progress.encoded();
         let begins = self.begins.take();
         let mut next = begins.unwrap_or(from);
+        let mut positions = Positions::starting_at(next);
+        let is_batch = self.encoder.is_batch();
         let mut falls_back = None;
         let finished = fetched.walk(|record| {
             if record.offset < next {
@@ -157,6 +159,11 @@ impl Partition {
             }
             let prev = self.prev.filter(|prev| *prev < record.offset);
             self.encoder.encode(&Record { prev, ..*record }, &mut encoded);
+            if is_batch {
+                positions.note(encoded.ends.len(), record.offset);
+            } else if record.offset != next {
+                positions.note(encoded.ends.len().saturating_sub(1), record.offset);
+            }
             self.prev = Some(record.offset);
             next = record.offset + 1;
             if encoded.bytes.len() >= buffers.chunk_bytes() {
@@ -187,7 +194,8 @@ impl Partition {
                 && !zafka_planted::is("unseen-offsets-do-not-count");
             moves.then(|| Chunk::marker(origin, next))
         } else {
-            Some(buffers.chunk(buffer, encoded.same_routing, records, origin, next))
+            let chunk = buffers.chunk(buffer, encoded.same_routing, records, origin, next);
+            Some(chunk.with_positions(positions))
         };
         Ok(Step { chunk, from, finished, records, headers_missing })
     }

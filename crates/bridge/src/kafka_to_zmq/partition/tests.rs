@@ -87,6 +87,42 @@ fn position(step: &Step) -> Option<i64> {
 }
 
 #[test]
+fn a_chunk_knows_the_offset_of_each_message() {
+    for (preset, offsets, expected) in [
+        (Preset::Json, &[10, 11, 12][..], &[10, 11, 12][..]),
+        // Records that no reader is given: before the first, and in between.
+        (Preset::Packed, &[12, 13, 17, 18], &[12, 13, 17, 18]),
+        // Several records a message: the first one counts.
+        (Preset::Batch, &[11, 12, 14], &[11]),
+    ] {
+        let mut partition = partition_of(preset, 10);
+        let mut records = records(offsets.iter().copied(), 20);
+        let chunk = partition.encode(&mut records, &chunks_of(WHOLE)).unwrap().chunk.unwrap();
+        let found: Vec<_> = (0..).map_while(|message| chunk.position_of(message)).collect();
+        assert_eq!(found, expected);
+        let last = expected.len() - 1;
+        let begins = chunk.starts_from(expected[last]).unwrap();
+        assert_eq!(begins == 0, last == 0);
+        assert_eq!(chunk.starts_from(expected[last] + 1), Some(chunk.len()));
+    }
+}
+
+#[test]
+fn messages_of_several_records_know_where_they_begin() {
+    // Two records of this size do not go into one message.
+    let offsets: Vec<i64> = (10..16).chain([20]).collect();
+    let mut partition = partition_of(Preset::Batch, 10);
+    let mut records = Fake {
+        records: Offsets { value: vec![0; 200 << 10], ..Offsets::new(offsets.clone()) },
+        next_offset: 21,
+    };
+    let chunk = partition.encode(&mut records, &chunks_of(8 << 20)).unwrap().chunk.unwrap();
+    assert_eq!(chunk.messages(), offsets.len());
+    let found: Vec<_> = (0..).map_while(|message| chunk.position_of(message)).collect();
+    assert_eq!(found, offsets);
+}
+
+#[test]
 fn each_record_names_the_one_before_but_the_first() {
     let mut partition = partition(10);
     let step = partition.encode(&mut records([10, 11, 14], 15), &chunks_of(WHOLE)).unwrap();
