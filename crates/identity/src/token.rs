@@ -57,8 +57,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// When a lease that begins `now` ends, in s since the epoch: with the token, after `skew`, or
-    /// after `max_lease`.
+    /// End of a lease that begins `now`, in s since the epoch: that of the token and `skew`, or the
+    /// end of `max_lease`.
     pub fn lease_end(&self, now: i64, max_lease: Duration, skew: Duration) -> i64 {
         let token_end = self.expires.saturating_add(seconds(skew));
         token_end.min(now.saturating_add(seconds(max_lease)))
