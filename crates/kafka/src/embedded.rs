@@ -58,6 +58,20 @@ impl EmbeddedBroker {
         Ok(set?)
     }
 
+    /// Takes a partition's leader away, or gives it back.
+    ///
+    /// # Errors
+    /// Where there is no such partition.
+    pub fn set_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        has_leader: bool,
+    ) -> Result<(), EmbeddedError> {
+        let leader = has_leader.then_some(1);
+        Ok(self.0.partition_leader(topic, partition, leader)?)
+    }
+
     /// Makes the broker as old as one that has no newer version of the Fetch request.
     ///
     /// # Errors

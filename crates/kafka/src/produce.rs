@@ -11,6 +11,7 @@ mod fast;
 mod librdkafka;
 mod partition;
 mod partitioner;
+pub mod shares;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,6 +100,16 @@ pub struct OutboundRecord<'a> {
 
 /// The caller's name for a record that is under way.
 pub type Ticket = usize;
+
+/// A partition by its place in a producer's tables. It is another one's only after nothing of the
+/// first is under way any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartitionIndex {
+    /// The topic's place.
+    pub topic: usize,
+    /// The partition's; `None` while the topic's partitions are not known.
+    pub partition: Option<usize>,
+}
 
 /// The outcome of a record.
 #[derive(Debug)]
@@ -220,6 +231,52 @@ impl Producer {
         match &mut self.way {
             Way::Fast(fast) => fast.send(ticket, record),
             Way::Librdkafka(librdkafka) => librdkafka.send(ticket, record),
+        }
+    }
+
+    /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if that
+    /// cannot be told: librdkafka has its own tables.
+    pub fn locate(
+        &mut self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+    ) -> Option<PartitionIndex> {
+        match &mut self.way {
+            Way::Fast(fast) => fast.locate(topic, partition, key),
+            Way::Librdkafka(_) => None,
+        }
+    }
+
+    /// As [`Self::send`], to the partition that [`Self::locate`] has just found for the record.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_to(
+        &mut self,
+        index: Option<PartitionIndex>,
+        ticket: Ticket,
+        record: &OutboundRecord<'_>,
+    ) -> Result<(), WriteError> {
+        match (&mut self.way, index) {
+            (Way::Fast(fast), Some(index)) => fast.send_to(index, ticket, record),
+            _ => self.send(ticket, record),
+        }
+    }
+
+    /// The topic of a partition that something is under way for, and how many partitions it has.
+    pub fn topic_of(&self, index: PartitionIndex) -> Option<(Arc<str>, u32)> {
+        match &self.way {
+            Way::Fast(fast) => fast.topic_of(index),
+            Way::Librdkafka(_) => None,
+        }
+    }
+
+    /// Takes note of whether a partition has as much under way as it may: records without a key go
+    /// to other ones as long as those are not full too.
+    pub fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
+        if let Way::Fast(fast) = &mut self.way {
+            fast.set_full(index, is_full);
         }
     }
 

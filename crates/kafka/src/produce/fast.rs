@@ -7,6 +7,7 @@
 
 mod asking;
 mod broker;
+mod events;
 mod remote;
 mod request;
 mod topics;
@@ -23,7 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::partition::{Buffers, Settings};
-use super::{Compression, Deliveries, OutboundRecord, ProducerConfig, Ticket, WriteError};
+use super::{
+    Compression, Deliveries, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError,
+};
 use crate::cluster::{Cluster, OwnConnections};
 use crate::connection::Connector;
 use crate::error::StartError;
@@ -177,6 +180,42 @@ impl Fast {
         Ok(())
     }
 
+    /// The partition of a record, if it is sent now.
+    pub(super) fn locate(
+        &mut self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+    ) -> Option<PartitionIndex> {
+        self.topics.locate(topic, partition, key).ok()
+    }
+
+    /// As [`Self::send`], of a record that was located.
+    pub(super) fn send_to(
+        &mut self,
+        index: PartitionIndex,
+        ticket: Ticket,
+        record: &OutboundRecord<'_>,
+    ) -> Result<(), WriteError> {
+        if self.topics.push_to(index, ticket, record, &mut self.buffers, self.now)? {
+            self.ask_in(ASK_SOON);
+        }
+        Ok(())
+    }
+
+    /// A topic's name, and how many partitions it has.
+    pub(super) fn topic_of(&self, index: PartitionIndex) -> Option<(Arc<str>, u32)> {
+        self.topics.count_of(index.topic)
+    }
+
+    /// Takes note of whether a partition has as much under way as it may.
+    pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
+        let PartitionIndex { topic, partition: Some(partition) } = index else { return };
+        if let Some(slot) = self.topics.slot(Key { topic, partition }) {
+            slot.is_full = is_full;
+        }
+    }
+
     /// Sends what may be sent.
     pub(super) fn flush(&mut self) {
         self.now = Instant::now();
@@ -307,70 +346,6 @@ impl Fast {
     fn send_all_ready(&mut self) {
         for (id, remote) in &mut self.brokers {
             remote.send_ready(*id, &mut self.topics, &mut self.buffers, self.now);
-        }
-    }
-
-    fn handle(&mut self, event: Event) {
-        let now = Instant::now();
-        match event {
-            Event::Connected(broker) => self.answers(broker),
-            Event::Failed { broker, reason } => {
-                self.reporter.report(&reason);
-                self.is_troubled(broker, reason);
-            }
-            Event::Slow { broker, reason } => self.is_troubled(broker, reason),
-            Event::TooOld(reason) => self.too_old = Some(reason),
-            Event::Produced { broker, serial, answers } => {
-                self.answers(broker);
-                self.ended(broker, serial);
-                for (key, number, answered) in answers {
-                    self.answered(key, number, answered, now);
-                }
-            }
-            Event::Lost { broker, serial, requests, was_sent } => {
-                self.ended(broker, serial);
-                for (key, number) in requests {
-                    if let Some(slot) = self.topics.slot(key) {
-                        slot.partition.handle_lost(number, was_sent, now);
-                    }
-                    self.topics.touch(key);
-                }
-            }
-            Event::ProducerId(key, answer) => {
-                if let Some(slot) = self.topics.slot(key) {
-                    slot.partition.handle_id(answer, now);
-                }
-                self.topics.touch(key);
-            }
-            Event::Metadata(client, answer) => {
-                self.asking.client = Some(client);
-                self.told(answer, now);
-            }
-        }
-    }
-
-    fn answered(&mut self, key: Key, number: u64, answered: Option<Answered>, now: Instant) {
-        let Some(slot) = self.topics.slot(key) else { return };
-        match answered {
-            Some(Answered { answer, leader }) => {
-                slot.partition.handle_answer(number, &answer, &mut self.buffers, now);
-                if let Some(leader) = leader
-                    && self.addresses.contains_key(&leader.broker)
-                {
-                    self.topics.handle_leader(key, leader);
-                }
-            }
-            None => slot.partition.handle_lost(number, true, now),
-        }
-        self.topics.touch(key);
-    }
-
-    /// A Produce request of a broker's task has ended.
-    fn ended(&mut self, broker: i32, serial: u64) {
-        if let Some(remote) = self.brokers.get_mut(&broker)
-            && remote.serial == serial
-        {
-            remote.in_flight = remote.in_flight.saturating_sub(1);
         }
     }
 

@@ -58,7 +58,8 @@ impl Sticky {
             u32::try_from((begin + u64::from(place)) % u64::from(count)).unwrap_or_default()
         };
         let of_rank = |rank: Answers| (0..count).map(from).find(|at| batch(*at).1 >= rank);
-        let chosen = of_rank(Answers::Yes).or_else(|| of_rank(Answers::Failing));
+        let ranks = [Answers::Yes, Answers::Failing, Answers::NoLeader];
+        let chosen = ranks.into_iter().find_map(of_rank);
         let chosen = chosen.unwrap_or_else(|| from(0));
         self.stuck = Some((chosen, batch(chosen).0));
         Some(chosen)
@@ -68,6 +69,8 @@ impl Sticky {
 /// The state of a partition's leader: it answers, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answers {
+    /// As much is under way for it as may be, whoever leads it.
+    Full,
     /// There is none.
     NoLeader,
     /// Its last answer was none, or an error.

@@ -2,6 +2,7 @@
 //! known yet. Time is an argument.
 #![warn(clippy::disallowed_methods)]
 
+mod hand_over;
 mod topic;
 
 use std::collections::{HashMap, VecDeque};
@@ -11,11 +12,12 @@ use std::time::Instant;
 use kafka_protocol::ResponseError as Code;
 use uuid::Uuid;
 
-use super::super::partition::{Buffers, Leader, Partition, Settings, each_record};
-use super::super::{Deliveries, OutboundRecord, Ticket, WriteError};
+use super::super::partition::{Buffers, Leader, Partition, Settings};
+use super::super::partitioner::Answers;
+use super::super::{Deliveries, OutboundRecord, PartitionIndex, Ticket, WriteError};
 use super::Key;
 use crate::metadata::Metadata;
-use crate::records::{NewRecord, ProducerId, RECORD_LIMIT};
+use crate::records::{NewRecord, RECORD_LIMIT};
 use topic::{Outlook, Topic};
 
 /// Topics that are not known to be there, at the most. Anybody may name one.
@@ -29,7 +31,17 @@ pub(super) struct Slot {
     pub(super) is_touched: bool,
     /// Among those that have something for their broker.
     pub(super) is_ready: bool,
+    /// As much is under way for it as may be.
+    pub(super) is_full: bool,
     absent_since: Option<Instant>,
+}
+
+impl Slot {
+    /// The batch that records without a key would join, and whether they are welcome.
+    fn filling(&self) -> (u64, Answers) {
+        let (batch, answers) = self.partition.filling();
+        (batch, if self.is_full { Answers::Full } else { answers })
+    }
 }
 
 /// The news in a metadata answer.
@@ -80,6 +92,38 @@ impl Topics {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Result<bool, WriteError> {
+        let index = self.locate(record.topic, record.partition, record.key)?;
+        self.push_to(index, ticket, record, buffers, now)
+    }
+
+    /// Finds the partition of a record.
+    ///
+    /// # Errors
+    /// Too many topics are asked for.
+    pub(super) fn locate(
+        &mut self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+    ) -> Result<PartitionIndex, WriteError> {
+        let index = self.find(topic)?;
+        let known = self.topics.get_mut(index).and_then(Option::as_mut);
+        let partition = known.and_then(|topic| topic.place(partition, key, &mut self.random));
+        Ok(PartitionIndex { topic: index, partition })
+    }
+
+    /// Takes a record that was located. True if its topic is to be asked for.
+    ///
+    /// # Errors
+    /// It is too large for any batch.
+    pub(super) fn push_to(
+        &mut self,
+        index: PartitionIndex,
+        ticket: Ticket,
+        record: &OutboundRecord<'_>,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Result<bool, WriteError> {
         let new = NewRecord {
             timestamp: record.timestamp,
             key: record.key,
@@ -90,12 +134,11 @@ impl Topics {
         if size > RECORD_LIMIT {
             return Err(WriteError::TooLarge(format!("{size} bytes")));
         }
-        let index = self.find(record.topic)?;
-        let Some(Some(topic)) = self.topics.get_mut(index) else { return Ok(false) };
-        let wanted = topic.place(record.partition, record.key, &mut self.random);
-        match wanted {
+        let Some(Some(topic)) = self.topics.get_mut(index.topic) else { return Ok(false) };
+        match index.partition {
             Some(partition) => {
-                topic.add(index, partition, ticket, &new, buffers, &mut self.touched, now);
+                let touched = &mut self.touched;
+                topic.add(index.topic, partition, ticket, &new, buffers, touched, now);
                 Ok(false)
             }
             None => {
@@ -151,6 +194,12 @@ impl Topics {
 
     pub(super) fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         self.topics.get_mut(key.topic)?.as_mut()?.slots.get_mut(key.partition)
+    }
+
+    /// Name of a topic, and how many partitions it has.
+    pub(super) fn count_of(&self, index: usize) -> Option<(Arc<str>, u32)> {
+        let topic = self.topics.get(index)?.as_ref()?;
+        Some((Arc::clone(&topic.name), topic.count))
     }
 
     /// Name and id of a partition's topic.
@@ -304,61 +353,10 @@ impl Topics {
             self.touch(key);
         }
     }
-
-    /// Gives up everything; what is known not to be written is handed out, in the order of each
-    /// partition.
-    pub(super) fn hand_over(
-        &mut self,
-        reason: &str,
-        mut f: impl FnMut(Ticket, &OutboundRecord<'_>),
-    ) {
-        for topic in self.topics.iter_mut().flatten() {
-            let name = Arc::clone(&topic.name);
-            for (index, slot) in (0..).zip(&mut topic.slots) {
-                for (bytes, tickets) in slot.partition.hand_over(reason) {
-                    let mut tickets = tickets.into_iter();
-                    each_record(bytes, |record| {
-                        if let Some(ticket) = tickets.next() {
-                            f(ticket, &outbound(&name, Some(index), record));
-                        }
-                    });
-                }
-                self.failed.extend(std::iter::from_fn(|| slot.partition.poll_delivery()));
-            }
-            for waiting in topic.waiting.drain(..) {
-                let mut entries = waiting.entries.into_iter();
-                each_record(waiting.builder.finish(None).0.seal(ProducerId::NONE, -1), |record| {
-                    if let Some((ticket, partition)) = entries.next() {
-                        f(ticket, &outbound(&name, partition, record));
-                    }
-                });
-            }
-        }
-        self.topics.clear();
-        self.names.clear();
-        self.touched.clear();
-        self.last = None;
-        self.unknown = 0;
-    }
 }
 
 fn earlier(known: Option<Instant>, due: Instant) -> Option<Instant> {
     Some(known.map_or(due, |known| known.min(due)))
-}
-
-fn outbound<'a>(
-    topic: &'a str,
-    partition: Option<i32>,
-    record: &'a NewRecord<'a>,
-) -> OutboundRecord<'a> {
-    OutboundRecord {
-        topic,
-        partition,
-        timestamp: record.timestamp,
-        key: record.key,
-        value: record.value,
-        headers: record.headers,
-    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,34 @@ async fn a_broker_that_is_away_is_waited_for(producing: ProducerKind) {
     writer.producer.close().await;
 }
 
+on_both_producers!(a_partition_without_a_leader_keeps_no_other_waiting);
+async fn a_partition_without_a_leader_keeps_no_other_waiting(producing: ProducerKind) {
+    let (broker, _) = broker(&[("orders", 3)]);
+    broker.set_leader("orders", 0, false).unwrap();
+    let mut writer = Writer::start(&broker.bootstrap(), &settings(producing));
+    let record = |partition| OutboundRecord {
+        topic: "orders",
+        partition: Some(partition),
+        timestamp: 1_700_000_000_000,
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+    };
+    for ticket in 0..300 {
+        let partition = i32::try_from(ticket % 3).unwrap();
+        writer.producer.send(ticket, &record(partition)).unwrap();
+    }
+    writer.until("the others", |writer| writer.told.len() == 200).await;
+    assert!(writer.told.keys().all(|ticket| ticket % 3 > 0));
+    broker.set_leader("orders", 0, true).unwrap();
+    writer.until("all", |writer| writer.told.len() == 300).await;
+    for ticket in 0..300 {
+        let place = (i32::try_from(ticket % 3).unwrap(), i64::try_from(ticket / 3).unwrap());
+        assert_eq!(writer.place(ticket), place);
+    }
+    writer.producer.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_broker_is_too_old_librdkafka_takes_over() {
     for ancient in [false, true] {

@@ -54,15 +54,17 @@ async fn slow_stalled_and_broken_connections_lose_nothing() {
     assert!(writer.told.values().all(Result::is_ok));
     writer.assert_told_truly(&topic).await;
 
-    node.admin().limit_producers(Some(100_000));
+    // Of ten seconds, over which the broker counts.
+    node.admin().limit_producers(Some(50_000));
     let before = writer.sent.len();
     let mut waits = Vec::new();
-    for number in before..before + 500 {
+    for number in before..before + 600 {
         writer.send_record(&topic, Some("k1"), format!("k1 {number:01000}"));
         writer.step().await;
         waits.extend(writer.producer.health().waits());
     }
     writer.until_all_told().await;
+    waits.extend(writer.producer.health().waits());
     assert!(waits.iter().any(|wait| wait.reason.contains("quota")), "{waits:?}");
     assert!(writer.told.values().all(Result::is_ok));
     writer.assert_told_truly(&topic).await;

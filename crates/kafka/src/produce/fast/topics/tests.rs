@@ -197,3 +197,32 @@ fn anybody_may_name_topics_but_not_without_end() {
     bench.hear("t5", told(7, 1, None));
     assert!(bench.topics.push(0, &record, &mut bench.buffers, bench.now).is_ok());
 }
+
+#[test]
+fn a_record_goes_where_it_was_located_and_without_a_key_past_a_full_partition() {
+    let mut bench = Bench::new(None);
+    let unknown = bench.topics.locate("a", None, Some(b"k")).unwrap();
+    assert_eq!(unknown.partition, None);
+    bench.push("a", None, Some("k"));
+    bench.hear("a", told(1, 3, None));
+    let by_key = usize::try_from(of_key(b"k", 3)).unwrap();
+    let located = |bench: &mut Bench, key: Option<&[u8]>| {
+        bench.topics.locate("a", None, key).unwrap().partition.unwrap()
+    };
+    assert_eq!(located(&mut bench, Some(b"k")), by_key);
+    // One is full, then all of them: then it goes anywhere.
+    let first = located(&mut bench, None);
+    let full = |bench: &mut Bench, partition| {
+        let key = Key { topic: unknown.topic, partition };
+        bench.topics.slot(key).unwrap().is_full = true;
+    };
+    full(&mut bench, first);
+    let second = located(&mut bench, None);
+    assert_ne!(second, first);
+    full(&mut bench, second);
+    let third = located(&mut bench, None);
+    assert_eq!([first, second, third].iter().sum::<usize>(), 3);
+    full(&mut bench, third);
+    assert!(located(&mut bench, None) < 3);
+    assert_eq!(located(&mut bench, Some(b"k")), by_key, "its key decides");
+}

@@ -84,7 +84,7 @@ impl Topic {
             (None, _) => {
                 let filling = |at: u32| {
                     let slot = usize::try_from(at).ok().and_then(|at| self.slots.get(at));
-                    slot.map(|slot| slot.partition.filling()).unwrap_or((0, Answers::NoLeader))
+                    slot.map_or((0, Answers::NoLeader), Slot::filling)
                 };
                 self.sticky.next(self.count, filling, || next_random(random))?
             }
@@ -255,6 +255,7 @@ impl Topic {
                 partition,
                 is_touched: false,
                 is_ready: false,
+                is_full: false,
                 absent_since: None,
             });
         }

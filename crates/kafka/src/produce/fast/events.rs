@@ -1,0 +1,73 @@
+//! The events of the other tasks, and what each changes.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+use std::time::Instant;
+
+use super::request::Answered;
+use super::{Event, Fast, Key};
+
+impl Fast {
+    pub(super) fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Connected(broker) => self.answers(broker),
+            Event::Failed { broker, reason } => {
+                self.reporter.report(&reason);
+                self.is_troubled(broker, reason);
+            }
+            Event::Slow { broker, reason } => self.is_troubled(broker, reason),
+            Event::TooOld(reason) => self.too_old = Some(reason),
+            Event::Produced { broker, serial, answers } => {
+                self.answers(broker);
+                self.ended(broker, serial);
+                for (key, number, answered) in answers {
+                    self.answered(key, number, answered, now);
+                }
+            }
+            Event::Lost { broker, serial, requests, was_sent } => {
+                self.ended(broker, serial);
+                for (key, number) in requests {
+                    if let Some(slot) = self.topics.slot(key) {
+                        slot.partition.handle_lost(number, was_sent, now);
+                    }
+                    self.topics.touch(key);
+                }
+            }
+            Event::ProducerId(key, answer) => {
+                if let Some(slot) = self.topics.slot(key) {
+                    slot.partition.handle_id(answer, now);
+                }
+                self.topics.touch(key);
+            }
+            Event::Metadata(client, answer) => {
+                self.asking.client = Some(client);
+                self.told(answer, now);
+            }
+        }
+    }
+
+    fn answered(&mut self, key: Key, number: u64, answered: Option<Answered>, now: Instant) {
+        let Some(slot) = self.topics.slot(key) else { return };
+        match answered {
+            Some(Answered { answer, leader }) => {
+                slot.partition.handle_answer(number, &answer, &mut self.buffers, now);
+                if let Some(leader) = leader
+                    && self.addresses.contains_key(&leader.broker)
+                {
+                    self.topics.handle_leader(key, leader);
+                }
+            }
+            None => slot.partition.handle_lost(number, true, now),
+        }
+        self.topics.touch(key);
+    }
+
+    /// A Produce request of a broker's task has ended.
+    fn ended(&mut self, broker: i32, serial: u64) {
+        if let Some(remote) = self.brokers.get_mut(&broker)
+            && remote.serial == serial
+        {
+            remote.in_flight = remote.in_flight.saturating_sub(1);
+        }
+    }
+}
