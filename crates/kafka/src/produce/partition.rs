@@ -16,6 +16,7 @@
 
 mod answers;
 mod batch;
+mod facts;
 mod rebuild;
 #[cfg(test)]
 mod sim;
@@ -28,7 +29,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::partitioner::Answers;
 use super::{Deliveries, Ticket, WriteError, Written};
 pub(super) use crate::metadata::Leader;
 use crate::records::{Codec, NewRecord, ProducerId};
@@ -336,46 +336,9 @@ impl Partition {
         }
     }
 
-    /// The broker that its requests go to.
-    pub(super) fn broker(&self) -> Option<i32> {
-        self.leader.map(|leader| leader.broker)
-    }
-
-    /// The broker that has requests of it that have not ended.
-    pub(super) fn held_at(&self) -> Option<i32> {
-        self.at.filter(|_| self.in_flight > 0).map(|leader| leader.broker)
-    }
-
-    /// Returns true if anything has not been sent, or is to be sent again.
-    pub(super) fn has_unsent(&self) -> bool {
-        self.open.is_some()
-            || !self.closed.is_empty()
-            || self.sealed.iter().any(|sealed| sealed.request.is_none())
-    }
-
-    /// Returns true if nothing is under way or waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_none() && self.closed.is_empty() && self.sealed.is_empty()
-    }
-
-    /// Returns the reason why it is not written now, if something is wrong.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().filter(|_| !self.is_empty())
-    }
-
     /// Returns true if the leader is to be asked for. The caller asks then.
     pub(super) fn poll_wants_leader(&mut self) -> bool {
         std::mem::take(&mut self.wants_leader) || (self.leader.is_none() && !self.is_empty())
-    }
-
-    /// Returns the batch that records without a key would join, and whether its leader answers.
-    pub(super) fn filling(&self) -> (u64, Answers) {
-        let answers = match (self.leader, self.failures) {
-            (None, _) => Answers::NoLeader,
-            (Some(_), 0) => Answers::Yes,
-            (Some(_), _) => Answers::Failing,
-        };
-        (if self.open.is_some() { self.opened } else { self.opened + 1 }, answers)
     }
 
     /// Returns the next outcomes to be delivered.
