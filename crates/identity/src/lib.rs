@@ -14,6 +14,8 @@ mod discovery;
 mod key_refresh;
 mod leases;
 mod pattern;
+#[cfg(all(test, feature = "planted"))]
+mod planted;
 mod token;
 
 pub use access::{Grant, Rule, Rules, Who};

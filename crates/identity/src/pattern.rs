@@ -194,7 +194,10 @@ fn matcher(text: &Option<String>, is_regex: bool) -> Result<Matcher, PatternErro
     let Some(text) = text else { return Err(PatternError::Brace) };
     if is_regex {
         // The anchors of `^a|b$` hold for one alternative each: here they hold for all of them.
-        let whole = format!("^(?:{text})$");
+        let whole = match zafka_planted::is("alternatives-are-open") {
+            true => format!("^{text}$"),
+            false => format!("^(?:{text})$"),
+        };
         let regex = RegexBuilder::new(&whole).size_limit(PATTERN_BYTES).build();
         return regex.map(Matcher::Regex).map_err(|error| {
             let reason = error.to_string();

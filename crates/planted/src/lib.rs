@@ -1,5 +1,6 @@
 //! Mistakes planted on purpose: each is a name at the place at which the product would be wrong,
-//! and is chosen at run time, so that one build of the simulation shows that it finds all of them.
+//! and is chosen at run time, so that one build shows that all of them are found: those of
+//! [`MISTAKES`] by the simulation, others by tests of their own crates (`assert_found`).
 //!
 //! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
 //! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by `plant` for one thread. A
@@ -9,7 +10,7 @@
 #[cfg(all(feature = "planted", not(debug_assertions)))]
 compile_error!("a release build has no planted mistakes");
 
-/// Every mistake that can be planted, and what it is.
+/// Every mistake that the simulation finds, and what it is.
 pub const MISTAKES: [(&str, &str); 15] = [
     // Those that were made once.
     ("next-request-fails", "an answer is thrown away if the next request cannot be sent"),
@@ -38,11 +39,13 @@ pub const fn is(_name: &str) -> bool {
 }
 
 #[cfg(feature = "planted")]
-pub use chosen::{is, plant};
+pub use chosen::{assert_found, is, plant};
 
 #[cfg(feature = "planted")]
 mod chosen {
     use std::cell::RefCell;
+    use std::env;
+    use std::process::Command;
 
     thread_local! {
         static CHOSEN: RefCell<Option<String>> =
@@ -52,6 +55,28 @@ mod chosen {
     /// Returns whether this mistake is to be made.
     pub fn is(name: &str) -> bool {
         CHOSEN.with_borrow(|chosen| chosen.as_deref() == Some(name))
+    }
+
+    /// Asserts that tests of this binary find mistakes: each of these tests passes, and fails if
+    /// the mistake beside it is made in the whole process.
+    ///
+    /// # Panics
+    /// A mistake is not found, or a test fails without one.
+    #[allow(clippy::expect_used, reason = "an assertion of tests")]
+    pub fn assert_found(mistakes: &[(&str, &str)]) {
+        let binary = env::current_exe().expect("the binary of the tests");
+        let run = |test: &str, mistake: &str| {
+            let mut command = Command::new(&binary);
+            command.args([test, "--exact"]).env("ZAFKA_PLANT", mistake);
+            let output = command.output().expect("the test runs");
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        for (mistake, test) in mistakes {
+            let (passes, out) = run(test, "");
+            assert!(passes && out.contains("1 passed"), "{test} without a mistake:\n{out}");
+            let (passes, out) = run(test, mistake);
+            assert!(!passes && out.contains("1 failed"), "{test} overlooks {mistake}:\n{out}");
+        }
     }
 
     /// Makes this mistake in the current thread from now on, or none.

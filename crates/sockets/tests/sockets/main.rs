@@ -8,6 +8,8 @@ mod hostile;
 mod inbound;
 mod netns;
 mod outbound;
+#[cfg(feature = "planted")]
+mod planted;
 mod policies;
 mod raw;
 mod refusals;

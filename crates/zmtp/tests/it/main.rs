@@ -7,6 +7,8 @@ mod forged;
 mod heartbeats;
 mod malformed;
 mod pair;
+#[cfg(feature = "planted")]
+mod planted;
 mod properties;
 mod recorded;
 mod traffic;

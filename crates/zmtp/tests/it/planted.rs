@@ -1,0 +1,14 @@
+//! That the tests find mistakes of CURVE. In a build with the feature `planted` alone.
+
+#[test]
+fn each_mistake_of_curve_is_found() {
+    let handshakes = "forged::each_forged_handshake_is_refused_and_the_honest_one_is_not";
+    zafka_planted::assert_found(&[
+        ("nonce-may-fall", "forged::traffic_that_no_client_may_send"),
+        ("any-cookie-is-taken", handshakes),
+        ("initiate-repeats-a-nonce", handshakes),
+        ("vouch-of-any-connection", handshakes),
+        ("vouch-for-any-server", handshakes),
+        ("a-key-has-two-forms", handshakes),
+    ]);
+}
