@@ -1,51 +1,80 @@
-"""A pyzmq socket with CURVE: type, endpoint, the server's certificate, our secret certificate or
-"new", seconds, then what it says. It shows the token in the variable TOKEN, if there is one.
+"""A pyzmq socket with CURVE, on libzmq: see the options. What it says are the words. It shows the
+token in the variable TOKEN, if there is one.
 
-A SUB subscribes to what it says, a DEALER or PUSH sends each as a message whose frames are parted
-by "|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's monitor,
+A SUB subscribes to its words. An XPUB sends them when somebody subscribes. DEALER and PUSH send
+each at once, and a ROUTER answers each message with them. The frames of a word are parted by
+"|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's monitor, and
 {"frames": [...]} with frames as text, and what the server said in its handshake as "properties".
 """
 
+import argparse
 import json
 import os
-import sys
 import time
 
 import zmq
 import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import recv_monitor_message
 
-kind, endpoint, server, ours, seconds, *words = sys.argv[1:]
+parser = argparse.ArgumentParser()
+parser.add_argument("kind", help="SUB, XPUB, DEALER, ROUTER or PUSH")
+parser.add_argument("endpoint")
+parser.add_argument("words", nargs="*")
+parser.add_argument("--ours", default="new", help="our secret certificate; a new key without it")
+parser.add_argument("--server", help="connects, and this is the server's certificate")
+parser.add_argument("--known", help="binds, as server, and lets in whom this folder knows")
+parser.add_argument("--identity", help="the routing id")
+parser.add_argument("--heartbeat", type=int, help="ms between two PINGs")
+options = parser.parse_intermixed_args()
+
 context = zmq.Context()
-socket = context.socket(getattr(zmq, kind))
+socket = context.socket(getattr(zmq, options.kind))
 socket.linger = 0
-socket.curve_serverkey, _ = zmq.auth.load_certificate(server)
-if ours == "new":
+if options.ours == "new":
     socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
 else:
-    socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(ours)
+    socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(options.ours)
+if options.identity:
+    socket.routing_id = options.identity.encode()
+if options.heartbeat:
+    socket.heartbeat_ivl = options.heartbeat
 if os.environ.get("TOKEN"):
     socket.setsockopt(zmq.METADATA, b"X-Token:" + os.environ["TOKEN"].encode())
 monitor = socket.get_monitor_socket()
+messages = [[part.encode() for part in word.split("|")] for word in options.words]
 
 
 def say(**line):
     print(json.dumps(line), flush=True)
 
 
-if kind == "SUB":
-    for word in words:
+def send(*envelope):
+    for message in messages:
+        socket.send_multipart([*envelope, *message])
+
+
+if options.kind == "SUB":
+    for word in options.words:
         socket.subscribe(word)
-socket.connect(endpoint)
-if kind != "SUB":
-    for word in words:
-        socket.send_multipart([part.encode() for part in word.split("|")])
+if options.server:
+    socket.curve_serverkey, _ = zmq.auth.load_certificate(options.server)
+    socket.connect(options.endpoint)
+else:
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve(domain="*", location=options.known)
+    socket.curve_server = True
+    socket.bind(options.endpoint)
+if options.kind in ("DEALER", "PUSH"):
+    send()
 
 poller = zmq.Poller()
 poller.register(monitor, zmq.POLLIN)
-if kind != "PUSH":
+if options.kind != "PUSH":
     poller.register(socket, zmq.POLLIN)
-end = time.monotonic() + float(seconds)
+# A test that hangs ends before its peers do.
+end = time.monotonic() + 600
 while time.monotonic() < end:
     ready = dict(poller.poll(100))
     if monitor in ready:
@@ -60,3 +89,7 @@ while time.monotonic() < end:
             except zmq.ZMQError:
                 pass
         say(frames=[frame.bytes.decode("latin-1") for frame in frames], properties=properties)
+        if options.kind == "XPUB":
+            send()
+        elif options.kind == "ROUTER":
+            send(frames[0].bytes)

@@ -1,5 +1,8 @@
 //! Identity with libzmq's own CURVE clients (pyzmq): who is let in, what each gets, what ends it.
 
+mod recordings;
+mod server;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -69,27 +72,37 @@ struct Curve {
 }
 
 impl Curve {
-    fn start(kind: &str, endpoint: &str, server: &Path, ours: &str, words: &[&str]) -> Self {
-        Self::with_token(kind, endpoint, server, ours, words, "")
+    fn start(kind: &str, endpoint: &str, options: &[&str]) -> Self {
+        Self::run(kind, endpoint, options, "")
     }
 
-    /// One that shows a token, unless that is empty.
+    fn run(kind: &str, endpoint: &str, options: &[&str], token: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut peer = command(python());
+        peer.arg(own("peers/python/curve.py")).args([kind, endpoint]).args(options);
+        peer.stdin(Stdio::null()).env("TOKEN", token);
+        peer.stdout(fs::File::create(directory.path().join("lines")).unwrap());
+        peer.stderr(fs::File::create(&log).unwrap());
+        Self { _process: Running::adopt(spawn(peer), &log), directory }
+    }
+
+    /// Connects to a server that has a key; `new`: with a key that nobody knows.
+    fn client(kind: &str, to: &str, server: &Path, ours: &str, words: &[&str]) -> Self {
+        Self::with_token(kind, to, server, ours, words, "")
+    }
+
+    /// The same; it shows a token, unless that is empty.
     fn with_token(
         kind: &str,
-        endpoint: &str,
+        to: &str,
         server: &Path,
         ours: &str,
         words: &[&str],
         token: &str,
     ) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("log");
-        let mut peer = command(python());
-        peer.arg(own("peers/python/curve.py")).args([kind, endpoint]).arg(server);
-        peer.args([ours, "600"]).args(words).stdin(Stdio::null()).env("TOKEN", token);
-        peer.stdout(fs::File::create(directory.path().join("lines")).unwrap());
-        peer.stderr(fs::File::create(&log).unwrap());
-        Self { _process: Running::adopt(spawn(peer), &log), directory }
+        let secured = ["--server", server.to_str().unwrap(), "--ours", ours];
+        Self::run(kind, to, &[&secured[..], words].concat(), token)
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -148,7 +161,7 @@ fn libzmq_peers_get_what_the_rules_say() {
     let mut relay = Zafka::run(ZAFKA, &toml);
     let sub = |server: &str, ours: &str| {
         let ours = if ours == "new" { "new".into() } else { keys.secret(ours) };
-        Curve::start("SUB", &endpoint, &keys.public(server), ours.to_str().unwrap(), &[""])
+        Curve::client("SUB", &endpoint, &keys.public(server), ours.to_str().unwrap(), &[""])
     };
     // Those who get nothing come first: bob is known, and no rule means him.
     let [bob, stranger, misled] = [sub("relay", "bob"), sub("relay", "new"), sub("other", "alice")];
@@ -223,7 +236,7 @@ fn libzmq_senders_write_what_the_rules_say() {
     let [mine, other] = [format!("|{topic}|42"), format!("|{topic}-other|42")];
     let dealer = |ours: &str, words: &[&str]| {
         let (server, ours) = (keys.public("relay"), keys.secret(ours));
-        Curve::start("DEALER", &endpoint, &server, ours.to_str().unwrap(), words)
+        Curve::client("DEALER", &endpoint, &server, ours.to_str().unwrap(), words)
     };
     let allowed = dealer("plc-7", &[&mine, &other]);
     let denied = dealer("plc-8", &[&mine]);

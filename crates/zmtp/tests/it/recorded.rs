@@ -1,5 +1,7 @@
 //! Bytes that libzmq 4.3.5 sent to a plain TCP socket which played the other side.
 
+mod curve;
+
 use std::time::Instant;
 
 use bytes::Bytes;
