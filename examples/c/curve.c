@@ -1,0 +1,67 @@
+/* A SUB or a DEALER with CURVE at a zafka route.
+ * Usage: curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
+ *        curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME... */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+static void *zocket;
+
+static void fail(const char *what) {
+    fprintf(stderr, "%s: %s\n", what, zmq_strerror(zmq_errno()));
+    exit(1);
+}
+
+/* Sets an option to a key of a certificate, as `zafka keygen` writes it. */
+static void set_key(int option, const char *path, const char *name) {
+    char line[256], format[40], key[41];
+    snprintf(format, sizeof format, " %s = \"%%40[^\"]\"", name);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, format, key) == 1) {
+            if (zmq_setsockopt(zocket, option, key, sizeof key)) fail(name);
+            fclose(file);
+            return;
+        }
+    fprintf(stderr, "%s: no %s\n", path, name);
+    exit(1);
+}
+
+/* Prints the frames of the next message, which is waited for. */
+static void print_message(void) {
+    int more = 1;
+    for (size_t size = sizeof more; more; putchar(more ? ' ' : '\n')) {
+        zmq_msg_t frame;
+        zmq_msg_init(&frame);
+        if (zmq_msg_recv(&frame, zocket, 0) < 0) fail("zmq_msg_recv");
+        fwrite(zmq_msg_data(&frame), 1, zmq_msg_size(&frame), stdout);
+        zmq_msg_close(&frame);
+        if (zmq_getsockopt(zocket, ZMQ_RCVMORE, &more, &size)) fail("ZMQ_RCVMORE");
+    }
+    fflush(stdout);
+}
+
+int main(int count, char **arguments) {
+    if (count < 6) {
+        fprintf(stderr, "usage: curve sub|dealer SERVER.key OURS.key_secret ENDPOINT WORD...\n");
+        return 2;
+    }
+    int is_sub = strcmp(arguments[1], "sub") == 0;
+    zocket = zmq_socket(zmq_ctx_new(), is_sub ? ZMQ_SUB : ZMQ_DEALER);
+    if (zocket == NULL) fail("zmq_socket");
+    set_key(ZMQ_CURVE_SERVERKEY, arguments[2], "public-key");
+    set_key(ZMQ_CURVE_PUBLICKEY, arguments[3], "public-key");
+    set_key(ZMQ_CURVE_SECRETKEY, arguments[3], "secret-key");
+    const char *prefix = arguments[5];
+    if (is_sub && zmq_setsockopt(zocket, ZMQ_SUBSCRIBE, prefix, strlen(prefix))) fail(prefix);
+    if (zmq_connect(zocket, arguments[4])) fail(arguments[4]);
+    for (int at = 5; !is_sub && at < count; at++) {
+        const char *frame = arguments[at];
+        int flags = at + 1 < count ? ZMQ_SNDMORE : 0;
+        if (zmq_send(zocket, frame, strlen(frame), flags) < 0) fail("zmq_send");
+    }
+    do print_message();
+    while (is_sub);
+    return 0;
+}

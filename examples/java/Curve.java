@@ -1,0 +1,60 @@
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.StringJoiner;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.zeromq.SocketType;
+import org.zeromq.ZContext;
+import org.zeromq.ZFrame;
+import org.zeromq.ZMQ;
+import org.zeromq.ZMsg;
+
+/**
+ * A SUB or a DEALER with CURVE at a zafka route.
+ * Usage: Curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
+ *        Curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
+ */
+public final class Curve {
+    public static void main(String[] args) throws Exception {
+        if (args.length < 5) {
+            System.err.println("usage: Curve sub|dealer SERVER.key OURS.key_secret ENDPOINT WORD...");
+            System.exit(2);
+        }
+        boolean isSub = args[0].equals("sub");
+        try (ZContext context = new ZContext()) {
+            ZMQ.Socket socket = context.createSocket(isSub ? SocketType.SUB : SocketType.DEALER);
+            socket.setCurveServerKey(key(args[1], "public-key"));
+            socket.setCurvePublicKey(key(args[2], "public-key"));
+            socket.setCurveSecretKey(key(args[2], "secret-key"));
+            if (isSub) {
+                socket.subscribe(args[4]);
+            }
+            socket.connect(args[3]);
+            if (!isSub) {
+                ZMsg message = new ZMsg();
+                for (int at = 4; at < args.length; at++) {
+                    message.add(args[at]);
+                }
+                message.send(socket);
+            }
+            do {
+                StringJoiner line = new StringJoiner(" ");
+                for (ZFrame frame : ZMsg.recvMsg(socket)) {
+                    line.add(frame.getString(StandardCharsets.UTF_8));
+                }
+                System.out.println(line);
+            } while (isSub);
+        }
+    }
+
+    /** A key of a certificate, as `zafka keygen` writes it. */
+    private static byte[] key(String path, String name) throws Exception {
+        Pattern line = Pattern.compile("^ +" + name + " = \"(.{40})\"$", Pattern.MULTILINE);
+        Matcher found = line.matcher(Files.readString(Path.of(path)));
+        if (!found.find()) {
+            throw new IllegalArgumentException(path + ": no " + name);
+        }
+        return ZMQ.Curve.z85Decode(found.group(1));
+    }
+}
