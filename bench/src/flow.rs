@@ -64,17 +64,31 @@ struct Pass {
 /// # Errors
 /// A process that ended or stalled, or a topic too small for any measurement.
 pub fn measure(world: &World, case: &Case, flow: Duration) -> Outcome<Run> {
+    let name = format!("{:?} to {:?}", case.subject, case.sink);
+    measure_party(&name, case.topic.records, flow, || Party::start(world, case))
+}
+
+/// The same of processes that `start` starts for each pass; there are so many `records` in it.
+///
+/// # Errors
+/// A process that ended or stalled, or too few records for any measurement.
+pub fn measure_party(
+    name: &str,
+    records: u64,
+    flow: Duration,
+    start: impl Fn() -> Outcome<Party>,
+) -> Outcome<Run> {
     let mut total = Sums::default();
     for _ in 0..PASSES {
         let left = flow.saturating_sub(Duration::from_secs_f64(total.seconds));
-        if let Some(pass) = pass(world, case, left)? {
+        if let Some(pass) = pass(start()?, name, records, left)? {
             total.add(&pass);
         }
         if total.seconds >= flow.as_secs_f64() * 0.9 {
             break;
         }
     }
-    total.run().ok_or_else(|| format!("{:?} was too fast for its topic", case.subject).into())
+    total.run().ok_or_else(|| format!("{name} was too fast for its topic").into())
 }
 
 #[derive(Debug, Default)]
@@ -115,9 +129,8 @@ impl Sums {
 }
 
 /// One life of the relay: its steady part, unless it was through too soon.
-fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<Option<Pass>> {
-    let mut party = Party::start(world, case)?;
-    let warm = case.topic.records / 20;
+fn pass(mut party: Party, name: &str, records: u64, flow: Duration) -> Outcome<Option<Pass>> {
+    let warm = records / 20;
     let started = Instant::now();
     let (mut heard, mut first, mut last): (Option<Instant>, Option<Sample>, Option<Sample>) =
         (None, None, None);
@@ -126,17 +139,13 @@ fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<Option<Pass>> {
         let Some(sample) = party.sample(Duration::from_secs(1))? else {
             let patience = if heard.is_some() { STALL } else { START };
             if moved.elapsed() > patience {
-                return Err(format!(
-                    "{:?} to {:?}: no records for {patience:?}",
-                    case.subject, case.sink
-                )
-                .into());
+                return Err(format!("{name}: no records for {patience:?}").into());
             }
             continue;
         };
         moved = sample.at;
         let heard = *heard.get_or_insert(sample.at);
-        if sample.records >= case.topic.records {
+        if sample.records >= records {
             break;
         }
         match first {
@@ -156,7 +165,8 @@ fn pass(world: &World, case: &Case, flow: Duration) -> Outcome<Option<Pass>> {
 }
 
 /// The processes of a pass.
-struct Party {
+#[derive(Debug)]
+pub struct Party {
     subject: Process,
     sink: Option<Process>,
     _idle: Option<Process>,
@@ -164,6 +174,11 @@ struct Party {
 }
 
 impl Party {
+    /// A relay and the receiver that counts.
+    pub fn of(subject: Process, sink: Process) -> Self {
+        Self { subject, sink: Some(sink), _idle: None, records: 0 }
+    }
+
     fn start(world: &World, case: &Case) -> Outcome<Self> {
         let address = format!("127.0.0.1:{}", free_port());
         let group = unique("bench");

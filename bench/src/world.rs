@@ -35,6 +35,8 @@ pub struct Scope {
     pub samples: [u64; 2],
     /// Runs of each turn with stalled peers, and latency samples in each.
     pub stalled: (usize, u64),
+    /// Idle peers with CURVE.
+    pub crowd: usize,
     /// Records of 100 bytes, of 1 KB, and in each topic of the partitions chart.
     pub records: [u64; 3],
 }
@@ -49,6 +51,7 @@ impl Scope {
         latency_rounds: [12, 5],
         samples: [12_500, 150_000],
         stalled: (5, 8_000),
+        crowd: 10_000,
         records: [16_000_000, 2_400_000, 3_000_000],
     };
 
@@ -61,6 +64,7 @@ impl Scope {
         latency_rounds: [1, 1],
         samples: [4_000, 60_000],
         stalled: (1, 3_000),
+        crowd: 1_000,
         records: [2_000_000, 300_000, 1_500_000],
     };
 }
@@ -202,6 +206,15 @@ impl World {
     pub fn dropping(&self, topic: &str, address: &str, admin: &str) -> Outcome<Process> {
         let options = "frames=json&slow_peer=drop&min_peers=1";
         self.relay(&self.zafka, topic, topic, address, options, &["--admin", admin])
+    }
+
+    /// Starts zafka with a file of its own.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn zafka_by_file(&self, file: &Path) -> Outcome<Process> {
+        let file = file.to_str().ok_or("the folder's name is not UTF-8")?;
+        Process::start("zafka", &self.zafka, &["run", "-c", file])
     }
 
     fn relay(

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::suite::curve::Curve;
 use crate::suite::ingest::Ingest;
 use crate::suite::latency;
 use crate::suite::relay::Relay;
@@ -39,6 +40,9 @@ pub struct Results {
     /// ZeroMQ to Kafka.
     #[serde(default)]
     pub ingest: Option<Ingest>,
+    /// CURVE beside NULL, and beside libzmq's.
+    #[serde(default)]
+    pub curve: Option<Curve>,
     /// The figures that were to be reached, and whether they were.
     pub goals: Vec<goals::Goal>,
 }
@@ -76,6 +80,7 @@ impl Results {
             scale: None,
             stalled: None,
             ingest: None,
+            curve: None,
             goals: Vec::new(),
         }
     }

@@ -1,7 +1,9 @@
 //! The table.
 
 use super::Results;
+use crate::case::Subject;
 use crate::figure::{Figure, short, whole};
+use crate::suite::curve::{Curve, CurveRow, Publisher};
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::LatencyRow;
 use crate::suite::relay::{Relay, RelayRow};
@@ -40,6 +42,9 @@ pub fn text(results: &Results) -> String {
     }
     if let Some(ingest) = &results.ingest {
         out += &ingest_text(ingest);
+    }
+    if let Some(curve) = &results.curve {
+        out += &curve_text(curve);
     }
     out += &goals_text(results);
     out
@@ -223,6 +228,31 @@ fn ingest_text(ingest: &Ingest) -> String {
             relay's input full. CPU is the relay's alone; broker, relay and senders share the cores.\n\
             * Raw PUSH peers; DEALERs with at most 8,192 messages without an answer each for `router`.\n";
     out
+}
+
+fn curve_text(curve: &Curve) -> String {
+    let header = ["CURVE, 100 B", "SUBs", "NULL, CPU ns", "CURVE, CPU ns", "CURVE adds for a SUB"];
+    let mut lines = vec![header.map(str::to_owned)];
+    for row in curve.rows.iter().filter(|row| row.is_secured) {
+        let is_plain = |other: &&CurveRow| {
+            !other.is_secured && (other.publisher, other.peers) == (row.publisher, row.peers)
+        };
+        let Some(plain) = curve.rows.iter().find(is_plain) else { continue };
+        let name = match row.publisher {
+            Publisher::Zafka(preset) => Subject::Zafka(preset).title(),
+            Publisher::Xpub => "libzmq XPUB, 4 frames, from memory".to_owned(),
+        };
+        let added = (row.cpu_ns.median - plain.cpu_ns.median) / row.peers as f64;
+        let [plain, secured] = [plain, row].map(|row| spread(&row.cpu_ns));
+        lines.push([name, row.peers.to_string(), plain, secured, short(added)]);
+    }
+    format!(
+        "\n{}{} handshakes for a second of zafka's CPU; {} KiB for each of {} idle peers.\n",
+        aligned(&lines),
+        spread(&curve.handshakes),
+        spread(&curve.idle_peer_kib),
+        curve.idle_peers,
+    )
 }
 
 fn goals_text(results: &Results) -> String {

@@ -1,5 +1,6 @@
 //! Everything that is measured, in the order in which it is.
 
+pub mod curve;
 pub mod ingest;
 pub mod latency;
 pub mod relay;

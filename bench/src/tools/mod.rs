@@ -3,6 +3,7 @@
 
 mod ack_latency;
 pub mod counting_sink;
+mod curve;
 pub mod floor;
 pub mod hostile_peers;
 pub mod idle_peers;
@@ -20,6 +21,9 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Some(match name {
         "counting-sink" => counting_sink::run(&arguments),
+        "curve-sink" => curve::sink(&arguments),
+        "curve-idle" => curve::idle(&arguments),
+        "curve-handshakes" => curve::handshakes(&arguments),
         "floor" => floor::run(&arguments),
         "stamping-sink" => stamping_sink::run(&arguments),
         "idle-peers" => idle_peers::run(&arguments),

@@ -1,0 +1,260 @@
+//! CURVE beside NULL, for zafka and for an XPUB of libzmq; handshakes; the memory of idle peers.
+//!
+//! The XPUB publishes from memory and reads no Kafka: CURVE's cost is the difference between its
+//! two lines, as between zafka's. It is compiled here, against the system's libzmq.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use zafka_testkit::paths::RunDir;
+use zafka_testkit::ports::free_port;
+use zafka_testkit::unique;
+use zafka_zmtp::curve::KeyPair;
+
+use crate::case::{Preset, Topic};
+use crate::figure::Figure;
+use crate::flow::{Party, Run, measure_party};
+use crate::keys::new_key;
+use crate::process::{Line, Process};
+use crate::world::{Scope, World};
+use crate::{Outcome, say};
+
+/// SUBs that get everything.
+const PEERS: [usize; 2] = [1, 16];
+/// The most peers of a case.
+const MAX_PEERS: usize = 10_200;
+/// Time for ten thousand handshakes.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Time until what was for the handshakes only is given back.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// The results of the group.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Curve {
+    /// Each publisher with each number of SUBs.
+    pub rows: Vec<CurveRow>,
+    /// Handshakes a second and one core of zafka.
+    pub handshakes: Figure,
+    /// Idle peers at a time.
+    pub idle_peers: usize,
+    /// Resident memory of zafka for each of them, in KiB.
+    pub idle_peer_kib: Figure,
+}
+
+/// One publisher with one number of SUBs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CurveRow {
+    /// The publisher.
+    pub publisher: Publisher,
+    /// True with CURVE, false with NULL.
+    pub is_secured: bool,
+    /// SUBs.
+    pub peers: usize,
+    /// CPU for a record, ns.
+    pub cpu_ns: Figure,
+    /// Records a second.
+    pub rate: Figure,
+}
+
+/// The program that publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Publisher {
+    /// zafka, from Kafka.
+    Zafka(Preset),
+    /// libzmq, from memory.
+    Xpub,
+}
+
+/// The things that all cases share.
+struct Stage<'a> {
+    world: &'a World,
+    topic: Topic,
+    keys: KeyPair,
+    folder: RunDir,
+    xpub: PathBuf,
+}
+
+/// Measures all of it.
+///
+/// # Errors
+/// A process that did not do its part, or a system without libzmq's headers.
+pub fn run(world: &World, scope: &Scope) -> Outcome<Curve> {
+    let topic = world.filled("bench-100", 4, 100, scope.records[0])?;
+    let stage = Stage::new(world, topic)?;
+    let publishers =
+        [Publisher::Zafka(Preset::Json), Publisher::Zafka(Preset::Batch), Publisher::Xpub];
+    let mut cases = Vec::new();
+    for publisher in publishers {
+        for peers in PEERS {
+            cases.extend([false, true].map(|is_secured| (publisher, peers, is_secured)));
+        }
+    }
+    let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
+    let (mut handshakes, mut memory) = (Vec::new(), Vec::new());
+    for round in 1..=scope.chart_rounds {
+        for ((publisher, peers, is_secured), runs) in cases.iter().zip(&mut runs) {
+            let run = stage.measure(*publisher, *peers, *is_secured, scope.chart_flow)?;
+            let mechanism = if *is_secured { "CURVE" } else { "NULL" };
+            say(&format!(
+                "curve {round}/{}: {publisher:?} {mechanism} to {peers}: {:.0} ns a record",
+                scope.chart_rounds, run.cpu_ns
+            ));
+            runs.push(run);
+        }
+        handshakes.push(stage.handshakes(scope.flow)?);
+        memory.push(stage.idle_peer_kib(scope.crowd)?);
+    }
+    say(&format!("handshakes a second and core: {handshakes:.0?}; KiB a peer: {memory:.1?}"));
+    let row = |((publisher, peers, is_secured), runs): (&(Publisher, usize, bool), &Vec<Run>)| {
+        Some(CurveRow {
+            publisher: *publisher,
+            is_secured: *is_secured,
+            peers: *peers,
+            cpu_ns: Figure::of(runs.iter().map(|run| run.cpu_ns))?,
+            rate: Figure::of(runs.iter().map(|run| run.rate))?,
+        })
+    };
+    Ok(Curve {
+        rows: cases.iter().zip(&runs).filter_map(row).collect(),
+        handshakes: Figure::of(handshakes).ok_or("no rounds")?,
+        idle_peers: scope.crowd,
+        idle_peer_kib: Figure::of(memory).ok_or("no rounds")?,
+    })
+}
+
+impl<'a> Stage<'a> {
+    fn new(world: &'a World, topic: Topic) -> Outcome<Self> {
+        let folder = RunDir::new("curve");
+        let keys = new_key();
+        let (public, secret) = (keys.public(), keys.secret().expose_z85());
+        let path = folder.join("relay.key_secret");
+        let text = format!("curve\n    public-key = \"{public}\"\n    secret-key = \"{secret}\"\n");
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let xpub = folder.join("xpub");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/curve/xpub.c");
+        let compiled = Command::new("sh")
+            .args(["-c", "cc -O2 -o \"$0\" \"$1\" $(pkg-config --cflags --libs libzmq)"])
+            .arg(&xpub)
+            .arg(source)
+            .status()?;
+        if !compiled.success() {
+            return Err("a C compiler, pkg-config and libzmq3-dev are needed".into());
+        }
+        Ok(Self { world, topic, keys, folder, xpub })
+    }
+
+    /// Starts zafka so that it waits for so many peers.
+    fn zafka(
+        &self,
+        preset: Preset,
+        address: &str,
+        peers: usize,
+        is_secured: bool,
+    ) -> Outcome<Process> {
+        let group = unique("curve");
+        let identity = match is_secured {
+            false => "",
+            true => {
+                "[identity]\nsecret_key_file = \"relay.key_secret\"\n\
+                 [[identity.access]]\nwho = \"any-key\"\nread = [\"/^.*$/\"]\n"
+            }
+        };
+        let text = format!(
+            "[kafka]\nbootstrap_servers = [\"{}\"]\n{identity}[[route]]\nname = \"bench\"\n\
+             from.kafka = {{ topics = [\"{}\"], group = \"{group}\", start = \"earliest\" }}\n\
+             to.zmq = {{ socket = \"pub\", bind = [\"tcp://{address}\"], frames = \"{}\", \
+             slow_peer = \"block\", min_peers = {peers}, max_peers = {} }}\n",
+            self.world.bootstrap(),
+            self.topic.name,
+            preset.name(),
+            MAX_PEERS,
+        );
+        let file = self.folder.join("zafka.toml");
+        fs::write(&file, text)?;
+        self.world.zafka_by_file(&file)
+    }
+
+    fn server(&self) -> String {
+        self.keys.public().to_string()
+    }
+
+    fn measure(
+        &self,
+        publisher: Publisher,
+        peers: usize,
+        is_secured: bool,
+        flow: Duration,
+    ) -> Outcome<Run> {
+        let start = || {
+            let address = format!("127.0.0.1:{}", free_port());
+            let subject = match publisher {
+                Publisher::Zafka(preset) => self.zafka(preset, &address, peers, is_secured)?,
+                Publisher::Xpub => {
+                    let secret = self.keys.secret().expose_z85();
+                    let secret = if is_secured { secret } else { "-".to_owned() };
+                    let (endpoint, peers) = (format!("tcp://{address}"), peers.to_string());
+                    let arguments = [&*endpoint, &*secret, &*self.topic.name, &*peers];
+                    Process::start("xpub", &self.xpub, &arguments)?
+                }
+            };
+            let kind = match publisher {
+                Publisher::Zafka(Preset::Batch) => "batch",
+                _ => "message",
+            };
+            let (count, server) = (peers.to_string(), self.server());
+            let sink = [&*address, &*self.topic.name, kind, &*count];
+            let sink = match is_secured {
+                true => Process::tool("curve-sink", &[&sink[..], &[&*server]].concat())?,
+                false => Process::tool("counting-sink", &sink)?,
+            };
+            Ok(Party::of(subject, sink))
+        };
+        let name = format!("{publisher:?} to {peers}");
+        let records = if publisher == Publisher::Xpub { u64::MAX } else { self.topic.records };
+        measure_party(&name, records, flow, start)
+    }
+
+    /// Handshakes of clients with new keys for each second of the relay's CPU.
+    fn handshakes(&self, time: Duration) -> Outcome<f64> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let relay = self.zafka(Preset::Json, &address, MAX_PEERS, true)?;
+        let mut clients = Process::tool("curve-handshakes", &[&address, &self.server()])?;
+        let mut next = || loop {
+            match clients.line(PATIENCE)? {
+                Some(Line::Counts { at, records, .. }) => break Ok((at, records)),
+                Some(_) => {}
+                None => break Outcome::Err("no handshake was done".into()),
+            }
+        };
+        let ((began, first), before) = (next()?, relay.cpu_ns()?);
+        let mut last = first;
+        while began + time > Instant::now() {
+            (_, last) = next()?;
+        }
+        Ok((last - first) as f64 * 1e9 / (relay.cpu_ns()? - before).max(1) as f64)
+    }
+
+    /// Resident memory that zafka needs for each of the idle peers, in KiB.
+    fn idle_peer_kib(&self, crowd: usize) -> Outcome<f64> {
+        let address = format!("127.0.0.1:{}", free_port());
+        let server = self.server();
+        let mut relay = self.zafka(Preset::Json, &address, MAX_PEERS, true)?;
+        // One peer first: the relay is up and has done a handshake.
+        let mut one = Process::tool("curve-idle", &[&address, "1", &server])?;
+        one.wait_line(PATIENCE, |line| line == Line::Ready)?;
+        sleep(SETTLE);
+        let before = relay.memory_kib()?.resident;
+        let mut peers = Process::tool("curve-idle", &[&address, &crowd.to_string(), &server])?;
+        peers.wait_line(PATIENCE, |line| line == Line::Ready)?;
+        sleep(SETTLE);
+        relay.check()?;
+        Ok(relay.memory_kib()?.resident.saturating_sub(before) as f64 / crowd as f64)
+    }
+}

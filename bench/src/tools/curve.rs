@@ -1,0 +1,182 @@
+//! SUBs with CURVE: a sink of which one connection is opened and counted, idle ones, and ones that
+//! shake hands and go.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use zafka_zmtp::curve::{ClientSide, PublicKey};
+use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
+
+use super::scan::Kind;
+use super::sub::persist;
+use super::usage;
+use crate::Outcome;
+use crate::keys::{new_key, random};
+
+/// Longest wait for the relay's part of a handshake.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that one read takes.
+const BUFFER: usize = 256 * 1024;
+/// Time between two lines.
+const TICK: Duration = Duration::from_millis(20);
+/// Size of a packed record's length field in bytes.
+const PACKED_LENGTH: usize = 4;
+
+/// A SUB whose handshake is done.
+struct Sub {
+    stream: TcpStream,
+    connection: Connection,
+}
+
+impl Sub {
+    /// Connects with a new key, and subscribes. Tries again until the other side listens.
+    fn connect(address: &str, prefix: &[u8], server: PublicKey) -> Outcome<Self> {
+        let mut stream = persist(|| TcpStream::connect(address))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let side = ClientSide { keys: new_key(), server, token: None, random };
+        let config = Config {
+            socket_type: SocketType::Sub,
+            role: Role::Client,
+            mechanism: Mechanism::CurveClient(Arc::new(side)),
+            identity: Default::default(),
+            max_frame: 1 << 26,
+            max_message: 1 << 26,
+            heartbeat: None,
+        };
+        let mut connection = Connection::new(config, Instant::now());
+        connection.subscribe(prefix);
+        let mut buffer = [0; 4096];
+        let sealer = loop {
+            while let Some(output) = connection.poll_output() {
+                stream.write_all(&output)?;
+            }
+            if let Some(sealer) = connection.take_sealer() {
+                break sealer;
+            }
+            let read = stream.read(&mut buffer)?;
+            if read == 0 {
+                return Err("the relay closed the connection in its handshake".into());
+            }
+            connection.handle_input(buffer.get(..read).unwrap_or_default(), Instant::now())?;
+        };
+        let (mut sealer, mut wire) = (sealer, Vec::new());
+        while let Some(output) = connection.poll_output() {
+            sealer.seal(&output, &mut wire)?;
+        }
+        stream.write_all(&wire)?;
+        Ok(Self { stream, connection })
+    }
+}
+
+/// `curve-sink ADDRESS PREFIX message|batch CONNECTIONS SERVER_KEY`: as `counting-sink`.
+///
+/// # Errors
+/// The arguments, the connections, or the relay's end.
+pub fn sink(arguments: &[&str]) -> Outcome<()> {
+    let [address, prefix, kind, connections, server] = arguments else {
+        return Err(usage("curve-sink ADDRESS PREFIX message|batch CONNECTIONS SERVER_KEY"));
+    };
+    let kind = if *kind == "batch" { Kind::Batch } else { Kind::Message };
+    let server = server.parse()?;
+    let subs = (0..connections.parse::<usize>()?)
+        .map(|_| Sub::connect(address, prefix.as_bytes(), server));
+    let mut subs = subs.collect::<Outcome<Vec<Sub>>>()?;
+    for sub in &subs {
+        sub.stream.set_nonblocking(true)?;
+    }
+    let (mut records, mut bytes) = (0, vec![0u64; subs.len()]);
+    let mut buffer = vec![0; BUFFER];
+    let mut next_line = Instant::now();
+    loop {
+        let mut is_idle = true;
+        for (index, (sub, bytes)) in subs.iter_mut().zip(&mut bytes).enumerate() {
+            let read = match sub.stream.read(&mut buffer) {
+                Ok(0) => return Err("the relay closed the connection".into()),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            };
+            (is_idle, *bytes) = (false, *bytes + read as u64);
+            // The boxes of the others are read and left alone.
+            if index == 0 {
+                let input = buffer.get(..read).unwrap_or_default();
+                sub.connection.handle_input(input, Instant::now())?;
+                while let Some(event) = sub.connection.poll_event() {
+                    records += count(kind, &event);
+                }
+            }
+        }
+        let now = Instant::now();
+        if now >= next_line {
+            next_line = now + TICK;
+            println!("S {records} {}", bytes.iter().min().unwrap_or(&0));
+        }
+        if is_idle {
+            sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The records of a message.
+fn count(kind: Kind, event: &Event) -> u64 {
+    let Event::Message(frames) = event else { return 0 };
+    let mut packed = match (kind, frames.last()) {
+        (Kind::Batch, Some(frame)) => &frame[..],
+        (Kind::Message, _) | (_, None) => return 1,
+    };
+    let mut records = 0;
+    while let Some((length, rest)) = packed.split_first_chunk::<PACKED_LENGTH>() {
+        records += 1;
+        packed = rest.get(u32::from_le_bytes(*length) as usize..).unwrap_or_default();
+    }
+    records
+}
+
+/// `curve-idle ADDRESS COUNT SERVER_KEY`: as `idle-peers`.
+///
+/// # Errors
+/// The arguments or the connections.
+pub fn idle(arguments: &[&str]) -> Outcome<()> {
+    let [address, count, server] = arguments else {
+        return Err(usage("curve-idle ADDRESS COUNT SERVER_KEY"));
+    };
+    let server = server.parse()?;
+    let subs = (0..count.parse::<u32>()?).map(|number| {
+        let prefix = format!("nobody-publishes-{number:05}");
+        Sub::connect(address, prefix.as_bytes(), server).map(|sub| sub.stream)
+    });
+    let subs = subs.collect::<Outcome<Vec<_>>>()?;
+    println!("R");
+    loop {
+        sleep(Duration::from_secs(3600));
+        if subs.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// `curve-handshakes ADDRESS SERVER_KEY`: connects, shakes hands and goes, again and again; the
+/// records of its lines are handshakes.
+///
+/// # Errors
+/// The arguments or the connections.
+pub fn handshakes(arguments: &[&str]) -> Outcome<()> {
+    let [address, server] = arguments else {
+        return Err(usage("curve-handshakes ADDRESS SERVER_KEY"));
+    };
+    let server = server.parse()?;
+    let (mut done, mut next_line) = (0u64, Instant::now());
+    loop {
+        Sub::connect(address, b"nobody-publishes", server)?;
+        done += 1;
+        let now = Instant::now();
+        if now >= next_line {
+            next_line = now + TICK;
+            println!("S {done} 0");
+        }
+    }
+}
