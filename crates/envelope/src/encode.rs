@@ -117,8 +117,8 @@ impl Encoder {
         }
     }
 
-    /// Whether a message may hold several records: the one encoded last is in the message that is
-    /// open, and else in one of its own.
+    /// Returns true if a message may hold several records: the one encoded last is in the message
+    /// that is open then, and else in one of its own.
     pub fn is_batch(&self) -> bool {
         matches!(self.steps, Steps::Batch { .. })
     }

@@ -27,7 +27,7 @@ pub struct Chunk {
     records: u64,
     origin: Arc<Origin>,
     position: i64,
-    /// Where each of its messages stands in the origin, if that was said.
+    /// The position of each of its messages in the origin, if it is known.
     positions: Option<Positions>,
     /// The peers that want each of its messages, if that was found when it was published.
     runs: Option<RunIndex>,

@@ -1,4 +1,4 @@
-//! Where the messages of a chunk stand in their origin.
+//! The positions of the messages of a chunk in their origin.
 
 /// Memory of one run.
 const RUN_BYTES: usize = size_of::<(usize, i64)>();
