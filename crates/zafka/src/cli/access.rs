@@ -124,7 +124,7 @@ fn worth(verified: &Verified, identity: &IdentityConfig) -> String {
     if !grant.left_out().is_empty() {
         let entries = grant.left_out().join(", ");
         // Writing to a text cannot fail.
-        let _ = writeln!(text, "left out, for want of a claim that fits a topic's name: {entries}");
+        let _ = writeln!(text, "left out, for lack of a claim that fits a topic's name: {entries}");
     }
     text
 }
@@ -177,7 +177,7 @@ mod tests {
             "rules of [[identity.access]]: 1, 2",
             "read: orders",
             "write: /^edge\\.[a-z]+$/",
-            "left out, for want of a claim that fits a topic's name: t-{tenant}",
+            "left out, for lack of a claim that fits a topic's name: t-{tenant}",
         ] {
             assert!(out.lines().any(|told| told == line), "{line}: {out}");
         }
