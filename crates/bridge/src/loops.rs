@@ -92,7 +92,8 @@ impl Link<'_> {
         let mut records = Vec::new();
         let frames: Vec<_> = frames.iter().map(Vec::as_slice).collect();
         self.to.frames.read(&frames, &mut records).ok()?;
-        Some(self.to.mapping.target(records.first()?).ok()?.topic)
+        let target = self.to.mapping.target(records.first()?, None).ok()?;
+        Some(target.topic.into_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 //! `mapping`, `wire` and `ledger` decide; `task` carries out.
 
 mod ages;
+mod arrivals;
 mod counts;
 mod ledger;
 mod letters;

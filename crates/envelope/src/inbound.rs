@@ -279,6 +279,9 @@ fn shown(bytes: &[u8]) -> String {
 impl FrameReader {
     /// The field's bytes; empty if the frame is text alone.
     fn body<'a>(&self, index: usize, frame: &'a [u8]) -> Result<&'a [u8], InboundError> {
+        if self.field.is_some() && self.before.is_empty() && self.after.is_empty() {
+            return Ok(frame);
+        }
         let body =
             frame.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after));
         // Text alone has to be all of the frame.

@@ -1,5 +1,5 @@
-//! What sockets that take messages in share: each connection hands its messages over one by one,
-//! each with a permit for the memory it takes, until it is settled.
+//! What sockets that take messages in share: each connection hands over the messages that came
+//! together, with a permit for the memory that they take until they are settled.
 
 mod sender;
 
@@ -8,10 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use zafka_zmtp::{Connection, Discarded, SocketType};
+use zafka_zmtp::{Connection, Discarded, Messages, SocketType};
 
 use crate::config::{EndpointConfig, Heartbeat};
 use crate::gate::Gate;
@@ -25,6 +24,8 @@ const MESSAGE_OVERHEAD: usize = 256;
 /// Size of a message in bytes up to which one that is too large is thrown away; a larger one ends
 /// its connection.
 const DISCARDED: u64 = 1 << 30;
+/// Messages that take more than this part of `in_flight_bytes` are not handed over together.
+const PART: usize = 8;
 
 /// Kinds of sockets that take messages in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,60 +68,82 @@ pub struct InboundConfig {
     pub in_flight_bytes: usize,
 }
 
-/// A message as it was handed over.
+/// Messages of one sender as they were handed over.
 #[derive(Debug)]
 pub struct Inbound {
-    /// Its sender.
+    /// Their sender.
     pub sender: Arc<Sender>,
     /// What came.
     pub content: Content,
-    /// The memory it takes. To be held until the message is settled.
+    /// The memory that they take. To be held until they are settled.
     pub permit: Permit,
 }
 
-/// What came of a message.
+/// What came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Its frames, one or more.
-    Message(Vec<Bytes>),
-    /// It was larger than `max_message`, and thrown away as it came.
+    /// Messages, one or more.
+    Messages(Messages),
+    /// A message that was larger than `max_message`, and thrown away as it came.
     TooLarge(Discarded),
-    /// Its frames; it had been read when the socket began to end, and is not to be taken.
-    Late(Vec<Bytes>),
+    /// Messages that had been read when the socket began to end, and are not to be taken.
+    Late(Messages),
 }
 
 impl Content {
-    /// Bytes of it that are held.
+    /// Bytes that are held.
     fn size(&self) -> usize {
-        let (Self::Message(frames)
-        | Self::Late(frames)
-        | Self::TooLarge(Discarded { head: frames, .. })) = self;
-        frames.iter().map(Bytes::len).sum()
+        match self {
+            Self::Messages(messages) | Self::Late(messages) => messages.bytes(),
+            Self::TooLarge(Discarded { head, .. }) => head.iter().map(|frame| frame.len()).sum(),
+        }
+    }
+
+    /// Messages.
+    fn count(&self) -> usize {
+        match self {
+            Self::Messages(messages) | Self::Late(messages) => messages.len(),
+            Self::TooLarge(_) => 1,
+        }
     }
 }
 
-/// A share of `in_flight_bytes`, and the place of a message among those that its sender has under
+/// A share of `in_flight_bytes`, and the place of messages among those that their sender has under
 /// way; dropped, both are free again.
 #[derive(Debug)]
 pub struct Permit {
-    _memory: Memory,
+    memory: Memory,
     sender: Arc<Sender>,
+    messages: usize,
     bytes: usize,
 }
 
-/// Memory of a message.
+/// Memory of messages.
 type Memory = Option<OwnedSemaphorePermit>;
 
 impl Permit {
-    fn new(memory: Memory, sender: &Arc<Sender>, bytes: usize) -> Self {
-        sender.begin(bytes);
-        Self { _memory: memory, sender: Arc::clone(sender), bytes }
+    fn new(memory: Memory, sender: &Arc<Sender>, messages: usize, bytes: usize) -> Self {
+        sender.begin(messages, bytes);
+        Self { memory, sender: Arc::clone(sender), messages, bytes }
+    }
+
+    /// Gives back the share of some of the messages, with the bytes of their frames: they are
+    /// settled.
+    pub fn release(&mut self, messages: usize, bytes: usize) {
+        let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
+        if let Some(memory) = &mut self.memory {
+            drop(memory.split((bytes + messages * MESSAGE_OVERHEAD).min(memory.num_permits())));
+        }
+        self.messages -= messages;
+        self.bytes -= bytes;
+        self.sender.end(messages, bytes);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.sender.end(self.bytes);
+        // The memory follows by itself.
+        self.sender.end(self.messages, self.bytes);
     }
 }
 
@@ -179,22 +202,34 @@ impl Shared {
         })
     }
 
-    /// Permits that a message of `size` bytes takes.
-    fn permits(&self, size: usize) -> u32 {
+    /// Permits that messages take.
+    fn permits(&self, content: &Content) -> u32 {
+        let bytes = content.size() + content.count() * MESSAGE_OVERHEAD;
         // The capacity fits into 32 bits.
-        u32::try_from((size + MESSAGE_OVERHEAD).min(self.capacity)).unwrap_or(u32::MAX)
+        u32::try_from(bytes.min(self.capacity)).unwrap_or(u32::MAX)
     }
 
-    /// Takes the memory that a message takes, if it is free and nobody waits for it.
-    fn try_permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(size)).ok()
+    /// Takes the memory that messages take, if it is free and nobody waits for it.
+    fn try_permit(&self, content: &Content) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(content)).ok()
     }
 
-    /// Waits for the memory that a message takes, in turn with the other senders. There is always
-    /// an end: the semaphore is never closed.
-    fn permit(&self, size: usize) -> impl Future<Output = Memory> + Send + use<> {
-        let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(size));
+    /// Waits for the memory that messages take, in turn with the other senders. There is always an
+    /// end: the semaphore is never closed.
+    fn permit(&self, content: &Content) -> impl Future<Output = Memory> + Send + use<> {
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(content));
         async { permit.await.ok() }
+    }
+
+    /// How many of the messages may be handed over together: so many that they do not take much of
+    /// the memory, and one at least.
+    fn part_of(&self, messages: &Messages) -> usize {
+        let mut bytes = 0;
+        let fits = |index: &usize| {
+            bytes += messages.size(*index) + MESSAGE_OVERHEAD;
+            bytes <= self.capacity / PART
+        };
+        (0..messages.len()).take_while(fits).count().max(1)
     }
 }
 
@@ -223,7 +258,7 @@ fn link_config(config: &InboundConfig) -> LinkConfig {
 pub(crate) struct Intake {
     shared: Arc<Shared>,
     sender: Arc<Sender>,
-    /// Messages that were read and wait for memory, and their bytes.
+    /// What was read and waits for memory, and its bytes.
     waiting: VecDeque<Content>,
     waiting_bytes: usize,
     /// The place of the first of them in the queue for memory.
@@ -255,13 +290,24 @@ impl Intake {
     /// Prepares a sender's connection: messages that are too large are told, not a reason to end
     /// it.
     pub(crate) fn prepare(&self, connection: &mut Connection) {
+        connection.gather();
         connection.discard_up_to(DISCARDED);
     }
 
-    /// Adds a message that was read.
+    /// Adds what was read.
     pub(crate) fn push(&mut self, content: Content) {
         self.waiting_bytes += content.size();
-        self.waiting.push_back(content);
+        let Content::Messages(mut messages) = content else {
+            return self.waiting.push_back(content);
+        };
+        loop {
+            let part = self.shared.part_of(&messages);
+            if part >= messages.len() {
+                return self.waiting.push_back(Content::Messages(messages));
+            }
+            let rest = messages.split_off(part);
+            self.waiting.push_back(Content::Messages(std::mem::replace(&mut messages, rest)));
+        }
     }
 
     /// Bytes of messages that wait.
@@ -274,10 +320,9 @@ impl Intake {
         while self.permit.is_none()
             && let Some(content) = self.waiting.front()
         {
-            let size = content.size();
-            match self.shared.try_permit(size) {
+            match self.shared.try_permit(content) {
                 Some(permit) => self.hand_over_first(Some(permit)),
-                None => self.permit = Some(Box::pin(self.shared.permit(size))),
+                None => self.permit = Some(Box::pin(self.shared.permit(content))),
             }
         }
         self.permit.is_some()
@@ -289,7 +334,7 @@ impl Intake {
         self.permit = None;
         while let Some(content) = self.waiting.pop_front() {
             let late = match content {
-                Content::Message(frames) => Content::Late(frames),
+                Content::Messages(messages) => Content::Late(messages),
                 content => content,
             };
             self.waiting.push_front(late);
@@ -297,7 +342,7 @@ impl Intake {
         }
     }
 
-    /// Waits for the memory of the first message that waits, and hands it over.
+    /// Waits for the memory of the first messages that wait, and hands them over.
     pub(crate) async fn permitted(&mut self) {
         // Without a deadline: this is how a sender is held back while the log does not keep up.
         match &mut self.permit {
@@ -312,10 +357,10 @@ impl Intake {
 
     fn hand_over_first(&mut self, memory: Memory) {
         let Some(content) = self.waiting.pop_front() else { return };
-        let size = content.size();
+        let (count, size) = (content.count(), content.size());
         self.waiting_bytes -= size;
-        self.sender.count_received();
-        let permit = Permit::new(memory, &self.sender, size);
+        self.sender.count_received(count);
+        let permit = Permit::new(memory, &self.sender, count, size);
         let sender = Arc::clone(&self.sender);
         // A route that has ended takes nothing; the connection ends with the socket.
         let _ = self.shared.messages.send(Inbound { sender, content, permit });

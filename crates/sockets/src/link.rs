@@ -508,12 +508,14 @@ impl<'a, S: Session> Link<'a, S> {
             Event::Ready(info) => self.on_ready(&info, now)?,
             Event::Subscribe(prefix) => changes.push(Change::Subscribe(prefix)),
             Event::Cancel(prefix) => changes.push(Change::Cancel(prefix)),
-            Event::Message(frames) => {
+            Event::Messages(messages) => {
                 if let Some(reserve) = &mut self.reserve {
                     reserve.handle_message(now);
                 }
-                self.session.handle_message(frames);
+                self.session.handle_messages(messages);
             }
+            // Sessions that take messages take them together.
+            Event::Message(_) => {}
             Event::TooLarge(discarded) => {
                 if let Some(reserve) = &mut self.reserve {
                     reserve.handle_message(now);

@@ -197,6 +197,7 @@ async fn serve(
                 Event::Subscribe(_)
                 | Event::Cancel(_)
                 | Event::TooLarge(_)
+                | Event::Messages(_)
                 | Event::Authenticate(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use zafka_zmtp::{Connection, Discarded};
+use zafka_zmtp::{Connection, Discarded, Messages};
 
 use crate::intake::{Content, InboundKind, Intake, Shared};
 use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
@@ -42,8 +41,8 @@ impl Session for Receiver {
         }
     }
 
-    fn handle_message(&mut self, frames: Vec<Bytes>) {
-        self.0.push(Content::Message(frames));
+    fn handle_messages(&mut self, messages: Messages) {
+        self.0.push(Content::Messages(messages));
     }
 
     fn handle_too_large(&mut self, discarded: Discarded) {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use zafka_zmtp::{Connection, Discarded};
+use zafka_zmtp::{Connection, Discarded, Messages};
 
 use crate::closed::Closed;
 use crate::intake::{Content, Intake, Shared};
@@ -56,8 +55,8 @@ impl Session for Correspondent {
         self.intake.prepare(connection);
     }
 
-    fn handle_message(&mut self, frames: Vec<Bytes>) {
-        self.push(Content::Message(frames));
+    fn handle_messages(&mut self, messages: Messages) {
+        self.push(Content::Messages(messages));
     }
 
     fn handle_too_large(&mut self, discarded: Discarded) {

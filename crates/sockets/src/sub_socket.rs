@@ -81,6 +81,7 @@ async fn serve(link: &mut ClientLink, events: &mpsc::Sender<SubEvent>) -> Result
                 Event::Subscribe(_)
                 | Event::Cancel(_)
                 | Event::TooLarge(_)
+                | Event::Messages(_)
                 | Event::Authenticate(_) => continue,
             };
             events.send(event).await.map_err(|_| Dropped)?;

@@ -53,15 +53,15 @@ pub mod frame;
 mod greeting;
 mod heartbeat;
 mod mechanism;
+mod messages;
 mod metadata;
 mod minor;
 mod socket_type;
 
-pub use connection::{
-    Config, Connection, Discarded, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Role,
-};
+pub use connection::{Config, Connection, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Role};
 pub use error::{Error, FoundVersion};
 pub use heartbeat::{Heartbeat, Overdue};
 pub use mechanism::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo, Token, curve};
+pub use messages::{Discarded, Messages};
 pub use minor::Minor;
 pub use socket_type::SocketType;

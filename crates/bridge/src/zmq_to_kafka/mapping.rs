@@ -40,10 +40,10 @@ pub struct Mapping {
 
 /// Where a record goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) topic: String,
+pub(crate) struct Target<'a> {
+    pub(crate) topic: Cow<'a, str>,
     pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) key: Option<Cow<'a, [u8]>>,
 }
 
 /// Why a message is not to be written.
@@ -77,22 +77,27 @@ impl MappingError {
 }
 
 impl Mapping {
-    /// Finds where a record of a message goes, and checks its headers and timestamp.
-    pub(crate) fn target(&self, record: &InboundRecord<'_>) -> Result<Target, MappingError> {
+    /// Finds where a record of a message goes, and checks its headers and timestamp. `known` is a
+    /// topic that was found before, so that it need not be judged once more.
+    pub(crate) fn target<'a>(
+        &'a self,
+        record: &'a InboundRecord<'_>,
+        known: Option<&str>,
+    ) -> Result<Target<'a>, MappingError> {
         if let Some(ms) = record.timestamp.filter(|ms| *ms < -1) {
             return Err(MappingError::Timestamp(ms));
         }
         for header in &record.headers {
             check_header(header)?;
         }
-        let topic = self.topic(record)?;
+        let topic = self.topic(record, known)?;
         let partition = match &self.partition {
             None => None,
-            Some(template) => partition(&self.bytes(template, record)?.unwrap_or_default())?,
+            Some(template) => partition(&Self::bytes(template, record).unwrap_or_default())?,
         };
         let key = match &self.key {
             None => None,
-            Some(template) => self.bytes(template, record)?,
+            Some(template) => Self::bytes(template, record),
         };
         Ok(Target { topic, partition, key })
     }
@@ -103,32 +108,59 @@ impl Mapping {
         record: &InboundRecord<'_>,
     ) -> Vec<(String, Option<Vec<u8>>)> {
         let header = |(name, template): &(String, Template)| {
-            (name.clone(), self.bytes(template, record).ok().flatten())
+            (name.clone(), Self::bytes(template, record).map(Cow::into_owned))
         };
         self.headers.iter().map(header).collect()
     }
 
-    fn topic(&self, record: &InboundRecord<'_>) -> Result<String, MappingError> {
-        let mut bytes = Vec::new();
-        for piece in self.topic.pieces() {
-            match piece {
-                Piece::Topic => {
-                    let topic = record.topic.as_deref().ok_or(MappingError::NoTopic)?;
-                    bytes.extend_from_slice(renamed(&self.rename, topic).as_bytes());
+    fn topic<'a>(
+        &'a self,
+        record: &'a InboundRecord<'_>,
+        known: Option<&str>,
+    ) -> Result<Cow<'a, str>, MappingError> {
+        let topic = match self.topic.pieces() {
+            [piece] => self.topic_piece(piece, record)?,
+            pieces => {
+                let mut bytes = Vec::new();
+                for piece in pieces {
+                    bytes.extend_from_slice(&self.topic_piece(piece, record)?);
                 }
-                piece => bytes.extend_from_slice(&required(piece, record)?),
+                Cow::Owned(bytes)
             }
+        };
+        let bad = |bytes: &[u8]| MappingError::BadTopic(shown(bytes));
+        let topic = match topic {
+            Cow::Borrowed(bytes) => {
+                Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| bad(bytes))?)
+            }
+            Cow::Owned(bytes) => {
+                Cow::Owned(String::from_utf8(bytes).map_err(|error| bad(error.as_bytes()))?)
+            }
+        };
+        if known == Some(&*topic) {
+            return Ok(topic);
         }
-        let topic = String::from_utf8(bytes);
-        let topic = topic.map_err(|error| MappingError::BadTopic(shown(error.as_bytes())))?;
         if !is_legal(&topic) {
-            return Err(MappingError::BadTopic(shown(topic.as_bytes())));
+            return Err(bad(topic.as_bytes()));
         }
         // Internal topics are told from others no more than topics that do not exist.
         if topic.starts_with("__") || !self.allows(&topic) {
-            return Err(MappingError::NotAllowed(topic));
+            return Err(MappingError::NotAllowed(topic.into_owned()));
         }
         Ok(topic)
+    }
+
+    fn topic_piece<'a>(
+        &self,
+        piece: &'a Piece,
+        record: &'a InboundRecord<'_>,
+    ) -> Result<Cow<'a, [u8]>, MappingError> {
+        let Piece::Topic = piece else { return required(piece, record) };
+        let topic = record.topic.as_deref().ok_or(MappingError::NoTopic)?;
+        Ok(match renamed(&self.rename, topic) {
+            Cow::Borrowed(topic) => Cow::Borrowed(topic.as_bytes()),
+            Cow::Owned(topic) => Cow::Owned(topic.into_bytes()),
+        })
     }
 
     /// Whether the allow-list lets a topic be written to.
@@ -142,16 +174,12 @@ impl Mapping {
 
     /// The bytes of a template; a template of one field passes null through, others take it as
     /// empty.
-    fn bytes(
-        &self,
-        template: &Template,
-        record: &InboundRecord<'_>,
-    ) -> Result<Option<Vec<u8>>, MappingError> {
+    fn bytes<'a>(template: &'a Template, record: &'a InboundRecord<'_>) -> Option<Cow<'a, [u8]>> {
         if let [piece] = template.pieces() {
-            return Ok(field(piece, record).map(Cow::into_owned));
+            return field(piece, record);
         }
         let fields = template.pieces().iter().map(|piece| field(piece, record).unwrap_or_default());
-        Ok(Some(fields.fold(Vec::new(), |mut bytes, field| {
+        Some(Cow::Owned(fields.fold(Vec::new(), |mut bytes, field| {
             bytes.extend_from_slice(&field);
             bytes
         })))

@@ -1,15 +1,26 @@
 //! A message under way, with what its sender is to be told by.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use zafka_sockets::{Permit, Sender};
+use zafka_sockets::Sender;
+
+use super::arrivals::ArrivalId;
 
 /// A message that was received and is not settled.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) sender: Arc<Sender>,
+    /// What it came with.
+    pub(super) arrival: ArrivalId,
+    /// Bytes of its frames.
+    pub(super) bytes: usize,
+    /// Most messages need nothing else.
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// What is kept of a message.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
     /// What stood before its frames, and comes back with the answer.
     pub(super) envelope: Vec<Bytes>,
     pub(super) id: Option<Bytes>,
@@ -20,25 +31,48 @@ pub(super) struct Message {
     /// Whether its sender may not write what it asks for: then it becomes no dead letter, and
     /// stops no route.
     pub(super) is_denied: bool,
-    /// In ms since the epoch.
-    pub(super) received_ms: i64,
-    pub(super) permit: Permit,
+}
+
+impl Message {
+    /// What was kept of it, to which more is to be added.
+    pub(super) fn kept_mut(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_default()
+    }
+
+    /// Its frames, if they were kept.
+    pub(super) fn frames(&self) -> &[Bytes] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.frames)
+    }
+
+    /// Its size if it was too large.
+    pub(super) fn discarded(&self) -> Option<u64> {
+        self.kept.as_ref().and_then(|kept| kept.discarded)
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_denied)
+    }
+
+    /// What stands before an answer: its envelope, and its id.
+    pub(super) fn reply(&self) -> impl Iterator<Item = &[u8]> {
+        let kept = self.kept.iter().flat_map(|kept| kept.envelope.iter().chain(&kept.id));
+        kept.map(|frame| &**frame)
+    }
 }
 
 /// A header to add to a record.
 pub(super) type Header = (String, Option<Vec<u8>>);
 
 /// The headers that tell where a record came from.
-pub(super) fn stamp(route: &str, message: &Message) -> Vec<Header> {
+pub(super) fn stamp(route: &str, sender: &Sender, id: Option<&[u8]>) -> Vec<Header> {
     let header = |name: &str, value: Vec<u8>| (name.to_owned(), Some(value));
-    let sender = &message.sender;
     let mut headers = vec![
         header("zafka.route", route.as_bytes().to_vec()),
         header("zafka.peer", sender.address().as_bytes().to_vec()),
         header("zafka.connection", format!("{:016x}", sender.token()).into_bytes()),
         header("zafka.sequence", sender.next_sequence().to_string().into_bytes()),
     ];
-    headers.extend(message.id.as_ref().map(|id| header("zafka.id", id.to_vec())));
+    headers.extend(id.map(|id| header("zafka.id", id.to_vec())));
     headers
 }
 

@@ -1,6 +1,7 @@
 //! The wire of ROUTER: envelopes before a message, commands, and the frames of an answer. Pure.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use serde::Serialize;
 use zafka_kafka::produce::WriteError;
 
@@ -28,7 +29,7 @@ pub(crate) enum Parted {
 
 /// Parts a message of `expected` frames from the envelope before it. A REQ always has one. The
 /// message has `count` frames, of which only the first may be there.
-pub(crate) fn part(frames: &[Bytes], count: usize, expected: usize, from_req: bool) -> Parted {
+pub(crate) fn part(frames: &[&[u8]], count: usize, expected: usize, from_req: bool) -> Parted {
     let envelope_of = |rest: usize| {
         let size = count.checked_sub(rest)?;
         let is_envelope = match size.checked_sub(1) {
@@ -40,7 +41,7 @@ pub(crate) fn part(frames: &[Bytes], count: usize, expected: usize, from_req: bo
         is_envelope.then_some(size)
     };
     let is_command =
-        |envelope: &usize| frames.get(*envelope).is_some_and(|frame| frame == COMMAND_WORD);
+        |envelope: &usize| frames.get(*envelope).is_some_and(|frame| *frame == COMMAND_WORD);
     if let Some(envelope) = envelope_of(COMMAND_FRAMES).filter(is_command) {
         return Parted::Command { envelope };
     }
@@ -97,6 +98,10 @@ fn code_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(code.name())
 }
 
+fn text<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let retriable = code == Code::ShuttingDown;
@@ -133,7 +138,8 @@ impl From<WriteError> for Failure {
 /// The place of a message's records in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
-    pub(crate) topic: String,
+    #[serde(serialize_with = "text")]
+    pub(crate) topic: Arc<str>,
     /// `null` for a batch in several of them.
     pub(crate) partition: Option<i32>,
     /// `null` if the cluster did not tell it, and for a batch in several partitions.
@@ -142,7 +148,7 @@ pub(crate) struct Place {
     pub(crate) timestamp: i64,
     /// Of a batch.
     #[serde(flatten)]
-    pub(crate) batch: Option<Batch>,
+    pub(crate) batch: Option<Box<Batch>>,
 }
 
 /// The records of one message.
@@ -167,45 +173,54 @@ pub(crate) struct BatchPart {
     pub(crate) count: usize,
 }
 
-/// The frames of an answer: envelope, id, `OK` or `ERROR`, JSON.
-pub(crate) fn answer(
-    envelope: &[Bytes],
-    id: Option<&Bytes>,
+/// Puts the frames of an answer after those of its envelope and id: `OK` or `ERROR`, JSON. `json`
+/// is where that is written.
+pub(crate) fn answer<'a>(
     outcome: &Result<Place, Failure>,
-) -> Vec<Bytes> {
-    let (word, json) = match outcome {
-        Ok(place) => (&b"OK"[..], serde_json::to_vec(place)),
-        Err(failure) => (&b"ERROR"[..], serde_json::to_vec(failure)),
-    };
-    let mut frames = envelope.to_vec();
-    frames.extend(id.cloned());
+    json: &'a mut Vec<u8>,
+    frames: &mut Vec<&'a [u8]>,
+) {
+    json.clear();
     // Numbers and texts alone always serialize.
-    frames.extend([Bytes::from_static(word), Bytes::from(json.unwrap_or_default())]);
-    frames
+    let (word, _) = match outcome {
+        Ok(place) => (&b"OK"[..], serde_json::to_writer(&mut *json, place)),
+        Err(failure) => (&b"ERROR"[..], serde_json::to_writer(&mut *json, failure)),
+    };
+    frames.extend([word, &**json]);
 }
 
 /// Whether a message of a socket without answers is a command, which means nothing there.
-pub(crate) fn is_command(frames: &[Bytes]) -> bool {
-    frames.first().is_some_and(|frame| frame == COMMAND_WORD)
+pub(crate) fn is_command(frames: &[&[u8]]) -> bool {
+    frames.first().is_some_and(|frame| *frame == COMMAND_WORD)
 }
 
-/// The answer to a command that this relay does not know.
-pub(crate) fn refuse_command(envelope: &[Bytes], verb: Option<&Bytes>) -> Vec<Bytes> {
+/// Puts the frames of the answer to a command that this relay does not know after those of its
+/// envelope.
+pub(crate) fn refuse_command<'a>(
+    verb: Option<&[u8]>,
+    json: &'a mut Vec<u8>,
+    frames: &mut Vec<&'a [u8]>,
+) {
     let verb =
         verb.map_or(String::new(), |verb| verb[..verb.len().min(64)].escape_ascii().to_string());
     let failure = Failure::new(Code::Unsupported, format!("unknown command \"{verb}\""));
-    let mut frames = envelope.to_vec();
-    frames.push(Bytes::from_static(COMMAND_WORD));
-    frames.extend(answer(&[], None, &Err(failure)));
-    frames
+    frames.push(COMMAND_WORD);
+    answer(&Err(failure), json, frames);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frames(texts: &[&'static str]) -> Vec<Bytes> {
-        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+    fn frames(texts: &[&'static str]) -> Vec<&'static [u8]> {
+        texts.iter().map(|text| text.as_bytes()).collect()
+    }
+
+    /// An answer's texts, after those of its envelope and id.
+    fn answered(before: &[&'static str], outcome: &Result<Place, Failure>) -> Vec<String> {
+        let (mut json, mut all) = (Vec::new(), frames(before));
+        answer(outcome, &mut json, &mut all);
+        all.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect()
     }
 
     #[test]
@@ -247,49 +262,49 @@ mod tests {
     #[test]
     fn answers_have_the_bytes_of_the_protocol() {
         let place = Place {
-            topic: "orders".to_owned(),
+            topic: "orders".into(),
             partition: Some(1),
             offset: Some(7),
             timestamp: 1_700_000_000_000,
             batch: None,
         };
-        let id = Bytes::from_static(b"id");
         assert_eq!(
-            answer(&frames(&["7", ""]), Some(&id), &Ok(place.clone())),
-            frames(&[
+            answered(&["7", "", "id"], &Ok(place.clone())),
+            [
                 "7",
                 "",
                 "id",
                 "OK",
                 r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000}"#
-            ])
+            ]
         );
         let mut batch = Batch { first: Some(5), last: Some(7), count: 3, partitions: Vec::new() };
         assert_eq!(
-            answer(&[], None, &Ok(Place { batch: Some(batch.clone()), ..place.clone() })),
-            frames(&[
+            answered(&[], &Ok(Place { batch: Some(Box::new(batch.clone())), ..place.clone() })),
+            [
                 "OK",
                 r#"{"topic":"orders","partition":1,"offset":7,"timestamp":1700000000000,"first":5,"last":7,"count":3}"#
-            ])
+            ]
         );
         (batch.first, batch.last) = (None, None);
         batch.partitions =
             vec![BatchPart { partition: 1, first: Some(5), last: Some(7), count: 3 }];
-        let several = Place { partition: None, offset: None, batch: Some(batch), ..place };
+        let several =
+            Place { partition: None, offset: None, batch: Some(Box::new(batch)), ..place };
         assert_eq!(
-            answer(&[], None, &Ok(several)),
-            frames(&[
+            answered(&[], &Ok(several)),
+            [
                 "OK",
                 r#"{"topic":"orders","partition":null,"offset":null,"timestamp":1700000000000,"first":null,"last":null,"count":3,"partitions":[{"partition":1,"first":5,"last":7,"count":3}]}"#
-            ])
+            ]
         );
         let later = Failure::new(Code::ShuttingDown, "the relay ends");
         assert_eq!(
-            answer(&[], None, &Err(later)),
-            frames(&[
+            answered(&[], &Err(later)),
+            [
                 "ERROR",
                 r#"{"code":"shutting_down","message":"the relay ends","retriable":true,"retry_after":1000}"#
-            ])
+            ]
         );
         let failure = Failure::from(WriteError::Kafka {
             error: "UnknownTopic".to_owned(),
@@ -297,19 +312,21 @@ mod tests {
             retriable: false,
         });
         assert_eq!(
-            answer(&[], None, &Err(failure)),
-            frames(&[
+            answered(&[], &Err(failure)),
+            [
                 "ERROR",
                 r#"{"code":"kafka","message":"no such topic","retriable":false,"error":"UnknownTopic"}"#
-            ])
+            ]
         );
+        let (mut json, mut refused) = (Vec::new(), Vec::new());
+        refuse_command(Some(b"READ"), &mut json, &mut refused);
         assert_eq!(
-            refuse_command(&[], Some(&Bytes::from_static(b"READ"))),
-            frames(&[
+            refused.iter().map(|frame| String::from_utf8_lossy(frame)).collect::<Vec<_>>(),
+            [
                 "ZAFKA/1",
                 "ERROR",
                 r#"{"code":"unsupported","message":"unknown command \"READ\"","retriable":false}"#
-            ])
+            ]
         );
     }
 }

@@ -110,15 +110,15 @@ impl Sender {
         self.on_hold.load(Ordering::Acquire)
     }
 
-    pub(super) fn begin(&self, bytes: usize) {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin(&self, messages: usize, bytes: usize) {
+        self.under_way.fetch_add(messages, Ordering::Relaxed);
         self.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self, bytes: usize) {
+    pub(super) fn end(&self, messages: usize, bytes: usize) {
         self.bytes_under_way.fetch_sub(bytes, Ordering::Relaxed);
-        let was_last = self.under_way.fetch_sub(1, Ordering::SeqCst) == 1;
-        if was_last && self.is_ending.load(Ordering::SeqCst) {
+        let before = self.under_way.fetch_sub(messages, Ordering::SeqCst);
+        if before == messages && self.is_ending.load(Ordering::SeqCst) {
             self.peer.wake();
         }
     }
@@ -136,16 +136,17 @@ impl Sender {
     /// Queues a message for the sender. One that leaves too many unread is closed; the answers of a
     /// sender that is gone are dropped.
     pub fn answer<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
-        self.answers.push(frames);
-        self.peer.wake();
+        if self.answers.push(frames) {
+            self.peer.wake();
+        }
     }
 
     pub(crate) fn answers(&self) -> &Queue {
         &self.answers
     }
 
-    pub(super) fn count_received(&self) {
-        self.received.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_received(&self, messages: usize) {
+        self.received.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     /// Whether none of its messages is under way, and no answer waits for it. If one is, its

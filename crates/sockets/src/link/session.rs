@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use zafka_zmtp::{Connection, Discarded};
+use zafka_zmtp::{Connection, Discarded, Messages};
 
 use super::hub::{Hub, Stage};
 use super::peer::Wire;
@@ -65,8 +64,8 @@ pub(crate) trait Session: Send {
         Ok(())
     }
 
-    /// Takes a message.
-    fn handle_message(&mut self, _frames: Vec<Bytes>) {}
+    /// Takes messages that came together, if [`Connection::gather`] was asked for.
+    fn handle_messages(&mut self, _messages: Messages) {}
 
     /// Takes note of a message that was thrown away as it came, if that was asked for before the
     /// handshake.

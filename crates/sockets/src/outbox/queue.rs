@@ -61,13 +61,15 @@ impl Queue {
         Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
     }
 
-    /// Adds a message, unless too much waits: then it and all others are dropped.
-    pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+    /// Adds a message, unless too much waits: then it and all others are dropped. Returns whether
+    /// the peer's connection is to be woken: it knows of those that wait already.
+    pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
         let mut waiting = self.waiting.lock();
         let Waiting { messages, charge, dropped } = &mut *waiting;
         if dropped.is_some() {
-            return;
+            return false;
         }
+        let was_empty = messages.bytes.is_empty();
         put_message(&mut messages.bytes, frames);
         messages.ends.push(messages.bytes.len());
         if messages.bytes.len() > QUEUE_BYTES {
@@ -78,6 +80,7 @@ impl Queue {
         if dropped.is_some() {
             (*messages, *charge) = (Buffer::default(), self.memory.empty());
         }
+        was_empty || dropped.is_some()
     }
 
     /// Bytes that wait.

@@ -1,10 +1,13 @@
 //! Senders that do not fit, are many, slow or greedy: what bounds them is what bounds subscribers.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
-use zafka_sockets::{Content, Inbound, InboundConfig, InboundKind, InboundSocket};
+use zafka_sockets::{Content, Inbound, InboundConfig, InboundKind, InboundSocket, Permit, Sender};
+use zafka_zmtp::Messages;
 
 use crate::raw::{RawPeer, command, greeting, ready};
 use crate::support::{PATIENCE, endpoint, eventually, zmq_socket};
@@ -34,12 +37,55 @@ fn kinds() -> [(InboundKind, &'static str); 3] {
 struct Sink {
     socket: InboundSocket,
     messages: UnboundedReceiver<Inbound>,
+    /// Messages that came together with the last one.
+    more: VecDeque<Taken>,
+}
+
+/// A message that was taken. Dropped, it is settled.
+struct Taken {
+    sender: Arc<Sender>,
+    content: Content,
+    size: usize,
+    permit: Arc<Mutex<Permit>>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.permit.lock().unwrap().release(1, self.size);
+    }
+}
+
+/// Messages that came together, one by one.
+fn one_by_one(Inbound { sender, content, permit }: Inbound) -> VecDeque<Taken> {
+    let permit = Arc::new(Mutex::new(permit));
+    let taken = |content, size| Taken {
+        sender: Arc::clone(&sender),
+        content,
+        size,
+        permit: Arc::clone(&permit),
+    };
+    let (mut messages, make): (_, fn(Messages) -> Content) = match content {
+        Content::Messages(messages) => (messages, Content::Messages),
+        Content::Late(messages) => (messages, Content::Late),
+        Content::TooLarge(discarded) => {
+            let size = discarded.head.iter().map(bytes::Bytes::len).sum();
+            return [taken(Content::TooLarge(discarded), size)].into();
+        }
+    };
+    let mut all = VecDeque::new();
+    while !messages.is_empty() {
+        let rest = messages.split_off(1);
+        let one = std::mem::replace(&mut messages, rest);
+        let size = one.bytes();
+        all.push_back(taken(make(one), size));
+    }
+    all
 }
 
 impl Sink {
     async fn start(config: InboundConfig) -> Self {
         let (socket, messages) = InboundSocket::start("test", config).await.unwrap();
-        Self { socket, messages }
+        Self { socket, messages, more: VecDeque::new() }
     }
 
     fn address(&self) -> String {
@@ -56,8 +102,12 @@ impl Sink {
         eventually(&what, || self.closed(reason) == count).await;
     }
 
-    async fn next(&mut self) -> Inbound {
-        timeout(PATIENCE, self.messages.recv()).await.expect("a message").unwrap()
+    async fn next(&mut self) -> Taken {
+        if self.more.is_empty() {
+            let inbound = timeout(PATIENCE, self.messages.recv()).await.expect("a message");
+            self.more = one_by_one(inbound.unwrap());
+        }
+        self.more.pop_front().unwrap()
     }
 
     /// A peer that has shaken hands.
@@ -69,9 +119,9 @@ impl Sink {
 }
 
 /// The frames of a message that was taken.
-fn frames(inbound: &Inbound) -> &[bytes::Bytes] {
-    match &inbound.content {
-        Content::Message(frames) => frames,
+fn frames(taken: &Taken) -> Vec<&[u8]> {
+    match &taken.content {
+        Content::Messages(messages) => messages.frames(0).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -104,9 +154,10 @@ async fn senders_that_do_not_fit_are_closed_with_a_reason() {
         }
         let mut peer = sink.peer(fits).await;
         peer.send(&[long_message(101), message(b"x")].concat()).await;
-        let too_large = sink.next().await.content;
-        assert!(matches!(&too_large, Content::TooLarge(told) if told.size == 101), "{too_large:?}");
-        assert_eq!(frames(&sink.next().await), ["x"]);
+        let too_large = sink.next().await;
+        let too_large = &too_large.content;
+        assert!(matches!(too_large, Content::TooLarge(told) if told.size == 101), "{too_large:?}");
+        assert_eq!(frames(&sink.next().await), [b"x"]);
     }
 }
 
@@ -134,7 +185,7 @@ async fn silent_connections_do_not_keep_a_sender_out() {
     let push = zmq_socket(zmq::PUSH);
     push.connect(&sink.address()).unwrap();
     push.send("x", 0).unwrap();
-    assert_eq!(frames(&sink.next().await), ["x"]);
+    assert_eq!(frames(&sink.next().await), [b"x"]);
     // Before it was accepted, places had to become free.
     assert!(sink.closed("handshake_timeout") >= 300, "{}", sink.closed("handshake_timeout"));
 }
@@ -161,7 +212,7 @@ async fn ten_thousand_short_lived_senders_are_all_heard_and_leave_nothing() {
         }
     });
     for _ in 0..SENDERS {
-        assert_eq!(frames(&sink.next().await), ["x"]);
+        assert_eq!(frames(&sink.next().await), [b"x"]);
     }
     send.await.unwrap();
     sink.until_closed("peer", SENDERS as u64).await;
@@ -182,7 +233,7 @@ async fn connections_are_limited() {
     sink.until_closed("peer", 1).await;
     let mut third = sink.peer("PUSH").await;
     third.send(&message(b"x")).await;
-    assert_eq!(frames(&sink.next().await), ["x"]);
+    assert_eq!(frames(&sink.next().await), [b"x"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,7 +292,7 @@ async fn senders_that_stop_within_messages_do_not_keep_the_others_out() {
     for peer in &mut stopped {
         peer.send(&message(b"end")).await;
         let inbound = sink.next().await;
-        let sizes: Vec<_> = frames(&inbound).iter().map(bytes::Bytes::len).collect();
+        let sizes: Vec<_> = frames(&inbound).iter().map(|frame| frame.len()).collect();
         assert_eq!(sizes, [FRAME, FRAME, FRAME, 3]);
     }
     assert_eq!(sink.socket.snapshot().closed, []);
@@ -306,7 +357,7 @@ async fn endpoints_that_lead_to_one_peer_are_connected_once() {
     for body in ["t1", "t2"] {
         publisher.send(body, 0).unwrap();
     }
-    assert_eq!(frames(&sink.next().await), ["t1"]);
-    assert_eq!(frames(&sink.next().await), ["t2"]);
+    assert_eq!(frames(&sink.next().await), [b"t1"]);
+    assert_eq!(frames(&sink.next().await), [b"t2"]);
     assert_eq!(sink.socket.snapshot().accepted, 1);
 }

@@ -64,13 +64,25 @@ impl RawPeer {
 
     /// Shakes hands as some socket type of version 3.`minor`, and reads our side's part of it.
     pub async fn shake_hands_as(&mut self, socket_type: &str, minor: u8) {
-        self.send(&greeting(minor)).await;
-        self.send(&ready(socket_type)).await;
+        self.try_to_shake_hands_as(socket_type, minor).await.unwrap();
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn try_to_shake_hands_as(
+        &mut self,
+        socket_type: &str,
+        minor: u8,
+    ) -> std::io::Result<()> {
+        self.0.write_all(&[greeting(minor), ready(socket_type)].concat()).await?;
         let mut theirs = [0; 64];
-        self.0.read_exact(&mut theirs).await.unwrap();
+        self.0.read_exact(&mut theirs).await?;
         assert_eq!(&theirs[..12], b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01");
-        let frame = self.frame().await;
+        let frame = self.try_frame().await?;
         assert!(frame.1.starts_with(b"\x05READY"), "{frame:?}");
+        Ok(())
     }
 
     pub async fn subscribe(&mut self, prefix: &str) {
@@ -79,15 +91,19 @@ impl RawPeer {
 
     /// The next frame: its flags and its body.
     pub async fn frame(&mut self) -> (u8, Vec<u8>) {
+        self.try_frame().await.unwrap()
+    }
+
+    async fn try_frame(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
         let read = async {
-            let flags = self.0.read_u8().await.unwrap();
+            let flags = self.0.read_u8().await?;
             let size = match flags & 2 {
-                0 => u64::from(self.0.read_u8().await.unwrap()),
-                _ => self.0.read_u64().await.unwrap(),
+                0 => u64::from(self.0.read_u8().await?),
+                _ => self.0.read_u64().await?,
             };
             let mut body = vec![0; size as usize];
-            self.0.read_exact(&mut body).await.unwrap();
-            (flags, body)
+            self.0.read_exact(&mut body).await?;
+            Ok((flags, body))
         };
         timeout(PATIENCE, read).await.expect("a frame")
     }

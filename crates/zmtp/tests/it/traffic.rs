@@ -4,7 +4,7 @@ use std::slice;
 
 use bytes::Bytes;
 use zafka_zmtp::frame::{Position, put_header};
-use zafka_zmtp::{Discarded, Error, Event, MAX_MESSAGE_FRAMES, Minor, SocketType};
+use zafka_zmtp::{Connection, Discarded, Error, Event, MAX_MESSAGE_FRAMES, Minor, SocketType};
 
 use crate::pair::{Pair, config, events, output};
 
@@ -155,6 +155,46 @@ fn message(frames: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+/// The events of a connection; messages that came together one by one.
+fn one_by_one(connection: &mut Connection) -> Vec<Event> {
+    let each = |event| match event {
+        Event::Messages(messages) => (0..messages.len())
+            .map(|index| {
+                Event::Message(messages.frames(index).map(Bytes::copy_from_slice).collect())
+            })
+            .collect(),
+        other => vec![other],
+    };
+    events(connection).into_iter().flat_map(each).collect()
+}
+
+#[test]
+fn messages_that_come_together_are_the_same_as_one_by_one() {
+    let large = [5; 300];
+    let sent: [&[&[u8]]; 5] = [&[b"a"], &[b"", b"b", &large], &[b""], &[&large], &[b"c", b"d"]];
+    let bytes: Vec<u8> = sent.iter().flat_map(|frames| message(frames)).collect();
+    for size in 1..=bytes.len() {
+        let mut told = Vec::new();
+        let mut pair = Pair::ready(config(SocketType::Push), config(SocketType::Pull));
+        pair.right.gather();
+        for piece in bytes.chunks(size) {
+            pair.right.handle_input(piece, pair.now).unwrap();
+            told.extend(one_by_one(&mut pair.right));
+        }
+        let all = |frames: &&[&[u8]]| {
+            Event::Message(frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect())
+        };
+        assert_eq!(told, sent.iter().map(all).collect::<Vec<_>>(), "pieces of {size}");
+        assert_eq!(pair.right.buffered(), 0, "pieces of {size}");
+    }
+    // What came before a mistake is told.
+    let mut pair = Pair::ready(config(SocketType::Push), config(SocketType::Pull));
+    pair.right.gather();
+    let mistaken = [&*message(&[b"a"]), &[0xf8, 0]].concat();
+    assert!(pair.right.handle_input(&mistaken, pair.now).is_err());
+    assert_eq!(one_by_one(&mut pair.right).len(), 1);
+}
+
 #[test]
 fn what_is_too_large_is_thrown_away_and_told() {
     let mut pull = config(SocketType::Pull);
@@ -171,15 +211,19 @@ fn what_is_too_large_is_thrown_away_and_told() {
         (&[b"id", b"", &fits, &long, b"x"], told(&[b"id", b"", &[7; 90]], 5, 153)),
         (&[b"", b"v"], Event::Message(vec![Bytes::new(), Bytes::from_static(b"v")])),
     ];
-    for step in [1, 7, 1_000] {
+    for (step, together) in [1, 7, 1_000].into_iter().flat_map(|step| [(step, false), (step, true)])
+    {
         let mut pair = Pair::ready(config(SocketType::Push), pull.clone());
         pair.right.discard_up_to(1_000);
+        if together {
+            pair.right.gather();
+        }
         for (frames, expected) in &cases {
             for piece in message(frames).chunks(step) {
                 pair.right.handle_input(piece, pair.now).unwrap();
                 assert!(pair.right.buffered() <= 200, "{}", pair.right.buffered());
             }
-            assert_eq!(events(&mut pair.right), slice::from_ref(expected), "pieces of {step}");
+            assert_eq!(one_by_one(&mut pair.right), slice::from_ref(expected), "pieces of {step}");
         }
         let error = pair.right.handle_input(&message(&[&[0; 900], &[0; 200]]), pair.now);
         assert_eq!(error, Err(Error::MessageTooLarge { size: 1_100, limit: 1_000 }));

@@ -15,19 +15,20 @@ impl Task {
     pub(super) fn send_letter(&mut self, mut letter: Letter<Message>) {
         let shared = Arc::clone(&self.shared);
         let OnError::DeadLetter(topic) = &shared.config.on_error else { return };
+        let Some(arrival) = self.arrivals.get(letter.message.arrival) else { return };
         // Ends: each turn has a smaller value.
         loop {
             let ticket = self.letters.ticket();
-            let (value, whole) = letter.value(&letter.message.frames);
-            let received = letter.message.received_ms.to_string();
-            let whole = letter.message.discarded.or(whole.map(|bytes| bytes as u64));
+            let (value, whole) = letter.value(letter.message.frames());
+            let received = arrival.received_ms.to_string();
+            let whole = letter.message.discarded().or(whole.map(|bytes| bytes as u64));
             let whole = whole.map(|bytes| bytes.to_string());
             let header = |name, text: &str| (name, Some(text.as_bytes().to_vec()));
             let headers = [
                 header("__connect.errors.connector.name", &shared.config.name),
                 header("__connect.errors.exception.message", &letter.failure.message),
                 header("zafka.error", letter.failure.code.name()),
-                header("zafka.peer", letter.message.sender.address()),
+                header("zafka.peer", arrival.sender.address()),
                 header("zafka.timestamp", &received),
             ];
             let cut = whole.as_ref().map(|bytes| header("zafka.truncated", bytes));
@@ -37,7 +38,7 @@ impl Task {
             let record = OutboundRecord {
                 topic,
                 partition: None,
-                timestamp: letter.message.received_ms,
+                timestamp: arrival.received_ms,
                 key: None,
                 value: Some(&value),
                 headers: &headers,
@@ -61,12 +62,12 @@ impl Task {
     pub(super) fn handle_letter(&mut self, ticket: Ticket, error: Option<WriteError>) {
         let shared = Arc::clone(&self.shared);
         let OnError::DeadLetter(topic) = &shared.config.on_error else { return };
-        let size = |letter: &Letter<Message>| letter.value(&letter.message.frames).0.len();
+        let size = |letter: &Letter<Message>| letter.value(letter.message.frames()).0.len();
         let now = Instant::now().into_std();
         match self.letters.handle_delivery(ticket, error, size, now) {
             Some(Outcome::Written(message)) => {
                 self.counts.dead_lettered += 1;
-                self.ages.remove(message.received_ms);
+                self.arrivals.settle(message.arrival, message.bytes);
                 if !self.letters.are_waiting() {
                     *self.shared.held_by.lock() = None;
                 }

@@ -1,0 +1,124 @@
+//! What a route's task does with messages whose outcome is known: their senders are told.
+#![allow(clippy::disallowed_methods, reason = "a driver: it reads the clock for its warnings")]
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use super::Task;
+use crate::zmq_to_kafka::OnError;
+use crate::zmq_to_kafka::ledger::Settled;
+use crate::zmq_to_kafka::letters::Letter;
+use crate::zmq_to_kafka::message::Message;
+use crate::zmq_to_kafka::wire::{self, Code, Failure, Place};
+
+/// Time between two warnings of messages that could not be written.
+const QUIET: Duration = Duration::from_secs(10);
+
+impl Task {
+    pub(super) fn tell_settled(&mut self) -> ControlFlow<()> {
+        let mut settled = std::mem::take(&mut self.settled);
+        let mut flow = ControlFlow::Continue(());
+        for Settled { message, outcome } in settled.drain(..) {
+            let told = match outcome {
+                Ok(place) => {
+                    self.acknowledge(message, Ok(place));
+                    ControlFlow::Continue(())
+                }
+                Err(failure) => self.fail(message, failure),
+            };
+            if told.is_break() {
+                flow = told;
+            }
+        }
+        self.settled = settled;
+        flow
+    }
+
+    pub(super) fn acknowledge(&mut self, message: Message, outcome: Result<Place, Failure>) {
+        self.counts.acknowledged += 1;
+        self.answer(&message, &outcome);
+    }
+
+    /// Does with a message that is not written what its route says.
+    fn fail(&mut self, message: Message, failure: Failure) -> ControlFlow<()> {
+        // There is no time for anything else when the relay ends.
+        if self.is_router || failure.code == Code::ShuttingDown {
+            self.refuse(message, failure);
+            return ControlFlow::Continue(());
+        }
+        self.warn_of(&message, &failure);
+        if message.is_denied() {
+            self.refuse(message, failure);
+            return ControlFlow::Continue(());
+        }
+        match &self.shared.config.on_error {
+            OnError::Skip => self.refuse(message, failure),
+            OnError::DeadLetter(_) => self.send_letter(Letter::new(message, failure)),
+            OnError::Stop => {
+                let peer = self.peer(&message);
+                let reason = format!("a message of {peer} cannot be written: {}", failure.message);
+                error!(route = self.shared.config.name, reason, "route stopped");
+                *self.shared.stopped.lock() = Some(reason);
+                self.refuse(message, failure);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Counts a message that is not written, and answers it if its sender gets answers.
+    pub(super) fn refuse(&mut self, message: Message, failure: Failure) {
+        let counts = &mut self.counts;
+        *match failure.code {
+            Code::TimeoutUnknown => &mut counts.unknown,
+            _ if self.is_router => &mut counts.refused,
+            _ => &mut counts.skipped,
+        } += 1;
+        debug!(
+            route = self.shared.config.name,
+            peer = self.peer(&message),
+            code = failure.code.name(),
+            reason = failure.message,
+            "message refused"
+        );
+        self.answer(&message, &Err(failure));
+    }
+
+    /// The message is settled: its sender is told, if it gets answers.
+    fn answer(&mut self, message: &Message, outcome: &Result<Place, Failure>) {
+        if self.is_router
+            && let Some(arrival) = self.arrivals.get(message.arrival)
+        {
+            let mut frames: Vec<&[u8]> = message.reply().collect();
+            wire::answer(outcome, &mut self.json, &mut frames);
+            arrival.sender.answer(frames.into_iter());
+        }
+        self.arrivals.settle(message.arrival, message.bytes);
+    }
+
+    /// Its sender's address.
+    fn peer(&self, message: &Message) -> &str {
+        self.arrivals.get(message.arrival).map_or("", |arrival| arrival.sender.address())
+    }
+
+    fn warn_of(&mut self, message: &Message, failure: &Failure) {
+        let now = Instant::now();
+        if self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET) {
+            self.since_warned += 1;
+            return;
+        }
+        self.warned = Some(now);
+        let since_last_warning = std::mem::take(&mut self.since_warned);
+        warn!(
+            route = self.shared.config.name,
+            peer = self.peer(message),
+            code = failure.code.name(),
+            reason = failure.message,
+            since_last_warning,
+            "a message cannot be written"
+        );
+    }
+}
