@@ -10,7 +10,7 @@ pub(crate) enum Consequence {
     Retry,
     /// It is given up, and all else goes on.
     Reject,
-    /// Whatever asked ends: the fetcher, or the membership.
+    /// The fetcher or the membership that asked ends.
     Stop,
 }
 

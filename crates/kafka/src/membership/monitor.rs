@@ -65,7 +65,7 @@ pub(super) enum MembershipEnd {
     /// The group goes on without the member.
     #[error("the coordinator does not have this member any more")]
     NoMember,
-    /// What has the name of the group now takes no such member.
+    /// The group of this name now takes no such member.
     #[error(transparent)]
     Refused(GroupRefusal),
 }
