@@ -12,13 +12,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zafka_oidc::TokenProvider;
 
 use crate::config::ClusterConfig;
 use crate::connection::{Connector, Lending};
 use crate::error::StartError;
 use crate::metadata::MetadataHandle;
-use crate::security::prepare;
+use crate::security::{Bearer, prepare};
 pub(crate) use memory::{AnswerMemory, Budget, MemoryPermit};
 pub(crate) use settings::{connection_settings, settings, source_settings};
 
@@ -28,7 +27,7 @@ pub struct Cluster(Arc<Shared>);
 
 struct Shared {
     config: ClusterConfig,
-    tokens: Option<Arc<TokenProvider>>,
+    tokens: Option<Arc<Bearer>>,
     /// Once something has wanted connections of our own. librdkafka takes settings that those do
     /// not.
     own: Mutex<Option<OwnConnections>>,
@@ -69,7 +68,7 @@ impl Cluster {
     }
 
     /// The tokens that all clients and connections authenticate with, if they do by OAUTHBEARER.
-    pub(crate) fn tokens(&self) -> Option<&Arc<TokenProvider>> {
+    pub(crate) fn tokens(&self) -> Option<&Arc<Bearer>> {
         self.0.tokens.as_ref()
     }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-pub use zafka_oidc::{OidcClient, Secret};
+pub use zafka_oidc::Secret;
+use zafka_oidc::TokenConfig;
 
 /// The way to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub enum Sasl {
     ScramSha256(Credentials),
     /// SCRAM-SHA-512.
     ScramSha512(Credentials),
-    /// OAUTHBEARER (RFC 7628, KIP-255) with OIDC client credentials (RFC 6749 section 4.4).
-    OAuthBearer(OidcClient),
+    /// OAUTHBEARER (RFC 7628, KIP-255).
+    OAuthBearer(OAuthBearer),
 }
 
 /// A user and a password.
@@ -66,6 +67,15 @@ pub struct Credentials {
     pub username: String,
     /// Password.
     pub password: Secret,
+}
+
+/// Tokens for the brokers, and what goes beside them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OAuthBearer {
+    /// The source of the tokens.
+    pub tokens: TokenConfig,
+    /// SASL extensions (KIP-342).
+    pub extensions: Vec<(String, String)>,
 }
 
 /// The topics that a route reads from a cluster, and the way it reads them.

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
-use zafka_oidc::TokenProvider;
 
 use crate::client::{Client, SourceContext, plain};
 use crate::error::StartError;
-use crate::security::{self, Supplied};
+use crate::security::{self, Bearer, Supplied};
 
 /// Makes a client, supplied with tokens if there is a provider of them.
 pub(crate) fn create(
     settings: &ClientConfig,
     mut context: SourceContext,
-    tokens: Option<&Arc<TokenProvider>>,
+    tokens: Option<&Arc<Bearer>>,
 ) -> Result<Arc<Client>, StartError> {
     let (wanted, receiver) = security::wanted();
     if tokens.is_some() {

@@ -106,7 +106,7 @@ pub use fetcher::Fetched;
 pub use fetcher::sim;
 pub use generation::Generation;
 pub use health::SourceStatus;
-pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_writing};
+pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_token, probe_writing};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use records::bench;

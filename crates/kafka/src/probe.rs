@@ -12,7 +12,6 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::{self, Runtime};
-use zafka_oidc::TokenProvider;
 
 use crate::client::{Client, SourceContext, plain};
 use crate::cluster::settings;
@@ -23,7 +22,7 @@ use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
 use crate::health::SourceHealth;
 use crate::log_limiter::LogLimiter;
-use crate::security::prepare;
+use crate::security::{Bearer, prepare};
 use crate::topics::{Selection, list};
 pub use writing::{Writable, WritableTopic, probe_writing};
 
@@ -37,6 +36,18 @@ pub struct ProbeResult {
     pub topics: Vec<(String, i32)>,
     /// Topics that it names and cannot read now.
     pub missing: Vec<(String, TopicFault)>,
+}
+
+/// Obtains a token for the brokers, if they are shown one; returns its life. Blocks while the
+/// provider answers, up to 10 s.
+///
+/// # Errors
+/// A file that cannot be used, or the reason why there is no token.
+pub fn probe_token(cluster: &ClusterConfig) -> Result<Option<Duration>, StartError> {
+    match prepare(&cluster.security)? {
+        Some(tokens) => Ok(Some(tokens.token()?.life(Instant::now()))),
+        None => Ok(None),
+    }
 }
 
 /// Reaches the brokers, authenticates, and asks for the topics and the group of each source.
@@ -119,7 +130,7 @@ fn ask_group(
     cluster: &ClusterConfig,
     group: &GroupConfig,
     topic: &str,
-    tokens: Option<&Arc<TokenProvider>>,
+    tokens: Option<&Arc<Bearer>>,
 ) -> Result<(), ProbeError> {
     let client = ProbeClient::new(cluster, Some(group), tokens)?;
     let mut list = TopicPartitionList::new();
@@ -138,7 +149,7 @@ impl ProbeClient {
     fn new(
         cluster: &ClusterConfig,
         group: Option<&GroupConfig>,
-        tokens: Option<&Arc<TokenProvider>>,
+        tokens: Option<&Arc<Bearer>>,
     ) -> Result<Self, StartError> {
         let health = Arc::new(SourceHealth::default());
         let mut settings = settings(cluster);

@@ -1,5 +1,6 @@
 //! TLS and SASL as librdkafka's settings.
 
+mod bearer;
 mod files;
 mod refresh;
 
@@ -8,20 +9,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
-use zafka_oidc::TokenProvider;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
+pub(crate) use bearer::Bearer;
 pub(crate) use files::Stamp;
 pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
 
 /// Checks that the files are there, and makes the provider of tokens if one is wanted.
-pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<TokenProvider>>, StartError> {
+pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<Bearer>>, StartError> {
     for path in files(security) {
         File::open(path).map_err(|source| StartError::File { path: path.clone(), source })?;
     }
     match &security.sasl {
-        Some(Sasl::OAuthBearer(client)) => Ok(Some(Arc::new(TokenProvider::new(client)?))),
+        Some(Sasl::OAuthBearer(config)) => Ok(Some(Bearer::new(config)?)),
         _ => Ok(None),
     }
 }

@@ -1,6 +1,9 @@
 //! The errors of asking a provider.
 
-use std::path::PathBuf;
+use std::fmt::Write;
+
+use crate::files::FileFault;
+use crate::http::HttpError;
 
 /// The reason why there is no token.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -11,12 +14,13 @@ pub enum TokenError {
         /// The fault in it.
         reason: String,
     },
-    /// The certificate authorities cannot be read.
-    #[error("{}: {reason}", path.display())]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// The fault in it.
+    /// A file with a token, a secret, a key or certificates cannot be used.
+    #[error(transparent)]
+    File(#[from] FileFault),
+    /// The system gives no random numbers, or a key does not sign.
+    #[error("an assertion cannot be signed: {reason}")]
+    Signature {
+        /// The cause.
         reason: String,
     },
     /// The provider did not answer.
@@ -28,14 +32,16 @@ pub enum TokenError {
         reason: String,
     },
     /// The provider said no (RFC 6749 section 5.2).
-    #[error("{url} refuses a token to client \"{client_id}\": {reason}")]
+    #[error("{url} refuses a token{}: {reason}{}", to(client_id.as_deref()), after(shown))]
     Refused {
         /// The token endpoint.
         url: String,
-        /// The client that asked.
-        client_id: String,
+        /// The client that asked, if it said its id.
+        client_id: Option<String>,
         /// The provider's `error` and `error_description`.
         reason: String,
+        /// The files of what was shown to it, with what is known to be wrong with them.
+        shown: Vec<String>,
     },
     /// The answer is not one of a token endpoint.
     #[error("{url} answers with no token: {reason}")]
@@ -45,4 +51,33 @@ pub enum TokenError {
         /// The fault in it.
         reason: String,
     },
+}
+
+impl TokenError {
+    /// An error of the way to `url`.
+    pub(crate) fn http(url: &str, error: HttpError) -> Self {
+        let url = url.to_owned();
+        match error {
+            HttpError::Url(reason) => Self::Url { reason },
+            HttpError::File(fault) => Self::File(fault),
+            HttpError::Unreachable(reason) => Self::Unreachable { url, reason },
+            HttpError::TooLarge => Self::Answer { url, reason: error.to_string() },
+        }
+    }
+}
+
+fn to(client_id: Option<&str>) -> String {
+    client_id.map(|id| format!(" to client \"{id}\"")).unwrap_or_default()
+}
+
+fn after(shown: &[String]) -> String {
+    let mut text = String::new();
+    for (at, file) in shown.iter().enumerate() {
+        let before = if at == 0 { " (it was shown" } else { ", and" };
+        let _ = write!(text, "{before} {file}");
+    }
+    if !text.is_empty() {
+        text.push(')');
+    }
+    text
 }

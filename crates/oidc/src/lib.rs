@@ -1,15 +1,33 @@
 //! A provider of OpenID Connect over the net: the HTTP that zafka speaks to it, and its token
-//! endpoint.
+//! endpoint by every grant.
 //!
-//! Calls block, with a deadline; nothing here knows tokio, Kafka or ZeroMQ. No token, secret or
-//! answer that may hold one is ever part of an error or of debug output.
+//! - [`TokenConfig`] is the source of tokens, [`TokenProvider`] keeps one and renews it;
+//! - `request` and `answer` are the two sides of a token request, without I/O;
+//! - `key` and `jwt` sign the assertions that a client shows;
+//! - [`Http`] sends, with a deadline and a bound on what comes back.
+//!
+//! Calls block; nothing here knows tokio, Kafka or ZeroMQ. Files are read again for each request,
+//! so that what rotates needs no restart. No token or secret is ever part of an error or of debug
+//! output: what a provider says is told without them.
 
+mod answer;
 mod config;
 mod error;
+mod files;
+mod http;
+mod jwt;
+mod key;
+mod request;
 mod secret;
 mod token;
 
-pub use config::OidcClient;
+pub use config::{
+    Algorithm, Assertion, ClientAuthentication, ClientCertificate, EndpointConfig, Grant,
+    SecretSource, SignedAssertion, SigningKeyConfig, TokenConfig,
+};
 pub use error::TokenError;
+pub use files::FileFault;
+pub use http::{Http, HttpAnswer, HttpError};
+pub use key::SigningKey;
 pub use secret::Secret;
 pub use token::{Token, TokenProvider};

@@ -1,33 +1,30 @@
-//! Tokens of an OIDC provider, by client credentials (RFC 6749 section 4.4). One provider serves
-//! every connection of a source: it keeps the token and asks for the next one when four fifths of
-//! its life are over. The last fifth is for a provider that is away: the token is good until its
-//! end.
+//! Tokens, kept and renewed. One provider serves every connection of a client: it keeps the token
+//! and gets the next one when four fifths of its life are over. The last fifth is for a provider
+//! that is away: the token is good until its end.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::fmt;
-use std::fs;
-use std::io::Read;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
-use oauth2::{
-    ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
-    RequestTokenError, Scope, TokenResponse, TokenUrl,
-};
 use parking_lot::Mutex;
 use tracing::warn;
-use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::config::OidcClient;
+use crate::answer::{self, Fault};
+use crate::config::{
+    Assertion, ClientAuthentication, EndpointConfig, Grant, SecretSource, TokenConfig,
+};
 use crate::error::TokenError;
+use crate::files;
+use crate::http::Http;
+use crate::jwt::{self, Claims};
+use crate::key::SigningKey;
+use crate::request::{Shown, TokenRequest};
 use crate::secret::Secret;
 
-/// Longest time for one answer of the provider.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest answer that is read.
-const ANSWER_BYTES: u64 = 1 << 20;
+/// The life of an assertion by which a client shows who it is: it is used at once. Some providers
+/// take no more than two minutes.
+const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
 /// The life of a token that does not tell its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 /// The longest life that is believed: some providers say "never" by the largest number they have.
@@ -48,16 +45,13 @@ pub struct Token {
     pub refresh_at: Instant,
 }
 
-type Endpoint =
-    BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
-
-/// Gives the token of one client of a provider.
+/// Gives the token of one client.
 pub struct TokenProvider {
-    config: OidcClient,
-    endpoint: Endpoint,
-    agent: Agent,
+    config: TokenConfig,
+    /// The way to the token endpoint, if there is one.
+    http: Option<Http>,
     token: Mutex<Option<Token>>,
-    /// Held while a token is asked for; the time and reason of the last failure.
+    /// Held by whoever asks; when that failed last, and why.
     asking: Mutex<Option<(Instant, TokenError)>>,
 }
 
@@ -68,46 +62,22 @@ impl fmt::Debug for TokenProvider {
 }
 
 impl TokenProvider {
-    /// Checks the settings; sends nothing.
+    /// Checks the settings, the keys and the certificates; asks nobody.
     ///
     /// # Errors
     /// A URL or a file that cannot be used.
-    pub fn new(config: &OidcClient) -> Result<Self, TokenError> {
-        let url = TokenUrl::new(config.token_url.clone())
-            .map_err(|error| TokenError::Url { reason: error.to_string() })?;
-        let endpoint = BasicClient::new(ClientId::new(config.client_id.clone()))
-            .set_client_secret(ClientSecret::new(config.client_secret.expose().to_owned()))
-            .set_token_uri(url);
-        let tls = TlsConfig::builder()
-            .root_certs(roots(config)?)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            // A token endpoint that redirects would be sent the client's secret elsewhere.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .build()
-            .new_agent();
-        Ok(Self {
-            config: config.clone(),
-            endpoint,
-            agent,
-            token: Mutex::default(),
-            asking: Mutex::default(),
-        })
+    pub fn new(config: &TokenConfig) -> Result<Self, TokenError> {
+        let http = match config {
+            TokenConfig::File(_) => None,
+            TokenConfig::Endpoint(endpoint) => Some(prepare(endpoint)?),
+        };
+        let (token, asking) = (Mutex::default(), Mutex::default());
+        Ok(Self { config: config.clone(), http, token, asking })
     }
 
-    /// The client's id, which stands for the principal until the broker has read the token.
-    pub fn client_id(&self) -> &str {
-        &self.config.client_id
-    }
-
-    /// SASL extensions (KIP-342).
-    pub fn extensions(&self) -> &[(String, String)] {
-        &self.config.extensions
+    /// The settings.
+    pub fn config(&self) -> &TokenConfig {
+        &self.config
     }
 
     /// The token as long as it lives, else a new one. For connections, which do not wait for a
@@ -163,67 +133,152 @@ impl TokenProvider {
     }
 
     fn ask(&self) -> Result<Token, TokenError> {
-        let mut request = self.endpoint.exchange_client_credentials();
-        for scope in &self.config.scope {
-            request = request.add_scope(Scope::new(scope.clone()));
-        }
-        if let Some(audience) = &self.config.audience {
-            request = request.add_extra_param("audience", audience);
-        }
-        let answer: BasicTokenResponse =
-            request.request(&|request| self.send(request)).map_err(|error| self.why(error))?;
-        let life = answer.expires_in().unwrap_or(UNTOLD_LIFE).min(LONGEST_LIFE);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Token {
-            secret: Secret::new(answer.access_token().secret()),
-            expires_ms: i64::try_from((now + life).as_millis()).unwrap_or(i64::MAX),
-            ends_at: Instant::now() + life,
-            refresh_at: Instant::now() + (life * 4 / 5).max(LEAST_WAIT),
-        })
-    }
-
-    fn send(&self, request: HttpRequest) -> Result<HttpResponse, ureq::Error> {
-        let (parts, mut body) = self.agent.run(request)?.into_parts();
-        let mut bytes = Vec::new();
-        body.as_reader().take(ANSWER_BYTES).read_to_end(&mut bytes)?;
-        Ok(HttpResponse::from_parts(parts, bytes))
-    }
-
-    fn why(&self, error: RequestTokenError<ureq::Error, BasicErrorResponse>) -> TokenError {
-        // Without its query: some providers want a key there.
-        let url = self.config.token_url.split('?').next().unwrap_or_default().to_owned();
-        match error {
-            RequestTokenError::ServerResponse(refusal) => {
-                let description =
-                    refusal.error_description().map(|text| format!(": {text}")).unwrap_or_default();
-                let (client_id, reason) =
-                    (self.config.client_id.clone(), format!("{}{description}", refusal.error()));
-                TokenError::Refused { url, client_id, reason }
-            }
-            RequestTokenError::Request(error) => {
-                TokenError::Unreachable { url, reason: error.to_string() }
-            }
-            // The answer itself is not shown: it may hold a token.
-            RequestTokenError::Parse(error, body) => {
-                TokenError::Answer { url, reason: format!("{error} ({} bytes)", body.len()) }
-            }
-            RequestTokenError::Other(reason) => TokenError::Answer { url, reason },
+        match (&self.config, &self.http) {
+            (TokenConfig::Endpoint(endpoint), Some(http)) => request(endpoint, http, now),
+            (TokenConfig::Endpoint(endpoint), None) => request(endpoint, &prepare(endpoint)?, now),
+            (TokenConfig::File(path), _) => from_file(path, now),
         }
     }
 }
 
-fn roots(config: &OidcClient) -> Result<RootCerts, TokenError> {
-    let Some(path) = &config.ca else { return Ok(RootCerts::PlatformVerifier) };
-    let fault = |reason: String| TokenError::Ca { path: path.clone(), reason };
-    let text = fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&text) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(error.to_string()))? {
-            certificates.push(certificate);
+impl Token {
+    /// The rest of its life.
+    pub fn life(&self, now: Instant) -> Duration {
+        self.ends_at.saturating_duration_since(now)
+    }
+
+    /// A token that is good for `life` from `now` on, the time since the epoch.
+    fn new(secret: Secret, life: Option<Duration>, now: Duration) -> Self {
+        let life = life.unwrap_or(UNTOLD_LIFE).min(LONGEST_LIFE);
+        let instant = Instant::now();
+        Self {
+            secret,
+            expires_ms: i64::try_from((now + life).as_millis()).unwrap_or(i64::MAX),
+            ends_at: instant + life,
+            refresh_at: instant + (life * 4 / 5).max(LEAST_WAIT),
         }
     }
-    if certificates.is_empty() {
-        return Err(fault("no certificate in it (PEM)".to_owned()));
+}
+
+/// Sees whether the URL, the keys and the certificates can be used.
+fn prepare(endpoint: &EndpointConfig) -> Result<Http, TokenError> {
+    let certificate = match &endpoint.authentication {
+        ClientAuthentication::Certificate(certificate) => Some(certificate),
+        ClientAuthentication::Key { key, .. } => {
+            SigningKey::read(key)?;
+            None
+        }
+        _ => None,
+    };
+    if let Grant::JwtBearer(Assertion::Signed(assertion)) = &endpoint.grant {
+        SigningKey::read(&assertion.key)?;
     }
-    Ok(RootCerts::Specific(Arc::new(certificates)))
+    let fault = |error| TokenError::http(&told_url(endpoint), error);
+    Http::new(&endpoint.token_url, endpoint.ca.as_deref(), certificate).map_err(fault)
+}
+
+/// Asks the token endpoint.
+fn request(endpoint: &EndpointConfig, http: &Http, now: Duration) -> Result<Token, TokenError> {
+    let url = told_url(endpoint);
+    let shown = show(endpoint, now)?;
+    let request = TokenRequest::new(endpoint, &shown);
+    let answer = http.post_form(&endpoint.token_url, request.basic.as_ref(), &request.body);
+    let answer = answer.map_err(|error| TokenError::http(&url, error))?;
+    let sent = [&shown.client, &shown.subject, &request.basic];
+    let secrets: Vec<_> = sent.into_iter().flatten().collect();
+    match answer::read(answer.status, &answer.body, &endpoint.grant, &secrets) {
+        Ok(granted) => Ok(Token::new(granted.token, granted.life, now)),
+        Err(Fault::Answer(reason)) => Err(TokenError::Answer { url, reason }),
+        Err(Fault::Refused(reason)) => Err(TokenError::Refused {
+            url,
+            client_id: endpoint.client_id.clone(),
+            reason,
+            shown: files_shown(endpoint, &shown, now),
+        }),
+    }
+}
+
+/// The token of a file. Its end is its own, if it is a JWT.
+fn from_file(path: &Path, now: Duration) -> Result<Token, TokenError> {
+    let secret = files::token(path)?;
+    let end = jwt::end(&secret);
+    match end {
+        Some(end) if end <= now => {
+            let reason = "the token in it is past its end (`exp`)";
+            Err(files::FileFault::new(path, reason).into())
+        }
+        end => Ok(Token::new(secret, end.map(|end| end.saturating_sub(now)), now)),
+    }
+}
+
+/// Reads or signs what this request shows.
+fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
+    let sign = |key, claims: &Claims<'_>| {
+        let signed = jwt::assertion(claims, &SigningKey::read(key)?, now);
+        signed.map_err(|reason| TokenError::Signature { reason })
+    };
+    let client = match &endpoint.authentication {
+        ClientAuthentication::None | ClientAuthentication::Certificate(_) => None,
+        ClientAuthentication::Secret(SecretSource::Text(secret)) => Some(secret.clone()),
+        ClientAuthentication::Secret(SecretSource::File(path)) => Some(files::secret(path)?),
+        ClientAuthentication::AssertionFile(path) => Some(files::token(path)?),
+        ClientAuthentication::Key { key, audience } => {
+            let id = endpoint.client_id.as_deref().unwrap_or_default();
+            let claims = Claims {
+                issuer: id,
+                subject: id,
+                audience: audience.as_ref().unwrap_or(&endpoint.token_url),
+                life: CLIENT_ASSERTION_LIFE,
+                others: &[],
+            };
+            Some(sign(key, &claims)?)
+        }
+    };
+    let subject = match &endpoint.grant {
+        Grant::ClientCredentials => None,
+        Grant::TokenExchange { subject_token_file, .. } => Some(files::token(subject_token_file)?),
+        Grant::JwtBearer(Assertion::File(path)) => Some(files::token(path)?),
+        Grant::JwtBearer(Assertion::Signed(assertion)) => {
+            let claims = Claims {
+                issuer: &assertion.issuer,
+                subject: &assertion.subject,
+                audience: assertion.audience.as_ref().unwrap_or(&endpoint.token_url),
+                life: assertion.life,
+                others: &assertion.claims,
+            };
+            Some(sign(&assertion.key, &claims)?)
+        }
+    };
+    Ok(Shown { client, subject })
+}
+
+/// The files of what a provider was shown and did not take.
+fn files_shown(endpoint: &EndpointConfig, shown: &Shown, now: Duration) -> Vec<String> {
+    let client = match &endpoint.authentication {
+        ClientAuthentication::None | ClientAuthentication::Secret(SecretSource::Text(_)) => None,
+        ClientAuthentication::Secret(SecretSource::File(path))
+        | ClientAuthentication::AssertionFile(path) => Some(path),
+        ClientAuthentication::Key { key, .. } => Some(&key.file),
+        ClientAuthentication::Certificate(client) => Some(&client.certificate),
+    };
+    let subject = match &endpoint.grant {
+        Grant::ClientCredentials => None,
+        Grant::TokenExchange { subject_token_file, .. } => Some(subject_token_file),
+        Grant::JwtBearer(Assertion::File(path)) => Some(path),
+        Grant::JwtBearer(Assertion::Signed(assertion)) => Some(&assertion.key.file),
+    };
+    let tell = |path: &Path, content: Option<&Secret>| {
+        let is_over = content.and_then(jwt::end).is_some_and(|end| end <= now);
+        let over = if is_over { ", whose token is past its end" } else { "" };
+        format!("{}{over}", path.display())
+    };
+    let client = client.map(|path| tell(path, shown.client.as_ref()));
+    let subject = subject.map(|path| tell(path, shown.subject.as_ref()));
+    client.into_iter().chain(subject).collect()
+}
+
+/// The URL without its query: some providers want a key there.
+fn told_url(endpoint: &EndpointConfig) -> String {
+    endpoint.token_url.split('?').next().unwrap_or_default().to_owned()
 }

@@ -10,7 +10,6 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
-use zafka_oidc::TokenProvider;
 
 use super::pool::Pool;
 use super::sasl::Login;
@@ -19,6 +18,7 @@ use super::tls::Contexts;
 use super::{Connection, ConnectionError, tls};
 use crate::config::ClusterConfig;
 use crate::error::StartError;
+use crate::security::Bearer;
 
 /// Longest time until a connection can be used. Errors name it.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl Connector {
     /// If a certificate or a key cannot be used.
     pub(crate) fn new(
         cluster: &ClusterConfig,
-        tokens: Option<Arc<TokenProvider>>,
+        tokens: Option<Arc<Bearer>>,
     ) -> Result<Arc<Self>, StartError> {
         let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?;
         let login =

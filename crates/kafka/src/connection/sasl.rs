@@ -9,23 +9,24 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::spawn_blocking;
-use zafka_oidc::{Token, TokenProvider};
+use zafka_oidc::Token;
 
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
+use crate::security::Bearer;
 
 /// The proof of a client's identity.
 pub(super) enum Login {
     Plain(Credentials),
     Scram(Hash, Credentials),
-    OAuthBearer(Arc<TokenProvider>),
+    OAuthBearer(Arc<Bearer>),
     /// Tokens are wanted and there is no provider; a mistake of ours.
     NoTokens,
 }
 
 impl Login {
-    pub(super) fn new(sasl: &Sasl, tokens: Option<&Arc<TokenProvider>>) -> Self {
+    pub(super) fn new(sasl: &Sasl, tokens: Option<&Arc<Bearer>>) -> Self {
         match (sasl, tokens) {
             (Sasl::Plain(credentials), _) => Self::Plain(credentials.clone()),
             (Sasl::ScramSha256(credentials), _) => Self::Scram(Hash::Sha256, credentials.clone()),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpListener;
-use zafka_oidc::TokenProvider;
 
 use super::frames::{FrameError, Frames};
 use super::tls::host;
 use super::*;
 use crate::config::{ClusterConfig, Security};
 use crate::embedded::EmbeddedBroker;
+use crate::security::Bearer;
 
 fn plain() -> ClusterConfig {
     ClusterConfig {

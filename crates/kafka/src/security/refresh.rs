@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
-use zafka_oidc::TokenProvider;
 
+use super::bearer::Bearer;
 use crate::guard;
 use crate::native::set_token;
 
@@ -40,7 +40,7 @@ pub(crate) fn wanted() -> (TokensWanted, Receiver<Infallible>) {
 /// Starts the thread.
 pub(crate) fn start<C: Supplied>(
     client: &Arc<C>,
-    provider: &Arc<TokenProvider>,
+    provider: &Arc<Bearer>,
     wanted: Receiver<Infallible>,
 ) -> std::io::Result<()> {
     let (client, provider) = (Arc::downgrade(client), Arc::clone(provider));
@@ -50,7 +50,7 @@ pub(crate) fn start<C: Supplied>(
     Ok(())
 }
 
-fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receiver<Infallible>) {
+fn run<C: Supplied>(client: &Weak<C>, provider: &Bearer, wanted: &Receiver<Infallible>) {
     let mut retry = RETRY.0;
     let mut wait = Duration::ZERO;
     while let Err(RecvTimeoutError::Timeout) = wanted.recv_timeout(wait) {
@@ -61,7 +61,7 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &TokenProvider, wanted: &Receive
                 client.native(),
                 token.secret.expose(),
                 token.expires_ms,
-                provider.client_id(),
+                provider.principal(),
                 provider.extensions(),
             ),
             Err(error) => Err(error.to_string()),

@@ -1,14 +1,19 @@
 //! The ways into a secured Kafka, and what each refusal says.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use zafka_kafka::config::{
-    ClientCertificate, ClusterConfig, Credentials, FetcherKind, GroupProtocol, OidcClient, Sasl,
+    ClientCertificate, ClusterConfig, Credentials, FetcherKind, GroupProtocol, OAuthBearer, Sasl,
     Secret, Security, Start, Tls,
 };
 use zafka_kafka::produce::ProducerKind;
 use zafka_kafka::{Cluster, Source, StartError, probe};
+use zafka_oidc::{
+    Assertion, ClientAuthentication, EndpointConfig, Grant, SecretSource, SignedAssertion,
+    SigningKeyConfig, TokenConfig, TokenProvider,
+};
 use zafka_testkit::kafka::{KafkaOptions, PASSWORD};
 use zafka_testkit::{Record, SecuredKafka};
 
@@ -23,16 +28,72 @@ pub fn credentials_of(username: &str, password: &str) -> Credentials {
     Credentials { username: username.to_owned(), password: Secret::new(password) }
 }
 
-fn oidc(kafka: &SecuredKafka, client_id: &str) -> OidcClient {
-    OidcClient {
-        token_url: kafka.oidc.token_url(),
-        client_id: client_id.to_owned(),
-        client_secret: Secret::new("s3cret"),
+fn endpoint(token_url: &str, client_id: &str) -> EndpointConfig {
+    let secret = SecretSource::Text(Secret::new("s3cret"));
+    EndpointConfig {
+        token_url: token_url.to_owned(),
+        client_id: Some(client_id.to_owned()),
+        authentication: ClientAuthentication::Secret(secret),
+        grant: Grant::ClientCredentials,
         scope: vec!["kafka".to_owned()],
         audience: None,
-        ca: Some(kafka.certificates.ca()),
-        extensions: Vec::new(),
+        resource: None,
+        ca: None,
     }
+}
+
+fn bearer(endpoint: EndpointConfig) -> Option<Sasl> {
+    let tokens = TokenConfig::Endpoint(Box::new(endpoint));
+    Some(Sasl::OAuthBearer(OAuthBearer { tokens, extensions: Vec::new() }))
+}
+
+fn oidc(kafka: &SecuredKafka, client_id: &str) -> EndpointConfig {
+    let ca = Some(kafka.certificates.ca());
+    EndpointConfig { ca, ..endpoint(&kafka.oidc.token_url(), client_id) }
+}
+
+/// A token as a platform puts it into a file: the provider looks at its claims alone.
+fn platform_token(kafka: &SecuredKafka) -> PathBuf {
+    let file = kafka.certificates.ca().with_file_name("platform.jwt");
+    std::fs::write(&file, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ6YWZrYSJ9.c2lnbmVk\n").unwrap();
+    file
+}
+
+/// Tokens by every grant but client credentials.
+fn other_grants(kafka: &SecuredKafka) -> Vec<(&'static str, Option<Sasl>)> {
+    let own_key = kafka.certificates.client("zafka").1;
+    let key = || SigningKeyConfig { file: own_key.clone(), id: None, algorithm: None };
+    let exchange = EndpointConfig {
+        // This provider exchanges for nobody but a client that signs.
+        authentication: ClientAuthentication::Key { key: key(), audience: None },
+        grant: Grant::TokenExchange {
+            subject_token_file: platform_token(kafka),
+            subject_token_type: "urn:ietf:params:oauth:token-type:jwt".to_owned(),
+        },
+        audience: Some("kafka".to_owned()),
+        ..oidc(kafka, "zafka")
+    };
+    let bearer_of = |assertion| {
+        bearer(EndpointConfig { grant: Grant::JwtBearer(assertion), ..oidc(kafka, "zafka") })
+    };
+    let signed = SignedAssertion {
+        key: key(),
+        issuer: "zafka".to_owned(),
+        subject: "zafka".to_owned(),
+        audience: None,
+        life: Duration::from_secs(60),
+        claims: Vec::new(),
+    };
+    let token = TokenProvider::new(&TokenConfig::Endpoint(Box::new(oidc(kafka, "zafka")))).unwrap();
+    let file = kafka.certificates.ca().with_file_name("broker.jwt");
+    std::fs::write(&file, token.token().unwrap().secret.expose()).unwrap();
+    let from_file = OAuthBearer { tokens: TokenConfig::File(file), extensions: Vec::new() };
+    vec![
+        ("token exchange", bearer(exchange)),
+        ("an assertion", bearer_of(Assertion::Signed(signed))),
+        ("a platform's assertion", bearer_of(Assertion::File(platform_token(kafka)))),
+        ("a token in a file", Some(Sasl::OAuthBearer(from_file))),
+    ]
 }
 
 pub fn at(bootstrap: &str, tls: Tls, sasl: Option<Sasl>) -> ClusterConfig {
@@ -72,7 +133,7 @@ pub fn ways_in(kafka: &SecuredKafka) -> [(&'static str, ClusterConfig); 5] {
         ("PLAIN", by_password(Sasl::Plain)),
         ("SCRAM-SHA-256", by_password(Sasl::ScramSha256)),
         ("SCRAM-SHA-512", by_password(Sasl::ScramSha512)),
-        ("OAUTHBEARER", at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(kafka, "zafka"))))),
+        ("OAUTHBEARER", at(&oauth, tls(), bearer(oidc(kafka, "zafka")))),
         ("mutual TLS", at(&mtls, Tls { client: client_certificate(kafka), ..tls() }, None)),
     ]
 }
@@ -82,7 +143,10 @@ async fn every_way_in(fetching: FetcherKind) {
     let kafka = kafka();
     let group = format!("g-{fetching:?}");
     kafka.admin().allow("zafka", "read", "group", &group);
-    for (name, cluster) in ways_in(kafka) {
+    let oauth = kafka.oauth();
+    let grants = other_grants(kafka).into_iter();
+    let grants = grants.map(|(name, sasl)| (name, at(&oauth, tls(), sasl)));
+    for (name, cluster) in ways_in(kafka).into_iter().chain(grants) {
         println!("{name}");
         let mut route =
             Route::start(&cluster, config_in(fetching, &["orders"], &group, Start::Earliest));
@@ -110,7 +174,7 @@ async fn every_refusal() {
         ),
         (
             "wrong audience",
-            at(&oauth, tls(), Some(Sasl::OAuthBearer(oidc(kafka, "wrong-audience")))),
+            at(&oauth, tls(), bearer(oidc(kafka, "wrong-audience"))),
             "invalid_token",
         ),
         ("no certificate", at(&mtls, tls(), None), "certificate"),
@@ -121,7 +185,7 @@ async fn every_refusal() {
         ),
         (
             "no provider",
-            at(&oauth, tls(), Some(Sasl::OAuthBearer(unreachable))),
+            at(&oauth, tls(), bearer(unreachable)),
             "no token from https://127.0.0.1:1/token",
         ),
     ] {
@@ -232,7 +296,7 @@ async fn sessions_are_renewed_before_they_end() {
     let tls = Tls { ca: Some(kafka.certificates.ca()), client: None };
     let by_password = |sasl: Sasl| at(&kafka.sasl(), tls.clone(), Some(sasl));
     let clusters = [
-        ("tokens", at(&kafka.oauth(), tls.clone(), Some(Sasl::OAuthBearer(oidc(&kafka, "zafka"))))),
+        ("tokens", at(&kafka.oauth(), tls.clone(), bearer(oidc(&kafka, "zafka")))),
         ("plain", by_password(Sasl::Plain(credentials(PASSWORD)))),
         ("scram-256", by_password(Sasl::ScramSha256(credentials(PASSWORD)))),
         ("scram-512", by_password(Sasl::ScramSha512(credentials(PASSWORD)))),
@@ -365,22 +429,12 @@ async fn certificates_are_renewed(fetching: FetcherKind, protocol: GroupProtocol
 
 #[test]
 fn settings_that_cannot_work_are_refused_at_once() {
-    let client = |token_url: &str, ca: Option<&str>| OidcClient {
-        token_url: token_url.to_owned(),
-        client_id: "a".to_owned(),
-        client_secret: Secret::new("s3cret"),
-        scope: Vec::new(),
-        audience: None,
-        ca: ca.map(Into::into),
-        extensions: Vec::new(),
+    let client = |token_url: &str, ca: Option<&str>| {
+        bearer(EndpointConfig { ca: ca.map(Into::into), ..endpoint(token_url, "a") })
     };
     for (sasl, tls, expected) in [
-        (Some(Sasl::OAuthBearer(client("not a url", None))), Tls::default(), "token_url: "),
-        (
-            Some(Sasl::OAuthBearer(client("http://a/token", Some("/nowhere.pem")))),
-            Tls::default(),
-            "/nowhere.pem",
-        ),
+        (client("not a url", None), Tls::default(), "token_url: "),
+        (client("http://a/token", Some("/nowhere.pem")), Tls::default(), "/nowhere.pem"),
         (None, Tls { ca: Some("/nowhere.pem".into()), client: None }, "/nowhere.pem"),
     ] {
         let cluster = at("127.0.0.1:1", tls, sasl);

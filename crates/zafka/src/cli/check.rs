@@ -88,6 +88,17 @@ fn connected(
     err: &mut dyn Write,
 ) -> std::io::Result<ExitCode> {
     let (file, servers) = (args.config.display(), config.cluster.bootstrap_servers.join(", "));
+    match zafka_kafka::probe_token(&config.cluster) {
+        Ok(None) => {}
+        Ok(Some(life)) => {
+            let seconds = life.as_secs_f64().round();
+            writeln!(out, "kafka.security.sasl: a token was obtained, good for {seconds} s")?;
+        }
+        Err(error) => {
+            writeln!(err, "{file}: no mistakes, but {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     let asked = connect::ask(config).and_then(|found| Ok((found, connect::ingest::ask(config)?)));
     let (found, writable) = match asked {
         Ok(asked) => asked,

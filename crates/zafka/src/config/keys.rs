@@ -162,18 +162,74 @@ keys! {
     SASL_PASSWORD = "password", Kind::Secret, Optional,
         "Password; for PLAIN and SCRAM, which require this key or the next.";
     SASL_PASSWORD_FILE = "password_file", Kind::Path, Optional, "File that holds `password`.";
+    SASL_GRANT = "grant", Kind::Choice(&text::GRANT), Default("\"client_credentials\""),
+        "What a token is granted for, with OAUTHBEARER: the client itself (RFC 6749 section 4.4), another token that is \
+         exchanged (RFC 8693), an assertion (RFC 7523), or nothing: the token is in a file.";
     SASL_TOKEN_URL = "token_url", Kind::Described("URL"), Optional,
-        "Token endpoint of the OIDC provider, https unless it is on this machine; for OAUTHBEARER, required there.";
-    SASL_CLIENT_ID = "client_id", Kind::Described("text"), Optional, "Client id; for OAUTHBEARER, required there.";
+        "Token endpoint of the OIDC provider, https unless it is on this machine; for OAUTHBEARER, required there unless \
+         `grant` is \"file\".";
+    SASL_CLIENT_ID = "client_id", Kind::Described("text"), Optional,
+        "Client id; required if `grant` is \"client_credentials\" without `client_assertion_file`, and with a secret, a key \
+         or a certificate of the client.";
     SASL_CLIENT_SECRET = "client_secret", Kind::Secret, Optional,
-        "Client secret; for OAUTHBEARER, which requires this key or the next.";
-    SASL_CLIENT_SECRET_FILE = "client_secret_file", Kind::Path, Optional, "File that holds `client_secret`.";
+        "Client secret. By this key or one of `client_secret_file`, `client_key_file`, `client_assertion_file` and \
+         `client_certificate` the client shows who it is; \"client_credentials\" requires one.";
+    SASL_CLIENT_SECRET_FILE = "client_secret_file", Kind::Path, Optional,
+        "File that holds `client_secret`; read for each request.";
+    SASL_CLIENT_KEY_FILE = "client_key_file", Kind::Path, Optional,
+        "Private key (PEM: RSA, P-256, P-384 or Ed25519) by which the client signs who it is (`private_key_jwt`, RFC \
+         7523); read for each request. Others must not be able to read it.";
+    SASL_CLIENT_KEY_ID = "client_key_id", Kind::Described("text"), Optional,
+        "`kid` of that key, if the provider finds it by that; needs `client_key_file`.";
+    SASL_CLIENT_KEY_ALGORITHM = "client_key_algorithm", Kind::Choice(&text::ALGORITHM), Optional,
+        "What that key signs by; RS256, ES256, ES384 or EdDSA by its kind if it is missing. Needs `client_key_file`.";
+    SASL_CLIENT_ASSERTION_AUDIENCE = "client_assertion_audience", Kind::Described("text"), Optional,
+        "`aud` of what that key signs: some providers want their issuer there. `token_url` if it is missing; needs \
+         `client_key_file`.";
+    SASL_CLIENT_ASSERTION_FILE = "client_assertion_file", Kind::Path, Optional,
+        "File that holds a signed assertion of who the client is, such as a token of its platform (RFC 7523); read for \
+         each request.";
+    SASL_CLIENT_CERTIFICATE = "client_certificate", Kind::Path, Optional,
+        "Certificate (PEM) that the client shows to the token endpoint (RFC 8705); read for each request. Needs \
+         `client_certificate_key`, and https.";
+    SASL_CLIENT_CERTIFICATE_KEY = "client_certificate_key", Kind::Path, Optional,
+        "Private key (PEM, not encrypted) of `client_certificate`. Others must not be able to read it.";
+    SASL_SUBJECT_TOKEN_FILE = "subject_token_file", Kind::Path, Optional,
+        "File that holds the token to exchange, such as one that Kubernetes mounts; read for each request. For `grant = \
+         \"token_exchange\"`, required there.";
+    SASL_SUBJECT_TOKEN_TYPE = "subject_token_type", Kind::Described("URI"),
+        Default("\"urn:ietf:params:oauth:token-type:jwt\""), "Its type (RFC 8693 section 3). For `grant = \
+         \"token_exchange\"`.";
+    SASL_ASSERTION_FILE = "assertion_file", Kind::Path, Optional,
+        "File that holds the assertion, such as a token of a platform; read for each request. For `grant = \
+         \"jwt_bearer\"`, which requires this key or the next.";
+    SASL_ASSERTION = "assertion", Kind::Table, Optional,
+        "An assertion that zafka signs for each request. For `grant = \"jwt_bearer\"`.";
+    SASL_TOKEN_FILE = "token_file", Kind::Path, Optional,
+        "File that holds the token for the brokers. It is read again when four fifths of what was left of the token's life \
+         (its `exp`; 5 minutes if it is no JWT) are over. For `grant = \"file\"`, required there.";
     SASL_SCOPE = "scope", Kind::Described("list of texts"), Optional, "Scopes to ask for; for OAUTHBEARER.";
     SASL_AUDIENCE = "audience", Kind::Described("text"), Optional,
         "`audience` of the token request, if the provider wants one; for OAUTHBEARER.";
+    SASL_RESOURCE = "resource", Kind::Described("URI"), Optional,
+        "`resource` of the token request (RFC 8707), if the provider wants one; for OAUTHBEARER.";
     SASL_CA = "ca", Kind::Path, Optional,
         "Certificate authorities to trust for the token endpoint (PEM); for OAUTHBEARER.";
     SASL_EXTENSIONS = "extensions", Kind::Described("table of texts"), Optional, "SASL extensions (KIP-342); for OAUTHBEARER.";
+
+    ASSERTION_KEY_FILE = "key_file", Kind::Path, Required,
+        "Private key (PEM: RSA, P-256, P-384 or Ed25519) that signs it; read for each request. Others must not be able to \
+         read it.";
+    ASSERTION_KEY_ID = "key_id", Kind::Described("text"), Optional, "`kid` of that key, if the provider finds it by that.";
+    ASSERTION_ALGORITHM = "algorithm", Kind::Choice(&text::ALGORITHM), Optional,
+        "What that key signs by; RS256, ES256, ES384 or EdDSA by its kind if it is missing.";
+    ASSERTION_ISSUER = "iss", Kind::Described("text"), Required, "Who signs it.";
+    ASSERTION_SUBJECT = "sub", Kind::Described("text"), Required, "Whom the token is for.";
+    ASSERTION_AUDIENCE = "aud", Kind::Described("text"), Optional,
+        "Whom it is signed for: the provider's issuer or token endpoint. `token_url` if it is missing.";
+    ASSERTION_LIFE = "life", Kind::Duration(SECOND, FIVE_MINUTES), Default("\"1m\""), "Time from `iat` to `exp`.";
+    ASSERTION_CLAIMS = "claims", Kind::Described("table of texts"), Optional,
+        "Further claims, such as `scope` if the provider reads it from the assertion.";
 
     ADMIN_BIND = "bind", Kind::Described("IP:PORT"), Required,
         "Where the admin server listens. It has no authentication: keep it on a loopback address, or on a network \
@@ -367,14 +423,45 @@ pub static SASL_SECTION: Section = Section {
         &SASL_USERNAME,
         &SASL_PASSWORD,
         &SASL_PASSWORD_FILE,
+        &SASL_GRANT,
         &SASL_TOKEN_URL,
         &SASL_CLIENT_ID,
         &SASL_CLIENT_SECRET,
         &SASL_CLIENT_SECRET_FILE,
+        &SASL_CLIENT_KEY_FILE,
+        &SASL_CLIENT_KEY_ID,
+        &SASL_CLIENT_KEY_ALGORITHM,
+        &SASL_CLIENT_ASSERTION_AUDIENCE,
+        &SASL_CLIENT_ASSERTION_FILE,
+        &SASL_CLIENT_CERTIFICATE,
+        &SASL_CLIENT_CERTIFICATE_KEY,
+        &SASL_SUBJECT_TOKEN_FILE,
+        &SASL_SUBJECT_TOKEN_TYPE,
+        &SASL_ASSERTION_FILE,
+        &SASL_ASSERTION,
+        &SASL_TOKEN_FILE,
         &SASL_SCOPE,
         &SASL_AUDIENCE,
+        &SASL_RESOURCE,
         &SASL_CA,
         &SASL_EXTENSIONS,
+    ],
+    later: &[],
+};
+
+/// `kafka.security.sasl.assertion`.
+pub static ASSERTION_SECTION: Section = Section {
+    path: "kafka.security.sasl.assertion",
+    doc: "A JWT that zafka signs, for which the provider grants a token (RFC 7523).",
+    keys: &[
+        &ASSERTION_KEY_FILE,
+        &ASSERTION_KEY_ID,
+        &ASSERTION_ALGORITHM,
+        &ASSERTION_ISSUER,
+        &ASSERTION_SUBJECT,
+        &ASSERTION_AUDIENCE,
+        &ASSERTION_LIFE,
+        &ASSERTION_CLAIMS,
     ],
     later: &[],
 };

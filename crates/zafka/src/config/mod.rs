@@ -22,6 +22,7 @@ mod keys;
 mod kind;
 mod loops;
 mod mistake;
+mod oauth;
 mod reader;
 mod rename;
 mod route;

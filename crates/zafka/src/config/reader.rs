@@ -137,6 +137,11 @@ impl<'r, 'a> Table<'r, 'a> {
         self.reader.mistake(&self.span_of(key), &path(self.section, key.name), found, allowed);
     }
 
+    /// A warning about a key.
+    pub fn warn(&self, key: &Key, text: impl Into<String>) {
+        self.reader.warn(&self.span_of(key), &path(self.section, key.name), text);
+    }
+
     /// The value as it stands in the file.
     pub fn raw(&self, key: &Key) -> Option<&'r Value<'a>> {
         self.table.get(key.name)
@@ -445,12 +450,8 @@ impl<'r, 'a> Table<'r, 'a> {
             }
             let path = self.path(file_key)?;
             if is_world_readable(&path) {
-                let text = format!("{} can be read by every user of this machine", path.display());
-                self.reader.warn(
-                    &self.span_of(file_key),
-                    &self::path(self.section, file_key.name),
-                    text,
-                );
+                let path = path.display();
+                self.warn(file_key, format!("{path} can be read by every user of this machine"));
             }
             let Ok(text) = fs::read_to_string(&path) else {
                 self.mistake(file_key, format!("{} is not UTF-8", path.display()), "a text file");

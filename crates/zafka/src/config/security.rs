@@ -1,9 +1,10 @@
 //! `[kafka.security]`.
 
-use zafka_kafka::config::{ClientCertificate, Credentials, OidcClient, Sasl, Security, Tls};
+use zafka_kafka::config::{ClientCertificate, Credentials, Sasl, Security, Tls};
 
 use super::keys::{self, Key};
 use super::mistake::Rejected;
+use super::oauth::oauth_bearer;
 use super::reader::Table;
 use super::text::{self, Mechanism};
 
@@ -76,16 +77,13 @@ fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
             _ => wrong,
         })
     })?;
-    let with_password = !matches!(mechanism, Mechanism::OAuthBearer);
-    for key in keys::SASL_SECTION.keys.iter().filter(|key| key.name != keys::SASL_MECHANISM.name) {
-        if table.has(key)
-            && PASSWORD_KEYS.iter().any(|other| other.name == key.name) != with_password
-        {
-            let allowed = if with_password {
-                "mechanism, username, password, password_file"
-            } else {
-                "mechanism, token_url, client_id, client_secret, client_secret_file, scope, audience, ca, extensions"
-            };
+    if !matches!(mechanism, Mechanism::OAuthBearer) {
+        let is_known = |key: &Key| {
+            key.name == keys::SASL_MECHANISM.name
+                || PASSWORD_KEYS.iter().any(|other| other.name == key.name)
+        };
+        for key in keys::SASL_SECTION.keys.iter().filter(|key| table.has(key) && !is_known(key)) {
+            let allowed = "mechanism, username, password, password_file";
             table.mistake(key, "not a key of this mechanism", allowed);
         }
     }
@@ -93,7 +91,7 @@ fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
         Mechanism::Plain => Sasl::Plain(credentials(table)?),
         Mechanism::ScramSha256 => Sasl::ScramSha256(credentials(table)?),
         Mechanism::ScramSha512 => Sasl::ScramSha512(credentials(table)?),
-        Mechanism::OAuthBearer => Sasl::OAuthBearer(oidc(table)?),
+        Mechanism::OAuthBearer => Sasl::OAuthBearer(oauth_bearer(table)?),
     })
 }
 
@@ -103,50 +101,6 @@ fn credentials(table: &Table<'_, '_>) -> Option<Credentials> {
     let username = table.text(&keys::SASL_USERNAME, text::label);
     let password = table.secret(&keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE);
     Some(Credentials { username: username?, password: password? })
-}
-
-fn oidc(table: &Table<'_, '_>) -> Option<OidcClient> {
-    require(table, &[&keys::SASL_TOKEN_URL]);
-    require(table, &[&keys::SASL_CLIENT_ID]);
-    require(table, &[&keys::SASL_CLIENT_SECRET, &keys::SASL_CLIENT_SECRET_FILE]);
-    let token_url = table.text(&keys::SASL_TOKEN_URL, text::token_url);
-    let client_id = table.text(&keys::SASL_CLIENT_ID, text::label);
-    let client_secret = table.secret(&keys::SASL_CLIENT_SECRET, &keys::SASL_CLIENT_SECRET_FILE);
-    let scope = table.list(&keys::SASL_SCOPE, text::scope).unwrap_or_default();
-    let audience = table.text(&keys::SASL_AUDIENCE, text::label);
-    let ca = table.path(&keys::SASL_CA);
-    let extensions = extensions(table);
-    Some(OidcClient {
-        token_url: token_url?,
-        client_id: client_id?,
-        client_secret: client_secret?,
-        scope: scope.into_iter().map(|(scope, _)| scope).collect(),
-        audience,
-        ca,
-        extensions,
-    })
-}
-
-/// Names are letters, and `auth` is taken (RFC 7628 section 3.1).
-fn extensions(table: &Table<'_, '_>) -> Vec<(String, String)> {
-    let pairs = table.texts(&keys::SASL_EXTENSIONS, |value| {
-        let fine = value.chars().all(|c| (' '..='~').contains(&c) || "\t\r\n".contains(c));
-        if fine {
-            Ok(value.to_owned())
-        } else {
-            Err(Rejected::allowed("printable ASCII characters"))
-        }
-    });
-    for (name, _) in &pairs {
-        if name == "auth" || name.is_empty() || !name.chars().all(|c| c.is_ascii_alphabetic()) {
-            table.mistake(
-                &keys::SASL_EXTENSIONS,
-                format!("found the name {name:?}"),
-                "letters, and not \"auth\"",
-            );
-        }
-    }
-    pairs
 }
 
 /// Reports that none of `keys` is there.

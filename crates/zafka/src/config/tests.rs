@@ -1,4 +1,5 @@
 mod identity;
+mod oauth;
 
 use std::path::PathBuf;
 

@@ -15,6 +15,7 @@ use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
 };
 use zafka_kafka::produce::{Compression, ProducerKind};
+use zafka_oidc::Algorithm;
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::SlowPeer;
 
@@ -60,6 +61,53 @@ pub enum WantedMechanism {
 pub static ENDPOINT_MECHANISM: Choice<WantedMechanism> = Choice {
     now: &[("null", WantedMechanism::Null), ("curve", WantedMechanism::Curve)],
     later: &["plain"],
+};
+
+/// `grant` of `kafka.security.sasl`.
+pub static GRANT: Choice<GrantKind> = Choice {
+    now: &[
+        ("client_credentials", GrantKind::ClientCredentials),
+        ("token_exchange", GrantKind::TokenExchange),
+        ("jwt_bearer", GrantKind::JwtBearer),
+        ("file", GrantKind::File),
+    ],
+    later: &[],
+};
+
+/// The basis on which a token is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantKind {
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+    /// RFC 8693.
+    TokenExchange,
+    /// RFC 7523.
+    JwtBearer,
+    /// None: the token is in a file.
+    File,
+}
+
+impl GrantKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        GRANT.now.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// Algorithms of signatures.
+pub static ALGORITHM: Choice<Algorithm> = Choice {
+    now: &[
+        ("RS256", Algorithm::Rs256),
+        ("RS384", Algorithm::Rs384),
+        ("RS512", Algorithm::Rs512),
+        ("PS256", Algorithm::Ps256),
+        ("PS384", Algorithm::Ps384),
+        ("PS512", Algorithm::Ps512),
+        ("ES256", Algorithm::Es256),
+        ("ES384", Algorithm::Es384),
+        ("EdDSA", Algorithm::EdDsa),
+    ],
+    later: &[],
 };
 
 /// `slow_peer`.
@@ -453,6 +501,19 @@ fn https_url(
         Some("http") => Err(Rejected::because(in_the_clear, allowed)),
         _ => Err(Rejected::because("another scheme", allowed)),
     }
+}
+
+/// A URI (RFC 3986): a scheme, a colon, and no spaces.
+pub fn uri(text: &str) -> Parsed<String> {
+    let fine = text.bytes().all(|byte| byte.is_ascii_graphic())
+        && text.len() <= 255
+        && text.split_once(':').is_some_and(|(scheme, rest)| {
+            let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme.chars().all(is_scheme)
+                && !rest.is_empty()
+        });
+    if fine { Ok(text.to_owned()) } else { Err(Rejected::allowed("a URI: SCHEME:REST")) }
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Every way into a secured Kafka, and the error if there is none.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
@@ -57,6 +59,24 @@ fn mutual_tls(user: &str) -> String {
 fn password(mechanism: &str, secret: &str) -> String {
     let tls = tls(&kafka().certificates.ca());
     format!("{tls}sasl = {{ mechanism = \"{mechanism}\", username = \"zafka\", {secret} }}\n")
+}
+
+/// Tokens by an exchange, for a client that signs (RFC 8693, 7523): nothing in it is a secret of
+/// both sides.
+fn exchange(directory: &Path) -> String {
+    // The provider looks at its claims alone.
+    let subject = directory.join("subject.jwt");
+    std::fs::write(&subject, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ6YWZrYSJ9.c2lnbmVk\n").unwrap();
+    std::fs::set_permissions(&subject, Permissions::from_mode(0o600)).unwrap();
+    let key = quoted(&kafka().certificates.client("zafka").1);
+    let subject = quoted(&subject);
+    token(
+        "zafka",
+        &format!(
+            "grant = \"token_exchange\", client_key_file = {key}, subject_token_file = {subject}, \
+             audience = \"kafka\""
+        ),
+    )
 }
 
 fn token(client: &str, secret: &str) -> String {
@@ -148,7 +168,10 @@ fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("client_secret");
     std::fs::write(&file, CLIENT_SECRET).unwrap();
-    let security = token("zafka", &format!("client_secret_file = {}", quoted(&file)));
+    let security = match fetcher {
+        Fetcher::Fast => exchange(directory.path()),
+        Fetcher::Librdkafka => token("zafka", &format!("client_secret_file = {}", quoted(&file))),
+    };
     let (config, endpoint) = config(fetcher, &kafka().oauth(), &security, &topic);
     let mut relay = Zafka::run_with(ZAFKA, &config, &[("RUST_LOG", "trace")]);
     // The records of more than two lives of a token.
@@ -165,7 +188,9 @@ fn tokens_are_renewed_while_records_flow(fetcher: Fetcher) {
         relay.wait_status("the end", DEADLINE, |status| status["routes"][0]["ready"] == true);
     assert!(counter(&status, "kafka_errors") <= 1, "{}", relay.process().log_tail());
     assert_no_secret(&relay.log());
-    assert_eq!(check(&config).0, Some(0));
+    let (code, out) = check(&config);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("kafka.security.sasl: a token was obtained, good for "), "{out}");
 }
 
 /// One refusal: the server, the fault, the topic, and the report.

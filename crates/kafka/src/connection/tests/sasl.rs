@@ -9,16 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use kafka_protocol::messages::SaslAuthenticateResponse;
 use sha2::{Digest, Sha256};
+use zafka_oidc::{ClientAuthentication, EndpointConfig, Grant, SecretSource, TokenConfig};
 
 use super::fake::{Count, broker, sasl};
 use super::*;
-use crate::config::{Credentials, OidcClient, Sasl, Secret};
+use crate::config::{Credentials, OAuthBearer, Sasl, Secret};
 
 fn credentials() -> Credentials {
     Credentials { username: "zafka".to_owned(), password: Secret::new("s3cret") }
 }
 
-fn secured(sasl: Sasl, tokens: Option<Arc<TokenProvider>>) -> Arc<Connector> {
+fn secured(sasl: Sasl, tokens: Option<Arc<Bearer>>) -> Arc<Connector> {
     let security = Security { tls: None, sasl: Some(sasl) };
     Connector::new(&ClusterConfig { security, ..plain() }, tokens).unwrap()
 }
@@ -121,17 +122,21 @@ async fn both_sides_of_scram_prove_that_they_know_the_password() {
 }
 
 /// A token endpoint, and how often it was asked. After `answers` it closes connections.
-fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<TokenProvider>, OidcClient, Count) {
+fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<Bearer>, OAuthBearer, Count) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = OidcClient {
+    let secret = SecretSource::Text(Secret::new("s3cret"));
+    let tokens = TokenConfig::Endpoint(Box::new(EndpointConfig {
         token_url: format!("http://{}/token", listener.local_addr().unwrap()),
-        client_id: "zafka".to_owned(),
-        client_secret: Secret::new("s3cret"),
+        client_id: Some("zafka".to_owned()),
+        authentication: ClientAuthentication::Secret(secret),
+        grant: Grant::ClientCredentials,
         scope: Vec::new(),
         audience: None,
+        resource: None,
         ca: None,
-        extensions: vec![("logicalCluster".to_owned(), "c".to_owned())],
-    };
+    }));
+    let extensions = vec![("logicalCluster".to_owned(), "c".to_owned())];
+    let client = OAuthBearer { tokens, extensions };
     let asked = Count::default();
     let counted = Arc::clone(&asked);
     std::thread::spawn(move || {
@@ -157,7 +162,7 @@ fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<TokenProvider>, Oid
             let _ = write!(stream, "{head}: {}\r\n\r\n{token}", token.len());
         }
     });
-    (Arc::new(TokenProvider::new(&client).unwrap()), client, asked)
+    (Bearer::new(&client).unwrap(), client, asked)
 }
 
 #[tokio::test]

@@ -1,0 +1,51 @@
+//! The one source of tokens of a client: our own connections and librdkafka's take them from it.
+
+use std::sync::Arc;
+
+use zafka_oidc::{Token, TokenError, TokenProvider};
+
+use crate::config::OAuthBearer;
+
+/// Gives tokens, and what goes beside them.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    provider: TokenProvider,
+    extensions: Vec<(String, String)>,
+}
+
+impl Bearer {
+    /// Checks the settings; asks nobody.
+    ///
+    /// # Errors
+    /// A URL or a file that cannot be used.
+    pub(crate) fn new(config: &OAuthBearer) -> Result<Arc<Self>, TokenError> {
+        let provider = TokenProvider::new(&config.tokens)?;
+        Ok(Arc::new(Self { provider, extensions: config.extensions.clone() }))
+    }
+
+    /// For connections, which do not wait for a provider while they need not.
+    ///
+    /// # Errors
+    /// The reason why there is no token.
+    pub(crate) fn living(&self) -> Result<Token, TokenError> {
+        self.provider.living()
+    }
+
+    /// For whoever keeps librdkafka supplied. Blocks while the provider answers.
+    ///
+    /// # Errors
+    /// The reason why there is no token.
+    pub(crate) fn token(&self) -> Result<Token, TokenError> {
+        self.provider.token()
+    }
+
+    /// A name for the principal until the broker has read the token.
+    pub(crate) fn principal(&self) -> &str {
+        self.provider.config().client_id().unwrap_or("zafka")
+    }
+
+    /// SASL extensions (KIP-342).
+    pub(crate) fn extensions(&self) -> &[(String, String)] {
+        &self.extensions
+    }
+}

@@ -1,0 +1,171 @@
+//! HTTP to a provider: one request at a time, with a deadline, without redirects.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::config::ClientCertificate;
+use crate::files::{self, FileFault};
+use crate::secret::Secret;
+
+/// Longest time that the provider may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer that is read.
+const ANSWER_BYTES: u64 = 1 << 20;
+
+/// Sends requests to a provider.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Certificate authorities to trust instead of the system's (PEM).
+    ca: Option<PathBuf>,
+    /// The certificate to show (RFC 8705).
+    client: Option<ClientCertificate>,
+}
+
+/// An answer.
+pub struct HttpAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its body, which may hold a token.
+    pub body: Vec<u8>,
+}
+
+/// The reason why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Not a URL.
+    #[error("{0}")]
+    Url(String),
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    File(#[from] FileFault),
+    /// The provider cannot be reached, or does not answer in time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// More than is read.
+    #[error("the answer is larger than 1 MiB")]
+    TooLarge,
+}
+
+impl Http {
+    /// Sees whether the URL and the files can be used; asks nobody.
+    ///
+    /// # Errors
+    /// A URL or a file that cannot be used.
+    pub fn new(
+        url: &str,
+        ca: Option<&Path>,
+        client: Option<&ClientCertificate>,
+    ) -> Result<Self, HttpError> {
+        parse(url)?;
+        let http = Self { ca: ca.map(Path::to_owned), client: client.cloned() };
+        http.agent().map(|_| http)
+    }
+
+    /// Posts a form, with these credentials by the scheme `Basic`. An answer of any status is one; a redirect
+    /// is not followed, since the client's secret would be sent elsewhere.
+    ///
+    /// # Errors
+    /// The reason why there is no answer.
+    pub fn post_form(
+        &self,
+        url: &str,
+        basic: Option<&Secret>,
+        body: &Secret,
+    ) -> Result<HttpAnswer, HttpError> {
+        let mut request = self
+            .agent()?
+            .post(parse(url)?)
+            .content_type("application/x-www-form-urlencoded")
+            .header("Accept", "application/json");
+        if let Some(basic) = basic {
+            request = request.header("Authorization", format!("Basic {}", basic.expose()));
+        }
+        let unreachable = |error: ureq::Error| HttpError::Unreachable(error.to_string());
+        let answer = request.send(body.expose()).map_err(unreachable)?;
+        let status = answer.status().as_u16();
+        let mut body = answer.into_body();
+        let read = body.with_config().limit(ANSWER_BYTES).read_to_vec();
+        match read {
+            Ok(body) => Ok(HttpAnswer { status, body }),
+            Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
+    /// One for each request: the files are those of now, and a token is asked for every few minutes
+    /// at most.
+    fn agent(&self) -> Result<Agent, HttpError> {
+        let tls = TlsConfig::builder()
+            .root_certs(self.roots()?)
+            .client_cert(self.client_certificate()?)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        Ok(Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .build()
+            .new_agent())
+    }
+
+    fn roots(&self) -> Result<RootCerts, HttpError> {
+        match &self.ca {
+            None => Ok(RootCerts::PlatformVerifier),
+            Some(path) => Ok(RootCerts::Specific(Arc::new(certificates(path)?))),
+        }
+    }
+
+    fn client_certificate(&self) -> Result<Option<ClientCert>, HttpError> {
+        let Some(client) = &self.client else { return Ok(None) };
+        let chain = certificates(&client.certificate)?;
+        let text = files::read(&client.key)?;
+        let key = parse_pem(&text).find_map(|item| match item {
+            Ok(PemItem::PrivateKey(key)) => Some(key),
+            _ => None,
+        });
+        let key = key.ok_or_else(|| FileFault::new(&client.key, no_key(&text)))?;
+        Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    }
+}
+
+fn parse(url: &str) -> Result<Uri, HttpError> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error: ureq::http::uri::InvalidUri| HttpError::Url(error.to_string()))?;
+    match uri.scheme().and(uri.host()) {
+        Some(_) => Ok(uri),
+        None => Err(HttpError::Url("not a URL with a scheme and a host".to_owned())),
+    }
+}
+
+/// The fault of a text without a private key.
+pub(crate) fn no_key(text: &[u8]) -> &'static str {
+    if String::from_utf8_lossy(text).contains("ENCRYPTED") {
+        "the private key in it is encrypted, which this one may not be"
+    } else {
+        "no private key in it (PEM)"
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, FileFault> {
+    let text = files::read(path)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(FileFault::new(path, error.to_string())),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(FileFault::new(path, "no certificate in it (PEM)"));
+    }
+    Ok(certificates)
+}
