@@ -26,19 +26,19 @@ pub(crate) use task::run;
 pub struct IngestConfig {
     /// Its name; unique within a relay.
     pub name: String,
-    /// Where it takes messages, and how.
+    /// The endpoints at which it takes messages, and how.
     pub socket: InboundConfig,
-    /// What the frames of a message are.
+    /// The layout of a message's frames.
     pub frames: InboundPlan,
-    /// What of a record a message becomes.
+    /// The way from a message to a record.
     pub mapping: Mapping,
-    /// How records are written.
+    /// The way records are written.
     pub producer: ProducerConfig,
-    /// What happens to a message of PULL or SUB that cannot be written.
+    /// The reaction to a message of PULL or SUB that cannot be written.
     pub on_error: OnError,
 }
 
-/// What happens to a message that cannot be written and whose sender gets no answer.
+/// The reaction to a message that cannot be written and whose sender gets no answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
     /// It is counted and logged.

@@ -1,5 +1,5 @@
-//! What sockets that take messages in share: each connection hands over the messages that came
-//! together, with a permit for the memory that they take until they are settled.
+//! The common part of sockets that take messages in: each connection hands over the messages that
+//! came together, with a permit for the memory that they take until they are settled.
 
 mod sender;
 
@@ -73,13 +73,13 @@ pub struct InboundConfig {
 pub struct Inbound {
     /// Their sender.
     pub sender: Arc<Sender>,
-    /// What came.
+    /// The content of the message.
     pub content: Content,
     /// The memory that they take. To be held until they are settled.
     pub permit: Permit,
 }
 
-/// What came.
+/// The content of the message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
     /// Messages, one or more.
@@ -192,7 +192,8 @@ impl Shared {
         senders.iter().filter_map(|sender| sender.snapshot()).collect()
     }
 
-    /// How many senders are not read, and since when the first of them is, in ms since the epoch.
+    /// Returns the number of senders that are not read, and since when the first of them is, in ms
+    /// since the epoch.
     pub(crate) fn held(&self) -> Option<(usize, i64)> {
         let senders = self.senders.lock();
         let held = senders.values().filter_map(|sender| sender.held_since());
@@ -209,7 +210,7 @@ impl Shared {
         u32::try_from(bytes.min(self.capacity)).unwrap_or(u32::MAX)
     }
 
-    /// Takes the memory that messages take, if it is free and nobody waits for it.
+    /// Takes the memory that messages take, if it is free and no link waits for it.
     fn try_permit(&self, content: &Content) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(content)).ok()
     }
@@ -221,8 +222,8 @@ impl Shared {
         async { permit.await.ok() }
     }
 
-    /// How many of the messages may be handed over together: so many that they do not take much of
-    /// the memory, and one at least.
+    /// Returns the number of messages that may be handed over together: so many that they do not
+    /// take much of the memory, and one at least.
     fn part_of(&self, messages: &Messages) -> usize {
         let mut bytes = 0;
         let fits = |index: &usize| {
@@ -258,7 +259,7 @@ fn link_config(config: &InboundConfig) -> LinkConfig {
 pub(crate) struct Intake {
     shared: Arc<Shared>,
     sender: Arc<Sender>,
-    /// What was read and waits for memory, and its bytes.
+    /// Messages that were read and wait for memory, and their bytes.
     waiting: VecDeque<Content>,
     waiting_bytes: usize,
     /// The place of the first of them in the queue for memory.

@@ -43,13 +43,13 @@ use silence::{Silence, Written};
 
 /// Commands that wait for a peer that does not read, beyond which it is not answered for now.
 const CONTROL_BYTES: usize = 4 * 1024;
-/// How long a closing socket waits for a peer that has not taken all it is owed.
+/// Time for which a closing socket waits for a peer that has not taken all it is owed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a peer that may be let in later is kept waiting, at the least and at the most: it would
-/// be back ten times a second otherwise.
+/// Time that a peer which may be let in later is kept waiting, at the least and at the most: it
+/// would be back ten times a second otherwise.
 const PUT_OFF: std::ops::Range<u64> = 1000..2000;
-/// How long a peer that was refused has to hear it, in ms: if its connection is closed before, it
-/// may not, and try again for ever.
+/// Time that a refused peer has to receive the refusal, in ms: if its connection is closed before,
+/// it may not, and try again for ever.
 const REFUSED: u64 = 1000;
 /// The reason that tells libzmq to try no more (RFC 27, status code 400).
 const REFUSAL: &str = "400";
@@ -78,11 +78,12 @@ struct Link<'a, S> {
     reserve: Option<Reserve>,
     /// The next sign of life, while the peer is not read.
     life_at: Option<Instant>,
-    /// Whether the peer was held until now, so that its silence does not count.
+    /// True if the peer was held until now, so that its silence does not count.
     was_held: bool,
     /// Set by the end of our direction.
     farewell: Option<Farewell>,
-    /// When a socket that closes waits no longer for what the peer has to take first.
+    /// The time from which on a closing socket no longer waits for the peer to take what it is
+    /// owed.
     give_up_at: Option<Instant>,
     /// Changes if what the peer may do may have ended.
     ends: Option<watch::Receiver<u64>>,
@@ -106,11 +107,11 @@ impl Ending {
 /// Our direction of the connection has ended.
 #[derive(Clone, Copy, Debug)]
 struct Farewell {
-    /// When the peer's answer to that is not waited for any more.
+    /// The time from which on the peer's answer to that is no longer waited for.
     until: Option<Instant>,
 }
 
-/// Why a link's task woke up.
+/// The event that woke a link's task.
 #[derive(Debug)]
 enum Wake {
     Readable,
@@ -122,7 +123,7 @@ enum Wake {
     Turn,
 }
 
-/// How a read ended.
+/// The end of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     /// All that is there was read.
@@ -310,7 +311,7 @@ impl<'a, S: Session> Link<'a, S> {
         [due, until, overdraft, self.life_at, self.give_up_at].into_iter().flatten().min()
     }
 
-    /// When the peer is to be given up or asked for a sign of life.
+    /// Returns the time at which the peer is to be given up or asked for a sign of life.
     fn poll_timeout(&self, input: Input) -> Option<Instant> {
         match &self.handshake {
             Some(handshake) => Some(handshake.poll_timeout()),
@@ -362,7 +363,7 @@ impl<'a, S: Session> Link<'a, S> {
         Ok(read)
     }
 
-    /// Whether the time is over in which the peer was to make room for others.
+    /// Returns true if the time is over in which the peer was to make room for others.
     fn is_overdrawn(&self, now: Instant) -> bool {
         self.reserve.as_ref().is_some_and(|reserve| reserve.is_overdrawn(now))
     }
@@ -374,7 +375,7 @@ impl<'a, S: Session> Link<'a, S> {
     fn on_readable(&mut self, now: Instant) -> Result<Read, Closed> {
         let outcome = self.read(now);
         if self.farewell.is_some() {
-            // What is said from now on is heard by nobody.
+            // Nothing that is sent from now on is received.
             drop(self.connection.poll_output());
             self.wire.outbox().clear();
         } else if outcome.is_err() {

@@ -1,8 +1,8 @@
 //! DEALER and PUSH sockets of one connection, for sending to an endpoint.
 //!
-//! Whoever sends is told of each connection and of its end, which libzmq tells nobody, so that what
-//! was not answered can be sent again, and nothing else. What was queued for a connection ends with
-//! it.
+//! The sender receives each connection and its end as events, which libzmq does not report, so that
+//! what was not answered can be sent again, and nothing else. What was queued for a connection ends
+//! with it.
 
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ pub enum OutboundKind {
     Push,
 }
 
-/// What happens on a socket that sends.
+/// An event of a socket that sends.
 #[derive(Debug)]
 pub enum OutboundEvent {
     /// The handshake of a new connection is done; this is the way into it.
@@ -49,8 +49,8 @@ pub enum OutboundEvent {
 
 /// A socket that connects to one endpoint, and connects again if the connection is lost.
 ///
-/// A task of its own connects, writes and reads, so that it makes progress whether somebody waits
-/// for the next event or not.
+/// A task of its own connects, writes and reads, so that it makes progress even if the next event
+/// is not waited for.
 #[derive(Debug)]
 pub struct OutboundSocket {
     events: EventStream<OutboundEvent>,
@@ -114,7 +114,7 @@ enum End {
     Finished,
 }
 
-/// Connects and serves until a connection was finished or nobody takes the events any more.
+/// Connects and serves until a connection was finished or the receiver of the events has gone.
 async fn run(kind: OutboundKind, to: EndpointConfig, events: mpsc::Sender<OutboundEvent>) {
     let socket_type = match kind {
         OutboundKind::Dealer => SocketType::Dealer,
@@ -132,7 +132,7 @@ async fn run(kind: OutboundKind, to: EndpointConfig, events: mpsc::Sender<Outbou
                 match end {
                     End::Lost(reason) => reason,
                     End::Finished => {
-                        // Whoever has gone already does not need to know.
+                        // A receiver that has gone does not need to know.
                         let _ = events.send(OutboundEvent::Finished).await;
                         return;
                     }

@@ -22,7 +22,7 @@ pub(crate) struct Correspondent {
     intake: Intake,
     /// Answers that are being written.
     taken: Taken,
-    /// Whether our direction has ended: nothing more is taken.
+    /// True if our direction has ended: nothing more is taken.
     is_done: bool,
 }
 

@@ -9,7 +9,7 @@ use crate::client_link::{ClientLink, Dropped, EventStream};
 use crate::config::EndpointConfig;
 use crate::connect::Connector;
 
-/// What happens on a SUB socket.
+/// An event of a SUB socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubEvent {
     /// The handshake is done, and the subscriptions are on their way.
@@ -22,8 +22,8 @@ pub enum SubEvent {
 
 /// A SUB socket that connects to one endpoint, and connects again if the connection is lost.
 ///
-/// A task of its own connects and reads, so that it makes progress whether somebody waits for the
-/// next event or not.
+/// A task of its own connects and reads, so that it makes progress even if the next event is not
+/// waited for.
 #[derive(Debug)]
 pub struct SubSocket {
     events: EventStream<SubEvent>,
@@ -44,7 +44,7 @@ impl SubSocket {
     }
 }
 
-/// Connects and reads until nobody takes the events any more.
+/// Connects and reads until the receiver of the events has gone.
 async fn run(to: EndpointConfig, prefixes: Vec<Vec<u8>>, events: mpsc::Sender<SubEvent>) {
     let mut connector = Connector::new(to.endpoint);
     loop {

@@ -26,7 +26,7 @@ pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// The most frames that one inbound message may have.
 pub const MAX_MESSAGE_FRAMES: usize = 4096;
 
-/// Which end of the transport we are. Mechanisms have roles of their own.
+/// Our end of the transport. Mechanisms have roles of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Our side is bound.
@@ -35,12 +35,12 @@ pub enum Role {
     Client,
 }
 
-/// What our side is, and what it takes.
+/// Our side of a connection, and its limits.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Our socket type.
     pub socket_type: SocketType,
-    /// Which end we are.
+    /// Our end.
     pub role: Role,
     /// The security mechanism; the peer must have the same.
     pub mechanism: Mechanism,
@@ -55,7 +55,7 @@ pub struct Config {
     pub heartbeat: Option<Heartbeat>,
 }
 
-/// What came from the peer.
+/// An event from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A CURVE client has proven its key: it waits for [`Connection::admit`] or
@@ -87,14 +87,14 @@ pub struct Connection {
     watch: Watch,
     /// Frames of the message under way, and their bytes.
     message: Message,
-    /// Where they are instead, and those of whole messages, if messages are handed over together.
+    /// The same instead, with those of whole messages, if messages are handed over together.
     gathering: Option<Box<Gathering>>,
     /// Up to this size in bytes a message that is too large is thrown away and told.
     discard: Option<NonZeroU64>,
     /// Greeting and handshake, which go over the wire as they are.
     opening: Vec<u8>,
     output: Vec<u8>,
-    /// What opens and boxes the traffic, once a CURVE handshake is done.
+    /// Opens and boxes the traffic, once a CURVE handshake is done.
     boxes: Option<Box<Boxes>>,
     /// Bytes of `output` that the peer made us write.
     replies: usize,
@@ -115,7 +115,7 @@ enum State {
     Failed(Box<Error>),
 }
 
-/// What opens and boxes the traffic of a CURVE connection.
+/// Opens and boxes the traffic of a CURVE connection.
 #[derive(Debug)]
 struct Boxes {
     opener: Opener,
@@ -218,9 +218,9 @@ impl Connection {
         self.fail(Error::Refused { reason: reason.to_owned() })
     }
 
-    /// What boxes our output from now on, messages and commands alike; none with NULL, or before
-    /// the handshake is done. To be asked for after [`Event::Ready`]: until then `poll_output`
-    /// gives the handshake alone.
+    /// Returns the sealer that boxes our output from now on, messages and commands alike; `None`
+    /// with NULL, or before the handshake is done. To be asked for after [`Event::Ready`]: until
+    /// then `poll_output` gives the handshake alone.
     pub fn take_sealer(&mut self) -> Option<Sealer> {
         self.boxes.as_mut().and_then(|boxes| boxes.sealer.take())
     }
@@ -279,7 +279,8 @@ impl Connection {
         }
     }
 
-    /// When `handle_timeout` is to be called; it may change with every other call.
+    /// Returns the time at which `handle_timeout` is to be called; it may change with every other
+    /// call.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Failed(_) => None,
@@ -287,9 +288,9 @@ impl Connection {
         }
     }
 
-    /// What is to be sent at the next message boundary: greeting, handshake, replies, heartbeats,
-    /// subscriptions. Ask only when the last one is written, or the bound on replies bounds
-    /// nothing. With CURVE what it gives after [`Connection::take_sealer`] is to be sealed.
+    /// Returns bytes to be sent at the next message boundary: greeting, handshake, replies,
+    /// heartbeats, subscriptions. Ask only when the last one is written, or the bound on replies
+    /// bounds nothing. With CURVE what it gives after [`Connection::take_sealer`] is to be sealed.
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         let mut output = std::mem::take(&mut self.opening);
         let goes = self.boxes.as_ref().is_none_or(|boxes| boxes.sealer.is_none());
@@ -320,12 +321,13 @@ impl Connection {
         pinged
     }
 
-    /// How many PINGs of ours were written that no PONG has answered.
+    /// Returns how many PINGs of ours were written that no PONG has answered.
     pub fn pings_unanswered(&self) -> u32 {
         self.watch.unanswered()
     }
 
-    /// What the peer owes us a sign of life for, if the next `handle_timeout` would give it up.
+    /// Returns the sign of life that the peer owes us, if the next `handle_timeout` would give it
+    /// up.
     pub fn overdue(&self, now: Instant) -> Option<Overdue> {
         self.watch.overdue(now).map(|(_, overdue)| overdue)
     }
@@ -341,7 +343,7 @@ impl Connection {
         self.opening.len() + self.output.len()
     }
 
-    /// What came, in order.
+    /// Returns the next event, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > 0 {
@@ -351,7 +353,7 @@ impl Connection {
         event
     }
 
-    /// Whether the handshake is done, and nothing failed since.
+    /// Returns true if the handshake is done, and nothing failed since.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// How many messages were received at each moment.
+/// The number of messages received at each moment.
 #[derive(Debug, Default)]
 pub(super) struct Ages(BTreeMap<i64, usize>);
 
@@ -20,7 +20,7 @@ impl Ages {
         }
     }
 
-    /// When the oldest was received; 0 if there is none.
+    /// Returns the time when the oldest was received; 0 if there is none.
     pub(super) fn oldest(&self) -> i64 {
         self.0.keys().next().copied().unwrap_or(0)
     }

@@ -24,7 +24,7 @@ pub(super) struct Arrival {
     settled_bytes: usize,
 }
 
-/// What came and is not settled. An arrival's place is used again.
+/// Messages that came and are not settled. An arrival's place is used again.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     slots: Vec<Option<Arrival>>,
@@ -93,7 +93,7 @@ impl Arrivals {
         }
     }
 
-    /// When the oldest was received, in ms since the epoch; 0 if there is none.
+    /// Returns the time when the oldest was received, in ms since the epoch; 0 if there is none.
     pub(super) fn oldest(&self) -> i64 {
         self.ages.oldest()
     }

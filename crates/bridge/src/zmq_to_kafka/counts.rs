@@ -1,4 +1,4 @@
-//! What became of the messages of a route.
+//! Counts of the outcomes of a route's messages.
 
 /// Counts since the start. A message that was received is in one of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ const LIFE_BITS: u32 = 30;
 struct Pending<M> {
     message: M,
     sender: u64,
-    /// How many messages came before it.
+    /// The number of messages that came before it.
     number: u64,
     topic: Arc<str>,
     /// Of its last record, as sent or as the topic set it.
@@ -56,7 +56,7 @@ pub(crate) struct Settled<M> {
     pub(crate) outcome: Result<Place, Failure>,
 }
 
-/// Whether answers wait for those of earlier messages.
+/// The order of answers: each waits for those of earlier messages, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// In the order of each sender's messages.
@@ -68,7 +68,7 @@ pub(crate) enum Order {
 /// A place in the table.
 #[derive(Debug)]
 struct Slot<M> {
-    /// How many messages were here before.
+    /// The number of messages that were here before.
     life: usize,
     state: State<M>,
 }
@@ -257,7 +257,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Which message of its place is there.
+    /// Returns the number of the message that is in its place.
     fn life(&self, place: usize) -> usize {
         self.slots.get(place).map_or(0, |slot| slot.life)
     }

@@ -18,7 +18,7 @@ const TOPIC_MAX: usize = 249;
 /// Headers with names that begin so are the relay's own.
 const OWN_HEADERS: &[u8] = b"zafka.";
 
-/// How a route maps messages to records.
+/// The way a route maps messages to records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The topic.
@@ -34,11 +34,11 @@ pub struct Mapping {
     pub partition: Option<Template>,
     /// Headers to add, after those of the message.
     pub headers: Vec<(String, Template)>,
-    /// Whether to add headers that tell where a record came from (`zafka.route` and others).
+    /// True if headers are added that name a record's origin (`zafka.route` and others).
     pub stamp: bool,
 }
 
-/// Where a record goes.
+/// The topic and partition of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     pub(crate) topic: Cow<'a, str>,
@@ -46,7 +46,7 @@ pub(crate) struct Target<'a> {
     pub(crate) key: Option<Cow<'a, [u8]>>,
 }
 
-/// Why a message is not to be written.
+/// The reason why a message is not to be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MappingError {
     #[error("the message carries no topic")]
@@ -70,7 +70,7 @@ pub(crate) enum MappingError {
 }
 
 impl MappingError {
-    /// Whether it is a matter of rights, not of the message's form.
+    /// Returns true if it is a matter of rights, not of the message's form.
     pub(crate) fn is_not_allowed(&self) -> bool {
         matches!(self, Self::NotAllowed(_))
     }
@@ -163,7 +163,7 @@ impl Mapping {
         })
     }
 
-    /// Whether the allow-list lets a topic be written to.
+    /// Returns true if the allow-list permits writing to a topic.
     pub fn allows(&self, topic: &str) -> bool {
         let matches = |selector: &TopicSelector| match selector {
             TopicSelector::Name(name) => name == topic,
@@ -230,7 +230,7 @@ fn check_header(header: &InboundHeader<'_>) -> Result<(), MappingError> {
     }
 }
 
-/// Whether Kafka takes it for the name of a topic.
+/// Returns true if Kafka takes it for the name of a topic.
 pub fn is_legal(topic: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=TOPIC_MAX).contains(&topic.len())

@@ -10,7 +10,7 @@ use super::arrivals::ArrivalId;
 /// A message that was received and is not settled.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// What it came with.
+    /// The arrival that it came with.
     pub(super) arrival: ArrivalId,
     /// Bytes of its frames.
     pub(super) bytes: usize,
@@ -18,23 +18,23 @@ pub(super) struct Message {
     pub(super) kept: Option<Box<Kept>>,
 }
 
-/// What is kept of a message.
+/// The part of a message that is kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// What stood before its frames, and comes back with the answer.
+    /// The frames before the message's own, which come back with the answer.
     pub(super) envelope: Vec<Bytes>,
     pub(super) id: Option<Bytes>,
     /// Its frames without the envelope, kept if it may become a dead letter.
     pub(super) frames: Vec<Bytes>,
     /// The size in bytes of one that was too large, of which only the first frames are there.
     pub(super) discarded: Option<u64>,
-    /// Whether its sender may not write what it asks for: then it becomes no dead letter, and
-    /// stops no route.
+    /// True if its sender may not write what it asks for: then it becomes no dead letter, and stops
+    /// no route.
     pub(super) is_denied: bool,
 }
 
 impl Message {
-    /// What was kept of it, to which more is to be added.
+    /// Returns the kept part, to which more is to be added.
     pub(super) fn kept_mut(&mut self) -> &mut Kept {
         self.kept.get_or_insert_default()
     }
@@ -53,7 +53,7 @@ impl Message {
         self.kept.as_ref().is_some_and(|kept| kept.is_denied)
     }
 
-    /// What stands before an answer: its envelope, and its id.
+    /// Returns the frames before an answer: its envelope, and its id.
     pub(super) fn reply(&self) -> impl Iterator<Item = &[u8]> {
         let kept = self.kept.iter().flat_map(|kept| kept.envelope.iter().chain(&kept.id));
         kept.map(|frame| &**frame)
@@ -63,7 +63,7 @@ impl Message {
 /// A header to add to a record.
 pub(super) type Header = (String, Option<Vec<u8>>);
 
-/// The headers that tell where a record came from.
+/// The headers that name the origin of a record.
 pub(super) fn stamp(route: &str, sender: &Sender, id: Option<&[u8]>) -> Vec<Header> {
     let header = |name: &str, value: Vec<u8>| (name.to_owned(), Some(value));
     let mut headers = vec![

@@ -44,7 +44,7 @@ struct Task {
     counts: Counts,
     /// The topic of the last record.
     topic: Option<Arc<str>>,
-    /// Where the JSON of answers is written.
+    /// A buffer for the JSON of answers.
     json: Vec<u8>,
     /// Its senders are answered.
     is_router: bool,
@@ -153,7 +153,7 @@ impl Task {
         }
     }
 
-    /// Tells the senders of what is left that nobody knows what became of it.
+    /// Answers the senders of what is left that its outcome is unknown.
     fn abandon(&mut self) {
         let failure =
             Failure::new(Code::TimeoutUnknown, "the relay ended before the cluster had answered");

@@ -79,7 +79,7 @@ impl Code {
     }
 }
 
-/// Why a message is not in the log, or not known to be.
+/// The reason why a message is not in the log, or not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Failure {
     #[serde(serialize_with = "code_name")]
@@ -189,7 +189,7 @@ pub(crate) fn answer<'a>(
     frames.extend([word, &**json]);
 }
 
-/// Whether a message of a socket without answers is a command, which means nothing there.
+/// Returns true if a message of a socket without answers is a command, which means nothing there.
 pub(crate) fn is_command(frames: &[&[u8]]) -> bool {
     frames.first().is_some_and(|frame| *frame == COMMAND_WORD)
 }

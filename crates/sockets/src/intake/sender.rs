@@ -50,11 +50,11 @@ pub struct SenderSnapshot {
     pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.
     pub answer_bytes: usize,
-    /// When it connected, in ms since the epoch.
+    /// The time of the connection, in ms since the epoch.
     pub connected_since: i64,
-    /// Who it is, if a gate knows that.
+    /// The peer's subject, if a gate knows it.
     pub subject: Option<String>,
-    /// When its access ends unless it is renewed, in ms since the epoch.
+    /// The end of its access unless it is renewed, in ms since the epoch.
     pub access_until: Option<i64>,
 }
 
@@ -123,12 +123,12 @@ impl Sender {
         }
     }
 
-    /// Whether its messages may go to what has this label; everywhere without a gate.
+    /// Returns true if its messages may go to this label; to every one without a gate.
     pub fn may_write(&self, label: &str) -> bool {
         self.peer.access().is_none_or(|access| access.holds() && access.may_write(label))
     }
 
-    /// Whether its messages may go anywhere at all.
+    /// Returns true if its messages may go anywhere at all.
     pub fn may_write_something(&self) -> bool {
         self.peer.access().is_none_or(|access| access.holds() && access.may_write_something())
     }
@@ -149,8 +149,8 @@ impl Sender {
         self.received.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// Whether none of its messages is under way, and no answer waits for it. If one is, its
-    /// connection is woken by the last.
+    /// Returns true if none of its messages is under way, and no answer waits for it. If one is,
+    /// its connection is woken by the last.
     pub(crate) fn is_answered(&self) -> bool {
         // Set before it looks, so that the last one is not missed. Answers come before that.
         self.is_ending.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What a socket type does with its connections.
+//! The interface between a link and its socket type.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +22,7 @@ pub(crate) trait Socket: Clone + Send + Sync + 'static {
     fn join(&self, wire: &Arc<Wire>, now: Instant) -> Self::Session;
 }
 
-/// Whether a peer is to be read.
+/// The answer if a peer is to be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Open,
@@ -32,7 +32,7 @@ pub(crate) enum Input {
     Held,
 }
 
-/// Whether our direction of a connection is to be ended.
+/// The answer if our direction of a connection is to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parting {
     Stay,
@@ -43,7 +43,7 @@ pub(crate) enum Parting {
     Now,
 }
 
-/// What a socket type does with one connection. Dropped when the connection ends.
+/// A socket type's side of one connection. Dropped when the connection ends.
 pub(crate) trait Session: Send {
     /// Bytes read at a time, at most 64 KiB.
     const READ_BYTES: usize;
@@ -88,7 +88,7 @@ pub(crate) trait Session: Send {
         std::future::pending()
     }
 
-    /// Whether the peer may stay, also if it takes nothing.
+    /// Returns an error unless the peer may stay, also if it takes nothing.
     ///
     /// # Errors
     /// The reason to close the connection.
@@ -96,7 +96,7 @@ pub(crate) trait Session: Send {
         Ok(())
     }
 
-    /// What is to be written to the peer.
+    /// Returns the messages to be written to the peer.
     fn feed(&mut self) -> impl Feed;
 
     /// Bytes that the session holds on behalf of the peer.

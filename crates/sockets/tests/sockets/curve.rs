@@ -1,4 +1,4 @@
-//! CURVE and a gate: who is let in, who is owed what, and what ends it.
+//! CURVE and a gate: peers that are let in, the messages they are owed, and the end of that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -221,7 +221,7 @@ async fn peers_are_owed_what_they_may_have() {
     publish("payments", "x", "end").await;
     assert_eq!(bodies(&mut orders).await, ["order 1", "order 2", "order 3"]);
     assert_eq!(bodies(&mut payments).await, ["payment 1", "payment 2", "payment 3"]);
-    // Nobody may have the secret: it counts as what nobody has subscribed to.
+    // No peer may have the secret: it counts as a message without a subscriber.
     assert_eq!(server.socket.snapshot().counters.records_unheard, 3);
     assert_eq!(server.socket.snapshot().counters.messages_sent, 8);
 }

@@ -1,4 +1,4 @@
-//! What a route's task does with its dead letters.
+//! Handles the dead letters of a route's task.
 
 use std::sync::Arc;
 

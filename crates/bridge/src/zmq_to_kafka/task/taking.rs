@@ -1,4 +1,4 @@
-//! What a route's task does with messages that come: their records go to the producer.
+//! Takes the messages that come to a route's task: their records go to the producer.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ const MAX_RECORDS: usize = 10_000;
 struct Incoming<'f, 'a> {
     arrival: ArrivalId,
     frames: &'f [&'a [u8]],
-    /// How many frames it had: more than there are if it was thrown away.
+    /// The number of its frames: more than there are if it was thrown away.
     count: usize,
     /// Bytes of it that are held.
     bytes: usize,
     /// Its size if it was thrown away.
     discarded: Option<u64>,
-    /// Why it is not to be written, whatever it says.
+    /// The reason why it is not to be written, whatever it holds.
     refusal: Option<Failure>,
-    /// Whether its sender may not write anything.
+    /// True if its sender may not write anything.
     is_denied: bool,
     from_req: bool,
 }
@@ -264,8 +264,8 @@ fn too_large(discarded: &Discarded, limit: usize) -> Failure {
     Failure::new(Code::TooLarge, reason)
 }
 
-/// Where the records of a message go, all of them to one topic. `known` is a topic that was found
-/// before.
+/// Returns the targets of the records of a message, all of them in one topic. `known` is a topic
+/// that was found before.
 fn targets<'a>(
     mapping: &'a Mapping,
     records: &'a [InboundRecord<'_>],

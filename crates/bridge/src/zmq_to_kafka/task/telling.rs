@@ -1,4 +1,4 @@
-//! What a route's task does with messages whose outcome is known: their senders are told.
+//! Handles the messages of a route's task whose outcome is known: their senders get answers.
 #![allow(clippy::disallowed_methods, reason = "a driver: it reads the clock for its warnings")]
 
 use std::ops::ControlFlow;
