@@ -27,12 +27,12 @@ pub(crate) struct Queue {
 struct Waiting {
     messages: Buffer,
     charge: Charge,
-    /// Why messages were dropped: the peer is to be closed.
-    dropped: Option<Dropped>,
+    /// The reason why messages were dropped: the peer is to be closed.
+    dropped: Option<Overflow>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Dropped {
+enum Overflow {
     Unread,
     NoMemory,
 }
@@ -73,9 +73,9 @@ impl Queue {
         put_message(&mut messages.bytes, frames);
         messages.ends.push(messages.bytes.len());
         if messages.bytes.len() > QUEUE_BYTES {
-            *dropped = Some(Dropped::Unread);
+            *dropped = Some(Overflow::Unread);
         } else if charge.set(messages.bytes.len()).is_err() {
-            *dropped = Some(Dropped::NoMemory);
+            *dropped = Some(Overflow::NoMemory);
         }
         if dropped.is_some() {
             (*messages, *charge) = (Buffer::default(), self.memory.empty());
@@ -88,20 +88,20 @@ impl Queue {
         self.waiting.lock().messages.bytes.len()
     }
 
-    /// Whether nothing waits, and nothing was dropped.
+    /// Returns true if nothing waits, and nothing was dropped.
     pub(crate) fn is_empty(&self) -> bool {
         let waiting = self.waiting.lock();
         waiting.dropped.is_none() && waiting.messages.bytes.is_empty()
     }
 
-    /// Whether its peer may stay.
+    /// Returns an error unless its peer may stay.
     ///
     /// # Errors
     /// The reason to close the connection, if messages were dropped.
     pub(crate) fn check(&self) -> Result<(), Closed> {
         match self.waiting.lock().dropped {
-            Some(Dropped::Unread) => Err(Closed::AnswersUnread(QUEUE_BYTES)),
-            Some(Dropped::NoMemory) => Err(Closed::Memory(self.memory.limit())),
+            Some(Overflow::Unread) => Err(Closed::AnswersUnread(QUEUE_BYTES)),
+            Some(Overflow::NoMemory) => Err(Closed::Memory(self.memory.limit())),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use crate::tree::modules;
 use crate::{crates, root};
 
 /// Names that still stand for several types: crate, name.
-const KNOWN: &[(&str, &[&str])] = &[("crates/sockets", &["Dropped"])];
+const KNOWN: &[(&str, &[&str])] = &[];
 
 #[test]
 fn no_crate_defines_two_types_of_one_name() {
