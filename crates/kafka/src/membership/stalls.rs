@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use crate::assignment::Assignment;
 use crate::ends::Ends;
+use crate::generation::Generation;
 use crate::topic_partition::TopicPartition;
 
 /// Time between two checks.
@@ -21,6 +22,8 @@ const PAUSED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Observed {
     assignment: Arc<Assignment>,
+    /// The generation that was read: another one may stand at the same offset.
+    generation: u32,
     position: i64,
     /// The last time when it moved, or had nothing to read.
     since: Instant,
@@ -69,22 +72,25 @@ impl StallDetector {
         });
         let mut still = Vec::new();
         for (partition, assignment) in assignments {
-            let position = assignment.position();
+            let (Generation { number: generation, .. }, position) = assignment.reading().place();
             let observed = self.observed.entry(partition.clone()).or_insert_with(|| Observed {
                 assignment: Arc::clone(assignment),
+                generation,
                 position,
                 since: now,
                 asked: false,
                 stalled: false,
             });
-            let has_moved = observed.position != position;
+            let place = (observed.generation, observed.position);
+            let has_moved = place != (generation, position);
             if has_moved && std::mem::take(&mut observed.stalled) {
                 info!(route = self.route, topic = %partition.topic,
                     partition = partition.partition, position, "partition resumed");
             }
             // While the route takes nothing, nothing is to be expected.
             if has_moved || was_backpressured || !assignment.is_active() {
-                (observed.position, observed.since) = (position, now);
+                (observed.generation, observed.position) = (generation, position);
+                observed.since = now;
             } else if assignment.is_paused() {
                 // Nothing fetches it, and so nothing reports its end.
                 let again = if observed.asked { PAUSED_RETRY_INTERVAL } else { PAUSED_INTERVAL };
@@ -116,11 +122,12 @@ impl StallDetector {
                 observed.since = now;
                 continue;
             }
-            let position = assignment.position();
-            if end <= position || position != observed.position {
+            let (Generation { number: generation, .. }, position) = assignment.reading().place();
+            let has_moved = (observed.generation, observed.position) != (generation, position);
+            if end <= position || has_moved {
                 observed.since = now;
                 // What there was may have been deleted.
-                observed.stalled &= position == observed.position && end > position;
+                observed.stalled &= !has_moved && end > position;
                 continue;
             }
             // Asked for again at the next check, until it moves.
@@ -160,12 +167,14 @@ mod tests {
         Backpressure,
         Pause,
         Revoke,
+        /// It begins anew at the offset where it stands.
+        Reset,
         Wait,
     }
 
     #[test]
     fn a_partition_is_stalled_if_it_has_records_and_does_not_move() {
-        use Step::{Backpressure, Pause, Read, Revoke, Wait};
+        use Step::{Backpressure, Pause, Read, Reset, Revoke, Wait};
         // Steps; whether the end is asked for then; the end; whether the partition is stalled.
         type Row = (&'static str, Vec<Step>, bool, i64, bool);
         let rows: Vec<Row> = vec![
@@ -177,6 +186,8 @@ mod tests {
             ("traffic of others hides nothing", vec![Wait, Wait], true, 9, true),
             ("the route is slow", vec![Backpressure], false, 9, false),
             ("the route was slow", vec![Backpressure, Wait], true, 9, true),
+            ("begins anew", vec![Reset], false, 9, false),
+            ("began anew and stands still", vec![Reset, Wait], true, 9, true),
             ("is revoked", vec![Revoke, Wait], false, 9, false),
             ("is paused: only its end is wanted", vec![Pause, Wait], true, 9, false),
         ];
@@ -191,6 +202,7 @@ mod tests {
                 now += TIMEOUT;
                 match step {
                     Read(offset) => assignment.reading().set_position(0, offset),
+                    Reset => _ = assignment.reset_to(assignment.position(), false),
                     Pause => assignment.pause(),
                     Revoke => assignment.set_revoking(),
                     Backpressure | Wait => {}
@@ -208,7 +220,8 @@ mod tests {
             // It is so until it moves, or until what there was is deleted.
             let position = assignment.position();
             assert_eq!(detector.stalled(), [format!("t/0 stalled at offset {position}")]);
-            assignment.reading().set_position(0, position + 1);
+            let generation = assignment.generation().number;
+            assignment.reading().set_position(generation, position + 1);
             detector.check(&assignments, false, now);
             assert!(detector.stalled().is_empty(), "{name}: it moves");
         }
