@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::ends::Ends;
 use crate::epochs::Epochs;
@@ -33,6 +34,7 @@ pub struct Assignment {
     /// True if the route wants nothing of it for now.
     paused: AtomicBool,
     epochs: Epochs,
+    topic_id: Mutex<Uuid>,
 }
 
 impl Assignment {
@@ -48,6 +50,7 @@ impl Assignment {
             corrupt: AtomicI64::new(NONE),
             paused: AtomicBool::new(false),
             epochs: Epochs::default(),
+            topic_id: Mutex::default(),
         })
     }
 
@@ -139,6 +142,15 @@ impl Assignment {
     /// The leader epochs of its records, as far as the fetcher reports them.
     pub(crate) fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    /// The id of the topic that it is, or is to be, read of; nil while nobody knows.
+    pub(crate) fn topic_id(&self) -> Uuid {
+        *self.topic_id.lock()
+    }
+
+    pub(crate) fn set_topic_id(&self, id: Uuid) {
+        *self.topic_id.lock() = id;
     }
 
     /// Nothing of it is handed out until it is restarted.

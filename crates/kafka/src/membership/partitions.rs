@@ -344,6 +344,11 @@ impl<'a> Partitions<'a> {
             if epoch >= 0 {
                 assignment.epochs().note(start - 1, start, epoch);
             }
+            if let Some((offset, id)) = self.memory.committed_of.remove(&topic_partition)
+                && offset == start
+            {
+                assignment.set_topic_id(id);
+            }
             self.assignments.insert(topic_partition, Arc::clone(&assignment));
             added.push(assignment);
         }

@@ -138,10 +138,12 @@ impl Partitions<'_> {
         });
         self.remove(lost.clone());
         if self.settings.in_group {
-            let committed = lost.iter().filter_map(|assignment| {
-                Some((assignment.topic_partition.clone(), assignment.committed()?))
-            });
-            self.memory.committed.extend(committed);
+            for assignment in &lost {
+                let Some(committed) = assignment.committed() else { continue };
+                let key = &assignment.topic_partition;
+                self.memory.committed.insert(key.clone(), committed);
+                self.memory.committed_of.insert(key.clone(), (committed, assignment.topic_id()));
+            }
             self.await_assignment();
         }
         if !lost.is_empty() {

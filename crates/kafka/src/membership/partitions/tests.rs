@@ -658,9 +658,12 @@ fn a_lost_partition_goes_on_where_it_was_committed() {
     let mut memory = Memory::new(listing(3));
     let mut stage = Stage::new(settings(), &mut memory);
     stage.partitions.handle_listing(listing(3), stage.now);
-    for step in [Assign(&[0, 1]), Found(&[0, 1]), Lost(&[0, 1])] {
+    for step in [Assign(&[0, 1]), Found(&[0, 1])] {
         stage.step(step);
     }
+    let id = uuid::Uuid::from_u128(7);
+    stage.assignments[&0].set_topic_id(id);
+    stage.step(Lost(&[0, 1]));
     // Another client begins.
     stage.partitions.all_lost();
     drop(stage);
@@ -670,6 +673,9 @@ fn a_lost_partition_goes_on_where_it_was_committed() {
     let (_, queries) = stage.asked.clone().unwrap();
     let rules: Vec<StartRule> = queries.iter().map(|query| query.rule).collect();
     assert_eq!(rules, [StartRule::Found(5), StartRule::At(Start::Latest)]);
+    // The offset is one of that topic, whatever has its name by now.
+    stage.step(Found(&[0, 2]));
+    assert_eq!([0, 2].map(|of| stage.assignments[&of].topic_id()), [id, uuid::Uuid::nil()]);
 }
 
 #[test]

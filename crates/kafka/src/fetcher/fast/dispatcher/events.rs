@@ -30,6 +30,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 pub(super) const RESET_AGAIN: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
+/// Answers in a row that tell of a life of a topic that is over, before they are believed. Each is
+/// of another server.
+const BELIEVED: u32 = 4;
 /// Lives of a topic that are remembered.
 const PAST_IDS: usize = 16;
 
@@ -225,6 +228,33 @@ impl Dispatcher {
         });
     }
 
+    /// Takes out what is told of lives that are over: a server that does has lost touch with the
+    /// cluster. If one server after another does, it is the one before all of them that had.
+    fn drop_stale(&mut self, metadata: &mut Metadata) {
+        let is_over = |topic: &str, id: &Uuid, state: &PartitionState| {
+            **state.assignment.topic() == *topic && state.past_ids.contains(id)
+        };
+        let stale = |topic: &str, id: &Uuid| {
+            self.partitions.values().any(|state| is_over(topic, id, state))
+        };
+        if !metadata.topics.iter().any(|(name, topic)| stale(name, &topic.id)) {
+            self.stale_answers = 0;
+            return;
+        }
+        (self.distrusted, self.wants_metadata) = (true, true);
+        self.stale_answers += 1;
+        if self.stale_answers < BELIEVED {
+            metadata.topics.retain(|name, topic| !stale(name, &topic.id));
+            return;
+        }
+        self.stale_answers = 0;
+        for state in self.partitions.values_mut() {
+            if let Some(topic) = metadata.topics.get(state.assignment.topic()) {
+                state.past_ids.retain(|id| *id != topic.id);
+            }
+        }
+    }
+
     pub(in super::super) fn handle_metadata(&mut self, answer: Result<Metadata, MetadataError>) {
         self.is_asking = false;
         let mut metadata = match answer {
@@ -249,22 +279,15 @@ impl Dispatcher {
         let has_moved = |id: &i32, task: &mut BrokerTask| {
             addresses.get(id).is_some_and(|address| *address != task.address)
         };
-        for (_, task) in self.brokers.extract_if(has_moved) {
-            self.actions.push_back(DispatcherAction::StopBroker { number: task.number });
+        let moved = self.brokers.extract_if(has_moved).map(|(_, task)| task.number);
+        let mut moved: Vec<TaskNumber> = moved.collect();
+        moved.sort_unstable();
+        for number in moved {
+            self.actions.push_back(DispatcherAction::StopBroker { number });
         }
         self.replicas.retain(|id| self.brokers.contains_key(&id));
-        self.addresses = metadata.brokers;
-        // A broker that reports an earlier topic of this name has lost touch with the cluster.
-        let stale = |topic: &Arc<str>, id: &Uuid| {
-            self.partitions
-                .iter()
-                .any(|(key, state)| key.topic == *topic && state.past_ids.contains(id))
-        };
-        let count = metadata.topics.len();
-        metadata.topics.retain(|name, topic| !stale(name, &topic.id));
-        if metadata.topics.len() < count {
-            (self.distrusted, self.wants_metadata) = (true, true);
-        }
+        self.addresses = std::mem::take(&mut metadata.brokers);
+        self.drop_stale(&mut metadata);
         let mut recreated = Vec::new();
         let mut back = Vec::new();
         for (key, state) in &mut self.partitions {
@@ -281,6 +304,11 @@ impl Dispatcher {
                     match &state.place {
                         Placement::OnBroker(broker) => {
                             back.push((*broker, Arc::clone(&state.assignment)))
+                        }
+                        Placement::Unassigned { .. }
+                            if zafka_planted::is("recreated-while-it-waits") =>
+                        {
+                            state.topic_recreated = false;
                         }
                         Placement::Unassigned { position, .. } => recreated.push(position.clone()),
                         Placement::AwaitingReset => {}

@@ -76,6 +76,7 @@ impl Dispatcher {
             let place = std::mem::replace(&mut state.place, Placement::OnBroker(broker));
             if let Placement::Unassigned { mut position, .. } = place {
                 position.topic_id = state.topic_id;
+                state.assignment.set_topic_id(state.topic_id);
                 if std::mem::replace(&mut position.leader_epoch, leader_epoch) != leader_epoch {
                     // Another leader may know the epoch, or be the one that truncated the log.
                     position.doubted = -1;

@@ -273,6 +273,66 @@ fn a_server_that_tells_of_an_earlier_life_is_left() {
 }
 
 #[test]
+fn an_offset_of_an_earlier_life_is_none_of_the_present_topic() {
+    let now = Uuid::from_u128(8);
+    for has_other in [false, true] {
+        let mut stage = Stage::new();
+        if has_other {
+            // Another partition, by which the topic is known.
+            let other = Assignment::new(TopicPartition::new("t", 1), 0, None);
+            stage.command(FetcherCommand::Add(vec![FetchPosition::of(&other)]));
+            stage.metadata(now, 1, 4);
+            stage.said(1);
+        }
+        let assignment = Assignment::new(TopicPartition::new("t", 0), 10, None);
+        assignment.set_topic_id(ID);
+        stage.command(FetcherCommand::Add(vec![FetchPosition::of(&assignment)]));
+        assert_eq!(stage.said(1), [], "it is not known where it is");
+        stage.metadata(now, 1, 4);
+        assert!(matches!(
+            stage.fault(),
+            Some(FetchFault::ResetNeeded {
+                due: DueOffset { offset: 10, .. },
+                reason: ResetReason::Recreated,
+                ..
+            })
+        ));
+        stage.seek(&assignment, 3);
+        assert_eq!(stage.said(1), [Said::Add { offset: 3, epoch: 4, id: now }]);
+        assert_eq!(assignment.topic_id(), now);
+    }
+}
+
+#[test]
+fn one_server_that_lost_touch_is_outvoted_by_the_others() {
+    let (stale, now) = (ID, Uuid::from_u128(8));
+    let mut stage = Stage::new();
+    let assignment = stage.add(10);
+    stage.metadata(now, 1, 0);
+    stage.said(1);
+    // It is believed, for nothing tells which of two ids is the later one.
+    stage.metadata(stale, 1, 4);
+    stage.said(1);
+    stage.returned(&assignment, 25, not_leader(None));
+    stage.fault();
+    stage.seek(&assignment, 0);
+    stage.said(1);
+    for answer in 0..4 {
+        assert!(stage.fault().is_none(), "after {answer} answers");
+        stage.metadata(now, 1, 0);
+        assert!(stage.dispatcher.distrusted, "each is of another server");
+    }
+    stage.said(1);
+    stage.returned(&assignment, 0, not_leader(None));
+    assert!(matches!(
+        stage.fault(),
+        Some(FetchFault::ResetNeeded { reason: ResetReason::Recreated, .. })
+    ));
+    stage.seek(&assignment, 3);
+    assert_eq!(stage.said(1), [Said::Add { offset: 3, epoch: 0, id: now }]);
+}
+
+#[test]
 fn a_server_that_names_a_leader_that_is_none_twice_is_left() {
     let mut stage = Stage::new();
     let assignment = stage.add(10);
