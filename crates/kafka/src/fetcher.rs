@@ -18,7 +18,7 @@ use crate::generation::Generation;
 use crate::records::Run;
 use crate::reset::DueOffset;
 #[cfg(feature = "sim")]
-pub use fast::sim;
+pub(crate) use fast::sim;
 pub(crate) use fast::{
     ANSWER_LIMIT, CONFIRMED, FastFetcher, FetchKind, FetchOptions, FetchPosition, FetchSession,
     FetchSizes, FetcherParts, ReturnReason, VERSIONS as FETCH_VERSIONS,

@@ -90,6 +90,9 @@ mod records;
 mod report;
 mod reset;
 mod security;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod source;
 mod topic_partition;
 mod topics;
@@ -101,9 +104,6 @@ pub use ends::Ends;
 pub use error::{ProbeError, StartError, TopicFault, WriteFault};
 pub use exchange::{RevokeDone, SourceEvent};
 pub use fetcher::Fetched;
-#[cfg(feature = "sim")]
-#[doc(hidden)]
-pub use fetcher::sim;
 pub use generation::Generation;
 pub use health::SourceStatus;
 pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_token, probe_writing};

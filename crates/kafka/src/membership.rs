@@ -16,6 +16,8 @@ mod monitor;
 mod partitions;
 mod pending;
 mod renewal;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod stalls;
 mod stop;
 mod thread;

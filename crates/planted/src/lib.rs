@@ -11,9 +11,12 @@
 compile_error!("a release build has no planted mistakes");
 
 /// Every mistake that the simulation finds, and what it is.
-pub const MISTAKES: [(&str, &str); 15] = [
+pub const MISTAKES: [(&str, &str); 18] = [
     // Those that were made once.
     ("next-request-fails", "an answer is thrown away if the next request cannot be sent"),
+    ("recreated-while-looked-up", "a topic is recreated while the next offset is looked up"),
+    ("recreated-while-it-waits", "a topic is recreated while its partition waits for a leader"),
+    ("traffic-hides-a-stall", "records of others hide that a partition stands still"),
     ("reset-counts-undelivered", "a reset counts as delivered what was read before it"),
     // Others.
     ("read-is-committed", "what was read is committed, not what was delivered"),

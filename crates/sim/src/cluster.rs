@@ -1,7 +1,7 @@
 //! Brokers that answer fetch requests from the model logs, with fetch sessions (KIP-227), leader
 //! epochs (KIP-320), diverging epochs (KIP-595) and topic ids (KIP-516).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError as Code;
@@ -25,6 +25,8 @@ const BY_ID: i16 = 13;
 pub struct Cluster {
     /// The logs, by topic and partition.
     pub logs: BTreeMap<Partition, Log>,
+    /// Partitions of which no request gets anything, for no reason that anybody tells.
+    pub muted: BTreeSet<Partition>,
     sessions: BTreeMap<i32, Session>,
     last_session: i32,
 }
@@ -143,7 +145,10 @@ impl Cluster {
         for (key, fetching) in &mut session.partitions {
             let log = self.logs.get(key);
             let id_matters = asked.version >= BY_ID;
-            let data = answer_for(log, fetching, asked.broker, id_matters, left);
+            let mut data = answer_for(log, fetching, asked.broker, id_matters, left);
+            if self.muted.contains(key) && data.error_code == 0 {
+                data.records = None;
+            }
             let ends = (data.high_watermark, data.last_stable_offset, data.log_start_offset);
             let bytes = data.records.as_ref().map_or(0, Bytes::len);
             left = left.saturating_sub(bytes);

@@ -1,18 +1,21 @@
-//! A relay: the real state of a route, the real fetch sessions, and between them what threads and
-//! tasks do in the product. Whatever takes time there is an event here.
+//! A relay: the real state of a route, the real membership, dispatcher and fetch sessions, and
+//! between them what threads and tasks do in the product. Whatever takes time there is an event
+//! here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::sim::{Action, Positions, RouteReport, RouteState};
-use zafka_kafka::sim::{self, BrokerFetch, Drained, Position};
+use zafka_kafka::sim::{self, BrokerFetch, Command, Dispatching, GroupEvent, Membership};
 use zafka_kafka::{Assignment, Fetched, SourceEvent};
 
 use crate::cluster::Partition;
 use crate::net::{SharedNet, SimSink};
+use crate::settings::Settings;
 
 /// Batches that wait to be received, as in the product.
 pub const RECORDS: usize = 2;
@@ -22,30 +25,50 @@ pub const RECORDS: usize = 2;
 pub struct Held {
     /// Its assignment.
     pub assignment: Arc<Assignment>,
-    /// The place at which it is fetched.
-    pub place: Place,
-    /// The branch of the log that it was read from last, as far as anybody told.
-    pub branch: u32,
-    /// The id of the topic that it is read of.
-    pub topic_id: uuid::Uuid,
+    /// The branch of the log that each generation was to be read from.
+    pub branches: BTreeMap<u32, u32>,
+    /// The generation that the route has heard of.
+    pub heard: u32,
+    /// The id of the topic that each generation was read of.
+    pub ids: BTreeMap<u32, Uuid>,
 }
 
-/// The place at which a partition is fetched.
-#[derive(Debug)]
-pub enum Place {
-    /// It waits for its leader to be known.
-    Waiting(Position),
-    /// It is with this broker's task.
-    At(i32),
-    /// Another offset is looked up.
-    Parked,
+/// What a position of the route was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The topic.
+    pub topic_id: Uuid,
+    /// The branch of its log, as far as anybody told.
+    pub branch: u32,
+}
+
+impl Held {
+    /// Returns what the route's position is of.
+    pub fn life(&self) -> Option<Life> {
+        let (_, topic_id) = self.ids.range(..=self.heard).next_back()?;
+        let (_, branch) = self.branches.range(..=self.heard).next_back()?;
+        Some(Life { topic_id: *topic_id, branch: *branch })
+    }
+}
+
+/// Where a partition was found to begin, or to go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// In which generation.
+    pub generation: u32,
+    /// In which branch of the log.
+    pub branch: u32,
 }
 
 /// The task of a broker.
 #[derive(Debug)]
 pub struct BrokerTask {
-    /// The fetching from it.
+    /// Its broker.
+    pub broker: i32,
+    /// What is fetched there.
     pub fetch: BrokerFetch,
+    /// What it was told and has not heard.
+    pub commands: VecDeque<Command>,
     /// Counts connections: what comes of an earlier one is nothing.
     pub connection: u64,
     /// True if there is a connection.
@@ -54,16 +77,35 @@ pub struct BrokerTask {
     pub is_asking: bool,
     /// True if something is to happen by itself.
     pub is_due: bool,
+    /// Whether it ends once it has handed out what it has.
+    pub is_ending: bool,
+    /// Since when it waits for the route to take records.
+    pub waits_since: Option<Duration>,
 }
 
-/// Partitions that the group wants back.
+/// A partition that stands still.
 #[derive(Debug)]
-pub struct Revoked {
-    /// Its partitions.
-    pub partitions: Vec<Partition>,
-    /// The answer of the route.
-    pub drained: Drained,
-    /// They go without it then.
+pub struct Still {
+    /// Which assignment of it.
+    pub assignment: Arc<Assignment>,
+    /// Where, in which generation.
+    pub place: (u32, i64),
+    /// Since when.
+    pub moved: Duration,
+    /// Since when there is no reason for it.
+    pub since: Duration,
+    /// How long records had waited for the route by then.
+    pub waited: Duration,
+}
+
+/// Positions that are committed for the last time.
+#[derive(Debug)]
+pub struct Last {
+    /// By which the membership is told.
+    pub id: u64,
+    /// Which.
+    pub assignments: Vec<Arc<Assignment>>,
+    /// Until when.
     pub deadline: Instant,
 }
 
@@ -88,29 +130,44 @@ pub struct Relay {
     pub records: VecDeque<Fetched>,
     /// Partitions that the group gave it.
     pub held: BTreeMap<Partition, Held>,
-    /// The tasks of brokers.
-    pub brokers: BTreeMap<i32, BrokerTask>,
-    /// Positions to be committed: the newest of each partition.
+    /// The decisions about its partitions.
+    pub membership: Membership,
+    /// What the group asks for, and the membership has not heard.
+    pub asked: VecDeque<GroupEvent>,
+    /// What it has heard and not answered.
+    pub unanswered: Option<GroupEvent>,
+    /// Whether the group has taken everything away, and the membership has not heard.
+    pub is_lost: bool,
+    /// Which broker's task has what.
+    pub dispatching: Dispatching,
+    /// The tasks of brokers, by their numbers.
+    pub brokers: BTreeMap<u64, BrokerTask>,
+    /// What was looked up.
+    pub found: BTreeMap<Partition, Found>,
+    /// What is to be committed: the newest position of each partition.
     pub commits: BTreeMap<Partition, (Arc<Assignment>, i64)>,
-    /// True if a commit is under way.
+    /// What a position was of, when the route had it committed.
+    pub lives: BTreeMap<(Partition, i64), Life>,
+    /// Partitions whose commits may go back, as the membership is to hear.
+    pub rewinding: Vec<Arc<Assignment>>,
+    /// Whether a commit is under way.
     pub is_committing: bool,
-    /// Partitions that it gives back.
-    pub revoked: Vec<Revoked>,
-    /// The time of the route's next run, if one is planned.
+    /// What is committed for the last time.
+    pub last: Vec<Last>,
+    /// Partitions that stand still.
+    pub still: BTreeMap<Partition, Still>,
+    /// How long records have waited for the route in all.
+    pub waited: Duration,
+    /// Partitions that are shown as stalled.
+    pub stalled: Vec<String>,
+    /// When the route is to be run again, if that is planned.
     pub planned: Option<Instant>,
-    /// The positions at which it stopped.
+    /// The same of the membership and of the dispatcher.
+    pub planned_membership: Option<Instant>,
+    /// The same.
+    pub planned_dispatch: Option<Instant>,
+    /// What it stopped for.
     pub stopped: Option<Positions>,
-}
-
-/// The wishes of one run of the route.
-#[derive(Debug, Default)]
-pub struct Needs {
-    /// True if records were taken, so that there is room for more.
-    pub took_records: bool,
-    /// Partitions that begin another generation.
-    pub seeks: Vec<Position>,
-    /// True if something is to be committed.
-    pub commits: bool,
 }
 
 impl Relay {
@@ -119,6 +176,7 @@ impl Relay {
         (number, life): (usize, u64),
         serial: usize,
         config: &RouteConfig,
+        settings: &Settings,
         net: SharedNet,
         now: Instant,
     ) -> Self {
@@ -135,24 +193,44 @@ impl Relay {
             events: VecDeque::new(),
             records: VecDeque::new(),
             held: BTreeMap::new(),
+            membership: Membership::new(
+                settings.protocol,
+                settings.stall_timeout,
+                &settings.topics,
+                now,
+            ),
+            asked: VecDeque::new(),
+            unanswered: None,
+            is_lost: false,
+            dispatching: Dispatching::new(settings.refresh),
             brokers: BTreeMap::new(),
+            found: BTreeMap::new(),
             commits: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            rewinding: Vec::new(),
             is_committing: false,
-            revoked: Vec::new(),
+            last: Vec::new(),
+            still: BTreeMap::new(),
+            waited: Duration::ZERO,
+            stalled: Vec::new(),
             planned: None,
+            planned_membership: None,
+            planned_dispatch: None,
             stopped: None,
         }
     }
 
-    /// Runs the route as its task does, until it would wait.
-    pub fn run(&mut self, now: Instant) -> Needs {
-        let mut asked = Needs::default();
+    /// Runs the route as its task does, until it would wait. Returns whether it took records, so
+    /// that there is room for more.
+    pub fn run(&mut self, now: Instant) -> bool {
+        let mut took_records = false;
         if self.stopped.is_some() {
-            return asked;
+            return took_records;
         }
         self.net.borrow_mut().set_now(now);
         loop {
             while let Some(event) = self.events.pop_front() {
+                self.hear(&event);
                 self.state.handle_event(event, now);
             }
             if self.net.borrow_mut().take_demand_changed() {
@@ -160,21 +238,35 @@ impl Relay {
             }
             self.state.handle_timeout(now);
             self.state.handle_room(now);
-            self.carry_out(&mut asked);
+            self.carry_out();
             if self.state.is_draining() && self.net.borrow().is_drained() {
                 self.state.handle_drained(now);
-                self.carry_out(&mut asked);
-                return asked;
+                self.carry_out();
+                return took_records;
             }
             if self.state.wants_records()
                 && let Some(fetched) = self.records.pop_front()
             {
-                asked.took_records = true;
+                took_records = true;
                 self.state.handle_fetched(fetched);
                 continue;
             }
             self.state.end_turn();
-            return asked;
+            return took_records;
+        }
+    }
+
+    /// Takes note of which generation the route knows of.
+    fn hear(&mut self, event: &SourceEvent) {
+        let SourceEvent::Reset { assignment, generation, .. } = event else { return };
+        self.heard(assignment, generation.number);
+    }
+
+    fn heard(&mut self, assignment: &Arc<Assignment>, generation: u32) {
+        if let Some(held) = self.held.get_mut(&partition_of(assignment))
+            && Arc::ptr_eq(&held.assignment, assignment)
+        {
+            held.heard = generation;
         }
     }
 
@@ -192,40 +284,76 @@ impl Relay {
         turn.into_iter().chain(timeout).min()
     }
 
-    fn carry_out(&mut self, asked: &mut Needs) {
+    fn carry_out(&mut self) {
         while let Some(action) = self.state.poll_action() {
             match action {
                 Action::Commit(positions) => {
-                    self.commit(positions);
-                    asked.commits = true;
+                    for (assignment, offset) in &positions {
+                        self.note_committing(assignment, *offset);
+                    }
+                    self.membership.commit(positions);
                 }
                 Action::AllowRewind(assignment) => {
-                    self.commits.retain(|_, (due, _)| !Arc::ptr_eq(due, &assignment));
-                    sim::allow_rewind(&assignment);
+                    self.rewinding.push(Arc::clone(&assignment));
+                    self.membership.allow_rewind(assignment);
                 }
-                Action::Pause(assignment) => sim::pause(&assignment),
+                Action::Pause(assignment) => self.membership.pause(&assignment),
                 Action::Restart { assignment, known, offset } => {
-                    let generation = sim::restart(&assignment, known, offset);
+                    let generation = self.membership.restart(&assignment, known, offset);
                     self.state.handle_restarted(&assignment, generation);
                     if let Some(generation) = generation {
-                        asked.seeks.push(Position::start(&assignment, generation));
+                        self.heard(&assignment, generation.number);
                     }
                 }
-                Action::Release { done, positions } => done.complete(positions),
+                Action::Release { done, positions } => {
+                    for (assignment, offset) in &positions {
+                        self.note_committing(assignment, *offset);
+                    }
+                    done.complete(positions);
+                }
                 Action::Stop(positions) => self.stopped = Some(positions),
             }
         }
     }
 
-    /// The newest position of a partition wins, and none goes back.
-    pub fn commit(&mut self, positions: Positions) {
+    /// Takes note of the topic that a position is of.
+    fn note_committing(&mut self, assignment: &Arc<Assignment>, offset: i64) {
+        let partition = partition_of(assignment);
+        let held = self.held.get(&partition);
+        if let Some(life) = held.and_then(Held::life) {
+            self.lives.insert((partition, offset), life);
+        }
+    }
+
+    /// The newest position of a partition wins, and none goes back. Returns those that are wanted.
+    pub fn commit(&mut self, positions: Positions) -> Vec<Arc<Assignment>> {
+        let mut wanted = Vec::new();
         for (assignment, offset) in positions {
             if sim::may_commit(&assignment)
                 && assignment.committed().is_none_or(|committed| offset > committed)
             {
+                wanted.push(Arc::clone(&assignment));
                 self.commits.insert(partition_of(&assignment), (assignment, offset));
             }
         }
+        wanted
+    }
+
+    /// Takes the commits that are to be made no more, or are made, for done.
+    pub fn end_commits(&mut self, now: Instant) {
+        let commits = &self.commits;
+        let membership = &self.membership;
+        self.last.retain(|last| {
+            let waits = last.assignments.iter().any(|assignment| {
+                let due = commits.get(&partition_of(assignment));
+                due.is_some_and(|(due, _)| Arc::ptr_eq(due, assignment))
+            });
+            if !waits || now >= last.deadline {
+                membership.committed(last.id);
+                return false;
+            }
+            true
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use zafka_kafka::config::GroupProtocol;
 use zafka_sockets::config::SlowPeer;
 
 use crate::random::Random;
@@ -31,6 +32,12 @@ pub struct Settings {
     pub fetch_version: i16,
     /// True if frames are laid out as `json`, false as `packed`.
     pub is_json: bool,
+    /// How relays join the group.
+    pub protocol: GroupProtocol,
+    /// Time without progress until a partition counts as stalled.
+    pub stall_timeout: Duration,
+    /// Time between two requests for metadata.
+    pub refresh: Duration,
     /// Time in which things happen; then everything is mended.
     pub troubled: Duration,
     /// Time between two things that go wrong, on average.
@@ -60,6 +67,9 @@ impl Settings {
             pipe_bytes: 1 << random.within(8, 13),
             fetch_version: if random.percent(70) { 17 } else { 12 },
             is_json: random.percent(10),
+            protocol: *random.pick(&[GroupProtocol::Consumer, GroupProtocol::Classic]),
+            stall_timeout: Duration::from_secs(2),
+            refresh: Duration::from_millis(random.within(500, 3000)),
             troubled: Duration::from_secs(random.within(5, 25)),
             trouble_every: Duration::from_millis(1 << random.within(7, 12)),
             records: random.within(20, 400),

@@ -1,9 +1,12 @@
 //! The world of a run: one clock, one seed, and everything that happens. What a thing does is in
 //! its own module; here is what happens when.
 
+mod dispatching;
 mod fetching;
+mod lookup;
 mod membership;
 mod peers;
+mod stalls;
 mod trouble;
 
 use std::cell::RefCell;
@@ -15,6 +18,7 @@ use kafka_protocol::messages::FetchResponse;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{GroupConfig, SourceConfig, Start, TopicSelector};
+use zafka_kafka::sim::{self, ClusterView, Question};
 use zafka_sockets::config::PubConfig;
 
 use crate::clock::Clock;
@@ -40,21 +44,25 @@ type Process = (usize, u64);
 pub(crate) enum Event {
     /// The route's task has its turn.
     Run(Process),
-    /// A broker's task has its turn.
-    Fetch(Process, i32),
-    /// A broker looks at what it was asked, since when.
-    Serve { process: Process, broker: i32, connection: u64, asked: Asked, since: Duration },
+    /// The membership's thread has its turn.
+    Membership(Process),
+    /// The group tells a relay what it asks for.
+    Group(Process),
+    /// The lookup asks.
+    LookUp(Process, Question),
+    /// The lookup has an answer.
+    Answered(Process, sim::Answer),
+    /// The dispatcher's task has its turn.
+    Dispatch(Process),
+    /// The cluster's metadata come.
+    Metadata(Process, Option<ClusterView>),
+    /// The task of a broker has its turn.
+    Fetch(Process, u64),
+    /// A broker looks at what a task asked, since when.
+    Serve { process: Process, task: u64, connection: u64, asked: Asked, since: Duration },
     /// An answer arrives.
-    Answer { process: Process, broker: i32, connection: u64, response: FetchResponse },
-    /// A partition is sent to its broker.
-    Place(Process, Partition),
-    /// Another offset was found for a partition that was due in a generation.
-    Reset { process: Process, partition: Partition, generation: u32, to: Option<i64>, why: Why },
-    /// The cluster's metadata come: leaders, and topics' ids.
-    Metadata(Process),
-    /// The start of a partition was found.
-    Assign(Process, Partition),
-    /// The group gives a free partition to a relay.
+    Answer { process: Process, task: u64, connection: u64, response: FetchResponse },
+    /// The group gives a partition that nobody has to a relay.
     Give(Partition),
     /// The coordinator answers a commit.
     Commit(Process),
@@ -74,17 +82,6 @@ pub(crate) enum Event {
     MendOne(Broken),
 }
 
-/// The reason why a partition continues at another offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// The log does not have the one that was due.
-    OutOfRange,
-    /// The log was truncated.
-    Truncated,
-    /// The topic is another one.
-    Recreated,
-}
-
 /// Something that is broken for a while.
 #[derive(Debug)]
 pub(crate) enum Broken {
@@ -94,6 +91,8 @@ pub(crate) enum Broken {
     Coordinator,
     /// A subscriber reads nothing.
     Peer(Process, u64),
+    /// A partition's requests get nothing.
+    Muted(Partition),
 }
 
 /// A connection of a subscriber, as the world sees it.
@@ -117,6 +116,10 @@ pub(crate) struct World {
     connections: u64,
     peers: BTreeMap<(Process, u64), Connected>,
     unreachable: BTreeSet<i32>,
+    /// How many times each broker has moved to another address.
+    moves: BTreeMap<i32, u32>,
+    /// What a server that has lost touch with the cluster says of it.
+    stale: Option<ClusterView>,
     left_to_write: u64,
     is_mended: bool,
     topics_made: u128,
@@ -145,6 +148,8 @@ impl World {
             connections: 0,
             peers: BTreeMap::new(),
             unreachable: BTreeSet::new(),
+            moves: BTreeMap::new(),
+            stale: None,
             left_to_write: settings.records,
             is_mended: false,
             topics_made: 0,
@@ -202,19 +207,19 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Run(process) => self.run_route(process),
-            Event::Fetch(process, broker) => self.fetch(process, broker),
-            Event::Serve { process, broker, connection, asked, since } => {
-                self.serve(process, broker, connection, asked, since);
+            Event::Membership(process) => self.run_membership(process),
+            Event::Group(process) => self.tell_group(process),
+            Event::LookUp(process, question) => self.look_up(process, question),
+            Event::Answered(process, answer) => self.answered(process, answer),
+            Event::Dispatch(process) => self.run_dispatcher(process),
+            Event::Metadata(process, view) => self.metadata(process, view),
+            Event::Fetch(process, task) => self.fetch(process, task),
+            Event::Serve { process, task, connection, asked, since } => {
+                self.serve(process, task, connection, asked, since);
             }
-            Event::Answer { process, broker, connection, response } => {
-                self.answer(process, broker, connection, response);
+            Event::Answer { process, task, connection, response } => {
+                self.answer(process, task, connection, response);
             }
-            Event::Place(process, partition) => self.place(process, &partition),
-            Event::Reset { process, partition, generation, to, why } => {
-                self.reset(process, &partition, generation, to, why);
-            }
-            Event::Metadata(process) => self.metadata(process),
-            Event::Assign(process, partition) => self.assign(process, &partition),
             Event::Give(partition) => self.give(&partition),
             Event::Commit(process) => self.commit(process),
             Event::Connect(process, subscriber) => self.connect(process, subscriber),
@@ -237,7 +242,10 @@ impl World {
             for progress in relay.report.progress() {
                 let (delivered, read) = (progress.delivered(), progress.read());
                 let assignment = progress.assignment();
-                let committed = assignment.committed().filter(|_| assignment.is_active());
+                let is_rewinding =
+                    relay.rewinding.iter().any(|of| std::sync::Arc::ptr_eq(of, assignment));
+                let committed = assignment.committed();
+                let committed = committed.filter(|_| assignment.is_active() && !is_rewinding);
                 if delivered > read
                     || committed.is_some_and(|committed| committed > delivered)
                         && relay.events.is_empty()
@@ -332,7 +340,14 @@ impl World {
             seed,
             self.clock.instant(),
         );
-        let relay = Relay::new((number, life), serial, &self.config, net, self.clock.instant());
+        let relay = Relay::new(
+            (number, life),
+            serial,
+            &self.config,
+            &self.settings,
+            net,
+            self.clock.instant(),
+        );
         if number < self.relays.len() {
             self.relays[number] = relay;
         } else {
@@ -341,15 +356,19 @@ impl World {
         for subscriber in 0..self.settings.steady + self.settings.transient {
             self.after(1, 300, Event::Connect((number, life), subscriber));
         }
-        self.after(500, 3000, Event::Metadata((number, life)));
         self.wake((number, life));
+        self.wake_membership((number, life));
     }
 
     /// Has the route's task run soon.
     fn wake(&mut self, process: Process) {
-        let delay = Duration::from_micros(self.random.within(1, 100));
-        let at = self.clock.instant() + delay;
+        let at = self.soon(100);
         self.plan(process, at);
+    }
+
+    /// A moment within so many microseconds.
+    fn soon(&mut self, micros: u64) -> std::time::Instant {
+        self.clock.instant() + Duration::from_micros(self.random.within(1, micros))
     }
 
     fn plan(&mut self, process: Process, at: std::time::Instant) {
@@ -368,17 +387,11 @@ impl World {
             return;
         }
         relay.planned = None;
-        let asked = relay.run(now);
-        for position in asked.seeks {
-            self.seek(process, position);
-        }
-        if asked.took_records {
+        let took_records = relay.run(now);
+        if took_records {
             self.wake_brokers(process);
         }
-        if asked.commits {
-            self.commit_later(process);
-        }
-        self.look_at_revoked(process);
+        self.wake_membership(process);
         self.readers(process);
         let next = self.relay(process).and_then(|relay| relay.next_run(now));
         if let Some(next) = next {

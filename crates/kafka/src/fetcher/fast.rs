@@ -10,7 +10,7 @@ mod fetch_session;
 mod hand_out;
 mod position;
 #[cfg(feature = "sim")]
-pub mod sim;
+pub(crate) mod sim;
 mod sizes;
 #[cfg(test)]
 mod testing;

@@ -1,171 +1,267 @@
-//! The group and its coordinator, and how a relay's membership follows them.
+//! What the group and its coordinator do, and the membership of a relay on its virtual thread.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use zafka_kafka::SourceEvent;
-use zafka_kafka::sim::{self, Position};
+use zafka_kafka::sim::{self, GroupEvent, MembershipAction};
+use zafka_kafka::{Assignment, SourceEvent, TopicPartition};
 
-use super::{Event, Process, Why, World};
+use super::{Event, Process, World};
 use crate::cluster::Partition;
 use crate::group::Committed;
-use crate::relay::{Held, Place, Revoked};
-
-/// Longest wait for the route's answer to a revocation, after the route's own time.
-const REVOKE_WAIT: Duration = Duration::from_secs(6);
+use crate::relay::{Held, Last, partition_of};
 
 impl World {
-    /// Gives a free partition to a relay, which looks up its start.
+    /// Gives a partition that nobody has to a relay.
     pub(super) fn give(&mut self, partition: &Partition) {
         if self.group.owners.get(partition).is_none_or(Option::is_some) {
             return;
         }
-        let next = self.group.next.remove(partition);
         let any = self.random.below(self.relays.len() as u64) as usize;
-        let number = next.unwrap_or(any);
-        let process = (number, self.relays[number].life);
+        let number = self.group.next.get(partition).copied().unwrap_or(any);
+        if self.relays[number].is_lost {
+            // It has to join again first.
+            return self.after(50, 200, Event::Give(partition.clone()));
+        }
+        self.group.next.remove(partition);
         self.group.owners.insert(partition.clone(), Some(number));
-        self.after(1, 60, Event::Assign(process, partition.clone()));
-    }
-
-    /// The start of a partition is found: it is held, and its records come.
-    pub(super) fn assign(&mut self, process: Process, partition: &Partition) {
-        let committed = self.group.committed.get(partition).copied();
-        let Some(log) = self.cluster.logs.get(partition) else { return };
-        let (earliest, branch, topic_id) = (log.start, log.branch, log.topic_id);
-        if self.group.owners.get(partition) != Some(&Some(process.0)) {
-            return;
+        let process = (number, self.relays[number].life);
+        let partition = TopicPartition::new(partition.0.as_str(), partition.1);
+        let asked = &mut self.relays[number].asked;
+        // What it has not heard comes in one.
+        if let Some(GroupEvent::Assign(partitions)) = asked.back_mut() {
+            partitions.push(partition);
+        } else {
+            asked.push_back(GroupEvent::Assign(vec![partition]));
         }
-        let Some(relay) = self.relay(process) else { return };
-        if relay.held.contains_key(partition) {
-            return;
-        }
-        let start = committed.map_or(earliest, |committed| committed.offset);
-        let epoch = committed.map_or(-1, |committed| committed.epoch);
-        let of_group = committed.map(|committed| committed.offset);
-        let assignment = sim::assignment(&partition.0, partition.1, start, of_group, epoch);
-        let place = Place::Waiting(Position::of(&assignment));
-        relay.events.push_back(SourceEvent::Assigned(vec![Arc::clone(&assignment)]));
-        relay.held.insert(partition.clone(), Held { assignment, place, branch, topic_id });
-        self.tell(|| format!("{process:?} has {partition:?} from {start}"));
-        self.wake(process);
-        self.after(0, 30, Event::Place(process, partition.clone()));
+        self.after(1, 60, Event::Group(process));
     }
 
     /// The group wants partitions back from a relay.
-    pub(super) fn revoke(&mut self, process: Process, partitions: Vec<Partition>) {
-        let deadline = self.clock.instant() + REVOKE_WAIT;
-        for partition in &partitions {
-            self.unfetch(process, partition);
-        }
+    pub(super) fn revoke(&mut self, process: Process, partitions: &[Partition]) {
+        let of =
+            partitions.iter().map(|(topic, number)| TopicPartition::new(topic.as_str(), *number));
+        let event = GroupEvent::Revoke(of.collect());
         let Some(relay) = self.relay(process) else { return };
-        let held: Vec<_> = partitions
-            .iter()
-            .filter_map(|partition| relay.held.get(partition))
-            .map(|held| Arc::clone(&held.assignment))
+        relay.asked.push_back(event);
+        self.after(1, 60, Event::Group(process));
+    }
+
+    /// Whether the group has asked for a partition back already.
+    pub(super) fn is_being_revoked(&self, number: usize, partition: &Partition) -> bool {
+        let relay = &self.relays[number];
+        relay.asked.iter().chain(&relay.unanswered).any(|event| match event {
+            GroupEvent::Revoke(these) => these.iter().any(|of| is(of, partition)),
+            _ => false,
+        })
+    }
+
+    /// Everything of a relay is taken away: other relays may have it before it hears of that.
+    pub(super) fn lose(&mut self, process: Process) {
+        let owned = self.owned(process.0);
+        let Some(relay) = self.relay(process).filter(|relay| !relay.is_lost) else { return };
+        // What it has not heard of is not its own.
+        let unheard: Vec<TopicPartition> = relay
+            .asked
+            .drain(..)
+            .filter_map(|event| match event {
+                GroupEvent::Assign(partitions) => Some(partitions),
+                _ => None,
+            })
+            .flatten()
             .collect();
-        held.iter().for_each(|assignment| sim::set_revoking(assignment));
-        let (done, drained) = sim::revoke_done();
-        relay.events.push_back(SourceEvent::Revoked { assignments: held, done });
-        relay.revoked.push(Revoked { partitions, drained, deadline });
-        self.wake(process);
+        relay.is_lost = true;
+        let heard = owned.iter().filter(|partition| !unheard.iter().any(|of| is(of, partition)));
+        let lost = heard.map(|(topic, number)| TopicPartition::new(topic.as_str(), *number));
+        relay.asked.push_back(GroupEvent::Lost(lost.collect()));
+        for partition in &owned {
+            self.take_away(process, partition);
+        }
+        self.after(1, 1500, Event::Group(process));
     }
 
-    /// Partitions that are drained are committed for the last time, and go.
-    pub(super) fn look_at_revoked(&mut self, process: Process) {
-        let now = self.clock.instant();
-        let Some(relay) = self.relay(process) else { return };
-        let mut commits = Vec::new();
-        let mut over = Vec::new();
-        for revoked in &mut relay.revoked {
-            if let Some(positions) = revoked.drained.take() {
-                commits.extend(positions);
-            }
-        }
-        let has_commits = !commits.is_empty();
-        relay.commit(commits);
-        let due = &relay.commits;
-        relay.revoked.retain(|revoked| {
-            let is_done = revoked.drained.is_done()
-                && !revoked.partitions.iter().any(|partition| due.contains_key(partition));
-            if is_done || now >= revoked.deadline {
-                over.extend(revoked.partitions.iter().cloned());
-                return false;
-            }
-            true
-        });
-        let waits = !relay.revoked.is_empty();
-        for partition in over {
-            self.let_go(process, &partition);
-        }
-        if has_commits {
-            self.commit_later(process);
-        }
-        if waits {
-            self.plan(process, now + Duration::from_millis(50));
-        }
+    fn owned(&self, number: usize) -> Vec<Partition> {
+        let owners = self.group.owners.iter().filter(|(_, owner)| **owner == Some(number));
+        owners.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// A partition is free, and is given to another one.
-    pub(super) fn let_go(&mut self, process: Process, partition: &Partition) {
-        self.unfetch(process, partition);
+    /// A partition is nobody's, and is given to another one.
+    fn take_away(&mut self, process: Process, partition: &Partition) {
         let Some(relay) = self.relay(process) else { return };
         let serial = relay.serial;
-        relay.commits.remove(partition);
-        if let Some(held) = relay.held.remove(partition) {
-            sim::set_gone(&held.assignment);
-        }
         self.judge.borrow_mut().released(serial, partition);
         self.group.owners.insert(partition.clone(), None);
         self.after(1, 500, Event::Give(partition.clone()));
     }
 
-    /// Partitions are lost: another relay may have them already.
-    pub(super) fn lose(&mut self, process: Process, partitions: &[Partition]) {
+    /// The client tells the membership what the group asks for, one thing after the other.
+    pub(super) fn tell_group(&mut self, process: Process) {
+        let now = self.clock.instant();
         let Some(relay) = self.relay(process) else { return };
-        let lost: Vec<_> = partitions
-            .iter()
-            .filter_map(|partition| relay.held.get(partition))
-            .map(|held| Arc::clone(&held.assignment))
-            .collect();
-        for revoked in &mut relay.revoked {
-            revoked.partitions.retain(|partition| !partitions.contains(partition));
-        }
-        relay.events.push_back(SourceEvent::Lost(lost));
-        for partition in partitions {
-            self.let_go(process, partition);
-        }
-        self.wake(process);
-    }
-
-    /// Another offset was found for a partition.
-    pub(super) fn reset(
-        &mut self,
-        process: Process,
-        partition: &Partition,
-        generation: u32,
-        to: Option<i64>,
-        why: Why,
-    ) {
-        let Some(log) = self.cluster.logs.get(partition) else { return };
-        let (to, branch, topic_id) = (to.unwrap_or(log.start), log.branch, log.topic_id);
-        let Some(relay) = self.relay(process) else { return };
-        let Some(held) = relay.held.get_mut(partition) else { return };
-        let assignment = Arc::clone(&held.assignment);
-        if !assignment.is_active() || assignment.generation().number != generation {
+        let is_lost = matches!(relay.asked.front(), Some(GroupEvent::Lost(_)));
+        if relay.unanswered.is_some() && !is_lost {
             return;
         }
-        let from = sim::position(&assignment);
-        let generation = sim::reset_to(&assignment, to, why == Why::Truncated);
-        held.branch = branch;
-        if why == Why::Recreated {
-            held.topic_id = topic_id;
+        let Some(event) = relay.asked.pop_front() else { return };
+        relay.unanswered = Some(event.clone());
+        relay.membership.handle_group(event.clone(), now);
+        self.tell(|| {
+            let (what, partitions) = match &event {
+                GroupEvent::Assign(partitions) => ("assign", partitions),
+                GroupEvent::Revoke(partitions) => ("revoke", partitions),
+                GroupEvent::Lost(partitions) => ("lost", partitions),
+            };
+            let names = partitions.iter().fold(String::new(), |text, of| format!("{text} {of}"));
+            format!("{process:?} hears of the group: {what}{names}")
+        });
+        self.execute_all(process);
+        self.wake_membership(process);
+    }
+
+    /// Has the membership's thread have a turn soon.
+    pub(super) fn wake_membership(&mut self, process: Process) {
+        let at = self.soon(20_000);
+        self.plan_membership(process, at);
+    }
+
+    fn plan_membership(&mut self, process: Process, at: Instant) {
+        let Some(relay) = self.relay(process) else { return };
+        if relay.planned_membership.is_none_or(|planned| at < planned) {
+            relay.planned_membership = Some(at);
+            self.clock.at_instant(at, Event::Membership(process));
         }
-        let position = Position::start(&assignment, generation);
-        relay.events.push_back(SourceEvent::Reset { assignment, generation, from });
-        self.tell(|| format!("{process:?} {partition:?} is reset from {from} to {to}: {why:?}"));
+    }
+
+    /// The membership's thread has its turn.
+    pub(super) fn run_membership(&mut self, process: Process) {
+        let now = self.clock.instant();
+        let Some(relay) = self.relay(process) else { return };
+        if relay.planned_membership.is_none_or(|planned| planned > now) {
+            return;
+        }
+        relay.planned_membership = None;
+        relay.end_commits(now);
+        relay.membership.turn(relay.is_lost, now);
+        self.execute_all(process);
+        self.look_at_stalls(process);
+        let Some(relay) = self.relay(process) else { return };
+        let last = relay.last.iter().map(|last| last.deadline).min();
+        let next = relay.membership.poll_timeout(now);
+        let next = last.map_or(next, |last| next.min(last));
+        self.plan_membership(process, next.max(now + Duration::from_millis(1)));
+    }
+
+    fn execute_all(&mut self, process: Process) {
+        let now = self.clock.instant();
+        while let Some(action) =
+            self.relay(process).and_then(|relay| relay.membership.poll_action(now))
+        {
+            self.execute(process, action);
+        }
+    }
+
+    fn execute(&mut self, process: Process, action: MembershipAction) {
+        let Some(relay) = self.relay(process) else { return };
+        match action {
+            MembershipAction::Add(assignments) => {
+                if matches!(relay.unanswered, Some(GroupEvent::Assign(_))) {
+                    relay.unanswered = None;
+                }
+                self.tell_dispatcher(process, |dispatching| dispatching.add(&assignments));
+                self.after(0, 20, Event::Group(process));
+            }
+            MembershipAction::AssignNothing => {
+                relay.unanswered = None;
+                self.after(0, 20, Event::Group(process));
+            }
+            MembershipAction::Remove(assignments) => self.remove(process, assignments),
+            MembershipAction::Seek(assignment, generation) => {
+                self.tell_dispatcher(process, |of| of.seek(assignment, generation));
+            }
+            MembershipAction::LookUp(question) => self.look_up_later(process, question),
+            MembershipAction::Commit(positions) => {
+                relay.commit(positions);
+                self.commit_later(process);
+            }
+            MembershipAction::AllowRewind(assignment) => {
+                relay.commits.retain(|_, (due, _)| !Arc::ptr_eq(due, &assignment));
+                relay.rewinding.retain(|of| !Arc::ptr_eq(of, &assignment));
+                sim::forget_committed(&assignment);
+            }
+            MembershipAction::CommitLast { id, positions, deadline } => {
+                let assignments = relay.commit(positions);
+                relay.last.push(Last { id, assignments, deadline });
+                self.commit_later(process);
+                self.wake_membership(process);
+            }
+            MembershipAction::Publish(event) => self.publish(process, event),
+            MembershipAction::Other(what) => self.tell(|| format!("{process:?} {what}")),
+        }
+    }
+
+    /// Partitions leave the client's assignment, which answers a revocation.
+    fn remove(&mut self, process: Process, assignments: Vec<Arc<Assignment>>) {
+        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
+        else {
+            return;
+        };
+        for assignment in &assignments {
+            let partition = partition_of(assignment);
+            relay.commits.remove(&partition);
+            relay.held.remove(&partition);
+            self.judge.borrow_mut().released(relay.serial, &partition);
+        }
+        let answered = relay.unanswered.take();
+        match answered {
+            Some(GroupEvent::Revoke(partitions)) => {
+                for of in partitions {
+                    let partition = (of.topic.to_string(), of.partition);
+                    if self.group.owners.get(&partition) == Some(&Some(process.0)) {
+                        self.take_away(process, &partition);
+                    }
+                }
+            }
+            Some(GroupEvent::Lost(_)) => relay.is_lost = false,
+            other => relay.unanswered = other,
+        }
+        self.tell_dispatcher(process, |dispatching| dispatching.remove(assignments));
+        self.after(0, 20, Event::Group(process));
+    }
+
+    /// The route is told.
+    fn publish(&mut self, process: Process, event: SourceEvent) {
+        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
+        else {
+            return;
+        };
+        match &event {
+            SourceEvent::Assigned(assignments) => {
+                for assignment in assignments {
+                    let partition = partition_of(assignment);
+                    let found = relay.found.remove(&partition);
+                    let branch = found.map_or(0, |found| found.branch);
+                    let assignment = Arc::clone(assignment);
+                    let branches = [(0, branch)].into();
+                    let held = Held { assignment, branches, heard: 0, ids: Default::default() };
+                    relay.held.insert(partition, held);
+                }
+            }
+            SourceEvent::Reset { assignment, generation, .. } => {
+                let partition = partition_of(assignment);
+                let found = relay.found.get(&partition);
+                let found = found.filter(|found| found.generation == generation.number);
+                let log = self.cluster.logs.get(&partition);
+                let branch = found.map(|found| found.branch).or(log.map(|log| log.branch));
+                if let (Some(held), Some(branch)) = (relay.held.get_mut(&partition), branch) {
+                    held.branches.insert(generation.number, branch);
+                }
+            }
+            SourceEvent::Revoked { .. } | SourceEvent::Lost(_) | SourceEvent::Stopped(_) => {}
+        }
+        let what = shown(&event);
+        relay.events.push_back(event);
+        self.tell(|| format!("{process:?} {what}"));
         self.wake(process);
-        self.seek(process, position);
     }
 
     /// Sends what is to be committed, unless an answer is waited for.
@@ -186,21 +282,21 @@ impl World {
         relay.is_committing = false;
         let serial = relay.serial;
         for (partition, (assignment, offset)) in std::mem::take(&mut relay.commits) {
-            let held = self.relays[process.0].held.get(&partition);
-            let Some(held) = held.filter(|held| Arc::ptr_eq(&held.assignment, &assignment)) else {
-                continue;
-            };
+            let relay = &self.relays[process.0];
             let Some(log) = self.cluster.logs.get(&partition) else { continue };
             // The offsets of a topic go with it.
-            if !sim::may_commit(&assignment) || held.topic_id != log.topic_id {
+            let life = relay.lives.get(&(partition.clone(), offset));
+            let is_of_topic = life.is_some_and(|life| life.topic_id == log.topic_id);
+            let is_member = self.group.owners.get(&partition) == Some(&Some(process.0));
+            if !sim::may_commit(&assignment) || !is_member || relay.is_lost || !is_of_topic {
                 continue;
             }
+            let is_known = life.is_some_and(|life| life.branch == log.branch);
             let epoch = sim::epoch_before(&assignment, offset);
             let before =
                 self.group.committed.insert(partition.clone(), Committed { offset, epoch });
             let before = before.map_or(0, |before| before.offset);
             sim::set_committed(&assignment, offset);
-            let is_known = held.branch == log.branch;
             self.tell_commit(process, &partition, before, offset);
             if is_known && offset > before {
                 let log = &self.cluster.logs[&partition];
@@ -208,9 +304,28 @@ impl World {
             }
         }
         self.wake(process);
+        self.wake_membership(process);
     }
 
     fn tell_commit(&mut self, process: Process, partition: &Partition, from: i64, to: i64) {
         self.tell(|| format!("{process:?} commits {partition:?} {from} -> {to}"));
     }
+}
+
+fn shown(event: &SourceEvent) -> String {
+    let names =
+        |of: &[Arc<Assignment>]| of.iter().fold(String::new(), |text, of| format!("{text} {of}"));
+    match event {
+        SourceEvent::Assigned(assignments) => format!("assigned:{}", names(assignments)),
+        SourceEvent::Revoked { assignments, .. } => format!("revoked:{}", names(assignments)),
+        SourceEvent::Lost(assignments) => format!("lost:{}", names(assignments)),
+        SourceEvent::Reset { assignment, generation, from } => {
+            format!("reset: {assignment} from {from}: {generation:?}")
+        }
+        SourceEvent::Stopped(reason) => format!("stopped: {reason}"),
+    }
+}
+
+fn is(of: &TopicPartition, partition: &Partition) -> bool {
+    *of.topic == *partition.0 && of.partition == partition.1
 }

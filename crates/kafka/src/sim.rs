@@ -1,0 +1,4 @@
+//! What a simulation drives in place of threads, tasks and clients. Not for anybody else.
+
+pub use crate::fetcher::sim::*;
+pub use crate::membership::sim::*;

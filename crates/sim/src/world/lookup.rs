@@ -1,0 +1,110 @@
+//! What a relay looks up: where partitions begin, and where they end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use zafka_kafka::sim::{self, Begin, Question};
+use zafka_kafka::{Assignment, TopicPartition};
+
+use super::{Event, Process, World};
+use crate::cluster::{Cluster, Partition};
+use crate::group::{Committed, Group};
+use crate::relay::{Found, Still, partition_of};
+
+/// What the lookup of a relay reaches.
+struct Reached<'a> {
+    number: usize,
+    now: Duration,
+    cluster: &'a Cluster,
+    group: &'a mut Group,
+    unreachable: &'a BTreeSet<i32>,
+    found: &'a mut BTreeMap<Partition, Found>,
+    still: &'a mut BTreeMap<Partition, Still>,
+    happened: Vec<String>,
+}
+
+impl sim::Cluster for Reached<'_> {
+    fn begin(&mut self, of: &TopicPartition, kept: Option<i64>) -> Result<Begin, String> {
+        let key = (of.topic.to_string(), of.partition);
+        let log = self.cluster.logs.get(&key).ok_or("no such partition")?;
+        if self.group.is_loading || self.unreachable.contains(&log.leader) {
+            return Err("out of reach".to_owned());
+        }
+        if self.group.owners.get(&key) != Some(&Some(self.number)) {
+            return Err("not a member".to_owned());
+        }
+        let first = || Committed { offset: kept.unwrap_or(log.start), epoch: -1 };
+        let committed = *self.group.committed.entry(key.clone()).or_insert_with(first);
+        self.happened.push(format!("{of} begins at {committed:?} (kept {kept:?})"));
+        self.found.insert(key, Found { generation: 0, branch: log.branch });
+        Ok(Begin { start: committed.offset, epoch: committed.epoch })
+    }
+
+    fn earliest(&mut self, of: &Assignment, generation: u32) -> Option<i64> {
+        let key = partition_of(of);
+        let log = self.cluster.logs.get(&key)?;
+        if self.unreachable.contains(&log.leader) {
+            return None;
+        }
+        self.found.insert(key, Found { generation: generation + 1, branch: log.branch });
+        Some(log.start)
+    }
+
+    fn end(&mut self, of: &Assignment) -> Option<i64> {
+        let key = partition_of(of);
+        let log = self.cluster.logs.get(&key)?;
+        let end = (!self.unreachable.contains(&log.leader)).then(|| log.last_stable());
+        if end.is_none_or(|end| end <= sim::position(of))
+            && let Some(still) = self.still.get_mut(&key)
+        {
+            // Nothing is missing, or nobody knows.
+            still.since = self.now;
+        }
+        end
+    }
+}
+
+impl World {
+    pub(super) fn look_up_later(&mut self, process: Process, question: Question) {
+        let now = self.clock.instant();
+        let wait =
+            question.due().map_or_else(Default::default, |due| due.saturating_duration_since(now));
+        let wait = wait.as_millis() as u64;
+        self.after(wait + 1, wait + 60, Event::LookUp(process, question));
+    }
+
+    /// The lookup asks the cluster.
+    pub(super) fn look_up(&mut self, process: Process, question: Question) {
+        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
+        else {
+            return;
+        };
+        let mut reached = Reached {
+            number: process.0,
+            now: self.clock.now(),
+            cluster: &self.cluster,
+            group: &mut self.group,
+            unreachable: &self.unreachable,
+            found: &mut relay.found,
+            still: &mut relay.still,
+            happened: Vec::new(),
+        };
+        let asked = question.ask(&mut reached);
+        for what in reached.happened {
+            self.tell(|| format!("{process:?} {what}"));
+        }
+        match asked {
+            Ok(Some(answer)) => self.after(0, 60, Event::Answered(process, answer)),
+            Ok(None) => {}
+            Err(question) => self.after(100, 200, Event::LookUp(process, question)),
+        }
+    }
+
+    /// The lookup has an answer.
+    pub(super) fn answered(&mut self, process: Process, answer: sim::Answer) {
+        if let Some(relay) = self.relay(process) {
+            relay.membership.answer(answer);
+        }
+        self.wake_membership(process);
+    }
+}
