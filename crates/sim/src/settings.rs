@@ -36,6 +36,8 @@ pub struct Settings {
     pub protocol: GroupProtocol,
     /// Time without progress until a partition counts as stalled.
     pub stall_timeout: Duration,
+    /// Time that answers of the lookup take at the most, in milliseconds.
+    pub lookup_ms: u64,
     /// Time between two requests for metadata.
     pub refresh: Duration,
     /// Time in which things happen; then everything is mended.
@@ -69,6 +71,7 @@ impl Settings {
             is_json: random.percent(10),
             protocol: *random.pick(&[GroupProtocol::Consumer, GroupProtocol::Classic]),
             stall_timeout: Duration::from_secs(2),
+            lookup_ms: if random.percent(25) { 2000 } else { 60 },
             refresh: Duration::from_millis(random.within(500, 3000)),
             troubled: Duration::from_secs(random.within(5, 25)),
             trouble_every: Duration::from_millis(1 << random.within(7, 12)),

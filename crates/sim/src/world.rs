@@ -74,6 +74,8 @@ pub(crate) enum Event {
     Read { process: Process, peer: u64 },
     /// Records are written.
     Write,
+    /// A topic is recreated.
+    Recreate(Partition),
     /// Something goes wrong.
     Trouble,
     /// Nothing goes wrong any more.
@@ -226,6 +228,7 @@ impl World {
             Event::Subscribe { process, peer, prefix } => self.subscribe(process, peer, &prefix),
             Event::Read { process, peer } => self.read(process, peer),
             Event::Write => self.write(),
+            Event::Recreate(partition) => self.recreate(&partition),
             Event::Trouble => self.trouble(),
             Event::Mend => self.mend(),
             Event::MendOne(broken) => self.mend_one(broken),

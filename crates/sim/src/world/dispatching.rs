@@ -90,7 +90,15 @@ impl World {
                 self.after(1, 100, Event::Metadata(process, view));
             }
             DispatchAction::Fault(fault) => {
+                let of = fault.out_of_range();
                 self.tell(|| format!("{process:?} {fault:?}"));
+                if let Some((topic, partition)) = of
+                    && !self.is_mended
+                    && self.random.percent(10)
+                {
+                    // While the next offset is looked up.
+                    self.after(0, 1000, Event::Recreate((topic, partition)));
+                }
                 if let Some(relay) = self.relay(process) {
                     relay.membership.fault(fault);
                 }

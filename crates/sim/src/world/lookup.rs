@@ -94,7 +94,10 @@ impl World {
             self.tell(|| format!("{process:?} {what}"));
         }
         match asked {
-            Ok(Some(answer)) => self.after(0, 60, Event::Answered(process, answer)),
+            Ok(Some(answer)) => {
+                let longest = self.settings.lookup_ms;
+                self.after(0, longest, Event::Answered(process, answer));
+            }
             Ok(None) => {}
             Err(question) => self.after(100, 200, Event::LookUp(process, question)),
         }

@@ -8,7 +8,7 @@ use zafka_kafka::sim;
 use super::{Process, World};
 use crate::relay::Still;
 
-/// How long after the time for it a stall may be shown: checks, and the lookup of the end.
+/// How long after the time for it a stall may be shown, besides what the lookup of the end takes.
 const SLACK: Duration = Duration::from_millis(1500);
 /// Waits for the route that are longer in all may be a reason for standing still.
 const WAITED: Duration = Duration::from_millis(50);
@@ -17,6 +17,7 @@ impl World {
     /// Looks at the partitions of a relay after its membership has.
     pub(super) fn look_at_stalls(&mut self, process: Process) {
         let (now, stall_timeout) = (self.clock.now(), self.settings.stall_timeout);
+        let late = stall_timeout + SLACK + Duration::from_millis(self.settings.lookup_ms);
         let unreachable = self.unreachable.clone();
         let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
         else {
@@ -62,7 +63,7 @@ impl World {
                 *still = Still { assignment, place, moved, since, waited };
             } else if has_reason {
                 (still.since, still.waited) = (now, relay.waited);
-            } else if now - still.since > stall_timeout + SLACK
+            } else if now - still.since > late
                 && !is_shown(shown.as_ref().unwrap_or(&relay.stalled))
             {
                 violations.push(format!("stall: {name} for long, and nobody is told"));

@@ -158,8 +158,8 @@ impl World {
         self.tell(|| format!("{partition:?} is truncated to {end}, led by {leader}"));
     }
 
-    fn recreate(&mut self, partition: &Partition) {
-        if self.begins(&partition.0) {
+    pub(super) fn recreate(&mut self, partition: &Partition) {
+        if self.is_mended || self.begins(&partition.0) {
             // Not simulated: where it begins was looked up in the topic that is no more, and the
             // first metadata are of the new one.
             return;

@@ -299,7 +299,7 @@ impl Dispatcher {
         if let Placement::OnBroker(broker) = std::mem::replace(&mut state.place, waiting) {
             self.send(broker, BrokerCommand::Drop(assignment));
         }
-        if is_anew && !zafka_planted::is("recreated-while-looked-up") {
+        if is_anew {
             // Noticed while the offset was looked up, which may be one of the topic that is no
             // more.
             self.topic_recreated(&position);

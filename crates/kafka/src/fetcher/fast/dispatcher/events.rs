@@ -311,7 +311,9 @@ impl Dispatcher {
                             state.topic_recreated = false;
                         }
                         Placement::Unassigned { position, .. } => recreated.push(position.clone()),
-                        Placement::AwaitingReset => {}
+                        Placement::AwaitingReset => {
+                            state.topic_recreated = !zafka_planted::is("recreated-while-looked-up");
+                        }
                     }
                 }
                 state.topic_id = topic.id;

@@ -113,6 +113,14 @@ impl std::fmt::Debug for Returned {
     }
 }
 
+impl Fault {
+    /// Returns the topic and the partition whose log does not have an offset, if it is that.
+    pub fn out_of_range(&self) -> Option<(String, i32)> {
+        let FetchFault::OutOfRange { due, .. } = &self.0 else { return None };
+        Some((due.assignment.topic().to_string(), due.assignment.partition()))
+    }
+}
+
 impl std::fmt::Debug for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let show = |due: &DueOffset| {
