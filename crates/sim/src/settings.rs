@@ -57,6 +57,9 @@ impl Settings {
         let slow_peer = if random.percent(75) { SlowPeer::Block } else { SlowPeer::Drop };
         let steady = random.within(1, 4) as usize;
         let min_peers = if random.percent(60) { steady } else { 0 };
+        let lookup_ms = if random.percent(25) { 2000 } else { 60 };
+        // Where the lookup is slow, much is to happen meanwhile.
+        let refresh = if lookup_ms > 1000 { (200, 800) } else { (500, 3000) };
         Self {
             topics,
             brokers: random.within(1, 4) as i32,
@@ -71,8 +74,8 @@ impl Settings {
             is_json: random.percent(10),
             protocol: *random.pick(&[GroupProtocol::Consumer, GroupProtocol::Classic]),
             stall_timeout: Duration::from_secs(2),
-            lookup_ms: if random.percent(25) { 2000 } else { 60 },
-            refresh: Duration::from_millis(random.within(500, 3000)),
+            lookup_ms,
+            refresh: Duration::from_millis(random.within(refresh.0, refresh.1)),
             troubled: Duration::from_secs(random.within(5, 25)),
             trouble_every: Duration::from_millis(1 << random.within(7, 12)),
             records: random.within(20, 400),

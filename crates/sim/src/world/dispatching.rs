@@ -94,7 +94,8 @@ impl World {
                 self.tell(|| format!("{process:?} {fault:?}"));
                 if let Some((topic, partition)) = of
                     && !self.is_mended
-                    && self.random.percent(10)
+                    && self.settings.lookup_ms > 1000
+                    && self.random.percent(60)
                 {
                     // While the next offset is looked up.
                     self.after(0, 1000, Event::Recreate((topic, partition)));
