@@ -11,10 +11,9 @@
 compile_error!("a release build has no planted mistakes");
 
 /// Every mistake that the simulation finds, and what it is.
-pub const MISTAKES: [(&str, &str); 18] = [
+pub const MISTAKES: [(&str, &str); 17] = [
     // Those that were made once.
     ("next-request-fails", "an answer is thrown away if the next request cannot be sent"),
-    ("recreated-while-looked-up", "a topic is recreated while the next offset is looked up"),
     ("recreated-while-it-waits", "a topic is recreated while its partition waits for a leader"),
     ("traffic-hides-a-stall", "records of others hide that a partition stands still"),
     ("reset-counts-undelivered", "a reset counts as delivered what was read before it"),
