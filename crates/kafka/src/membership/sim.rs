@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::action::Action;
-use super::event::Event;
+use super::event::MembershipEvent;
 use super::memory::Memory;
-use super::partitions::{Partitions, Settings};
+use super::partitions::{MembershipSettings, Partitions};
 use crate::assignment::{Assignment, Positions};
 use crate::client::Rebalance;
 use crate::commits::{CommitDone, CommitRequest};
@@ -27,7 +27,7 @@ use crate::topics::Listing;
 /// The membership of a source in a group, without its thread.
 pub struct Membership {
     partitions: Partitions<'static>,
-    inbox: (Sender<Event>, Receiver<Event>),
+    inbox: (Sender<MembershipEvent>, Receiver<MembershipEvent>),
     health: SourceHealth,
 }
 
@@ -88,7 +88,7 @@ impl Membership {
         topics: &[(String, i32)],
         now: Instant,
     ) -> Self {
-        let settings = Settings {
+        let settings = MembershipSettings {
             route: "sim".to_owned(),
             in_group: true,
             protocol,
@@ -121,12 +121,14 @@ impl Membership {
     pub fn turn(&mut self, is_lost: bool, now: Instant) {
         while let Ok(event) = self.inbox.1.try_recv() {
             match event {
-                Event::Route(request) => self.partitions.handle_request(request, now),
-                Event::Lookup(answer) => self.partitions.handle_lookup(answer, is_lost, now),
-                Event::Commit(done) => self.partitions.handle_commit(&done),
-                Event::Fetch(fault) => self.partitions.handle_fault(fault),
+                MembershipEvent::Route(request) => self.partitions.handle_request(request, now),
+                MembershipEvent::Lookup(answer) => {
+                    self.partitions.handle_lookup(answer, is_lost, now)
+                }
+                MembershipEvent::Commit(done) => self.partitions.handle_commit(&done),
+                MembershipEvent::Fetch(fault) => self.partitions.handle_fault(fault),
                 // The simulation has neither.
-                Event::Group(_) | Event::Panicked(_) => {}
+                MembershipEvent::Group(_) | MembershipEvent::Panicked(_) => {}
             }
         }
         if self.partitions.poll_timeout(now).0 <= now {
@@ -204,18 +206,18 @@ impl Membership {
 
     /// The route commits positions.
     pub fn commit(&self, positions: Positions) {
-        self.send(Event::Route(RouteRequest::Commit(positions)));
+        self.send(MembershipEvent::Route(RouteRequest::Commit(positions)));
     }
 
     /// The route lets commits go back.
     pub fn allow_rewind(&self, assignment: Arc<Assignment>) {
-        self.send(Event::Route(RouteRequest::AllowRewind(assignment)));
+        self.send(MembershipEvent::Route(RouteRequest::AllowRewind(assignment)));
     }
 
     /// The route holds a partition.
     pub fn pause(&self, assignment: &Arc<Assignment>) {
         assignment.pause();
-        self.send(Event::Route(RouteRequest::Pause(Arc::clone(assignment))));
+        self.send(MembershipEvent::Route(RouteRequest::Pause(Arc::clone(assignment))));
     }
 
     /// The route has a partition read again.
@@ -226,26 +228,29 @@ impl Membership {
         offset: i64,
     ) -> Option<Generation> {
         let generation = assignment.restart(known, offset)?;
-        self.send(Event::Route(RouteRequest::Restart(Arc::clone(assignment), generation)));
+        self.send(MembershipEvent::Route(RouteRequest::Restart(
+            Arc::clone(assignment),
+            generation,
+        )));
         Some(generation)
     }
 
     /// The last commit of this id is done, or given up.
     pub fn committed(&self, id: u64) {
-        self.send(Event::Commit(CommitDone { id }));
+        self.send(MembershipEvent::Commit(CommitDone { id }));
     }
 
     /// The fetcher has met something.
     pub fn fault(&self, fault: Fault) {
-        self.send(Event::Fetch(fault.0));
+        self.send(MembershipEvent::Fetch(fault.0));
     }
 
     /// The lookup has an answer.
     pub fn answer(&self, answer: Answer) {
-        self.send(Event::Lookup(answer.0));
+        self.send(MembershipEvent::Lookup(answer.0));
     }
 
-    fn send(&self, event: Event) {
+    fn send(&self, event: MembershipEvent) {
         // The receiver is its own.
         let _ = self.inbox.0.send(event);
     }

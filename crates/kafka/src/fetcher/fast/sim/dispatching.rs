@@ -215,7 +215,7 @@ impl Dispatching {
 
     /// Metadata have come; none if no server answers.
     pub fn handle_metadata(&mut self, view: Option<ClusterView>) {
-        let failed = || MetadataError::Failed("no server answers".to_owned());
+        let failed = || MetadataError::NoBroker;
         self.dispatcher.handle_metadata(view.map(ClusterView::metadata).ok_or_else(failed));
     }
 
