@@ -134,6 +134,7 @@ impl Net {
             if let Event::Subscribe(prefix) = event {
                 self.ring.subscribe(id, &prefix);
                 peer.prefixes.push(prefix.to_vec());
+                self.judge.borrow_mut().subscribed(peer.connection);
             }
         }
         self.peers.insert(id, peer);
