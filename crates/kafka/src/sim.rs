@@ -1,4 +1,5 @@
-//! What a simulation drives in place of threads, tasks and clients. Not for anybody else.
+//! The deciders that a simulation drives in place of threads, tasks and clients. Not for anybody
+//! else.
 
 pub use crate::fetcher::sim::*;
 pub use crate::membership::sim::*;

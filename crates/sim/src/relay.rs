@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::sim::{Action, Positions, RouteReport, RouteState};
-use zafka_kafka::sim::{self, BrokerFetch, Command, Dispatching, GroupEvent, Membership};
+use zafka_kafka::sim::{self, BrokerFetch, Dispatching, GroupEvent, SimCommand, SimMembership};
 use zafka_kafka::{Assignment, Fetched, SourceEvent};
 
 use crate::cluster::Partition;
@@ -33,7 +33,7 @@ pub struct Held {
     pub ids: BTreeMap<u32, Uuid>,
 }
 
-/// What a position of the route was of.
+/// The topic and the branch that a position of the route was of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     /// The topic.
@@ -51,7 +51,7 @@ impl Held {
     }
 }
 
-/// Where a partition was found to begin, or to go on.
+/// The place where a partition was found to begin, or to go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// In which generation.
@@ -65,10 +65,10 @@ pub struct Found {
 pub struct BrokerTask {
     /// Its broker.
     pub broker: i32,
-    /// What is fetched there.
+    /// The fetching there.
     pub fetch: BrokerFetch,
-    /// What it was told and has not heard.
-    pub commands: VecDeque<Command>,
+    /// Commands that it has not heard.
+    pub commands: VecDeque<SimCommand>,
     /// Counts connections: what comes of an earlier one is nothing.
     pub connection: u64,
     /// True if there is a connection.
@@ -77,7 +77,7 @@ pub struct BrokerTask {
     pub is_asking: bool,
     /// True if something is to happen by itself.
     pub is_due: bool,
-    /// Whether it ends once it has handed out what it has.
+    /// True if it ends once it has handed out what it has.
     pub is_ending: bool,
     /// Since when it waits for the route to take records.
     pub waits_since: Option<Duration>,
@@ -86,15 +86,15 @@ pub struct BrokerTask {
 /// A partition that stands still.
 #[derive(Debug)]
 pub struct Still {
-    /// Which assignment of it.
+    /// The assignment.
     pub assignment: Arc<Assignment>,
-    /// Where, in which generation.
+    /// Its generation and its offset.
     pub place: (u32, i64),
     /// Since when.
     pub moved: Duration,
     /// Since when there is no reason for it.
     pub since: Duration,
-    /// How long records had waited for the route by then.
+    /// The time that records had waited for the route by then.
     pub waited: Duration,
 }
 
@@ -103,7 +103,7 @@ pub struct Still {
 pub struct Last {
     /// By which the membership is told.
     pub id: u64,
-    /// Which.
+    /// The assignments.
     pub assignments: Vec<Arc<Assignment>>,
     /// Until when.
     pub deadline: Instant,
@@ -131,42 +131,42 @@ pub struct Relay {
     /// Partitions that the group gave it.
     pub held: BTreeMap<Partition, Held>,
     /// The decisions about its partitions.
-    pub membership: Membership,
-    /// What the group asks for, and the membership has not heard.
+    pub membership: SimMembership,
+    /// Demands of the group that the membership has not heard.
     pub asked: VecDeque<GroupEvent>,
-    /// What it has heard and not answered.
+    /// The demand that it has heard and not answered.
     pub unanswered: Option<GroupEvent>,
-    /// Whether the group has taken everything away, and the membership has not heard.
+    /// True if the group has taken everything away, and the membership has not heard.
     pub is_lost: bool,
-    /// Which broker's task has what.
+    /// The dispatcher, which knows the task of each partition.
     pub dispatching: Dispatching,
     /// The tasks of brokers, by their numbers.
     pub brokers: BTreeMap<u64, BrokerTask>,
-    /// What was looked up.
+    /// The places that were looked up.
     pub found: BTreeMap<Partition, Found>,
-    /// What is to be committed: the newest position of each partition.
+    /// Positions to be committed: the newest position of each partition.
     pub commits: BTreeMap<Partition, (Arc<Assignment>, i64)>,
-    /// What a position was of, when the route had it committed.
+    /// The life that a position was of when the route had it committed.
     pub lives: BTreeMap<(Partition, i64), Life>,
     /// Partitions whose commits may go back, as the membership is to hear.
     pub rewinding: Vec<Arc<Assignment>>,
-    /// Whether a commit is under way.
+    /// True while a commit is under way.
     pub is_committing: bool,
-    /// What is committed for the last time.
+    /// Commits for the last time.
     pub last: Vec<Last>,
     /// Partitions that stand still.
     pub still: BTreeMap<Partition, Still>,
-    /// How long records have waited for the route in all.
+    /// The time that records have waited for the route in all.
     pub waited: Duration,
     /// Partitions that are shown as stalled.
     pub stalled: Vec<String>,
-    /// When the route is to be run again, if that is planned.
+    /// The next run of the route, if one is planned.
     pub planned: Option<Instant>,
     /// The same of the membership and of the dispatcher.
     pub planned_membership: Option<Instant>,
     /// The same.
     pub planned_dispatch: Option<Instant>,
-    /// What it stopped for.
+    /// The positions at its stop.
     pub stopped: Option<Positions>,
 }
 
@@ -193,7 +193,7 @@ impl Relay {
             events: VecDeque::new(),
             records: VecDeque::new(),
             held: BTreeMap::new(),
-            membership: Membership::new(
+            membership: SimMembership::new(
                 settings.protocol,
                 settings.stall_timeout,
                 &settings.topics,

@@ -32,7 +32,7 @@ pub struct Settings {
     pub fetch_version: i16,
     /// True if frames are laid out as `json`, false as `packed`.
     pub is_json: bool,
-    /// How relays join the group.
+    /// The protocol by which relays join the group.
     pub protocol: GroupProtocol,
     /// Time without progress until a partition counts as stalled.
     pub stall_timeout: Duration,

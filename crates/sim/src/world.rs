@@ -18,7 +18,7 @@ use kafka_protocol::messages::FetchResponse;
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, Preset};
 use zafka_kafka::config::{GroupConfig, SourceConfig, Start, TopicSelector};
-use zafka_kafka::sim::{self, ClusterView, Question};
+use zafka_kafka::sim::{self, ClusterView, SimQuestion};
 use zafka_sockets::config::PubConfig;
 
 use crate::clock::Clock;
@@ -49,9 +49,9 @@ pub(crate) enum Event {
     /// The group tells a relay what it asks for.
     Group(Process),
     /// The lookup asks.
-    LookUp(Process, Question),
+    LookUp(Process, SimQuestion),
     /// The lookup has an answer.
-    Answered(Process, sim::Answer),
+    Answered(Process, sim::SimAnswer),
     /// The dispatcher's task has its turn.
     Dispatch(Process),
     /// The cluster's metadata come.
@@ -118,9 +118,9 @@ pub(crate) struct World {
     connections: u64,
     peers: BTreeMap<(Process, u64), Connected>,
     unreachable: BTreeSet<i32>,
-    /// How many times each broker has moved to another address.
+    /// The number of times that each broker has moved to another address.
     moves: BTreeMap<i32, u32>,
-    /// What a server that has lost touch with the cluster says of it.
+    /// The word of a server that has lost touch with the cluster.
     stale: Option<ClusterView>,
     left_to_write: u64,
     is_mended: bool,

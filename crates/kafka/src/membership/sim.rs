@@ -25,19 +25,19 @@ use crate::topic_partition::TopicPartition;
 use crate::topics::Listing;
 
 /// The membership of a source in a group, without its thread.
-pub struct Membership {
+pub struct SimMembership {
     partitions: Partitions<'static>,
     inbox: (Sender<MembershipEvent>, Receiver<MembershipEvent>),
     health: SourceHealth,
 }
 
-impl std::fmt::Debug for Membership {
+impl std::fmt::Debug for SimMembership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Membership").finish_non_exhaustive()
+        f.debug_struct("SimMembership").finish_non_exhaustive()
     }
 }
 
-/// What the group asks for, as librdkafka tells it.
+/// A demand of the group, as librdkafka reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupEvent {
     /// Partitions are assigned.
@@ -48,7 +48,7 @@ pub enum GroupEvent {
     Lost(Vec<TopicPartition>),
 }
 
-/// What the membership asks of the others, in its order.
+/// An action that the membership asks of the others, in its order.
 #[derive(Debug)]
 pub enum MembershipAction {
     /// Take partitions into the client's assignment and fetch them. Of none: answers the group.
@@ -60,16 +60,16 @@ pub enum MembershipAction {
     /// Fetch this generation in place of the one before.
     Seek(Arc<Assignment>, Generation),
     /// Look something up.
-    LookUp(Question),
+    LookUp(SimQuestion),
     /// Commit positions, the newest of each partition.
     Commit(Positions),
     /// Commits may go below the last one.
     AllowRewind(Arc<Assignment>),
     /// Commit positions until the deadline, then answer with the id.
     CommitLast {
-        /// By which [`Membership::committed`] is told.
+        /// By which [`SimMembership::committed`] is told.
         id: u64,
-        /// What is to be committed.
+        /// Positions to be committed.
         positions: Positions,
         /// Until when.
         deadline: Instant,
@@ -80,7 +80,7 @@ pub enum MembershipAction {
     Other(String),
 }
 
-impl Membership {
+impl SimMembership {
     /// A member of a group for these topics, each with its number of partitions.
     pub fn new(
         protocol: GroupProtocol,
@@ -151,7 +151,7 @@ impl Membership {
                 Action::Seek(assignment, generation) => {
                     MembershipAction::Seek(assignment, generation)
                 }
-                Action::Lookup(request) => MembershipAction::LookUp(Question(request)),
+                Action::Lookup(request) => MembershipAction::LookUp(SimQuestion(request)),
                 Action::Commit(CommitRequest::Commit(positions)) => {
                     MembershipAction::Commit(positions)
                 }
@@ -246,7 +246,7 @@ impl Membership {
     }
 
     /// The lookup has an answer.
-    pub fn answer(&self, answer: Answer) {
+    pub fn answer(&self, answer: SimAnswer) {
         self.send(MembershipEvent::Lookup(answer.0));
     }
 
@@ -261,15 +261,15 @@ fn listing(topics: &[(String, i32)]) -> Listing {
     Listing { topics, missing: Vec::new() }
 }
 
-/// What is to be looked up.
+/// A question to the lookup.
 #[derive(Debug)]
-pub struct Question(LookupRequest);
+pub struct SimQuestion(LookupRequest);
 
-/// What was found.
+/// The answer of the lookup.
 #[derive(Debug)]
-pub struct Answer(LookupAnswer);
+pub struct SimAnswer(LookupAnswer);
 
-/// Where a partition of a group begins.
+/// The place where a partition of a group begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Begin {
     /// The offset that is committed.
@@ -278,8 +278,8 @@ pub struct Begin {
     pub epoch: i32,
 }
 
-/// Whoever knows the logs and the group.
-pub trait Cluster {
+/// The logs and the group, as far as a lookup reaches them.
+pub trait SimCluster {
     /// Returns where a partition begins, which is committed then. `kept` is where it was when it
     /// was taken away.
     ///
@@ -294,7 +294,7 @@ pub trait Cluster {
     fn end(&mut self, of: &Assignment) -> Option<i64>;
 }
 
-impl Question {
+impl SimQuestion {
     /// Returns when it is to be asked, if that is not at once.
     pub fn due(&self) -> Option<Instant> {
         match &self.0 {
@@ -307,8 +307,8 @@ impl Question {
     ///
     /// # Errors
     /// It is to be asked again.
-    pub fn ask(self, cluster: &mut impl Cluster) -> Result<Option<Answer>, Self> {
-        Ok(Some(Answer(match self.0 {
+    pub fn ask(self, cluster: &mut impl SimCluster) -> Result<Option<SimAnswer>, Self> {
+        Ok(Some(SimAnswer(match self.0 {
             LookupRequest::Starts { pending, .. } if pending.is_empty() => return Ok(None),
             LookupRequest::Earliest { due, .. } if !due.is_now() => return Ok(None),
             LookupRequest::Starts { id, queries, pending, .. } => {
@@ -337,7 +337,7 @@ fn starts(
     id: u64,
     queries: Vec<crate::lookup::PositionQuery>,
     pending: &PendingQueries,
-    cluster: &mut impl Cluster,
+    cluster: &mut impl SimCluster,
 ) -> LookupAnswer {
     let (mut resolved, mut unresolved) = (Vec::new(), Vec::new());
     for query in queries {

@@ -1,4 +1,4 @@
-//! How records come to a relay: the tasks of brokers.
+//! The tasks of brokers, by which records come to a relay.
 
 use std::time::Duration;
 

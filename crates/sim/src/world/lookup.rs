@@ -1,9 +1,9 @@
-//! What a relay looks up: where partitions begin, and where they end.
+//! The lookups of a relay: the starts of partitions, and their ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zafka_kafka::sim::{self, Begin, Question};
+use zafka_kafka::sim::{self, Begin, SimQuestion};
 use zafka_kafka::{Assignment, TopicPartition};
 
 use super::{Event, Process, World};
@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Partition};
 use crate::group::{Committed, Group};
 use crate::relay::{Found, Still, partition_of};
 
-/// What the lookup of a relay reaches.
+/// The cluster and the group, as far as the lookup of a relay reaches.
 struct Reached<'a> {
     number: usize,
     now: Duration,
@@ -23,7 +23,7 @@ struct Reached<'a> {
     happened: Vec<String>,
 }
 
-impl sim::Cluster for Reached<'_> {
+impl sim::SimCluster for Reached<'_> {
     fn begin(&mut self, of: &TopicPartition, kept: Option<i64>) -> Result<Begin, String> {
         let key = (of.topic.to_string(), of.partition);
         let log = self.cluster.logs.get(&key).ok_or("no such partition")?;
@@ -65,7 +65,7 @@ impl sim::Cluster for Reached<'_> {
 }
 
 impl World {
-    pub(super) fn look_up_later(&mut self, process: Process, question: Question) {
+    pub(super) fn look_up_later(&mut self, process: Process, question: SimQuestion) {
         let now = self.clock.instant();
         let wait =
             question.due().map_or_else(Default::default, |due| due.saturating_duration_since(now));
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// The lookup asks the cluster.
-    pub(super) fn look_up(&mut self, process: Process, question: Question) {
+    pub(super) fn look_up(&mut self, process: Process, question: SimQuestion) {
         let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
         else {
             return;
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// The lookup has an answer.
-    pub(super) fn answered(&mut self, process: Process, answer: sim::Answer) {
+    pub(super) fn answered(&mut self, process: Process, answer: sim::SimAnswer) {
         if let Some(relay) = self.relay(process) {
             relay.membership.answer(answer);
         }

@@ -1,4 +1,4 @@
-//! What the group and its coordinator do, and the membership of a relay on its virtual thread.
+//! The group and its coordinator, and the membership of a relay on its virtual thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl World {
         self.after(1, 60, Event::Group(process));
     }
 
-    /// Whether the group has asked for a partition back already.
+    /// Returns true if the group has asked for a partition back already.
     pub(super) fn is_being_revoked(&self, number: usize, partition: &Partition) -> bool {
         let relay = &self.relays[number];
         relay.asked.iter().chain(&relay.unanswered).any(|event| match event {

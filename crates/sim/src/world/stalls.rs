@@ -8,7 +8,7 @@ use zafka_kafka::sim;
 use super::{Process, World};
 use crate::relay::Still;
 
-/// How long after the time for it a stall may be shown, besides what the lookup of the end takes.
+/// Time by which a stall may be shown late, besides the time that the lookup of the end takes.
 const SLACK: Duration = Duration::from_millis(1500);
 /// Waits for the route that are longer in all may be a reason for standing still.
 const WAITED: Duration = Duration::from_millis(50);

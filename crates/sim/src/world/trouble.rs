@@ -175,7 +175,7 @@ impl World {
         self.tell(|| format!("{} is recreated", partition.0));
     }
 
-    /// Whether a partition of the topic is on its way from its lookup to its first broker.
+    /// Returns true if a partition of the topic is on its way from its lookup to its first broker.
     fn begins(&self, topic: &str) -> bool {
         self.relays.iter().any(|relay| {
             let is_found =

@@ -22,7 +22,7 @@ use crate::config::Isolation;
 use crate::fetcher::{FetchFault, Fetched};
 use crate::mailbox::Mailbox;
 pub use dispatching::{
-    ClusterView, Command, DispatchAction, Dispatching, Fault, PartitionView, Returned, TopicView,
+    ClusterView, DispatchAction, Dispatching, Fault, PartitionView, Returned, SimCommand, TopicView,
 };
 
 /// Returns true if a commit is still this relay's to make.
@@ -45,7 +45,7 @@ pub fn position(assignment: &Assignment) -> i64 {
     assignment.position()
 }
 
-/// Whether the route wants nothing of it for now.
+/// Returns true if the route wants nothing of it for now.
 pub fn is_paused(assignment: &Assignment) -> bool {
     assignment.is_paused()
 }
@@ -63,7 +63,7 @@ pub struct BrokerFetch {
     answered: Vec<FetchedPartition>,
     out: VecDeque<HandOut>,
     returned: Vec<Returned>,
-    /// Whether it is to connect though there is nothing to fetch.
+    /// True if it is to connect though there is nothing to fetch.
     is_probing: bool,
 }
 
@@ -93,7 +93,7 @@ impl BrokerFetch {
         }
     }
 
-    /// Whether a connection is of use.
+    /// Returns true if a connection is of use.
     pub fn wants_connection(&self) -> bool {
         self.is_probing || !self.session.is_empty()
     }
@@ -105,7 +105,7 @@ impl BrokerFetch {
     }
 
     /// Takes a command of the dispatcher.
-    pub fn handle(&mut self, command: Command) {
+    pub fn handle(&mut self, command: SimCommand) {
         match command.0 {
             BrokerCommand::Add(position) => self.session.insert(position),
             BrokerCommand::Return(assignment) => {

@@ -34,7 +34,7 @@ pub struct Returned(pub(super) FetchPosition, pub(super) ReturnReason);
 
 /// A command to the task of a broker.
 #[derive(Debug)]
-pub struct Command(pub(super) BrokerCommand);
+pub struct SimCommand(pub(super) BrokerCommand);
 
 /// Something that the membership has to decide about.
 pub struct Fault(pub(crate) FetchFault);
@@ -59,11 +59,11 @@ pub enum DispatchAction {
         /// The task.
         number: u64,
         /// The command.
-        command: Command,
+        command: SimCommand,
     },
     /// Ask for metadata; of another server than the one before if `leave`.
     FetchMetadata {
-        /// Whether what was told before is not believed.
+        /// True if the server before is not believed.
         leave: bool,
     },
     /// Tell the membership.
@@ -72,7 +72,7 @@ pub enum DispatchAction {
     Report(String),
 }
 
-/// What a server says of the cluster.
+/// A server's word on the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterView {
     /// Brokers with their addresses.
@@ -81,7 +81,7 @@ pub struct ClusterView {
     pub topics: Vec<TopicView>,
 }
 
-/// What a server says of a topic.
+/// A server's word on a topic.
 #[derive(Clone, Debug)]
 pub struct TopicView {
     /// Its name.
@@ -92,7 +92,7 @@ pub struct TopicView {
     pub partitions: Vec<PartitionView>,
 }
 
-/// What a server says of a partition.
+/// A server's word on a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionView {
     /// Its number.
@@ -137,7 +137,7 @@ impl std::fmt::Debug for Fault {
     }
 }
 
-impl Command {
+impl SimCommand {
     /// Returns what is fetched from now on by it, if it is that: the assignment, the number of the
     /// generation, and the topic's id.
     pub fn added(&self) -> Option<(&Arc<Assignment>, u32, Uuid)> {
@@ -243,7 +243,7 @@ impl Dispatching {
             }
             DispatcherAction::StopBroker { number } => DispatchAction::StopBroker { number },
             DispatcherAction::Send { number, command } => {
-                DispatchAction::Send { number, command: Command(command) }
+                DispatchAction::Send { number, command: SimCommand(command) }
             }
             DispatcherAction::FetchMetadata { leave, .. } => {
                 DispatchAction::FetchMetadata { leave }
