@@ -51,7 +51,7 @@ mod chosen {
 
     thread_local! {
         static CHOSEN: RefCell<Option<String>> =
-            RefCell::new(std::env::var("ZAFKA_PLANT").ok().filter(|name| !name.is_empty()));
+            RefCell::new(env::var("ZAFKA_PLANT").ok().filter(|name| !name.is_empty()));
     }
 
     /// Returns whether this mistake is to be made.
