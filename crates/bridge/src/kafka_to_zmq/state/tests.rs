@@ -87,7 +87,7 @@ impl Stage {
         let report = Arc::new(RouteReport::default());
         let sink = FakeSink::default();
         let mut state = RouteState::new(Arc::new(config()), Arc::clone(&report), sink, now);
-        let assignment = sim::assignment("orders", 0, 10, None, -1);
+        let assignment = sim::assignment("orders", 0, 10);
         state.handle_event(SourceEvent::Assigned(vec![Arc::clone(&assignment)]), now);
         Self { state, report, assignment, now }
     }
