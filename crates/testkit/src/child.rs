@@ -22,7 +22,9 @@ type Job = (Command, Sender<std::io::Result<Child>>);
 /// A `Command` that runs `program` bound to the life of this process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    // Tests that run under `nohup` would hand on that SIGHUP is ignored.
+    let env = ["env", "--default-signal=HUP"];
+    command.args(["--pdeathsig", "KILL", "--"]).args(env).arg(program);
     command.process_group(0).stdin(Stdio::null());
     command
 }
