@@ -4,8 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crypto_box::SalsaBox;
-use crypto_box::aead::AeadInPlace;
+use curve25519_dalek::MontgomeryPoint;
+use poly1305::Poly1305;
+use poly1305::universal_hash::KeyInit;
+use salsa20::cipher::consts::U10;
+use salsa20::cipher::generic_array::GenericArray;
+use salsa20::cipher::{KeyIvInit, StreamCipher};
+use salsa20::{Salsa20, hsalsa};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::keys::{PublicKey, SecretKey};
 use crate::error::{Error, printable};
@@ -36,19 +43,74 @@ pub(super) fn nonce<const TEXT: usize, const OWN: usize>(
     nonce
 }
 
-/// The secret that two sides share which know their own secret key and the other's public one.
+/// The secret that two sides share which know their own secret key and the other's public one
+/// (NaCl's `crypto_box_beforenm`).
 #[derive(Clone)]
-pub(super) struct Shared(Arc<SalsaBox>);
+pub(super) struct Shared(Arc<Zeroizing<salsa20::Key>>);
 
 impl Shared {
     pub(super) fn new(theirs: PublicKey, ours: &SecretKey) -> Self {
-        Self(Arc::new(SalsaBox::new(&theirs.to_box(), ours.to_box())))
+        let point = MontgomeryPoint(*theirs.as_bytes());
+        let secret = Zeroizing::new((ours.to_box().to_scalar() * point).to_bytes());
+        let key = hsalsa::<U10>((&*secret).into(), &GenericArray::default());
+        Self(Arc::new(Zeroizing::new(key)))
+    }
+
+    /// Makes the key of all boxes whose nonces begin with a text.
+    fn key(&self, text: &[u8; 16]) -> BoxKey {
+        BoxKey(Arc::new(Zeroizing::new(hsalsa::<U10>(&self.0, text.into()))))
     }
 
     /// Appends a box with some parts in it.
     pub(super) fn seal(
         &self,
         nonce: &[u8; 24],
+        parts: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let (text, own) = halves(nonce);
+        self.key(text).seal(own, parts, out)
+    }
+
+    /// Opens a box; `None` if it was not made with these keys and this nonce.
+    pub(super) fn open(&self, nonce: &[u8; 24], boxed: &[u8]) -> Option<Vec<u8>> {
+        let (text, own) = halves(nonce);
+        self.key(text).open(own, boxed)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+fn halves(nonce: &[u8; 24]) -> (&[u8; 16], &[u8; NONCE_BYTES]) {
+    const NONE: (&[u8; 16], &[u8; NONCE_BYTES]) = (&[0; 16], &[0; NONCE_BYTES]);
+    nonce
+        .split_first_chunk()
+        .and_then(|(text, own)| Some((text, own.first_chunk()?)))
+        .unwrap_or(NONE)
+}
+
+/// The key of boxes whose nonces begin with one text: XSalsa20's first step, which depends on
+/// nothing else, is made once. What remains for each box is Salsa20 and Poly1305 (NaCl's
+/// `crypto_secretbox`).
+struct BoxKey(Arc<Zeroizing<salsa20::Key>>);
+
+impl BoxKey {
+    /// The cipher for a box, behind the part of its key stream that makes the key of Poly1305.
+    fn begin(&self, nonce: &[u8; NONCE_BYTES]) -> (Salsa20, Poly1305) {
+        let mut cipher = Salsa20::new(&self.0, nonce.into());
+        let mut key = Zeroizing::new(poly1305::Key::default());
+        cipher.apply_keystream(&mut key);
+        let mac = Poly1305::new(&key);
+        (cipher, mac)
+    }
+
+    fn seal(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
         parts: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
@@ -59,25 +121,30 @@ impl Shared {
         }
         let (_, boxed) = out.split_at_mut(start);
         let (place, text) = boxed.split_at_mut(TAG_BYTES);
-        let tag = self.0.encrypt_in_place_detached(nonce.into(), b"", text);
+        let (mut cipher, mac) = self.begin(nonce);
         // It fails for a text of more than the cipher's key stream alone.
-        let tag = tag.map_err(|_| Error::malformed("CURVE box", "too long a text"))?;
-        place.copy_from_slice(&tag);
+        let taken = cipher.try_apply_keystream(text);
+        taken.map_err(|_| Error::malformed("CURVE box", "too long a text"))?;
+        place.copy_from_slice(&mac.compute_unpadded(text));
         Ok(())
     }
 
-    /// Opens a box; `None` if it was not made with these keys and this nonce.
-    pub(super) fn open(&self, nonce: &[u8; 24], boxed: &[u8]) -> Option<Vec<u8>> {
+    fn open(&self, nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Vec<u8>> {
         let (tag, text) = boxed.split_first_chunk::<TAG_BYTES>()?;
+        let (mut cipher, mac) = self.begin(nonce);
+        // In constant time.
+        if !bool::from(mac.compute_unpadded(text).ct_eq(tag)) {
+            return None;
+        }
         let mut text = text.to_vec();
-        let opened = self.0.decrypt_in_place_detached(nonce.into(), b"", &mut text, tag.into());
-        opened.ok().map(|()| text)
+        cipher.try_apply_keystream(&mut text).ok()?;
+        Some(text)
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for BoxKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared")
+        f.write_str("BoxKey")
     }
 }
 
@@ -100,16 +167,15 @@ impl Side {
 /// Boxes what our side sends once the handshake is done.
 #[derive(Debug)]
 pub struct Sealer {
-    shared: Shared,
-    side: Side,
+    key: BoxKey,
     /// The last short nonce that was used. It counts frames, and does not come to its end within
     /// the life of a machine.
     nonce: u64,
 }
 
 impl Sealer {
-    pub(super) fn new(shared: Shared, side: Side, nonce: u64) -> Self {
-        Self { shared, side, nonce }
+    pub(super) fn new(shared: &Shared, side: Side, nonce: u64) -> Self {
+        Self { key: shared.key(side.text()), nonce }
     }
 
     /// Appends whole ZMTP frames to `out`, each in a box of its own. To be called in the order of
@@ -152,22 +218,21 @@ impl Sealer {
         out.extend_from_slice(&short);
         let more = if flags & MORE == 0 { 0 } else { INNER_MORE };
         let command = if flags & COMMAND == 0 { 0 } else { INNER_COMMAND };
-        self.shared.seal(&nonce(self.side.text(), &short), &[&[more | command], body], out)
+        self.key.seal(&short, &[&[more | command], body], out)
     }
 }
 
 /// Opens what the peer sends once the handshake is done.
 #[derive(Debug)]
 pub(crate) struct Opener {
-    shared: Shared,
-    side: Side,
+    key: BoxKey,
     /// The peer's last short nonce.
     nonce: u64,
 }
 
 impl Opener {
-    pub(super) fn new(shared: Shared, side: Side, nonce: u64) -> Self {
-        Self { shared, side, nonce }
+    pub(super) fn new(shared: &Shared, side: Side, nonce: u64) -> Self {
+        Self { key: shared.key(side.text()), nonce }
     }
 
     /// Opens the body of a MESSAGE frame: the flags of ZMTP framing, and the body in it.
@@ -187,7 +252,7 @@ impl Opener {
             let found = format!("nonce {number} after {}; it must rise", self.nonce);
             return Err(Error::malformed("MESSAGE command", found));
         }
-        let Some(text) = self.shared.open(&nonce(self.side.text(), short), boxed) else {
+        let Some(text) = self.key.open(short, boxed) else {
             return Err(Error::Unopened { command: "MESSAGE" });
         };
         self.nonce = number;
@@ -203,5 +268,37 @@ impl Opener {
             }
         };
         Ok((flags, text.slice(1..)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto_box::SalsaBox;
+    use crypto_box::aead::AeadInPlace;
+
+    use super::*;
+
+    /// Boxes are those of NaCl, as the crate `crypto_box` makes them.
+    #[test]
+    fn boxes_are_those_of_crypto_box() {
+        let [ours, theirs] = [[3; 32], [5; 32]].map(SecretKey::from_bytes);
+        let shared = Shared::new(theirs.public_key(), &ours);
+        let public = crypto_box::PublicKey::from(*theirs.public_key().as_bytes());
+        let reference = SalsaBox::new(&public, ours.to_box());
+        for size in [0, 1, 15, 16, 31, 32, 33, 64, 100, 1_000, 70_000] {
+            let text: Vec<u8> = (0..size).map(|byte| byte as u8).collect();
+            let nonce = nonce(b"CurveZMQMESSAGEC", &(size as u64).to_be_bytes());
+            let mut expected = text.clone();
+            let tag = reference.encrypt_in_place_detached((&nonce).into(), b"", &mut expected);
+            let mut sealed = Vec::new();
+            shared.seal(&nonce, &[&text[..size / 2], &text[size / 2..]], &mut sealed).unwrap();
+            assert_eq!(sealed, [&tag.unwrap()[..], &expected].concat(), "{size} bytes");
+            assert_eq!(shared.open(&nonce, &sealed), Some(text));
+            for place in [0, TAG_BYTES - 1, sealed.len() - 1] {
+                let mut forged = sealed.clone();
+                forged[place] ^= 1;
+                assert_eq!(shared.open(&nonce, &forged), None, "{size} bytes, at {place}");
+            }
+        }
     }
 }

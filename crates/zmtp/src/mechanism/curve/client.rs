@@ -138,8 +138,8 @@ impl Client {
             return Err(Error::Unopened { command: "READY" });
         };
         let peer = read_peer(&text, ours.socket_type, minor, Some(self.side.server))?;
-        let sealer = Sealer::new(shared.clone(), Side::Client, INITIATE_NONCE);
-        let opener = Opener::new(shared, Side::Server, u64::from_be_bytes(short));
+        let sealer = Sealer::new(&shared, Side::Client, INITIATE_NONCE);
+        let opener = Opener::new(&shared, Side::Server, u64::from_be_bytes(short));
         Ok(Step::Done(Box::new(Done { peer, boxes: Some((sealer, opener)) })))
     }
 }

@@ -58,10 +58,6 @@ impl PublicKey {
     pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
-
-    pub(super) fn to_box(self) -> crypto_box::PublicKey {
-        crypto_box::PublicKey::from(self.0)
-    }
 }
 
 impl fmt::Display for PublicKey {

@@ -205,8 +205,8 @@ impl Presented {
         command::put(out, "READY", &[&short, &boxed]);
         // The gate that decided has seen it.
         peer.token = None;
-        let sealer = Sealer::new(shared.clone(), Side::Server, 1);
-        Ok(Box::new(Done { peer, boxes: Some((sealer, Opener::new(shared, Side::Client, last))) }))
+        let sealer = Sealer::new(&shared, Side::Server, 1);
+        Ok(Box::new(Done { peer, boxes: Some((sealer, Opener::new(&shared, Side::Client, last))) }))
     }
 }
 
