@@ -62,6 +62,8 @@
 pub mod config;
 mod kafka_to_zmq;
 pub mod loops;
+#[cfg(all(test, feature = "planted"))]
+mod planted;
 mod registry;
 mod relay;
 pub mod rename;

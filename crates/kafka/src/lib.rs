@@ -81,6 +81,8 @@ mod mailbox;
 mod membership;
 mod metadata;
 mod native;
+#[cfg(all(test, feature = "planted"))]
+mod planted;
 mod probe;
 pub mod produce;
 mod quota;

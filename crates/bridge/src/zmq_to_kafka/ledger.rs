@@ -164,7 +164,9 @@ impl<M> Ledger<M> {
         out: &mut Vec<Settled<M>>,
     ) {
         let (life, place) = (ticket >> PLACE_BITS, ticket & ((1 << PLACE_BITS) - 1));
-        let slot = self.slots.get_mut(place).filter(|slot| slot.life == life);
+        let is_of_it =
+            |slot: &&mut Slot<M>| slot.life == life || zafka_planted::is("a-ticket-is-anybodys");
+        let slot = self.slots.get_mut(place).filter(is_of_it);
         let Some(Slot { state: State::Pending(pending), .. }) = slot else { return };
         if let Ok(Written { log_append_time: Some(time), .. }) = outcome {
             pending.timestamp = time;
@@ -211,7 +213,7 @@ impl<M> Ledger<M> {
             return out.push(settled);
         }
         let Some(queue) = self.queues.get_mut(&sender) else { return };
-        if queue.front() != Some(&place) {
+        if queue.front() != Some(&place) && !zafka_planted::is("answers-overtake") {
             slot.state = State::Settled(Box::new(settled));
             return;
         }
@@ -290,7 +292,7 @@ impl Several {
                 }
             }
         }
-        self.left == 0
+        self.left == 0 || zafka_planted::is("told-before-its-last-record")
     }
 }
 
@@ -344,10 +346,14 @@ impl<M> Pending<M> {
         let Several { records, parts, failure, .. } = *several;
         let outcome = match failure {
             // Some records of a batch may be in the log: then the whole is not known to be failed.
-            Some(error) if parts.first.is_some() => Err(WriteError::Unknown(format!(
-                "a part of the batch was written; the rest: {error}"
-            ))
-            .into()),
+            Some(error)
+                if parts.first.is_some() && !zafka_planted::is("unknown-is-told-failed") =>
+            {
+                Err(WriteError::Unknown(format!(
+                    "a part of the batch was written; the rest: {error}"
+                ))
+                .into())
+            }
             Some(error) => Err(error.into()),
             None => Ok(place(topic, timestamp, records, parts, is_batch)),
         };

@@ -1,4 +1,4 @@
-//! That the tests find mistakes of CURVE. In a build with the feature `planted` alone.
+//! That the tests find mistakes of CURVE and of messages. In a build with the feature `planted` alone.
 
 #[test]
 fn each_mistake_of_curve_is_found() {
@@ -11,4 +11,12 @@ fn each_mistake_of_curve_is_found() {
         ("vouch-for-any-server", handshakes),
         ("a-key-has-two-forms", handshakes),
     ]);
+}
+
+#[test]
+fn a_frame_that_is_lost_is_found() {
+    zafka_planted::assert_found(&[(
+        "a-frame-is-lost",
+        "traffic::messages_that_come_together_are_the_same_as_one_by_one",
+    )]);
 }
