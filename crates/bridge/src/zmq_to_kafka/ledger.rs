@@ -26,7 +26,8 @@ struct Pending<M> {
     sender: u64,
     /// The number of messages that came before it.
     number: u64,
-    topic: Arc<str>,
+    /// If its sender gets an answer.
+    topic: Option<Arc<str>>,
     /// Of its last record, as sent or as the topic set it.
     timestamp: i64,
     /// Of a message that has other than one record.
@@ -118,7 +119,7 @@ impl<M> Ledger<M> {
         &mut self,
         message: M,
         sender: u64,
-        topic: Arc<str>,
+        topic: Option<Arc<str>>,
         timestamp: i64,
         records: usize,
     ) -> Ticket {
@@ -156,6 +157,24 @@ impl<M> Ledger<M> {
         self.tell(sender, out);
     }
 
+    /// Takes a record's place in the log, if that settles a message which nothing else is to be
+    /// known of; returns that message. Otherwise this does nothing.
+    pub(crate) fn take_written(&mut self, ticket: Ticket) -> Option<M> {
+        let (life, place) = parted(ticket);
+        let slot = self.slots.get_mut(place).filter(|slot| slot.life == life)?;
+        let is_alone = |pending: &Pending<M>| pending.several.is_none() && pending.topic.is_none();
+        if self.order != Order::AsSettled
+            || !matches!(&slot.state, State::Pending(pending) if is_alone(pending))
+        {
+            return None;
+        }
+        let State::Pending(pending) = std::mem::replace(&mut slot.state, State::Free) else {
+            return None;
+        };
+        self.leave(place);
+        Some(pending.message)
+    }
+
     /// Takes the outcome of a record. Appends the messages that may be told now to `out`.
     pub(crate) fn handle_delivery(
         &mut self,
@@ -163,7 +182,7 @@ impl<M> Ledger<M> {
         outcome: Result<Written, WriteError>,
         out: &mut Vec<Settled<M>>,
     ) {
-        let (life, place) = (ticket >> PLACE_BITS, ticket & ((1 << PLACE_BITS) - 1));
+        let (life, place) = parted(ticket);
         let is_of_it =
             |slot: &&mut Slot<M>| slot.life == life || zafka_planted::is("a-ticket-is-anybodys");
         let slot = self.slots.get_mut(place).filter(is_of_it);
@@ -334,7 +353,7 @@ impl<M> Pending<M> {
             }
             (None, _) => {
                 let outcome = last.map_err(Failure::from).map(|written| Place {
-                    topic,
+                    topic: topic.unwrap_or_default(),
                     partition: Some(written.partition),
                     offset: written.offset,
                     timestamp,
@@ -361,12 +380,23 @@ impl<M> Pending<M> {
     }
 }
 
-fn place(topic: Arc<str>, timestamp: i64, count: usize, parts: Parts, is_batch: bool) -> Place {
+/// The life and the place that a ticket is of.
+fn parted(ticket: Ticket) -> (usize, usize) {
+    (ticket >> PLACE_BITS, ticket & ((1 << PLACE_BITS) - 1))
+}
+
+fn place(
+    topic: Option<Arc<str>>,
+    timestamp: i64,
+    count: usize,
+    parts: Parts,
+    is_batch: bool,
+) -> Place {
     let only = parts.first.filter(|_| parts.others.is_empty());
     let (first, last) = (only.and_then(|part| part.first), only.and_then(|part| part.last));
     let partitions = if only.is_some() { Vec::new() } else { parts.into_sorted() };
     Place {
-        topic,
+        topic: topic.unwrap_or_default(),
         partition: only.map(|part| part.partition),
         offset: last,
         timestamp,
@@ -395,8 +425,8 @@ mod tests {
     fn answers_without_ids_keep_the_order_of_each_sender() {
         let mut ledger = Ledger::new(Order::OfMessages, false);
         let mut out = Vec::new();
-        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, "t".into(), 5, 1));
-        let other = ledger.enter("other", 2, "t".into(), 5, 1);
+        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, Some("t".into()), 5, 1));
+        let other = ledger.enter("other", 2, Some("t".into()), 5, 1);
         ledger.settle_now("refused", 1, failure(), &mut out);
         ledger.handle_delivery(b, written(8), &mut out);
         assert!(out.is_empty(), "the first of the sender is not settled");
@@ -417,7 +447,7 @@ mod tests {
     fn answers_with_ids_come_as_messages_settle() {
         let mut ledger = Ledger::new(Order::AsSettled, false);
         let mut out = Vec::new();
-        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, "t".into(), 5, 1));
+        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, Some("t".into()), 5, 1));
         ledger.settle_now("refused", 1, failure(), &mut out);
         ledger.handle_delivery(b, written(8), &mut out);
         ledger.handle_delivery(b, written(8), &mut out);
@@ -429,21 +459,29 @@ mod tests {
     fn a_ticket_of_before_says_nothing_of_who_is_there_now() {
         let mut ledger = Ledger::new(Order::AsSettled, false);
         let mut out = Vec::new();
-        let before = ledger.enter("before", 1, "t".into(), 5, 1);
+        let before = ledger.enter("before", 1, Some("t".into()), 5, 1);
         ledger.handle_delivery(before, written(1), &mut out);
-        let now = ledger.enter("now", 1, "t".into(), 5, 1);
+        let now = ledger.enter("now", 1, Some("t".into()), 5, 1);
         assert_eq!(ledger.slots.len(), 1, "it has the other's place");
         ledger.handle_delivery(before, written(2), &mut out);
         assert_eq!((names(&mut out), ledger.in_flight()), (vec!["before"], 1));
         ledger.handle_delivery(now, written(3), &mut out);
         assert_eq!(names(&mut out), ["now"]);
+        // The same of a message that gets no answer.
+        let before = ledger.enter("before", 1, None, 5, 1);
+        assert_eq!(ledger.take_written(before), Some("before"));
+        let now = ledger.enter("now", 1, None, 5, 1);
+        assert_eq!((ledger.take_written(before), ledger.in_flight()), (None, 1));
+        assert_eq!((ledger.take_written(now), ledger.in_flight()), (Some("now"), 0));
+        let several = ledger.enter("several", 1, None, 5, 2);
+        assert_eq!(ledger.take_written(several), None);
     }
 
     #[test]
     fn a_batch_is_told_after_its_last_record() {
         let mut ledger = Ledger::new(Order::OfMessages, true);
         let mut out = Vec::new();
-        let first = ledger.enter("batch", 1, "t".into(), 5, 3);
+        let first = ledger.enter("batch", 1, Some("t".into()), 5, 3);
         ledger.handle_delivery(first, written(6), &mut out);
         ledger.handle_delivery(first, written(5), &mut out);
         assert!(out.is_empty());
@@ -453,7 +491,7 @@ mod tests {
         assert_eq!((place.partition, place.offset), (Some(1), Some(7)));
         assert_eq!(place.batch, Some(Box::new(ends)));
 
-        let first = ledger.enter("several", 1, "t".into(), 5, 3);
+        let first = ledger.enter("several", 1, Some("t".into()), 5, 3);
         for (partition, offset) in [(2, Some(9)), (0, Some(4)), (2, None)] {
             let written = Written { partition, offset, log_append_time: None };
             ledger.handle_delivery(first, Ok(written), &mut out);
@@ -466,7 +504,7 @@ mod tests {
             |partition, offset, count| BatchPart { partition, first: offset, last: offset, count };
         assert_eq!(batch.partitions, [part(0, Some(4), 1), part(2, None, 2)]);
 
-        let first = ledger.enter("partly", 1, "t".into(), 5, 2);
+        let first = ledger.enter("partly", 1, Some("t".into()), 5, 2);
         ledger.handle_delivery(first, written(8), &mut out);
         ledger.handle_delivery(first, Err(WriteError::TooLarge("big".to_owned())), &mut out);
         assert_eq!(
@@ -474,7 +512,7 @@ mod tests {
             Code::TimeoutUnknown,
             "a part is there"
         );
-        let first = ledger.enter("neither", 1, "t".into(), 5, 2);
+        let first = ledger.enter("neither", 1, Some("t".into()), 5, 2);
         for _ in 0..2 {
             ledger.handle_delivery(first, Err(WriteError::TooLarge("big".to_owned())), &mut out);
         }
@@ -485,7 +523,8 @@ mod tests {
     fn what_is_abandoned_is_told_in_order() {
         let mut ledger = Ledger::new(Order::OfMessages, false);
         let mut out = Vec::new();
-        let tickets: Vec<_> = (0..100).map(|_| ledger.enter("m", 1, "t".into(), 5, 1)).collect();
+        let tickets: Vec<_> =
+            (0..100).map(|_| ledger.enter("m", 1, Some("t".into()), 5, 1)).collect();
         ledger.handle_delivery(tickets[3], written(3), &mut out);
         let failure = Failure::new(Code::TimeoutUnknown, "the relay ends");
         ledger.abandon(&failure, &mut out);

@@ -206,6 +206,11 @@ impl Task {
         for Delivery { ticket, outcome } in deliveries {
             if Letters::<Message>::is_letter(ticket) {
                 self.handle_letter(ticket, outcome.err());
+            } else if outcome.is_ok()
+                && let Some(message) = self.ledger.take_written(ticket)
+            {
+                self.counts.acknowledged += 1;
+                self.arrivals.settle(message.arrival, message.bytes);
             } else {
                 self.ledger.handle_delivery(ticket, outcome, &mut self.settled);
             }

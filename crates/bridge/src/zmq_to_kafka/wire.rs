@@ -151,6 +151,15 @@ pub(crate) struct Place {
     pub(crate) batch: Option<Box<Batch>>,
 }
 
+/// The place of a single record: as [`Place`], without the detour that its optional part takes.
+#[derive(Serialize)]
+struct RecordPlace<'a> {
+    topic: &'a str,
+    partition: &'a Option<i32>,
+    offset: &'a Option<i64>,
+    timestamp: &'a i64,
+}
+
 /// The records of one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Batch {
@@ -183,6 +192,10 @@ pub(crate) fn answer<'a>(
     json.clear();
     // Numbers and texts alone always serialize.
     let (word, _) = match outcome {
+        Ok(Place { topic, partition, offset, timestamp, batch: None }) => {
+            let place = RecordPlace { topic, partition, offset, timestamp };
+            (&b"OK"[..], serde_json::to_writer(&mut *json, &place))
+        }
         Ok(place) => (&b"OK"[..], serde_json::to_writer(&mut *json, place)),
         Err(failure) => (&b"ERROR"[..], serde_json::to_writer(&mut *json, failure)),
     };

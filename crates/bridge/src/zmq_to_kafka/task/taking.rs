@@ -10,11 +10,11 @@ use zafka_sockets::{Content, Inbound};
 use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
-use crate::zmq_to_kafka::OnError;
 use crate::zmq_to_kafka::arrivals::ArrivalId;
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
-use crate::zmq_to_kafka::message::{Message, now_ms, stamp};
+use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Parted};
+use crate::zmq_to_kafka::{IngestConfig, OnError};
 
 /// Records of one message at the most: a batch of empty ones would take much more memory than its
 /// bytes. What a zafka sends has fewer.
@@ -41,6 +41,8 @@ impl Task {
     /// Takes messages of one sender. Returns how many.
     pub(super) fn handle_inbound(&mut self, inbound: Inbound) -> ControlFlow<(), usize> {
         let Inbound { sender, content, permit } = inbound;
+        let shared = Arc::clone(&self.shared);
+        let config = &shared.config;
         let from_req = sender.socket_type() == Some(SocketType::Req);
         let is_denied = !sender.may_write_something();
         let (messages, mut is_late) = match content {
@@ -50,7 +52,7 @@ impl Task {
                 let arrival = self.arrivals.add(sender, permit, 1, now_ms());
                 let Discarded { head, frames: count, size } = &discarded;
                 let frames: Vec<&[u8]> = head.iter().map(|frame| &**frame).collect();
-                let limit = self.shared.config.socket.max_message;
+                let limit = config.socket.max_message;
                 let incoming = Incoming {
                     arrival,
                     frames: &frames,
@@ -61,7 +63,7 @@ impl Task {
                     is_denied,
                     from_req,
                 };
-                self.handle_message(&incoming, &mut Vec::new())?;
+                self.handle_message(config, &incoming, &mut Vec::new())?;
                 return ControlFlow::Continue(1);
             }
         };
@@ -81,7 +83,7 @@ impl Task {
                 is_denied,
                 from_req,
             };
-            let told = self.handle_message(&incoming, &mut records);
+            let told = self.handle_message(config, &incoming, &mut records);
             if told.is_break() {
                 // What came with a message that stops the route is not written either.
                 (flow, is_late) = (told, true);
@@ -94,11 +96,11 @@ impl Task {
     /// `records`: where they are put.
     fn handle_message<'a>(
         &mut self,
+        config: &IngestConfig,
         incoming: &Incoming<'_, 'a>,
         records: &mut Vec<InboundRecord<'a>>,
     ) -> ControlFlow<()> {
-        let shared = Arc::clone(&self.shared);
-        let (config, is_router) = (&shared.config, self.is_router);
+        let is_router = self.is_router;
         let &Incoming { arrival, frames, count, bytes, from_req, .. } = incoming;
         if !is_router && wire::is_command(frames) {
             // It may hold a token: never a record, a dead letter or a log line.
@@ -153,7 +155,7 @@ impl Task {
         }
         records.clear();
         match config.frames.read(body, records) {
-            Ok(()) => self.produce(message, id, records),
+            Ok(()) => self.produce(config, message, id, records),
             Err(error) => {
                 self.settle_now(message, Failure::new(Code::BadMessage, error.to_string()))
             }
@@ -162,17 +164,22 @@ impl Task {
     }
 
     /// Finds where a message's records go, and hands them to the producer.
-    fn produce(&mut self, message: Message, id: Option<&[u8]>, records: &[InboundRecord<'_>]) {
-        let shared = Arc::clone(&self.shared);
-        let (mapping, known) = (&shared.config.mapping, self.topic.as_deref());
+    fn produce(
+        &mut self,
+        config: &IngestConfig,
+        message: Message,
+        id: Option<&[u8]>,
+        records: &[InboundRecord<'_>],
+    ) {
+        let (mapping, known) = (&config.mapping, self.topic.as_deref());
         let failure = match records {
             // Nothing is allocated for one.
             [record] => match mapping.target(record, known) {
-                Ok(target) => return self.write(message, id, records, &[target]),
+                Ok(target) => return self.write(config, message, id, records, &[target]),
                 Err(error) => error.into(),
             },
             records => match targets(mapping, records, known) {
-                Ok(targets) => return self.write(message, id, records, &targets),
+                Ok(targets) => return self.write(config, message, id, records, &targets),
                 Err(failure) => failure,
             },
         };
@@ -182,13 +189,13 @@ impl Task {
     /// Hands a message's records to the producer.
     fn write(
         &mut self,
+        config: &IngestConfig,
         mut message: Message,
         id: Option<&[u8]>,
         records: &[InboundRecord<'_>],
         targets: &[Target<'_>],
     ) {
-        let shared = Arc::clone(&self.shared);
-        let mapping = &shared.config.mapping;
+        let mapping = &config.mapping;
         let (Some(target), Some(arrival)) = (targets.first(), self.arrivals.get(message.arrival))
         else {
             return;
@@ -200,29 +207,28 @@ impl Task {
             message.kept_mut().is_denied = true;
             return self.settle_now(message, error.into());
         }
-        let topic = match &self.topic {
-            Some(known) if **known == *target.topic => Arc::clone(known),
-            _ => Arc::clone(self.topic.insert(Arc::from(&*target.topic))),
+        let topic = match self.topic.take_if(|known| **known == *target.topic) {
+            Some(known) => self.topic.insert(known),
+            None => self.topic.insert(Arc::from(&*target.topic)),
         };
-        let stamp = if mapping.stamp { stamp(&shared.config.name, sender, id) } else { Vec::new() };
+        let stamp = if mapping.stamp { stamp(&config.name, sender, id) } else { Vec::new() };
         let received_ms = arrival.received_ms;
         let timestamp_of = |record: &InboundRecord<'_>| {
             record.timestamp.filter(|ms| *ms >= 0).unwrap_or(received_ms)
         };
         let timestamp = records.last().map_or(received_ms, timestamp_of);
-        let entered = Arc::clone(&topic);
-        let ticket = self.ledger.enter(message, sender.id(), entered, timestamp, records.len());
+        // Only an answer names it.
+        let named = self.is_router.then(|| Arc::clone(topic));
+        let ticket = self.ledger.enter(message, sender.id(), named, timestamp, records.len());
         for (record, target) in records.iter().zip(targets) {
             let added = mapping.added_headers(record);
-            // Names were checked to be UTF-8.
-            let own = record.headers.iter().filter_map(|header| {
-                Some((std::str::from_utf8(&header.name).ok()?, header.value.as_deref()))
-            });
-            let added =
-                added.iter().chain(&stamp).map(|(name, value)| (name.as_str(), value.as_deref()));
-            let headers: Vec<_> = own.chain(added).collect();
+            let headers = if record.headers.is_empty() && added.is_empty() && stamp.is_empty() {
+                Vec::new()
+            } else {
+                headers(record, added.iter().chain(&stamp))
+            };
             let outbound = OutboundRecord {
-                topic: &topic,
+                topic,
                 partition: target.partition,
                 timestamp: timestamp_of(record),
                 key: target.key.as_deref(),
@@ -239,6 +245,18 @@ impl Task {
         let Some(arrival) = self.arrivals.get(message.arrival) else { return };
         self.ledger.settle_now(message, arrival.sender.id(), failure, &mut self.settled);
     }
+}
+
+/// The headers of a record: its own, and those that are added.
+fn headers<'a>(
+    record: &'a InboundRecord<'_>,
+    added: impl Iterator<Item = &'a Header>,
+) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    // Names were checked to be UTF-8.
+    let own = record.headers.iter().filter_map(|header| {
+        Some((std::str::from_utf8(&header.name).ok()?, header.value.as_deref()))
+    });
+    own.chain(added.map(|(name, value)| (name.as_str(), value.as_deref()))).collect()
 }
 
 fn owned(frames: &[&[u8]]) -> Vec<Bytes> {
