@@ -15,7 +15,7 @@
 //! use zafka_envelope::{FramePlan, Preset};
 //! use zafka_kafka::Cluster;
 //! use zafka_kafka::config::{ClusterConfig, Security, SourceConfig, Start, TopicSelector};
-//! use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+//! use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 //! use zafka_sockets::config::PubConfig;
 //! use zafka_sockets::{Endpoint, SubEvent, SubSocket};
 //!
@@ -24,7 +24,8 @@
 //! let broker = EmbeddedBroker::start()?;
 //! broker.create_topic("orders", 1)?;
 //! let producer = broker.producer()?;
-//! producer.send(&NewRecord { topic: "orders", value: Some(b"hello"), ..NewRecord::default() })?;
+//! let record = EmbeddedRecord { topic: "orders", value: Some(b"hello"), ..EmbeddedRecord::default() };
+//! producer.send(&record)?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
 //! let cluster = Cluster::new(&ClusterConfig {
