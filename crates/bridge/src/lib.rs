@@ -24,7 +24,8 @@
 //! let broker = EmbeddedBroker::start()?;
 //! broker.create_topic("orders", 1)?;
 //! let producer = broker.producer()?;
-//! let record = EmbeddedRecord { topic: "orders", value: Some(b"hello"), ..EmbeddedRecord::default() };
+//! let value = Some(&b"hello"[..]);
+//! let record = EmbeddedRecord { topic: "orders", value, ..EmbeddedRecord::default() };
 //! producer.send(&record)?;
 //! producer.flush(Duration::from_secs(60))?;
 //!

@@ -64,7 +64,7 @@ pub struct Range {
 /// use std::time::Duration;
 ///
 /// use zafka_kafka::config::{ClusterConfig, Isolation, Security};
-/// use zafka_kafka::embedded::{EmbeddedBroker, NewRecord};
+/// use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 /// use zafka_kafka::read::{Range, RangeReader};
 /// use zafka_kafka::{Cluster, TopicPartition};
 ///
@@ -74,10 +74,10 @@ pub struct Range {
 /// broker.create_topic("orders", 1)?;
 /// let producer = broker.producer()?;
 /// for value in ["a", "b", "c", "d"] {
-///     producer.send(&NewRecord {
+///     producer.send(&EmbeddedRecord {
 ///         topic: "orders",
 ///         value: Some(value.as_bytes()),
-///         ..NewRecord::default()
+///         ..EmbeddedRecord::default()
 ///     })?;
 /// }
 /// producer.flush(Duration::from_secs(60))?;
