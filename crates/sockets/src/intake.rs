@@ -21,6 +21,10 @@ pub use sender::{Sender, SenderSnapshot};
 
 /// Memory that a message takes besides its frames, in bytes: bounds the number of small ones.
 const MESSAGE_OVERHEAD: usize = 256;
+/// The same of a frame beyond the first few, if what is kept of a message is kept frame by frame.
+const FRAME_OVERHEAD: usize = 64;
+/// Frames that [`MESSAGE_OVERHEAD`] is enough for.
+const FEW_FRAMES: usize = 4;
 /// Size of a message in bytes up to which one that is too large is thrown away; a larger one ends
 /// its connection.
 const DISCARDED: u64 = 1 << 30;
@@ -90,12 +94,40 @@ pub enum Content {
     Late(Messages),
 }
 
+/// Bytes of `in_flight_bytes` that a message of so many bytes and frames takes.
+pub fn message_weight(bytes: usize, frames: usize) -> usize {
+    bytes + MESSAGE_OVERHEAD + frames.saturating_sub(FEW_FRAMES) * FRAME_OVERHEAD
+}
+
+/// The same of one of several messages.
+fn weight_of(messages: &Messages, index: usize) -> usize {
+    message_weight(messages.size(index), messages.frames(index).len())
+}
+
 impl Content {
-    /// Bytes that are held.
+    /// Bytes of frames that are held.
     fn size(&self) -> usize {
         match self {
             Self::Messages(messages) | Self::Late(messages) => messages.bytes(),
             Self::TooLarge(Discarded { head, .. }) => head.iter().map(|frame| frame.len()).sum(),
+        }
+    }
+
+    /// Bytes of memory that it takes while it waits.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Messages(messages) | Self::Late(messages) => messages.memory(),
+            Self::TooLarge(Discarded { head, .. }) => message_weight(self.size(), head.len()),
+        }
+    }
+
+    /// Bytes of `in_flight_bytes` that it takes.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Messages(messages) | Self::Late(messages) => {
+                (0..messages.len()).map(|index| weight_of(messages, index)).sum()
+            }
+            Self::TooLarge(Discarded { head, .. }) => message_weight(self.size(), head.len()),
         }
     }
 
@@ -127,12 +159,12 @@ impl Permit {
         Self { memory, sender: Arc::clone(sender), messages, bytes }
     }
 
-    /// Gives back the share of some of the messages, with the bytes of their frames: they are
-    /// settled.
-    pub fn release(&mut self, messages: usize, bytes: usize) {
+    /// Gives back the share of some of the messages, which are settled. `bytes` are those of their
+    /// frames, `weight` is the sum of what [`message_weight`] says of each.
+    pub fn release(&mut self, messages: usize, bytes: usize, weight: usize) {
         let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
         if let Some(memory) = &mut self.memory {
-            drop(memory.split((bytes + messages * MESSAGE_OVERHEAD).min(memory.num_permits())));
+            drop(memory.split(weight.min(memory.num_permits())));
         }
         self.messages -= messages;
         self.bytes -= bytes;
@@ -205,9 +237,8 @@ impl Shared {
 
     /// Permits that messages take.
     fn permits(&self, content: &Content) -> u32 {
-        let bytes = content.size() + content.count() * MESSAGE_OVERHEAD;
         // The capacity fits into 32 bits.
-        u32::try_from(bytes.min(self.capacity)).unwrap_or(u32::MAX)
+        u32::try_from(content.weight().min(self.capacity)).unwrap_or(u32::MAX)
     }
 
     /// Takes the memory that messages take, if it is free and no link waits for it.
@@ -222,15 +253,27 @@ impl Shared {
         async { permit.await.ok() }
     }
 
-    /// Returns the number of messages that may be handed over together: so many that they do not
-    /// take much of the memory, and one at least.
-    fn part_of(&self, messages: &Messages) -> usize {
-        let mut bytes = 0;
-        let fits = |index: &usize| {
-            bytes += messages.size(*index) + MESSAGE_OVERHEAD;
-            bytes <= self.capacity / PART
-        };
-        (0..messages.len()).take_while(fits).count().max(1)
+    /// Parts messages so that those which are handed over together do not take much of the memory,
+    /// unless it is a single one.
+    fn part(&self, mut messages: Messages) -> VecDeque<Messages> {
+        let (mut cuts, mut weight) = (Vec::new(), 0);
+        for index in 0..messages.len() {
+            let more = weight_of(&messages, index);
+            if weight > 0 && weight + more > self.capacity / PART {
+                cuts.push(index);
+                weight = 0;
+            }
+            weight += more;
+        }
+        // From the back, so that each is copied once.
+        let mut parts: VecDeque<Messages> =
+            cuts.iter().rev().map(|cut| messages.split_off(*cut)).collect();
+        if !parts.is_empty() {
+            messages.shrink();
+        }
+        parts.push_back(messages);
+        parts.make_contiguous().reverse();
+        parts
     }
 }
 
@@ -297,21 +340,21 @@ impl Intake {
 
     /// Adds what was read.
     pub(crate) fn push(&mut self, content: Content) {
-        self.waiting_bytes += content.size();
-        let Content::Messages(mut messages) = content else {
-            return self.waiting.push_back(content);
-        };
-        loop {
-            let part = self.shared.part_of(&messages);
-            if part >= messages.len() {
-                return self.waiting.push_back(Content::Messages(messages));
+        let parts = match content {
+            Content::Messages(messages) => self.shared.part(messages),
+            content => {
+                self.waiting_bytes += content.memory();
+                return self.waiting.push_back(content);
             }
-            let rest = messages.split_off(part);
-            self.waiting.push_back(Content::Messages(std::mem::replace(&mut messages, rest)));
+        };
+        for part in parts {
+            let content = Content::Messages(part);
+            self.waiting_bytes += content.memory();
+            self.waiting.push_back(content);
         }
     }
 
-    /// Bytes of messages that wait.
+    /// Bytes of memory for messages that wait.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
@@ -359,7 +402,7 @@ impl Intake {
     fn hand_over_first(&mut self, memory: Memory) {
         let Some(content) = self.waiting.pop_front() else { return };
         let (count, size) = (content.count(), content.size());
-        self.waiting_bytes -= size;
+        self.waiting_bytes -= content.memory();
         self.sender.count_received(count);
         let permit = Permit::new(memory, &self.sender, count, size);
         let sender = Arc::clone(&self.sender);

@@ -76,7 +76,9 @@ pub use chunk::Chunk;
 pub use demand::Demand;
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use inbound::{InboundSnapshot, InboundSocket};
-pub use intake::{Content, Inbound, InboundConfig, InboundKind, Permit, Sender, SenderSnapshot};
+pub use intake::{
+    Content, Inbound, InboundConfig, InboundKind, Permit, Sender, SenderSnapshot, message_weight,
+};
 pub use label::Label;
 pub use link::BindError;
 pub use origin::Origin;

@@ -183,6 +183,10 @@ impl<'a, S: Session> Link<'a, S> {
             // off what the kernel holds.
             let ended = self.farewell.is_some() || self.ending.is_some();
             let drained = if ended { Drained::Idle } else { self.flush(now)? };
+            if stage != Stage::Open && drained == Drained::Idle {
+                // What it waited for may just have been written.
+                self.follow(stage, now)?;
+            }
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
             let has_ended = self.wire.peer().access().is_some_and(|access| !access.holds());
             if has_ended && !zafka_planted::is("ended-access-goes-on") {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use zafka_zmtp::{Connection, Discarded, Messages};
 
+use crate::closed::Closed;
 use crate::intake::{Content, InboundKind, Intake, Shared};
 use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
 use crate::outbox::{Feed, NoFeed};
@@ -68,6 +69,11 @@ impl Session for Receiver {
 
     fn held_bytes(&self) -> usize {
         self.0.waiting_bytes()
+    }
+
+    /// What came before the mistake that ends it is taken, as far as there is memory.
+    fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {
+        self.0.hand_over();
     }
 
     /// The sender closes in turn; what its kernel still holds comes before that. How long that is

@@ -94,6 +94,11 @@ impl Session for Correspondent {
         self.intake.waiting_bytes()
     }
 
+    /// What came before the mistake that ends it is taken, as far as there is memory.
+    fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {
+        self.intake.hand_over();
+    }
+
     fn parting(&mut self, stage: Stage) -> Parting {
         if stage != Stage::Open {
             self.intake.hand_over_late();

@@ -26,6 +26,9 @@ pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// The most frames that one inbound message may have.
 pub const MAX_MESSAGE_FRAMES: usize = 4096;
 
+/// Memory for a frame besides its bytes, in bytes.
+const FRAME_MEMORY: usize = 64;
+
 /// Our end of the transport. Mechanisms have roles of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -359,9 +362,10 @@ impl Connection {
     }
 
     /// Bytes of memory held for an inbound frame or message that is not whole yet; never more than
-    /// twice what has come of it.
+    /// twice what has come of it, and a little for each of its frames.
     pub fn buffered(&self) -> usize {
-        let frames = self.message.frames.iter().map(Bytes::len).sum::<usize>();
+        let frames = self.message.frames.iter().map(|frame| frame.len() + FRAME_MEMORY);
+        let frames = frames.sum::<usize>();
         self.decoder.buffered() + frames
     }
 

@@ -58,6 +58,19 @@ impl Messages {
         self.bytes.len()
     }
 
+    /// Bytes of memory that they take.
+    pub fn memory(&self) -> usize {
+        let ends = self.frame_ends.capacity() + self.message_ends.capacity();
+        self.bytes.capacity() + ends * size_of::<usize>()
+    }
+
+    /// Gives back memory that is not needed.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.frame_ends.shrink_to_fit();
+        self.message_ends.shrink_to_fit();
+    }
+
     /// The frames of message `index`; none beyond the last.
     pub fn frames(&self, index: usize) -> impl ExactSizeIterator<Item = &[u8]> {
         let range = self.range(index);
@@ -167,7 +180,11 @@ impl Gathering {
 
     /// The messages that are whole. Nothing else is kept.
     pub(crate) fn take_whole(&mut self) -> Option<Messages> {
-        let messages = std::mem::take(&mut self.0);
+        let mut messages = std::mem::take(&mut self.0);
+        if messages.bytes.capacity() / 2 > messages.bytes.len() {
+            // Much of the input was of a message that is not whole.
+            messages.shrink();
+        }
         (!messages.is_empty()).then_some(messages)
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zafka_sockets::{Permit, Sender};
+use zafka_sockets::{Permit, Sender, message_weight};
 
 use super::ages::Ages;
 
@@ -22,6 +22,7 @@ pub(super) struct Arrival {
     /// Messages that are, and their bytes, whose share is to be given back.
     settled: usize,
     settled_bytes: usize,
+    settled_weight: usize,
 }
 
 /// Messages that came and are not settled. An arrival's place is used again.
@@ -44,8 +45,15 @@ impl Arrivals {
         received_ms: i64,
     ) -> ArrivalId {
         self.ages.add(received_ms);
-        let (left, settled, settled_bytes) = (messages, 0, 0);
-        let arrival = Arrival { sender, received_ms, permit, left, settled, settled_bytes };
+        let arrival = Arrival {
+            sender,
+            received_ms,
+            permit,
+            left: messages,
+            settled: 0,
+            settled_bytes: 0,
+            settled_weight: 0,
+        };
         match self.free.pop() {
             Some(id) => {
                 if let Some(slot) = self.slots.get_mut(id) {
@@ -65,8 +73,8 @@ impl Arrivals {
         self.slots.get(id)?.as_ref()
     }
 
-    /// A message of so many bytes is settled.
-    pub(super) fn settle(&mut self, id: ArrivalId, bytes: usize) {
+    /// A message of so many bytes and frames is settled.
+    pub(super) fn settle(&mut self, id: ArrivalId, bytes: usize, frames: usize) {
         let Some(Some(arrival)) = self.slots.get_mut(id) else { return };
         if arrival.settled == 0 {
             self.touched.push(id);
@@ -74,6 +82,7 @@ impl Arrivals {
         arrival.left -= 1;
         arrival.settled += 1;
         arrival.settled_bytes += bytes;
+        arrival.settled_weight += message_weight(bytes, frames);
     }
 
     /// Gives back the memory of what is settled. To be called once its senders are told: one that
@@ -87,8 +96,9 @@ impl Arrivals {
                 *slot = None;
                 self.free.push(id);
             } else {
-                arrival.permit.release(arrival.settled, arrival.settled_bytes);
-                (arrival.settled, arrival.settled_bytes) = (0, 0);
+                let Arrival { settled, settled_bytes, settled_weight, .. } = *arrival;
+                arrival.permit.release(settled, settled_bytes, settled_weight);
+                (arrival.settled, arrival.settled_bytes, arrival.settled_weight) = (0, 0, 0);
             }
         }
     }

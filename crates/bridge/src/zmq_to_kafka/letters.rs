@@ -127,7 +127,9 @@ impl<M> Letters<M> {
         size: usize,
         now: Instant,
     ) -> Outcome<M> {
-        if matches!(error, WriteError::TooLarge(_)) && size > LEAST {
+        // One that is over its own limit has so many frames that it cannot be cut any further.
+        let may_be_cut = size > LEAST && size <= letter.limit;
+        if matches!(error, WriteError::TooLarge(_)) && may_be_cut {
             letter.limit = (size / 2).max(LEAST);
             return Outcome::Cut(letter);
         }
@@ -228,6 +230,19 @@ mod tests {
             }
         };
         assert_eq!(sizes, [1_008, 504, 252, 126, 64]);
+        // The lengths of its frames alone are more.
+        let many = [const { Bytes::new() }; 40];
+        let mut letter = Letter::new("many", Failure::new(Code::BadMessage, "no"));
+        let mut cuts = 0;
+        loop {
+            let (size, error) =
+                (letter.value(&many).0.len(), WriteError::TooLarge("big".to_owned()));
+            match letters.handle_error(letter, &error, size, Instant::now()) {
+                Outcome::Cut(cut) => (letter, cuts) = (cut, cuts + 1),
+                _ => break,
+            }
+        }
+        assert_eq!(cuts, 1);
         assert!(matches!(kept, Outcome::Kept(_)) && letters.are_waiting());
     }
 }

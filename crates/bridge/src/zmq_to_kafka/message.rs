@@ -14,6 +14,8 @@ pub(super) struct Message {
     pub(super) arrival: ArrivalId,
     /// Bytes of its frames.
     pub(super) bytes: usize,
+    /// Frames that it had, those of its envelope included.
+    pub(super) count: usize,
     /// Most messages need nothing else.
     pub(super) kept: Option<Box<Kept>>,
 }

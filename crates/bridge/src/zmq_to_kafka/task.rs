@@ -48,6 +48,8 @@ struct Task {
     json: Vec<u8>,
     /// Its senders are answered.
     is_router: bool,
+    /// Nothing more is written.
+    is_closing: bool,
 }
 
 /// Runs until `stop` holds a deadline, or until the route cannot go on.
@@ -74,6 +76,7 @@ pub(crate) async fn run(
         topic: None,
         json: Vec::new(),
         is_router,
+        is_closing: false,
         shared: Arc::clone(&shared),
         producer,
     };
@@ -176,12 +179,13 @@ impl Task {
         let Self { letters, arrivals, counts, .. } = self;
         for message in letters.abandon() {
             counts.unknown += 1;
-            arrivals.settle(message.arrival, message.bytes);
+            arrivals.settle(message.arrival, message.bytes, message.count);
         }
     }
 
     /// Writes the last answers. What had been read meanwhile is told that it was not taken.
     async fn close(&mut self, messages: &mut mpsc::UnboundedReceiver<Inbound>) {
+        self.is_closing = true;
         let shared = Arc::clone(&self.shared);
         let close = shared.socket.close(LAST_ANSWERS);
         tokio::pin!(close);
@@ -210,7 +214,7 @@ impl Task {
                 && let Some(message) = self.ledger.take_written(ticket)
             {
                 self.counts.acknowledged += 1;
-                self.arrivals.settle(message.arrival, message.bytes);
+                self.arrivals.settle(message.arrival, message.bytes, message.count);
             } else {
                 self.ledger.handle_delivery(ticket, outcome, &mut self.settled);
             }

@@ -53,6 +53,13 @@ pub(crate) fn part(frames: &[&[u8]], count: usize, expected: usize, from_req: bo
     }
 }
 
+/// Counts the frames of the envelope before a message that fits nothing: those up to the first
+/// empty one, if it is not too far behind.
+pub(crate) fn envelope(frames: &[&[u8]]) -> usize {
+    let empty = frames.iter().take(ENVELOPE_MAX).position(|frame| frame.is_empty());
+    empty.map_or(0, |empty| empty + 1)
+}
+
 /// The code of an error, the same on every socket and in dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Code {
@@ -265,6 +272,9 @@ mod tests {
             let frames = frames(texts);
             assert_eq!(part(&frames, frames.len(), 2, from_req), expected, "{texts:?}");
         }
+        let far = ["1", "2", "3", "4", "5", "6", "7", ""];
+        assert_eq!([envelope(&frames(&far)), envelope(&frames(&far[..7]))], [8, 0]);
+        assert_eq!(envelope(&frames(&["0", "1", "2", "3", "4", "5", "6", "7", ""])), 0);
         assert_eq!(part(&[], 0, 2, false), neither);
         // The others were thrown away.
         assert_eq!(part(&frames(&["7", ""]), 4, 2, false), message(2));

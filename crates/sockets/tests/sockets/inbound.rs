@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
-use zafka_sockets::{Content, Inbound, InboundConfig, InboundKind, InboundSocket, Permit, Sender};
+use zafka_sockets::{
+    Content, Inbound, InboundConfig, InboundKind, InboundSocket, Permit, Sender, message_weight,
+};
 use zafka_zmtp::Messages;
 
 use crate::raw::{RawPeer, command, greeting, ready};
@@ -46,22 +48,24 @@ struct Taken {
     sender: Arc<Sender>,
     content: Content,
     size: usize,
+    weight: usize,
     permit: Arc<Mutex<Permit>>,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.permit.lock().unwrap().release(1, self.size);
+        self.permit.lock().unwrap().release(1, self.size, self.weight);
     }
 }
 
 /// Messages that came together, one by one.
 fn one_by_one(Inbound { sender, content, permit }: Inbound) -> VecDeque<Taken> {
     let permit = Arc::new(Mutex::new(permit));
-    let taken = |content, size| Taken {
+    let taken = |content, size, frames| Taken {
         sender: Arc::clone(&sender),
         content,
         size,
+        weight: message_weight(size, frames),
         permit: Arc::clone(&permit),
     };
     let (mut messages, make): (_, fn(Messages) -> Content) = match content {
@@ -69,15 +73,16 @@ fn one_by_one(Inbound { sender, content, permit }: Inbound) -> VecDeque<Taken> {
         Content::Late(messages) => (messages, Content::Late),
         Content::TooLarge(discarded) => {
             let size = discarded.head.iter().map(bytes::Bytes::len).sum();
-            return [taken(Content::TooLarge(discarded), size)].into();
+            let frames = discarded.head.len();
+            return [taken(Content::TooLarge(discarded), size, frames)].into();
         }
     };
     let mut all = VecDeque::new();
     while !messages.is_empty() {
         let rest = messages.split_off(1);
         let one = std::mem::replace(&mut messages, rest);
-        let size = one.bytes();
-        all.push_back(taken(make(one), size));
+        let (size, frames) = (one.bytes(), one.frames(0).len());
+        all.push_back(taken(make(one), size, frames));
     }
     all
 }
@@ -296,6 +301,63 @@ async fn senders_that_stop_within_messages_do_not_keep_the_others_out() {
         assert_eq!(sizes, [FRAME, FRAME, FRAME, 3]);
     }
     assert_eq!(sink.socket.snapshot().closed, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_without_a_byte_take_memory_too() {
+    const FRAMES: usize = 4_096;
+    let config = InboundConfig { in_flight_bytes: 1 << 20, ..config(InboundKind::Pull) };
+    let mut sink = Sink::start(config).await;
+    let mut peer = sink.peer("PUSH").await;
+    let many = [[1, 0].repeat(FRAMES - 1), vec![0, 0]].concat();
+    peer.send(&many.repeat(20)).await;
+    let fit = (1 << 20) / message_weight(0, FRAMES);
+    let under_way = |sink: &Sink| sink.socket.snapshot().senders[0].under_way;
+    eventually("the sender is held", || {
+        sink.socket.snapshot().senders[0].held_since.is_some() && under_way(&sink) == fit
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(frames(&sink.next().await).len(), FRAMES);
+    }
+    eventually("nothing is under way", || under_way(&sink) == 0).await;
+    assert_eq!(sink.socket.snapshot().bytes_in_flight, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_came_together_are_parted_if_there_is_little_memory() {
+    let config = InboundConfig { in_flight_bytes: 8_192, ..config(InboundKind::Pull) };
+    let mut sink = Sink::start(config).await;
+    let mut peer = sink.peer("PUSH").await;
+    let all: Vec<u8> = (0..5_000_u16).flat_map(|number| message(&number.to_be_bytes())).collect();
+    peer.send(&all).await;
+    for number in 0..5_000_u16 {
+        assert_eq!(frames(&sink.next().await), [number.to_be_bytes()]);
+        assert!(sink.more.len() < 8_192 / message_weight(2, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_reads_its_last_answers_late_is_let_go() {
+    let mut sink = Sink::start(config(InboundKind::Router)).await;
+    let mut peer = RawPeer::connect_small(&sink.address()).await;
+    peer.shake_hands_as("DEALER", 1).await;
+    peer.send(&message(b"x")).await;
+    let taken = sink.next().await;
+    // Some more than the kernels hold, and less than a queue may.
+    let answer = vec![7; 100 << 10];
+    let waits = |sink: &Sink| sink.socket.snapshot().senders[0].answer_bytes > 0;
+    let mut answers = 0;
+    while !waits(&sink) || answers % 8 != 0 {
+        taken.sender.answer([&answer[..]].into_iter());
+        answers += 1;
+        tokio::task::yield_now().await;
+    }
+    drop(taken);
+    // It has all the time it wants: only what it reads lets it go.
+    let close = sink.socket.close(10 * PATIENCE);
+    let (rest, ()) = tokio::join!(peer.rest(), close);
+    assert_eq!(rest.len(), answers * (9 + answer.len()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

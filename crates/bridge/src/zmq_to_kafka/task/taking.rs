@@ -59,7 +59,11 @@ impl Task {
                     count: *count,
                     bytes: frames.iter().map(|frame| frame.len()).sum(),
                     discarded: Some(*size),
-                    refusal: Some(too_large(&discarded, limit)),
+                    refusal: Some(if self.is_closing {
+                        late()
+                    } else {
+                        too_large(&discarded, limit)
+                    }),
                     is_denied,
                     from_req,
                 };
@@ -106,7 +110,7 @@ impl Task {
             // It may hold a token: never a record, a dead letter or a log line.
             self.counts.received += 1;
             self.counts.skipped += 1;
-            self.arrivals.settle(arrival, bytes);
+            self.arrivals.settle(arrival, bytes, frames.len());
             return ControlFlow::Continue(());
         }
         let parted = if is_router {
@@ -121,19 +125,17 @@ impl Task {
             if let Some(arrival) = self.arrivals.get(arrival) {
                 arrival.sender.answer(answer.into_iter());
             }
-            self.arrivals.settle(arrival, bytes);
+            self.arrivals.settle(arrival, bytes, frames.len());
             return ControlFlow::Continue(());
         }
         self.counts.received += 1;
         let (envelope, body) = match parted {
             Parted::Message { envelope } => frames.split_at(envelope),
             // An answer needs an envelope to come back by: all that stands before an empty frame.
-            _ => frames.split_at(
-                frames.iter().position(|frame| frame.is_empty()).map_or(0, |empty| empty + 1),
-            ),
+            _ => frames.split_at(wire::envelope(frames)),
         };
         let id = config.frames.id(body);
-        let mut message = Message { arrival, bytes, kept: None };
+        let mut message = Message { arrival, bytes, count: frames.len(), kept: None };
         if id.is_some() || !envelope.is_empty() {
             let kept = message.kept_mut();
             kept.envelope = owned(envelope);

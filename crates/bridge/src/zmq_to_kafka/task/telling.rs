@@ -96,7 +96,7 @@ impl Task {
             wire::answer(outcome, &mut self.json, &mut frames);
             arrival.sender.answer(frames.into_iter());
         }
-        self.arrivals.settle(message.arrival, message.bytes);
+        self.arrivals.settle(message.arrival, message.bytes, message.count);
     }
 
     /// Its sender's address.
