@@ -94,6 +94,13 @@ impl Directory {
         verified: &Verified,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
+        // The token was verified without the directory: another one may have come meanwhile, or the
+        // key's certificate.
+        if self.keys.contains_key(&key) || !self.leases.would_extend(&key, verified.expires, clock)
+        {
+            let admission = self.admit(key, clock)?;
+            return Ok(Leased { admission, is_renewal: false, ended: None });
+        }
         self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
         let live = self.leased(&key, clock);
         let is_renewal = live.is_some();

@@ -139,10 +139,11 @@ impl Leases {
         clock: Clock,
     ) -> Result<(), LeaseError> {
         let known = self.used.get(&verified.id);
-        if known.is_some_and(|used| used.key != *key) {
+        let subject = subject_of(&verified.claims);
+        // An issuer may give the id of a token twice; the one that was used is the first.
+        if known.is_some_and(|used| used.key != *key || used.subject != subject) {
             return Err(LeaseError::TokenUsed);
         }
-        let subject = subject_of(&verified.claims);
         let holder = self.holders.get(&subject);
         if known.is_none() {
             if holder.is_some_and(|holder| holder.tokens >= TOKENS_PER_SUBJECT) {
@@ -198,7 +199,7 @@ impl Leases {
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
         let lease = self.by_key.remove(key)?;
         if let Some(subject) = lease.subject() {
-            self.let_go(&subject, |holder| holder.keys -= 1);
+            self.let_go(&subject, |holder| holder.keys = holder.keys.saturating_sub(1));
         }
         Some(lease.admission)
     }
@@ -210,7 +211,7 @@ impl Leases {
         let gone = self.used.extract_if(|_, used| used.forget <= clock.wall);
         let gone: Vec<_> = gone.map(|(_, used)| used.subject).collect();
         for subject in gone {
-            self.let_go(&subject, |holder| holder.tokens -= 1);
+            self.let_go(&subject, |holder| holder.tokens = holder.tokens.saturating_sub(1));
         }
         over.iter().filter_map(|key| self.remove(key)).collect()
     }

@@ -178,6 +178,10 @@ impl<'a, S: Session> Link<'a, S> {
                 tokio::task::yield_now().await;
             }
             let stage = *stages.borrow_and_update();
+            let has_ended = self.wire.peer().access().is_some_and(|access| !access.holds());
+            if has_ended && !zafka_planted::is("ended-access-goes-on") {
+                return Err(Closed::AccessEnded);
+            }
             self.follow(stage, now)?;
             // After the end of our direction nothing more can be written, and the failure would cut
             // off what the kernel holds.
@@ -188,10 +192,6 @@ impl<'a, S: Session> Link<'a, S> {
                 self.follow(stage, now)?;
             }
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
-            let has_ended = self.wire.peer().access().is_some_and(|access| !access.holds());
-            if has_ended && !zafka_planted::is("ended-access-goes-on") {
-                return Err(Closed::AccessEnded);
-            }
             if input == Input::Open && self.is_starved() {
                 input = Input::Held;
             } else if input == Input::Held

@@ -95,6 +95,13 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Returns true if the issuer has no keys: those that it had are withdrawn.
+    pub fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Keys { error: KeySetError::NoKey, .. })
+    }
+}
+
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

@@ -188,6 +188,10 @@ fn a_later_token_renews() {
     let now = directory.admit(key(9), time.after(829)).unwrap();
     assert!(Arc::ptr_eq(&now, &down.admission));
     assert_eq!(directory.leases(), 1);
+    // One that was verified while a later one was taken does not set the end back.
+    let earlier = directory.lease(key(9), &token(5, "alice", 500, "ops"), time.after(300)).unwrap();
+    assert!(Arc::ptr_eq(&earlier.admission, &down.admission) && !earlier.is_renewal);
+    assert_eq!(down.admission.until(), Some(WALL + 830));
 }
 
 #[test]
@@ -210,6 +214,9 @@ fn leases_that_are_not_given() {
     let taken = directory.lease(key(9), &bob, time.after(10));
     assert_eq!(lease_error(taken), LeaseError::KeyTaken);
     directory.lease(key(9), &bob, time.after(331)).unwrap();
+    // A token's number that its issuer gives once more, to somebody else.
+    let twice = directory.lease(key(9), &token(1, "dave", 2_000, ""), time.after(932));
+    assert_eq!(lease_error(twice), LeaseError::TokenUsed);
     // A subject has 16 keys.
     for number in 0..16 {
         let token = token(100 + number, "carol", 600, "");

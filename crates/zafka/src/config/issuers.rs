@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use toml::de::DeValue;
-use zafka_identity::{Algorithm, Issuer};
+use zafka_identity::{Algorithm, ISSUER_KEYS, ISSUER_PEERCRED, Issuer};
 
 use super::claims::claims;
 use super::keys;
@@ -77,6 +77,13 @@ fn issuer(table: &Table<'_, '_>) -> Option<IssuerConfig> {
     let mut algorithms: Vec<_> = algorithms?.into_iter().map(|(item, _)| item).collect();
     if algorithms.is_empty() {
         algorithms = Algorithm::ALL.to_vec();
+    }
+    if let Some(name) = &name
+        && [ISSUER_KEYS, ISSUER_PEERCRED].contains(&name.as_str())
+    {
+        let found = format!("found {name:?}, which stands for peers without a token");
+        table.mistake(&keys::ISSUER_NAME, found, "the `iss` of the issuer's tokens");
+        return None;
     }
     let (name, audience) = (name?, audience?.into_iter().map(|(item, _)| item).collect());
     let place = match (file, url) {

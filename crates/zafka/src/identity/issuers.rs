@@ -8,10 +8,10 @@ use std::time::Instant;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
-use zafka_identity::KeyRefresh;
+use zafka_identity::{KeyRefresh, KeySet};
 
 use super::gate::Identities;
-use crate::issuer_keys::KeySource;
+use crate::issuer_keys::{FetchedKeys, KeySource};
 
 /// Failures in a row after which it is told once more; about an hour of them.
 const TELL_AGAIN: u32 = 60;
@@ -39,6 +39,10 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
             move || source.fetch()
         });
         let outcome = match fetching.await {
+            Ok(Err(error)) if error.is_withdrawal() => {
+                warn!(issuer, "the issuer has no keys: its tokens are not taken");
+                Ok(FetchedKeys { keys: KeySet::default(), max_age: None })
+            }
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             // A panic is logged where it happens.
             Err(error) => Err(error.to_string()),

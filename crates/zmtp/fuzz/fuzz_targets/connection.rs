@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use zafka_zmtp::{
-    Config, Connection, Error, Event, Heartbeat, MAX_REPLY_BYTES, Mechanism, Role, SocketType,
+    Config, Connection, Error, Event, Heartbeat, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Mechanism, Role,
+    SocketType,
 };
 
 const MAX: usize = 4096;
@@ -49,7 +50,7 @@ fn feed(ours: SocketType, input: &[u8], step: usize) -> (Vec<Event>, Vec<u8>, Re
         let result = connection.handle_input(piece, now);
         events.extend(std::iter::from_fn(|| connection.poll_event()));
         sent.extend(std::iter::from_fn(|| connection.poll_output()).flatten());
-        assert!(connection.buffered() <= 4 * MAX + 16 * 1024);
+        assert!(connection.buffered() <= 4 * MAX + 16 * 1024 + 64 * MAX_MESSAGE_FRAMES);
         if result.is_err() {
             return (events, sent, result);
         }

@@ -14,7 +14,9 @@ use crypto_box::SalsaBox;
 use crypto_box::aead::AeadInPlace;
 use libfuzzer_sys::fuzz_target;
 use zafka_zmtp::curve::{KeyPair, SecretKey, ServerSide};
-use zafka_zmtp::{Config, Connection, Error, Event, Mechanism, Role, SocketType};
+use zafka_zmtp::{
+    Config, Connection, Error, Event, MAX_MESSAGE_FRAMES, Mechanism, Role, SocketType,
+};
 
 const MAX: usize = 4096;
 /// Every random byte of the server.
@@ -94,7 +96,7 @@ fn feed(ours: SocketType, opening: &[u8], traffic: &[u8], step: usize) -> Outcom
                 all.push(event);
             }
             sent.extend(std::iter::from_fn(|| connection.poll_output()).flatten());
-            assert!(connection.buffered() <= 4 * MAX + 32 * 1024);
+            assert!(connection.buffered() <= 4 * MAX + 32 * 1024 + 64 * MAX_MESSAGE_FRAMES);
             if result.is_err() {
                 return (all, sent, result);
             }

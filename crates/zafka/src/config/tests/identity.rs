@@ -345,6 +345,11 @@ fn mistakes_of_issuers() {
             "other keys",
         ),
         (format!("issuer = 'id'\n{aud}"), "identity.issuer.issuer", "another scheme"),
+        (
+            format!("issuer = 'keys'\njwks_url = 'https://id/keys'\n{aud}"),
+            "identity.issuer.issuer",
+            "stands for peers without a token",
+        ),
         (format!("issuer = 'https://u:p@id'\n{aud}"), "identity.issuer.issuer", "credentials"),
         (
             format!("{id}\n{aud}\nalgorithms = ['HS256']"),
