@@ -4,6 +4,9 @@
 //!
 //! Input: one octet that chooses our socket type, then parts, each an octet with its length and an
 //! octet that becomes the flags within a MESSAGE. The first part is the metadata.
+//!
+//! To run it, in `crates/zmtp`: `cargo +nightly fuzz run curve -s none`. Without a sanitizer, as
+//! nothing here is unsafe.
 #![no_main]
 
 use std::sync::Arc;
