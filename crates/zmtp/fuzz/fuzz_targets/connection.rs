@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use zafka_zmtp::{
-    Config, Connection, Error, Event, Heartbeat, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Mechanism, Role,
-    SocketType,
+    Config, Connection, Error, Event, Heartbeat, MAX_MESSAGE_FRAMES, MAX_REPLY_BYTES, Mechanism,
+    Role, SocketType,
 };
 
 const MAX: usize = 4096;
@@ -21,7 +21,8 @@ fn prelude(ours: SocketType, minor: u8) -> Vec<u8> {
     let mut bytes = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, minor];
     bytes.extend_from_slice(b"NULL");
     bytes.resize(64, 0);
-    let theirs = SocketType::ALL.into_iter().find(|theirs| ours.accepts(*theirs)).expect("some fit").name();
+    let theirs =
+        SocketType::ALL.into_iter().find(|theirs| ours.accepts(*theirs)).expect("some fit").name();
     bytes.extend_from_slice(&[4, 22 + theirs.len() as u8]);
     bytes.extend_from_slice(b"\x05READY\x0bSocket-Type\0\0\0");
     bytes.push(theirs.len() as u8);
