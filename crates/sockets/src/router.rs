@@ -94,7 +94,7 @@ impl Session for Correspondent {
         self.intake.waiting_bytes()
     }
 
-    /// What came before the mistake that ends it is taken, as far as there is memory.
+    /// Takes what came before the mistake that ends it, as far as there is memory.
     fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {
         self.intake.hand_over();
     }
