@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http::Uri;
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use ureq::http::{Response, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
 
 use crate::config::ClientCertificate;
 use crate::files::{self, FileFault};
@@ -30,6 +31,8 @@ pub struct Http {
 pub struct HttpAnswer {
     /// Its status.
     pub status: u16,
+    /// Its `Cache-Control`.
+    pub cache_control: Option<String>,
     /// Its body, which may hold a token.
     pub body: Vec<u8>,
 }
@@ -66,8 +69,21 @@ impl Http {
         http.agent().map(|_| http)
     }
 
-    /// Posts a form, with these credentials by the scheme `Basic`. An answer of any status is one; a redirect
-    /// is not followed, since the client's secret would be sent elsewhere.
+    /// Gets a document, with this token by the scheme `Bearer`. An answer of any status is one; a
+    /// redirect is not followed.
+    ///
+    /// # Errors
+    /// The reason why there is no answer.
+    pub fn get(&self, url: &str, bearer: Option<&Secret>) -> Result<HttpAnswer, HttpError> {
+        let mut request = self.agent()?.get(parse(url)?).header(ACCEPT, "application/json");
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", bearer.expose()));
+        }
+        answer(request.call())
+    }
+
+    /// Posts a form, with these credentials by the scheme `Basic`. An answer of any status is one; a
+    /// redirect is not followed, since the client's secret would be sent elsewhere.
     ///
     /// # Errors
     /// The reason why there is no answer.
@@ -80,21 +96,12 @@ impl Http {
         let mut request = self
             .agent()?
             .post(parse(url)?)
-            .content_type("application/x-www-form-urlencoded")
-            .header("Accept", "application/json");
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json");
         if let Some(basic) = basic {
-            request = request.header("Authorization", format!("Basic {}", basic.expose()));
+            request = request.header(AUTHORIZATION, format!("Basic {}", basic.expose()));
         }
-        let unreachable = |error: ureq::Error| HttpError::Unreachable(error.to_string());
-        let answer = request.send(body.expose()).map_err(unreachable)?;
-        let status = answer.status().as_u16();
-        let mut body = answer.into_body();
-        let read = body.with_config().limit(ANSWER_BYTES).read_to_vec();
-        match read {
-            Ok(body) => Ok(HttpAnswer { status, body }),
-            Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
-            Err(error) => Err(unreachable(error)),
-        }
+        answer(request.send(body.expose()))
     }
 
     /// One for each request: the files are those of now, and a token is asked for every few minutes
@@ -132,6 +139,19 @@ impl Http {
         });
         let key = key.ok_or_else(|| FileFault::new(&client.key, no_key(&text)))?;
         Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    }
+}
+
+/// Reads an answer, within bounds.
+fn answer(response: Result<Response<Body>, ureq::Error>) -> Result<HttpAnswer, HttpError> {
+    let unreachable = |error: ureq::Error| HttpError::Unreachable(error.to_string());
+    let (parts, mut body) = response.map_err(unreachable)?.into_parts();
+    let cache_control = parts.headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let cache_control = cache_control.map(str::to_owned);
+    match body.with_config().limit(ANSWER_BYTES).read_to_vec() {
+        Ok(body) => Ok(HttpAnswer { status: parts.status.as_u16(), cache_control, body }),
+        Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
+        Err(error) => Err(unreachable(error)),
     }
 }
 

@@ -4,16 +4,11 @@ use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use zafka_identity::{DiscoveryError, KeySet, KeySetError, discovery_url, keys_url, max_age};
+use zafka_oidc::{FileFault, Http, HttpError, Secret};
 
-/// Longest time for one answer of a provider.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, and the largest file.
 const MAX_BYTES: u64 = 1 << 20;
 /// The largest file with a token to show.
@@ -121,14 +116,13 @@ impl KeySource {
         let (place, text, max_age) = match &self.place {
             KeyPlace::File(path) => (path.display().to_string(), read_file(path, MAX_BYTES)?, None),
             KeyPlace::Url(url) => {
-                let (text, age) = self.get(&self.agent()?, url)?;
+                let (text, age) = self.get(url)?;
                 (without_query(url).to_owned(), text, age)
             }
             KeyPlace::Discovered => {
-                let agent = self.agent()?;
-                let (document, _) = self.get(&agent, &discovery_url(&self.issuer))?;
+                let (document, _) = self.get(&discovery_url(&self.issuer))?;
                 let url = keys_url(&document, &self.issuer)?;
-                let (text, age) = self.get(&agent, &url)?;
+                let (text, age) = self.get(&url)?;
                 (without_query(&url).to_owned(), text, age)
             }
         };
@@ -136,59 +130,32 @@ impl KeySource {
         Ok(FetchedKeys { keys, max_age })
     }
 
-    /// A client that trusts what the file of authorities says now.
-    fn agent(&self) -> Result<Agent, FetchError> {
-        let roots = match &self.ca {
-            Some(path) => authorities(path)?,
-            None => RootCerts::PlatformVerifier,
-        };
-        let tls = TlsConfig::builder()
-            .root_certs(roots)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        Ok(Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            // What is at another place was not meant.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .build()
-            .new_agent())
-    }
-
-    /// Gets a document, and how long it holds.
-    fn get(&self, agent: &Agent, url: &str) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
+    /// Gets a document, and how long it holds. The file of authorities is read anew.
+    fn get(&self, url: &str) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
+        let bearer = self.bearer_file.as_deref().map(bearer).transpose()?;
         let shown = || without_query(url).to_owned();
-        let mut request = agent.get(url).header(ACCEPT, "application/json");
-        if let Some(path) = &self.bearer_file {
-            let token = String::from_utf8(read_file(path, MAX_BEARER)?).ok();
-            let token = token.as_deref().map(str::trim).filter(|token| {
-                !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
-            });
-            let Some(token) = token else {
-                let reason = "not a token".to_owned();
-                return Err(FetchError::File { path: path.clone(), reason });
-            };
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        let http = Http::new(url, self.ca.as_deref(), None);
+        let answer = http.and_then(|http| http.get(url, bearer.as_ref()));
+        let answer = answer.map_err(|error| match error {
+            HttpError::File(FileFault { path, reason }) => FetchError::File { path, reason },
+            HttpError::TooLarge => FetchError::TooLarge(shown()),
+            error => FetchError::Unreachable { url: shown(), reason: error.to_string() },
+        })?;
+        if answer.status != 200 {
+            return Err(FetchError::Status { url: shown(), status: answer.status });
         }
-        let unreachable = |error: &dyn fmt::Display| FetchError::Unreachable {
-            url: shown(),
-            reason: error.to_string(),
-        };
-        let (parts, mut body) = request.call().map_err(|error| unreachable(&error))?.into_parts();
-        if parts.status != 200 {
-            return Err(FetchError::Status { url: shown(), status: parts.status.as_u16() });
-        }
-        let mut bytes = Vec::new();
-        let mut reader = body.as_reader().take(MAX_BYTES + 1);
-        reader.read_to_end(&mut bytes).map_err(|error| unreachable(&error))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(FetchError::TooLarge(shown()));
-        }
-        let age = parts.headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        Ok((bytes, age.and_then(max_age)))
+        Ok((answer.body, answer.cache_control.as_deref().and_then(max_age)))
     }
+}
+
+/// The token in a file, to be shown.
+fn bearer(path: &Path) -> Result<Secret, FetchError> {
+    let text = String::from_utf8(read_file(path, MAX_BEARER)?).ok();
+    let is_token =
+        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let token = text.as_deref().map(str::trim).filter(is_token).map(Secret::new);
+    token
+        .ok_or_else(|| FetchError::File { path: path.to_owned(), reason: "not a token".to_owned() })
 }
 
 fn without_query(url: &str) -> &str {
@@ -204,20 +171,6 @@ fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, FetchError> {
         return Err(fault(format!("more than {most} bytes")));
     }
     Ok(bytes)
-}
-
-fn authorities(path: &Path) -> Result<RootCerts, FetchError> {
-    let fault = |reason: String| FetchError::File { path: path.to_owned(), reason };
-    let mut certificates = Vec::new();
-    for item in parse_pem(&read_file(path, MAX_BYTES)?) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(error.to_string()))? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        return Err(fault("no certificate in it (PEM)".to_owned()));
-    }
-    Ok(RootCerts::Specific(Arc::new(certificates)))
 }
 
 #[cfg(test)]
