@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: u64 = 1 << 20;
 
 /// Sends requests to a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Http {
     /// Certificate authorities to trust instead of the system's (PEM).
     ca: Option<PathBuf>,

@@ -23,7 +23,7 @@ const HEAD: usize = 40;
 
 /// A key to sign with.
 #[derive(Debug)]
-pub struct SigningKey {
+pub(crate) struct SigningKey {
     pair: Pair,
     algorithm: Algorithm,
     id: Option<String>,
@@ -44,7 +44,7 @@ impl SigningKey {
     /// # Errors
     /// The file cannot be read, holds no key that signs, or one that does not go with the
     /// algorithm.
-    pub fn read(config: &SigningKeyConfig) -> Result<Self, FileFault> {
+    pub(crate) fn read(config: &SigningKeyConfig) -> Result<Self, FileFault> {
         let text = files::read(&config.file)?;
         let fault = |reason: String| FileFault::new(&config.file, reason);
         let der = PrivateKeyDer::from_pem_slice(&text).map_err(|_| fault(no_key(&text).into()))?;
@@ -59,7 +59,7 @@ impl SigningKey {
     }
 
     /// Name of the algorithm it signs by.
-    pub fn algorithm(&self) -> &'static str {
+    pub(crate) fn algorithm(&self) -> &'static str {
         self.algorithm.name()
     }
 

@@ -28,6 +28,5 @@ pub use config::{
 pub use error::TokenError;
 pub use files::FileFault;
 pub use http::{Http, HttpAnswer, HttpError};
-pub use key::SigningKey;
 pub use secret::Secret;
 pub use token::{Token, TokenProvider};

@@ -48,8 +48,8 @@ pub struct Token {
 /// Gives the token of one client.
 pub struct TokenProvider {
     config: TokenConfig,
-    /// The way to the token endpoint, if there is one.
-    http: Option<Http>,
+    /// The way to the token endpoint; of no use with a file.
+    http: Http,
     token: Mutex<Option<Token>>,
     /// Held by whoever asks; when that failed last, and why.
     asking: Mutex<Option<(Instant, TokenError)>>,
@@ -68,8 +68,8 @@ impl TokenProvider {
     /// A URL or a file that cannot be used.
     pub fn new(config: &TokenConfig) -> Result<Self, TokenError> {
         let http = match config {
-            TokenConfig::File(_) => None,
-            TokenConfig::Endpoint(endpoint) => Some(prepare(endpoint)?),
+            TokenConfig::File(_) => Http::default(),
+            TokenConfig::Endpoint(endpoint) => prepare(endpoint)?,
         };
         let (token, asking) = (Mutex::default(), Mutex::default());
         Ok(Self { config: config.clone(), http, token, asking })
@@ -134,10 +134,9 @@ impl TokenProvider {
 
     fn ask(&self) -> Result<Token, TokenError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        match (&self.config, &self.http) {
-            (TokenConfig::Endpoint(endpoint), Some(http)) => request(endpoint, http, now),
-            (TokenConfig::Endpoint(endpoint), None) => request(endpoint, &prepare(endpoint)?, now),
-            (TokenConfig::File(path), _) => from_file(path, now),
+        match &self.config {
+            TokenConfig::Endpoint(endpoint) => request(endpoint, &self.http, now),
+            TokenConfig::File(path) => from_file(path, now),
         }
     }
 }
