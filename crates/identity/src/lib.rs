@@ -26,5 +26,7 @@ pub use directory::{Directory, Leased, Refusal};
 pub use discovery::{DiscoveryError, discovery_url, keys_url, max_age};
 pub use key_refresh::KeyRefresh;
 pub use leases::{Clock, LeaseError};
-pub use pattern::{PatternError, TopicPattern};
-pub use token::{Algorithm, Issuer, KeySet, KeySetError, TokenError, TokenId, Verified, verify};
+pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
+pub use token::{
+    Algorithm, Issuer, KeySet, KeySetError, TokenError, TokenId, Verified, claimed_end, verify,
+};

@@ -199,23 +199,35 @@ fn matcher(text: &Option<String>, is_regex: bool) -> Result<Matcher, PatternErro
             false => format!("^(?:{text})$"),
         };
         let regex = RegexBuilder::new(&whole).size_limit(PATTERN_BYTES).build();
-        return regex.map(Matcher::Regex).map_err(|error| {
-            let reason = error.to_string();
-            let last = reason.lines().last().unwrap_or_default();
-            PatternError::Regex(last.trim_start_matches("error: ").to_owned())
-        });
+        return regex.map(Matcher::Regex).map_err(|error| PatternError::Regex(regex_fault(&error)));
     }
+    if text.starts_with("__") {
+        return Err(PatternError::Name("an internal topic"));
+    }
+    match name_fault(text) {
+        None => Ok(Matcher::Name(text.clone())),
+        Some(fault) => Err(PatternError::Name(fault)),
+    }
+}
+
+/// The fault of a name by Kafka's rule for topics, if it has one.
+pub fn name_fault(name: &str) -> Option<&'static str> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match text.as_str() {
-        "" => Err(PatternError::Name("empty")),
-        "." | ".." => Err(PatternError::Name("\".\" and \"..\" are not names")),
-        text if text.starts_with("__") => Err(PatternError::Name("an internal topic")),
-        text if text.len() > 249 => Err(PatternError::Name("longer than 249 characters")),
-        text if !text.bytes().all(fine) => {
-            Err(PatternError::Name("a name is made of letters, digits, '.', '_' and '-'"))
+    match name {
+        "" => Some("empty"),
+        "." | ".." => Some("\".\" and \"..\" are not names"),
+        name if name.len() > 249 => Some("longer than 249 characters"),
+        name if !name.bytes().all(fine) => {
+            Some("a name is made of letters, digits, '.', '_' and '-'")
         }
-        text => Ok(Matcher::Name(text.to_owned())),
+        _ => None,
     }
+}
+
+/// The last line of what is wrong with a regular expression: those before it show the place.
+pub fn regex_fault(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

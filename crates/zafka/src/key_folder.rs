@@ -98,11 +98,7 @@ impl Folder {
         if self.files.get(&name).is_some_and(|file| file.stamp == stamp) {
             return false;
         }
-        let read = read(&path, stamp.2).map(|certificate| {
-            let subject = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy();
-            let others = certificate.metadata.into_iter().map(|(name, value)| (name, value.into()));
-            (certificate.public, Claims::new(ISSUER_KEYS, &subject, others))
-        });
+        let read = read(&path, stamp.2).map(|certificate| known(&path, certificate));
         let known_before = self.files.remove(&name).and_then(|file| file.known);
         let (known, problem) = match read {
             Ok(known) => (Some(known), None),
@@ -128,6 +124,13 @@ impl Folder {
         }
         found
     }
+}
+
+/// The key of a certificate, and its claims: the file's name is the subject, the metadata the rest.
+pub fn known(path: &Path, certificate: Certificate) -> (PublicKey, Claims) {
+    let subject = path.file_stem().unwrap_or_default().to_string_lossy();
+    let others = certificate.metadata.into_iter().map(|(name, value)| (name, value.into()));
+    (certificate.public, Claims::new(ISSUER_KEYS, &subject, others))
 }
 
 fn read(path: &Path, size: u64) -> Result<Certificate, String> {

@@ -1,6 +1,5 @@
 //! `bind` and `connect`: endpoints, as texts or as tables, and how each is secured.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use zafka_identity::Claims;
@@ -167,6 +166,5 @@ fn secure(
 /// Returns true if an endpoint is reached from this machine alone, as far as its text shows.
 fn is_loopback(endpoint: &Endpoint) -> bool {
     let Endpoint::Tcp { host, .. } = endpoint else { return true };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || host == "lo" || address.is_ok_and(|address| address.is_loopback())
+    host == "lo" || text::is_loopback(host)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use zafka_identity::{Certificate, Claims, ISSUER_KEYS, Rule, Rules, TopicPattern, Who};
+use zafka_identity::{Certificate, Claims, Rule, Rules, TopicPattern, Who};
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
 
@@ -15,7 +15,7 @@ use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
 use super::mistake::{Parsed, Rejected};
 use super::reader::{Span, Table, is_world_readable};
-use crate::key_folder::Folder;
+use crate::key_folder::{Folder, known};
 use crate::random::random;
 
 /// The identities of peers, and their rights.
@@ -109,9 +109,7 @@ pub fn server_key(table: &Table<'_, '_>, key: &Key) -> Option<(PublicKey, Claims
     let found = public_key_in(&path);
     let certificate =
         found.map_err(|error| table.mistake(key, error, key.kind.to_string())).ok()?;
-    let subject = path.file_stem().unwrap_or_default().to_string_lossy();
-    let others = certificate.metadata.into_iter().map(|(name, value)| (name, value.into()));
-    Some((certificate.public, Claims::new(ISSUER_KEYS, &subject, others)))
+    Some(known(&path, certificate))
 }
 
 /// Reports what is wrong in the folder.

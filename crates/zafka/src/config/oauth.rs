@@ -58,17 +58,12 @@ pub fn oauth_bearer(table: &Table<'_, '_>) -> Option<OAuthBearer> {
     let grant = table.choice(&keys::SASL_GRANT, &text::GRANT)?;
     let endpoint_keys = if asks(grant) { ENDPOINT } else { &[] };
     let allowed = [ALWAYS, &own_keys(grant), endpoint_keys].concat();
-    for key in keys::SASL_SECTION.keys {
-        if table.has(key) && !allowed.iter().any(|other| other.name == key.name) {
-            let names: Vec<_> = allowed.iter().map(|key| key.name).collect();
-            let found = format!("not a key of OAUTHBEARER with grant = \"{}\"", grant.name());
-            table.mistake(key, found, names.join(", "));
-        }
-    }
+    let found = format!("not a key of OAUTHBEARER with grant = \"{}\"", grant.name());
+    table.allow_only(&allowed, &found);
     let tokens = match grant {
         GrantKind::File => {
-            require(table, grant, &[&keys::SASL_TOKEN_FILE]);
-            token_file(table, &keys::SASL_TOKEN_FILE).map(TokenConfig::File)
+            table.require(&[&keys::SASL_TOKEN_FILE], &by(grant));
+            table.secret_path(&keys::SASL_TOKEN_FILE).map(TokenConfig::File)
         }
         _ => endpoint(table, grant).map(|endpoint| TokenConfig::Endpoint(Box::new(endpoint))),
     };
@@ -76,6 +71,11 @@ pub fn oauth_bearer(table: &Table<'_, '_>) -> Option<OAuthBearer> {
     let tokens = tokens?;
     look(table, &tokens);
     Some(OAuthBearer { tokens, extensions })
+}
+
+/// The name of a grant, as what requires a key.
+fn by(grant: GrantKind) -> String {
+    format!("grant = \"{}\"", grant.name())
 }
 
 fn asks(grant: GrantKind) -> bool {
@@ -95,7 +95,7 @@ fn own_keys(grant: GrantKind) -> Vec<&'static Key> {
 }
 
 fn endpoint(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
-    require(table, grant, &[&keys::SASL_TOKEN_URL]);
+    table.require(&[&keys::SASL_TOKEN_URL], &by(grant));
     let token_url = table.text(&keys::SASL_TOKEN_URL, text::token_url);
     let client_id = table.text(&keys::SASL_CLIENT_ID, text::label);
     let authentication = authentication(table, grant, token_url.as_deref());
@@ -126,10 +126,7 @@ fn authentication(
     token_url: Option<&str>,
 ) -> Option<ClientAuthentication> {
     for (key, other) in TOGETHER {
-        if table.has(key) && !table.has(other) {
-            let found = format!("`{}` is missing", other.name);
-            table.mistake(key, found, format!("only together with `{}`", other.name));
-        }
+        table.only_with(key, other);
     }
     let mut used = AUTHENTICATION.iter().filter(|key| table.has(key));
     let first = used.next();
@@ -144,8 +141,8 @@ fn authentication(
     }
     let Some(first) = first else {
         if matches!(grant, GrantKind::ClientCredentials) {
-            require(table, grant, &[&keys::SASL_CLIENT_ID]);
-            require(table, grant, AUTHENTICATION);
+            table.require(&[&keys::SASL_CLIENT_ID], &by(grant));
+            table.require(AUTHENTICATION, &by(grant));
             return None;
         }
         return Some(ClientAuthentication::None);
@@ -164,7 +161,7 @@ fn authentication(
         return Some(ClientAuthentication::Key { key, audience });
     }
     if table.has(&keys::SASL_CLIENT_ASSERTION_FILE) {
-        let file = token_file(table, &keys::SASL_CLIENT_ASSERTION_FILE)?;
+        let file = table.secret_path(&keys::SASL_CLIENT_ASSERTION_FILE)?;
         return Some(ClientAuthentication::AssertionFile(file));
     }
     if table.has(&keys::SASL_CLIENT_CERTIFICATE) {
@@ -193,21 +190,21 @@ fn client_certificate(
 }
 
 fn token_exchange(table: &Table<'_, '_>, grant: GrantKind) -> Option<Grant> {
-    require(table, grant, &[&keys::SASL_SUBJECT_TOKEN_FILE]);
-    let subject_token_file = token_file(table, &keys::SASL_SUBJECT_TOKEN_FILE)?;
+    table.require(&[&keys::SASL_SUBJECT_TOKEN_FILE], &by(grant));
+    let subject_token_file = table.secret_path(&keys::SASL_SUBJECT_TOKEN_FILE)?;
     let subject_token_type = table.text(&keys::SASL_SUBJECT_TOKEN_TYPE, text::uri)?;
     Some(Grant::TokenExchange { subject_token_file, subject_token_type })
 }
 
 fn assertion(table: &Table<'_, '_>, grant: GrantKind) -> Option<Assertion> {
-    require(table, grant, &[&keys::SASL_ASSERTION_FILE, &keys::SASL_ASSERTION]);
+    table.require(&[&keys::SASL_ASSERTION_FILE, &keys::SASL_ASSERTION], &by(grant));
     if table.has(&keys::SASL_ASSERTION_FILE) {
         if table.has(&keys::SASL_ASSERTION) {
             let found = format!("`{}` is there too", keys::SASL_ASSERTION_FILE.name);
             table.mistake(&keys::SASL_ASSERTION, found, "one of the two");
             return None;
         }
-        return token_file(table, &keys::SASL_ASSERTION_FILE).map(Assertion::File);
+        return table.secret_path(&keys::SASL_ASSERTION_FILE).map(Assertion::File);
     }
     let table = table.table(&keys::SASL_ASSERTION, &keys::ASSERTION_SECTION)?;
     let key = signing_key(&table, &keys::ASSERTION_KEY_FILE);
@@ -243,15 +240,6 @@ fn signing_key(table: &Table<'_, '_>, key: &Key) -> Option<PathBuf> {
         let found = format!("{shown} can be read by every user of this machine");
         table.mistake(key, found, format!("a file of the owner alone (chmod 600 {shown})"));
         return None;
-    }
-    Some(path)
-}
-
-/// A file with a token, which others should not be able to read.
-fn token_file(table: &Table<'_, '_>, key: &Key) -> Option<PathBuf> {
-    let path = table.path(key)?;
-    if is_world_readable(&path) {
-        table.warn(key, format!("{} can be read by every user of this machine", path.display()));
     }
     Some(path)
 }
@@ -299,15 +287,4 @@ fn extensions(table: &Table<'_, '_>) -> Vec<(String, String)> {
         }
     }
     pairs
-}
-
-/// Reports that none of `keys` is there.
-fn require(table: &Table<'_, '_>, grant: GrantKind, keys: &[&'static Key]) {
-    if let Some(first) = keys.first()
-        && !keys.iter().any(|key| table.has(key))
-    {
-        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
-        let allowed = format!("{} is required by grant = \"{}\"", names.join(" or "), grant.name());
-        table.mistake(first, "missing", allowed);
-    }
 }

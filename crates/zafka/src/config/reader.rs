@@ -440,6 +440,44 @@ impl<'r, 'a> Table<'r, 'a> {
         None
     }
 
+    /// Reports that none of some keys is there, which `by` requires.
+    pub fn require(&self, keys: &[&Key], by: &str) {
+        if let Some(first) = keys.first()
+            && !keys.iter().any(|key| self.has(key))
+        {
+            let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+            self.mistake(first, "missing", format!("{} is required by {by}", names.join(" or ")));
+        }
+    }
+
+    /// Reports each key that is not among the allowed ones: `found` says why.
+    pub fn allow_only(&self, allowed: &[&Key], found: &str) {
+        let names: Vec<_> = allowed.iter().map(|key| key.name).collect();
+        for key in self.section.keys {
+            if self.has(key) && !names.contains(&key.name) {
+                self.mistake(key, found, names.join(", "));
+            }
+        }
+    }
+
+    /// Reports a key that says nothing without another one, which is not there.
+    pub fn only_with(&self, key: &Key, other: &Key) {
+        if self.has(key) && !self.has(other) {
+            let (found, name) = (format!("`{}` is missing", other.name), other.name);
+            self.mistake(key, found, format!("only together with `{name}`"));
+        }
+    }
+
+    /// The path of a file with a secret, which others should not be able to read.
+    pub fn secret_path(&self, key: &Key) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        if is_world_readable(&path) {
+            let path = path.display();
+            self.warn(key, format!("{path} can be read by every user of this machine"));
+        }
+        Some(path)
+    }
+
     /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at
     /// its end.
     pub fn secret(&self, key: &Key, file_key: &Key) -> Option<Secret> {
@@ -448,11 +486,7 @@ impl<'r, 'a> Table<'r, 'a> {
                 self.mistake(file_key, format!("`{}` is there too", key.name), "one of the two");
                 return None;
             }
-            let path = self.path(file_key)?;
-            if is_world_readable(&path) {
-                let path = path.display();
-                self.warn(file_key, format!("{path} can be read by every user of this machine"));
-            }
+            let path = self.secret_path(file_key)?;
             let Ok(text) = fs::read_to_string(&path) else {
                 self.mistake(file_key, format!("{} is not UTF-8", path.display()), "a text file");
                 return None;

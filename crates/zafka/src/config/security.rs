@@ -8,8 +8,9 @@ use super::oauth::oauth_bearer;
 use super::reader::Table;
 use super::text::{self, Mechanism};
 
-const PASSWORD_KEYS: [&Key; 3] =
-    [&keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
+/// The keys of all mechanisms but OAUTHBEARER.
+const PASSWORD_KEYS: &[&Key] =
+    &[&keys::SASL_MECHANISM, &keys::SASL_USERNAME, &keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE];
 
 /// TLS and SASL of the cluster.
 pub fn security(table: &Table<'_, '_>) -> Option<Security> {
@@ -57,9 +58,7 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
         }
     }
     for password in [&keys::TLS_KEY_PASSWORD, &keys::TLS_KEY_PASSWORD_FILE] {
-        if table.has(password) && !table.has(&keys::TLS_KEY) {
-            table.mistake(password, "`key` is missing", "only together with `key`");
-        }
+        table.only_with(password, &keys::TLS_KEY);
     }
     let client = match (certificate, key) {
         (Some(certificate), Some(key)) => {
@@ -78,14 +77,7 @@ fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
         })
     })?;
     if !matches!(mechanism, Mechanism::OAuthBearer) {
-        let is_known = |key: &Key| {
-            key.name == keys::SASL_MECHANISM.name
-                || PASSWORD_KEYS.iter().any(|other| other.name == key.name)
-        };
-        for key in keys::SASL_SECTION.keys.iter().filter(|key| table.has(key) && !is_known(key)) {
-            let allowed = "mechanism, username, password, password_file";
-            table.mistake(key, "not a key of this mechanism", allowed);
-        }
+        table.allow_only(PASSWORD_KEYS, "not a key of this mechanism");
     }
     Some(match mechanism {
         Mechanism::Plain => Sasl::Plain(credentials(table)?),
@@ -96,23 +88,9 @@ fn sasl(table: &Table<'_, '_>) -> Option<Sasl> {
 }
 
 fn credentials(table: &Table<'_, '_>) -> Option<Credentials> {
-    require(table, &[&keys::SASL_USERNAME]);
-    require(table, &[&keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE]);
+    table.require(&[&keys::SASL_USERNAME], "this mechanism");
+    table.require(&[&keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE], "this mechanism");
     let username = table.text(&keys::SASL_USERNAME, text::label);
     let password = table.secret(&keys::SASL_PASSWORD, &keys::SASL_PASSWORD_FILE);
     Some(Credentials { username: username?, password: password? })
-}
-
-/// Reports that none of `keys` is there.
-fn require(table: &Table<'_, '_>, keys: &[&'static Key]) {
-    if let Some(first) = keys.first()
-        && !keys.iter().any(|key| table.has(key))
-    {
-        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
-        table.mistake(
-            first,
-            "missing",
-            format!("{} is required by this mechanism", names.join(" or ")),
-        );
-    }
 }

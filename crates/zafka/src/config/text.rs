@@ -11,6 +11,7 @@ use regex::Regex;
 use zafka_bridge::template::{Fields, Template};
 use zafka_bridge::zmq_to_kafka::mapping::is_legal;
 use zafka_envelope::{FramePlan, InboundPlan, Preset};
+use zafka_identity::{name_fault, regex_fault};
 use zafka_kafka::config::{
     FetcherKind, GroupProtocol, Isolation, OnCorrupt, OnOutOfRange, Start, TopicSelector,
 };
@@ -265,11 +266,8 @@ pub fn topic(text: &str) -> Parsed<TopicSelector> {
             return Err(Rejected::because("a pattern ends with a slash and is not empty", allowed));
         };
         return Regex::new(pattern).map(TopicSelector::Pattern).map_err(|error| {
-            let reason = error.to_string();
-            let reason =
-                reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Rejected::because(
-                format!("not a regular expression: {reason}"),
+                format!("not a regular expression: {}", regex_fault(&error)),
                 "the syntax of the Rust crate regex",
             )
         });
@@ -279,18 +277,10 @@ pub fn topic(text: &str) -> Parsed<TopicSelector> {
 
 /// A name by Kafka's rule for topics, which also holds for the instances of static members.
 pub fn legal_name(text: &str, allowed: &'static str) -> Parsed<String> {
-    let why = if text.is_empty() {
-        "empty"
-    } else if text == "." || text == ".." {
-        "\".\" and \"..\" are not names"
-    } else if text.len() > 249 {
-        "longer than 249 characters"
-    } else if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        "a name is made of letters, digits, '.', '_' and '-'"
-    } else {
-        return Ok(text.to_owned());
-    };
-    Err(Rejected::because(why, allowed))
+    match name_fault(text) {
+        None => Ok(text.to_owned()),
+        Some(why) => Err(Rejected::because(why, allowed)),
+    }
 }
 
 /// `instance`.
@@ -516,7 +506,8 @@ pub fn uri(text: &str) -> Parsed<String> {
     if fine { Ok(text.to_owned()) } else { Err(Rejected::allowed("a URI: SCHEME:REST")) }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Returns true if a host is this machine, as far as its text shows.
+pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
