@@ -14,9 +14,9 @@ use crate::claims::Claims;
 use crate::token::{TokenId, Verified, seconds};
 
 /// The most leases.
-pub const MAX_LEASES: usize = 65_536;
+const MAX_LEASES: usize = 65_536;
 /// The most keys that one subject may have.
-pub const KEYS_PER_SUBJECT: usize = 16;
+const KEYS_PER_SUBJECT: usize = 16;
 /// The most tokens that are remembered: those that have let in a key and have not ended.
 const MAX_TOKENS: usize = 4 * MAX_LEASES;
 /// The most of these that one subject may have.
@@ -216,6 +216,7 @@ impl Leases {
         over.iter().filter_map(|key| self.remove(key)).collect()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

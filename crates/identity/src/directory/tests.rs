@@ -8,7 +8,7 @@ use zafka_zmtp::curve::SecretKey;
 use super::*;
 use crate::claims::{ClaimName, ISSUER_KEYS, ISSUER_PEERCRED};
 use crate::pattern::TopicPattern;
-use crate::token::TokenId;
+use crate::token::{TokenId, claimed_end};
 use crate::{Rule, Who};
 
 fn key(number: u8) -> PublicKey {
@@ -239,7 +239,7 @@ fn a_token_that_would_change_nothing_is_not_verified() {
         format!("{}.{}.", encode("{}"), encode(&format!("{{\"exp\":{}}}", WALL + expires)))
     };
     let wants = |directory: &Directory, number, token: &str, after| {
-        directory.wants_token(&key(number), token.as_bytes(), time.after(after))
+        directory.wants_token(&key(number), claimed_end(token.as_bytes()), time.after(after))
     };
     assert!(wants(&directory, 9, &payload(300), 0));
     assert!(wants(&directory, 9, "nonsense", 0));

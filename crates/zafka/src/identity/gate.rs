@@ -9,7 +9,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use zafka_identity::{
-    Admission, Claims, Clock, Directory, Issuer, KeySet, Leased, Refusal, TokenError, shown, verify,
+    Admission, Claims, Clock, Directory, Issuer, KeySet, Leased, Refusal, TokenError, claimed_end,
+    shown, verify,
 };
 use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
 use zafka_zmtp::Token;
@@ -99,7 +100,10 @@ impl Identities {
     fn admit_key(&self, key: PublicKey, token: Option<&Token>) -> Result<LetIn, Refusal> {
         let clock = clock();
         let token = token.map(Token::expose);
-        let token = token.filter(|token| self.directory.lock().wants_token(&key, token, clock));
+        // What a stranger shows is taken apart before others are kept waiting.
+        let token = token.map(|token| (token, claimed_end(token)));
+        let wants = |end: Option<i64>| self.directory.lock().wants_token(&key, end, clock);
+        let token = token.filter(|(_, end)| wants(*end)).map(|(token, _)| token);
         let Some(token) = token else {
             return self.directory.lock().admit(key, clock).map(LetIn::Admitted);
         };
