@@ -39,7 +39,7 @@ impl Running {
     pub(crate) fn waits(&self) -> Vec<WaitStatus> {
         match self {
             Self::KafkaToZmq(route) => route.waits().0,
-            Self::ZmqToKafka(route) => route.readiness().waiting,
+            Self::ZmqToKafka(route) => route.waits(),
         }
     }
 

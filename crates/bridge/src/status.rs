@@ -99,6 +99,18 @@ pub struct WaitStatus {
     pub since: i64,
 }
 
+impl From<zafka_kafka::Wait> for WaitStatus {
+    fn from(wait: zafka_kafka::Wait) -> Self {
+        Self {
+            partition: wait.partition.map(|partition| partition.to_string()),
+            kind: wait.kind.name(),
+            reason: wait.reason,
+            peer: None,
+            since: wait.since,
+        }
+    }
+}
+
 /// Counters of a route since its start; each only grows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RouteCounters {

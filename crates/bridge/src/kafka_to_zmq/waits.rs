@@ -28,13 +28,7 @@ pub(super) fn of_route(
         peer: wait.peer,
         since: wait.since,
     });
-    let of_source = source.status().waits.into_iter().map(|wait| WaitStatus {
-        partition: wait.partition.map(|partition| partition.to_string()),
-        kind: wait.kind.name(),
-        reason: wait.reason,
-        peer: None,
-        since: wait.since,
-    });
+    let of_source = source.status().waits.into_iter().map(WaitStatus::from);
     shown(of_socket.chain(of_source).chain(for_subscribers(report)).collect())
 }
 

@@ -30,7 +30,7 @@ struct Pending<M> {
     topic: Option<Arc<str>>,
     /// Of its last record, as sent or as the topic set it.
     timestamp: i64,
-    /// Of a message that has other than one record.
+    /// Of a message that has other than one record, or is answered as a batch.
     several: Option<Box<Several>>,
 }
 
@@ -125,14 +125,9 @@ impl<M> Ledger<M> {
     ) -> Ticket {
         let number = self.entered;
         self.entered += 1;
-        let pending = Pending {
-            message,
-            sender,
-            number,
-            topic,
-            timestamp,
-            several: (records != 1).then(|| Box::new(Several::new(records))),
-        };
+        let is_several = records != 1 || (self.is_batch && topic.is_some());
+        let several = is_several.then(|| Box::new(Several::new(records)));
+        let pending = Pending { message, sender, number, topic, timestamp, several };
         let place = self.place(State::Pending(pending));
         if self.order == Order::OfMessages {
             self.queues.entry(sender).or_default().push_back(place);
@@ -192,25 +187,25 @@ impl<M> Ledger<M> {
         }
         let is_settled = pending.several.as_mut().is_none_or(|several| several.take(&outcome));
         if is_settled {
-            let (sender, is_batch) = (pending.sender, self.is_batch);
-            self.settle(place, sender, |pending| pending.settle(outcome, is_batch), out);
+            let is_batch = self.is_batch;
+            self.settle(place, |pending| pending.settle(outcome, is_batch), out);
         }
     }
 
     /// Settles all that is under way, for no more will be heard of it.
     pub(crate) fn abandon(&mut self, failure: &Failure, out: &mut Vec<Settled<M>>) {
         let pending = self.slots.iter().enumerate().filter_map(|(place, slot)| match &slot.state {
-            State::Pending(pending) => Some((pending.number, place, pending.sender)),
+            State::Pending(pending) => Some((pending.number, place)),
             State::Free | State::Settled(_) => None,
         });
         let mut left: Vec<_> = pending.collect();
         left.sort_unstable();
-        for (_, place, sender) in left {
+        for (_, place) in left {
             let settle = |pending: Pending<M>| Settled {
                 message: pending.message,
                 outcome: Err(failure.clone()),
             };
-            self.settle(place, sender, settle, out);
+            self.settle(place, settle, out);
         }
     }
 
@@ -218,7 +213,6 @@ impl<M> Ledger<M> {
     fn settle(
         &mut self,
         place: usize,
-        sender: u64,
         settle: impl FnOnce(Pending<M>) -> Settled<M>,
         out: &mut Vec<Settled<M>>,
     ) {
@@ -226,6 +220,7 @@ impl<M> Ledger<M> {
         let State::Pending(pending) = std::mem::replace(&mut slot.state, State::Free) else {
             return;
         };
+        let sender = pending.sender;
         let settled = settle(pending);
         if self.order == Order::AsSettled {
             self.leave(place);
@@ -343,24 +338,15 @@ impl<M> Pending<M> {
     /// `last`: the outcome of its last record.
     fn settle(self, last: Result<Written, WriteError>, is_batch: bool) -> Settled<M> {
         let Self { message, topic, timestamp, several, .. } = self;
-        let several = match (several, &last) {
-            (Some(several), _) => several,
-            // A batch of one record.
-            (None, Ok(_)) if is_batch => {
-                let mut several = Box::new(Several::new(1));
-                several.take(&last);
-                several
-            }
-            (None, _) => {
-                let outcome = last.map_err(Failure::from).map(|written| Place {
-                    topic: topic.unwrap_or_default(),
-                    partition: Some(written.partition),
-                    offset: written.offset,
-                    timestamp,
-                    batch: None,
-                });
-                return Settled { message, outcome };
-            }
+        let Some(several) = several else {
+            let outcome = last.map_err(Failure::from).map(|written| Place {
+                topic: topic.unwrap_or_default(),
+                partition: Some(written.partition),
+                offset: written.offset,
+                timestamp,
+                batch: None,
+            });
+            return Settled { message, outcome };
         };
         let Several { records, parts, failure, .. } = *several;
         let outcome = match failure {

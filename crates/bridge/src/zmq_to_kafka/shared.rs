@@ -52,7 +52,7 @@ impl IngestShared {
             .clone()
             .or_else(|| self.held_by.lock().clone())
             .or_else(|| self.producer.not_ready());
-        let waiting = if stopped.is_some() { Vec::new() } else { self.waits() };
+        let waiting = self.waits();
         RouteReadiness {
             name: self.config.name.clone(),
             reason,
@@ -64,6 +64,9 @@ impl IngestShared {
 
     /// Returns its waits, which are no fault of its own.
     pub(crate) fn waits(&self) -> Vec<WaitStatus> {
+        if self.stopped.lock().is_some() {
+            return Vec::new();
+        }
         let held = self.socket.held().into_iter().map(|(senders, since)| {
             let plural = if senders == 1 { "" } else { "s" };
             let most = self.config.socket.in_flight_bytes;
@@ -79,14 +82,7 @@ impl IngestShared {
                 since,
             }
         });
-        let of_producer = self.producer.waits().into_iter().map(|wait| WaitStatus {
-            partition: None,
-            kind: wait.kind.name(),
-            reason: wait.reason,
-            peer: None,
-            since: wait.since,
-        });
-        held.chain(of_producer).collect()
+        held.chain(self.producer.waits().into_iter().map(WaitStatus::from)).collect()
     }
 
     pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {

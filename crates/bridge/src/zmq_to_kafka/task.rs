@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 use zafka_kafka::produce::{Deliveries, Delivery, Producer};
-use zafka_sockets::{Content, Inbound, InboundKind};
+use zafka_sockets::{Inbound, InboundKind};
 
 use super::IngestShared;
 use super::arrivals::Arrivals;
@@ -172,7 +172,7 @@ impl Task {
         self.ledger.abandon(&failure, &mut settled);
         for Settled { message, outcome } in settled {
             match outcome {
-                Ok(place) => self.acknowledge(message, Ok(place)),
+                Ok(place) => self.acknowledge(message, place),
                 Err(failure) => self.refuse(message, failure),
             }
         }
@@ -194,13 +194,9 @@ impl Task {
             tokio::select! {
                 biased;
                 () = &mut close => return,
-                Some(Inbound { sender, content, permit }) = messages.recv() => {
-                    let content = match content {
-                        Content::Messages(messages) => Content::Late(messages),
-                        content => content,
-                    };
+                Some(inbound) = messages.recv() => {
                     // The route ends in any case.
-                    let _ = self.handle_inbound(Inbound { sender, content, permit });
+                    let _ = self.handle_inbound(inbound);
                 }
             }
         }

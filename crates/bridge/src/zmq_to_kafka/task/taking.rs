@@ -46,7 +46,7 @@ impl Task {
         let from_req = sender.socket_type() == Some(SocketType::Req);
         let is_denied = !sender.may_write_something();
         let (messages, mut is_late) = match content {
-            Content::Messages(messages) => (messages, false),
+            Content::Messages(messages) => (messages, self.is_closing),
             Content::Late(messages) => (messages, true),
             Content::TooLarge(discarded) => {
                 let arrival = self.arrivals.add(sender, permit, 1, now_ms());
@@ -67,7 +67,7 @@ impl Task {
                     is_denied,
                     from_req,
                 };
-                self.handle_message(config, &incoming, &mut Vec::new())?;
+                self.handle_message(config, incoming, &mut Vec::new())?;
                 return ControlFlow::Continue(1);
             }
         };
@@ -87,7 +87,7 @@ impl Task {
                 is_denied,
                 from_req,
             };
-            let told = self.handle_message(config, &incoming, &mut records);
+            let told = self.handle_message(config, incoming, &mut records);
             if told.is_break() {
                 // What came with a message that stops the route is not written either.
                 (flow, is_late) = (told, true);
@@ -101,11 +101,11 @@ impl Task {
     fn handle_message<'a>(
         &mut self,
         config: &IngestConfig,
-        incoming: &Incoming<'_, 'a>,
+        incoming: Incoming<'_, 'a>,
         records: &mut Vec<InboundRecord<'a>>,
     ) -> ControlFlow<()> {
         let is_router = self.is_router;
-        let &Incoming { arrival, frames, count, bytes, from_req, .. } = incoming;
+        let Incoming { arrival, frames, count, bytes, from_req, .. } = incoming;
         if !is_router && wire::is_command(frames) {
             // It may hold a token: never a record, a dead letter or a log line.
             self.counts.received += 1;
@@ -150,8 +150,8 @@ impl Task {
         if incoming.is_denied {
             message.kept_mut().is_denied = true;
         }
-        let misfit = (parted == Parted::Neither).then(|| misfit(config.frames.frames(), incoming));
-        if let Some(failure) = incoming.refusal.clone().or(misfit) {
+        let misfit = (parted == Parted::Neither).then(|| misfit(config.frames.frames(), &incoming));
+        if let Some(failure) = incoming.refusal.or(misfit) {
             self.settle_now(message, failure);
             return self.tell_settled();
         }

@@ -24,7 +24,7 @@ impl Task {
         for Settled { message, outcome } in settled.drain(..) {
             let told = match outcome {
                 Ok(place) => {
-                    self.acknowledge(message, Ok(place));
+                    self.acknowledge(message, place);
                     ControlFlow::Continue(())
                 }
                 Err(failure) => self.fail(message, failure),
@@ -37,9 +37,9 @@ impl Task {
         flow
     }
 
-    pub(super) fn acknowledge(&mut self, message: Message, outcome: Result<Place, Failure>) {
+    pub(super) fn acknowledge(&mut self, message: Message, place: Place) {
         self.counts.acknowledged += 1;
-        self.answer(&message, &outcome);
+        self.answer(&message, &Ok(place));
     }
 
     /// Does with a message that is not written what its route says.
