@@ -99,11 +99,6 @@ pub fn message_weight(bytes: usize, frames: usize) -> usize {
     bytes + MESSAGE_OVERHEAD + frames.saturating_sub(FEW_FRAMES) * FRAME_OVERHEAD
 }
 
-/// The same of one of several messages.
-fn weight_of(messages: &Messages, index: usize) -> usize {
-    message_weight(messages.size(index), messages.frames(index).len())
-}
-
 impl Content {
     /// Bytes of frames that are held.
     fn size(&self) -> usize {
@@ -117,16 +112,6 @@ impl Content {
     fn memory(&self) -> usize {
         match self {
             Self::Messages(messages) | Self::Late(messages) => messages.memory(),
-            Self::TooLarge(Discarded { head, .. }) => message_weight(self.size(), head.len()),
-        }
-    }
-
-    /// Bytes of `in_flight_bytes` that it takes.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Messages(messages) | Self::Late(messages) => {
-                (0..messages.len()).map(|index| weight_of(messages, index)).sum()
-            }
             Self::TooLarge(Discarded { head, .. }) => message_weight(self.size(), head.len()),
         }
     }
@@ -235,44 +220,47 @@ impl Shared {
         })
     }
 
-    /// Permits that messages take.
-    fn permits(&self, content: &Content) -> u32 {
+    /// Permits that messages of this weight take.
+    fn permits(&self, weight: usize) -> u32 {
         // The capacity fits into 32 bits.
-        u32::try_from(content.weight().min(self.capacity)).unwrap_or(u32::MAX)
+        u32::try_from(weight.min(self.capacity)).unwrap_or(u32::MAX)
     }
 
     /// Takes the memory that messages take, if it is free and no link waits for it.
-    fn try_permit(&self, content: &Content) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(content)).ok()
+    fn try_permit(&self, weight: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_many_owned(self.permits(weight)).ok()
     }
 
     /// Waits for the memory that messages take, in turn with the other senders. There is always an
     /// end: the semaphore is never closed.
-    fn permit(&self, content: &Content) -> impl Future<Output = Memory> + Send + use<> {
-        let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(content));
+    fn permit(&self, weight: usize) -> impl Future<Output = Memory> + Send + use<> {
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(weight));
         async { permit.await.ok() }
     }
 
     /// Parts messages so that those which are handed over together do not take much of the memory,
-    /// unless it is a single one.
-    fn part(&self, mut messages: Messages) -> VecDeque<Messages> {
+    /// unless it is a single one. Each part comes with its weight.
+    fn part(&self, mut messages: Messages) -> VecDeque<(Messages, usize)> {
+        // The first message of each part but the first, and the weight of what is before it.
         let (mut cuts, mut weight) = (Vec::new(), 0);
         for index in 0..messages.len() {
-            let more = weight_of(&messages, index);
+            let more = message_weight(messages.size(index), messages.frames(index).len());
             if weight > 0 && weight + more > self.capacity / PART {
-                cuts.push(index);
+                cuts.push((index, weight));
                 weight = 0;
             }
             weight += more;
         }
+        let mut parts = VecDeque::with_capacity(cuts.len() + 1);
         // From the back, so that each is copied once.
-        let mut parts: VecDeque<Messages> =
-            cuts.iter().rev().map(|cut| messages.split_off(*cut)).collect();
+        for (cut, before) in cuts.into_iter().rev() {
+            parts.push_front((messages.split_off(cut), weight));
+            weight = before;
+        }
         if !parts.is_empty() {
             messages.shrink();
         }
-        parts.push_back(messages);
-        parts.make_contiguous().reverse();
+        parts.push_front((messages, weight));
         parts
     }
 }
@@ -302,8 +290,8 @@ fn link_config(config: &InboundConfig) -> LinkConfig {
 pub(crate) struct Intake {
     shared: Arc<Shared>,
     sender: Arc<Sender>,
-    /// Messages that were read and wait for memory, and their bytes.
-    waiting: VecDeque<Content>,
+    /// Messages that were read and wait for memory, each with its weight; and bytes of all of them.
+    waiting: VecDeque<(Content, usize)>,
     waiting_bytes: usize,
     /// The place of the first of them in the queue for memory.
     permit: Option<Pin<Box<dyn Future<Output = Memory> + Send>>>,
@@ -340,18 +328,22 @@ impl Intake {
 
     /// Adds what was read.
     pub(crate) fn push(&mut self, content: Content) {
-        let parts = match content {
-            Content::Messages(messages) => self.shared.part(messages),
-            content => {
-                self.waiting_bytes += content.memory();
-                return self.waiting.push_back(content);
+        match content {
+            Content::Messages(messages) => {
+                for (part, weight) in self.shared.part(messages) {
+                    self.wait(Content::Messages(part), weight);
+                }
             }
-        };
-        for part in parts {
-            let content = Content::Messages(part);
-            self.waiting_bytes += content.memory();
-            self.waiting.push_back(content);
+            content => {
+                let weight = content.memory();
+                self.wait(content, weight);
+            }
         }
+    }
+
+    fn wait(&mut self, content: Content, weight: usize) {
+        self.waiting_bytes += content.memory();
+        self.waiting.push_back((content, weight));
     }
 
     /// Bytes of memory for messages that wait.
@@ -362,11 +354,11 @@ impl Intake {
     /// Hands over messages while there is memory. Returns whether one has to wait for it.
     pub(crate) fn hand_over(&mut self) -> bool {
         while self.permit.is_none()
-            && let Some(content) = self.waiting.front()
+            && let Some((_, weight)) = self.waiting.front()
         {
-            match self.shared.try_permit(content) {
+            match self.shared.try_permit(*weight) {
                 Some(permit) => self.hand_over_first(Some(permit)),
-                None => self.permit = Some(Box::pin(self.shared.permit(content))),
+                None => self.permit = Some(Box::pin(self.shared.permit(*weight))),
             }
         }
         self.permit.is_some()
@@ -376,13 +368,12 @@ impl Intake {
     /// no memory that it had not before.
     pub(crate) fn hand_over_late(&mut self) {
         self.permit = None;
-        while let Some(content) = self.waiting.pop_front() {
+        while let Some((content, _)) = self.waiting.pop_front() {
             let late = match content {
                 Content::Messages(messages) => Content::Late(messages),
                 content => content,
             };
-            self.waiting.push_front(late);
-            self.hand_over_first(None);
+            self.send(late, None);
         }
     }
 
@@ -400,7 +391,13 @@ impl Intake {
     }
 
     fn hand_over_first(&mut self, memory: Memory) {
-        let Some(content) = self.waiting.pop_front() else { return };
+        if let Some((content, _)) = self.waiting.pop_front() {
+            self.send(content, memory);
+        }
+    }
+
+    /// Hands over what no longer waits.
+    fn send(&mut self, content: Content, memory: Memory) {
         let (count, size) = (content.count(), content.size());
         self.waiting_bytes -= content.memory();
         self.sender.count_received(count);

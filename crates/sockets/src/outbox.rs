@@ -186,11 +186,17 @@ impl Outbox {
             Err(error) => return Ok(Err(error)),
         };
         let BoxWritten { of_batch, of_control } = written;
-        self.control_sent += of_control;
-        if self.control_sent == self.control.len() {
-            (self.control, self.control_sent) = (Vec::new(), 0);
-        }
+        self.control_written(of_control);
         Ok(Ok(of_batch))
+    }
+
+    /// So many bytes of the commands were written.
+    fn control_written(&mut self, bytes: usize) {
+        self.control_sent += bytes;
+        self.control_begun |= bytes > 0;
+        if self.control_sent == self.control.len() {
+            (self.control, self.control_sent, self.control_begun) = (Vec::new(), 0, false);
+        }
     }
 
     /// Makes one vectored write: a half-written message's rest, then the commands, then the
@@ -224,13 +230,7 @@ impl Outbox {
             return Err(io::ErrorKind::WriteZero.into());
         }
         let of_control = written.saturating_sub(before).min(control.len());
-        self.control_sent += of_control;
-        self.control_begun |= of_control > 0;
-        if self.control_sent == self.control.len() {
-            self.control = Vec::new();
-            self.control_sent = 0;
-            self.control_begun = false;
-        }
+        self.control_written(of_control);
         Ok(written - of_control)
     }
 }

@@ -58,6 +58,13 @@ pub struct Config {
     pub heartbeat: Option<Heartbeat>,
 }
 
+impl Config {
+    /// Our side as a mechanism shows it.
+    fn ours(&self) -> Ours<'_> {
+        Ours { socket_type: self.socket_type, identity: &self.identity }
+    }
+}
+
 /// An event from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -203,8 +210,7 @@ impl Connection {
     /// As `handle_input`.
     pub fn admit(&mut self, properties: &[(&str, &str)], now: Instant) -> Result<(), Error> {
         let State::Presented(minor) = self.state else { return Ok(()) };
-        let Config { socket_type, identity, .. } = &self.config;
-        let ours = Ours { socket_type: *socket_type, identity };
+        let ours = self.config.ours();
         match self.handshake.admit(properties, ours, &mut self.opening) {
             Some(Ok(done)) => self.on_done(minor, *done, now),
             Some(Err(error)) => return Err(self.fail(error)),
@@ -412,8 +418,7 @@ impl Connection {
             let Some(minor) = greeting.take(&mut input, &self.config.mechanism)? else {
                 return Ok(());
             };
-            let Config { socket_type, identity, .. } = &self.config;
-            let ours = Ours { socket_type: *socket_type, identity };
+            let ours = self.config.ours();
             self.handshake.start(&mut self.opening, ours)?;
             self.state = State::Handshake(minor);
         }
@@ -450,8 +455,7 @@ impl Connection {
     }
 
     fn on_handshake(&mut self, minor: Minor, frame: &Frame<'_>, now: Instant) -> Result<(), Error> {
-        let Config { socket_type, identity, .. } = &self.config;
-        let ours = Ours { socket_type: *socket_type, identity };
+        let ours = self.config.ours();
         match self.handshake.take(frame.body.as_slice(), ours, minor, &mut self.opening)? {
             Step::Wait => {}
             Step::Presented(peer) => {

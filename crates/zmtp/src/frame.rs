@@ -71,7 +71,14 @@ pub fn read_header(input: &[u8]) -> Option<Header> {
 /// The body of the frame that starts `input`, if it is whole.
 #[inline]
 pub fn first_body(input: &[u8]) -> Option<&[u8]> {
+    split_first(input).map(|(_, body, _)| body)
+}
+
+/// The flags and the body of the frame that starts `input`, if it is whole, and what is behind it.
+#[inline]
+pub fn split_first(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let header = read_header(input)?;
-    let end = usize::try_from(header.body_size).ok()?.checked_add(header.header_size)?;
-    input.get(header.header_size..end)
+    let rest = input.get(header.header_size..)?;
+    let (body, after) = rest.split_at_checked(usize::try_from(header.body_size).ok()?)?;
+    Some((header.flags, body, after))
 }

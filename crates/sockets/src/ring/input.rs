@@ -132,10 +132,12 @@ impl<P: Clone> Ring<P> {
                 any |= wanted;
                 continue;
             }
-            for id in peers {
-                let entry = self.peers.get(id).filter(|_| self.is_gated);
-                if entry.is_none_or(|entry| entry.may_have(chunk.origin().label())) {
-                    builder.add(*id, message);
+            if !builder.is_off() {
+                for id in peers {
+                    let entry = if self.is_gated { self.peers.get(id) } else { None };
+                    if entry.is_none_or(|entry| entry.may_have(chunk.origin().label())) {
+                        builder.add(*id, message);
+                    }
                 }
             }
             let wanted = put_behind(

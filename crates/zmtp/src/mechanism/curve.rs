@@ -62,7 +62,7 @@ pub struct ClientSide {
 
 impl PartialEq for ServerSide {
     fn eq(&self, other: &Self) -> bool {
-        self.keys.iter().map(KeyPair::public).eq(other.keys.iter().map(KeyPair::public))
+        self.keys == other.keys
     }
 }
 
@@ -70,8 +70,7 @@ impl Eq for ServerSide {}
 
 impl PartialEq for ClientSide {
     fn eq(&self, other: &Self) -> bool {
-        let public = |side: &Self| (side.keys.public(), side.server);
-        public(self) == public(other) && self.token == other.token
+        self.keys == other.keys && self.server == other.server && self.token == other.token
     }
 }
 

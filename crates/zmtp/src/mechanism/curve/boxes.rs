@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{PublicKey, SecretKey};
 use crate::error::{Error, printable};
-use crate::frame::{self, COMMAND, LONG, MORE, SHORT_MAX};
+use crate::frame::{self, COMMAND, MORE, Position};
 
 /// Bytes that boxing adds to a frame's body: the command's name, a short nonce, a tag, and the
 /// flags.
@@ -186,11 +186,7 @@ impl Sealer {
     pub fn seal(&mut self, frames: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         let mut rest = frames;
         while !rest.is_empty() {
-            let taken = frame::read_header(rest).and_then(|header| {
-                let body = frame::first_body(rest)?;
-                Some((header.flags, body, rest.get(header.header_size + body.len()..)?))
-            });
-            let Some((flags, body, after)) = taken else {
+            let Some((flags, body, after)) = frame::split_first(rest) else {
                 return Err(Error::malformed("outgoing frames", "the last one is not whole"));
             };
             self.seal_frame(flags, body, out)?;
@@ -203,17 +199,12 @@ impl Sealer {
     ///
     /// # Errors
     /// A body of more than 2^70 bytes: none.
-    pub fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         self.nonce += 1;
         let short = self.nonce.to_be_bytes();
         let size = OVERHEAD + body.len();
         out.reserve(size + 9);
-        if size <= SHORT_MAX {
-            out.extend_from_slice(&[0, size as u8]);
-        } else {
-            out.push(LONG);
-            out.extend_from_slice(&(size as u64).to_be_bytes());
-        }
+        frame::put_header(out, Position::Last, size);
         out.extend_from_slice(NAME);
         out.extend_from_slice(&short);
         let more = if flags & MORE == 0 { 0 } else { INNER_MORE };
