@@ -40,6 +40,9 @@ use sasl::Login;
 use stream::Stream;
 pub(crate) use tls::usable;
 
+/// A connection that was used less recently than this is not used again. Brokers close idle ones
+/// after ten minutes, some clouds' after four.
+pub(crate) const IDLE: Duration = Duration::from_secs(180);
 /// Longest time for the writing of a request, or for a step of authentication.
 const STEP: Duration = Duration::from_secs(10);
 /// The largest answer to anything but a fetch or a metadata request.

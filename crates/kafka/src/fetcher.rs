@@ -21,7 +21,7 @@ use crate::reset::DueOffset;
 pub(crate) use fast::sim;
 pub(crate) use fast::{
     ANSWER_LIMIT, CONFIRMED, FastFetcher, FetchKind, FetchOptions, FetchPosition, FetchSession,
-    FetchSizes, FetcherParts, ReturnReason, VERSIONS as FETCH_VERSIONS,
+    FetchSizes, FetcherParts, ReturnReason, VERSIONS as FETCH_VERSIONS, too_old,
 };
 pub(crate) use fault::{CorruptBatch, FetchFault};
 pub(crate) use librdkafka::LibrdkafkaFetcher;

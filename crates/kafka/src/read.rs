@@ -164,23 +164,20 @@ impl RangeReader {
             return Ok(None);
         }
         let item = self.items.recv().await;
-        match item {
+        let end = match item {
             Some(RangeItem::Records(records)) => {
                 (self.topic_id, self.position) = (records.topic_id, records.next_offset());
                 return Ok(Some(*records));
             }
-            Some(RangeItem::End { position }) => self.position = position,
-            Some(RangeItem::Failed(error)) => {
-                self.is_over = true;
-                return Err(error);
+            Some(RangeItem::End { position }) => {
+                self.position = position;
+                Ok(None)
             }
-            None => {
-                self.is_over = true;
-                return Err(self.broke_off());
-            }
-        }
+            Some(RangeItem::Failed(error)) => Err(error),
+            None => Err(self.broke_off()),
+        };
         self.is_over = true;
-        Ok(None)
+        end
     }
 
     /// The offset after all that was handed out, past offsets that hold no record; after the end,

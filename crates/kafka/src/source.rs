@@ -128,16 +128,15 @@ impl Source {
         known: u32,
         offset: i64,
     ) -> Option<Generation> {
-        let generation = assignment.restart(known, offset)?;
-        self.requests.send(RouteRequest::Restart(Arc::clone(assignment), generation));
+        let (generation, request) = RouteRequest::restart(assignment, known, offset)?;
+        self.requests.send(request);
         Some(generation)
     }
 
     /// Fetches a partition no more until it is restarted. It is held all the same, and what was
     /// handed out may still come.
     pub fn pause(&self, assignment: &Arc<Assignment>) {
-        assignment.pause();
-        self.requests.send(RouteRequest::Pause(Arc::clone(assignment)));
+        self.requests.send(RouteRequest::pause(assignment));
     }
 
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the

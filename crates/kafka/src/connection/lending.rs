@@ -3,18 +3,15 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Connection, ConnectionError, Connector};
+use super::{Connection, ConnectionError, Connector, IDLE};
 
 /// Connections that are lent at once, over all brokers; as many are kept.
 const MOST: usize = 16;
-/// A connection that was used less recently than this is not used again. Brokers close idle ones
-/// after ten minutes, some clouds' after four.
-const IDLE: Duration = Duration::from_secs(180);
 
 /// Connections to the brokers of a cluster, to be used one exchange at a time.
 pub(crate) struct Lending {

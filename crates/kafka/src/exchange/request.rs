@@ -20,3 +20,21 @@ pub(crate) enum RouteRequest {
     /// Commit these, leave the group, end.
     Close(Positions),
 }
+
+impl RouteRequest {
+    /// Pauses a partition: it is fetched no more until it is restarted.
+    pub(crate) fn pause(assignment: &Arc<Assignment>) -> Self {
+        assignment.pause();
+        Self::Pause(Arc::clone(assignment))
+    }
+
+    /// Begins a new generation of a partition, from `offset` on; `None` if `known` is not the newest.
+    pub(crate) fn restart(
+        assignment: &Arc<Assignment>,
+        known: u32,
+        offset: i64,
+    ) -> Option<(Generation, Self)> {
+        let generation = assignment.restart(known, offset)?;
+        Some((generation, Self::Restart(Arc::clone(assignment), generation)))
+    }
+}

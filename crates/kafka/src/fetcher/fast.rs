@@ -31,7 +31,7 @@ use crate::guard::{self, Panicked};
 use crate::health::SourceHealth;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
-pub(crate) use broker::{CONFIRMED, VERSIONS};
+pub(crate) use broker::{CONFIRMED, VERSIONS, too_old};
 use dispatcher::task::DispatcherTask;
 pub(crate) use fetch_session::{FetchKind, FetchOptions, FetchSession};
 pub(crate) use position::{FetchPosition, ReturnReason};

@@ -216,8 +216,7 @@ impl SimMembership {
 
     /// The route holds a partition.
     pub fn pause(&self, assignment: &Arc<Assignment>) {
-        assignment.pause();
-        self.send(MembershipEvent::Route(RouteRequest::Pause(Arc::clone(assignment))));
+        self.send(MembershipEvent::Route(RouteRequest::pause(assignment)));
     }
 
     /// The route has a partition read again.
@@ -227,11 +226,8 @@ impl SimMembership {
         known: u32,
         offset: i64,
     ) -> Option<Generation> {
-        let generation = assignment.restart(known, offset)?;
-        self.send(MembershipEvent::Route(RouteRequest::Restart(
-            Arc::clone(assignment),
-            generation,
-        )));
+        let (generation, request) = RouteRequest::restart(assignment, known, offset)?;
+        self.send(MembershipEvent::Route(request));
         Some(generation)
     }
 

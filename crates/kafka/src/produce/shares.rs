@@ -57,11 +57,6 @@ impl Shares {
         if *held <= again && self.full.remove(&index) { Change::Open } else { Change::None }
     }
 
-    /// Returns whether a topic whose partitions were not known takes no more for now.
-    pub fn is_any_unknown_full(&self) -> bool {
-        self.full.iter().any(|index| index.partition.is_none())
-    }
-
     fn share(&self, index: PartitionIndex) -> usize {
         if index.partition.is_some() { self.part * OF_PARTITION } else { self.part }
     }

@@ -299,7 +299,6 @@ impl RangeState {
 
     /// The broker could not be reached, or the request has no answer.
     pub(super) fn handle_lost(&mut self, reason: String, now: Instant) {
-        self.take_back();
         self.find_leader(reason, now);
     }
 

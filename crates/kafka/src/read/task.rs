@@ -13,7 +13,7 @@ use super::state::{RangeAction, RangeState};
 use super::{Range, RangeItem};
 use crate::cluster::{Budget, MemoryPermit, OwnConnections};
 use crate::connection::{Connection, decode};
-use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS};
+use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS, too_old};
 
 /// Time that a broker may take until an answer begins. It is not asked to wait for records.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -99,8 +99,7 @@ impl RangeTask {
         let mut lent = lending.lend(address).await.map_err(|error| error.to_string())?;
         loop {
             let Some(newest) = lent.connection.version(ApiKey::Fetch, FETCH_VERSIONS) else {
-                let reason = "too old for our own fetch requests (version 12 of Kafka 2.7)";
-                state.handle_too_old(format!("{address}: {reason}"));
+                state.handle_too_old(too_old(address));
                 return Ok(None);
             };
             let round_trip = lent.connection.round_trip();

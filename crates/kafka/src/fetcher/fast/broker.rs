@@ -25,12 +25,18 @@ use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use super::{BrokerEvent, FetcherContext, ResponseContext};
 use crate::assignment::Assignment;
-use crate::connection::{Connection, decode};
+use crate::connection::{Connection, IDLE, decode};
 use crate::fetcher::{CorruptBatch, FetchFault};
 
 /// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
 /// know.
 pub(crate) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
+
+/// Says of a broker that it has none of them.
+pub(crate) fn too_old(address: &str) -> String {
+    format!("{address}: too old for our own fetch requests (version 12 of Kafka 2.7)")
+}
+
 /// From this many bytes on, the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
 /// Time without an answer after which the broker counts as troubled, and after which it is given
@@ -41,9 +47,6 @@ const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 /// may wait for.
 const PROGRESS: (Duration, usize) =
     (Duration::from_millis(if cfg!(test) { 1000 } else { 5000 }), 16 << 10);
-/// A connection that was used less recently than this is not used again. Brokers close idle ones
-/// after ten minutes, some clouds' after four.
-const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one: it is
 /// made again without a report.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
@@ -214,11 +217,7 @@ impl FetchTask {
 
     async fn fetch(&mut self, mut connection: Connection) -> CloseReason {
         let Some(version) = connection.version(ApiKey::Fetch, VERSIONS) else {
-            let reason = format!(
-                "{}: too old for our own fetch requests (version 12 of Kafka 2.7)",
-                self.address
-            );
-            self.send_event(BrokerEvent::TooOld(reason));
+            self.send_event(BrokerEvent::TooOld(too_old(&self.address)));
             // Nothing is left to do but to be ended.
             while self.commands.recv().await.is_some() {}
             return CloseReason::Ended;

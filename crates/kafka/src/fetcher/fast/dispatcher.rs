@@ -213,7 +213,7 @@ impl Dispatcher {
     fn ask(&mut self, now: Instant) {
         let mut topics: Vec<Arc<str>> =
             self.partitions.keys().map(|key| Arc::clone(&key.topic)).collect();
-        topics.sort_unstable();
+        // They are in order.
         topics.dedup();
         (self.asked, self.is_asking, self.wants_metadata) = (Some(now), true, false);
         let leave = std::mem::take(&mut self.distrusted);

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::request::{self, Answered, Item};
 use super::{Event, Key};
-use crate::connection::{Connection, Connector, Pipeline, decode};
+use crate::connection::{Connection, Connector, IDLE, Pipeline, decode};
 use crate::health::SourceHealth;
 use crate::records::ProducerId;
 
@@ -27,9 +27,6 @@ const REPLICATION: Duration = Duration::from_secs(15);
 const STANDSTILL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(25));
 /// As the second one, for a broker that does not lead any more what it was sent.
 const LEFT: Duration = Duration::from_secs(2);
-/// A connection that was used less recently than this is not used again. Brokers close idle ones
-/// after ten minutes, some clouds' after four.
-const IDLE: Duration = Duration::from_secs(180);
 /// After so long without a request, the end of a connection is taken for that of an idle one.
 const QUIET: Duration = Duration::from_secs(1);
 

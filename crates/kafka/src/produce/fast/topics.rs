@@ -92,8 +92,9 @@ impl Topics {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Result<bool, WriteError> {
+        let new = new_record(record)?;
         let index = self.locate(record.topic, record.partition, record.key)?;
-        self.push_to(index, ticket, record, buffers, now)
+        Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
 
     /// Finds the partition of a record.
@@ -124,26 +125,29 @@ impl Topics {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Result<bool, WriteError> {
-        let new = NewRecord {
-            timestamp: record.timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        };
-        let size = new.size_limit();
-        if size > RECORD_LIMIT {
-            return Err(WriteError::TooLarge(format!("{size} bytes")));
-        }
-        let Some(Some(topic)) = self.topics.get_mut(index.topic) else { return Ok(false) };
+        let new = new_record(record)?;
+        Ok(self.put(index, ticket, record.partition, &new, buffers, now))
+    }
+
+    fn put(
+        &mut self,
+        index: PartitionIndex,
+        ticket: Ticket,
+        wanted: Option<i32>,
+        new: &NewRecord<'_>,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> bool {
+        let Some(Some(topic)) = self.topics.get_mut(index.topic) else { return false };
         match index.partition {
             Some(partition) => {
                 let touched = &mut self.touched;
-                topic.add(index.topic, partition, ticket, &new, buffers, touched, now);
-                Ok(false)
+                topic.add(index.topic, partition, ticket, new, buffers, touched, now);
+                false
             }
             None => {
-                topic.wait(ticket, record.partition, &new, now);
-                Ok(true)
+                topic.wait(ticket, wanted, new, now);
+                true
             }
         }
     }
@@ -185,11 +189,9 @@ impl Topics {
         Ok(index)
     }
 
-    /// The names of all of them, in order.
+    /// The names of all of them.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<_> = self.names.keys().cloned().collect();
-        names.sort_unstable();
-        names
+        self.names.keys().cloned().collect()
     }
 
     pub(super) fn slot(&mut self, key: Key) -> Option<&mut Slot> {
@@ -352,6 +354,19 @@ impl Topics {
             slot.partition.handle_leader(Some(leader));
             self.touch(key);
         }
+    }
+}
+
+/// The record as it goes into a batch.
+///
+/// # Errors
+/// It is too large for any batch.
+fn new_record<'a>(record: &OutboundRecord<'a>) -> Result<NewRecord<'a>, WriteError> {
+    let OutboundRecord { timestamp, key, value, headers, .. } = *record;
+    let new = NewRecord { timestamp, key, value, headers };
+    match new.size_limit() {
+        size if size > RECORD_LIMIT => Err(WriteError::TooLarge(format!("{size} bytes"))),
+        _ => Ok(new),
     }
 }
 

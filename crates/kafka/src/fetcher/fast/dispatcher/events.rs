@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info};
-use uuid::Uuid;
 
 use super::super::BrokerEvent;
 use super::super::broker::BrokerCommand;
@@ -18,6 +17,7 @@ use crate::fetcher::FetchFault;
 use crate::metadata::{Leader, Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
 use crate::reset::ResetReason;
+use crate::topic_partition::TopicPartition;
 
 /// Time that a partition that came back waits before it is sent out again.
 pub(super) const PLACE_AGAIN: (Duration, Duration) =
@@ -231,20 +231,20 @@ impl Dispatcher {
     /// Takes out what is told of lives that are over: a server that does has lost touch with the
     /// cluster. If one server after another does, it is the one before all of them that had.
     fn drop_stale(&mut self, metadata: &mut Metadata) {
-        let is_over = |topic: &str, id: &Uuid, state: &PartitionState| {
-            **state.assignment.topic() == *topic && state.past_ids.contains(id)
+        let is_over = |key: &TopicPartition, state: &PartitionState| {
+            let topic = metadata.topics.get(&key.topic);
+            topic.is_some_and(|topic| state.past_ids.contains(&topic.id))
         };
-        let stale = |topic: &str, id: &Uuid| {
-            self.partitions.values().any(|state| is_over(topic, id, state))
-        };
-        if !metadata.topics.iter().any(|(name, topic)| stale(name, &topic.id)) {
+        let stale = self.partitions.iter().filter(|(key, state)| is_over(key, state));
+        let stale: HashSet<Arc<str>> = stale.map(|(key, _)| Arc::clone(&key.topic)).collect();
+        if stale.is_empty() {
             self.stale_answers = 0;
             return;
         }
         (self.distrusted, self.wants_metadata) = (true, true);
         self.stale_answers += 1;
         if self.stale_answers < BELIEVED {
-            metadata.topics.retain(|name, topic| !stale(name, &topic.id));
+            metadata.topics.retain(|name, _| !stale.contains(name));
             return;
         }
         self.stale_answers = 0;
