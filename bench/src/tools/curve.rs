@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use zafka_zmtp::curve::{ClientSide, PublicKey};
 use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
 
+use super::idle_peers::hold;
 use super::scan::Kind;
+use super::scan::PACKED_LENGTH;
 use super::sub::persist;
 use super::usage;
 use crate::Outcome;
@@ -22,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(20);
-/// Size of a packed record's length field in bytes.
-const PACKED_LENGTH: usize = 4;
 
 /// A SUB whose handshake is done.
 struct Sub {
@@ -145,18 +145,7 @@ pub fn idle(arguments: &[&str]) -> Outcome<()> {
         return Err(usage("curve-idle ADDRESS COUNT SERVER_KEY"));
     };
     let server = server.parse()?;
-    let subs = (0..count.parse::<u32>()?).map(|number| {
-        let prefix = format!("nobody-publishes-{number:05}");
-        Sub::connect(address, prefix.as_bytes(), server).map(|sub| sub.stream)
-    });
-    let subs = subs.collect::<Outcome<Vec<_>>>()?;
-    println!("R");
-    loop {
-        sleep(Duration::from_secs(3600));
-        if subs.is_empty() {
-            return Ok(());
-        }
-    }
+    hold(count, |prefix| Sub::connect(address, prefix, server).map(|sub| sub.stream))
 }
 
 /// `curve-handshakes ADDRESS SERVER_KEY`: connects, shakes hands and goes, again and again; the

@@ -13,8 +13,16 @@ use crate::Outcome;
 /// The arguments or the connections.
 pub fn run(arguments: &[&str]) -> Outcome<()> {
     let [address, count] = arguments else { return Err(usage("idle-peers ADDRESS COUNT")) };
+    hold(count, |prefix| sub::connect(address, prefix))
+}
+
+/// Connects so many peers, each with a prefix of its own, and keeps them.
+///
+/// # Errors
+/// The count or the connections.
+pub fn hold<T>(count: &str, connect: impl Fn(&[u8]) -> Outcome<T>) -> Outcome<()> {
     let peers = (0..count.parse::<u32>()?)
-        .map(|number| sub::connect(address, format!("nobody-publishes-{number:05}").as_bytes()))
+        .map(|number| connect(format!("nobody-publishes-{number:05}").as_bytes()))
         .collect::<Outcome<Vec<_>>>()?;
     println!("R");
     loop {

@@ -3,7 +3,7 @@
 use zafka_zmtp::frame::{COMMAND, MORE, read_header};
 
 /// Size of a packed record's length field in bytes.
-const PACKED_LENGTH: usize = 4;
+pub const PACKED_LENGTH: usize = 4;
 
 /// The content of a message: one record, or many packed ones in its second frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

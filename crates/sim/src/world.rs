@@ -320,7 +320,7 @@ impl World {
     }
 
     fn relay(&mut self, process: Process) -> Option<&mut Relay> {
-        self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
+        relay_of(&mut self.relays, process)
     }
 
     /// The processes that live.
@@ -423,4 +423,9 @@ fn config(settings: &Settings) -> RouteConfig {
             ..PubConfig::default()
         },
     }
+}
+
+/// The relay of a process, if it lives: for those that need the rest of the world beside it.
+fn relay_of(relays: &mut [Relay], (number, life): Process) -> Option<&mut Relay> {
+    relays.get_mut(number).filter(|relay| relay.life == life)
 }

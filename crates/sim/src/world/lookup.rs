@@ -6,7 +6,7 @@ use std::time::Duration;
 use zafka_kafka::sim::{self, Begin, SimQuestion};
 use zafka_kafka::{Assignment, TopicPartition};
 
-use super::{Event, Process, World};
+use super::{Event, Process, World, relay_of};
 use crate::cluster::{Cluster, Partition};
 use crate::group::{Committed, Group};
 use crate::relay::{Found, Still, partition_of};
@@ -75,8 +75,7 @@ impl World {
 
     /// The lookup asks the cluster.
     pub(super) fn look_up(&mut self, process: Process, question: SimQuestion) {
-        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
-        else {
+        let Some(relay) = relay_of(&mut self.relays, process) else {
             return;
         };
         let mut reached = Reached {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use zafka_kafka::sim::{self, GroupEvent, MembershipAction};
 use zafka_kafka::{Assignment, SourceEvent, TopicPartition};
 
-use super::{Event, Process, World};
+use super::{Event, Process, World, relay_of};
 use crate::cluster::Partition;
 use crate::group::Committed;
 use crate::relay::{Held, Last, partition_of};
@@ -201,8 +201,7 @@ impl World {
 
     /// Partitions leave the client's assignment, which answers a revocation.
     fn remove(&mut self, process: Process, assignments: Vec<Arc<Assignment>>) {
-        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
-        else {
+        let Some(relay) = relay_of(&mut self.relays, process) else {
             return;
         };
         for assignment in &assignments {
@@ -230,8 +229,7 @@ impl World {
 
     /// The route is told.
     fn publish(&mut self, process: Process, event: SourceEvent) {
-        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
-        else {
+        let Some(relay) = relay_of(&mut self.relays, process) else {
             return;
         };
         match &event {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zafka_kafka::sim;
 
-use super::{Process, World};
+use super::{Process, World, relay_of};
 use crate::relay::Still;
 
 /// Time by which a stall may be shown late, besides the time that the lookup of the end takes.
@@ -19,8 +19,7 @@ impl World {
         let (now, stall_timeout) = (self.clock.now(), self.settings.stall_timeout);
         let late = stall_timeout + SLACK + Duration::from_millis(self.settings.lookup_ms);
         let unreachable = self.unreachable.clone();
-        let Some(relay) = self.relays.get_mut(process.0).filter(|relay| relay.life == process.1)
-        else {
+        let Some(relay) = relay_of(&mut self.relays, process) else {
             return;
         };
         let mut violations = Vec::new();
