@@ -82,6 +82,8 @@ pub(crate) struct Connection {
     login: Option<Arc<Login>>,
     /// The session, if it has an end.
     session: Option<SaslSession>,
+    /// Renewals of the session.
+    renewals: u64,
     /// Something but ApiVersions, which needs no authentication, was answered.
     served: bool,
 }
@@ -104,6 +106,7 @@ impl Connection {
             correlation: 0,
             login,
             session: None,
+            renewals: 0,
             served: false,
         }
     }
@@ -200,27 +203,31 @@ impl Connection {
         Ok(frame)
     }
 
-    /// Renews the session if its time has come. To be called while no request is under way.
+    /// Renews the session if its time has come; returns how often it was renewed by now. To be called
+    /// while no request is under way.
     ///
     /// # Errors
     /// The connection is of no more use. A provider of tokens that is away is no error before the
     /// session ends.
-    pub(crate) async fn renew(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) async fn renew(&mut self) -> Result<u64, ConnectionError> {
         let (Some(session), Some(login)) = (self.session, self.login.clone()) else {
-            return Ok(());
+            return Ok(0);
         };
         if Instant::now() < session.renew_at {
-            return Ok(());
+            return Ok(self.renewals);
         }
         match login.token().await {
-            Ok(token) => self.log_in(&login, token).await,
+            Ok(token) => {
+                self.log_in(&login, token).await?;
+                self.renewals += 1;
+            }
             Err(reason) if Instant::now() < session.end => {
                 debug!(broker = self.address, reason, "the session is not renewed yet");
                 self.session = Some(SaslSession { renew_at: Instant::now() + RETRY, ..session });
-                Ok(())
             }
-            Err(reason) => Err(self.fault(&reason)),
+            Err(reason) => return Err(self.fault(&reason)),
         }
+        Ok(self.renewals)
     }
 
     fn fault(&self, error: &dyn std::fmt::Display) -> ConnectionError {

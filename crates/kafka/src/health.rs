@@ -45,6 +45,8 @@ pub struct SourceStatus {
     pub offset_resets: u64,
     /// Records skipped by that.
     pub records_skipped: u64,
+    /// The most renewals that the session of one connection has had (KIP-368).
+    pub renewals: u64,
     /// Partitions that make no progress though there is something to read.
     pub partitions_stalled: usize,
     /// Waits that are no fault.
@@ -71,6 +73,8 @@ pub(crate) struct SourceHealth {
     pub(crate) commits: Counter,
     pub(crate) commits_failed: Counter,
     pub(crate) kafka_errors: Counter,
+    /// The most renewals of one session.
+    renewals: AtomicU64,
     /// Tasks that hold records which the route does not take.
     waiting: AtomicUsize,
     /// Time for which they waited since the last call that took it, in microseconds.
@@ -204,6 +208,11 @@ impl SourceHealth {
         self.state.lock().is_connected() == Some(true)
     }
 
+    /// A connection's session was renewed so often.
+    pub(crate) fn set_renewals(&self, renewals: u64) {
+        self.renewals.fetch_max(renewals, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_error(&self, error: String) {
         self.state.lock().last_error = Some(error);
     }
@@ -305,6 +314,7 @@ impl SourceHealth {
             commits: self.commits.get(),
             commits_failed: self.commits_failed.get(),
             kafka_errors: self.kafka_errors.get(),
+            renewals: self.renewals.load(Ordering::Relaxed),
             offset_resets: state.membership.offset_resets,
             records_skipped: state.membership.records_skipped,
             partitions_stalled: state.membership.stalled.len(),

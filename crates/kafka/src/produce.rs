@@ -365,6 +365,11 @@ impl ProducerHealth {
         if self.is_librdkafka.load(Ordering::Relaxed) { "librdkafka" } else { "fast" }
     }
 
+    /// The most renewals that the session of one connection has had (KIP-368).
+    pub fn renewals(&self) -> u64 {
+        self.health.status().renewals
+    }
+
     /// Errors of brokers and of the connections to them since the start.
     pub fn errors(&self) -> u64 {
         self.health.status().kafka_errors

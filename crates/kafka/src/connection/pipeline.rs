@@ -126,7 +126,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Connection::renew`].
-    pub(crate) async fn renew(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) async fn renew(&mut self) -> Result<u64, ConnectionError> {
         self.connection.renew().await
     }
 

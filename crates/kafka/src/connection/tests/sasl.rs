@@ -257,7 +257,7 @@ async fn a_provider_that_is_away_is_no_error_before_the_session_ends() {
     let error = loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         match connection.renew().await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) => break error.to_string(),
         }
     };

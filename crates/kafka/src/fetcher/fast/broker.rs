@@ -338,7 +338,9 @@ impl FetchTask {
         connection: &mut Connection,
         newest: i16,
     ) -> Result<Option<i16>, CloseReason> {
-        connection.renew().await.map_err(|error| CloseReason::Lost(error.to_string()))?;
+        let renewed = connection.renew().await;
+        let renewals = renewed.map_err(|error| CloseReason::Lost(error.to_string()))?;
+        self.context.health.set_renewals(renewals);
         let Some((request, version)) = self.session.request(newest, Instant::now()) else {
             return Ok(None);
         };

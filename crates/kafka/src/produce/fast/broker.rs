@@ -141,7 +141,7 @@ impl Broker {
 
     async fn serve(&mut self, serving: &mut Serving) -> Left {
         loop {
-            if let Err(left) = serving.send().await {
+            if let Err(left) = serving.send(&self.health).await {
                 return left;
             }
             let wake = serving.wake();
@@ -335,7 +335,7 @@ impl Serving {
     }
 
     /// Gives what is held to the connection, unless it has to wait.
-    async fn send(&mut self) -> Result<(), Left> {
+    async fn send(&mut self, health: &SourceHealth) -> Result<(), Left> {
         if self.held.is_empty() || Instant::now() < self.throttled {
             return Ok(());
         }
@@ -344,7 +344,8 @@ impl Serving {
                 return Ok(());
             }
             let renewed = self.pipeline.renew().await;
-            renewed.map_err(|error| Left::Lost(error.to_string()))?;
+            let renewals = renewed.map_err(|error| Left::Lost(error.to_string()))?;
+            health.set_renewals(renewals);
         }
         while let Some(command) = self.held.pop_front() {
             let pushed = match command {
