@@ -31,7 +31,7 @@ use zafka_oidc::Token;
 
 pub(crate) use answer::{AnswerError, decode};
 pub(crate) use connector::Connector;
-pub(crate) use error::ConnectionError;
+pub(crate) use error::{ConnectionError, RequestError};
 use frames::{FrameError, Frames};
 pub(crate) use lending::Lending;
 pub(crate) use pipeline::Pipeline;
@@ -118,8 +118,21 @@ impl Connection {
         (version >= least && version >= *ours.start()).then_some(version)
     }
 
+    /// As [`version`](Self::version), of an API that is needed.
+    ///
+    /// # Errors
+    /// The broker is too old.
+    pub(crate) fn needed_version(
+        &self,
+        api: ApiKey,
+        ours: RangeInclusive<i16>,
+    ) -> Result<i16, RequestError> {
+        let version = self.version(api, ours);
+        version.ok_or_else(|| RequestError::TooOld { broker: self.address.clone(), api })
+    }
+
     /// Its broker's `HOST:PORT`.
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
@@ -221,11 +234,11 @@ impl Connection {
                 self.log_in(&login, token).await?;
                 self.renewals += 1;
             }
-            Err(reason) if Instant::now() < session.end => {
-                debug!(broker = self.address, reason, "the session is not renewed yet");
+            Err(error) if Instant::now() < session.end => {
+                debug!(broker = self.address, %error, "the session is not renewed yet");
                 self.session = Some(SaslSession { renew_at: Instant::now() + RETRY, ..session });
             }
-            Err(reason) => return Err(self.fault(&reason)),
+            Err(error) => return Err(self.fault(&error)),
         }
         Ok(self.renewals)
     }
@@ -310,7 +323,7 @@ impl Connection {
 
     async fn authenticate(&mut self) -> Result<(), ConnectionError> {
         let Some(login) = self.login.clone() else { return Ok(()) };
-        let token = login.token().await.map_err(|reason| self.fault(&reason))?;
+        let token = login.token().await.map_err(|error| self.fault(&error))?;
         self.log_in(&login, token).await
     }
 

@@ -20,8 +20,8 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::timeout;
 
 use crate::config::{GroupConfig, GroupProtocol};
-use crate::connection::{Connection, Connector};
-pub(crate) use reason::{AskError, GroupRefusal};
+use crate::connection::{AnswerError, Connection, Connector, RequestError};
+pub(crate) use reason::GroupRefusal;
 
 /// Longest time for asking, in all.
 const WAIT: Duration = Duration::from_secs(15);
@@ -69,11 +69,12 @@ impl Coordinator {
         &mut self,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<GroupAnswer, AskError> {
+    ) -> Result<GroupAnswer, RequestError> {
         let server =
             self.servers.get(self.turn % self.servers.len().max(1)).cloned().unwrap_or_default();
         let answer = timeout(WAIT, self.answer(&server, member, protocol)).await;
-        let answer = answer.unwrap_or(Err(AskError::Silent { broker: server }));
+        let answer = answer
+            .unwrap_or(Err(RequestError::Silent { broker: server, api: ApiKey::DescribeGroups }));
         if answer.is_err() {
             self.turn = self.turn.wrapping_add(1);
         }
@@ -85,9 +86,9 @@ impl Coordinator {
         server: &str,
         member: Option<&str>,
         protocol: Option<GroupProtocol>,
-    ) -> Result<GroupAnswer, AskError> {
-        let mut asked = match self.find(self.connect(server).await?).await? {
-            FoundCoordinator::At(address) => self.connect(&address).await?,
+    ) -> Result<GroupAnswer, RequestError> {
+        let mut asked = match self.find(self.connector.connect(server).await?).await? {
+            FoundCoordinator::At(address) => self.connector.connect(&address).await?,
             FoundCoordinator::Refused(refusal) => return Ok(GroupAnswer::Refused(refusal)),
         };
         if let Some(answer) = self.consumer_group(&mut asked, member).await? {
@@ -108,36 +109,31 @@ impl Coordinator {
         Ok(answer)
     }
 
-    async fn connect(&self, address: &str) -> Result<AskedBroker, AskError> {
-        let connection = self.connector.connect(address).await?;
-        Ok(AskedBroker { address: address.to_owned(), connection })
-    }
-
-    async fn find(&self, mut asked: AskedBroker) -> Result<FoundCoordinator, AskError> {
-        let version = asked.version(ApiKey::FindCoordinator, 3, 3)?;
+    async fn find(&self, mut asked: Connection) -> Result<FoundCoordinator, RequestError> {
+        let version = asked.needed_version(ApiKey::FindCoordinator, 3..=3)?;
         let request = FindCoordinatorRequest::default().with_key(text(&self.group.id));
-        let answer = asked.connection.ask(&request, version, LIMIT).await?;
+        let answer = asked.ask(&request, version, LIMIT).await?;
         match ResponseError::try_from_code(answer.error_code) {
             None => Ok(FoundCoordinator::At(address(&answer.host, answer.port))),
             Some(ResponseError::GroupAuthorizationFailed) => {
                 Ok(FoundCoordinator::Refused(GroupRefusal::NotAuthorized))
             }
-            Some(error) => Err(asked.refused(ApiKey::FindCoordinator, error)),
+            Some(error) => Err(refused(&asked, ApiKey::FindCoordinator, error)),
         }
     }
 
     /// As a group of the newer protocol; `None` if it is none.
     async fn consumer_group(
         &self,
-        asked: &mut AskedBroker,
+        asked: &mut Connection,
         member: Option<&str>,
-    ) -> Result<Option<GroupAnswer>, AskError> {
-        let Ok(version) = asked.version(ApiKey::ConsumerGroupDescribe, 0, 1) else {
+    ) -> Result<Option<GroupAnswer>, RequestError> {
+        let Ok(version) = asked.needed_version(ApiKey::ConsumerGroupDescribe, 0..=1) else {
             return Ok(None);
         };
         let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![self.id()]);
-        let answer = asked.connection.ask(&request, version, LIMIT).await?;
-        let group = answer.groups.into_iter().next().ok_or_else(|| asked.no_group())?;
+        let answer = asked.ask(&request, version, LIMIT).await?;
+        let group = answer.groups.into_iter().next().ok_or_else(|| no_group(asked))?;
         match ResponseError::try_from_code(group.error_code) {
             None => {
                 let has_member =
@@ -148,20 +144,20 @@ impl Coordinator {
             Some(ResponseError::GroupAuthorizationFailed) => {
                 Ok(Some(GroupAnswer::Refused(GroupRefusal::NotAuthorized)))
             }
-            Some(error) => Err(asked.refused(ApiKey::ConsumerGroupDescribe, error)),
+            Some(error) => Err(refused(asked, ApiKey::ConsumerGroupDescribe, error)),
         }
     }
 
     /// As a group of the classic protocol, with its assignor; `None` if it is none.
     async fn classic_group(
         &self,
-        asked: &mut AskedBroker,
+        asked: &mut Connection,
         member: Option<&str>,
-    ) -> Result<Option<(GroupAnswer, String)>, AskError> {
-        let version = asked.version(ApiKey::DescribeGroups, 5, 6)?;
+    ) -> Result<Option<(GroupAnswer, String)>, RequestError> {
+        let version = asked.needed_version(ApiKey::DescribeGroups, 5..=6)?;
         let request = DescribeGroupsRequest::default().with_groups(vec![self.id()]);
-        let answer = asked.connection.ask(&request, version, LIMIT).await?;
-        let group = answer.groups.into_iter().next().ok_or_else(|| asked.no_group())?;
+        let answer = asked.ask(&request, version, LIMIT).await?;
+        let group = answer.groups.into_iter().next().ok_or_else(|| no_group(asked))?;
         match ResponseError::try_from_code(group.error_code) {
             None if *group.group_state == *"Dead" => Ok(None),
             None if group.members.is_empty() => {
@@ -181,19 +177,19 @@ impl Coordinator {
             Some(ResponseError::GroupAuthorizationFailed) => {
                 Ok(Some((GroupAnswer::Refused(GroupRefusal::NotAuthorized), String::new())))
             }
-            Some(error) => Err(asked.refused(ApiKey::DescribeGroups, error)),
+            Some(error) => Err(refused(asked, ApiKey::DescribeGroups, error)),
         }
     }
 
     /// Neither: of which kind it is.
-    async fn other_kind(&self, asked: &mut AskedBroker) -> Result<GroupAnswer, AskError> {
+    async fn other_kind(&self, asked: &mut Connection) -> Result<GroupAnswer, RequestError> {
         // An older broker has no other kinds.
-        let Ok(version) = asked.version(ApiKey::ListGroups, 5, 5) else {
+        let Ok(version) = asked.needed_version(ApiKey::ListGroups, 5..=5) else {
             return Ok(GroupAnswer::NoGroup);
         };
-        let answer = asked.connection.ask(&ListGroupsRequest::default(), version, LIMIT).await?;
+        let answer = asked.ask(&ListGroupsRequest::default(), version, LIMIT).await?;
         if let Some(error) = ResponseError::try_from_code(answer.error_code) {
-            return Err(asked.refused(ApiKey::ListGroups, error));
+            return Err(refused(asked, ApiKey::ListGroups, error));
         }
         let group = answer.groups.into_iter().find(|group| *group.group_id.0 == *self.group.id);
         Ok(match group {
@@ -211,10 +207,10 @@ impl Coordinator {
     /// nothing.
     async fn would_refuse(
         &self,
-        asked: &mut AskedBroker,
+        asked: &mut Connection,
         assignor: String,
-    ) -> Result<Option<GroupRefusal>, AskError> {
-        let version = asked.version(ApiKey::JoinGroup, 7, 8)?;
+    ) -> Result<Option<GroupRefusal>, RequestError> {
+        let version = asked.needed_version(ApiKey::JoinGroup, 7..=8)?;
         let session_timeout = self.group.session_timeout.unwrap_or(SESSION_TIMEOUT);
         let millis = i32::try_from(session_timeout.as_millis()).unwrap_or(i32::MAX);
         let ours = JoinGroupRequestProtocol::default()
@@ -227,7 +223,7 @@ impl Coordinator {
             .with_rebalance_timeout_ms(millis)
             .with_protocol_type(StrBytes::from_static_str("consumer"))
             .with_protocols(vec![ours]);
-        let answer = asked.connection.ask(&request, version, LIMIT).await?;
+        let answer = asked.ask(&request, version, LIMIT).await?;
         Ok(match ResponseError::try_from_code(answer.error_code) {
             Some(ResponseError::InvalidSessionTimeout) => {
                 Some(GroupRefusal::SessionTimeout(session_timeout))
@@ -251,26 +247,12 @@ enum FoundCoordinator {
     Refused(GroupRefusal),
 }
 
-/// A broker that is asked.
-struct AskedBroker {
-    address: String,
-    connection: Connection,
+fn refused(asked: &Connection, api: ApiKey, error: ResponseError) -> RequestError {
+    RequestError::Refused { broker: asked.address().to_owned(), api, error }
 }
 
-impl AskedBroker {
-    /// Finds the newest version of a request that both sides have.
-    fn version(&self, api: ApiKey, least: i16, most: i16) -> Result<i16, AskError> {
-        let version = self.connection.version(api, least..=most);
-        version.ok_or_else(|| AskError::TooOld { broker: self.address.clone(), api })
-    }
-
-    fn refused(&self, api: ApiKey, error: ResponseError) -> AskError {
-        AskError::Refused { broker: self.address.clone(), api, error }
-    }
-
-    fn no_group(&self) -> AskError {
-        AskError::NoGroup { broker: self.address.clone() }
-    }
+fn no_group(asked: &Connection) -> RequestError {
+    RequestError::Answer { broker: asked.address().to_owned(), error: AnswerError::Lacking }
 }
 
 fn text(text: &str) -> StrBytes {

@@ -1,8 +1,11 @@
 //! Errors before a source runs.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use zafka_oidc::TokenError;
+
+use crate::config::GroupConfig;
 
 /// The reason why a Kafka client could not be made. Nothing was sent to a broker.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,7 @@ pub enum ProbeError {
     Start(#[from] StartError),
     /// No broker answered in time, or one refused.
     #[error("the cluster cannot be asked: {0}")]
-    Cluster(String),
+    Cluster(#[source] Cause),
     /// No producer id is given.
     #[error(
         "idempotent writes are not allowed ({0}): they need IdempotentWrite on the cluster, or Write \
@@ -90,6 +93,20 @@ pub enum ProbeError {
         /// The group.
         group: String,
         /// The coordinator's answer.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
+}
+
+/// A cause that is shown, and that no caller decides by.
+type Cause = Box<dyn Error + Send + Sync>;
+
+impl ProbeError {
+    pub(crate) fn cluster(cause: impl Into<Cause>) -> Self {
+        Self::Cluster(cause.into())
+    }
+
+    pub(crate) fn group(group: &GroupConfig, reason: impl Into<Cause>) -> Self {
+        Self::Group { group: group.id.clone(), reason: reason.into() }
+    }
 }

@@ -21,9 +21,9 @@ use crate::reset::DueOffset;
 pub(crate) use fast::sim;
 pub(crate) use fast::{
     ANSWER_LIMIT, CONFIRMED, FastFetcher, FetchKind, FetchOptions, FetchPosition, FetchSession,
-    FetchSizes, FetcherParts, ReturnReason, VERSIONS as FETCH_VERSIONS, too_old,
+    FetchSizes, FetcherParts, PartitionError, ReturnReason, VERSIONS as FETCH_VERSIONS,
 };
-pub(crate) use fault::{CorruptBatch, FetchFault};
+pub(crate) use fault::{CorruptBatch, FetchFailure, FetchFault};
 pub(crate) use librdkafka::LibrdkafkaFetcher;
 pub(crate) use record_sender::RecordSender;
 
@@ -60,7 +60,7 @@ impl Fetched {
                     self.assignment.set_corrupt_at(generation, offset);
                     let due =
                         DueOffset { assignment: Arc::clone(&self.assignment), generation, offset };
-                    let (next, error) = (run.after_broken(), error.to_string());
+                    let (next, error) = (run.after_broken(), error.into());
                     response.faults.send(FetchFault::Corrupt(CorruptBatch { due, next, error }));
                     true
                 })

@@ -7,51 +7,62 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tracing::error;
 
 use crate::mailbox::Mailbox;
 
-/// A thread or a task of a source panicked, and its work is left undone. The reason.
-#[derive(Debug)]
-pub(crate) struct Panicked(pub(crate) String);
+/// A thread or a task panicked, and its work is left undone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: {who} panicked: {text}")]
+pub(crate) struct Panicked {
+    who: &'static str,
+    text: String,
+}
+
+impl Panicked {
+    pub(crate) fn new(who: &'static str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self { who, text: text.unwrap_or("no text").to_owned() }
+    }
+
+    /// Reads the end of a task; `None` if it was canceled.
+    pub(crate) fn of_task(who: &'static str, ended: JoinError) -> Option<Self> {
+        ended.try_into_panic().ok().map(|panic| Self::new(who, &*panic))
+    }
+}
 
 /// Time between a panic and the next try.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
 /// Starts a thread of a source. If it panics the route stops: no other thread does its work.
 pub(crate) fn spawn(
-    name: &str,
+    name: &'static str,
     panics: &Mailbox<Panicked>,
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let (who, panics) = (name.to_owned(), panics.clone());
+    let panics = panics.clone();
     Builder::new().name(name.to_owned()).spawn(move || {
-        if let Err(reason) = caught(&who, run) {
-            panics.send(Panicked(reason));
+        if let Err(panicked) = caught(name, run) {
+            panics.send(panicked);
         }
     })
 }
 
 /// Runs until it returns; after a panic again.
-pub(crate) fn again_and_again(who: &str, mut run: impl FnMut()) {
-    while let Err(reason) = caught(who, &mut run) {
-        error!(reason, "trying again");
+pub(crate) fn again_and_again(who: &'static str, mut run: impl FnMut()) {
+    while let Err(panicked) = caught(who, &mut run) {
+        error!(reason = %panicked, "trying again");
         sleep(PAUSE);
     }
 }
 
 /// # Errors
-/// The reason to report, if it panics.
-pub(crate) fn caught(who: &str, run: impl FnOnce()) -> Result<(), String> {
+/// It panics.
+pub(crate) fn caught(who: &'static str, run: impl FnOnce()) -> Result<(), Panicked> {
     // What it leaves half done is its own, and is dropped or begun again.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| reason(who, &*panic))
-}
-
-/// The reason to report for a panic.
-pub(crate) fn reason(who: &str, panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("internal error: {who} panicked: {}", text.unwrap_or("no text"))
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Panicked::new(who, &*panic))
 }
 
 #[cfg(test)]
@@ -65,8 +76,8 @@ mod tests {
         let (sender, panics) = channel();
         let mailbox = Mailbox::new(&sender);
         spawn("kafka-test", &mailbox, || panic!("at {}", 7)).unwrap().join().unwrap();
-        let Ok(Panicked(reason)) = panics.recv() else { panic!("nothing is told") };
-        assert_eq!(reason, "internal error: kafka-test panicked: at 7");
+        let panicked: Panicked = panics.recv().unwrap();
+        assert_eq!(panicked.to_string(), "internal error: kafka-test panicked: at 7");
         spawn("kafka-test", &mailbox, || {}).unwrap().join().unwrap();
         assert!(panics.try_recv().is_err(), "an end is none");
     }

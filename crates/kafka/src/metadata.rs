@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::connection::{AnswerError, Connection, ConnectionError, Connector, decode};
-use crate::reason::{Consequence, Reason};
+use crate::connection::{Connection, ConnectionError, Connector, RequestError, decode};
+use crate::guard::Panicked;
 pub(crate) use shared::MetadataHandle;
 
 /// From the first version that flexible brokers share to the last whose fields we know.
@@ -55,7 +55,7 @@ impl Metadata {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicMetadata {
     pub(crate) id: Uuid,
-    pub(crate) error: Option<String>,
+    pub(crate) error: Option<ResponseError>,
     pub(crate) leaders: HashMap<i32, Leader>,
 }
 
@@ -68,38 +68,22 @@ pub(crate) struct Leader {
 }
 
 /// The reason why the cluster does not answer.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MetadataError {
-    /// The broker does not have the request that is needed.
-    #[error("{broker}: too old for our own metadata requests (version 9 of Kafka 2.4)")]
-    TooOld { broker: String },
     /// There is nobody to ask.
     #[error("no broker is known")]
     NoBroker,
-    /// Nothing came in time.
-    #[error("{broker}: no answer to a metadata request")]
-    Silent { broker: String },
-    /// There is no connection to a broker.
+    /// The broker that was asked has no answer.
     #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// The connection broke within the exchange.
-    #[error("{broker}: {error}")]
-    Broken { broker: String, error: ConnectionError },
-    /// The answer cannot be read.
-    #[error("{broker}: {error}")]
-    Answer { broker: String, error: AnswerError },
+    Request(#[from] RequestError),
     /// The task that asked panicked.
-    #[error("asking for metadata: {0}")]
-    Panicked(String),
+    #[error(transparent)]
+    Panicked(Panicked),
 }
 
-impl Reason for MetadataError {
-    /// Our own requests end with a broker that does not have them; anything else passes.
-    fn consequence(&self) -> Consequence {
-        match self {
-            Self::TooOld { .. } => Consequence::Stop,
-            _ => Consequence::Retry,
-        }
+impl From<ConnectionError> for MetadataError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Request(error.into())
     }
 }
 
@@ -159,7 +143,8 @@ impl MetadataClient {
             }
         }
         let answer = timeout(WAIT, self.connect_and_exchange(&server, topics)).await;
-        let answer = answer.unwrap_or(Err(MetadataError::Silent { broker: server }));
+        let silent = RequestError::Silent { broker: server, api: ApiKey::Metadata };
+        let answer = answer.unwrap_or(Err(silent.into()));
         if answer.is_err() {
             self.leave();
         }
@@ -183,21 +168,18 @@ impl MetadataClient {
         server: &str,
         topics: &[Arc<str>],
     ) -> Result<Metadata, MetadataError> {
-        let broker = || server.to_owned();
-        let broken = |error| MetadataError::Broken { broker: broker(), error };
         connection.renew().await?;
-        let version = connection.version(ApiKey::Metadata, VERSIONS);
-        let version = version.ok_or_else(|| MetadataError::TooOld { broker: broker() })?;
+        let version = connection.needed_version(ApiKey::Metadata, VERSIONS)?;
         let names = topics
             .iter()
             .map(|topic| MetadataRequestTopic::default().with_name(Some(topic_name(topic))));
         let request = MetadataRequest::default()
             .with_allow_auto_topic_creation(false)
             .with_topics(Some(names.collect()));
-        connection.send(&request, version).await.map_err(broken)?;
-        let mut body = connection.receive(LIMIT).await.map_err(broken)?;
+        connection.send(&request, version).await?;
+        let mut body = connection.receive(LIMIT).await?;
         let response = decode::<MetadataRequest>(&mut body, version)
-            .map_err(|error| MetadataError::Answer { broker: broker(), error })?;
+            .map_err(|error| RequestError::Answer { broker: server.to_owned(), error })?;
         self.connection = Some((connection, since));
         Ok(read(response, topics))
     }
@@ -217,7 +199,7 @@ fn read(response: MetadataResponse, asked: &[Arc<str>]) -> Metadata {
             let leader = Leader { broker: partition.leader_id.0, epoch: partition.leader_epoch };
             (partition.partition_index, leader)
         });
-        let error = ResponseError::try_from_code(topic.error_code).map(|error| error.to_string());
+        let error = ResponseError::try_from_code(topic.error_code);
         Some((
             Arc::clone(name),
             TopicMetadata { id: topic.topic_id, error, leaders: leaders.collect() },

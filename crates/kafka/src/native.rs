@@ -28,7 +28,7 @@ use zafka_envelope::{Header, Timestamp};
 use crate::client::Client;
 use crate::topic_partition::TopicPartition;
 pub(crate) use admin::{TopicId, offsets, topic_ids};
-pub(crate) use token::set_token;
+pub(crate) use token::{TokenRefusal, set_token};
 
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)

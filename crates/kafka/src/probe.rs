@@ -16,7 +16,7 @@ use tokio::runtime::{self, Runtime};
 use crate::client::{Client, SourceContext, plain};
 use crate::cluster::settings;
 use crate::config::{ClusterConfig, FetcherKind, GroupConfig, SourceConfig};
-use crate::connection::Connector;
+use crate::connection::{Connection, ConnectionError, Connector};
 use crate::consumer::create;
 use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
@@ -74,7 +74,7 @@ pub fn probe(
         let selection = Selection::new(&source.topics);
         let listing =
             client.until_answered(|client| list(client, &selection, &BTreeSet::new(), WAIT));
-        let listing = listing.map_err(ProbeError::Cluster)?;
+        let listing = listing.map_err(ProbeError::cluster)?;
         found.push(ProbeResult {
             topics: listing
                 .topics
@@ -105,8 +105,7 @@ pub fn probe(
             if let Ok(GroupAnswer::Refused(refusal)) =
                 runtime.block_on(coordinator.ask(None, group.protocol))
             {
-                let (group, reason) = (group.id.clone(), refusal.to_string());
-                return Err(ProbeError::Group { group, reason });
+                return Err(ProbeError::group(group, refusal));
             }
         }
     }
@@ -115,14 +114,44 @@ pub fn probe(
 
 /// Makes a connection of the fast fetcher to one of these brokers.
 fn connect(runtime: &Runtime, connector: &Connector, servers: &[String]) -> Result<(), ProbeError> {
+    match runtime.block_on(first_of(connector, servers)) {
+        Ok(_) => Ok(()),
+        Err(refusals) => Err(ProbeError::cluster(Unanswered::Fast(refusals))),
+    }
+}
+
+/// Connects to the first of these servers that can be connected to.
+async fn first_of(connector: &Connector, servers: &[String]) -> Result<Connection, Refusals> {
     let mut refusals = Vec::new();
     for server in servers {
-        match runtime.block_on(connector.connect(server)) {
-            Ok(_) => return Ok(()),
-            Err(error) => refusals.push(error.to_string()),
+        match connector.connect(server).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => refusals.push(error),
         }
     }
-    Err(ProbeError::Cluster(format!("fetcher \"fast\": {}", refusals.join("; "))))
+    Err(Refusals(refusals))
+}
+
+/// The reason of each server that cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+struct Refusals(Vec<ConnectionError>);
+
+/// The reason why nothing is known of a cluster or a group.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("fetcher \"fast\": {0}")]
+    Fast(Refusals),
+    #[error("not authorized to use it")]
+    NotAuthorized,
+    /// The answer to librdkafka's request.
+    #[error("{}", plain(.0))]
+    Client(KafkaError),
+    /// The last trouble of librdkafka's connections, in its words.
+    #[error("{0}")]
+    Connections(String),
+    #[error("no answer within {0:?}")]
+    Late(Duration),
 }
 
 /// Asks the coordinator for a committed offset, which only clients that may use the group are told.
@@ -136,7 +165,7 @@ fn ask_group(
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     let answer = client.until_answered(|client| client.committed_offsets(list.clone(), WAIT));
-    answer.map(drop).map_err(|reason| ProbeError::Group { group: group.id.clone(), reason })
+    answer.map(drop).map_err(|reason| ProbeError::group(group, reason))
 }
 
 /// A client that asks.
@@ -164,7 +193,7 @@ impl ProbeClient {
     fn until_answered<T>(
         &self,
         ask: impl Fn(&Client) -> Result<T, KafkaError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Unanswered> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let error = match ask(&self.client) {
@@ -172,15 +201,16 @@ impl ProbeClient {
                 Err(error) => error,
             };
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
-                return Err("not authorized to use it".to_owned());
+                return Err(Unanswered::NotAuthorized);
             }
             // Errors come by the callbacks, one at a time.
             while self.client.poll(Duration::from_millis(20)).is_some() {}
             if let Some(refusal) = self.client.context().take_refusal() {
-                return Err(refusal);
+                return Err(Unanswered::Connections(refusal));
             }
             if Instant::now() >= deadline {
-                return Err(self.health.status().last_error.unwrap_or_else(|| plain(&error)));
+                let trouble = self.health.status().last_error;
+                return Err(trouble.map_or(Unanswered::Client(error), Unanswered::Connections));
             }
         }
     }

@@ -293,14 +293,14 @@ impl Producer {
     /// it is to be waited for all the time. Can be dropped and called again.
     pub async fn next(&mut self) -> Deliveries {
         loop {
-            let reason = match &mut self.way {
+            let error = match &mut self.way {
                 Way::Fast(fast) => match fast.next().await {
                     Next::Deliveries(deliveries) => return deliveries,
-                    Next::TooOld(reason) => reason,
+                    Next::TooOld(error) => error,
                 },
                 Way::Librdkafka(librdkafka) => return librdkafka.next().await,
             };
-            self.fall_back(&reason);
+            self.fall_back(&error.to_string());
         }
     }
 

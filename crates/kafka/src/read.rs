@@ -30,7 +30,8 @@ use crate::config::Isolation;
 use crate::error::StartError;
 use crate::records::Run;
 use crate::topic_partition::TopicPartition;
-pub use error::ReadError;
+use error::RangeFault;
+pub use error::{ReadError, ReadFault};
 use task::RangeTask;
 
 /// Runs of records that wait to be received.
@@ -195,7 +196,7 @@ impl RangeReader {
     /// The task has panicked, or its runtime has ended.
     fn broke_off(&self) -> ReadError {
         let topic_partition = self.topic_partition.clone();
-        ReadError::Unavailable { topic_partition, reason: "internal error".to_owned() }
+        ReadError::Unavailable { topic_partition, reason: RangeFault::Internal.into() }
     }
 }
 
@@ -249,7 +250,7 @@ impl RangeRecords {
         let walked = walked.map_err(|error| ReadError::Corrupt {
             topic_partition: self.topic_partition.clone(),
             offset: self.run.next_offset(),
-            reason: error.to_string(),
+            reason: RangeFault::from(error).into(),
         })?;
         self.is_over = walked || is_past;
         Ok(self.is_over)

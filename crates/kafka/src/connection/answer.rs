@@ -22,6 +22,8 @@ pub(crate) enum AnswerError {
     Layout { key: i16, version: i16 },
     #[error("an answer that cannot be read: {0}")]
     Codec(String),
+    #[error("an answer without what was asked for")]
+    Lacking,
 }
 
 /// Decodes the body of an answer to `R`. Its memory is bounded by the length of the body.

@@ -133,5 +133,5 @@ async fn encrypt(
     let stream = tls::encrypt(tls, address, tcp).await;
     stream
         .map(|stream| Stream::Tls(Box::new(stream)))
-        .map_err(|reason| ConnectionError::new(address, &reason))
+        .map_err(|error| ConnectionError::new(address, &error.to_string()))
 }

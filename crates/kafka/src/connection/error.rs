@@ -1,6 +1,11 @@
-//! Errors of a connection.
+//! Errors of a connection, and of the requests on it.
 
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+
+use super::AnswerError;
 use crate::error_text::normalize;
+use crate::reason::{Consequence, Reason};
 
 /// The longest text of a broker that is shown, in characters.
 const LONGEST: usize = 500;
@@ -17,6 +22,59 @@ pub(crate) struct ConnectionError {
 impl ConnectionError {
     pub(crate) fn new(address: &str, reason: &str) -> Self {
         Self { address: address.to_owned(), reason: normalize(&line(reason)) }
+    }
+}
+
+/// The reason why a request to a broker is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// There is no connection to it, or it broke.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// It does not have the request in a version of ours.
+    #[error("{broker}: too old for our own {}", needed(*.api))]
+    TooOld { broker: String, api: ApiKey },
+    /// Nothing came in time.
+    #[error("{broker}: no answer to a {}", name(*.api))]
+    Silent { broker: String, api: ApiKey },
+    /// An answer has begun, and comes no further.
+    #[error("{broker}: an answer to a {} stopped half way", name(*.api))]
+    Stopped { broker: String, api: ApiKey },
+    /// Its answer cannot be read.
+    #[error("{broker}: {error}")]
+    Answer { broker: String, error: AnswerError },
+    /// Its answer is an error of the whole request.
+    #[error("{broker}: {api:?}: {error}")]
+    Refused { broker: String, api: ApiKey, error: ResponseError },
+}
+
+impl Reason for RequestError {
+    /// A broker does not become newer; anything else passes, or another broker does better.
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::TooOld { .. } => Consequence::Stop,
+            _ => Consequence::Retry,
+        }
+    }
+}
+
+/// Returns the name of a request, and the first version of it that is ours.
+fn needed(api: ApiKey) -> String {
+    match api {
+        ApiKey::Fetch => "fetch requests (version 12 of Kafka 2.7)".to_owned(),
+        ApiKey::Metadata => "metadata requests (version 9 of Kafka 2.4)".to_owned(),
+        ApiKey::Produce => "produce requests (version 9 of Kafka 2.8)".to_owned(),
+        api => format!("{api:?} requests"),
+    }
+}
+
+/// Returns the name of one request.
+fn name(api: ApiKey) -> String {
+    match api {
+        ApiKey::Fetch => "fetch".to_owned(),
+        ApiKey::Metadata => "metadata request".to_owned(),
+        ApiKey::Produce => "produce request".to_owned(),
+        api => format!("{api:?} request"),
     }
 }
 

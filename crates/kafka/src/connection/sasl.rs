@@ -1,6 +1,7 @@
 //! SASL over Kafka's own requests (KIP-43, KIP-152): SaslHandshake names the mechanism,
 //! SaslAuthenticate carries its messages.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
-use tokio::task::spawn_blocking;
-use zafka_oidc::Token;
+use tokio::task::{JoinError, spawn_blocking};
+use zafka_oidc::{Token, TokenError};
 
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
@@ -23,6 +24,16 @@ pub(super) enum Login {
     OAuthBearer(Arc<Bearer>),
     /// Tokens are wanted and there is no provider; a mistake of ours.
     NoTokens,
+}
+
+/// The reason why there is no token to log in with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error(transparent)]
+    Provider(#[from] TokenError),
+    /// Asking for it has broken off.
+    #[error(transparent)]
+    BrokenOff(#[from] JoinError),
 }
 
 impl Login {
@@ -46,12 +57,10 @@ impl Login {
     }
 
     /// The token, if one is wanted. Only this asks anybody but the broker.
-    pub(super) async fn token(&self) -> Result<Option<Token>, String> {
+    pub(super) async fn token(&self) -> Result<Option<Token>, LoginError> {
         let Self::OAuthBearer(provider) = self else { return Ok(None) };
         let provider = Arc::clone(provider);
-        let token =
-            spawn_blocking(move || provider.living()).await.map_err(|error| error.to_string())?;
-        token.map(Some).map_err(|error| error.to_string())
+        Ok(Some(spawn_blocking(move || provider.living()).await??))
     }
 
     /// Authenticates; returns how long that is valid, if the broker says so (KIP-368).
@@ -61,7 +70,7 @@ impl Login {
         token: Option<Token>,
     ) -> Result<Option<Duration>, ConnectionError> {
         let mechanism = self.mechanism();
-        let refused = |connection: &Connection, reason: &str| {
+        let refused = |connection: &Connection, reason: &dyn Display| {
             connection.fault(&format!("SASL {mechanism}: {reason}"))
         };
         let request =
@@ -84,9 +93,9 @@ impl Login {
                     spawn_blocking(move || scram.answer(&challenge).map(|proof| (proof, scram)))
                         .await;
                 let answered = answered.map_err(|error| connection.fault(&error))?;
-                let (proof, scram) = answered.map_err(|reason| refused(connection, &reason))?;
+                let (proof, scram) = answered.map_err(|error| refused(connection, &error))?;
                 let (last, life) = connection.step(mechanism, proof).await?;
-                scram.verify(&last).map_err(|reason| refused(connection, &reason))?;
+                scram.verify(&last).map_err(|error| refused(connection, &error))?;
                 Ok(life)
             }
             (Self::OAuthBearer(tokens), Some(token)) => {
@@ -104,7 +113,7 @@ impl Login {
                 }
             }
             (Self::OAuthBearer(_) | Self::NoTokens, _) => {
-                Err(refused(connection, "nobody gives tokens"))
+                Err(refused(connection, &"nobody gives tokens"))
             }
         }
     }

@@ -1,9 +1,10 @@
 //! SCRAM (RFC 5802, RFC 7677), the client's side, without channel binding. Names and passwords are
 //! taken as UTF-8 without SASLprep, as Kafka's own client and broker do.
 
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine};
 use bytes::Bytes;
+use hmac::digest::{InvalidLength, KeyInit};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256, Sha512};
 
@@ -31,7 +32,7 @@ impl Hash {
         }
     }
 
-    fn hmac(self, key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
+    fn hmac(self, key: &[u8], text: &[u8]) -> Result<Vec<u8>, InvalidLength> {
         Ok(match self {
             Self::Sha256 => keyed::<Hmac<Sha256>>(key, text)?.finalize().into_bytes().to_vec(),
             Self::Sha512 => keyed::<Hmac<Sha512>>(key, text)?.finalize().into_bytes().to_vec(),
@@ -62,10 +63,40 @@ impl Hash {
     }
 }
 
-fn keyed<M: Mac + hmac::digest::KeyInit>(key: &[u8], text: &[u8]) -> Result<M, String> {
-    let mut mac = <M as Mac>::new_from_slice(key).map_err(|error| error.to_string())?;
+fn keyed<M: Mac + KeyInit>(key: &[u8], text: &[u8]) -> Result<M, InvalidLength> {
+    let mut mac = <M as Mac>::new_from_slice(key)?;
     mac.update(text);
     Ok(mac)
+}
+
+/// The reason why an exchange fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ScramError {
+    #[error("a {message} that is not UTF-8")]
+    NotText { message: &'static str },
+    #[error("a challenge without {0}=")]
+    NoField(&'static str),
+    #[error("a challenge with a number of rounds that is none")]
+    NoNumber,
+    #[error("the server wants {0} rounds, {start} to {end} are done", start = ROUNDS.start(), end = ROUNDS.end())]
+    Rounds(u32),
+    #[error("the server's nonce does not go on from ours")]
+    Nonce,
+    #[error("the server's salt: {0}")]
+    Salt(#[from] DecodeError),
+    #[error("{0}")]
+    Key(InvalidLength),
+    /// The server's error (RFC 5802, section 7).
+    #[error("{0}")]
+    Server(String),
+    #[error("the server does not prove that it knows the password")]
+    NoProof,
+}
+
+impl From<InvalidLength> for ScramError {
+    fn from(error: InvalidLength) -> Self {
+        Self::Key(error)
+    }
 }
 
 /// One exchange.
@@ -99,22 +130,17 @@ impl Scram {
     }
 
     /// The client's last message, by the server's first one.
-    pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Bytes, String> {
-        let challenge =
-            std::str::from_utf8(challenge).map_err(|_| "a challenge that is not UTF-8")?;
+    pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Bytes, ScramError> {
+        let challenge = text(challenge, "challenge")?;
         let (nonce, salt, rounds) = read_challenge(challenge)?;
         // One that is only ours could be a repetition of what somebody else has heard.
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
-            return Err("the server's nonce does not go on from ours".to_owned());
+            return Err(ScramError::Nonce);
         }
         if !ROUNDS.contains(&rounds) {
-            return Err(format!(
-                "the server wants {rounds} rounds, {} to {} are done",
-                ROUNDS.start(),
-                ROUNDS.end()
-            ));
+            return Err(ScramError::Rounds(rounds));
         }
-        let salt = STANDARD.decode(salt).map_err(|error| format!("the server's salt: {error}"))?;
+        let salt = STANDARD.decode(salt)?;
         let salted = self.hash.salted(self.password.expose().as_bytes(), &salt, rounds);
         let client_key = self.hash.hmac(&salted, b"Client Key")?;
         let stored_key = self.hash.digest(&client_key);
@@ -128,10 +154,10 @@ impl Scram {
     }
 
     /// Returns an error unless the server's last message proves that it knows the password too.
-    pub(super) fn verify(&self, last: &[u8]) -> Result<(), String> {
-        let last = std::str::from_utf8(last).map_err(|_| "a last message that is not UTF-8")?;
+    pub(super) fn verify(&self, last: &[u8]) -> Result<(), ScramError> {
+        let last = text(last, "last message")?;
         if let Some(error) = last.strip_prefix("e=") {
-            return Err(error.to_owned());
+            return Err(ScramError::Server(error.to_owned()));
         }
         let tag = last.split(',').next().and_then(|first| first.strip_prefix("v="));
         let tag = tag.and_then(|tag| STANDARD.decode(tag).ok());
@@ -139,20 +165,24 @@ impl Scram {
             (Some((key, signed)), Some(tag)) if self.hash.verify(key, signed.as_bytes(), &tag) => {
                 Ok(())
             }
-            _ => Err("the server does not prove that it knows the password".to_owned()),
+            _ => Err(ScramError::NoProof),
         }
     }
 }
 
+fn text<'a>(bytes: &'a [u8], message: &'static str) -> Result<&'a str, ScramError> {
+    std::str::from_utf8(bytes).map_err(|_| ScramError::NotText { message })
+}
+
 /// Nonce, salt (base64) and rounds. Extensions after them may be ignored.
-fn read_challenge(challenge: &str) -> Result<(&str, &str, u32), String> {
+fn read_challenge(challenge: &str) -> Result<(&str, &str, u32), ScramError> {
     let mut fields = challenge.split(',');
-    let mut field = |name: &str| {
+    let mut field = |name: &'static str| {
         let value = fields.next().and_then(|field| field.strip_prefix(name)?.strip_prefix('='));
-        value.ok_or_else(|| format!("a challenge without {name}="))
+        value.ok_or(ScramError::NoField(name))
     };
     let (nonce, salt, rounds) = (field("r")?, field("s")?, field("i")?);
-    let rounds = rounds.parse().map_err(|_| "a challenge with a number of rounds that is none")?;
+    let rounds = rounds.parse().map_err(|_| ScramError::NoNumber)?;
     Ok((nonce, salt, rounds))
 }
 
@@ -214,7 +244,7 @@ mod tests {
         for last in ["v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "v=", "", "x", "v=%"] {
             assert!(scram.verify(last.as_bytes()).is_err(), "{last}");
         }
-        assert_eq!(scram.verify(b"e=unknown-user").unwrap_err(), "unknown-user");
+        assert_eq!(scram.verify(b"e=unknown-user").unwrap_err().to_string(), "unknown-user");
     }
 
     #[test]
@@ -231,7 +261,7 @@ mod tests {
             ("", "r="),
         ] {
             let error = scram("mine").answer(challenge.as_bytes()).unwrap_err();
-            assert!(error.contains(told), "{challenge}: {error}");
+            assert!(error.to_string().contains(told), "{challenge}: {error}");
         }
     }
 

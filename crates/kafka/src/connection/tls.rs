@@ -20,8 +20,33 @@ use crate::error::StartError;
 use crate::security::{Stamp, authorities};
 
 /// OpenSSL's words for it if the other side speaks something else.
-const NOT_TLS: &[&str] =
-    &["wrong version number", "packet length too long", "record layer failure", "http request"];
+const NOT_TLS: &[&str] = &[
+    "wrong version number",
+    "packet length too long",
+    "record layer failure",
+    "http request",
+    "unexpected eof",
+];
+
+/// The reason why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    /// OpenSSL has no state for it.
+    #[error("{}", reason(.0))]
+    State(#[from] ErrorStack),
+    /// The broker's certificate is refused.
+    #[error("certificate verify failed: {} {}", .verified.error_string(), hint(*.verified, .host))]
+    Certificate { verified: X509VerifyResult, host: String },
+    /// The listener gives itself away as one without TLS by how it ends the handshake.
+    #[error(
+        "the TLS handshake was not answered by TLS: the listener may be one without it \
+         (kafka.security.tls)"
+    )]
+    NotTls,
+    /// The handshake fails.
+    #[error("{}", .0.ssl_error().map_or_else(|| .0.to_string(), reason))]
+    Handshake(Error),
+}
 
 /// The common part of all TLS connections, read again if its files have changed.
 pub(super) struct Contexts {
@@ -100,17 +125,17 @@ fn context(tls: &Tls) -> Result<SslContext, StartError> {
 /// Encrypts a connection to `address`.
 ///
 /// # Errors
-/// Why not, in words.
+/// There is no TLS connection.
 pub(super) async fn encrypt(
     context: &SslContext,
     address: &str,
     tcp: TcpStream,
-) -> Result<SslStream<TcpStream>, String> {
-    let ssl = session(context, host(address)).map_err(|error| reason(&error))?;
-    let mut stream = SslStream::new(ssl, tcp).map_err(|error| reason(&error))?;
+) -> Result<SslStream<TcpStream>, TlsError> {
+    let ssl = session(context, host(address))?;
+    let mut stream = SslStream::new(ssl, tcp)?;
     match Pin::new(&mut stream).connect().await {
         Ok(()) => Ok(stream),
-        Err(error) => Err(refusal(&error, stream.ssl().verify_result(), host(address))),
+        Err(error) => Err(TlsError::of(error, stream.ssl().verify_result(), host(address))),
     }
 }
 
@@ -135,33 +160,22 @@ pub(crate) fn host(address: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Returns the reason why there is no TLS connection. A listener without TLS gives itself away by
-/// how it ends the handshake.
-fn refusal(error: &Error, verified: X509VerifyResult, host: &str) -> String {
-    if verified != X509VerifyResult::OK {
-        return format!(
-            "certificate verify failed: {} {}",
-            verified.error_string(),
-            hint(verified, host)
-        );
-    }
-    let is_end = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-    };
-    let told = error.ssl_error().map(reason);
-    let plain = match (&told, error.io_error()) {
-        (Some(told), _) => {
-            NOT_TLS.iter().any(|text| told.contains(text)) || told.contains("unexpected eof")
+impl TlsError {
+    fn of(error: Error, verified: X509VerifyResult, host: &str) -> Self {
+        if verified != X509VerifyResult::OK {
+            return Self::Certificate { verified, host: host.to_owned() };
         }
-        (None, Some(error)) => is_end(error),
-        // The connection ended without a word.
-        (None, None) => true,
-    };
-    if plain {
-        return "the TLS handshake was not answered by TLS: the listener may be one without it (kafka.security.tls)"
-            .to_owned();
+        let is_end = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+        };
+        let is_plain = match (error.ssl_error().map(reason), error.io_error()) {
+            (Some(told), _) => NOT_TLS.iter().any(|text| told.contains(text)),
+            (None, Some(error)) => is_end(error),
+            // The connection ended without a word.
+            (None, None) => true,
+        };
+        if is_plain { Self::NotTls } else { Self::Handshake(error) }
     }
-    told.unwrap_or_else(|| error.to_string())
 }
 
 /// Returns the setting to look at.

@@ -1,12 +1,8 @@
-//! Reasons why a group takes no member, and why nothing is known of it.
+//! Reasons why a group takes no member.
 
 use std::time::Duration;
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiKey;
-
 use super::ASSIGNOR;
-use crate::connection::ConnectionError;
 use crate::reason::{Consequence, Reason};
 
 /// The reason why a group takes no member of ours.
@@ -51,24 +47,4 @@ impl Reason for GroupRefusal {
             | Self::Assignor(_) => Consequence::Stop,
         }
     }
-}
-
-/// The reason why nothing is known of a group. Another server may know more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AskError {
-    /// There is no connection to a broker, or it broke.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// Nothing came in time.
-    #[error("{broker}: no answer for the group")]
-    Silent { broker: String },
-    /// The broker does not have the request.
-    #[error("{broker}: too old for our own {api:?} requests")]
-    TooOld { broker: String, api: ApiKey },
-    /// The broker answered with an error.
-    #[error("{broker}: {api:?}: {error}")]
-    Refused { broker: String, api: ApiKey, error: ResponseError },
-    /// The answer is for no group.
-    #[error("{broker}: no group in the answer")]
-    NoGroup { broker: String },
 }

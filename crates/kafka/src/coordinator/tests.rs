@@ -107,7 +107,7 @@ async fn ask(
     has: Has,
     member: Option<&str>,
     protocol: Option<GroupProtocol>,
-) -> Result<GroupAnswer, AskError> {
+) -> Result<GroupAnswer, RequestError> {
     let port = Arc::new(OnceLock::new());
     let known = Arc::clone(&port);
     let address = fake::broker(move |asked| answer(asked, has, *known.wait())).await;

@@ -25,15 +25,16 @@ use tokio::task::JoinHandle;
 use crate::assignment::Assignment;
 use crate::cluster::{Budget, Cluster, MemoryPermit, OwnConnections};
 use crate::config::SourceConfig;
+use crate::connection::RequestError;
 use crate::fetcher::{FetchFault, RecordSender};
 use crate::generation::Generation;
-use crate::guard::{self, Panicked};
+use crate::guard::Panicked;
 use crate::health::SourceHealth;
 use crate::mailbox::Mailbox;
 use crate::report::Reporter;
-pub(crate) use broker::{CONFIRMED, VERSIONS, too_old};
+pub(crate) use broker::{CONFIRMED, VERSIONS};
 use dispatcher::task::DispatcherTask;
-pub(crate) use fetch_session::{FetchKind, FetchOptions, FetchSession};
+pub(crate) use fetch_session::{FetchKind, FetchOptions, FetchSession, PartitionError};
 pub(crate) use position::{FetchPosition, ReturnReason};
 pub(crate) use sizes::FetchSizes;
 
@@ -55,12 +56,11 @@ enum FetcherCommand {
 #[derive(Debug)]
 enum BrokerEvent {
     Connected(i32),
+    /// Its requests are of no use, or it lets them wait.
     Failed {
         broker: i32,
-        reason: String,
+        error: RequestError,
     },
-    /// The broker does not have the requests that are needed; what is missing.
-    TooOld(String),
     /// A partition is not fetched there any more.
     Returned(FetchPosition, ReturnReason),
 }
@@ -139,10 +139,10 @@ impl FastFetcher {
         let dispatching = DispatcherTask::new(Arc::new(context), commands_rx).run();
         let dispatcher = runtime.spawn(async move {
             // A task of its own, so that its panic comes back here.
-            if let Err(failure) = tokio::spawn(dispatching).await
-                && let Ok(panic) = failure.try_into_panic()
+            if let Err(ended) = tokio::spawn(dispatching).await
+                && let Some(panicked) = Panicked::of_task("the dispatcher of fetches", ended)
             {
-                panics.send(Panicked(guard::reason("the dispatcher of fetches", &*panic)));
+                panics.send(panicked);
             }
         });
         Self {

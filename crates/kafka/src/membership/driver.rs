@@ -19,7 +19,7 @@ use super::environment::Environment;
 use super::event::MembershipEvent;
 use super::group_check::GroupCheck;
 use super::memory::Memory;
-use super::monitor::MembershipVerdict;
+use super::monitor::{FatalError, MembershipEnd, MembershipVerdict};
 use super::partitions::{MembershipSettings, Partitions};
 use super::renewal::Renewal;
 use super::stop::StopReason;
@@ -40,11 +40,11 @@ pub(super) enum Outcome {
     /// The source was closed.
     Closed,
     /// The group, or the cluster, wants the other protocol; why.
-    OtherProtocol(String),
+    OtherProtocol(FatalError),
     /// The group still has another member by the name of this instance.
     InstanceHeld,
-    /// The membership ended by what may pass, or be put right while this relay runs; why.
-    Again(String),
+    /// The membership ended by what may pass, or be put right while this relay runs.
+    Again(MembershipEnd),
     /// Another cluster answers; its id.
     OtherCluster(String),
     /// The files of TLS have changed, which this client has read.
@@ -284,7 +284,7 @@ impl<'a> Driver<'a> {
                 let fault = self.env.report_group_fault(&refusal.to_string());
                 partitions.set_group_fault(Some(fault));
             }
-            MembershipVerdict::Gone(end) => return Some(Outcome::Again(end.to_string())),
+            MembershipVerdict::Gone(end) => return Some(Outcome::Again(end)),
         }
         None
     }
@@ -308,7 +308,8 @@ impl<'a> Driver<'a> {
 
     /// The meaning of a fatal error, if there was one.
     fn fatal(&self) -> Option<Result<Outcome, StopReason>> {
-        let (code, reason) = self.client.client().fatal_error()?;
+        let (code, text) = self.client.client().fatal_error()?;
+        let error = FatalError { code, text };
         Some(match code {
             // A static member of the newer protocol that was killed has its place until its session
             // times out.
@@ -319,13 +320,10 @@ impl<'a> Driver<'a> {
             | RDKafkaErrorCode::InvalidRequest
                 if self.may_fall_back() =>
             {
-                Ok(Outcome::OtherProtocol(reason))
+                Ok(Outcome::OtherProtocol(error))
             }
-            RDKafkaErrorCode::FencedInstanceId => Err(StopReason::Fenced(code.to_string())),
-            _ => {
-                let (_, reason) = reason.rsplit_once(" fatal error: ").unwrap_or(("", &reason));
-                Ok(Outcome::Again(reason.to_owned()))
-            }
+            RDKafkaErrorCode::FencedInstanceId => Err(StopReason::Fenced(code)),
+            _ => Ok(Outcome::Again(MembershipEnd::Fatal(error))),
         })
     }
 

@@ -7,7 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coordinator::{AskError, GroupAnswer, GroupRefusal};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::connection::RequestError;
+use crate::coordinator::{GroupAnswer, GroupRefusal};
 use crate::reason::{Consequence, Reason};
 
 /// Time between two questions while all is well and nothing is committed.
@@ -26,7 +29,7 @@ const NO_GROUP_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct GroupReply {
     pub(crate) asked_as: Option<Membership>,
-    pub(crate) answer: Result<GroupAnswer, AskError>,
+    pub(crate) answer: Result<GroupAnswer, RequestError>,
 }
 
 /// A member's id and generation, or epoch.
@@ -68,6 +71,25 @@ pub(super) enum MembershipEnd {
     /// The group of this name now takes no such member.
     #[error(transparent)]
     Refused(GroupRefusal),
+    /// librdkafka cannot go on as this member.
+    #[error(transparent)]
+    Fatal(FatalError),
+}
+
+/// An error after which a client of librdkafka is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.cause())]
+pub(super) struct FatalError {
+    pub(super) code: RDKafkaErrorCode,
+    /// librdkafka's text, which has more than the code.
+    pub(super) text: String,
+}
+
+impl FatalError {
+    /// Leaves out the part before the cause, which names the client's state.
+    fn cause(&self) -> &str {
+        self.text.rsplit_once(" fatal error: ").map_or(&self.text, |(_, cause)| cause)
+    }
 }
 
 #[derive(Debug)]
@@ -129,7 +151,7 @@ impl MembershipMonitor {
         &mut self,
         now: Instant,
         asked_as: Option<Membership>,
-        answer: Result<GroupAnswer, AskError>,
+        answer: Result<GroupAnswer, RequestError>,
         facts: &Facts,
     ) -> MembershipVerdict {
         self.is_asking = false;
@@ -179,6 +201,8 @@ impl MembershipMonitor {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::ApiKey;
+
     use super::*;
 
     const NO_GROUP: GroupAnswer = GroupAnswer::NoGroup;
@@ -195,12 +219,12 @@ mod tests {
         GroupAnswer::Refused(refusal)
     }
 
-    fn no_answer() -> AskError {
-        AskError::Silent { broker: "a:1".to_owned() }
+    fn no_answer() -> RequestError {
+        RequestError::Silent { broker: "a:1".to_owned(), api: ApiKey::DescribeGroups }
     }
 
     /// Seconds; the epoch of the membership, 0 for none; the answer.
-    type Row = (u64, i32, Result<GroupAnswer, AskError>, MembershipVerdict);
+    type Row = (u64, i32, Result<GroupAnswer, RequestError>, MembershipVerdict);
 
     fn assert_verdicts(rows: Vec<Row>) {
         let start = Instant::now();

@@ -15,10 +15,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The action that the state of the files asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum FilesVerdict {
+enum FilesVerdict<E> {
     Keep,
     /// They have changed and cannot be used; why. Logged once for each state of the files.
-    Unusable(String),
+    Unusable(E),
     Renew,
 }
 
@@ -42,12 +42,12 @@ impl<S: Clone + PartialEq> Decider<S> {
 
     /// Takes a look. `usable` is asked only for files that have changed since they were read and no
     /// more since the last look: a certificate may be there before its key is.
-    fn check(
+    fn check<E>(
         &mut self,
         now: Instant,
         stamp: S,
-        usable: impl FnOnce() -> Result<(), String>,
-    ) -> FilesVerdict {
+        usable: impl FnOnce() -> Result<(), E>,
+    ) -> FilesVerdict<E> {
         self.checked_at = now;
         let is_settled = self.seen == stamp;
         self.seen = stamp;
@@ -85,14 +85,13 @@ impl Renewal {
         if !decider.is_due(now) {
             return false;
         }
-        let usable = || connection::usable(tls).map_err(|error| error.to_string());
-        match decider.check(now, Stamp::of(tls), usable) {
+        match decider.check(now, Stamp::of(tls), || connection::usable(tls)) {
             FilesVerdict::Keep => false,
             FilesVerdict::Renew => true,
             FilesVerdict::Unusable(reason) => {
                 warn!(
                     route,
-                    reason, "the group's client does not use changed files of kafka.security.tls"
+                    %reason, "the group's client does not use changed files of kafka.security.tls"
                 );
                 false
             }
@@ -106,10 +105,10 @@ mod tests {
 
     #[test]
     fn files_are_renewed_once_they_are_whole() {
-        let told = |reason: &str| FilesVerdict::Unusable(reason.to_owned());
+        let told = FilesVerdict::Unusable;
         let (ok, half, bad) = (Ok(()), Err("half"), Err("bad"));
         // Stamp, whether it is usable, verdict. The client has read 1.
-        type Looks = Vec<(u32, Result<(), &'static str>, FilesVerdict)>;
+        type Looks = Vec<(u32, Result<(), &'static str>, FilesVerdict<&'static str>)>;
         let tables: Vec<(&str, Looks)> = vec![
             ("nothing", vec![(1, bad, FilesVerdict::Keep), (1, bad, FilesVerdict::Keep)]),
             (
@@ -174,7 +173,7 @@ mod tests {
                 assert!(!decider.is_due(now), "{name}: {at}");
                 now += CHECK_INTERVAL;
                 assert!(decider.is_due(now), "{name}: {at}");
-                let found = decider.check(now, stamp, || usable.map_err(str::to_owned));
+                let found = decider.check(now, stamp, || usable);
                 assert_eq!(found, verdict, "{name}: {at}");
             }
         }

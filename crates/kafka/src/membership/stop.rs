@@ -1,7 +1,11 @@
 //! Reasons for which a source stops and its route with it: a restart without a change would not
 //! help.
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use crate::client::ClientError;
+use crate::error::StartError;
+use crate::fetcher::FetchFailure;
 use crate::guard::Panicked;
 use crate::topic_partition::TopicPartition;
 
@@ -11,7 +15,7 @@ pub(super) enum StopReason {
     #[error(
         "{topic_partition}: the log has no offset {offset}: {error} (on_out_of_range = \"stop\")"
     )]
-    OutOfRange { topic_partition: TopicPartition, offset: i64, error: String },
+    OutOfRange { topic_partition: TopicPartition, offset: i64, error: FetchFailure },
     /// `on_out_of_range = "stop"`, and the log was truncated.
     #[error(
         "{topic_partition}: the log was truncated to {to}, below {offset} (on_out_of_range = \
@@ -20,7 +24,7 @@ pub(super) enum StopReason {
     Truncated { topic_partition: TopicPartition, offset: i64, to: i64 },
     /// Another member joined by the same `instance`, and would be fenced in turn.
     #[error("{0}: another relay has the same `instance`")]
-    Fenced(String),
+    Fenced(RDKafkaErrorCode),
     /// librdkafka cannot fetch in place of our own fetcher.
     #[error("fetching by librdkafka: {0}")]
     Fetcher(ClientError),
@@ -28,9 +32,9 @@ pub(super) enum StopReason {
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),
     /// No client can be made.
-    #[error("{0}")]
-    Client(String),
+    #[error(transparent)]
+    Client(StartError),
     /// A thread or a task panicked.
-    #[error("{}", .0.0)]
+    #[error(transparent)]
     Panicked(Panicked),
 }

@@ -50,9 +50,10 @@ pub(crate) fn start(env: Environment) -> Result<(), StartError> {
     member.map_err(|error| StartError::Client(plain(&error)))?;
     let (health, events) = (Arc::clone(&env.health), env.events.clone());
     let run = move || {
-        if let Err(reason) =
+        if let Err(panicked) =
             guard::caught("kafka-membership", || MembershipThread(env).run(bootstrap))
         {
+            let reason = panicked.to_string();
             health.set_stopped(&reason);
             // The channel may be closed.
             let _ = events.blocking_send(SourceEvent::Stopped(reason));
@@ -104,7 +105,7 @@ impl MembershipThread {
                 Outcome::OtherProtocol(reason) => {
                     info!(
                         route = self.0.config.route,
-                        reason, "joining by the classic group protocol"
+                        %reason, "joining by the classic group protocol"
                     );
                     protocol = GroupProtocol::Classic;
                     continue;
@@ -123,9 +124,9 @@ impl MembershipThread {
                     }
                     continue;
                 }
-                Outcome::Again(reason) => {
+                Outcome::Again(end) => {
                     // A client that had its place begins the pauses again.
-                    let fault = self.0.report_group_fault(&reason);
+                    let fault = self.0.report_group_fault(&end.to_string());
                     let news = memory.set_group_fault(Some(fault));
                     self.0.health.set_membership(memory.health.clone());
                     pause = if news { REJOIN_PAUSE.0 } else { (pause * 2).min(REJOIN_PAUSE.1) };
@@ -170,7 +171,7 @@ impl MembershipThread {
                 Err(error) if self.0.cluster.config().security.tls.is_some() => {
                     self.0.reporter().report(&format!("no client: {error}"));
                 }
-                Err(error) => return Err(StopReason::Client(error.to_string())),
+                Err(error) => return Err(StopReason::Client(error)),
             }
             if self.0.is_closed_within(CLIENT_PAUSE) {
                 return Ok(None);

@@ -1,10 +1,20 @@
 //! Tokens for a client's connections.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, NulError};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
+
+/// The reason why a client does not take a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenRefusal {
+    #[error("a token or extension holds a NUL")]
+    Nul(#[from] NulError),
+    /// librdkafka's text.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// Gives the client a token for its next connections, and for those that are open (KIP-368).
 /// `expires_ms`: the end of its life, in ms since the epoch.
@@ -14,14 +24,12 @@ pub(crate) fn set_token<C: ClientContext>(
     expires_ms: i64,
     principal: &str,
     extensions: &[(String, String)],
-) -> Result<(), String> {
-    let text =
-        |text: &str| CString::new(text).map_err(|_| "a token or extension holds a NUL".to_owned());
-    let (secret, principal) = (text(secret)?, text(principal)?);
+) -> Result<(), TokenRefusal> {
+    let (secret, principal) = (CString::new(secret)?, CString::new(principal)?);
     let mut pairs = Vec::with_capacity(extensions.len() * 2);
     for (name, value) in extensions {
-        pairs.push(text(name)?);
-        pairs.push(text(value)?);
+        pairs.push(CString::new(name.as_str())?);
+        pairs.push(CString::new(value.as_str())?);
     }
     let mut pointers: Vec<_> = pairs.iter().map(|text| text.as_ptr()).collect();
     let mut error = [0; 512];
@@ -41,7 +49,8 @@ pub(crate) fn set_token<C: ClientContext>(
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             Ok(())
         } else {
-            Err(CStr::from_ptr(error.as_ptr()).to_string_lossy().into_owned())
+            let text = CStr::from_ptr(error.as_ptr()).to_string_lossy();
+            Err(TokenRefusal::Refused(text.into_owned()))
         }
     }
 }

@@ -17,8 +17,9 @@ use regex::Regex;
 use tokio::runtime;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::{Unanswered, first_of};
 use crate::config::{ClusterConfig, TopicSelector};
-use crate::connection::{Connection, Connector};
+use crate::connection::{Connection, Connector, RequestError};
 use crate::error::{ProbeError, StartError, WriteFault};
 use crate::security::prepare;
 
@@ -76,8 +77,7 @@ pub fn probe_writing(
     runtime.block_on(async {
         let deadline = Instant::now() + DEADLINE;
         let asked = timeout_at(deadline, ask(&connector, &cluster.bootstrap_servers, routes)).await;
-        let no_answer = || ProbeError::Cluster(format!("no answer within {DEADLINE:?}"));
-        asked.unwrap_or_else(|_| Err(no_answer()))
+        asked.unwrap_or_else(|_| Err(ProbeError::cluster(Unanswered::Late(DEADLINE))))
     })
 }
 
@@ -86,14 +86,14 @@ async fn ask(
     servers: &[String],
     routes: &[Vec<TopicSelector>],
 ) -> Result<Vec<Writable>, ProbeError> {
-    let mut connection = connect(connector, servers).await?;
-    let listing = list(&mut connection, routes).await.map_err(ProbeError::Cluster)?;
+    let mut connection = first_of(connector, servers).await.map_err(ProbeError::cluster)?;
+    let listing = list(&mut connection, routes).await.map_err(ProbeError::cluster)?;
     let mut found: Vec<_> = routes.iter().map(|route| writable(route, &listing)).collect();
     let names = found.iter().flat_map(|found| found.topics.iter().map(|topic| topic.name.clone()));
     let mut names: Vec<_> = names.collect();
     names.sort();
     names.dedup();
-    let configured = min_insync(&mut connection, &names).await.map_err(ProbeError::Cluster)?;
+    let configured = min_insync(&mut connection, &names).await.map_err(ProbeError::cluster)?;
     for topic in found.iter_mut().flat_map(|found| &mut found.topics) {
         topic.min_insync_replicas = configured.get(&topic.name).copied();
     }
@@ -101,23 +101,12 @@ async fn ask(
     Ok(found)
 }
 
-async fn connect(connector: &Arc<Connector>, servers: &[String]) -> Result<Connection, ProbeError> {
-    let mut refusals = Vec::new();
-    for server in servers {
-        match connector.connect(server).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => refusals.push(error.to_string()),
-        }
-    }
-    Err(ProbeError::Cluster(refusals.join("; ")))
-}
-
 /// The topics that are named, or all if there is a pattern, by name.
 async fn list(
     connection: &mut Connection,
     routes: &[Vec<TopicSelector>],
-) -> Result<BTreeMap<String, MetadataResponseTopic>, String> {
-    let version = speaks(connection, ApiKey::Metadata, 9, 12)?;
+) -> Result<BTreeMap<String, MetadataResponseTopic>, RequestError> {
+    let version = connection.needed_version(ApiKey::Metadata, 9..=12)?;
     let mut names = Vec::new();
     let mut patterns = false;
     for selector in routes.iter().flatten() {
@@ -140,8 +129,7 @@ async fn list(
             .with_topics(topics)
             .with_allow_auto_topic_creation(false)
             .with_include_topic_authorized_operations(true);
-        let answer = connection.ask(&request, version, LIMIT).await;
-        for topic in answer.map_err(|error| error.to_string())?.topics {
+        for topic in connection.ask(&request, version, LIMIT).await?.topics {
             if let Some(name) = &topic.name {
                 listing.entry(name.to_string()).or_insert(topic);
             }
@@ -201,9 +189,11 @@ fn fault(topic: &MetadataResponseTopic) -> Option<WriteFault> {
 async fn min_insync(
     connection: &mut Connection,
     topics: &[String],
-) -> Result<BTreeMap<String, u32>, String> {
+) -> Result<BTreeMap<String, u32>, RequestError> {
     let mut found = BTreeMap::new();
-    let Ok(version) = speaks(connection, ApiKey::DescribeConfigs, 4, 4) else { return Ok(found) };
+    let Some(version) = connection.version(ApiKey::DescribeConfigs, 4..=4) else {
+        return Ok(found);
+    };
     for topics in topics.chunks(AT_A_TIME) {
         let resource = |name: &String| {
             DescribeConfigsResource::default()
@@ -213,8 +203,7 @@ async fn min_insync(
         };
         let request =
             DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
-        let answer = connection.ask(&request, version, LIMIT).await;
-        for result in answer.map_err(|error| error.to_string())?.results {
+        for result in connection.ask(&request, version, LIMIT).await?.results {
             let value = result.configs.iter().find(|config| *config.name == *MIN_INSYNC);
             let value = value.and_then(|config| config.value.as_deref()?.parse().ok());
             found.extend(value.map(|value| (result.resource_name.to_string(), value)));
@@ -225,7 +214,8 @@ async fn min_insync(
 
 /// Asks for a producer id, as every idempotent producer does.
 async fn try_idempotence(connection: &mut Connection) -> Result<(), ProbeError> {
-    let version = speaks(connection, ApiKey::InitProducerId, 2, 4).map_err(ProbeError::Cluster)?;
+    let version = connection.needed_version(ApiKey::InitProducerId, 2..=4);
+    let version = version.map_err(ProbeError::cluster)?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(60_000)
@@ -234,7 +224,7 @@ async fn try_idempotence(connection: &mut Connection) -> Result<(), ProbeError> 
     // Ended by the deadline of the whole.
     loop {
         let answer = connection.ask(&request, version, LIMIT).await;
-        let answer = answer.map_err(|error| ProbeError::Cluster(error.to_string()))?;
+        let answer = answer.map_err(ProbeError::cluster)?;
         match ResponseError::try_from_code(answer.error_code) {
             None => return Ok(()),
             Some(
@@ -243,11 +233,6 @@ async fn try_idempotence(connection: &mut Connection) -> Result<(), ProbeError> 
             Some(error) => return Err(ProbeError::Idempotence(error.to_string())),
         }
     }
-}
-
-fn speaks(connection: &Connection, key: ApiKey, least: i16, most: i16) -> Result<i16, String> {
-    let version = connection.version(key, least..=most);
-    version.ok_or_else(|| format!("the broker is too old for our own {key:?} requests"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use super::{
     Compression, Deliveries, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError,
 };
 use crate::cluster::{Cluster, OwnConnections};
-use crate::connection::Connector;
+use crate::connection::{Connector, RequestError};
 use crate::error::StartError;
 use crate::health::SourceHealth;
 use crate::metadata::{Metadata, MetadataError, MetadataHandle};
@@ -53,15 +53,13 @@ enum Event {
     /// A connection could not be made, or ended.
     Failed {
         broker: i32,
-        reason: String,
+        error: RequestError,
     },
     /// Requests are under way, and nothing happens.
     Slow {
         broker: i32,
-        reason: String,
+        error: RequestError,
     },
-    /// The broker does not have the requests that are needed; what is missing.
-    TooOld(String),
     /// A Produce request was answered; none for what the answer leaves out.
     Produced {
         broker: i32,
@@ -83,8 +81,8 @@ enum Event {
 /// The next result.
 pub(super) enum Next {
     Deliveries(Deliveries),
-    /// A broker does not have the requests that are needed; what is missing.
-    TooOld(String),
+    /// A broker does not have the requests that are needed.
+    TooOld(RequestError),
 }
 
 /// The route's task has it.
@@ -106,14 +104,14 @@ pub(super) struct Fast {
     runtime: Handle,
     asking: Asking,
     /// Brokers that do not answer, and why.
-    troubled: BTreeMap<i32, String>,
+    troubled: BTreeMap<i32, RequestError>,
     /// Partitions that cannot be written now, and why.
     held: BTreeMap<Key, String>,
     /// True if the cluster answers; `None` until that is known.
     connected: Option<bool>,
     shown: Option<String>,
     deliveries: VecDeque<Deliveries>,
-    too_old: Option<String>,
+    too_old: Option<RequestError>,
     now: Instant,
     /// The time at which a partition has something to do by itself, or a time before that.
     due: Instant,
@@ -240,8 +238,8 @@ impl Fast {
     /// Waits for the outcomes of records. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Next {
         loop {
-            if let Some(reason) = self.too_old.take() {
-                return Next::TooOld(reason);
+            if let Some(error) = self.too_old.take() {
+                return Next::TooOld(error);
             }
             if let Some(deliveries) = self.deliveries.pop_front() {
                 return Next::Deliveries(deliveries);

@@ -1,7 +1,13 @@
 //! The reason why a range cannot be read further.
 
+use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
+use crate::connection::RequestError;
+use crate::fetcher::PartitionError;
+use crate::metadata::MetadataError;
+use crate::reason::{Consequence, Reason};
+use crate::records::BatchError;
 use crate::topic_partition::TopicPartition;
 
 /// The reason why a range cannot be read further.
@@ -39,15 +45,15 @@ pub enum ReadError {
         /// The first offset that cannot be read.
         offset: i64,
         /// The fault in it.
-        reason: String,
+        reason: ReadFault,
     },
     /// A broker does not have the requests that are needed.
     #[error("{topic_partition}: {reason}")]
     TooOld {
         /// The partition.
         topic_partition: TopicPartition,
-        /// The request, and its shortcoming.
-        reason: String,
+        /// The broker, and the request.
+        reason: ReadFault,
     },
     /// Nothing came for the time that the range has. Another try may help.
     #[error("{topic_partition}: nothing could be read: {reason}")]
@@ -55,13 +61,72 @@ pub enum ReadError {
         /// The partition.
         topic_partition: TopicPartition,
         /// The last error.
-        reason: String,
+        reason: ReadFault,
     },
 }
 
 impl ReadError {
     /// Returns true if another try from the same position may succeed, without anything being done.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        self.consequence() == Consequence::Retry
     }
+}
+
+impl Reason for ReadError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Unavailable { .. } => Consequence::Retry,
+            Self::OutOfRange { .. }
+            | Self::Truncated { .. }
+            | Self::Recreated { .. }
+            | Self::Corrupt { .. }
+            | Self::TooOld { .. } => Consequence::Reject,
+        }
+    }
+}
+
+/// The fault behind a [`ReadError`], for people to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadFault(#[from] pub(super) RangeFault);
+
+/// A fault that keeps a range from being read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RangeFault {
+    /// Nothing has come yet.
+    #[error("no answer")]
+    NoAnswer,
+    /// There are no metadata.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// They lack the topic.
+    #[error("metadata without the topic")]
+    NoTopic,
+    /// They name another topic of its name.
+    #[error("the topic has another id")]
+    OtherTopic,
+    /// The topic lacks the partition.
+    #[error("the topic has no such partition")]
+    NoPartition,
+    /// Nobody leads the partition.
+    #[error("the partition has no leader")]
+    NoLeader,
+    /// The cluster's error of the topic, or a leader's of the partition.
+    #[error("{0}")]
+    Refused(ResponseError),
+    /// The leader has no answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The leader's answer is of no use.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+    /// The leader sends to a replica, or lets go of the partition.
+    #[error("the leader gives no records")]
+    NoRecords,
+    /// A batch cannot be read.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The task that read has broken off.
+    #[error("internal error")]
+    Internal,
 }

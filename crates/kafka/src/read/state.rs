@@ -8,18 +8,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse};
 use uuid::Uuid;
 
-use super::{Range, RangeRecords, ReadError};
+use super::{Range, RangeFault, RangeRecords, ReadError};
 use crate::assignment::Assignment;
 use crate::cluster::MemoryPermit;
+use crate::connection::RequestError;
 use crate::fetcher::{
     CONFIRMED, FetchKind, FetchOptions, FetchPosition, FetchSession, FetchSizes, ReturnReason,
 };
 use crate::metadata::{Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
-use crate::records::{Batches, ReadOptions};
+use crate::records::{BatchError, Batches, ReadOptions};
 use crate::topic_partition::TopicPartition;
 
 /// Time before something that was of no use is tried again, more each time.
@@ -87,7 +88,7 @@ pub(super) struct RangeState {
     /// The metadata named another topic of this name.
     doubted: bool,
     /// The last error.
-    reason: String,
+    reason: RangeFault,
 }
 
 impl RangeState {
@@ -117,7 +118,7 @@ impl RangeState {
             leave: false,
             throttled: now,
             doubted: false,
-            reason: "no answer".to_owned(),
+            reason: RangeFault::NoAnswer,
         }
     }
 
@@ -216,16 +217,14 @@ impl RangeState {
     ) {
         let metadata = match answer {
             Ok(metadata) => metadata,
-            Err(error) if error.consequence() == Consequence::Stop => {
-                return self.handle_too_old(error.to_string());
-            }
-            Err(error) => return self.find_leader(error.to_string(), now),
+            Err(MetadataError::Request(error)) => return self.handle_lost(error, now),
+            Err(error) => return self.find_leader(error.into(), now),
         };
         let Some(topic) = metadata.topics.get(&self.topic_partition.topic) else {
-            return self.find_leader("metadata without the topic".to_owned(), now);
+            return self.find_leader(RangeFault::NoTopic, now);
         };
-        if let Some(error) = &topic.error {
-            return self.find_leader(error.to_string(), now);
+        if let Some(error) = topic.error {
+            return self.find_leader(RangeFault::Refused(error), now);
         }
         if !self.topic_id.is_nil() && !topic.id.is_nil() && topic.id != self.topic_id {
             // A broker that has lost touch with the cluster tells what was true before.
@@ -235,15 +234,15 @@ impl RangeState {
                 return;
             }
             self.leave = true;
-            return self.find_leader("the topic has another id".to_owned(), now);
+            return self.find_leader(RangeFault::OtherTopic, now);
         }
         self.doubted = false;
         let leader = topic.leaders.get(&self.topic_partition.partition);
         let Some(leader) = leader else {
-            return self.find_leader("the topic has no such partition".to_owned(), now);
+            return self.find_leader(RangeFault::NoPartition, now);
         };
         let Some(address) = metadata.brokers.get(&leader.broker) else {
-            return self.find_leader("the partition has no leader".to_owned(), now);
+            return self.find_leader(RangeFault::NoLeader, now);
         };
         self.topic_id = topic.id;
         self.address.clone_from(address);
@@ -266,7 +265,10 @@ impl RangeState {
         }
         let answer = match self.session.answer(response, now) {
             Ok(answer) => answer,
-            Err(error) => return self.handle_lost(error.to_string(), now),
+            Err(error) => {
+                let (broker, api) = (self.address.clone(), ApiKey::Fetch);
+                return self.handle_lost(RequestError::Refused { broker, api, error }, now);
+            }
         };
         if self.end.is_none()
             && let Some(ends) = self.assignment.ends()
@@ -278,10 +280,10 @@ impl RangeState {
             return self.handle_returned(why, now);
         }
         if let Some(batch) = answer.corrupt.into_iter().next() {
-            self.handle_corrupt(batch.error.to_string(), batch.failures);
+            self.handle_corrupt(batch.error, batch.failures);
         }
         if let Some(error) = answer.errors.into_iter().next_back() {
-            self.reason = error.to_string();
+            self.reason = error.into();
         }
         self.step = match answer.partitions.into_iter().next() {
             Some(partition) => {
@@ -298,14 +300,13 @@ impl RangeState {
     }
 
     /// The broker could not be reached, or the request has no answer.
-    pub(super) fn handle_lost(&mut self, reason: String, now: Instant) {
-        self.find_leader(reason, now);
-    }
-
-    /// The broker does not have the requests that are needed.
-    pub(super) fn handle_too_old(&mut self, reason: String) {
-        let topic_partition = self.topic_partition.clone();
-        self.failure = Some(ReadError::TooOld { topic_partition, reason });
+    pub(super) fn handle_lost(&mut self, error: RequestError, now: Instant) {
+        if error.consequence() == Consequence::Stop {
+            let (topic_partition, reason) = (self.topic_partition.clone(), RangeFault::from(error));
+            self.failure = Some(ReadError::TooOld { topic_partition, reason: reason.into() });
+        } else {
+            self.find_leader(error.into(), now);
+        }
     }
 
     fn handle_returned(&mut self, why: ReturnReason, now: Instant) {
@@ -321,18 +322,20 @@ impl RangeState {
             ReturnReason::NotLeader { error, .. } => {
                 self.refusals += 1;
                 self.leave = self.refusals >= REFUSALS;
-                self.find_leader(format!("{topic_partition}: {error}"), now);
+                self.find_leader(RangeFault::Refused(error), now);
             }
             // It was told no rack, and so has no reason to name one.
             ReturnReason::PreferredReplica(_) | ReturnReason::Requested => {
-                self.find_leader("the leader gives no records".to_owned(), now);
+                self.find_leader(RangeFault::NoRecords, now);
             }
         }
     }
 
-    fn handle_corrupt(&mut self, reason: String, failures: u32) {
+    fn handle_corrupt(&mut self, error: BatchError, failures: u32) {
+        let reason = RangeFault::from(error);
         if failures >= CONFIRMED {
             let (topic_partition, offset) = (self.topic_partition.clone(), self.next);
+            let reason = reason.into();
             self.failure = Some(ReadError::Corrupt { topic_partition, offset, reason });
         } else {
             self.reason = reason;
@@ -365,7 +368,7 @@ impl RangeState {
                 let generation = self.assignment.generation().number;
                 let failures = self.session.go_on_at(&self.assignment, generation, self.next, now);
                 self.step = self.fetch(now);
-                self.handle_corrupt(error.to_string(), failures);
+                self.handle_corrupt(error, failures);
                 None
             }
         }
@@ -382,7 +385,7 @@ impl RangeState {
         }
     }
 
-    fn find_leader(&mut self, reason: String, now: Instant) {
+    fn find_leader(&mut self, reason: RangeFault, now: Instant) {
         self.take_back();
         self.reason = reason;
         self.step = Step::FindLeader { from: now + self.pause() };
@@ -401,6 +404,6 @@ impl RangeState {
 
     fn unavailable(&self) -> ReadError {
         let topic_partition = self.topic_partition.clone();
-        ReadError::Unavailable { topic_partition, reason: self.reason.clone() }
+        ReadError::Unavailable { topic_partition, reason: self.reason.clone().into() }
     }
 }

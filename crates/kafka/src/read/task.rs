@@ -12,8 +12,8 @@ use tokio::time::{sleep_until, timeout};
 use super::state::{RangeAction, RangeState};
 use super::{Range, RangeItem};
 use crate::cluster::{Budget, MemoryPermit, OwnConnections};
-use crate::connection::{Connection, decode};
-use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS, too_old};
+use crate::connection::{Connection, RequestError, decode};
+use crate::fetcher::{ANSWER_LIMIT, FETCH_VERSIONS};
 
 /// Time that a broker may take until an answer begins. It is not asked to wait for records.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ impl RangeTask {
                             state.handle_answer(response, Some(memory), Instant::now());
                         }
                         Ok(None) => {}
-                        Err(reason) => state.handle_lost(reason, Instant::now()),
+                        Err(error) => state.handle_lost(error, Instant::now()),
                     }
                     continue;
                 }
@@ -94,14 +94,11 @@ impl RangeTask {
         &self,
         state: &mut RangeState,
         address: &str,
-    ) -> Result<Option<(FetchResponse, Arc<MemoryPermit>)>, String> {
+    ) -> Result<Option<(FetchResponse, Arc<MemoryPermit>)>, RequestError> {
         let lending = &self.connections.lending;
-        let mut lent = lending.lend(address).await.map_err(|error| error.to_string())?;
+        let mut lent = lending.lend(address).await?;
         loop {
-            let Some(newest) = lent.connection.version(ApiKey::Fetch, FETCH_VERSIONS) else {
-                state.handle_too_old(too_old(address));
-                return Ok(None);
-            };
+            let newest = lent.connection.needed_version(ApiKey::Fetch, FETCH_VERSIONS)?;
             let round_trip = lent.connection.round_trip();
             let Some((request, version)) = state.request(newest, round_trip, Instant::now()) else {
                 lending.give_back(lent);
@@ -110,15 +107,16 @@ impl RangeTask {
             match self.exchange(&mut lent.connection, &request, version).await {
                 Ok((mut body, memory)) => {
                     lending.give_back(lent);
-                    let response = decode::<FetchRequest>(&mut body, version)
-                        .map_err(|error| format!("{address}: {error}"))?;
+                    let response = decode::<FetchRequest>(&mut body, version).map_err(|error| {
+                        RequestError::Answer { broker: address.to_owned(), error }
+                    })?;
                     return Ok(Some((response, memory)));
                 }
                 // It may have been closed while it was idle.
                 Err(_) if lent.was_idle => {
-                    lent = lending.lend_anew(lent).await.map_err(|error| error.to_string())?;
+                    lent = lending.lend_anew(lent).await?;
                 }
-                Err(reason) => return Err(reason),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -128,21 +126,22 @@ impl RangeTask {
         connection: &mut Connection,
         request: &FetchRequest,
         version: i16,
-    ) -> Result<(Bytes, Arc<MemoryPermit>), String> {
-        connection.renew().await.map_err(|error| error.to_string())?;
-        connection.send(request, version).await.map_err(|error| error.to_string())?;
-        let size = timeout(ANSWER_WAIT, connection.receive_size(ANSWER_LIMIT)).await;
-        let size = size.map_err(|_| "no answer to a fetch".to_owned())?;
-        let size = size.map_err(|error| error.to_string())?;
+    ) -> Result<(Bytes, Arc<MemoryPermit>), RequestError> {
+        let (broker, api) = (connection.address().to_owned(), ApiKey::Fetch);
+        connection.renew().await?;
+        connection.send(request, version).await?;
+        let Ok(size) = timeout(ANSWER_WAIT, connection.receive_size(ANSWER_LIMIT)).await else {
+            return Err(RequestError::Silent { broker, api });
+        };
+        let size = size?;
         // As long as the consumers of other readers keep what they were given.
         let memory = Arc::new(self.memory.reserve(size).await);
         let mut begun = connection.begun();
         loop {
             match timeout(PROGRESS.0, connection.receive(ANSWER_LIMIT)).await {
-                Ok(Ok(body)) => return Ok((body, memory)),
-                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(body) => return Ok((body?, memory)),
                 Err(_) if connection.begun() < begun + PROGRESS.1 => {
-                    return Err("an answer to a fetch stopped half way".to_owned());
+                    return Err(RequestError::Stopped { broker, api });
                 }
                 Err(_) => begun = connection.begun(),
             }

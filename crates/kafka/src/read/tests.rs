@@ -5,7 +5,7 @@ use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
-use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, ProducerId};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::state::{RangeAction, RangeState};
 use super::*;
+use crate::connection::{ConnectionError, RequestError};
 use crate::metadata::{Leader, Metadata, MetadataError, TopicMetadata};
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -244,7 +245,8 @@ fn a_broker_that_is_lost_is_left_and_nothing_is_repeated() {
     let mut stage = at_leader(range(10, Some(15)));
     stage.fetch(with(&[batch(10..12, None, false)]));
     stage.request();
-    stage.state.handle_lost("closed".to_owned(), stage.now);
+    let lost = ConnectionError::new("broker-1:9092", "closed");
+    stage.state.handle_lost(lost.into(), stage.now);
     stage.metadata(metadata(2, ID));
     let request = stage.fetch(with(&[batch(12..15, None, false)]));
     assert_eq!(offset_of(&request), 12);
@@ -380,6 +382,8 @@ fn a_range_without_progress_is_given_up() {
     assert_eq!(stage.now - began, TIMEOUT);
     let mut stage = at_leader(range(10, Some(20)));
     stage.request();
-    stage.state.handle_too_old("too old".to_owned());
+    let broker = "broker-1:9092".to_owned();
+    let too_old = RequestError::TooOld { broker, api: ApiKey::Fetch };
+    stage.state.handle_lost(too_old, stage.now);
     assert!(matches!(stage.error(), ReadError::TooOld { .. }));
 }

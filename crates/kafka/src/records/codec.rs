@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
 use super::compression::Codec;
-use super::error::BatchFault;
+use super::error::{BatchFault, CodecFault};
 
 /// The first piece of memory, at least.
 const FIRST_PIECE: usize = 16 << 10;
@@ -27,7 +27,13 @@ thread_local! {
 /// The reason why something was not decompressed.
 enum Refused {
     TooLarge,
-    Broken(String),
+    Broken(CodecFault),
+}
+
+impl From<CodecFault> for Refused {
+    fn from(fault: CodecFault) -> Self {
+        Self::Broken(fault)
+    }
 }
 
 impl Codec {
@@ -69,7 +75,7 @@ impl Codec {
         };
         result.map_err(|refused| match refused {
             Refused::TooLarge => BatchFault::TooLarge { limit },
-            Refused::Broken(reason) => BatchFault::Decompress { codec: self, reason },
+            Refused::Broken(fault) => BatchFault::Decompress { codec: self, fault },
         })
     }
 }
@@ -87,7 +93,7 @@ fn stream(reader: impl Read, compressed: usize, limit: usize) -> Result<Vec<u8>,
     if out.len() > limit {
         return Err(Refused::TooLarge);
     }
-    read.map(|_| out).map_err(|error: io::Error| Refused::Broken(error.to_string()))
+    read.map(|_| out).map_err(|error: io::Error| CodecFault::Stream(error.to_string()).into())
 }
 
 fn snappy(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refused> {
@@ -100,9 +106,9 @@ fn snappy(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refused> {
     };
     out.reserve(first_piece(blocks.len(), limit));
     while !blocks.is_empty() {
-        let (size, rest) = blocks.split_first_chunk().ok_or_else(cut_off)?;
+        let (size, rest) = blocks.split_first_chunk().ok_or(CodecFault::Cut)?;
         let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-        let (block, rest) = rest.split_at_checked(size).ok_or_else(cut_off)?;
+        let (block, rest) = rest.split_at_checked(size).ok_or(CodecFault::Cut)?;
         blocks = rest;
         snappy_block(block, &mut out, limit)?;
     }
@@ -110,18 +116,18 @@ fn snappy(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refused> {
 }
 
 fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Refused> {
-    let broken = |error: snap::Error| Refused::Broken(error.to_string());
-    let claimed = snap::raw::decompress_len(block).map_err(broken)?;
+    let claimed = snap::raw::decompress_len(block).map_err(CodecFault::Snappy)?;
     if claimed > limit.saturating_sub(out.len()) {
         return Err(Refused::TooLarge);
     }
     if claimed > block.len().saturating_mul(SNAPPY_RATIO) {
-        return Err(Refused::Broken("it claims to be larger than it can be".to_owned()));
+        return Err(CodecFault::Claim.into());
     }
     let start = out.len();
     out.resize(start + claimed, 0);
     let target = out.get_mut(start..).unwrap_or_default();
-    let written = snap::raw::Decoder::new().decompress(block, target).map_err(broken)?;
+    let written =
+        snap::raw::Decoder::new().decompress(block, target).map_err(CodecFault::Snappy)?;
     out.truncate(start + written);
     Ok(())
 }
@@ -131,12 +137,10 @@ fn zstd(
     bytes: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, Refused> {
-    let broken = |code: usize| Refused::Broken(zstd_safe::get_error_name(code).to_owned());
+    let broken = |code: usize| CodecFault::Zstd(zstd_safe::get_error_name(code));
     let context = match context {
         Some(context) => context,
-        None => context.insert(
-            DCtx::try_create().ok_or_else(|| Refused::Broken("there is no memory".to_owned()))?,
-        ),
+        None => context.insert(DCtx::try_create().ok_or(CodecFault::NoMemory)?),
     };
     context.reset(ResetDirective::SessionOnly).map_err(broken)?;
     // If all fits at once, zstd needs no window. What a frame claims is believed within reason.
@@ -164,11 +168,7 @@ fn zstd(
             let size = out.len().saturating_mul(2).max(FIRST_PIECE).min(limit);
             out.resize(size, 0);
         } else if all_read {
-            return Err(cut_off());
+            return Err(CodecFault::Cut.into());
         }
     }
-}
-
-fn cut_off() -> Refused {
-    Refused::Broken("it is cut off".to_owned())
 }

@@ -56,12 +56,12 @@ pub(crate) enum BatchFault {
     #[error("its compression {0} is not known here")]
     Compression(i16),
     /// The compressed bytes are not right.
-    #[error("its {codec} data cannot be decompressed: {reason}")]
+    #[error("its {codec} data cannot be decompressed: {fault}")]
     Decompress {
         /// Its compression.
         codec: Codec,
-        /// The decompressor's error.
-        reason: String,
+        /// The fault in them.
+        fault: CodecFault,
     },
     /// Decompressed, it is too large to hold.
     #[error("decompressed, it is larger than {limit} bytes")]
@@ -83,6 +83,28 @@ pub(crate) enum BatchFault {
     /// Bytes that belong to no record.
     #[error("{0} bytes after its last record")]
     Rest(usize),
+}
+
+/// A fault of compressed bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CodecFault {
+    /// They end too early.
+    #[error("it is cut off")]
+    Cut,
+    /// They say of themselves that they become more than they can.
+    #[error("it claims to be larger than it can be")]
+    Claim,
+    /// There is no memory for a decompressor.
+    #[error("there is no memory")]
+    NoMemory,
+    #[error("{0}")]
+    Snappy(snap::Error),
+    /// The name of zstd's error.
+    #[error("{0}")]
+    Zstd(&'static str),
+    /// The text of gzip's or LZ4's error, which has no more.
+    #[error("{0}")]
+    Stream(String),
 }
 
 /// A fault of a record.

@@ -9,13 +9,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
+use zafka_oidc::TokenError;
 
 use super::bearer::Bearer;
 use crate::guard;
-use crate::native::set_token;
+use crate::native::{TokenRefusal, set_token};
 
 /// Time between two tries while there is no token.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// The reason why a client has no new token.
+#[derive(Debug, thiserror::Error)]
+enum NoToken {
+    #[error(transparent)]
+    Provider(#[from] TokenError),
+    #[error(transparent)]
+    Client(#[from] TokenRefusal),
+}
 
 /// A client that is to be supplied with tokens.
 pub(crate) trait Supplied: Send + Sync + 'static {
@@ -56,25 +66,23 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &Bearer, wanted: &Receiver<Infal
     while let Err(RecvTimeoutError::Timeout) = wanted.recv_timeout(wait) {
         let token = provider.token();
         let Some(client) = client.upgrade() else { return };
-        let set = match &token {
-            Ok(token) => set_token(
+        let set = token.map_err(NoToken::from).and_then(|token| {
+            set_token(
                 client.native(),
                 token.secret.expose(),
                 token.expires_ms,
                 provider.principal(),
                 provider.extensions(),
-            ),
-            Err(error) => Err(error.to_string()),
-        };
-        wait = match (token, set) {
-            (Ok(token), Ok(())) => {
+            )?;
+            Ok(token.refresh_at)
+        });
+        wait = match set {
+            Ok(refresh_at) => {
                 retry = RETRY.0;
-                token.refresh_at.saturating_duration_since(Instant::now())
+                refresh_at.saturating_duration_since(Instant::now())
             }
-            (_, set) => {
-                if let Err(reason) = set {
-                    client.refused(&reason);
-                }
+            Err(reason) => {
+                client.refused(&reason.to_string());
                 let wait = retry;
                 retry = (retry * 2).min(RETRY.1);
                 wait

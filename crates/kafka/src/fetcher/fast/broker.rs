@@ -25,17 +25,12 @@ use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use super::{BrokerEvent, FetcherContext, ResponseContext};
 use crate::assignment::Assignment;
-use crate::connection::{Connection, IDLE, decode};
+use crate::connection::{Connection, ConnectionError, IDLE, RequestError, decode};
 use crate::fetcher::{CorruptBatch, FetchFault};
 
 /// Fetch versions: from the first that reports truncation (KIP-595) to the last whose fields we
 /// know.
 pub(crate) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
-
-/// Says of a broker that it has none of them.
-pub(crate) fn too_old(address: &str) -> String {
-    format!("{address}: too old for our own fetch requests (version 12 of Kafka 2.7)")
-}
 
 /// From this many bytes on, the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
@@ -93,8 +88,8 @@ enum CloseReason {
     Ended,
     /// Nothing was asked for so long that the broker may have closed it.
     Idle,
-    /// The error of the connection.
-    Lost(String),
+    /// The requests on it are of no use.
+    Lost(RequestError),
 }
 
 impl CloseReason {
@@ -102,8 +97,8 @@ impl CloseReason {
     /// connection may have been closed.
     fn after_quiet(self, until: Instant) -> Self {
         match self {
-            Self::Lost(reason) if Instant::now() < until => {
-                debug!(reason, "an idle connection was closed");
+            Self::Lost(error) if Instant::now() < until => {
+                debug!(%error, "an idle connection was closed");
                 Self::Idle
             }
             left => left,
@@ -114,6 +109,12 @@ impl CloseReason {
 impl From<Ended> for CloseReason {
     fn from(_: Ended) -> Self {
         Self::Ended
+    }
+}
+
+impl From<ConnectionError> for CloseReason {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error.into())
     }
 }
 
@@ -134,18 +135,18 @@ impl FetchTask {
                 self.handle_command(command);
             }
             let began = Instant::now();
-            let reason = match self.connect().await {
-                Err(Ended) => return,
-                Ok(Err(reason)) => reason,
-                Ok(Ok(connection)) => match self.fetch(connection).await {
-                    CloseReason::Ended => return,
-                    CloseReason::Idle => continue,
-                    CloseReason::Lost(reason) => reason,
-                },
+            let left = match self.connect().await {
+                Ok(connection) => self.fetch(connection).await,
+                Err(left) => left,
+            };
+            let error = match left {
+                CloseReason::Ended => return,
+                CloseReason::Idle => continue,
+                CloseReason::Lost(error) => error,
             };
             self.probing = false;
-            self.context.reporter.report(&reason);
-            self.failed(reason);
+            self.context.reporter.report(&error.to_string());
+            self.failed(error);
             if began.elapsed() > BACKOFF.1 {
                 backoff = BACKOFF.0;
             }
@@ -161,11 +162,11 @@ impl FetchTask {
         let _ = self.events.send(event);
     }
 
-    fn failed(&self, reason: String) {
+    fn failed(&self, error: RequestError) {
         // If this task is to end, another one may fetch from the broker: what becomes of this one
         // says nothing of it.
         if !self.commands.is_closed() {
-            self.send_event(BrokerEvent::Failed { broker: self.id, reason });
+            self.send_event(BrokerEvent::Failed { broker: self.id, error });
         }
     }
 
@@ -202,25 +203,28 @@ impl FetchTask {
         }
     }
 
-    async fn connect(&mut self) -> Result<Result<Connection, String>, Ended> {
+    async fn connect(&mut self) -> Result<Connection, CloseReason> {
         let context = Arc::clone(&self.context);
         let address = self.address.clone();
         let connecting = context.connections.connector.connect(&address);
         tokio::pin!(connecting);
         loop {
             tokio::select! {
-                connected = &mut connecting => return Ok(connected.map_err(|error| error.to_string())),
+                connected = &mut connecting => return Ok(connected?),
                 command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
             }
         }
     }
 
     async fn fetch(&mut self, mut connection: Connection) -> CloseReason {
-        let Some(version) = connection.version(ApiKey::Fetch, VERSIONS) else {
-            self.send_event(BrokerEvent::TooOld(too_old(&self.address)));
-            // Nothing is left to do but to be ended.
-            while self.commands.recv().await.is_some() {}
-            return CloseReason::Ended;
+        let version = match connection.needed_version(ApiKey::Fetch, VERSIONS) {
+            Ok(version) => version,
+            Err(error) => {
+                self.failed(error);
+                // Nothing is left to do but to be ended.
+                while self.commands.recv().await.is_some() {}
+                return CloseReason::Ended;
+            }
         };
         let sizes = FetchSizes::for_round_trip(connection.round_trip());
         self.session.connected(sizes);
@@ -276,7 +280,9 @@ impl FetchTask {
             last = Instant::now();
             quiet_until = last;
             let response = decode::<FetchRequest>(&mut body, version);
-            let response = response.map_err(|error| self.lost(&error.to_string()))?;
+            let response = response.map_err(|error| {
+                CloseReason::Lost(RequestError::Answer { broker: self.address.clone(), error })
+            })?;
             drop(body);
             if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
                 let pause = Duration::from_millis(throttle);
@@ -291,7 +297,10 @@ impl FetchTask {
             }
             let answer = self.session.answer(response, Instant::now());
             let FetchAnswer { partitions, removed, errors, corrupt, bytes } =
-                answer.map_err(|error| self.lost(&error.to_string()))?;
+                answer.map_err(|error| {
+                    let (broker, api) = (self.address.clone(), ApiKey::Fetch);
+                    CloseReason::Lost(RequestError::Refused { broker, api, error })
+                })?;
             if !std::mem::replace(&mut connected, true) {
                 self.send_event(BrokerEvent::Connected(self.id));
             }
@@ -324,27 +333,17 @@ impl FetchTask {
         }
     }
 
-    fn at_address(&self, reason: &str) -> String {
-        format!("{}: {reason}", self.address)
-    }
-
-    fn lost(&self, reason: &str) -> CloseReason {
-        CloseReason::Lost(self.at_address(reason))
-    }
-
     /// Sends the next request, if there is anything to be asked; returns its version.
     async fn ask(
         &mut self,
         connection: &mut Connection,
         newest: i16,
     ) -> Result<Option<i16>, CloseReason> {
-        let renewed = connection.renew().await;
-        let renewals = renewed.map_err(|error| CloseReason::Lost(error.to_string()))?;
-        self.context.health.set_renewals(renewals);
+        self.context.health.set_renewals(connection.renew().await?);
         let Some((request, version)) = self.session.request(newest, Instant::now()) else {
             return Ok(None);
         };
-        connection.send(&request, version).await.map_err(|error| self.lost(&error.to_string()))?;
+        connection.send(&request, version).await?;
         Ok(Some(version))
     }
 
@@ -372,16 +371,15 @@ impl FetchTask {
         let size = loop {
             tokio::select! {
                 biased;
-                size = connection.receive_size(self.context.limit) => {
-                    break size.map_err(|error| self.lost(&error.to_string()))?;
-                }
+                size = connection.receive_size(self.context.limit) => break size?,
                 command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
                 () = sleep_until(deadline.into()) => {
-                    let reason = self.at_address("no answer to a fetch");
+                    let (broker, api) = (self.address.clone(), ApiKey::Fetch);
+                    let error = RequestError::Silent { broker, api };
                     if deadline > since + ANSWER_WAIT.0 {
-                        return Err(CloseReason::Lost(reason));
+                        return Err(CloseReason::Lost(error));
                     }
-                    self.failed(reason);
+                    self.failed(error);
                     deadline = since + ANSWER_WAIT.1;
                 }
             }
@@ -417,17 +415,16 @@ impl FetchTask {
         let body = loop {
             tokio::select! {
                 biased;
-                body = connection.receive(self.context.limit) => {
-                    break body.map_err(|error| self.lost(&error.to_string()))?;
-                }
+                body = connection.receive(self.context.limit) => break body?,
                 command = self.commands.recv() => self.handle_command(command.ok_or(Ended)?),
                 () = sleep_until((progress.0 + PROGRESS.0).into()) => {
                     let begun = connection.begun();
                     let stopped = begun < progress.1 + PROGRESS.1;
-                    let reason = self.at_address("an answer to a fetch stopped half way");
+                    let (broker, api) = (self.address.clone(), ApiKey::Fetch);
+                    let error = RequestError::Stopped { broker, api };
                     match (stopped, slow) {
-                        (true, true) => return Err(CloseReason::Lost(reason)),
-                        (true, false) => self.failed(reason),
+                        (true, true) => return Err(CloseReason::Lost(error)),
+                        (true, false) => self.failed(error),
                         (false, true) => self.send_event(BrokerEvent::Connected(self.id)),
                         (false, false) => {}
                     }
@@ -448,7 +445,7 @@ impl FetchTask {
         if failures < CONFIRMED {
             self.context.reporter.report(&format!("{}: {error}", due.assignment));
         } else {
-            let batch = CorruptBatch { due, next: to, error: error.to_string() };
+            let batch = CorruptBatch { due, next: to, error: error.into() };
             self.context.faults.send(FetchFault::Corrupt(batch));
         }
     }

@@ -22,7 +22,9 @@ use super::FetcherCommand;
 use super::broker::BrokerCommand;
 use super::position::FetchPosition;
 use crate::assignment::Assignment;
+use crate::connection::RequestError;
 use crate::fetcher::FetchFault;
+use crate::guard::Panicked;
 use crate::metadata::{Leader, TopicMetadata};
 use crate::topic_partition::TopicPartition;
 use replicas::Replicas;
@@ -76,8 +78,8 @@ enum NotFetched {
     #[error("broker {broker} does not lead and reports a truncated log")]
     TruncatedByAnother { broker: i32 },
     /// The task that fetched it panicked.
-    #[error("{0}")]
-    Panicked(String),
+    #[error(transparent)]
+    Panicked(Panicked),
 }
 
 enum Placement {
@@ -132,7 +134,7 @@ pub(super) struct Dispatcher {
     brokers: HashMap<i32, BrokerTask>,
     last_task: TaskNumber,
     /// Brokers that cannot be fetched from, and why.
-    failing: HashMap<i32, String>,
+    failing: HashMap<i32, RequestError>,
     replicas: Replicas,
     /// The time of the last metadata request, and whether the answer is still to come.
     asked: Option<Instant>,

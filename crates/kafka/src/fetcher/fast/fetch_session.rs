@@ -19,7 +19,7 @@ use super::sizes::FetchSizes;
 use crate::assignment::Assignment;
 use crate::config::Isolation;
 use crate::topic_partition::TopicPartition;
-pub(crate) use answers::{FetchAnswer, FetchedPartition, RejectedBatch};
+pub(crate) use answers::{FetchAnswer, FetchedPartition, PartitionError, RejectedBatch};
 
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;

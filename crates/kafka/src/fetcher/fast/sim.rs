@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 
 use super::ResponseContext;
@@ -141,9 +142,8 @@ impl BrokerFetch {
     ///
     /// # Errors
     /// If it is an error of the whole request: the connection is to be left.
-    pub fn answer(&mut self, response: FetchResponse, now: Instant) -> Result<(), String> {
-        let answer = self.session.answer(response, now).map_err(|error| error.to_string())?;
-        let FetchAnswer { partitions, removed, .. } = answer;
+    pub fn answer(&mut self, response: FetchResponse, now: Instant) -> Result<(), ResponseError> {
+        let FetchAnswer { partitions, removed, .. } = self.session.answer(response, now)?;
         self.answered.extend(partitions);
         let returned = removed.into_iter().map(|(position, why)| Returned(position, why));
         self.returned.extend(returned);

@@ -15,10 +15,10 @@ use zafka_envelope::Record;
 use crate::assignment::Assignment;
 use crate::client::Client;
 use crate::fetcher::record_sender::{RecordSender, TrySend};
-use crate::fetcher::{CorruptBatch, FetchFault, Fetched, Records};
+use crate::fetcher::{CorruptBatch, FetchFailure, FetchFault, Fetched, Records};
 use crate::generation::Generation;
 use crate::mailbox::Mailbox;
-use crate::native::{Messages, Queue};
+use crate::native::{Message, Messages, Queue};
 use crate::reset::DueOffset;
 
 /// About as many bytes are taken at once.
@@ -102,7 +102,7 @@ impl ActiveReads {
 enum Polled {
     Fetched(Fetched),
     /// A batch that cannot be read, and why.
-    Corrupt(Arc<Assignment>, Generation, String),
+    Corrupt(Arc<Assignment>, Generation, FetchFailure),
 }
 
 /// Returns true if librdkafka cannot read a batch, and continues behind it.
@@ -133,7 +133,7 @@ impl FetchThread {
                         }
                     }
                     Polled::Corrupt(assignment, generation, reason) => {
-                        self.handle_corrupt(assignment, generation.number, &reason);
+                        self.handle_corrupt(assignment, generation.number, reason);
                     }
                 }
             }
@@ -142,13 +142,13 @@ impl FetchThread {
 
     /// librdkafka goes on behind a batch that it cannot read. What comes of the partition after it
     /// is not handed out: that would skip records.
-    fn handle_corrupt(&self, assignment: Arc<Assignment>, generation: u32, reason: &str) {
+    fn handle_corrupt(&self, assignment: Arc<Assignment>, generation: u32, error: FetchFailure) {
         if assignment.is_wanted() && assignment.is_read_as(generation) {
             let offset = assignment.position();
             assignment.set_corrupt_at(generation, offset);
             let due = DueOffset { assignment, generation, offset };
             // It reports a batch that it cannot read, and not where that ends.
-            let batch = CorruptBatch { due, next: None, error: reason.to_owned() };
+            let batch = CorruptBatch { due, next: None, error };
             self.faults.send(FetchFault::Corrupt(batch));
         }
     }
@@ -172,17 +172,14 @@ impl FetchThread {
                 (Some(RDKafkaErrorCode::AutoOffsetReset), Some((assignment, generation))) => {
                     let (assignment, offset) = (Arc::clone(assignment), message.offset());
                     let due = DueOffset { assignment, generation: generation.number, offset };
-                    let error =
-                        String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
-                    self.faults.send(FetchFault::OutOfRange { due, error });
+                    self.faults.send(FetchFault::OutOfRange { due, error: failure(message) });
                 }
                 (Some(code), Some((assignment, generation))) if is_corruption(code) => {
-                    let reason =
-                        String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
+                    let reason = failure(message);
                     fetched.push(Polled::Corrupt(Arc::clone(assignment), *generation, reason));
                 }
                 (Some(code), _) => {
-                    let text = String::from_utf8_lossy(message.value().unwrap_or_default());
+                    let text = failure(message);
                     let place =
                         message.topic().map(|topic| format!("{topic}/{}: ", message.partition()));
                     self.client
@@ -210,6 +207,12 @@ impl FetchThread {
             }),
         }
     }
+}
+
+/// The text that librdkafka puts in the place of a value.
+fn failure(message: &Message) -> FetchFailure {
+    let text = String::from_utf8_lossy(message.value().unwrap_or_default());
+    FetchFailure::Librdkafka(text.into_owned())
 }
 
 fn fetched_by_librdkafka(read: &ActiveRead, next_offset: i64, messages: Messages) -> Fetched {

@@ -6,8 +6,9 @@ use tracing::{error, info};
 
 use super::{Action, Partitions};
 use crate::config::{FetcherKind, OnCorrupt, OnOutOfRange};
+use crate::connection::RequestError;
 use crate::exchange::SourceEvent;
-use crate::fetcher::{CorruptBatch, FetchFault};
+use crate::fetcher::{CorruptBatch, FetchFailure, FetchFault};
 use crate::health::CorruptPartition;
 use crate::lookup::LookupRequest;
 use crate::membership::stop::StopReason;
@@ -21,20 +22,20 @@ impl Partitions<'_> {
             FetchFault::OutOfRange { due, error } => self.out_of_range(due, error),
             FetchFault::ResetNeeded { due, to, reason } => self.reset_needed(due, to, reason),
             FetchFault::Corrupt(batch) => self.corrupt(batch),
-            FetchFault::BrokerTooOld(reason) => self.use_librdkafka(&reason),
+            FetchFault::BrokerTooOld(error) => self.use_librdkafka(&error),
             FetchFault::OtherCluster(_) => {}
         }
         self.is_changed = true;
     }
 
-    fn out_of_range(&mut self, due: DueOffset, error: String) {
+    fn out_of_range(&mut self, due: DueOffset, error: FetchFailure) {
         if !due.is_now() {
             return;
         }
         let (assignment, offset) = (&due.assignment, due.offset);
         error!(
             route = self.settings.route, topic = %assignment.topic(),
-            partition = assignment.partition(), from = offset, reason = error,
+            partition = assignment.partition(), from = offset, reason = %error,
             "fetch offset out of range"
         );
         if self.settings.on_out_of_range == OnOutOfRange::Stop {
@@ -105,11 +106,11 @@ impl Partitions<'_> {
 
     /// Our own fetcher cannot be used: librdkafka takes over where it was. What is being revoked
     /// stays in the client's assignment until it is given back.
-    fn use_librdkafka(&mut self, reason: &str) {
+    fn use_librdkafka(&mut self, reason: &RequestError) {
         if self.fetcher == FetcherKind::Librdkafka {
             return;
         }
-        info!(route = self.settings.route, reason, "fetching by librdkafka");
+        info!(route = self.settings.route, %reason, "fetching by librdkafka");
         self.fetcher = FetcherKind::Librdkafka;
         let active = self.assignments.values().filter(|assignment| assignment.is_active());
         let active = active.cloned().collect();

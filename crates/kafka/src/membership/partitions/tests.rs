@@ -1,13 +1,20 @@
 //! Every story is a table: what happens, and the actions that it calls for.
 
+use kafka_protocol::messages::ApiKey;
+
 use super::*;
 use crate::client::Rebalance;
 use crate::commits::CommitDone;
-use crate::fetcher::{CorruptBatch, FetchFault};
+use crate::connection::RequestError;
+use crate::fetcher::{CorruptBatch, FetchFailure, FetchFault};
 use crate::lookup::{PositionQuery, StartRule};
 use crate::reset::{DueOffset, ResetReason};
 
 mod groupless;
+
+fn failure(text: &str) -> FetchFailure {
+    FetchFailure::Librdkafka(text.to_owned())
+}
 
 /// An event of the partitions of topic `t`.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +128,7 @@ impl<'a> Stage<'a> {
             }
             Fetch(partition) => self.due = Some(DueOffset::of(&self.assignments[&partition])),
             OutOfRange => {
-                let (due, error) = (self.due.clone().unwrap(), "gone".to_owned());
+                let (due, error) = (self.due.clone().unwrap(), failure("gone"));
                 partitions.handle_fault(FetchFault::OutOfRange { due, error });
             }
             Truncated(to) => {
@@ -129,7 +136,7 @@ impl<'a> Stage<'a> {
                 partitions.handle_fault(FetchFault::ResetNeeded { due, to: Some(to), reason });
             }
             Corrupt(next) => {
-                let (due, error) = (self.due.clone().unwrap(), "rotten".to_owned());
+                let (due, error) = (self.due.clone().unwrap(), failure("rotten"));
                 partitions.handle_fault(FetchFault::Corrupt(CorruptBatch { due, next, error }));
             }
             Earliest(to) => {
@@ -142,7 +149,11 @@ impl<'a> Stage<'a> {
                 let generation = assignment.restart(known, 6).unwrap();
                 partitions.handle_request(RouteRequest::Restart(assignment, generation), now);
             }
-            TooOld => partitions.handle_fault(FetchFault::BrokerTooOld("old".to_owned())),
+            TooOld => {
+                let (broker, api) = ("broker:9092".to_owned(), ApiKey::Fetch);
+                let error = RequestError::TooOld { broker, api };
+                partitions.handle_fault(FetchFault::BrokerTooOld(error));
+            }
             TopicId(id) => {
                 let ids = LookupAnswer::TopicIds(vec![("t".to_owned(), (0, id))]);
                 partitions.handle_lookup(ids, false, now);

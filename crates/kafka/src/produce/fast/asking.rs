@@ -32,8 +32,8 @@ impl Fast {
     pub(super) fn told(&mut self, answer: Result<Metadata, MetadataError>, now: Instant) {
         let metadata = match answer {
             Ok(metadata) => metadata,
-            Err(error) if error.consequence() == Consequence::Stop => {
-                self.too_old = Some(error.to_string());
+            Err(MetadataError::Request(error)) if error.consequence() == Consequence::Stop => {
+                self.too_old = Some(error);
                 return;
             }
             Err(error) => {

@@ -15,7 +15,9 @@ use tracing::debug;
 
 use super::request::{self, Answered, Item};
 use super::{Event, Key};
-use crate::connection::{Connection, Connector, IDLE, Pipeline, decode};
+use crate::connection::{
+    Connection, ConnectionError, Connector, IDLE, Pipeline, RequestError, decode,
+};
 use crate::health::SourceHealth;
 use crate::records::ProducerId;
 
@@ -66,8 +68,20 @@ enum Left {
     Ended,
     /// It was idle for long, or closed while it was idle.
     Idle,
-    /// The error of the connection.
-    Lost(String),
+    /// The requests on it are of no use.
+    Lost(RequestError),
+}
+
+impl From<ConnectionError> for Left {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error.into())
+    }
+}
+
+impl From<RequestError> for Left {
+    fn from(error: RequestError) -> Self {
+        Self::Lost(error)
+    }
 }
 
 /// A connection with what is under way on it.
@@ -104,12 +118,12 @@ impl Broker {
                 match left {
                     Left::Idle => {}
                     Left::Ended => return self.lose(held),
-                    Left::Lost(reason) => {
+                    Left::Lost(error) => {
                         while let Ok(command) = self.commands.try_recv() {
                             held.push_back(command);
                         }
                         self.lose(std::mem::take(&mut held));
-                        self.tell(Event::Failed { broker: self.id, reason });
+                        self.tell(Event::Failed { broker: self.id, error });
                     }
                 }
             }
@@ -122,18 +136,10 @@ impl Broker {
     }
 
     async fn connect(&self) -> Result<(Connection, (i16, i16)), Left> {
-        let connected = self.connector.connect(&self.address).await;
-        let connection = connected.map_err(|error| Left::Lost(error.to_string()))?;
-        let produce = connection.version(ApiKey::Produce, request::VERSIONS);
-        let producer_id = connection.version(ApiKey::InitProducerId, PRODUCER_ID_VERSIONS);
-        let (Some(produce), Some(producer_id)) = (produce, producer_id) else {
-            let reason = format!(
-                "{}: too old for our own produce requests (version 9 of Kafka 2.8)",
-                self.address
-            );
-            self.tell(Event::TooOld(reason.clone()));
-            return Err(Left::Lost(reason));
-        };
+        let connection = self.connector.connect(&self.address).await?;
+        let produce = connection.needed_version(ApiKey::Produce, request::VERSIONS)?;
+        let producer_id =
+            connection.needed_version(ApiKey::InitProducerId, PRODUCER_ID_VERSIONS)?;
         debug!(broker = self.id, produce, "writing");
         self.tell(Event::Connected(self.id));
         Ok((connection, (produce, producer_id)))
@@ -165,7 +171,7 @@ impl Broker {
                         debug!(%error, "an idle connection was closed");
                         return Left::Idle;
                     }
-                    Err(error) => return Left::Lost(error.to_string()),
+                    Err(error) => return error.into(),
                 },
                 // Without anything under way there is nothing to wake up for.
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
@@ -183,12 +189,13 @@ impl Broker {
         }
         let still = serving.pipeline.progress().elapsed();
         let limit = if serving.is_left { LEFT } else { STANDSTILL.1 };
-        let reason = format!("{}: no answer to a produce request", self.address);
+        let (broker, api) = (self.address.clone(), ApiKey::Produce);
+        let error = RequestError::Silent { broker, api };
         if still >= limit {
-            return Some(Left::Lost(reason));
+            return Some(Left::Lost(error));
         }
         if still >= STANDSTILL.0 && !std::mem::replace(&mut serving.is_slow, true) {
-            self.tell(Event::Slow { broker: self.id, reason });
+            self.tell(Event::Slow { broker: self.id, error });
         }
         None
     }
@@ -197,14 +204,14 @@ impl Broker {
         let Some(waited) = serving.waited.pop_front() else { return Ok(()) };
         serving.used = Instant::now();
         serving.is_slow = false;
-        let lost = |error: &dyn std::fmt::Display| Left::Lost(format!("{}: {error}", self.address));
+        let lost = |error| Left::Lost(RequestError::Answer { broker: self.address.clone(), error });
         let throttle = match waited {
             Waited::Produce(items, version) => {
                 let response = match decode::<ProduceRequest>(&mut body, version) {
                     Ok(response) => response,
                     Err(error) => {
                         self.lose_items(items, true);
-                        return Err(lost(&error));
+                        return Err(lost(error));
                     }
                 };
                 let answers = request::read(&response, &items, version);
@@ -222,7 +229,7 @@ impl Broker {
                     Ok(response) => response,
                     Err(error) => {
                         self.tell(Event::ProducerId(key, Err(None)));
-                        return Err(lost(&error));
+                        return Err(lost(error));
                     }
                 };
                 let id = ProducerId { id: response.producer_id.0, epoch: response.producer_epoch };
@@ -343,9 +350,7 @@ impl Serving {
             if !self.waited.is_empty() {
                 return Ok(());
             }
-            let renewed = self.pipeline.renew().await;
-            let renewals = renewed.map_err(|error| Left::Lost(error.to_string()))?;
-            health.set_renewals(renewals);
+            health.set_renewals(self.pipeline.renew().await?);
         }
         while let Some(command) = self.held.pop_front() {
             let pushed = match command {
@@ -366,7 +371,7 @@ impl Serving {
                 }
                 Command::Leave => Ok(()),
             };
-            pushed.map_err(|error| Left::Lost(error.to_string()))?;
+            pushed?;
         }
         Ok(())
     }

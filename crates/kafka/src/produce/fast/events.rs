@@ -5,18 +5,21 @@ use std::time::Instant;
 
 use super::request::Answered;
 use super::{Event, Fast, Key};
+use crate::reason::{Consequence, Reason};
 
 impl Fast {
     pub(super) fn handle(&mut self, event: Event) {
         let now = Instant::now();
         match event {
             Event::Connected(broker) => self.answers(broker),
-            Event::Failed { broker, reason } => {
-                self.reporter.report(&reason);
-                self.is_troubled(broker, reason);
+            Event::Failed { error, .. } if error.consequence() == Consequence::Stop => {
+                self.too_old = Some(error);
             }
-            Event::Slow { broker, reason } => self.is_troubled(broker, reason),
-            Event::TooOld(reason) => self.too_old = Some(reason),
+            Event::Failed { broker, error } => {
+                self.reporter.report(&error.to_string());
+                self.is_troubled(broker, error);
+            }
+            Event::Slow { broker, error } => self.is_troubled(broker, error),
             Event::Produced { broker, serial, answers } => {
                 self.answers(broker);
                 self.ended(broker, serial);

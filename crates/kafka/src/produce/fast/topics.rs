@@ -301,7 +301,7 @@ impl Topics {
                 continue;
             };
             let was_known = topic.count > 0;
-            let end = match &told.error {
+            let end = match told.error {
                 None => topic.handle_partitions(told, self.settings, &mut learned, now),
                 Some(error) => topic.handle_error(error, now),
             };

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::remote::Remote;
 use super::{Fast, Key};
+use crate::connection::RequestError;
 use crate::health::FetchHealth;
 
 impl Fast {
@@ -46,8 +47,8 @@ impl Fast {
         }
     }
 
-    pub(super) fn is_troubled(&mut self, broker: i32, reason: String) {
-        self.troubled.insert(broker, reason);
+    pub(super) fn is_troubled(&mut self, broker: i32, error: RequestError) {
+        self.troubled.insert(broker, error);
         self.ask_in(Duration::ZERO);
     }
 
@@ -72,8 +73,8 @@ impl Fast {
         }
         let is_needed = |remote: &Remote| remote.in_flight > 0 || !remote.ready.is_empty();
         let mut troubled = self.troubled.iter();
-        let (broker, reason) =
+        let (broker, error) =
             troubled.find(|(id, _)| self.brokers.get(id).is_some_and(is_needed))?;
-        Some(format!("broker {broker} cannot be written to: {reason}"))
+        Some(format!("broker {broker} cannot be written to: {error}"))
     }
 }

@@ -286,6 +286,7 @@ async fn a_batch_that_stays_corrupt_is_reported_with_its_end() {
             match stage.faults.try_recv() {
                 Ok(FetchFault::Corrupt(CorruptBatch { due, next, error })) => {
                     assert_eq!((due.offset, next), (1, Some(3)));
+                    let error = error.to_string();
                     return assert!(error.contains("offset 1: its checksum is"), "{error}");
                 }
                 Ok(fault) => panic!("{fault:?}"),

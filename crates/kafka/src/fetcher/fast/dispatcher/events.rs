@@ -13,7 +13,8 @@ use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
 use super::{
     BrokerTask, Dispatcher, DispatcherAction, NotFetched, PartitionState, Placement, TaskNumber,
 };
-use crate::fetcher::FetchFault;
+use crate::fetcher::{FetchFailure, FetchFault};
+use crate::guard::Panicked;
 use crate::metadata::{Leader, Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
 use crate::reset::ResetReason;
@@ -77,12 +78,14 @@ impl Dispatcher {
                 self.replicas.connected(broker);
                 self.keep(broker, now);
             }
-            BrokerEvent::Failed { broker, reason } => {
-                self.failing.insert(broker, reason);
+            BrokerEvent::Failed { error, .. } if error.consequence() == Consequence::Stop => {
+                self.fault(FetchFault::BrokerTooOld(error));
+            }
+            BrokerEvent::Failed { broker, error } => {
+                self.failing.insert(broker, error);
                 self.replicas.failed(broker, now);
                 self.keep(broker, now);
             }
-            BrokerEvent::TooOld(reason) => self.fault(FetchFault::BrokerTooOld(reason)),
             BrokerEvent::Returned(position, why) => self.returned(position, why, now),
         }
     }
@@ -148,8 +151,8 @@ impl Dispatcher {
             ReturnReason::OutOfRange => {
                 state.count_reset(now);
                 state.place = Placement::AwaitingReset;
-                let error = "Broker: Offset out of range".to_owned();
-                return self.fault(FetchFault::OutOfRange { due: position.due(), error });
+                let (due, error) = (position.due(), FetchFailure::OutOfRange);
+                return self.fault(FetchFault::OutOfRange { due, error });
             }
             ReturnReason::Diverged(to) => {
                 state.count_reset(now);
@@ -192,9 +195,14 @@ impl Dispatcher {
 
     /// The task of a broker panicked. Its partitions are fetched by another one, from where they
     /// were handed out to.
-    pub(in super::super) fn handle_panic(&mut self, task: TaskNumber, reason: &str, now: Instant) {
-        error!(route = self.route, reason, "its partitions are fetched again");
-        self.actions.push_back(DispatcherAction::Report(reason.to_owned()));
+    pub(in super::super) fn handle_panic(
+        &mut self,
+        task: TaskNumber,
+        panicked: &Panicked,
+        now: Instant,
+    ) {
+        error!(route = self.route, reason = %panicked, "its partitions are fetched again");
+        self.actions.push_back(DispatcherAction::Report(panicked.to_string()));
         self.brokers.retain(|_, broker| broker.number != task);
         let mut recreated = Vec::new();
         for state in self.partitions.values_mut() {
@@ -208,7 +216,7 @@ impl Dispatcher {
                 recreated.push(position.clone());
             }
             state.failures += 1;
-            let why = Some(NotFetched::Panicked(reason.to_owned()));
+            let why = Some(NotFetched::Panicked(panicked.clone()));
             state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.1, why };
         }
         for position in recreated {
@@ -259,8 +267,8 @@ impl Dispatcher {
         self.is_asking = false;
         let mut metadata = match answer {
             Ok(metadata) => metadata,
-            Err(error) if error.consequence() == Consequence::Stop => {
-                return self.fault(FetchFault::BrokerTooOld(error.to_string()));
+            Err(MetadataError::Request(error)) if error.consequence() == Consequence::Stop => {
+                return self.fault(FetchFault::BrokerTooOld(error));
             }
             Err(error) => {
                 self.wants_metadata = true;

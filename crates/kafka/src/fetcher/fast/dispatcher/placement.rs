@@ -113,11 +113,13 @@ impl Dispatcher {
         let unfetched = self.partitions.iter().find_map(|(key, state)| match &state.place {
             Placement::Unassigned { why: Some(why), .. } => Some(why.to_string()),
             Placement::Unassigned { .. } => {
-                let error = self.topics.get(&key.topic).and_then(|topic| topic.error.clone());
-                let error = error.unwrap_or_else(|| "no leader is known".to_owned());
-                Some(format!("{key}: {error}"))
+                let error = self.topics.get(&key.topic).and_then(|topic| topic.error);
+                Some(error.map_or_else(
+                    || format!("{key}: no leader is known"),
+                    |error| format!("{key}: {error}"),
+                ))
             }
-            Placement::OnBroker(broker) => self.failing.get(broker).cloned(),
+            Placement::OnBroker(broker) => self.failing.get(broker).map(ToString::to_string),
             Placement::AwaitingReset => Some(format!("{key}: looking up where to go on")),
         });
         let is_connected = self.replicas.has_connected();

@@ -14,11 +14,12 @@ use super::super::broker::{BrokerCommand, FetchTask};
 use super::super::fetch_session::FetchSession;
 use super::super::{BrokerEvent, FetcherCommand, FetcherContext};
 use super::{Dispatcher, DispatcherAction, TaskNumber};
-use crate::guard;
+use crate::guard::Panicked;
 use crate::health::FetchHealth;
 use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 
-type PendingMetadata = JoinHandle<(MetadataHandle, Result<Metadata, MetadataError>)>;
+/// A handle that has asked, and the answer to it.
+type AskedMetadata = (MetadataHandle, Result<Metadata, MetadataError>);
 
 /// The task's own.
 pub(in super::super) struct DispatcherTask {
@@ -30,8 +31,8 @@ pub(in super::super) struct DispatcherTask {
     tasks: JoinSet<()>,
     numbers: HashMap<Id, TaskNumber>,
     brokers: HashMap<TaskNumber, UnboundedSender<BrokerCommand>>,
-    metadata: Option<MetadataHandle>,
-    pending: Option<PendingMetadata>,
+    metadata: MetadataHandle,
+    pending: Option<JoinHandle<AskedMetadata>>,
 }
 
 impl DispatcherTask {
@@ -42,6 +43,7 @@ impl DispatcherTask {
         let (events_tx, events) = unbounded_channel();
         Self {
             dispatcher: Dispatcher::new(context.reporter.route(), context.refresh),
+            metadata: context.connections.metadata.clone(),
             context,
             commands,
             events,
@@ -49,7 +51,6 @@ impl DispatcherTask {
             tasks: JoinSet::new(),
             numbers: HashMap::new(),
             brokers: HashMap::new(),
-            metadata: None,
             pending: None,
         }
     }
@@ -67,9 +68,9 @@ impl DispatcherTask {
                     self.dispatcher.handle_broker_event(event, Instant::now());
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
-                (client, answer) = answered(&mut self.pending), if self.pending.is_some() => {
-                    (self.pending, self.metadata) = (None, client);
-                    self.dispatcher.handle_metadata(answer);
+                answered = answered(&mut self.pending), if self.pending.is_some() => {
+                    self.pending = None;
+                    self.answered(answered);
                 }
                 () = sleep_until(due.into()) => {}
             }
@@ -94,6 +95,22 @@ impl DispatcherTask {
         self.context.health.set_fetch(FetchHealth::default());
     }
 
+    fn answered(&mut self, answered: Result<AskedMetadata, JoinError>) {
+        match answered {
+            Ok((metadata, answer)) => {
+                self.metadata = metadata;
+                self.dispatcher.handle_metadata(answer);
+            }
+            Err(ended) => {
+                // Canceled only with the runtime.
+                if let Some(panicked) = Panicked::of_task("the task that asks for metadata", ended)
+                {
+                    self.dispatcher.handle_metadata(Err(MetadataError::Panicked(panicked)));
+                }
+            }
+        }
+    }
+
     fn report(&self, health: FetchHealth) {
         // In a group the connection of the membership is what counts.
         let is_connected = health.is_connected && self.context.alone;
@@ -108,11 +125,10 @@ impl DispatcherTask {
         let Some(number) = self.numbers.remove(&id) else { return };
         self.brokers.remove(&number);
         // Tasks are canceled only once nothing is fetched any more.
-        if let Err(failure) = ended
-            && let Ok(panic) = failure.try_into_panic()
+        if let Err(ended) = ended
+            && let Some(panicked) = Panicked::of_task("the task of a broker", ended)
         {
-            let reason = guard::reason("the task of a broker", &*panic);
-            self.dispatcher.handle_panic(number, &reason, Instant::now());
+            self.dispatcher.handle_panic(number, &panicked, Instant::now());
         }
     }
 
@@ -140,12 +156,10 @@ impl DispatcherTask {
                 }
             }
             DispatcherAction::FetchMetadata { topics, leave } => {
-                let metadata = self.metadata.take();
-                let mut metadata =
-                    metadata.unwrap_or_else(|| self.context.connections.metadata.clone());
                 if leave {
-                    metadata.leave();
+                    self.metadata.leave();
                 }
+                let mut metadata = self.metadata.clone();
                 self.pending = Some(tokio::spawn(async move {
                     let answer = metadata.ask(&topics).await;
                     (metadata, answer)
@@ -158,13 +172,10 @@ impl DispatcherTask {
 }
 
 async fn answered(
-    pending: &mut Option<PendingMetadata>,
-) -> (Option<MetadataHandle>, Result<Metadata, MetadataError>) {
+    pending: &mut Option<JoinHandle<AskedMetadata>>,
+) -> Result<AskedMetadata, JoinError> {
     match pending {
-        Some(pending) => match pending.await {
-            Ok((client, answer)) => (Some(client), answer),
-            Err(error) => (None, Err(MetadataError::Panicked(error.to_string()))),
-        },
+        Some(pending) => pending.await,
         // The branch is off while nothing is pending.
         None => std::future::pending().await,
     }

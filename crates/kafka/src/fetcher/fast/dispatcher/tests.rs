@@ -3,6 +3,7 @@ use super::super::position::ReturnReason;
 use super::events::{PLACE_AGAIN, RESET_AGAIN};
 use super::replicas::{KEPT, REPLICA_LEASE};
 use super::*;
+use crate::connection::ConnectionError;
 use crate::fetcher::FetchFault;
 use crate::metadata::Metadata;
 use crate::reset::DueOffset;
@@ -10,6 +11,11 @@ use crate::reset::ResetReason;
 use crate::topic_partition::TopicPartition;
 
 const ID: Uuid = Uuid::from_u128(7);
+
+fn failed(broker: i32) -> BrokerEvent {
+    let error = ConnectionError::new("broker:9092", "no TCP connection").into();
+    BrokerEvent::Failed { broker, error }
+}
 
 /// A dispatcher whose brokers 1 and 2 are played by the test.
 struct Stage {
@@ -540,7 +546,7 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     // The leader is another one than where it is fetched, and that is as it should be.
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(2), []);
-    stage.event(BrokerEvent::Failed { broker: 2, reason: "gone".to_owned() });
+    stage.event(failed(2));
     assert_eq!(stage.said(2), [Said::Return]);
     stage.returned(&assignment, 20, ReturnReason::Requested);
     assert_eq!(
@@ -562,7 +568,7 @@ fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
     assert_eq!(stage.said(2), [Said::Probe]);
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 10 }]);
     // It is given up for a while, and then the leader is asked which one is preferred now.
-    stage.event(BrokerEvent::Failed { broker: 2, reason: "no TCP connection".to_owned() });
+    stage.event(failed(2));
     let now = stage.now;
     stage.dispatcher.place(now);
     stage.dispatcher.asked = Some(now);
@@ -672,11 +678,12 @@ fn the_partitions_of_a_task_that_panicked_are_fetched_anew_from_where_they_were(
     stage.metadata(ID, 1, 4);
     assert_eq!(stage.said(1), [Said::Add { offset: 10, epoch: 4, id: ID }]);
     assignment.reading().set_position(0, 25);
-    stage.dispatcher.handle_panic(1, "a mistake", stage.now);
+    let panicked = Panicked::new("the task of a broker", &"a mistake");
+    stage.dispatcher.handle_panic(1, &panicked, stage.now);
     assert!(stage.pauses() && !stage.dispatcher.brokers.contains_key(&1));
     // Another task fetches from the broker.
     assert_eq!(stage.said(1), [Said::Add { offset: 25, epoch: 4, id: ID }]);
-    assert_eq!(stage.reports, ["a mistake"]);
+    assert_eq!(stage.reports, [panicked.to_string()]);
 }
 
 #[test]

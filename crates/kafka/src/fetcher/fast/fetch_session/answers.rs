@@ -44,11 +44,6 @@ pub(crate) struct FetchAnswer {
     pub(crate) bytes: usize,
 }
 
-/// An error of a whole request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("fetch: {0}")]
-pub(crate) struct FetchError(Code);
-
 /// An error of one partition in an answer. It is asked for again after a rest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{topic_partition}: {fault}")]
@@ -94,7 +89,7 @@ impl FetchSession {
         &mut self,
         response: FetchResponse,
         now: Instant,
-    ) -> Result<FetchAnswer, FetchError> {
+    ) -> Result<FetchAnswer, Code> {
         if let Some(code) = Code::try_from_code(response.error_code) {
             // One that was to begin a session is of no other than this connection.
             let began = self.session.epoch == 0;
@@ -107,7 +102,7 @@ impl FetchSession {
                 {
                     Ok(FetchAnswer::default())
                 }
-                code => Err(FetchError(code)),
+                code => Err(code),
             };
         }
         self.session.id = response.session_id;

@@ -11,8 +11,10 @@ use super::super::dispatcher::{Dispatcher, DispatcherAction};
 use super::super::position::{FetchPosition, ReturnReason};
 use super::super::{BrokerEvent, FetcherCommand};
 use crate::assignment::Assignment;
+use crate::connection::ConnectionError;
 use crate::fetcher::FetchFault;
 use crate::generation::Generation;
+use crate::guard::Panicked;
 use crate::metadata::{Leader, Metadata, MetadataError, TopicMetadata};
 use crate::reset::DueOffset;
 
@@ -200,7 +202,8 @@ impl Dispatching {
 
     /// A broker cannot be reached.
     pub fn failed(&mut self, broker: i32) {
-        self.events.push_back(BrokerEvent::Failed { broker, reason: "out of reach".to_owned() });
+        let error = ConnectionError::new("broker:9092", "out of reach").into();
+        self.events.push_back(BrokerEvent::Failed { broker, error });
     }
 
     /// A partition left its broker.
@@ -210,7 +213,8 @@ impl Dispatching {
 
     /// The task of a broker panicked.
     pub fn panicked(&mut self, number: u64, now: Instant) {
-        self.dispatcher.handle_panic(number, "a task panicked", now);
+        let panicked = Panicked::new("the task of a broker", &"a mistake");
+        self.dispatcher.handle_panic(number, &panicked, now);
     }
 
     /// Metadata have come; none if no server answers.

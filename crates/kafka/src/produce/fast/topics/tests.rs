@@ -18,11 +18,7 @@ struct Bench {
 
 fn told(id: u128, partitions: i32, error: Option<Code>) -> metadata::TopicMetadata {
     let leaders = (0..partitions).map(|index| (index, Leader { broker: 1, epoch: 1 }));
-    metadata::TopicMetadata {
-        id: Uuid::from_u128(id),
-        error: error.map(|code| code.to_string()),
-        leaders: leaders.collect(),
-    }
+    metadata::TopicMetadata { id: Uuid::from_u128(id), error, leaders: leaders.collect() }
 }
 
 impl Bench {

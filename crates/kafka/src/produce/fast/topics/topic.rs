@@ -203,13 +203,13 @@ impl Topic {
         }
     }
 
-    pub(super) fn handle_error(&mut self, error: &str, now: Instant) -> Outlook {
-        let is = |code: Code| error == code.to_string();
-        if is(Code::TopicAuthorizationFailed) {
-            return Outlook::Gone(WriteError::NotAllowed(error.to_owned()));
-        }
-        if !is(Code::UnknownTopicOrPartition) && !is(Code::InvalidTopicException) {
-            return Outlook::AskAgain;
+    pub(super) fn handle_error(&mut self, error: Code, now: Instant) -> Outlook {
+        match error {
+            Code::TopicAuthorizationFailed => {
+                return Outlook::Gone(WriteError::NotAllowed(error.to_string()));
+            }
+            Code::UnknownTopicOrPartition | Code::InvalidTopicException => {}
+            _ => return Outlook::AskAgain,
         }
         for slot in &mut self.slots {
             slot.partition.handle_leader(None);
@@ -219,7 +219,7 @@ impl Topic {
             return Outlook::AskAgain;
         }
         Outlook::Gone(WriteError::Kafka {
-            error: error.to_owned(),
+            error: error.to_string(),
             reason: "the topic is not there".to_owned(),
             retriable: false,
         })
