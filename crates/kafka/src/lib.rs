@@ -57,6 +57,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod assignment;
+mod backoff;
 mod client;
 mod cluster;
 mod commits;

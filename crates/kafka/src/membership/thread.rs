@@ -16,6 +16,7 @@ use super::environment::Environment;
 use super::memory::Memory;
 use super::renewal::Renewal;
 use super::stop::StopReason;
+use crate::backoff::Backoff;
 use crate::client::{Client, plain};
 use crate::cluster::{settings, source_settings};
 use crate::config::GroupProtocol;
@@ -39,7 +40,7 @@ const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 const INSTANCE_PAUSE: Duration = Duration::from_secs(1);
 /// The same after a membership that ended by something else; longer each time that it ends by that
 /// again.
-const REJOIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const REJOIN_PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// Checks the settings, then starts the thread. Waits for no broker.
 pub(crate) fn start(env: Environment) -> Result<(), StartError> {
@@ -95,7 +96,7 @@ impl MembershipThread {
         drop(bootstrap);
         let mut memory = Memory::new(listing);
         let mut lasting = Lasting::new(cluster);
-        let mut pause = REJOIN_PAUSE.0;
+        let mut ends = 0;
         loop {
             let member = self.settings(protocol, memory.listing.partitions());
             lasting.files = self.files();
@@ -129,8 +130,8 @@ impl MembershipThread {
                     let fault = self.0.report_group_fault(&end.to_string());
                     let news = memory.set_group_fault(Some(fault));
                     self.0.health.set_membership(memory.health.clone());
-                    pause = if news { REJOIN_PAUSE.0 } else { (pause * 2).min(REJOIN_PAUSE.1) };
-                    if self.0.is_closed_within(pause) {
+                    ends = if news { 0 } else { ends + 1 };
+                    if self.0.is_closed_within(REJOIN_PAUSE.after(ends)) {
                         return Ok(());
                     }
                 }

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{Deliveries, Ticket, WriteError, Written};
+use crate::backoff::Backoff;
 pub(super) use crate::metadata::Leader;
 use crate::records::{Codec, NewRecord, ProducerId};
 pub(super) use batch::Buffers;
@@ -46,7 +47,7 @@ const PROBE: usize = 1;
 /// (`producer.id.expiration.ms`, one day, but it can be set to less).
 const QUIET: Duration = Duration::from_secs(60);
 /// Pause after an error; doubled each time up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// With a delivery timeout, a batch takes records for so long: they are given up together.
 const SPAN: Duration = Duration::from_secs(1);
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Range, RangeFault, RangeRecords, ReadError};
 use crate::assignment::Assignment;
+use crate::backoff::Backoff;
 use crate::cluster::MemoryPermit;
 use crate::connection::RequestError;
 use crate::fetcher::{
@@ -24,7 +25,7 @@ use crate::records::{BatchError, Batches, ReadOptions};
 use crate::topic_partition::TopicPartition;
 
 /// Time before something that was of no use is tried again, more each time.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// Refusals in a row by those that the metadata name, before another server is asked for them.
 const REFUSALS: u32 = 2;
 
@@ -204,7 +205,7 @@ impl RangeState {
         self.session.connected(sizes.at_most(i32::try_from(left).unwrap_or(i32::MAX)));
         let request = self.session.request(newest, now);
         if request.is_none() {
-            let from = self.session.next_due().unwrap_or(now + BACKOFF.0);
+            let from = self.session.next_due().unwrap_or(now + BACKOFF.first);
             self.step = Step::Fetch { from };
         }
         request
@@ -393,7 +394,7 @@ impl RangeState {
 
     /// Returns the wait after an answer that brought nothing.
     fn pause(&mut self) -> Duration {
-        let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(8)).min(BACKOFF.1);
+        let pause = BACKOFF.after(self.failures);
         self.failures += 1;
         pause
     }

@@ -12,11 +12,12 @@ use rdkafka::client::{Client, ClientContext};
 use zafka_oidc::TokenError;
 
 use super::bearer::Bearer;
+use crate::backoff::Backoff;
 use crate::guard;
 use crate::native::{TokenRefusal, set_token};
 
 /// Time between two tries while there is no token.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// The reason why a client has no new token.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,7 @@ pub(crate) fn start<C: Supplied>(
 }
 
 fn run<C: Supplied>(client: &Weak<C>, provider: &Bearer, wanted: &Receiver<Infallible>) {
-    let mut retry = RETRY.0;
+    let mut failures = 0;
     let mut wait = Duration::ZERO;
     while let Err(RecvTimeoutError::Timeout) = wanted.recv_timeout(wait) {
         let token = provider.token();
@@ -78,14 +79,13 @@ fn run<C: Supplied>(client: &Weak<C>, provider: &Bearer, wanted: &Receiver<Infal
         });
         wait = match set {
             Ok(refresh_at) => {
-                retry = RETRY.0;
+                failures = 0;
                 refresh_at.saturating_duration_since(Instant::now())
             }
             Err(reason) => {
                 client.refused(&reason.to_string());
-                let wait = retry;
-                retry = (retry * 2).min(RETRY.1);
-                wait
+                failures += 1;
+                RETRY.after(failures - 1)
             }
         };
     }

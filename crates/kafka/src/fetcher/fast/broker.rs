@@ -25,6 +25,7 @@ use super::position::{FetchPosition, ReturnReason};
 use super::sizes::FetchSizes;
 use super::{BrokerEvent, FetcherContext, ResponseContext};
 use crate::assignment::Assignment;
+use crate::backoff::Backoff;
 use crate::connection::{Connection, ConnectionError, IDLE, RequestError, decode};
 use crate::fetcher::{CorruptBatch, FetchFault};
 
@@ -47,7 +48,7 @@ const PROGRESS: (Duration, usize) =
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 /// A batch that failed its checks so often, fetched again each time, will not pass them.
 pub(crate) const CONFIRMED: u32 = 4;
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// Commands to the task.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl FetchTask {
     }
 
     async fn run_until_closed(&mut self) {
-        let mut backoff = BACKOFF.0;
+        let mut failures = 0;
         loop {
             while self.session.is_empty() && !self.probing {
                 let Some(command) = self.commands.recv().await else { return };
@@ -147,13 +148,13 @@ impl FetchTask {
             self.probing = false;
             self.context.reporter.report(&error.to_string());
             self.failed(error);
-            if began.elapsed() > BACKOFF.1 {
-                backoff = BACKOFF.0;
+            if began.elapsed() > BACKOFF.longest {
+                failures = 0;
             }
-            if self.rest_until(Instant::now() + backoff).await.is_err() {
+            if self.rest_until(Instant::now() + BACKOFF.after(failures)).await.is_err() {
                 return;
             }
-            backoff = (backoff * 2).min(BACKOFF.1);
+            failures += 1;
         }
     }
 

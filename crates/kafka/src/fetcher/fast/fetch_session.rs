@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::position::FetchPosition;
 use super::sizes::FetchSizes;
 use crate::assignment::Assignment;
+use crate::backoff::Backoff;
 use crate::config::Isolation;
 use crate::topic_partition::TopicPartition;
 pub(crate) use answers::{FetchAnswer, FetchedPartition, PartitionError, RejectedBatch};
@@ -24,7 +25,7 @@ pub(crate) use answers::{FetchAnswer, FetchedPartition, PartitionError, Rejected
 /// The last version that names topics; from the next one on they go by their id.
 pub(super) const LAST_BY_NAME: i16 = 12;
 /// Time that a partition rests after an answer that brought nothing.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// The most that is asked of one partition if a batch did not fit.
 const PARTITION_BYTES_MAX: i32 = 1 << 30;
 
@@ -257,7 +258,7 @@ impl FetchSession {
         if tracked.requested.take().is_some() {
             self.forgotten.push((Arc::clone(&key.topic), topic.id, key.partition));
         }
-        let rest = BACKOFF.0.saturating_mul(1 << tracked.failures.min(8)).min(BACKOFF.1);
+        let rest = BACKOFF.after(tracked.failures);
         tracked.failures += 1;
         tracked.failed_at = tracked.position.offset;
         if !std::mem::replace(&mut tracked.resting, true) {

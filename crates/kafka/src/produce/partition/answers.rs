@@ -224,8 +224,7 @@ impl Partition {
     }
 
     fn pause(&mut self, now: Instant) {
-        let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
-        self.retry_at = Some(now + pause);
+        self.retry_at = Some(now + BACKOFF.after(self.failures));
         self.failures += 1;
     }
 }

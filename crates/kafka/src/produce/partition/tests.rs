@@ -80,7 +80,7 @@ impl Bench {
 
     /// Passes the pause after an error.
     fn rest(&mut self) {
-        self.now += BACKOFF.1;
+        self.now += BACKOFF.longest;
         self.partition.handle_timeout(self.now);
     }
 

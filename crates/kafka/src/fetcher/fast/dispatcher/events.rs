@@ -13,6 +13,7 @@ use super::replicas::{KEPT, REPLICA_LEASE, ReplicaVerdict};
 use super::{
     BrokerTask, Dispatcher, DispatcherAction, NotFetched, PartitionState, Placement, TaskNumber,
 };
+use crate::backoff::Backoff;
 use crate::fetcher::{FetchFailure, FetchFault};
 use crate::guard::Panicked;
 use crate::metadata::{Leader, Metadata, MetadataError};
@@ -21,15 +22,15 @@ use crate::reset::ResetReason;
 use crate::topic_partition::TopicPartition;
 
 /// Time that a partition that came back waits before it is sent out again.
-pub(super) const PLACE_AGAIN: (Duration, Duration) =
-    (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const PLACE_AGAIN: Backoff =
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// A partition that came back after longer than this has failed for the first time.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// Time that a partition waits if its log lacks its offset again, and time after the last such
 /// reset from which on the next one counts as the first.
-pub(super) const RESET_AGAIN: (Duration, Duration) =
-    (Duration::from_millis(200), Duration::from_secs(30));
+pub(super) const RESET_AGAIN: Backoff =
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
 /// Answers in a row that tell of a life of a topic that is over, before they are believed. Each is
 /// of another server.
@@ -53,7 +54,7 @@ impl PartitionState {
         if self.resets == 0 {
             return (Duration::ZERO, None);
         }
-        let pause = RESET_AGAIN.0.saturating_mul(1 << self.resets.min(8)).min(RESET_AGAIN.1);
+        let pause = RESET_AGAIN.after(self.resets);
         let times = self.resets + 1;
         let topic_partition = self.assignment.topic_partition.clone();
         (pause, Some(NotFetched::OffsetLacks { topic_partition, times }))
@@ -184,7 +185,7 @@ impl Dispatcher {
         let mut from = now;
         if waiting.is_some() {
             state.failures = if now - state.placed > SETTLED { 0 } else { state.failures + 1 };
-            from += PLACE_AGAIN.0.saturating_mul(1 << state.failures.min(8)).min(PLACE_AGAIN.1);
+            from += PLACE_AGAIN.after(state.failures);
         }
         state.place = Placement::Unassigned { position, from, why: waiting };
         if let Some(replica) = probe {
@@ -217,7 +218,7 @@ impl Dispatcher {
             }
             state.failures += 1;
             let why = Some(NotFetched::Panicked(panicked.clone()));
-            state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.1, why };
+            state.place = Placement::Unassigned { position, from: now + PLACE_AGAIN.longest, why };
         }
         for position in recreated {
             self.topic_recreated(&position);

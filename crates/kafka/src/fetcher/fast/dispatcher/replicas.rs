@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+
 /// Time for which a partition is fetched from a replica before its leader is asked for a preferred
 /// one again.
 pub(super) const REPLICA_LEASE: Duration = Duration::from_secs(300);
@@ -15,7 +17,7 @@ pub(super) const REPLICA_LEASE: Duration = Duration::from_secs(300);
 pub(super) const KEPT: Duration = Duration::from_secs(30);
 /// Time for which a replica that failed is not tried again: twice as long after each further
 /// failure.
-const SHUN: (Duration, Duration) = (Duration::from_secs(2), REPLICA_LEASE);
+const SHUN: Backoff = Backoff::new(Duration::from_secs(2), REPLICA_LEASE);
 
 #[derive(Clone, Copy, Debug)]
 struct Shunned {
@@ -60,7 +62,7 @@ impl Replicas {
         }
         // A lease and more without a failure: this is another one.
         let failures = if now - shunned.until > REPLICA_LEASE { 0 } else { shunned.failures };
-        let pause = SHUN.0.saturating_mul(1 << failures.min(8)).min(SHUN.1);
+        let pause = SHUN.after(failures);
         *shunned = Shunned { failures: failures + 1, until: now + pause };
     }
 
@@ -114,7 +116,7 @@ mod tests {
         replicas.failed(1, now);
         assert_eq!(
             replicas.verdict(1, now),
-            ReplicaVerdict::Not(now + SHUN.0),
+            ReplicaVerdict::Not(now + SHUN.first),
             "it had served for long"
         );
         replicas.connected(2);

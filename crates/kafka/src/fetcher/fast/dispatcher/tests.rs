@@ -126,7 +126,7 @@ impl Stage {
     fn said(&mut self, broker: i32) -> Vec<Said> {
         self.dispatcher.wants_metadata = false;
         // Later than any pause.
-        self.dispatcher.place(self.now + PLACE_AGAIN.1);
+        self.dispatcher.place(self.now + PLACE_AGAIN.longest);
         self.sent_to(broker)
             .into_iter()
             .map(|command| match command {
@@ -371,11 +371,11 @@ fn a_partition_that_is_reset_again_and_again_waits_longer_and_longer() {
         let state = stage.dispatcher.partitions.values().next().unwrap();
         assert!(matches!(state.place, Placement::Unassigned { .. }));
         pauses.push(state.reset_pause().0);
-        stage.dispatcher.place(stage.now + RESET_AGAIN.1);
+        stage.dispatcher.place(stage.now + RESET_AGAIN.longest);
     }
     assert_eq!(
         (pauses[0], pauses[1], pauses[9]),
-        (Duration::ZERO, 2 * RESET_AGAIN.0, RESET_AGAIN.1)
+        (Duration::ZERO, 2 * RESET_AGAIN.first, RESET_AGAIN.longest)
     );
     assert!(pauses.is_sorted(), "{pauses:?}");
 }
@@ -402,7 +402,7 @@ fn another_leader_is_told_the_epoch_that_one_did_not_know() {
     stage.metadata(ID, 1, 4);
     stage.said(1);
     let doubted = |stage: &mut Stage, broker: i32| {
-        stage.dispatcher.place(stage.now + PLACE_AGAIN.1);
+        stage.dispatcher.place(stage.now + PLACE_AGAIN.longest);
         let sent = stage.sent_to(broker);
         let [BrokerCommand::Add(position)] = &sent[..] else { panic!("{sent:?}") };
         position.doubted
