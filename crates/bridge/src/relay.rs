@@ -111,7 +111,7 @@ pub struct Relay {
     _wait_log: JoinSet<()>,
 }
 
-/// Tells the status of a relay, also while it shuts down.
+/// Reports the status of a relay, also while it shuts down.
 #[derive(Clone, Debug)]
 pub struct StatusHandle {
     registry: Registry,
@@ -295,7 +295,7 @@ impl Relay {
         Ok(())
     }
 
-    /// A handle that tells the relay's status.
+    /// A handle that reports the relay's status.
     pub fn status_handle(&self) -> StatusHandle {
         StatusHandle { registry: self.registry.clone() }
     }

@@ -144,7 +144,7 @@ impl Assignment {
         &self.epochs
     }
 
-    /// The id of the topic that it is, or is to be, read of; nil while nobody knows.
+    /// The id of the topic that it is, or is to be, read of; nil while it is not known.
     pub(crate) fn topic_id(&self) -> Uuid {
         *self.topic_id.lock()
     }

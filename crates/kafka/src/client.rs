@@ -129,7 +129,7 @@ pub(crate) fn plain(error: &KafkaError) -> String {
     }
 }
 
-/// Returns true if the answer stays the same until somebody changes something.
+/// Returns true if the answer stays the same until something is changed.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(

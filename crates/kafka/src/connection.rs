@@ -248,7 +248,7 @@ impl Connection {
     }
 
     /// As [`fault`](Self::fault), with what the end of a connection may mean: a listener with SASL
-    /// answers ApiVersions to anybody, and closes at the first request that needs a name.
+    /// answers ApiVersions to any client, and closes at the first request that needs a name.
     fn lost(&self, error: &FrameError) -> ConnectionError {
         match error {
             FrameError::Closed if !self.served && self.login.is_none() && !self.versions.is_empty() => self

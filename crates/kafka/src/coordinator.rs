@@ -1,5 +1,5 @@
 //! Asks a group's coordinator what it has by the name of the group, over connections of our own:
-//! librdkafka does not tell of a membership that is gone, nor why it gets none. Nothing is changed
+//! librdkafka does not report that a membership is gone, nor why it gets none. Nothing is changed
 //! by asking.
 
 mod reason;
@@ -33,7 +33,7 @@ pub(crate) const ASSIGNOR: &str = "cooperative-sticky";
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 /// No member has this id.
 const NOBODY: &str = "zafka-asks";
-/// A subscription to nothing, as members of the classic protocol tell it (version 0).
+/// A subscription to nothing, as members of the classic protocol send it (version 0).
 const NO_SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 
 /// The coordinator's knowledge of a group.

@@ -44,7 +44,7 @@ pub enum StartError {
 /// The reason why a topic that is named cannot be read now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
-    /// The cluster has none of that name, or does not tell.
+    /// The cluster has none of that name, or does not say so.
     #[error("it does not exist")]
     Unknown,
     /// The cluster is just making it.
@@ -61,7 +61,7 @@ pub enum TopicFault {
 /// The reason why a topic cannot be written to now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteFault {
-    /// The cluster has none of that name, or does not tell.
+    /// The cluster has none of that name, or does not say so.
     #[error("it does not exist")]
     Unknown,
     /// The user may not write to it.

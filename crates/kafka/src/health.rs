@@ -20,7 +20,7 @@ use crate::wait::Wait;
 
 /// Waits for the route that are shorter are not counted: it is at work.
 const NOTICED: Duration = Duration::from_millis(1);
-/// From this much on, waits tell that the route takes less than there is.
+/// From this share on, waits are reported as those of a route that takes less than there is.
 const MUCH: Duration = Duration::from_millis(100);
 
 /// A source as it is now.

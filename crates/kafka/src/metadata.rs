@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// nothing.
 const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// A connection is left after so long, for that of the next server: its broker may have lost touch
-/// with the cluster and tell for ever what was true before.
+/// with the cluster and answer for ever with what was true before.
 const LIFE: Duration = Duration::from_secs(180);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
@@ -70,7 +70,7 @@ pub(crate) struct Leader {
 /// The reason why the cluster does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MetadataError {
-    /// There is nobody to ask.
+    /// There is no broker to ask.
     #[error("no broker is known")]
     NoBroker,
     /// The broker that was asked has no answer.
@@ -102,7 +102,7 @@ impl MetadataClient {
         Self { connector, bootstrap, connection: None, turn: 0, left: 0 }
     }
 
-    /// Tells the server that is asked now from those that were asked before.
+    /// Returns the number of the server that is asked now; those before it had others.
     fn server(&self) -> u64 {
         self.left
     }

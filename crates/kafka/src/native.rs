@@ -406,7 +406,7 @@ pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
     }
 }
 
-/// The id of the cluster, as the last broker told it that was asked for metadata. Sends nothing.
+/// The id of the cluster, as the last metadata have it. Sends nothing.
 ///
 /// What `rdkafka` has for it keeps the memory of each answer.
 pub(crate) fn cluster_id(client: &Client) -> Option<String> {

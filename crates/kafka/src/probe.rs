@@ -154,7 +154,7 @@ enum Unanswered {
     Late(Duration),
 }
 
-/// Asks the coordinator for a committed offset, which only clients that may use the group are told.
+/// Asks the coordinator for a committed offset, which it gives only to clients that may use the group.
 fn ask_group(
     cluster: &ClusterConfig,
     group: &GroupConfig,

@@ -187,7 +187,7 @@ impl RangeReader {
         self.position
     }
 
-    /// The id of the topic that was read; `None` before the first records, and where brokers have
+    /// The id of the topic that was read; `None` before the first records, and if brokers have
     /// none.
     pub fn topic_id(&self) -> Option<Uuid> {
         self.topic_id

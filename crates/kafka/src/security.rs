@@ -27,7 +27,7 @@ pub(crate) fn prepare(security: &Security) -> Result<Option<Arc<Bearer>>, StartE
     }
 }
 
-/// librdkafka tells of OpenSSL's error, not of the file.
+/// librdkafka reports OpenSSL's error, and not the file.
 fn files(security: &Security) -> impl Iterator<Item = &PathBuf> {
     let tls = security.tls.iter();
     tls.flat_map(|tls| {

@@ -1,6 +1,6 @@
 //! Opens a partition to its subscribers: only while as many peers as `min_peers` says want it.
 //!
-//! A plain state machine: it is told what is so at a moment, and tells what is to be done.
+//! A plain state machine: it takes the facts of a moment, and returns what is to be done.
 
 use std::time::{Duration, Instant};
 

@@ -61,7 +61,7 @@ pub(crate) struct Partition {
     prev: Option<i64>,
     /// The offset at which the generation begins, until there is a chunk of it.
     begins: Option<i64>,
-    /// The newest generation that was told of and has not begun, with the lowest start of those
+    /// The newest generation that was announced and has not begun, with the lowest start of those
     /// that were.
     next: Option<Generation>,
 }
@@ -109,7 +109,7 @@ impl Partition {
         goes_back
     }
 
-    /// Begins a generation that was told of, once everything of those before is encoded.
+    /// Begins a generation that was announced, once everything of those before is encoded.
     pub(crate) fn begin(&mut self, generation: Generation) {
         self.progress = self.progress.next(generation);
         (self.prev, self.begins) = (
@@ -122,7 +122,7 @@ impl Partition {
         }
     }
 
-    /// The number of the newest generation that was told of.
+    /// The number of the newest generation that was announced.
     pub(crate) fn newest(&self) -> u32 {
         self.next.map_or(self.generation(), |next| next.number)
     }

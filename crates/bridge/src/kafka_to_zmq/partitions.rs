@@ -29,7 +29,7 @@ impl Partitions {
         Self { config, report, held: BTreeMap::new() }
     }
 
-    /// The partition of an assignment, added now if this is the first that is heard of it.
+    /// The partition of an assignment, added now if it is new.
     pub(super) fn of(
         &mut self,
         assignment: &Arc<Assignment>,
@@ -80,7 +80,7 @@ impl Partitions {
         acts
     }
 
-    /// Returns the newest generation of an assignment that was told of.
+    /// Returns the newest generation of an assignment that was announced.
     pub(super) fn newest(&self, assignment: &Arc<Assignment>) -> u32 {
         let of = self.held.get(&key(assignment));
         of.map_or(0, Partition::newest)

@@ -1,4 +1,4 @@
-//! The decisions of a route from Kafka to ZeroMQ. A plain state machine: it is told what happened
+//! The decisions of a route from Kafka to ZeroMQ. A plain state machine: it takes what happened
 //! and when (`handle_*`), and says what is to be done (`poll_action`) and when it is to be asked
 //! again (`poll_timeout`). It knows no tasks, no clocks and no Kafka client.
 //!
@@ -256,7 +256,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
         self.report.show(&partition.progress);
     }
 
-    /// Hears of a generation of which records are to follow.
+    /// Takes note of a generation of which records are to follow.
     fn announce(&mut self, assignment: &Arc<Assignment>, generation: Generation) {
         let partition = self.partitions.of(assignment, &mut self.sink, &mut self.actions);
         if partition.announce(generation) && !zafka_planted::is("no-rewind-after-a-reset") {
@@ -363,7 +363,7 @@ impl<S: Sink, F: Records> RouteState<S, F> {
     }
 
     /// Takes the answer to [`Action::Restart`]: the generation that has begun. If there is none, a
-    /// reset is about to be told, and this is done after it.
+    /// reset is about to come, and this is done after it.
     pub fn handle_restarted(
         &mut self,
         assignment: &Arc<Assignment>,

@@ -1,4 +1,4 @@
-//! A route's waits, put together from what its two sides tell.
+//! A route's waits, put together from the reports of its two sides.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

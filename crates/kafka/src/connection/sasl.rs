@@ -22,7 +22,7 @@ pub(super) enum Login {
     Plain(Credentials),
     Scram(Hash, Credentials),
     OAuthBearer(Arc<Bearer>),
-    /// Tokens are wanted and there is no provider; a mistake of ours.
+    /// Tokens are wanted and there is no provider: a mistake of ours.
     NoTokens,
 }
 
@@ -56,7 +56,7 @@ impl Login {
         }
     }
 
-    /// The token, if one is wanted. Only this asks anybody but the broker.
+    /// The token, if one is wanted. Only this asks another server than the broker.
     pub(super) async fn token(&self) -> Result<Option<Token>, LoginError> {
         let Self::OAuthBearer(provider) = self else { return Ok(None) };
         let provider = Arc::clone(provider);

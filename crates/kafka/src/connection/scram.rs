@@ -39,7 +39,7 @@ impl Hash {
         })
     }
 
-    /// Returns true if a tag is right, in a time that does not tell at which byte it is wrong.
+    /// Returns true if a tag is right, in a time that does not depend on the byte at which it is wrong.
     fn verify(self, key: &[u8], text: &[u8], tag: &[u8]) -> bool {
         match self {
             Self::Sha256 => {

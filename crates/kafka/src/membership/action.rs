@@ -29,9 +29,9 @@ pub(super) enum Action {
     UseLibrdkafka(Vec<Arc<Assignment>>),
     Lookup(LookupRequest),
     Commit(CommitRequest),
-    /// Tell the route.
+    /// Send the route an event.
     Publish(SourceEvent),
-    /// Tell the route that partitions are revoked; its answer has this id.
+    /// Announce revoked partitions to the route; its answer has this id.
     Revoke {
         id: u64,
         assignments: Vec<Arc<Assignment>>,

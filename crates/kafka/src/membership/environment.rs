@@ -87,7 +87,7 @@ impl Environment {
         }
     }
 
-    /// Waits until the source is closed; the route that is told to stop does so.
+    /// Waits until the source is closed; the route does that once it has the order to stop.
     pub(super) fn wait_for_close(&self) {
         let is_close =
             |event| matches!(event, Ok(MembershipEvent::Route(RouteRequest::Close(_))) | Err(_));

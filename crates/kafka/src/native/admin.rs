@@ -65,7 +65,7 @@ impl Drop for Options {
 struct AdminEvent(NonNull<sys::rd_kafka_event_t>);
 
 impl AdminEvent {
-    /// Takes the one that comes within `wait`, if it does not tell of an error.
+    /// Takes the one that comes within `wait`, unless it is an error.
     fn wait(queue: &Queue, wait: Duration) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the queue is alive; an event returned is ours to destroy.
         let event = unsafe {

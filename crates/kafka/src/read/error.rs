@@ -108,7 +108,7 @@ pub(super) enum RangeFault {
     /// The topic lacks the partition.
     #[error("the topic has no such partition")]
     NoPartition,
-    /// Nobody leads the partition.
+    /// The partition has no leader now.
     #[error("the partition has no leader")]
     NoLeader,
     /// The cluster's error of the topic, or a leader's of the partition.

@@ -1,7 +1,7 @@
 //! Decides the next step of a range. A plain state machine: it knows no task, connection or clock.
 //!
 //! Leaders are looked up in metadata, and again when one says that it is none. A fetch session of
-//! one partition, told to keep none at the broker, makes the requests and judges the answers as it
+//! one partition, which keeps none at the broker, makes the requests and judges the answers as it
 //! does for a route (truncation, fenced epochs, batches that do not fit); what it gives up is an
 //! error here, where it is a reset there.
 

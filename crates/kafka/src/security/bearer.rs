@@ -14,7 +14,7 @@ pub(crate) struct Bearer {
 }
 
 impl Bearer {
-    /// Checks the settings; asks nobody.
+    /// Checks the settings; asks no provider.
     ///
     /// # Errors
     /// A URL or a file that cannot be used.
@@ -31,7 +31,7 @@ impl Bearer {
         self.provider.living()
     }
 
-    /// For whoever keeps librdkafka supplied. Blocks while the provider answers.
+    /// For the thread that keeps librdkafka supplied. Blocks while the provider answers.
     ///
     /// # Errors
     /// The reason why there is no token.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use super::{authorities, files};
 use crate::config::{Security, Tls};
 
-/// The marks that tell one state of the files from another, without reading them.
+/// The marks by which two states of the files differ, without reading them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(Vec<Option<Mark>>);
 

@@ -59,7 +59,7 @@ pub(super) enum BrokerCommand {
     Return(Arc<Assignment>),
     /// Fetch it no more.
     Drop(Arc<Assignment>),
-    /// Connect, if nothing else is to be done, and tell whether that can be.
+    /// Connect, if nothing else is to be done, and report whether that succeeds.
     Probe,
 }
 

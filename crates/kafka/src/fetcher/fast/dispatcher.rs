@@ -94,7 +94,7 @@ enum Placement {
     AwaitingReset,
 }
 
-/// Tells the tasks of one broker apart, of which each is started after the end of the one before.
+/// The number of a broker's task. Each is started after the end of the one before it.
 type TaskNumber = u64;
 
 /// The task that fetches from a broker.
@@ -142,9 +142,9 @@ pub(super) struct Dispatcher {
     wants_metadata: bool,
     /// True if the server that is asked reports an older state: another one is asked next.
     distrusted: bool,
-    /// Answers in a row, each of another server, that told of a life of a topic that is over.
+    /// Answers in a row, each of another server, that have the id of an earlier life of a topic.
     stale_answers: u32,
-    /// The id of the cluster, once one was told.
+    /// The id of the cluster, once an answer has one.
     cluster: Option<String>,
     /// The number of commands to add partitions that were handled.
     adds: u64,
@@ -255,7 +255,7 @@ impl Dispatcher {
         let assignment = Arc::clone(&position.assignment);
         let generation = position.generation.number;
         let place = Placement::Unassigned { position, from: now, why: None };
-        // The topic that its offset is of, where that is known: another one is none of its.
+        // The topic that its offset is of, if that is known: any other is not the one meant.
         let expected = assignment.topic_id();
         let known = self.topics.get(assignment.topic());
         let known = known.filter(|topic| expected.is_nil() || topic.id == expected);

@@ -70,7 +70,7 @@ impl FetchPosition {
         DueOffset { assignment, generation: self.generation.number, offset: self.offset }
     }
 
-    /// The epoch to tell of the last batch.
+    /// The epoch of the last batch, as requests have it.
     pub(super) fn claim(&self) -> i32 {
         if self.last_epoch == self.doubted { -1 } else { self.last_epoch }
     }

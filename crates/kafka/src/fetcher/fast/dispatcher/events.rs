@@ -32,8 +32,8 @@ const SETTLED: Duration = Duration::from_secs(5);
 pub(super) const RESET_AGAIN: Backoff =
     Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
-/// Answers in a row that tell of a life of a topic that is over, before they are believed. Each is
-/// of another server.
+/// Answers in a row with the id of an earlier life of a topic, before they are believed. Each is of
+/// another server.
 const BELIEVED: u32 = 4;
 /// Lives of a topic that are remembered.
 const PAST_IDS: usize = 16;
@@ -237,8 +237,7 @@ impl Dispatcher {
         });
     }
 
-    /// Takes out what is told of lives that are over: a server that does has lost touch with the
-    /// cluster. If one server after another does, it is the one before all of them that had.
+    /// Takes out what the answer has of earlier lives: its server has lost touch with the cluster. If one server after another does, it is the one before all of them that had.
     fn drop_stale(&mut self, metadata: &mut Metadata) {
         let is_over = |key: &TopicPartition, state: &PartitionState| {
             let topic = metadata.topics.get(&key.topic);

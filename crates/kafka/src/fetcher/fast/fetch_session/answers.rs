@@ -36,7 +36,7 @@ pub(crate) struct FetchAnswer {
     pub(crate) partitions: Vec<FetchedPartition>,
     /// Partitions that are not fetched here any more.
     pub(crate) removed: Vec<(FetchPosition, ReturnReason)>,
-    /// Errors to be told.
+    /// Errors to be reported.
     pub(crate) errors: Vec<PartitionError>,
     /// Batches that cannot be read.
     pub(crate) corrupt: Vec<RejectedBatch>,
@@ -73,7 +73,7 @@ impl PartitionError {
 /// A batch that cannot be read.
 pub(crate) struct RejectedBatch {
     pub(crate) due: DueOffset,
-    /// The offset at which the log continues behind it, if that can be told.
+    /// The offset at which the log continues behind it, if that is known.
     pub(crate) to: Option<i64>,
     pub(crate) error: BatchError,
     /// Answers in a row that brought nothing, this one included.

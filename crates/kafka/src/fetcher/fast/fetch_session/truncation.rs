@@ -46,7 +46,7 @@ impl FetchPosition {
 }
 
 impl FetchSession {
-    /// The epoch that was told of the last batch.
+    /// The epoch of the last batch, as the last request had it.
     pub(super) fn claimed(&self, key: &TopicPartition) -> i32 {
         let tracked =
             self.topics.get(&key.topic).and_then(|topic| topic.partitions.get(&key.partition));

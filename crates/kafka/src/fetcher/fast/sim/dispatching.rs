@@ -18,7 +18,7 @@ use crate::guard::Panicked;
 use crate::metadata::{Leader, Metadata, MetadataError, TopicMetadata};
 use crate::reset::DueOffset;
 
-/// A dispatcher, and what it has not been told.
+/// A dispatcher, and the commands and events that it has not taken.
 pub struct Dispatching {
     dispatcher: Dispatcher,
     commands: VecDeque<FetcherCommand>,
@@ -68,7 +68,7 @@ pub enum DispatchAction {
         /// True if the server before is not believed.
         leave: bool,
     },
-    /// Tell the membership.
+    /// Send the membership a fault.
     Fault(Fault),
     /// Report an error.
     Report(String),
@@ -223,7 +223,7 @@ impl Dispatching {
         self.dispatcher.handle_metadata(view.map(ClusterView::metadata).ok_or_else(failed));
     }
 
-    /// Takes what it has not been told, then does what is due.
+    /// Takes what it has not taken, then does what is due.
     pub fn turn(&mut self, now: Instant) {
         while let Some(command) = self.commands.pop_front() {
             self.dispatcher.handle_command(command, now);
