@@ -274,7 +274,7 @@ impl Fast {
         if let Some((due, _)) = partition.poll_timeout() {
             self.due = self.due.min(due);
         }
-        let trouble = partition.trouble().map(str::to_owned);
+        let trouble = partition.trouble().map(ToString::to_string);
         let wants_leader = partition.poll_wants_leader();
         let broker = partition.broker().filter(|_| partition.has_unsent());
         let wants_id = broker.is_some() && partition.poll_id(self.now);

@@ -37,6 +37,7 @@ pub(super) use batch::Buffers;
 use batch::{Closed, Open, Sealed};
 pub(super) use rebuild::each_record;
 pub(super) use verdict::Answer;
+use verdict::Trouble;
 
 /// Requests in flight at the most. A broker tells repeats of the last five batches.
 const WINDOW: usize = 4;
@@ -144,7 +145,7 @@ pub(super) struct Partition {
     acknowledged: Option<i64>,
     /// The last time when a request was under way.
     used: Option<Instant>,
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
     wants_leader: bool,
     deliveries: VecDeque<Deliveries>,
     reports: Vec<String>,

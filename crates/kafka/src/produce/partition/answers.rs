@@ -5,16 +5,13 @@ use std::time::Instant;
 use kafka_protocol::ResponseError as Code;
 
 use super::batch::Sealed;
-use super::verdict::Verdict;
+use super::verdict::{Trouble, Verdict};
 use super::{Answer, BACKOFF, Buffers, Cause, Id, Partition, State};
 use crate::produce::WriteError;
 use crate::records::ProducerId;
 
 /// Errors in a row, of those without a known meaning, before a batch is given up.
 const UNKNOWN_ERRORS: u32 = 10;
-/// Asked for by an idempotent producer.
-const NEEDED: &str =
-    "an idempotent producer needs IdempotentWrite on the cluster, or Write on a topic";
 
 impl Partition {
     /// Takes the producer id that was asked for, or why there is none.
@@ -33,11 +30,12 @@ impl Partition {
                 self.next_sequence = 0;
             }
             Err(Some(code @ Code::ClusterAuthorizationFailed)) => {
-                let reason = format!("{code}: {NEEDED}");
-                self.back_off(reason.clone(), now);
-                self.fail_unsent(&WriteError::NotAllowed(reason));
+                let trouble = Trouble::NotAllowed(code);
+                let error = WriteError::NotAllowed(trouble.to_string());
+                self.back_off(trouble, now);
+                self.fail_unsent(&error);
             }
-            Err(Some(code)) => self.back_off(format!("no producer id: {code}"), now),
+            Err(Some(code)) => self.back_off(Trouble::NoProducerId(code), now),
             // The connection tells of itself.
             Err(None) => self.pause(now),
         }
@@ -60,10 +58,10 @@ impl Partition {
                 let time = Some(answer.log_append_time).filter(|ms| *ms >= 0);
                 self.written(index, offset, time, buffers);
             }
-            Verdict::Retry => self.again(reason(answer), now),
+            Verdict::Retry => self.again(answer, now),
             Verdict::NotLeader => {
                 self.wants_leader = true;
-                self.again(reason(answer), now);
+                self.again(answer, now);
             }
             Verdict::Unclear => self.unclear(index, answer, now),
             Verdict::Unknown => {
@@ -73,19 +71,19 @@ impl Partition {
                 });
                 self.unclear(index, answer, now);
                 if errors >= UNKNOWN_ERRORS {
-                    self.give_up(index, WriteError::Unknown(reason(answer)));
+                    self.give_up(index, WriteError::Unknown(answer.to_string()));
                 }
             }
             Verdict::Sequence => self.out_of_sequence(index, answer, now),
             Verdict::Producer => {
                 self.report(answer);
-                self.back_off(reason(answer), now);
+                self.back_off(Trouble::Refused(answer.clone()), now);
                 self.begin_rebuild(Cause::Producer);
             }
             Verdict::TooLarge => self.refused(index, answer, true),
             Verdict::Refused => self.refused(index, answer, false),
             Verdict::NotAllowed => {
-                self.give_up(index, WriteError::NotAllowed(reason(answer)));
+                self.give_up(index, WriteError::NotAllowed(answer.to_string()));
             }
             Verdict::Impossible => self.give_up(index, failed(answer)),
         }
@@ -131,9 +129,9 @@ impl Partition {
     }
 
     /// Sends the batches again, which were not appended by the requests that ended.
-    fn again(&mut self, reason: String, now: Instant) {
+    fn again(&mut self, answer: &Answer, now: Instant) {
         self.drain();
-        self.back_off(reason, now);
+        self.back_off(Trouble::Refused(answer.clone()), now);
     }
 
     fn unclear(&mut self, index: usize, answer: &Answer, now: Instant) {
@@ -141,7 +139,7 @@ impl Partition {
             batch.may_be_written = true;
         }
         self.wants_leader = true;
-        self.again(reason(answer), now);
+        self.again(answer, now);
     }
 
     /// The log did not take the sequence of a batch.
@@ -151,9 +149,9 @@ impl Partition {
         }
         // One before it is missing: it goes again behind that.
         if index > 0 {
-            return self.again(reason(answer), now);
+            return self.again(answer, now);
         }
-        self.back_off(reason(answer), now);
+        self.back_off(Trouble::Refused(answer.clone()), now);
         // A log that begins behind all that was acknowledged has forgotten us, and lost nothing.
         let is_forgotten = self.acknowledged.is_none_or(|last| answer.log_start > last);
         if !is_forgotten {
@@ -165,9 +163,8 @@ impl Partition {
     fn report(&mut self, answer: &Answer) {
         let last = self.acknowledged.map_or("none".to_owned(), |last| last.to_string());
         self.reports.push(format!(
-            "the log does not go on where our records do ({}; last acknowledged offset: {last}, \
+            "the log does not go on where our records do ({answer}; last acknowledged offset: {last}, \
              log start: {}): records may be lost",
-            reason(answer),
             answer.log_start
         ));
     }
@@ -187,7 +184,7 @@ impl Partition {
             return self.begin_rebuild(Cause::GivenUp);
         }
         let error = match is_too_large {
-            true => WriteError::TooLarge(reason(answer)),
+            true => WriteError::TooLarge(answer.to_string()),
             false => failed(answer),
         };
         self.give_up(index, error);
@@ -218,8 +215,8 @@ impl Partition {
         }
     }
 
-    fn back_off(&mut self, reason: String, now: Instant) {
-        self.trouble = Some(reason);
+    fn back_off(&mut self, trouble: Trouble, now: Instant) {
+        self.trouble = Some(trouble);
         self.pause(now);
     }
 
@@ -243,13 +240,5 @@ fn known(batch: &Sealed, error: WriteError) -> WriteError {
 /// The error of a batch that never can be written.
 fn failed(answer: &Answer) -> WriteError {
     let error = answer.error.map_or_else(String::new, |code| code.to_string());
-    WriteError::Kafka { error, reason: reason(answer), retriable: false }
-}
-
-fn reason(answer: &Answer) -> String {
-    let code = answer.error.map_or_else(String::new, |code| code.to_string());
-    match &answer.message {
-        Some(message) => format!("{code}: {message}"),
-        None => code,
-    }
+    WriteError::Kafka { error, reason: answer.to_string(), retriable: false }
 }

@@ -1,6 +1,7 @@
 //! Facts about a partition that those who drive it ask for.
 
 use super::Partition;
+use super::verdict::Trouble;
 use crate::produce::partitioner::Answers;
 
 impl Partition {
@@ -27,8 +28,8 @@ impl Partition {
     }
 
     /// Returns the reason why it is not written now, if something is wrong.
-    pub(in crate::produce) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().filter(|_| !self.is_empty())
+    pub(in crate::produce) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|_| !self.is_empty())
     }
 
     /// Returns the batch that records without a key would join, and whether its leader answers.

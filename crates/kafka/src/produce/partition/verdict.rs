@@ -1,5 +1,7 @@
 //! The meaning of an answer to a Produce request for its batch.
 
+use std::fmt;
+
 use kafka_protocol::ResponseError as Code;
 
 /// The answer for one partition.
@@ -15,6 +17,32 @@ pub(in crate::produce) struct Answer {
     pub(in crate::produce) log_append_time: i64,
     /// The first offset of the log; -1 if it is not told.
     pub(in crate::produce) log_start: i64,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.error.map_or_else(String::new, |code| code.to_string());
+        match &self.message {
+            Some(message) => write!(f, "{code}: {message}"),
+            None => f.write_str(&code),
+        }
+    }
+}
+
+/// The reason why a partition is not written now. It is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::produce) enum Trouble {
+    /// A batch was not taken.
+    #[error("{0}")]
+    Refused(Answer),
+    /// There is no producer id.
+    #[error("no producer id: {0}")]
+    NoProducerId(Code),
+    /// There is no producer id for this user.
+    #[error(
+        "{0}: an idempotent producer needs IdempotentWrite on the cluster, or Write on a topic"
+    )]
+    NotAllowed(Code),
 }
 
 /// The action that follows.
