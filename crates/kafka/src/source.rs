@@ -63,21 +63,15 @@ impl Source {
         let (inbox_tx, inbox) = channel();
         let requests = Mailbox::new(&inbox_tx);
         let (ended, end) = oneshot::channel();
-        let connections = cluster.own_connections();
-        // What our own connections do not take is no mistake if librdkafka does everything.
-        let (connections, watcher) = match config.fetcher {
-            FetcherKind::Fast => {
-                let connections = connections?;
-                let watcher = Arc::clone(&connections.connector);
-                (Some(connections), Some(watcher))
-            }
-            FetcherKind::Librdkafka => (None, connections.ok().map(|own| own.connector)),
+        let connections = match config.fetcher {
+            FetcherKind::Fast => Some(cluster.own_connections()?),
+            // What they do not take is no mistake if librdkafka does everything.
+            FetcherKind::Librdkafka => cluster.own_connections().ok(),
         };
         start(Environment {
             cluster: cluster.clone(),
             config,
             connections,
-            watcher,
             runtime: Handle::try_current().map_err(|_| StartError::Runtime)?,
             health: Arc::clone(&health),
             log_limiter: Arc::default(),

@@ -25,7 +25,7 @@ use super::renewal::Renewal;
 use super::stop::StopReason;
 use crate::client::Client;
 use crate::commits::{self, CommitRequest};
-use crate::config::GroupProtocol;
+use crate::config::{FetcherKind, GroupProtocol};
 use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::{FastFetcher, FetchFault, Fetcher, FetcherParts, LibrdkafkaFetcher};
 use crate::guard;
@@ -170,20 +170,22 @@ impl<'a> Driver<'a> {
         let commit = move || commits::run(&committing, &health, &commit_requests, &done);
         guard::spawn("kafka-commit", &panics, commit)?;
         let fetcher = match &env.connections {
-            Some(connections) => Fetcher::Fast(FastFetcher::start(
-                &env.runtime,
-                FetcherParts {
-                    cluster: &env.cluster,
-                    connections: connections.clone(),
-                    config,
-                    records_tx: env.record_sender(),
-                    faults: env.mailbox(),
-                    panics,
-                    health: Arc::clone(&env.health),
-                    reporter: env.reporter(),
-                },
-            )),
-            None => Fetcher::Librdkafka(librdkafka(env, &client)?),
+            Some(connections) if config.fetcher == FetcherKind::Fast => {
+                Fetcher::Fast(FastFetcher::start(
+                    &env.runtime,
+                    FetcherParts {
+                        cluster: &env.cluster,
+                        connections: connections.clone(),
+                        config,
+                        records_tx: env.record_sender(),
+                        faults: env.mailbox(),
+                        panics,
+                        health: Arc::clone(&env.health),
+                        reporter: env.reporter(),
+                    },
+                ))
+            }
+            _ => Fetcher::Librdkafka(librdkafka(env, &client)?),
         };
         let group_check = GroupCheck::new(env, Instant::now());
         let has_reported = false;

@@ -12,7 +12,6 @@ use super::event::MembershipEvent;
 use crate::client::SourceContext;
 use crate::cluster::{Cluster, OwnConnections};
 use crate::config::SourceConfig;
-use crate::connection::Connector;
 use crate::exchange::{RouteRequest, SourceEvent};
 use crate::fetcher::{Fetched, RecordSender};
 use crate::health::SourceHealth;
@@ -23,10 +22,9 @@ use crate::report::Reporter;
 pub(crate) struct Environment {
     pub(crate) cluster: Cluster,
     pub(crate) config: SourceConfig,
-    /// Those of our own fetcher, if that is wanted.
+    /// Those of our own fetcher and to the group's coordinator. There are some if the fetcher is
+    /// ours.
     pub(crate) connections: Option<OwnConnections>,
-    /// Makes connections to the group's coordinator, if our own kind can be made.
-    pub(crate) watcher: Option<Arc<Connector>>,
     /// The runtime of our own fetcher's tasks.
     pub(crate) runtime: Handle,
     pub(crate) health: Arc<SourceHealth>,

@@ -25,9 +25,9 @@ pub(super) struct GroupCheck {
 impl GroupCheck {
     pub(super) fn new(env: &Environment, now: Instant) -> Self {
         let servers = env.cluster.config().bootstrap_servers.clone();
-        let coordinator = env.watcher.as_ref().zip(env.config.group.clone());
-        let coordinator = coordinator.map(|(connector, group)| {
-            Arc::new(Mutex::new(Coordinator::new(Arc::clone(connector), servers, group)))
+        let coordinator = env.connections.as_ref().zip(env.config.group.clone());
+        let coordinator = coordinator.map(|(own, group)| {
+            Arc::new(Mutex::new(Coordinator::new(Arc::clone(&own.connector), servers, group)))
         });
         Self { monitor: MembershipMonitor::new(now, &counted(env)), coordinator, checked: now }
     }
