@@ -224,8 +224,8 @@ pub struct RangeRecords {
     end: i64,
     /// All within the range were handed out.
     is_over: bool,
-    /// Of the answer that they came in. None in tests.
-    _memory: Option<Arc<MemoryPermit>>,
+    /// Of the answer that they came in.
+    _memory: Arc<MemoryPermit>,
 }
 
 impl RangeRecords {

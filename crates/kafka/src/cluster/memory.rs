@@ -52,7 +52,7 @@ pub(crate) struct MemoryPermit {
     _shared: Option<OwnedSemaphorePermit>,
 }
 
-#[cfg(feature = "sim")]
+#[cfg(any(test, feature = "sim"))]
 impl MemoryPermit {
     /// A permit of no budget.
     pub(crate) fn unbounded() -> Self {

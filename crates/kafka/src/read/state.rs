@@ -55,7 +55,7 @@ enum Step {
     /// An answer is waited for, of metadata or of a fetch.
     Waiting,
     /// Records are here.
-    HandOut(Batches, Option<Arc<MemoryPermit>>),
+    HandOut(Batches, Arc<MemoryPermit>),
     Ended,
 }
 
@@ -258,7 +258,7 @@ impl RangeState {
     pub(super) fn handle_answer(
         &mut self,
         response: FetchResponse,
-        memory: Option<Arc<MemoryPermit>>,
+        memory: Arc<MemoryPermit>,
         now: Instant,
     ) {
         if let Ok(throttle @ 1..) = u64::try_from(response.throttle_time_ms) {
@@ -358,7 +358,7 @@ impl RangeState {
                     run,
                     end,
                     is_over: false,
-                    _memory: memory.clone(),
+                    _memory: Arc::clone(memory),
                 })
             }
             Ok(None) => {

@@ -53,7 +53,7 @@ impl RangeTask {
                 Some(RangeAction::Fetch { address }) => {
                     match self.fetch(&mut state, &address).await {
                         Ok(Some((response, memory))) => {
-                            state.handle_answer(response, Some(memory), Instant::now());
+                            state.handle_answer(response, memory, Instant::now());
                         }
                         Ok(None) => {}
                         Err(error) => state.handle_lost(error, Instant::now()),

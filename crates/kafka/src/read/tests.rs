@@ -19,6 +19,10 @@ use crate::metadata::{Leader, Metadata, MetadataError, TopicMetadata};
 const ID: Uuid = Uuid::from_u128(7);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+fn memory() -> Arc<MemoryPermit> {
+    Arc::new(MemoryPermit::unbounded())
+}
+
 fn range(from: i64, to: Option<i64>) -> Range {
     Range {
         topic_partition: TopicPartition::new("t", 0),
@@ -140,7 +144,7 @@ impl Stage {
         let topic =
             FetchableTopicResponse::default().with_topic_id(ID).with_partitions(vec![answer]);
         let response = FetchResponse::default().with_responses(vec![topic]);
-        self.state.handle_answer(response, None, self.now);
+        self.state.handle_answer(response, memory(), self.now);
     }
 
     fn end(&mut self) -> (Vec<i64>, i64) {
@@ -358,7 +362,7 @@ fn a_quota_that_is_used_up_is_waited_for() {
         .with_topic_id(ID)
         .with_partitions(vec![with(&[batch(10..15, None, false)])]);
     let response = FetchResponse::default().with_responses(vec![topic]).with_throttle_time_ms(2000);
-    stage.state.handle_answer(response, None, stage.now);
+    stage.state.handle_answer(response, memory(), stage.now);
     stage.fetch(with(&[batch(15..20, None, false)]));
     assert_eq!(stage.now - began, Duration::from_secs(2));
     assert_eq!(stage.end().1, 20);
