@@ -145,16 +145,9 @@ impl Outbox {
                 }
                 return Ok(Drained::Idle);
             }
-            let outcome = if self.boxes.is_some() {
-                match self.write_boxed(stream, &batch) {
-                    Ok(outcome) => outcome,
-                    Err(closed) => {
-                        feed.advance(batch, 0);
-                        return Err(closed);
-                    }
-                }
-            } else {
-                self.write(stream, &batch)
+            let outcome = match self.boxes.is_some() {
+                true => self.write_boxed(stream, &batch),
+                false => self.write(stream, &batch),
             };
             let of_batch = *outcome.as_ref().unwrap_or(&0);
             self.messages_written += of_batch as u64;
@@ -162,32 +155,24 @@ impl Outbox {
             match outcome {
                 Ok(_) if all_written && !self.has_own() => return Ok(Drained::Idle),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(Closed::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
                     return Ok(Drained::Blocked);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(Closed::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(closed) => return Err(closed),
             }
         }
         Ok(Drained::More)
     }
 
     /// Makes one write of boxes. Returns how many bytes of the batch are done with.
-    fn write_boxed(
-        &mut self,
-        stream: &Stream,
-        batch: &impl Batch,
-    ) -> Result<io::Result<usize>, Closed> {
-        let Some(boxes) = &mut self.boxes else { return Ok(Ok(0)) };
+    fn write_boxed(&mut self, stream: &Stream, batch: &impl Batch) -> Result<usize, Closed> {
+        let Some(boxes) = &mut self.boxes else { return Ok(0) };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
-        let written = match boxes.write(stream, batch, control)? {
-            Ok(written) => written,
-            Err(error) => return Ok(Err(error)),
-        };
-        let BoxWritten { of_batch, of_control } = written;
+        let BoxWritten { of_batch, of_control } = boxes.write(stream, batch, control)?;
         self.control_written(of_control);
-        Ok(Ok(of_batch))
+        Ok(of_batch)
     }
 
     /// So many bytes of the commands were written.
@@ -201,7 +186,7 @@ impl Outbox {
 
     /// Makes one vectored write: a half-written message's rest, then the commands, then the
     /// messages. Returns how many bytes of the batch were taken.
-    fn write(&mut self, stream: &Stream, batch: &impl Batch) -> io::Result<usize> {
+    fn write(&mut self, stream: &Stream, batch: &impl Batch) -> Result<usize, Closed> {
         // A command that was begun is finished first: it stands before whatever the batch holds.
         let before = if self.control_begun { 0 } else { batch.half_written() };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
@@ -227,7 +212,7 @@ impl Outbox {
         }
         let written = stream.try_write_vectored(slices.list())?;
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
         let of_control = written.saturating_sub(before).min(control.len());
         self.control_written(of_control);

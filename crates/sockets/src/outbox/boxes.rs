@@ -102,7 +102,7 @@ impl Boxes {
         stream: &Stream,
         batch: &impl Batch,
         control: &[u8],
-    ) -> Result<io::Result<BoxWritten>, Closed> {
+    ) -> Result<BoxWritten, Closed> {
         let write = |bytes: &[u8]| match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             other => other,
@@ -111,7 +111,8 @@ impl Boxes {
             return Err(Closed::Memory(self.charge.limit()));
         }
         if self.queued() > 0 {
-            return Ok(write(&self.rest[self.rest_sent..]).map(|written| self.finish(written)));
+            let written = write(&self.rest[self.rest_sent..])?;
+            return Ok(self.finish(written));
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let outcome = self.write_boxes(batch, control, scratch, write);
@@ -141,13 +142,13 @@ impl Boxes {
         control: &[u8],
         scratch: &mut Scratch,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> Result<io::Result<BoxWritten>, Closed> {
+    ) -> Result<BoxWritten, Closed> {
         self.seal(batch, control, scratch)?;
         let sent = match write(&scratch.wire) {
             Ok(sent) => sent,
             Err(error) => {
                 let _ = self.charge.set(0);
-                return Ok(Err(error));
+                return Err(error.into());
             }
         };
         let mut written = BoxWritten::default();
@@ -168,7 +169,7 @@ impl Boxes {
             start = end;
         }
         self.take(self.rest.len())?;
-        Ok(Ok(written))
+        Ok(written)
     }
 
     /// Boxes frames until there are enough: a half-written message's rest, then the commands, then
@@ -336,7 +337,7 @@ mod tests {
                 boxes.finish(taken)
             } else {
                 let mut scratch = Scratch::default();
-                boxes.write_boxes(&batch, &control, &mut scratch, kernel).unwrap().unwrap()
+                boxes.write_boxes(&batch, &control, &mut scratch, kernel).unwrap()
             };
             done += written.of_batch;
             control.drain(..written.of_control);
@@ -384,7 +385,7 @@ mod tests {
         };
         let batch = Messages { bytes: &two, half: 0 };
         let mut scratch = Scratch::default();
-        let written = boxes.write_boxes(&batch, &[], &mut scratch, &mut kernel).unwrap().unwrap();
+        let written = boxes.write_boxes(&batch, &[], &mut scratch, &mut kernel).unwrap();
         assert_eq!((written.of_batch, boxes.queued()), (3, 0));
         let other = frame(false, 3);
         let batch = Messages { bytes: &other, half: 0 };
@@ -393,7 +394,7 @@ mod tests {
             wire.extend_from_slice(bytes);
             Ok(bytes.len())
         };
-        let written = boxes.write_boxes(&batch, &[], &mut scratch, all).unwrap().unwrap();
+        let written = boxes.write_boxes(&batch, &[], &mut scratch, all).unwrap();
         assert_eq!(written.of_batch, other.len());
         peer.handle_input(&wire, now).unwrap();
         let sizes = std::iter::from_fn(|| peer.poll_event()).map(|event| match event {
