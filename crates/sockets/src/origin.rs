@@ -25,22 +25,13 @@ pub struct Origin {
 impl Origin {
     /// An origin that was delivered up to `position`.
     pub fn new(position: i64) -> Arc<Self> {
-        Self::made(position, None, None)
+        Self::with(position, None, None)
     }
 
-    /// The same; what is in the ring at any moment at which too few peers want it does not count as
-    /// delivered, nor does what follows it.
-    pub fn wanted(position: i64, demand: Arc<Demand>) -> Arc<Self> {
-        Self::made(position, Some(demand), None)
-    }
-
-    /// An origin whose messages have a label, so that peers with rights to it may have them; wanted
-    /// by enough if it has a demand.
-    pub fn labeled(position: i64, demand: Option<Arc<Demand>>, label: Label) -> Arc<Self> {
-        Self::made(position, demand, Some(label))
-    }
-
-    fn made(position: i64, demand: Option<Arc<Demand>>, label: Option<Label>) -> Arc<Self> {
+    /// The same. With a demand, what is in the ring at any moment at which too few peers want it
+    /// does not count as delivered, nor does what follows it. With a label, peers with rights to it
+    /// may have its messages.
+    pub fn with(position: i64, demand: Option<Arc<Demand>>, label: Option<Label>) -> Arc<Self> {
         let (withdrawn, short) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, label, short })
     }

@@ -191,11 +191,7 @@ impl Progress {
 impl Audience {
     fn origin(&self, position: i64) -> Arc<Origin> {
         let Self { demand, label } = self.clone();
-        match (demand, label) {
-            (demand, Some(label)) => Origin::labeled(position, demand, label),
-            (Some(demand), None) => Origin::wanted(position, demand),
-            (None, None) => Origin::new(position),
-        }
+        Origin::with(position, demand, label)
     }
 }
 

@@ -143,7 +143,7 @@ impl World {
         let origins = DEMANDED.map(|frame| {
             let demand =
                 ring.demand(frame.map(|frame| Bytes::from_static(frame.as_bytes())), None, needed);
-            (Origin::wanted(0, demand), 0)
+            (Origin::with(0, Some(demand), None), 0)
         });
         Self {
             ring,
@@ -251,7 +251,7 @@ impl World {
                 self.exact = false;
                 self.ring.withdraw(origin);
                 let demand = self.ring.demand(frame_of(index), None, 0);
-                *origin = Origin::wanted(*position, demand);
+                *origin = Origin::with(*position, Some(demand), None);
             }
         }
         self.settle();

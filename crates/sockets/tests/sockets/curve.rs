@@ -207,7 +207,7 @@ async fn peers_are_owed_what_they_may_have() {
 
     let mut publish = async |label: &str, frame: &str, body: &str| {
         let label = server.socket.label(label);
-        server.origin = Origin::labeled(server.position, None, label);
+        server.origin = Origin::with(server.position, None, Some(label));
         server.send(frame, body).await;
         server.until_delivered().await;
     };

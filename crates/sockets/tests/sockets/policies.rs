@@ -156,7 +156,7 @@ async fn what_is_owed_to_too_few_does_not_count_as_delivered() {
     changed.await.expect("word of the peer that is there");
     assert!(wanted.is_enough() && !other.is_enough());
     assert_eq!((wanted.peers(), wanted.needed()), (1, 1));
-    server.origin = Origin::wanted(0, Arc::clone(&wanted));
+    server.origin = Origin::with(0, Some(Arc::clone(&wanted)), None);
     let mut count = 0;
     while server.publisher.admits(BODY_BYTES + 100) {
         server.publish(&[big(count)]).await;

@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, Server, config, eventually, zmq_socket};
 fn again(server: &mut Server, demand: &Arc<Demand>) {
     server.socket.withdraw(&server.origin);
     server.position = server.origin.delivered();
-    server.origin = Origin::wanted(server.position, Arc::clone(demand));
+    server.origin = Origin::with(server.position, Some(Arc::clone(demand)), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn a_message_beyond_a_subscribers_limit_is_told_of_until_somebody_takes_it
     limited.connect(&server.address()).unwrap();
     server.until_subscribed(1).await;
     let demand = server.socket.demand(Some(b"t".to_vec()), None);
-    server.origin = Origin::wanted(0, Arc::clone(&demand));
+    server.origin = Origin::with(0, Some(Arc::clone(&demand)), None);
     let message = [vec![b"t".to_vec(), vec![b'x'; SIZE]]];
     server.publish(&message).await;
     let refused = |server: &Server| {
