@@ -17,7 +17,7 @@ use crate::frame::{self, COMMAND, Position};
 use crate::heartbeat::{Heartbeat, Overdue, Watch};
 use crate::mechanism::curve::{OVERHEAD, Opener, Sealer};
 use crate::mechanism::{Done, Handshake, Mechanism, Ours, PeerInfo, Step};
-use crate::messages::{Discarded, Gathering, Messages, head};
+use crate::messages::{Discarded, Gathering, Limits, Messages, head};
 use crate::{Minor, SocketType, greeting};
 
 /// The most bytes of replies that may wait for `poll_output`; PINGs beyond that are not answered.
@@ -194,7 +194,7 @@ impl Connection {
             self.watch.heard();
         }
         if let Some(gathering) = &mut self.gathering
-            && let State::Ready(_) = self.state
+            && self.boxes.is_some()
         {
             gathering.expect(input.len());
         }
@@ -423,6 +423,10 @@ impl Connection {
             self.state = State::Handshake(minor);
         }
         while !input.is_empty() {
+            self.take_plain(&mut input);
+            if input.is_empty() {
+                return Ok(());
+            }
             let Self { decoder, config, message, state, discard, handshake, boxes, .. } = self;
             let check = |flags, size| match (&state, &boxes) {
                 (State::Ready(_), None) => check_traffic(config, message, *discard, flags, size),
@@ -452,6 +456,21 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Takes whole messages that need no more than to be gathered, off the front of `input`.
+    fn take_plain(&mut self, input: &mut &[u8]) {
+        let is_between = self.message.count == 0 && !self.decoder.is_within_frame();
+        if let (State::Ready(_), None) = (&self.state, &self.boxes)
+            && is_between
+            && let Some(gathering) = &mut self.gathering
+        {
+            let bytes = self.config.max_frame.min(self.config.max_message);
+            let limits = Limits { bytes, frames: MAX_MESSAGE_FRAMES };
+            if gathering.take_plain(input, limits) {
+                self.watch.heard();
+            }
+        }
     }
 
     fn on_handshake(&mut self, minor: Minor, frame: &Frame<'_>, now: Instant) -> Result<(), Error> {
@@ -558,7 +577,6 @@ impl Connection {
                         gathering.push_message(&self.message.frames);
                     }
                 }
-                Body::Gathered(body) => gathering.push_owned(body, last),
                 body => gathering.push(body.as_slice(), last),
             }
             if last {

@@ -6,9 +6,7 @@
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::frame::{COMMAND, Header, LONG, MORE, read_header};
-
-const HEADER_MAX: usize = 9;
+use crate::frame::{COMMAND, HEADER_MAX, Header, LONG, MORE, read_header};
 
 /// One frame.
 #[derive(Debug)]
@@ -130,6 +128,11 @@ impl Decoder {
             self.partial = Some(Partial { flags: header.flags, size, come });
         }
         Ok(self.gather(input))
+    }
+
+    /// Returns true if a part of a frame has come.
+    pub(crate) fn is_within_frame(&self) -> bool {
+        self.head_size > 0 || self.partial.is_some()
     }
 
     /// Bytes of memory held for the frame under way.

@@ -11,6 +11,9 @@ pub const COMMAND: u8 = 0b100;
 /// The longest body that a one-octet size can tell, in bytes.
 pub const SHORT_MAX: usize = 255;
 
+/// The longest header, in bytes.
+pub const HEADER_MAX: usize = 9;
+
 /// The position of a frame in its message: last, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {

@@ -62,6 +62,6 @@ pub use connection::{Config, Connection, Event, MAX_MESSAGE_FRAMES, MAX_REPLY_BY
 pub use error::{Error, FoundVersion};
 pub use heartbeat::{Heartbeat, Overdue};
 pub use mechanism::{MAX_HANDSHAKE_COMMAND, Mechanism, PeerInfo, Token, curve};
-pub use messages::{Discarded, Messages};
+pub use messages::{Discarded, Frames, Messages};
 pub use minor::Minor;
 pub use socket_type::SocketType;

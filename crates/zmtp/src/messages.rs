@@ -1,6 +1,8 @@
-//! Whole messages that came together, their frames one behind the other in one piece of memory.
+//! Whole messages that came together, one behind the other in one piece of memory.
 
 use bytes::Bytes;
+
+use crate::frame::{HEADER_MAX, LONG, MORE, Position, put_header, put_message, split_first};
 
 /// Frames that are kept of a message that is thrown away, and their size in bytes: an envelope and
 /// an id.
@@ -9,7 +11,8 @@ const HEAD_BYTES: usize = 255;
 
 /// Messages in their order, each of one or more frames.
 ///
-/// They cost one allocation for many, where a list of frames for each message costs two or more.
+/// They are kept as they came over the wire, so that many are copied at once, and cost two
+/// allocations together.
 ///
 /// ```
 /// use zafka_zmtp::Messages;
@@ -21,12 +24,31 @@ const HEAD_BYTES: usize = 255;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
-    bytes: Vec<u8>,
-    /// The end of each frame in `bytes`.
-    frame_ends: Vec<usize>,
-    /// The number of frames up to the end of each message. Frames beyond the last are of a
-    /// message that is not whole.
-    message_ends: Vec<usize>,
+    /// Frames with their headers. Those beyond the last end are of a message that is not whole.
+    wire: Vec<u8>,
+    /// The end of each message in `wire`.
+    ends: Vec<usize>,
+    /// Bytes of the frames of all messages.
+    bytes: usize,
+    /// No message has more frames.
+    most_frames: usize,
+}
+
+/// The frames of one message.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    wire: &'a [u8],
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (_, body, rest) = split_first(self.wire)?;
+        self.wire = rest;
+        Some(body)
+    }
 }
 
 impl Messages {
@@ -34,87 +56,83 @@ impl Messages {
     pub fn from_frames<'a>(messages: impl IntoIterator<Item = &'a [&'a [u8]]>) -> Self {
         let mut all = Self::default();
         for frames in messages {
-            for frame in frames {
-                all.bytes.extend_from_slice(frame);
-                all.frame_ends.push(all.bytes.len());
-            }
-            all.message_ends.push(all.frame_ends.len());
+            put_message(&mut all.wire, frames.iter().copied());
+            let bytes = frames.iter().map(|frame| frame.len()).sum();
+            all.end_message(all.wire.len(), bytes, frames.len());
         }
         all
     }
 
     /// Counts the messages.
     pub fn len(&self) -> usize {
-        self.message_ends.len()
+        self.ends.len()
     }
 
     /// Returns true if there is no message.
     pub fn is_empty(&self) -> bool {
-        self.message_ends.is_empty()
+        self.ends.is_empty()
     }
 
     /// Bytes of all frames.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes
+    }
+
+    /// A number of frames that no message has more of.
+    pub fn most_frames(&self) -> usize {
+        self.most_frames
     }
 
     /// Bytes of memory that they take.
     pub fn memory(&self) -> usize {
-        let ends = self.frame_ends.capacity() + self.message_ends.capacity();
-        self.bytes.capacity() + ends * size_of::<usize>()
+        self.wire.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
     /// Gives back memory that is not needed.
     pub fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.frame_ends.shrink_to_fit();
-        self.message_ends.shrink_to_fit();
+        self.wire.shrink_to_fit();
+        self.ends.shrink_to_fit();
     }
 
     /// The frames of message `index`; none beyond the last.
-    pub fn frames(&self, index: usize) -> impl ExactSizeIterator<Item = &[u8]> {
-        let range = self.range(index);
-        range.map(|frame| self.frame(frame))
+    #[inline]
+    pub fn frames(&self, index: usize) -> Frames<'_> {
+        let end = self.ends.get(index).copied().unwrap_or_default();
+        Frames { wire: self.wire.get(self.end_before(index)..end).unwrap_or_default() }
     }
 
     /// Bytes of the frames of message `index`; 0 beyond the last.
     pub fn size(&self, index: usize) -> usize {
-        let range = self.range(index);
-        self.frame_end(range.end) - self.frame_end(range.start)
+        self.frames(index).map(<[u8]>::len).sum()
     }
 
     /// Takes the messages from `at` on away, and returns them.
     #[must_use]
     pub fn split_off(&mut self, at: usize) -> Self {
-        let frames = self.frames_before(at);
-        let start = self.frame_end(frames);
-        let message_ends = self.message_ends.split_off(at.min(self.message_ends.len()));
-        Self {
-            bytes: self.bytes.split_off(start),
-            frame_ends: moved(self.frame_ends.split_off(frames), start),
-            message_ends: moved(message_ends, frames),
+        let at = at.min(self.ends.len());
+        let start = self.end_before(at);
+        let mut ends = self.ends.split_off(at);
+        for end in &mut ends {
+            *end -= start;
         }
+        let (wire, most_frames) = (self.wire.split_off(start), self.most_frames);
+        let mut rest = Self { wire, ends, bytes: 0, most_frames };
+        rest.bytes = (0..rest.len()).map(|index| rest.size(index)).sum();
+        self.bytes -= rest.bytes;
+        rest
     }
 
-    /// Frames before message `index`.
-    fn frames_before(&self, index: usize) -> usize {
-        let before = index.checked_sub(1).map(|before| self.message_ends.get(before));
-        before.map_or(0, |end| end.or(self.message_ends.last()).copied().unwrap_or(0))
+    /// The place in `wire` at which message `index` begins.
+    #[inline]
+    fn end_before(&self, index: usize) -> usize {
+        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
     }
 
-    fn range(&self, index: usize) -> std::ops::Range<usize> {
-        self.frames_before(index)..self.frames_before(index.saturating_add(1))
-    }
-
-    /// The place in `bytes` at which `frame` begins.
-    fn frame_end(&self, frame: usize) -> usize {
-        frame.checked_sub(1).and_then(|before| self.frame_ends.get(before)).copied().unwrap_or(0)
-    }
-
-    fn frame(&self, frame: usize) -> &[u8] {
-        let start = self.frame_end(frame);
-        let end = self.frame_ends.get(frame).copied().unwrap_or(start);
-        self.bytes.get(start..end).unwrap_or_default()
+    /// A message of so many bytes and frames ends there.
+    fn end_message(&mut self, end: usize, bytes: usize, frames: usize) {
+        self.ends.push(end);
+        self.bytes += bytes;
+        self.most_frames = self.most_frames.max(frames);
     }
 }
 
@@ -129,73 +147,124 @@ pub struct Discarded {
     pub size: u64,
 }
 
-fn moved(mut ends: Vec<usize>, by: usize) -> Vec<usize> {
-    for end in &mut ends {
-        *end -= by;
-    }
-    ends
+/// The most that frames and messages may have to be taken as they stand in the input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of the frames of a message.
+    pub(crate) bytes: usize,
+    /// Frames of a message.
+    pub(crate) frames: usize,
 }
 
 /// Whole messages, and then perhaps the first frames of one, as they stand in one input.
 #[derive(Debug, Default)]
-pub(crate) struct Gathering(Messages);
+pub(crate) struct Gathering {
+    messages: Messages,
+    /// Messages that the last input held.
+    expected: usize,
+}
 
 impl Gathering {
-    /// Input of so many bytes is about to be taken.
+    /// Input of so many bytes, all of it boxed, is about to be taken.
     pub(crate) fn expect(&mut self, bytes: usize) {
-        self.0.bytes.reserve_exact(bytes);
+        self.messages.wire.reserve_exact(bytes);
+    }
+
+    /// Takes the messages at the front of `input` that are whole and within the limits, up to the
+    /// first frame that is anything else. There is no message of which a part was taken before.
+    /// Returns whether there was any.
+    pub(crate) fn take_plain(&mut self, input: &mut &[u8], limits: Limits) -> bool {
+        let Self { messages, expected } = self;
+        let Messages { wire, ends, bytes, most_frames } = messages;
+        let whole = *input;
+        let (mut taken, before) = (0, wire.len());
+        // A message takes two bytes at the least.
+        ends.reserve((*expected).min(whole.len() / 2));
+        while let Some((size, frames, rest)) = plain_message(whole.get(taken..), limits) {
+            taken = whole.len() - rest;
+            ends.push(before + taken);
+            *bytes += size;
+            *most_frames = (*most_frames).max(frames);
+        }
+        let (plain, rest) = whole.split_at(taken);
+        wire.extend_from_slice(plain);
+        *input = rest;
+        taken > 0
     }
 
     /// Takes a frame.
     pub(crate) fn push(&mut self, body: &[u8], is_last: bool) {
-        self.0.bytes.extend_from_slice(body);
-        self.end_frame(is_last);
-    }
-
-    /// Takes a frame whose memory may be used.
-    pub(crate) fn push_owned(&mut self, body: Vec<u8>, is_last: bool) {
-        if self.0.bytes.is_empty() {
-            self.0.bytes = body;
-            self.end_frame(is_last);
-        } else {
-            self.push(&body, is_last);
-        }
-    }
-
-    fn end_frame(&mut self, is_last: bool) {
-        self.0.frame_ends.push(self.0.bytes.len());
+        let position = if is_last { Position::Last } else { Position::More };
+        put_header(&mut self.messages.wire, position, body.len());
+        self.messages.wire.extend_from_slice(body);
         if is_last {
-            self.0.message_ends.push(self.0.frame_ends.len());
+            self.end_message();
         }
     }
 
     /// Takes the frames of a message that came in several inputs.
     pub(crate) fn push_message(&mut self, frames: &[Bytes]) {
-        self.0.bytes.reserve_exact(frames.iter().map(Bytes::len).sum());
         let lost = usize::from(zafka_planted::is("a-frame-is-lost"));
-        for (index, frame) in frames.iter().enumerate().skip(lost) {
-            self.push(frame, index + 1 == frames.len());
-        }
+        let frames = frames.get(lost..).unwrap_or_default();
+        let wire = &mut self.messages.wire;
+        wire.reserve_exact(frames.iter().map(|frame| HEADER_MAX + frame.len()).sum());
+        put_message(wire, frames.iter().map(|frame| &**frame));
+        self.end_message();
     }
 
     /// The messages that are whole. Nothing else is kept.
     pub(crate) fn take_whole(&mut self) -> Option<Messages> {
-        let mut messages = std::mem::take(&mut self.0);
-        if messages.bytes.capacity() / 2 > messages.bytes.len() {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.expected = messages.len();
+        if messages.wire.capacity() / 2 > messages.wire.len() {
             // Much of the input was of a message that is not whole.
-            messages.shrink();
+            messages.wire.shrink_to_fit();
+        }
+        if messages.ends.capacity() / 2 > messages.ends.len() {
+            // There were many more in the input before.
+            messages.ends.shrink_to_fit();
         }
         (!messages.is_empty()).then_some(messages)
     }
 
     /// The frames of the message that is not whole.
     pub(crate) fn take_rest(&mut self) -> Vec<Bytes> {
-        let first = self.0.message_ends.last().copied().unwrap_or(0);
-        let frames = first..self.0.frame_ends.len();
-        let rest = frames.map(|frame| Bytes::copy_from_slice(self.0.frame(frame))).collect();
-        self.0.bytes.truncate(self.0.frame_end(first));
-        self.0.frame_ends.truncate(first);
+        let end = self.messages.ends.last().copied().unwrap_or(0);
+        let rest = self.rest().map(Bytes::copy_from_slice).collect();
+        self.messages.wire.truncate(end);
         rest
+    }
+
+    /// The same in place.
+    fn rest(&self) -> Frames<'_> {
+        let end = self.messages.ends.last().copied().unwrap_or(0);
+        Frames { wire: self.messages.wire.get(end..).unwrap_or_default() }
+    }
+
+    /// All frames of a message were put behind the last one.
+    fn end_message(&mut self) {
+        let (bytes, frames) =
+            self.rest().fold((0, 0), |(bytes, frames), frame| (bytes + frame.len(), frames + 1));
+        self.messages.end_message(self.messages.wire.len(), bytes, frames);
+    }
+}
+
+/// Bytes and frames of the message that stands at the front of `input`, and what is left behind it;
+/// `None` unless it is whole, within the limits, and nothing else.
+#[inline]
+fn plain_message(input: Option<&[u8]>, limits: Limits) -> Option<(usize, usize, usize)> {
+    let (mut input, mut bytes, mut frames) = (input?, 0, 0);
+    loop {
+        let (flags, body, rest) = split_first(input)?;
+        bytes += body.len();
+        frames += 1;
+        if flags & !(MORE | LONG) != 0 || bytes > limits.bytes || frames > limits.frames {
+            return None;
+        }
+        if flags & MORE == 0 {
+            return Some((bytes, frames, rest.len()));
+        }
+        input = rest;
     }
 }
 
@@ -222,11 +291,13 @@ mod tests {
             let rest = front.split_off(at);
             let (before, after) = texts.split_at(at.min(4));
             assert_eq!((all(&front), all(&rest)), (before.map_vec(), after.map_vec()), "{at}");
-            let sizes = (0..rest.len()).map(|index| rest.size(index)).sum::<usize>();
-            assert_eq!(sizes, rest.bytes());
+            for part in [&front, &rest] {
+                let sizes = (0..part.len()).map(|index| part.size(index)).sum::<usize>();
+                assert_eq!(sizes, part.bytes());
+            }
         }
         let messages = Messages::from_frames(texts);
-        assert_eq!((messages.frames(4).len(), messages.size(4)), (0, 0));
+        assert_eq!((messages.frames(4).count(), messages.size(4)), (0, 0));
         assert_eq!((0..4).map(|index| messages.size(index)).collect::<Vec<_>>(), [3, 0, 1, 3]);
     }
 
@@ -252,9 +323,41 @@ mod tests {
         gathering.push_message(&[Bytes::from_static(b"b"), Bytes::from_static(b"c")]);
         assert!(gathering.take_rest().is_empty());
         assert_eq!(gathering.take_whole(), Some(Messages::from_frames([&[&b"b"[..], b"c"][..]])));
-        gathering.push_owned(b"alone".to_vec(), true);
-        gathering.push_owned(b"more".to_vec(), true);
-        let both: [&[&[u8]]; 2] = [&[b"alone"], &[b"more"]];
-        assert_eq!(gathering.take_whole(), Some(Messages::from_frames(both)));
+    }
+
+    #[test]
+    fn plain_messages_are_taken_up_to_what_is_not() {
+        let limits = Limits { bytes: 300, frames: 3 };
+        let mut messages: Vec<u8> = Vec::new();
+        put_message(&mut messages, [&b"a"[..], b"bc"].into_iter());
+        put_message(&mut messages, [&[7; 300][..]].into_iter());
+        let of = |frames: &[&[u8]]| {
+            let mut bytes = Vec::new();
+            put_message(&mut bytes, frames.iter().copied());
+            bytes
+        };
+        let others: [Vec<u8>; 8] = [
+            Vec::new(),
+            // Not whole: a header, a body, a message.
+            vec![0],
+            vec![0, 2, b'x'],
+            of(&[b"a", b"b"])[..3].to_vec(),
+            // A command, and what is none of both.
+            b"\x04\x05\x04PONG\x00\x01m".to_vec(),
+            vec![0xf8, 0],
+            // Over the limits.
+            of(&[&[7; 300], b"x"]),
+            of(&[b"", b"", b"", b""]),
+        ];
+        for other in others {
+            let bytes = [&*messages, &*other].concat();
+            let (mut gathering, mut input) = (Gathering::default(), &*bytes);
+            assert!(gathering.take_plain(&mut input, limits));
+            assert_eq!(input, &*other);
+            assert!(!gathering.take_plain(&mut input, limits), "{other:?}");
+            let taken = gathering.take_whole().unwrap();
+            assert_eq!(all(&taken), [vec![&b"a"[..], b"bc"], vec![&[7; 300][..]]]);
+            assert_eq!((taken.bytes(), taken.most_frames()), (303, 2));
+        }
     }
 }
