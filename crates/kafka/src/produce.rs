@@ -12,6 +12,7 @@ mod librdkafka;
 mod partition;
 mod partitioner;
 pub mod shares;
+mod tickets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use crate::health::{FetchHealth, SourceHealth};
 use crate::wait::Wait;
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
+use tickets::{Run, Tickets};
 
 /// The way records are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,10 +122,25 @@ pub struct Delivery {
     pub outcome: Result<Written, WriteError>,
 }
 
-/// The outcomes of the records of one batch, in their order.
+/// The outcome of records whose tickets follow one another.
+#[derive(Debug)]
+pub struct Delivered {
+    /// The first record's ticket; each of the others has one more than the one before.
+    pub first: Ticket,
+    /// Records, at least one.
+    pub count: usize,
+    /// The first record's place in the log, behind which the others stand; or why none of them has
+    /// one.
+    pub outcome: Result<Written, WriteError>,
+}
+
+/// The outcomes of the records of one batch, in their order: one by one, or many at once.
 #[derive(Debug)]
 pub struct Deliveries {
-    tickets: std::vec::IntoIter<Ticket>,
+    runs: std::vec::IntoIter<Run>,
+    /// The tickets of the next records, if there are any.
+    run: Option<Run>,
+    left: usize,
     /// Of the record that comes next.
     outcome: Result<Written, WriteError>,
 }
@@ -131,8 +148,27 @@ pub struct Deliveries {
 impl Deliveries {
     /// Of records that stand one behind the other in the log, the first of them at `outcome`; or
     /// that failed alike.
-    pub(crate) fn new(tickets: Vec<Ticket>, outcome: Result<Written, WriteError>) -> Self {
-        Self { tickets: tickets.into_iter(), outcome }
+    pub(crate) fn new(tickets: Tickets, outcome: Result<Written, WriteError>) -> Self {
+        let left = tickets.len();
+        let mut runs = tickets.into_runs();
+        Self { run: runs.next(), runs, left, outcome }
+    }
+
+    /// Returns the outcome of the next records whose tickets follow one another.
+    pub fn next_run(&mut self) -> Option<Delivered> {
+        let Run { first, count } = self.run?;
+        self.run = self.runs.next();
+        Some(Delivered { first, count, outcome: self.take(count) })
+    }
+
+    /// The outcome of the next record, of so many that are taken now.
+    fn take(&mut self, count: usize) -> Result<Written, WriteError> {
+        self.left -= count;
+        let outcome = self.outcome.clone();
+        if let Ok(Written { offset: Some(offset), .. }) = &mut self.outcome {
+            *offset += i64::try_from(count).unwrap_or(i64::MAX);
+        }
+        outcome
     }
 }
 
@@ -140,18 +176,22 @@ impl Iterator for Deliveries {
     type Item = Delivery;
 
     fn next(&mut self) -> Option<Delivery> {
-        let ticket = self.tickets.next()?;
-        let outcome = self.outcome.clone();
-        if let Ok(Written { offset: Some(offset), .. }) = &mut self.outcome {
-            *offset += 1;
+        let run = self.run.as_mut()?;
+        let ticket = run.first;
+        if run.count > 1 {
+            *run = Run { first: ticket + 1, count: run.count - 1 };
+        } else {
+            self.run = self.runs.next();
         }
-        Some(Delivery { ticket, outcome })
+        Some(Delivery { ticket, outcome: self.take(1) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.tickets.size_hint()
+        (self.left, Some(self.left))
     }
 }
+
+impl ExactSizeIterator for Deliveries {}
 
 /// The place of a record in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +354,7 @@ impl Producer {
                 let mut failed = Vec::new();
                 let told = fast.hand_over(reason, |ticket, record| {
                     if let Err(error) = librdkafka.send(ticket, record) {
-                        failed.push(Deliveries::new(vec![ticket], Err(error)));
+                        failed.push(Deliveries::new([ticket].into_iter().collect(), Err(error)));
                     }
                 });
                 librdkafka.tell_first(told.into_iter().chain(failed));

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::partition::{Buffers, Settings};
+use super::tickets::Tickets;
 use super::{
     Compression, Deliveries, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError,
 };
@@ -364,7 +365,7 @@ impl Fast {
 
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, reason: &str) {
-        let mut tickets = Vec::new();
+        let mut tickets = Tickets::default();
         let told = self.hand_over(reason, |ticket, _| tickets.push(ticket));
         self.deliveries.extend(told);
         let error = WriteError::Kafka {

@@ -93,7 +93,9 @@ impl Librdkafka {
             return first;
         }
         match self.delivered.recv().await {
-            Some(Delivery { ticket, outcome }) => Deliveries::new(vec![ticket], outcome),
+            Some(Delivery { ticket, outcome }) => {
+                Deliveries::new([ticket].into_iter().collect(), outcome)
+            }
             // The client has a sender for as long as it lives, which is here.
             None => std::future::pending().await,
         }

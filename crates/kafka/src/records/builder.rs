@@ -109,18 +109,20 @@ impl BatchBuilder {
             + record.headers.iter().map(header_size).sum::<usize>();
         let out = &mut self.buffer;
         out.reserve(size + 5);
-        put_variable(zigzag(length(size)), out);
+        let mut numbers = Numbers::new();
+        numbers.put(zigzag(length(size)));
         // Attributes: none are defined.
-        out.put_u8(0);
-        put_variable(timestamp_delta, out);
-        put_variable(offset_delta, out);
-        put_nullable(record.key, out);
-        put_nullable(record.value, out);
-        put_variable(header_count, out);
+        numbers.put(0);
+        numbers.put(timestamp_delta);
+        numbers.put(offset_delta);
+        numbers.put_nullable(record.key, out);
+        numbers.put_nullable(record.value, out);
+        numbers.put(header_count);
         for (name, value) in record.headers {
-            put_nullable(Some(name.as_bytes()), out);
-            put_nullable(*value, out);
+            numbers.put_nullable(Some(name.as_bytes()), out);
+            numbers.put_nullable(*value, out);
         }
+        numbers.flush(out);
         self.count += 1;
     }
 
@@ -213,20 +215,54 @@ fn header_size((name, value): &NewHeader<'_>) -> usize {
     nullable_size(Some(name.as_bytes())) + nullable_size(*value)
 }
 
-fn put_variable(mut number: u64, out: &mut BytesMut) {
-    while number >= 0x80 {
-        out.put_u8((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.put_u8(number as u8);
+/// Numbers of a record that stand together, on their way into the buffer: each is a few bytes, and
+/// all of them are appended at once.
+struct Numbers {
+    bytes: [u8; Self::ROOM],
+    len: usize,
 }
 
-fn put_nullable(bytes: Option<&[u8]>, out: &mut BytesMut) {
-    match bytes {
-        None => put_variable(zigzag(-1), out),
-        Some(bytes) => {
-            put_variable(zigzag(length(bytes.len())), out);
-            out.extend_from_slice(bytes);
+impl Numbers {
+    /// A power of two: no index is checked. Five numbers stand together at the most, of which one
+    /// may have ten bytes, and others have five.
+    const ROOM: usize = 32;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::ROOM], len: 0 }
+    }
+
+    /// Puts a number, in groups of seven bits.
+    #[inline]
+    fn put(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.put_byte((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
         }
+        self.put_byte(number as u8);
+    }
+
+    #[inline]
+    fn put_byte(&mut self, byte: u8) {
+        self.bytes[self.len % Self::ROOM] = byte;
+        self.len += 1;
+    }
+
+    /// Puts a length, and its bytes behind all numbers so far.
+    #[inline]
+    fn put_nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
+        match bytes {
+            None => self.put(zigzag(-1)),
+            Some(bytes) => {
+                self.put(zigzag(length(bytes.len())));
+                self.flush(out);
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+        self.len = 0;
     }
 }

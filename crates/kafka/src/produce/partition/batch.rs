@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::super::Ticket;
+use super::super::tickets::Tickets;
 use crate::records::{BatchBuilder, Codec, Draft, NewRecord, ProducerId};
 
 /// Buffers that are no longer held, to be used again.
@@ -53,7 +54,7 @@ impl Buffers {
 #[derive(Debug)]
 pub(super) struct Open {
     builder: BatchBuilder,
-    tickets: Vec<Ticket>,
+    tickets: Tickets,
     /// The times of its first record and its last one.
     pub(super) since: Instant,
     pub(super) last: Instant,
@@ -63,7 +64,7 @@ impl Open {
     /// `expected`: about how many bytes come.
     pub(super) fn new(expected: usize, buffers: &mut Buffers, now: Instant) -> Self {
         let builder = BatchBuilder::new(buffers.take(expected));
-        Self { builder, tickets: Vec::new(), since: now, last: now }
+        Self { builder, tickets: Tickets::default(), since: now, last: now }
     }
 
     pub(super) fn push(&mut self, ticket: Ticket, record: &NewRecord<'_>, now: Instant) {
@@ -90,7 +91,7 @@ impl Open {
 #[derive(Debug)]
 pub(super) struct Closed {
     draft: Draft,
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) tickets: Tickets,
     /// The time of its last record.
     pub(super) last: Instant,
 }
@@ -118,7 +119,7 @@ impl Closed {
     }
 
     /// The same bytes for a reader, as of no producer.
-    pub(super) fn into_readable(self) -> (Bytes, Vec<Ticket>) {
+    pub(super) fn into_readable(self) -> (Bytes, Tickets) {
         (self.draft.seal(ProducerId::NONE, -1), self.tickets)
     }
 }
@@ -129,7 +130,7 @@ pub(super) struct Sealed {
     pub(super) bytes: Bytes,
     pub(super) count: i32,
     /// Empty once they were told.
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) tickets: Tickets,
     /// The time of its last record.
     pub(super) last: Instant,
     /// The request that is under way with it.

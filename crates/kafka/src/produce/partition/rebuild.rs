@@ -8,7 +8,8 @@ use zafka_envelope::{Record, Timestamp};
 
 use super::batch::{Closed, Sealed};
 use super::{Buffers, Cause, Id, Open, Partition};
-use crate::produce::{Deliveries, Ticket, WriteError};
+use crate::produce::tickets::Tickets;
+use crate::produce::{Deliveries, WriteError};
 use crate::records::{Batches, Codec, NewRecord, ProducerId, ReadOptions};
 
 impl Partition {
@@ -107,7 +108,7 @@ impl Partition {
 
     /// Ends: what is known not to be in the log is returned, in its order, as batches to be read;
     /// the rest is reported as unknown.
-    pub(in crate::produce) fn hand_over(&mut self, reason: &str) -> Vec<(Bytes, Vec<Ticket>)> {
+    pub(in crate::produce) fn hand_over(&mut self, reason: &str) -> Vec<(Bytes, Tickets)> {
         let mut kept = Vec::new();
         for mut batch in std::mem::take(&mut self.sealed) {
             if batch.was_told() {
@@ -131,22 +132,23 @@ impl Partition {
 ///
 /// # Errors
 /// Decompressed, it is larger than what is ever read.
-fn divided(batch: Sealed, codec: Option<Codec>) -> Result<[Closed; 2], Vec<Ticket>> {
+fn divided(batch: Sealed, codec: Option<Codec>) -> Result<[Closed; 2], Tickets> {
     let last = batch.last;
     let (bytes, tickets) = batch.unseal().into_readable();
     let middle = tickets.len().div_ceil(2);
     let half = || Open::new(bytes.len(), &mut Buffers::default(), last);
     let mut halves = [half(), half()];
-    let mut number = 0;
+    let mut left = tickets.iter().enumerate();
     each_record(bytes, |record| {
         let [first, second] = &mut halves;
-        let half = if number < middle { first } else { second };
-        if let Some(ticket) = tickets.get(number) {
-            half.push(*ticket, record, last);
+        if let Some((number, ticket)) = left.next() {
+            let half = if number < middle { first } else { second };
+            half.push(ticket, record, last);
         }
-        number += 1;
     });
-    if number < tickets.len() {
+    let is_cut_short = left.next().is_some();
+    drop(left);
+    if is_cut_short {
         return Err(tickets);
     }
     Ok(halves.map(|half| half.close(codec, &mut Buffers::default())))

@@ -20,7 +20,7 @@ impl Topics {
             let name = Arc::clone(&topic.name);
             for (index, slot) in (0..).zip(&mut topic.slots) {
                 for (bytes, tickets) in slot.partition.hand_over(reason) {
-                    let mut tickets = tickets.into_iter();
+                    let mut tickets = tickets.iter();
                     each_record(bytes, |record| {
                         if let Some(ticket) = tickets.next() {
                             f(ticket, &outbound(&name, Some(index), record));

@@ -92,7 +92,7 @@ impl World {
         let is_unknown = matches!(deliveries.outcome, Err(WriteError::Unknown(_)));
         match self.bug {
             Some(Bug::UnknownToldAsFailed) if is_unknown => {
-                let tickets = deliveries.tickets.collect();
+                let tickets = deliveries.map(|delivery| delivery.ticket).collect();
                 Some(Deliveries::new(tickets, Err(WriteError::NotAllowed("no".to_owned()))))
             }
             Some(Bug::NeverTold) if self.random.one_in(50) => None,
