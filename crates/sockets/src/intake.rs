@@ -241,10 +241,16 @@ impl Shared {
     /// Parts messages so that those which are handed over together do not take much of the memory,
     /// unless it is a single one. Each part comes with its weight.
     fn part(&self, mut messages: Messages) -> VecDeque<(Messages, usize)> {
+        if messages.most_frames() <= FEW_FRAMES {
+            let weight = messages.bytes() + messages.len() * MESSAGE_OVERHEAD;
+            if weight <= self.capacity / PART {
+                return VecDeque::from([(messages, weight)]);
+            }
+        }
         // The first message of each part but the first, and the weight of what is before it.
         let (mut cuts, mut weight) = (Vec::new(), 0);
         for index in 0..messages.len() {
-            let more = message_weight(messages.size(index), messages.frames(index).len());
+            let more = message_weight(messages.size(index), messages.frames(index).count());
             if weight > 0 && weight + more > self.capacity / PART {
                 cuts.push((index, weight));
                 weight = 0;

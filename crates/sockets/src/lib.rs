@@ -83,6 +83,7 @@ pub use label::Label;
 pub use link::BindError;
 pub use origin::Origin;
 pub use outbound::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, put_message};
+pub use outbox::Answers;
 pub use positions::Positions;
 pub use publish::{PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::RingCounters;

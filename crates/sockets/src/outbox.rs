@@ -15,6 +15,7 @@ use crate::closed::Closed;
 use crate::memory::Charge;
 use crate::stream::Stream;
 use boxes::{BoxWritten, Boxes};
+pub use queue::Answers;
 pub(crate) use queue::{NoFeed, Queue, QueueFeed, Taken};
 
 /// Batches written in one go before others get their turn.

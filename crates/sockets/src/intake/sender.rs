@@ -8,7 +8,7 @@ use zafka_zmtp::SocketType;
 
 use crate::link::Peer;
 use crate::memory::PeerMemory;
-use crate::outbox::Queue;
+use crate::outbox::{Answers, Queue};
 use crate::wait::since_epoch;
 
 /// One connection of a sender.
@@ -137,6 +137,13 @@ impl Sender {
     /// sender that is gone are dropped.
     pub fn answer<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
         if self.answers.push(frames) {
+            self.peer.wake();
+        }
+    }
+
+    /// Queues several messages at once, as [`Self::answer`] does one.
+    pub fn answer_all(&self, put: impl FnOnce(&mut Answers<'_>)) {
+        if self.answers.push_all(put) {
             self.peer.wake();
         }
     }

@@ -37,6 +37,22 @@ enum Overflow {
     NoMemory,
 }
 
+/// Takes messages into a queue.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    messages: &'a mut Buffer,
+}
+
+impl Answers<'_> {
+    /// Adds a message, unless too much waits already.
+    pub fn put<'a>(&mut self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+        if self.messages.bytes.len() <= QUEUE_BYTES {
+            put_message(&mut self.messages.bytes, frames);
+            self.messages.ends.push(self.messages.bytes.len());
+        }
+    }
+}
+
 /// Messages on their way to the peer.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
@@ -64,14 +80,18 @@ impl Queue {
     /// Adds a message, unless too much waits: then it and all others are dropped. Returns whether
     /// the peer's connection is to be woken: it knows of those that wait already.
     pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+        self.push_all(|answers| answers.put(frames))
+    }
+
+    /// The same of the messages that `put` adds.
+    pub(crate) fn push_all(&self, put: impl FnOnce(&mut Answers<'_>)) -> bool {
         let mut waiting = self.waiting.lock();
         let Waiting { messages, charge, dropped } = &mut *waiting;
         if dropped.is_some() {
             return false;
         }
         let was_empty = messages.bytes.is_empty();
-        put_message(&mut messages.bytes, frames);
-        messages.ends.push(messages.bytes.len());
+        put(&mut Answers { messages });
         if messages.bytes.len() > QUEUE_BYTES {
             *dropped = Some(Overflow::Unread);
         } else if charge.set(messages.bytes.len()).is_err() {
@@ -80,7 +100,7 @@ impl Queue {
         if dropped.is_some() {
             (*messages, *charge) = (Buffer::default(), self.memory.empty());
         }
-        was_empty || dropped.is_some()
+        (was_empty && !messages.bytes.is_empty()) || dropped.is_some()
     }
 
     /// Bytes that wait.

@@ -81,7 +81,7 @@ fn one_by_one(Inbound { sender, content, permit }: Inbound) -> VecDeque<Taken> {
     while !messages.is_empty() {
         let rest = messages.split_off(1);
         let one = std::mem::replace(&mut messages, rest);
-        let (size, frames) = (one.bytes(), one.frames(0).len());
+        let (size, frames) = (one.bytes(), one.frames(0).count());
         all.push_back(taken(make(one), size, frames));
     }
     all
