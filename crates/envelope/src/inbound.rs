@@ -100,7 +100,9 @@ impl InboundPlan {
 
     /// Returns true if messages carry an id of the sender's.
     pub fn has_id(&self) -> bool {
-        self.has(&Field::Id)
+        // It is the first frame, or none.
+        let InboundLayout::Frames(frames) = &self.layout else { return false };
+        matches!(frames.first(), Some(FrameReader { field: Some(Field::Id), .. }))
     }
 
     /// Returns true if messages carry a topic.

@@ -1,6 +1,7 @@
 //! Messages that came together: their sender, and the memory that they hold until each of them is
 //! settled. Pure.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use zafka_sockets::{Permit, Sender, message_weight};
@@ -17,12 +18,29 @@ pub(super) struct Arrival {
     /// In ms since the epoch.
     pub(super) received_ms: i64,
     permit: Permit,
+    /// For each of its messages so far, what it and those before it take.
+    sizes: Vec<Size>,
     /// Messages that are not settled.
     left: usize,
-    /// Messages that are, and their bytes, whose share is to be given back.
+    /// Messages that are, and their size, whose share is to be given back.
     settled: usize,
-    settled_bytes: usize,
-    settled_weight: usize,
+    settled_size: Size,
+}
+
+/// Memory that messages take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Bytes of their frames.
+    pub(super) bytes: usize,
+    /// What [`message_weight`] says of each.
+    pub(super) weight: usize,
+}
+
+impl Size {
+    /// That of one message.
+    pub(super) fn new(bytes: usize, frames: usize) -> Self {
+        Self { bytes, weight: message_weight(bytes, frames) }
+    }
 }
 
 /// Messages that came and are not settled. An arrival's place is used again.
@@ -49,10 +67,10 @@ impl Arrivals {
             sender,
             received_ms,
             permit,
+            sizes: Vec::with_capacity(messages),
             left: messages,
             settled: 0,
-            settled_bytes: 0,
-            settled_weight: 0,
+            settled_size: Size::default(),
         };
         match self.free.pop() {
             Some(id) => {
@@ -73,16 +91,38 @@ impl Arrivals {
         self.slots.get(id)?.as_ref()
     }
 
-    /// A message of so many bytes and frames is settled.
-    pub(super) fn settle(&mut self, id: ArrivalId, bytes: usize, frames: usize) {
+    /// Takes note of the size of an arrival's next message.
+    pub(super) fn measure(&mut self, id: ArrivalId, size: Size) {
+        let Some(Some(Arrival { sizes, .. })) = self.slots.get_mut(id) else { return };
+        let before = sizes.last().copied().unwrap_or_default();
+        let (bytes, weight) = (before.bytes + size.bytes, before.weight + size.weight);
+        sizes.push(Size { bytes, weight });
+    }
+
+    /// The size of messages of an arrival, by their numbers.
+    pub(super) fn size(&self, id: ArrivalId, messages: &Range<usize>) -> Size {
+        let Some(arrival) = self.get(id) else { return Size::default() };
+        let before = |index: usize| {
+            let last = index.checked_sub(1).and_then(|last| arrival.sizes.get(last));
+            last.copied().unwrap_or_default()
+        };
+        let (start, end) = (before(messages.start), before(messages.end));
+        Size {
+            bytes: end.bytes.saturating_sub(start.bytes),
+            weight: end.weight.saturating_sub(start.weight),
+        }
+    }
+
+    /// So many messages of this size together are settled.
+    pub(super) fn settle(&mut self, id: ArrivalId, messages: usize, size: Size) {
         let Some(Some(arrival)) = self.slots.get_mut(id) else { return };
         if arrival.settled == 0 {
             self.touched.push(id);
         }
-        arrival.left -= 1;
-        arrival.settled += 1;
-        arrival.settled_bytes += bytes;
-        arrival.settled_weight += message_weight(bytes, frames);
+        arrival.left = arrival.left.saturating_sub(messages);
+        arrival.settled += messages;
+        arrival.settled_size.bytes += size.bytes;
+        arrival.settled_size.weight += size.weight;
     }
 
     /// Gives back the memory of what is settled. To be called once its senders are told: one that
@@ -96,9 +136,9 @@ impl Arrivals {
                 *slot = None;
                 self.free.push(id);
             } else {
-                let Arrival { settled, settled_bytes, settled_weight, .. } = *arrival;
-                arrival.permit.release(settled, settled_bytes, settled_weight);
-                (arrival.settled, arrival.settled_bytes, arrival.settled_weight) = (0, 0, 0);
+                let size = std::mem::take(&mut arrival.settled_size);
+                let settled = std::mem::take(&mut arrival.settled);
+                arrival.permit.release(settled, size.bytes, size.weight);
             }
         }
     }

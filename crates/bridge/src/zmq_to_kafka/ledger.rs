@@ -4,27 +4,39 @@
 //! A message is settled once all of its records are. Answers with an id go out as messages settle;
 //! those without one in the order of the messages of their sender.
 //!
-//! A ticket is a message's place in a table, so that what becomes of a record costs no search. A
-//! place is used again; a number within the ticket tells its messages apart.
+//! A ticket is a place in a table, so that what becomes of a record costs no search, and a number
+//! within it: neighbors of one arrival share a place as long as nothing is kept of them. A place is
+//! used again; another number within the ticket tells its lives apart.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod run;
+mod several;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use zafka_kafka::produce::{Ticket, WriteError, Written};
+use zafka_kafka::produce::{Delivered, Ticket, WriteError, Written};
 
-use super::wire::{Batch, BatchPart, Failure, Place};
+use super::arrivals::ArrivalId;
+use super::wire::{Failure, Place};
+use run::Group;
+pub(crate) use run::Run;
+use several::Several;
 
+/// Bits of a ticket that are the message's number among those of its place.
+const INDEX_BITS: u32 = 15;
 /// Bits of a ticket that are the place in the table.
 const PLACE_BITS: u32 = 32;
-/// Bits of a ticket that tell the messages of one place apart. The highest are of dead letters.
-const LIFE_BITS: u32 = 30;
+/// Bits of a ticket that tell the lives of one place apart. The highest are of dead letters.
+const LIFE_BITS: u32 = 15;
 
 /// A message under way. `M` is whatever the caller keeps for it.
 #[derive(Debug)]
 struct Pending<M> {
     message: M,
     sender: u64,
-    /// The number of messages that came before it.
+    /// The number of places that were taken before.
     number: u64,
     /// If its sender gets an answer.
     topic: Option<Arc<str>>,
@@ -34,27 +46,20 @@ struct Pending<M> {
     several: Option<Box<Several>>,
 }
 
-/// The records of a message with several of them.
-#[derive(Debug)]
-struct Several {
-    records: usize,
-    left: usize,
-    parts: Parts,
-    failure: Option<WriteError>,
-}
-
-/// The records that are written, by partition.
-#[derive(Debug, Default)]
-struct Parts {
-    first: Option<BatchPart>,
-    others: BTreeMap<i32, BatchPart>,
-}
-
 /// A message whose outcome is known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settled<M> {
     pub(crate) message: M,
     pub(crate) outcome: Result<Place, Failure>,
+}
+
+/// Messages whose outcome is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Told<M> {
+    /// One of them.
+    Message(Settled<M>),
+    /// Neighbors of which nothing was kept.
+    Run(Run),
 }
 
 /// The order of answers: each waits for those of earlier messages, or not.
@@ -69,7 +74,7 @@ pub(crate) enum Order {
 /// A place in the table.
 #[derive(Debug)]
 struct Slot<M> {
-    /// The number of messages that were here before.
+    /// The number of messages or groups that were here before.
     life: usize,
     state: State<M>,
 }
@@ -78,6 +83,8 @@ struct Slot<M> {
 enum State<M> {
     Free,
     Pending(Pending<M>),
+    /// Neighbors of one arrival.
+    Group(Box<Group>),
     /// It waits for those before it.
     Settled(Box<Settled<M>>),
 }
@@ -91,6 +98,8 @@ pub(crate) struct Ledger<M> {
     entered: u64,
     slots: Vec<Slot<M>>,
     free: Vec<usize>,
+    /// The group that the next message may join.
+    open: Option<usize>,
     /// For each sender the places of its messages that were not told, in order.
     queues: HashMap<u64, VecDeque<usize>>,
 }
@@ -104,6 +113,7 @@ impl<M> Ledger<M> {
             entered: 0,
             slots: Vec::new(),
             free: Vec::new(),
+            open: None,
             queues: HashMap::new(),
         }
     }
@@ -129,10 +139,40 @@ impl<M> Ledger<M> {
         let several = is_several.then(|| Box::new(Several::new(records)));
         let pending = Pending { message, sender, number, topic, timestamp, several };
         let place = self.place(State::Pending(pending));
+        self.in_flight += 1;
         if self.order == Order::OfMessages {
             self.queues.entry(sender).or_default().push_back(place);
         }
-        (self.life(place) << PLACE_BITS) | place
+        self.ticket(place)
+    }
+
+    /// Enters a message of one record, of which nothing is kept: the one with this number among
+    /// those that came together. Returns the ticket of its record; that of the next one of them is
+    /// one more, as a rule.
+    pub(crate) fn enter_next(
+        &mut self,
+        message: (ArrivalId, usize),
+        sender: u64,
+        topic: Option<&Arc<str>>,
+        timestamp: i64,
+    ) -> Ticket {
+        self.in_flight += 1;
+        if let Some(place) = self.open
+            && let Some(Slot { life, state: State::Group(group) }) = self.slots.get_mut(place)
+            && let Some(index) = group.enter(message, topic, timestamp)
+        {
+            return ticket(*life, place) + index;
+        }
+        let number = self.entered;
+        self.entered += 1;
+        let mut group = Group::new(message, sender, number, topic, timestamp);
+        let index = group.enter(message, topic, timestamp).unwrap_or_default();
+        let place = self.place(State::Group(Box::new(group)));
+        self.open = Some(place);
+        if self.order == Order::OfMessages {
+            self.queues.entry(sender).or_default().push_back(place);
+        }
+        self.ticket(place) + index
     }
 
     /// Enters a message whose outcome is known at once; in order, it may have to wait.
@@ -141,47 +181,67 @@ impl<M> Ledger<M> {
         message: M,
         sender: u64,
         failure: Failure,
-        out: &mut Vec<Settled<M>>,
+        out: &mut Vec<Told<M>>,
     ) {
         let settled = Settled { message, outcome: Err(failure) };
         if self.order == Order::AsSettled {
-            return out.push(settled);
+            return out.push(Told::Message(settled));
         }
         let place = self.place(State::Settled(Box::new(settled)));
+        self.in_flight += 1;
         self.queues.entry(sender).or_default().push_back(place);
         self.tell(sender, out);
     }
 
-    /// Takes a record's place in the log, if that settles a message which nothing else is to be
-    /// known of; returns that message. Otherwise this does nothing.
-    pub(crate) fn take_written(&mut self, ticket: Ticket) -> Option<M> {
-        let (life, place) = parted(ticket);
-        let slot = self.slots.get_mut(place).filter(|slot| slot.life == life)?;
-        let is_alone = |pending: &Pending<M>| pending.several.is_none() && pending.topic.is_none();
-        if self.order != Order::AsSettled
-            || !matches!(&slot.state, State::Pending(pending) if is_alone(pending))
-        {
-            return None;
+    /// Takes the outcome of records whose tickets follow one another. Appends the messages that may
+    /// be told now to `out`.
+    pub(crate) fn handle_delivered(&mut self, delivered: Delivered, out: &mut Vec<Told<M>>) {
+        let Delivered { first, count, outcome } = delivered;
+        let (life, place, index) = parted(first);
+        let is_of_it =
+            |slot: &&mut Slot<M>| slot.life == life || zafka_planted::is("a-ticket-is-anybodys");
+        match self.slots.get_mut(place).filter(is_of_it).map(|slot| &mut slot.state) {
+            Some(State::Pending(_)) => self.settle_record(place, outcome, out),
+            Some(State::Group(group)) => {
+                if !group.settle(index, count) {
+                    return;
+                }
+                let outcome = outcome.map_err(Failure::from);
+                if self.order == Order::OfMessages {
+                    let sender = group.sender;
+                    group.wait(index, count, outcome);
+                    return self.tell(sender, out);
+                }
+                out.push(Told::Run(group.run(index, count, outcome)));
+                self.in_flight -= count;
+                if group.is_settled() {
+                    self.leave(place);
+                }
+            }
+            Some(State::Settled(_) | State::Free) | None => {}
         }
-        let State::Pending(pending) = std::mem::replace(&mut slot.state, State::Free) else {
-            return None;
-        };
-        self.leave(place);
-        Some(pending.message)
     }
 
-    /// Takes the outcome of a record. Appends the messages that may be told now to `out`.
+    /// As [`Self::handle_delivered`], for one record.
     pub(crate) fn handle_delivery(
         &mut self,
         ticket: Ticket,
         outcome: Result<Written, WriteError>,
-        out: &mut Vec<Settled<M>>,
+        out: &mut Vec<Told<M>>,
     ) {
-        let (life, place) = parted(ticket);
-        let is_of_it =
-            |slot: &&mut Slot<M>| slot.life == life || zafka_planted::is("a-ticket-is-anybodys");
-        let slot = self.slots.get_mut(place).filter(is_of_it);
-        let Some(Slot { state: State::Pending(pending), .. }) = slot else { return };
+        self.handle_delivered(Delivered { first: ticket, count: 1, outcome }, out);
+    }
+
+    /// Takes the outcome of a record of a message that stands by itself.
+    fn settle_record(
+        &mut self,
+        place: usize,
+        outcome: Result<Written, WriteError>,
+        out: &mut Vec<Told<M>>,
+    ) {
+        let Some(Slot { state: State::Pending(pending), .. }) = self.slots.get_mut(place) else {
+            return;
+        };
         if let Ok(Written { log_append_time: Some(time), .. }) = outcome {
             pending.timestamp = time;
         }
@@ -193,14 +253,18 @@ impl<M> Ledger<M> {
     }
 
     /// Settles all that is under way, for no more will be heard of it.
-    pub(crate) fn abandon(&mut self, failure: &Failure, out: &mut Vec<Settled<M>>) {
+    pub(crate) fn abandon(&mut self, failure: &Failure, out: &mut Vec<Told<M>>) {
         let pending = self.slots.iter().enumerate().filter_map(|(place, slot)| match &slot.state {
             State::Pending(pending) => Some((pending.number, place)),
+            State::Group(group) => Some((group.number, place)),
             State::Free | State::Settled(_) => None,
         });
         let mut left: Vec<_> = pending.collect();
         left.sort_unstable();
         for (_, place) in left {
+            if self.abandon_group(place, failure, out) {
+                continue;
+            }
             let settle = |pending: Pending<M>| Settled {
                 message: pending.message,
                 outcome: Err(failure.clone()),
@@ -209,12 +273,29 @@ impl<M> Ledger<M> {
         }
     }
 
+    /// Settles what is left of a group, if there is one in this place.
+    fn abandon_group(&mut self, place: usize, failure: &Failure, out: &mut Vec<Told<M>>) -> bool {
+        let Some(Slot { state: State::Group(group), .. }) = self.slots.get_mut(place) else {
+            return false;
+        };
+        let (left, sender) = (group.abandon(failure), group.sender);
+        if self.order == Order::OfMessages {
+            self.tell(sender, out);
+        } else {
+            // Which of them these are does not matter any more: all are settled now.
+            out.push(Told::Run(group.run(0, left, Err(failure.clone()))));
+            self.in_flight -= left;
+            self.leave(place);
+        }
+        true
+    }
+
     /// Settles the message of a place.
     fn settle(
         &mut self,
         place: usize,
         settle: impl FnOnce(Pending<M>) -> Settled<M>,
-        out: &mut Vec<Settled<M>>,
+        out: &mut Vec<Told<M>>,
     ) {
         let Some(slot) = self.slots.get_mut(place) else { return };
         let State::Pending(pending) = std::mem::replace(&mut slot.state, State::Free) else {
@@ -223,8 +304,9 @@ impl<M> Ledger<M> {
         let sender = pending.sender;
         let settled = settle(pending);
         if self.order == Order::AsSettled {
+            self.in_flight -= 1;
             self.leave(place);
-            return out.push(settled);
+            return out.push(Told::Message(settled));
         }
         let Some(queue) = self.queues.get_mut(&sender) else { return };
         if queue.front() != Some(&place) && !zafka_planted::is("answers-overtake") {
@@ -232,24 +314,38 @@ impl<M> Ledger<M> {
             return;
         }
         queue.pop_front();
+        self.in_flight -= 1;
         self.leave(place);
-        out.push(settled);
+        out.push(Told::Message(settled));
         self.tell(sender, out);
     }
 
     /// Tells of a sender's messages as far as they are settled in their order.
-    fn tell(&mut self, sender: u64, out: &mut Vec<Settled<M>>) {
+    fn tell(&mut self, sender: u64, out: &mut Vec<Told<M>>) {
         while let Some(queue) = self.queues.get_mut(&sender) {
             let Some(place) = queue.front().copied() else {
                 self.queues.remove(&sender);
                 return;
             };
             let Some(slot) = self.slots.get_mut(place) else { return };
-            if !matches!(slot.state, State::Settled(_)) {
-                return;
-            }
-            if let State::Settled(settled) = std::mem::replace(&mut slot.state, State::Free) {
-                out.push(*settled);
+            match &mut slot.state {
+                State::Settled(_) => {
+                    let state = std::mem::replace(&mut slot.state, State::Free);
+                    if let State::Settled(settled) = state {
+                        out.push(Told::Message(*settled));
+                    }
+                    self.in_flight -= 1;
+                }
+                State::Group(group) => {
+                    while let Some(run) = group.next_told() {
+                        self.in_flight -= run.messages.len();
+                        out.push(Told::Run(run));
+                    }
+                    if !group.is_told() {
+                        return;
+                    }
+                }
+                State::Pending(_) | State::Free => return,
             }
             queue.pop_front();
             self.leave(place);
@@ -258,7 +354,6 @@ impl<M> Ledger<M> {
 
     /// A place for a message.
     fn place(&mut self, state: State<M>) -> usize {
-        self.in_flight += 1;
         match self.free.pop() {
             Some(place) => {
                 if let Some(slot) = self.slots.get_mut(place) {
@@ -273,64 +368,19 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Returns the number of the message that is in its place.
-    fn life(&self, place: usize) -> usize {
-        self.slots.get(place).map_or(0, |slot| slot.life)
+    /// The first ticket of what is in its place now.
+    fn ticket(&self, place: usize) -> Ticket {
+        ticket(self.slots.get(place).map_or(0, |slot| slot.life), place)
     }
 
-    /// The message of a place was told.
+    /// All messages of a place were told.
     fn leave(&mut self, place: usize) {
-        self.in_flight -= 1;
+        self.open.take_if(|open| *open == place);
         if let Some(slot) = self.slots.get_mut(place) {
+            slot.state = State::Free;
             slot.life = (slot.life + 1) & ((1 << LIFE_BITS) - 1);
             self.free.push(place);
         }
-    }
-}
-
-impl Several {
-    fn new(records: usize) -> Self {
-        Self { records, left: records, parts: Parts::default(), failure: None }
-    }
-
-    /// Takes the outcome of a record. Returns whether it was the last.
-    fn take(&mut self, outcome: &Result<Written, WriteError>) -> bool {
-        self.left = self.left.saturating_sub(1);
-        match outcome {
-            Ok(written) => self.parts.add(*written),
-            Err(error) => {
-                // That some of it may be there counts for more than why the rest is not.
-                let is_unknown = |error: &WriteError| matches!(error, WriteError::Unknown(_));
-                if !self.failure.as_ref().is_some_and(is_unknown) {
-                    self.failure = Some(error.clone());
-                }
-            }
-        }
-        self.left == 0 || zafka_planted::is("told-before-its-last-record")
-    }
-}
-
-impl Parts {
-    fn add(&mut self, written: Written) {
-        let Written { partition, offset, .. } = written;
-        let new = BatchPart { partition, first: offset, last: offset, count: 0 };
-        let first = self.first.get_or_insert(new);
-        let part = if first.partition == partition {
-            first
-        } else {
-            self.others.entry(partition).or_insert(new)
-        };
-        part.count += 1;
-        // One that is not told leaves the ends unknown.
-        part.first = part.first.zip(offset).map(|(known, offset)| known.min(offset));
-        part.last = part.last.zip(offset).map(|(known, offset)| known.max(offset));
-    }
-
-    /// In the order of their numbers.
-    fn into_sorted(self) -> Vec<BatchPart> {
-        let mut all: Vec<_> = self.first.into_iter().chain(self.others.into_values()).collect();
-        all.sort_unstable_by_key(|part| part.partition);
-        all
     }
 }
 
@@ -348,176 +398,17 @@ impl<M> Pending<M> {
             });
             return Settled { message, outcome };
         };
-        let Several { records, parts, failure, .. } = *several;
-        let outcome = match failure {
-            // Some records of a batch may be in the log: then the whole is not known to be failed.
-            Some(error)
-                if parts.first.is_some() && !zafka_planted::is("unknown-is-told-failed") =>
-            {
-                Err(WriteError::Unknown(format!(
-                    "a part of the batch was written; the rest: {error}"
-                ))
-                .into())
-            }
-            Some(error) => Err(error.into()),
-            None => Ok(place(topic, timestamp, records, parts, is_batch)),
-        };
-        Settled { message, outcome }
+        Settled { message, outcome: several.outcome(topic, timestamp, is_batch) }
     }
 }
 
-/// The life and the place that a ticket is of.
-fn parted(ticket: Ticket) -> (usize, usize) {
-    (ticket >> PLACE_BITS, ticket & ((1 << PLACE_BITS) - 1))
+fn ticket(life: usize, place: usize) -> Ticket {
+    ((life << PLACE_BITS) | place) << INDEX_BITS
 }
 
-fn place(
-    topic: Option<Arc<str>>,
-    timestamp: i64,
-    count: usize,
-    parts: Parts,
-    is_batch: bool,
-) -> Place {
-    let only = parts.first.filter(|_| parts.others.is_empty());
-    let (first, last) = (only.and_then(|part| part.first), only.and_then(|part| part.last));
-    let partitions = if only.is_some() { Vec::new() } else { parts.into_sorted() };
-    Place {
-        topic: topic.unwrap_or_default(),
-        partition: only.map(|part| part.partition),
-        offset: last,
-        timestamp,
-        batch: is_batch.then(|| Box::new(Batch { first, last, count, partitions })),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::zmq_to_kafka::wire::Code;
-
-    fn written(offset: i64) -> Result<Written, WriteError> {
-        Ok(Written { partition: 1, offset: Some(offset), log_append_time: None })
-    }
-
-    fn names(out: &mut Vec<Settled<&'static str>>) -> Vec<&'static str> {
-        out.drain(..).map(|settled| settled.message).collect()
-    }
-
-    fn failure() -> Failure {
-        Failure::new(Code::BadMessage, "no")
-    }
-
-    #[test]
-    fn answers_without_ids_keep_the_order_of_each_sender() {
-        let mut ledger = Ledger::new(Order::OfMessages, false);
-        let mut out = Vec::new();
-        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, Some("t".into()), 5, 1));
-        let other = ledger.enter("other", 2, Some("t".into()), 5, 1);
-        ledger.settle_now("refused", 1, failure(), &mut out);
-        ledger.handle_delivery(b, written(8), &mut out);
-        assert!(out.is_empty(), "the first of the sender is not settled");
-        // What is settled and cannot be told yet is under way too.
-        assert_eq!(ledger.in_flight(), 4);
-        ledger.handle_delivery(other, written(3), &mut out);
-        assert_eq!(names(&mut out), ["other"]);
-        ledger.handle_delivery(a, written(7), &mut out);
-        assert_eq!(names(&mut out), ["a", "b", "refused"]);
-        assert!(ledger.queues.is_empty() && ledger.in_flight() == 0);
-        assert_eq!((ledger.slots.len(), ledger.free.len()), (4, 4), "all places are free");
-        ledger.settle_now("again", 1, failure(), &mut out);
-        assert_eq!(names(&mut out), ["again"]);
-        assert!(ledger.queues.is_empty());
-    }
-
-    #[test]
-    fn answers_with_ids_come_as_messages_settle() {
-        let mut ledger = Ledger::new(Order::AsSettled, false);
-        let mut out = Vec::new();
-        let [a, b] = ["a", "b"].map(|name| ledger.enter(name, 1, Some("t".into()), 5, 1));
-        ledger.settle_now("refused", 1, failure(), &mut out);
-        ledger.handle_delivery(b, written(8), &mut out);
-        ledger.handle_delivery(b, written(8), &mut out);
-        ledger.handle_delivery(a, written(7), &mut out);
-        assert_eq!(names(&mut out), ["refused", "b", "a"], "each is told once");
-    }
-
-    #[test]
-    fn a_ticket_of_before_says_nothing_of_who_is_there_now() {
-        let mut ledger = Ledger::new(Order::AsSettled, false);
-        let mut out = Vec::new();
-        let before = ledger.enter("before", 1, Some("t".into()), 5, 1);
-        ledger.handle_delivery(before, written(1), &mut out);
-        let now = ledger.enter("now", 1, Some("t".into()), 5, 1);
-        assert_eq!(ledger.slots.len(), 1, "it has the other's place");
-        ledger.handle_delivery(before, written(2), &mut out);
-        assert_eq!((names(&mut out), ledger.in_flight()), (vec!["before"], 1));
-        ledger.handle_delivery(now, written(3), &mut out);
-        assert_eq!(names(&mut out), ["now"]);
-        // The same of a message that gets no answer.
-        let before = ledger.enter("before", 1, None, 5, 1);
-        assert_eq!(ledger.take_written(before), Some("before"));
-        let now = ledger.enter("now", 1, None, 5, 1);
-        assert_eq!((ledger.take_written(before), ledger.in_flight()), (None, 1));
-        assert_eq!((ledger.take_written(now), ledger.in_flight()), (Some("now"), 0));
-        let several = ledger.enter("several", 1, None, 5, 2);
-        assert_eq!(ledger.take_written(several), None);
-    }
-
-    #[test]
-    fn a_batch_is_told_after_its_last_record() {
-        let mut ledger = Ledger::new(Order::OfMessages, true);
-        let mut out = Vec::new();
-        let first = ledger.enter("batch", 1, Some("t".into()), 5, 3);
-        ledger.handle_delivery(first, written(6), &mut out);
-        ledger.handle_delivery(first, written(5), &mut out);
-        assert!(out.is_empty());
-        ledger.handle_delivery(first, written(7), &mut out);
-        let place = out.pop().unwrap().outcome.unwrap();
-        let ends = Batch { first: Some(5), last: Some(7), count: 3, partitions: Vec::new() };
-        assert_eq!((place.partition, place.offset), (Some(1), Some(7)));
-        assert_eq!(place.batch, Some(Box::new(ends)));
-
-        let first = ledger.enter("several", 1, Some("t".into()), 5, 3);
-        for (partition, offset) in [(2, Some(9)), (0, Some(4)), (2, None)] {
-            let written = Written { partition, offset, log_append_time: None };
-            ledger.handle_delivery(first, Ok(written), &mut out);
-        }
-        let place = out.pop().unwrap().outcome.unwrap();
-        assert_eq!((place.partition, place.offset), (None, None));
-        let batch = place.batch.unwrap();
-        assert_eq!((batch.first, batch.last, batch.count), (None, None, 3));
-        let part =
-            |partition, offset, count| BatchPart { partition, first: offset, last: offset, count };
-        assert_eq!(batch.partitions, [part(0, Some(4), 1), part(2, None, 2)]);
-
-        let first = ledger.enter("partly", 1, Some("t".into()), 5, 2);
-        ledger.handle_delivery(first, written(8), &mut out);
-        ledger.handle_delivery(first, Err(WriteError::TooLarge("big".to_owned())), &mut out);
-        assert_eq!(
-            out.pop().unwrap().outcome.unwrap_err().code,
-            Code::TimeoutUnknown,
-            "a part is there"
-        );
-        let first = ledger.enter("neither", 1, Some("t".into()), 5, 2);
-        for _ in 0..2 {
-            ledger.handle_delivery(first, Err(WriteError::TooLarge("big".to_owned())), &mut out);
-        }
-        assert_eq!(out.pop().unwrap().outcome.unwrap_err().code, Code::TooLarge);
-    }
-
-    #[test]
-    fn what_is_abandoned_is_told_in_order() {
-        let mut ledger = Ledger::new(Order::OfMessages, false);
-        let mut out = Vec::new();
-        let tickets: Vec<_> =
-            (0..100).map(|_| ledger.enter("m", 1, Some("t".into()), 5, 1)).collect();
-        ledger.handle_delivery(tickets[3], written(3), &mut out);
-        let failure = Failure::new(Code::TimeoutUnknown, "the relay ends");
-        ledger.abandon(&failure, &mut out);
-        assert_eq!(out.len(), 100);
-        assert!(out[3].outcome.is_ok() && out[4].outcome == Err(failure));
-        assert_eq!(ledger.in_flight(), 0);
-        ledger.handle_delivery(tickets[0], written(1), &mut out);
-        assert_eq!(out.len(), 100, "it was told already");
-    }
+/// The life, the place and the number in it that a ticket is of.
+fn parted(ticket: Ticket) -> (usize, usize, usize) {
+    let low = |number: usize, bits: u32| number & ((1 << bits) - 1);
+    let place = ticket >> INDEX_BITS;
+    (place >> PLACE_BITS, low(place, PLACE_BITS), low(ticket, INDEX_BITS))
 }

@@ -119,6 +119,7 @@ impl Mapping {
         known: Option<&str>,
     ) -> Result<Cow<'a, str>, MappingError> {
         let topic = match self.topic.pieces() {
+            [Piece::Text(text)] if known == Some(text) => return Ok(Cow::Borrowed(text)),
             [piece] => self.topic_piece(piece, record)?,
             pieces => {
                 let mut bytes = Vec::new();

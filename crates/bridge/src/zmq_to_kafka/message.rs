@@ -5,17 +5,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use zafka_sockets::Sender;
 
-use super::arrivals::ArrivalId;
+use super::arrivals::{ArrivalId, Size};
 
 /// A message that was received and is not settled.
 #[derive(Debug)]
 pub(super) struct Message {
     /// The arrival that it came with.
     pub(super) arrival: ArrivalId,
-    /// Bytes of its frames.
-    pub(super) bytes: usize,
-    /// Frames that it had, those of its envelope included.
-    pub(super) count: usize,
+    /// The memory that it takes, its envelope included.
+    pub(super) size: Size,
     /// Most messages need nothing else.
     pub(super) kept: Option<Box<Kept>>,
 }

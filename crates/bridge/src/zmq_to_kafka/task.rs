@@ -17,13 +17,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
-use zafka_kafka::produce::{Deliveries, Delivery, Producer};
+use zafka_kafka::produce::{Delivered, Deliveries, Producer};
 use zafka_sockets::{Inbound, InboundKind};
 
 use super::IngestShared;
 use super::arrivals::Arrivals;
 use super::counts::Counts;
-use super::ledger::{Ledger, Order, Settled};
+use super::ledger::{Ledger, Order, Settled, Told};
 use super::letters::Letters;
 use super::message::Message;
 use super::wire::{Code, Failure};
@@ -37,7 +37,7 @@ struct Task {
     producer: Producer,
     ledger: Ledger<Message>,
     letters: Letters<Message>,
-    settled: Vec<Settled<Message>>,
+    settled: Vec<Told<Message>>,
     warned: Option<Instant>,
     since_warned: u64,
     arrivals: Arrivals,
@@ -170,16 +170,28 @@ impl Task {
         }
         let mut settled = Vec::new();
         self.ledger.abandon(&failure, &mut settled);
-        for Settled { message, outcome } in settled {
-            match outcome {
-                Ok(place) => self.acknowledge(message, place),
-                Err(failure) => self.refuse(message, failure),
+        for told in settled {
+            match told {
+                Told::Message(Settled { message, outcome: Ok(place) }) => {
+                    self.acknowledge(message, place);
+                }
+                Told::Message(Settled { message, outcome: Err(failure) }) => {
+                    self.refuse(message, failure);
+                }
+                Told::Run(run) => match &run.outcome {
+                    Ok(written) => self.acknowledge_run(&run, written),
+                    Err(failure) => {
+                        for message in self.each_of(&run) {
+                            self.refuse(message, failure.clone());
+                        }
+                    }
+                },
             }
         }
         let Self { letters, arrivals, counts, .. } = self;
         for message in letters.abandon() {
             counts.unknown += 1;
-            arrivals.settle(message.arrival, message.bytes, message.count);
+            arrivals.settle(message.arrival, 1, message.size);
         }
     }
 
@@ -202,17 +214,16 @@ impl Task {
         }
     }
 
-    fn handle_deliveries(&mut self, deliveries: Deliveries) -> ControlFlow<()> {
-        for Delivery { ticket, outcome } in deliveries {
-            if Letters::<Message>::is_letter(ticket) {
-                self.handle_letter(ticket, outcome.err());
-            } else if outcome.is_ok()
-                && let Some(message) = self.ledger.take_written(ticket)
-            {
-                self.counts.acknowledged += 1;
-                self.arrivals.settle(message.arrival, message.bytes, message.count);
-            } else {
-                self.ledger.handle_delivery(ticket, outcome, &mut self.settled);
+    fn handle_deliveries(&mut self, mut deliveries: Deliveries) -> ControlFlow<()> {
+        while let Some(delivered) = deliveries.next_run() {
+            if !Letters::<Message>::is_letter(delivered.first) {
+                self.ledger.handle_delivered(delivered, &mut self.settled);
+                continue;
+            }
+            // Letters alone have such tickets.
+            let Delivered { first, count, outcome } = delivered;
+            for ticket in first..first + count {
+                self.handle_letter(ticket, outcome.clone().err());
             }
         }
         self.tell_settled()

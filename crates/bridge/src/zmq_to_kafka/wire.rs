@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use zafka_kafka::produce::WriteError;
+use zafka_kafka::produce::{WriteError, Written};
 
 use super::mapping::MappingError;
 
@@ -209,6 +209,50 @@ pub(crate) fn answer<'a>(
     frames.extend([word, &**json]);
 }
 
+/// The frames of answers to messages whose records stand one behind the other in the log: alike but
+/// for their offsets.
+pub(crate) struct RecordAnswers<'a> {
+    json: &'a mut Vec<u8>,
+    /// Bytes of `json` that stand before the offset, and what stands behind it.
+    head: usize,
+    tail: String,
+    /// The next one's; `None` if the cluster did not tell it.
+    offset: Option<i64>,
+}
+
+impl<'a> RecordAnswers<'a> {
+    /// `written` is the place of the first record. `json` is where the texts are written.
+    pub(crate) fn new(
+        topic: &str,
+        timestamp: i64,
+        written: &Written,
+        json: &'a mut Vec<u8>,
+    ) -> Self {
+        json.clear();
+        json.extend_from_slice(b"{\"topic\":");
+        // A text always serializes.
+        let _ = serde_json::to_writer(&mut *json, topic);
+        let partition = written.partition;
+        json.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
+        let tail = format!(",\"timestamp\":{timestamp}}}");
+        Self { head: json.len(), json, tail, offset: written.offset }
+    }
+
+    /// The frames of the next answer.
+    pub(crate) fn next_frames(&mut self) -> [&[u8]; 2] {
+        self.json.truncate(self.head);
+        match &mut self.offset {
+            Some(offset) => {
+                self.json.extend_from_slice(itoa::Buffer::new().format(*offset).as_bytes());
+                *offset += 1;
+            }
+            None => self.json.extend_from_slice(b"null"),
+        }
+        self.json.extend_from_slice(self.tail.as_bytes());
+        [b"OK", self.json]
+    }
+}
+
 /// Returns true if a message of a socket without answers is a command, which means nothing there.
 pub(crate) fn is_command(frames: &[&[u8]]) -> bool {
     frames.first().is_some_and(|frame| *frame == COMMAND_WORD)
@@ -280,6 +324,28 @@ mod tests {
         assert_eq!(part(&frames(&["7", ""]), 4, 2, false), message(2));
         assert_eq!(part(&frames(&[]), 2, 2, false), message(0));
         assert_eq!(part(&frames(&["7"]), 4, 2, false), neither);
+    }
+
+    #[test]
+    fn answers_of_neighbors_are_those_of_each() {
+        let topic = "or\"ders";
+        for first in [Some(98), None] {
+            let written = Written { partition: 1, offset: first, log_append_time: None };
+            let mut json = Vec::new();
+            let mut answers = RecordAnswers::new(topic, 1_700_000_000_000, &written, &mut json);
+            for number in 0..4 {
+                let place = Place {
+                    topic: topic.into(),
+                    partition: Some(1),
+                    offset: first.map(|first| first + number),
+                    timestamp: 1_700_000_000_000,
+                    batch: None,
+                };
+                let next =
+                    answers.next_frames().map(|frame| String::from_utf8_lossy(frame).into_owned());
+                assert_eq!(next[..], answered(&[], &Ok(place)));
+            }
+        }
     }
 
     #[test]

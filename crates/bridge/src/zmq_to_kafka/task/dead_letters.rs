@@ -67,7 +67,7 @@ impl Task {
         match self.letters.handle_delivery(ticket, error, size, now) {
             Some(Outcome::Written(message)) => {
                 self.counts.dead_lettered += 1;
-                self.arrivals.settle(message.arrival, message.bytes, message.count);
+                self.arrivals.settle(message.arrival, 1, message.size);
                 if !self.letters.are_waiting() {
                     *self.shared.held_by.lock() = None;
                 }

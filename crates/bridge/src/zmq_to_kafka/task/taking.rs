@@ -10,7 +10,7 @@ use zafka_sockets::{Content, Inbound};
 use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
-use crate::zmq_to_kafka::arrivals::ArrivalId;
+use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
 use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Parted};
@@ -23,11 +23,13 @@ const MAX_RECORDS: usize = 10_000;
 /// One message as it came.
 struct Incoming<'f, 'a> {
     arrival: ArrivalId,
+    /// Its number in the arrival.
+    index: usize,
     frames: &'f [&'a [u8]],
     /// The number of its frames: more than there are if it was thrown away.
     count: usize,
-    /// Bytes of it that are held.
-    bytes: usize,
+    /// The memory that it takes.
+    size: Size,
     /// Its size if it was thrown away.
     discarded: Option<u64>,
     /// The reason why it is not to be written, whatever it holds.
@@ -55,9 +57,10 @@ impl Task {
                 let limit = config.socket.max_message;
                 let incoming = Incoming {
                     arrival,
+                    index: 0,
                     frames: &frames,
                     count: *count,
-                    bytes: frames.iter().map(|frame| frame.len()).sum(),
+                    size: size_of(&frames),
                     discarded: Some(*size),
                     refusal: Some(if self.is_closing {
                         late()
@@ -77,11 +80,14 @@ impl Task {
         for index in 0..messages.len() {
             frames.clear();
             frames.extend(messages.frames(index));
+            let size = size_of(&frames);
+            self.arrivals.measure(arrival, size);
             let incoming = Incoming {
                 arrival,
+                index,
                 frames: &frames,
                 count: frames.len(),
-                bytes: messages.size(index),
+                size,
                 discarded: None,
                 refusal: is_late.then(late),
                 is_denied,
@@ -105,12 +111,12 @@ impl Task {
         records: &mut Vec<InboundRecord<'a>>,
     ) -> ControlFlow<()> {
         let is_router = self.is_router;
-        let Incoming { arrival, frames, count, bytes, from_req, .. } = incoming;
+        let Incoming { arrival, index, frames, count, size, from_req, .. } = incoming;
         if !is_router && wire::is_command(frames) {
             // It may hold a token: never a record, a dead letter or a log line.
             self.counts.received += 1;
             self.counts.skipped += 1;
-            self.arrivals.settle(arrival, bytes, frames.len());
+            self.arrivals.settle(arrival, 1, size);
             return ControlFlow::Continue(());
         }
         let parted = if is_router {
@@ -125,7 +131,7 @@ impl Task {
             if let Some(arrival) = self.arrivals.get(arrival) {
                 arrival.sender.answer(answer.into_iter());
             }
-            self.arrivals.settle(arrival, bytes, frames.len());
+            self.arrivals.settle(arrival, 1, size);
             return ControlFlow::Continue(());
         }
         self.counts.received += 1;
@@ -135,7 +141,7 @@ impl Task {
             _ => frames.split_at(wire::envelope(frames)),
         };
         let id = config.frames.id(body);
-        let mut message = Message { arrival, bytes, count: frames.len(), kept: None };
+        let mut message = Message { arrival, size, kept: None };
         if id.is_some() || !envelope.is_empty() {
             let kept = message.kept_mut();
             kept.envelope = owned(envelope);
@@ -157,7 +163,7 @@ impl Task {
         }
         records.clear();
         match config.frames.read(body, records) {
-            Ok(()) => self.produce(config, message, id, records),
+            Ok(()) => self.produce(config, (message, index), id, records),
             Err(error) => {
                 self.settle_now(message, Failure::new(Code::BadMessage, error.to_string()))
             }
@@ -165,11 +171,12 @@ impl Task {
         if self.settled.is_empty() { ControlFlow::Continue(()) } else { self.tell_settled() }
     }
 
-    /// Finds where a message's records go, and hands them to the producer.
+    /// Finds where a message's records go, and hands them to the producer. The message comes with
+    /// its number in its arrival.
     fn produce(
         &mut self,
         config: &IngestConfig,
-        message: Message,
+        message: (Message, usize),
         id: Option<&[u8]>,
         records: &[InboundRecord<'_>],
     ) {
@@ -185,14 +192,14 @@ impl Task {
                 Err(failure) => failure,
             },
         };
-        self.settle_now(message, failure);
+        self.settle_now(message.0, failure);
     }
 
     /// Hands a message's records to the producer.
     fn write(
         &mut self,
         config: &IngestConfig,
-        mut message: Message,
+        (mut message, index): (Message, usize),
         id: Option<&[u8]>,
         records: &[InboundRecord<'_>],
         targets: &[Target<'_>],
@@ -209,10 +216,10 @@ impl Task {
             message.kept_mut().is_denied = true;
             return self.settle_now(message, error.into());
         }
-        let topic = match self.topic.take_if(|known| **known == *target.topic) {
-            Some(known) => self.topic.insert(known),
-            None => self.topic.insert(Arc::from(&*target.topic)),
-        };
+        if self.topic.as_deref() != Some(&*target.topic) {
+            self.topic = Some(Arc::from(&*target.topic));
+        }
+        let Some(topic) = &self.topic else { return };
         let stamp = if mapping.stamp { stamp(&config.name, sender, id) } else { Vec::new() };
         let received_ms = arrival.received_ms;
         let timestamp_of = |record: &InboundRecord<'_>| {
@@ -220,8 +227,15 @@ impl Task {
         };
         let timestamp = records.last().map_or(received_ms, timestamp_of);
         // Only an answer names it.
-        let named = self.is_router.then(|| Arc::clone(topic));
-        let ticket = self.ledger.enter(message, sender.id(), named, timestamp, records.len());
+        let named = Some(topic).filter(|_| self.is_router);
+        let (ledger, sender) = (&mut self.ledger, sender.id());
+        let is_alone = records.len() == 1 && !config.frames.is_batch();
+        let ticket = match message {
+            Message { arrival, kept: None, .. } if is_alone => {
+                ledger.enter_next((arrival, index), sender, named, timestamp)
+            }
+            message => ledger.enter(message, sender, named.cloned(), timestamp, records.len()),
+        };
         for (record, target) in records.iter().zip(targets) {
             let added = mapping.added_headers(record);
             let headers = if record.headers.is_empty() && added.is_empty() && stamp.is_empty() {
@@ -259,6 +273,10 @@ fn headers<'a>(
         Some((std::str::from_utf8(&header.name).ok()?, header.value.as_deref()))
     });
     own.chain(added.map(|(name, value)| (name.as_str(), value.as_deref()))).collect()
+}
+
+fn size_of(frames: &[&[u8]]) -> Size {
+    Size::new(frames.iter().map(|frame| frame.len()).sum(), frames.len())
 }
 
 fn owned(frames: &[&[u8]]) -> Vec<Bytes> {

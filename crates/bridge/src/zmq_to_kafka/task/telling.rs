@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
+use zafka_kafka::produce::Written;
 
 use super::Task;
 use crate::zmq_to_kafka::OnError;
-use crate::zmq_to_kafka::ledger::Settled;
+use crate::zmq_to_kafka::ledger::{Run, Settled, Told};
 use crate::zmq_to_kafka::letters::Letter;
 use crate::zmq_to_kafka::message::Message;
-use crate::zmq_to_kafka::wire::{self, Code, Failure, Place};
+use crate::zmq_to_kafka::wire::{self, Code, Failure, Place, RecordAnswers};
 
 /// Time between two warnings of messages that could not be written.
 const QUIET: Duration = Duration::from_secs(10);
@@ -21,13 +22,16 @@ impl Task {
     pub(super) fn tell_settled(&mut self) -> ControlFlow<()> {
         let mut settled = std::mem::take(&mut self.settled);
         let mut flow = ControlFlow::Continue(());
-        for Settled { message, outcome } in settled.drain(..) {
-            let told = match outcome {
-                Ok(place) => {
+        for told in settled.drain(..) {
+            let told = match told {
+                Told::Message(Settled { message, outcome: Ok(place) }) => {
                     self.acknowledge(message, place);
                     ControlFlow::Continue(())
                 }
-                Err(failure) => self.fail(message, failure),
+                Told::Message(Settled { message, outcome: Err(failure) }) => {
+                    self.fail(message, failure)
+                }
+                Told::Run(run) => self.tell_run(run),
             };
             if told.is_break() {
                 flow = told;
@@ -35,6 +39,53 @@ impl Task {
         }
         self.settled = settled;
         flow
+    }
+
+    /// Tells of neighbors that were settled alike.
+    fn tell_run(&mut self, run: Run) -> ControlFlow<()> {
+        match &run.outcome {
+            Ok(written) => {
+                self.acknowledge_run(&run, written);
+                ControlFlow::Continue(())
+            }
+            Err(failure) => {
+                let mut flow = ControlFlow::Continue(());
+                for message in self.each_of(&run) {
+                    let told = self.fail(message, failure.clone());
+                    if told.is_break() {
+                        flow = told;
+                    }
+                }
+                flow
+            }
+        }
+    }
+
+    pub(super) fn acknowledge_run(&mut self, run: &Run, written: &Written) {
+        self.counts.acknowledged += run.messages.len() as u64;
+        if self.is_router
+            && let Some(arrival) = self.arrivals.get(run.arrival)
+        {
+            let topic = run.topic.as_deref().unwrap_or_default();
+            let mut answers = RecordAnswers::new(topic, run.timestamp, written, &mut self.json);
+            arrival.sender.answer_all(|out| {
+                for _ in run.messages.clone() {
+                    out.put(answers.next_frames().into_iter());
+                }
+            });
+        }
+        let size = self.arrivals.size(run.arrival, &run.messages);
+        self.arrivals.settle(run.arrival, run.messages.len(), size);
+    }
+
+    /// The messages of a run, each by itself.
+    pub(super) fn each_of(&self, run: &Run) -> Vec<Message> {
+        let message = |index| Message {
+            arrival: run.arrival,
+            size: self.arrivals.size(run.arrival, &(index..index + 1)),
+            kept: None,
+        };
+        run.messages.clone().map(message).collect()
     }
 
     pub(super) fn acknowledge(&mut self, message: Message, place: Place) {
@@ -96,7 +147,7 @@ impl Task {
             wire::answer(outcome, &mut self.json, &mut frames);
             arrival.sender.answer(frames.into_iter());
         }
-        self.arrivals.settle(message.arrival, message.bytes, message.count);
+        self.arrivals.settle(message.arrival, 1, message.size);
     }
 
     /// Its sender's address.
