@@ -35,8 +35,8 @@ pub struct Arguments {
     /// Only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
-    /// Of the relay group, only the cases that have this in their names, such as "100 B, zafka
-    /// json".
+    /// Of the relay and the ingest group, only the cases that have this in their names, such as
+    /// "100 B, zafka json".
     #[arg(long, value_name = "TEXT")]
     case: Option<String>,
     /// The folder that results.json and the charts are written to.
@@ -48,7 +48,8 @@ pub struct Arguments {
     /// A zafka to measure instead of the one that is built here.
     #[arg(long)]
     zafka: Option<PathBuf>,
-    /// An older zafka: the relay and the latency group measure it too, in turn with the other.
+    /// An older zafka: the relay, the latency and the ingest group measure it too, in turn with the
+    /// other.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
 }

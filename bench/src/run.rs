@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.wants(Group::Ingest) {
         results.write(&arguments.out)?;
-        results.ingest = Some(ingest::run(&world, &scope)?);
+        results.ingest = Some(ingest::run(&world, &scope, arguments.case.as_deref())?);
     }
     if arguments.wants(Group::Curve) {
         results.write(&arguments.out)?;

@@ -96,6 +96,20 @@ impl World {
         Ok(Self { node: KafkaNode::start_with(options), zafka, before, filled: RefCell::default() })
     }
 
+    /// Returns true if there is an older binary.
+    pub fn has_before(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// The binary that is measured, or the older one.
+    ///
+    /// # Errors
+    /// There is no older one.
+    pub fn binary(&self, is_before: bool) -> Outcome<&Path> {
+        let binary = if is_before { self.before.as_ref() } else { Some(&self.zafka) };
+        Ok(binary.ok_or("there is no older binary")?)
+    }
+
     /// The cases, and after each of zafka's the same of the older one if there is one.
     pub fn with_before(&self, cases: &[(Subject, Sink)]) -> Vec<(Subject, Sink)> {
         let mut all = Vec::new();
@@ -254,6 +268,7 @@ impl World {
     /// The program cannot be started.
     pub fn zafka_ingest(
         &self,
+        zafka: &Path,
         socket: &str,
         frames: &str,
         topic: &str,
@@ -262,7 +277,7 @@ impl World {
     ) -> Outcome<Process> {
         let source = format!("{socket}+tcp://{address}?{frames}");
         let target = format!("kafka://{}/{topic}", self.bootstrap());
-        Process::start("zafka", &self.zafka, &["relay", &source, &target, "--admin", admin])
+        Process::start("zafka", zafka, &["relay", &source, &target, "--admin", admin])
     }
 
     /// Starts the C relay of that direction.

@@ -39,6 +39,10 @@ pub enum Taker {
     Pull,
     /// zafka, `router`: each message is acknowledged to its sender.
     Router,
+    /// An older zafka, `pull`.
+    PullBefore,
+    /// An older zafka, `router`.
+    RouterBefore,
     /// The C relay, PULL.
     C,
 }
@@ -49,7 +53,18 @@ impl Taker {
         match self {
             Self::Pull => "zafka pull",
             Self::Router => "zafka router, acknowledged",
+            Self::PullBefore => "zafka pull (before)",
+            Self::RouterBefore => "zafka router, acknowledged (before)",
             Self::C => "C relay, PULL",
+        }
+    }
+
+    /// The same of the older zafka, if there is one.
+    fn before(self) -> Option<Self> {
+        match self {
+            Self::Pull => Some(Self::PullBefore),
+            Self::Router => Some(Self::RouterBefore),
+            Self::PullBefore | Self::RouterBefore | Self::C => None,
         }
     }
 }
@@ -97,16 +112,23 @@ impl Ingest {
     }
 }
 
-/// Measures all cases one after the other, then all again.
+/// Measures all cases one after the other, then all again; an older zafka in turn with the other.
+/// Only cases that have `wanted` in their names.
 ///
 /// # Errors
 /// A process that did not do its part.
-pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
+pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Ingest> {
     let mut cases: Vec<(usize, Taker, usize, Vec<IngestRun>)> = Vec::new();
     for value_size in [100, 1000] {
         for senders in [1, 8] {
             for taker in [Taker::Pull, Taker::C, Taker::Router] {
+                let name = name(value_size, taker, senders);
+                if wanted.is_some_and(|wanted| !name.contains(wanted)) {
+                    continue;
+                }
                 cases.push((value_size, taker, senders, Vec::new()));
+                let before = taker.before().filter(|_| world.has_before());
+                cases.extend(before.map(|taker| (value_size, taker, senders, Vec::new())));
             }
         }
     }
@@ -115,9 +137,9 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
         for (value_size, taker, senders, runs) in &mut cases {
             let run = measure(world, *value_size, *taker, *senders, scope.flow)?;
             say(&format!(
-                "ingest {round}/{}: {value_size} B, {}, {senders} senders: {:.0} ns, {:.0}/s",
+                "ingest {round}/{}: {}: {:.0} ns, {:.0}/s",
                 scope.rounds,
-                taker.name(),
+                name(*value_size, *taker, *senders),
                 run[0],
                 run[1]
             ));
@@ -146,6 +168,11 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Ingest> {
     Ok(Ingest { rows, floor_ns_per_byte, acknowledged, plain })
 }
 
+/// A case for people, and for `--case`.
+fn name(value_size: usize, taker: Taker, senders: usize) -> String {
+    format!("{value_size} B, {}, {senders} senders", taker.name())
+}
+
 /// Bytes of a message on the wire: a topic's name of [`TOPIC`] bytes, and the value.
 fn wire_bytes(value_size: usize) -> usize {
     2 + TOPIC + if value_size < 256 { 2 } else { 9 } + value_size
@@ -165,7 +192,8 @@ fn measure(
     let (topic, address) = (unique("ingest"), format!("127.0.0.1:{}", free_port()));
     world.partitioned(&topic, PARTITIONS);
     let mut party = IngestParty::start(world, taker, &topic, &address)?;
-    let socket = if taker == Taker::Router { "DEALER" } else { "PUSH" };
+    let is_answered = matches!(taker, Taker::Router | Taker::RouterBefore);
+    let socket = if is_answered { "DEALER" } else { "PUSH" };
     let frame = format!("{topic:.<TOPIC$.TOPIC$}");
     let [size, count] = [value_size, senders].map(|number| number.to_string());
     let mut source = Process::tool("source", &[&address, socket, &frame, &size, &count])?;
@@ -205,19 +233,28 @@ struct IngestParty {
 
 impl IngestParty {
     fn start(world: &World, taker: Taker, topic: &str, address: &str) -> Outcome<Self> {
-        let socket = match taker {
+        let (socket, is_before) = match taker {
             Taker::C => {
                 let mut relay = world.c_ingest(topic, address)?;
                 relay.wait_line(START, |line| line == Line::Ready)?;
                 return Ok(Self { relay, admin: None, records: 0 });
             }
-            Taker::Pull => "pull",
-            Taker::Router => "router",
+            Taker::Pull => ("pull", false),
+            Taker::PullBefore => ("pull", true),
+            Taker::Router => ("router", false),
+            Taker::RouterBefore => ("router", true),
         };
+        let zafka = world.binary(is_before)?;
         let admin = format!("127.0.0.1:{}", free_port());
         // The first frame is left out: the topic is a constant, as it is for the C relay.
-        let relay =
-            world.zafka_ingest(socket, "frames={_}&frames={value}", topic, address, &admin)?;
+        let relay = world.zafka_ingest(
+            zafka,
+            socket,
+            "frames={_}&frames={value}",
+            topic,
+            address,
+            &admin,
+        )?;
         Ok(Self { relay, admin: Some(admin), records: 0 })
     }
 
@@ -259,7 +296,9 @@ fn acknowledgments(world: &World, zafka: bool, samples: u64) -> Outcome<[f64; 2]
     let numbers = [size.as_str(), &rate, file, &skip, &wanted];
     let (_relay, mut sender) = if zafka {
         let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
-        let relay = world.zafka_ingest("router", "frames={value}", &topic, &address, &admin)?;
+        let zafka = world.binary(false)?;
+        let relay =
+            world.zafka_ingest(zafka, "router", "frames={value}", &topic, &address, &admin)?;
         let sender = Process::tool("ack-latency", &[&[address.as_str()][..], &numbers].concat())?;
         (Some(relay), sender)
     } else {
