@@ -141,7 +141,16 @@ impl InboundPlan {
         }
         match &self.layout {
             InboundLayout::Batch => records.extend(decode_batch(frames)?.into_iter().map(owned)),
-            InboundLayout::Frames(readers) => records.push(read_one(readers, frames)?),
+            InboundLayout::Frames(readers) => {
+                // Filled where it is: it is large, and this is done for each message.
+                records.push(InboundRecord::default());
+                if let Some(record) = records.last_mut()
+                    && let Err(error) = read_one(readers, frames, record)
+                {
+                    records.pop();
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -159,8 +168,8 @@ impl InboundPlan {
 fn read_one<'a>(
     readers: &[FrameReader],
     frames: &[&'a [u8]],
-) -> Result<InboundRecord<'a>, InboundError> {
-    let mut record = InboundRecord::default();
+    record: &mut InboundRecord<'a>,
+) -> Result<(), InboundError> {
     let (mut key, mut value, mut meta) = (None, None, None);
     for (index, (reader, frame)) in readers.iter().zip(frames).enumerate() {
         let body = reader.body(index, frame)?;
@@ -181,12 +190,12 @@ fn read_one<'a>(
             Some(Field::Meta) => meta = Some(meta::read(body)?),
             Some(Field::Packed) => {
                 let packed = owned(decode_packed(&[body])?);
-                record = InboundRecord { topic: record.topic, ..packed };
+                *record = InboundRecord { topic: record.topic.take(), ..packed };
             }
         }
     }
     match meta {
-        Some(meta) => add_meta(&mut record, meta, key, value)?,
+        Some(meta) => add_meta(record, meta, key, value)?,
         None => {
             // Without meta nothing tells an empty key from a null one.
             if let Some(key) = key.filter(|key| !key.is_empty()) {
@@ -197,7 +206,7 @@ fn read_one<'a>(
             }
         }
     }
-    Ok(record)
+    Ok(())
 }
 
 /// Completes a record by what meta says of it. A header of the list follows those of meta.

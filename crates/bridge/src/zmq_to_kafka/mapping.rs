@@ -107,6 +107,9 @@ impl Mapping {
         &self,
         record: &InboundRecord<'_>,
     ) -> Vec<(String, Option<Vec<u8>>)> {
+        if self.headers.is_empty() {
+            return Vec::new();
+        }
         let header = |(name, template): &(String, Template)| {
             (name.clone(), Self::bytes(template, record).map(Cow::into_owned))
         };

@@ -238,11 +238,7 @@ impl Task {
         };
         for (record, target) in records.iter().zip(targets) {
             let added = mapping.added_headers(record);
-            let headers = if record.headers.is_empty() && added.is_empty() && stamp.is_empty() {
-                Vec::new()
-            } else {
-                headers(record, added.iter().chain(&stamp))
-            };
+            let headers = headers(record, &added, &stamp);
             let outbound = OutboundRecord {
                 topic,
                 partition: target.partition,
@@ -266,13 +262,18 @@ impl Task {
 /// The headers of a record: its own, and those that are added.
 fn headers<'a>(
     record: &'a InboundRecord<'_>,
-    added: impl Iterator<Item = &'a Header>,
+    added: &'a [Header],
+    stamp: &'a [Header],
 ) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    if record.headers.is_empty() && added.is_empty() && stamp.is_empty() {
+        return Vec::new();
+    }
     // Names were checked to be UTF-8.
     let own = record.headers.iter().filter_map(|header| {
         Some((std::str::from_utf8(&header.name).ok()?, header.value.as_deref()))
     });
-    own.chain(added.map(|(name, value)| (name.as_str(), value.as_deref()))).collect()
+    let more = added.iter().chain(stamp);
+    own.chain(more.map(|(name, value)| (name.as_str(), value.as_deref()))).collect()
 }
 
 fn size_of(frames: &[&[u8]]) -> Size {
