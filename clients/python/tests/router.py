@@ -7,6 +7,7 @@ import threading
 from typing import Callable
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 Answers = Callable[["Router", bytes, "list[bytes]"], None]
 
@@ -23,18 +24,34 @@ def failure(code: str, retriable: bool = False, **more: str) -> bytes:
 
 
 class Router:
-    """Answers each message by `answer(router, peer, frames)` on a thread; keeps all that came."""
+    """Answers each message by `answer(router, peer, frames)` on a thread; keeps all that came.
 
-    def __init__(self, answer: Answers, port: int = 0) -> None:
+    With `secret`, a secret key, it is CURVE; with `known`, a folder of keys, it refuses others.
+    """
+
+    def __init__(
+        self, answer: Answers, port: int = 0, secret: bytes | None = None, known: str | None = None
+    ) -> None:
         self._context = zmq.Context()
+        self._authenticator: ThreadAuthenticator | None = None
+        if known is not None:
+            self._authenticator = ThreadAuthenticator(self._context)
+            self._authenticator.start()
+            self._authenticator.configure_curve(location=known)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.RCVHWM, 0)
+        if secret is not None:
+            self._socket.set(zmq.CURVE_SERVER, 1)
+            self._socket.set(zmq.CURVE_SECRETKEY, secret)
         self.port = port or self._socket.bind_to_random_port("tcp://127.0.0.1")
         if port:
             self._socket.bind(f"tcp://127.0.0.1:{port}")
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
         self.messages: list[list[bytes]] = []
+        self.peers: set[bytes] = set()
+        # The tokens that connections with a message have shown.
+        self.tokens: list[str] = []
         self._answer = answer
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -46,15 +63,28 @@ class Router:
     def _run(self) -> None:
         while not self._ended.is_set():
             if self._socket.poll(10):
-                peer, *frames = self._socket.recv_multipart()
+                first, *rest = self._socket.recv_multipart(copy=False)
+                peer, frames = first.bytes, [frame.bytes for frame in rest]
+                self.peers.add(peer)
+                self._keep_token(rest[0])
                 self.messages.append(frames)
                 self._answer(self, peer, frames)
+
+    def _keep_token(self, frame: zmq.Frame) -> None:
+        try:
+            token = str(frame.get("X-Token"))
+        except zmq.ZMQError:
+            return
+        if token not in self.tokens:
+            self.tokens.append(token)
 
     def close(self) -> None:
         """End all connections."""
         self._ended.set()
         self._thread.join()
         self._socket.close()
+        if self._authenticator is not None:
+            self._authenticator.stop()
         self._context.term()
 
     def __enter__(self) -> Router:

@@ -1,6 +1,8 @@
 //! An issuer of tokens that signs anything, and serves its keys well or badly.
 
-use std::io::{BufRead, BufReader, Write};
+mod grants;
+
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +14,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
+
+use grants::{Granted, Grants};
 
 /// The audience of its tokens.
 pub const AUDIENCE: &str = "zafka-test";
@@ -51,7 +55,6 @@ struct IssuerShared {
     state: Mutex<IssuerState>,
     is_over: AtomicBool,
     requests: AtomicU64,
-    tokens: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -62,6 +65,17 @@ struct IssuerState {
     rotations: u64,
     /// The part that a request has to show, if any.
     bearer: Option<String>,
+    /// Tokens that were signed so far.
+    tokens: u64,
+    grants: Grants,
+}
+
+/// A request, as far as it matters here.
+#[derive(Debug)]
+struct Request {
+    path: String,
+    bearer: Option<String>,
+    body: Vec<u8>,
 }
 
 impl Issuer {
@@ -69,13 +83,18 @@ impl Issuer {
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state =
-            IssuerState { serving: Serving::Well, key: new_key(), rotations: 0, bearer: None };
+        let state = IssuerState {
+            serving: Serving::Well,
+            key: new_key(),
+            rotations: 0,
+            bearer: None,
+            tokens: 0,
+            grants: Grants::default(),
+        };
         let shared = Arc::new(IssuerShared {
             state: Mutex::new(state),
             is_over: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            tokens: AtomicU64::new(0),
         });
         thread::spawn({
             let shared = Arc::clone(&shared);
@@ -124,24 +143,34 @@ impl Issuer {
     /// A token of this subject that ends in so many seconds, with an id of its own and further
     /// claims, which replace others of the same name.
     pub fn token(&self, subject: &str, seconds: i64, claims: &Value) -> String {
-        let number = self.shared.tokens.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-        let mut payload = json!({
-            "iss": self.name(), "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + seconds,
-            "jti": format!("token-{number}"),
-        });
-        for (name, value) in claims.as_object().unwrap() {
-            payload[name] = value.clone();
-        }
-        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.state().id() });
-        self.sign(&header.to_string(), &payload.to_string())
+        self.state().token(&self.name(), subject, seconds, claims)
+    }
+
+    /// Its token endpoint.
+    pub fn token_url(&self) -> String {
+        format!("{}/token", self.name())
+    }
+
+    /// Grants such tokens from now on: to any client, to devices, and for refresh tokens.
+    pub fn grant(&self, subject: &str, seconds: i64, claims: &Value) {
+        let mut state = self.state();
+        (state.grants.subject, state.grants.seconds) = (subject.to_owned(), seconds);
+        state.grants.claims = claims.clone();
+    }
+
+    /// Answers the next polls of a device by these errors, before it is let in.
+    pub fn answer_polls(&self, errors: &[&str]) {
+        self.state().grants.polls = errors.iter().map(|&error| error.to_owned()).collect();
+    }
+
+    /// Withdraws the refresh token that it gave last.
+    pub fn forget_refresh_token(&self) {
+        self.state().grants.forget();
     }
 
     /// A signed token of these texts, whatever they are.
     pub fn sign(&self, header: &str, payload: &str) -> String {
-        let signed = format!("{}.{}", b64(header), b64(payload));
-        let signature = self.state().key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", b64(signature))
+        self.state().sign(header, payload)
     }
 
     fn state(&self) -> MutexGuard<'_, IssuerState> {
@@ -162,6 +191,44 @@ impl IssuerState {
         format!("key-{}", self.rotations)
     }
 
+    fn sign(&self, header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", b64(header), b64(payload));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", b64(signature))
+    }
+
+    fn token(&mut self, issuer: &str, subject: &str, seconds: i64, claims: &Value) -> String {
+        let number = self.tokens;
+        self.tokens += 1;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let mut payload = json!({
+            "iss": issuer, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + seconds,
+            "jti": format!("token-{number}"),
+        });
+        for (name, value) in claims.as_object().unwrap() {
+            payload[name] = value.clone();
+        }
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.id() });
+        self.sign(&header.to_string(), &payload.to_string())
+    }
+
+    /// Status and body of the answer of the token endpoint.
+    fn granted(&mut self, body: &[u8], port: u16) -> (u16, Value) {
+        let refresh = match self.grants.decide(&grants::form(body)) {
+            Granted::Error(code) => return (400, json!({ "error": code })),
+            Granted::Token(refresh) => refresh,
+        };
+        let (subject, claims) = (self.grants.subject.clone(), self.grants.claims.clone());
+        let seconds = self.grants.seconds;
+        let token = self.token(&name(port), &subject, seconds, &claims);
+        let mut answer =
+            json!({ "access_token": token, "token_type": "Bearer", "expires_in": seconds });
+        if let Some(refresh) = refresh {
+            answer["refresh_token"] = refresh.into();
+        }
+        (200, answer)
+    }
+
     fn jwks(&self) -> Value {
         let point = &self.key.public_key().as_ref()[1..];
         let (x, y) = point.split_at(32);
@@ -169,13 +236,13 @@ impl IssuerState {
         json!({ "keys": [{ "kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y }] })
     }
 
-    /// Status, further headers and body of the answer to a request for `path`.
-    fn answer(&self, path: &str, bearer: Option<&str>, port: u16) -> (u16, String, String) {
+    /// Status, further headers and body of the answer to a request.
+    fn answer(&mut self, request: &Request, port: u16) -> (u16, String, String) {
         let fine = |body: String| (200, String::new(), body);
-        if self.bearer.as_deref().is_some_and(|wanted| bearer != Some(wanted)) {
+        if self.bearer.as_ref().is_some_and(|wanted| request.bearer.as_ref() != Some(wanted)) {
             return (401, String::new(), String::new());
         }
-        let is_keys = path.ends_with("/keys");
+        let is_keys = request.path.ends_with("/keys");
         match self.serving {
             Serving::Redirect => (302, format!("location: {}/keys\r\n", name(port)), String::new()),
             Serving::Status(status) => (status, String::new(), String::new()),
@@ -183,6 +250,13 @@ impl IssuerState {
             Serving::Garbage => fine("<html>".to_owned()),
             Serving::UselessKeys if is_keys => fine("{\"keys\":[{\"kty\":\"oct\"}]}".to_owned()),
             _ if is_keys => fine(self.jwks().to_string()),
+            Serving::Well if request.path.ends_with("/token") => {
+                let (status, answer) = self.granted(&request.body, port);
+                (status, String::new(), answer.to_string())
+            }
+            Serving::Well if request.path.ends_with("/device") => {
+                fine(self.grants.device(&name(port)).to_string())
+            }
             serving => {
                 let (mut issuer, mut keys) = (name(port), format!("{}/keys", name(port)));
                 match serving {
@@ -190,7 +264,12 @@ impl IssuerState {
                     Serving::Elsewhere => keys = "https://127.0.0.2/keys".to_owned(),
                     _ => {}
                 }
-                fine(json!({ "issuer": issuer, "jwks_uri": keys }).to_string())
+                let document = json!({
+                    "issuer": issuer, "jwks_uri": keys,
+                    "token_endpoint": format!("{}/token", name(port)),
+                    "device_authorization_endpoint": format!("{}/device", name(port)),
+                });
+                fine(document.to_string())
             }
         }
     }
@@ -223,29 +302,16 @@ fn serve(listener: &TcpListener, port: u16, shared: &Arc<IssuerShared>) {
 
 fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let path = first.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
-    let mut bearer = None;
-    for line in lines.by_ref() {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            bearer = value.strip_prefix("Bearer ").map(str::to_owned);
-        }
-    }
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let request = Request::read(&mut reader)?;
     shared.requests.fetch_add(1, Ordering::Relaxed);
     let (serving, (status, headers, body)) = {
-        let state = shared.state.lock().unwrap();
-        (state.serving, state.answer(&path, bearer.as_deref(), port))
+        let mut state = shared.state.lock().unwrap();
+        (state.serving, state.answer(&request, port))
     };
     if serving == Serving::Hanging {
         // Until the client gives up.
-        drop(lines.next());
+        drop(reader.read(&mut [0]));
         return Ok(());
     }
     let length = body.len();
@@ -253,4 +319,28 @@ fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::R
         stream,
         "HTTP/1.1 {status} .\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )
+}
+
+impl Request {
+    fn read(reader: &mut impl BufRead) -> std::io::Result<Self> {
+        let mut lines = reader.by_ref().lines();
+        let first = lines.next().transpose()?.unwrap_or_default();
+        let path = first.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
+        let (mut bearer, mut length) = (None, 0);
+        for line in lines {
+            let line = line?;
+            if line.is_empty() {
+                break;
+            }
+            let Some((name, value)) = line.split_once(": ") else { continue };
+            match &*name.to_ascii_lowercase() {
+                "authorization" => bearer = value.strip_prefix("Bearer ").map(str::to_owned),
+                "content-length" => length = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        let mut body = Vec::new();
+        reader.take(length).read_to_end(&mut body)?;
+        Ok(Self { path, bearer, body })
+    }
 }

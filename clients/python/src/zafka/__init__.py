@@ -7,7 +7,7 @@ with Producer("tcp://127.0.0.1:5558", topic="orders") as producer:
 
 from ._aio import AsyncProducer
 from ._answers import Ack, Callback
-from ._errors import ProtocolError, SendError, Unanswered, ZafkaError
+from ._errors import ProtocolError, Refused, SendError, Unanswered, ZafkaError
 from ._producer import Producer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Callback",
     "Producer",
     "ProtocolError",
+    "Refused",
     "SendError",
     "Unanswered",
     "ZafkaError",

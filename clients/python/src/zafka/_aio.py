@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from types import TracebackType
-from typing import Callable, Mapping, Sequence
+from typing import Awaitable, Callable, Mapping, Sequence, Union
 
 import zmq
 
 from ._answers import Ack
 from ._errors import ZafkaError
+from ._identity import Key, ServerKey, identity
 from ._producer import FRAMES, WINDOW, WINDOW_BYTES, Sender, size_of
+from ._tokens import Token, check_source
 
 
 class AsyncProducer:
     """Sends messages to a ROUTER endpoint of zafka, from one event loop.
 
-    The parameters are those of Producer.
+    The parameters are those of Producer. `token` may be a coroutine function too; it then runs on
+    the event loop that the producer was made in.
     """
 
     def __init__(
@@ -31,7 +35,11 @@ class AsyncProducer:
         timeout: float | None = None,
         heartbeat: float | None = 1.0,
         configure: Callable[[zmq.Socket[bytes]], None] | None = None,
+        server_key: ServerKey | None = None,
+        key: Key | None = None,
+        token: Callable[[], Union[Token, Awaitable[Token]]] | None = None,
     ) -> None:
+        secured = identity(server_key, key, None if token is None else _blocking(token))
         self._window = window
         self._window_bytes = window_bytes
         self._under_way = 0
@@ -39,7 +47,7 @@ class AsyncProducer:
         self._is_closed = False
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._idle: list[asyncio.Future[None]] = []
-        self._sender = Sender(endpoint, topic, frames, timeout, heartbeat, configure)
+        self._sender = Sender(endpoint, topic, frames, timeout, heartbeat, configure, secured)
 
     async def send(
         self,
@@ -164,3 +172,26 @@ class AsyncProducer:
     ) -> None:
         # A producer that fails does not wait for what it has sent before.
         await self.close(None if kind is None else 0)
+
+
+def _blocking(token: Callable[[], Union[Token, Awaitable[Token]]]) -> Callable[[], Token]:
+    """A function for a thread that waits for what `token` gives."""
+    check_source(token)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+
+    async def wait(given: Awaitable[Token]) -> Token:
+        return await given
+
+    def fetch() -> Token:
+        given = token()
+        if isinstance(given, (str, bytes)) or not inspect.isawaitable(given):
+            return given
+        if loop is None:
+            raise RuntimeError("the producer was made outside of an event loop")
+        # The thread is a daemon's: if the loop ends first, nobody waits for it.
+        return asyncio.run_coroutine_threadsafe(wait(given), loop).result()
+
+    return fetch

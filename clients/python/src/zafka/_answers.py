@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Callable, Optional, Sequence, Union
+
+import zmq
 
 from ._errors import ProtocolError, SendError, ZafkaError
 
@@ -64,3 +67,18 @@ def _error(fields: dict[str, Any]) -> SendError:
     after = fields.get("retry_after")
     seconds = after / 1000 if isinstance(after, (int, float)) else None
     return SendError(fields["code"], fields["message"], retriable, fields.get("error"), seconds)
+
+
+def is_notice(frames: Sequence[bytes]) -> bool:
+    """Whether this answers nothing: the relay says that the lease of the key will soon be over."""
+    return len(frames) == 3 and frames[0] == b"ZAFKA/1" and frames[1] == b"LEASE"
+
+
+def lease_end(frame: zmq.Frame) -> float | None:
+    """The end of the lease, in s since the epoch, which the relay told in its handshake."""
+    try:
+        text = frame.get("X-Zafka-Until")
+        # Before Python 3.11 the letter is not understood.
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except (zmq.ZMQError, ValueError, OverflowError):
+        return None

@@ -46,3 +46,10 @@ class ProtocolError(ZafkaError):
 
     Mostly, the frames of the producer are not those of the route. The producer is useless then.
     """
+
+
+class Refused(ZafkaError):
+    """The relay refuses the key or the token, and waiting would not change that.
+
+    Its log says why: it tells strangers nothing. The producer is useless then.
+    """

@@ -16,6 +16,8 @@ from ._answers import Ack, Callback
 from ._connection import Connection
 from ._errors import ZafkaError
 from ._frames import Layout
+from ._identity import Identity, Key, ServerKey, identity
+from ._tokens import Token
 from ._window import Done, Message
 
 FRAMES = ("{id}", "{topic}", "{key}", "{value}")
@@ -36,6 +38,7 @@ class Sender:
         timeout: float | None,
         heartbeat: float | None,
         configure: Callable[[zmq.Socket[bytes]], None] | None,
+        identity: Identity | None,
     ) -> None:
         self._topic = topic
         self._layout = Layout(frames)
@@ -45,7 +48,8 @@ class Sender:
         self._word = uuid.uuid4().hex[:16]
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._connection = Connection(endpoint, self._layout.has_id, heartbeat, configure)
+        by_id = self._layout.has_id
+        self._connection = Connection(endpoint, by_id, heartbeat, configure, identity)
 
     def write(
         self,
@@ -85,7 +89,13 @@ class Producer:
     messages and `window_bytes` bytes are under way; then `send` waits. A message that has no answer
     after `timeout` seconds is given up with Unanswered; without it, it is sent for as long as it
     takes. `heartbeat` is the time between two PINGs in seconds, None for none. `configure` is
-    called with each socket before it connects, for options such as CURVE's keys.
+    called with each socket before it connects, for options of libzmq's.
+
+    With `server_key` the connection is CURVE: the relay's public key, as a file that keygen writes
+    or as 40 bytes of Z85. `key` is the own secret key, as such a file or as a pair of public and
+    secret key; without it a new one is made. `token` returns an access token of a provider, which is
+    shown inside CURVE. It is called on a thread of its own, for each connection and before the lease
+    ends, and should return the newest token there is.
     """
 
     def __init__(
@@ -99,14 +109,18 @@ class Producer:
         timeout: float | None = None,
         heartbeat: float | None = 1.0,
         configure: Callable[[zmq.Socket[bytes]], None] | None = None,
+        server_key: ServerKey | None = None,
+        key: Key | None = None,
+        token: Callable[[], Token] | None = None,
     ) -> None:
+        secured = identity(server_key, key, token)
         self._window = window
         self._window_bytes = window_bytes
         self._under_way = 0
         self._bytes = 0
         self._is_closed = False
         self._changed = threading.Condition()
-        self._sender = Sender(endpoint, topic, frames, timeout, heartbeat, configure)
+        self._sender = Sender(endpoint, topic, frames, timeout, heartbeat, configure, secured)
 
     def send(
         self,

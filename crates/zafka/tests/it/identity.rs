@@ -1,9 +1,11 @@
 //! Identity with libzmq's own CURVE clients (pyzmq): who is let in, what each gets, what ends it.
 
 mod examples;
+mod python;
 mod recordings;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -131,6 +133,16 @@ impl Curve {
         wait_until("messages", DEADLINE, || self.messages().len() >= count);
         self.messages()
     }
+}
+
+/// How often the lease of each key was renewed while it lived.
+fn renewals(relay: &Zafka) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for line in relay.log().lines().filter(|line| line.contains("event=\"renewed\"")) {
+        let (_, rest) = line.split_once("key=").unwrap();
+        *times.entry(rest.split(' ').next().unwrap().to_owned()).or_insert(0) += 1;
+    }
+    times
 }
 
 fn peers(status: &Value) -> Vec<&str> {
