@@ -1,6 +1,7 @@
 /* A SUB or a DEALER with CURVE at a zafka route.
  * Usage: curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
- *        curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME... */
+ *        curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
+ * The token in the file that the variable TOKEN_FILE names, if any, is shown inside CURVE. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,19 @@ static void set_key(int option, const char *path, const char *name) {
     exit(1);
 }
 
+/* Shows the token in a file. An option keeps the first: a new token needs a new socket. */
+static void show_token(const char *path) {
+    char property[8 + 8192 + 1] = "X-Token:";
+    FILE *file = fopen(path, "r");
+    if (file == NULL || fscanf(file, "%8192s", property + 8) != 1) {
+        fprintf(stderr, "%s: no token\n", path);
+        exit(1);
+    }
+    fclose(file);
+    /* ZMQ_METADATA: every release since 4.2.4 has it, and zmq.h names it among its drafts alone. */
+    if (zmq_setsockopt(zocket, 95, property, strlen(property))) fail("X-Token");
+}
+
 /* Prints the frames of the next message, which is waited for. */
 static void print_message(void) {
     int more = 1;
@@ -53,6 +67,7 @@ int main(int count, char **arguments) {
     set_key(ZMQ_CURVE_SERVERKEY, arguments[2], "public-key");
     set_key(ZMQ_CURVE_PUBLICKEY, arguments[3], "public-key");
     set_key(ZMQ_CURVE_SECRETKEY, arguments[3], "secret-key");
+    if (getenv("TOKEN_FILE") != NULL) show_token(getenv("TOKEN_FILE"));
     const char *prefix = arguments[5];
     if (is_sub && zmq_setsockopt(zocket, ZMQ_SUBSCRIBE, prefix, strlen(prefix))) fail(prefix);
     if (zmq_connect(zocket, arguments[4])) fail(arguments[4]);

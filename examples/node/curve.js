@@ -1,6 +1,7 @@
 // A SUB or a DEALER with CURVE at a zafka route.
 // Usage: node curve.js sub SERVER.key OURS.key_secret ENDPOINT PREFIX
 //        node curve.js dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
+// The token in the file that the variable TOKEN_FILE names, if any, is shown inside CURVE.
 const fs = require("node:fs");
 const zmq = require("zeromq");
 
@@ -22,6 +23,11 @@ async function main() {
   socket.curveServerKey = key(server, "public-key");
   socket.curvePublicKey = key(ours, "public-key");
   socket.curveSecretKey = key(ours, "secret-key");
+  if (process.env.TOKEN_FILE) {
+    const token = fs.readFileSync(process.env.TOKEN_FILE, "utf8").trim();
+    // ZMQ_METADATA. Set once: a new token needs a new socket. TypeScript calls the method protected.
+    socket.setStringOption(95, `X-Token:${token}`);
+  }
   if (kind === "sub") socket.subscribe(words[0]);
   socket.connect(endpoint);
   if (kind === "dealer") await socket.send(words);

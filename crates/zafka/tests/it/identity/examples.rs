@@ -1,16 +1,18 @@
-//! The CURVE clients in `examples/`, in five languages, at a PUB and a ROUTER of ours.
+//! The CURVE clients in `examples/`, in five languages, at a PUB and a ROUTER of ours: with keys that
+//! are known, and with tokens where the language can show one.
 
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zafka_testkit::child::{Running, command};
+use zafka_testkit::issuer::AUDIENCE;
 use zafka_testkit::paths::RunDir;
-use zafka_testkit::{KafkaNode, Zafka, unique, wait_until};
+use zafka_testkit::{Issuer, KafkaNode, Zafka, unique, wait_until};
 
 use super::Keys;
 use crate::ZAFKA;
-use crate::common::endpoint;
+use crate::common::{endpoint, partition};
 use crate::examples::{DEADLINE, Example, examples};
 
 /// The programs of the README's second table, by language.
@@ -35,6 +37,9 @@ fn programs() -> Vec<(Example, String)> {
     examples.zip(rows).map(|(example, (_, program))| (example, program)).collect()
 }
 
+/// The languages whose libraries can show a token in the handshake.
+const WITH_TOKEN: [&str; 3] = ["python", "node", "c"];
+
 /// The name of a key that the relay does not know.
 fn stranger(language: &str) -> String {
     format!("stranger-{language}")
@@ -44,6 +49,7 @@ fn stranger(language: &str) -> String {
 struct Stage {
     relay: Zafka,
     keys: Keys,
+    issuer: Issuer,
     topic: String,
     ways: [(&'static str, String); 2],
     logs: RunDir,
@@ -57,9 +63,12 @@ impl Stage {
         let strangers: Vec<_> = languages.iter().map(|language| stranger(language)).collect();
         let strangers: Vec<_> = strangers.iter().map(String::as_str).collect();
         let keys = Keys::make(&[&["relay", "other"], languages, &strangers].concat(), languages);
+        let issuer = Issuer::start();
         let rule = format!(
-            "[[identity.access]]\nwho = {{ iss = \"keys\" }}\nread = [\"{topic}\"]\n\
-             write = [\"{topic}\"]"
+            "[[identity.issuer]]\nissuer = {0:?}\naudience = [{AUDIENCE:?}]\n\
+             [[identity.access]]\nwho = {{ iss = [\"keys\", {0:?}] }}\nread = [\"{topic}\"]\n\
+             write = [\"{topic}\"]",
+            issuer.name()
         );
         let ways = [("sub", endpoint()), ("dealer", endpoint())];
         let toml = format!(
@@ -76,16 +85,28 @@ impl Stage {
             ways[1].1,
         );
         let relay = Zafka::run(ZAFKA, &toml);
-        Self { relay, keys, topic, ways, logs: RunDir::new("curve") }
+        Self { relay, keys, issuer, topic, ways, logs: RunDir::new("curve") }
     }
 
     /// Starts a language's client of one kind.
     fn start(
         &self,
+        client: &(Example, String),
+        way: usize,
+        keys: [&str; 2],
+        words: &[&str],
+    ) -> Running {
+        self.start_with(client, way, keys, words, "")
+    }
+
+    /// The same; it shows a token, unless that is empty.
+    fn start_with(
+        &self,
         (example, program): &(Example, String),
         way: usize,
         [server, ours]: [&str; 2],
         words: &[&str],
+        token: &str,
     ) -> Running {
         let (kind, endpoint) = &self.ways[way];
         let (server, secret) = (self.keys.public(server), self.keys.secret(ours));
@@ -94,6 +115,11 @@ impl Stage {
         words.iter().for_each(|word| line.push_str(&format!(" '{word}'")));
         let mut shell = command("sh");
         shell.args(["-c", &line]).current_dir(example.prepare());
+        if !token.is_empty() {
+            let file = self.logs.join(&format!("{}.jwt", example.language));
+            fs::write(&file, format!("{token}\n")).unwrap();
+            shell.env("TOKEN_FILE", file);
+        }
         let name = format!("{}-{kind}-{}-{ours}", example.language, server.display());
         Running::start(shell, &self.logs.join(&name.replace('/', "_")))
     }
@@ -116,7 +142,8 @@ fn clients_of_every_language_are_let_in_by_their_keys() {
     let programs = programs();
     let languages: Vec<_> = programs.iter().map(|(example, _)| &*example.language).collect();
     let mut stage = Stage::new(&languages);
-    for (number, program) in programs.iter().enumerate() {
+    let mut offset = 0;
+    for program in &programs {
         let language = &*program.0.language;
         let status = stage.relay.wait_status("the relay", DEADLINE, |_| true);
         let (before, stranger) = (Stage::misled(&status), stranger(language));
@@ -155,10 +182,29 @@ fn clients_of_every_language_are_let_in_by_their_keys() {
         let exit = dealer.wait_exit(DEADLINE);
         assert!(exit.is_some_and(|exit| exit.success()), "{language}: {}", dealer.log());
         assert!(dealer.log().starts_with("OK {"), "{language}: {}", dealer.log());
-        assert!(dealer.log().contains(&format!("\"offset\":{number}")), "{}", dealer.log());
+        assert!(dealer.log().contains(&format!("\"offset\":{offset}")), "{}", dealer.log());
+        offset += 1;
         wait_until("the message", DEADLINE, || {
             assert!(sub.is_running(), "{language}: {}", sub.log());
             sub.log() == format!("{topic} {text}\n")
+        });
+        drop(sub);
+
+        if !WITH_TOKEN.contains(&language) {
+            continue;
+        }
+        // The key of before is let in by its token now, and by the lease after that.
+        let token = stage.issuer.token(language, 600, &json!({}));
+        let keys = ["relay", &stranger];
+        let text = format!("by a token from {language}");
+        let mut dealer = stage.start_with(program, 1, keys, &[&topic, &text], &token);
+        let exit = dealer.wait_exit(DEADLINE);
+        assert!(exit.is_some_and(|exit| exit.success()), "{language}: {}", dealer.log());
+        assert!(dealer.log().starts_with("OK {"), "{language}: {}", dealer.log());
+        offset += 1;
+        // Before the next subscriber comes.
+        stage.relay.wait_status("it is published", DEADLINE, |status| {
+            partition(status, &topic, 0)["delivered"] == offset
         });
     }
 }
