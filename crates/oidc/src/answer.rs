@@ -43,6 +43,18 @@ pub(crate) fn read(
     grant: &Grant,
     secrets: &[&Secret],
 ) -> Result<Granted, Fault> {
+    granted(&object(status, body, secrets)?, grant, secrets).map_err(Fault::Answer)
+}
+
+/// Reads the object of an answer that is no error.
+///
+/// # Errors
+/// It is one, or no object.
+pub(crate) fn object(
+    status: u16,
+    body: &[u8],
+    secrets: &[&Secret],
+) -> Result<Map<String, Value>, Fault> {
     // The answer itself is not shown: it may hold a token.
     let no_json =
         |what: &str| Fault::Answer(format!("status {status}, {what} ({} bytes)", body.len()));
@@ -61,10 +73,11 @@ pub(crate) fn read(
         let description = description.map(|text| format!(": {text}")).unwrap_or_default();
         return Err(Fault::Refused(told(&format!("{error}{description}"), secrets)));
     }
-    granted(&answer, grant, secrets).map_err(Fault::Answer)
+    Ok(answer)
 }
 
-fn granted(
+/// Reads the token of an answer.
+pub(crate) fn granted(
     answer: &Map<String, Value>,
     grant: &Grant,
     secrets: &[&Secret],
@@ -97,7 +110,7 @@ fn granted(
 }
 
 /// Some providers write the number as a text, or as a fraction.
-fn seconds(life: &Value) -> Option<Duration> {
+pub(crate) fn seconds(life: &Value) -> Option<Duration> {
     let number = match life {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.parse().ok(),

@@ -3,6 +3,7 @@
 //!
 //! - [`TokenConfig`] is the source of tokens, [`TokenProvider`] keeps one and renews it;
 //! - `request` and `answer` are the two sides of a token request, without I/O;
+//! - [`LoginClient`] and [`Polling`] log a user in by the device flow;
 //! - `key` and `jwt` sign the assertions that a client shows;
 //! - [`Http`] sends, with a deadline and a bound on what comes back.
 //!
@@ -12,11 +13,13 @@
 
 mod answer;
 mod config;
+mod device;
 mod error;
 mod files;
 mod http;
 mod jwt;
 mod key;
+mod login;
 mod request;
 mod secret;
 mod token;
@@ -25,8 +28,10 @@ pub use config::{
     Algorithm, Assertion, ClientAuthentication, ClientCertificate, EndpointConfig, Grant,
     SecretSource, SignedAssertion, SigningKeyConfig, TokenConfig,
 };
+pub use device::{DeviceCode, LoginEnd, LoginTokens, Polled, Polling};
 pub use error::TokenError;
 pub use files::FileFault;
 pub use http::{Http, HttpAnswer, HttpError};
+pub use login::{LoginClient, LoginError};
 pub use secret::Secret;
 pub use token::{Token, TokenProvider};

@@ -11,6 +11,7 @@ mod hosts;
 mod identity;
 mod issuer_keys;
 mod key_folder;
+mod login;
 mod open_files;
 mod random;
 mod redact;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> ExitCode {
             }))
         }
         Command::Access(args) => cli::exit_code(cli::access(&args, &mut std::io::stdout())),
+        Command::Login(args) => cli::exit_code(login::login(&args, &mut std::io::stdout())),
         Command::Keygen(args) => cli::exit_code(cli::keygen(&args, &mut std::io::stdout())),
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Send(args) => cli::exit_code(run::send(&args)),

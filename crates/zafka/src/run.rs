@@ -54,13 +54,15 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), CommandError> {
 pub fn tap(args: TapArgs) -> Result<(), CommandError> {
     let layout = Layout::parse(&args.frames)?;
     let prefixes = if args.topics.is_empty() { vec![String::new()] } else { args.topics };
+    let secured = args.curve.secured(args.endpoint)?;
     let config = TapConfig {
-        endpoint: args.curve.secured(args.endpoint)?,
+        endpoint: secured.endpoint.clone(),
         prefixes: prefixes.into_iter().map(String::into_bytes).collect(),
         count: args.count,
         layout,
     };
     ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
+        let _keeper = secured.keeper(None);
         Ok(tap::run(config, stop(signals, 0)).await?)
     }))
 }
@@ -72,9 +74,11 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         Some(path) => Input::file(path, args.repeat)?,
         None => Input::stdin()?,
     };
+    let secured = args.curve.secured(args.endpoint.clone())?;
+    let kind = if args.push { OutboundKind::Push } else { OutboundKind::Dealer };
     let config = SendConfig {
-        endpoint: args.curve.secured(args.endpoint.clone())?,
-        kind: if args.push { OutboundKind::Push } else { OutboundKind::Dealer },
+        endpoint: secured.endpoint.clone(),
+        kind,
         input,
         composer,
         window: args.window as usize,
@@ -82,7 +86,10 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         patience: args.timeout.0,
     };
     // What was not acknowledged in time has failed, by a signal too.
-    block_on_runtime(Hangup::Ends, async |signals| send::run(config, stop(signals, 1)).await)
+    block_on_runtime(Hangup::Ends, async |signals| {
+        let _keeper = secured.keeper(Some(kind));
+        send::run(config, stop(signals, 1)).await
+    })
 }
 
 /// Runs the demo until a signal comes or enough is shown.

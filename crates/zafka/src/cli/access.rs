@@ -192,9 +192,11 @@ mod tests {
         fs::write(path("relay.key"), Certificate::public_text(&new_key())).unwrap();
         fs::write(path("token"), "a.b.c\n").unwrap();
         let token_file = Some(path("token"));
-        let curve = CurveArgs { server_key: Some(path("relay.key")), curve_key: None, token_file };
+        let server_key = Some(path("relay.key"));
+        let curve = CurveArgs { server_key, curve_key: None, token_file, login: false };
         let endpoint = || "tcp://127.0.0.1:1".parse().unwrap();
-        let Mechanism::CurveClient(side) = curve.secured(endpoint()).unwrap().mechanism else {
+        let Mechanism::CurveClient(side) = curve.secured(endpoint()).unwrap().endpoint.mechanism
+        else {
             panic!("no CURVE");
         };
         assert_eq!(side.token.as_ref().map(Token::expose), Some(&b"a.b.c"[..]));

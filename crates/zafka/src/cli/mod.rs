@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
-use zafka_sockets::Endpoint;
 use zafka_sockets::config::EndpointConfig;
-use zafka_zmtp::Mechanism;
+use zafka_sockets::{Endpoint, OutboundKind};
 use zafka_zmtp::curve::ClientSide;
+use zafka_zmtp::{Mechanism, Token};
 
 use crate::config::{ConfigError, key_pair_in, public_key_in};
+use crate::login::{self, Keeper};
 use crate::random::{new_key, random};
 use crate::{redact, stderr};
 
@@ -79,6 +80,8 @@ pub enum Command {
     Tap(TapArgs),
     /// Send lines to an endpoint and count what is acknowledged.
     Send(SendArgs),
+    /// Log in at a provider, for tap and send with --login.
+    Login(LoginArgs),
     /// Tell what a token is worth to a relay with this configuration: whether it is taken, and for
     /// which topics.
     Access(AccessArgs),
@@ -195,27 +198,83 @@ pub struct CurveArgs {
     /// provider. It is read once: a connection that is lost comes back with the same token.
     #[arg(long, value_name = "FILE", requires = "server_key")]
     pub token_file: Option<PathBuf>,
+    /// Show the token of the login that `zafka login` keeps, with the key of that login. The token
+    /// is renewed as long as the command runs.
+    #[arg(long, requires = "server_key", conflicts_with_all = ["curve_key", "token_file"])]
+    pub login: bool,
+}
+
+/// An endpoint to connect to, and how.
+#[derive(Debug)]
+pub struct Secured {
+    /// The endpoint.
+    pub endpoint: EndpointConfig,
+    /// The token of a login that it is shown, with its end in s since the epoch.
+    pub login: Option<(Token, i64)>,
+}
+
+impl Secured {
+    /// Keeps the lease of the login, if there is one, until this ends. On a runtime.
+    pub fn keeper(&self, kind: Option<OutboundKind>) -> Option<Keeper> {
+        let (token, ends) = self.login.as_ref()?;
+        Some(Keeper::start(self.endpoint.clone(), kind, token.clone(), *ends))
+    }
 }
 
 impl CurveArgs {
     /// An endpoint to connect to, with CURVE if the file with the other side's key is named.
     ///
     /// # Errors
-    /// A file that is not what it should be.
-    pub fn secured(&self, endpoint: Endpoint) -> Result<EndpointConfig, UsageError> {
-        let Some(server_key) = &self.server_key else { return Ok(endpoint.into()) };
+    /// A file that is not what it should be, or a login that has ended.
+    pub fn secured(&self, endpoint: Endpoint) -> Result<Secured, CommandError> {
+        let Some(server_key) = &self.server_key else {
+            return Ok(Secured { endpoint: endpoint.into(), login: None });
+        };
         let server = public_key_in(server_key).map_err(UsageError)?.public;
-        let keys = match &self.curve_key {
+        let (mut login, mut token) = (None, None);
+        let mut keys = match &self.curve_key {
             Some(path) => key_pair_in(path).map_err(UsageError)?,
             None => new_key(),
         };
-        let token = match &self.token_file {
-            Some(path) => Some(access::token_in(path).map_err(UsageError)?),
-            None => None,
-        };
+        if let Some(path) = &self.token_file {
+            token = Some(access::token_in(path).map_err(UsageError)?);
+        }
+        if self.login {
+            let current = login::current()?;
+            keys = current.keys;
+            login = Some((current.token.clone(), current.ends));
+            token = Some(current.token);
+        }
         let side = ClientSide { keys, server, token, random };
-        Ok(EndpointConfig { endpoint, mechanism: Mechanism::CurveClient(Arc::new(side)) })
+        let mechanism = Mechanism::CurveClient(Arc::new(side));
+        Ok(Secured { endpoint: EndpointConfig { endpoint, mechanism }, login })
     }
+}
+
+const LOGIN_HELP: &str = "\
+It shows a page and a code, and waits until you have entered it there (device flow, RFC 8628). The \
+provider has to know the client as a public one that may use this flow. Tokens are kept in \
+$XDG_STATE_HOME/zafka (~/.local/state/zafka), which nobody else can read, with a new CURVE key. Another \
+login takes the place of the one before.
+
+Exit status: 0 logged in; 1 not; 2 the command line is wrong.";
+
+/// `zafka login`.
+#[derive(Debug, Args)]
+#[command(after_help = LOGIN_HELP)]
+pub struct LoginArgs {
+    /// The issuer, as its tokens name it.
+    #[arg(long, value_name = "URL")]
+    pub issuer: String,
+    /// The id of the client at the provider.
+    #[arg(long, value_name = "ID")]
+    pub client_id: String,
+    /// A scope to ask for; again for more.
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Vec<String>,
+    /// File with certificate authorities to trust (PEM); those of the system without it.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 const ACCESS_HELP: &str = "\

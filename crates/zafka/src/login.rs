@@ -1,0 +1,170 @@
+//! A user's login at a provider: `zafka login`, and the token of it for commands that connect.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+mod keeper;
+mod store;
+
+use std::io::Write;
+use std::thread::sleep;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use zafka_identity::claimed_end;
+use zafka_oidc::{DeviceCode, LoginClient, LoginTokens, Polling};
+use zafka_zmtp::Token;
+use zafka_zmtp::curve::KeyPair;
+
+use crate::cli::{CommandError, LoginArgs, output_error};
+use crate::identity::wall_clock;
+use crate::random::new_key;
+use store::{Login, Store};
+
+pub use keeper::Keeper;
+
+/// The life that a token has to have left to be shown, in s: a handshake takes its time.
+const LEFT: i64 = 10;
+/// The life of a token that does not tell it, in s.
+const UNKNOWN_LIFE: i64 = 60;
+
+/// A key and a token that lets it in.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The key.
+    pub keys: KeyPair,
+    /// The token.
+    pub token: Token,
+    /// Its end, in s since the epoch.
+    pub ends: i64,
+}
+
+/// The reason why a login is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("the login at {issuer} has ended: {reason}; log in anew by `zafka login`")]
+struct Ended {
+    issuer: String,
+    reason: String,
+}
+
+/// Logs a user in by the device flow, and keeps what came of it.
+///
+/// # Errors
+/// The provider did not let the user in, or the login cannot be kept.
+pub fn login(args: &LoginArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    // Before anybody has to do something in vain.
+    let store = Store::of_user()?;
+    login_to(&store, args, out)
+}
+
+fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    // What is read later may be read from another folder.
+    let ca = args.ca.as_deref().map(std::path::absolute).transpose()?;
+    let client = LoginClient::discover(&args.issuer, &args.client_id, ca.as_deref())?;
+    let code = client.device_code(&args.scope)?;
+    let mut tell = |text: String| out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    tell(invitation(&code)).map_err(output_error)?;
+    let tokens = wait(&client, &code)?;
+    let ends = end_of(&tokens, wall_clock());
+    let login = Login {
+        issuer: args.issuer.clone(),
+        client_id: args.client_id.clone(),
+        ca,
+        access: tokens.access,
+        ends,
+        refresh: tokens.refresh,
+        // The leases of one before may be somebody else's.
+        keys: new_key(),
+    };
+    store.write(&login)?;
+    let path = store.path();
+    let mut text = format!("logged in; kept in {} (mode 0600)\n", path.display());
+    let end =
+        Timestamp::from_second(ends).map_or_else(|_| "never".to_owned(), |end| end.to_string());
+    match &login.refresh {
+        Some(_) => text.push_str(&format!("the token ends {end}, and is then renewed\n")),
+        None => text.push_str(&format!(
+            "the token ends {end}, and the provider gave none to renew it by: then log in anew\n"
+        )),
+    }
+    tell(text).map_err(|error| output_error(error).into())
+}
+
+fn invitation(code: &DeviceCode) -> String {
+    let DeviceCode { user_code, verification_uri, verification_uri_complete, .. } = code;
+    let mut text = format!("open {verification_uri} and enter the code {user_code}\n");
+    if let Some(complete) = verification_uri_complete {
+        text.push_str(&format!("or open {complete}\n"));
+    }
+    text
+}
+
+/// Waits until the user has let us in: at most as long as the code is good.
+fn wait(client: &LoginClient, code: &DeviceCode) -> Result<LoginTokens, CommandError> {
+    let mut polling = Polling::new(code, Instant::now());
+    loop {
+        sleep(polling.poll_at()?.saturating_duration_since(Instant::now()));
+        let polled = client.poll(code)?;
+        if let Some(tokens) = polling.handle(polled, Instant::now())? {
+            return Ok(tokens);
+        }
+    }
+}
+
+/// Returns the key and a token of the user's login, renewed if need be.
+///
+/// # Errors
+/// Nobody is logged in, or the provider gives no other token.
+pub fn current() -> Result<LoggedIn, CommandError> {
+    current_in(&Store::of_user()?, None)
+}
+
+/// The token of the login in a store: another one than the one that was shown, if any.
+fn current_in(store: &Store, shown: Option<&Token>) -> Result<LoggedIn, CommandError> {
+    let login = store.read()?;
+    let is_new = shown.is_none_or(|shown| shown.expose() != login.access.expose().as_bytes());
+    if is_new && wall_clock() + LEFT < login.ends {
+        return Ok(logged_in(login));
+    }
+    let ended = |reason: &str| Ended { issuer: login.issuer.clone(), reason: reason.to_owned() };
+    let refresh = login.refresh.as_ref();
+    let refresh = refresh.ok_or_else(|| ended("its token cannot be renewed"))?;
+    let client = LoginClient::discover(&login.issuer, &login.client_id, login.ca.as_deref())?;
+    let tokens = match client.refresh(refresh) {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            // Another command may have been first: some providers take a refresh token once.
+            let now = store.read()?;
+            if now.access != login.access {
+                return Ok(logged_in(now));
+            }
+            return Err(match error.is_refusal() {
+                true => ended(&error.to_string()).into(),
+                false => error.into(),
+            });
+        }
+    };
+    let ends = end_of(&tokens, wall_clock());
+    let refresh = tokens.refresh.or_else(|| login.refresh.clone());
+    let login = Login { access: tokens.access, ends, refresh, ..login };
+    store.write(&login)?;
+    Ok(logged_in(login))
+}
+
+fn logged_in(login: Login) -> LoggedIn {
+    let token = Token::new(login.access.expose().as_bytes().to_vec());
+    LoggedIn { keys: login.keys, token, ends: login.ends }
+}
+
+/// The end of a token: its own word, or else the provider's.
+fn end_of(tokens: &LoginTokens, now: i64) -> i64 {
+    let said = tokens.life.and_then(|life| i64::try_from(life.as_secs()).ok());
+    claimed_end(tokens.access.expose().as_bytes())
+        .unwrap_or_else(|| now.saturating_add(said.unwrap_or(UNKNOWN_LIFE)))
+}
+
+/// Returns true if an error says that the provider gives no token any more.
+fn is_over(error: &CommandError) -> bool {
+    error.is::<Ended>() || error.is::<store::StoreError>()
+}
+
+#[cfg(test)]
+mod tests;
