@@ -80,7 +80,7 @@ pub enum ProbeError {
     Start(#[from] StartError),
     /// No broker answered in time, or one refused.
     #[error("the cluster cannot be asked: {0}")]
-    Cluster(#[source] Cause),
+    Cluster(#[source] ProbeCause),
     /// No producer id is given.
     #[error(
         "idempotent writes are not allowed ({0}): they need IdempotentWrite on the cluster, or Write \
@@ -94,19 +94,19 @@ pub enum ProbeError {
         group: String,
         /// The coordinator's answer.
         #[source]
-        reason: Cause,
+        reason: ProbeCause,
     },
 }
 
 /// A cause that is shown, and that no caller decides by.
-type Cause = Box<dyn Error + Send + Sync>;
+type ProbeCause = Box<dyn Error + Send + Sync>;
 
 impl ProbeError {
-    pub(crate) fn cluster(cause: impl Into<Cause>) -> Self {
+    pub(crate) fn cluster(cause: impl Into<ProbeCause>) -> Self {
         Self::Cluster(cause.into())
     }
 
-    pub(crate) fn group(group: &GroupConfig, reason: impl Into<Cause>) -> Self {
+    pub(crate) fn group(group: &GroupConfig, reason: impl Into<ProbeCause>) -> Self {
         Self::Group { group: group.id.clone(), reason: reason.into() }
     }
 }
