@@ -9,7 +9,8 @@ use zafka_zmtp::curve::PublicKey;
 use crate::access::Rules;
 use crate::admission::Admission;
 use crate::claims::Claims;
-use crate::leases::{Clock, LeaseError, Leases};
+use crate::leases::{Clock, LeaseError, LeaseView, Leases};
+use crate::revocations::{Bearer, Revocations, Revoked, TooManyRevocations};
 use crate::token::{TokenError, Verified};
 
 /// The reason why a peer is not let in.
@@ -24,6 +25,9 @@ pub enum Refusal {
     /// Its token is good, and gives no lease.
     #[error("it gets no lease: {0}")]
     Lease(LeaseError),
+    /// It is kept out by a revocation, whatever it shows.
+    #[error("it was revoked")]
+    Revoked,
 }
 
 impl Refusal {
@@ -31,9 +35,31 @@ impl Refusal {
     pub fn may_pass(self) -> bool {
         match self {
             Self::UnknownKey | Self::Lease(_) => true,
+            Self::Revoked => false,
             Self::Token(error) => error.may_pass(),
         }
     }
+
+    /// A short name.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::Token(error) => error.code(),
+            Self::Lease(error) => error.code(),
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// The effect of a token on the lease of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// It begins.
+    Begun,
+    /// It has a later end.
+    Renewed,
+    /// None: the key is in as it was.
+    Unchanged,
 }
 
 /// A lease that a token gave.
@@ -41,10 +67,19 @@ impl Refusal {
 pub struct Leased {
     /// The peer that was let in.
     pub admission: Arc<Admission>,
-    /// True if the key had a lease before.
-    pub is_renewal: bool,
+    /// The effect on its lease.
+    pub change: LeaseChange,
     /// The admission that it had before, if its rights are others now: that one has ended.
     pub ended: Option<Arc<Admission>>,
+}
+
+/// A revocation that was done.
+#[derive(Debug)]
+pub struct Revocation {
+    /// The admissions that have ended by it.
+    pub ended: Vec<Arc<Admission>>,
+    /// The time until which it holds, in s since the epoch.
+    pub until: i64,
 }
 
 /// Admissions that are looked through at the least before those without a connection are forgotten.
@@ -56,6 +91,7 @@ pub struct Directory {
     rules: Rules,
     keys: HashMap<PublicKey, Arc<Claims>>,
     leases: Leases,
+    revocations: Revocations,
     /// The admission of each key that is in: all connections of a key have one. An admission that
     /// is no longer held is forgotten, for any peer can make keys.
     admitted: HashMap<PublicKey, Weak<Admission>>,
@@ -69,16 +105,62 @@ impl Directory {
     pub fn new(rules: Rules, max_lease: Duration, skew: Duration) -> Self {
         let (keys, admitted) = (HashMap::new(), HashMap::new());
         let leases = Leases::new(max_lease, skew);
-        Self { rules, keys, leases, admitted, max_admitted: MIN_KEPT }
+        let revocations = Revocations::default();
+        Self { rules, keys, leases, revocations, admitted, max_admitted: MIN_KEPT }
+    }
+
+    /// Keeps out whoever a revocation means, until then (in s since the epoch) or until the last
+    /// token that it means has ended, as far as it was shown here. Their leases and admissions end.
+    ///
+    /// # Errors
+    /// There are many revocations already.
+    pub fn revoke(
+        &mut self,
+        what: &Revoked,
+        until: i64,
+        clock: Clock,
+    ) -> Result<Revocation, TooManyRevocations> {
+        self.revocations.forget(clock.wall);
+        let until = self.revocations.add(what.clone(), until)?;
+        let (mut ended, token_end) = self.leases.revoke(what);
+        let until = match token_end {
+            Some(end) => self.revocations.add(what.clone(), end)?.max(until),
+            None => until,
+        };
+        // Those of keys that are known by a certificate, or that any rule lets in.
+        self.admitted.retain(|key, admission| {
+            let Some(admission) = admission.upgrade() else { return false };
+            let claims = admission.claims.as_deref();
+            let is_meant = what.means(Bearer { key: Some(key), claims, issued: None });
+            if is_meant {
+                ended.push(admission);
+            }
+            !is_meant
+        });
+        if !zafka_planted::is("a-revocation-closes-nobody") {
+            ended.iter().for_each(|admission| admission.end());
+        }
+        Ok(Revocation { ended, until })
     }
 
     /// Returns true if a token that the owner of a key shows, and that says that it ends then, is to
     /// be verified: if it would begin a lease, or move its end. A libzmq socket shows its first
-    /// token for ever. A key that is known by its certificate needs none. One whose end cannot be
+    /// token for ever. A key that is known by its certificate needs none, and none helps one that is
+    /// revoked. One whose end cannot be
     /// read is verified, to tell what is wrong with it.
     pub fn wants_token(&self, key: &PublicKey, claimed_end: Option<i64>, clock: Clock) -> bool {
         let end = claimed_end.unwrap_or(i64::MAX);
-        !self.keys.contains_key(key) && self.leases.would_extend(key, end, clock)
+        let is_settled = self.keys.contains_key(key) || self.revocations.has_key(key);
+        !is_settled && self.leases.would_extend(key, end, clock)
+    }
+
+    /// Returns an error if a token, or who shows it, is revoked.
+    fn check_revoked(&mut self, key: &PublicKey, verified: &Verified) -> Result<(), Refusal> {
+        let claims = Some(&verified.claims);
+        let bearer = Bearer { key: Some(key), claims, issued: verified.issued };
+        let end = self.leases.token_end(verified);
+        let is_revoked = self.revocations.mean(bearer, Some(end));
+        if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
     }
 
     /// Takes a token that was verified for this key: its lease begins, or moves its end.
@@ -91,16 +173,47 @@ impl Directory {
         verified: &Verified,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
+        self.check_revoked(&key, verified)?;
         // The token was verified without the directory: another one may have come meanwhile, or the
         // key's certificate.
         if self.keys.contains_key(&key) || !self.leases.would_extend(&key, verified.expires, clock)
         {
             let admission = self.admit(key, clock)?;
-            return Ok(Leased { admission, is_renewal: false, ended: None });
+            return Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None });
         }
         self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
+        Ok(self.give(key, verified, clock))
+    }
+
+    /// Takes a token that was verified for this key, and that its owner sent to enrol the key. It has
+    /// to be the key's own also if it moves no end. The same token moves it once half of the lease
+    /// is over: that may be shorter than the token.
+    ///
+    /// # Errors
+    /// The token gives no lease.
+    pub fn enrol(
+        &mut self,
+        key: PublicKey,
+        verified: &Verified,
+        clock: Clock,
+    ) -> Result<Leased, Refusal> {
+        self.check_revoked(&key, verified)?;
+        if self.keys.contains_key(&key) {
+            return Err(Refusal::Lease(LeaseError::KeyTaken));
+        }
+        self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
+        match self.leased(&key, clock) {
+            Some(admission) if !self.leases.would_prolong(&key, verified, clock) => {
+                Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None })
+            }
+            _ => Ok(self.give(key, verified, clock)),
+        }
+    }
+
+    /// Begins or renews a lease.
+    fn give(&mut self, key: PublicKey, verified: &Verified, clock: Clock) -> Leased {
         let live = self.leased(&key, clock);
-        let is_renewal = live.is_some();
+        let change = if live.is_some() { LeaseChange::Renewed } else { LeaseChange::Begun };
         let new = self.admission(Some(key), Some(Arc::new(verified.claims.clone())));
         // A peer whose rights stay the same stays connected.
         let admission = live.filter(|live| live.grant == new.grant).unwrap_or(new);
@@ -108,11 +221,12 @@ impl Directory {
         if let Some(ended) = &ended {
             ended.end();
         }
-        Ok(Leased { admission, is_renewal, ended })
+        Leased { admission, change, ended }
     }
 
     /// Ends the leases that are over, and returns them.
     pub fn end_leases(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
+        self.revocations.forget(clock.wall);
         let over = self.leases.take_over(clock);
         over.iter().for_each(|admission| admission.end());
         over
@@ -124,9 +238,18 @@ impl Directory {
     }
 
     /// Returns the number of leases.
-    #[cfg(test)]
-    pub(crate) fn leases(&self) -> usize {
+    pub fn leases(&self) -> usize {
         self.leases.len()
+    }
+
+    /// Returns the number of revocations.
+    pub fn revocations(&self) -> usize {
+        self.revocations.len()
+    }
+
+    /// All leases that live, in no order.
+    pub fn views(&self, clock: Clock) -> Vec<LeaseView> {
+        self.leases.views(clock).collect()
     }
 
     /// Decides on a key whose owner has proven it: by its lease, by its certificate, or by a rule for
@@ -142,6 +265,10 @@ impl Directory {
             return Ok(admission);
         }
         let claims = self.keys.get(&key).cloned();
+        let bearer = Bearer { key: Some(&key), claims: claims.as_deref(), issued: None };
+        if self.revocations.mean(bearer, None) {
+            return Err(Refusal::Revoked);
+        }
         if claims.is_none() && !self.rules.admit_any_key() {
             return Err(Refusal::UnknownKey);
         }

@@ -11,6 +11,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::admission::Admission;
 use crate::claims::Claims;
+use crate::revocations::{Bearer, Revoked};
 use crate::token::{TokenId, Verified, seconds};
 
 /// The most leases.
@@ -39,8 +40,8 @@ pub enum LeaseError {
     /// The token has let in another key.
     #[error("its token was used with another key")]
     TokenUsed,
-    /// The key has a lease of another subject.
-    #[error("its key has a lease of another subject")]
+    /// The key has a lease of another subject, or is known by its certificate.
+    #[error("its key is another subject's")]
     KeyTaken,
     /// The subject has many keys.
     #[error("its subject has {KEYS_PER_SUBJECT} keys already")]
@@ -53,6 +54,17 @@ pub enum LeaseError {
     Full,
 }
 
+impl LeaseError {
+    /// A short name.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TokenUsed => "token_used",
+            Self::KeyTaken => "key_taken",
+            Self::TooManyKeys | Self::TooManyTokens | Self::Full => "busy",
+        }
+    }
+}
+
 /// A subject as its issuer names it.
 type Subject = (String, String);
 
@@ -60,11 +72,27 @@ type Subject = (String, String);
 #[derive(Debug)]
 struct Lease {
     admission: Arc<Admission>,
-    /// The end of the token that gave it.
+    /// What the last token says, which its admission need not have.
+    claims: Arc<Claims>,
+    /// The time when that was issued, if it says so, and its end.
+    issued: Option<i64>,
     token_expires: i64,
     /// Its end by both clocks; whichever comes first.
     until: Instant,
     expires: i64,
+}
+
+/// A lease, to be shown.
+#[derive(Clone, Debug)]
+pub struct LeaseView {
+    /// The key that it is of.
+    pub key: PublicKey,
+    /// What the last token says of its owner.
+    pub claims: Arc<Claims>,
+    /// Its end, in s since the epoch.
+    pub expires: i64,
+    /// Connections that are there by it.
+    pub connections: usize,
 }
 
 /// A token that has let in a key.
@@ -99,8 +127,8 @@ impl Lease {
         clock.now >= self.until || clock.wall >= self.expires
     }
 
-    fn subject(&self) -> Option<Subject> {
-        self.admission.claims.as_deref().map(subject_of)
+    fn bearer<'a>(&'a self, key: &'a PublicKey) -> Bearer<'a> {
+        Bearer { key: Some(key), claims: Some(&self.claims), issued: self.issued }
     }
 }
 
@@ -125,10 +153,27 @@ impl Leases {
         self.by_key.get(key).filter(|lease| !lease.is_over(clock)).map(|lease| &lease.admission)
     }
 
+    /// Returns the time from which on a token lets in nobody, in s since the epoch.
+    pub(crate) fn token_end(&self, verified: &Verified) -> i64 {
+        verified.expires.saturating_add(seconds(self.skew))
+    }
+
     /// Returns true if a token that ends then would begin a key's lease, or move its end.
     pub(crate) fn would_extend(&self, key: &PublicKey, expires: i64, clock: Clock) -> bool {
         let lease = self.by_key.get(key).filter(|lease| !lease.is_over(clock));
         lease.is_none_or(|lease| expires > lease.token_expires)
+    }
+
+    /// Returns true if a verified token would move the end of a key's lease by more than what is
+    /// left of it, or is one that ends later than the one before.
+    pub(crate) fn would_prolong(&self, key: &PublicKey, verified: &Verified, clock: Clock) -> bool {
+        let end = verified.lease_end(clock.wall, self.max_lease, self.skew);
+        let is_worth_it = |lease: &Lease| {
+            let left = lease.expires.saturating_sub(clock.wall);
+            end.saturating_sub(lease.expires) >= left
+        };
+        self.would_extend(key, verified.expires, clock)
+            || self.by_key.get(key).is_none_or(is_worth_it)
     }
 
     /// Returns an error unless a token may let in a key.
@@ -154,7 +199,7 @@ impl Leases {
             }
         }
         let before = self.by_key.get(key);
-        if before.is_some_and(|lease| lease.subject().as_ref() == Some(&subject)) {
+        if before.is_some_and(|lease| subject_of(&lease.claims) == subject) {
             return Ok(());
         }
         if before.is_some_and(|lease| !lease.is_over(clock)) {
@@ -189,8 +234,14 @@ impl Leases {
         let left = u64::try_from(expires.saturating_sub(clock.wall)).unwrap_or(0);
         let until = clock.now + Duration::from_secs(left);
         admission.set_until(expires);
-        let token_expires = verified.expires;
-        let lease = Lease { admission: Arc::clone(admission), token_expires, until, expires };
+        let lease = Lease {
+            admission: Arc::clone(admission),
+            claims: Arc::new(verified.claims.clone()),
+            issued: verified.issued,
+            token_expires: verified.expires,
+            until,
+            expires,
+        };
         self.by_key.insert(key, lease);
         before.filter(|before| !Arc::ptr_eq(before, admission))
     }
@@ -198,10 +249,42 @@ impl Leases {
     /// Takes out a key's lease.
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
         let lease = self.by_key.remove(key)?;
-        if let Some(subject) = lease.subject() {
-            self.let_go(&subject, |holder| holder.keys = holder.keys.saturating_sub(1));
-        }
+        let subject = subject_of(&lease.claims);
+        self.let_go(&subject, |holder| holder.keys = holder.keys.saturating_sub(1));
         Some(lease.admission)
+    }
+
+    /// Takes out the leases that a revocation means. Returns their admissions, and the end of the
+    /// last token that it means, if one is known: it may have been shown for another lease.
+    pub(crate) fn revoke(&mut self, what: &Revoked) -> (Vec<Arc<Admission>>, Option<i64>) {
+        let meant = self.by_key.iter().filter(|(key, lease)| what.means(lease.bearer(key)));
+        let meant: Vec<_> = meant.map(|(key, lease)| (*key, lease.token_expires)).collect();
+        let skew = seconds(self.skew);
+        let ends = meant.iter().map(|(_, expires)| expires.saturating_add(skew));
+        let used = self.used.values().filter(|used| match what {
+            Revoked::Key(key) => used.key == *key,
+            Revoked::Subject { issuer, subject } => {
+                used.subject.1 == *subject
+                    && issuer.as_ref().is_none_or(|issuer| used.subject.0 == *issuer)
+            }
+            Revoked::Token { .. } | Revoked::IssuedBefore { .. } => false,
+        });
+        let used = used.map(|used| used.forget.saturating_sub(REMEMBERED));
+        let end = ends.chain(used).max();
+        (meant.iter().filter_map(|(key, _)| self.remove(key)).collect(), end)
+    }
+
+    /// All leases that live, in no order.
+    pub(crate) fn views(&self, clock: Clock) -> impl Iterator<Item = LeaseView> {
+        self.by_key.iter().filter(move |(_, lease)| !lease.is_over(clock)).map(|(key, lease)| {
+            LeaseView {
+                key: *key,
+                claims: Arc::clone(&lease.claims),
+                expires: lease.expires,
+                // One is the lease's own.
+                connections: Arc::strong_count(&lease.admission) - 1,
+            }
+        })
     }
 
     /// Takes out the leases that are over, and forgets tokens that have ended: they let in no peer.
@@ -216,7 +299,6 @@ impl Leases {
         over.iter().filter_map(|key| self.remove(key)).collect()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

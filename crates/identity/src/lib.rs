@@ -11,22 +11,26 @@ mod certificate;
 mod claims;
 mod directory;
 mod discovery;
+mod doorkeeper;
 mod key_refresh;
 mod leases;
 mod pattern;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
+mod revocations;
 mod token;
 
 pub use access::{Grant, Rule, Rules, Who};
 pub use admission::Admission;
 pub use certificate::{Certificate, CertificateError};
 pub use claims::{ClaimName, Claims, ISSUER_KEYS, ISSUER_PEERCRED, shown};
-pub use directory::{Directory, Leased, Refusal};
+pub use directory::{Directory, LeaseChange, Leased, Refusal, Revocation};
 pub use discovery::{DiscoveryError, discovery_url, keys_url, max_age};
+pub use doorkeeper::Doorkeeper;
 pub use key_refresh::KeyRefresh;
-pub use leases::{Clock, LeaseError};
+pub use leases::{Clock, LeaseError, LeaseView};
 pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
+pub use revocations::{Revoked, TooManyRevocations};
 pub use token::{
     Algorithm, Issuer, KeySet, KeySetError, TokenError, TokenId, Verified, claimed_end, verify,
 };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use zafka_zmtp::PeerInfo;
+use zafka_zmtp::curve::PublicKey;
 
 /// A peer that asks to be let in.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,11 @@ pub trait Access: Debug + Send + Sync {
 
     /// Returns the peer's subject; `None` if it is not known.
     fn subject(&self) -> Option<&str>;
+
+    /// Returns the CURVE key that it belongs to; `None` if it is not known by one.
+    fn key(&self) -> Option<PublicKey> {
+        None
+    }
 
     /// Returns the time when it ends unless it is renewed, in ms since the epoch; `None` if it has
     /// no end.

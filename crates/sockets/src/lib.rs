@@ -81,6 +81,7 @@ pub use intake::{
 };
 pub use label::Label;
 pub use link::BindError;
+pub use listen::IpcListener;
 pub use origin::Origin;
 pub use outbound::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, put_message};
 pub use outbox::Answers;

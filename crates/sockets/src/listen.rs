@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::stream::Stream;
 use crate::{Endpoint, Port};
-use ipc::IpcListener;
+pub use ipc::IpcListener;
 
 /// Pending connections that the kernel keeps for a listener; its own limit (somaxconn) counts if it
 /// is lower.

@@ -139,7 +139,7 @@ fn a_lease_ends_with_its_token_or_by_itself() {
     for (expires, end) in [(300, 330), (-10, 20), (100_000, 3600), (i64::MAX - WALL, 3600)] {
         let (mut directory, time) = (directory(), Time::start());
         let leased = directory.lease(key(9), &token(1, "alice", expires, ""), time.0).unwrap();
-        assert!(!leased.is_renewal && leased.ended.is_none());
+        assert!(leased.change == LeaseChange::Begun && leased.ended.is_none());
         let admission = leased.admission;
         assert_eq!(admission.until(), Some(WALL + end));
         assert!(admission.grant.may_read("of-alice"));
@@ -176,7 +176,7 @@ fn a_later_token_renews() {
     let first = directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap().admission;
     // The same rights: who is connected stays so.
     let renewed = directory.lease(key(9), &token(2, "alice", 600, ""), time.after(100)).unwrap();
-    assert!(renewed.is_renewal && renewed.ended.is_none());
+    assert!(renewed.change == LeaseChange::Renewed && renewed.ended.is_none());
     assert!(Arc::ptr_eq(&first, &renewed.admission));
     assert_eq!(first.until(), Some(WALL + 630));
     // Other rights, up and down.
@@ -190,7 +190,8 @@ fn a_later_token_renews() {
     assert_eq!(directory.leases(), 1);
     // One that was verified while a later one was taken does not set the end back.
     let earlier = directory.lease(key(9), &token(5, "alice", 500, "ops"), time.after(300)).unwrap();
-    assert!(Arc::ptr_eq(&earlier.admission, &down.admission) && !earlier.is_renewal);
+    assert!(Arc::ptr_eq(&earlier.admission, &down.admission));
+    assert_eq!(earlier.change, LeaseChange::Unchanged);
     assert_eq!(down.admission.until(), Some(WALL + 830));
 }
 
@@ -231,6 +232,37 @@ fn leases_that_are_not_given() {
 }
 
 #[test]
+fn a_key_that_is_enrolled() {
+    let (mut directory, time) = (directory(), Time::start());
+    let mut enrol = |number, token: &Verified, after| {
+        let outcome = directory.enrol(key(number), token, time.after(after));
+        outcome.map(|leased| leased.change).map_err(Refusal::code)
+    };
+    let first = token(1, "alice", 300, "");
+    assert_eq!(enrol(9, &first, 0), Ok(LeaseChange::Begun));
+    // Each is this with one thing changed.
+    assert_eq!(enrol(9, &first, 0), Ok(LeaseChange::Unchanged));
+    assert_eq!(enrol(10, &first, 0), Err("token_used"));
+    assert_eq!(enrol(1, &first, 0), Err("key_taken"), "a key with a certificate");
+    assert_eq!(enrol(9, &token(2, "bob", 100, ""), 0), Err("key_taken"));
+    assert_eq!(enrol(9, &token(3, "alice", 100, ""), 0), Ok(LeaseChange::Unchanged));
+    assert_eq!(enrol(9, &token(4, "alice", 400, ""), 0), Ok(LeaseChange::Renewed));
+    assert_eq!(enrol(9, &token(2, "bob", 900, ""), 430), Ok(LeaseChange::Begun));
+    // A lease that is shorter than its token: half of it has to be over.
+    let long = token(5, "carol", 100_000, "");
+    for (after, change) in [
+        (0, LeaseChange::Begun),
+        (1799, LeaseChange::Unchanged),
+        (1800, LeaseChange::Renewed),
+        (1801, LeaseChange::Unchanged),
+        (5399, LeaseChange::Renewed),
+        (9000, LeaseChange::Begun),
+    ] {
+        assert_eq!(enrol(11, &long, after), Ok(change), "after {after} s");
+    }
+}
+
+#[test]
 fn a_token_that_would_change_nothing_is_not_verified() {
     let (mut directory, time) = (directory(), Time::start());
     let payload = |expires: i64| {
@@ -267,4 +299,97 @@ fn tokens_are_forgotten_after_their_end() {
     assert_eq!(directory.leases.remembered(), (1, 1));
     directory.end_leases(time.after(300 + 30 + 3600));
     assert_eq!(directory.leases.remembered(), (0, 0));
+}
+
+/// Rows 81 to 83: each is an accepted lease with one thing revoked.
+#[test]
+fn what_is_revoked_comes_not_back() {
+    let id = || Some("https://id".to_owned());
+    let subject = |issuer| Revoked::Subject { issuer, subject: "alice".to_owned() };
+    let cut = |seconds| {
+        let (issuer, time) = ("https://id".to_owned(), WALL + seconds);
+        Revoked::IssuedBefore { issuer, time }
+    };
+    let by_id = |id: &str| Revoked::Token { issuer: None, id: id.to_owned() };
+    // What is revoked; then what a fresh token lets in: to the same key, and to a fresh one; and
+    // one of bob's to his key.
+    for (what, same_key, fresh_key, bob) in [
+        (Revoked::Key(key(9)), false, true, true),
+        (subject(None), false, false, true),
+        (subject(id()), false, false, true),
+        (by_id("t-1"), true, true, true),
+        (cut(50), true, true, true),
+        (cut(200), false, false, false),
+        (subject(Some("https://other".to_owned())), true, true, true),
+    ] {
+        let (mut directory, time) = (directory(), Time::start());
+        let fresh = |number: u8, subject: &str, issued| {
+            let mut fresh = token(number, subject, 600, "");
+            let jti = ("jti".to_owned(), json!(format!("t-{number}")));
+            let exp = ("exp".to_owned(), json!(WALL + 600));
+            fresh.claims = Claims::new("https://id", subject, [jti, exp]);
+            fresh.issued = Some(WALL + issued);
+            fresh
+        };
+        let first = fresh(1, "alice", 0);
+        let alice = directory.lease(key(9), &first, time.0).unwrap().admission;
+        let plc = directory.admit(key(1), time.0).unwrap();
+        let revocation = directory.revoke(&what, WALL + 60, time.after(1)).unwrap();
+        let is_meant = what != subject(Some("https://other".to_owned()));
+        assert_eq!(alice.holds(), !is_meant, "{what}");
+        assert_eq!(revocation.ended.len(), usize::from(is_meant), "{what}");
+        assert!(plc.holds(), "{what}");
+        let end = if is_meant { WALL + 630 } else { WALL + 60 };
+        assert_eq!(revocation.until, end, "{what}");
+        let mut enters = |number: u8, token: &Verified, after| {
+            let outcome = directory.lease(key(number), token, time.after(after));
+            let code = outcome.map(|_| ()).map_err(Refusal::code);
+            assert!(matches!(code, Ok(()) | Err("revoked")), "{what}: {code:?}");
+            code.is_ok()
+        };
+        assert_eq!(enters(9, &first, 2), !is_meant, "{what}: the token itself");
+        assert_eq!(enters(9, &fresh(2, "alice", 100), 100), same_key, "{what}");
+        assert_eq!(enters(10, &fresh(3, "alice", 100), 100), fresh_key, "{what}");
+        assert_eq!(enters(11, &fresh(4, "bob", 100), 100), bob, "{what}");
+        // Until the last token has ended.
+        assert!(directory.end_leases(time.after(629)).iter().all(|ended| !ended.holds()));
+        assert_eq!(directory.revocations(), usize::from(is_meant), "{what}");
+        directory.end_leases(time.after(630));
+        assert_eq!(directory.revocations(), 0, "{what}");
+    }
+}
+
+#[test]
+fn a_revoked_key_is_kept_out_whatever_speaks_for_it() {
+    let (mut directory, time) = (directory(), Time::start());
+    let machine = directory.admit(key(1), time.0).unwrap();
+    let ended = directory.revoke(&Revoked::Key(key(1)), WALL + 60, time.0).unwrap().ended;
+    assert!(ended.len() == 1 && !machine.holds());
+    let refusal = directory.admit(key(1), time.after(1)).unwrap_err();
+    assert!(refusal == Refusal::Revoked && !refusal.may_pass());
+    assert!(!directory.wants_token(&key(1), None, time.after(1)));
+    assert!(directory.admit(key(2), time.after(1)).is_ok());
+    directory.end_leases(time.after(60));
+    assert!(directory.admit(key(1), time.after(60)).is_ok());
+    // A key that any rule lets in.
+    let mut open = empty(vec![rule(Who::AnyKey, "news")]);
+    let stranger = open.admit(key(7), time.0).unwrap();
+    open.revoke(&Revoked::Key(key(7)), WALL + 60, time.0).unwrap();
+    assert!(!stranger.holds() && open.admit(key(7), time.0).is_err());
+}
+
+#[test]
+fn leases_are_shown() {
+    let (mut directory, time) = (directory(), Time::start());
+    let alice = directory.lease(key(9), &token(1, "alice", 300, ""), time.0).unwrap();
+    directory.lease(key(10), &token(2, "bob", 600, ""), time.0).unwrap();
+    let mut views = directory.views(time.after(1));
+    views.sort_by_key(|view| view.expires);
+    let shown: Vec<_> = views
+        .iter()
+        .map(|view| (view.claims.subject(), view.expires - WALL, view.connections))
+        .collect();
+    assert_eq!(shown, [("alice", 330, 1), ("bob", 630, 0)]);
+    drop(alice);
+    assert_eq!(directory.views(time.after(330)).len(), 1);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::time::SystemTime;
 
 use zafka_zmtp::SocketType;
+use zafka_zmtp::curve::PublicKey;
 
 use crate::link::Peer;
 use crate::memory::PeerMemory;
@@ -97,6 +98,11 @@ impl Sender {
     /// The sender's socket type, once its handshake is done.
     pub fn socket_type(&self) -> Option<SocketType> {
         self.peer.socket_type()
+    }
+
+    /// The CURVE key that it has proven, if its gate knows it by that.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.peer.access().and_then(|access| access.key())
     }
 
     /// Stops reading it, beyond what was handed over already, or goes on.

@@ -26,7 +26,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A listener, and its file.
 #[derive(Debug)]
-pub(crate) struct IpcListener {
+pub struct IpcListener {
     listener: UnixListener,
     path: PathBuf,
     /// The identity of the file. No other has this pair while the listener is open.
@@ -38,7 +38,10 @@ type FileId = (u64, u64);
 
 impl IpcListener {
     /// Listens at `path`. The file has `mode` from the beginning, or what the umask leaves.
-    pub(super) async fn bind(path: &Path, mode: Option<u32>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Another program listens there, there is another file, or what the system says.
+    pub async fn bind(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let _lock = lock(path).await?;
         clear_stale(path).await?;
         let listener = listen(path, mode)?;
@@ -54,7 +57,11 @@ impl IpcListener {
         &self.path
     }
 
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+    /// Waits for a connection. May be dropped at any time.
+    ///
+    /// # Errors
+    /// What the system says: mostly that there are no file descriptors left.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 }
