@@ -1,28 +1,50 @@
 //! The identity of peers as the program has it: keys that are watched, and the gate of the sockets.
 
 mod audit;
+mod counts;
+mod door;
 pub mod gate;
 mod issuers;
 mod lease_ends;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod watch;
 
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::info;
+use zafka_sockets::BindError;
+use zafka_sockets::config::EndpointConfig;
 
 use crate::config::IdentityConfig;
 use crate::key_folder::Folder;
-use gate::Identities;
-pub use gate::wall_clock;
+pub use counts::{IdentityStatus, IssuerStatus};
+use door::Door;
+pub use gate::{Identities, wall_clock};
 
 /// Identity at work. Dropped, the folder is not watched any more, and no keys are fetched.
 #[derive(Debug)]
 pub struct Identity {
     /// The gate of all sockets.
     pub gate: Arc<Identities>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Identity {
+    /// Opens the door at these endpoints; without one there is no door.
+    ///
+    /// # Errors
+    /// One of them cannot be bound.
+    pub async fn open_door(&mut self, bind: &[EndpointConfig]) -> Result<(), BindError> {
+        if !bind.is_empty() {
+            let (door, messages) = Door::bind(bind, &self.gate).await?;
+            let endpoints: Vec<_> = door.endpoints().iter().map(ToString::to_string).collect();
+            info!(endpoints = endpoints.join(", "), "the door is open: keys are enrolled there");
+            self.tasks.spawn(door.keep(messages));
+        }
+        Ok(())
+    }
 }
 
 /// Reads the keys that are known, and watches them from then on. The keys of issuers are fetched
@@ -43,5 +65,5 @@ pub fn start(config: &IdentityConfig) -> std::io::Result<Identity> {
     if !config.issuers.is_empty() {
         tasks.spawn(lease_ends::keep_ending(Arc::clone(&gate)));
     }
-    Ok(Identity { gate, _tasks: tasks })
+    Ok(Identity { gate, tasks })
 }

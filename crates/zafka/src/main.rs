@@ -5,7 +5,9 @@
 mod admin;
 mod cli;
 mod config;
+mod control;
 mod demo;
+mod enrol;
 mod health;
 mod hosts;
 mod identity;
@@ -62,7 +64,7 @@ fn run(cli: Cli) -> ExitCode {
             }),
         ),
         Command::Relay(args) => {
-            let admin = args.admin.map(|bind| config::AdminConfig { bind, hosts: Vec::new() });
+            let admin = args.admin.map(config::AdminConfig::at);
             let config = relay_url::relay(&args.source, &args.destination, admin);
             cli::exit_code(config.map_err(CommandError::from).and_then(|config| {
                 cli::announce_urls(&config);
@@ -74,6 +76,9 @@ fn run(cli: Cli) -> ExitCode {
         Command::Keygen(args) => cli::exit_code(cli::keygen(&args, &mut std::io::stdout())),
         Command::Tap(args) => cli::exit_code(run::tap(args)),
         Command::Send(args) => cli::exit_code(run::send(&args)),
+        Command::Enrol(args) => cli::exit_code(run::enrol(args)),
+        Command::Leases(args) => cli::exit_code(run::leases(args)),
+        Command::Revoke(args) => cli::exit_code(run::revoke(args)),
         Command::Demo(args) => cli::exit_code(run::demo(args)),
         Command::Health(args) => cli::exit_code(run::health(args)),
         Command::Completions(args) => {

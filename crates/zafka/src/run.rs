@@ -13,9 +13,13 @@ use zafka_sockets::OutboundKind;
 use zafka_sockets::gate::Gate;
 
 use crate::admin;
-use crate::cli::{CommandError, DemoArgs, HealthArgs, SendArgs, TapArgs};
+use crate::cli::{
+    self, CommandError, DemoArgs, EnrolArgs, HealthArgs, LeasesArgs, RevokeArgs, SendArgs, TapArgs,
+};
 use crate::config::Config;
+use crate::control::Control;
 use crate::demo;
+use crate::enrol::{self, Enrolment};
 use crate::health;
 use crate::identity;
 use crate::open_files;
@@ -92,11 +96,29 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     })
 }
 
+/// Enrols a key until it is done; with --keep until a signal comes.
+pub fn enrol(args: EnrolArgs) -> Result<(), CommandError> {
+    let enrolment = Enrolment::new(args)?;
+    ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
+        enrol::run(enrolment, stop(signals, 0)).await
+    }))
+}
+
 /// Runs the demo until a signal comes or enough is shown.
 pub fn demo(args: DemoArgs) -> Result<(), CommandError> {
     ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
         demo::run(args, stop(signals, 0)).await
     }))
+}
+
+/// Lists the leases of a running relay.
+pub fn leases(args: LeasesArgs) -> Result<(), CommandError> {
+    ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |_| cli::leases(args).await))
+}
+
+/// Keeps out whoever is meant, at a running relay.
+pub fn revoke(args: RevokeArgs) -> Result<(), CommandError> {
+    block_on_runtime(Hangup::Ends, async |_| cli::revoke(args).await)
 }
 
 /// Asks a running relay for its health.
@@ -149,13 +171,24 @@ async fn relay(
 ) -> Result<(), CommandError> {
     // First: groups that are joined and left at every attempt to start would disturb the other
     // relays.
+    let control = config.admin.as_ref().and_then(|admin| admin.control.clone());
     let admin = match config.admin {
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
     let identity = match &config.identity {
-        Some(identity) => Some(identity::start(identity)?),
+        Some(config) => {
+            let mut identity = identity::start(config)?;
+            identity.open_door(&config.door).await?;
+            Some(identity)
+        }
         None => None,
+    };
+    let _control = match (&identity, control) {
+        (Some(identity), Some(path)) => {
+            Some(Control::bind(&path, Arc::clone(&identity.gate)).await?)
+        }
+        _ => None,
     };
     let gate = identity.as_ref().map(|identity| Arc::clone(&identity.gate) as Arc<dyn Gate>);
     let ingest = config.ingest.into_iter().map(Route::from);
@@ -164,7 +197,9 @@ async fn relay(
     let mut relay = Relay::start_with_gate(&cluster, routes, gate).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
-    let _admin = admin.map(|admin| admin.serve(Arc::new(status)));
+    let identities = identity.as_ref().map(|identity| Arc::clone(&identity.gate));
+    let running = admin::Running { status, identities };
+    let _admin = admin.map(|admin| admin.serve(Arc::new(running)));
     let name = serve(&mut relay, reload.as_mut(), &mut signals).await?;
     tracing::info!("{name}: sending what is left; a second signal ends at once");
     let timeout = reload.map_or(config.shutdown_timeout, |reload| reload.shutdown_timeout());

@@ -1,7 +1,7 @@
 """A pyzmq socket with CURVE, on libzmq: see the options. What it says are the words. It shows the
 token in the variable TOKEN, if there is one.
 
-A SUB subscribes to its words. An XPUB sends them when somebody subscribes. DEALER and PUSH send
+A SUB subscribes to its words. An XPUB sends them when somebody subscribes. DEALER, REQ and PUSH send
 each at once, and a ROUTER answers each message with them. The frames of a word are parted by
 "|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's monitor, and
 {"frames": [...]} with frames as text, and what the server said in its handshake as "properties".
@@ -18,7 +18,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import recv_monitor_message
 
 parser = argparse.ArgumentParser()
-parser.add_argument("kind", help="SUB, XPUB, DEALER, ROUTER or PUSH")
+parser.add_argument("kind", help="SUB, XPUB, DEALER, REQ, ROUTER or PUSH")
 parser.add_argument("endpoint")
 parser.add_argument("words", nargs="*")
 parser.add_argument("--ours", default="new", help="our secret certificate; a new key without it")
@@ -66,7 +66,7 @@ else:
     authenticator.configure_curve(domain="*", location=options.known)
     socket.curve_server = True
     socket.bind(options.endpoint)
-if options.kind in ("DEALER", "PUSH"):
+if options.kind in ("DEALER", "REQ", "PUSH"):
     send()
 
 poller = zmq.Poller()

@@ -9,9 +9,11 @@ use zafka_bridge::status::{
     WaitStatus,
 };
 
+mod identity;
 mod ingest;
 
 use super::{ProcessCounters, VERSION};
+use crate::identity::IdentityStatus;
 
 type OfCounters = fn(&RouteCounters) -> u64;
 type OfRoute = fn(&RouteStatus) -> u64;
@@ -91,6 +93,7 @@ const PARTITION_GAUGES: &[(&str, &str, OfPartition)] = &[
 /// The encoder refuses; it does for no status.
 pub(super) fn text(
     status: &RelayStatus,
+    identity: Option<&IdentityStatus>,
     process: ProcessCounters,
     uptime: Duration,
     now: SystemTime,
@@ -171,6 +174,7 @@ pub(super) fn text(
         families.push(family(name, help, MetricType::GAUGE, metrics.collect()));
     }
     families.extend(ingest::families(&status.ingest));
+    families.extend(identity.into_iter().flat_map(|status| identity::families(status, now)));
     // The format has no families without samples.
     families.retain(|family| !family.get_metric().is_empty());
     let mut out = Vec::new();

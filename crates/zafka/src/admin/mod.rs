@@ -30,6 +30,7 @@ use zafka_bridge::status::{RelayReadiness, RelayStatus, RouteReadiness, WaitStat
 
 use crate::config::AdminConfig;
 use crate::hosts::{self, Hosts};
+use crate::identity::{Identities, IdentityStatus};
 use crate::stderr;
 use serve::Limits;
 
@@ -41,19 +42,35 @@ pub trait Source: Send + Sync {
     fn counters(&self) -> RelayStatus;
     /// For `/status`: everything.
     fn status(&self) -> RelayStatus;
+    /// For both: the identities of the peers, if they have any.
+    fn identity(&self) -> Option<IdentityStatus> {
+        None
+    }
 }
 
-impl Source for StatusHandle {
+/// A relay that runs.
+pub struct Running {
+    /// Its routes.
+    pub status: StatusHandle,
+    /// The identities of its peers.
+    pub identities: Option<Arc<Identities>>,
+}
+
+impl Source for Running {
     fn readiness(&self) -> RelayReadiness {
-        StatusHandle::readiness(self)
+        self.status.readiness()
     }
 
     fn counters(&self) -> RelayStatus {
-        StatusHandle::counters(self)
+        self.status.counters()
     }
 
     fn status(&self) -> RelayStatus {
-        StatusHandle::status(self)
+        self.status.status()
+    }
+
+    fn identity(&self) -> Option<IdentityStatus> {
+        self.identities.as_ref().map(|identities| identities.status())
     }
 }
 
@@ -92,7 +109,7 @@ impl Bound {
     /// # Errors
     /// The address cannot be bound.
     pub async fn new(config: AdminConfig) -> Result<Self, AdminError> {
-        let AdminConfig { bind, hosts } = config;
+        let AdminConfig { bind, hosts, control: _ } = config;
         let fail = |source| AdminError { bind, source };
         let listener = TcpListener::bind(bind).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -198,6 +215,8 @@ struct FullStatus {
     process: ProcessCounters,
     #[serde(flatten)]
     relay: RelayStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<IdentityStatus>,
 }
 
 /// Counters of the process; each only grows.
@@ -216,20 +235,22 @@ impl ProcessCounters {
 }
 
 async fn show_status(State(shared): State<Shared>) -> Response {
-    let Some(relay) = shared.ask(|source| source.status()).await else {
+    let asked = shared.ask(|source| (source.status(), source.identity())).await;
+    let Some((relay, identity)) = asked else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let uptime_seconds = shared.started.elapsed().as_secs();
-    Json(FullStatus { version: VERSION, uptime_seconds, process: ProcessCounters::now(), relay })
-        .into_response()
+    let process = ProcessCounters::now();
+    Json(FullStatus { version: VERSION, uptime_seconds, process, relay, identity }).into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     let (uptime, now) = (shared.started.elapsed(), SystemTime::now());
-    let Some(status) = shared.ask(|source| source.counters()).await else {
+    let asked = shared.ask(|source| (source.counters(), source.identity())).await;
+    let Some((status, identity)) = asked else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    match metrics::text(&status, ProcessCounters::now(), uptime, now) {
+    match metrics::text(&status, identity.as_ref(), ProcessCounters::now(), uptime, now) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");

@@ -12,6 +12,7 @@ use zafka_bridge::status::{
 };
 
 use super::*;
+use crate::identity::IssuerStatus;
 
 /// The wait below in `/readyz`.
 const WAITING: &str = concat!(
@@ -87,7 +88,7 @@ impl Source for Told {
 
 /// Starts a server on a free port.
 async fn start(source: impl Source + 'static) -> Admin {
-    let config = AdminConfig { bind: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new() };
+    let config = AdminConfig::at("127.0.0.1:0".parse().unwrap());
     Bound::new(config).await.unwrap().serve(Arc::new(source))
 }
 
@@ -98,7 +99,7 @@ fn router_of(source: impl Source + 'static) -> Router {
 
 fn text(status: &RelayStatus, now: SystemTime) -> String {
     let process = ProcessCounters { log_lines_dropped: 3, panics: 0 };
-    metrics::text(status, process, Duration::from_millis(1500), now).unwrap()
+    metrics::text(status, None, process, Duration::from_millis(1500), now).unwrap()
 }
 
 async fn request(method: &str, path: &str, ready: bool) -> (u16, String, String) {
@@ -385,4 +386,37 @@ fn metrics_of_a_route_to_kafka_add_up() {
     assert_eq!(value("zafka_ingest_unaccounted"), 0);
     let wait = "zafka_waiting_seconds{kind=\"memory\",route=\"in\"} 2";
     assert!(text.contains(wait), "{text}");
+}
+
+#[test]
+fn metrics_of_identity() {
+    let status = RelayStatus { routes: Vec::new(), ingest: Vec::new() };
+    let mut identity = IdentityStatus { leases: 3, ..IdentityStatus::default() };
+    identity.counters.revoked = 2;
+    identity.counters.refused.insert("token_used", 5);
+    identity.issuers = vec![
+        IssuerStatus {
+            issuer: "https://id".to_owned(),
+            keys: 2,
+            fetched: Some(1_000),
+            ..IssuerStatus::default()
+        },
+        IssuerStatus { issuer: "b".to_owned(), failures: 4, ..IssuerStatus::default() },
+    ];
+    let process = ProcessCounters { log_lines_dropped: 0, panics: 0 };
+    let now = std::time::UNIX_EPOCH + Duration::from_secs(61);
+    let text = |identity| metrics::text(&status, identity, process, Duration::ZERO, now).unwrap();
+    let told = text(Some(&identity));
+    for line in [
+        "zafka_identity_leases 3",
+        "zafka_identity_revoked_total 2",
+        "zafka_identity_refused_total{reason=\"token_used\"} 5",
+        "zafka_identity_issuer_keys{issuer=\"https://id\"} 2",
+        "zafka_identity_issuer_keys_age_seconds{issuer=\"https://id\"} 60",
+        "zafka_identity_issuer_failures{issuer=\"b\"} 4",
+    ] {
+        assert!(told.lines().any(|found| found == line), "{line}:\n{told}");
+    }
+    assert!(!told.contains("keys_age_seconds{issuer=\"b\"}"), "{told}");
+    assert!(!text(None).contains("zafka_identity"));
 }

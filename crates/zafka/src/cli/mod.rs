@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod connect;
+mod control;
 #[cfg(test)]
 pub(crate) mod docs;
 mod frames;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ContextValue;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use jiff::Timestamp;
 use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{Endpoint, OutboundKind};
 use zafka_zmtp::curve::ClientSide;
@@ -29,8 +31,9 @@ use crate::login::{self, Keeper};
 use crate::random::{new_key, random};
 use crate::{redact, stderr};
 
-pub use access::access;
+pub use access::{access, token_in};
 pub use check::check;
+pub use control::{leases, revoke};
 pub use frames::Frames;
 pub use keygen::keygen;
 pub use log::{LogArgs, announce, announce_urls};
@@ -85,6 +88,14 @@ pub enum Command {
     /// Tell what a token is worth to a relay with this configuration: whether it is taken, and for
     /// which topics.
     Access(AccessArgs),
+    /// Enrol a CURVE key at the door of a relay by a token, so that the relay lets in whoever has
+    /// that key.
+    Enrol(EnrolArgs),
+    /// List the leases of a running relay: keys that tokens have let in, and until when.
+    Leases(LeasesArgs),
+    /// Keep out a key, a subject or a token: its connections are closed at once, at this relay and
+    /// until it is restarted.
+    Revoke(RevokeArgs),
     /// Make a new CURVE key, in two files.
     Keygen(KeygenArgs),
     /// Show the relay at work, with a Kafka broker inside this process.
@@ -237,7 +248,7 @@ impl CurveArgs {
             None => new_key(),
         };
         if let Some(path) = &self.token_file {
-            token = Some(access::token_in(path).map_err(UsageError)?);
+            token = Some(token_in(path).map_err(UsageError)?);
         }
         if self.login {
             let current = login::current()?;
@@ -297,6 +308,105 @@ pub struct AccessArgs {
     /// File with the public key of the peer that would show it, for a token that is bound to a key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+const ENROL_HELP: &str = "\
+Example, beside a program that has the key and knows nothing of tokens:
+  zafka enrol tcp://relay.example.org:5570 --server-key relay.key --curve-key plc-7.key_secret --token-file token.jwt --keep
+
+On standard output, unless it is a terminal, is a line of JSON for each lease that begins or moves its \
+end, and for each refusal.
+
+Exit status: 0 the key is enrolled, with --keep also by a signal; 1 it is not; 2 the command line or a \
+file that it names is wrong.";
+
+/// `zafka enrol`.
+#[derive(Debug, Args)]
+#[command(after_help = ENROL_HELP)]
+pub struct EnrolArgs {
+    /// Endpoint of the door (the relay's `identity.bind`): tcp://HOST:PORT.
+    #[arg(value_parser = to_connect)]
+    pub endpoint: Endpoint,
+    /// File with the public key of the relay, which has to prove it.
+    #[arg(long, value_name = "FILE")]
+    pub server_key: PathBuf,
+    /// File with the secret key that is to be enrolled, as keygen writes it.
+    #[arg(long, value_name = "FILE")]
+    pub curve_key: PathBuf,
+    /// File with the token, such as an access token of an OpenID Connect provider. It is read anew
+    /// each time.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Keep the lease: send the token every minute, or at half of a shorter lease, and after a
+    /// connection that was lost.
+    #[arg(long)]
+    pub keep: bool,
+    /// Give up if the key is not enrolled within so long; 0: never. With --keep it is never given up.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = patience)]
+    pub timeout: Patience,
+}
+
+/// The control socket of a relay.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// Configuration file of the relay, which names its control socket ([admin] control).
+    #[arg(short, long, value_name = "FILE", default_value = "zafka.toml")]
+    pub config: PathBuf,
+    /// The control socket itself.
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub control: Option<PathBuf>,
+}
+
+const LEASES_HELP: &str = "\
+On standard output, unless it is a terminal, is a line of JSON for each lease. Keys that are known by a \
+file have none.
+
+Exit status: 0 done; 1 the relay cannot be asked; 2 the command line or the configuration is wrong.";
+
+/// `zafka leases`.
+#[derive(Debug, Args)]
+#[command(after_help = LEASES_HELP)]
+pub struct LeasesArgs {
+    /// The relay.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+const REVOKE_HELP: &str = "\
+Example:
+  zafka revoke --subject alice
+
+Exit status: 0 done; 1 the relay cannot be asked, or refuses; 2 the command line or the configuration \
+is wrong.";
+
+/// `zafka revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = REVOKE_HELP)]
+#[command(group = ArgGroup::new("what").required(true).args(["key", "subject", "jti", "issued_before"]))]
+pub struct RevokeArgs {
+    /// A key: its public file, or the key itself as `zafka leases` shows it.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<String>,
+    /// A subject, with whatever key and token.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// A token by its id.
+    #[arg(long, value_name = "ID")]
+    pub jti: Option<String>,
+    /// Tokens that were issued before a time (RFC 3339, such as 2026-12-01T08:00:00Z) or do not say
+    /// when; with --issuer.
+    #[arg(long, value_name = "TIME", requires = "issuer")]
+    pub issued_before: Option<Timestamp>,
+    /// The issuer that is meant; any without it.
+    #[arg(long, value_name = "ISSUER", conflicts_with = "key")]
+    pub issuer: Option<String>,
+    /// The time for which it holds at the least. It also holds until the last token that is meant has
+    /// ended, as far as the relay was shown it.
+    #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = lasting)]
+    pub lasts: Duration,
+    /// The relay.
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 /// `zafka keygen`.
@@ -413,6 +523,13 @@ fn patience(text: &str) -> Result<Patience, String> {
     let day = Duration::from_secs(24 * 3600);
     let read = crate::config::text::duration_or_none(text, Duration::from_millis(1), day);
     read.map(Patience).map_err(|wrong| format!("allowed: {}", wrong.allowed))
+}
+
+/// Parses the time for which a revocation holds.
+fn lasting(text: &str) -> Result<Duration, String> {
+    let year = Duration::from_secs(366 * 24 * 3600);
+    let read = crate::config::text::duration(text, Duration::from_secs(1), year);
+    read.map_err(|wrong| format!("allowed: {}", wrong.allowed))
 }
 
 /// The error if standard output cannot be written to.

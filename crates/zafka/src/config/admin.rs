@@ -9,7 +9,7 @@ use super::reader::Table;
 use crate::hosts::Host;
 
 /// The admin server's configuration.
-pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
+pub fn admin(table: &Table<'_, '_>, top: &Table<'_, '_>) -> Option<AdminConfig> {
     let bind = table.text(&keys::ADMIN_BIND, |text| {
         text.parse().map_err(|_| Rejected::allowed("IP:PORT such as \"127.0.0.1:9644\""))
     });
@@ -23,7 +23,16 @@ pub fn admin(table: &Table<'_, '_>) -> Option<AdminConfig> {
             )
         })
     });
-    Some(AdminConfig { bind: bind?, hosts: hosts.into_iter().map(|(host, _)| host).collect() })
+    let control = table.text(&keys::ADMIN_CONTROL, |text| {
+        let path = table.reader().directory.join(text);
+        if text.is_empty() { Err(Rejected::allowed("a path")) } else { Ok(path) }
+    });
+    if control.is_some() && !top.has(&keys::IDENTITY) {
+        let found = "`[identity]` is missing";
+        table.mistake(&keys::ADMIN_CONTROL, found, "only together with `[identity]`");
+    }
+    let hosts = hosts.into_iter().map(|(host, _)| host).collect();
+    Some(AdminConfig { bind: bind?, hosts, control })
 }
 
 /// Returns a warning for an address that other machines reach.

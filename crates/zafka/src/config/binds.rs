@@ -6,17 +6,23 @@ use std::path::{Path, PathBuf};
 use zafka_sockets::{Endpoint, Port};
 
 use super::AdminConfig;
-use super::reader::Reader;
+use super::reader::{Reader, Span};
 use super::route::ReadRoute;
 
-/// Reports what the routes, and the admin server, bind for the second time.
-pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute], admin: Option<&AdminConfig>) {
+/// Reports what the door, the routes and the admin server bind for the second time.
+pub fn compare(
+    reader: &Reader<'_>,
+    routes: &[ReadRoute],
+    door: &[(Endpoint, Span)],
+    admin: Option<&AdminConfig>,
+) {
     let admin = admin.map(endpoint);
     let mut bound: Vec<&Endpoint> = Vec::new();
     let sockets = routes.iter().filter_map(|route| route.socket.as_ref());
     let binds = sockets
         .flat_map(|socket| socket.binds.iter().map(|bind| (format!("{}.bind", socket.path), bind)));
-    for (key, (endpoint, span)) in binds {
+    let door = door.iter().map(|bind| ("identity.bind".to_owned(), bind));
+    for (key, (endpoint, span)) in door.chain(binds) {
         let key = key.as_str();
         for other in &bound {
             match clash(other, endpoint) {

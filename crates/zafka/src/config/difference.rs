@@ -12,7 +12,7 @@ use zafka_bridge::zmq_to_kafka::mapping::Mapping;
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_kafka::config::{ClusterConfig, GroupConfig, SourceConfig};
 use zafka_kafka::produce::ProducerConfig;
-use zafka_sockets::config::{Limits, PubConfig};
+use zafka_sockets::config::{EndpointConfig, Limits, PubConfig};
 use zafka_sockets::{InboundConfig, InboundKind};
 
 use super::keys::{self, Key, Section};
@@ -88,9 +88,12 @@ fn clusters(old: &ClusterConfig, new: &ClusterConfig) -> Vec<String> {
 fn admins(old: Option<&AdminConfig>, new: Option<&AdminConfig>) -> Vec<String> {
     match (old, new) {
         (None, None) => Vec::new(),
-        (Some(AdminConfig { bind, hosts }), Some(new)) => {
-            let keys =
-                [(*bind != new.bind, &keys::ADMIN_BIND), (*hosts != new.hosts, &keys::ADMIN_HOSTS)];
+        (Some(AdminConfig { bind, hosts, control }), Some(new)) => {
+            let keys = [
+                (*bind != new.bind, &keys::ADMIN_BIND),
+                (*hosts != new.hosts, &keys::ADMIN_HOSTS),
+                (*control != new.control, &keys::ADMIN_CONTROL),
+            ];
             paths(&keys::ADMIN_SECTION, &keys)
         }
         (Some(_), None) | (None, Some(_)) => vec![path(&keys::TOP, &keys::ADMIN)],
@@ -101,12 +104,24 @@ fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec
     match (old, new) {
         (None, None) => Vec::new(),
         (Some(old), Some(new)) => {
-            let IdentityConfig { keys, folder, servers, issuers, max_lease, clock_skew, rules } =
-                old;
+            let IdentityConfig {
+                keys,
+                folder,
+                servers,
+                door,
+                issuers,
+                max_lease,
+                clock_skew,
+                rules,
+            } = old;
+            let endpoints = |door: &[EndpointConfig]| -> Vec<_> {
+                door.iter().map(|bind| bind.endpoint.clone()).collect()
+            };
             let of_table = [
                 (keys.first() != new.keys.first(), &keys::SECRET_KEY_FILE),
                 (keys.get(1) != new.keys.get(1), &keys::PREVIOUS_SECRET_KEY_FILE),
                 (*folder != new.folder, &keys::KEYS_FOLDER),
+                (endpoints(door) != endpoints(&new.door), &keys::IDENTITY_BIND),
                 (*max_lease != new.max_lease, &keys::MAX_LEASE),
                 (*clock_skew != new.clock_skew, &keys::CLOCK_SKEW),
                 (*issuers != new.issuers, &keys::ISSUER),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 use zafka_identity::{Certificate, Claims, Rule, Rules, TopicPattern, Who};
+use zafka_sockets::Endpoint;
+use zafka_sockets::config::EndpointConfig;
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
 
@@ -15,6 +17,7 @@ use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
 use super::mistake::{Parsed, Rejected};
 use super::reader::{Span, Table, is_world_readable};
+use super::text;
 use crate::key_folder::{Folder, known};
 use crate::random::random;
 
@@ -27,6 +30,8 @@ pub struct IdentityConfig {
     pub folder: Option<PathBuf>,
     /// Keys that are known besides: of servers that routes connect to.
     pub servers: Vec<(PublicKey, Claims)>,
+    /// Endpoints of the door.
+    pub door: Vec<EndpointConfig>,
     /// The issuers whose tokens are taken; each name once.
     pub issuers: Vec<IssuerConfig>,
     /// The longest time that a token lets a key in.
@@ -44,8 +49,20 @@ impl IdentityConfig {
     }
 }
 
-/// Reads the table.
-pub fn identity(table: &Table<'_, '_>) -> Option<IdentityConfig> {
+/// The endpoints of the door, each with its place in the file.
+pub fn door(table: &Table<'_, '_>) -> Vec<(Endpoint, Span)> {
+    if !table.has(&keys::IDENTITY_BIND) {
+        return Vec::new();
+    }
+    table.only_with(&keys::IDENTITY_BIND, &keys::ISSUER);
+    table.readable(&keys::IDENTITY_BIND, |text| match text::bind(text, table.reader().directory) {
+        Ok(endpoint @ Endpoint::Tcp { .. }) => Ok(endpoint),
+        _ => Err(Rejected::allowed("tcp://HOST:PORT, tcp://*:PORT, tcp://HOST:*")),
+    })
+}
+
+/// Reads the table, with the endpoints of its door.
+pub fn identity(table: &Table<'_, '_>, door: &[(Endpoint, Span)]) -> Option<IdentityConfig> {
     let current = key_pair(table, &keys::SECRET_KEY_FILE);
     let previous = key_pair(table, &keys::PREVIOUS_SECRET_KEY_FILE);
     let folder = table.folder(&keys::KEYS_FOLDER);
@@ -63,15 +80,23 @@ pub fn identity(table: &Table<'_, '_>) -> Option<IdentityConfig> {
         table.reader().warn(&table.span_of(&keys::ACCESS), "identity.access", text);
     }
     let keys = [current?].into_iter().chain(previous).collect();
-    Some(IdentityConfig {
+    let mut config = IdentityConfig {
         keys,
         folder,
         servers: Vec::new(),
+        door: Vec::new(),
         issuers: issuers?,
         max_lease: max_lease?,
         clock_skew: clock_skew?,
         rules: Rules::new(rules),
-    })
+    };
+    let mechanism = config.server_side();
+    let secured = |(endpoint, _): &(Endpoint, Span)| {
+        let (endpoint, mechanism) = (endpoint.clone(), mechanism.clone());
+        EndpointConfig { endpoint, mechanism }
+    };
+    config.door = door.iter().map(secured).collect();
+    Some(config)
 }
 
 /// Reads the public key in a file.

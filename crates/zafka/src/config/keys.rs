@@ -92,6 +92,9 @@ keys! {
         "Public certificates of the peers that are known, one in each file `NAME.key`. The folder is looked at every \
          second: a peer whose file is removed or says something else is closed. The peer's claims are `iss = \"keys\"`, \
          `sub = \"NAME\"` and what the certificate's metadata say.";
+    IDENTITY_BIND = "bind", Kind::Described("list of tcp endpoints"), Optional,
+        "The door: endpoints at which a client enrols its CURVE key by a token, if it cannot show one in its handshakes. They \
+         let in every key, and take nothing but `ENROL` (see [the protocol](protocol.md#the-door)). Needs an issuer.";
     MAX_LEASE = "max_lease", Kind::Duration(SECOND, MONTH), Default("\"12h\""),
         "The longest time that a token lets a key in. A lease ends here or with its token, whichever is first.";
     CLOCK_SKEW = "clock_skew", Kind::Duration(NO_TIME, FIVE_MINUTES), Default("\"30s\""),
@@ -238,6 +241,9 @@ keys! {
         "Further hosts that requests to the admin server may name (in the HTTP header `Host`), without a port. Loopback \
          names and addresses and the address of `bind` are always served; if that is a wildcard, so is every address. \
          Other names are refused (421), since a web page can make its own name stand for a loopback address.";
+    ADMIN_CONTROL = "control", Kind::Described("path of a socket"), Optional,
+        "The control socket, for `zafka leases` and `zafka revoke`: a file that the relay makes and its user alone may open \
+         (mode 0600). None without this key. Needs `[identity]`.";
 
     NAME = "name", Kind::Described("text"), Required, "Name of the route; unique.";
     FROM = "from", Kind::Table, Required, "Where the route reads: `from.kafka` or `from.zmq`.";
@@ -470,7 +476,7 @@ pub static ASSERTION_SECTION: Section = Section {
 pub static ADMIN_SECTION: Section = Section {
     path: "admin",
     doc: "Serves `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP.",
-    keys: &[&ADMIN_BIND, &ADMIN_HOSTS],
+    keys: &[&ADMIN_BIND, &ADMIN_HOSTS, &ADMIN_CONTROL],
     later: &[],
 };
 
@@ -483,12 +489,13 @@ pub static IDENTITY_SECTION: Section = Section {
         &SECRET_KEY_FILE,
         &PREVIOUS_SECRET_KEY_FILE,
         &KEYS_FOLDER,
+        &IDENTITY_BIND,
         &MAX_LEASE,
         &CLOCK_SKEW,
         &ISSUER,
         &ACCESS,
     ],
-    later: &["bind", "exchange", "key", "leases"],
+    later: &["exchange", "key", "leases"],
 };
 
 /// `[[identity.issuer]]`.

@@ -34,7 +34,7 @@ pub mod text;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -103,6 +103,15 @@ pub struct AdminConfig {
     pub bind: SocketAddr,
     /// Further hosts that requests may name.
     pub hosts: Vec<Host>,
+    /// The path of the control socket, if there is to be one.
+    pub control: Option<PathBuf>,
+}
+
+impl AdminConfig {
+    /// A server at this address, and no more.
+    pub fn at(bind: SocketAddr) -> Self {
+        Self { bind, hosts: Vec::new(), control: None }
+    }
 }
 
 /// A configuration, and what in it may not be meant.
@@ -188,9 +197,13 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
     let shutdown_timeout = top.duration(&keys::SHUTDOWN_TIMEOUT);
     let cluster = cluster(top);
     let admin =
-        top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table));
+        top.table(&keys::ADMIN, &keys::ADMIN_SECTION).and_then(|table| admin::admin(&table, top));
+    let mut door = Vec::new();
     let mut securing = match top.table(&keys::IDENTITY, &keys::IDENTITY_SECTION) {
-        Some(table) => Securing::On(Box::new(identity::identity(&table))),
+        Some(table) => {
+            door = identity::door(&table);
+            Securing::On(Box::new(identity::identity(&table, &door)))
+        }
         None if top.has(&keys::IDENTITY) => Securing::On(Box::new(None)),
         None => Securing::Off,
     };
@@ -199,7 +212,7 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
         securing.know(&socket.servers);
     }
     checks::compare(top.reader(), &routes);
-    binds::compare(top.reader(), &routes, admin.as_ref());
+    binds::compare(top.reader(), &routes, &door, admin.as_ref());
     connects::compare(top.reader(), &routes);
     loops::compare(top.reader(), &routes);
     let connects = connects::places(top.reader(), &routes);

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tracing::{info, warn};
-use zafka_identity::{Admission, Claims, shown};
+use zafka_identity::{Admission, Claims, Revoked, shown};
 use zafka_sockets::gate::Presented;
+use zafka_zmtp::curve::PublicKey;
+
+use super::gate::Done;
 
 /// Audit lines in a second and of a kind, beyond which they are counted.
 const LINES: u32 = 20;
@@ -31,10 +34,10 @@ impl Audit {
         info!(target: "zafka::audit", event = "renewed", key, subject, until, left_out);
     }
 
-    /// A peer that was let in.
-    pub fn admitted(&self, presented: &Presented<'_>, admission: &Admission) {
+    /// A peer that was let in, or whose key was enrolled.
+    pub fn admitted(&self, place: Place<'_>, admission: &Admission) {
         let Some(left_out) = self.admitted.lock().next(Instant::now()) else { return };
-        let (route, peer) = (presented.route, presented.address);
+        let Place { route, peer } = place;
         let key = admission.key.map(tracing::field::display);
         let subject = shown(admission.subject());
         let (issuer, token_id, until) =
@@ -54,13 +57,41 @@ impl Audit {
         }
     }
 
-    /// A peer that was not let in.
-    pub fn refused(&self, presented: &Presented<'_>, reason: &str) {
+    /// A peer that was not let in, or whose key was not enrolled: then it was told `reference`.
+    pub fn refused(
+        &self,
+        place: Place<'_>,
+        key: Option<PublicKey>,
+        reason: &str,
+        reference: Option<&str>,
+    ) {
         let Some(left_out) = self.refused.lock().next(Instant::now()) else { return };
-        let (route, peer) = (presented.route, presented.address);
-        let key = presented.peer.key.map(tracing::field::display);
-        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, left_out);
+        let Place { route, peer } = place;
+        let key = key.map(tracing::field::display);
+        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, reference, left_out);
     }
+}
+
+/// The place where a peer asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The route of the socket.
+    pub route: &'a str,
+    /// The peer's address.
+    pub peer: &'a str,
+}
+
+impl<'a> From<&Presented<'a>> for Place<'a> {
+    fn from(presented: &Presented<'a>) -> Self {
+        Self { route: presented.route, peer: presented.address }
+    }
+}
+
+/// Tells of a revocation by this user (a user id of the system).
+pub fn revoked(what: &Revoked, done: &Done, user: Option<u32>) {
+    let Done { keys, connections, until } = done;
+    let (revoked, until) = (what.to_string(), time_text(*until));
+    info!(target: "zafka::audit", event = "revoked", revoked, keys, connections, until, user);
 }
 
 /// Tells of admissions that have ended.
@@ -75,7 +106,12 @@ pub fn ended(ended: &[Arc<Admission>], reason: &str) {
 
 /// The end of a lease as a text (RFC 3339).
 pub fn until_text(admission: &Admission) -> Option<String> {
-    Timestamp::from_second(admission.until()?).ok().map(|until| until.to_string())
+    time_text(admission.until()?)
+}
+
+/// A time in s since the epoch as a text (RFC 3339).
+pub fn time_text(seconds: i64) -> Option<String> {
+    Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }
 
 fn issuer(admission: &Admission) -> Option<&str> {

@@ -3,20 +3,23 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use zafka_identity::{
-    Admission, Claims, Clock, Directory, Issuer, KeySet, Leased, Refusal, TokenError, claimed_end,
-    shown, verify,
+    Admission, Claims, Clock, Directory, Issuer, KeySet, LeaseChange, LeaseView, Leased, Refusal,
+    Revocation, Revoked, TokenError, TooManyRevocations, claimed_end, shown, verify,
 };
 use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
-use super::audit::{self, Audit, until_text};
+use super::audit::{self, Audit, Place, until_text};
+use super::counts::{Counts, IdentityStatus};
+use super::door::DOOR;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
 
@@ -33,6 +36,7 @@ pub struct Identities {
     servers: Vec<(PublicKey, Claims)>,
     ends: watch::Sender<u64>,
     audit: Audit,
+    pub(super) counts: Counts,
 }
 
 impl Identities {
@@ -49,6 +53,7 @@ impl Identities {
             servers: config.servers.clone(),
             ends: watch::Sender::new(0),
             audit: Audit::default(),
+            counts: Counts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
         }
     }
 
@@ -90,9 +95,106 @@ impl Identities {
 
     /// Closes the peers of these admissions, which have ended.
     fn tell_ended(&self, ended: &[Arc<Admission>], reason: &str) {
-        audit::ended(ended, reason);
         if !ended.is_empty() {
             self.ends.send_modify(|ends| *ends += 1);
+        }
+        count(&self.counts.ended, ended.len());
+        audit::ended(ended, reason);
+    }
+
+    /// The admission of a key's lease, if it lives.
+    pub fn leased(&self, key: &PublicKey) -> Option<Arc<Admission>> {
+        self.directory.lock().leased(key, clock())
+    }
+
+    /// Enrols a key by a token that its owner, at this address, has sent.
+    ///
+    /// # Errors
+    /// The token gives no lease; and by which the log has more about it.
+    pub fn enrol(
+        &self,
+        peer: &str,
+        key: PublicKey,
+        token: &Token,
+    ) -> Result<Arc<Admission>, (Refusal, String)> {
+        let (place, clock) = (Place { route: DOOR, peer }, clock());
+        let verified = verify(token.expose(), &key, &self.issuers.read(), clock.wall, self.skew);
+        let outcome = match verified {
+            Ok(verified) => self.directory.lock().enrol(key, &verified, clock),
+            Err(error) => Err(Refusal::Token(error)),
+        };
+        match outcome {
+            Ok(leased) => {
+                if leased.change == LeaseChange::Begun {
+                    count(&self.counts.enrolled, 1);
+                    self.audit.admitted(place, &leased.admission);
+                }
+                self.tell_leased(&leased);
+                Ok(leased.admission)
+            }
+            Err(refusal) => {
+                self.ask_for_key(refusal);
+                self.counts.refuse(refusal);
+                let reference = format!("{:08x}", rand::random::<u32>());
+                self.audit.refused(place, Some(key), &refusal.to_string(), Some(&reference));
+                Err((refusal, reference))
+            }
+        }
+    }
+
+    /// What the gate and the door did so far, and what is known now.
+    pub fn status(&self) -> IdentityStatus {
+        let mut status = self.counts.status();
+        let directory = self.directory.lock();
+        status.known_keys = directory.keys();
+        status.leases = directory.leases();
+        status.revocations = directory.revocations();
+        status
+    }
+
+    /// All leases, in no order.
+    pub fn leases(&self) -> Vec<LeaseView> {
+        self.directory.lock().views(clock())
+    }
+
+    /// Keeps out who is meant, for so long at the least, and closes the connections that are there.
+    ///
+    /// # Errors
+    /// There are many revocations already.
+    pub fn revoke(
+        &self,
+        what: &Revoked,
+        lasts: Duration,
+        user: Option<u32>,
+    ) -> Result<Done, TooManyRevocations> {
+        let clock = clock();
+        let lasts = i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX);
+        let until = clock.wall.saturating_add(lasts);
+        let Revocation { ended, until } = self.directory.lock().revoke(what, until, clock)?;
+        // One of each is in the list.
+        let connections = ended.iter().map(|admission| Arc::strong_count(admission) - 1).sum();
+        let done = Done { keys: ended.len(), connections, until };
+        count(&self.counts.revoked, ended.len());
+        audit::revoked(what, &done, user);
+        self.tell_ended(&ended, "it was revoked");
+        Ok(done)
+    }
+
+    /// Tells of what a token did to a lease that was there.
+    fn tell_leased(&self, leased: &Leased) {
+        if leased.change == LeaseChange::Renewed {
+            count(&self.counts.renewed, 1);
+            self.audit.renewed(&leased.admission);
+        }
+        self.tell_ended(leased.ended.as_slice(), "its renewed lease has other rights");
+    }
+
+    /// Has an issuer's keys fetched, if a token has named one that is not known.
+    fn ask_for_key(&self, refusal: Refusal) {
+        if let Refusal::Token(TokenError::UnknownKey(index)) = refusal
+            && let Some(unknown_key) = self.unknown_key.get(index)
+        {
+            unknown_key.notify_one();
         }
     }
 
@@ -116,11 +218,7 @@ impl Identities {
             },
             Err(error) => Refusal::Token(error),
         };
-        if let Refusal::Token(TokenError::UnknownKey(index)) = refusal
-            && let Some(unknown_key) = self.unknown_key.get(index)
-        {
-            unknown_key.notify_one();
-        }
+        self.ask_for_key(refusal);
         // A lease that lives lets its key in, whatever is shown with it.
         directory.leased(&key, clock).map(LetIn::Admitted).ok_or(refusal)
     }
@@ -138,20 +236,19 @@ impl Gate for Identities {
         let admission = match outcome {
             Ok(LetIn::Admitted(admission)) => admission,
             Ok(LetIn::Leased(leased)) => {
-                if leased.is_renewal {
-                    self.audit.renewed(&leased.admission);
-                }
-                self.tell_ended(leased.ended.as_slice(), "its renewed lease has other rights");
+                self.tell_leased(&leased);
                 leased.admission
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                self.audit.refused(presented, &reason);
+                self.counts.refuse(refusal);
+                self.audit.refused(presented.into(), presented.peer.key, &reason, None);
                 let again = refusal.may_pass();
                 return if again { Verdict::Later(reason) } else { Verdict::Refused(reason) };
             }
         };
-        self.audit.admitted(presented, &admission);
+        count(&self.counts.admitted, 1);
+        self.audit.admitted(presented.into(), &admission);
         Verdict::Admitted(Arc::new(Admitted(admission)))
     }
 
@@ -160,12 +257,27 @@ impl Gate for Identities {
     }
 }
 
+/// A revocation that was done.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Keys whose admissions have ended.
+    pub keys: usize,
+    /// Connections that are closed by it.
+    pub connections: usize,
+    /// The time until which it holds, in s since the epoch.
+    pub until: i64,
+}
+
 /// The way a peer was let in.
 enum LetIn {
     /// By what was known of it.
     Admitted(Arc<Admission>),
     /// By its token.
     Leased(Leased),
+}
+
+fn count(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 /// The time in s since the epoch.

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 use zafka_identity::{KeyRefresh, KeySet};
 
-use super::gate::Identities;
+use super::gate::{Identities, wall_clock};
 use crate::issuer_keys::{FetchedKeys, KeySource};
 
 /// Failures in a row after which it is told once more; about an hour of them.
@@ -52,6 +52,8 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
                 let known = fetched.keys.len();
                 let changed = refresh.handle_keys(fetched.keys, fetched.max_age, Instant::now());
                 identities.set_issuer_keys(index, refresh.keys());
+                let now = wall_clock().saturating_mul(1000);
+                identities.counts.fetched(index, refresh.keys().len(), now);
                 if changed || failures > 0 {
                     info!(issuer, known, "the keys of an issuer were fetched");
                 }
@@ -60,6 +62,7 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
             Err(error) => {
                 failures = refresh.handle_failure(Instant::now());
                 let known = refresh.keys().len();
+                identities.counts.not_fetched(index, known, &error);
                 if failures == 1 || failures.is_multiple_of(TELL_AGAIN) {
                     warn!(issuer, %error, known, failures, "no keys could be fetched");
                 } else {

@@ -1,5 +1,7 @@
 //! The gate with an issuer whose keys are fetched over HTTP.
 
+mod revocation;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +17,14 @@ use super::*;
 use crate::config::IssuerConfig;
 use crate::issuer_keys::{KeyPlace, KeySource};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
-fn key(number: u8) -> KeyPair {
+pub fn key(number: u8) -> KeyPair {
     KeyPair::new(SecretKey::from_bytes([number; 32]))
 }
 
 /// A rule by which a peer with the role `dash` reads `orders`.
-fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
+pub fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     let role = ClaimName::parse("/realm_access/roles").unwrap();
     let rule = Rule {
         who: Who::Claims(vec![(role, vec![json!("dash")])]),
@@ -42,6 +44,7 @@ fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
         keys: vec![key(1)],
         folder: None,
         servers: Vec::new(),
+        door: Vec::new(),
         issuers: vec![IssuerConfig { issuer, source }],
         max_lease: Duration::from_secs(3600),
         clock_skew: Duration::from_secs(30),
@@ -50,7 +53,7 @@ fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
 }
 
 /// The gate's verdict on the owner of this key who shows that.
-fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
+pub fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
     let peer = PeerInfo {
         socket_type: SocketType::Sub,
         minor: Minor::One,
@@ -63,7 +66,7 @@ fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
 }
 
 #[track_caller]
-fn admitted(verdict: Verdict) -> Arc<dyn Access> {
+pub fn admitted(verdict: Verdict) -> Arc<dyn Access> {
     match verdict {
         Verdict::Admitted(access) => access,
         other => panic!("{other:?}"),
@@ -72,7 +75,7 @@ fn admitted(verdict: Verdict) -> Arc<dyn Access> {
 
 /// The refusal: whether the peer may try again, and the reason.
 #[track_caller]
-fn kept_out(verdict: Verdict) -> (bool, String) {
+pub fn kept_out(verdict: Verdict) -> (bool, String) {
     match verdict {
         Verdict::Later(reason) => (true, reason),
         Verdict::Refused(reason) => (false, reason),
@@ -81,7 +84,7 @@ fn kept_out(verdict: Verdict) -> (bool, String) {
 }
 
 /// Waits until a token is taken, whose key the relay has to fetch first.
-async fn wait_admitted(gate: &Identities, number: u8, token: &str) -> Arc<dyn Access> {
+pub async fn wait_admitted(gate: &Identities, number: u8, token: &str) -> Arc<dyn Access> {
     let until = tokio::time::Instant::now() + DEADLINE;
     loop {
         match shown(gate, number, token) {
@@ -92,7 +95,7 @@ async fn wait_admitted(gate: &Identities, number: u8, token: &str) -> Arc<dyn Ac
     }
 }
 
-fn dash() -> Value {
+pub fn dash() -> Value {
     json!({ "realm_access": { "roles": ["dash", "other"] } })
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use zafka_identity::{Algorithm, Certificate, Claims};
+use zafka_sockets::config::EndpointConfig;
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, SecretKey};
 
@@ -47,6 +48,7 @@ fn file(identity: &str, to: &str) -> String {
 
 const SECRET: &str = "secret_key_file = 'relay.key_secret'";
 const RULE: &str = "[[identity.access]]\nwho = { sub = 'dashboard' }\nread = ['t']";
+const ISSUER: &str = "[[identity.issuer]]\nissuer = 'https://id'\naudience = ['a']";
 const TCP: &str = "bind = ['tcp://*:1']";
 
 #[track_caller]
@@ -229,6 +231,19 @@ fn mistakes_of_identity() {
             format!("{SECRET}\n[[identity.access]]\nwho = 'any-key'\nread = ['t']\ngroups = ['g']"),
             ("identity.access.groups", "not available in this version"),
         ),
+        (
+            format!("{SECRET}\nbind = ['tcp://*:2']\n{RULE}"),
+            ("identity.bind", "`issuer` is missing"),
+        ),
+        (
+            format!("{SECRET}\nbind = ['ipc:///a']\n{ISSUER}\n{RULE}"),
+            ("identity.bind", "tcp://HOST:PORT"),
+        ),
+        (format!("{SECRET}\nbind = []\n{ISSUER}\n{RULE}"), ("identity.bind", "empty list")),
+        (
+            format!("{SECRET}\nbind = ['tcp://127.0.0.1:1']\n{ISSUER}\n{RULE}"),
+            ("route.to.zmq.bind", "bound twice"),
+        ),
         (format!("{SECRET}\nmax_lease = '0s'\n{RULE}"), ("identity.max_lease", "from 1s to")),
         (format!("{SECRET}\nclock_skew = '1h'\n{RULE}"), ("identity.clock_skew", "to 5m")),
     ] {
@@ -280,12 +295,11 @@ fn keys_and_rules_need_a_restart_if_they_differ() {
         (format!("{SECRET}\n{RULE}"), hub, &["endpoint.server_key_file"]),
         (format!("{SECRET}\nmax_lease = '1h'\n{RULE}"), plain, &["identity.max_lease"]),
         (format!("{SECRET}\nclock_skew = '1s'\n{RULE}"), plain, &["identity.clock_skew"]),
+        (format!("{SECRET}\n{ISSUER}\n{RULE}"), plain, &["identity.issuer"]),
         (
-            format!(
-                "{SECRET}\n[[identity.issuer]]\nissuer = 'https://id'\naudience = ['a']\n{RULE}"
-            ),
+            format!("{SECRET}\nbind = ['tcp://*:2']\n{ISSUER}\n{RULE}"),
             plain,
-            &["identity.issuer"],
+            &["identity.bind", "identity.issuer"],
         ),
     ] {
         let new = read(&identity, to);
@@ -375,4 +389,26 @@ fn mistakes_of_issuers() {
         let identity = format!("{SECRET}\n[[identity.issuer]]\n{lines}\n{RULE}");
         expect_in(&folder, &file(&identity, TCP), &[(key, part)]);
     }
+}
+
+#[test]
+fn the_door_and_the_control_socket() {
+    let folder = folder();
+    let door = "bind = ['tcp://*:2', 'tcp://127.0.0.1:*']";
+    let admin = "[admin]\nbind = '127.0.0.1:9'\ncontrol = 'control.sock'\n";
+    let text = file(&format!("{SECRET}\n{door}\n{ISSUER}\n{RULE}"), TCP) + admin;
+    let config = read_in(&folder, &text).unwrap().config;
+    let identity = config.identity.as_ref().unwrap();
+    let shown: Vec<_> = identity.door.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["tcp://*:2", "tcp://127.0.0.1:*"]);
+    let is_curve = |bind: &EndpointConfig| matches!(bind.mechanism, Mechanism::CurveServer(_));
+    assert!(identity.door.iter().all(is_curve));
+    let control = config.admin.as_ref().unwrap().control.clone();
+    assert_eq!(control, Some(folder.path().join("control.sock")));
+    let other = read_in(&folder, &text.replace("control.sock", "c.sock")).unwrap().config;
+    let difference = Difference::between(&config, &other);
+    assert_eq!(difference.needs_restart, ["admin.control"]);
+    // Without [identity] there is nothing to control.
+    let plain = with_route(FROM, TO) + admin;
+    expect(&plain, &[(9, "admin.control", "`[identity]` is missing", "together with")]);
 }

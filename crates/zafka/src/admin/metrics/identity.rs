@@ -1,0 +1,79 @@
+//! The metrics of identity. Never with a label by subject or key.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::{counter, family, gauge};
+use crate::identity::{IdentityStatus, IssuerStatus};
+
+type OfIdentity = fn(&IdentityStatus) -> u64;
+type OfIssuer = fn(&IssuerStatus) -> u64;
+
+/// Gauges: name, help, source.
+const GAUGES: &[(&str, &str, OfIdentity)] = &[
+    ("zafka_identity_known_keys", "Keys that are known by files.", |i| i.known_keys as u64),
+    ("zafka_identity_leases", "Keys that tokens have let in.", |i| i.leases as u64),
+    ("zafka_identity_revocations", "Revocations that hold.", |i| i.revocations as u64),
+    ("zafka_identity_visitors", "Connections at the door.", |i| i.visitors as u64),
+];
+
+/// Counters.
+const COUNTERS: &[(&str, &str, OfIdentity)] = &[
+    ("zafka_identity_admitted_total", "Peers that were let in.", |i| i.counters.admitted),
+    ("zafka_identity_enrolled_total", "Keys that were enrolled at the door.", |i| {
+        i.counters.enrolled
+    }),
+    ("zafka_identity_renewed_total", "Leases that moved their end.", |i| i.counters.renewed),
+    ("zafka_identity_ended_total", "Leases and other admissions that have ended.", |i| {
+        i.counters.ended
+    }),
+    ("zafka_identity_revoked_total", "Leases and other admissions that were revoked.", |i| {
+        i.counters.revoked
+    }),
+];
+
+/// Gauges of an issuer.
+const ISSUER_GAUGES: &[(&str, &str, OfIssuer)] = &[
+    ("zafka_identity_issuer_keys", "Keys of the issuer that are known.", |i| i.keys as u64),
+    (
+        "zafka_identity_issuer_failures",
+        "Fetches of the issuer's keys that failed since the last that did not.",
+        |i| i.failures.into(),
+    ),
+];
+
+/// The families of a relay with identity.
+pub(super) fn families(status: &IdentityStatus, now: SystemTime) -> Vec<MetricFamily> {
+    let mut families = Vec::new();
+    for (name, help, value) in GAUGES {
+        let metric = gauge(&[], value(status) as f64);
+        families.push(family(name, help, MetricType::GAUGE, vec![metric]));
+    }
+    for (name, help, value) in COUNTERS {
+        let metric = counter(&[], value(status));
+        families.push(family(name, help, MetricType::COUNTER, vec![metric]));
+    }
+    let refused = status.counters.refused.iter();
+    let refused = refused.map(|(reason, count)| counter(&[("reason", reason)], *count)).collect();
+    let help = "Peers that were not let in, and commands of the door that were not done.";
+    families.push(family("zafka_identity_refused_total", help, MetricType::COUNTER, refused));
+    for (name, help, value) in ISSUER_GAUGES {
+        let of = |one: &IssuerStatus| gauge(&[("issuer", &one.issuer)], value(one) as f64);
+        let metrics = status.issuers.iter().map(of).collect();
+        families.push(family(name, help, MetricType::GAUGE, metrics));
+    }
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let ages = status.issuers.iter().filter_map(|one| {
+        let age = (now - one.fetched? as f64 / 1000.0).max(0.0);
+        Some(gauge(&[("issuer", &one.issuer)], age))
+    });
+    let help = "Time since the issuer's keys were fetched.";
+    families.push(family(
+        "zafka_identity_issuer_keys_age_seconds",
+        help,
+        MetricType::GAUGE,
+        ages.collect(),
+    ));
+    families
+}

@@ -1,0 +1,125 @@
+//! Counts of what the gate and the door did, and the state of issuers, as `/status` and `/metrics`
+//! show them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use zafka_identity::{Refusal, shown};
+
+/// The identities of a relay's peers at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IdentityStatus {
+    /// Keys that are known by files.
+    pub known_keys: usize,
+    /// Keys that tokens have let in.
+    pub leases: usize,
+    /// Revocations that hold.
+    pub revocations: usize,
+    /// Connections at the door.
+    pub visitors: usize,
+    /// What happened since the start.
+    pub counters: IdentityCounters,
+    /// The issuers, in the order of the file.
+    pub issuers: Vec<IssuerStatus>,
+}
+
+/// Counts since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IdentityCounters {
+    /// Peers that were let in, over all endpoints but the door.
+    pub admitted: u64,
+    /// Keys that were enrolled at the door.
+    pub enrolled: u64,
+    /// Leases that moved their end.
+    pub renewed: u64,
+    /// Leases and other admissions that have ended, revoked ones among them.
+    pub ended: u64,
+    /// Those of them that were revoked.
+    pub revoked: u64,
+    /// Peers that were not let in and commands of the door that were not done, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+}
+
+/// An issuer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IssuerStatus {
+    /// Its name.
+    pub issuer: String,
+    /// The number of its keys that are known.
+    pub keys: usize,
+    /// The time when they were fetched last, in ms since the epoch.
+    pub fetched: Option<i64>,
+    /// Fetches that failed since then.
+    pub failures: u32,
+    /// The reason of the last failure, if there was one since then.
+    pub error: Option<String>,
+}
+
+/// Counts as they are kept.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub admitted: AtomicU64,
+    pub enrolled: AtomicU64,
+    pub renewed: AtomicU64,
+    pub ended: AtomicU64,
+    pub revoked: AtomicU64,
+    pub visitors: AtomicUsize,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    issuers: Mutex<Vec<IssuerStatus>>,
+}
+
+impl Counts {
+    /// Nothing happened yet, and no keys are known.
+    pub fn new(issuers: impl Iterator<Item = String>) -> Self {
+        let of = |issuer| IssuerStatus { issuer, ..IssuerStatus::default() };
+        Self { issuers: Mutex::new(issuers.map(of).collect()), ..Self::default() }
+    }
+
+    /// Counts a peer that was not let in, or a command that was not done.
+    pub fn refuse(&self, refusal: Refusal) {
+        *self.refused.lock().entry(refusal.code()).or_default() += 1;
+    }
+
+    /// Takes note of keys that were fetched at this time, in ms since the epoch.
+    pub fn fetched(&self, index: usize, keys: usize, now: i64) {
+        self.change(index, |issuer| {
+            (issuer.keys, issuer.fetched) = (keys, Some(now));
+            (issuer.failures, issuer.error) = (0, None);
+        });
+    }
+
+    /// Takes note of keys that could not be fetched, and of how many are still known.
+    pub fn not_fetched(&self, index: usize, keys: usize, error: &str) {
+        self.change(index, |issuer| {
+            issuer.keys = keys;
+            issuer.failures = issuer.failures.saturating_add(1);
+            issuer.error = Some(shown(error));
+        });
+    }
+
+    fn change(&self, index: usize, change: impl Fn(&mut IssuerStatus)) {
+        if let Some(issuer) = self.issuers.lock().get_mut(index) {
+            change(issuer);
+        }
+    }
+
+    /// All counts now; those of keys, leases and revocations are to be filled in.
+    pub fn status(&self) -> IdentityStatus {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        IdentityStatus {
+            visitors: self.visitors.load(Ordering::Relaxed),
+            counters: IdentityCounters {
+                admitted: count(&self.admitted),
+                enrolled: count(&self.enrolled),
+                renewed: count(&self.renewed),
+                ended: count(&self.ended),
+                revoked: count(&self.revoked),
+                refused: self.refused.lock().clone(),
+            },
+            issuers: self.issuers.lock().clone(),
+            ..IdentityStatus::default()
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The door: an endpoint that lets in every peer that has proven a CURVE key, and takes nothing from
+//! it but a token, which enrols that key.
+//!
+//! It is for clients that cannot show a token in the handshake. Whoever comes in can make us hold
+//! little, may speak once a second, and is closed if its key has no lease after half a minute.
+
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+#[cfg(test)]
+mod tests;
+mod visitors;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval};
+use zafka_identity::{Admission, Doorkeeper};
+use zafka_sockets::config::{EndpointConfig, Heartbeat};
+use zafka_sockets::{
+    BindError, Content, Endpoint, Inbound, InboundConfig, InboundKind, InboundSocket, Sender,
+};
+use zafka_zmtp::{SocketType, Token};
+
+use super::gate::{Identities, wall_clock};
+use visitors::Visitors;
+use wire::{Command, Enrolled, Failure, Notice};
+
+/// The name of the door in the log.
+pub const DOOR: &str = "identity.bind";
+/// Connections at the door, those in their handshake included.
+const MAX_VISITORS: usize = 1024;
+/// Size of one command in bytes: a token of 8 KiB, and what is around it.
+const MAX_COMMAND: usize = 16 * 1024;
+/// Bytes of commands that wait: 64 of the largest.
+const WAITING_BYTES: usize = 64 * MAX_COMMAND;
+/// Bytes that visitors can make us hold besides these.
+const VISITOR_MEMORY: usize = 16 * 1024 * 1024;
+/// Time between two looks at who may go on, who is to be told, and who has to leave.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The door, open. Dropped, it is closed, with all connections.
+#[derive(Debug)]
+pub struct Door {
+    identities: Arc<Identities>,
+    socket: InboundSocket,
+    visitors: Arc<Visitors>,
+    keeper: Doorkeeper,
+    /// The visitors that have sent a command, by the number of their connection.
+    senders: HashMap<u64, Arc<Sender>>,
+}
+
+impl Door {
+    /// Binds its endpoints.
+    ///
+    /// # Errors
+    /// One of them cannot be bound.
+    pub async fn bind(
+        bind: &[EndpointConfig],
+        identities: &Arc<Identities>,
+    ) -> Result<(Self, UnboundedReceiver<Inbound>), BindError> {
+        let config = InboundConfig {
+            kind: InboundKind::Router,
+            bind: bind.to_vec(),
+            ipc_mode: None,
+            connect: Vec::new(),
+            heartbeat: Some(Heartbeat {
+                interval: Duration::from_secs(30),
+                timeout: Duration::from_secs(30),
+            }),
+            max_peers: MAX_VISITORS,
+            max_message: MAX_COMMAND,
+            peer_memory: VISITOR_MEMORY,
+            handshake_timeout: Duration::from_secs(5),
+            in_flight_bytes: WAITING_BYTES,
+        };
+        let visitors = Arc::new(Visitors::new(Arc::clone(identities)));
+        let gate = Arc::clone(&visitors);
+        let (socket, messages) = InboundSocket::start_with_gate(DOOR, config, Some(gate)).await?;
+        let (identities, senders) = (Arc::clone(identities), HashMap::new());
+        let keeper = Doorkeeper::default();
+        Ok((Self { identities, socket, visitors, keeper, senders }, messages))
+    }
+
+    /// The endpoints that it is bound to, wildcards resolved.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.socket.endpoints()
+    }
+
+    /// Answers commands for as long as the task lives.
+    pub async fn keep(mut self, mut messages: UnboundedReceiver<Inbound>) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                inbound = messages.recv() => match inbound {
+                    Some(inbound) => self.handle_inbound(inbound),
+                    None => return,
+                },
+                _ = ticks.tick() => self.look(),
+            }
+        }
+    }
+
+    fn handle_inbound(&mut self, inbound: Inbound) {
+        // The memory of the messages is free again at the end.
+        let Inbound { sender, content, permit: _permit } = inbound;
+        self.senders.entry(sender.id()).or_insert_with(|| Arc::clone(&sender));
+        match content {
+            Content::Messages(messages) => {
+                for index in 0..messages.len() {
+                    let frames: Vec<_> = messages.frames(index).collect();
+                    self.handle_message(&sender, &frames, None);
+                }
+            }
+            Content::TooLarge(discarded) => {
+                let frames: Vec<_> = discarded.head.iter().map(|frame| &**frame).collect();
+                self.handle_message(&sender, &frames, Some(discarded.size));
+            }
+            // It is about to be closed.
+            Content::Late(_) => {}
+        }
+    }
+
+    /// `discarded`: the size of a message of which only the first frames are there.
+    fn handle_message(&mut self, sender: &Sender, frames: &[&[u8]], discarded: Option<u64>) {
+        let now = Instant::now();
+        let (envelope, frames) = frames.split_at(wire::envelope(frames));
+        let ration = self.keeper.handle_command(sender.id(), now);
+        let command = match discarded {
+            Some(size) => Err(format!("{size} bytes: a command has at most {MAX_COMMAND}")),
+            None => Ok(wire::command(frames)),
+        };
+        let outcome = match (ration, command) {
+            (Err(pause), command) => {
+                sender.hold(true);
+                let id = match command {
+                    Ok(Command::Enrol { id, .. }) => Some(id),
+                    _ => None,
+                };
+                Err(Failure::busy(id, pause))
+            }
+            (Ok(()), Ok(Command::Enrol { id, token })) => self.enrol(sender, id, &token, now),
+            (Ok(()), Ok(Command::Malformed(why))) => Err(Failure::malformed(why)),
+            (Ok(()), Ok(Command::Unknown(verb))) => Err(Failure::unsupported(&verb)),
+            (Ok(()), Err(why)) => Err(Failure::malformed(why)),
+        };
+        let (word, json) = match &outcome {
+            Ok(enrolled) => (&b"OK"[..], serde_json::to_vec(enrolled)),
+            Err(failure) => (&b"ERROR"[..], serde_json::to_vec(failure)),
+        };
+        // Numbers and texts alone always serialize.
+        let json = json.unwrap_or_default();
+        let answer: Vec<_> = envelope.iter().copied().chain([wire::WORD, word, &json]).collect();
+        sender.answer(answer.into_iter());
+    }
+
+    fn enrol(
+        &mut self,
+        sender: &Sender,
+        id: String,
+        token: &Token,
+        now: Instant,
+    ) -> Result<Enrolled, Failure> {
+        // The gate lets nobody in without a key.
+        let Some(key) = sender.key() else { return Err(Failure::malformed("no key")) };
+        match self.identities.enrol(sender.address(), key, token) {
+            Ok(admission) => {
+                let notice = notice(&admission);
+                let left = Duration::from_secs(notice.expires_in.unsigned_abs());
+                if let Some(until) = admission.until()
+                    && sender.socket_type() == Some(SocketType::Dealer)
+                {
+                    self.keeper.handle_enrolled(sender.id(), until, left, now);
+                }
+                Ok(Enrolled {
+                    id,
+                    subject: admission.subject().to_owned(),
+                    until: notice.until,
+                    expires_in: notice.expires_in,
+                    read: admission.grant.readable(),
+                    write: admission.grant.writable(),
+                })
+            }
+            Err((refusal, reference)) => Err(Failure::refused(id, refusal, reference)),
+        }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        for id in self.keeper.poll_released(now) {
+            if let Some(sender) = self.senders.get(&id) {
+                sender.hold(false);
+            }
+        }
+        for (id, until) in self.keeper.poll_notices(now) {
+            if let Some(sender) = self.senders.get(&id) {
+                tell_end(&self.identities, &mut self.keeper, sender, until, now);
+            }
+        }
+        let there = self.visitors.end_idle(now);
+        self.identities.counts.visitors.store(there, Ordering::Relaxed);
+        // Nobody else holds a sender whose connection has ended.
+        self.senders.retain(|_, sender| Arc::strong_count(sender) > 1);
+        self.keeper.retain(|id| self.senders.contains_key(&id));
+    }
+}
+
+/// Tells a visitor that its lease ends, unless it was renewed meanwhile.
+fn tell_end(
+    identities: &Identities,
+    keeper: &mut Doorkeeper,
+    sender: &Sender,
+    until: i64,
+    now: Instant,
+) {
+    let Some(admission) = sender.key().and_then(|key| identities.leased(&key)) else { return };
+    let notice = notice(&admission);
+    match admission.until() {
+        Some(later) if later > until => {
+            let left = Duration::from_secs(notice.expires_in.unsigned_abs());
+            keeper.handle_enrolled(sender.id(), later, left, now);
+        }
+        _ => {
+            let json = serde_json::to_vec(&notice).unwrap_or_default();
+            sender.answer([wire::WORD, b"LEASE", &json].into_iter());
+        }
+    }
+}
+
+fn notice(admission: &Admission) -> Notice {
+    let now = wall_clock();
+    Notice::new(admission.until().unwrap_or(now), now)
+}
