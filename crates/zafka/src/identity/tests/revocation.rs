@@ -97,7 +97,7 @@ async fn half_of_a_thousand_connected_peers() {
     }
     let subscribed = || socket.counts().peers_subscribed;
     until("all are there", || subscribed() == 2 * HALF).await;
-    let origin = Origin::labeled(0, None, socket.label("orders"));
+    let origin = Origin::with(0, None, Some(socket.label("orders")));
     let mut position = 0;
     publish(&mut publisher, &origin, &mut position);
     let messages = |seen: &Seen| seen.messages.load(Ordering::Relaxed);
