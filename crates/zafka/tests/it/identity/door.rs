@@ -154,7 +154,7 @@ fn a_program_that_knows_nothing_of_tokens() {
     let until = || {
         let out = fs::read_to_string(folder.path().join("out")).unwrap();
         let lines = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter_map(|line| line["until"].as_str().map(str::to_owned)).last()
+        lines.filter_map(|line| line["until"].as_str().map(str::to_owned)).next_back()
     };
     wait_until("a lease", DEADLINE, || until().is_some());
     let first = until();
