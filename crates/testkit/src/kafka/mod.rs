@@ -9,7 +9,7 @@ mod secured;
 pub use cluster::KafkaCluster;
 pub use config::KafkaOptions;
 pub use node::KafkaNode;
-pub use secured::{PASSWORD, SecuredKafka};
+pub use secured::{PASSWORD, Provider, SecuredKafka, SecuredNode};
 
 /// Any 16 bytes in URL-safe base64; clusters seldom meet, so one id does.
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";

@@ -1,5 +1,6 @@
 //! One Kafka node with TLS, mutual TLS, SCRAM, PLAIN, OAUTHBEARER and ACLs.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::broker::Broker;
@@ -13,15 +14,32 @@ use crate::ports::free_port;
 /// The password of "zafka" and "mallory", by SCRAM and PLAIN.
 pub const PASSWORD: &str = "correct horse";
 
+/// The provider whose tokens a node takes.
+#[derive(Debug)]
+pub struct Provider {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// The address of its keys.
+    pub jwks_url: String,
+    /// Its token endpoint.
+    pub token_url: String,
+}
+
 /// A node that refuses everything that was not allowed ([`Admin::allow`]): "zafka" and "mallory" by
-/// password or certificate, "zafka" by token.
+/// password or certificate, "zafka" by token. With a provider of its own.
 #[derive(Debug)]
 pub struct SecuredKafka {
+    node: SecuredNode,
+    /// The identity provider that the node trusts.
+    pub oidc: Oidc,
+}
+
+/// The node itself.
+#[derive(Debug)]
+pub struct SecuredNode {
     broker: Broker,
     admin: Arc<Admin>,
     ports: [u16; 3],
-    /// The identity provider that the node trusts.
-    pub oidc: Oidc,
     /// The CA, and the clients' certificates.
     pub certificates: Certificates,
 }
@@ -36,6 +54,30 @@ impl SecuredKafka {
     pub fn start_with(token_seconds: u32, options: KafkaOptions) -> Self {
         let certificates = Certificates::make();
         let oidc = Oidc::start(&certificates, token_seconds);
+        let (issuer, token_url) = (oidc.issuer(), oidc.token_url());
+        let provider = Provider { jwks_url: format!("{issuer}/jwks"), issuer, token_url };
+        let node = SecuredNode::start(certificates, &provider, options);
+        Self { node, oidc }
+    }
+}
+
+impl Deref for SecuredKafka {
+    type Target = SecuredNode;
+
+    fn deref(&self) -> &SecuredNode {
+        &self.node
+    }
+}
+
+impl DerefMut for SecuredKafka {
+    fn deref_mut(&mut self) -> &mut SecuredNode {
+        &mut self.node
+    }
+}
+
+impl SecuredNode {
+    /// Starts a node that takes the tokens of a provider, which runs.
+    pub fn start(certificates: Certificates, provider: &Provider, options: KafkaOptions) -> Self {
         let [oauth, sasl, mtls] = [free_port(), free_port(), free_port()];
         let [internal, controller] = [free_port(), free_port()];
         let directory = RunDir::new("kafka-secured");
@@ -52,14 +94,15 @@ impl SecuredKafka {
                 ("DATA_DIR", directory.join("data").display().to_string()),
                 ("TLS_DIR", certificates.directory().display().to_string()),
                 ("PASSWORD", PASSWORD.to_owned()),
-                ("ISSUER", oidc.issuer()),
+                ("ISSUER", provider.issuer.clone()),
+                ("JWKS", provider.jwks_url.clone()),
             ],
             &options.properties,
         );
         let mut jvm_args = options.jvm_args;
         jvm_args.push(format!(
-            "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={0}/jwks,{0}/token",
-            oidc.issuer()
+            "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={},{}",
+            provider.jwks_url, provider.token_url
         ));
         let mut format_args = options.format_args;
         for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
@@ -73,7 +116,7 @@ impl SecuredKafka {
         broker.format(&admin, CLUSTER_ID, &format_args);
         broker.launch();
         broker.wait_ready(&admin, 1);
-        Self { broker, admin, ports: [oauth, sasl, mtls], oidc, certificates }
+        Self { broker, admin, ports: [oauth, sasl, mtls], certificates }
     }
 
     /// SASL_SSL with OAUTHBEARER, `host:port`.

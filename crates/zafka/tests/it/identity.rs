@@ -2,6 +2,7 @@
 
 mod door;
 mod examples;
+mod keycloak;
 mod python;
 mod recordings;
 mod server;

@@ -1,0 +1,240 @@
+//! Keycloak as the provider of both sides, with the realm of the book's example: people by the
+//! device flow, machines by client credentials, the relay itself at Kafka.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zafka_testkit::child::{Running, command};
+use zafka_testkit::kafka::{KafkaOptions, Provider, SecuredNode};
+use zafka_testkit::oidc::Certificates;
+use zafka_testkit::paths::RunDir;
+use zafka_testkit::{Keycloak, Record, Zafka, wait_until};
+
+use super::{Curve, Keys, peers, renewals};
+use crate::ZAFKA;
+use crate::common::endpoint;
+use crate::program::{run, run_with};
+
+/// Everything of Keycloak takes its time.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// The life of people's tokens, in s.
+const LIFE: u32 = 15;
+/// The text with which each token begins: `{"alg` in base64.
+const TOKEN: &str = "eyJhbGci";
+
+/// Keycloak, a Kafka that takes its tokens, and a relay between them.
+struct Stage {
+    keycloak: Keycloak,
+    kafka: SecuredNode,
+    relay: Zafka,
+    keys: Keys,
+    config: PathBuf,
+    out: String,
+    into: String,
+    logs: RunDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let keycloak = Keycloak::start(LIFE);
+        let provider = Provider {
+            issuer: keycloak.issuer(),
+            jwks_url: keycloak.jwks_url(),
+            token_url: keycloak.token_url(),
+        };
+        let kafka = SecuredNode::start(Certificates::make(), &provider, KafkaOptions::default());
+        for topic in ["orders", "payments", "edge.plc-7"] {
+            kafka.admin().create_topic(topic, 1, &[]);
+        }
+        for topic in ["orders", "payments"] {
+            kafka.admin().allow("zafka", "read", "topic", topic);
+        }
+        kafka.admin().allow("zafka", "write", "topic", "edge.plc-7");
+        kafka.admin().produce("orders", &[Record::new("k", "an order")]);
+        kafka.admin().produce("payments", &[Record::new("k", "a payment")]);
+
+        let (keys, logs) = (Keys::make(&["relay"], &[]), RunDir::new("keycloak-test"));
+        let (out, into) = (endpoint(), endpoint());
+        let ca = kafka.certificates.ca();
+        let toml = format!(
+            "[kafka]\nbootstrap_servers = [\"{}\"]\n\
+             [kafka.security.tls]\nca = {ca:?}\n\
+             [kafka.security.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = {:?}\nclient_id = \"zafka\"\n\
+             client_secret = \"zafka-secret\"\n{}\
+             [[route]]\nname = \"out\"\n\
+             from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
+             to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+             [[route]]\nname = \"in\"\n\
+             from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+             to.kafka = {{ topics = [\"edge.plc-7\"] }}\n",
+            kafka.oauth(),
+            provider.token_url,
+            keys.toml(&rules(&provider.issuer)),
+        );
+        let config = logs.join("zafka.toml");
+        fs::write(&config, &toml).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+        let (exit, found, err) = run(&["check", "--connect", "-c", config.to_str().unwrap()]);
+        assert!(exit.success(), "{found}{err}");
+        let relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")]);
+        Self { keycloak, kafka, relay, keys, config, out, into, logs }
+    }
+
+    /// The folder of a user's login.
+    fn home(&self, user: &str) -> String {
+        self.logs.join(user).display().to_string()
+    }
+
+    /// Logs a user in by the command, and lets it in at Keycloak's pages.
+    fn log_in(&self, user: &str) {
+        let mut login = command(ZAFKA);
+        login.args(["login", "--issuer", &self.keycloak.issuer(), "--client-id", "zafka-cli"]);
+        login.env("XDG_STATE_HOME", self.home(user));
+        let mut login = Running::start(login, &self.logs.join(&format!("{user}-login")));
+        let page = |login: &Running| {
+            let log = login.log();
+            let line = log.lines().find_map(|line| line.strip_prefix("or open "));
+            line.filter(|_| log.ends_with('\n')).map(str::to_owned)
+        };
+        wait_until("a code", DEADLINE, || {
+            assert!(login.is_running(), "{}", login.log());
+            page(&login).is_some()
+        });
+        self.keycloak.approve(&page(&login).unwrap(), user, &format!("{user}-password"));
+        let exit = login.wait_exit(DEADLINE);
+        assert!(exit.is_some_and(|exit| exit.success()), "{}", login.log());
+        assert!(!login.log().contains(TOKEN), "{}", login.log());
+    }
+
+    /// `zafka tap --login` of a user, for so many messages (0: for ever).
+    fn tap(&self, user: &str, count: u32) -> Running {
+        let mut tap = command(ZAFKA);
+        tap.args(["tap", &self.out, "--login", "--server-key"]).arg(self.keys.public("relay"));
+        if count > 0 {
+            tap.args(["--count", &count.to_string()]);
+        }
+        tap.env("XDG_STATE_HOME", self.home(user));
+        Running::start(tap, &self.logs.join(&format!("{user}-tap")))
+    }
+
+    /// The output of `zafka access` about a token.
+    fn worth(&self, token: &str) -> (bool, String) {
+        let file = self.logs.join("token.jwt");
+        fs::write(&file, token).unwrap();
+        let config = self.config.to_str().unwrap();
+        let (exit, out, err) =
+            run(&["access", "-c", config, "--token-file", file.to_str().unwrap()]);
+        (exit.success(), out + &err)
+    }
+
+    /// A sender with a token.
+    fn dealer(&self, token: &str) -> Curve {
+        let server = self.keys.public("relay");
+        Curve::with_token("DEALER", &self.into, &server, "new", &["edge.plc-7|42"], token)
+    }
+}
+
+/// Roles and groups to topics.
+fn rules(issuer: &str) -> String {
+    format!(
+        "clock_skew = \"1s\"\n\
+         [[identity.issuer]]\nissuer = {issuer:?}\naudience = [\"zafka-edge\"]\n\
+         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dashboard\" }}\nread = [\"orders\"]\n\
+         [[identity.access]]\nwho = {{ groups = \"plant-7\" }}\nread = [\"payments\"]\n\
+         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"machine\" }}\nwrite = [\"edge.{{azp}}\"]"
+    )
+}
+
+fn text<'a>(answer: &'a Value, name: &str) -> &'a str {
+    answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
+/// The number of audit lines with these texts.
+fn lines(relay: &Zafka, parts: &[&str]) -> usize {
+    let log = relay.log();
+    log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+}
+
+#[test]
+#[ignore = "needs Java, Maven and Python; Keycloak takes half a gigabyte"]
+fn people_and_machines_of_keycloak() {
+    let mut stage = Stage::new();
+
+    // A user without a role is let in and gets nothing; one with a role and a group gets theirs.
+    stage.log_in("bob");
+    let bob = stage.tap("bob", 0);
+    stage.relay.wait_log("no rule in [[identity.access]] means this peer", DEADLINE);
+    stage.log_in("alice");
+    let alice = stage.tap("alice", 0);
+    wait_until("alice's records", DEADLINE, || {
+        let log = alice.log();
+        log.contains("an order") && log.contains("a payment")
+    });
+    assert!(!bob.log().contains("an order"), "{}", bob.log());
+
+    // A machine's token, and what is none for this relay.
+    let plc = stage
+        .keycloak
+        .token("grant_type=client_credentials&client_id=plc-7&client_secret=plc-7-secret");
+    let dealer = stage.dealer(text(&plc, "access_token"));
+    let answer = dealer.wait_messages(1);
+    assert_eq!(answer[0][0], "OK", "{answer:?}");
+    let other = stage
+        .keycloak
+        .token("grant_type=client_credentials&client_id=zafka&client_secret=zafka-secret");
+    let other = stage.dealer(text(&other, "access_token"));
+    other.wait_event("HANDSHAKE_FAILED_AUTH");
+    stage.keycloak.create_client(&json!({
+        "clientId": "passwords", "publicClient": true, "directAccessGrantsEnabled": true,
+        "protocolMappers": [{
+            "name": "audience", "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": { "included.custom.audience": "zafka-edge", "access.token.claim": "true",
+                        "id.token.claim": "true" },
+        }],
+    }));
+    let form = "grant_type=password&client_id=passwords&username=alice&password=alice-password&scope=openid";
+    let all = stage.keycloak.token(form);
+    let (taken, told) = stage.worth(text(&all, "access_token"));
+    assert!(taken && told.contains("read: orders\n"), "{told}");
+    for kind in ["id_token", "refresh_token"] {
+        let (taken, told) = stage.worth(text(&all, kind));
+        assert!(!taken && told.contains("the token is not taken"), "{kind}: {told}");
+    }
+
+    // A new key: its tokens are good once it is fetched, and those who are in stay.
+    stage.keycloak.rotate();
+    let plc = stage
+        .keycloak
+        .token("grant_type=client_credentials&client_id=plc-7&client_secret=plc-7-secret");
+    let dealer = stage.dealer(text(&plc, "access_token"));
+    assert_eq!(dealer.wait_messages(1)[0][0], "OK");
+
+    // The command renews the lease as long as the session lives: nothing is missed.
+    wait_until("two leases to be renewed twice", DEADLINE, || {
+        let times = renewals(&stage.relay);
+        times.len() == 2 && times.values().all(|&times| times >= 2)
+    });
+    stage.kafka.admin().produce("orders", &[Record::new("k", "another order")]);
+    wait_until("the next record", DEADLINE, || alice.log().contains("another order"));
+
+    // The end of the session is that of the lease, at most a token's life later.
+    stage.keycloak.log_out("alice");
+    wait_until("the login to have ended", DEADLINE, || {
+        alice.log().contains("has ended") && alice.log().contains("log in anew")
+    });
+    stage.relay.wait_status("alice is out", DEADLINE, |status| peers(status).len() == 1);
+    assert!(lines(&stage.relay, &["event=\"ended\"", "its lease is over"]) >= 1);
+    let home = [("XDG_STATE_HOME", &*stage.home("alice"))];
+    let server = stage.keys.public("relay");
+    let server = ["--server-key", server.to_str().unwrap()];
+    let (exit, _, err) = run_with(&[&["tap", &stage.out, "--login"], &server[..]].concat(), &home);
+    assert!(exit.code() == Some(1) && err.contains("log in anew by `zafka login`"), "{err}");
+
+    for log in [&alice.log(), &bob.log(), &stage.relay.log()] {
+        assert!(!log.contains(TOKEN), "a token is in a log");
+    }
+}
