@@ -1,7 +1,8 @@
 //! A queue of messages for one peer, such as the answers of a ROUTER.
 //!
-//! It is bounded for each peer, and by the memory that all peers may have. A peer that lets more
-//! wait is closed.
+//! It is bounded for each peer that does not read, and by the memory that all peers may have. A peer
+//! that lets more wait is closed. Many messages may come at once: one whose kernel took all so far
+//! has not let them wait.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::buffers::Buffer;
 use crate::closed::Closed;
 use crate::memory::{Charge, PeerMemory};
 
-/// Bytes of messages that may wait for a peer that does not read them.
+/// Bytes of messages that may wait for a peer whose kernel takes no more.
 pub(crate) const QUEUE_BYTES: usize = 1024 * 1024;
 
 /// Messages that wait for a peer. Filled by any task.
@@ -27,6 +28,8 @@ pub(crate) struct Queue {
 struct Waiting {
     messages: Buffer,
     charge: Charge,
+    /// True if the kernel took nothing the last time.
+    is_blocked: bool,
     /// The reason why messages were dropped: the peer is to be closed.
     dropped: Option<Overflow>,
 }
@@ -41,12 +44,14 @@ enum Overflow {
 #[derive(Debug)]
 pub struct Answers<'a> {
     messages: &'a mut Buffer,
+    /// The most bytes that may wait.
+    most: usize,
 }
 
 impl Answers<'_> {
     /// Adds a message, unless too much waits already.
     pub fn put<'a>(&mut self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
-        if self.messages.bytes.len() <= QUEUE_BYTES {
+        if self.messages.bytes.len() <= self.most {
             put_message(&mut self.messages.bytes, frames);
             self.messages.ends.push(self.messages.bytes.len());
         }
@@ -73,7 +78,8 @@ pub(crate) struct QueueFeed<'a> {
 impl Queue {
     pub(crate) fn new(memory: &Arc<PeerMemory>) -> Self {
         let charge = memory.empty();
-        let waiting = Waiting { messages: Buffer::default(), charge, dropped: None };
+        let messages = Buffer::default();
+        let waiting = Waiting { messages, charge, is_blocked: false, dropped: None };
         Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
     }
 
@@ -86,13 +92,14 @@ impl Queue {
     /// The same of the messages that `put` adds.
     pub(crate) fn push_all(&self, put: impl FnOnce(&mut Answers<'_>)) -> bool {
         let mut waiting = self.waiting.lock();
-        let Waiting { messages, charge, dropped } = &mut *waiting;
+        let Waiting { messages, charge, is_blocked, dropped } = &mut *waiting;
         if dropped.is_some() {
             return false;
         }
         let was_empty = messages.bytes.is_empty();
-        put(&mut Answers { messages });
-        if messages.bytes.len() > QUEUE_BYTES {
+        let most = if *is_blocked { QUEUE_BYTES } else { self.memory.limit() };
+        put(&mut Answers { messages, most });
+        if *is_blocked && messages.bytes.len() > QUEUE_BYTES {
             *dropped = Some(Overflow::Unread);
         } else if charge.set(messages.bytes.len()).is_err() {
             *dropped = Some(Overflow::NoMemory);
@@ -165,6 +172,7 @@ impl Feed for QueueFeed<'_> {
 
     fn advance(&mut self, mut batch: Taken, written: usize) -> bool {
         batch.sent += written;
+        self.queue.waiting.lock().is_blocked = written == 0 && !batch.is_empty();
         if !batch.is_empty() {
             *self.taken = batch;
             return false;
@@ -226,7 +234,19 @@ mod tests {
     #[test]
     fn a_peer_that_lets_too_much_wait_is_to_be_closed() {
         let memory = PeerMemory::new(2 * QUEUE_BYTES);
-        let queue = Queue::new(&memory);
+        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
+        // The kernel takes all, and then nothing.
+        push(&queue, &vec![0; QUEUE_BYTES + 1]);
+        let batch = feed.next_batch().unwrap();
+        let size = bytes(&batch).len();
+        assert!(feed.advance(batch, size));
+        push(&queue, b"one");
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 2));
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 0));
+        *feed.taken = Taken::default();
         push(&queue, &vec![0; QUEUE_BYTES - 9]);
         assert!(!queue.is_empty());
         push(&queue, b"");
