@@ -267,6 +267,7 @@ impl Producer {
     ///
     /// # Errors
     /// The record cannot be sent at all. No delivery follows.
+    #[inline]
     pub fn send(&mut self, ticket: Ticket, record: &OutboundRecord<'_>) -> Result<(), WriteError> {
         match &mut self.way {
             Way::Fast(fast) => fast.send(ticket, record),
@@ -276,6 +277,7 @@ impl Producer {
 
     /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if that
     /// cannot be told: librdkafka has its own tables.
+    #[inline]
     pub fn locate(
         &mut self,
         topic: &str,
@@ -292,6 +294,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Self::send`].
+    #[inline]
     pub fn send_to(
         &mut self,
         index: Option<PartitionIndex>,

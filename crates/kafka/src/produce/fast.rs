@@ -168,6 +168,7 @@ impl Fast {
     }
 
     /// Takes a record, which may wait for [`Self::flush`].
+    #[inline]
     pub(super) fn send(
         &mut self,
         ticket: Ticket,
@@ -180,6 +181,7 @@ impl Fast {
     }
 
     /// The partition of a record, if it is sent now.
+    #[inline]
     pub(super) fn locate(
         &mut self,
         topic: &str,
@@ -190,6 +192,7 @@ impl Fast {
     }
 
     /// As [`Self::send`], of a record that was located.
+    #[inline]
     pub(super) fn send_to(
         &mut self,
         index: PartitionIndex,

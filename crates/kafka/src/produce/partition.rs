@@ -181,6 +181,7 @@ impl Partition {
     }
 
     /// Takes a record.
+    #[inline]
     pub(super) fn push(
         &mut self,
         ticket: Ticket,

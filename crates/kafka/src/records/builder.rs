@@ -47,6 +47,7 @@ pub(crate) struct NewRecord<'a> {
 
 impl NewRecord<'_> {
     /// The most bytes that it takes in a batch.
+    #[inline]
     pub(crate) fn size_limit(&self) -> usize {
         let sized = |bytes: Option<&[u8]>| 5 + bytes.map_or(0, <[u8]>::len);
         let header = |(name, value): &NewHeader<'_>| 5 + name.len() + sized(*value);
@@ -77,6 +78,8 @@ impl ProducerId {
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     buffer: BytesMut,
+    /// Numbers of the last record that are still to be appended.
+    numbers: Numbers,
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
@@ -87,7 +90,8 @@ impl BatchBuilder {
     pub(crate) fn new(mut buffer: BytesMut) -> Self {
         buffer.clear();
         buffer.put_bytes(0, HEADER);
-        Self { buffer, base_timestamp: -1, max_timestamp: -1, count: 0 }
+        let numbers = Numbers::new();
+        Self { buffer, numbers, base_timestamp: -1, max_timestamp: -1, count: 0 }
     }
 
     /// Appends a record, which is of at most [`RECORD_LIMIT`] bytes.
@@ -107,9 +111,11 @@ impl BatchBuilder {
             + nullable_size(record.value)
             + variable_size(header_count)
             + record.headers.iter().map(header_size).sum::<usize>();
-        let out = &mut self.buffer;
-        out.reserve(size + 5);
-        let mut numbers = Numbers::new();
+        let Self { buffer: out, numbers, .. } = self;
+        out.reserve(size + 5 + 2 * Numbers::ROOM);
+        if numbers.len > Numbers::FEW {
+            numbers.flush(out);
+        }
         numbers.put(zigzag(length(size)));
         // Attributes: none are defined.
         numbers.put(0);
@@ -122,19 +128,19 @@ impl BatchBuilder {
             numbers.put_nullable(Some(name.as_bytes()), out);
             numbers.put_nullable(*value, out);
         }
-        numbers.flush(out);
         self.count += 1;
     }
 
     /// Its size in bytes as it is now, uncompressed.
     pub(crate) fn size(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.numbers.len
     }
 
     /// Takes no more records. Compressed if that makes it smaller; then the buffer that the records
     /// were in is free.
     pub(crate) fn finish(self, codec: Option<Codec>) -> (Draft, Option<BytesMut>) {
-        let Self { mut buffer, base_timestamp, max_timestamp, count } = self;
+        let Self { mut buffer, mut numbers, base_timestamp, max_timestamp, count } = self;
+        numbers.flush(&mut buffer);
         let compressed = codec.and_then(|codec| {
             let records = buffer.get(HEADER..).unwrap_or_default();
             let mut out = BytesMut::with_capacity(HEADER + records.len() / 2);
@@ -215,17 +221,20 @@ fn header_size((name, value): &NewHeader<'_>) -> usize {
     nullable_size(Some(name.as_bytes())) + nullable_size(*value)
 }
 
-/// Numbers of a record that stand together, on their way into the buffer: each is a few bytes, and
-/// all of them are appended at once.
+/// Numbers that stand together, at the end of one record and the beginning of the next, on their
+/// way into the buffer: each is a few bytes, and all of them are appended at once.
+#[derive(Debug)]
 struct Numbers {
     bytes: [u8; Self::ROOM],
     len: usize,
 }
 
 impl Numbers {
-    /// A power of two: no index is checked. Five numbers stand together at the most, of which one
-    /// may have ten bytes, and others have five.
-    const ROOM: usize = 32;
+    /// A power of two: no index is checked. A few bytes may be there when a record begins; until a
+    /// text ends its row of numbers it adds 33 at the most.
+    const ROOM: usize = 64;
+    /// As many as there are in most cases.
+    const FEW: usize = 16;
 
     fn new() -> Self {
         Self { bytes: [0; Self::ROOM], len: 0 }
@@ -262,7 +271,13 @@ impl Numbers {
 
     #[inline]
     fn flush(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+        // So many bytes whatever there are: a copy of a known size needs no call.
+        let end = out.len() + self.len;
+        match self.bytes.first_chunk::<{ Self::FEW }>() {
+            Some(few) if self.len <= Self::FEW => out.extend_from_slice(few),
+            _ => out.extend_from_slice(&self.bytes),
+        }
+        out.truncate(end);
         self.len = 0;
     }
 }

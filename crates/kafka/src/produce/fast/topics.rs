@@ -85,6 +85,7 @@ impl Topics {
     ///
     /// # Errors
     /// It is too large for any batch, or too many topics are asked for.
+    #[inline]
     pub(super) fn push(
         &mut self,
         ticket: Ticket,
@@ -101,6 +102,7 @@ impl Topics {
     ///
     /// # Errors
     /// Too many topics are asked for.
+    #[inline]
     pub(super) fn locate(
         &mut self,
         topic: &str,
@@ -117,6 +119,7 @@ impl Topics {
     ///
     /// # Errors
     /// It is too large for any batch.
+    #[inline]
     pub(super) fn push_to(
         &mut self,
         index: PartitionIndex,
@@ -129,6 +132,7 @@ impl Topics {
         Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
 
+    #[inline]
     fn put(
         &mut self,
         index: PartitionIndex,
@@ -152,6 +156,7 @@ impl Topics {
         }
     }
 
+    #[inline]
     fn find(&mut self, name: &str) -> Result<usize, WriteError> {
         if let Some((last, index)) = &self.last
             && **last == *name
@@ -361,6 +366,7 @@ impl Topics {
 ///
 /// # Errors
 /// It is too large for any batch.
+#[inline]
 fn new_record<'a>(record: &OutboundRecord<'a>) -> Result<NewRecord<'a>, WriteError> {
     let OutboundRecord { timestamp, key, value, headers, .. } = *record;
     let new = NewRecord { timestamp, key, value, headers };

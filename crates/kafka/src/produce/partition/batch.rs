@@ -67,6 +67,7 @@ impl Open {
         Self { builder, tickets: Tickets::default(), since: now, last: now }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, ticket: Ticket, record: &NewRecord<'_>, now: Instant) {
         self.builder.push(record);
         self.tickets.push(ticket);

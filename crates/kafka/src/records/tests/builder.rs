@@ -93,6 +93,21 @@ fn a_seal_changes_the_producer_and_nothing_else() {
 }
 
 #[test]
+fn records_of_numbers_alone_are_read() {
+    let mut records = vec![of_java(false)[2].clone(); 300];
+    for (offset, record) in records.iter_mut().enumerate() {
+        record.offset = offset as i64;
+        // The time is a number of up to ten bytes.
+        record.timestamp = Timestamp::Create(if offset % 3 == 0 { i64::MAX - 1 } else { 7 });
+        record.key = (offset % 5 == 4).then(Vec::new);
+        record.value = None;
+        record.headers = vec![header(b"", None); offset % 7 % 3];
+    }
+    let sealed = draft(&records, None).seal(ProducerId::NONE, -1);
+    assert_eq!(read(&sealed).records, records);
+}
+
+#[test]
 fn what_compression_does_not_make_smaller_is_written_as_it_is() {
     let mut records = of_java(false);
     records[0].value = Some((0..200_u8).map(|at| at.wrapping_mul(89) ^ at >> 3).collect());

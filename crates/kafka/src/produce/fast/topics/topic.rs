@@ -72,6 +72,7 @@ impl Topic {
     }
 
     /// The partition of a record; `None` while that is not known.
+    #[inline]
     pub(super) fn place(
         &mut self,
         wanted: Option<i32>,
@@ -93,6 +94,7 @@ impl Topic {
     }
 
     #[expect(clippy::too_many_arguments, reason = "parts of one owner, borrowed apart")]
+    #[inline]
     pub(super) fn add(
         &mut self,
         topic: usize,
