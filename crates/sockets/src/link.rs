@@ -443,16 +443,20 @@ impl<'a, S: Session> Link<'a, S> {
 
     /// Reads what is there, up to a number of reads, if there is memory for it.
     fn read(&mut self, now: Instant) -> Result<Read, Closed> {
-        // The handshake is bounded by itself.
-        if self.connection.is_ready()
-            && let Some(reserve) = &mut self.reserve
-            && !reserve.prepare(S::READ_BYTES)
-        {
-            return Ok(Read::All);
-        }
         BUFFER.with_borrow_mut(|buffer| {
             let buffer = buffer.get_mut(..S::READ_BYTES).unwrap_or_default();
-            for _ in 0..S::READS {
+            for turn in 0..S::READS {
+                // The handshake is bounded by itself.
+                if self.connection.is_ready()
+                    && let Some(reserve) = &mut self.reserve
+                {
+                    if turn > 0 && !reserve.prepare_more(S::READ_BYTES) {
+                        return Ok(Read::More);
+                    }
+                    if turn == 0 && !reserve.prepare(S::READ_BYTES) {
+                        return Ok(Read::All);
+                    }
+                }
                 match self.wire.stream().try_read(buffer) {
                     Ok(0) => {
                         let reason = self.ending.as_mut().map(Ending::take_reason);

@@ -31,7 +31,7 @@ impl Socket for Receive {
 
 impl Session for Receiver {
     const READ_BYTES: usize = 64 * 1024;
-    const READS: usize = 1;
+    const READS: usize = 4;
 
     fn prepare(&self, connection: &mut Connection) {
         self.0.prepare(connection);

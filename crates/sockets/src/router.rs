@@ -49,7 +49,7 @@ impl Correspondent {
 
 impl Session for Correspondent {
     const READ_BYTES: usize = 64 * 1024;
-    const READS: usize = 1;
+    const READS: usize = 4;
 
     fn prepare(&self, connection: &mut Connection) {
         self.intake.prepare(connection);

@@ -99,6 +99,13 @@ impl Reserve {
         !self.starved
     }
 
+    /// As [`Self::prepare`], for one more read in the same turn. Without memory for it, or beyond
+    /// the limit, that waits for the next one.
+    pub(super) fn prepare_more(&mut self, read: usize) -> bool {
+        let bytes = self.charge.bytes() + self.growth(read);
+        self.overdraft.is_none() && self.charge.set(bytes).is_ok()
+    }
+
     /// There may be room again, or the peer may go on without.
     pub(super) fn handle_room(&mut self, permit: Option<OwnedSemaphorePermit>, now: Instant) {
         let overdraft = |permit| Overdraft {
