@@ -1,5 +1,8 @@
 //! Access: rules from claims to topics, and what they come to for one peer.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::claims::{ClaimName, Claims};
@@ -21,9 +24,33 @@ pub struct Rule {
     /// The peers that it is for.
     pub who: Who,
     /// Topics that they may read.
-    pub read: Vec<TopicPattern>,
+    pub read: Topics,
     /// Topics that they may write.
-    pub write: Vec<TopicPattern>,
+    pub write: Topics,
+}
+
+/// The topics of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Topics {
+    /// By their names.
+    Named(Vec<TopicPattern>),
+    /// Those that Kafka's own ACLs give to the peer.
+    Kafka,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+/// Kafka's answer on what one peer may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaTopics {
+    /// Topics that it may read.
+    pub read: BTreeSet<String>,
+    /// Topics that it may write to.
+    pub write: BTreeSet<String>,
 }
 
 /// All rules. Nothing is allowed without one.
@@ -41,7 +68,13 @@ impl Rules {
         self.0.iter().any(|rule| matches!(rule.who, Who::AnyKey))
     }
 
+    /// Returns true if Kafka decides about some peers.
+    pub fn ask_kafka(&self) -> bool {
+        self.0.iter().any(|rule| [&rule.read, &rule.write].contains(&&Topics::Kafka))
+    }
+
     /// Returns the rights of a peer with these claims; `None` is a peer of which nothing is known.
+    /// Those that Kafka decides about are not among them until it has answered.
     pub fn grant(&self, claims: Option<&Claims>) -> Grant {
         let mut grant = Grant::default();
         for (number, rule) in (1..).zip(&self.0) {
@@ -51,9 +84,14 @@ impl Rules {
             grant.rules.push(number);
             let nobody = Claims::new("", "", []);
             let claims = claims.unwrap_or(&nobody);
-            for (patterns, matchers) in
-                [(&rule.read, &mut grant.read), (&rule.write, &mut grant.write)]
-            {
+            for (topics, matchers, asks) in [
+                (&rule.read, &mut grant.read, &mut grant.asks.read),
+                (&rule.write, &mut grant.write, &mut grant.asks.write),
+            ] {
+                let Topics::Named(patterns) = topics else {
+                    *asks = true;
+                    continue;
+                };
                 for pattern in patterns {
                     match pattern.for_claims(claims) {
                         Some(matcher) => matchers.push(matcher),
@@ -85,32 +123,75 @@ pub struct Grant {
     read: Vec<Matcher>,
     write: Vec<Matcher>,
     left_out: Vec<String>,
+    asks: Asks,
+    /// Kafka's answer, of what it is asked about.
+    kafka: Option<Arc<KafkaTopics>>,
+}
+
+/// The operations that Kafka decides about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asks {
+    read: bool,
+    write: bool,
 }
 
 impl Grant {
+    /// Returns true if Kafka decides about some of it.
+    pub fn asks_kafka(&self) -> bool {
+        self.asks != Asks::default()
+    }
+
+    /// Returns true if Kafka has answered that the peer may do nothing of what it was asked about.
+    pub fn has_nothing_of_kafka(&self) -> bool {
+        self.kafka.as_ref().is_some_and(|kafka| **kafka == KafkaTopics::default())
+    }
+
+    /// Returns true if Kafka decides about some of it, and was not asked.
+    pub fn lacks_kafka(&self) -> bool {
+        self.asks_kafka() && self.kafka.is_none()
+    }
+
+    /// Adds what Kafka has answered, as far as rules ask.
+    #[must_use]
+    pub fn with_kafka(mut self, answer: &KafkaTopics) -> Self {
+        let taken = |asks: bool, topics: &BTreeSet<String>| match asks {
+            true => topics.clone(),
+            false => BTreeSet::new(),
+        };
+        let Asks { read, write } = self.asks;
+        let (read, write) = (taken(read, &answer.read), taken(write, &answer.write));
+        self.kafka = self.asks_kafka().then(|| Arc::new(KafkaTopics { read, write }));
+        self
+    }
+
     /// Returns true if the peer may have records of a topic.
     pub fn may_read(&self, topic: &str) -> bool {
-        self.read.iter().any(|matcher| matcher.matches(topic))
+        let by_kafka = || self.kafka.as_ref().is_some_and(|kafka| kafka.read.contains(topic));
+        self.read.iter().any(|matcher| matcher.matches(topic)) || by_kafka()
     }
 
     /// Returns true if the peer may write records to a topic.
     pub fn may_write(&self, topic: &str) -> bool {
-        self.write.iter().any(|matcher| matcher.matches(topic))
+        let by_kafka = || self.kafka.as_ref().is_some_and(|kafka| kafka.write.contains(topic));
+        self.write.iter().any(|matcher| matcher.matches(topic)) || by_kafka()
     }
 
     /// Returns true if there is any topic that the peer may write records to.
     pub fn may_write_something(&self) -> bool {
-        !self.write.is_empty()
+        !self.write.is_empty() || self.kafka.as_ref().is_some_and(|kafka| !kafka.write.is_empty())
     }
 
-    /// The topics that the peer may read: names, and patterns between slashes.
+    /// The topics that the peer may read: names, and patterns between slashes; then those that Kafka
+    /// lets it read.
     pub fn readable(&self) -> Vec<String> {
-        self.read.iter().map(ToString::to_string).collect()
+        let by_kafka = self.kafka.iter().flat_map(|kafka| kafka.read.iter().cloned());
+        self.read.iter().map(ToString::to_string).chain(by_kafka).collect()
     }
 
     /// The topics that the peer may write to, likewise.
     pub fn writable(&self) -> Vec<String> {
-        self.write.iter().map(ToString::to_string).collect()
+        let by_kafka = self.kafka.iter().flat_map(|kafka| kafka.write.iter().cloned());
+        self.write.iter().map(ToString::to_string).chain(by_kafka).collect()
     }
 
     /// The numbers of the rules that mean the peer, from 1.
@@ -141,6 +222,7 @@ mod tests {
         });
         let patterns =
             |texts: &[&str]| texts.iter().map(|text| TopicPattern::parse(text).unwrap()).collect();
+        let patterns = |texts: &[&str]| Topics::Named(patterns(texts));
         Rule { who: Who::Claims(who.collect()), read: patterns(read), write: patterns(write) }
     }
 
@@ -199,6 +281,57 @@ mod tests {
         }
         let nothing = Rules::default().grant(Some(&peer));
         assert!(!nothing.may_read("orders") && !nothing.may_write("orders"));
+    }
+
+    #[test]
+    fn kafka_decides_where_a_rule_says_so() {
+        let answer = |read: &[&str], write: &[&str]| {
+            let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            KafkaTopics { read: set(read), write: set(write) }
+        };
+        let peer = claims(json!({}));
+        let alice = |read, write| {
+            let mut rule = rule(&[("sub", json!("alice"))], &[], &[]);
+            (rule.read, rule.write) = (read, write);
+            rule
+        };
+        let nothing = Topics::default;
+        let both = answer(&["r"], &["w"]);
+        for (rules, asks, [reads, writes]) in [
+            (vec![alice(Topics::Kafka, nothing())], true, [true, false]),
+            (vec![alice(nothing(), Topics::Kafka)], true, [false, true]),
+            (vec![alice(Topics::Kafka, Topics::Kafka)], true, [true, true]),
+            (
+                vec![alice(Topics::Kafka, nothing()), alice(nothing(), Topics::Kafka)],
+                true,
+                [true; 2],
+            ),
+            (vec![alice(nothing(), nothing())], false, [false, false]),
+            (vec![], false, [false, false]),
+        ] {
+            let grant = Rules::new(rules.clone()).grant(Some(&peer));
+            assert_eq!(grant.asks_kafka(), asks, "{rules:?}");
+            // Nothing is allowed before there is an answer.
+            assert!(!grant.may_read("r") && !grant.may_write("w") && !grant.may_write_something());
+            let answered = grant.clone().with_kafka(&both);
+            assert_eq!([answered.may_read("r"), answered.may_write("w")], [reads, writes]);
+            assert_eq!(answered.may_write_something(), writes);
+            assert!(!answered.may_read("w") && !answered.may_write("r") && !answered.may_read("x"));
+            assert!(!answered.has_nothing_of_kafka());
+            assert_eq!(answered.readable().len(), usize::from(reads));
+            let denied = grant.with_kafka(&answer(&[], &[]));
+            assert!(!denied.may_read("r") && !denied.may_write_something());
+            assert_eq!(denied.has_nothing_of_kafka(), asks);
+        }
+        // What Kafka was not asked about makes no difference, and rules add up.
+        let reads = vec![alice(Topics::Kafka, nothing()), rule(&[], &["named"], &[])];
+        let grant = Rules::new(reads).grant(Some(&peer));
+        let [one, other] = [&["w"][..], &["x"]].map(|write| answer(&["r"], write));
+        assert_eq!(grant.clone().with_kafka(&one), grant.clone().with_kafka(&other));
+        let grant = grant.with_kafka(&one);
+        assert!(grant.may_read("named") && grant.may_read("r"));
+        // A claim that is a wildcard says nothing to Kafka's answer.
+        assert!(!grant.may_read("*"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zafka_zmtp::curve::PublicKey;
 
-use crate::access::Rules;
+use crate::access::{Grant, KafkaTopics, Rules};
 use crate::admission::Admission;
 use crate::claims::Claims;
 use crate::leases::{Clock, LeaseError, LeaseView, Leases};
@@ -28,13 +28,19 @@ pub enum Refusal {
     /// It is kept out by a revocation, whatever it shows.
     #[error("it was revoked")]
     Revoked,
+    /// Its token is good, and Kafka decides what it may do: there is no lease before the answer.
+    #[error("Kafka is asked what it may do")]
+    AsksKafka,
+    /// The same, and there was no answer.
+    #[error("Kafka could not be asked what it may do")]
+    NotAnswered,
 }
 
 impl Refusal {
     /// Returns true if something else than the peer's own doing could change the answer.
     pub fn may_pass(self) -> bool {
         match self {
-            Self::UnknownKey | Self::Lease(_) => true,
+            Self::UnknownKey | Self::Lease(_) | Self::AsksKafka | Self::NotAnswered => true,
             Self::Revoked => false,
             Self::Token(error) => error.may_pass(),
         }
@@ -47,6 +53,7 @@ impl Refusal {
             Self::Token(error) => error.code(),
             Self::Lease(error) => error.code(),
             Self::Revoked => "revoked",
+            Self::AsksKafka | Self::NotAnswered => "try_again",
         }
     }
 }
@@ -166,7 +173,7 @@ impl Directory {
     /// Takes a token that was verified for this key: its lease begins, or moves its end.
     ///
     /// # Errors
-    /// The token gives no lease.
+    /// The token gives no lease, or none before Kafka has answered.
     pub fn lease(
         &mut self,
         key: PublicKey,
@@ -182,7 +189,29 @@ impl Directory {
             return Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None });
         }
         self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
-        Ok(self.give(key, verified, clock))
+        self.give(key, verified, None, clock)
+    }
+
+    /// Takes a token that has waited for Kafka's answer on its owner.
+    ///
+    /// # Errors
+    /// It gives no lease any more.
+    pub fn lease_with(
+        &mut self,
+        key: PublicKey,
+        verified: &Verified,
+        answer: &KafkaTopics,
+        clock: Clock,
+    ) -> Result<Leased, Refusal> {
+        self.check_revoked(&key, verified)?;
+        let is_wanted = self.leases.would_extend(&key, verified.expires, clock)
+            || self.leases.would_prolong(&key, verified, clock);
+        if self.keys.contains_key(&key) || !is_wanted {
+            let admission = self.admit(key, clock)?;
+            return Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None });
+        }
+        self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
+        self.give(key, verified, Some(answer), clock)
     }
 
     /// Takes a token that was verified for this key, and that its owner sent to enrol the key. It has
@@ -206,22 +235,59 @@ impl Directory {
             Some(admission) if !self.leases.would_prolong(&key, verified, clock) => {
                 Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None })
             }
-            _ => Ok(self.give(key, verified, clock)),
+            _ => self.give(key, verified, None, clock),
         }
     }
 
-    /// Begins or renews a lease.
-    fn give(&mut self, key: PublicKey, verified: &Verified, clock: Clock) -> Leased {
+    /// Begins or renews a lease; where Kafka decides, only with its answer.
+    fn give(
+        &mut self,
+        key: PublicKey,
+        verified: &Verified,
+        answer: Option<&KafkaTopics>,
+        clock: Clock,
+    ) -> Result<Leased, Refusal> {
         let live = self.leased(&key, clock);
         let change = if live.is_some() { LeaseChange::Renewed } else { LeaseChange::Begun };
-        let new = self.admission(Some(key), Some(Arc::new(verified.claims.clone())));
+        let mut grant = self.rules.grant(Some(&verified.claims));
+        if grant.asks_kafka() {
+            grant = grant.with_kafka(answer.ok_or(Refusal::AsksKafka)?);
+        }
+        let claims = Some(Arc::new(verified.claims.clone()));
+        let new = Arc::new(Admission::new(Some(key), claims, grant));
         // A peer whose rights stay the same stays connected.
         let admission = live.filter(|live| live.grant == new.grant).unwrap_or(new);
         let ended = self.leases.set(key, verified, &admission, clock);
         if let Some(ended) = &ended {
             ended.end();
         }
-        Leased { admission, change, ended }
+        Ok(Leased { admission, change, ended })
+    }
+
+    /// Takes what Kafka has answered anew about the owner of a lease. If that gives other rights the
+    /// admission that it had ends and is returned: the peer comes back with these.
+    pub fn set_answer(
+        &mut self,
+        key: &PublicKey,
+        answer: &KafkaTopics,
+        clock: Clock,
+    ) -> Option<Arc<Admission>> {
+        let live = self.leased(key, clock)?;
+        let grant: Grant = self.rules.grant(live.claims.as_deref()).with_kafka(answer);
+        if grant == live.grant {
+            return None;
+        }
+        let new = Arc::new(Admission::new(Some(*key), live.claims.clone(), grant));
+        let ended = self.leases.replace(key, new)?;
+        ended.end();
+        Some(ended)
+    }
+
+    /// Ends the lease of a key before its time, and returns what its owner had.
+    pub fn end_lease(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
+        let ended = self.leases.remove(key)?;
+        ended.end();
+        Some(ended)
     }
 
     /// Ends the leases that are over, and returns them.

@@ -246,6 +246,17 @@ impl Leases {
         before.filter(|before| !Arc::ptr_eq(before, admission))
     }
 
+    /// Gives a key's lease another admission until the same end, and returns the one that it had.
+    pub(crate) fn replace(
+        &mut self,
+        key: &PublicKey,
+        admission: Arc<Admission>,
+    ) -> Option<Arc<Admission>> {
+        let lease = self.by_key.get_mut(key)?;
+        admission.set_until(lease.expires);
+        Some(std::mem::replace(&mut lease.admission, admission))
+    }
+
     /// Takes out a key's lease.
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
         let lease = self.by_key.remove(key)?;

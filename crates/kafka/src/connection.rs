@@ -31,7 +31,7 @@ use zafka_oidc::Token;
 
 pub(crate) use answer::{AnswerError, decode};
 pub(crate) use connector::Connector;
-pub(crate) use error::{ConnectionError, RequestError};
+pub(crate) use error::{ConnectionError, Refusals, RequestError};
 use frames::{FrameError, Frames};
 pub(crate) use lending::Lending;
 pub(crate) use pipeline::Pipeline;

@@ -57,6 +57,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod assignment;
+mod authorized;
 mod backoff;
 mod client;
 mod cluster;
@@ -102,6 +103,7 @@ mod topics;
 mod wait;
 
 pub use assignment::Assignment;
+pub use authorized::{AskedTopics, AuthorizationError, AuthorizedTopics, Principal};
 pub use cluster::Cluster;
 pub use ends::Ends;
 pub use error::{ProbeError, StartError, TopicFault, WriteFault};

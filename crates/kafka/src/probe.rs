@@ -16,7 +16,7 @@ use tokio::runtime::{self, Runtime};
 use crate::client::{Client, SourceContext, plain};
 use crate::cluster::settings;
 use crate::config::{ClusterConfig, FetcherKind, GroupConfig, SourceConfig};
-use crate::connection::{Connection, ConnectionError, Connector};
+use crate::connection::{Connector, Refusals};
 use crate::consumer::create;
 use crate::coordinator::{Coordinator, GroupAnswer};
 use crate::error::{ProbeError, StartError, TopicFault};
@@ -114,28 +114,11 @@ pub fn probe(
 
 /// Makes a connection of the fast fetcher to one of these brokers.
 fn connect(runtime: &Runtime, connector: &Connector, servers: &[String]) -> Result<(), ProbeError> {
-    match runtime.block_on(first_of(connector, servers)) {
+    match runtime.block_on(connector.connect_any(servers)) {
         Ok(_) => Ok(()),
         Err(refusals) => Err(ProbeError::cluster(Unanswered::Fast(refusals))),
     }
 }
-
-/// Connects to the first of these servers that can be connected to.
-async fn first_of(connector: &Connector, servers: &[String]) -> Result<Connection, Refusals> {
-    let mut refusals = Vec::new();
-    for server in servers {
-        match connector.connect(server).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => refusals.push(error),
-        }
-    }
-    Err(Refusals(refusals))
-}
-
-/// The reason of each server that cannot be connected to.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-struct Refusals(Vec<ConnectionError>);
 
 /// The reason why nothing is known of a cluster or a group.
 #[derive(Debug, thiserror::Error)]

@@ -149,10 +149,12 @@ pub(crate) fn told(text: &str, secrets: &[&Secret]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SecretSource;
 
     fn exchange() -> Grant {
         let subject_token_type = JWT.to_owned();
-        Grant::TokenExchange { subject_token_file: "s".into(), subject_token_type }
+        let subject_token = SecretSource::File("s".into());
+        Grant::TokenExchange { subject_token, subject_token_type }
     }
 
     #[test]

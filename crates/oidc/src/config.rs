@@ -45,6 +45,26 @@ pub struct EndpointConfig {
     pub ca: Option<PathBuf>,
 }
 
+/// The exchange of tokens that others show, each for one in its owner's name (RFC 8693).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeConfig {
+    /// The token endpoint, and the client that asks. Its grant is replaced in each exchange.
+    pub endpoint: EndpointConfig,
+    /// The type of the tokens that are exchanged, a URI (RFC 8693 section 3).
+    pub subject_token_type: String,
+}
+
+impl ExchangeConfig {
+    /// Returns the source of tokens for the owner of one.
+    pub fn of(&self, token: Secret) -> TokenConfig {
+        let grant = Grant::TokenExchange {
+            subject_token: SecretSource::Text(token),
+            subject_token_type: self.subject_token_type.clone(),
+        };
+        TokenConfig::Endpoint(Box::new(EndpointConfig { grant, ..self.endpoint.clone() }))
+    }
+}
+
 /// The basis on which a token is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -52,8 +72,8 @@ pub enum Grant {
     ClientCredentials,
     /// Another token, which is exchanged (RFC 8693).
     TokenExchange {
-        /// File that holds the token to exchange.
-        subject_token_file: PathBuf,
+        /// The token to exchange.
+        subject_token: SecretSource,
         /// Its type, a URI (RFC 8693 section 3).
         subject_token_type: String,
     },

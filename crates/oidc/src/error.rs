@@ -54,6 +54,15 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Returns true if the provider has said no, for what was asked of it: asked again it would say
+    /// the same.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Refused { reason, .. } = self else { return false };
+        let error = reason.split(':').next().unwrap_or_default();
+        // RFC 6749 section 4.1.2.1; some providers answer so at the token endpoint too.
+        !["server_error", "temporarily_unavailable", "slow_down"].contains(&error)
+    }
+
     /// An error of the way to `url`.
     pub(crate) fn http(url: &str, error: HttpError) -> Self {
         let url = url.to_owned();

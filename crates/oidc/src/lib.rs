@@ -25,8 +25,8 @@ mod secret;
 mod token;
 
 pub use config::{
-    Algorithm, Assertion, ClientAuthentication, ClientCertificate, EndpointConfig, Grant,
-    SecretSource, SignedAssertion, SigningKeyConfig, TokenConfig,
+    Algorithm, Assertion, ClientAuthentication, ClientCertificate, EndpointConfig, ExchangeConfig,
+    Grant, SecretSource, SignedAssertion, SigningKeyConfig, TokenConfig,
 };
 pub use device::{DeviceCode, LoginEnd, LoginTokens, Polled, Polling};
 pub use error::TokenError;

@@ -100,7 +100,8 @@ mod tests {
 
     fn exchange() -> Grant {
         let subject_token_type = "urn:ietf:params:oauth:token-type:jwt".to_owned();
-        Grant::TokenExchange { subject_token_file: "s".into(), subject_token_type }
+        let subject_token = SecretSource::File("s".into());
+        Grant::TokenExchange { subject_token, subject_token_type }
     }
 
     fn by_key() -> ClientAuthentication {

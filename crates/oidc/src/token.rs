@@ -187,6 +187,10 @@ fn request(endpoint: &EndpointConfig, http: &Http, now: Duration) -> Result<Toke
     let sent = [&shown.client, &shown.subject, &request.basic];
     let secrets: Vec<_> = sent.into_iter().flatten().collect();
     match answer::read(answer.status, &answer.body, &endpoint.grant, &secrets) {
+        Ok(granted) if shown.subject.as_ref() == Some(&granted.token) => {
+            let reason = "it is the token that it was asked for another one in exchange";
+            Err(TokenError::Answer { url, reason: reason.to_owned() })
+        }
         Ok(granted) => Ok(Token::new(granted.token, granted.life, now)),
         Err(Fault::Answer(reason)) => Err(TokenError::Answer { url, reason }),
         Err(Fault::Refused(reason)) => Err(TokenError::Refused {
@@ -236,7 +240,12 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
     };
     let subject = match &endpoint.grant {
         Grant::ClientCredentials => None,
-        Grant::TokenExchange { subject_token_file, .. } => Some(files::token(subject_token_file)?),
+        Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => {
+            Some(files::token(path)?)
+        }
+        Grant::TokenExchange { subject_token: SecretSource::Text(token), .. } => {
+            Some(token.clone())
+        }
         Grant::JwtBearer(Assertion::File(path)) => Some(files::token(path)?),
         Grant::JwtBearer(Assertion::Signed(assertion)) => {
             let claims = Claims {
@@ -262,8 +271,9 @@ fn files_shown(endpoint: &EndpointConfig, shown: &Shown, now: Duration) -> Vec<S
         ClientAuthentication::Certificate(client) => Some(&client.certificate),
     };
     let subject = match &endpoint.grant {
-        Grant::ClientCredentials => None,
-        Grant::TokenExchange { subject_token_file, .. } => Some(subject_token_file),
+        Grant::ClientCredentials
+        | Grant::TokenExchange { subject_token: SecretSource::Text(_), .. } => None,
+        Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => Some(path),
         Grant::JwtBearer(Assertion::File(path)) => Some(path),
         Grant::JwtBearer(Assertion::Signed(assertion)) => Some(&assertion.key.file),
     };

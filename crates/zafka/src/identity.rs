@@ -5,6 +5,8 @@ mod counts;
 mod door;
 pub mod gate;
 mod issuers;
+mod kafka_asker;
+mod kafka_rights;
 mod lease_ends;
 #[cfg(test)]
 pub mod tests;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tracing::info;
+use zafka_kafka::{AskedTopics, Cluster};
 use zafka_sockets::BindError;
 use zafka_sockets::config::EndpointConfig;
 
@@ -22,6 +25,7 @@ use crate::key_folder::Folder;
 pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
 pub use gate::{Identities, wall_clock};
+pub use kafka_asker::ask as ask_kafka;
 
 /// Identity at work. Dropped, the folder is not watched any more, and no keys are fetched.
 #[derive(Debug)]
@@ -44,6 +48,15 @@ impl Identity {
             self.tasks.spawn(door.keep(messages));
         }
         Ok(())
+    }
+
+    /// Asks this cluster about peers, if rules say that Kafka decides: about these topics.
+    pub fn ask(&mut self, cluster: &Cluster, topics: AskedTopics) {
+        self.gate.set_topics(topics);
+        if self.gate.kafka().is_some() {
+            let gate = Arc::clone(&self.gate);
+            self.tasks.spawn(kafka_asker::keep_asking(cluster.clone(), gate));
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! change that holds for the whole process, the old configuration stays.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -13,17 +14,25 @@ use zafka_bridge::{Relay, Route};
 use crate::cli;
 use crate::config::difference::{Difference, RouteChange};
 use crate::config::{self, Config, ConfigError};
+use crate::identity::gate::Identities;
 
 /// The file of a relay, and the part of it that runs.
 pub struct Reload {
     file: PathBuf,
     current: Config,
+    /// Told of the topics of routes that came or went.
+    identities: Option<Arc<Identities>>,
 }
 
 impl Reload {
     /// Begins with the configuration that the relay was started with.
     pub fn new(file: &Path, current: Config) -> Self {
-        Self { file: file.to_owned(), current }
+        Self { file: file.to_owned(), current, identities: None }
+    }
+
+    /// Tells the gate of all sockets of other topics from now on.
+    pub fn tell_topics(&mut self, identities: &Arc<Identities>) {
+        self.identities = Some(Arc::clone(identities));
     }
 
     /// Time to send what is in the rings at the end.
@@ -72,6 +81,9 @@ impl Reload {
             let before = old.iter().position(|old| old.name() == route.name());
             let before = before.map(|at| old.swap_remove(at));
             failed += usize::from(!self.start(relay, route, before).await);
+        }
+        if let Some(identities) = &self.identities {
+            identities.set_topics(self.current.asked_topics());
         }
         let (touched, all) = (touched.len(), routes.len());
         match failed {

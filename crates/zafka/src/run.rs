@@ -169,6 +169,7 @@ async fn relay(
     mut reload: Option<Reload>,
     mut signals: Signals,
 ) -> Result<(), CommandError> {
+    let asked = config.asked_topics();
     // First: groups that are joined and left at every attempt to start would disturb the other
     // relays.
     let control = config.admin.as_ref().and_then(|admin| admin.control.clone());
@@ -176,10 +177,12 @@ async fn relay(
         Some(admin) => Some(admin::Bound::new(admin).await?),
         None => None,
     };
+    let cluster = Cluster::new(&config.cluster)?;
     let identity = match &config.identity {
         Some(config) => {
             let mut identity = identity::start(config)?;
             identity.open_door(&config.door).await?;
+            identity.ask(&cluster, asked);
             Some(identity)
         }
         None => None,
@@ -193,11 +196,13 @@ async fn relay(
     let gate = identity.as_ref().map(|identity| Arc::clone(&identity.gate) as Arc<dyn Gate>);
     let ingest = config.ingest.into_iter().map(Route::from);
     let routes = config.routes.into_iter().map(Route::from).chain(ingest);
-    let cluster = Cluster::new(&config.cluster)?;
     let mut relay = Relay::start_with_gate(&cluster, routes, gate).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let identities = identity.as_ref().map(|identity| Arc::clone(&identity.gate));
+    if let (Some(reload), Some(identities)) = (&mut reload, &identities) {
+        reload.tell_topics(identities);
+    }
     let running = admin::Running { status, identities };
     let _admin = admin.map(|admin| admin.serve(Arc::new(running)));
     let name = serve(&mut relay, reload.as_mut(), &mut signals).await?;

@@ -9,7 +9,7 @@ use super::*;
 use crate::claims::{ClaimName, ISSUER_KEYS, ISSUER_PEERCRED};
 use crate::pattern::TopicPattern;
 use crate::token::{TokenId, claimed_end};
-use crate::{Rule, Who};
+use crate::{Rule, Topics, Who};
 
 fn key(number: u8) -> PublicKey {
     SecretKey::from_bytes([number; 32]).public_key()
@@ -21,7 +21,7 @@ fn machine(name: &str) -> Claims {
 
 fn rule(who: Who, topic: &str) -> Rule {
     let topics = vec![TopicPattern::parse(topic).unwrap()];
-    Rule { who, read: topics, write: Vec::new() }
+    Rule { who, read: Topics::Named(topics), write: Topics::default() }
 }
 
 fn is(claim: &str, value: impl Into<serde_json::Value>) -> Who {
@@ -392,4 +392,51 @@ fn leases_are_shown() {
     assert_eq!(shown, [("alice", 330, 1), ("bob", 630, 0)]);
     drop(alice);
     assert_eq!(directory.views(time.after(330)).len(), 1);
+}
+
+#[test]
+fn there_is_no_lease_before_kafka_has_answered() {
+    let kafka = |who| Rule { who, read: Topics::Kafka, write: Topics::default() };
+    let mut directory = empty(vec![kafka(is("iss", "https://id")), kafka(is("iss", ISSUER_KEYS))]);
+    let time = Time::start();
+    let answer = |topics: &[&str]| KafkaTopics {
+        read: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        ..KafkaTopics::default()
+    };
+    let token = |id, expires| token(id, "alice", expires, "");
+    let refusal = directory.lease(key(1), &token(1, 300), time.0).unwrap_err();
+    assert_eq!((refusal, refusal.may_pass()), (Refusal::AsksKafka, true));
+    assert_eq!(directory.leases(), 0);
+    assert_eq!(admit(&mut directory, key(1)).unwrap_err(), Refusal::UnknownKey);
+    let (a, ab) = (answer(&["a"]), answer(&["a", "b"]));
+    let first = directory.lease_with(key(1), &token(1, 300), &a, time.0).unwrap().admission;
+    assert!(first.grant.may_read("a") && !first.grant.may_read("b"));
+    // The same token gives it to no other key, whatever Kafka says.
+    let stolen = directory.lease_with(key(2), &token(1, 300), &a, time.0);
+    assert_eq!(stolen.unwrap_err(), Refusal::Lease(LeaseError::TokenUsed));
+    let stolen = directory.lease(key(2), &token(1, 300), time.0);
+    assert_eq!(stolen.unwrap_err(), Refusal::Lease(LeaseError::TokenUsed), "Kafka is not asked");
+    // Another answer ends what it had; the same one and one about no lease change nothing.
+    assert!(directory.set_answer(&key(1), &a, time.0).is_none() && first.holds());
+    assert!(directory.set_answer(&key(2), &ab, time.0).is_none());
+    let ended = directory.set_answer(&key(1), &ab, time.after(1)).unwrap();
+    assert!(Arc::ptr_eq(&ended, &first) && !first.holds());
+    let second = directory.leased(&key(1), time.after(1)).unwrap();
+    assert!(second.holds() && second.grant.may_read("b"));
+    assert_eq!(second.until(), first.until());
+    // A renewal waits for an answer, and the lease goes on meanwhile.
+    let renewal = directory.lease(key(1), &token(2, 600), time.after(2));
+    assert_eq!(renewal.unwrap_err(), Refusal::AsksKafka);
+    assert!(second.holds());
+    let renewed = directory.lease_with(key(1), &token(2, 600), &ab, time.after(3)).unwrap();
+    assert!(renewed.ended.is_none() && Arc::ptr_eq(&renewed.admission, &second));
+    assert_eq!(second.until(), Some(WALL + 630));
+    // Without an answer any more it ends.
+    assert!(Arc::ptr_eq(&directory.end_lease(&key(1)).unwrap(), &second) && !second.holds());
+    assert!(directory.end_lease(&key(1)).is_none());
+    assert!(directory.set_answer(&key(1), &a, time.after(4)).is_none());
+    // A key that is known by its certificate shows no token: it has no right of that kind.
+    directory.set_keys([(key(3), machine("m"))]);
+    let known = admit(&mut directory, key(3)).unwrap();
+    assert!(known.grant.lacks_kafka() && !known.grant.may_read("a"));
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::error::Refusals;
 use super::pool::Pool;
 use super::sasl::Login;
 use super::stream::Stream;
@@ -28,7 +29,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 
 /// Makes connections to the brokers of a cluster.
 pub(crate) struct Connector {
-    tls: Option<Contexts>,
+    tls: Option<Arc<Contexts>>,
     login: Option<Arc<Login>>,
     /// Buffers that its connections share.
     pool: Arc<Pool>,
@@ -43,10 +44,31 @@ impl Connector {
         cluster: &ClusterConfig,
         tokens: Option<Arc<Bearer>>,
     ) -> Result<Arc<Self>, StartError> {
-        let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?;
+        let tls = cluster.security.tls.as_ref().map(Contexts::new).transpose()?.map(Arc::new);
         let login =
             cluster.security.sasl.as_ref().map(|sasl| Arc::new(Login::new(sasl, tokens.as_ref())));
         Ok(Arc::new(Self { tls, login, pool: Arc::default() }))
+    }
+
+    /// Makes connections to the same brokers, and authenticates by other tokens.
+    pub(crate) fn with_tokens(&self, tokens: Arc<Bearer>) -> Arc<Self> {
+        let (tls, login) = (self.tls.clone(), Some(Arc::new(Login::OAuthBearer(tokens))));
+        Arc::new(Self { tls, login, pool: Arc::clone(&self.pool) })
+    }
+
+    /// A connection to the first of these servers that can be connected to.
+    ///
+    /// # Errors
+    /// The reason of each server.
+    pub(crate) async fn connect_any(&self, servers: &[String]) -> Result<Connection, Refusals> {
+        let mut refusals = Vec::new();
+        for server in servers {
+            match self.connect(server).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => refusals.push(error),
+            }
+        }
+        Err(Refusals(refusals))
     }
 
     /// A connection that can be used: connected, encrypted and authenticated as the settings say.

@@ -17,11 +17,35 @@ const LONGEST: usize = 500;
 pub(crate) struct ConnectionError {
     address: String,
     reason: String,
+    is_refusal: bool,
 }
 
 impl ConnectionError {
     pub(crate) fn new(address: &str, reason: &str) -> Self {
-        Self { address: address.to_owned(), reason: normalize(&line(reason)) }
+        let (address, reason) = (address.to_owned(), normalize(&line(reason)));
+        Self { address, reason, is_refusal: false }
+    }
+
+    /// The broker does not take who this client says it is.
+    pub(crate) fn refused(self) -> Self {
+        Self { is_refusal: true, ..self }
+    }
+
+    /// Returns true if the broker does not take who this client says it is.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
+}
+
+/// The reason of each server that cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub(crate) struct Refusals(pub(super) Vec<ConnectionError>);
+
+impl Refusals {
+    /// Returns true if every server has said that it does not take who this client says it is.
+    pub(crate) fn are_unanimous(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(ConnectionError::is_refusal)
     }
 }
 

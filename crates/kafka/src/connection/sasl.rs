@@ -71,7 +71,7 @@ impl Login {
     ) -> Result<Option<Duration>, ConnectionError> {
         let mechanism = self.mechanism();
         let refused = |connection: &Connection, reason: &dyn Display| {
-            connection.fault(&format!("SASL {mechanism}: {reason}"))
+            connection.fault(&format!("SASL {mechanism}: {reason}")).refused()
         };
         let request =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
@@ -133,7 +133,9 @@ impl Connection {
             let message = answer
                 .error_message
                 .map_or_else(|| code.to_string(), |message| message.to_string());
-            return Err(self.fault(&format!("SASL {mechanism}: {message}")));
+            let fault = self.fault(&format!("SASL {mechanism}: {message}"));
+            let is_refusal = code == ResponseError::SaslAuthenticationFailed;
+            return Err(if is_refusal { fault.refused() } else { fault });
         }
         let life = u64::try_from(answer.session_lifetime_ms).ok().filter(|life| *life > 0);
         Ok((answer.auth_bytes, life.map(Duration::from_millis)))

@@ -7,17 +7,15 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
-use kafka_protocol::messages::{
-    ApiKey, DescribeConfigsRequest, InitProducerIdRequest, MetadataRequest, ProducerId, TopicName,
-};
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, InitProducerIdRequest, ProducerId};
 use kafka_protocol::protocol::StrBytes;
 use regex::Regex;
 use tokio::runtime;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Unanswered, first_of};
+use super::Unanswered;
+use crate::authorized::{NOT_TOLD, WRITE, list};
 use crate::config::{ClusterConfig, TopicSelector};
 use crate::connection::{Connection, Connector, RequestError};
 use crate::error::{ProbeError, StartError, WriteFault};
@@ -29,10 +27,6 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;
-/// The bit of Write among the operations that a client is authorized for (KIP-430).
-const WRITE: i32 = 1 << 4;
-/// A cluster that does not tell the operations.
-const NOT_TOLD: i32 = i32::MIN;
 /// The type of a topic among resources with a configuration.
 const TOPIC: i8 = 2;
 const MIN_INSYNC: &str = "min.insync.replicas";
@@ -86,8 +80,9 @@ async fn ask(
     servers: &[String],
     routes: &[Vec<TopicSelector>],
 ) -> Result<Vec<Writable>, ProbeError> {
-    let mut connection = first_of(connector, servers).await.map_err(ProbeError::cluster)?;
-    let listing = list(&mut connection, routes).await.map_err(ProbeError::cluster)?;
+    let mut connection = connector.connect_any(servers).await.map_err(ProbeError::cluster)?;
+    let listing = list(&mut connection, routes.iter().flatten()).await;
+    let listing = listing.map_err(ProbeError::cluster)?;
     let mut found: Vec<_> = routes.iter().map(|route| writable(route, &listing)).collect();
     let names = found.iter().flat_map(|found| found.topics.iter().map(|topic| topic.name.clone()));
     let mut names: Vec<_> = names.collect();
@@ -99,43 +94,6 @@ async fn ask(
     }
     try_idempotence(&mut connection).await?;
     Ok(found)
-}
-
-/// The topics that are named, or all if there is a pattern, by name.
-async fn list(
-    connection: &mut Connection,
-    routes: &[Vec<TopicSelector>],
-) -> Result<BTreeMap<String, MetadataResponseTopic>, RequestError> {
-    let version = connection.needed_version(ApiKey::Metadata, 9..=12)?;
-    let mut names = Vec::new();
-    let mut patterns = false;
-    for selector in routes.iter().flatten() {
-        match selector {
-            TopicSelector::Name(name) => names.push(name.clone()),
-            TopicSelector::Pattern(_) => patterns = true,
-        }
-    }
-    names.sort();
-    names.dedup();
-    let of_name = |name: &String| {
-        let name = TopicName(StrBytes::from_string(name.clone()));
-        MetadataRequestTopic::default().with_name(Some(name))
-    };
-    // Topics that are named are asked for by name too: of one that may not be seen only that tells.
-    let asked = [Some(names.iter().map(of_name).collect()), None];
-    let mut listing = BTreeMap::new();
-    for topics in asked.into_iter().take(1 + usize::from(patterns)) {
-        let request = MetadataRequest::default()
-            .with_topics(topics)
-            .with_allow_auto_topic_creation(false)
-            .with_include_topic_authorized_operations(true);
-        for topic in connection.ask(&request, version, LIMIT).await?.topics {
-            if let Some(name) = &topic.name {
-                listing.entry(name.to_string()).or_insert(topic);
-            }
-        }
-    }
-    Ok(listing)
 }
 
 fn writable(
@@ -238,11 +196,12 @@ async fn try_idempotence(connection: &mut Connection) -> Result<(), ProbeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::topic_name;
 
     #[test]
     fn topics_and_what_keeps_from_writing_to_them() {
         let topic = |name: &str, error: i16, operations: i32| {
-            let name_of = TopicName(StrBytes::from_string(name.to_owned()));
+            let name_of = topic_name(name);
             let topic = MetadataResponseTopic::default()
                 .with_name(Some(name_of))
                 .with_error_code(error)

@@ -67,7 +67,7 @@ fn other_grants(kafka: &SecuredKafka) -> Vec<(&'static str, Option<Sasl>)> {
         // This provider exchanges for nobody but a client that signs.
         authentication: ClientAuthentication::Key { key: key(), audience: None },
         grant: Grant::TokenExchange {
-            subject_token_file: platform_token(kafka),
+            subject_token: SecretSource::File(platform_token(kafka)),
             subject_token_type: "urn:ietf:params:oauth:token-type:jwt".to_owned(),
         },
         audience: Some("kafka".to_owned()),

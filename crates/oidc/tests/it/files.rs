@@ -25,7 +25,8 @@ fn what_a_file_holds_is_read_anew_for_each_request() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("shown");
     let subject_token_type = "urn:ietf:params:oauth:token-type:jwt".to_owned();
-    let exchange = Grant::TokenExchange { subject_token_file: file.clone(), subject_token_type };
+    let subject_token = SecretSource::File(file.clone());
+    let exchange = Grant::TokenExchange { subject_token, subject_token_type };
     let none = ClientAuthentication::None;
     for (field, authentication, grant) in [
         ("subject_token", none.clone(), exchange),
@@ -79,7 +80,7 @@ fn a_token_to_exchange_that_is_past_its_end_is_named() {
     });
     let config = EndpointConfig {
         grant: Grant::TokenExchange {
-            subject_token_file: file.clone(),
+            subject_token: SecretSource::File(file.clone()),
             subject_token_type: "urn:ietf:params:oauth:token-type:jwt".to_owned(),
         },
         ..client(&provider)

@@ -4,6 +4,7 @@
 
 mod assertions;
 mod certificates;
+mod exchange;
 mod files;
 mod keys;
 mod provider;

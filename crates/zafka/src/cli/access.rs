@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use zafka_identity::{Issuer, TokenError, Verified, shown, verify};
+use zafka_identity::{Grant, Issuer, KafkaTopics, TokenError, Verified, shown, verify};
+use zafka_kafka::Cluster;
+use zafka_kafka::config::Secret;
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
 use super::{AccessArgs, CommandError, UsageError};
-use crate::config::{IdentityConfig, load, public_key_in};
-use crate::identity::wall_clock;
+use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
+use crate::identity::{ask_kafka, wall_clock};
 use crate::random::new_key;
 
 /// The largest file with a token that is read, in bytes.
@@ -28,6 +30,11 @@ enum AccessError {
     /// The keys of its issuer cannot be fetched.
     #[error("the keys of its issuer {issuer} cannot be fetched: {reason}")]
     NoKeys { issuer: String, reason: String },
+    /// Kafka decides what its owner may do, and does not answer.
+    #[error(
+        "the token is taken, and gives no lease: Kafka could not be asked what its owner may do: {0}"
+    )]
+    NotAnswered(String),
 }
 
 /// Tells `out` what the token in a file is worth.
@@ -36,7 +43,7 @@ enum AccessError {
 /// A file that is not what it should be, or a token that is not taken.
 pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let config = load(&args.config)?.config;
-    let Some(identity) = config.identity else {
+    let Some(identity) = &config.identity else {
         let text = format!("{}: without [identity] no tokens are taken", args.config.display());
         return Err(UsageError(text).into());
     };
@@ -45,8 +52,12 @@ pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError
         Some(path) => public_key_in(path).map_err(UsageError)?.public,
         None => new_key().public(),
     };
-    let verified = verified(&token, &key, &identity)?;
-    out.write_all(worth(&verified, &identity).as_bytes())
+    let verified = verified(&token, &key, identity)?;
+    let mut grant = identity.rules.grant(Some(&verified.claims));
+    if let Some(exchange) = identity.exchange.as_ref().filter(|_| grant.asks_kafka()) {
+        grant = grant.with_kafka(&kafka_topics(&token, exchange, &config)?);
+    }
+    out.write_all(worth(&verified, &grant, identity).as_bytes())
         .map_err(|error| super::output_error(error).into())
 }
 
@@ -96,11 +107,23 @@ fn verified(
     outcome(&issuers).map_err(AccessError::NotTaken)
 }
 
+/// Exchanges a token, and asks Kafka what its owner may do.
+fn kafka_topics(
+    token: &Token,
+    exchange: &KafkaExchange,
+    config: &Config,
+) -> Result<KafkaTopics, CommandError> {
+    let cluster = Cluster::new(&config.cluster)?;
+    let token = Secret::new(String::from_utf8_lossy(token.expose()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(ask_kafka(&cluster, exchange, token, &config.asked_topics()));
+    Ok(asked.map_err(|error| AccessError::NotAnswered(error.to_string()))?)
+}
+
 /// The worth of a token that is taken, in lines.
-fn worth(verified: &Verified, identity: &IdentityConfig) -> String {
+fn worth(verified: &Verified, grant: &Grant, identity: &IdentityConfig) -> String {
     let (claims, now) = (&verified.claims, wall_clock());
     let end = verified.lease_end(now, identity.max_lease, identity.clock_skew);
-    let grant = identity.rules.grant(Some(claims));
     let time = |seconds: i64| match Timestamp::from_second(seconds) {
         Ok(time) => time.to_string(),
         Err(_) => "never".to_owned(),
@@ -121,6 +144,11 @@ fn worth(verified: &Verified, identity: &IdentityConfig) -> String {
         list(grant.readable()),
         list(grant.writable()),
     );
+    if grant.asks_kafka() {
+        text.push_str(
+            "Kafka was asked, in the name of the token's owner, about the topics of all routes\n",
+        );
+    }
     if !grant.left_out().is_empty() {
         let entries = grant.left_out().join(", ");
         // Writing to a text cannot fail.

@@ -112,6 +112,7 @@ fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec
                 issuers,
                 max_lease,
                 clock_skew,
+                exchange,
                 rules,
             } = old;
             let endpoints = |door: &[EndpointConfig]| -> Vec<_> {
@@ -125,6 +126,7 @@ fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec
                 (*max_lease != new.max_lease, &keys::MAX_LEASE),
                 (*clock_skew != new.clock_skew, &keys::CLOCK_SKEW),
                 (*issuers != new.issuers, &keys::ISSUER),
+                (*exchange != new.exchange, &keys::EXCHANGE),
                 (*rules != new.rules, &keys::ACCESS),
             ];
             let mut differing = paths(&keys::IDENTITY_SECTION, &of_table);

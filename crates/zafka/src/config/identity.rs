@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use zafka_identity::{Certificate, Claims, Rule, Rules, TopicPattern, Who};
+use zafka_identity::{Certificate, Claims, Rule, Rules, TopicPattern, Topics, Who};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::EndpointConfig;
 use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::{KeyPair, PublicKey, ServerSide};
 
 use super::claims::claims;
+use super::exchange::{self, KafkaExchange};
 use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
 use super::mistake::{Parsed, Rejected};
@@ -38,6 +39,8 @@ pub struct IdentityConfig {
     pub max_lease: Duration,
     /// Largest difference between the clocks of issuers and ours.
     pub clock_skew: Duration,
+    /// The way to ask Kafka about peers, if it is asked.
+    pub exchange: Option<KafkaExchange>,
     /// The rules that give rights.
     pub rules: Rules,
 }
@@ -72,12 +75,21 @@ pub fn identity(table: &Table<'_, '_>, door: &[(Endpoint, Span)]) -> Option<Iden
     let issuers = issuers(table);
     let max_lease = table.duration(&keys::MAX_LEASE);
     let clock_skew = table.duration(&keys::CLOCK_SKEW);
+    let exchange = exchange::exchange(table);
     let rules = table.tables(&keys::ACCESS, &keys::ACCESS_SECTION);
-    let rules: Vec<_> = rules.iter().map(rule).collect();
+    let rules: Vec<_> =
+        rules.iter().map(|rule| self::rule(rule, table.has(&keys::EXCHANGE))).collect();
     let rules = rules.into_iter().collect::<Option<Vec<_>>>()?;
     if rules.is_empty() {
         let text = "without a rule in [[identity.access]] no peer may read or write anything";
         table.reader().warn(&table.span_of(&keys::ACCESS), "identity.access", text);
+    }
+    let rules = Rules::new(rules);
+    if table.has(&keys::EXCHANGE) && !rules.ask_kafka() {
+        table.warn(
+            &keys::EXCHANGE,
+            "no rule has `read` or `write` = \"kafka\": no token is exchanged",
+        );
     }
     let keys = [current?].into_iter().chain(previous).collect();
     let mut config = IdentityConfig {
@@ -88,7 +100,8 @@ pub fn identity(table: &Table<'_, '_>, door: &[(Endpoint, Span)]) -> Option<Iden
         issuers: issuers?,
         max_lease: max_lease?,
         clock_skew: clock_skew?,
-        rules: Rules::new(rules),
+        exchange: exchange?,
+        rules,
     };
     let mechanism = config.server_side();
     let secured = |(endpoint, _): &(Endpoint, Span)| {
@@ -152,18 +165,42 @@ fn look(table: &Table<'_, '_>, path: &Path) {
     }
 }
 
-fn rule(table: &Table<'_, '_>) -> Option<Rule> {
+fn rule(table: &Table<'_, '_>, has_exchange: bool) -> Option<Rule> {
     let who = who(table);
-    let read = table.readable(&keys::ACCESS_READ, topics);
-    let write = table.readable(&keys::ACCESS_WRITE, topics);
+    let read = topics(table, &keys::ACCESS_READ, has_exchange);
+    let write = topics(table, &keys::ACCESS_WRITE, has_exchange);
     if !table.has(&keys::ACCESS_READ) && !table.has(&keys::ACCESS_WRITE) {
         table.mistake(&keys::ACCESS_READ, "neither `read` nor `write` is there", "at least one");
     }
-    let patterns = |list: Vec<(TopicPattern, Span)>| list.into_iter().map(|(item, _)| item);
-    Some(Rule { who: who?, read: patterns(read).collect(), write: patterns(write).collect() })
+    let (who, read, write) = (who?, read?, write?);
+    for (topics, key) in [(&read, &keys::ACCESS_READ), (&write, &keys::ACCESS_WRITE)] {
+        if *topics == Topics::Kafka && who == Who::AnyKey {
+            let found = "found \"kafka\" for peers without a token";
+            table.mistake(key, found, "claims of tokens in `who`, such as { iss = \"ISSUER\" }");
+        }
+    }
+    Some(Rule { who, read, write })
 }
 
-fn topics(text: &str) -> Parsed<TopicPattern> {
+/// A list of topics, or `"kafka"`.
+fn topics(table: &Table<'_, '_>, key: &Key, has_exchange: bool) -> Option<Topics> {
+    let is_text = |value: &DeValue<'_>| matches!(value, DeValue::String(_));
+    if !table.raw(key).is_some_and(|value| is_text(value.get_ref())) {
+        let patterns = table.readable(key, topic);
+        return Some(Topics::Named(patterns.into_iter().map(|(pattern, _)| pattern).collect()));
+    }
+    let topics = table.text(key, |text| match text {
+        "kafka" => Ok(Topics::Kafka),
+        _ => Err(Rejected::allowed(key.kind.to_string())),
+    })?;
+    if !has_exchange {
+        let found = "`[identity.exchange]` is missing";
+        table.mistake(key, found, "\"kafka\" only together with `[identity.exchange]`");
+    }
+    Some(topics)
+}
+
+fn topic(text: &str) -> Parsed<TopicPattern> {
     TopicPattern::parse(text).map_err(|error| {
         let allowed = "a topic's name, or /^PATTERN$/; {CLAIM} in both stands for a claim";
         Rejected::because(error.to_string(), allowed)

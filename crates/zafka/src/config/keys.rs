@@ -100,6 +100,9 @@ keys! {
     CLOCK_SKEW = "clock_skew", Kind::Duration(NO_TIME, FIVE_MINUTES), Default("\"30s\""),
         "How much the clocks of issuers may differ from the relay's.";
     ISSUER = "issuer", Kind::Tables, Optional, "Providers whose tokens are taken.";
+    EXCHANGE = "exchange", Kind::Table, Optional,
+        "How a peer's token becomes one for Kafka, so that Kafka's own ACLs decide about the peer; required by `\"kafka\"` in \
+         `read` and `write`.";
     ACCESS = "access", Kind::Tables, Optional, "Who may read and write which topics. Nothing is allowed without a rule.";
 
     ACCESS_WHO = "who", Kind::Described("table of claims, or \"any-key\""), Required,
@@ -107,10 +110,31 @@ keys! {
          list of which one must match. A claim that is a list has each of its values. NAME that begins with `/` is a JSON \
          pointer (RFC 6901). `\"any-key\"` is everybody, also a peer with an unknown key: encryption without \
          authentication.";
-    ACCESS_READ = "read", Kind::Described("list of names and /^patterns$/"), Optional,
+    ACCESS_READ = "read", Kind::Described("list of names and /^patterns$/, or \"kafka\""), Optional,
         "Topics that these peers may read. `{CLAIM}` stands for the peer's claim, if that is made of 1 to 64 letters, \
-         digits, `_` and `-`; otherwise the entry does not count.";
-    ACCESS_WRITE = "write", Kind::Described("list of names and /^patterns$/"), Optional, "Topics that these peers may write to, likewise.";
+         digits, `_` and `-`; otherwise the entry does not count. `\"kafka\"` is what Kafka's ACLs let the peer itself read, \
+         of the topics of all routes; it needs `[identity.exchange]`, and peers that show tokens.";
+    ACCESS_WRITE = "write", Kind::Described("list of names and /^patterns$/, or \"kafka\""), Optional,
+        "Topics that these peers may write to, likewise.";
+
+    EXCHANGE_TOKEN_URL = "token_url", Kind::Described("URL"), Required,
+        "Token endpoint of the provider that exchanges tokens, https unless it is on this machine.";
+    EXCHANGE_CLIENT_ID = "client_id", Kind::Described("text"), Optional,
+        "The relay's client id at the provider; required with a secret, a key or a certificate of the client.";
+    EXCHANGE_CLIENT_SECRET = "client_secret", Kind::Secret, Optional,
+        "Client secret. By this key or one of `client_secret_file`, `client_key_file`, `client_assertion_file` and \
+         `client_certificate` the relay shows who it is.";
+    EXCHANGE_SUBJECT_TOKEN_TYPE = "subject_token_type", Kind::Described("URI"),
+        Default("\"urn:ietf:params:oauth:token-type:access_token\""), "The type of the peers' tokens (RFC 8693 section 3).";
+    EXCHANGE_AUDIENCE = "audience", Kind::Described("text"), Optional,
+        "`audience` of the request: Kafka, as the provider knows it. One of `audience`, `scope` and `resource` is required.";
+    EXCHANGE_SCOPE = "scope", Kind::Described("list of texts"), Optional, "Scopes to ask for.";
+    EXCHANGE_RESOURCE = "resource", Kind::Described("URI"), Optional, "`resource` of the request (RFC 8707).";
+    EXCHANGE_CA = "ca", Kind::Path, Optional,
+        "Certificate authorities to trust for the token endpoint (PEM), read anew for each request; the system's if it is \
+         missing.";
+    EXCHANGE_ACL_REFRESH = "acl_refresh", Kind::Duration(SECOND, HOUR), Default("\"5m\""),
+        "Time between two questions to Kafka about a peer, or up to an eighth less: a change of its ACLs acts within that.";
 
     ISSUER_NAME = "issuer", Kind::Described("https URL, or a text"), Required,
         "The issuer as its tokens name it (`iss`), byte for byte. Its keys are found by OpenID Connect Discovery: below it, \
@@ -493,9 +517,10 @@ pub static IDENTITY_SECTION: Section = Section {
         &MAX_LEASE,
         &CLOCK_SKEW,
         &ISSUER,
+        &EXCHANGE,
         &ACCESS,
     ],
-    later: &["exchange", "key", "leases"],
+    later: &["key", "leases"],
 };
 
 /// `[[identity.issuer]]`.
@@ -514,6 +539,34 @@ pub static ISSUER_SECTION: Section = Section {
         &ISSUER_REQUIRE,
     ],
     later: &["introspection"],
+};
+
+/// `[identity.exchange]`.
+pub static EXCHANGE_SECTION: Section = Section {
+    path: "identity.exchange",
+    doc: "The exchange of a peer's token for one with Kafka's audience, in the peer's name (RFC 8693). Kafka is asked over a \
+          connection that shows that token by OAUTHBEARER, at `kafka.bootstrap_servers` and with `kafka.security.tls`.",
+    keys: &[
+        &EXCHANGE_TOKEN_URL,
+        &EXCHANGE_CLIENT_ID,
+        &EXCHANGE_CLIENT_SECRET,
+        &SASL_CLIENT_SECRET_FILE,
+        &SASL_CLIENT_KEY_FILE,
+        &SASL_CLIENT_KEY_ID,
+        &SASL_CLIENT_KEY_ALGORITHM,
+        &SASL_CLIENT_ASSERTION_AUDIENCE,
+        &SASL_CLIENT_ASSERTION_FILE,
+        &SASL_CLIENT_CERTIFICATE,
+        &SASL_CLIENT_CERTIFICATE_KEY,
+        &EXCHANGE_SUBJECT_TOKEN_TYPE,
+        &EXCHANGE_AUDIENCE,
+        &EXCHANGE_SCOPE,
+        &EXCHANGE_RESOURCE,
+        &EXCHANGE_CA,
+        &SASL_EXTENSIONS,
+        &EXCHANGE_ACL_REFRESH,
+    ],
+    later: &["max_identities"],
 };
 
 /// `[[identity.access]]`.

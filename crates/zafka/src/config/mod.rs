@@ -14,6 +14,7 @@ pub mod difference;
 #[cfg(test)]
 mod docs;
 mod endpoints;
+mod exchange;
 mod expand;
 mod identity;
 mod ingest;
@@ -41,12 +42,14 @@ use toml::de::DeTable;
 use zafka_bridge::Route;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
-use zafka_kafka::config::{ClusterConfig, Security};
+use zafka_kafka::AskedTopics;
+use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
 
 pub use admin::bind_warning;
 use connects::Connect;
 pub use defaults::Defaults;
 use endpoints::Securing;
+pub use exchange::KafkaExchange;
 pub use identity::{IdentityConfig, key_pair_in, public_key_in};
 #[cfg(test)]
 pub use issuers::IssuerConfig;
@@ -79,6 +82,16 @@ impl Config {
     pub fn all_routes(&self) -> Vec<Route> {
         let ingest = self.ingest.iter().cloned().map(Route::from);
         self.routes.iter().cloned().map(Route::from).chain(ingest).collect()
+    }
+
+    /// The topics that peers may want to read and write, of all routes.
+    pub fn asked_topics(&self) -> AskedTopics {
+        let read = self.routes.iter().flat_map(|route| route.source.topics.clone());
+        let write = self.ingest.iter().flat_map(|route| match route.mapping.topic.constant() {
+            Some(topic) => vec![TopicSelector::Name(topic)],
+            None => route.mapping.allowed.clone(),
+        });
+        AskedTopics { read: read.collect(), write: write.collect() }
     }
 
     /// Keeps the routes that `is_kept` says of, by their names.
@@ -207,6 +220,7 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
         None if top.has(&keys::IDENTITY) => Securing::On(Box::new(None)),
         None => Securing::Off,
     };
+    exchange::compare(top, cluster.as_ref());
     let routes = route::routes(top, &securing);
     for socket in routes.iter().filter_map(|route| route.socket.as_ref()) {
         securing.know(&socket.servers);

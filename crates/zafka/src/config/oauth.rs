@@ -96,6 +96,18 @@ fn own_keys(grant: GrantKind) -> Vec<&'static Key> {
 
 fn endpoint(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
     table.require(&[&keys::SASL_TOKEN_URL], &by(grant));
+    let client = client(table, grant);
+    let grant = match grant {
+        GrantKind::TokenExchange => token_exchange(table, grant),
+        GrantKind::JwtBearer => assertion(table, grant).map(Grant::JwtBearer),
+        GrantKind::ClientCredentials | GrantKind::File => Some(Grant::ClientCredentials),
+    };
+    Some(EndpointConfig { grant: grant?, ..client? })
+}
+
+/// The token endpoint and the client that asks it, with the grant that needs nothing else. The keys
+/// are the same, whichever table they are in.
+pub fn client(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
     let token_url = table.text(&keys::SASL_TOKEN_URL, text::token_url);
     let client_id = table.text(&keys::SASL_CLIENT_ID, text::label);
     let authentication = authentication(table, grant, token_url.as_deref());
@@ -103,16 +115,11 @@ fn endpoint(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
     let audience = table.text(&keys::SASL_AUDIENCE, text::label);
     let resource = table.text(&keys::SASL_RESOURCE, text::uri);
     let ca = table.path(&keys::SASL_CA);
-    let grant = match grant {
-        GrantKind::TokenExchange => token_exchange(table, grant),
-        GrantKind::JwtBearer => assertion(table, grant).map(Grant::JwtBearer),
-        GrantKind::ClientCredentials | GrantKind::File => Some(Grant::ClientCredentials),
-    };
     Some(EndpointConfig {
         token_url: token_url?,
         client_id,
         authentication: authentication?,
-        grant: grant?,
+        grant: Grant::ClientCredentials,
         scope: scope.into_iter().map(|(scope, _)| scope).collect(),
         audience,
         resource,
@@ -191,9 +198,10 @@ fn client_certificate(
 
 fn token_exchange(table: &Table<'_, '_>, grant: GrantKind) -> Option<Grant> {
     table.require(&[&keys::SASL_SUBJECT_TOKEN_FILE], &by(grant));
-    let subject_token_file = table.secret_path(&keys::SASL_SUBJECT_TOKEN_FILE)?;
+    let subject_token =
+        table.secret_path(&keys::SASL_SUBJECT_TOKEN_FILE).map(SecretSource::File)?;
     let subject_token_type = table.text(&keys::SASL_SUBJECT_TOKEN_TYPE, text::uri)?;
-    Some(Grant::TokenExchange { subject_token_file, subject_token_type })
+    Some(Grant::TokenExchange { subject_token, subject_token_type })
 }
 
 fn assertion(table: &Table<'_, '_>, grant: GrantKind) -> Option<Assertion> {
@@ -245,7 +253,7 @@ fn signing_key(table: &Table<'_, '_>, key: &Key) -> Option<PathBuf> {
 }
 
 /// Reads the files, to see whether they can be used.
-fn look(table: &Table<'_, '_>, tokens: &TokenConfig) {
+pub fn look(table: &Table<'_, '_>, tokens: &TokenConfig) {
     let Err(error) = TokenProvider::new(tokens) else { return };
     let key = match &error {
         TokenError::File(FileFault { path, .. }) => key_of(table, path),
@@ -268,7 +276,7 @@ fn key_of(table: &Table<'_, '_>, path: &Path) -> &'static Key {
 }
 
 /// Names are letters, and `auth` is taken (RFC 7628 section 3.1).
-fn extensions(table: &Table<'_, '_>) -> Vec<(String, String)> {
+pub fn extensions(table: &Table<'_, '_>) -> Vec<(String, String)> {
     let pairs = table.texts(&keys::SASL_EXTENSIONS, |value| {
         let fine = value.chars().all(|c| (' '..='~').contains(&c) || "\t\r\n".contains(c));
         if fine {

@@ -23,6 +23,7 @@ pub struct Audit {
     admitted: Mutex<LineCount>,
     renewed: Mutex<LineCount>,
     refused: Mutex<LineCount>,
+    not_answered: Mutex<LineCount>,
 }
 
 impl Audit {
@@ -50,11 +51,24 @@ impl Audit {
             warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
                 reason = "no rule in [[identity.access]] means this peer");
         }
+        if grant.has_nothing_of_kafka() {
+            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
+                reason = "Kafka's ACLs allow it none of the topics of routes");
+        } else if grant.lacks_kafka() {
+            warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
+                reason = "Kafka is asked only about a peer that shows a token");
+        }
         if !grant.left_out().is_empty() {
             let entries = grant.left_out().join(", ");
             warn!(target: "zafka::audit", event = "denied", route, peer, key, subject, entries,
                 reason = "these entries need a claim that can be a part of a topic's name");
         }
+    }
+
+    /// A peer about which Kafka could not be asked. `holds`: it goes on by the last answer.
+    pub fn not_answered(&self, key: &PublicKey, reason: &str, holds: bool) {
+        let Some(left_out) = self.not_answered.lock().next(Instant::now()) else { return };
+        warn!(target: "zafka::audit", event = "not_answered", %key, reason, holds, left_out);
     }
 
     /// A peer that was not let in, or whose key was not enrolled: then it was told `reference`.

@@ -10,9 +10,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use zafka_identity::{
-    Admission, Claims, Clock, Directory, Issuer, KeySet, LeaseChange, LeaseView, Leased, Refusal,
-    Revocation, Revoked, TokenError, TooManyRevocations, claimed_end, shown, verify,
+    Admission, Claims, Clock, Directory, Issuer, KafkaTopics, KeySet, LeaseChange, LeaseView,
+    Leased, Refusal, Revocation, Revoked, TokenError, TooManyRevocations, Verified, claimed_end,
+    shown, verify,
 };
+use zafka_kafka::AskedTopics;
 use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
@@ -20,6 +22,7 @@ use zafka_zmtp::curve::PublicKey;
 use super::audit::{self, Audit, Place, until_text};
 use super::counts::{Counts, IdentityStatus};
 use super::door::DOOR;
+use super::kafka_rights::KafkaRights;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
 
@@ -37,6 +40,8 @@ pub struct Identities {
     ends: watch::Sender<u64>,
     audit: Audit,
     pub(super) counts: Counts,
+    /// Asks Kafka what peers may do, if rules say so.
+    kafka: Option<KafkaRights>,
 }
 
 impl Identities {
@@ -54,6 +59,7 @@ impl Identities {
             ends: watch::Sender::new(0),
             audit: Audit::default(),
             counts: Counts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
+            kafka: config.exchange.as_ref().map(KafkaRights::new),
         }
     }
 
@@ -84,6 +90,57 @@ impl Identities {
         match self.unknown_key.get(index) {
             Some(unknown_key) => unknown_key.notified().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// The questions to Kafka, if rules say that it decides.
+    pub fn kafka(&self) -> Option<&KafkaRights> {
+        self.kafka.as_ref()
+    }
+
+    /// Takes Kafka's answer on the owner of a token that waits for it: its lease begins, or goes on.
+    /// Returns false if it gets none.
+    pub fn begin_lease(&self, key: PublicKey, verified: &Verified, answer: &KafkaTopics) -> bool {
+        let leased = self.directory.lock().lease_with(key, verified, answer, clock());
+        match leased {
+            Ok(leased) => self.tell_leased(&leased),
+            Err(refusal) => {
+                info!(%key, %refusal, "Kafka has answered, and the peer gets no lease");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes Kafka's next answer on the owner of a lease.
+    pub fn set_answer(&self, key: &PublicKey, answer: &KafkaTopics) {
+        let ended = self.directory.lock().set_answer(key, answer, clock());
+        self.tell_ended(ended.as_slice(), "Kafka lets it read or write other topics now");
+    }
+
+    /// Ends a lease about which Kafka does not answer.
+    pub fn end_lease(&self, key: &PublicKey, reason: &str) {
+        let ended = self.directory.lock().end_lease(key);
+        self.tell_ended(ended.as_slice(), reason);
+    }
+
+    /// The audit lines.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Asks Kafka about these topics from now on.
+    pub fn set_topics(&self, topics: AskedTopics) {
+        if let Some(kafka) = &self.kafka {
+            kafka.set_topics(topics);
+        }
+    }
+
+    /// Forgets the tokens of leases that are over.
+    pub fn forget_tokens(&self) {
+        let (directory, clock) = (self.directory.lock(), clock());
+        if let Some(kafka) = &self.kafka {
+            kafka.retain(|key| directory.leased(key, clock).is_some());
         }
     }
 
@@ -119,9 +176,15 @@ impl Identities {
     ) -> Result<Arc<Admission>, (Refusal, String)> {
         let (place, clock) = (Place { route: DOOR, peer }, clock());
         let verified = verify(token.expose(), &key, &self.issuers.read(), clock.wall, self.skew);
-        let outcome = match verified {
-            Ok(verified) => self.directory.lock().enrol(key, &verified, clock),
-            Err(error) => Err(Refusal::Token(error)),
+        let outcome = match &verified {
+            Ok(verified) => self.directory.lock().enrol(key, verified, clock),
+            Err(error) => Err(Refusal::Token(*error)),
+        };
+        let outcome = match (outcome, &verified) {
+            (Err(refusal), Ok(verified)) => {
+                Err(self.ask_kafka(refusal, key, verified, token.expose()))
+            }
+            (outcome, _) => outcome,
         };
         match outcome {
             Ok(leased) => {
@@ -198,6 +261,21 @@ impl Identities {
         }
     }
 
+    /// Has Kafka asked about the owner of a token that gives no lease before the answer. Returns the
+    /// reason why it gets none meanwhile.
+    fn ask_kafka(
+        &self,
+        refusal: Refusal,
+        key: PublicKey,
+        verified: &Verified,
+        token: &[u8],
+    ) -> Refusal {
+        match &self.kafka {
+            Some(kafka) if refusal == Refusal::AsksKafka => kafka.want(key, verified, token),
+            _ => refusal,
+        }
+    }
+
     /// Decides on a key whose owner has proven it and may show a token.
     fn admit_key(&self, key: PublicKey, token: Option<&Token>) -> Result<LetIn, Refusal> {
         let clock = clock();
@@ -214,7 +292,7 @@ impl Identities {
         let refusal = match verified {
             Ok(verified) => match directory.lease(key, &verified, clock) {
                 Ok(leased) => return Ok(LetIn::Leased(leased)),
-                Err(refusal) => refusal,
+                Err(refusal) => self.ask_kafka(refusal, key, &verified, token),
             },
             Err(error) => Refusal::Token(error),
         };
@@ -241,8 +319,11 @@ impl Gate for Identities {
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                self.counts.refuse(refusal);
-                self.audit.refused(presented.into(), presented.peer.key, &reason, None);
+                // It is on its way in.
+                if refusal != Refusal::AsksKafka {
+                    self.counts.refuse(refusal);
+                    self.audit.refused(presented.into(), presented.peer.key, &reason, None);
+                }
                 let again = refusal.may_pass();
                 return if again { Verdict::Later(reason) } else { Verdict::Refused(reason) };
             }

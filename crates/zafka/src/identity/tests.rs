@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use zafka_identity::{Algorithm, ClaimName, Issuer, Rule, Rules, TopicPattern, Who};
+use zafka_identity::{
+    Algorithm, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules, TopicPattern, Topics,
+    Verified, Who, verify,
+};
+use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
+use zafka_oidc::{ClientAuthentication, EndpointConfig, ExchangeConfig, Grant};
 use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
 use zafka_testkit::issuer::{AUDIENCE, Serving};
 use zafka_zmtp::curve::{KeyPair, SecretKey};
 use zafka_zmtp::{Minor, PeerInfo, SocketType, Token};
 
 use super::*;
-use crate::config::IssuerConfig;
+use crate::config::{IssuerConfig, KafkaExchange};
 use crate::issuer_keys::{KeyPlace, KeySource};
 
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -28,8 +33,8 @@ pub fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     let role = ClaimName::parse("/realm_access/roles").unwrap();
     let rule = Rule {
         who: Who::Claims(vec![(role, vec![json!("dash")])]),
-        read: vec![TopicPattern::parse("orders").unwrap()],
-        write: Vec::new(),
+        read: Topics::Named(vec![TopicPattern::parse("orders").unwrap()]),
+        write: Topics::default(),
     };
     let (name, place) = (issuer.name(), KeyPlace::Discovered);
     let source = KeySource { issuer: name.clone(), place, ca: None, bearer_file: None };
@@ -48,6 +53,7 @@ pub fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
         issuers: vec![IssuerConfig { issuer, source }],
         max_lease: Duration::from_secs(3600),
         clock_skew: Duration::from_secs(30),
+        exchange: None,
         rules: Rules::new(vec![rule]),
     }
 }
@@ -187,4 +193,79 @@ async fn nobody_is_let_in_while_the_provider_was_never_there() {
     // A peer with a lease stays, whatever becomes of the provider.
     drop(issuer);
     admitted(shown(gate, 2, ""));
+}
+
+/// The same, but Kafka decides; a provider that exchanges tokens is not there.
+fn asking_config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
+    let who = Who::Claims(vec![(ClaimName::parse("iss").unwrap(), vec![json!(issuer.name())])]);
+    let rule = Rule { who, read: Topics::Kafka, write: Topics::Kafka };
+    let endpoint = EndpointConfig {
+        token_url: "http://127.0.0.1:1/token".to_owned(),
+        client_id: None,
+        authentication: ClientAuthentication::None,
+        grant: Grant::ClientCredentials,
+        scope: Vec::new(),
+        audience: Some("kafka".to_owned()),
+        resource: None,
+        ca: None,
+    };
+    let subject_token_type = "urn:ietf:params:oauth:token-type:access_token".to_owned();
+    let exchange = KafkaExchange {
+        tokens: ExchangeConfig { endpoint, subject_token_type },
+        extensions: Vec::new(),
+        acl_refresh: Duration::from_secs(300),
+    };
+    let rules = Rules::new(vec![rule]);
+    IdentityConfig { exchange: Some(exchange), rules, ..config(issuer) }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_while_kafka_cannot_be_asked() {
+    let issuer = zafka_testkit::Issuer::start();
+    let mut identity = start(&asking_config(&issuer)).unwrap();
+    let cluster = Cluster::new(&ClusterConfig {
+        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
+        security: Security::default(),
+        client_rack: None,
+    });
+    let read = vec![TopicSelector::Name("orders".to_owned())];
+    identity.ask(&cluster.unwrap(), AskedTopics { read, write: Vec::new() });
+    let token = issuer.token("alice", 600, &json!({}));
+    let until = tokio::time::Instant::now() + DEADLINE;
+    let mut reasons = Vec::new();
+    while reasons.last().is_none_or(|reason| reason != &Refusal::NotAnswered.to_string()) {
+        assert!(tokio::time::Instant::now() < until, "{reasons:?}");
+        let (may_retry, reason) = kept_out(shown(&identity.gate, 2, &token));
+        assert!(may_retry, "{reason}");
+        reasons.push(reason);
+        reasons.dedup();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(reasons.contains(&Refusal::AsksKafka.to_string()), "{reasons:?}");
+    // Its answer lets the peer in, and the next one closes it.
+    let gate = &identity.gate;
+    let verified = verified_bob(&issuer);
+    let answer = |topics: &[&str]| KafkaTopics {
+        read: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        ..KafkaTopics::default()
+    };
+    assert!(gate.begin_lease(key(3).public(), &verified, &answer(&["orders"])));
+    let access = admitted(shown(gate, 3, ""));
+    assert!(access.may_read("orders") && !access.may_read("other") && access.holds());
+    gate.set_answer(&key(3).public(), &answer(&["orders"]));
+    assert!(access.holds());
+    gate.set_answer(&key(3).public(), &answer(&[]));
+    assert!(!access.holds());
+    assert!(!admitted(shown(gate, 3, "")).may_read("orders"));
+    gate.end_lease(&key(3).public(), "a test");
+    assert!(kept_out(shown(gate, 3, "")).0);
+}
+
+/// A token of bob's that was verified.
+fn verified_bob(issuer: &zafka_testkit::Issuer) -> Verified {
+    let mut trusted = config(issuer).issuers.remove(0).issuer;
+    trusted.keys = Arc::new(KeySet::parse(issuer.jwks().to_string().as_bytes()).unwrap());
+    let token = issuer.token("bob", 600, &json!({}));
+    let skew = Duration::from_secs(30);
+    verify(token.as_bytes(), &key(3).public(), &[trusted], wall_clock(), skew).unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod door;
 mod examples;
+mod exchange;
 mod keycloak;
 mod python;
 mod recordings;

@@ -48,9 +48,10 @@ async fn a_password_is_sent_and_a_refusal_is_told_in_the_broker_s_words() {
         broker(sasl("PLAIN", |_| refused("Authentication failed: Invalid\nusername"))).await;
     let connector = secured(Sasl::Plain(credentials()), None);
     for _ in 0..2 {
-        let error = connector.connect(&address).await.err().unwrap().to_string();
+        let error = connector.connect(&address).await.err().unwrap();
+        assert!(error.is_refusal());
         assert_eq!(
-            error,
+            error.to_string(),
             format!("{address}: SASL PLAIN: Authentication failed: Invalid username")
         );
     }

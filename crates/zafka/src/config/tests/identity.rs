@@ -1,5 +1,7 @@
 //! `[identity]`, and endpoints that are secured by it.
 
+mod exchange;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use zafka_oidc::{Assertion, ClientAuthentication, Grant, TokenConfig};
+use zafka_oidc::{Assertion, ClientAuthentication, Grant, SecretSource, TokenConfig};
 use zafka_testkit::oidc::Certificates;
 
 use super::*;
@@ -81,7 +81,7 @@ fn every_grant_and_every_proof_of_the_client() {
          resource = 'https://kafka', scope = ['a', 'b']",
     );
     let expected = Grant::TokenExchange {
-        subject_token_file: at("token"),
+        subject_token: SecretSource::File(at("token")),
         subject_token_type: "urn:ietf:params:oauth:token-type:jwt".to_owned(),
     };
     assert_eq!((exchange.grant, exchange.authentication), (expected, ClientAuthentication::None));

@@ -1,0 +1,109 @@
+//! Asks Kafka what peers may do: each one's token is exchanged for one with Kafka's audience, and
+//! Kafka is asked over a connection that shows that. The exchanged token is forgotten with the
+//! answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
+use zafka_identity::{Answered, Failed, Failure, KafkaTopics, Question};
+use zafka_kafka::config::Secret;
+use zafka_kafka::{AskedTopics, AuthorizationError, AuthorizedTopics, Cluster};
+
+use super::gate::Identities;
+use super::kafka_rights::KafkaRights;
+use crate::config::KafkaExchange;
+
+/// Time between two looks for leases that are over: their tokens are kept no longer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Asks for as long as the task lives.
+pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
+    let Some(rights) = identities.kafka() else { return };
+    let mut asked = JoinSet::new();
+    let mut questions: HashMap<Id, Question<Secret>> = HashMap::new();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        while let Some((question, topics)) = rights.next() {
+            let (cluster, exchange) = (cluster.clone(), rights.exchange().clone());
+            let token = question.token.clone();
+            let task = asked.spawn(async move { ask(&cluster, &exchange, token, &topics).await });
+            questions.insert(task.id(), question);
+        }
+        tokio::select! {
+            Some(joined) = asked.join_next_with_id() => {
+                let (id, answer) = match joined {
+                    Ok(done) => done,
+                    // A panic is logged where it happens.
+                    Err(error) => {
+                        (error.id(), Err(AuthorizationError::Unanswered(error.to_string())))
+                    }
+                };
+                if let Some(question) = questions.remove(&id) {
+                    settle(&identities, rights, &question, answer);
+                }
+            }
+            () = rights.next_may_be() => {}
+            _ = looks.tick() => identities.forget_tokens(),
+        }
+    }
+}
+
+/// Asks a cluster which of these topics the owner of a token may read and write.
+///
+/// # Errors
+/// The reason why that is not known.
+pub async fn ask(
+    cluster: &Cluster,
+    exchange: &KafkaExchange,
+    token: Secret,
+    topics: &AskedTopics,
+) -> Result<KafkaTopics, AuthorizationError> {
+    let principal = cluster.principal(&exchange.of(token));
+    let principal = principal.map_err(|error| AuthorizationError::Unanswered(error.to_string()))?;
+    let AuthorizedTopics { read, write } = principal.authorized(topics).await?;
+    Ok(KafkaTopics { read, write })
+}
+
+fn settle(
+    identities: &Identities,
+    rights: &KafkaRights,
+    question: &Question<Secret>,
+    answer: Result<KafkaTopics, AuthorizationError>,
+) {
+    let key = question.key;
+    let error = match answer {
+        Ok(topics) => {
+            match rights.handle_answer(question) {
+                Some(Answered::Begins(verified)) => {
+                    let has_lease = identities.begin_lease(key, &verified, &topics);
+                    if !has_lease {
+                        rights.forget(&key);
+                    }
+                }
+                Some(Answered::Again) => identities.set_answer(&key, &topics),
+                None => {}
+            }
+            return;
+        }
+        Err(error) => error,
+    };
+    let failure = match &error {
+        AuthorizationError::Refused(_) => Failure::Refused,
+        AuthorizationError::Unanswered(_) => Failure::Unanswered,
+    };
+    let reason = error.to_string();
+    match rights.handle_failure(question, failure) {
+        Some(Failed::Waits) => identities.audit().not_answered(&key, &reason, false),
+        Some(Failed::Holds) => identities.audit().not_answered(&key, &reason, true),
+        Some(Failed::Ends) => {
+            let reason = format!("Kafka does not answer what it may do: {reason}");
+            identities.end_lease(&key, &reason);
+        }
+        None => debug!(%key, reason, "a question to Kafka failed that is of no use any more"),
+    }
+}

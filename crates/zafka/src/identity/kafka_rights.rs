@@ -1,0 +1,98 @@
+//! The peers that Kafka is asked about, with their tokens.
+
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+use zafka_identity::{Answered, Failed, Failure, KafkaAsks, Question, Refusal, Verified, Wanted};
+use zafka_kafka::AskedTopics;
+use zafka_kafka::config::Secret;
+use zafka_zmtp::curve::PublicKey;
+
+use crate::config::KafkaExchange;
+
+/// The peers that Kafka is asked about.
+#[derive(Debug)]
+pub struct KafkaRights {
+    exchange: KafkaExchange,
+    asks: Mutex<KafkaAsks<Secret>>,
+    topics: Mutex<Arc<AskedTopics>>,
+    /// There may be something to ask.
+    changed: Notify,
+}
+
+impl KafkaRights {
+    /// Nobody is asked about yet.
+    pub fn new(exchange: &KafkaExchange) -> Self {
+        let asks = Mutex::new(KafkaAsks::new(exchange.acl_refresh));
+        let (topics, changed) = (Mutex::default(), Notify::new());
+        Self { exchange: exchange.clone(), asks, topics, changed }
+    }
+
+    /// Has Kafka asked about the owner of a token. Returns the reason why it gets no lease yet.
+    pub fn want(&self, key: PublicKey, verified: &Verified, token: &[u8]) -> Refusal {
+        let keep = || Secret::new(String::from_utf8_lossy(token));
+        let wanted = self.asks.lock().want(key, verified, keep, Instant::now());
+        self.changed.notify_one();
+        match wanted {
+            Wanted::Asked => Refusal::AsksKafka,
+            Wanted::Failed | Wanted::Full => Refusal::NotAnswered,
+        }
+    }
+
+    /// Asks about these topics from now on, and about each lease at once if they are others.
+    pub fn set_topics(&self, topics: AskedTopics) {
+        let mut asked = self.topics.lock();
+        if **asked != topics {
+            *asked = Arc::new(topics);
+            self.asks.lock().ask_again(Instant::now());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets the tokens of leases that do not live. The directory may be locked meanwhile, as in
+    /// [`Self::want`]: it is never locked behind the questions.
+    pub fn retain(&self, lives: impl Fn(&PublicKey) -> bool) {
+        self.asks.lock().retain_leased(lives);
+    }
+
+    /// The next question, with the topics that it is about.
+    pub fn next(&self) -> Option<(Question<Secret>, Arc<AskedTopics>)> {
+        let topics = self.topics.lock();
+        let question = self.asks.lock().poll_question(Instant::now())?;
+        Some((question, Arc::clone(&topics)))
+    }
+
+    /// Waits until there may be another question.
+    pub async fn next_may_be(&self) {
+        let due = self.asks.lock().poll_timeout();
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
+        }
+    }
+
+    /// Kafka has answered.
+    pub fn handle_answer(&self, question: &Question<Secret>) -> Option<Answered> {
+        self.asks.lock().handle_answer(question, Instant::now())
+    }
+
+    /// There was no answer.
+    pub fn handle_failure(&self, question: &Question<Secret>, failure: Failure) -> Option<Failed> {
+        self.asks.lock().handle_failure(question, failure, Instant::now())
+    }
+
+    /// Forgets the token of a lease.
+    pub fn forget(&self, key: &PublicKey) {
+        self.asks.lock().forget(key);
+    }
+
+    /// The way to ask.
+    pub fn exchange(&self) -> &KafkaExchange {
+        &self.exchange
+    }
+}

@@ -1,0 +1,194 @@
+//! Kafka decides about peers: their tokens are exchanged (by mock-oauth2-server), and the ACLs of
+//! the secured Kafka say what each may read and write.
+
+use std::fs;
+
+use serde_json::json;
+use zafka_testkit::issuer::AUDIENCE;
+use zafka_testkit::{Issuer, KafkaOptions, Record, SecuredKafka, Zafka, unique, wait_until};
+
+use super::{Curve, Keys};
+use crate::common::endpoint;
+use crate::program::run;
+use crate::{DEADLINE, ZAFKA};
+
+/// A secured Kafka that takes who a token is about for its client, and those who know the way there.
+struct World {
+    kafka: SecuredKafka,
+    issuer: Issuer,
+    keys: Keys,
+}
+
+impl World {
+    fn start() -> Self {
+        let sub = "listener.name.oauth.oauthbearer.sasl.oauthbearer.sub.claim.name";
+        let kafka = SecuredKafka::start_with(60, KafkaOptions::default().property(sub, "sub"));
+        Self { kafka, issuer: Issuer::start(), keys: Keys::make(&["relay"], &[]) }
+    }
+
+    /// A topic that the relay may read and write.
+    fn topic(&self, name: &str) -> String {
+        let topic = unique(name);
+        self.kafka.admin().create_topic(&topic, 1, &[]);
+        for operation in ["read", "write"] {
+            self.kafka.admin().allow("zafka", operation, "topic", &topic);
+        }
+        topic
+    }
+
+    fn allow(&self, user: &str, operation: &str, topic: &str) {
+        self.kafka.admin().allow(user, operation, "topic", topic);
+    }
+
+    fn revoke(&self, user: &str, operation: &str, topic: &str) {
+        self.kafka.admin().revoke(user, operation, "topic", topic);
+    }
+
+    fn produce(&self, topic: &str, value: &str) {
+        self.kafka.admin().produce(topic, &[Record::new("k", value)]);
+    }
+
+    /// A configuration in which Kafka decides about the issuer's peers.
+    fn toml(&self, routes: &str) -> String {
+        let (ca, url) = (self.kafka.certificates.ca(), self.kafka.oidc.token_url());
+        let key = self.kafka.certificates.client("zafka").1;
+        let [ca, key] = [ca, key].map(|path| format!("{:?}", path.display().to_string()));
+        let identity = format!(
+            "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\n\
+             [identity.exchange]\ntoken_url = \"{url}\"\nclient_id = \"exchange\"\n\
+             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\nacl_refresh = \"2s\"\n\
+             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\"",
+            issuer = self.issuer.name()
+        );
+        format!(
+            "[kafka]\nbootstrap_servers = [\"{}\"]\n[kafka.security]\ntls = {{ ca = {ca} }}\n\
+             [kafka.security.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = \"{url}\"\n\
+             client_id = \"zafka\"\nclient_secret = \"s3cret\"\nscope = [\"kafka\"]\nca = {ca}\n\
+             {}{routes}",
+            self.kafka.oauth(),
+            self.keys.toml(&identity)
+        )
+    }
+
+    fn peer(&self, kind: &str, endpoint: &str, token: &str, words: &[&str]) -> Curve {
+        Curve::with_token(kind, endpoint, &self.keys.public("relay"), "new", words, token)
+    }
+
+    /// The output of `zafka access` about a token.
+    fn access(&self, toml: &str, token: &str) -> String {
+        let (file, shown) = (self.keys.path("access.toml"), self.keys.path("token"));
+        fs::write(&file, toml).unwrap();
+        fs::write(&shown, token).unwrap();
+        let [file, shown] = [&file, &shown].map(|path| path.to_str().unwrap());
+        let (_, out, err) = run(&["access", "-c", file, "--token-file", shown]);
+        out + &err
+    }
+}
+
+/// The values of the messages that a SUB has got.
+fn values(sub: &Curve) -> Vec<String> {
+    sub.messages().into_iter().map(|frames| frames[3].clone()).collect()
+}
+
+fn wait_value(sub: &Curve, value: &str) {
+    wait_until(&format!("{value:?} comes"), DEADLINE, || values(sub).iter().any(|v| v == value));
+}
+
+/// The number of times that a peer was let in.
+fn times_in(peer: &Curve) -> usize {
+    peer.lines().iter().filter(|line| line["event"] == "HANDSHAKE_SUCCEEDED").count()
+}
+
+fn is_in(relay: &Zafka, subject: &str) -> bool {
+    relay.status().is_some_and(|status| super::peers(&status).contains(&subject))
+}
+
+/// No token is in the log, neither of a peer nor of anybody else: each begins with the base64 of `{"`.
+fn assert_no_token(relay: &Zafka) {
+    let log = relay.log();
+    let line = log.lines().find(|line| line.contains("eyJ") || line.contains("s3cret"));
+    assert_eq!(line, None, "a secret is told");
+}
+
+#[test]
+#[ignore = "needs Java and Maven, and Python"]
+fn kafka_s_acls_decide_what_peers_read_and_write() {
+    let mut world = World::start();
+    let [orders, payments] = ["orders", "payments"].map(|name| world.topic(name));
+    let [read, written] = [endpoint(), endpoint()];
+    let toml = world.toml(&format!(
+        "[[route]]\nname = \"out\"\n\
+         from.kafka = {{ topics = [\"{orders}\", \"{payments}\"], start = \"earliest\" }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{read}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+         [[route]]\nname = \"in\"\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{written}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+         to.kafka = {{ topics = [\"/^.*$/\"] }}\n"
+    ));
+    world.allow("alice", "read", &orders);
+    world.allow("bob", "read", &payments);
+    world.allow("alice", "write", &payments);
+    let token = |name: &str| world.issuer.token(name, 600, &json!({}));
+    let told = world.access(&toml, &token("alice"));
+    assert!(told.contains(&format!("read: {orders}\nwrite: {payments}\n")), "{told}");
+    let mut relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")]);
+    let sub = |name: &str| world.peer("SUB", &read, &token(name), &[""]);
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(sub);
+    world.produce(&orders, "first order");
+    world.produce(&payments, "first payment");
+    wait_value(&alice, "first order");
+    wait_value(&bob, "first payment");
+    // Nothing is for carol, and she is told of.
+    carol.wait_event("HANDSHAKE_SUCCEEDED");
+    relay.wait_log("Kafka's ACLs allow it none of the topics of routes", DEADLINE);
+    assert_eq!((values(&alice).len(), values(&bob).len()), (1, 1));
+
+    // Senders, by the same answers.
+    let send = |name: &str, topic: &str| {
+        let peer = world.peer("DEALER", &written, &token(name), &[&format!("|{topic}|of {name}")]);
+        peer.wait_messages(1)[0].clone()
+    };
+    assert_eq!(send("alice", &payments)[1], "OK");
+    wait_value(&bob, "of alice");
+    for (name, topic) in [("alice", &orders), ("bob", &payments), ("carol", &payments)] {
+        let answer = send(name, topic);
+        assert!(
+            answer[1] == "ERROR" && answer[2].contains("\"not_allowed\""),
+            "{name}: {answer:?}"
+        );
+    }
+
+    // ACLs that change act: on whom they concern, and on nobody else.
+    world.revoke("alice", "read", &orders);
+    world.allow("alice", "read", &payments);
+    relay.wait_log("Kafka lets it read or write other topics now", DEADLINE);
+    wait_until("alice is back", DEADLINE, || times_in(&alice) == 2);
+    world.produce(&orders, "secret order");
+    wait_until("alice reads payments", DEADLINE, || {
+        world.produce(&payments, "second payment");
+        values(&alice).iter().any(|value| value == "second payment")
+    });
+    wait_value(&bob, "second payment");
+    assert_eq!(times_in(&bob), 1, "his rights are as they were");
+    world.allow("bob", "write", &payments);
+    wait_until("bob may write", DEADLINE, || send("bob", &payments)[1] == "OK");
+    assert!(!values(&alice).contains(&"secret order".to_owned()), "nobody may read it");
+
+    // Nobody is let in by a provider that is away, and nobody stays for long.
+    let dave = token("dave");
+    world.kafka.oidc.process().kill9();
+    relay.wait_log("Kafka does not answer what it may do", DEADLINE);
+    wait_until("nobody is in", DEADLINE, || {
+        ["alice", "bob", "carol"].iter().all(|name| !is_in(&relay, name))
+    });
+    let dave = world.peer("SUB", &read, &dave, &[""]);
+    relay.wait_log("not_answered", DEADLINE);
+    assert!(!dave.has_event("HANDSHAKE_SUCCEEDED"));
+    world.kafka.oidc.restart();
+    wait_until("alice and bob are back", DEADLINE, || {
+        is_in(&relay, "alice") && is_in(&relay, "bob")
+    });
+    world.allow("alice", "read", &orders);
+    wait_value(&alice, "secret order");
+    assert_eq!(values(&carol), Vec::<String>::new());
+    assert_no_token(&relay);
+}
