@@ -65,6 +65,19 @@ pub fn decode_batch(frames: &[&[u8]]) -> Result<Vec<OwnedRecord>, DecodeError> {
     Ok(records)
 }
 
+/// Returns true if a frame of packed records seems to have more than so many, by their lengths
+/// alone.
+pub(crate) fn has_more_records(frame: &[u8], limit: usize) -> bool {
+    let mut rest = frame;
+    for _ in 0..limit {
+        let Some((length, after)) = rest.split_first_chunk() else { return false };
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let Some(after) = after.get(length..) else { return false };
+        rest = after;
+    }
+    !rest.is_empty()
+}
+
 fn topic_and_body<'a>(frames: &[&'a [u8]]) -> Result<(Option<String>, &'a [u8]), DecodeError> {
     let (topic, body) = match *frames {
         [body] => return Ok((None, body)),

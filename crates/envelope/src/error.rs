@@ -245,6 +245,9 @@ pub enum InboundError {
         /// The format.
         expected: &'static str,
     },
+    /// The message has too many records.
+    #[error("more than {max} records in one message", max = crate::MAX_RECORDS)]
+    Records,
     /// The meta or packed frame is not as the specification has it.
     #[error(transparent)]
     Decode(#[from] DecodeError),

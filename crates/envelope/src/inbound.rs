@@ -9,7 +9,7 @@ mod write;
 
 use std::borrow::Cow;
 
-use crate::decode::meta;
+use crate::decode::{has_more_records, meta};
 use crate::template::Format;
 use crate::{InboundError, OwnedRecord, Timestamp, decode_batch, decode_packed};
 pub use write::OutgoingMessage;
@@ -18,6 +18,9 @@ pub use write::OutgoingMessage;
 const SHOWN: usize = 64;
 /// The longest id in bytes.
 const ID_MAX: usize = 255;
+/// Records of one message at the most: a batch of empty ones would take much more memory than its
+/// bytes. What a zafka sends has fewer.
+pub const MAX_RECORDS: usize = 10_000;
 
 /// The way messages become records, parsed once. The default is the preset `json`.
 ///
@@ -127,7 +130,8 @@ impl InboundPlan {
         (self.has_id() && (1..=ID_MAX).contains(&first.len())).then_some(first)
     }
 
-    /// Appends the records of a message to `records`: one, or all of a batch.
+    /// Appends the records of a message to `records`: one, or all of a batch, at most
+    /// [`MAX_RECORDS`]. More are counted before any is read.
     ///
     /// # Errors
     /// The first mistake of the message; then nothing was appended.
@@ -140,7 +144,12 @@ impl InboundPlan {
             return Err(InboundError::Frames { found: frames.len(), expected: self.frames() });
         }
         match &self.layout {
-            InboundLayout::Batch => records.extend(decode_batch(frames)?.into_iter().map(owned)),
+            InboundLayout::Batch => {
+                if frames.last().is_some_and(|frame| has_more_records(frame, MAX_RECORDS)) {
+                    return Err(InboundError::Records);
+                }
+                records.extend(decode_batch(frames)?.into_iter().map(owned));
+            }
             InboundLayout::Frames(readers) => {
                 // Filled where it is: it is large, and this is done for each message.
                 records.push(InboundRecord::default());

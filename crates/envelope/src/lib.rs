@@ -47,7 +47,7 @@ pub use decode::{Carried, TemplateDecoder, decode_batch, decode_json, decode_pac
 pub use encode::{BATCH_LIMIT, Encoder};
 pub use encoded::Encoded;
 pub use error::{DecodeError, FramePlanError, InboundError, Mistake, UnknownPreset};
-pub use inbound::{InboundHeader, InboundPlan, InboundRecord, OutgoingMessage};
+pub use inbound::{InboundHeader, InboundPlan, InboundRecord, MAX_RECORDS, OutgoingMessage};
 pub use owned::{OwnedHeader, OwnedRecord};
 pub use plan::{FramePlan, MAX_FRAMES, Preset};
 pub use record::{Header, Record, Timestamp};

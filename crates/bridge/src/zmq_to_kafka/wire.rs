@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use zafka_envelope::InboundError;
 use zafka_kafka::produce::{WriteError, Written};
 
 use super::mapping::MappingError;
@@ -120,6 +121,16 @@ impl Failure {
 impl From<MappingError> for Failure {
     fn from(error: MappingError) -> Self {
         let code = if error.is_not_allowed() { Code::NotAllowed } else { Code::BadMessage };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InboundError> for Failure {
+    fn from(error: InboundError) -> Self {
+        let code = match error {
+            InboundError::Records => Code::TooLarge,
+            _ => Code::BadMessage,
+        };
         Self::new(code, error.to_string())
     }
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use zafka_envelope::{
-    FramePlan, InboundHeader, InboundPlan, InboundRecord, OwnedRecord, Preset, Timestamp,
+    FramePlan, InboundError, InboundHeader, InboundPlan, InboundRecord, MAX_RECORDS, OwnedRecord,
+    Preset, Timestamp,
 };
 
 use crate::vectors::{File, bytes, message, nullable};
@@ -110,4 +111,21 @@ fn presets_restore_the_record() {
             assert!(left.is_empty(), "{place}");
         }
     }
+}
+
+#[test]
+fn records_beyond_the_limit_are_not_read() {
+    let plan = InboundPlan::preset(Preset::Batch);
+    let mut packed = vec![48, 0, 0, 0, 1];
+    packed.resize(52, 0);
+    let read = |body: &[u8]| plan.read(&[b"t", body], &mut Vec::new());
+    let most = packed.repeat(MAX_RECORDS);
+    assert_eq!(read(&most), Ok(()));
+    // Whatever it is that follows, or is in them.
+    for body in [[&most[..], &[1]].concat(), vec![0; 4 * MAX_RECORDS + 4]] {
+        assert_eq!(read(&body), Err(InboundError::Records));
+    }
+    // A length beyond the end is a record that is cut off.
+    let cut = [&packed[..], &[0xff; 4], &most[..]].concat();
+    assert!(matches!(read(&cut), Err(InboundError::Decode(_))));
 }
