@@ -80,7 +80,7 @@ pub struct RouteStatus {
 pub const WAIT_KINDS: [&str; 4] = ["subscribers", "peer", "record", "quota"];
 
 /// The kinds of waits of a route from ZeroMQ to Kafka.
-pub const INGEST_WAIT_KINDS: [&str; 1] = ["memory"];
+pub const INGEST_WAIT_KINDS: [&str; 2] = ["memory", "quota"];
 
 /// Something a route waits for though nothing is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -9,7 +9,9 @@ mod ledger;
 mod letters;
 pub mod mapping;
 mod message;
+mod parked;
 mod shared;
+mod shares;
 mod task;
 mod wire;
 

@@ -33,7 +33,15 @@ impl EmbeddedBroker {
     /// # Errors
     /// If librdkafka cannot make it.
     pub fn start() -> Result<Self, EmbeddedError> {
-        Ok(Self(MockCluster::new(1)?))
+        Self::start_several(1)
+    }
+
+    /// Starts several, with the ids from 1 on, each on a free port.
+    ///
+    /// # Errors
+    /// If librdkafka cannot make them.
+    pub fn start_several(brokers: i32) -> Result<Self, EmbeddedError> {
+        Ok(Self(MockCluster::new(brokers)?))
     }
 
     /// Its `HOST:PORT`.
@@ -54,7 +62,15 @@ impl EmbeddedBroker {
     /// # Errors
     /// If librdkafka refuses.
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
-        let set = if reachable { self.0.broker_up(1) } else { self.0.broker_down(1) };
+        self.set_broker_reachable(1, reachable)
+    }
+
+    /// The same of one of several.
+    ///
+    /// # Errors
+    /// If librdkafka refuses.
+    pub fn set_broker_reachable(&self, broker: i32, reachable: bool) -> Result<(), EmbeddedError> {
+        let set = if reachable { self.0.broker_up(broker) } else { self.0.broker_down(broker) };
         Ok(set?)
     }
 
@@ -70,6 +86,19 @@ impl EmbeddedBroker {
     ) -> Result<(), EmbeddedError> {
         let leader = has_leader.then_some(1);
         Ok(self.0.partition_leader(topic, partition, leader)?)
+    }
+
+    /// Makes a broker the leader of a partition.
+    ///
+    /// # Errors
+    /// Where there is no such partition or broker.
+    pub fn move_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: i32,
+    ) -> Result<(), EmbeddedError> {
+        Ok(self.0.partition_leader(topic, partition, Some(broker))?)
     }
 
     /// Makes the broker as old as one that has no newer version of the Fetch request.

@@ -11,7 +11,6 @@ mod fast;
 mod librdkafka;
 mod partition;
 mod partitioner;
-pub mod shares;
 mod tickets;
 
 use std::sync::Arc;
@@ -113,6 +112,15 @@ pub struct PartitionIndex {
     pub partition: Option<usize>,
 }
 
+/// News of records.
+#[derive(Debug)]
+pub enum News {
+    /// Outcomes of records.
+    Deliveries(Deliveries),
+    /// The partitions of a topic are known now: records that waited for that, with where each goes.
+    Placed(Vec<(Ticket, PartitionIndex)>),
+}
+
 /// The outcome of a record.
 #[derive(Debug)]
 pub struct Delivery {
@@ -137,6 +145,7 @@ pub struct Delivered {
 /// The outcomes of the records of one batch, in their order: one by one, or many at once.
 #[derive(Debug)]
 pub struct Deliveries {
+    place: Option<PartitionIndex>,
     runs: std::vec::IntoIter<Run>,
     /// The tickets of the next records, if there are any.
     run: Option<Run>,
@@ -151,7 +160,17 @@ impl Deliveries {
     pub(crate) fn new(tickets: Tickets, outcome: Result<Written, WriteError>) -> Self {
         let left = tickets.len();
         let mut runs = tickets.into_runs();
-        Self { run: runs.next(), runs, left, outcome }
+        Self { place: None, run: runs.next(), runs, left, outcome }
+    }
+
+    /// The same, of a partition's records.
+    pub(crate) fn at(self, place: PartitionIndex) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// The partition that the records were for; `None` if librdkafka has written them.
+    pub fn place(&self) -> Option<PartitionIndex> {
+        self.place
     }
 
     /// Returns the outcome of the next records whose tickets follow one another.
@@ -307,14 +326,6 @@ impl Producer {
         }
     }
 
-    /// The topic of a partition that something is under way for, and how many partitions it has.
-    pub fn topic_of(&self, index: PartitionIndex) -> Option<(Arc<str>, u32)> {
-        match &self.way {
-            Way::Fast(fast) => fast.topic_of(index),
-            Way::Librdkafka(_) => None,
-        }
-    }
-
     /// Takes note of whether a partition has as much under way as it may: records without a key go
     /// to other ones as long as those are not full too.
     pub fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
@@ -332,16 +343,16 @@ impl Producer {
         }
     }
 
-    /// Returns the outcomes of records, as soon as there are any. Does the producer's work, so that
-    /// it is to be waited for all the time. Can be dropped and called again.
-    pub async fn next(&mut self) -> Deliveries {
+    /// Returns the news of records, as soon as there are any. Does the producer's work, so that it is
+    /// to be waited for all the time. Can be dropped and called again.
+    pub async fn next(&mut self) -> News {
         loop {
             let error = match &mut self.way {
                 Way::Fast(fast) => match fast.next().await {
-                    Next::Deliveries(deliveries) => return deliveries,
+                    Next::News(news) => return news,
                     Next::TooOld(error) => error,
                 },
-                Way::Librdkafka(librdkafka) => return librdkafka.next().await,
+                Way::Librdkafka(librdkafka) => return News::Deliveries(librdkafka.next().await),
             };
             self.fall_back(&error.to_string());
         }

@@ -17,7 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Endpoint;
 use crate::gate::Gate;
-use crate::intake::{Inbound, InboundConfig, InboundKind, SenderSnapshot, Shared};
+use crate::intake::{
+    Content, Inbound, InboundConfig, InboundKind, Permit, Room, SenderSnapshot, Shared,
+};
 use crate::link::{BindError, Endpoints, Stage};
 use crate::receive::Receive;
 use crate::router::Router;
@@ -97,10 +99,22 @@ impl InboundSocket {
         }
     }
 
-    /// Returns the number of senders that are not read, and since when the first of them is, in ms
-    /// since the epoch.
+    /// Returns the number of senders that are not read for lack of memory, and since when the first
+    /// of them is, in ms since the epoch.
     pub fn held(&self) -> Option<(usize, i64)> {
         self.shared.held()
+    }
+
+    /// Gives back the part of `in_flight_bytes` of messages that are not taken for now, and counts
+    /// what they hold as memory of messages that wait. Their sender is to be on hold.
+    pub fn set_aside(&self, content: &Content, permit: &mut Permit) {
+        self.shared.set_aside(permit, content.memory());
+    }
+
+    /// Waits for memory for messages that were set aside, of which [`message_weight`] says that much
+    /// in all; in turn with the senders. There is no deadline: it is there once Kafka keeps up.
+    pub fn room(&self, weight: usize) -> impl Future<Output = Room> + Send + use<> {
+        self.shared.room(weight)
     }
 
     /// Accepts nothing more. PULL and SUB end their own direction and read what senders still have

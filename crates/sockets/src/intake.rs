@@ -15,7 +15,7 @@ use zafka_zmtp::{Connection, Discarded, Messages, SocketType};
 use crate::config::{EndpointConfig, Heartbeat};
 use crate::gate::Gate;
 use crate::link::{Hub, LinkConfig, Peer, Reserves, SilenceConfig};
-use crate::memory::PeerMemory;
+use crate::memory::{Charge, PeerMemory};
 use crate::subscriptions::PeerId;
 pub use sender::{Sender, SenderSnapshot};
 
@@ -109,7 +109,7 @@ impl Content {
     }
 
     /// Bytes of memory that it takes while it waits.
-    fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         match self {
             Self::Messages(messages) | Self::Late(messages) => messages.memory(),
             Self::TooLarge(Discarded { head, .. }) => message_weight(self.size(), head.len()),
@@ -130,6 +130,7 @@ impl Content {
 #[derive(Debug)]
 pub struct Permit {
     memory: Memory,
+    aside: Option<Aside>,
     sender: Arc<Sender>,
     messages: usize,
     bytes: usize,
@@ -138,10 +139,45 @@ pub struct Permit {
 /// Memory of messages.
 type Memory = Option<OwnedSemaphorePermit>;
 
+/// Messages that were set aside: they have no share of `in_flight_bytes` for now.
+#[derive(Debug)]
+struct Aside {
+    /// For what they hold.
+    _charge: Charge,
+    /// The share that they are to have.
+    weight: usize,
+}
+
+/// A share of `in_flight_bytes` for messages that were set aside.
+#[derive(Debug)]
+pub struct Room(Memory);
+
 impl Permit {
     fn new(memory: Memory, sender: &Arc<Sender>, messages: usize, bytes: usize) -> Self {
         sender.begin(messages, bytes);
-        Self { memory, sender: Arc::clone(sender), messages, bytes }
+        Self { memory, aside: None, sender: Arc::clone(sender), messages, bytes }
+    }
+
+    /// Parts the share of some of the messages from it; as [`Self::release`].
+    #[must_use]
+    pub fn split(&mut self, messages: usize, bytes: usize, weight: usize) -> Self {
+        let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
+        let memory = &mut self.memory;
+        let memory =
+            memory.as_mut().and_then(|memory| memory.split(weight.min(memory.num_permits())));
+        self.messages -= messages;
+        self.bytes -= bytes;
+        Self { memory, aside: None, sender: Arc::clone(&self.sender), messages, bytes }
+    }
+
+    /// If its messages were set aside, the weight of all of them.
+    pub fn set_aside(&self) -> Option<usize> {
+        self.aside.as_ref().map(|aside| aside.weight)
+    }
+
+    /// Takes messages in again that were set aside.
+    pub fn take_in(&mut self, room: Room) {
+        (self.memory, self.aside) = (room.0, None);
     }
 
     /// Gives back the share of some of the messages, which are settled. `bytes` are those of their
@@ -209,11 +245,12 @@ impl Shared {
         senders.iter().filter_map(|sender| sender.snapshot()).collect()
     }
 
-    /// Returns the number of senders that are not read, and since when the first of them is, in ms
-    /// since the epoch.
+    /// Returns the number of senders that are not read for lack of memory, and since when the first
+    /// of them is, in ms since the epoch.
     pub(crate) fn held(&self) -> Option<(usize, i64)> {
         let senders = self.senders.lock();
-        let held = senders.values().filter_map(|sender| sender.held_since());
+        let waits = senders.values().filter(|sender| !sender.is_on_hold());
+        let held = waits.filter_map(|sender| sender.held_since());
         held.fold(None, |all, since| {
             let (count, first) = all.unwrap_or((0, since));
             Some((count + 1, first.min(since)))
@@ -236,6 +273,26 @@ impl Shared {
     fn permit(&self, weight: usize) -> impl Future<Output = Memory> + Send + use<> {
         let permit = Arc::clone(&self.in_flight).acquire_many_owned(self.permits(weight));
         async { permit.await.ok() }
+    }
+
+    /// Gives back the part of `in_flight_bytes` of messages that are not taken for now. The memory
+    /// that they hold, in bytes, counts as that of messages which wait.
+    pub(crate) fn set_aside(&self, permit: &mut Permit, bytes: usize) {
+        if permit.aside.is_none() {
+            let weight = permit.memory.take().map_or(0, |memory| memory.num_permits());
+            permit.aside = self.aside(bytes, weight);
+        }
+    }
+
+    fn aside(&self, bytes: usize, weight: usize) -> Option<Aside> {
+        let reserves = self.hub.reserves.as_ref()?;
+        Some(Aside { _charge: reserves.charge(bytes), weight })
+    }
+
+    /// Waits for memory for messages that were set aside, in turn with the senders.
+    pub(crate) fn room(&self, weight: usize) -> impl Future<Output = Room> + Send + use<> {
+        let permit = self.permit(weight);
+        async { Room(permit.await) }
     }
 
     /// Parts messages so that those which are handed over together do not take much of the memory,
@@ -357,8 +414,14 @@ impl Intake {
         self.waiting_bytes
     }
 
-    /// Hands over messages while there is memory. Returns whether one has to wait for it.
+    /// Hands over messages while there is memory. Returns whether one has to wait for it, or for the
+    /// end of a hold.
     pub(crate) fn hand_over(&mut self) -> bool {
+        if self.sender.is_on_hold() {
+            // Its place in the queue is for others.
+            self.permit = None;
+            return true;
+        }
         while self.permit.is_none()
             && let Some((_, weight)) = self.waiting.front()
         {
@@ -370,6 +433,23 @@ impl Intake {
         self.permit.is_some()
     }
 
+    /// Hands over all that came before the end of the connection. What there is no memory for, or is
+    /// on hold, is set aside.
+    pub(crate) fn hand_over_rest(&mut self) {
+        self.permit = None;
+        while let Some((_, weight)) = self.waiting.front() {
+            let is_on_hold = self.sender.is_on_hold();
+            let weight = *weight;
+            let memory = self.shared.try_permit(weight).filter(|_| !is_on_hold);
+            let Some((content, _)) = self.waiting.pop_front() else { return };
+            let aside = match &memory {
+                Some(_) => None,
+                None => self.shared.aside(content.memory(), weight),
+            };
+            self.send(content, memory, aside);
+        }
+    }
+
     /// Hands over what was read and is not to be taken any more, so that it is answered. It takes
     /// no memory that it had not before.
     pub(crate) fn hand_over_late(&mut self) {
@@ -379,7 +459,7 @@ impl Intake {
                 Content::Messages(messages) => Content::Late(messages),
                 content => content,
             };
-            self.send(late, None);
+            self.send(late, None, None);
         }
     }
 
@@ -398,16 +478,17 @@ impl Intake {
 
     fn hand_over_first(&mut self, memory: Memory) {
         if let Some((content, _)) = self.waiting.pop_front() {
-            self.send(content, memory);
+            self.send(content, memory, None);
         }
     }
 
     /// Hands over what no longer waits.
-    fn send(&mut self, content: Content, memory: Memory) {
+    fn send(&mut self, content: Content, memory: Memory, aside: Option<Aside>) {
         let (count, size) = (content.count(), content.size());
         self.waiting_bytes -= content.memory();
         self.sender.count_received(count);
-        let permit = Permit::new(memory, &self.sender, count, size);
+        let mut permit = Permit::new(memory, &self.sender, count, size);
+        permit.aside = aside;
         let sender = Arc::clone(&self.sender);
         // A route that has ended takes nothing; the connection ends with the socket.
         let _ = self.shared.messages.send(Inbound { sender, content, permit });

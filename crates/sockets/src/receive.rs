@@ -52,7 +52,7 @@ impl Session for Receiver {
 
     /// Also at the end: what a sender still has under way is taken.
     fn poll_input(&mut self, _stage: Stage, _ended: bool, _now: Instant) -> Input {
-        if self.0.sender().is_on_hold() || self.0.hand_over() { Input::Held } else { Input::Open }
+        if self.0.hand_over() { Input::Held } else { Input::Open }
     }
 
     fn note_read(&mut self, is_read: bool, _stage: Stage) {
@@ -71,9 +71,9 @@ impl Session for Receiver {
         self.0.waiting_bytes()
     }
 
-    /// Takes what came before the mistake that ends it, as far as there is memory.
+    /// Takes what came before the mistake that ends it.
     fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {
-        self.0.hand_over();
+        self.0.hand_over_rest();
     }
 
     /// The sender closes in turn; what its kernel still holds comes before that. How long that is

@@ -70,7 +70,7 @@ impl Session for Correspondent {
             self.is_done = true;
             return Input::Open;
         }
-        let takes = stage == Stage::Open && !self.intake.sender().is_on_hold();
+        let takes = stage == Stage::Open;
         if takes && !self.intake.hand_over() { Input::Open } else { Input::Held }
     }
 
@@ -94,9 +94,9 @@ impl Session for Correspondent {
         self.intake.waiting_bytes()
     }
 
-    /// Takes what came before the mistake that ends it, as far as there is memory.
+    /// Takes what came before the mistake that ends it.
     fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {
-        self.intake.hand_over();
+        self.intake.hand_over_rest();
     }
 
     fn parting(&mut self, stage: Stage) -> Parting {

@@ -86,6 +86,27 @@ impl Arrivals {
         }
     }
 
+    /// Parts the last messages of an arrival from it, which were not taken.
+    pub(super) fn part(
+        &mut self,
+        id: ArrivalId,
+        messages: usize,
+        size: Size,
+    ) -> Option<(Arc<Sender>, Permit)> {
+        let slot = self.slots.get_mut(id)?;
+        let arrival = slot.as_mut()?;
+        let permit = arrival.permit.split(messages, size.bytes, size.weight);
+        let sender = Arc::clone(&arrival.sender);
+        arrival.left -= messages;
+        if arrival.left == 0 && arrival.settled == 0 {
+            // Nothing is left to be given back.
+            self.ages.remove(arrival.received_ms);
+            *slot = None;
+            self.free.push(id);
+        }
+        Some((sender, permit))
+    }
+
     /// An arrival that has messages which are not settled.
     pub(super) fn get(&self, id: ArrivalId) -> Option<&Arrival> {
         self.slots.get(id)?.as_ref()

@@ -62,6 +62,15 @@ pub(crate) enum Told<M> {
     Run(Run),
 }
 
+/// A message under way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a, M> {
+    /// One that stands by itself, and how many records it has.
+    Message(&'a M, usize),
+    /// One of which nothing is kept: its arrival, and its number in it.
+    Neighbor((ArrivalId, usize)),
+}
+
 /// The order of answers: each waits for those of earlier messages, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -219,6 +228,19 @@ impl<M> Ledger<M> {
                 }
             }
             Some(State::Settled(_) | State::Free) | None => {}
+        }
+    }
+
+    /// Finds the message of a record that is under way.
+    pub(crate) fn find(&self, ticket: Ticket) -> Option<Found<'_, M>> {
+        let (life, place, index) = parted(ticket);
+        match &self.slots.get(place).filter(|slot| slot.life == life)?.state {
+            State::Pending(Pending { message, several, .. }) => {
+                let records = several.as_ref().map_or(1, |several| several.records());
+                Some(Found::Message(message, records))
+            }
+            State::Group(group) => Some(Found::Neighbor(group.neighbor(index))),
+            State::Settled(_) | State::Free => None,
         }
     }
 

@@ -8,10 +8,12 @@ use zafka_sockets::{InboundSocket, SenderSnapshot};
 
 use super::IngestConfig;
 use super::counts::Counts;
+use super::parked::{Waiting, Waits};
 use crate::status::{IngestCounters, IngestStatus, RouteReadiness, SenderStatus, WaitStatus};
 
-/// Senders that are shown at the most.
+/// Senders, and waits, that are shown at the most.
 const SENDERS_SHOWN: usize = 100;
+const WAITS_SHOWN: usize = 100;
 
 #[derive(Debug)]
 pub(crate) struct IngestShared {
@@ -23,6 +25,8 @@ pub(crate) struct IngestShared {
     /// The time when the oldest message under way was received, in ms since the epoch; 0 if there
     /// is none.
     pub(crate) oldest: AtomicI64,
+    /// The partitions that take no more for now, and what waits for them.
+    pub(crate) full: Mutex<Waits>,
     /// The reason why nothing moves, if the dead-letter topic cannot be written.
     pub(crate) held_by: Mutex<Option<String>>,
     /// The reason why the route stopped for good, once it did.
@@ -41,6 +45,7 @@ impl IngestShared {
             producer,
             counts: Mutex::default(),
             oldest: AtomicI64::new(0),
+            full: Mutex::default(),
             held_by: Mutex::default(),
             stopped: Mutex::default(),
         }
@@ -52,12 +57,14 @@ impl IngestShared {
             .clone()
             .or_else(|| self.held_by.lock().clone())
             .or_else(|| self.producer.not_ready());
-        let waiting = self.waits();
+        let mut waiting = self.waits();
+        let waiting_total = waiting.len();
+        waiting.truncate(WAITS_SHOWN);
         RouteReadiness {
             name: self.config.name.clone(),
             reason,
             stopped: stopped.is_some(),
-            waiting_total: waiting.len(),
+            waiting_total,
             waiting,
         }
     }
@@ -67,22 +74,36 @@ impl IngestShared {
         if self.stopped.lock().is_some() {
             return Vec::new();
         }
-        let held = self.socket.held().into_iter().map(|(senders, since)| {
+        let most = self.config.socket.in_flight_bytes;
+        let memory = |partition, senders, since, reason| {
             let plural = if senders == 1 { "" } else { "s" };
-            let most = self.config.socket.in_flight_bytes;
-            WaitStatus {
-                partition: None,
-                kind: "memory",
-                reason: format!(
-                    "{senders} sender{plural} not read: {} messages of at most {most} bytes \
-                     (in_flight_bytes) are not in the log yet",
-                    self.counts.lock().in_flight
-                ),
-                peer: None,
-                since,
-            }
+            let reason = format!("{senders} sender{plural} not read: {reason}");
+            WaitStatus { partition, kind: "memory", reason, peer: None, since }
+        };
+        let held = self.socket.held().map(|(senders, since)| {
+            let in_flight = self.counts.lock().in_flight;
+            let reason = format!(
+                "{in_flight} messages of at most {most} bytes (in_flight_bytes) are not in the log \
+                 yet"
+            );
+            memory(None, senders, since, reason)
         });
-        held.chain(self.producer.waits().into_iter().map(WaitStatus::from)).collect()
+        let full = self.full.lock().clone().into_iter();
+        let full = full.map(|(partition, Waiting { senders, since })| {
+            let (name, whose) = match partition {
+                Some((topic, number)) => (Some(format!("{topic}/{number}")), "for the partition"),
+                None => (None, "for topics that are not known yet"),
+            };
+            let reason = format!(
+                "the messages {whose} have their part of {most} bytes (in_flight_bytes) and are not \
+                 in the log yet"
+            );
+            memory(name, senders, since, reason)
+        });
+        let producer = self.producer.waits().into_iter().map(WaitStatus::from);
+        let mut waits: Vec<_> = held.into_iter().chain(full).chain(producer).collect();
+        waits.sort_by_key(|wait| wait.since);
+        waits
     }
 
     pub(crate) fn status(&self, now_ms: i64) -> IngestStatus {

@@ -6,10 +6,12 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod dead_letters;
+mod sharing;
 mod taking;
 mod telling;
 
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +19,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
-use zafka_kafka::produce::{Delivered, Deliveries, Producer};
-use zafka_sockets::{Inbound, InboundKind};
+use zafka_kafka::produce::{Delivered, Deliveries, News, Producer};
+use zafka_sockets::{Inbound, InboundKind, Room};
 
 use super::IngestShared;
 use super::arrivals::Arrivals;
@@ -26,12 +28,19 @@ use super::counts::Counts;
 use super::ledger::{Ledger, Order, Settled, Told};
 use super::letters::Letters;
 use super::message::Message;
+use super::parked::Parked;
+use super::shares::Shares;
 use super::wire::{Code, Failure};
+use sharing::{Part, room};
 
 /// Messages taken before deliveries get their turn.
 const TURN: usize = 2_048;
 /// Time for the last answers to be written.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The place of messages that were set aside in the queue for memory.
+type Turn = Pin<Box<dyn Future<Output = Room> + Send>>;
+
 struct Task {
     shared: Arc<IngestShared>,
     producer: Producer,
@@ -42,6 +51,11 @@ struct Task {
     since_warned: u64,
     arrivals: Arrivals,
     counts: Counts,
+    shares: Shares,
+    /// Messages that were set aside, for their partition takes no more for now.
+    parked: Parked<Part>,
+    /// Of the first of them that may go on.
+    turn: Option<Turn>,
     /// The topic of the last record.
     topic: Option<Arc<str>>,
     /// A buffer for the JSON of answers.
@@ -73,6 +87,9 @@ pub(crate) async fn run(
         since_warned: 0,
         arrivals: Arrivals::default(),
         counts: Counts::default(),
+        shares: Shares::new(shared.config.socket.in_flight_bytes),
+        parked: Parked::new(),
+        turn: None,
         topic: None,
         json: Vec::new(),
         is_router,
@@ -100,11 +117,13 @@ impl Task {
         loop {
             self.producer.flush();
             self.publish();
+            self.queue_for_room();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return ControlFlow::Continue(()),
-                deliveries = self.producer.next() => self.handle_deliveries(deliveries)?,
+                news = self.producer.next() => self.handle_news(news)?,
+                room = room(&mut self.turn), if self.turn.is_some() => self.handle_room(room)?,
                 Some(inbound) = messages.recv() => {
                     let mut taken = self.handle_inbound(inbound)?;
                     while taken < TURN && let Ok(inbound) = messages.try_recv() {
@@ -127,10 +146,11 @@ impl Task {
         loop {
             self.publish();
             let is_settled = self.ledger.in_flight() == 0 && self.letters.len() == 0;
-            if finished && is_settled && messages.is_empty() {
+            if finished && is_settled && self.parked.is_empty() && messages.is_empty() {
                 return;
             }
             self.producer.flush();
+            self.queue_for_room();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
                 // Senders that go on sending must not keep this from their end.
@@ -140,7 +160,8 @@ impl Task {
                     finished = true;
                     ControlFlow::Continue(())
                 }
-                deliveries = self.producer.next() => self.handle_deliveries(deliveries),
+                news = self.producer.next() => self.handle_news(news),
+                room = room(&mut self.turn), if self.turn.is_some() => self.handle_room(room),
                 Some(inbound) = messages.recv() => match self.handle_inbound(inbound) {
                     ControlFlow::Continue(_) => ControlFlow::Continue(()),
                     ControlFlow::Break(()) => ControlFlow::Break(()),
@@ -193,6 +214,7 @@ impl Task {
             counts.unknown += 1;
             arrivals.settle(message.arrival, 1, message.size);
         }
+        self.refuse_parked();
     }
 
     /// Writes the last answers. What had been read meanwhile is told that it was not taken.
@@ -214,9 +236,24 @@ impl Task {
         }
     }
 
+    fn handle_news(&mut self, news: News) -> ControlFlow<()> {
+        match news {
+            News::Deliveries(deliveries) => self.handle_deliveries(deliveries),
+            News::Placed(placed) => {
+                self.move_shares(placed);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
     fn handle_deliveries(&mut self, mut deliveries: Deliveries) -> ControlFlow<()> {
+        let (place, mut weight) = (deliveries.place(), 0);
+        if place.is_none() {
+            self.forget_shares();
+        }
         while let Some(delivered) = deliveries.next_run() {
             if !Letters::<Message>::is_letter(delivered.first) {
+                weight += self.weight_of(delivered.first, delivered.count);
                 self.ledger.handle_delivered(delivered, &mut self.settled);
                 continue;
             }
@@ -225,6 +262,9 @@ impl Task {
             for ticket in first..first + count {
                 self.handle_letter(ticket, outcome.clone().err());
             }
+        }
+        if let Some(place) = place {
+            self.count_out(place, weight);
         }
         self.tell_settled()
     }
@@ -235,6 +275,9 @@ impl Task {
         let in_flight = self.ledger.in_flight() + self.letters.len();
         self.counts.in_flight = in_flight as u64;
         *self.shared.counts.lock() = self.counts;
+        if let Some(waits) = self.parked.poll_waits() {
+            self.shared.full.lock().clone_from(waits);
+        }
         self.shared.oldest.store(self.arrivals.oldest(), Ordering::Relaxed);
     }
 }

@@ -1,7 +1,9 @@
 //! From libzmq senders to the mock cluster, and what the senders are told.
 
 mod hostile;
+mod quota;
 mod raw;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

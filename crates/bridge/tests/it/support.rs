@@ -39,10 +39,15 @@ pub struct Broker {
 
 impl Broker {
     pub fn start(topics: &[(&str, i32)]) -> Self {
+        Self::start_several(1, topics)
+    }
+
+    /// Several brokers.
+    pub fn start_several(brokers: i32, topics: &[(&str, i32)]) -> Self {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         // Another test may have done it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let embedded = EmbeddedBroker::start().unwrap();
+        let embedded = EmbeddedBroker::start_several(brokers).unwrap();
         for (topic, partitions) in topics {
             embedded.create_topic(topic, *partitions).unwrap();
         }
@@ -51,8 +56,13 @@ impl Broker {
     }
 
     pub fn cluster(&self) -> Cluster {
+        self.cluster_at(self.embedded.bootstrap())
+    }
+
+    /// The cluster by way of these addresses.
+    pub fn cluster_at(&self, bootstrap: String) -> Cluster {
         let config = ClusterConfig {
-            bootstrap_servers: vec![self.embedded.bootstrap()],
+            bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
             security: Security::default(),
             client_rack: None,
         };

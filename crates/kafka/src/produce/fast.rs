@@ -26,7 +26,8 @@ use tokio::time::sleep_until;
 use super::partition::{Buffers, Settings};
 use super::tickets::Tickets;
 use super::{
-    Compression, Deliveries, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError,
+    Compression, Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket,
+    WriteError,
 };
 use crate::cluster::{Cluster, OwnConnections};
 use crate::connection::{Connector, RequestError};
@@ -81,7 +82,7 @@ enum Event {
 
 /// The next result.
 pub(super) enum Next {
-    Deliveries(Deliveries),
+    News(News),
     /// A broker does not have the requests that are needed.
     TooOld(RequestError),
 }
@@ -205,11 +206,6 @@ impl Fast {
         Ok(())
     }
 
-    /// A topic's name, and how many partitions it has.
-    pub(super) fn topic_of(&self, index: PartitionIndex) -> Option<(Arc<str>, u32)> {
-        self.topics.count_of(index.topic)
-    }
-
     /// Takes note of whether a partition has as much under way as it may.
     pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
         let PartitionIndex { topic, partition: Some(partition) } = index else { return };
@@ -245,8 +241,12 @@ impl Fast {
             if let Some(error) = self.too_old.take() {
                 return Next::TooOld(error);
             }
+            // Before their outcomes.
+            if let Some(placed) = self.topics.poll_placed() {
+                return Next::News(News::Placed(placed));
+            }
             if let Some(deliveries) = self.deliveries.pop_front() {
-                return Next::Deliveries(deliveries);
+                return Next::News(News::Deliveries(deliveries));
             }
             let ask = self.asking.client.as_ref().map(|_| self.asking.due);
             let due = ask.map_or(self.due, |ask| ask.min(self.due));
@@ -273,7 +273,9 @@ impl Fast {
     fn look_at(&mut self, key: Key) {
         let Some(slot) = self.topics.slot(key) else { return };
         let partition = &mut slot.partition;
-        self.deliveries.extend(std::iter::from_fn(|| partition.poll_delivery()));
+        let place = PartitionIndex { topic: key.topic, partition: Some(key.partition) };
+        let deliveries = std::iter::from_fn(|| partition.poll_delivery());
+        self.deliveries.extend(deliveries.map(|deliveries| deliveries.at(place)));
         let reports: Vec<String> = std::iter::from_fn(|| partition.poll_report()).collect();
         if let Some((due, _)) = partition.poll_timeout() {
             self.due = self.due.min(due);

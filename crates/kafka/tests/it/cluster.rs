@@ -8,7 +8,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use zafka_kafka::Cluster;
 use zafka_kafka::config::{FetcherKind, Start};
-use zafka_kafka::produce::{Compression, OutboundRecord, Producer, ProducerConfig, ProducerKind};
+use zafka_kafka::produce::{
+    Compression, News, OutboundRecord, Producer, ProducerConfig, ProducerKind,
+};
 
 use crate::route::{Route, broker, cluster, config, write};
 
@@ -92,7 +94,11 @@ async fn routes_of_both_directions_ask_for_metadata_over_one_connection() {
     };
     writing.send(1, &record).unwrap();
     writing.flush();
-    let delivery = writing.next().await.next().unwrap();
+    let delivery = loop {
+        if let News::Deliveries(mut deliveries) = writing.next().await {
+            break deliveries.next().unwrap();
+        }
+    };
     assert_eq!(delivery.outcome.unwrap().offset, Some(0));
     for route in &mut routes {
         route.until("3 records", |route| route.records.len() == 3).await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use zafka_kafka::Cluster;
 use zafka_kafka::config::{ClusterConfig, FetcherKind, Start};
 use zafka_kafka::produce::{
-    Compression, OutboundRecord, Producer, ProducerConfig, ProducerKind, Ticket, WriteError,
+    Compression, News, OutboundRecord, Producer, ProducerConfig, ProducerKind, Ticket, WriteError,
     Written,
 };
 
@@ -79,7 +79,7 @@ impl Writer {
     pub async fn step(&mut self) {
         self.producer.flush();
         let wait = tokio::time::timeout(Duration::from_millis(50), self.producer.next());
-        let Ok(deliveries) = wait.await else { return };
+        let Ok(News::Deliveries(deliveries)) = wait.await else { return };
         for delivery in deliveries {
             let before = self.told.insert(delivery.ticket, delivery.outcome);
             assert!(before.is_none(), "{} is told once", delivery.ticket);

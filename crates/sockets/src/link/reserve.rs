@@ -42,6 +42,13 @@ impl Reserves {
         }
     }
 
+    /// Memory that is held for a peer already, in another place until now.
+    pub(crate) fn charge(&self, bytes: usize) -> Charge {
+        let mut charge = self.memory.empty();
+        charge.set_beyond_limit(bytes);
+        charge
+    }
+
     #[cfg(test)]
     pub(crate) fn is_within_limit(&self) -> bool {
         self.memory.is_within_limit()

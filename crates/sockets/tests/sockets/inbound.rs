@@ -402,6 +402,57 @@ async fn a_sender_that_is_not_read_is_shown_life() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_on_hold_keeps_no_memory_from_others() {
+    for (kind, fits) in kinds() {
+        let config = InboundConfig { in_flight_bytes: 1000, ..config(kind) };
+        let mut sink = Sink::start(config).await;
+        let mut held = sink.peer(fits).await;
+        held.send(&long_message(900)).await;
+        let Inbound { sender, content, mut permit } = sink.messages.recv().await.unwrap();
+        sender.hold(true);
+        eventually("it is not read", || sink.socket.snapshot().senders_held == 1).await;
+        assert_eq!((sink.socket.held(), permit.set_aside()), (None, None));
+        sink.socket.set_aside(&content, &mut permit);
+        // All there is: a larger message has no more.
+        assert_eq!(permit.set_aside(), Some(1000));
+        let snapshot = sink.socket.snapshot();
+        assert_eq!((snapshot.bytes_in_flight, snapshot.senders[0].under_way), (0, 1));
+        held.send(&message(b"later")).await;
+        let mut other = sink.peer(fits).await;
+        other.send(&long_message(900)).await;
+        let others = sink.next().await;
+        assert_ne!(others.sender.id(), sender.id());
+        let room = sink.socket.room(1000);
+        drop(others);
+        permit.take_in(room.await);
+        assert_eq!((sink.socket.snapshot().bytes_in_flight, permit.set_aside()), (1000, None));
+        let rest = permit.split(0, 0, 400);
+        drop(permit);
+        assert_eq!(sink.socket.snapshot().bytes_in_flight, 400);
+        drop(rest);
+        sender.hold(false);
+        assert_eq!(frames(&sink.next().await), [b"later"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_before_the_end_of_a_sender_is_handed_over() {
+    for (kind, fits) in kinds() {
+        let config = InboundConfig { in_flight_bytes: 1000, ..config(kind) };
+        let mut sink = Sink::start(config).await;
+        let mut peer = sink.peer(fits).await;
+        // A frame with a flag that there is not.
+        let messages = [long_message(900), long_message(800), vec![0x80, 0]].concat();
+        peer.send(&messages).await;
+        let first = timeout(PATIENCE, sink.messages.recv()).await.unwrap().unwrap();
+        let second = timeout(PATIENCE, sink.messages.recv()).await.unwrap().unwrap();
+        assert_eq!((first.permit.set_aside(), first.content.memory() >= 900), (None, true));
+        assert_eq!(second.permit.set_aside(), Some(message_weight(800, 1)));
+        assert_eq!(sink.socket.snapshot().bytes_in_flight, 1000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_that_lead_to_one_peer_are_connected_once() {
     let publisher = zmq_socket(zmq::XPUB);
     publisher.bind("tcp://127.0.0.1:*").unwrap();

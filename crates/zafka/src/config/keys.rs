@@ -390,8 +390,8 @@ keys! {
     LINGER = "linger", Kind::Duration(NO_TIME, MINUTE), Default("\"0s\""), "Time that a batch waits for more records.";
     BATCH_SIZE = "batch_size", Kind::Size(KIB, GIB), Default("\"1000000\""), "Size at which a batch is sent, whatever `linger` says.";
     IN_FLIGHT_BYTES = "in_flight_bytes", Kind::Size(64 * KIB, 3 * GIB), Default("\"32MiB\""),
-        "Messages that were received and are not in the log yet. When it is full, senders are not read: their own \
-         high-water mark holds them back. A larger message goes alone.";
+        "Messages that were received and are not in the log yet; one partition has at most a quarter. When it is full, \
+         senders are not read: their own high-water mark holds them back. A larger message goes alone.";
     DELIVERY_TIMEOUT = "delivery_timeout", Kind::Duration(SECOND, DAY), Optional,
         "Time after which a message is given up; for as long as it takes if it is missing.";
     PRODUCER = "producer", Kind::Choice(&text::PRODUCER), Default("\"fast\""),

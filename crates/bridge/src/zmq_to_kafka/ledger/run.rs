@@ -87,6 +87,11 @@ impl Group {
         Some(self.count - 1)
     }
 
+    /// The arrival of a message, and its number in it.
+    pub(super) fn neighbor(&self, at: usize) -> (ArrivalId, usize) {
+        (self.arrival, self.first + at)
+    }
+
     /// Takes note that so many from `at` on are settled. Returns true if they are in the group, and
     /// were not before.
     pub(super) fn settle(&mut self, at: usize, count: usize) -> bool {

@@ -28,6 +28,10 @@ impl Several {
         Self { records, left: records, parts: Parts::default(), failure: None }
     }
 
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
+
     /// Takes the outcome of a record. Returns whether it was the last.
     pub(super) fn take(&mut self, outcome: &Result<Written, WriteError>) -> bool {
         self.left = self.left.saturating_sub(1);

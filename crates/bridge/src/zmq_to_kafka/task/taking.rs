@@ -10,15 +10,29 @@ use zafka_sockets::{Content, Inbound};
 use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
-use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
+use super::sharing::Part;
+use crate::zmq_to_kafka::arrivals::{Arrival, ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
 use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
+use crate::zmq_to_kafka::parked::Wait;
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Parted};
 use crate::zmq_to_kafka::{IngestConfig, OnError};
 
-/// Records of one message at the most: a batch of empty ones would take much more memory than its
-/// bytes. What a zafka sends has fewer.
-const MAX_RECORDS: usize = 10_000;
+/// The messages of one sender that were taken.
+pub(super) struct Taken {
+    /// So many.
+    pub(super) messages: usize,
+    /// True if none was set aside.
+    pub(super) is_whole: bool,
+}
+
+/// The reason why no more is taken.
+enum Halt {
+    /// The route stops.
+    Stopped,
+    /// The partition takes no more for now.
+    Full(Wait),
+}
 
 /// One message as it came.
 struct Incoming<'f, 'a> {
@@ -40,9 +54,28 @@ struct Incoming<'f, 'a> {
 }
 
 impl Task {
-    /// Takes messages of one sender. Returns how many.
+    /// Takes messages of one sender, unless they have to wait behind others of it. Returns how many
+    /// they are.
     pub(super) fn handle_inbound(&mut self, inbound: Inbound) -> ControlFlow<(), usize> {
-        let Inbound { sender, content, permit } = inbound;
+        let sender = inbound.sender.id();
+        let is_set_aside = inbound.permit.set_aside().is_some() && !self.is_closing;
+        let mut part = Part { inbound, from: 0, received_ms: now_ms() };
+        if self.parked.holds(sender) {
+            self.set_aside(&mut part);
+            self.parked.put_behind(sender, part);
+            return ControlFlow::Continue(1);
+        }
+        if is_set_aside {
+            let now = part.received_ms;
+            self.parked.park(sender, part, None, now);
+            return ControlFlow::Continue(1);
+        }
+        ControlFlow::Continue(self.take(part)?.messages)
+    }
+
+    /// Takes messages of one sender, up to the first that has to wait.
+    pub(super) fn take(&mut self, part: Part) -> ControlFlow<(), Taken> {
+        let Part { inbound: Inbound { sender, content, permit }, from, received_ms } = part;
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
         let from_req = sender.socket_type() == Some(SocketType::Req);
@@ -51,7 +84,7 @@ impl Task {
             Content::Messages(messages) => (messages, self.is_closing),
             Content::Late(messages) => (messages, true),
             Content::TooLarge(discarded) => {
-                let arrival = self.arrivals.add(sender, permit, 1, now_ms());
+                let arrival = self.arrivals.add(sender, permit, 1, received_ms);
                 let Discarded { head, frames: count, size } = &discarded;
                 let frames: Vec<&[u8]> = head.iter().map(|frame| &**frame).collect();
                 let limit = config.socket.max_message;
@@ -70,21 +103,25 @@ impl Task {
                     is_denied,
                     from_req,
                 };
-                self.handle_message(config, incoming, &mut Vec::new())?;
-                return ControlFlow::Continue(1);
+                return match self.handle_message(config, incoming, &mut Vec::new()) {
+                    ControlFlow::Break(_) => ControlFlow::Break(()),
+                    ControlFlow::Continue(()) => {
+                        ControlFlow::Continue(Taken { messages: 1, is_whole: true })
+                    }
+                };
             }
         };
-        let arrival = self.arrivals.add(sender, permit, messages.len(), now_ms());
+        let arrival = self.arrivals.add(sender, permit, messages.len() - from, received_ms);
         let mut flow = ControlFlow::Continue(());
-        let (mut frames, mut records) = (Vec::new(), Vec::new());
-        for index in 0..messages.len() {
+        let (mut frames, mut records, mut full) = (Vec::new(), Vec::new(), None);
+        for index in from..messages.len() {
             frames.clear();
             frames.extend(messages.frames(index));
             let size = size_of(&frames);
             self.arrivals.measure(arrival, size);
             let incoming = Incoming {
                 arrival,
-                index,
+                index: index - from,
                 frames: &frames,
                 count: frames.len(),
                 size,
@@ -93,14 +130,26 @@ impl Task {
                 is_denied,
                 from_req,
             };
-            let told = self.handle_message(config, incoming, &mut records);
-            if told.is_break() {
+            match self.handle_message(config, incoming, &mut records) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Halt::Full(wait)) => {
+                    full = Some((index, wait));
+                    break;
+                }
                 // What came with a message that stops the route is not written either.
-                (flow, is_late) = (told, true);
+                ControlFlow::Break(Halt::Stopped) => {
+                    (flow, is_late) = (ControlFlow::Break(()), true);
+                }
             }
         }
+        drop((frames, records));
         flow?;
-        ControlFlow::Continue(messages.len())
+        let mut taken = Taken { messages: messages.len() - from, is_whole: full.is_none() };
+        if let Some((index, wait)) = full {
+            taken.messages = index + 1 - from;
+            self.park(arrival, messages, index, received_ms, wait);
+        }
+        ControlFlow::Continue(taken)
     }
 
     /// `records`: where they are put.
@@ -109,7 +158,7 @@ impl Task {
         config: &IngestConfig,
         incoming: Incoming<'_, 'a>,
         records: &mut Vec<InboundRecord<'a>>,
-    ) -> ControlFlow<()> {
+    ) -> ControlFlow<Halt> {
         let is_router = self.is_router;
         let Incoming { arrival, index, frames, count, size, from_req, .. } = incoming;
         if !is_router && wire::is_command(frames) {
@@ -159,27 +208,41 @@ impl Task {
         let misfit = (parted == Parted::Neither).then(|| misfit(config.frames.frames(), &incoming));
         if let Some(failure) = incoming.refusal.or(misfit) {
             self.settle_now(message, failure);
-            return self.tell_settled();
+            return self.tell();
         }
         records.clear();
         match config.frames.read(body, records) {
-            Ok(()) => self.produce(config, (message, index), id, records),
-            Err(error) => {
-                self.settle_now(message, Failure::new(Code::BadMessage, error.to_string()))
+            Ok(()) => {
+                if let Err(wait) = self.produce(config, (message, index), id, records) {
+                    // It will come again.
+                    self.counts.received -= 1;
+                    return ControlFlow::Break(Halt::Full(wait));
+                }
             }
+            Err(error) => self.settle_now(message, error.into()),
         }
-        if self.settled.is_empty() { ControlFlow::Continue(()) } else { self.tell_settled() }
+        if self.settled.is_empty() { ControlFlow::Continue(()) } else { self.tell() }
+    }
+
+    fn tell(&mut self) -> ControlFlow<Halt> {
+        match self.tell_settled() {
+            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            ControlFlow::Break(()) => ControlFlow::Break(Halt::Stopped),
+        }
     }
 
     /// Finds where a message's records go, and hands them to the producer. The message comes with
     /// its number in its arrival.
+    ///
+    /// # Errors
+    /// A partition takes no more for now. Nothing was done.
     fn produce(
         &mut self,
         config: &IngestConfig,
         message: (Message, usize),
         id: Option<&[u8]>,
         records: &[InboundRecord<'_>],
-    ) {
+    ) -> Result<(), Wait> {
         let (mapping, known) = (&config.mapping, self.topic.as_deref());
         let failure = match records {
             // Nothing is allocated for one.
@@ -193,9 +256,13 @@ impl Task {
             },
         };
         self.settle_now(message.0, failure);
+        Ok(())
     }
 
     /// Hands a message's records to the producer.
+    ///
+    /// # Errors
+    /// As [`Self::produce`].
     fn write(
         &mut self,
         config: &IngestConfig,
@@ -203,23 +270,26 @@ impl Task {
         id: Option<&[u8]>,
         records: &[InboundRecord<'_>],
         targets: &[Target<'_>],
-    ) {
+    ) -> Result<(), Wait> {
         let mapping = &config.mapping;
-        let (Some(target), Some(arrival)) = (targets.first(), self.arrivals.get(message.arrival))
-        else {
-            return;
-        };
-        let sender = &arrival.sender;
-        if !sender.may_write(&target.topic) {
+        let Some(target) = targets.first() else { return Ok(()) };
+        let may_write = |arrival: &Arrival| arrival.sender.may_write(&target.topic);
+        if !self.arrivals.get(message.arrival).is_some_and(may_write) {
             // Answered as a topic that no route may write to.
             let error = MappingError::NotAllowed(target.topic.to_string());
             message.kept_mut().is_denied = true;
-            return self.settle_now(message, error.into());
+            self.settle_now(message, error.into());
+            return Ok(());
         }
+        let places = self.places(targets)?;
+        let weight = message.size.weight;
+        self.count_in(&places, weight, records.len());
+        let Some(arrival) = self.arrivals.get(message.arrival) else { return Ok(()) };
+        let sender = &arrival.sender;
         if self.topic.as_deref() != Some(&*target.topic) {
             self.topic = Some(Arc::from(&*target.topic));
         }
-        let Some(topic) = &self.topic else { return };
+        let Some(topic) = &self.topic else { return Ok(()) };
         let stamp = if mapping.stamp { stamp(&config.name, sender, id) } else { Vec::new() };
         let received_ms = arrival.received_ms;
         let timestamp_of = |record: &InboundRecord<'_>| {
@@ -229,6 +299,7 @@ impl Task {
         // Only an answer names it.
         let named = Some(topic).filter(|_| self.is_router);
         let (ledger, sender) = (&mut self.ledger, sender.id());
+        let mut unsent = Vec::new();
         let is_alone = records.len() == 1 && !config.frames.is_batch();
         let ticket = match message {
             Message { arrival, kept: None, .. } if is_alone => {
@@ -236,7 +307,7 @@ impl Task {
             }
             message => ledger.enter(message, sender, named.cloned(), timestamp, records.len()),
         };
-        for (record, target) in records.iter().zip(targets) {
+        for (number, (record, target)) in records.iter().zip(targets).enumerate() {
             let added = mapping.added_headers(record);
             let headers = headers(record, &added, &stamp);
             let outbound = OutboundRecord {
@@ -247,10 +318,16 @@ impl Task {
                 value: record.value.as_deref(),
                 headers: &headers,
             };
-            if let Err(error) = self.producer.send(ticket, &outbound) {
+            let place = places.get(number);
+            if let Err(error) = self.producer.send_to(place, ticket, &outbound) {
+                unsent.extend(place);
                 self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
             }
         }
+        for place in unsent {
+            self.count_out(place, weight / records.len());
+        }
+        Ok(())
     }
 
     fn settle_now(&mut self, message: Message, failure: Failure) {
@@ -310,10 +387,6 @@ fn targets<'a>(
     records: &'a [InboundRecord<'_>],
     known: Option<&str>,
 ) -> Result<Vec<Target<'a>>, Failure> {
-    if records.len() > MAX_RECORDS {
-        let found = format!("{} records in one message; at most {MAX_RECORDS}", records.len());
-        return Err(Failure::new(Code::TooLarge, found));
-    }
     let targets = records.iter().map(|record| mapping.target(record, known));
     let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
     let bad = |reason: String| Failure::new(Code::BadMessage, reason);

@@ -64,6 +64,8 @@ pub(super) struct Topics {
     /// Something happened to these.
     touched: Vec<Key>,
     failed: VecDeque<Deliveries>,
+    /// Records that waited, and have a partition now.
+    placed: Vec<(Ticket, PartitionIndex)>,
     random: u64,
 }
 
@@ -77,6 +79,7 @@ impl Topics {
             last: None,
             touched: Vec::new(),
             failed: VecDeque::new(),
+            placed: Vec::new(),
             random: seed | 1,
         }
     }
@@ -203,12 +206,6 @@ impl Topics {
         self.topics.get_mut(key.topic)?.as_mut()?.slots.get_mut(key.partition)
     }
 
-    /// Name of a topic, and how many partitions it has.
-    pub(super) fn count_of(&self, index: usize) -> Option<(Arc<str>, u32)> {
-        let topic = self.topics.get(index)?.as_ref()?;
-        Some((Arc::clone(&topic.name), topic.count))
-    }
-
     /// Name and id of a partition's topic.
     pub(super) fn name_of(&self, key: Key) -> Option<(Arc<str>, Uuid)> {
         let topic = self.topics.get(key.topic)?.as_ref()?;
@@ -236,6 +233,11 @@ impl Topics {
     /// Returns outcomes of records that never came to a partition.
     pub(super) fn poll_failed(&mut self) -> Option<Deliveries> {
         self.failed.pop_front()
+    }
+
+    /// Returns the records that waited for their partition and have one now, if there are any.
+    pub(super) fn poll_placed(&mut self) -> Option<Vec<(Ticket, PartitionIndex)>> {
+        (!self.placed.is_empty()).then(|| std::mem::take(&mut self.placed))
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> {
@@ -317,6 +319,7 @@ impl Topics {
                         index,
                         buffers,
                         &mut self.touched,
+                        &mut self.placed,
                         &mut self.random,
                         now,
                     );

@@ -130,6 +130,9 @@ fn a_partition_may_come_later_or_never() {
     assert!(bench.push("a", Some(2), None), "the topic is to be asked for again");
     assert!(bench.hear("a", told(7, 1, None)).ask_again);
     assert!(!bench.hear("a", told(7, 3, None)).ask_again);
+    let place = |partition| PartitionIndex { topic: 0, partition: Some(partition) };
+    assert_eq!(bench.topics.poll_placed(), Some(vec![(0, place(0)), (1, place(2))]));
+    assert_eq!(bench.topics.poll_placed(), None);
     bench.push("a", Some(9), None);
     bench.now += PATIENCE;
     bench.hear("a", told(7, 3, None));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::super::partition::{Buffers, Partition, Settings, each_record};
 use super::super::super::partitioner::{Answers, Sticky, of_key};
-use super::super::super::{Deliveries, Ticket, WriteError};
+use super::super::super::{Deliveries, PartitionIndex, Ticket, WriteError};
 use super::super::Key;
 use super::{Learned, Slot};
 use crate::metadata;
@@ -141,6 +141,7 @@ impl Topic {
         topic: usize,
         buffers: &mut Buffers,
         touched: &mut Vec<Key>,
+        placed: &mut Vec<(Ticket, PartitionIndex)>,
         random: &mut u64,
         now: Instant,
     ) -> bool {
@@ -159,6 +160,7 @@ impl Topic {
                 match self.place(wanted, record.key, random) {
                     Some(partition) => {
                         self.add(topic, partition, ticket, record, buffers, touched, now);
+                        placed.push((ticket, PartitionIndex { topic, partition: Some(partition) }));
                     }
                     None => {
                         again.builder.push(record);
@@ -201,7 +203,9 @@ impl Topic {
         let pieces = pieces.min(self.waiting.len());
         for waiting in self.waiting.drain(..pieces) {
             let tickets = waiting.entries.into_iter().map(|(ticket, _)| ticket).collect();
-            failed.push_back(Deliveries::new(tickets, Err(error.clone())));
+            // Which topic it is does not matter while its partitions are not known.
+            let place = PartitionIndex { topic: 0, partition: None };
+            failed.push_back(Deliveries::new(tickets, Err(error.clone())).at(place));
         }
     }
 

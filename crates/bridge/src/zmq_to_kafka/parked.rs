@@ -1,0 +1,314 @@
+//! Messages that are not taken for now, since their partition has as much under way as it may, with
+//! those that their senders sent after them. Pure.
+//!
+//! A sender waits as a whole: what comes of it after the first message that has to wait stays
+//! behind that one, so that the order stays as it was sent. Senders go on in the order in which they
+//! began to wait.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use zafka_kafka::produce::PartitionIndex;
+
+/// A sender by its number.
+type SenderId = u64;
+
+/// What a sender's first message waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) index: PartitionIndex,
+    pub(super) topic: Arc<str>,
+    /// Any other partition of the topic would do as well.
+    pub(super) is_for_any: bool,
+}
+
+impl Wait {
+    fn ends_with(&self, opened: PartitionIndex) -> bool {
+        let is_any = self.is_for_any && self.index.topic == opened.topic;
+        match (self.index.partition, opened.partition) {
+            // Topics that are not known have one share together.
+            (None, None) => true,
+            (Some(this), Some(opened_one)) => {
+                is_any || (self.index.topic == opened.topic && this == opened_one)
+            }
+            _ => false,
+        }
+    }
+
+    /// The name of what is full: topics that are not known are as one.
+    fn name(&self) -> Option<(Arc<str>, usize)> {
+        self.index.partition.map(|partition| (Arc::clone(&self.topic), partition))
+    }
+}
+
+/// Senders that wait for one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) senders: usize,
+    /// Since when the first of them does, in ms since the epoch.
+    pub(crate) since: i64,
+}
+
+/// The partitions that are waited for; `None` for topics that are not known yet.
+pub(crate) type Waits = BTreeMap<Option<(Arc<str>, usize)>, Waiting>;
+
+/// All of them. `T` is what came together of a sender.
+#[derive(Debug)]
+pub(super) struct Parked<T> {
+    senders: HashMap<SenderId, VecDeque<T>>,
+    waiting: VecDeque<(Wait, SenderId)>,
+    /// Those that may go on, each with what it waited for; none if that was memory alone.
+    ready: VecDeque<(Option<Wait>, SenderId)>,
+    waits: Waits,
+    has_changed: bool,
+}
+
+impl<T> Parked<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            senders: HashMap::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            waits: Waits::new(),
+            has_changed: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.senders.is_empty()
+    }
+
+    /// Returns true if something of a sender waits.
+    pub(super) fn holds(&self, sender: SenderId) -> bool {
+        !self.senders.is_empty() && self.senders.contains_key(&sender)
+    }
+
+    /// Puts something behind what waits of a sender.
+    pub(super) fn put_behind(&mut self, sender: SenderId, item: T) {
+        self.senders.entry(sender).or_default().push_back(item);
+    }
+
+    /// Takes what cannot be taken for now, before all else of its sender. It waits for memory alone
+    /// if `wait` is `None`.
+    pub(super) fn park(&mut self, sender: SenderId, item: T, wait: Option<Wait>, now_ms: i64) {
+        self.senders.entry(sender).or_default().push_front(item);
+        match wait {
+            Some(wait) => self.wait(wait, sender, now_ms),
+            None => self.ready.push_back((None, sender)),
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, sender: SenderId, now_ms: i64) {
+        let waiting = self.waits.entry(wait.name());
+        waiting.or_insert(Waiting { senders: 0, since: now_ms }).senders += 1;
+        self.has_changed = true;
+        self.waiting.push_back((wait, sender));
+    }
+
+    /// A partition takes more again.
+    pub(super) fn open(&mut self, index: PartitionIndex) {
+        self.end_waits(|wait| wait.ends_with(index));
+    }
+
+    /// All partitions take more.
+    pub(super) fn open_all(&mut self) {
+        self.end_waits(|_| true);
+    }
+
+    fn end_waits(&mut self, ends: impl Fn(&Wait) -> bool) {
+        let mut left = VecDeque::new();
+        for (wait, sender) in std::mem::take(&mut self.waiting) {
+            if ends(&wait) {
+                self.forget(&wait);
+                self.ready.push_back((Some(wait), sender));
+            } else {
+                left.push_back((wait, sender));
+            }
+        }
+        self.waiting = left;
+    }
+
+    fn forget(&mut self, wait: &Wait) {
+        let name = wait.name();
+        if let Some(waiting) = self.waits.get_mut(&name) {
+            waiting.senders -= 1;
+            if waiting.senders == 0 {
+                self.waits.remove(&name);
+            }
+            self.has_changed = true;
+        }
+    }
+
+    /// The next that may go on: the first of a sender. Those whose partition is full again wait once
+    /// more.
+    pub(super) fn next(
+        &mut self,
+        is_full: impl Fn(PartitionIndex) -> bool,
+        now_ms: i64,
+    ) -> Option<&T> {
+        loop {
+            match self.ready.front()? {
+                (Some(wait), _) if !wait.is_for_any && is_full(wait.index) => {}
+                (_, sender) => return self.senders.get(sender)?.front(),
+            }
+            if let Some((Some(wait), sender)) = self.ready.pop_front() {
+                self.wait(wait, sender, now_ms);
+            }
+        }
+    }
+
+    /// Takes what [`Self::next`] has shown. What happens to it is to be told by [`Self::park`] or
+    /// [`Self::go_on`].
+    pub(super) fn take(&mut self) -> Option<(SenderId, T)> {
+        let (_, sender) = self.ready.pop_front()?;
+        Some((sender, self.senders.get_mut(&sender)?.pop_front()?))
+    }
+
+    /// The first of a sender was taken. Returns whether nothing of it waits any more.
+    pub(super) fn go_on(&mut self, sender: SenderId) -> bool {
+        if self.senders.get(&sender).is_some_and(|items| !items.is_empty()) {
+            self.ready.push_back((None, sender));
+            return false;
+        }
+        self.senders.remove(&sender);
+        true
+    }
+
+    /// Takes all that waits, in the order of each sender.
+    pub(super) fn take_all(&mut self) -> Vec<T> {
+        self.has_changed |= !self.waits.is_empty();
+        self.waits.clear();
+        self.waiting.clear();
+        self.ready.clear();
+        self.senders.drain().flat_map(|(_, items)| items).collect()
+    }
+
+    /// Returns what is waited for, if that has changed since the last call.
+    pub(super) fn poll_waits(&mut self) -> Option<&Waits> {
+        std::mem::take(&mut self.has_changed).then_some(&self.waits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(partition: Option<usize>, is_for_any: bool) -> Wait {
+        Wait { index: index(partition), topic: Arc::from("t"), is_for_any }
+    }
+
+    fn index(partition: Option<usize>) -> PartitionIndex {
+        PartitionIndex { topic: 3, partition }
+    }
+
+    /// Takes all that is ready, as if all of it could be taken.
+    fn taken(parked: &mut Parked<&'static str>) -> Vec<&'static str> {
+        let mut all = Vec::new();
+        while parked.next(|_| false, 0).is_some() {
+            let (sender, item) = parked.take().unwrap();
+            all.push(item);
+            parked.go_on(sender);
+        }
+        all
+    }
+
+    #[test]
+    fn what_a_sender_sent_stays_in_its_order() {
+        let mut parked = Parked::new();
+        assert!(!parked.holds(1));
+        parked.park(1, "a1", Some(wait(Some(0), false)), 5);
+        assert!(parked.holds(1) && !parked.holds(2), "another sender goes on");
+        parked.put_behind(1, "a2");
+        assert_eq!(parked.next(|_| false, 5), None);
+        parked.open(index(Some(0)));
+        assert_eq!(parked.next(|_| false, 5), Some(&"a1"));
+        assert_eq!(parked.take(), Some((1, "a1")));
+        // It is taken in part.
+        parked.park(1, "rest of a1", Some(wait(Some(0), false)), 6);
+        parked.put_behind(1, "a3");
+        parked.open(index(Some(0)));
+        assert_eq!(taken(&mut parked), ["rest of a1", "a2", "a3"]);
+        assert!(parked.is_empty() && !parked.holds(1));
+    }
+
+    #[test]
+    fn each_waits_for_what_it_needs() {
+        for (waits, opened, goes_on) in [
+            (wait(Some(0), false), Some(0), true),
+            (wait(Some(0), false), Some(1), false),
+            (wait(Some(0), true), Some(1), true),
+            (wait(Some(0), true), None, false),
+            (wait(None, false), None, true),
+            (wait(None, true), Some(1), false),
+        ] {
+            let place = format!("{waits:?} {opened:?}");
+            let mut parked = Parked::new();
+            parked.park(1, "a", Some(waits), 0);
+            let other_topic = PartitionIndex { topic: 4, partition: opened };
+            if opened.is_some() {
+                parked.open(other_topic);
+                assert_eq!(parked.next(|_| false, 0), None, "{place}");
+            }
+            parked.open(index(opened));
+            assert_eq!(parked.next(|_| false, 0).is_some(), goes_on, "{place}");
+        }
+        // Topics that are not known are as one.
+        let mut parked = Parked::new();
+        parked.park(1, "a", Some(wait(None, false)), 0);
+        parked.open(PartitionIndex { topic: 9, partition: None });
+        assert_eq!(taken(&mut parked), ["a"]);
+    }
+
+    #[test]
+    fn senders_go_on_in_turn_and_those_that_find_it_full_keep_theirs() {
+        let mut parked = Parked::new();
+        for (sender, item) in [(1, "a"), (2, "b"), (3, "c")] {
+            parked.park(sender, item, Some(wait(Some(0), false)), 7);
+        }
+        parked.park(4, "any", Some(wait(Some(0), true)), 8);
+        assert_eq!(parked.poll_waits().unwrap().len(), 1);
+        let waiting = Waiting { senders: 4, since: 7 };
+        parked.has_changed = true;
+        assert_eq!(
+            parked.poll_waits().unwrap().get(&Some((Arc::from("t"), 0))).copied(),
+            Some(waiting)
+        );
+        assert_eq!(parked.poll_waits(), None);
+        parked.open(index(Some(0)));
+        assert!(parked.next(|_| false, 9).is_some());
+        assert_eq!(parked.take(), Some((1, "a")));
+        assert!(parked.go_on(1));
+        // It is full again; who may go elsewhere is asked.
+        assert_eq!(parked.next(|_| true, 10), Some(&"any"));
+        assert_eq!(parked.take(), Some((4, "any")));
+        parked.go_on(4);
+        assert_eq!(parked.next(|_| true, 10), None);
+        let waits = parked.poll_waits().unwrap();
+        assert_eq!(waits.values().collect::<Vec<_>>(), [&Waiting { senders: 2, since: 10 }]);
+        parked.open(index(Some(0)));
+        assert_eq!(taken(&mut parked), ["b", "c"]);
+        assert!(parked.poll_waits().unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_go_on_if_no_partition_is_known_any_more() {
+        let mut parked = Parked::new();
+        parked.park(1, "a", Some(wait(Some(0), false)), 0);
+        parked.park(2, "b", Some(wait(None, false)), 0);
+        parked.open_all();
+        assert_eq!(taken(&mut parked), ["a", "b"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_taken_at_the_end() {
+        let mut parked = Parked::new();
+        parked.park(1, "a1", Some(wait(Some(0), false)), 0);
+        parked.put_behind(1, "a2");
+        parked.park(2, "b1", None, 0);
+        let mut all = parked.take_all();
+        all.sort_unstable();
+        assert_eq!(all, ["a1", "a2", "b1"]);
+        assert!(parked.is_empty() && parked.next(|_| false, 0).is_none());
+        assert!(parked.poll_waits().unwrap().is_empty());
+    }
+}

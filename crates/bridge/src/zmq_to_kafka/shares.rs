@@ -1,0 +1,161 @@
+//! The part of `in_flight_bytes` that each partition has under way, so that those which cannot be
+//! written do not stop the others. Pure.
+//!
+//! A partition may have a third of what no partition has: a quarter of all if it is the first, a
+//! quarter of the rest if another one has that already, and so on. So something is left for the
+//! others also if a broker with many partitions is away. Topics whose partitions are not known yet
+//! are as one partition together: anybody may name them.
+
+use zafka_kafka::produce::PartitionIndex;
+
+/// A partition may have one part of so many of what is free.
+const PART: usize = 3;
+/// It takes more again once it has one part of so many: not with each message, since connections
+/// wake up.
+const AGAIN: usize = 2 * PART;
+
+/// What all partitions have under way.
+#[derive(Debug)]
+pub(super) struct Shares {
+    capacity: usize,
+    total: usize,
+    unknown: Share,
+    /// By topic, then by partition.
+    known: Vec<Vec<Share>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    bytes: usize,
+    is_full: bool,
+}
+
+impl Shares {
+    /// For a route with so many bytes of memory.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, total: 0, unknown: Share::default(), known: Vec::new() }
+    }
+
+    /// Returns true if nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// Returns true if a partition takes no more for now. One that has nothing under way takes any
+    /// message.
+    pub(super) fn is_full(&self, PartitionIndex { topic, partition }: PartitionIndex) -> bool {
+        let known = |partition: usize| self.known.get(topic)?.get(partition);
+        match partition {
+            Some(partition) => known(partition).is_some_and(|share| share.is_full),
+            None => self.unknown.is_full,
+        }
+    }
+
+    /// Takes note of bytes that are under way from now on. Returns whether the partition takes no
+    /// more, which it did before.
+    pub(super) fn add(&mut self, index: PartitionIndex, bytes: usize) -> bool {
+        self.total += bytes;
+        let free = self.capacity.saturating_sub(self.total);
+        let share = self.share(index);
+        share.bytes += bytes;
+        let is_full = share.bytes.saturating_mul(PART) >= free;
+        is_full && !std::mem::replace(&mut share.is_full, true)
+    }
+
+    /// Takes note of bytes that are not under way any more. Returns whether the partition takes
+    /// more again, which it did not before.
+    pub(super) fn remove(&mut self, index: PartitionIndex, bytes: usize) -> bool {
+        self.total = self.total.saturating_sub(bytes);
+        let free = self.capacity.saturating_sub(self.total);
+        let share = self.share(index);
+        share.bytes = share.bytes.saturating_sub(bytes);
+        let is_open = share.bytes == 0 || share.bytes.saturating_mul(AGAIN) <= free;
+        is_open && std::mem::take(&mut share.is_full)
+    }
+
+    fn share(&mut self, PartitionIndex { topic, partition }: PartitionIndex) -> &mut Share {
+        let Some(partition) = partition else { return &mut self.unknown };
+        if self.known.len() <= topic {
+            self.known.resize_with(topic + 1, Vec::new);
+        }
+        let of_topic = &mut self.known[topic];
+        if of_topic.len() <= partition {
+            of_topic.resize(partition + 1, Share::default());
+        }
+        &mut of_topic[partition]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(topic: usize, partition: usize) -> PartitionIndex {
+        PartitionIndex { topic, partition: Some(partition) }
+    }
+
+    const UNKNOWN: PartitionIndex = PartitionIndex { topic: 9, partition: None };
+
+    #[test]
+    fn one_partition_has_a_quarter_and_takes_more_below_an_eighth() {
+        for index in [partition(3, 1), UNKNOWN] {
+            let mut shares = Shares::new(1600);
+            assert!(!shares.add(index, 399) && !shares.is_full(index));
+            assert!(shares.add(index, 1) && shares.is_full(index));
+            assert!(!shares.add(index, 50), "it was full before");
+            // A seventh of all is a sixth of the rest.
+            assert!(!shares.remove(index, 221) && shares.is_full(index));
+            assert!(shares.remove(index, 1) && !shares.is_full(index));
+            assert!(!shares.remove(index, 228), "it was open before");
+        }
+    }
+
+    #[test]
+    fn several_dead_partitions_leave_something_for_the_others() {
+        let mut shares = Shares::new(1_000_000);
+        let dead: Vec<_> = (0..10).map(|dead| partition(0, dead)).collect();
+        let mut open = dead.clone();
+        // One after the other is the worst order.
+        for index in &dead {
+            while !shares.is_full(*index) {
+                shares.add(*index, 100);
+            }
+        }
+        assert!(shares.total < 950_000, "{}", shares.total);
+        let alive = partition(1, 0);
+        for _ in 0..100 {
+            assert!(!shares.add(alive, 100));
+        }
+        assert!(dead.iter().all(|index| shares.is_full(*index)));
+        // Each opens by itself, and the first one has the most.
+        while let Some(index) = open.pop() {
+            while !shares.remove(index, 100) {}
+        }
+        assert!(!dead.iter().any(|index| shares.is_full(*index)));
+    }
+
+    #[test]
+    fn a_larger_message_goes_alone() {
+        let mut shares = Shares::new(1000);
+        let (one, other) = (partition(0, 0), partition(0, 1));
+        assert!(shares.add(one, 5000));
+        // Nothing is free, and it has nothing yet.
+        assert!(!shares.is_full(other));
+        assert!(shares.add(other, 5000));
+        assert!(shares.remove(one, 5000), "it has nothing any more");
+        assert!(!shares.is_full(one) && shares.is_full(other));
+    }
+
+    #[test]
+    fn topics_that_are_not_known_share_one_part() {
+        let mut shares = Shares::new(1600);
+        for topic in 0..500 {
+            let topic = PartitionIndex { topic, partition: None };
+            if !shares.is_full(topic) {
+                shares.add(topic, 1);
+            }
+        }
+        assert_eq!(shares.total, 400);
+        assert!(shares.is_full(UNKNOWN) && !shares.is_full(partition(0, 0)));
+    }
+}

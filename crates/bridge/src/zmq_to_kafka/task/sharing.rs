@@ -1,0 +1,197 @@
+//! Holds messages of a route's task back whose partition has as much under way as it may.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use zafka_kafka::produce::{PartitionIndex, Ticket};
+use zafka_sockets::{Content, Inbound, Room};
+use zafka_zmtp::Messages;
+
+use super::{Task, Turn};
+use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
+use crate::zmq_to_kafka::ledger::Found;
+use crate::zmq_to_kafka::mapping::Target;
+use crate::zmq_to_kafka::message::now_ms;
+use crate::zmq_to_kafka::parked::Wait;
+use crate::zmq_to_kafka::shares::Shares;
+
+/// Messages of one sender that came together, or the last of them.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) inbound: Inbound,
+    /// The first that was not taken.
+    pub(super) from: usize,
+    /// In ms since the epoch.
+    pub(super) received_ms: i64,
+}
+
+/// The partitions of a message's records.
+pub(super) enum Places {
+    /// Of its only record; `None` if it cannot be told.
+    One(Option<PartitionIndex>),
+    /// Of each record.
+    Each(Vec<Option<PartitionIndex>>),
+}
+
+impl Places {
+    /// The partition of record `index`.
+    pub(super) fn get(&self, index: usize) -> Option<PartitionIndex> {
+        match self {
+            Self::One(place) => *place,
+            Self::Each(places) => places.get(index).copied().flatten(),
+        }
+    }
+}
+
+impl Task {
+    /// Finds the partitions of a message's records.
+    ///
+    /// # Errors
+    /// One of them takes no more for now.
+    pub(super) fn places(&mut self, targets: &[Target<'_>]) -> Result<Places, Wait> {
+        match targets {
+            [target] => Ok(Places::One(self.place(target)?)),
+            targets => {
+                let places = targets.iter().map(|target| self.place(target));
+                Ok(Places::Each(places.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+
+    fn place(&mut self, target: &Target<'_>) -> Result<Option<PartitionIndex>, Wait> {
+        let Target { topic, partition, key } = target;
+        let index = self.producer.locate(topic, *partition, key.as_deref());
+        match index {
+            Some(index) if self.shares.is_full(index) => {
+                let is_for_any = partition.is_none() && key.is_none();
+                Err(Wait { index, topic: Arc::from(&**topic), is_for_any })
+            }
+            index => Ok(index),
+        }
+    }
+
+    /// Takes note of the records of a message of this weight that are under way from now on.
+    pub(super) fn count_in(&mut self, places: &Places, weight: usize, records: usize) {
+        for index in 0..records {
+            if let Some(place) = places.get(index)
+                && self.shares.add(place, weight / records)
+            {
+                self.producer.set_full(place, true);
+            }
+        }
+    }
+
+    /// Takes note of records that are not under way any more.
+    pub(super) fn count_out(&mut self, place: PartitionIndex, weight: usize) {
+        if self.shares.remove(place, weight) {
+            self.producer.set_full(place, false);
+            self.parked.open(place);
+        }
+    }
+
+    /// The weight of records whose tickets follow one another, and which are under way.
+    pub(super) fn weight_of(&self, first: Ticket, count: usize) -> usize {
+        match self.ledger.find(first) {
+            Some(Found::Message(message, records)) => message.size.weight / records,
+            Some(Found::Neighbor((arrival, number))) => {
+                self.arrivals.size(arrival, &(number..number + count)).weight
+            }
+            None => 0,
+        }
+    }
+
+    /// The partitions of records are known that counted among those of topics that are not.
+    pub(super) fn move_shares(&mut self, placed: Vec<(Ticket, PartitionIndex)>) {
+        for (ticket, place) in placed {
+            let weight = self.weight_of(ticket, 1);
+            self.count_out(PartitionIndex { partition: None, ..place }, weight);
+            if self.shares.add(place, weight) {
+                self.producer.set_full(place, true);
+            }
+        }
+    }
+
+    /// librdkafka writes, and does not tell partitions.
+    pub(super) fn forget_shares(&mut self) {
+        if !self.shares.is_empty() {
+            self.shares = Shares::new(self.shared.config.socket.in_flight_bytes);
+            self.parked.open_all();
+        }
+    }
+
+    /// Sets the messages of an arrival from `index` on aside, the first of which has to wait.
+    pub(super) fn park(
+        &mut self,
+        arrival: ArrivalId,
+        messages: Messages,
+        index: usize,
+        received_ms: i64,
+        wait: Wait,
+    ) {
+        let rest = index..messages.len();
+        let sizes = rest
+            .clone()
+            .map(|index| Size::new(messages.size(index), messages.frames(index).count()));
+        let size = sizes.fold(Size::default(), |all, size| Size {
+            bytes: all.bytes + size.bytes,
+            weight: all.weight + size.weight,
+        });
+        let Some((sender, permit)) = self.arrivals.part(arrival, rest.len(), size) else { return };
+        let inbound = Inbound { sender, content: Content::Messages(messages), permit };
+        let mut part = Part { inbound, from: index, received_ms };
+        self.set_aside(&mut part);
+        self.parked.park(part.inbound.sender.id(), part, Some(wait), now_ms());
+    }
+
+    /// Gives the memory of messages back, and stops reading their sender.
+    pub(super) fn set_aside(&self, part: &mut Part) {
+        let Inbound { sender, content, permit } = &mut part.inbound;
+        // First: what becomes free is for others.
+        sender.hold(true);
+        self.shared.socket.set_aside(content, permit);
+    }
+
+    /// Queues for the memory of messages that were set aside, if some may go on.
+    pub(super) fn queue_for_room(&mut self) {
+        if self.turn.is_some() || self.parked.is_empty() {
+            return;
+        }
+        let shares = &self.shares;
+        if let Some(part) = self.parked.next(|index| shares.is_full(index), now_ms()) {
+            let weight = part.inbound.permit.set_aside().unwrap_or(0);
+            self.turn = Some(Box::pin(self.shared.socket.room(weight)));
+        }
+    }
+
+    /// Takes messages that were set aside, for which there is memory now.
+    pub(super) fn handle_room(&mut self, room: Room) -> ControlFlow<()> {
+        self.turn = None;
+        let Some((id, mut part)) = self.parked.take() else { return ControlFlow::Continue(()) };
+        part.inbound.permit.take_in(room);
+        let sender = Arc::clone(&part.inbound.sender);
+        if self.take(part)?.is_whole && self.parked.go_on(id) {
+            sender.hold(false);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Refuses what was set aside, at the end.
+    pub(super) fn refuse_parked(&mut self) {
+        self.turn = None;
+        for mut part in self.parked.take_all() {
+            if let Content::Messages(messages) = part.inbound.content {
+                part.inbound.content = Content::Late(messages);
+            }
+            // The route ends in any case.
+            let _ = self.take(part);
+        }
+    }
+}
+
+/// Waits for memory, without a deadline: it is there once Kafka keeps up.
+pub(super) async fn room(turn: &mut Option<Turn>) -> Room {
+    match turn {
+        Some(turn) => turn.await,
+        None => std::future::pending().await,
+    }
+}

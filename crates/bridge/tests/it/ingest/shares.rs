@@ -1,0 +1,153 @@
+//! Partitions that cannot be written, and the others.
+
+use super::raw::Raw;
+use super::*;
+
+/// Two brokers; the second one leads partition 0, and is away.
+fn broker() -> Broker {
+    let broker = Broker::start_several(2, &[("edge.kiln", 3)]);
+    for (partition, leader) in [(0, 2), (1, 1), (2, 1)] {
+        broker.embedded.move_leader("edge.kiln", partition, leader).unwrap();
+    }
+    broker.embedded.set_broker_reachable(2, false).unwrap();
+    broker
+}
+
+/// A route whose messages name their partition and sender; in `{value}` they are numbered.
+fn route_by_partition(kind: InboundKind) -> IngestConfig {
+    let mut config = ingest(kind, &["{topic}", "{header.partition}", "{header.sender}", "{value}"]);
+    let partition = Template::parse("{header.partition}", Fields::OfMessage).unwrap();
+    config.mapping.partition = Some(partition);
+    config.mapping.key = None;
+    config.socket.in_flight_bytes = 512 << 10;
+    config
+}
+
+const VALUE: usize = 5_000;
+
+fn message(partition: &str, sender: &str, number: usize) -> [Vec<u8>; 4] {
+    let value = format!("{number:<VALUE$}");
+    [b"kiln".to_vec(), partition.into(), sender.into(), value.into()]
+}
+
+/// Sends numbered messages, blocking, for as long as the relay does not take them.
+fn send(
+    running: &Running,
+    partition: &'static str,
+    sender: String,
+    count: usize,
+) -> tokio::task::JoinHandle<zmq::Socket> {
+    let push = zmq::Context::new().socket(zmq::PUSH).unwrap();
+    push.set_sndhwm(5).unwrap();
+    push.set_sndbuf(32 << 10).unwrap();
+    push.set_linger(0).unwrap();
+    push.set_sndtimeo(2 * PATIENCE.as_millis() as i32).unwrap();
+    push.connect(&running.endpoint()).unwrap();
+    tokio::task::spawn_blocking(move || {
+        for number in 0..count {
+            push.send_multipart(message(partition, &sender, number), 0).unwrap();
+        }
+        push
+    })
+}
+
+/// The numbers that a partition has of each sender, in the order of the log, once there are `count`
+/// in all.
+async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<String, Vec<usize>> {
+    let mut out = route(source(&["edge.kiln"], None));
+    out.socket.min_peers = 1;
+    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
+    let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
+    let found = blocking(move || {
+        let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
+        sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
+        sub.set_subscribe(b"").unwrap();
+        sub.connect(&endpoint).unwrap();
+        let mut found = BTreeMap::<_, Vec<usize>>::new();
+        let mut left = count;
+        while left > 0 {
+            let frames = sub.recv_multipart(0).unwrap();
+            let meta = json(&frames[1]);
+            if meta["partition"] == partition {
+                let number = std::str::from_utf8(&frames[3]).unwrap().trim().parse().unwrap();
+                let headers = meta["headers"].as_array().unwrap();
+                let sender = headers.iter().find(|header| header[0] == "sender").unwrap();
+                found.entry(sender[1].as_str().unwrap().to_owned()).or_default().push(number);
+                left -= 1;
+            }
+        }
+        found
+    })
+    .await;
+    relay.shutdown(SHUTDOWN).await;
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_stops_no_other_partition() {
+    const SENDERS: usize = 5;
+    const MESSAGES: usize = 100;
+    const SHORT: usize = 10;
+    let broker = broker();
+    let config = route_by_partition(InboundKind::Pull);
+    // What is more than a part of it is one message.
+    let most = config.socket.in_flight_bytes / 4 + VALUE + 512;
+    let running = Running::start(&broker, config).await;
+    let dead: Vec<_> =
+        (0..SENDERS).map(|sender| send(&running, "0", format!("s{sender}"), MESSAGES)).collect();
+    let is_held = |running: &Running| {
+        let status = running.ingest();
+        status.senders_held >= SENDERS && status.in_flight_bytes <= most
+    };
+    eventually("its senders are held", || {
+        let waiting = running.ingest().waiting;
+        let [wait] = &waiting[..] else { return false };
+        let place = (wait.kind, wait.partition.as_deref());
+        let is_told = wait.reason.contains("5 senders not read");
+        is_told && place == ("memory", Some("edge.kiln/0")) && is_held(&running)
+    })
+    .await;
+
+    // A sender that has sent and gone is not forgotten.
+    let endpoint = running.endpoint();
+    blocking(move || {
+        let mut raw = Raw::connect(&endpoint, "PUSH");
+        for number in 0..SHORT {
+            let frames = message("0", "short", number);
+            raw.send(&frames.each_ref().map(|frame| &**frame)).unwrap();
+        }
+    })
+    .await;
+    // Others write more than all the memory, by partition and without.
+    let alive: Vec<_> = [("1", "one"), ("2", "two"), ("", "any")]
+        .map(|(partition, sender)| send(&running, partition, sender.to_owned(), 2 * MESSAGES))
+        .into();
+    let count = 6 * MESSAGES;
+    eventually("those of the others are written", || {
+        running.ingest().counters.acknowledged as usize == count
+    })
+    .await;
+    assert!(count * VALUE > 4 * (512 << 10));
+    eventually("the others are still held", || is_held(&running)).await;
+    assert_identity(&running.ingest());
+
+    broker.embedded.set_broker_reachable(2, true).unwrap();
+    let all = count + SENDERS * MESSAGES + SHORT;
+    eventually("all are written", || running.ingest().counters.acknowledged as usize == all).await;
+    for sending in dead.into_iter().chain(alive) {
+        sending.await.unwrap();
+    }
+    eventually("nobody is held", || {
+        let status = running.ingest();
+        status.senders_held == 0 && status.waiting.is_empty() && status.in_flight_bytes == 0
+    })
+    .await;
+    assert_identity(&running.ingest());
+    running.relay.shutdown(SHUTDOWN).await;
+    let found = logged(&broker, 0, SENDERS * MESSAGES + SHORT).await;
+    assert_eq!(found.len(), SENDERS + 1);
+    for (sender, numbers) in found {
+        let count = if sender == "short" { SHORT } else { MESSAGES };
+        assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{sender}");
+    }
+}
