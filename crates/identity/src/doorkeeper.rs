@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Time between two commands of one connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a visitor's connection has asked for so far, by its number.
+/// The state of each visitor, by the number of its connection.
 #[derive(Debug, Default)]
 pub struct Doorkeeper {
     visitors: HashMap<u64, Visitor>,

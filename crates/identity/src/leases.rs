@@ -72,7 +72,7 @@ type Subject = (String, String);
 #[derive(Debug)]
 struct Lease {
     admission: Arc<Admission>,
-    /// What the last token says, which its admission need not have.
+    /// The claims of the last token, which its admission need not have.
     claims: Arc<Claims>,
     /// The time when that was issued, if it says so, and its end.
     issued: Option<i64>,
@@ -87,7 +87,7 @@ struct Lease {
 pub struct LeaseView {
     /// The key that it is of.
     pub key: PublicKey,
-    /// What the last token says of its owner.
+    /// The claims of the last token.
     pub claims: Arc<Claims>,
     /// Its end, in s since the epoch.
     pub expires: i64,

@@ -19,12 +19,12 @@ pub use serve::Control;
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// All leases.
     Leases {},
     /// Keeps out who is meant.
     Revoke {
-        /// Who that is.
+        /// The object.
         what: What,
         /// For so many seconds at the least.
         seconds: u64,
@@ -107,7 +107,7 @@ pub struct LeaseLine {
 /// A revocation that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokedLine {
-    /// Who is kept out.
+    /// The object, in words.
     pub revoked: String,
     /// Keys whose leases, or other admissions, have ended.
     pub keys: usize,

@@ -23,7 +23,7 @@ use crate::cli::{CommandError, EnrolArgs, UsageError, output_error, token_in};
 use crate::config::{key_pair_in, public_key_in};
 use crate::random::random;
 use crate::status_line::StatusLine;
-use answer::{Enrolled, Message, Refused};
+use answer::{DoorMessage, Enrolled, Refused};
 use schedule::{Mode, Next, Schedule};
 
 /// Longest wait for room in the queue of the connection.
@@ -85,7 +85,7 @@ pub async fn run(enrolment: Enrolment, stop: impl Future<Output = ()>) -> Result
     let mut enrolling = Enrolling {
         schedule: Schedule::new(enrolment.mode, now),
         outlet: None,
-        report: Report::new(),
+        report: EnrolReport::new(),
         enrolment,
     };
     let patience = enrolling.enrolment.patience;
@@ -121,7 +121,7 @@ struct Enrolling {
     schedule: Schedule,
     /// The way into the present connection.
     outlet: Option<Outlet>,
-    report: Report,
+    report: EnrolReport,
 }
 
 impl Enrolling {
@@ -178,15 +178,15 @@ impl Enrolling {
         Ok(false)
     }
 
-    fn handle_message(&mut self, message: Message, now: Instant) -> Result<bool, CommandError> {
+    fn handle_message(&mut self, message: DoorMessage, now: Instant) -> Result<bool, CommandError> {
         match message {
-            Message::Enrolled(enrolled) => {
+            DoorMessage::Enrolled(enrolled) => {
                 if self.schedule.handle_enrolled(&enrolled, now) {
                     self.report.enrolled(&enrolled)?;
                     return Ok(self.enrolment.mode == Mode::Once);
                 }
             }
-            Message::Refused(refused) => match self.schedule.handle_refused(&refused, now) {
+            DoorMessage::Refused(refused) => match self.schedule.handle_refused(&refused, now) {
                 Some(Next::End) => {
                     self.report.refused(&refused)?;
                     return Err(EnrolError::Refused(refused.to_string()).into());
@@ -197,14 +197,14 @@ impl Enrolling {
                 }
                 None => {}
             },
-            Message::EndsSoon => self.schedule.handle_ends_soon(now),
+            DoorMessage::EndsSoon => self.schedule.handle_ends_soon(now),
         }
         Ok(false)
     }
 }
 
 /// Tells of leases and refusals: JSON lines for programs, lines for people.
-struct Report {
+struct EnrolReport {
     /// True if standard output is for a program.
     is_json: bool,
     notes: StatusLine,
@@ -214,7 +214,7 @@ struct Report {
     told: Option<Map<String, Value>>,
 }
 
-impl Report {
+impl EnrolReport {
     fn new() -> Self {
         let is_json = !io::stdout().is_terminal();
         Self { is_json, notes: StatusLine::new(), last: "no answer".to_owned(), told: None }

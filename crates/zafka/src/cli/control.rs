@@ -10,14 +10,14 @@ use zafka_zmtp::curve::PublicKey;
 
 use super::{CommandError, ControlArgs, LeasesArgs, RevokeArgs, UsageError, output_error};
 use crate::config::{load, public_key_in};
-use crate::control::{LeaseLine, Line, Request, RevokedLine, What, ask};
+use crate::control::{ControlRequest, LeaseLine, Line, RevokedLine, What, ask};
 
 /// Lists the leases of a running relay.
 ///
 /// # Errors
 /// The relay cannot be asked, or standard output cannot be written to.
 pub async fn leases(args: LeasesArgs) -> Result<(), CommandError> {
-    let lines = ask(&path(&args.control)?, &Request::Leases {}).await?;
+    let lines = ask(&path(&args.control)?, &ControlRequest::Leases {}).await?;
     let leases = lines.into_iter().filter_map(|line| match line {
         Line::Lease(lease) => Some(lease),
         _ => None,
@@ -38,7 +38,7 @@ pub async fn leases(args: LeasesArgs) -> Result<(), CommandError> {
 pub async fn revoke(args: RevokeArgs) -> Result<(), CommandError> {
     let what = what(&args)?;
     let seconds = args.lasts.as_secs();
-    let lines = ask(&path(&args.control)?, &Request::Revoke { what, seconds }).await?;
+    let lines = ask(&path(&args.control)?, &ControlRequest::Revoke { what, seconds }).await?;
     let is_json = !io::stdout().is_terminal();
     let mut out = io::stdout().lock();
     for line in &lines {

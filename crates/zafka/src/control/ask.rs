@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Line, Request};
+use super::{ControlRequest, Line};
 
 /// Time for each step: the connection, the request, each line of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub enum AskError {
 ///
 /// # Errors
 /// There is no whole answer, or it is a refusal.
-pub async fn ask(path: &Path, request: &Request) -> Result<Vec<Line>, AskError> {
+pub async fn ask(path: &Path, request: &ControlRequest) -> Result<Vec<Line>, AskError> {
     let unreachable = |error| AskError::Unreachable { path: path.to_owned(), error };
     let stream = in_time(UnixStream::connect(path)).await.map_err(unreachable)?;
     let (input, mut output) = stream.into_split();

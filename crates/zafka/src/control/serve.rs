@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use zafka_identity::Revoked;
 use zafka_sockets::IpcListener;
 
-use super::{LeaseLine, Line, Request, RevokedLine};
+use super::{ControlRequest, LeaseLine, Line, RevokedLine};
 use crate::identity::Identities;
 
 /// The file is its owner's alone.
@@ -102,7 +102,7 @@ fn lines(request: &[u8], identities: &Identities, user: Option<u32>) -> Vec<Line
     let error = |why: String| vec![Line::Error(why), Line::End];
     match serde_json::from_slice(request) {
         Err(why) => error(format!("not a request: {why}")),
-        Ok(Request::Leases {}) => {
+        Ok(ControlRequest::Leases {}) => {
             let leases = identities.leases().into_iter().map(|lease| {
                 Line::Lease(LeaseLine {
                     key: lease.key.to_string(),
@@ -115,7 +115,7 @@ fn lines(request: &[u8], identities: &Identities, user: Option<u32>) -> Vec<Line
             });
             leases.chain([Line::End]).collect()
         }
-        Ok(Request::Revoke { what, seconds }) => {
+        Ok(ControlRequest::Revoke { what, seconds }) => {
             let what = match Revoked::try_from(what) {
                 Ok(what) => what,
                 Err(why) => return error(why),

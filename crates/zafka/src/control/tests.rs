@@ -15,9 +15,9 @@ use crate::identity::tests::{
     DEADLINE, admitted, config, dash, kept_out, key, shown, wait_admitted,
 };
 
-fn subject(name: &str) -> Request {
+fn subject(name: &str) -> ControlRequest {
     let what = What::Subject { issuer: None, subject: name.to_owned() };
-    Request::Revoke { what, seconds: 60 }
+    ControlRequest::Revoke { what, seconds: 60 }
 }
 
 #[tokio::test]
@@ -30,12 +30,12 @@ async fn leases_are_listed_and_revoked() {
     let control = Control::bind(&path, std::sync::Arc::clone(gate)).await.unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(ask(&path, &Request::Leases {}).await.unwrap(), []);
+    assert_eq!(ask(&path, &ControlRequest::Leases {}).await.unwrap(), []);
 
     let token = issuer.token("alice", 600, &json!({ "jti": "t-1" }));
     let alice = wait_admitted(gate, 2, &token).await;
     let bob = wait_admitted(gate, 3, &issuer.token("bob", 600, &dash())).await;
-    let lines = ask(&path, &Request::Leases {}).await.unwrap();
+    let lines = ask(&path, &ControlRequest::Leases {}).await.unwrap();
     let [one, other] = &lines[..] else { panic!("{lines:?}") };
     let of_alice = [one, other].into_iter().find_map(|line| match line {
         Line::Lease(lease) if lease.subject == "alice" => Some(lease.clone()),
@@ -58,7 +58,7 @@ async fn leases_are_listed_and_revoked() {
         assert!(!may_retry && why.contains("revoked"), "{why}");
     }
     admitted(shown(gate, 3, ""));
-    assert_eq!(ask(&path, &Request::Leases {}).await.unwrap().len(), 1);
+    assert_eq!(ask(&path, &ControlRequest::Leases {}).await.unwrap().len(), 1);
     // What is not there is revoked all the same.
     let revoked = ask(&path, &subject("carol")).await.unwrap();
     assert!(matches!(&revoked[..], [Line::Revoked(line)] if line.keys == 0), "{revoked:?}");
@@ -71,7 +71,7 @@ async fn leases_are_listed_and_revoked() {
         }
     };
     timeout(DEADLINE, gone).await.unwrap();
-    let error = ask(&path, &Request::Leases {}).await.unwrap_err().to_string();
+    let error = ask(&path, &ControlRequest::Leases {}).await.unwrap_err().to_string();
     assert!(error.contains("control"), "{error}");
 }
 
@@ -114,7 +114,7 @@ async fn requests_that_are_none() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let _ = stream.write_all(b"hello\n").await;
     });
-    let error = ask(&other, &Request::Leases {}).await.unwrap_err().to_string();
+    let error = ask(&other, &ControlRequest::Leases {}).await.unwrap_err().to_string();
     assert!(error.contains("none of a relay's"), "{error}");
     stranger.await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the door of a relay says (`docs/protocol.md`). Pure.
+//! Messages of the door of a relay (`docs/protocol.md`). Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// A message of the door.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Message {
+pub(super) enum DoorMessage {
     /// The key has a lease.
     Enrolled(Enrolled),
     /// The command was not done.
@@ -74,7 +74,7 @@ impl fmt::Display for Refused {
 ///
 /// # Errors
 /// The frames are none.
-pub(super) fn read<F: AsRef<[u8]>>(frames: &[F]) -> Result<Message, String> {
+pub(super) fn read<F: AsRef<[u8]>>(frames: &[F]) -> Result<DoorMessage, String> {
     let frames: Vec<&[u8]> = frames.iter().map(AsRef::as_ref).collect();
     let [WORD, word, body] = frames[..] else {
         return Err("it answers in another way than the door of a relay".to_owned());
@@ -89,12 +89,12 @@ pub(super) fn read<F: AsRef<[u8]>>(frames: &[F]) -> Result<Message, String> {
         (b"OK", Some(id)) => {
             let left = fields.get("expires_in").and_then(Value::as_u64);
             let left = left.ok_or("an answer without expires_in")?;
-            Ok(Message::Enrolled(Enrolled { id, left: Duration::from_secs(left), fields }))
+            Ok(DoorMessage::Enrolled(Enrolled { id, left: Duration::from_secs(left), fields }))
         }
         (b"ERROR", id) => {
-            Ok(Message::Refused(Refused { id, retry_after: retry_after(&fields), fields }))
+            Ok(DoorMessage::Refused(Refused { id, retry_after: retry_after(&fields), fields }))
         }
-        (b"LEASE", _) => Ok(Message::EndsSoon),
+        (b"LEASE", _) => Ok(DoorMessage::EndsSoon),
         (other, _) => {
             let shown = other.get(..other.len().min(16)).unwrap_or_default().escape_ascii();
             Err(format!("an answer that is none to ENROL: \"{shown}\""))
@@ -115,13 +115,13 @@ mod tests {
     fn told(frames: &[&str]) -> String {
         let frames: Vec<_> = frames.iter().map(|frame| frame.as_bytes()).collect();
         match read(&frames) {
-            Ok(Message::Enrolled(enrolled)) => {
+            Ok(DoorMessage::Enrolled(enrolled)) => {
                 format!("{} {:?}: {enrolled}", enrolled.id, enrolled.left)
             }
-            Ok(Message::Refused(refused)) => {
+            Ok(DoorMessage::Refused(refused)) => {
                 format!("{:?} {:?}: {refused}", refused.id, refused.retry_after)
             }
-            Ok(Message::EndsSoon) => "ends soon".to_owned(),
+            Ok(DoorMessage::EndsSoon) => "ends soon".to_owned(),
             Err(why) => format!("wrong: {why}"),
         }
     }

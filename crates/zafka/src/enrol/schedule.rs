@@ -1,4 +1,4 @@
-//! When a key is enrolled, and again. Pure.
+//! The times at which a key is enrolled, and again. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Time in which an answer has to come.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Whether a lease is kept.
+/// The fate of a lease once it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// It is given once.

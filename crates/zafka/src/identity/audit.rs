@@ -12,8 +12,10 @@ use zafka_identity::{Admission, Claims, Revoked, shown};
 use zafka_sockets::gate::Presented;
 use zafka_zmtp::curve::PublicKey;
 
-use super::gate::Done;
+use super::counts::Done;
 
+/// The name of the door in the log.
+pub const DOOR: &str = "identity.bind";
 /// Audit lines in a second and of a kind, beyond which they are counted.
 const LINES: u32 = 20;
 
@@ -36,9 +38,9 @@ impl Audit {
     }
 
     /// A peer that was let in, or whose key was enrolled.
-    pub fn admitted(&self, place: Place<'_>, admission: &Admission) {
+    pub fn admitted(&self, place: AskedAt<'_>, admission: &Admission) {
         let Some(left_out) = self.admitted.lock().next(Instant::now()) else { return };
-        let Place { route, peer } = place;
+        let AskedAt { route, peer } = place;
         let key = admission.key.map(tracing::field::display);
         let subject = shown(admission.subject());
         let (issuer, token_id, until) =
@@ -74,13 +76,13 @@ impl Audit {
     /// A peer that was not let in, or whose key was not enrolled: then it was told `reference`.
     pub fn refused(
         &self,
-        place: Place<'_>,
+        place: AskedAt<'_>,
         key: Option<PublicKey>,
         reason: &str,
         reference: Option<&str>,
     ) {
         let Some(left_out) = self.refused.lock().next(Instant::now()) else { return };
-        let Place { route, peer } = place;
+        let AskedAt { route, peer } = place;
         let key = key.map(tracing::field::display);
         warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, reference, left_out);
     }
@@ -88,14 +90,14 @@ impl Audit {
 
 /// The place where a peer asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct AskedAt<'a> {
     /// The route of the socket.
     pub route: &'a str,
     /// The peer's address.
     pub peer: &'a str,
 }
 
-impl<'a> From<&Presented<'a>> for Place<'a> {
+impl<'a> From<&Presented<'a>> for AskedAt<'a> {
     fn from(presented: &Presented<'a>) -> Self {
         Self { route: presented.route, peer: presented.address }
     }

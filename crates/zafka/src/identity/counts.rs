@@ -19,7 +19,7 @@ pub struct IdentityStatus {
     pub revocations: usize,
     /// Connections at the door.
     pub visitors: usize,
-    /// What happened since the start.
+    /// Counts since the start.
     pub counters: IdentityCounters,
     /// The issuers, in the order of the file.
     pub issuers: Vec<IssuerStatus>,
@@ -57,9 +57,20 @@ pub struct IssuerStatus {
     pub error: Option<String>,
 }
 
+/// A revocation that was done.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Keys whose admissions have ended.
+    pub keys: usize,
+    /// Connections that are closed by it.
+    pub connections: usize,
+    /// The time until which it holds, in s since the epoch.
+    pub until: i64,
+}
+
 /// Counts as they are kept.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct IdentityCounts {
     pub admitted: AtomicU64,
     pub enrolled: AtomicU64,
     pub renewed: AtomicU64,
@@ -70,7 +81,7 @@ pub struct Counts {
     issuers: Mutex<Vec<IssuerStatus>>,
 }
 
-impl Counts {
+impl IdentityCounts {
     /// Nothing happened yet, and no keys are known.
     pub fn new(issuers: impl Iterator<Item = String>) -> Self {
         let of = |issuer| IssuerStatus { issuer, ..IssuerStatus::default() };

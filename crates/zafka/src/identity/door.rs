@@ -25,12 +25,11 @@ use zafka_sockets::{
 };
 use zafka_zmtp::{SocketType, Token};
 
+use super::audit::DOOR;
 use super::gate::{Identities, wall_clock};
 use visitors::Visitors;
-use wire::{Command, Enrolled, Failure, Notice};
+use wire::{DoorCommand, DoorFailure, LeaseAnswer, Notice};
 
-/// The name of the door in the log.
-pub const DOOR: &str = "identity.bind";
 /// Connections at the door, those in their handshake included.
 const MAX_VISITORS: usize = 1024;
 /// Size of one command in bytes: a token of 8 KiB, and what is around it.
@@ -138,15 +137,15 @@ impl Door {
             (Err(pause), command) => {
                 sender.hold(true);
                 let id = match command {
-                    Ok(Command::Enrol { id, .. }) => Some(id),
+                    Ok(DoorCommand::Enrol { id, .. }) => Some(id),
                     _ => None,
                 };
-                Err(Failure::busy(id, pause))
+                Err(DoorFailure::busy(id, pause))
             }
-            (Ok(()), Ok(Command::Enrol { id, token })) => self.enrol(sender, id, &token, now),
-            (Ok(()), Ok(Command::Malformed(why))) => Err(Failure::malformed(why)),
-            (Ok(()), Ok(Command::Unknown(verb))) => Err(Failure::unsupported(&verb)),
-            (Ok(()), Err(why)) => Err(Failure::malformed(why)),
+            (Ok(()), Ok(DoorCommand::Enrol { id, token })) => self.enrol(sender, id, &token, now),
+            (Ok(()), Ok(DoorCommand::Malformed(why))) => Err(DoorFailure::malformed(why)),
+            (Ok(()), Ok(DoorCommand::Unknown(verb))) => Err(DoorFailure::unsupported(&verb)),
+            (Ok(()), Err(why)) => Err(DoorFailure::malformed(why)),
         };
         let (word, json) = match &outcome {
             Ok(enrolled) => (&b"OK"[..], serde_json::to_vec(enrolled)),
@@ -164,9 +163,9 @@ impl Door {
         id: String,
         token: &Token,
         now: Instant,
-    ) -> Result<Enrolled, Failure> {
+    ) -> Result<LeaseAnswer, DoorFailure> {
         // The gate lets nobody in without a key.
-        let Some(key) = sender.key() else { return Err(Failure::malformed("no key")) };
+        let Some(key) = sender.key() else { return Err(DoorFailure::malformed("no key")) };
         match self.identities.enrol(sender.address(), key, token) {
             Ok(admission) => {
                 let notice = notice(&admission);
@@ -176,7 +175,7 @@ impl Door {
                 {
                     self.keeper.handle_enrolled(sender.id(), until, left, now);
                 }
-                Ok(Enrolled {
+                Ok(LeaseAnswer {
                     id,
                     subject: admission.subject().to_owned(),
                     until: notice.until,
@@ -185,7 +184,7 @@ impl Door {
                     write: admission.grant.writable(),
                 })
             }
-            Err((refusal, reference)) => Err(Failure::refused(id, refusal, reference)),
+            Err((refusal, reference)) => Err(DoorFailure::refused(id, refusal, reference)),
         }
     }
 

@@ -19,9 +19,8 @@ use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
-use super::audit::{self, Audit, Place, until_text};
-use super::counts::{Counts, IdentityStatus};
-use super::door::DOOR;
+use super::audit::{self, AskedAt, Audit, DOOR, until_text};
+use super::counts::{Done, IdentityCounts, IdentityStatus};
 use super::kafka_rights::KafkaRights;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
@@ -39,7 +38,7 @@ pub struct Identities {
     servers: Vec<(PublicKey, Claims)>,
     ends: watch::Sender<u64>,
     audit: Audit,
-    pub(super) counts: Counts,
+    pub(super) counts: IdentityCounts,
     /// Asks Kafka what peers may do, if rules say so.
     kafka: Option<KafkaRights>,
 }
@@ -58,7 +57,7 @@ impl Identities {
             servers: config.servers.clone(),
             ends: watch::Sender::new(0),
             audit: Audit::default(),
-            counts: Counts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
+            counts: IdentityCounts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
             kafka: config.exchange.as_ref().map(KafkaRights::new),
         }
     }
@@ -174,7 +173,7 @@ impl Identities {
         key: PublicKey,
         token: &Token,
     ) -> Result<Arc<Admission>, (Refusal, String)> {
-        let (place, clock) = (Place { route: DOOR, peer }, clock());
+        let (place, clock) = (AskedAt { route: DOOR, peer }, clock());
         let verified = verify(token.expose(), &key, &self.issuers.read(), clock.wall, self.skew);
         let outcome = match &verified {
             Ok(verified) => self.directory.lock().enrol(key, verified, clock),
@@ -205,7 +204,7 @@ impl Identities {
         }
     }
 
-    /// What the gate and the door did so far, and what is known now.
+    /// Counts of all that the gate and the door did, and of what is known now.
     pub fn status(&self) -> IdentityStatus {
         let mut status = self.counts.status();
         let directory = self.directory.lock();
@@ -336,17 +335,6 @@ impl Gate for Identities {
     fn ends(&self) -> watch::Receiver<u64> {
         self.ends.subscribe()
     }
-}
-
-/// A revocation that was done.
-#[derive(Clone, Copy, Debug)]
-pub struct Done {
-    /// Keys whose admissions have ended.
-    pub keys: usize,
-    /// Connections that are closed by it.
-    pub connections: usize,
-    /// The time until which it holds, in s since the epoch.
-    pub until: i64,
 }
 
 /// The way a peer was let in.

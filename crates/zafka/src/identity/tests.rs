@@ -58,8 +58,8 @@ pub fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     }
 }
 
-/// The gate's verdict on the owner of this key who shows that.
-pub fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
+/// Asks as the owner of this key does, who shows that.
+pub fn presented<T>(number: u8, token: &str, ask: impl FnOnce(&Presented<'_>) -> T) -> T {
     let peer = PeerInfo {
         socket_type: SocketType::Sub,
         minor: Minor::One,
@@ -68,7 +68,12 @@ pub fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
         key: Some(key(number).public()),
         token: (!token.is_empty()).then(|| Token::new(token.as_bytes().to_vec())),
     };
-    gate.admit(&Presented { route: "r", address: "a", peer: &peer, process: None })
+    ask(&Presented { route: "r", address: "a", peer: &peer, process: None })
+}
+
+/// The gate's verdict on the owner of this key who shows that.
+pub fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
+    presented(number, token, |presented| gate.admit(presented))
 }
 
 #[track_caller]

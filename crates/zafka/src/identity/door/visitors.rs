@@ -106,3 +106,33 @@ impl Access for Visitor {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::start;
+    use crate::identity::tests::{config, dash, presented, wait_admitted};
+
+    #[tokio::test]
+    async fn visitors_without_a_lease_have_to_leave() {
+        let issuer = zafka_testkit::Issuer::start();
+        let identity = start(&config(&issuer)).unwrap();
+        let visitors = Visitors::new(Arc::clone(&identity.gate));
+        wait_admitted(&identity.gate, 2, &issuer.token("alice", 600, &dash())).await;
+        let [alice, stranger] = [2, 3].map(|number| {
+            presented(number, "", |presented| match visitors.admit(presented) {
+                Verdict::Admitted(access) => access,
+                other => panic!("{other:?}"),
+            })
+        });
+        let nobody = alice.may_write_something() || alice.may_read("orders");
+        assert!(!nobody && alice.key() != stranger.key());
+        let (now, ends) = (Instant::now(), visitors.ends());
+        assert_eq!(visitors.end_idle(now), 2);
+        assert!(stranger.holds() && !ends.has_changed().unwrap());
+        assert_eq!(visitors.end_idle(now + IDLE), 1);
+        assert!(alice.holds() && !stranger.holds() && ends.has_changed().unwrap());
+        drop(alice);
+        assert_eq!(visitors.end_idle(now), 0);
+    }
+}

@@ -19,7 +19,7 @@ const MAX_ID: usize = 255;
 const RETRY_AFTER: u64 = 2_000;
 
 /// A command as it came, without its envelope.
-pub enum Command {
+pub enum DoorCommand {
     /// `ENROL`.
     Enrol {
         /// The sender's name for it.
@@ -50,15 +50,15 @@ pub fn envelope(frames: &[&[u8]]) -> usize {
 }
 
 /// Reads a message without its envelope.
-pub fn command(frames: &[&[u8]]) -> Command {
+pub fn command(frames: &[&[u8]]) -> DoorCommand {
     match frames {
         [WORD, b"ENROL", body] => enrol(body),
-        [WORD, b"ENROL", ..] => Command::Malformed("ENROL has three frames"),
+        [WORD, b"ENROL", ..] => DoorCommand::Malformed("ENROL has three frames"),
         // What is no word may be anything, and is not repeated.
         [WORD, verb, ..] if is_word(verb) => {
-            Command::Unknown(String::from_utf8_lossy(verb).into_owned())
+            DoorCommand::Unknown(String::from_utf8_lossy(verb).into_owned())
         }
-        _ => Command::Malformed("not a command: ZAFKA/1, a verb, a JSON object"),
+        _ => DoorCommand::Malformed("not a command: ZAFKA/1, a verb, a JSON object"),
     }
 }
 
@@ -67,28 +67,28 @@ fn is_word(frame: &[u8]) -> bool {
     (1..=32).contains(&frame.len()) && frame.iter().all(u8::is_ascii_alphabetic)
 }
 
-fn enrol(body: &[u8]) -> Command {
+fn enrol(body: &[u8]) -> DoorCommand {
     // A list would do for serde.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let read = serde_json::from_slice(body).ok().filter(|_| is_object);
     let Some(EnrolBody { id, token }) = read else {
-        return Command::Malformed("the third frame is not a JSON object with id and token");
+        return DoorCommand::Malformed("the third frame is not a JSON object with id and token");
     };
-    let Some(Value::String(id)) = id else { return Command::Malformed("id is not a text") };
+    let Some(Value::String(id)) = id else { return DoorCommand::Malformed("id is not a text") };
     if id.is_empty() || id.len() > MAX_ID {
-        return Command::Malformed("id has not 1 to 255 bytes");
+        return DoorCommand::Malformed("id has not 1 to 255 bytes");
     }
     match token {
         Some(Value::String(token)) if !token.is_empty() => {
-            Command::Enrol { id, token: Token::new(token.into_bytes()) }
+            DoorCommand::Enrol { id, token: Token::new(token.into_bytes()) }
         }
-        _ => Command::Malformed("token is not a text"),
+        _ => DoorCommand::Malformed("token is not a text"),
     }
 }
 
 /// The lease of a key, as its owner is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Enrolled {
+pub struct LeaseAnswer {
     /// The sender's name for its command.
     pub id: String,
     /// The subject of the token.
@@ -105,7 +105,7 @@ pub struct Enrolled {
 
 /// The reason why a command was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct DoorFailure {
     /// The sender's name for its command, if it could be read.
     pub id: Option<String>,
     /// A short name.
@@ -122,7 +122,7 @@ pub struct Failure {
     pub reference: Option<String>,
 }
 
-impl Failure {
+impl DoorFailure {
     /// A command that cannot be read.
     pub fn malformed(why: impl Into<String>) -> Self {
         Self::of("malformed", why.into())
@@ -183,11 +183,11 @@ mod tests {
         let frames: Vec<_> = texts.iter().map(|text| text.as_bytes()).collect();
         let count = envelope(&frames);
         let command = match command(&frames[count..]) {
-            Command::Enrol { id, token } => {
+            DoorCommand::Enrol { id, token } => {
                 format!("{id} {}", String::from_utf8_lossy(token.expose()))
             }
-            Command::Malformed(why) => format!("malformed: {why}"),
-            Command::Unknown(verb) => format!("unknown: {verb}"),
+            DoorCommand::Malformed(why) => format!("malformed: {why}"),
+            DoorCommand::Unknown(verb) => format!("unknown: {verb}"),
         };
         (count, command)
     }

@@ -23,7 +23,7 @@ const HALF: usize = KEYS as usize * CONNECTIONS;
 /// Messages before and after the revocation.
 const MESSAGES: usize = 20;
 
-/// What a subject's connections have seen.
+/// Counts of what a subject's connections have seen.
 #[derive(Debug, Default)]
 struct Seen {
     lost: AtomicUsize,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use zafka_testkit::child::{Running, command, spawn};
 use zafka_testkit::issuer::AUDIENCE;
-use zafka_testkit::{Issuer, KafkaNode, Record, Zafka, unique, wait_until};
+use zafka_testkit::{Issuer, KafkaNode, Record, Zafka, ports, unique, wait_until};
 
 use super::{Curve, Keys, peers};
 use crate::common::endpoint;
@@ -195,5 +195,86 @@ fn enrolments_that_cannot_begin() {
         let (exit, out, err) = run(&[&words[..], &options[..]].concat());
         assert_eq!((exit.code(), &*out), (Some(code), ""), "{err}");
         assert!(err.contains(part), "{part}: {err}");
+    }
+}
+
+/// The leases that a running relay tells, by subject.
+fn leases(control: &str) -> Vec<Value> {
+    let (exit, out, err) = run(&["leases", "--control", control]);
+    assert!(exit.success(), "{out}{err}");
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs Python"]
+fn who_is_revoked_is_out_and_stays_out() {
+    let (issuer, keys) = (Issuer::start(), Keys::make(&["relay", "alice", "bob"], &[]));
+    let [endpoint, control, file] = [
+        endpoint(),
+        keys.path("control").display().to_string(),
+        keys.path("toml").display().to_string(),
+    ];
+    let identity = format!(
+        "[[identity.issuer]]\nissuer = {:?}\naudience = [{AUDIENCE:?}]\n\
+         [[identity.access]]\nwho = {{ iss = {:?} }}\nread = [\"t\"]",
+        issuer.name(),
+        issuer.name()
+    );
+    // No broker is needed to be let in.
+    let toml = format!(
+        "[kafka]\nbootstrap_servers = [\"127.0.0.1:1\"]\n{}\n[admin]\nbind = \"127.0.0.1:{}\"\n\
+         control = {control:?}\n[[route]]\nname = \"r\"\nfrom.kafka = {{ topics = [\"t\"] }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"] }}\n",
+        keys.toml(&identity),
+        ports::free_port()
+    );
+    fs::write(&file, toml).unwrap();
+    let relay = Zafka::spawn(ZAFKA, &["run", "-c", &file]);
+    let (server, none) = (keys.public("relay"), json!({}));
+    let sub = |name: &str, token: &str| {
+        let ours = keys.secret(name);
+        Curve::with_token("SUB", &endpoint, &server, ours.to_str().unwrap(), &[""], token)
+    };
+    let [alice, bob] = ["alice", "bob"].map(|name| sub(name, &issuer.token(name, 600, &none)));
+    [&alice, &bob].iter().for_each(|peer| peer.wait_event("HANDSHAKE_SUCCEEDED"));
+    let told = leases(&control);
+    let subjects: Vec<_> = told.iter().map(|lease| lease["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["alice", "bob"]);
+    assert_eq!((&told[0]["connections"], &told[0]["issuer"]), (&json!(1), &json!(issuer.name())));
+    // The file says where the socket is.
+    let (exit, out, err) = run(&["revoke", "-c", &file, "--subject", "alice", "--for", "1h"]);
+    assert!(exit.success(), "{out}{err}");
+    let done: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&done["keys"], &done["connections"]), (&json!(1), &json!(1)), "{done}");
+    alice.wait_event("DISCONNECTED");
+    // It shows its token again, and is told to try no more; so is a fresh key with a fresh token.
+    alice.wait_event("HANDSHAKE_FAILED_AUTH");
+    let ours = keys.path("fresh");
+    let (exit, ..) = run(&["keygen", ours.to_str().unwrap()]);
+    assert!(exit.success());
+    let fresh = sub("fresh", &issuer.token("alice", 900, &none));
+    fresh.wait_event("HANDSHAKE_FAILED_AUTH");
+    assert!(!fresh.has_event("HANDSHAKE_SUCCEEDED") && !bob.has_event("DISCONNECTED"));
+    let told = leases(&control);
+    assert_eq!(told.len(), 1);
+    // By its key, as it was told.
+    let key = told[0]["key"].as_str().unwrap();
+    let (exit, out, err) = run(&["revoke", "--control", &control, "--key", key]);
+    assert!(exit.success(), "{out}{err}");
+    bob.wait_event("HANDSHAKE_FAILED_AUTH");
+    assert_eq!(leases(&control), Vec::<Value>::new());
+    let log = relay.log();
+    assert!(log.contains("event=\"revoked\"") && log.contains("subject alice"), "{log}");
+    // Where nobody listens, and what says nothing.
+    for (arguments, code, part) in [
+        (&["leases", "--control", "/nowhere/control"][..], 1, "/nowhere/control"),
+        (&["revoke", "--control", &control], 2, "--subject"),
+        (&["revoke", "--control", &control, "--key", "/nowhere/key"], 2, "/nowhere/key"),
+        (&["revoke", "--control", &control, "--issued-before", "now"], 2, "--issued-before"),
+        (&["leases", "-c", "/nowhere/zafka.toml"], 2, "/nowhere/zafka.toml"),
+    ] {
+        let (exit, out, err) = run(arguments);
+        assert_eq!((exit.code(), &*out), (Some(code), ""), "{arguments:?}: {err}");
+        assert!(err.contains(part), "{arguments:?}: {err}");
     }
 }
