@@ -47,10 +47,11 @@ impl Doorkeeper {
         Ok(())
     }
 
-    /// Takes note of a lease that lasts for `left`: its end is told when four fifths of that are
-    /// over.
+    /// Takes note of a lease that lasts for `left`, in whole seconds of which the first has begun: its
+    /// end is told when four fifths of that are over.
     pub fn handle_enrolled(&mut self, id: u64, until: i64, left: Duration, now: Instant) {
         if let Some(visitor) = self.visitors.get_mut(&id) {
+            let left = left.saturating_sub(Duration::from_secs(1));
             visitor.notice = Some(Pending { at: now + left.mul_f64(0.8), until });
         }
     }
@@ -116,13 +117,13 @@ mod tests {
     #[test]
     fn the_end_of_a_lease_is_told_once() {
         let (mut door, start) = (Doorkeeper::default(), start());
-        door.handle_enrolled(1, 100, ms(1000), start);
+        door.handle_enrolled(1, 100, ms(2000), start);
         assert_eq!(door.poll_notices(start + ms(1000)), [], "it is not there");
         door.handle_command(1, start).unwrap();
-        door.handle_enrolled(1, 100, ms(1000), start);
+        door.handle_enrolled(1, 100, ms(2000), start);
         assert_eq!(door.poll_notices(start + ms(799)), []);
         // Renewed: the later end counts.
-        door.handle_enrolled(1, 200, ms(1000), start + ms(500));
+        door.handle_enrolled(1, 200, ms(2000), start + ms(500));
         assert_eq!(door.poll_notices(start + ms(1299)), []);
         assert_eq!(door.poll_notices(start + ms(1300)), [(1, 200)]);
         assert_eq!(door.poll_notices(start + ms(5000)), []);

@@ -208,7 +208,7 @@ impl Door {
     }
 }
 
-/// Tells a visitor that its lease ends, unless it was renewed meanwhile.
+/// Tells a visitor that its lease ends (or has, if we are late), unless it was renewed meanwhile.
 fn tell_end(
     identities: &Identities,
     keeper: &mut Doorkeeper,
@@ -216,18 +216,15 @@ fn tell_end(
     until: i64,
     now: Instant,
 ) {
-    let Some(admission) = sender.key().and_then(|key| identities.leased(&key)) else { return };
-    let notice = notice(&admission);
-    match admission.until() {
-        Some(later) if later > until => {
-            let left = Duration::from_secs(notice.expires_in.unsigned_abs());
-            keeper.handle_enrolled(sender.id(), later, left, now);
-        }
-        _ => {
-            let json = serde_json::to_vec(&notice).unwrap_or_default();
-            sender.answer([wire::WORD, b"LEASE", &json].into_iter());
-        }
+    let admission = sender.key().and_then(|key| identities.leased(&key));
+    if let Some(admission) = admission
+        && let Some(later) = admission.until().filter(|later| *later > until)
+    {
+        let left = Duration::from_secs(notice(&admission).expires_in.unsigned_abs());
+        return keeper.handle_enrolled(sender.id(), later, left, now);
     }
+    let json = serde_json::to_vec(&Notice::new(until, wall_clock())).unwrap_or_default();
+    sender.answer([wire::WORD, b"LEASE", &json].into_iter());
 }
 
 fn notice(admission: &Admission) -> Notice {
