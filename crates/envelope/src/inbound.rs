@@ -187,8 +187,18 @@ fn read_one<'a>(
             Some(Field::Id) if (1..=ID_MAX).contains(&body.len()) => {}
             Some(Field::Id) => return Err(InboundError::IdSize { found: body.len() }),
             Some(Field::Topic) => record.topic = Some(text(index, body)?),
-            Some(Field::Key) => key = Some(body),
-            Some(Field::Value) => value = Some(body),
+            // Put where they belong at once, for that is all as a rule. With meta it decides.
+            Some(Field::Key) => {
+                key = Some(body);
+                // Without meta nothing tells an empty key from a null one.
+                if !body.is_empty() {
+                    record.key = Some(Cow::Borrowed(body));
+                }
+            }
+            Some(Field::Value) => {
+                value = Some(body);
+                record.value = Some(Cow::Borrowed(body));
+            }
             Some(Field::Header(name)) => record.headers.push(InboundHeader {
                 name: Cow::Owned(name.clone().into_bytes()),
                 value: Some(Cow::Borrowed(body)),
@@ -204,18 +214,9 @@ fn read_one<'a>(
         }
     }
     match meta {
-        Some(meta) => add_meta(record, meta, key, value)?,
-        None => {
-            // Without meta nothing tells an empty key from a null one.
-            if let Some(key) = key.filter(|key| !key.is_empty()) {
-                record.key = Some(Cow::Borrowed(key));
-            }
-            if let Some(value) = value {
-                record.value = Some(Cow::Borrowed(value));
-            }
-        }
+        Some(meta) => add_meta(record, meta, key, value),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Completes a record by what meta says of it. A header of the list follows those of meta.

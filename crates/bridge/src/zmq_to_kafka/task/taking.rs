@@ -42,8 +42,6 @@ struct Incoming<'f, 'a> {
     frames: &'f [&'a [u8]],
     /// The number of its frames: more than there are if it was thrown away.
     count: usize,
-    /// The memory that it takes.
-    size: Size,
     /// Its size if it was thrown away.
     discarded: Option<u64>,
     /// The reason why it is not to be written, whatever it holds.
@@ -93,7 +91,6 @@ impl Task {
                     index: 0,
                     frames: &frames,
                     count: *count,
-                    size: size_of(&frames),
                     discarded: Some(*size),
                     refusal: Some(if self.is_closing {
                         late()
@@ -117,14 +114,11 @@ impl Task {
         for index in from..messages.len() {
             frames.clear();
             frames.extend(messages.frames(index));
-            let size = size_of(&frames);
-            self.arrivals.measure(arrival, size);
             let incoming = Incoming {
                 arrival,
                 index: index - from,
                 frames: &frames,
                 count: frames.len(),
-                size,
                 discarded: None,
                 refusal: is_late.then(late),
                 is_denied,
@@ -160,7 +154,9 @@ impl Task {
         records: &mut Vec<InboundRecord<'a>>,
     ) -> ControlFlow<Halt> {
         let is_router = self.is_router;
-        let Incoming { arrival, index, frames, count, size, from_req, .. } = incoming;
+        let Incoming { arrival, index, frames, count, from_req, .. } = incoming;
+        let size = size_of(frames);
+        self.arrivals.measure(arrival, size);
         if !is_router && wire::is_command(frames) {
             // It may hold a token: never a record, a dead letter or a log line.
             self.counts.received += 1;
