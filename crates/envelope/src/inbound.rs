@@ -151,8 +151,8 @@ impl InboundPlan {
                 records.extend(decode_batch(frames)?.into_iter().map(owned));
             }
             InboundLayout::Frames(readers) => {
-                // Filled where it is: it is large, and this is done for each message.
-                records.push(InboundRecord::default());
+                // Made and filled where it stays: it is large, and this is done for each message.
+                records.resize_with(records.len() + 1, InboundRecord::default);
                 if let Some(record) = records.last_mut()
                     && let Err(error) = read_one(readers, frames, record)
                 {
