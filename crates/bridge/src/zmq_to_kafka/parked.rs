@@ -15,30 +15,46 @@ type SenderId = u64;
 
 /// What a sender's first message waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wait {
-    pub(super) index: PartitionIndex,
-    pub(super) topic: Arc<str>,
-    /// Any other partition of the topic would do as well.
-    pub(super) is_for_any: bool,
+pub(super) enum Wait {
+    /// A partition. Any other one of the topic would do as well if it `is_for_any`.
+    Partition { index: PartitionIndex, topic: Arc<str>, is_for_any: bool },
+    /// The answers to earlier ones of this sender.
+    Answers,
 }
 
 impl Wait {
     fn ends_with(&self, opened: PartitionIndex) -> bool {
-        let is_any = self.is_for_any && self.index.topic == opened.topic;
-        match (self.index.partition, opened.partition) {
+        let Self::Partition { index, is_for_any, .. } = self else { return false };
+        let is_of_topic = index.topic == opened.topic;
+        match (index.partition, opened.partition) {
             // Topics that are not known have one share together.
             (None, None) => true,
-            (Some(this), Some(opened_one)) => {
-                is_any || (self.index.topic == opened.topic && this == opened_one)
-            }
+            (Some(this), Some(other)) => is_of_topic && (*is_for_any || this == other),
             _ => false,
         }
     }
 
     /// The name of what is full: topics that are not known are as one.
-    fn name(&self) -> Option<(Arc<str>, usize)> {
-        self.index.partition.map(|partition| (Arc::clone(&self.topic), partition))
+    fn name(&self) -> WaitName {
+        match self {
+            Self::Answers => WaitName::Answers,
+            Self::Partition { index, topic, .. } => match index.partition {
+                Some(partition) => WaitName::Partition(Arc::clone(topic), partition),
+                None => WaitName::Unknown,
+            },
+        }
     }
+}
+
+/// What senders wait for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WaitName {
+    /// A partition of a topic.
+    Partition(Arc<str>, usize),
+    /// Topics that are not known.
+    Unknown,
+    /// Answers to earlier messages.
+    Answers,
 }
 
 /// Senders that wait for one thing.
@@ -49,8 +65,8 @@ pub(crate) struct Waiting {
     pub(crate) since: i64,
 }
 
-/// The partitions that are waited for; `None` for topics that are not known yet.
-pub(crate) type Waits = BTreeMap<Option<(Arc<str>, usize)>, Waiting>;
+/// All that is waited for.
+pub(crate) type Waits = BTreeMap<WaitName, Waiting>;
 
 /// All of them. `T` is what came together of a sender.
 #[derive(Debug)]
@@ -107,18 +123,26 @@ impl<T> Parked<T> {
 
     /// A partition takes more again.
     pub(super) fn open(&mut self, index: PartitionIndex) {
-        self.end_waits(|wait| wait.ends_with(index));
+        self.end_waits(|wait, _| wait.ends_with(index));
+    }
+
+    /// Nothing of a sender waits for an answer to an earlier one.
+    pub(super) fn answered(&mut self, sender: SenderId) {
+        self.end_waits(|wait, waiting| *wait == Wait::Answers && waiting == sender);
     }
 
     /// All partitions take more.
     pub(super) fn open_all(&mut self) {
-        self.end_waits(|_| true);
+        self.end_waits(|_, _| true);
     }
 
-    fn end_waits(&mut self, ends: impl Fn(&Wait) -> bool) {
+    fn end_waits(&mut self, ends: impl Fn(&Wait, SenderId) -> bool) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let mut left = VecDeque::new();
         for (wait, sender) in std::mem::take(&mut self.waiting) {
-            if ends(&wait) {
+            if ends(&wait, sender) {
                 self.forget(&wait);
                 self.ready.push_back((Some(wait), sender));
             } else {
@@ -148,7 +172,7 @@ impl<T> Parked<T> {
     ) -> Option<&T> {
         loop {
             match self.ready.front()? {
-                (Some(wait), _) if !wait.is_for_any && is_full(wait.index) => {}
+                (Some(Wait::Partition { index, is_for_any: false, .. }), _) if is_full(*index) => {}
                 (_, sender) => return self.senders.get(sender)?.front(),
             }
             if let Some((Some(wait), sender)) = self.ready.pop_front() {
@@ -194,7 +218,7 @@ mod tests {
     use super::*;
 
     fn wait(partition: Option<usize>, is_for_any: bool) -> Wait {
-        Wait { index: index(partition), topic: Arc::from("t"), is_for_any }
+        Wait::Partition { index: index(partition), topic: Arc::from("t"), is_for_any }
     }
 
     fn index(partition: Option<usize>) -> PartitionIndex {
@@ -270,7 +294,7 @@ mod tests {
         let waiting = Waiting { senders: 4, since: 7 };
         parked.has_changed = true;
         assert_eq!(
-            parked.poll_waits().unwrap().get(&Some((Arc::from("t"), 0))).copied(),
+            parked.poll_waits().unwrap().get(&WaitName::Partition(Arc::from("t"), 0)).copied(),
             Some(waiting)
         );
         assert_eq!(parked.poll_waits(), None);
@@ -288,6 +312,19 @@ mod tests {
         parked.open(index(Some(0)));
         assert_eq!(taken(&mut parked), ["b", "c"]);
         assert!(parked.poll_waits().unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_that_waits_for_answers_goes_on_with_its_own() {
+        let mut parked = Parked::new();
+        parked.park(1, "a", Some(Wait::Answers), 0);
+        parked.park(2, "b", Some(Wait::Answers), 0);
+        parked.open(index(Some(0)));
+        parked.open(index(None));
+        assert_eq!(parked.next(|_| false, 0), None);
+        parked.answered(2);
+        assert_eq!(taken(&mut parked), ["b"]);
+        assert!(parked.holds(1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use zafka_sockets::{InboundSocket, SenderSnapshot};
 
 use super::IngestConfig;
 use super::counts::Counts;
-use super::parked::{Waiting, Waits};
+use super::parked::{WaitName, Waiting, Waits};
 use crate::status::{IngestCounters, IngestStatus, RouteReadiness, SenderStatus, WaitStatus};
 
 /// Senders, and waits, that are shown at the most.
@@ -89,14 +89,17 @@ impl IngestShared {
             memory(None, senders, since, reason)
         });
         let full = self.full.lock().clone().into_iter();
-        let full = full.map(|(partition, Waiting { senders, since })| {
-            let (name, whose) = match partition {
-                Some((topic, number)) => (Some(format!("{topic}/{number}")), "for the partition"),
-                None => (None, "for topics that are not known yet"),
+        let full = full.map(|(name, Waiting { senders, since })| {
+            let (name, whose) = match name {
+                WaitName::Partition(topic, number) => {
+                    (Some(format!("{topic}/{number}")), "for the partition")
+                }
+                WaitName::Unknown => (None, "for topics that are not known yet"),
+                WaitName::Answers => (None, "whose answers wait for those to earlier ones"),
             };
             let reason = format!(
-                "the messages {whose} have their part of {most} bytes (in_flight_bytes) and are not \
-                 in the log yet"
+                "the messages {whose} have their part of {most} bytes (in_flight_bytes), and not \
+                 all before them are in the log"
             );
             memory(name, senders, since, reason)
         });

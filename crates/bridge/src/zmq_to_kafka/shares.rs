@@ -20,6 +20,8 @@ pub(super) struct Shares {
     capacity: usize,
     total: usize,
     unknown: Share,
+    /// Of messages that are settled, and wait for earlier ones of their sender to be told.
+    untold: Share,
     /// By topic, then by partition.
     known: Vec<Vec<Share>>,
 }
@@ -30,10 +32,27 @@ struct Share {
     is_full: bool,
 }
 
+impl Share {
+    /// Returns whether it takes no more, which it did before.
+    fn add(&mut self, bytes: usize, free: usize) -> bool {
+        self.bytes += bytes;
+        let is_full = self.bytes.saturating_mul(PART) >= free;
+        is_full && !std::mem::replace(&mut self.is_full, true)
+    }
+
+    /// Returns whether it takes more again, which it did not before.
+    fn remove(&mut self, bytes: usize, free: usize) -> bool {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let is_open = self.bytes == 0 || self.bytes.saturating_mul(AGAIN) <= free;
+        is_open && std::mem::take(&mut self.is_full)
+    }
+}
+
 impl Shares {
     /// For a route with so many bytes of memory.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, total: 0, unknown: Share::default(), known: Vec::new() }
+        let (unknown, untold) = (Share::default(), Share::default());
+        Self { capacity, total: 0, unknown, untold, known: Vec::new() }
     }
 
     /// Returns true if nothing is under way.
@@ -55,22 +74,39 @@ impl Shares {
     /// more, which it did before.
     pub(super) fn add(&mut self, index: PartitionIndex, bytes: usize) -> bool {
         self.total += bytes;
-        let free = self.capacity.saturating_sub(self.total);
-        let share = self.share(index);
-        share.bytes += bytes;
-        let is_full = share.bytes.saturating_mul(PART) >= free;
-        is_full && !std::mem::replace(&mut share.is_full, true)
+        let free = self.free();
+        self.share(index).add(bytes, free)
     }
 
     /// Takes note of bytes that are not under way any more. Returns whether the partition takes
     /// more again, which it did not before.
     pub(super) fn remove(&mut self, index: PartitionIndex, bytes: usize) -> bool {
         self.total = self.total.saturating_sub(bytes);
-        let free = self.capacity.saturating_sub(self.total);
-        let share = self.share(index);
-        share.bytes = share.bytes.saturating_sub(bytes);
-        let is_open = share.bytes == 0 || share.bytes.saturating_mul(AGAIN) <= free;
-        is_open && std::mem::take(&mut share.is_full)
+        let free = self.free();
+        self.share(index).remove(bytes, free)
+    }
+
+    /// Takes note of bytes that wait for earlier messages of their sender to be told.
+    pub(super) fn add_untold(&mut self, bytes: usize) {
+        self.total += bytes;
+        let free = self.free();
+        self.untold.add(bytes, free);
+    }
+
+    /// Takes note of bytes that do not any more.
+    pub(super) fn remove_untold(&mut self, bytes: usize) {
+        self.total = self.total.saturating_sub(bytes);
+        let free = self.free();
+        self.untold.remove(bytes, free);
+    }
+
+    /// Returns true if no more are to wait for earlier ones to be told.
+    pub(super) fn is_untold_full(&self) -> bool {
+        self.untold.is_full
+    }
+
+    fn free(&self) -> usize {
+        self.capacity.saturating_sub(self.total)
     }
 
     fn share(&mut self, PartitionIndex { topic, partition }: PartitionIndex) -> &mut Share {
@@ -144,6 +180,19 @@ mod tests {
         assert!(shares.add(other, 5000));
         assert!(shares.remove(one, 5000), "it has nothing any more");
         assert!(!shares.is_full(one) && shares.is_full(other));
+    }
+
+    #[test]
+    fn what_is_not_told_has_a_part_too() {
+        let mut shares = Shares::new(1600);
+        shares.add_untold(399);
+        assert!(!shares.is_untold_full());
+        shares.add_untold(1);
+        assert!(shares.is_untold_full() && !shares.is_full(partition(0, 0)));
+        // A quarter of the rest.
+        assert!(!shares.add(partition(0, 0), 299) && shares.add(partition(0, 0), 1));
+        shares.remove_untold(400);
+        assert!(!shares.is_untold_full() && !shares.is_empty());
     }
 
     #[test]

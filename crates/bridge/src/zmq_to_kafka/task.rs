@@ -10,6 +10,7 @@ mod sharing;
 mod taking;
 mod telling;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ struct Task {
     arrivals: Arrivals,
     counts: Counts,
     shares: Shares,
+    /// If answers have an order: bytes of each sender's messages that are settled and not told.
+    untold: HashMap<u64, usize>,
     /// Messages that were set aside, for their partition takes no more for now.
     parked: Parked<Part>,
     /// Of the first of them that may go on.
@@ -62,6 +65,7 @@ struct Task {
     json: Vec<u8>,
     /// Its senders are answered.
     is_router: bool,
+    order: Order,
     /// Nothing more is written.
     is_closing: bool,
 }
@@ -88,11 +92,13 @@ pub(crate) async fn run(
         arrivals: Arrivals::default(),
         counts: Counts::default(),
         shares: Shares::new(shared.config.socket.in_flight_bytes),
+        untold: HashMap::new(),
         parked: Parked::new(),
         turn: None,
         topic: None,
         json: Vec::new(),
         is_router,
+        order,
         is_closing: false,
         shared: Arc::clone(&shared),
         producer,
@@ -253,7 +259,9 @@ impl Task {
         }
         while let Some(delivered) = deliveries.next_run() {
             if !Letters::<Message>::is_letter(delivered.first) {
-                weight += self.weight_of(delivered.first, delivered.count);
+                let (arrival, settled) = self.weight_of(delivered.first, delivered.count);
+                weight += settled;
+                self.count_settled(arrival, settled);
                 self.ledger.handle_delivered(delivered, &mut self.settled);
                 continue;
             }

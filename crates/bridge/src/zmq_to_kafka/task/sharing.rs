@@ -1,5 +1,6 @@
 //! Holds messages of a route's task back whose partition has as much under way as it may.
 
+use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use zafka_zmtp::Messages;
 
 use super::{Task, Turn};
 use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
-use crate::zmq_to_kafka::ledger::Found;
+use crate::zmq_to_kafka::ledger::{Found, Order};
 use crate::zmq_to_kafka::mapping::Target;
 use crate::zmq_to_kafka::message::now_ms;
 use crate::zmq_to_kafka::parked::Wait;
@@ -64,7 +65,7 @@ impl Task {
         match index {
             Some(index) if self.shares.is_full(index) => {
                 let is_for_any = partition.is_none() && key.is_none();
-                Err(Wait { index, topic: Arc::from(&**topic), is_for_any })
+                Err(Wait::Partition { index, topic: Arc::from(&**topic), is_for_any })
             }
             index => Ok(index),
         }
@@ -89,21 +90,59 @@ impl Task {
         }
     }
 
-    /// The weight of records whose tickets follow one another, and which are under way.
-    pub(super) fn weight_of(&self, first: Ticket, count: usize) -> usize {
+    /// The arrival and the weight of records whose tickets follow one another, and which are under
+    /// way.
+    pub(super) fn weight_of(&self, first: Ticket, count: usize) -> (ArrivalId, usize) {
         match self.ledger.find(first) {
-            Some(Found::Message(message, records)) => message.size.weight / records,
-            Some(Found::Neighbor((arrival, number))) => {
-                self.arrivals.size(arrival, &(number..number + count)).weight
+            Some(Found::Message(message, records)) => {
+                (message.arrival, message.size.weight / records)
             }
-            None => 0,
+            Some(Found::Neighbor((arrival, number))) => {
+                (arrival, self.arrivals.size(arrival, &(number..number + count)).weight)
+            }
+            None => (0, 0),
         }
+    }
+
+    /// Takes note of messages that are settled, of a sender whose answers have an order: they keep
+    /// their memory until they are told.
+    pub(super) fn count_settled(&mut self, arrival: ArrivalId, weight: usize) {
+        if self.order == Order::OfMessages
+            && let Some(arrival) = self.arrivals.get(arrival)
+        {
+            *self.untold.entry(arrival.sender.id()).or_default() += weight;
+            self.shares.add_untold(weight);
+        }
+    }
+
+    /// Takes note that they are told.
+    pub(super) fn count_told(&mut self, arrival: ArrivalId, weight: usize) {
+        if self.order == Order::OfMessages
+            && let Some(arrival) = self.arrivals.get(arrival)
+            && let Entry::Occupied(mut untold) = self.untold.entry(arrival.sender.id())
+        {
+            let left = untold.get().saturating_sub(weight);
+            self.shares.remove_untold(untold.insert(left) - left);
+            if left == 0 {
+                let (sender, _) = untold.remove_entry();
+                self.parked.answered(sender);
+            }
+        }
+    }
+
+    /// Returns true if a sender's next messages are to wait for answers to those before, since many
+    /// wait for that already.
+    pub(super) fn is_stuck(&self, part: &Part) -> bool {
+        self.shares.is_untold_full()
+            && !self.is_closing
+            && matches!(part.inbound.content, Content::Messages(_))
+            && self.untold.contains_key(&part.inbound.sender.id())
     }
 
     /// The partitions of records are known that counted among those of topics that are not.
     pub(super) fn move_shares(&mut self, placed: Vec<(Ticket, PartitionIndex)>) {
         for (ticket, place) in placed {
-            let weight = self.weight_of(ticket, 1);
+            let (_, weight) = self.weight_of(ticket, 1);
             self.count_out(PartitionIndex { partition: None, ..place }, weight);
             if self.shares.add(place, weight) {
                 self.producer.set_full(place, true);
@@ -115,6 +154,7 @@ impl Task {
     pub(super) fn forget_shares(&mut self) {
         if !self.shares.is_empty() {
             self.shares = Shares::new(self.shared.config.socket.in_flight_bytes);
+            self.untold.clear();
             self.parked.open_all();
         }
     }

@@ -72,7 +72,12 @@ impl Task {
     }
 
     /// Takes messages of one sender, up to the first that has to wait.
-    pub(super) fn take(&mut self, part: Part) -> ControlFlow<(), Taken> {
+    pub(super) fn take(&mut self, mut part: Part) -> ControlFlow<(), Taken> {
+        if self.is_stuck(&part) {
+            self.set_aside(&mut part);
+            self.parked.park(part.inbound.sender.id(), part, Some(Wait::Answers), now_ms());
+            return ControlFlow::Continue(Taken { messages: 1, is_whole: false });
+        }
         let Part { inbound: Inbound { sender, content, permit }, from, received_ms } = part;
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
@@ -278,7 +283,7 @@ impl Task {
             return Ok(());
         }
         let places = self.places(targets)?;
-        let weight = message.size.weight;
+        let (arrival_id, weight) = (message.arrival, message.size.weight);
         self.count_in(&places, weight, records.len());
         let Some(arrival) = self.arrivals.get(message.arrival) else { return Ok(()) };
         let sender = &arrival.sender;
@@ -322,11 +327,13 @@ impl Task {
         }
         for place in unsent {
             self.count_out(place, weight / records.len());
+            self.count_settled(arrival_id, weight / records.len());
         }
         Ok(())
     }
 
     fn settle_now(&mut self, message: Message, failure: Failure) {
+        self.count_settled(message.arrival, message.size.weight);
         let Some(arrival) = self.arrivals.get(message.arrival) else { return };
         self.ledger.settle_now(message, arrival.sender.id(), failure, &mut self.settled);
     }

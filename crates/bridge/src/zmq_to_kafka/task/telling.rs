@@ -10,7 +10,7 @@ use zafka_kafka::produce::Written;
 
 use super::Task;
 use crate::zmq_to_kafka::OnError;
-use crate::zmq_to_kafka::ledger::{Run, Settled, Told};
+use crate::zmq_to_kafka::ledger::{Order, Run, Settled, Told};
 use crate::zmq_to_kafka::letters::Letter;
 use crate::zmq_to_kafka::message::Message;
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Place, RecordAnswers};
@@ -23,6 +23,17 @@ impl Task {
         let mut settled = std::mem::take(&mut self.settled);
         let mut flow = ControlFlow::Continue(());
         for told in settled.drain(..) {
+            if self.order == Order::OfMessages {
+                let (arrival, weight) = match &told {
+                    Told::Message(Settled { message, .. }) => {
+                        (message.arrival, message.size.weight)
+                    }
+                    Told::Run(run) => {
+                        (run.arrival, self.arrivals.size(run.arrival, &run.messages).weight)
+                    }
+                };
+                self.count_told(arrival, weight);
+            }
             let told = match told {
                 Told::Message(Settled { message, outcome: Ok(place) }) => {
                     self.acknowledge(message, place);

@@ -151,3 +151,56 @@ async fn a_dead_leader_stops_no_other_partition() {
         assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{sender}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_wait_for_a_dead_partition_stop_no_other_sender() {
+    const MESSAGES: usize = 200;
+    let broker = broker();
+    // Without an id answers come in the order of the messages.
+    let config = route_by_partition(InboundKind::Router);
+    // One read more may be taken, of which all is written at once.
+    let most = config.socket.in_flight_bytes / 4 + (64 << 10) + VALUE + 512;
+    let running = Running::start(&broker, config).await;
+    let dealer = |running: &Running, partitions: Vec<&'static str>| {
+        let dealer = running.connect(zmq::DEALER);
+        dealer.set_sndtimeo(2 * PATIENCE.as_millis() as i32).unwrap();
+        dealer.set_rcvtimeo(2 * PATIENCE.as_millis() as i32).unwrap();
+        tokio::task::spawn_blocking(move || {
+            for (number, partition) in partitions.iter().enumerate() {
+                dealer.send_multipart(message(partition, "d", number), 0).unwrap();
+            }
+            let place = |_| {
+                let frames = dealer.recv_multipart(0).unwrap();
+                assert_eq!(frames[0], b"OK");
+                let place = json(&frames[1]);
+                (place["partition"].as_i64().unwrap(), place["offset"].as_i64().unwrap())
+            };
+            partitions.iter().map(place).collect::<Vec<_>>()
+        })
+    };
+    // Its first message keeps the answers of the others back.
+    let mut partitions = vec!["1"; MESSAGES];
+    partitions[0] = "0";
+    let stuck = dealer(&running, partitions);
+    let is_held = |running: &Running| {
+        let status = running.ingest();
+        status.senders_held == 1 && (1..=most).contains(&status.in_flight_bytes)
+    };
+    eventually("it is held", || is_held(&running)).await;
+    let other = dealer(&running, vec!["1"; MESSAGES]);
+    let places = other.await.unwrap();
+    assert!(places.is_sorted() && places.iter().all(|(partition, _)| *partition == 1));
+    eventually("the first is still held", || is_held(&running)).await;
+    assert_identity(&running.ingest());
+    broker.embedded.set_broker_reachable(2, true).unwrap();
+    let places = stuck.await.unwrap();
+    assert_eq!(places[0], (0, 0));
+    assert!(places[1..].is_sorted() && places[1..].iter().all(|(partition, _)| *partition == 1));
+    eventually("nothing is left", || {
+        let status = running.ingest();
+        status.in_flight_bytes == 0 && status.senders_held == 0 && status.waiting.is_empty()
+    })
+    .await;
+    assert_identity(&running.ingest());
+    running.relay.shutdown(SHUTDOWN).await;
+}
