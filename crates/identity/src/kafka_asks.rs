@@ -267,7 +267,8 @@ impl<T: Clone> KafkaAsks<T> {
     }
 
     /// The number of peers that wait, and of those that have a lease.
-    pub fn counts(&self) -> (usize, usize) {
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
         (self.waiting.len(), self.leased.len())
     }
 
