@@ -2,9 +2,14 @@
 // Usage: curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
 //
 //	curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
+//	curve enrol SERVER.key OURS.key_secret DOOR
+//
+// enrol shows the token in the file that the variable TOKEN_FILE names at the relay's door, which
+// lets in the key: this library cannot show it in the handshake.
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log"
 	"os"
@@ -15,8 +20,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 6 {
-		log.Fatal("usage: curve sub|dealer SERVER.key OURS.key_secret ENDPOINT WORD...")
+	if len(os.Args) < 6 && !(len(os.Args) == 5 && os.Args[1] == "enrol") {
+		log.Fatal("usage: curve sub|dealer|enrol SERVER.key OURS.key_secret ENDPOINT WORD...")
 	}
 	kind, server, ours, endpoint, words := os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5:]
 	socketType := zmq.DEALER
@@ -30,7 +35,14 @@ func main() {
 		check(socket.SetSubscribe(words[0]))
 	}
 	check(socket.Connect(endpoint))
-	if kind == "dealer" {
+	if kind == "enrol" {
+		token, err := os.ReadFile(os.Getenv("TOKEN_FILE"))
+		check(err)
+		body, err := json.Marshal(map[string]string{"id": "1", "token": strings.TrimSpace(string(token))})
+		check(err)
+		words = []string{"ZAFKA/1", "ENROL", string(body)}
+	}
+	if kind != "sub" {
 		_, err := socket.SendMessage(words)
 		check(err)
 	}
@@ -38,7 +50,7 @@ func main() {
 		frames, err := socket.RecvMessage(0)
 		check(err)
 		fmt.Println(strings.Join(frames, " "))
-		if kind == "dealer" {
+		if kind != "sub" {
 			return
 		}
 	}

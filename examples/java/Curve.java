@@ -14,11 +14,15 @@ import org.zeromq.ZMsg;
  * A SUB or a DEALER with CURVE at a zafka route.
  * Usage: Curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
  *        Curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
+ *        Curve enrol SERVER.key OURS.key_secret DOOR
+ * enrol shows the token in the file that the variable TOKEN_FILE names at the relay's door, which lets
+ * in the key: this library cannot show it in the handshake.
  */
 public final class Curve {
     public static void main(String[] args) throws Exception {
-        if (args.length < 5) {
-            System.err.println("usage: Curve sub|dealer SERVER.key OURS.key_secret ENDPOINT WORD...");
+        boolean isEnrol = args.length == 4 && args[0].equals("enrol");
+        if (args.length < 5 && !isEnrol) {
+            System.err.println("usage: Curve sub|dealer|enrol SERVER.key OURS.key_secret ENDPOINT WORD...");
             System.exit(2);
         }
         boolean isSub = args[0].equals("sub");
@@ -33,6 +37,13 @@ public final class Curve {
             socket.connect(args[3]);
             if (!isSub) {
                 ZMsg message = new ZMsg();
+                if (isEnrol) {
+                    String token = Files.readString(Path.of(System.getenv("TOKEN_FILE"))).strip();
+                    message.add("ZAFKA/1");
+                    message.add("ENROL");
+                    // A token has no character that JSON would escape.
+                    message.add("{\"id\":\"1\",\"token\":\"" + token + "\"}");
+                }
                 for (int at = 4; at < args.length; at++) {
                     message.add(args[at]);
                 }

@@ -16,11 +16,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::{sleep_until, timeout};
 use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, put_message};
-use zafka_zmtp::Mechanism;
 use zafka_zmtp::curve::ClientSide;
+use zafka_zmtp::{Mechanism, Token};
 
 use crate::cli::{CommandError, EnrolArgs, UsageError, output_error, token_in};
 use crate::config::{key_pair_in, public_key_in};
+use crate::login::AnotherKey;
 use crate::random::random;
 use crate::status_line::StatusLine;
 use answer::{DoorMessage, Enrolled, Refused};
@@ -33,10 +34,28 @@ const ROOM: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Enrolment {
     endpoint: EndpointConfig,
-    token_file: PathBuf,
+    tokens: Tokens,
     mode: Mode,
     /// Time in which the key has to be enrolled for the first time; without an end if `None`.
     patience: Option<Duration>,
+}
+
+/// The source of tokens.
+#[derive(Debug)]
+enum Tokens {
+    /// A file, read each time: whoever keeps the token renews it.
+    File(PathBuf),
+    /// The user's login.
+    Login(AnotherKey),
+}
+
+impl Tokens {
+    async fn next(&mut self) -> Result<Token, String> {
+        match self {
+            Self::File(path) => token_in(path),
+            Self::Login(login) => login.token().await.map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// The reason why a key is not enrolled.
@@ -57,17 +76,23 @@ impl Enrolment {
     /// Reads the files that the arguments name.
     ///
     /// # Errors
-    /// A file that is not what it should be.
-    pub fn new(args: EnrolArgs) -> Result<Self, UsageError> {
+    /// A file that is not what it should be, or nobody is logged in.
+    pub fn new(args: EnrolArgs) -> Result<Self, CommandError> {
         let server = public_key_in(&args.server_key).map_err(UsageError)?.public;
         let keys = key_pair_in(&args.curve_key).map_err(UsageError)?;
-        token_in(&args.token_file).map_err(UsageError)?;
+        let tokens = match args.token_file {
+            Some(path) => {
+                token_in(&path).map_err(UsageError)?;
+                Tokens::File(path)
+            }
+            None => Tokens::Login(AnotherKey::of_user()?),
+        };
         let side = ClientSide { keys, server, token: None, random };
         let mechanism = Mechanism::CurveClient(Arc::new(side));
         let mode = if args.keep { Mode::Keep } else { Mode::Once };
         Ok(Self {
             endpoint: EndpointConfig { endpoint: args.endpoint, mechanism },
-            token_file: args.token_file,
+            tokens,
             mode,
             // What is kept may begin before its relay does.
             patience: args.timeout.0.filter(|_| mode == Mode::Once),
@@ -132,8 +157,7 @@ impl Enrolling {
             self.report.note(&format!("{}: no answer", self.enrolment.endpoint.endpoint));
         }
         let Some(id) = self.schedule.poll_command(now) else { return };
-        // Read each time: whoever keeps the token renews the file.
-        let token = match token_in(&self.enrolment.token_file) {
+        let token = match self.enrolment.tokens.next().await {
             Ok(token) => token,
             Err(why) => {
                 self.report.note(&why);

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::task::spawn_blocking;
 use zafka_identity::claimed_end;
 use zafka_oidc::{DeviceCode, LoginClient, LoginTokens, Polling};
 use zafka_zmtp::Token;
@@ -35,6 +36,13 @@ pub struct LoggedIn {
     pub token: Token,
     /// Its end, in s since the epoch.
     pub ends: i64,
+}
+
+impl LoggedIn {
+    /// The key, and the token that it shows.
+    pub fn shown(&self) -> (KeyPair, Token) {
+        (self.keys.clone(), self.token.clone())
+    }
 }
 
 /// The reason why a login is of no use.
@@ -124,22 +132,12 @@ fn current_in(store: &Store, shown: Option<&Token>) -> Result<LoggedIn, CommandE
     if is_new && wall_clock() + LEFT < login.ends {
         return Ok(logged_in(login));
     }
-    let ended = |reason: &str| Ended { issuer: login.issuer.clone(), reason: reason.to_owned() };
-    let refresh = login.refresh.as_ref();
-    let refresh = refresh.ok_or_else(|| ended("its token cannot be renewed"))?;
-    let client = LoginClient::discover(&login.issuer, &login.client_id, login.ca.as_deref())?;
-    let tokens = match client.refresh(refresh) {
+    let tokens = match refresh(&login) {
         Ok(tokens) => tokens,
         Err(error) => {
             // Another command may have been first: some providers take a refresh token once.
             let now = store.read()?;
-            if now.access != login.access {
-                return Ok(logged_in(now));
-            }
-            return Err(match error.is_refusal() {
-                true => ended(&error.to_string()).into(),
-                false => error.into(),
-            });
+            return if now.access == login.access { Err(error) } else { Ok(logged_in(now)) };
         }
     };
     let ends = end_of(&tokens, wall_clock());
@@ -147,6 +145,82 @@ fn current_in(store: &Store, shown: Option<&Token>) -> Result<LoggedIn, CommandE
     let login = Login { access: tokens.access, ends, refresh, ..login };
     store.write(&login)?;
     Ok(logged_in(login))
+}
+
+/// Asks the provider for the next tokens.
+fn refresh(login: &Login) -> Result<LoginTokens, CommandError> {
+    let ended = |reason: &str| Ended { issuer: login.issuer.clone(), reason: reason.to_owned() };
+    let refresh = login.refresh.as_ref();
+    let refresh = refresh.ok_or_else(|| ended("its token cannot be renewed"))?;
+    let client = LoginClient::discover(&login.issuer, &login.client_id, login.ca.as_deref())?;
+    client.refresh(refresh).map_err(|error| match error.is_refusal() {
+        true => ended(&error.to_string()).into(),
+        false => error.into(),
+    })
+}
+
+/// Tokens of the user's login for another key than the login's own. A token lets in one key: so none
+/// of them is kept with the login.
+#[derive(Debug)]
+pub struct AnotherKey {
+    store: Store,
+    /// The last one, and the time at which the next one is wanted, in s since the epoch.
+    last: Option<(Token, i64)>,
+}
+
+impl AnotherKey {
+    /// For the login that the user has now.
+    ///
+    /// # Errors
+    /// Nobody is logged in.
+    pub fn of_user() -> Result<Self, CommandError> {
+        let store = Store::of_user()?;
+        store.read()?;
+        Ok(Self { store, last: None })
+    }
+
+    /// The token: another one after three quarters of its life.
+    ///
+    /// # Errors
+    /// The provider gives none.
+    pub async fn token(&mut self) -> Result<Token, CommandError> {
+        let now = wall_clock();
+        if let Some((token, renew)) = &self.last
+            && now < *renew
+        {
+            return Ok(token.clone());
+        }
+        let store = self.store.clone();
+        // It asks the provider, which may take 20 s.
+        let asked = spawn_blocking(move || for_another_key(&store)).await;
+        let (token, ends) = asked.unwrap_or_else(|error| Err(error.into()))?;
+        let renew = now.saturating_add(ends.saturating_sub(now) / 4 * 3);
+        self.last = Some((token.clone(), renew));
+        Ok(token)
+    }
+}
+
+/// A new token, which is not kept, and its end.
+fn for_another_key(store: &Store) -> Result<(Token, i64), CommandError> {
+    let mut login = store.read()?;
+    let tokens = match refresh(&login) {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            // As above.
+            let now = store.read()?;
+            if now.refresh == login.refresh {
+                return Err(error);
+            }
+            login = now;
+            refresh(&login)?
+        }
+    };
+    let ends = end_of(&tokens, wall_clock());
+    if tokens.refresh.is_some() {
+        login.refresh = tokens.refresh;
+        store.write(&login)?;
+    }
+    Ok((Token::new(tokens.access.expose().as_bytes().to_vec()), ends))
 }
 
 fn logged_in(login: Login) -> LoggedIn {

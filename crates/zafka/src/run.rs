@@ -22,6 +22,7 @@ use crate::demo;
 use crate::enrol::{self, Enrolment};
 use crate::health;
 use crate::identity;
+use crate::login::{self, Keeper, LoggedIn};
 use crate::open_files;
 use crate::reload::Reload;
 use crate::send::{self, Composer, Input, SendConfig};
@@ -58,15 +59,16 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), CommandError> {
 pub fn tap(args: TapArgs) -> Result<(), CommandError> {
     let layout = Layout::parse(&args.frames)?;
     let prefixes = if args.topics.is_empty() { vec![String::new()] } else { args.topics };
-    let secured = args.curve.secured(args.endpoint)?;
+    let login = args.curve.login.then(login::current).transpose()?;
+    let endpoint = args.curve.secured(args.endpoint, login.as_ref().map(LoggedIn::shown))?;
     let config = TapConfig {
-        endpoint: secured.endpoint.clone(),
+        endpoint: endpoint.clone(),
         prefixes: prefixes.into_iter().map(String::into_bytes).collect(),
         count: args.count,
         layout,
     };
     ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |signals| {
-        let _keeper = secured.keeper(None);
+        let _keeper = login.map(|login| Keeper::start(endpoint, None, login));
         Ok(tap::run(config, stop(signals, 0)).await?)
     }))
 }
@@ -78,10 +80,12 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
         Some(path) => Input::file(path, args.repeat)?,
         None => Input::stdin()?,
     };
-    let secured = args.curve.secured(args.endpoint.clone())?;
+    let login = args.curve.login.then(login::current).transpose()?;
+    let shown = login.as_ref().map(LoggedIn::shown);
+    let endpoint = args.curve.secured(args.endpoint.clone(), shown)?;
     let kind = if args.push { OutboundKind::Push } else { OutboundKind::Dealer };
     let config = SendConfig {
-        endpoint: secured.endpoint.clone(),
+        endpoint: endpoint.clone(),
         kind,
         input,
         composer,
@@ -91,7 +95,7 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     };
     // What was not acknowledged in time has failed, by a signal too.
     block_on_runtime(Hangup::Ends, async |signals| {
-        let _keeper = secured.keeper(Some(kind));
+        let _keeper = login.map(|login| Keeper::start(endpoint, Some(kind), login));
         send::run(config, stop(signals, 1)).await
     })
 }

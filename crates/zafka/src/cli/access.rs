@@ -223,13 +223,13 @@ mod tests {
         let server_key = Some(path("relay.key"));
         let curve = CurveArgs { server_key, curve_key: None, token_file, login: false };
         let endpoint = || "tcp://127.0.0.1:1".parse().unwrap();
-        let Mechanism::CurveClient(side) = curve.secured(endpoint()).unwrap().endpoint.mechanism
+        let Mechanism::CurveClient(side) = curve.secured(endpoint(), None).unwrap().mechanism
         else {
             panic!("no CURVE");
         };
         assert_eq!(side.token.as_ref().map(Token::expose), Some(&b"a.b.c"[..]));
         fs::write(path("token"), "x".repeat(20_000)).unwrap();
-        let error = curve.secured(endpoint()).unwrap_err().to_string();
+        let error = curve.secured(endpoint(), None).unwrap_err().to_string();
         assert!(error.contains("more than 16384 bytes"), "{error}");
     }
 

@@ -21,13 +21,12 @@ use std::time::Duration;
 use clap::error::ContextValue;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use jiff::Timestamp;
+use zafka_sockets::Endpoint;
 use zafka_sockets::config::EndpointConfig;
-use zafka_sockets::{Endpoint, OutboundKind};
-use zafka_zmtp::curve::ClientSide;
+use zafka_zmtp::curve::{ClientSide, KeyPair};
 use zafka_zmtp::{Mechanism, Token};
 
 use crate::config::{ConfigError, key_pair_in, public_key_in};
-use crate::login::{self, Keeper};
 use crate::random::{new_key, random};
 use crate::{redact, stderr};
 
@@ -83,7 +82,7 @@ pub enum Command {
     Tap(TapArgs),
     /// Send lines to an endpoint and count what is acknowledged.
     Send(SendArgs),
-    /// Log in at a provider, for tap and send with --login.
+    /// Log in at a provider, for tap, send and enrol with --login.
     Login(LoginArgs),
     /// Tell what a token is worth to a relay with this configuration: whether it is taken, and for
     /// which topics.
@@ -215,50 +214,33 @@ pub struct CurveArgs {
     pub login: bool,
 }
 
-/// An endpoint to connect to, and how.
-#[derive(Debug)]
-pub struct Secured {
-    /// The endpoint.
-    pub endpoint: EndpointConfig,
-    /// The token of a login that it is shown, with its end in s since the epoch.
-    pub login: Option<(Token, i64)>,
-}
-
-impl Secured {
-    /// Keeps the lease of the login, if there is one, until this ends. On a runtime.
-    pub fn keeper(&self, kind: Option<OutboundKind>) -> Option<Keeper> {
-        let (token, ends) = self.login.as_ref()?;
-        Some(Keeper::start(self.endpoint.clone(), kind, token.clone(), *ends))
-    }
-}
-
 impl CurveArgs {
-    /// An endpoint to connect to, with CURVE if the file with the other side's key is named.
+    /// An endpoint to connect to, with CURVE if the file with the other side's key is named. `login`
+    /// is the key and the token of a login, for `--login`.
     ///
     /// # Errors
-    /// A file that is not what it should be, or a login that has ended.
-    pub fn secured(&self, endpoint: Endpoint) -> Result<Secured, CommandError> {
-        let Some(server_key) = &self.server_key else {
-            return Ok(Secured { endpoint: endpoint.into(), login: None });
-        };
+    /// A file that is not what it should be.
+    pub fn secured(
+        &self,
+        endpoint: Endpoint,
+        login: Option<(KeyPair, Token)>,
+    ) -> Result<EndpointConfig, UsageError> {
+        let Some(server_key) = &self.server_key else { return Ok(endpoint.into()) };
         let server = public_key_in(server_key).map_err(UsageError)?.public;
-        let (mut login, mut token) = (None, None);
-        let mut keys = match &self.curve_key {
-            Some(path) => key_pair_in(path).map_err(UsageError)?,
-            None => new_key(),
+        let (keys, token) = match (login, &self.token_file) {
+            (Some((keys, token)), _) => (keys, Some(token)),
+            (None, Some(path)) => (self.keys()?, Some(token_in(path).map_err(UsageError)?)),
+            (None, None) => (self.keys()?, None),
         };
-        if let Some(path) = &self.token_file {
-            token = Some(token_in(path).map_err(UsageError)?);
-        }
-        if self.login {
-            let current = login::current()?;
-            keys = current.keys;
-            login = Some((current.token.clone(), current.ends));
-            token = Some(current.token);
-        }
         let side = ClientSide { keys, server, token, random };
-        let mechanism = Mechanism::CurveClient(Arc::new(side));
-        Ok(Secured { endpoint: EndpointConfig { endpoint, mechanism }, login })
+        Ok(EndpointConfig { endpoint, mechanism: Mechanism::CurveClient(Arc::new(side)) })
+    }
+
+    fn keys(&self) -> Result<KeyPair, UsageError> {
+        match &self.curve_key {
+            Some(path) => key_pair_in(path).map_err(UsageError),
+            None => Ok(new_key()),
+        }
     }
 }
 
@@ -335,8 +317,12 @@ pub struct EnrolArgs {
     pub curve_key: PathBuf,
     /// File with the token, such as an access token of an OpenID Connect provider. It is read anew
     /// each time.
-    #[arg(long, value_name = "FILE")]
-    pub token_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "login")]
+    pub token_file: Option<PathBuf>,
+    /// Send tokens of the login that `zafka login` keeps: of their own, since a token lets in one
+    /// key.
+    #[arg(long, conflicts_with = "token_file")]
+    pub login: bool,
     /// Keep the lease: send the token every minute, or at half of a shorter lease, and after a
     /// connection that was lost.
     #[arg(long)]

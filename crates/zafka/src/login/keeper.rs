@@ -30,15 +30,10 @@ const CONNECTS: Duration = Duration::from_secs(10);
 pub struct Keeper(JoinHandle<()>);
 
 impl Keeper {
-    /// Begins with an endpoint that `logged_in` was shown to. `kind` is that of the command's own
-    /// socket; none is a SUB.
-    pub fn start(
-        endpoint: EndpointConfig,
-        kind: Option<OutboundKind>,
-        token: Token,
-        ends: i64,
-    ) -> Self {
-        Self(tokio::spawn(keep(endpoint, kind, token, ends)))
+    /// Begins with an endpoint that `login` was shown to, on the runtime that this is called on.
+    /// `kind` is that of the command's own socket; `None` is a SUB.
+    pub fn start(endpoint: EndpointConfig, kind: Option<OutboundKind>, login: LoggedIn) -> Self {
+        Self(tokio::spawn(keep(endpoint, kind, login)))
     }
 }
 
@@ -48,12 +43,8 @@ impl Drop for Keeper {
     }
 }
 
-async fn keep(
-    endpoint: EndpointConfig,
-    kind: Option<OutboundKind>,
-    mut shown: Token,
-    mut ends: i64,
-) {
+async fn keep(endpoint: EndpointConfig, kind: Option<OutboundKind>, login: LoggedIn) {
+    let LoggedIn { token: mut shown, mut ends, .. } = login;
     loop {
         sleep(until_renewal(ends, wall_clock())).await;
         match next(shown.clone()).await {

@@ -85,6 +85,31 @@ fn a_refresh_token_that_another_command_has_used() {
     assert_eq!(found.token.expose(), second.token.expose());
 }
 
+#[tokio::test]
+async fn another_key_gets_tokens_of_its_own() {
+    let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());
+    let store = store(&folder);
+    issuer.grant("alice", 600, &json!({}));
+    log_in(&issuer, &store).unwrap();
+    let own = current_in(&store, None).unwrap();
+    let mut other = AnotherKey { store: store.clone(), last: None };
+    let first = other.token().await.unwrap();
+    assert_ne!(first.expose(), own.token.expose());
+    assert_eq!(other.token().await.unwrap().expose(), first.expose(), "it is good for a while");
+    assert_eq!(current_in(&store, None).unwrap().token.expose(), own.token.expose());
+    // The refresh token was used, and the next one is kept.
+    let next = current_in(&store, Some(&own.token)).unwrap();
+    assert_ne!(next.token.expose(), first.expose());
+    // One whose end is near is not shown for long.
+    issuer.grant("alice", 1, &json!({}));
+    let mut short = AnotherKey { store: store.clone(), last: None };
+    let first = short.token().await.unwrap();
+    assert_ne!(short.token().await.unwrap().expose(), first.expose());
+    issuer.forget_refresh_token();
+    let error = short.token().await.unwrap_err();
+    assert!(is_over(&error), "{error}");
+}
+
 #[test]
 fn logins_that_do_not_begin_or_end_without_a_token() {
     let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());

@@ -138,7 +138,7 @@ impl Curve {
     }
 }
 
-/// How often the lease of each key was renewed while it lived.
+/// Number of renewals of each key's lease while it lived.
 fn renewals(relay: &Zafka) -> BTreeMap<String, usize> {
     let mut times = BTreeMap::new();
     for line in relay.log().lines().filter(|line| line.contains("event=\"renewed\"")) {

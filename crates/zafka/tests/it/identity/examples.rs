@@ -1,5 +1,5 @@
 //! The CURVE clients in `examples/`, in five languages, at a PUB and a ROUTER of ours: with keys that
-//! are known, and with tokens where the language can show one.
+//! are known, and with tokens, in the handshake or at the door.
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +37,8 @@ fn programs() -> Vec<(Example, String)> {
     examples.zip(rows).map(|(example, (_, program))| (example, program)).collect()
 }
 
-/// The languages whose libraries can show a token in the handshake.
-const WITH_TOKEN: [&str; 3] = ["python", "node", "c"];
+/// The languages whose libraries cannot show a token in the handshake: they enrol their key.
+const BY_DOOR: [&str; 2] = ["go", "java"];
 
 /// The name of a key that the relay does not know.
 fn stranger(language: &str) -> String {
@@ -51,7 +51,8 @@ struct Stage {
     keys: Keys,
     issuer: Issuer,
     topic: String,
-    ways: [(&'static str, String); 2],
+    /// The ways in and out, and the door.
+    ways: [(&'static str, String); 3],
     logs: RunDir,
 }
 
@@ -64,13 +65,14 @@ impl Stage {
         let strangers: Vec<_> = strangers.iter().map(String::as_str).collect();
         let keys = Keys::make(&[&["relay", "other"], languages, &strangers].concat(), languages);
         let issuer = Issuer::start();
+        let ways = [("sub", endpoint()), ("dealer", endpoint()), ("enrol", endpoint())];
         let rule = format!(
-            "[[identity.issuer]]\nissuer = {0:?}\naudience = [{AUDIENCE:?}]\n\
+            "bind = [{1:?}]\n[[identity.issuer]]\nissuer = {0:?}\naudience = [{AUDIENCE:?}]\n\
              [[identity.access]]\nwho = {{ iss = [\"keys\", {0:?}] }}\nread = [\"{topic}\"]\n\
              write = [\"{topic}\"]",
-            issuer.name()
+            issuer.name(),
+            ways[2].1
         );
-        let ways = [("sub", endpoint()), ("dealer", endpoint())];
         let toml = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{}\
              [[route]]\nname = \"out\"\nfrom.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
@@ -190,12 +192,20 @@ fn clients_of_every_language_are_let_in_by_their_keys() {
         });
         drop(sub);
 
-        if !WITH_TOKEN.contains(&language) {
+        // The key of before is let in by its token now.
+        let mut token = stage.issuer.token(language, 600, &json!({}));
+        let keys = ["relay", &stranger];
+        if BY_DOOR.contains(&language) {
+            let mut enrol = stage.start_with(program, 2, keys, &[], &token);
+            let exit = enrol.wait_exit(DEADLINE);
+            assert!(exit.is_some_and(|exit| exit.success()), "{language}: {}", enrol.log());
+            assert!(enrol.log().starts_with("ZAFKA/1 OK {"), "{language}: {}", enrol.log());
+            token.clear();
+        }
+        // JeroMQ's connection after that is not shown: it does not always finish its handshake.
+        if language == "java" {
             continue;
         }
-        // The key of before is let in by its token now, and by the lease after that.
-        let token = stage.issuer.token(language, 600, &json!({}));
-        let keys = ["relay", &stranger];
         let text = format!("by a token from {language}");
         let mut dealer = stage.start_with(program, 1, keys, &[&topic, &text], &token);
         let exit = dealer.wait_exit(DEADLINE);
