@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::Endpoint;
 use crate::gate::Gate;
 use crate::intake::{
-    Content, Inbound, InboundConfig, InboundKind, Permit, Room, SenderSnapshot, Shared,
+    Content, Grant, Inbound, InboundConfig, InboundKind, Permit, SenderSnapshot, Shared,
 };
 use crate::link::{BindError, Endpoints, Stage};
 use crate::receive::Receive;
@@ -113,7 +113,7 @@ impl InboundSocket {
 
     /// Waits for memory for messages that were set aside, of which [`message_weight`] says that much
     /// in all; in turn with the senders. There is no deadline: it is there once Kafka keeps up.
-    pub fn room(&self, weight: usize) -> impl Future<Output = Room> + Send + use<> {
+    pub fn room(&self, weight: usize) -> impl Future<Output = Grant> + Send + use<> {
         self.shared.room(weight)
     }
 

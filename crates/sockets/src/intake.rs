@@ -150,7 +150,7 @@ struct Aside {
 
 /// A share of `in_flight_bytes` for messages that were set aside.
 #[derive(Debug)]
-pub struct Room(Memory);
+pub struct Grant(Memory);
 
 impl Permit {
     fn new(memory: Memory, sender: &Arc<Sender>, messages: usize, bytes: usize) -> Self {
@@ -176,7 +176,7 @@ impl Permit {
     }
 
     /// Takes messages in again that were set aside.
-    pub fn take_in(&mut self, room: Room) {
+    pub fn take_in(&mut self, room: Grant) {
         (self.memory, self.aside) = (room.0, None);
     }
 
@@ -290,9 +290,9 @@ impl Shared {
     }
 
     /// Waits for memory for messages that were set aside, in turn with the senders.
-    pub(crate) fn room(&self, weight: usize) -> impl Future<Output = Room> + Send + use<> {
+    pub(crate) fn room(&self, weight: usize) -> impl Future<Output = Grant> + Send + use<> {
         let permit = self.permit(weight);
-        async { Room(permit.await) }
+        async { Grant(permit.await) }
     }
 
     /// Parts messages so that those which are handed over together do not take much of the memory,

@@ -77,7 +77,7 @@ pub use demand::Demand;
 pub use endpoint::{Endpoint, EndpointError, Port};
 pub use inbound::{InboundSnapshot, InboundSocket};
 pub use intake::{
-    Content, Inbound, InboundConfig, InboundKind, Permit, Room, Sender, SenderSnapshot,
+    Content, Grant, Inbound, InboundConfig, InboundKind, Permit, Sender, SenderSnapshot,
     message_weight,
 };
 pub use label::Label;

@@ -13,7 +13,7 @@ use zafka_kafka::produce::PartitionIndex;
 /// A sender by its number.
 type SenderId = u64;
 
-/// What a sender's first message waits for.
+/// The reason why the first message of a sender waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// A partition. Any other one of the topic would do as well if it `is_for_any`.
@@ -46,7 +46,7 @@ impl Wait {
     }
 }
 
-/// What senders wait for.
+/// The name of something that senders wait for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WaitName {
     /// A partition of a topic.

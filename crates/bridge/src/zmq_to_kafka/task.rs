@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 use zafka_kafka::produce::{Delivered, Deliveries, News, Producer};
-use zafka_sockets::{Inbound, InboundKind, Room};
+use zafka_sockets::{Grant, Inbound, InboundKind};
 
 use super::IngestShared;
 use super::arrivals::Arrivals;
@@ -40,7 +40,7 @@ const TURN: usize = 2_048;
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The place of messages that were set aside in the queue for memory.
-type Turn = Pin<Box<dyn Future<Output = Room> + Send>>;
+type Turn = Pin<Box<dyn Future<Output = Grant> + Send>>;
 
 struct Task {
     shared: Arc<IngestShared>,

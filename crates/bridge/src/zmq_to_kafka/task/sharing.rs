@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zafka_kafka::produce::{PartitionIndex, Ticket};
-use zafka_sockets::{Content, Inbound, Room};
+use zafka_sockets::{Content, Grant, Inbound};
 use zafka_zmtp::Messages;
 
 use super::{Task, Turn};
@@ -204,7 +204,7 @@ impl Task {
     }
 
     /// Takes messages that were set aside, for which there is memory now.
-    pub(super) fn handle_room(&mut self, room: Room) -> ControlFlow<()> {
+    pub(super) fn handle_room(&mut self, room: Grant) -> ControlFlow<()> {
         self.turn = None;
         let Some((id, mut part)) = self.parked.take() else { return ControlFlow::Continue(()) };
         part.inbound.permit.take_in(room);
@@ -229,7 +229,7 @@ impl Task {
 }
 
 /// Waits for memory, without a deadline: it is there once Kafka keeps up.
-pub(super) async fn room(turn: &mut Option<Turn>) -> Room {
+pub(super) async fn room(turn: &mut Option<Turn>) -> Grant {
     match turn {
         Some(turn) => turn.await,
         None => std::future::pending().await,
