@@ -28,6 +28,12 @@ pub(crate) enum Closed {
     AccessEnded,
     #[error("it shows a token without encryption: that token is to be taken for stolen")]
     TokenInClear,
+    #[error("max_peers ({0}) reached")]
+    PeerLimit(usize),
+    #[error("too many connections wait for their handshake")]
+    HandshakeLimit,
+    #[error("{0} files may be open, and the last are kept for brokers and the admin server")]
+    FileLimit(u64),
     #[error("more than {0} bytes of answers wait for a peer that does not read them")]
     AnswersUnread(usize),
 }
@@ -57,6 +63,9 @@ impl Closed {
             Self::PutOff(_) => "put_off",
             Self::AccessEnded => "access_ended",
             Self::TokenInClear => "token_in_clear",
+            Self::PeerLimit(_) => "peer_limit",
+            Self::HandshakeLimit => "handshake_limit",
+            Self::FileLimit(_) => "file_limit",
         }
     }
 

@@ -61,7 +61,7 @@ pub struct Heartbeat {
 /// Limits on the memory that a peer can make us hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections of one socket, those in their handshake included.
+    /// Peers of one socket: connections whose handshake is done.
     pub max_peers: usize,
     /// Distinct subscriptions of one peer. One that is longer than 256 bytes counts once for each
     /// 256 bytes it begins.

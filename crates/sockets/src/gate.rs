@@ -53,6 +53,50 @@ pub trait Gate: Debug + Send + Sync {
     fn ends(&self) -> watch::Receiver<u64>;
 }
 
+/// The standing of a peer: whether anybody decides what it may do, and what was decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standing<'a> {
+    /// The socket has no gate: everybody may do everything.
+    Ungated,
+    /// The socket has a gate, which has not let the peer in: it may do nothing.
+    Outside,
+    /// The gate has let it in.
+    Admitted(&'a Arc<dyn Access>),
+}
+
+impl<'a> Standing<'a> {
+    /// Returns true if the peer may send messages that go to this label.
+    pub(crate) fn may_write(self, label: &str) -> bool {
+        match self {
+            Self::Ungated => true,
+            Self::Outside => false,
+            Self::Admitted(access) => access.holds() && access.may_write(label),
+        }
+    }
+
+    /// Returns true if there is anything that the peer may send messages to.
+    pub(crate) fn may_write_something(self) -> bool {
+        match self {
+            Self::Ungated => true,
+            Self::Outside => false,
+            Self::Admitted(access) => access.holds() && access.may_write_something(),
+        }
+    }
+
+    /// Returns true if what it was let in with has ended.
+    pub(crate) fn has_ended(self) -> bool {
+        self.access().is_some_and(|access| !access.holds())
+    }
+
+    /// The access that it was let in with.
+    pub(crate) fn access(self) -> Option<&'a Arc<dyn Access>> {
+        match self {
+            Self::Ungated | Self::Outside => None,
+            Self::Admitted(access) => Some(access),
+        }
+    }
+}
+
 /// The rights of a peer. The answers of one access stay as they are, until it ends.
 pub trait Access: Debug + Send + Sync {
     /// Returns true if the peer may have messages of this label.

@@ -55,7 +55,7 @@ pub struct InboundConfig {
     pub connect: Vec<EndpointConfig>,
     /// Heartbeats; off as in libzmq if `None`.
     pub heartbeat: Option<Heartbeat>,
-    /// Connections, those in their handshake included.
+    /// Peers: connections whose handshake is done.
     pub max_peers: usize,
     /// Size of one message in bytes, at most 1 GiB. A larger one is thrown away as it comes, and
     /// told; one over 1 GiB ends its connection.

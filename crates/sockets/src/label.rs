@@ -27,6 +27,37 @@ impl Label {
     }
 }
 
+/// The messages that a peer may have.
+#[derive(Debug)]
+pub(crate) enum Allowed {
+    /// All of them: nobody decides about peers.
+    Everything,
+    /// None of them: the peer was not let in yet.
+    Nothing,
+    /// Those that its rights name.
+    By(Rights),
+}
+
+impl Allowed {
+    /// Returns true if the peer may have messages of a label.
+    pub(crate) fn allow(&self, label: Option<&Label>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Nothing => false,
+            Self::By(rights) => rights.allow(label),
+        }
+    }
+
+    /// The same, and remembers the answer.
+    pub(crate) fn allow_from_now(&mut self, label: Option<&Label>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Nothing => false,
+            Self::By(rights) => rights.allow_from_now(label),
+        }
+    }
+}
+
 /// The labels that one peer may have. An answer is asked for once and remembered: two bits a label.
 #[derive(Debug)]
 pub(crate) struct Rights {

@@ -10,6 +10,7 @@
 mod handshake;
 mod hub;
 mod peer;
+mod places;
 mod reserve;
 mod serve;
 mod session;
@@ -31,8 +32,10 @@ use crate::memory::Charge;
 use crate::outbox::Drained;
 use crate::subscriptions::Change;
 use handshake::Handshake;
+use hub::PeerPlace;
 pub(crate) use hub::{Hub, LinkConfig, Stage};
 pub(crate) use peer::{Direction, Peer, Wire};
+use places::Place;
 use reserve::Reserve;
 pub(crate) use reserve::Reserves;
 pub use serve::BindError;
@@ -87,8 +90,10 @@ struct Link<'a, S> {
     give_up_at: Option<Instant>,
     /// Changes if what the peer may do may have ended.
     ends: Option<watch::Receiver<u64>>,
-    /// Set once the gate has not let the peer in.
+    /// Set once the peer was not let in.
     ending: Option<Ending>,
+    /// Set once it is a peer.
+    peer_place: Option<PeerPlace<'a>>,
 }
 
 /// A connection that is kept for a while without a word, and then ends.
@@ -96,6 +101,8 @@ struct Link<'a, S> {
 struct Ending {
     until: Instant,
     reason: Option<Closed>,
+    /// Its place among those that are kept so; none of one that we made.
+    _place: Option<Place>,
 }
 
 impl Ending {
@@ -144,7 +151,7 @@ impl<'a, S: Session> Link<'a, S> {
         session: S,
         direction: Direction,
         mechanism: Mechanism,
-        slot: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Self {
         let now = now();
         let mut connection =
@@ -155,7 +162,7 @@ impl<'a, S: Session> Link<'a, S> {
             wire,
             session,
             connection,
-            handshake: Some(Handshake::new(hub.config.handshake_timeout, slot, now)),
+            handshake: Some(Handshake::new(hub.config.handshake_timeout, place, now)),
             silence: Silence::new(&hub.config.silence),
             held: hub.memory.empty(),
             reserve: hub.reserves.as_ref().map(Reserve::new),
@@ -165,6 +172,7 @@ impl<'a, S: Session> Link<'a, S> {
             give_up_at: None,
             ends: hub.gate.as_ref().map(|gate| gate.ends()),
             ending: None,
+            peer_place: None,
         }
     }
 
@@ -178,7 +186,7 @@ impl<'a, S: Session> Link<'a, S> {
                 tokio::task::yield_now().await;
             }
             let stage = *stages.borrow_and_update();
-            let has_ended = self.wire.peer().access().is_some_and(|access| !access.holds());
+            let has_ended = self.wire.peer().standing().has_ended();
             if has_ended && !zafka_planted::is("ended-access-goes-on") {
                 return Err(Closed::AccessEnded);
             }
@@ -350,8 +358,8 @@ impl<'a, S: Session> Link<'a, S> {
             return Ok(Read::All);
         }
         if let Some(handshake) = &mut self.handshake {
-            let crowded = self.hub.is_crowded();
-            handshake.handle_timeout(crowded, now).map_err(Closed::HandshakeTimeout)?;
+            let is_needed = handshake.is_needed();
+            handshake.handle_timeout(is_needed, now).map_err(Closed::HandshakeTimeout)?;
             return Ok(Read::All);
         }
         // After a pause of ours, signs of life may be waiting to be read.
@@ -427,8 +435,12 @@ impl<'a, S: Session> Link<'a, S> {
         }
     }
 
-    /// Takes note of what is held for the peer.
+    /// Takes note of what is held for the peer. Handshakes are bounded by their number and by the
+    /// size of a command: strangers do not take the memory that peers share.
     fn account(&mut self) -> Result<(), Closed> {
+        if self.peer_place.is_none() {
+            return Ok(());
+        }
         let input = self.connection.buffered() + self.session.held_bytes();
         let mut held = self.connection.output_bytes() + self.wire.outbox().queued();
         match &mut self.reserve {
@@ -495,6 +507,10 @@ impl<'a, S: Session> Link<'a, S> {
         let mut changes = Vec::new();
         while let Some(event) = self.connection.poll_event() {
             self.on_event(event, &mut changes, now)?;
+            if self.ending.is_some() {
+                // It was not let in: what it has said besides is nobody's.
+                return Ok(true);
+            }
         }
         if !changes.is_empty() {
             self.session.handle_changes(&changes)?;
@@ -537,18 +553,20 @@ impl<'a, S: Session> Link<'a, S> {
 
     fn on_ready(&mut self, info: &PeerInfo, now: Instant) -> Result<(), Closed> {
         let peer = self.wire.peer();
-        self.handshake = None;
         if info.token.is_some() && info.key.is_none() {
             if self.wire.stream().process().is_none() {
-                return Err(Closed::TokenInClear);
+                self.connection.refuse(REFUSAL);
+                return self.end_told(Closed::TokenInClear, now);
             }
             let (route, peer) = (&self.hub.name, peer.address());
             warn!(route, peer, "a token on an ipc endpoint is not looked at");
         }
-        if peer.access().is_none() && !self.ask_gate(info, now)? {
+        if peer.standing().access().is_none() && !self.ask_gate(info, now)? {
             return Ok(());
         }
-        if let Some(access) = peer.access() {
+        self.become_peer()?;
+        self.handshake = None;
+        if let Some(access) = peer.standing().access() {
             self.session.handle_admitted(access);
         }
         let mut outbox = self.wire.outbox();
@@ -570,8 +588,10 @@ impl<'a, S: Session> Link<'a, S> {
         if !self.ask_gate(info, now)? {
             return Ok(());
         }
-        let properties = self.wire.peer().access().map(|access| access.properties());
-        let properties = properties.unwrap_or_default();
+        // Before it hears that it is let in.
+        self.become_peer()?;
+        let access = self.wire.peer().standing().access();
+        let properties = access.map(|access| access.properties()).unwrap_or_default();
         let properties: Vec<_> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
         Ok(self.connection.admit(&properties, now)?)
     }
@@ -583,25 +603,54 @@ impl<'a, S: Session> Link<'a, S> {
         let peer = self.wire.peer();
         let process = self.wire.stream().process();
         let (route, address) = (&*self.hub.name, peer.address());
-        let (wait, reason) = match gate.admit(&Presented { route, address, peer: info, process }) {
+        match gate.admit(&Presented { route, address, peer: info, process }) {
             Verdict::Admitted(access) => {
                 peer.set_access(access);
                 return Ok(true);
             }
-            Verdict::Later(reason) => (rand::random_range(PUT_OFF), Closed::PutOff(reason)),
+            Verdict::Later(reason) => {
+                self.end_later(rand::random_range(PUT_OFF), Closed::PutOff(reason), now)?;
+            }
             Verdict::Refused(_) => {
                 let refused = self.connection.refuse(REFUSAL);
-                self.flush(now)?;
-                if self.wire.stream().shutdown_write().is_err() {
-                    return Err(refused.into());
-                }
-                (REFUSED, refused.into())
+                self.end_told(refused.into(), now)?;
             }
-        };
-        self.handshake = None;
-        self.ending =
-            Some(Ending { until: now + Duration::from_millis(wait), reason: Some(reason) });
+        }
         Ok(false)
+    }
+
+    /// Takes a place among the peers, unless it has one.
+    fn become_peer(&mut self) -> Result<(), Closed> {
+        if self.peer_place.is_none() {
+            self.peer_place = Some(self.hub.peer_place()?);
+        }
+        Ok(())
+    }
+
+    /// Ends a connection whose peer is told that it is refused, so that it hears it.
+    fn end_told(&mut self, reason: Closed, now: Instant) -> Result<(), Closed> {
+        self.flush(now)?;
+        if self.wire.stream().shutdown_write().is_err() {
+            return Err(reason);
+        }
+        self.end_later(REFUSED, reason, now)
+    }
+
+    /// Keeps a connection that was not let in for so many ms, and closes it then; at once if too
+    /// many are kept.
+    fn end_later(&mut self, wait: u64, reason: Closed, now: Instant) -> Result<(), Closed> {
+        // Its place is for another one's handshake from now on.
+        let source = self.handshake.take().and_then(|handshake| handshake.source());
+        let place = match source {
+            None => None,
+            Some(source) => match self.hub.endings.try_take(source) {
+                Some(place) => Some(place),
+                None => return Err(reason),
+            },
+        };
+        let until = now + Duration::from_millis(wait);
+        self.ending = Some(Ending { until, reason: Some(reason), _place: place });
+        Ok(())
     }
 }
 

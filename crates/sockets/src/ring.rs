@@ -30,7 +30,7 @@ use crate::chunk::Chunk;
 use crate::config::SlowPeer;
 use crate::demand::Demand;
 use crate::gate::Access;
-use crate::label::{Label, Rights};
+use crate::label::{Allowed, Label, Rights};
 use crate::memory::{self, PeerMemory};
 use crate::subscriptions::{Change, Index, PeerId};
 use crate::trie::IntoKeys;
@@ -96,7 +96,7 @@ pub(crate) struct Ring<P> {
     demands: Demands,
     /// The labels there ever were, by name.
     labels: BTreeMap<Arc<str>, Label>,
-    /// True if some peer has rights of its own.
+    /// True if peers have rights of their own.
     is_gated: bool,
     counters: RingCounters,
     /// Chunks published so far.
@@ -121,6 +121,7 @@ pub(crate) struct Ring<P> {
 }
 
 impl<P: Clone> Ring<P> {
+    /// A ring whose peers may have everything.
     pub(crate) fn new(config: RingConfig) -> Self {
         Self {
             config,
@@ -149,6 +150,11 @@ impl<P: Clone> Ring<P> {
             #[cfg(test)]
             applied: 0,
         }
+    }
+
+    /// A ring whose peers may have nothing before they have rights.
+    pub(crate) fn gated(config: RingConfig) -> Self {
+        Self { is_gated: true, ..Self::new(config) }
     }
 
     /// Bytes of memory that the chunks take.
@@ -218,12 +224,11 @@ impl<P: Clone> Ring<P> {
         label
     }
 
-    /// Gives a peer rights, before it has a subscription. Without any it may have everything.
-    pub(crate) fn restrict(&mut self, id: PeerId, access: Arc<dyn Access>) {
-        self.is_gated = true;
+    /// Gives a peer of a gated ring rights, before it has a subscription.
+    pub(crate) fn give_rights(&mut self, id: PeerId, access: Arc<dyn Access>) {
         if let Some(entry) = self.peers.get_mut(&id) {
             debug_assert!(entry.prefixes.is_empty());
-            entry.rights = Some(Rights::new(access));
+            entry.allowed = Allowed::By(Rights::new(access));
         }
     }
 
@@ -268,7 +273,8 @@ impl<P: Clone> Ring<P> {
     /// Takes in a peer, without a subscription. An id is never used twice: the publisher may still
     /// hold a peer that has left.
     pub(crate) fn join(&mut self, id: PeerId, peer: P) {
-        self.peers.insert(id, Entry::new(peer, self.keeper.memory().empty()));
+        let allowed = if self.is_gated { Allowed::Nothing } else { Allowed::Everything };
+        self.peers.insert(id, Entry::new(peer, allowed, self.keeper.memory().empty()));
     }
 
     /// The peer is gone: it is owed nothing more. What was kept for it is to be dropped without the

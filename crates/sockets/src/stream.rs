@@ -3,7 +3,7 @@
 mod tcp_info;
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -78,6 +78,14 @@ impl Stream {
                 let owner = stream.peer_cred().ok()?;
                 Some(Process { uid: owner.uid(), gid: owner.gid() })
             }
+        }
+    }
+
+    /// The peer's address; none of one that is not TCP, or that is gone.
+    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Self::Ipc(_) => None,
         }
     }
 

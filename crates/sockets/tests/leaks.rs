@@ -31,6 +31,8 @@ async fn a_thousand_connections_leave_nothing_behind_and_files_to_others() {
     nobody_is_left().await;
     senders_leave_nothing_behind().await;
     nobody_is_left().await;
+    silent_connections_are_bounded().await;
+    nobody_is_left().await;
     leave_files_to_others().await;
     nobody_is_left().await;
     senders_leave_files_to_others().await;
@@ -79,6 +81,31 @@ async fn connect_until(
         peers.push(peer);
     }
     peers
+}
+
+/// Connections that say nothing wait for a place, up to a part of the files; others are closed at
+/// once, and who comes from somewhere else is served.
+async fn silent_connections_are_bounded() {
+    // So many may wait that all files are not enough for twice of them.
+    const LIMIT: u64 = 1600;
+    let _limit = FileLimit::set(LIMIT);
+    let mut server = Server::start(config()).await;
+    let refused = || server.closed("handshake_limit") > 0;
+    let mut silent = Vec::new();
+    while !refused() {
+        // Those that have a place lose it after a second, and one that waits gets it.
+        assert!(silent.len() < LIMIT as usize / 2, "none of {} is refused", silent.len());
+        let before = open_files();
+        silent.push(RawPeer::connect(&server.address()).await);
+        eventually("it is accepted", || open_files() != before + 1 || refused()).await;
+    }
+    let mut other = RawPeer::connect_from([127, 0, 0, 2], &server.address()).await.unwrap();
+    other.shake_hands(1).await;
+    other.subscribe("t").await;
+    server.until_subscribed(1).await;
+    server.send("t", "x").await;
+    assert_eq!(other.frame().await, (1, b"t".to_vec()));
+    assert_eq!(server.closed("file_limit"), 0);
 }
 
 /// Peers that take all files they get leave some for brokers and the admin server, and the socket

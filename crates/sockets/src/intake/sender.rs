@@ -21,6 +21,7 @@ pub struct Sender {
     sequence: AtomicU64,
     answers: Queue,
     received: AtomicU64,
+    failed: AtomicU64,
     /// Since when it is not read, in ms since the epoch; 0 if it is read.
     held_since: AtomicI64,
     /// Its next messages are for something that takes no more.
@@ -43,6 +44,8 @@ pub struct SenderSnapshot {
     pub socket_type: &'static str,
     /// Messages received from it.
     pub received: u64,
+    /// Those of them that could not be written.
+    pub failed: u64,
     /// Messages of it that are not settled.
     pub under_way: usize,
     /// Their bytes.
@@ -67,6 +70,7 @@ impl Sender {
             sequence: AtomicU64::new(0),
             answers: Queue::new(memory),
             received: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             held_since: AtomicI64::new(0),
             on_hold: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
@@ -131,12 +135,12 @@ impl Sender {
 
     /// Returns true if its messages may go to this label; to every one without a gate.
     pub fn may_write(&self, label: &str) -> bool {
-        self.peer.access().is_none_or(|access| access.holds() && access.may_write(label))
+        self.peer.standing().may_write(label)
     }
 
     /// Returns true if its messages may go anywhere at all.
     pub fn may_write_something(&self) -> bool {
-        self.peer.access().is_none_or(|access| access.holds() && access.may_write_something())
+        self.peer.standing().may_write_something()
     }
 
     /// Queues a message for the sender. One that leaves too many unread is closed; the answers of a
@@ -152,6 +156,11 @@ impl Sender {
         if self.answers.push_all(put) {
             self.peer.wake();
         }
+    }
+
+    /// Counts a message of it that cannot be written.
+    pub fn count_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn answers(&self) -> &Queue {
@@ -189,6 +198,7 @@ impl Sender {
             address: self.address().to_owned(),
             socket_type: self.socket_type()?.name(),
             received: self.received.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
             under_way: self.under_way.load(Ordering::Relaxed),
             bytes_under_way: self.bytes_under_way.load(Ordering::Relaxed),
             held_since: self.held_since(),

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+use super::places::{Place, Source};
 
-/// Longest time for a connection in its handshake while another one waits for its place.
+/// Longest time for a connection in its handshake while others need its place.
 const CROWDED: Duration = Duration::from_secs(1);
-/// Time between two looks at whether one waits.
+/// Time between two looks at whether they do.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A handshake under way.
@@ -16,27 +16,37 @@ pub(super) struct Handshake {
     timeout: Duration,
     next: Instant,
     /// Its place among the connections in their handshake; none of one that we made.
-    slot: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Handshake {
-    pub(super) fn new(timeout: Duration, slot: Option<OwnedSemaphorePermit>, now: Instant) -> Self {
-        let first = if slot.is_some() { CROWDED.min(timeout) } else { timeout };
-        Self { begun: now, timeout, next: now + first, slot }
+    pub(super) fn new(timeout: Duration, place: Option<Place>, now: Instant) -> Self {
+        let first = if place.is_some() { CROWDED.min(timeout) } else { timeout };
+        Self { begun: now, timeout, next: now + first, place }
+    }
+
+    /// Returns true if others need its place.
+    pub(super) fn is_needed(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_needed)
+    }
+
+    /// The origin of the connection; none of one that we made.
+    pub(super) fn source(&self) -> Option<Source> {
+        self.place.as_ref().map(Place::source)
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
         self.next
     }
 
-    /// Returns an error, with the time that passed, if the connection is to be given up. `crowded`:
-    /// all places are taken.
-    pub(super) fn handle_timeout(&mut self, crowded: bool, now: Instant) -> Result<(), Duration> {
+    /// Returns an error, with the time that passed, if the connection is to be given up. `is_needed`:
+    /// others need its place.
+    pub(super) fn handle_timeout(&mut self, is_needed: bool, now: Instant) -> Result<(), Duration> {
         let elapsed = now.saturating_duration_since(self.begun);
         if elapsed >= self.timeout {
             return Err(self.timeout);
         }
-        if crowded && self.slot.is_some() && elapsed >= CROWDED {
+        if is_needed && self.place.is_some() && elapsed >= CROWDED {
             return Err(CROWDED);
         }
         self.next = (now + LOOK).min(self.begun + self.timeout);
@@ -46,21 +56,18 @@ impl Handshake {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
-
+    use super::super::places::Places;
     use super::*;
 
     #[test]
-    fn the_deadline_is_shorter_while_all_places_are_taken() {
-        let places = Arc::new(Semaphore::new(2));
+    fn the_deadline_is_shorter_while_others_need_the_place() {
+        let places = Places::new(2, 0);
         let start = Instant::now();
         let ms = |count| start + Duration::from_millis(count);
         let timeout = Duration::from_secs(5);
         let begin = |timeout| {
-            let slot = Arc::clone(&places).try_acquire_owned().unwrap();
-            Handshake::new(timeout, Some(slot), start)
+            let place = places.try_take(Source::Unknown).unwrap();
+            Handshake::new(timeout, Some(place), start)
         };
         let mut waits = begin(timeout);
         assert_eq!(waits.poll_timeout(), ms(1000));

@@ -7,24 +7,30 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 use zafka_zmtp::{PeerInfo, SocketType};
 
 use super::peer::Peer;
+use super::places::Places;
 use super::reserve::Reserves;
 use super::silence::SilenceConfig;
 use crate::closed::Closed;
 use crate::config::Heartbeat;
+use crate::files;
 use crate::gate::Gate;
 use crate::memory::PeerMemory;
 use crate::ration::Lines;
 use crate::reached::Reached;
 use crate::subscriptions::PeerId;
 
-/// Accepted connections of a socket that may be in their handshake at the same time; others wait to
-/// be accepted.
+/// Accepted connections of a socket that may be in their handshake at the same time; others wait.
 const HANDSHAKES: usize = 256;
+/// Those that may wait, unless few files may be open.
+const WAITING: usize = 4096;
+/// Connections that were not let in and are kept for a while, so that they do not try again at once;
+/// others are closed at once.
+const ENDINGS: usize = 256;
 /// Time between two warnings for the same reason: a peer that is refused comes again ten times a
 /// second.
 const QUIET: Duration = Duration::from_secs(1);
@@ -33,7 +39,7 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct LinkConfig {
     pub(crate) socket_type: SocketType,
-    /// Connections, those in their handshake included.
+    /// Peers: connections whose handshake is done.
     pub(crate) max_peers: usize,
     /// Size of one inbound frame in bytes.
     pub(crate) max_frame: usize,
@@ -69,13 +75,15 @@ pub(crate) struct Hub {
     /// The ends that the socket's own connections lead to.
     pub(crate) reached: Reached,
     /// Places of accepted connections in their handshake.
-    handshakes: Arc<Semaphore>,
+    pub(super) handshakes: Arc<Places>,
+    /// Places of accepted connections that were not let in.
+    pub(super) endings: Arc<Places>,
     stage: watch::Sender<Stage>,
     links: Mutex<Links>,
     emptied: Notify,
     accepted: AtomicU64,
     accepted_lines: Mutex<Lines>,
-    connected: AtomicUsize,
+    peers: AtomicUsize,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
@@ -94,7 +102,11 @@ struct Closings {
     since_warned: u64,
 }
 
-/// A link's slot among the `max_peers` of its socket; given up when it is dropped.
+/// A peer's place among the `max_peers` of its socket; given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct PeerPlace<'a>(&'a Hub);
+
+/// A link, which a socket that ends waits for; gone when it is dropped.
 #[derive(Debug)]
 pub(super) struct LinkSlot<'a> {
     hub: &'a Hub,
@@ -116,13 +128,14 @@ impl Hub {
             gate,
             memory,
             reached: Reached::default(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            handshakes: Places::new(HANDSHAKES, files::share_of_waiting(WAITING)),
+            endings: Places::new(ENDINGS, 0),
             stage: watch::Sender::new(Stage::Open),
             links: Mutex::default(),
             emptied: Notify::new(),
             accepted: AtomicU64::new(0),
             accepted_lines: Mutex::default(),
-            connected: AtomicUsize::new(0),
+            peers: AtomicUsize::new(0),
             closed: Mutex::default(),
         }
     }
@@ -136,26 +149,33 @@ impl Hub {
         self.stage.subscribe()
     }
 
-    /// Waits for a place in which an accepted connection may have its handshake. `None` never
-    /// happens: the places are there as long as the socket.
-    pub(super) async fn handshake_place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.handshakes).acquire_owned().await.ok()
-    }
-
-    /// Returns true if all places are taken, so that connections wait to be accepted.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.handshakes.available_permits() == 0
-    }
-
-    /// Takes a place for a link; `None` if there are `max_peers` already.
-    pub(super) fn join(&self) -> Option<LinkSlot<'_>> {
+    /// Begins a link.
+    pub(super) fn join(&self) -> LinkSlot<'_> {
         let mut links = self.links.lock();
-        if links.count >= self.config.max_peers {
-            return None;
-        }
         links.count += 1;
         links.next += 1;
-        Some(LinkSlot { hub: self, id: links.next - 1 })
+        LinkSlot { hub: self, id: links.next - 1 }
+    }
+
+    /// Takes a place for a peer.
+    ///
+    /// # Errors
+    /// There are `max_peers` already.
+    pub(super) fn peer_place(&self) -> Result<PeerPlace<'_>, Closed> {
+        let max = self.config.max_peers;
+        let next = |peers| (peers < max).then_some(peers + 1);
+        let taken = self.peers.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        taken.map(|_| PeerPlace(self)).map_err(|_| Closed::PeerLimit(max))
+    }
+
+    /// Returns true if a gate decides who is let in.
+    pub(super) fn is_gated(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// Returns true if there are `max_peers`.
+    pub(super) fn is_full(&self) -> bool {
+        self.connected() >= self.config.max_peers
     }
 
     /// Waits until no link is left; how long is up to the caller.
@@ -179,7 +199,6 @@ impl Hub {
     /// Counts and logs a handshake that succeeded. To be called once for each link.
     pub(super) fn count_ready(&self, peer: &Peer, info: &PeerInfo, now: Instant) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.connected.fetch_add(1, Ordering::Relaxed);
         let (route, socket, line) =
             (&self.name, info.socket_type.name(), self.accepted_lines.lock().next(now));
         let peer = peer.address();
@@ -190,19 +209,15 @@ impl Hub {
         }
     }
 
-    /// Counts the end of a link whose handshake had succeeded.
-    pub(super) fn count_gone(&self) {
-        self.connected.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// Counts and logs a connection that is refused.
-    pub(super) fn refuse(&self, peer: &str, label: &'static str, reason: &str, now: Instant) {
+    pub(super) fn refuse(&self, peer: &str, reason: &Closed, now: Instant) {
         let route = &self.name;
-        match self.count_closed(label, now) {
-            Some(since_last_warning) => {
+        match (reason, self.count_closed(reason.label(), now)) {
+            (Closed::BySocket, _) => debug!(route, peer, "connection refused: {reason}"),
+            (_, Some(since_last_warning)) => {
                 warn!(route, peer, since_last_warning, "connection refused: {reason}");
             }
-            None => debug!(route, peer, "connection refused: {reason}"),
+            (_, None) => debug!(route, peer, "connection refused: {reason}"),
         }
     }
 
@@ -241,12 +256,18 @@ impl Hub {
 
     /// Connections now whose handshake has succeeded.
     pub(crate) fn connected(&self) -> usize {
-        self.connected.load(Ordering::Relaxed)
+        self.peers.load(Ordering::Acquire)
     }
 
     /// Connections that ended or were refused since the start, by reason.
     pub(crate) fn closed(&self) -> Vec<(&'static str, u64)> {
         self.closed.lock().iter().map(|(reason, closings)| (*reason, closings.count)).collect()
+    }
+}
+
+impl Drop for PeerPlace<'_> {
+    fn drop(&mut self) {
+        self.0.peers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use zafka_zmtp::SocketType;
 
-use crate::gate::Access;
+use crate::gate::{Access, Standing};
 use crate::outbox::{Drained, Feed, Outbox};
 use crate::stream::Stream;
 use crate::subscriptions::PeerId;
@@ -29,19 +29,29 @@ pub(crate) struct Peer {
     host_len: usize,
     since: SystemTime,
     socket_type: OnceLock<SocketType>,
+    /// Set once a gate has let it in.
     access: OnceLock<Arc<dyn Access>>,
+    /// True if there is a gate.
+    is_gated: bool,
     wake: Notify,
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, stream: &Stream, address: String, direction: Direction) -> Self {
+    pub(super) fn new(
+        id: PeerId,
+        stream: &Stream,
+        address: String,
+        direction: Direction,
+        is_gated: bool,
+    ) -> Self {
         // A client's port is another one each time.
         let host_len = match (stream, direction, address.rsplit_once(':')) {
             (Stream::Tcp(_), Direction::Accepted, Some((host, _))) => host.len(),
             _ => address.len(),
         };
         let (socket_type, access, wake) = (OnceLock::new(), OnceLock::new(), Notify::new());
-        Self { id, address, host_len, since: SystemTime::now(), socket_type, access, wake }
+        let since = SystemTime::now();
+        Self { id, address, host_len, since, socket_type, access, is_gated, wake }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -71,9 +81,17 @@ impl Peer {
         let _ = self.socket_type.set(socket_type);
     }
 
-    /// Returns the rights of the peer, once a gate has let it in; `None` without a gate.
-    pub(crate) fn access(&self) -> Option<&Arc<dyn Access>> {
-        self.access.get()
+    /// Returns what decides about the peer.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        match self.access.get() {
+            Some(access) => Standing::Admitted(access),
+            None if self.is_gated => Standing::Outside,
+            None => Standing::Ungated,
+        }
+    }
+
+    fn access(&self) -> Option<&Arc<dyn Access>> {
+        self.standing().access()
     }
 
     pub(super) fn set_access(&self, access: Arc<dyn Access>) {

@@ -4,15 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 use zafka_zmtp::Mechanism;
 
+use super::hub::{Hub, Stage};
 use super::peer::{Direction, Peer, Wire};
+use super::places::{Place, Source};
 use super::session::{Session, Socket};
 use super::{Link, now};
+use crate::closed::Closed;
 use crate::config::EndpointConfig;
 use crate::connect::{Connector, Failures};
 use crate::keep_running::keep_running;
@@ -58,8 +60,6 @@ struct Opened {
     address: String,
     direction: Direction,
     mechanism: Mechanism,
-    /// Its place among the accepted connections in their handshake.
-    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Endpoints {
@@ -106,13 +106,11 @@ async fn keep_accepting<S: Socket>(socket: S, listener: Arc<Listener>, mechanism
 async fn accept<S: Socket>(socket: S, listener: Arc<Listener>, mechanism: Mechanism) {
     let mut failing = false;
     loop {
-        // Connections that are not accepted cost us nothing; the kernel bounds them.
-        let Some(slot) = socket.hub().handshake_place().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
                 failing = false;
                 let (direction, mechanism) = (Direction::Accepted, mechanism.clone());
-                let opened = Opened { stream, address, direction, mechanism, slot: Some(slot) };
+                let opened = Opened { stream, address, direction, mechanism };
                 tokio::spawn(serve(socket.clone(), opened));
             }
             // It was gone before it was accepted.
@@ -145,7 +143,6 @@ async fn connect<S: Socket>(socket: S, to: EndpointConfig) {
                         address: connector.endpoint().to_string(),
                         direction: Direction::Connected,
                         mechanism: to.mechanism.clone(),
-                        slot: None,
                     };
                     // A task of its own: the connection is ended by the socket's closing, not with
                     // this one.
@@ -182,27 +179,21 @@ async fn connect<S: Socket>(socket: S, to: EndpointConfig) {
 
 /// Serves a connection to its end. Returns whether its handshake had succeeded.
 async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
-    let Opened { stream, address, direction, mechanism, slot } = opened;
+    let Opened { stream, address, direction, mechanism } = opened;
     let hub = socket.hub();
-    if let Some(limit) = files::beyond_limit(&stream) {
-        let text = format!(
-            "{limit} files may be open, and the last are kept for brokers and the admin server"
-        );
-        hub.refuse(&address, "file_limit", &text, now());
-        return false;
-    }
-    let Some(link_slot) = hub.join() else {
-        drop(stream);
-        let text = format!("max_peers ({}) reached", hub.config.max_peers);
-        hub.refuse(&address, "peer_limit", &text, now());
-        return false;
+    let place = match place(hub, &stream, direction).await {
+        Ok(place) => place,
+        Err(reason) => {
+            drop(stream);
+            hub.refuse(&address, &reason, now());
+            return false;
+        }
     };
-    let peer = Arc::new(Peer::new(link_slot.id, &stream, address, direction));
-    // Counts are right also if this task is dropped.
-    let connected = Connected { hub, peer: &peer };
+    let link_slot = hub.join();
+    let peer = Arc::new(Peer::new(link_slot.id, &stream, address, direction, hub.is_gated()));
     let wire = Arc::new(Wire::new(Arc::clone(&peer), stream));
     let session = socket.join(&wire, now());
-    let mut link = Link::new(hub, &wire, session, direction, mechanism, slot);
+    let mut link = Link::new(hub, &wire, session, direction, mechanism, place);
     let reason = match link.run().await {
         Ok(never) => match never {},
         Err(reason) => reason,
@@ -210,22 +201,36 @@ async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
     let now = now();
     link.session.handle_closed(&reason, now);
     drop(link);
-    drop(connected);
     drop(link_slot);
     hub.end(&peer, &reason, now);
     peer.socket_type().is_some()
 }
 
-/// A link that is counted as connected once its handshake is done.
-struct Connected<'a> {
-    hub: &'a super::Hub,
-    peer: &'a Peer,
-}
-
-impl Drop for Connected<'_> {
-    fn drop(&mut self) {
-        if self.peer.socket_type().is_some() {
-            self.hub.count_gone();
+/// Waits for the place that a connection needs for its handshake; one that we made needs none.
+///
+/// # Errors
+/// The reason to close it at once.
+async fn place(hub: &Hub, stream: &Stream, from: Direction) -> Result<Option<Place>, Closed> {
+    if let Some(limit) = files::beyond_limit(stream) {
+        return Err(Closed::FileLimit(limit));
+    }
+    // Cheaper than to find it out after the handshake; places of peers are given only then.
+    if hub.is_full() {
+        return Err(Closed::PeerLimit(hub.config.max_peers));
+    }
+    if from == Direction::Connected {
+        return Ok(None);
+    }
+    let (mut stages, limit) = (hub.stages(), hub.config.handshake_timeout);
+    if *stages.borrow_and_update() != Stage::Open {
+        return Err(Closed::BySocket);
+    }
+    tokio::select! {
+        biased;
+        place = hub.handshakes.take(Source::of(stream)) => {
+            place.map(Some).ok_or(Closed::HandshakeLimit)
         }
+        _ = stages.changed() => Err(Closed::BySocket),
+        () = sleep(limit) => Err(Closed::HandshakeTimeout(limit)),
     }
 }

@@ -46,11 +46,12 @@ const WAIT_FROM_MS: i64 = 3000;
 
 impl PubShared {
     pub(super) fn new(name: &str, config: PubConfig, gate: Option<Arc<dyn Gate>>) -> Arc<Self> {
-        let ring = Ring::new(RingConfig {
+        let settings = RingConfig {
             slow_peer: config.slow_peer,
             ring_bytes: config.ring_bytes,
             peer_memory: config.limits.peer_memory,
-        });
+        };
+        let ring = if gate.is_some() { Ring::gated(settings) } else { Ring::new(settings) };
         let memory = Arc::clone(ring.peer_memory());
         Arc::new(Self {
             hub: Hub::new(name, link_config(&config), memory, None, gate),

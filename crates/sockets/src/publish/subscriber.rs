@@ -69,7 +69,7 @@ impl Session for Subscriber {
     // A SUB has no messages for a PUB; libzmq drops them as well.
 
     fn handle_admitted(&mut self, access: &Arc<dyn Access>) {
-        self.shared.change(|ring| ring.restrict(self.wire.peer().id(), Arc::clone(access)));
+        self.shared.change(|ring| ring.give_rights(self.wire.peer().id(), Arc::clone(access)));
     }
 
     /// Changes the peer's subscriptions: all that came in one read with one hold of the ring, or in

@@ -134,8 +134,11 @@ impl<P: Clone> Ring<P> {
             }
             if !builder.is_off() {
                 for id in peers {
-                    let entry = if self.is_gated { self.peers.get(id) } else { None };
-                    if entry.is_none_or(|entry| entry.may_have(chunk.origin().label())) {
+                    let may_have = |id| {
+                        let entry = self.peers.get(id);
+                        entry.is_some_and(|entry| entry.may_have(chunk.origin().label()))
+                    };
+                    if !self.is_gated || may_have(id) {
                         builder.add(*id, message);
                     }
                 }
@@ -172,9 +175,7 @@ fn put_behind<P: Clone>(
     let mut any = false;
     for id in peers {
         let Some(entry) = entries.get_mut(id) else { continue };
-        if let Some(rights) = &mut entry.rights
-            && !rights.allow_from_now(chunk.origin().label())
-        {
+        if !entry.allowed.allow_from_now(chunk.origin().label()) {
             continue;
         }
         any = true;

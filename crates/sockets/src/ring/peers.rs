@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
-use crate::label::{Label, Rights};
+use crate::label::{Allowed, Label};
 use crate::memory::Charge;
 use crate::subscriptions::{PeerId, Prefixes, Tally};
 
@@ -39,8 +39,8 @@ pub(super) enum PeerState {
 pub(super) struct Entry<P> {
     pub(super) peer: P,
     pub(super) prefixes: Prefixes,
-    /// Its rights; every message is allowed without any.
-    pub(super) rights: Option<Rights>,
+    /// The messages that it may have.
+    pub(super) allowed: Allowed,
     /// For its prefixes.
     pub(super) charge: Charge,
     /// The first chunk that was published with these prefixes.
@@ -58,11 +58,11 @@ pub(super) struct Entry<P> {
 }
 
 impl<P> Entry<P> {
-    pub(super) fn new(peer: P, charge: Charge) -> Self {
+    pub(super) fn new(peer: P, allowed: Allowed, charge: Charge) -> Self {
         Self {
             peer,
             prefixes: Prefixes::default(),
-            rights: None,
+            allowed,
             charge,
             prefixes_since: 0,
             state: PeerState::Live,
@@ -78,8 +78,7 @@ impl<P> Entry<P> {
 impl<P> Entry<P> {
     /// Returns true if the peer may have messages of a label.
     pub(super) fn may_have(&self, label: Option<&Label>) -> bool {
-        self.rights.as_ref().is_none_or(|rights| rights.allow(label))
-            || zafka_planted::is("who-may-not-have-it-counts")
+        self.allowed.allow(label) || zafka_planted::is("who-may-not-have-it-counts")
     }
 
     /// Counts what the peer is to be written of a chunk from byte `sent` on: see

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{LOOKS, PeerState, Ring};
 use crate::chunk::Chunk;
+use crate::label::Allowed;
 use crate::origin::Origin;
 use crate::subscriptions::{PeerId, Tally};
 
@@ -111,7 +112,7 @@ impl<P: Clone> Ring<P> {
             return;
         }
         // What is dropped for one that may not have everything is counted for itself.
-        let is_alike = entry.prefixes.are_few() && entry.rights.is_none();
+        let is_alike = entry.prefixes.are_few() && matches!(entry.allowed, Allowed::Everything);
         let mark = is_alike.then(|| self.index.fall(&entry.prefixes));
         if mark.is_none() {
             self.fallen_alone.insert(id);

@@ -17,29 +17,29 @@ use zafka_zmtp::curve::{ClientSide, KeyPair, PublicKey, SecretKey, ServerSide};
 use crate::raw::{RawPeer, greeting};
 use crate::support::{Server, config, endpoint, eventually, zmq_sub};
 
-const SERVER: u8 = 1;
+pub const SERVER: u8 = 1;
 
 fn random(bytes: &mut [u8]) {
     rand::fill(bytes);
 }
 
-fn keys(number: u8) -> KeyPair {
+pub fn keys(number: u8) -> KeyPair {
     KeyPair::new(SecretKey::from_bytes([number; 32]))
 }
 
-fn server_side(number: u8) -> Mechanism {
+pub fn server_side(number: u8) -> Mechanism {
     Mechanism::CurveServer(Arc::new(ServerSide { keys: vec![keys(number)], random }))
 }
 
 /// An endpoint to connect to, with the client's and the server's key.
-fn to(address: &Endpoint, client: u8, server: u8) -> EndpointConfig {
+pub fn to(address: &Endpoint, client: u8, server: u8) -> EndpointConfig {
     let (keys, server) = (keys(client), keys(server).public());
     let side = ClientSide { keys, server, token: None, random };
     let mechanism = Mechanism::CurveClient(Arc::new(side));
     EndpointConfig { endpoint: address.clone(), mechanism }
 }
 
-fn bound() -> PubConfig {
+pub fn bound() -> PubConfig {
     let bind = EndpointConfig { mechanism: server_side(SERVER), ..endpoint("tcp://127.0.0.1:*") };
     PubConfig { bind: vec![bind], ..config() }
 }
@@ -81,7 +81,7 @@ impl Access for Client {
 
 /// Knows some keys, refuses one for ever, and puts off the others.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     clients: Mutex<BTreeMap<PublicKey, Arc<Client>>>,
     refused: Option<PublicKey>,
     processes: Mutex<Vec<Option<Process>>>,
@@ -89,7 +89,7 @@ struct Known {
 }
 
 impl Known {
-    fn with(clients: &[(u8, &'static str, &'static str)]) -> Arc<Self> {
+    pub fn with(clients: &[(u8, &'static str, &'static str)]) -> Arc<Self> {
         let known = Self { refused: Some(keys(66).public()), ..Self::default() };
         for (number, reads, writes) in clients {
             let (name, ended) = (format!("client {number}"), AtomicBool::new(false));
@@ -124,7 +124,7 @@ impl Gate for Known {
     }
 }
 
-async fn gated(config: PubConfig, known: &Arc<Known>) -> Server {
+pub async fn gated(config: PubConfig, known: &Arc<Known>) -> Server {
     let gate = Arc::clone(known) as Arc<dyn Gate>;
     let started = PubSocket::start_with_gate("test", config, Some(gate)).await;
     let (socket, publisher) = started.unwrap();

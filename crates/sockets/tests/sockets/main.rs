@@ -4,6 +4,7 @@
 
 mod curve;
 mod endpoints;
+mod floods;
 mod hostile;
 mod inbound;
 mod netns;

@@ -53,6 +53,14 @@ impl RawPeer {
         )
     }
 
+    /// Connects from another address of this machine.
+    pub async fn connect_from(from: [u8; 4], address: &str) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((std::net::Ipv4Addr::from(from), 0).into())?;
+        let to = address.strip_prefix("tcp://").unwrap().parse().unwrap();
+        Ok(Self(socket.connect(to).await?))
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }

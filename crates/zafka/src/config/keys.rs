@@ -346,7 +346,7 @@ keys! {
     RING_BYTES = "ring_bytes", Kind::Size(64 * KIB, 64 * GIB), Default("\"16MiB\""),
         "Bound of the ring of encoded messages. A larger message is admitted alone.";
     HEARTBEAT = "heartbeat", Kind::Table, Optional, "ZMTP heartbeats; off without this table, as in libzmq.";
-    MAX_PEERS = "max_peers", Kind::Whole(1, 1_000_000), Default("16384"), "Connections of the socket.";
+    MAX_PEERS = "max_peers", Kind::Whole(1, 1_000_000), Default("16384"), "Peers of the socket: connections whose handshake is done.";
     MAX_SUBSCRIPTIONS = "max_subscriptions", Kind::Whole(1, 10_000_000), Default("10000"),
         "Distinct subscriptions of one peer; one counts once for each 256 bytes that it begins.";
     PEER_MEMORY = "peer_memory", Kind::Size(MIB, 1024 * GIB), Default("\"256MiB\""),
