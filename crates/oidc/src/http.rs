@@ -1,4 +1,4 @@
-//! HTTP to a provider: one request at a time, with a deadline, without redirects.
+//! HTTP to a provider: one request at a time, with a deadline, without redirects and proxies.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,6 +118,9 @@ impl Http {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            // Not what the environment says: it would be shown secrets that are sent over the
+            // loopback in the clear.
+            .proxy(None)
             .build()
             .new_agent())
     }
