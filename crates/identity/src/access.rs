@@ -38,6 +38,17 @@ pub enum Topics {
     Kafka,
 }
 
+impl Topics {
+    /// The claims that stand in them.
+    fn claims(&self) -> impl Iterator<Item = &ClaimName> {
+        let named = match self {
+            Self::Named(patterns) => patterns.as_slice(),
+            Self::Kafka => &[],
+        };
+        named.iter().flat_map(TopicPattern::claims)
+    }
+}
+
 impl Default for Topics {
     fn default() -> Self {
         Self::Named(Vec::new())
@@ -71,6 +82,20 @@ impl Rules {
     /// Returns true if Kafka decides about some peers.
     pub fn ask_kafka(&self) -> bool {
         self.0.iter().any(|rule| [&rule.read, &rule.write].contains(&&Topics::Kafka))
+    }
+
+    /// Returns the part of a peer's claims that can make a difference to its rights: what a rule
+    /// names. The rest of a token need not be kept.
+    pub(crate) fn decisive(&self, claims: &Claims) -> Claims {
+        let names = self.0.iter().flat_map(|rule| {
+            let wanted = match &rule.who {
+                Who::AnyKey => &[][..],
+                Who::Claims(wanted) => wanted,
+            };
+            let in_topics = [&rule.read, &rule.write].into_iter().flat_map(Topics::claims);
+            wanted.iter().map(|(name, _)| name).chain(in_topics)
+        });
+        claims.only(names)
     }
 
     /// Returns the rights of a peer with these claims; `None` is a peer of which nothing is known.

@@ -48,6 +48,17 @@ impl Claims {
         self.0.get("jti").and_then(Value::as_str)
     }
 
+    /// Returns the part of them that these names mean. Who they are about stays, and by which token.
+    pub(crate) fn only<'a>(&self, names: impl IntoIterator<Item = &'a ClaimName>) -> Self {
+        let own = ["iss", "sub", "jti"].map(|name| self.0.get_key_value(name));
+        let mut kept: Map<String, Value> =
+            own.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+        for name in names {
+            graft(&self.0, &mut kept, &name.path());
+        }
+        Self(kept)
+    }
+
     /// The values of a claim: what an array holds, the words of `scope` and `scp`, or the one value
     /// that it has.
     pub(crate) fn values<'a>(&'a self, name: &'a ClaimName) -> Vec<Value> {
@@ -76,6 +87,21 @@ impl Claims {
         };
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         ((1..=64).contains(&text.len()) && text.bytes().all(fine)).then_some(text)
+    }
+}
+
+/// Copies what stands at the end of a path. An array on the way is copied as a whole.
+fn graft(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[String]) {
+    let Some((first, rest)) = path.split_first() else { return };
+    match from.get(first) {
+        Some(Value::Object(inner)) if !rest.is_empty() => {
+            let to = to.entry(first.clone()).or_insert_with(|| Map::new().into());
+            if let Value::Object(to) = to {
+                graft(inner, to, rest);
+            }
+        }
+        Some(value) => drop(to.insert(first.clone(), value.clone())),
+        None => {}
     }
 }
 
@@ -113,6 +139,17 @@ impl ClaimName {
     /// The name or pointer.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The names on the way to it, from outside.
+    fn path(&self) -> Vec<String> {
+        match self.0.strip_prefix('/') {
+            None => vec![self.0.clone()],
+            Some(pointer) => {
+                let unescaped = |part: &str| part.replace("~1", "/").replace("~0", "~");
+                pointer.split('/').map(unescaped).collect()
+            }
+        }
     }
 
     fn is_scope(&self) -> bool {
@@ -170,6 +207,31 @@ mod tests {
             assert_eq!(json!(claims.values(&name(pointer))), values, "{pointer}");
         }
         assert_eq!((claims.issuer(), claims.subject()), ("https://id", "alice"));
+    }
+
+    #[test]
+    fn what_names_mean_is_kept_and_nothing_else() {
+        let claims = claims(json!({
+            "jti": "7", "realm_access": { "roles": ["a", "b"], "other": 1 }, "email": "a@b.c",
+            "list": [{ "x": 1 }, { "x": 2 }], "a/b": { "~": { "c": 3 } }, "n": 7, "groups": ["g"],
+        }));
+        let names = ["/realm_access/roles", "/list/1/x", "/a~1b/~0/c", "n", "none", "/n/x", "/z/y"];
+        let names = names.map(name);
+        let kept = claims.only(&names);
+        let expected = json!({
+            "iss": "https://id", "sub": "alice", "jti": "7", "realm_access": { "roles": ["a", "b"] },
+            "list": [{ "x": 1 }, { "x": 2 }], "a/b": { "~": { "c": 3 } }, "n": 7,
+        });
+        assert_eq!(json!(kept.0), expected);
+        for name in &names {
+            assert_eq!(kept.values(name), claims.values(name), "{name:?}");
+        }
+        // In whichever order they come.
+        let both = [name("/realm_access/roles"), name("realm_access")];
+        let [one, other] = [claims.only(&both), claims.only(both.iter().rev())];
+        assert_eq!((&one, one.values(&both[1])), (&other, claims.values(&both[1])));
+        let nothing: [ClaimName; 0] = [];
+        assert_eq!(json!(claims.only(&nothing).0).as_object().unwrap().len(), 3);
     }
 
     #[test]

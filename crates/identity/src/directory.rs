@@ -249,6 +249,10 @@ impl Directory {
     ) -> Result<Leased, Refusal> {
         let live = self.leased(&key, clock);
         let change = if live.is_some() { LeaseChange::Renewed } else { LeaseChange::Begun };
+        // The rest of a token is not kept.
+        let Verified { expires, issued, id, .. } = *verified;
+        let claims = self.rules.decisive(&verified.claims);
+        let verified = &Verified { claims, expires, issued, id };
         let mut grant = self.rules.grant(Some(&verified.claims));
         if grant.asks_kafka() {
             grant = grant.with_kafka(answer.ok_or(Refusal::AsksKafka)?);

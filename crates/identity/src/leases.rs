@@ -100,8 +100,17 @@ pub struct LeaseView {
 struct UsedToken {
     key: PublicKey,
     subject: Subject,
-    /// The time at which it is forgotten, in s since the epoch.
+    /// The time from which on it may be forgotten, in s since the epoch, and by the other clock:
+    /// never by that one if it is none. A clock that is set forward and back again would make a
+    /// token good for another key otherwise.
     forget: i64,
+    forget_at: Option<Instant>,
+}
+
+impl UsedToken {
+    fn may_be_forgotten(&self, clock: Clock) -> bool {
+        self.forget <= clock.wall && self.forget_at.is_some_and(|at| at <= clock.now)
+    }
 }
 
 /// The tokens and keys of a subject.
@@ -225,7 +234,9 @@ impl Leases {
     ) -> Option<Arc<Admission>> {
         let subject = subject_of(&verified.claims);
         let forget = verified.expires.saturating_add(seconds(self.skew).saturating_add(REMEMBERED));
-        let used = UsedToken { key, subject: subject.clone(), forget };
+        let kept = u64::try_from(forget.saturating_sub(clock.wall)).unwrap_or(0);
+        let forget_at = clock.now.checked_add(Duration::from_secs(kept));
+        let used = UsedToken { key, subject: subject.clone(), forget, forget_at };
         let before = self.remove(&key);
         let holder = self.holders.entry(subject).or_default();
         holder.keys += 1;
@@ -302,7 +313,7 @@ impl Leases {
     pub(crate) fn take_over(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
         let over = self.by_key.iter().filter(|(_, lease)| lease.is_over(clock));
         let over: Vec<_> = over.map(|(key, _)| *key).collect();
-        let gone = self.used.extract_if(|_, used| used.forget <= clock.wall);
+        let gone = self.used.extract_if(|_, used| used.may_be_forgotten(clock));
         let gone: Vec<_> = gone.map(|(_, used)| used.subject).collect();
         for subject in gone {
             self.let_go(&subject, |holder| holder.tokens = holder.tokens.saturating_sub(1));

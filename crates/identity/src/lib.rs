@@ -19,6 +19,7 @@ mod pattern;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
 mod revocations;
+mod steady;
 mod token;
 
 pub use access::{Grant, KafkaTopics, Rule, Rules, Topics, Who};
@@ -33,6 +34,7 @@ pub use key_refresh::KeyRefresh;
 pub use leases::{Clock, LeaseError, LeaseView};
 pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
 pub use revocations::{Revoked, TooManyRevocations};
+pub use steady::SteadyClock;
 pub use token::{
     Algorithm, Issuer, KeySet, KeySetError, TokenError, TokenId, Verified, claimed_end, verify,
 };

@@ -110,6 +110,14 @@ impl TopicPattern {
         Ok(Self { parts, is_regex, fixed: (!needs_claims).then_some(tried) })
     }
 
+    /// Returns the claims that stand in it.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &ClaimName> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Claim(name) => Some(name),
+        })
+    }
+
     /// The topics that a peer with these claims is meant by; `None` if a claim that is needed is
     /// missing, or is nothing that may be part of a topic's name.
     pub(crate) fn for_claims(&self, claims: &Claims) -> Option<Matcher> {

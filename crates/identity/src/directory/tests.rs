@@ -440,3 +440,74 @@ fn there_is_no_lease_before_kafka_has_answered() {
     let known = admit(&mut directory, key(3)).unwrap();
     assert!(known.grant.lacks_kafka() && !known.grant.may_read("a"));
 }
+
+#[test]
+fn a_clock_that_is_moved_lets_nobody_in_for_longer() {
+    // The time that passes by the clock that is never set, and by the wall clock; then whether the
+    // lease holds, whether its key could have another one by the same token (if that were not
+    // verified before), and whether another key could.
+    for (passed, wall, holds, again, other) in [
+        (0, 0, true, true, false),
+        (100, 100, true, true, false),
+        // Forward: what has ended by it has ended.
+        (100, 329, true, true, false),
+        (100, 330, false, true, false),
+        (100, 1_000_000, false, true, false),
+        // Back: it ends when it would have.
+        (100, -1_000_000, true, true, false),
+        (329, 100, true, true, false),
+        (330, 100, false, true, false),
+        (330, -1_000_000, false, true, false),
+        // After that it was forward, and is right again.
+        (100, 100, true, true, false),
+    ] {
+        let what = format!("{passed} {wall}");
+        let (mut directory, time) = (directory(), Time::start());
+        let first = token(1, "alice", 300, "");
+        let lease = directory.lease(key(9), &first, time.0).unwrap().admission;
+        let now = time.0.now + Duration::from_secs(passed);
+        let clock = Clock { now, wall: WALL + wall };
+        directory.end_leases(clock);
+        assert_eq!(lease.holds(), holds, "{what}");
+        assert_eq!(directory.lease(key(9), &first, clock).is_ok(), again, "{what}");
+        assert_eq!(directory.lease(key(10), &first, clock).is_ok(), other, "{what}");
+    }
+}
+
+#[test]
+fn a_used_token_is_remembered_while_a_clock_is_moved() {
+    let (mut directory, time) = (directory(), Time::start());
+    let first = token(1, "alice", 300, "");
+    directory.lease(key(9), &first, time.0).unwrap();
+    // Set forward by years, and back.
+    directory.end_leases(Clock { wall: WALL + 100_000_000, ..time.0 });
+    assert_eq!(directory.leases.remembered(), (1, 1));
+    let thief = directory.lease(key(10), &first, time.after(10));
+    assert_eq!(thief.unwrap_err(), Refusal::Lease(LeaseError::TokenUsed));
+    // A token without an end is remembered for ever.
+    directory.lease(key(11), &token(2, "bob", i64::MAX - WALL, ""), time.0).unwrap();
+    directory.end_leases(time.after(1_000_000));
+    assert_eq!(directory.leases.remembered(), (1, 1));
+}
+
+#[test]
+fn of_a_token_only_what_decides_is_kept() {
+    let mut directory = empty(vec![
+        rule(is("/realm_access/roles", "ops"), "ops"),
+        rule(is("iss", "https://id"), "/^t-{tenant}$/"),
+    ]);
+    let payload = json!({
+        "realm_access": { "roles": ["ops", "dev"], "verify": "x".repeat(1000) }, "tenant": "north",
+        "jti": "7", "email": "alice@example.com", "resource_access": { "a": { "roles": ["x"] } },
+    });
+    let serde_json::Value::Object(payload) = payload else { panic!() };
+    let claims = Claims::new("https://id", "alice", payload);
+    let verified = Verified { claims, ..token(1, "alice", 300, "") };
+    let leased = directory.lease(key(9), &verified, Time::start().0).unwrap().admission;
+    let kept =
+        json!({ "realm_access": { "roles": ["ops", "dev"] }, "tenant": "north", "jti": "7" });
+    let serde_json::Value::Object(kept) = kept else { panic!() };
+    assert_eq!(leased.claims.as_deref(), Some(&Claims::new("https://id", "alice", kept)));
+    assert!(leased.grant.may_read("ops") && leased.grant.may_read("t-north"));
+    assert_eq!(leased.grant, directory.rules.grant(Some(&verified.claims)));
+}
