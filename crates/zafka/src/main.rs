@@ -20,6 +20,7 @@ mod redact;
 mod relay_url;
 mod reload;
 mod run;
+mod secret_file;
 mod send;
 mod signals;
 mod status_line;

@@ -17,6 +17,7 @@ use super::{AccessArgs, CommandError, UsageError};
 use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
 use crate::identity::{ask_kafka, wall_clock};
 use crate::random::new_key;
+use crate::secret_file::Exposed;
 
 /// The largest file with a token that is read, in bytes.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -67,6 +68,9 @@ pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError
 /// A file that cannot be read, or holds no token.
 pub fn token_in(path: &Path) -> Result<Token, String> {
     let shown = path.display();
+    if let Some(exposed) = Exposed::look(path) {
+        tracing::warn!("{exposed}; better is {}", exposed.remedy());
+    }
     let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
     let mut text = String::new();
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);

@@ -41,7 +41,7 @@ impl Securing {
         }
     }
 
-    fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         matches!(self, Self::On(_))
     }
 

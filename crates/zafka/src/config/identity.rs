@@ -17,10 +17,11 @@ use super::exchange::{self, KafkaExchange};
 use super::issuers::{IssuerConfig, issuers};
 use super::keys::{self, Key};
 use super::mistake::{Parsed, Rejected};
-use super::reader::{Span, Table, is_world_readable};
+use super::reader::{Span, Table};
 use super::text;
 use crate::key_folder::{Folder, known};
 use crate::random::random;
+use crate::secret_file::Exposed;
 
 /// The identities of peers, and their rights.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,11 +130,10 @@ pub fn public_key_in(path: &Path) -> Result<Certificate, String> {
 pub fn key_pair_in(path: &Path) -> Result<KeyPair, String> {
     let keys = public_key_in(path)?.into_key_pair();
     let keys = keys.map_err(|error| format!("{}: {error}", path.display()))?;
-    if is_world_readable(path) {
-        let path = path.display();
-        return Err(format!("{path} can be read by every user of this machine (chmod 600 {path})"));
+    match Exposed::look(path) {
+        None => Ok(keys),
+        Some(exposed) => Err(format!("{exposed}; it has to be {}", exposed.remedy())),
     }
-    Ok(keys)
 }
 
 fn key_pair(table: &Table<'_, '_>, key: &Key) -> Option<KeyPair> {
@@ -152,7 +152,9 @@ pub fn server_key(table: &Table<'_, '_>, key: &Key) -> Option<(PublicKey, Claims
 
 /// Reports what is wrong in the folder.
 fn look(table: &Table<'_, '_>, path: &Path) {
-    match Folder::new(path.to_owned()).look() {
+    #[allow(clippy::disallowed_methods, reason = "a single look: no time passes for it")]
+    let now = std::time::Instant::now();
+    match Folder::new(path.to_owned()).look(now) {
         Ok(found) => {
             for problem in found.unwrap_or_default().problems {
                 table.mistake(&keys::KEYS_FOLDER, problem, "public certificates named *.key");

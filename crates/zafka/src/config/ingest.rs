@@ -27,6 +27,13 @@ pub fn route(
     let (read, served) = from.map(|from| socket(from, socket_type, securing)).unzip();
     let frames = from.and_then(|from| frames(from, socket_type));
     let written = to.map(|to| written(to, name.unwrap_or_default(), socket_type, frames.as_ref()));
+    if let (Some(to), Some(Some((_, _, OnError::Stop, _)))) = (to, &written)
+        && securing.is_on()
+    {
+        let text =
+            "every sender that may write can stop the route, by one message that cannot be written";
+        to.warn(&keys::ON_ERROR, text.to_owned());
+    }
     let config = || {
         let (mapping, producer, on_error, in_flight_bytes) = written.flatten()?;
         let socket = InboundConfig { in_flight_bytes, ..served.flatten()? };

@@ -57,7 +57,7 @@ fn issuer(table: &Table<'_, '_>) -> Option<IssuerConfig> {
     let url = table.text(&keys::ISSUER_JWKS_URL, text::provider_url);
     let file = table.path(&keys::ISSUER_JWKS_FILE);
     let ca = table.path(&keys::ISSUER_CA);
-    let bearer_file = table.path(&keys::ISSUER_BEARER_FILE);
+    let bearer_file = table.secret_path(&keys::ISSUER_BEARER_FILE);
     let require = match table.raw(&keys::ISSUER_REQUIRE).map(|value| value.get_ref()) {
         None => Some(Vec::new()),
         Some(DeValue::Table(wanted)) => claims(table, &keys::ISSUER_REQUIRE, wanted),

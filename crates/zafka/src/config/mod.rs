@@ -54,10 +54,11 @@ pub use identity::{IdentityConfig, key_pair_in, public_key_in};
 #[cfg(test)]
 pub use issuers::IssuerConfig;
 pub use mistake::{ConfigError, Mistake, Rejected, Warning};
-use reader::{Reader, Table, is_world_readable};
+use reader::{Reader, Table};
 
 use crate::hosts::Host;
 use crate::open_files;
+use crate::secret_file::Exposed;
 
 /// The routes of a process, and its settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,13 +156,13 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let variable = |name: &str| std::env::var(name).ok();
-    let exposed = is_world_readable(path);
+    let exposed = Exposed::look(path).is_some();
     parse(&text, directory, &variable, exposed, open_files::hard_limit())
         .map_err(|mistakes| ConfigError::Mistakes { place: path.display().to_string(), mistakes })
 }
 
-/// Reads the text of a file. Relative paths start at `directory`; `exposed`: every user can read
-/// the file; `open_files`: how many this process may have.
+/// Reads the text of a file. Relative paths start at `directory`; `exposed`: others can read the
+/// file; `open_files`: how many this process may have.
 fn parse(
     text: &str,
     directory: &Path,
@@ -193,7 +194,7 @@ fn parse(
     let top = reader.table(&keys::TOP, tree.get_ref(), 0..0);
     let (config, connects) = top_level(&top, open_files);
     if let (true, Some((span, key))) = (exposed, reader.plain_secret.take()) {
-        let text = "a secret stands in a file that every user of this machine can read; use \"${VARIABLE}\" or a file";
+        let text = "a secret stands in a file that others can read; use \"${VARIABLE}\" or a file";
         reader.warn(&span, &key, text);
     }
     let mut mistakes = reader.mistakes.into_inner();

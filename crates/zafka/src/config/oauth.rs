@@ -1,7 +1,7 @@
 //! OAUTHBEARER of `[kafka.security.sasl]`: the source of tokens, and the client's proof of who it
 //! is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zafka_kafka::config::OAuthBearer;
 use zafka_oidc::{
@@ -11,7 +11,7 @@ use zafka_oidc::{
 
 use super::keys::{self, Key};
 use super::mistake::Rejected;
-use super::reader::{Table, is_world_readable};
+use super::reader::Table;
 use super::text::{self, GrantKind};
 
 /// Keys of every grant.
@@ -160,7 +160,7 @@ fn authentication(
     }
     if table.has(&keys::SASL_CLIENT_KEY_FILE) {
         let key = SigningKeyConfig {
-            file: signing_key(table, &keys::SASL_CLIENT_KEY_FILE)?,
+            file: table.private_key_path(&keys::SASL_CLIENT_KEY_FILE)?,
             id: table.text(&keys::SASL_CLIENT_KEY_ID, text::label),
             algorithm: table.choice(&keys::SASL_CLIENT_KEY_ALGORITHM, &text::ALGORITHM),
         };
@@ -191,7 +191,7 @@ fn client_certificate(
         table.mistake(&keys::SASL_CLIENT_CERTIFICATE, found, allowed);
     }
     let certificate = table.path(&keys::SASL_CLIENT_CERTIFICATE);
-    let key = signing_key(table, &keys::SASL_CLIENT_CERTIFICATE_KEY);
+    let key = table.private_key_path(&keys::SASL_CLIENT_CERTIFICATE_KEY);
     let certificate = ClientCertificate { certificate: certificate?, key: key? };
     Some(ClientAuthentication::Certificate(certificate))
 }
@@ -215,7 +215,7 @@ fn assertion(table: &Table<'_, '_>, grant: GrantKind) -> Option<Assertion> {
         return table.secret_path(&keys::SASL_ASSERTION_FILE).map(Assertion::File);
     }
     let table = table.table(&keys::SASL_ASSERTION, &keys::ASSERTION_SECTION)?;
-    let key = signing_key(&table, &keys::ASSERTION_KEY_FILE);
+    let key = table.private_key_path(&keys::ASSERTION_KEY_FILE);
     let id = table.text(&keys::ASSERTION_KEY_ID, text::label);
     let algorithm = table.choice(&keys::ASSERTION_ALGORITHM, &text::ALGORITHM);
     let issuer = table.text(&keys::ASSERTION_ISSUER, text::label);
@@ -238,18 +238,6 @@ fn assertion(table: &Table<'_, '_>, grant: GrantKind) -> Option<Assertion> {
         life: life?,
         claims,
     }))
-}
-
-/// A file with a private key, which nobody else may be able to read.
-fn signing_key(table: &Table<'_, '_>, key: &Key) -> Option<PathBuf> {
-    let path = table.path(key)?;
-    if is_world_readable(&path) {
-        let shown = path.display();
-        let found = format!("{shown} can be read by every user of this machine");
-        table.mistake(key, found, format!("a file of the owner alone (chmod 600 {shown})"));
-        return None;
-    }
-    Some(path)
 }
 
 /// Reads the files, to see whether they can be used.

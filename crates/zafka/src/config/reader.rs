@@ -17,6 +17,7 @@ use super::keys::{Key, Presence, Section};
 use super::kind::Kind;
 use super::mistake::{Mistake, Parsed, Rejected, Warning};
 use crate::redact::redacted;
+use crate::secret_file::Exposed;
 
 /// Bytes of the file: a begin and an end.
 pub type Span = Range<usize>;
@@ -468,14 +469,26 @@ impl<'r, 'a> Table<'r, 'a> {
         }
     }
 
-    /// The path of a file with a secret, which others should not be able to read.
+    /// The path of a file with a password or a token, which others should not have access to: other
+    /// programs may have made it.
     pub fn secret_path(&self, key: &Key) -> Option<PathBuf> {
         let path = self.path(key)?;
-        if is_world_readable(&path) {
-            let path = path.display();
-            self.warn(key, format!("{path} can be read by every user of this machine"));
+        if let Some(exposed) = Exposed::look(&path) {
+            self.warn(key, format!("{exposed}; better is {}", exposed.remedy()));
         }
         Some(path)
+    }
+
+    /// The path of a file with a private key, which others may not have access to.
+    pub fn private_key_path(&self, key: &Key) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        match Exposed::look(&path) {
+            None => Some(path),
+            Some(exposed) => {
+                self.mistake(key, exposed.to_string(), exposed.remedy());
+                None
+            }
+        }
     }
 
     /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at
@@ -526,12 +539,6 @@ impl<'r, 'a> Table<'r, 'a> {
             }
         }
     }
-}
-
-/// Returns true if every user of the machine can read the file.
-pub fn is_world_readable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 fn about(wrong: &Rejected, raw: &str, value: &DeValue<'_>) -> String {

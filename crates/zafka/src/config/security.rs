@@ -48,7 +48,7 @@ fn tls(table: &Table<'_, '_>) -> Option<Option<Tls>> {
     let table = table.table(&keys::TLS, &keys::TLS_SECTION)?;
     let ca = table.path(&keys::TLS_CA);
     let certificate = table.path(&keys::TLS_CERTIFICATE);
-    let key = table.path(&keys::TLS_KEY);
+    let key = table.private_key_path(&keys::TLS_KEY);
     let key_password = table.secret(&keys::TLS_KEY_PASSWORD, &keys::TLS_KEY_PASSWORD_FILE);
     for (one, other) in
         [(&keys::TLS_CERTIFICATE, &keys::TLS_KEY), (&keys::TLS_KEY, &keys::TLS_CERTIFICATE)]

@@ -597,7 +597,7 @@ fn warnings() {
         (&route, 5, "a subscription to \"orders\" receives \"orders.eu\" too"),
         (&admin, 8, "no authentication"),
         (&plain, 2, "the password travels"),
-        (&plain, 2, "every user of this machine can read"),
+        (&plain, 2, "others can read"),
     ] {
         let loaded = parse(text, Path::new("."), &variable, true, None).unwrap();
         let found = loaded
