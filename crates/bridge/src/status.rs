@@ -276,6 +276,8 @@ pub struct SenderStatus {
     pub socket: String,
     /// Messages received from it.
     pub received: u64,
+    /// Those of them that could not be written, whatever became of them.
+    pub failed: u64,
     /// Messages of it that are under way.
     pub under_way: usize,
     /// Their bytes.

@@ -158,6 +158,7 @@ fn sender_status(sender: SenderSnapshot) -> SenderStatus {
         address: sender.address,
         socket: sender.socket_type.to_owned(),
         received: sender.received,
+        failed: sender.failed,
         under_way: sender.under_way,
         bytes_under_way: sender.bytes_under_way,
         held_since: sender.held_since,

@@ -293,6 +293,8 @@ async fn what_a_push_sent_before_the_end_is_written() {
         counters.acknowledged == MESSAGES as u64 && counters.skipped == 1
     })
     .await;
+    // Whose that was is told while the connection is there.
+    assert!(running.ingest().senders.iter().all(|sender| sender.failed == 1));
     assert_identity(&running.ingest());
     running.relay.shutdown(SHUTDOWN).await;
 }

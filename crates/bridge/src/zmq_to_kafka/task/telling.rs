@@ -106,6 +106,9 @@ impl Task {
 
     /// Does with a message that is not written what its route says.
     fn fail(&mut self, message: Message, failure: Failure) -> ControlFlow<()> {
+        if let Some(arrival) = self.arrivals.get(message.arrival) {
+            arrival.sender.count_failed();
+        }
         // There is no time for anything else when the relay ends.
         if self.is_router || failure.code == Code::ShuttingDown {
             self.refuse(message, failure);
