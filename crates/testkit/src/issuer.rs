@@ -25,7 +25,7 @@ pub const AUDIENCE: &str = "zafka-test";
 pub enum Serving {
     /// As it should.
     Well,
-    /// Never, though it takes the request.
+    /// Not as long as it serves so, though it takes the request; then it ends the connection.
     Hanging,
     /// With a redirect to where the keys are.
     Redirect,
@@ -310,8 +310,10 @@ fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::R
         (state.serving, state.answer(&request, port))
     };
     if serving == Serving::Hanging {
-        // Until the client gives up.
-        drop(reader.read(&mut [0]));
+        let hangs = || shared.state.lock().unwrap().serving == Serving::Hanging;
+        while hangs() && !shared.is_over.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
         return Ok(());
     }
     let length = body.len();

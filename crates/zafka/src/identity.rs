@@ -4,9 +4,11 @@ mod audit;
 mod counts;
 mod door;
 pub mod gate;
+mod health;
 mod issuers;
 mod kafka_asker;
 mod kafka_rights;
+mod keep_running;
 mod lease_ends;
 #[cfg(test)]
 pub mod tests;
@@ -26,6 +28,7 @@ pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
 pub use gate::{Identities, wall_clock};
 pub use kafka_asker::ask as ask_kafka;
+use keep_running::{keep_running, tell_the_end};
 
 /// Identity at work. Dropped, the folder is not watched any more, and no keys are fetched.
 #[derive(Debug)]
@@ -45,7 +48,8 @@ impl Identity {
             let (door, messages) = Door::bind(bind, &self.gate).await?;
             let endpoints: Vec<_> = door.endpoints().iter().map(ToString::to_string).collect();
             info!(endpoints = endpoints.join(", "), "the door is open: keys are enrolled there");
-            self.tasks.spawn(door.keep(messages));
+            let health = Arc::clone(self.gate.health());
+            self.tasks.spawn(tell_the_end("the door", health, door.keep(messages)));
         }
         Ok(())
     }
@@ -68,15 +72,35 @@ impl Identity {
 pub fn start(config: &IdentityConfig) -> std::io::Result<Identity> {
     let gate = Arc::new(Identities::new(config));
     let mut tasks = JoinSet::new();
-    if let Some(path) = &config.folder {
-        let folder = watch::read(Folder::new(path.clone()), &gate)?;
-        tasks.spawn(watch::keep_watching(folder, Arc::clone(&gate)));
+    if let Some(path) = config.folder.clone() {
+        let mut first = Some(watch::read(Folder::new(path.clone()), &gate)?);
+        keep(&mut tasks, "the watch of the folder of keys".to_owned(), &gate, move |gate| {
+            // One that begins again has read nothing: what the folder does not say is forgotten.
+            let folder = first.take().unwrap_or_else(|| Folder::new(path.clone()));
+            watch::keep_watching(folder, gate)
+        });
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
-        tasks.spawn(issuers::keep_fresh(issuer.source.clone(), index, Arc::clone(&gate)));
+        let (what, source) = (format!("the keys of {}", issuer.issuer.name), issuer.source.clone());
+        keep(&mut tasks, what, &gate, move |gate| issuers::keep_fresh(source.clone(), index, gate));
     }
     if !config.issuers.is_empty() {
-        tasks.spawn(lease_ends::keep_ending(Arc::clone(&gate)));
+        keep(&mut tasks, "the end of leases".to_owned(), &gate, lease_ends::keep_ending);
     }
     Ok(Identity { gate, tasks })
+}
+
+/// Begins a task that is to run as long as `tasks` are kept.
+fn keep<F>(
+    tasks: &mut JoinSet<()>,
+    what: String,
+    gate: &Arc<Identities>,
+    mut make: impl FnMut(Arc<Identities>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (gate, health) = (Arc::clone(gate), Arc::clone(gate.health()));
+    tasks.spawn(async move {
+        keep_running(&what, health, || make(Arc::clone(&gate))).await;
+    });
 }

@@ -1,13 +1,15 @@
 //! The folder of public certificates: which keys are known.
 //!
 //! A file that is removed takes its key along. One that cannot be read, or is no certificate, leaves
-//! what was known of it before: it may be half written.
+//! what was known of it before for a minute: it may be half written. A folder that cannot be listed
+//! leaves what was known for a day, as an issuer does that is away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use zafka_identity::{Certificate, Claims, ISSUER_KEYS};
 use zafka_zmtp::curve::PublicKey;
@@ -16,6 +18,10 @@ use zafka_zmtp::curve::PublicKey;
 const MAX_FILES: usize = 65_536;
 /// The largest certificate that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+/// Time for which a file that became unusable leaves what was known of it: it takes less to write.
+const BROKEN_FILE: Duration = Duration::from_secs(60);
+/// Time for which a folder that cannot be listed leaves what was known.
+const BROKEN_FOLDER: Duration = Duration::from_secs(24 * 3600);
 /// The extension of certificates' names.
 const EXTENSION: &str = "key";
 
@@ -24,13 +30,24 @@ const EXTENSION: &str = "key";
 pub struct Folder {
     path: PathBuf,
     files: BTreeMap<OsString, File>,
+    /// The time since when it cannot be listed.
+    unlisted: Option<Instant>,
+    /// True if what the files say was told since it was last cleared.
+    is_told: bool,
 }
 
 #[derive(Debug)]
 struct File {
     stamp: Stamp,
     known: Option<(PublicKey, Claims)>,
-    problem: Option<String>,
+    problem: Option<Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    text: String,
+    /// The time since when the file cannot be used.
+    since: Instant,
 }
 
 /// Something of a file that changes if its content does: device, inode, size, and the times of its
@@ -50,15 +67,39 @@ pub struct Found {
 impl Folder {
     /// A folder of which nothing was read.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, files: BTreeMap::new() }
+        Self { path, files: BTreeMap::new(), unlisted: None, is_told: false }
     }
 
     /// Looks at the folder. Returns what it says, or nothing if nothing changed.
     ///
     /// # Errors
-    /// The folder cannot be listed: what was known stays.
-    pub fn look(&mut self) -> io::Result<Option<Found>> {
-        let mut changed = self.files.is_empty();
+    /// The folder cannot be listed: what was known stays, until [`Folder::give_up`].
+    pub fn look(&mut self, now: Instant) -> io::Result<Option<Found>> {
+        let changed = self.list(now);
+        self.unlisted = match changed {
+            Ok(_) => None,
+            Err(_) => Some(self.unlisted.unwrap_or(now)),
+        };
+        let changed = changed? || !self.is_told;
+        self.is_told = true;
+        Ok(changed.then(|| self.found()))
+    }
+
+    /// Forgets what was known, if the folder could not be listed for too long. Returns whether it
+    /// did.
+    pub fn give_up(&mut self, now: Instant) -> bool {
+        let is_over = self.unlisted.is_some_and(|since| now >= since + BROKEN_FOLDER);
+        let gives_up = is_over && self.is_told;
+        if gives_up {
+            self.files.clear();
+            self.is_told = false;
+        }
+        gives_up
+    }
+
+    /// Reads what changed. Returns whether anything did.
+    fn list(&mut self, now: Instant) -> io::Result<bool> {
+        let mut changed = false;
         let mut names = BTreeSet::new();
         for entry in std::fs::read_dir(&self.path)? {
             let name = entry?.file_name();
@@ -75,13 +116,13 @@ impl Folder {
         self.files.retain(|name, _| names.contains(name));
         changed |= self.files.len() != before;
         for name in names {
-            changed |= self.look_at(name);
+            changed |= self.look_at(name, now);
         }
-        Ok(changed.then(|| self.found()))
+        Ok(changed)
     }
 
-    /// Reads a file if it changed. Returns whether it did.
-    fn look_at(&mut self, name: OsString) -> bool {
+    /// Reads a file if it changed. Returns whether something else is known now.
+    fn look_at(&mut self, name: OsString, now: Instant) -> bool {
         let path = self.path.join(&name);
         // A link counts as what it leads to: that is how Kubernetes puts files in place.
         let stamp = std::fs::metadata(&path).map(|found| {
@@ -95,16 +136,26 @@ impl Folder {
             // It is gone by now, or leads nowhere.
             Err(_) => return self.files.remove(&name).is_some(),
         };
-        if self.files.get(&name).is_some_and(|file| file.stamp == stamp) {
-            return false;
+        if let Some(file) = self.files.get_mut(&name).filter(|file| file.stamp == stamp) {
+            return file.give_up(now);
         }
         let read = read(&path, stamp.2).map(|certificate| known(&path, certificate));
-        let known_before = self.files.remove(&name).and_then(|file| file.known);
-        let (known, problem) = match read {
-            Ok(known) => (Some(known), None),
-            Err(problem) => (known_before, Some(format!("{}: {problem}", path.display()))),
-        };
-        self.files.insert(name, File { stamp, known, problem });
+        let before = self.files.remove(&name);
+        let mut file = File { stamp, known: None, problem: None };
+        match read {
+            Ok(known) => file.known = Some(known),
+            Err(problem) => {
+                let text = format!("{}: {problem}", path.display());
+                let (known, since) = match before {
+                    Some(File { known, problem, .. }) => (known, problem.map(|one| one.since)),
+                    None => (None, None),
+                };
+                file.known = known;
+                file.problem = Some(Problem { text, since: since.unwrap_or(now) });
+                file.give_up(now);
+            }
+        }
+        self.files.insert(name, file);
         true
     }
 
@@ -112,7 +163,11 @@ impl Folder {
         let mut found = Found::default();
         let mut owners = BTreeMap::new();
         for (name, file) in &self.files {
-            found.problems.extend(file.problem.clone());
+            if let Some(Problem { text, .. }) = &file.problem {
+                let rest =
+                    if file.known.is_some() { "; its key is known for a minute more" } else { "" };
+                found.problems.push(format!("{text}{rest}"));
+            }
             let Some((key, claims)) = &file.known else { continue };
             if let Some(owner) = owners.insert(*key, name) {
                 let path = self.path.join(name);
@@ -123,6 +178,18 @@ impl Folder {
             found.keys.push((*key, claims.clone()));
         }
         found
+    }
+}
+
+impl File {
+    /// Forgets what was known if the file could not be used for too long. Returns whether it did.
+    fn give_up(&mut self, now: Instant) -> bool {
+        let is_over = |problem: &Problem| now >= problem.since + BROKEN_FILE;
+        let gives_up = self.known.is_some() && self.problem.as_ref().is_some_and(is_over);
+        if gives_up {
+            self.known = None;
+        }
+        gives_up
     }
 }
 
@@ -171,25 +238,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         let mut folder = Folder::new(directory.path().to_owned());
-        assert_eq!(folder.look().unwrap(), Some(Found::default()), "an empty one");
+        assert_eq!(folder.look(Instant::now()).unwrap(), Some(Found::default()), "an empty one");
         fs::write(file("plc-7.key"), public_text(1, "    site = \"north\"\n")).unwrap();
         fs::write(file("plc-8.key"), public_text(2, "")).unwrap();
         fs::write(file("relay.key_secret"), "not read").unwrap();
         fs::write(file("README"), "not read").unwrap();
-        let found = folder.look().unwrap().unwrap();
+        let found = folder.look(Instant::now()).unwrap().unwrap();
         assert_eq!((subjects(&found), found.problems.len()), (vec!["plc-7", "plc-8"], 0));
         let site = [("site".to_owned(), "north".into())];
         assert_eq!(found.keys[0], (keys(1).public(), Claims::new(ISSUER_KEYS, "plc-7", site)));
-        assert_eq!(folder.look().unwrap(), None, "nothing changed");
+        assert_eq!(folder.look(Instant::now()).unwrap(), None, "nothing changed");
 
         fs::rename(file("plc-8.key"), file("gone")).unwrap();
-        assert_eq!(subjects(&folder.look().unwrap().unwrap()), ["plc-7"]);
+        assert_eq!(subjects(&folder.look(Instant::now()).unwrap().unwrap()), ["plc-7"]);
         fs::write(file("plc-7.key"), "half of a certi").unwrap();
-        let found = folder.look().unwrap().unwrap();
+        let found = folder.look(Instant::now()).unwrap().unwrap();
         assert_eq!(subjects(&found), ["plc-7"], "what was known stays");
         assert!(found.problems[0].contains("plc-7.key: "), "{:?}", found.problems);
         fs::remove_file(file("plc-7.key")).unwrap();
-        assert_eq!(folder.look().unwrap(), Some(Found::default()));
+        assert_eq!(folder.look(Instant::now()).unwrap(), Some(Found::default()));
     }
 
     #[test]
@@ -207,7 +274,7 @@ mod tests {
             fs::write(directory.path().join(name), text).unwrap();
         }
         fs::create_dir(directory.path().join("f.key")).unwrap();
-        let found = folder.look().unwrap().unwrap();
+        let found = folder.look(Instant::now()).unwrap().unwrap();
         assert_eq!(subjects(&found), ["a"]);
         let problems = found.problems.join("\n");
         for part in [
@@ -225,6 +292,52 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there() {
-        assert!(Folder::new("/nowhere/keys.d".into()).look().is_err());
+        assert!(Folder::new("/nowhere/keys.d".into()).look(Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_key_whose_file_became_unusable_is_known_for_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let (mut folder, start) = (Folder::new(directory.path().to_owned()), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (name, number) in [("a.key", 1), ("b.key", 2), ("c.key", 3)] {
+            fs::write(file(name), public_text(number, "")).unwrap();
+        }
+        assert_eq!(subjects(&folder.look(start).unwrap().unwrap()), ["a", "b", "c"]);
+        fs::write(file("a.key"), "").unwrap();
+        fs::write(file("b.key"), "half of a certi").unwrap();
+        let found = folder.look(at(10)).unwrap().unwrap();
+        assert_eq!(subjects(&found), ["a", "b", "c"]);
+        assert!(found.problems[0].contains("known for a minute more"), "{:?}", found.problems);
+        // One that changes and stays unusable has no more time by that.
+        fs::write(file("b.key"), "half of a certific").unwrap();
+        assert_eq!(subjects(&folder.look(at(60)).unwrap().unwrap()), ["a", "b", "c"]);
+        assert_eq!(folder.look(at(69)).unwrap(), None);
+        let found = folder.look(at(70)).unwrap().unwrap();
+        assert_eq!(subjects(&found), ["c"]);
+        assert!(found.problems.len() == 2 && !found.problems[0].contains("minute"));
+        assert_eq!(folder.look(at(80)).unwrap(), None, "told once");
+        fs::write(file("a.key"), public_text(1, "")).unwrap();
+        assert_eq!(subjects(&folder.look(at(90)).unwrap().unwrap()), ["a", "c"]);
+    }
+
+    #[test]
+    fn keys_of_a_folder_that_cannot_be_listed_are_known_for_a_day() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, away) = (directory.path().join("keys.d"), directory.path().join("away"));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.key"), public_text(1, "")).unwrap();
+        let (mut folder, start) = (Folder::new(path.clone()), Instant::now());
+        assert_eq!(subjects(&folder.look(start).unwrap().unwrap()), ["a"]);
+        fs::rename(&path, &away).unwrap();
+        for time in [start, start + Duration::from_secs(10), start + BROKEN_FOLDER] {
+            assert!(folder.look(time).is_err());
+            assert_eq!(folder.give_up(time), time == start + BROKEN_FOLDER, "{time:?}");
+        }
+        assert!(!folder.give_up(start + BROKEN_FOLDER), "once");
+        fs::rename(&away, &path).unwrap();
+        let back = folder.look(start + BROKEN_FOLDER).unwrap().unwrap();
+        assert_eq!(subjects(&back), ["a"]);
     }
 }

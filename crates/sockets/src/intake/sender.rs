@@ -106,7 +106,7 @@ impl Sender {
 
     /// The CURVE key that it has proven, if its gate knows it by that.
     pub fn key(&self) -> Option<PublicKey> {
-        self.peer.access().and_then(|access| access.key())
+        self.peer.standing().access().and_then(|access| access.key())
     }
 
     /// Stops reading it, beyond what was handed over already, or goes on.

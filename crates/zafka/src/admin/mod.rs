@@ -46,6 +46,10 @@ pub trait Source: Send + Sync {
     fn identity(&self) -> Option<IdentityStatus> {
         None
     }
+    /// For `/readyz`: the reasons why peers are kept out that did nothing wrong.
+    fn kept_out(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A relay that runs.
@@ -71,6 +75,10 @@ impl Source for Running {
 
     fn identity(&self) -> Option<IdentityStatus> {
         self.identities.as_ref().map(|identities| identities.status())
+    }
+
+    fn kept_out(&self) -> Vec<String> {
+        self.identities.as_ref().map(|identities| identities.kept_out()).unwrap_or_default()
     }
 }
 
@@ -192,7 +200,9 @@ struct Waiting {
 
 #[derive(Serialize)]
 struct NotReady {
-    route: String,
+    /// Missing if it is no route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
     reason: String,
 }
 
@@ -200,8 +210,10 @@ async fn ready(State(shared): State<Shared>) -> Response {
     let (mut not_ready, mut waiting) = (Vec::new(), Vec::new());
     for RouteReadiness { name, reason, waiting: waits, .. } in shared.source.readiness().routes {
         waiting.extend(waits.into_iter().map(|wait| Waiting { route: name.clone(), wait }));
-        not_ready.extend(reason.map(|reason| NotReady { route: name, reason }));
+        not_ready.extend(reason.map(|reason| NotReady { route: Some(name), reason }));
     }
+    let kept_out = shared.source.kept_out().into_iter();
+    not_ready.extend(kept_out.map(|reason| NotReady { route: None, reason }));
     let ready = not_ready.is_empty();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Ready { ready, not_ready, waiting })).into_response()

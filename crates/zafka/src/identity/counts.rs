@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use zafka_identity::{Refusal, shown};
+use zafka_identity::Refusal;
+
+use super::health::HealthStatus;
+
+/// Characters of an error that are shown.
+const MAX_ERROR: usize = 400;
 
 /// The identities of a relay's peers at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,6 +28,9 @@ pub struct IdentityStatus {
     pub counters: IdentityCounters,
     /// The issuers, in the order of the file.
     pub issuers: Vec<IssuerStatus>,
+    /// The rest of its health.
+    #[serde(flatten)]
+    pub health: HealthStatus,
 }
 
 /// Counts since the start.
@@ -106,8 +114,28 @@ impl IdentityCounts {
         self.change(index, |issuer| {
             issuer.keys = keys;
             issuer.failures = issuer.failures.saturating_add(1);
-            issuer.error = Some(shown(error));
+            // A part of it may be the provider's.
+            let shown = error.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c });
+            issuer.error = Some(shown.collect());
         });
+    }
+
+    /// Returns the reasons why tokens are not taken that may be good.
+    pub fn kept_out(&self) -> Vec<String> {
+        let issuers = self.issuers.lock();
+        let without = issuers.iter().filter(|issuer| issuer.keys == 0);
+        let reason = |issuer: &IssuerStatus| {
+            let why = match (&issuer.error, issuer.fetched) {
+                (Some(error), _) => error,
+                (None, None) => "they were not fetched yet",
+                (None, Some(_)) => "it has none",
+            };
+            let name = &issuer.issuer;
+            format!(
+                "the keys of the issuer {name} are not known, so that its tokens are not taken: {why}"
+            )
+        };
+        without.map(reason).collect()
     }
 
     fn change(&self, index: usize, change: impl Fn(&mut IssuerStatus)) {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use zafka_identity::{
     Admission, Claims, Clock, Directory, Issuer, KafkaTopics, KeySet, LeaseChange, LeaseView,
-    Leased, Refusal, Revocation, Revoked, TokenError, TooManyRevocations, Verified, claimed_end,
-    shown, verify,
+    Leased, Refusal, Revocation, Revoked, SteadyClock, TokenError, TooManyRevocations, Verified,
+    claimed_end, shown, verify,
 };
 use zafka_kafka::AskedTopics;
 use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
@@ -21,6 +21,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use super::audit::{self, AskedAt, Audit, DOOR, until_text};
 use super::counts::{Done, IdentityCounts, IdentityStatus};
+use super::health::Health;
 use super::kafka_rights::KafkaRights;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
@@ -41,11 +42,14 @@ pub struct Identities {
     pub(super) counts: IdentityCounts,
     /// Asks Kafka what peers may do, if rules say so.
     kafka: Option<KafkaRights>,
+    health: Arc<Health>,
 }
 
 impl Identities {
     /// No peer is known yet but the servers that routes connect to.
     pub fn new(config: &IdentityConfig) -> Self {
+        // The clocks as they are at the start.
+        LazyLock::force(&START);
         let (max_lease, skew) = (config.max_lease, config.clock_skew);
         let mut directory = Directory::new(config.rules.clone(), max_lease, skew);
         directory.set_keys(config.servers.iter().cloned());
@@ -59,7 +63,18 @@ impl Identities {
             audit: Audit::default(),
             counts: IdentityCounts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
             kafka: config.exchange.as_ref().map(KafkaRights::new),
+            health: Arc::default(),
         }
+    }
+
+    /// The part of its health that others see.
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Returns the reasons why it keeps peers out that did nothing wrong.
+    pub fn kept_out(&self) -> Vec<String> {
+        self.counts.kept_out().into_iter().chain(self.health.reasons()).collect()
     }
 
     /// Takes the new content of the folder; a peer that is in and whose claims changed is closed.
@@ -67,12 +82,14 @@ impl Identities {
         for problem in &found.problems {
             warn!(problem, "a file in the folder of keys is not used");
         }
-        let keys = self.servers.iter().cloned().chain(found.keys);
+        let Found { keys: in_files, problems } = found;
+        let keys = self.servers.iter().cloned().chain(in_files);
         let (known, ended) = {
             let mut directory = self.directory.lock();
             let ended = directory.set_keys(keys);
             (directory.keys(), ended)
         };
+        self.health.set_files(&problems);
         self.tell_ended(&ended, "its key file changed");
         info!(known, ended = ended.len(), "the keys that are known were read");
     }
@@ -211,6 +228,7 @@ impl Identities {
         status.known_keys = directory.keys();
         status.leases = directory.leases();
         status.revocations = directory.revocations();
+        status.health = self.health.status();
         status
     }
 
@@ -355,10 +373,22 @@ pub fn wall_clock() -> i64 {
     i64::try_from(wall).unwrap_or(i64::MAX)
 }
 
-/// The time by both clocks.
+/// The time by both clocks, of which the wall clock is not set back.
 fn clock() -> Clock {
+    START.judge(read_clocks())
+}
+
+/// Returns the time by which the wall clock was set back since the start.
+pub fn clock_behind() -> Duration {
+    START.behind(read_clocks())
+}
+
+fn read_clocks() -> Clock {
     Clock { now: Instant::now(), wall: wall_clock() }
 }
+
+/// Both clocks when they were first looked at.
+static START: LazyLock<SteadyClock> = LazyLock::new(|| SteadyClock::new(read_clocks()));
 
 /// The access of a peer.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
     loop {
         if refresh.handle_timeout(Instant::now()) {
             identities.set_issuer_keys(index, refresh.keys());
+            identities.counts.not_fetched(index, 0, "they could not be fetched for a day");
             warn!(issuer, "its keys could not be fetched for a day: its tokens are not taken now");
         }
         if !refresh.poll_fetch(Instant::now()) {

@@ -274,3 +274,51 @@ fn verified_bob(issuer: &zafka_testkit::Issuer) -> Verified {
     let skew = Duration::from_secs(30);
     verify(token.as_bytes(), &key(3).public(), &[trusted], wall_clock(), skew).unwrap()
 }
+
+/// Waits until the reasons why peers are kept out hold this text; with an empty one, until there is
+/// none.
+async fn wait_reason(identity: &Identity, part: &str) -> Vec<String> {
+    let until = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let reasons = identity.gate.kept_out();
+        let is_found = match part {
+            "" => reasons.is_empty(),
+            part => reasons.iter().any(|reason| reason.contains(part)),
+        };
+        if is_found {
+            return reasons;
+        }
+        assert!(tokio::time::Instant::now() < until, "no {part:?} in {reasons:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_do_its_work_keeps_everybody_out_until_it_does() {
+    let issuer = zafka_testkit::Issuer::start();
+    for (serving, part) in [
+        (Serving::Hanging, "they were not fetched yet"),
+        (Serving::Status(503), "status 503"),
+        (Serving::Garbage, "no plain JSON object"),
+    ] {
+        let before = issuer.requests();
+        issuer.serve(serving);
+        let identity = start(&config(&issuer)).unwrap();
+        let token = issuer.token("alice", 600, &dash());
+        let until = tokio::time::Instant::now() + DEADLINE;
+        while issuer.requests() == before {
+            assert!(tokio::time::Instant::now() < until, "{serving:?}: nobody asks for keys");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let reasons = wait_reason(&identity, part).await;
+        assert!(reasons[0].contains(&issuer.name()), "{serving:?}: {reasons:?}");
+        let (may_retry, why) = kept_out(shown(&identity.gate, 2, &token));
+        assert!(may_retry && why.contains("key is not known"), "{serving:?}: {why}");
+        // It comes back by itself.
+        issuer.serve(Serving::Well);
+        wait_reason(&identity, "").await;
+        admitted(shown(&identity.gate, 2, &token));
+        let status = identity.gate.status();
+        assert_eq!((status.issuers[0].keys, status.issuers[0].failures), (1, 0), "{serving:?}");
+    }
+}

@@ -1,11 +1,13 @@
 //! Identity with libzmq's own CURVE clients (pyzmq): who is let in, what each gets, what ends it.
 
 mod door;
+mod environment;
 mod examples;
 mod exchange;
 mod keycloak;
 mod python;
 mod recordings;
+mod secrets;
 mod server;
 
 use std::collections::BTreeMap;
