@@ -179,7 +179,7 @@ async fn who_is_let_in_is_served_during_each_flood() {
             let what = format!("{stranger:?}, round {round}: it is subscribed");
             let demand = server.socket.demand(None, Some(&orders));
             eventually(&what, || demand.peers() == 1).await;
-            server.origin = Origin::labeled(server.position, None, orders.clone());
+            server.origin = Origin::with(server.position, None, Some(orders.clone()));
             server.send("t", "x").await;
             let got = tokio::time::timeout(PATIENCE, sub.next()).await.expect(&what);
             assert!(matches!(&got, SubEvent::Message(frames) if *frames[1] == *b"x"), "{got:?}");
