@@ -27,7 +27,7 @@ impl SteadyClock {
     }
 
     /// Returns the time by which the wall clock was set back since the start, as far as it was.
-    pub fn set_back(&self, clock: Clock) -> Duration {
+    pub fn behind(&self, clock: Clock) -> Duration {
         let behind = self.least(clock).saturating_sub(clock.wall);
         Duration::from_secs(u64::try_from(behind).unwrap_or(0))
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wall_clock_is_believed_unless_it_is_set_back() {
+    fn the_wall_clock_is_believed_unless_it_is_behind() {
         #[allow(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
         let start = Clock { now: Instant::now(), wall: 1_000_000 };
         let steady = SteadyClock::new(start);
@@ -65,7 +65,7 @@ mod tests {
             let clock = Clock { now, wall: start.wall + wall };
             assert_eq!(steady.judge(clock).wall, start.wall + judged, "{passed} {wall}");
             assert_eq!(steady.judge(clock).now, now);
-            assert_eq!(steady.set_back(clock).as_secs(), back, "{passed} {wall}");
+            assert_eq!(steady.behind(clock).as_secs(), back, "{passed} {wall}");
         }
     }
 }

@@ -10,8 +10,8 @@
 mod handshake;
 mod hub;
 mod peer;
-mod places;
 mod reserve;
+mod seats;
 mod serve;
 mod session;
 mod silence;
@@ -35,9 +35,9 @@ use handshake::Handshake;
 use hub::PeerPlace;
 pub(crate) use hub::{Hub, LinkConfig, Stage};
 pub(crate) use peer::{Direction, Peer, Wire};
-use places::Place;
 use reserve::Reserve;
 pub(crate) use reserve::Reserves;
+use seats::Seat;
 pub use serve::BindError;
 pub(crate) use serve::Endpoints;
 pub(crate) use session::{Input, Parting, Session, Socket};
@@ -102,7 +102,7 @@ struct Ending {
     until: Instant,
     reason: Option<Closed>,
     /// Its place among those that are kept so; none of one that we made.
-    _place: Option<Place>,
+    _place: Option<Seat>,
 }
 
 impl Ending {
@@ -151,7 +151,7 @@ impl<'a, S: Session> Link<'a, S> {
         session: S,
         direction: Direction,
         mechanism: Mechanism,
-        place: Option<Place>,
+        place: Option<Seat>,
     ) -> Self {
         let now = now();
         let mut connection =

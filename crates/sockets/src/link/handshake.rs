@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::places::{Place, Source};
+use super::seats::{Seat, Source};
 
 /// Longest time for a connection in its handshake while others need its place.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -16,23 +16,23 @@ pub(super) struct Handshake {
     timeout: Duration,
     next: Instant,
     /// Its place among the connections in their handshake; none of one that we made.
-    place: Option<Place>,
+    place: Option<Seat>,
 }
 
 impl Handshake {
-    pub(super) fn new(timeout: Duration, place: Option<Place>, now: Instant) -> Self {
+    pub(super) fn new(timeout: Duration, place: Option<Seat>, now: Instant) -> Self {
         let first = if place.is_some() { CROWDED.min(timeout) } else { timeout };
         Self { begun: now, timeout, next: now + first, place }
     }
 
     /// Returns true if others need its place.
     pub(super) fn is_needed(&self) -> bool {
-        self.place.as_ref().is_some_and(Place::is_needed)
+        self.place.as_ref().is_some_and(Seat::is_needed)
     }
 
     /// The origin of the connection; none of one that we made.
     pub(super) fn source(&self) -> Option<Source> {
-        self.place.as_ref().map(Place::source)
+        self.place.as_ref().map(Seat::source)
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
@@ -56,12 +56,12 @@ impl Handshake {
 
 #[cfg(test)]
 mod tests {
-    use super::super::places::Places;
+    use super::super::seats::Seats;
     use super::*;
 
     #[test]
     fn the_deadline_is_shorter_while_others_need_the_place() {
-        let places = Places::new(2, 0);
+        let places = Seats::new(2, 0);
         let start = Instant::now();
         let ms = |count| start + Duration::from_millis(count);
         let timeout = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 use zafka_zmtp::{PeerInfo, SocketType};
 
 use super::peer::Peer;
-use super::places::Places;
 use super::reserve::Reserves;
+use super::seats::Seats;
 use super::silence::SilenceConfig;
 use crate::closed::Closed;
 use crate::config::Heartbeat;
@@ -75,9 +75,9 @@ pub(crate) struct Hub {
     /// The ends that the socket's own connections lead to.
     pub(crate) reached: Reached,
     /// Places of accepted connections in their handshake.
-    pub(super) handshakes: Arc<Places>,
+    pub(super) handshakes: Arc<Seats>,
     /// Places of accepted connections that were not let in.
-    pub(super) endings: Arc<Places>,
+    pub(super) endings: Arc<Seats>,
     stage: watch::Sender<Stage>,
     links: Mutex<Links>,
     emptied: Notify,
@@ -128,8 +128,8 @@ impl Hub {
             gate,
             memory,
             reached: Reached::default(),
-            handshakes: Places::new(HANDSHAKES, files::share_of_waiting(WAITING)),
-            endings: Places::new(ENDINGS, 0),
+            handshakes: Seats::new(HANDSHAKES, files::share_of_waiting(WAITING)),
+            endings: Seats::new(ENDINGS, 0),
             stage: watch::Sender::new(Stage::Open),
             links: Mutex::default(),
             emptied: Notify::new(),

@@ -11,7 +11,7 @@ use zafka_zmtp::Mechanism;
 
 use super::hub::{Hub, Stage};
 use super::peer::{Direction, Peer, Wire};
-use super::places::{Place, Source};
+use super::seats::{Seat, Source};
 use super::session::{Session, Socket};
 use super::{Link, now};
 use crate::closed::Closed;
@@ -210,7 +210,7 @@ async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
 ///
 /// # Errors
 /// The reason to close it at once.
-async fn place(hub: &Hub, stream: &Stream, from: Direction) -> Result<Option<Place>, Closed> {
+async fn place(hub: &Hub, stream: &Stream, from: Direction) -> Result<Option<Seat>, Closed> {
     if let Some(limit) = files::beyond_limit(stream) {
         return Err(Closed::FileLimit(limit));
     }

@@ -22,7 +22,7 @@ pub async fn keep_ending(identities: Arc<Identities>) {
     loop {
         ticks.tick().await;
         identities.end_leases();
-        let behind = gate::set_back();
+        let behind = gate::clock_behind();
         let is_behind = behind >= TELL_OF;
         if is_behind && !told {
             let seconds = behind.as_secs();

@@ -1,4 +1,4 @@
-//! What the environment of a relay may not change.
+//! The environment of a relay: it names no proxy that is asked.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::stream::Stream;
 
-/// Places that a source may have while few are left.
+/// Seats that a source may have while few are left.
 const FEW: usize = 16;
 /// One place in so many is kept for sources that have few.
 const KEPT: usize = 4;
@@ -48,37 +48,37 @@ impl Source {
 
 /// Places of one kind.
 #[derive(Debug)]
-pub(super) struct Places(Mutex<Queue<oneshot::Sender<Place>>>);
+pub(super) struct Seats(Mutex<SeatQueue<oneshot::Sender<Seat>>>);
 
 /// A connection's place; given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Seat {
+    places: Arc<Seats>,
     source: Source,
 }
 
 /// One that waits for a place, as long as this lives.
-struct Waiting<'a> {
-    places: &'a Places,
+struct SeatWaiter<'a> {
+    places: &'a Seats,
     source: Source,
     ticket: u64,
 }
 
-impl Places {
+impl Seats {
     /// So many places; and so many connections may wait for one.
     pub(super) fn new(places: usize, waiting: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Queue::new(places, waiting))))
+        Arc::new(Self(Mutex::new(SeatQueue::new(places, waiting))))
     }
 
     /// Takes a place, if there is one for this source.
-    pub(super) fn try_take(self: &Arc<Self>, source: Source) -> Option<Place> {
+    pub(super) fn try_take(self: &Arc<Self>, source: Source) -> Option<Seat> {
         let taken = self.0.lock().take(source);
         taken.then(|| self.place(source))
     }
 
     /// Waits for a place; how long is up to the caller. `None` if there is no room to wait, or
     /// another source needs it.
-    pub(super) async fn take(self: &Arc<Self>, source: Source) -> Option<Place> {
+    pub(super) async fn take(self: &Arc<Self>, source: Source) -> Option<Seat> {
         let (sender, granted) = oneshot::channel();
         let ticket = {
             let mut queue = self.0.lock();
@@ -89,12 +89,12 @@ impl Places {
             // One that has to go is told by the end of its channel.
             queue.wait(source, sender)?
         };
-        let _waiting = Waiting { places: self, source, ticket };
+        let _waiting = SeatWaiter { places: self, source, ticket };
         granted.await.ok()
     }
 
-    fn place(self: &Arc<Self>, source: Source) -> Place {
-        Place { places: Arc::clone(self), source }
+    fn place(self: &Arc<Self>, source: Source) -> Seat {
+        Seat { places: Arc::clone(self), source }
     }
 
     fn give_up(self: &Arc<Self>, source: Source) {
@@ -110,7 +110,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl Seat {
     pub(super) fn source(&self) -> Source {
         self.source
     }
@@ -122,13 +122,13 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.places.give_up(self.source);
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for SeatWaiter<'_> {
     fn drop(&mut self) {
         self.places.0.lock().leave(self.source, self.ticket);
     }
@@ -136,7 +136,7 @@ impl Drop for Waiting<'_> {
 
 /// Decides who has a place and who waits. `W` is whatever the caller keeps of one that waits.
 #[derive(Debug)]
-struct Queue<W> {
+struct SeatQueue<W> {
     places: usize,
     taken: usize,
     taken_by: HashMap<Source, usize>,
@@ -147,7 +147,7 @@ struct Queue<W> {
     next_ticket: u64,
 }
 
-impl<W> Queue<W> {
+impl<W> SeatQueue<W> {
     fn new(places: usize, max_waiting: usize) -> Self {
         Self {
             places,
@@ -263,13 +263,13 @@ mod tests {
     const OTHER: Source = Source::User(2);
 
     /// Takes as many places as there are for a source.
-    fn fill(queue: &mut Queue<&str>, source: Source) -> usize {
+    fn fill(queue: &mut SeatQueue<&str>, source: Source) -> usize {
         (0..).take_while(|_| queue.take(source)).count()
     }
 
     #[test]
     fn no_source_takes_all_places() {
-        let mut queue = Queue::new(256, 0);
+        let mut queue = SeatQueue::new(256, 0);
         assert_eq!(fill(&mut queue, CROWD), 192);
         assert_eq!(fill(&mut queue, OTHER), FEW);
         assert_eq!((3..9).map(|user| fill(&mut queue, Source::User(user))).sum::<usize>(), 48);
@@ -280,10 +280,10 @@ mod tests {
 
     #[test]
     fn places_that_others_need() {
-        let mut queue = Queue::new(32, 1);
+        let mut queue = SeatQueue::new(32, 1);
         assert_eq!(fill(&mut queue, CROWD), 24);
         assert!(queue.take(OTHER));
-        let needed = |queue: &Queue<&str>| (queue.is_needed(CROWD), queue.is_needed(OTHER));
+        let needed = |queue: &SeatQueue<&str>| (queue.is_needed(CROWD), queue.is_needed(OTHER));
         assert_eq!(needed(&queue), (false, false), "none waits");
         queue.wait(CROWD, "a").unwrap();
         assert_eq!(needed(&queue), (true, false), "it has few, and its place would be no one's");
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn sources_wait_in_turn() {
-        let mut queue = Queue::new(16, 10);
+        let mut queue = SeatQueue::new(16, 10);
         assert_eq!(fill(&mut queue, CROWD), FEW);
         for one in ["a", "b"] {
             queue.wait(CROWD, one).unwrap();
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn no_source_takes_all_room_to_wait() {
-        let mut queue = Queue::new(1, 4);
+        let mut queue = SeatQueue::new(1, 4);
         assert!(queue.take(CROWD));
         for one in ["a", "b", "c", "d"] {
             queue.wait(CROWD, one).unwrap();
@@ -343,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_goes_to_who_waits_and_comes_back() {
-        let places = Places::new(1, 2);
+        let places = Seats::new(1, 2);
         let held = places.try_take(CROWD).unwrap();
         assert!(places.try_take(OTHER).is_none());
         let gone = tokio::spawn({
