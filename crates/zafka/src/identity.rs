@@ -59,7 +59,9 @@ impl Identity {
         self.gate.set_topics(topics);
         if self.gate.kafka().is_some() {
             let gate = Arc::clone(&self.gate);
-            self.tasks.spawn(kafka_asker::keep_asking(cluster.clone(), gate));
+            let (health, asking) = (Arc::clone(gate.health()), cluster.clone());
+            let asking = kafka_asker::keep_asking(asking, gate);
+            self.tasks.spawn(tell_the_end("what asks Kafka about peers", health, asking));
         }
     }
 }
