@@ -37,7 +37,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(4 * DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(20 * DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// Counts what comes to one connection.
