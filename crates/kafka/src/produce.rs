@@ -23,7 +23,7 @@ use crate::health::{FetchHealth, SourceHealth};
 use crate::wait::Wait;
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
-use tickets::{Run, Tickets};
+use tickets::{TicketRun, Tickets};
 
 /// The way records are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,9 +146,9 @@ pub struct Delivered {
 #[derive(Debug)]
 pub struct Deliveries {
     place: Option<PartitionIndex>,
-    runs: std::vec::IntoIter<Run>,
+    runs: std::vec::IntoIter<TicketRun>,
     /// The tickets of the next records, if there are any.
-    run: Option<Run>,
+    run: Option<TicketRun>,
     left: usize,
     /// Of the record that comes next.
     outcome: Result<Written, WriteError>,
@@ -175,7 +175,7 @@ impl Deliveries {
 
     /// Returns the outcome of the next records whose tickets follow one another.
     pub fn next_run(&mut self) -> Option<Delivered> {
-        let Run { first, count } = self.run?;
+        let TicketRun { first, count } = self.run?;
         self.run = self.runs.next();
         Some(Delivered { first, count, outcome: self.take(count) })
     }
@@ -198,7 +198,7 @@ impl Iterator for Deliveries {
         let run = self.run.as_mut()?;
         let ticket = run.first;
         if run.count > 1 {
-            *run = Run { first: ticket + 1, count: run.count - 1 };
+            *run = TicketRun { first: ticket + 1, count: run.count - 1 };
         } else {
             self.run = self.runs.next();
         }

@@ -32,7 +32,7 @@ pub(super) struct Arrival {
 pub(super) struct Size {
     /// Bytes of their frames.
     pub(super) bytes: usize,
-    /// What [`message_weight`] says of each.
+    /// Sum of the [`message_weight`] of each.
     pub(super) weight: usize,
 }
 

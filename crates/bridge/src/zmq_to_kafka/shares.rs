@@ -14,7 +14,7 @@ const PART: usize = 3;
 /// wake up.
 const AGAIN: usize = 2 * PART;
 
-/// What all partitions have under way.
+/// The bytes that all partitions have under way.
 #[derive(Debug)]
 pub(super) struct Shares {
     capacity: usize,

@@ -6,13 +6,13 @@ use super::Ticket;
 /// Tickets, in the order of their records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tickets {
-    runs: Vec<Run>,
+    runs: Vec<TicketRun>,
     len: usize,
 }
 
 /// Tickets of which each is one more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct TicketRun {
     pub(super) first: Ticket,
     /// At least one.
     pub(super) count: usize,
@@ -27,7 +27,7 @@ impl Tickets {
         {
             run.count += 1;
         } else {
-            self.runs.push(Run { first: ticket, count: 1 });
+            self.runs.push(TicketRun { first: ticket, count: 1 });
         }
     }
 
@@ -43,7 +43,7 @@ impl Tickets {
         self.runs.iter().flat_map(|run| (0..run.count).map(|number| run.first + number))
     }
 
-    pub(super) fn into_runs(self) -> std::vec::IntoIter<Run> {
+    pub(super) fn into_runs(self) -> std::vec::IntoIter<TicketRun> {
         self.runs.into_iter()
     }
 }

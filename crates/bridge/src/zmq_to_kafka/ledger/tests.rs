@@ -1,4 +1,4 @@
-//! What becomes of messages, and the order in which that is told.
+//! The fate of messages, and the order in which it is told.
 
 use std::ops::Range;
 
