@@ -246,10 +246,13 @@ impl Task {
     ) -> Result<(), Wait> {
         let (mapping, known) = (&config.mapping, self.topic.as_deref());
         let failure = match records {
-            // Nothing is allocated for one.
-            [record] => match mapping.target(record, known) {
-                Ok(target) => return self.write(config, message, id, records, &[target]),
-                Err(error) => error.into(),
+            // Nothing is allocated for one, nor moved.
+            [record] => match &mapping.target(record, known) {
+                Ok(target) => {
+                    let targets = std::slice::from_ref(target);
+                    return self.write(config, message, id, records, targets);
+                }
+                Err(error) => error.clone().into(),
             },
             records => match targets(mapping, records, known) {
                 Ok(targets) => return self.write(config, message, id, records, &targets),
