@@ -16,7 +16,7 @@ use super::{
 use crate::backoff::Backoff;
 use crate::fetcher::{FetchFailure, FetchFault};
 use crate::guard::Panicked;
-use crate::metadata::{Leader, Metadata, MetadataError};
+use crate::metadata::{BELIEVED, Leader, Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
 use crate::reset::ResetReason;
 use crate::topic_partition::TopicPartition;
@@ -32,9 +32,6 @@ const SETTLED: Duration = Duration::from_secs(5);
 pub(super) const RESET_AGAIN: Backoff =
     Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 const RESETS_SETTLED: Duration = Duration::from_secs(60);
-/// Answers in a row with the id of an earlier life of a topic, before they are believed. Each is of
-/// another server.
-const BELIEVED: u32 = 4;
 /// Lives of a topic that are remembered.
 const PAST_IDS: usize = 16;
 

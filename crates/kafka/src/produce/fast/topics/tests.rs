@@ -177,6 +177,53 @@ fn the_life_before_is_not_believed() {
     assert_eq!(bench.topics.name_of(key).unwrap().1, Uuid::from_u128(8));
 }
 
+/// The ids that one server after another tells; whether the answer is stale, and the id after it.
+#[test]
+fn one_stale_server_is_not_believed_for_ever() {
+    type Row = (&'static str, &'static [u128], &'static [(u128, bool)]);
+    const STALE: (u128, bool) = (7, true);
+    const FRESH: (u128, bool) = (7, false);
+    let rows: [Row; 4] = [
+        ("it had lost touch itself", &[8, 7, 8, 7], &[(8, false), (7, false), STALE, FRESH]),
+        (
+            "all others tell of the life that is taken for over",
+            &[7, 8, 7, 7, 7, 7, 8],
+            &[FRESH, (8, false), (8, true), (8, true), (8, true), FRESH, STALE],
+        ),
+        (
+            "not in a row",
+            &[7, 8, 7, 7, 7, 8, 7],
+            &[FRESH, (8, false), (8, true), (8, true), (8, true), (8, false), (8, true)],
+        ),
+        (
+            "twice",
+            &[7, 8, 7, 7, 7, 7, 8, 8, 8, 8],
+            &[
+                FRESH,
+                (8, false),
+                (8, true),
+                (8, true),
+                (8, true),
+                FRESH,
+                STALE,
+                STALE,
+                STALE,
+                (8, false),
+            ],
+        ),
+    ];
+    for (name, ids, expected) in rows {
+        let mut bench = Bench::new(None);
+        bench.push("a", Some(0), None);
+        let key = Key { topic: 0, partition: 0 };
+        let heard = ids.iter().map(|id| {
+            let is_stale = bench.hear("a", told(*id, 1, None)).is_stale;
+            (bench.topics.name_of(key).unwrap().1.as_u128(), is_stale)
+        });
+        assert_eq!(heard.collect::<Vec<_>>(), expected, "{name}");
+    }
+}
+
 #[test]
 fn anybody_may_name_topics_but_not_without_end() {
     let mut bench = Bench::new(None);

@@ -14,7 +14,7 @@ use super::super::super::partitioner::{Answers, Sticky, of_key};
 use super::super::super::{Deliveries, PartitionIndex, Ticket, WriteError};
 use super::super::Key;
 use super::{Learned, Slot};
-use crate::metadata;
+use crate::metadata::{self, BELIEVED};
 use crate::records::{BatchBuilder, NewRecord, ProducerId};
 
 /// Time between two answers that say that a topic is not there, after which it is not.
@@ -40,6 +40,8 @@ pub(super) struct Topic {
     /// Nil until it is known, and if brokers have none.
     pub(super) id: Uuid,
     past_ids: VecDeque<Uuid>,
+    /// Answers in a row that told of one of them.
+    stale_answers: u32,
     pub(super) slots: Vec<Slot>,
     /// Partitions that it has now; there may have been more.
     pub(super) count: u32,
@@ -63,6 +65,7 @@ impl Topic {
             name: Arc::clone(name),
             id: Uuid::nil(),
             past_ids: VecDeque::new(),
+            stale_answers: 0,
             slots: Vec::new(),
             count: 0,
             sticky: Sticky::default(),
@@ -231,6 +234,20 @@ impl Topic {
         })
     }
 
+    /// Returns true if this is the id of an earlier life, of which a server tells that has lost
+    /// touch with the cluster. If one server after another does, it is the one before all of them
+    /// that had.
+    fn is_past(&mut self, id: Uuid) -> bool {
+        let is_past = self.past_ids.contains(&id);
+        self.stale_answers = if is_past { self.stale_answers + 1 } else { 0 };
+        if self.stale_answers < BELIEVED {
+            return is_past;
+        }
+        self.stale_answers = 0;
+        self.past_ids.retain(|past| *past != id);
+        false
+    }
+
     pub(super) fn handle_partitions(
         &mut self,
         told: &metadata::TopicMetadata,
@@ -238,7 +255,7 @@ impl Topic {
         learned: &mut Learned,
         now: Instant,
     ) -> Outlook {
-        if self.past_ids.contains(&told.id) {
+        if self.is_past(told.id) {
             learned.is_stale = true;
             return Outlook::AskAgain;
         }
