@@ -3,6 +3,7 @@
 //! others back.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod lives;
 mod plan;
 mod resolve;
 
@@ -16,15 +17,20 @@ use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::assignment::Assignment;
 use crate::client::{Client, plain};
 use crate::config::{Isolation, Start};
 use crate::mailbox::Mailbox;
-use crate::native::{self, TopicId};
+use crate::metadata::MetadataHandle;
+use crate::native;
 use crate::reset::{DueOffset, ResetReason};
 use crate::topic_partition::TopicPartition;
 use crate::topics::{Listing, Selection, list};
+#[cfg(feature = "sim")]
+pub(crate) use lives::TopicIds;
 pub(crate) use plan::TopicSnapshot;
 
 /// Longest wait for one request.
@@ -63,7 +69,7 @@ pub(crate) enum LookupAnswer {
     /// The earliest offset of a partition that was to be reset.
     Earliest { due: DueOffset, to: i64, reason: ResetReason },
     /// The ids of topics.
-    TopicIds(Vec<(String, TopicId)>),
+    TopicIds(Vec<(String, Uuid)>),
     /// The ends of partitions.
     Ends(Vec<(Arc<Assignment>, i64)>),
 }
@@ -105,8 +111,15 @@ pub(crate) struct PositionQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartRule {
     At(Start),
-    /// As it was found for an answer that could not be used.
-    Found(i64),
+    /// As it was found for an answer that could not be used, or kept of an assignment before; of the
+    /// topic with this id, nil if that is not known.
+    Found {
+        offset: i64,
+        topic_id: Uuid,
+    },
+    /// At the earliest, whatever is committed: the topic was recreated while it was looked up, and
+    /// what is committed may be of its earlier life.
+    Anew,
 }
 
 impl PositionQuery {
@@ -120,7 +133,8 @@ impl StartRule {
     fn start(self) -> Option<Start> {
         match self {
             Self::At(start) => Some(start),
-            Self::Found(_) => None,
+            Self::Found { .. } => None,
+            Self::Anew => Some(Start::Earliest),
         }
     }
 
@@ -138,6 +152,8 @@ pub(crate) struct StartPosition {
     pub(crate) committed: Option<i64>,
     /// Leader epoch of the record before it, which was committed with it; -1 if it is not known.
     pub(crate) epoch: i32,
+    /// The id of the topic that it is a start of; nil if that is not known.
+    pub(crate) topic_id: Uuid,
 }
 
 /// A partition whose begin is not known yet, and why.
@@ -162,9 +178,9 @@ impl fmt::Display for Unresolved {
 
 /// Partitions that are resolved, and partitions that are still open.
 #[derive(Default)]
-struct Resolution {
-    resolved: Vec<StartPosition>,
-    unresolved: Vec<Unresolved>,
+pub(crate) struct Resolution {
+    pub(crate) resolved: Vec<StartPosition>,
+    pub(crate) unresolved: Vec<Unresolved>,
 }
 
 impl Resolution {
@@ -197,6 +213,8 @@ pub(crate) struct Lookup {
     /// Without a group: topics that are held, though a listing may not show them.
     pub(crate) known: BTreeSet<String>,
     pub(crate) answers: Mailbox<LookupAnswer>,
+    /// Asks for the ids of topics; none if librdkafka fetches.
+    pub(crate) metadata: Option<(Handle, MetadataHandle)>,
     /// Start offsets by `start`, found and not committed yet.
     pub(crate) found: HashMap<TopicPartition, i64>,
 }
@@ -255,10 +273,8 @@ impl Lookup {
             LookupRequest::Earliest { due, .. } if !due.is_now() => return true,
             LookupRequest::Starts { id, queries, known, pending, .. } => {
                 let queries = std::mem::take(queries);
-                let Resolution { resolved, unresolved } = match self.in_group {
-                    true => self.resolve_in_group(queries, known, pending),
-                    false => self.resolve_starts(queries),
-                };
+                let Resolution { resolved, unresolved } =
+                    self.resolve_of_one_life(queries, known, pending);
                 LookupAnswer::Starts { id: *id, resolved, unresolved }
             }
             LookupRequest::Earliest { due, reason } => match self.earliest(&due.assignment) {
@@ -354,3 +370,5 @@ impl Lookup {
 }
 
 const NO_ANSWER: &str = "no answer";
+/// The reason for a partition that is left open.
+const NO_START: &str = "the start is not known";

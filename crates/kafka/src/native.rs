@@ -27,7 +27,7 @@ use zafka_envelope::{Header, Timestamp};
 
 use crate::client::Client;
 use crate::topic_partition::TopicPartition;
-pub(crate) use admin::{TopicId, offsets, topic_ids};
+pub(crate) use admin::{offsets, topic_ids};
 pub(crate) use token::{TokenRefusal, set_token};
 
 fn millis(time: Duration) -> i32 {

@@ -9,15 +9,19 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
+use uuid::Uuid;
 
+use super::lives::TopicIds;
 use super::plan::{StartPlan, TopicSnapshot, smaller};
 use super::{
-    Lookup, NO_ANSWER, Offsets, PendingQueries, PositionQuery, Resolution, StartPosition,
+    Lookup, NO_ANSWER, NO_START, Offsets, PendingQueries, PositionQuery, Resolution, StartPosition,
     StartRule, WAIT,
 };
 use crate::client::plain;
 use crate::config::Start;
+use crate::metadata::MetadataError;
 use crate::native;
+use crate::reason::{Consequence, Reason};
 use crate::topic_partition::TopicPartition;
 
 /// Time for which the starts of a topic are asked for if some of its partitions do not tell theirs;
@@ -30,7 +34,6 @@ const COMMITTED_AT_ONCE: usize = 2000;
 
 /// The reason for a partition that is left open.
 const NO_COMMITTED: &str = "the committed offset is not known";
-const NO_START: &str = "the start is not known";
 const NOT_COMMITTED: &str = "the start was not committed";
 
 /// A partition of this member, and where it was found to begin.
@@ -50,8 +53,68 @@ struct TopicStarts {
 }
 
 impl Lookup {
+    /// Resolves starts, each of a topic that was the same one all along.
+    pub(super) fn resolve_of_one_life(
+        &mut self,
+        mut queries: Vec<PositionQuery>,
+        known: &TopicSnapshot,
+        pending: &PendingQueries,
+    ) -> Resolution {
+        let topics = TopicIds::asked(&queries);
+        let before = match self.topic_ids(&topics) {
+            Ok(before) => before,
+            Err(reason) => {
+                let mut resolution = Resolution::default();
+                for query in queries {
+                    resolution.leave_unresolved(query, NO_START, reason.clone());
+                }
+                self.report_unresolved(&resolution);
+                return resolution;
+            }
+        };
+        before.without_past(&mut queries);
+        let mut resolution = match self.in_group {
+            true => self.resolve_in_group(queries, known, pending),
+            false => self.resolve_starts(queries),
+        };
+        match self.topic_ids(&topics) {
+            Ok(after) => {
+                let recreated = resolution.settle(&before, &after);
+                self.found.retain(|of, _| !recreated.contains(&*of.topic));
+            }
+            Err(reason) => {
+                for position in std::mem::take(&mut resolution.resolved) {
+                    let StartPosition { topic_partition, start: offset, .. } = position;
+                    let topic_id = before.of(&topic_partition.topic);
+                    let rule = StartRule::Found { offset, topic_id };
+                    let query = PositionQuery { topic_partition, rule };
+                    resolution.leave_unresolved(query, NO_START, reason.clone());
+                }
+            }
+        }
+        self.report_unresolved(&resolution);
+        resolution
+    }
+
+    /// The ids of topics, which are sorted; none of a cluster that has none, or if librdkafka
+    /// fetches: then they are asked for later.
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<TopicIds, String> {
+        let Some((runtime, metadata)) = &mut self.metadata else { return Ok(TopicIds::default()) };
+        match runtime.block_on(metadata.ask(topics)) {
+            Ok(told) => {
+                let ids = told.topics.into_iter().map(|(name, topic)| (name.to_string(), topic.id));
+                Ok(TopicIds::new(ids))
+            }
+            // The fetcher meets it too, and librdkafka takes over.
+            Err(MetadataError::Request(error)) if error.consequence() == Consequence::Stop => {
+                Ok(TopicIds::default())
+            }
+            Err(error) => Err(format!("asking for the ids of topics: {error}")),
+        }
+    }
+
     /// Resolves the starts of partitions without a group.
-    pub(super) fn resolve_starts(&self, queries: Vec<PositionQuery>) -> Resolution {
+    fn resolve_starts(&self, queries: Vec<PositionQuery>) -> Resolution {
         let mut resolution = Resolution::default();
         for FoundStart { query, start } in self.resolve(queries, &mut resolution) {
             resolution.resolved.push(StartPosition {
@@ -59,14 +122,14 @@ impl Lookup {
                 start,
                 committed: None,
                 epoch: -1,
+                topic_id: Uuid::nil(),
             });
         }
-        self.report_unresolved(&resolution);
         resolution
     }
 
     /// Resolves the starts of partitions that the group gave.
-    pub(super) fn resolve_in_group(
+    fn resolve_in_group(
         &mut self,
         queries: Vec<PositionQuery>,
         known: &TopicSnapshot,
@@ -96,7 +159,6 @@ impl Lookup {
         } else {
             resolution.resolved.extend(committed.into_iter().map(StartPosition::committed));
         }
-        self.report_unresolved(&resolution);
         resolution
     }
 
@@ -118,6 +180,10 @@ impl Lookup {
             self.committed_offsets(queries.iter().map(|query| &query.topic_partition));
         let mut new = Vec::new();
         for query in queries {
+            if query.rule == StartRule::Anew {
+                new.push(query);
+                continue;
+            }
             match committed.take(&query.topic_partition) {
                 Ok(Some((start, epoch))) => {
                     let (topic_partition, committed) = (query.topic_partition, Some(start));
@@ -126,6 +192,7 @@ impl Lookup {
                         start,
                         committed,
                         epoch,
+                        topic_id: Uuid::nil(),
                     });
                 }
                 Ok(None) => new.push(query),
@@ -305,6 +372,7 @@ impl Lookup {
                         start: stands,
                         committed,
                         epoch,
+                        topic_id: Uuid::nil(),
                     });
                 }
                 Ok(_) => due.push(found),
@@ -325,8 +393,8 @@ impl Lookup {
         let mut found = Vec::with_capacity(queries.len());
         for query in queries {
             let start = match query.rule {
-                StartRule::Found(start) => Ok(Some(start)),
-                StartRule::At(_) => starts.take(&query.topic_partition),
+                StartRule::Found { offset, .. } => Ok(Some(offset)),
+                StartRule::At(_) | StartRule::Anew => starts.take(&query.topic_partition),
             };
             match start {
                 Ok(Some(start)) => found.push(FoundStart { query, start }),
@@ -445,6 +513,7 @@ impl StartPosition {
             start: found.start,
             committed: Some(found.start),
             epoch: -1,
+            topic_id: Uuid::nil(),
         }
     }
 }

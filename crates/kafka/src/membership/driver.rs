@@ -161,6 +161,10 @@ impl<'a> Driver<'a> {
                 None => listing.names().map(str::to_owned).collect(),
             },
             answers: env.mailbox(),
+            metadata: env
+                .connections
+                .as_ref()
+                .map(|own| (env.runtime.clone(), own.metadata.clone())),
             found: HashMap::new(),
         };
         let panics = env.mailbox();

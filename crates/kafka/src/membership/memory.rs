@@ -14,11 +14,9 @@ pub(super) struct Memory {
     pub(super) listing: Listing,
     pub(super) initial: InitialPartitions,
     /// The offsets that were committed of partitions that were lost: should the group have
-    /// forgotten them, the partitions go on there.
-    pub(super) committed: HashMap<TopicPartition, i64>,
-    /// The same offsets, with the id of the topic that each is of: the group may have forgotten it
-    /// with the topic, and another one has the name by now.
-    pub(super) committed_of: HashMap<TopicPartition, (i64, Uuid)>,
+    /// forgotten them, the partitions go on there. With the id of the topic that each is of: the
+    /// group may have forgotten it with the topic, and another one has the name by now.
+    pub(super) committed: HashMap<TopicPartition, (i64, Uuid)>,
     pub(super) health: MembershipHealth,
     /// The last id that was given, so that an answer that comes late is none for a later client.
     last_id: u64,
@@ -30,7 +28,6 @@ impl Memory {
             initial: InitialPartitions::new(&listing.topics),
             listing,
             committed: HashMap::new(),
-            committed_of: HashMap::new(),
             health: MembershipHealth::default(),
             last_id: 0,
         }
@@ -45,7 +42,6 @@ impl Memory {
     pub(super) fn listed(&mut self, listing: Listing) {
         self.initial.listed(&listing);
         self.committed.retain(|of, _| !listing.lacks(&of.topic));
-        self.committed_of.retain(|of, _| !listing.lacks(&of.topic));
         self.listing = listing;
     }
 

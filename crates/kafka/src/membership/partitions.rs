@@ -339,16 +339,14 @@ impl<'a> Partitions<'a> {
 
     fn add(&mut self, resolved: Vec<StartPosition>) {
         let mut added = Vec::with_capacity(resolved.len());
-        for StartPosition { topic_partition, start, committed, epoch } in resolved {
+        for position in resolved {
+            let StartPosition { topic_partition, start, committed, epoch, topic_id } = position;
             let assignment = Assignment::new(topic_partition.clone(), start, committed);
             if epoch >= 0 {
                 assignment.epochs().note(start - 1, start, epoch);
             }
-            if let Some((offset, id)) = self.memory.committed_of.remove(&topic_partition)
-                && offset == start
-            {
-                assignment.set_topic_id(id);
-            }
+            assignment.set_topic_id(topic_id);
+            self.topic_ids.begin(&topic_partition.topic, topic_id);
             self.assignments.insert(topic_partition, Arc::clone(&assignment));
             added.push(assignment);
         }

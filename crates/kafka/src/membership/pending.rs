@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::config::Start;
 use crate::lookup::{
     BACKOFF, LookupRequest, PendingQueries, PositionQuery, StartPosition, StartRule, TopicSnapshot,
@@ -33,7 +35,7 @@ impl PendingAssignment {
         partitions: Vec<TopicPartition>,
         start: Start,
         known: TopicSnapshot,
-        kept: &HashMap<TopicPartition, i64>,
+        kept: &HashMap<TopicPartition, (i64, Uuid)>,
         now: Instant,
     ) -> (Self, LookupRequest) {
         let assignment = Self {
@@ -47,9 +49,10 @@ impl PendingAssignment {
         let first = &assignment.known.first;
         let query = |topic_partition: TopicPartition| {
             let start = if first.contains(&topic_partition) { start } else { Start::Earliest };
-            let rule = kept
-                .get(&topic_partition)
-                .map_or(StartRule::At(start), |kept| StartRule::Found(*kept));
+            let rule =
+                kept.get(&topic_partition).map_or(StartRule::At(start), |(offset, topic_id)| {
+                    StartRule::Found { offset: *offset, topic_id: *topic_id }
+                });
             PositionQuery { topic_partition, rule }
         };
         let queries = partitions.into_iter().map(query).collect();
@@ -97,9 +100,9 @@ impl PendingAssignment {
         now: Instant,
     ) -> LookupRequest {
         let resolved = resolved.into_iter();
-        let found = resolved.map(|StartPosition { topic_partition, start, .. }| PositionQuery {
-            topic_partition,
-            rule: StartRule::Found(start),
+        let found = resolved.map(|position| {
+            let StartPosition { topic_partition, start: offset, topic_id, .. } = position;
+            PositionQuery { topic_partition, rule: StartRule::Found { offset, topic_id } }
         });
         self.retry(found.chain(unresolved.into_iter().map(|open| open.query)).collect(), now)
     }
@@ -166,7 +169,8 @@ mod tests {
     }
 
     fn position(partition: i32) -> StartPosition {
-        StartPosition { topic_partition: part(partition), start: 7, committed: Some(7), epoch: 3 }
+        let (topic_partition, topic_id) = (part(partition), Uuid::nil());
+        StartPosition { topic_partition, start: 7, committed: Some(7), epoch: 3, topic_id }
     }
 
     fn wanted(ask: &LookupRequest) -> Vec<(i32, StartRule)> {
@@ -174,16 +178,19 @@ mod tests {
         queries.iter().map(|query| (query.topic_partition.partition, query.rule)).collect()
     }
 
-    fn open(partition: i32, found: i64) -> Unresolved {
-        let query =
-            PositionQuery { topic_partition: part(partition), rule: StartRule::Found(found) };
+    fn found(offset: i64) -> StartRule {
+        StartRule::Found { offset, topic_id: Uuid::nil() }
+    }
+
+    fn open(partition: i32, offset: i64) -> Unresolved {
+        let query = PositionQuery { topic_partition: part(partition), rule: found(offset) };
         Unresolved::new(query, "the start was not committed", "Busy".to_owned())
     }
 
     #[test]
     fn those_that_came_later_begin_at_the_earliest() {
         let known = known(&[("orders", 1)]);
-        let kept = HashMap::from([(part(2), 7)]);
+        let kept = HashMap::from([(part(2), (7, Uuid::nil()))]);
         let (_pending, ask) = PendingAssignment::new(
             1,
             (0..3).map(part).collect(),
@@ -192,11 +199,8 @@ mod tests {
             &kept,
             now(),
         );
-        let expected = [
-            (0, StartRule::At(Start::Latest)),
-            (1, StartRule::At(Start::Earliest)),
-            (2, StartRule::Found(7)),
-        ];
+        let expected =
+            [(0, StartRule::At(Start::Latest)), (1, StartRule::At(Start::Earliest)), (2, found(7))];
         assert_eq!(wanted(&ask), expected);
     }
 
@@ -214,13 +218,13 @@ mod tests {
         let (resolved, ask) =
             assignment.answer(vec![position(0)], vec![open(1, 5), open(2, 6)], now());
         assert_eq!(resolved, [position(0)]);
-        assert_eq!(wanted(&ask.unwrap()), [(1, StartRule::Found(5)), (2, StartRule::Found(6))]);
+        assert_eq!(wanted(&ask.unwrap()), [(1, found(5)), (2, found(6))]);
         assert!(assignment.is_answered());
         assert_eq!(assignment.reason(), Some("orders/1: the start was not committed: Busy"));
         // The group takes it back while it is asked for.
         assignment.forget(&part(1));
         let (resolved, ask) = assignment.answer(vec![position(1)], vec![open(2, 6)], now());
-        assert_eq!((resolved, wanted(&ask.unwrap())), (Vec::new(), vec![(2, StartRule::Found(6))]));
+        assert_eq!((resolved, wanted(&ask.unwrap())), (Vec::new(), vec![(2, found(6))]));
         let (resolved, ask) = assignment.answer(vec![position(2)], Vec::new(), now());
         assert_eq!(resolved, [position(2)]);
         assert!(ask.is_none() && assignment.is_empty());

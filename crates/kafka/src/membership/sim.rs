@@ -18,11 +18,13 @@ use crate::fetcher::sim::Fault;
 use crate::generation::Generation;
 use crate::health::SourceHealth;
 use crate::lookup::{
-    LookupAnswer, LookupRequest, PendingQueries, StartPosition, StartRule, Unresolved,
+    LookupAnswer, LookupRequest, PendingQueries, PositionQuery, Resolution, StartPosition,
+    StartRule, TopicIds, Unresolved,
 };
 use crate::mailbox::Mailbox;
 use crate::topic_partition::TopicPartition;
 use crate::topics::Listing;
+use uuid::Uuid;
 
 /// The membership of a source in a group, without its thread.
 pub struct SimMembership {
@@ -243,7 +245,7 @@ impl SimMembership {
 
     /// The lookup has an answer.
     pub fn answer(&self, answer: SimAnswer) {
-        self.send(MembershipEvent::Lookup(answer.0));
+        self.send(MembershipEvent::Lookup(answer.answer));
     }
 
     fn send(&self, event: MembershipEvent) {
@@ -263,7 +265,22 @@ pub struct SimQuestion(LookupRequest);
 
 /// The answer of the lookup.
 #[derive(Debug)]
-pub struct SimAnswer(LookupAnswer);
+pub struct SimAnswer {
+    answer: LookupAnswer,
+    /// The ids of the topics from before, until those from after it are compared with them.
+    before: Option<TopicIds>,
+}
+
+/// The rule by which a partition of a group begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginRule {
+    /// At its committed offset, or else at the earliest.
+    Earliest,
+    /// At its committed offset, or else where it was when it was taken away.
+    Kept(i64),
+    /// At the earliest, whatever is committed.
+    Anew,
+}
 
 /// The place where a partition of a group begins.
 #[derive(Clone, Copy, Debug)]
@@ -276,12 +293,14 @@ pub struct Begin {
 
 /// The logs and the group, as far as a lookup reaches them.
 pub trait SimCluster {
-    /// Returns where a partition begins, which is committed then. `kept` is where it was when it
-    /// was taken away.
+    /// Returns the id of a topic.
+    fn topic_id(&mut self, topic: &str) -> Uuid;
+
+    /// Returns where a partition begins, which is committed then.
     ///
     /// # Errors
     /// It cannot be told now.
-    fn begin(&mut self, of: &TopicPartition, kept: Option<i64>) -> Result<Begin, String>;
+    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Result<Begin, String>;
 
     /// Returns the earliest offset, if it can be told now. `generation` is the one it is for.
     fn earliest(&mut self, of: &Assignment, generation: u32) -> Option<i64>;
@@ -304,10 +323,14 @@ impl SimQuestion {
     /// # Errors
     /// It is to be asked again.
     pub fn ask(self, cluster: &mut impl SimCluster) -> Result<Option<SimAnswer>, Self> {
-        Ok(Some(SimAnswer(match self.0 {
+        let mut before = None;
+        let answer = match self.0 {
             LookupRequest::Starts { pending, .. } if pending.is_empty() => return Ok(None),
             LookupRequest::Earliest { due, .. } if !due.is_now() => return Ok(None),
-            LookupRequest::Starts { id, queries, pending, .. } => {
+            LookupRequest::Starts { id, mut queries, pending, .. } => {
+                let ids = topic_ids(&TopicIds::asked(&queries), cluster);
+                ids.without_past(&mut queries);
+                before = Some(ids);
                 starts(id, queries, &pending, cluster)
             }
             LookupRequest::Earliest { due, reason } => {
@@ -325,13 +348,36 @@ impl SimQuestion {
             }
             // Only where librdkafka fetches.
             LookupRequest::TopicIds(_) => return Ok(None),
-        })))
+        };
+        Ok(Some(SimAnswer { answer, before }))
     }
+}
+
+impl SimAnswer {
+    /// Looks at the ids of the topics once more, unless that was done.
+    pub fn confirm(&mut self, cluster: &mut impl SimCluster) {
+        let LookupAnswer::Starts { resolved, unresolved, .. } = &mut self.answer else { return };
+        let Some(before) = self.before.take() else { return };
+        let mut resolution = Resolution {
+            resolved: std::mem::take(resolved),
+            unresolved: std::mem::take(unresolved),
+        };
+        let resolved_topics = resolution.resolved.iter().map(|one| &one.topic_partition.topic);
+        let topics = resolved_topics
+            .chain(resolution.unresolved.iter().map(|open| &open.query.topic_partition.topic));
+        let after = topic_ids(&topics.cloned().collect::<Vec<_>>(), cluster);
+        resolution.settle(&before, &after);
+        (*resolved, *unresolved) = (resolution.resolved, resolution.unresolved);
+    }
+}
+
+fn topic_ids(topics: &[Arc<str>], cluster: &mut impl SimCluster) -> TopicIds {
+    TopicIds::new(topics.iter().map(|topic| (topic.to_string(), cluster.topic_id(topic))))
 }
 
 fn starts(
     id: u64,
-    queries: Vec<crate::lookup::PositionQuery>,
+    queries: Vec<PositionQuery>,
     pending: &PendingQueries,
     cluster: &mut impl SimCluster,
 ) -> LookupAnswer {
@@ -341,16 +387,18 @@ fn starts(
         if !pending.contains(&query.topic_partition) {
             continue;
         }
-        let kept = match query.rule {
-            StartRule::Found(kept) => Some(kept),
-            StartRule::At(_) => None,
+        let rule = match query.rule {
+            StartRule::Found { offset, .. } => BeginRule::Kept(offset),
+            StartRule::At(_) => BeginRule::Earliest,
+            StartRule::Anew => BeginRule::Anew,
         };
-        match cluster.begin(&query.topic_partition, kept) {
+        match cluster.begin(&query.topic_partition, rule) {
             Ok(Begin { start, epoch }) => resolved.push(StartPosition {
                 topic_partition: query.topic_partition,
                 start,
                 committed: Some(start),
                 epoch,
+                topic_id: Uuid::nil(),
             }),
             Err(reason) => {
                 unresolved.push(Unresolved::new(query, "the start is not known", reason))

@@ -6,15 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::native::TopicId;
+use uuid::Uuid;
 
 /// The last reported ids of topics that are read.
 #[derive(Debug, Default)]
-pub(super) struct TopicIdChanges(BTreeMap<String, TopicId>);
+pub(super) struct TopicIdChanges(BTreeMap<String, Uuid>);
 
 impl TopicIdChanges {
     /// Takes the reported ids; returns those that are another topic than before.
-    pub(super) fn update(&mut self, ids: Vec<(String, TopicId)>) -> Vec<String> {
+    pub(super) fn update(&mut self, ids: Vec<(String, Uuid)>) -> Vec<String> {
         let mut anew = Vec::new();
         for (topic, id) in ids {
             if self.0.insert(topic.clone(), id).is_some_and(|before| before != id) {
@@ -22,6 +22,13 @@ impl TopicIdChanges {
             }
         }
         anew
+    }
+
+    /// Takes the id by which partitions of a topic were looked up, if none is known.
+    pub(super) fn begin(&mut self, topic: &str, id: Uuid) {
+        if !id.is_nil() {
+            self.0.entry(topic.to_owned()).or_insert(id);
+        }
     }
 
     /// Forgets topics that are no longer read: the next assignment begins with what is
@@ -37,14 +44,18 @@ mod tests {
 
     #[test]
     fn another_id_is_another_topic() {
-        let ids = |ids: &[(&str, i64)]| {
-            ids.iter().map(|(topic, id)| ((*topic).to_owned(), (*id, 7))).collect()
+        let ids = |ids: &[(&str, u128)]| {
+            ids.iter().map(|(topic, id)| ((*topic).to_owned(), Uuid::from_u128(*id))).collect()
         };
         let mut topic_ids = TopicIdChanges::default();
         assert!(topic_ids.update(ids(&[("a", 1), ("b", 1)])).is_empty(), "nothing was known");
         assert!(topic_ids.update(ids(&[("a", 1)])).is_empty());
         assert_eq!(topic_ids.update(ids(&[("a", 2), ("b", 1)])), ["a"]);
         assert!(topic_ids.update(ids(&[("a", 2)])).is_empty(), "once");
+        topic_ids.begin("c", Uuid::from_u128(1));
+        topic_ids.begin("c", Uuid::from_u128(2));
+        topic_ids.begin("d", Uuid::nil());
+        assert_eq!(topic_ids.update(ids(&[("c", 2), ("d", 1)])), ["c"], "it was looked up before");
         topic_ids.retain(|topic| topic == "b");
         assert!(topic_ids.update(ids(&[("a", 3)])).is_empty(), "it was not read");
     }

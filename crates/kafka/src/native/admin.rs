@@ -9,6 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use uuid::Uuid;
 
 use super::{Queue, millis, rk};
 use crate::client::Client;
@@ -144,15 +145,13 @@ pub(crate) fn offsets(
     Ok(offsets)
 }
 
-/// The id of one life of a topic; both halves of it.
-pub(crate) type TopicId = (i64, i64);
-
-/// Asks for the ids of topics. Those that cannot be described, or have none, are left out.
+/// Asks for the ids of topics, each of one life of its topic. Those that cannot be described, or
+/// have none, are left out.
 pub(crate) fn topic_ids(
     client: &Arc<Client>,
     topics: &[String],
     wait: Duration,
-) -> Result<Vec<(String, TopicId)>, RDKafkaErrorCode> {
+) -> Result<Vec<(String, Uuid)>, RDKafkaErrorCode> {
     let names: Vec<CString> =
         topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let request = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
@@ -194,11 +193,11 @@ pub(crate) fn topic_ids(
                 continue;
             }
             let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(description));
-            let id = (
-                sys::rd_kafka_Uuid_most_significant_bits(id),
-                sys::rd_kafka_Uuid_least_significant_bits(id),
+            let id = Uuid::from_u64_pair(
+                sys::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned(),
+                sys::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned(),
             );
-            if id != (0, 0) {
+            if !id.is_nil() {
                 ids.push((name.to_string_lossy().into_owned(), id));
             }
         }

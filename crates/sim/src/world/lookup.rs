@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zafka_kafka::sim::{self, Begin, SimQuestion};
+use uuid::Uuid;
+use zafka_kafka::sim::{self, Begin, BeginRule, SimQuestion};
 use zafka_kafka::{Assignment, TopicPartition};
 
 use super::{Event, Process, World, relay_of};
@@ -24,7 +25,12 @@ struct Reached<'a> {
 }
 
 impl sim::SimCluster for Reached<'_> {
-    fn begin(&mut self, of: &TopicPartition, kept: Option<i64>) -> Result<Begin, String> {
+    fn topic_id(&mut self, topic: &str) -> Uuid {
+        let log = self.cluster.logs.iter().find(|((name, _), _)| name == topic);
+        log.map_or_else(Uuid::nil, |(_, log)| log.topic_id)
+    }
+
+    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Result<Begin, String> {
         let key = (of.topic.to_string(), of.partition);
         let log = self.cluster.logs.get(&key).ok_or("no such partition")?;
         if self.group.is_loading || self.unreachable.contains(&log.leader) {
@@ -33,9 +39,16 @@ impl sim::SimCluster for Reached<'_> {
         if self.group.owners.get(&key) != Some(&Some(self.number)) {
             return Err("not a member".to_owned());
         }
-        let first = || Committed { offset: kept.unwrap_or(log.start), epoch: -1 };
+        let offset = match rule {
+            BeginRule::Kept(kept) => kept,
+            BeginRule::Earliest | BeginRule::Anew => log.start,
+        };
+        if rule == BeginRule::Anew {
+            self.group.committed.remove(&key);
+        }
+        let first = || Committed { offset, epoch: -1 };
         let committed = *self.group.committed.entry(key.clone()).or_insert_with(first);
-        self.happened.push(format!("{of} begins at {committed:?} (kept {kept:?})"));
+        self.happened.push(format!("{of} begins at {committed:?} ({rule:?})"));
         self.found.insert(key, Found { generation: 0, branch: log.branch });
         Ok(Begin { start: committed.offset, epoch: committed.epoch })
     }
@@ -75,20 +88,15 @@ impl World {
 
     /// The lookup asks the cluster.
     pub(super) fn look_up(&mut self, process: Process, question: SimQuestion) {
-        let Some(relay) = relay_of(&mut self.relays, process) else {
-            return;
-        };
-        let mut reached = Reached {
-            number: process.0,
-            now: self.clock.now(),
-            cluster: &self.cluster,
-            group: &mut self.group,
-            unreachable: &self.unreachable,
-            found: &mut relay.found,
-            still: &mut relay.still,
-            happened: Vec::new(),
-        };
-        let asked = question.ask(&mut reached);
+        // The ids of topics come before the starts, and once more at any moment after them.
+        let is_settled = self.random.percent(50);
+        let Some(mut reached) = self.reached(process) else { return };
+        let mut asked = question.ask(&mut reached);
+        if let Ok(Some(answer)) = &mut asked
+            && is_settled
+        {
+            answer.confirm(&mut reached);
+        }
         for what in reached.happened {
             self.tell(|| format!("{process:?} {what}"));
         }
@@ -102,8 +110,25 @@ impl World {
         }
     }
 
+    fn reached(&mut self, process: Process) -> Option<Reached<'_>> {
+        let relay = relay_of(&mut self.relays, process)?;
+        Some(Reached {
+            number: process.0,
+            now: self.clock.now(),
+            cluster: &self.cluster,
+            group: &mut self.group,
+            unreachable: &self.unreachable,
+            found: &mut relay.found,
+            still: &mut relay.still,
+            happened: Vec::new(),
+        })
+    }
+
     /// The lookup has an answer.
-    pub(super) fn answered(&mut self, process: Process, answer: sim::SimAnswer) {
+    pub(super) fn answered(&mut self, process: Process, mut answer: sim::SimAnswer) {
+        if let Some(mut reached) = self.reached(process) {
+            answer.confirm(&mut reached);
+        }
         if let Some(relay) = self.relay(process) {
             relay.membership.answer(answer);
         }

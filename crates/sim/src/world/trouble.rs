@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Broken, Event, World};
 use crate::batch::Kind;
 use crate::cluster::Partition;
-use crate::relay::{Found, Held};
 
 impl World {
     fn any_partition(&mut self) -> Partition {
@@ -159,9 +158,7 @@ impl World {
     }
 
     pub(super) fn recreate(&mut self, partition: &Partition) {
-        if self.is_mended || self.begins(&partition.0) {
-            // Not simulated: where it begins was looked up in the topic that is no more, and the
-            // first metadata are of the new one.
+        if self.is_mended {
             return;
         }
         let id = self.topic_id();
@@ -173,17 +170,6 @@ impl World {
             }
         }
         self.tell(|| format!("{} is recreated", partition.0));
-    }
-
-    /// Returns true if a partition of the topic is on its way from its lookup to its first broker.
-    fn begins(&self, topic: &str) -> bool {
-        self.relays.iter().any(|relay| {
-            let is_found =
-                |(of, found): (&Partition, &Found)| of.0 == topic && found.generation == 0;
-            let is_unplaced =
-                |(of, held): (&Partition, &Held)| of.0 == topic && held.ids.is_empty();
-            relay.found.iter().any(is_found) || relay.held.iter().any(is_unplaced)
-        })
     }
 
     fn expire(&mut self, partition: &Partition) {

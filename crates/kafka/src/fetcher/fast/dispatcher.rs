@@ -293,7 +293,12 @@ impl Dispatcher {
             return;
         }
         state.generation = position.generation.number;
-        let (assignment, is_anew) = (Arc::clone(&position.assignment), state.topic_recreated);
+        let assignment = Arc::clone(&position.assignment);
+        // The route may have it read again while its reset is looked up, which ends with that: its
+        // offset is still one of the topic that is no more. A reset has no id.
+        let of = assignment.topic_id();
+        let is_of_past = !of.is_nil() && !state.topic_id.is_nil() && of != state.topic_id;
+        let is_anew = state.topic_recreated || is_of_past;
         // By a restart it goes on at once.
         let parked = matches!(state.place, Placement::AwaitingReset);
         let (pause, why) = if parked { state.reset_pause() } else { Default::default() };

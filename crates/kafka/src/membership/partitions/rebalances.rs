@@ -140,9 +140,8 @@ impl Partitions<'_> {
         if self.settings.in_group {
             for assignment in &lost {
                 let Some(committed) = assignment.committed() else { continue };
-                let key = &assignment.topic_partition;
-                self.memory.committed.insert(key.clone(), committed);
-                self.memory.committed_of.insert(key.clone(), (committed, assignment.topic_id()));
+                let kept = (committed, assignment.topic_id());
+                self.memory.committed.insert(assignment.topic_partition.clone(), kept);
             }
             self.await_assignment();
         }

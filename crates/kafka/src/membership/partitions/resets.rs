@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tracing::{error, info};
+use uuid::Uuid;
 
 use super::{Action, Partitions};
 use crate::config::{FetcherKind, OnCorrupt, OnOutOfRange};
@@ -12,7 +13,6 @@ use crate::fetcher::{CorruptBatch, FetchFailure, FetchFault};
 use crate::health::CorruptPartition;
 use crate::lookup::LookupRequest;
 use crate::membership::stop::StopReason;
-use crate::native::TopicId;
 use crate::reset::{DueOffset, ResetReason};
 
 impl Partitions<'_> {
@@ -73,6 +73,13 @@ impl Partitions<'_> {
         );
         self.memory.health.offset_resets += 1;
         self.memory.health.records_skipped += skipped;
+        if reason == ResetReason::Recreated {
+            // It is of the topic that is no more. Were the partition lost before the route has
+            // heard of the reset, it would be kept for an offset of the present one.
+            assignment.forget_committed();
+            // From here on it is one of whatever topic has the name.
+            assignment.set_topic_id(Uuid::nil());
+        }
         let generation = assignment.reset_to(to, reason == ResetReason::Truncated);
         let event = SourceEvent::Reset { assignment: Arc::clone(assignment), generation, from };
         self.actions.push_back(Action::Publish(event));
@@ -129,7 +136,7 @@ impl Partitions<'_> {
     }
 
     /// Topics that are others than before are read from their starts.
-    pub(super) fn update_topic_ids(&mut self, ids: Vec<(String, TopicId)>) {
+    pub(super) fn update_topic_ids(&mut self, ids: Vec<(String, Uuid)>) {
         if self.fetcher != FetcherKind::Librdkafka {
             return;
         }

@@ -1,6 +1,7 @@
 //! Every story is a table: what happens, and the actions that it calls for.
 
 use kafka_protocol::messages::ApiKey;
+use uuid::Uuid;
 
 use super::*;
 use crate::client::Rebalance;
@@ -45,7 +46,7 @@ enum Step {
     Restart(i32),
     TooOld,
     /// The ids of the topic, if librdkafka fetches.
-    TopicId(i64),
+    TopicId(u128),
     Leave,
     Close(&'static [i32]),
     End,
@@ -63,6 +64,8 @@ struct Stage<'a> {
     committing: u64,
     due: Option<DueOffset>,
     reset: Option<ResetReason>,
+    /// The id of the topic whose starts are found.
+    topic_id: Uuid,
 }
 
 fn settings() -> MembershipSettings {
@@ -104,6 +107,7 @@ impl<'a> Stage<'a> {
             committing: 0,
             due: None,
             reset: None,
+            topic_id: Uuid::nil(),
         }
     }
 
@@ -155,7 +159,7 @@ impl<'a> Stage<'a> {
                 partitions.handle_fault(FetchFault::BrokerTooOld(error));
             }
             TopicId(id) => {
-                let ids = LookupAnswer::TopicIds(vec![("t".to_owned(), (0, id))]);
+                let ids = LookupAnswer::TopicIds(vec![("t".to_owned(), Uuid::from_u128(id))]);
                 partitions.handle_lookup(ids, false, now);
             }
             Leave => partitions.leave(now),
@@ -178,8 +182,10 @@ impl<'a> Stage<'a> {
         for query in queries {
             let topic_partition = query.topic_partition.clone();
             if these.contains(&topic_partition.partition) {
-                let committed = Some(5);
-                resolved.push(StartPosition { topic_partition, start: 5, committed, epoch: -1 });
+                let (start, committed, topic_id) = (5, Some(5), self.topic_id);
+                let position =
+                    StartPosition { topic_partition, start, committed, epoch: -1, topic_id };
+                resolved.push(position);
             } else {
                 unresolved.push(Unresolved::new(
                     query,
@@ -669,12 +675,11 @@ fn a_lost_partition_goes_on_where_it_was_committed() {
     let mut memory = Memory::new(listing(3));
     let mut stage = Stage::new(settings(), &mut memory);
     stage.partitions.handle_listing(listing(3), stage.now);
-    for step in [Assign(&[0, 1]), Found(&[0, 1])] {
+    let id = Uuid::from_u128(7);
+    stage.topic_id = id;
+    for step in [Assign(&[0, 1]), Found(&[0, 1]), Lost(&[0, 1])] {
         stage.step(step);
     }
-    let id = uuid::Uuid::from_u128(7);
-    stage.assignments[&0].set_topic_id(id);
-    stage.step(Lost(&[0, 1]));
     // Another client begins.
     stage.partitions.all_lost();
     drop(stage);
@@ -683,10 +688,9 @@ fn a_lost_partition_goes_on_where_it_was_committed() {
     stage.step(Assign(&[0, 2]));
     let (_, queries) = stage.asked.clone().unwrap();
     let rules: Vec<StartRule> = queries.iter().map(|query| query.rule).collect();
-    assert_eq!(rules, [StartRule::Found(5), StartRule::At(Start::Latest)]);
     // The offset is one of that topic, whatever has its name by now.
-    stage.step(Found(&[0, 2]));
-    assert_eq!([0, 2].map(|of| stage.assignments[&of].topic_id()), [id, uuid::Uuid::nil()]);
+    let found = StartRule::Found { offset: 5, topic_id: id };
+    assert_eq!(rules, [found, StartRule::At(Start::Latest)]);
 }
 
 #[test]

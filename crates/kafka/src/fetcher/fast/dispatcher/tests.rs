@@ -148,6 +148,7 @@ impl Stage {
     /// Begins the next generation.
     fn seek(&mut self, assignment: &Arc<Assignment>, to: i64) {
         let generation = assignment.reset_to(to, false);
+        assignment.set_topic_id(Uuid::nil());
         self.command(FetcherCommand::Seek(Arc::clone(assignment), generation));
     }
 
@@ -532,6 +533,19 @@ fn a_topic_made_anew_is_read_from_its_start() {
     assert_eq!(stage.said(1), []);
     stage.seek(&assignment, 0);
     assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: fourth }]);
+
+    // While the start of the new one is looked up, the route has it read again from an offset of
+    // the old one.
+    stage.returned(&assignment, 4, not_leader(None));
+    let fifth = Uuid::from_u128(11);
+    stage.metadata(fifth, 1, 0);
+    assert!(is_told(&mut stage, 4));
+    let restarted = assignment.restart(assignment.generation().number, 2).unwrap();
+    stage.command(FetcherCommand::Seek(Arc::clone(&assignment), restarted));
+    assert!(is_told(&mut stage, 2));
+    assert_eq!(stage.said(1), []);
+    stage.seek(&assignment, 0);
+    assert_eq!(stage.said(1), [Said::Add { offset: 0, epoch: 0, id: fifth }]);
 }
 
 #[test]
