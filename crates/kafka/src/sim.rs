@@ -3,6 +3,7 @@
 
 mod route;
 
+pub use crate::commits::sim::*;
 pub use crate::fetcher::sim::*;
 pub use crate::membership::sim::*;
 pub use route::*;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::sim::{Action, Positions, RouteReport, RouteState};
-use zafka_kafka::sim::{self, BrokerFetch, Dispatching, GroupEvent, SimCommand, SimMembership};
+use zafka_kafka::sim::{
+    BrokerFetch, Dispatching, GroupEvent, SimCommand, SimCommit, SimCommits, SimMembership,
+};
 use zafka_kafka::{Assignment, Fetched, SourceEvent};
 
 use crate::cluster::Partition;
@@ -98,17 +100,6 @@ pub struct Still {
     pub waited: Duration,
 }
 
-/// Positions that are committed for the last time.
-#[derive(Debug)]
-pub struct Last {
-    /// By which the membership is told.
-    pub id: u64,
-    /// The assignments.
-    pub assignments: Vec<Arc<Assignment>>,
-    /// Until when.
-    pub deadline: Instant,
-}
-
 /// A relay.
 #[derive(Debug)]
 pub struct Relay {
@@ -144,16 +135,14 @@ pub struct Relay {
     pub brokers: BTreeMap<u64, BrokerTask>,
     /// The places that were looked up.
     pub found: BTreeMap<Partition, Found>,
-    /// Positions to be committed: the newest position of each partition.
-    pub commits: BTreeMap<Partition, (Arc<Assignment>, i64)>,
+    /// Positions to be committed.
+    pub commits: SimCommits,
+    /// Those that the coordinator was asked to commit, and has not answered.
+    pub committing: Vec<SimCommit>,
     /// The life that a position was of when the route had it committed.
     pub lives: BTreeMap<(Partition, i64), Life>,
     /// Partitions whose commits may go back, as the membership is to hear.
     pub rewinding: Vec<Arc<Assignment>>,
-    /// True while a commit is under way.
-    pub is_committing: bool,
-    /// Commits for the last time.
-    pub last: Vec<Last>,
     /// Partitions that stand still.
     pub still: BTreeMap<Partition, Still>,
     /// The time that records have waited for the route in all.
@@ -205,11 +194,10 @@ impl Relay {
             dispatching: Dispatching::new(settings.refresh),
             brokers: BTreeMap::new(),
             found: BTreeMap::new(),
-            commits: BTreeMap::new(),
+            commits: SimCommits::default(),
+            committing: Vec::new(),
             lives: BTreeMap::new(),
             rewinding: Vec::new(),
-            is_committing: false,
-            last: Vec::new(),
             still: BTreeMap::new(),
             waited: Duration::ZERO,
             stalled: Vec::new(),
@@ -323,37 +311,6 @@ impl Relay {
         if let Some(life) = held.and_then(Held::life) {
             self.lives.insert((partition, offset), life);
         }
-    }
-
-    /// The newest position of a partition wins, and none goes back. Returns those that are wanted.
-    pub fn commit(&mut self, positions: Positions) -> Vec<Arc<Assignment>> {
-        let mut wanted = Vec::new();
-        for (assignment, offset) in positions {
-            if sim::may_commit(&assignment)
-                && assignment.committed().is_none_or(|committed| offset > committed)
-            {
-                wanted.push(Arc::clone(&assignment));
-                self.commits.insert(partition_of(&assignment), (assignment, offset));
-            }
-        }
-        wanted
-    }
-
-    /// Takes the commits that are to be made no more, or are made, for done.
-    pub fn end_commits(&mut self, now: Instant) {
-        let commits = &self.commits;
-        let membership = &self.membership;
-        self.last.retain(|last| {
-            let waits = last.assignments.iter().any(|assignment| {
-                let due = commits.get(&partition_of(assignment));
-                due.is_some_and(|(due, _)| Arc::ptr_eq(due, assignment))
-            });
-            if !waits || now >= last.deadline {
-                membership.committed(last.id);
-                return false;
-            }
-            true
-        });
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) enum Event {
     Answer { process: Process, task: u64, connection: u64, response: FetchResponse },
     /// The group gives a partition that nobody has to a relay.
     Give(Partition),
+    /// The thread that commits has its turn.
+    CommitTurn(Process),
     /// The coordinator answers a commit.
     Commit(Process),
     /// A subscriber connects.
@@ -223,6 +225,7 @@ impl World {
                 self.answer(process, task, connection, response);
             }
             Event::Give(partition) => self.give(&partition),
+            Event::CommitTurn(process) => self.commit_turn(process),
             Event::Commit(process) => self.commit(process),
             Event::Connect(process, subscriber) => self.connect(process, subscriber),
             Event::Subscribe { process, peer, prefix } => self.subscribe(process, peer, &prefix),
@@ -246,7 +249,8 @@ impl World {
                 let (delivered, read) = (progress.delivered(), progress.read());
                 let assignment = progress.assignment();
                 let is_rewinding =
-                    relay.rewinding.iter().any(|of| std::sync::Arc::ptr_eq(of, assignment));
+                    relay.rewinding.iter().any(|of| std::sync::Arc::ptr_eq(of, assignment))
+                        || relay.commits.is_rewinding(assignment);
                 let committed = assignment.committed();
                 let committed = committed.filter(|_| assignment.is_active() && !is_rewinding);
                 if delivered > read

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zafka_kafka::sim::{self, GroupEvent, MembershipAction};
+use zafka_kafka::sim::{self, CommitOutcome, GroupEvent, MembershipAction};
 use zafka_kafka::{Assignment, SourceEvent, TopicPartition};
 
 use super::{Event, Process, World, relay_of};
 use crate::cluster::Partition;
-use crate::group::Committed;
-use crate::relay::{Held, Last, partition_of};
+use crate::group;
+use crate::relay::{Held, partition_of};
 
 impl World {
     /// Gives a partition that nobody has to a relay.
@@ -140,14 +140,11 @@ impl World {
             return;
         }
         relay.planned_membership = None;
-        relay.end_commits(now);
         relay.membership.turn(relay.is_lost, now);
         self.execute_all(process);
         self.look_at_stalls(process);
         let Some(relay) = self.relay(process) else { return };
-        let last = relay.last.iter().map(|last| last.deadline).min();
         let next = relay.membership.poll_timeout(now);
-        let next = last.map_or(next, |last| next.min(last));
         self.plan_membership(process, next.max(now + Duration::from_millis(1)));
     }
 
@@ -180,19 +177,17 @@ impl World {
             }
             MembershipAction::LookUp(question) => self.look_up_later(process, question),
             MembershipAction::Commit(positions) => {
-                relay.commit(positions);
-                self.commit_later(process);
+                relay.commits.commit(positions);
+                self.commit_soon(process);
             }
             MembershipAction::AllowRewind(assignment) => {
-                relay.commits.retain(|_, (due, _)| !Arc::ptr_eq(due, &assignment));
                 relay.rewinding.retain(|of| !Arc::ptr_eq(of, &assignment));
-                sim::forget_committed(&assignment);
+                relay.commits.allow_rewind(assignment);
+                self.commit_soon(process);
             }
             MembershipAction::CommitLast { id, positions, deadline } => {
-                let assignments = relay.commit(positions);
-                relay.last.push(Last { id, assignments, deadline });
-                self.commit_later(process);
-                self.wake_membership(process);
+                relay.commits.commit_last(id, positions, deadline);
+                self.commit_soon(process);
             }
             MembershipAction::Publish(event) => self.publish(process, event),
             MembershipAction::Other(what) => self.tell(|| format!("{process:?} {what}")),
@@ -206,7 +201,6 @@ impl World {
         };
         for assignment in &assignments {
             let partition = partition_of(assignment);
-            relay.commits.remove(&partition);
             relay.held.remove(&partition);
             self.judge.borrow_mut().released(relay.serial, &partition);
         }
@@ -262,47 +256,84 @@ impl World {
         self.wake(process);
     }
 
-    /// Sends what is to be committed, unless an answer is waited for.
-    pub(super) fn commit_later(&mut self, process: Process) {
+    /// Has the thread that commits have a turn soon.
+    fn commit_soon(&mut self, process: Process) {
+        let at = self.soon(2_000);
+        self.clock.at_instant(at, Event::CommitTurn(process));
+    }
+
+    /// The thread that commits sends what is due, unless it waits for an answer.
+    pub(super) fn commit_turn(&mut self, process: Process) {
+        let now = self.clock.instant();
         let Some(relay) = self.relay(process) else { return };
-        if !relay.commits.is_empty() && !std::mem::replace(&mut relay.is_committing, true) {
+        if let Some(due) = relay.commits.turn(now) {
+            relay.committing = due;
             self.after(1, 80, Event::Commit(process));
+        }
+        let Some(relay) = self.relay(process) else { return };
+        let mut is_done = false;
+        while let Some(id) = relay.commits.poll_done(now) {
+            relay.membership.committed(id);
+            is_done = true;
+        }
+        let next = relay.commits.poll_timeout();
+        if is_done {
+            self.wake_membership(process);
+        }
+        if let Some(next) = next.filter(|next| *next > now) {
+            self.clock.at_instant(next, Event::CommitTurn(process));
         }
     }
 
-    /// The coordinator takes a commit, or refuses it for now.
+    /// The coordinator answers a commit.
     pub(super) fn commit(&mut self, process: Process) {
+        let now = self.clock.instant();
         let refuses = self.group.is_loading || !self.is_mended && self.random.percent(5);
         let Some(relay) = self.relay(process) else { return };
-        if refuses {
-            return self.after(100, 300, Event::Commit(process));
+        let due = std::mem::take(&mut relay.committing);
+        let outcomes: Vec<CommitOutcome> = due
+            .iter()
+            .map(|(assignment, offset, epoch)| match refuses {
+                true => CommitOutcome::Later,
+                false => self.commit_one(process, assignment, *offset, *epoch),
+            })
+            .collect();
+        if let Some(relay) = self.relay(process) {
+            relay.commits.handle_answer(&outcomes, now);
         }
-        relay.is_committing = false;
-        let serial = relay.serial;
-        for (partition, (assignment, offset)) in std::mem::take(&mut relay.commits) {
-            let relay = &self.relays[process.0];
-            let Some(log) = self.cluster.logs.get(&partition) else { continue };
-            // The offsets of a topic go with it.
-            let life = relay.lives.get(&(partition.clone(), offset));
-            let is_of_topic = life.is_some_and(|life| life.topic_id == log.topic_id);
-            let is_member = self.group.owners.get(&partition) == Some(&Some(process.0));
-            if !sim::may_commit(&assignment) || !is_member || relay.is_lost || !is_of_topic {
-                continue;
-            }
-            let is_known = life.is_some_and(|life| life.branch == log.branch);
-            let epoch = sim::epoch_before(&assignment, offset);
-            let before =
-                self.group.committed.insert(partition.clone(), Committed { offset, epoch });
-            let before = before.map_or(0, |before| before.offset);
-            sim::set_committed(&assignment, offset);
-            self.tell_commit(process, &partition, before, offset);
-            if is_known && offset > before {
-                let log = &self.cluster.logs[&partition];
-                self.judge.borrow_mut().committed(serial, &partition, log, before, offset);
-            }
-        }
+        self.commit_soon(process);
         self.wake(process);
-        self.wake_membership(process);
+    }
+
+    fn commit_one(
+        &mut self,
+        process: Process,
+        assignment: &Arc<Assignment>,
+        offset: i64,
+        epoch: i32,
+    ) -> CommitOutcome {
+        let partition = partition_of(assignment);
+        let Some(relay) = relay_of(&mut self.relays, process) else {
+            return CommitOutcome::Refused;
+        };
+        let Some(log) = self.cluster.logs.get(&partition) else { return CommitOutcome::Refused };
+        // The offsets of a topic go with it.
+        let life = relay.lives.get(&(partition.clone(), offset));
+        let is_of_topic = life.is_some_and(|life| life.topic_id == log.topic_id);
+        let is_member = self.group.owners.get(&partition) == Some(&Some(process.0));
+        if !sim::may_commit(assignment) || !is_member || relay.is_lost || !is_of_topic {
+            return CommitOutcome::Refused;
+        }
+        let (serial, is_known) = (relay.serial, life.is_some_and(|life| life.branch == log.branch));
+        let committed = group::Committed { offset, epoch };
+        let before = self.group.committed.insert(partition.clone(), committed);
+        let before = before.map_or(0, |before| before.offset);
+        self.tell_commit(process, &partition, before, offset);
+        if is_known && offset > before {
+            let log = &self.cluster.logs[&partition];
+            self.judge.borrow_mut().committed(serial, &partition, log, before, offset);
+        }
+        CommitOutcome::Done
     }
 
     fn tell_commit(&mut self, process: Process, partition: &Partition, from: i64, to: i64) {

@@ -36,11 +36,6 @@ pub fn set_committed(assignment: &Assignment, offset: i64) {
     assignment.set_committed(offset);
 }
 
-/// Commits may go below the last one.
-pub fn forget_committed(assignment: &Assignment) {
-    assignment.forget_committed();
-}
-
 /// The next offset to be handed out.
 pub fn position(assignment: &Assignment) -> i64 {
     assignment.position()
@@ -49,11 +44,6 @@ pub fn position(assignment: &Assignment) -> i64 {
 /// Returns true if the route wants nothing of it for now.
 pub fn is_paused(assignment: &Assignment) -> bool {
     assignment.is_paused()
-}
-
-/// The epoch of the record before an offset; -1 if it is not known.
-pub fn epoch_before(assignment: &Assignment, offset: i64) -> i32 {
-    assignment.epochs().before(offset)
 }
 
 /// The fetching from one broker.
