@@ -12,6 +12,8 @@ mod message;
 mod parked;
 mod shared;
 mod shares;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod task;
 mod wire;
 

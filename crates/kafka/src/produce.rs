@@ -21,6 +21,8 @@ use crate::cluster::Cluster;
 use crate::error::StartError;
 use crate::health::{FetchHealth, SourceHealth};
 use crate::wait::Wait;
+#[cfg(feature = "sim")]
+pub(crate) use fast::sim;
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
 use tickets::{TicketRun, Tickets};

@@ -6,4 +6,5 @@ mod route;
 pub use crate::commits::sim::*;
 pub use crate::fetcher::sim::*;
 pub use crate::membership::sim::*;
+pub use crate::produce::sim::*;
 pub use route::*;

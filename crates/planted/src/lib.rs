@@ -1,6 +1,6 @@
 //! Mistakes planted on purpose: each is a name at the place at which the product would be wrong,
 //! and is chosen at run time, so that one build shows that all of them are found: those of
-//! [`MISTAKES`] by the simulation, others by tests of their own crates (`assert_found`).
+//! [`MISTAKES`] and [`MISTAKES_TO_KAFKA`] by the simulation, others by tests of their own crates (`assert_found`).
 //!
 //! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
 //! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by `plant` for one thread. A
@@ -10,7 +10,7 @@
 #[cfg(all(feature = "planted", not(debug_assertions)))]
 compile_error!("a release build has no planted mistakes");
 
-/// Every mistake that the simulation finds, and what it is.
+/// Every mistake on the way from Kafka that the simulation finds, and what it is.
 pub const MISTAKES: [(&str, &str); 17] = [
     // Those that were made once.
     ("next-request-fails", "an answer is thrown away if the next request cannot be sent"),
@@ -31,6 +31,25 @@ pub const MISTAKES: [(&str, &str); 17] = [
     ("unseen-offsets-do-not-count", "positions stand still at what no reader is given"),
     ("truncation-is-overlooked", "a leader that tells of a truncated log is not believed"),
     ("split-header-is-forgotten", "a frame header that comes in two parts loses the first"),
+];
+
+/// The same on the way to Kafka.
+pub const MISTAKES_TO_KAFKA: [(&str, &str); 13] = [
+    // Of the producer.
+    ("acknowledged-too-early", "a message is acknowledged before all replicas have it"),
+    ("second-request-too-early", "a new leader gets a second request before it has answered"),
+    ("sequence-before-the-seal", "a batch gets its sequence before its last record"),
+    ("buffer-used-again-in-flight", "the buffer of a batch under way takes another batch"),
+    ("resent-in-other-batches", "what may be in the log is sent again in other batches"),
+    ("resent-under-another-sequence", "what may be in the log gets another sequence"),
+    ("resent-in-another-order", "batches are sent again in another order"),
+    ("offset-of-the-record-before", "the answer tells the offset of the record before"),
+    ("never-told", "nobody is ever told of a batch"),
+    ("lost-is-told-failed", "what may be in the log is told as failed"),
+    // Of the ledger.
+    ("told-before-its-last-record", "a message is told of before its last record is"),
+    ("unknown-is-told-failed", "a batch of which a part is in the log is told as failed"),
+    ("answers-overtake", "an answer without an id overtakes that of an earlier message"),
 ];
 
 /// Returns whether this mistake is to be made.

@@ -8,6 +8,10 @@
 //! message is judged as it is written to a peer, each commit as it is made, and in the end the
 //! testkit's delivery checker says whether everything has arrived.
 //!
+//! That is the way from Kafka to ZeroMQ ([`Direction::KafkaToZmq`]). The way back
+//! ([`Direction::ZmqToKafka`]) has a world of its own: senders, the route's ledger, the producer's
+//! states, and logs that know producers.
+//!
 //! The same seed does the same. `SIM_SEED=n cargo run -p zafka-sim` shows what happens in it.
 #![forbid(unsafe_code)]
 
@@ -15,6 +19,7 @@ mod batch;
 mod clock;
 mod cluster;
 mod group;
+mod ingest;
 mod judge;
 mod log;
 mod net;
@@ -24,11 +29,41 @@ mod relay;
 mod settings;
 mod world;
 
-use world::World;
+use ingest::Ingesting;
+
+/// The way that is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Records become messages.
+    KafkaToZmq,
+    /// Messages become records, and their senders are told.
+    ZmqToKafka,
+}
+
+impl Direction {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::KafkaToZmq, Self::ZmqToKafka];
+
+    /// Returns its name, as the command takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KafkaToZmq => "kafka-to-zmq",
+            Self::ZmqToKafka => "zmq-to-kafka",
+        }
+    }
+
+    /// Returns its seeds that found a fault once.
+    pub fn kept_seeds(self) -> Vec<u64> {
+        let lines = KEPT_SEEDS.lines().filter_map(|line| line.strip_prefix(self.name()));
+        lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+    }
+}
 
 /// The result of a seed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// The world.
+    pub world: Direction,
     /// The seed.
     pub seed: u64,
     /// Promises that were broken; empty if all is well.
@@ -38,15 +73,16 @@ pub struct Outcome {
 }
 
 /// Runs a seed. `tells` has the outcome list what happened.
-pub fn run(seed: u64, tells: bool) -> Outcome {
-    let (violations, happened) = World::new(seed, tells).run();
-    Outcome { seed, violations, happened }
+pub fn run(world: Direction, seed: u64, tells: bool) -> Outcome {
+    let (violations, happened) = match world {
+        Direction::KafkaToZmq => world::World::new(seed, tells).run(),
+        Direction::ZmqToKafka => Ingesting::new(seed, tells).map_or_else(
+            || (vec!["the route's own templates cannot be read".to_owned()], Vec::new()),
+            Ingesting::run,
+        ),
+    };
+    Outcome { world, seed, violations, happened }
 }
 
-/// Seeds that found a fault once, one a line, with what it was.
-pub const KEPT_SEEDS: &str = include_str!("../seeds.txt");
-
-/// Returns the seeds of a list like [`KEPT_SEEDS`].
-pub fn seeds(list: &str) -> Vec<u64> {
-    list.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
-}
+/// Seeds that found a fault once, one a line: the world, the seed, and what it was.
+const KEPT_SEEDS: &str = include_str!("../seeds.txt");

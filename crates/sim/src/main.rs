@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const HELP: &str = "\
-usage: zafka-sim [--seeds N | --for 10m] [--from SEED]
+use zafka_sim::Direction;
 
+const HELP: &str = "\
+usage: zafka-sim [--world NAME] [--seeds N | --for 10m] [--from SEED]
+
+  --world NAME kafka-to-zmq (default) or zmq-to-kafka
   --seeds N    run so many seeds (default 10000)
   --for TIME   run seeds for so long: 30s, 10m, 8h
   --from SEED  begin with this one (default: any)
@@ -19,19 +22,21 @@ The exit code is 1 if a promise was not kept.
 
 /// The seeds to run.
 struct Args {
+    world: Direction,
     seeds: u64,
     time: Option<Duration>,
     from: u64,
 }
 
 fn main() -> ExitCode {
-    if let Ok(seed) = std::env::var("SIM_SEED") {
+    let args = parse(std::env::args().skip(1));
+    if let (Ok(Some(args)), Ok(seed)) = (&args, std::env::var("SIM_SEED")) {
         return match seed.parse() {
-            Ok(seed) => show(seed),
+            Ok(seed) => show(args.world, seed),
             Err(_) => fail(&format!("SIM_SEED is {seed:?}; a number is allowed")),
         };
     }
-    match parse(std::env::args().skip(1)) {
+    match args {
         Ok(Some(args)) => many(&args),
         Ok(None) => {
             print!("{HELP}");
@@ -48,7 +53,8 @@ fn fail(reason: &str) -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let any = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
-    let mut parsed = Args { seeds: 10_000, time: None, from: any };
+    let world = Direction::KafkaToZmq;
+    let mut parsed = Args { world, seeds: 10_000, time: None, from: any };
     while let Some(arg) = args.next() {
         if arg == "--help" || arg == "-h" {
             return Ok(None);
@@ -56,6 +62,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
         let value = args.next().ok_or_else(|| format!("{arg} wants a value"))?;
         let number = value.parse().map_err(|_| format!("{arg} {value}: a number is allowed"));
         match arg.as_str() {
+            "--world" => {
+                let named = Direction::ALL.into_iter().find(|world| world.name() == value);
+                parsed.world = named.ok_or_else(|| {
+                    format!("{arg} {value}: kafka-to-zmq or zmq-to-kafka is allowed")
+                })?;
+            }
             "--seeds" => parsed.seeds = number?,
             "--from" => parsed.from = number?,
             "--for" => {
@@ -81,8 +93,8 @@ fn time(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
 }
 
-fn show(seed: u64) -> ExitCode {
-    let outcome = zafka_sim::run(seed, true);
+fn show(world: Direction, seed: u64) -> ExitCode {
+    let outcome = zafka_sim::run(world, seed, true);
     outcome.happened.iter().for_each(|line| println!("{line}"));
     outcome.violations.iter().for_each(|line| println!("NOT AS PROMISED: {line}"));
     if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -103,7 +115,7 @@ fn many(args: &Args) -> ExitCode {
                         break;
                     }
                     let seed = args.from.wrapping_add(index);
-                    let outcome = zafka_sim::run(seed, false);
+                    let outcome = zafka_sim::run(args.world, seed, false);
                     if let Some(first) = outcome.violations.first() {
                         failed.fetch_add(1, Ordering::Relaxed);
                         println!("SIM_SEED={seed}: {first}");

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use zafka_sim::Outcome;
+use zafka_sim::{Direction, Outcome};
 
 /// Longest time that a mistake may hide. Most are found within a second.
 const TIME: Duration = Duration::from_secs(60);
 
 /// The first seed that finds a mistake, within the time.
-fn find(name: &str) -> Option<Outcome> {
+fn find(world: Direction, name: &str) -> Option<Outcome> {
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let found = Mutex::new(None);
@@ -24,7 +24,8 @@ fn find(name: &str) -> Option<Outcome> {
             scope.spawn(|| {
                 zafka_planted::plant(Some(name));
                 while began.elapsed() < TIME && !is_found() {
-                    let outcome = zafka_sim::run(next.fetch_add(1, Ordering::Relaxed), false);
+                    let outcome =
+                        zafka_sim::run(world, next.fetch_add(1, Ordering::Relaxed), false);
                     if !outcome.violations.is_empty() {
                         *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
                     }
@@ -38,16 +39,19 @@ fn find(name: &str) -> Option<Outcome> {
 #[test]
 fn each_mistake_is_found() {
     let mut hidden = Vec::new();
-    for (name, what) in zafka_planted::MISTAKES {
+    let of = |world: Direction| move |(name, what)| (world, name, what);
+    let mistakes = zafka_planted::MISTAKES.map(of(Direction::KafkaToZmq)).into_iter();
+    let to_kafka = zafka_planted::MISTAKES_TO_KAFKA.map(of(Direction::ZmqToKafka));
+    for (world, name, what) in mistakes.chain(to_kafka) {
         let began = Instant::now();
-        let Some(found) = find(name) else {
+        let Some(found) = find(world, name) else {
             hidden.push(format!("{name}: {what}"));
             continue;
         };
         let (seed, seconds) = (found.seed, began.elapsed().as_secs_f64());
         println!("{name}: seed {seed} after {seconds:.1} s: {}", found.violations[0]);
         // It is the mistake that was found, and nothing else.
-        let without = zafka_sim::run(seed, false);
+        let without = zafka_sim::run(world, seed, false);
         assert!(without.violations.is_empty(), "without {name}: {:?}", without.violations);
     }
     assert!(hidden.is_empty(), "not found within {TIME:?}:\n{}", hidden.join("\n"));

@@ -10,6 +10,8 @@ mod broker;
 mod events;
 mod remote;
 mod request;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod topics;
 mod trouble;
 

@@ -275,6 +275,7 @@ impl Partition {
             self.state = State::Probing;
         }
         let window = match self.state {
+            State::Idle | State::Probing if zafka_planted::is("second-request-too-early") => WINDOW,
             State::Idle | State::Probing => PROBE,
             State::Open => WINDOW,
             State::Draining | State::Rebuilding(_) => return None,
@@ -287,7 +288,8 @@ impl Partition {
             None => {
                 let closed = self.next_closed(now, fill, buffers)?;
                 let sequence = self.next_sequence;
-                self.next_sequence = advanced(sequence, closed.count());
+                let early = i32::from(zafka_planted::is("sequence-before-the-seal"));
+                self.next_sequence = advanced(sequence, closed.count() - early);
                 self.sealed.push_back(closed.seal(id, sequence));
                 self.sealed.len() - 1
             }
@@ -302,7 +304,13 @@ impl Partition {
         if self.state == State::Idle {
             self.state = State::Probing;
         }
-        Some(Request { number, bytes: batch.bytes.clone() })
+        let mut bytes = batch.bytes.clone();
+        if zafka_planted::is("buffer-used-again-in-flight")
+            && let Some(last) = self.sealed.back()
+        {
+            bytes = last.bytes.clone();
+        }
+        Some(Request { number, bytes })
     }
 
     /// The next batch that may get a sequence.
@@ -330,7 +338,12 @@ impl Partition {
             return;
         }
         match self.state {
-            State::Draining => self.state = State::Probing,
+            State::Draining => {
+                if zafka_planted::is("resent-in-another-order") {
+                    self.sealed.make_contiguous().reverse();
+                }
+                self.state = State::Probing;
+            }
             State::Rebuilding(cause) => {
                 self.rebuild(cause);
                 self.state = State::Probing;
@@ -387,6 +400,11 @@ impl Partition {
             self.acknowledged = self.acknowledged.max(Some(last));
         }
         let partition = self.index;
+        let before = i64::from(zafka_planted::is("offset-of-the-record-before"));
+        let offset = offset.map(|offset| offset - before);
+        if zafka_planted::is("never-told") && offset.is_some_and(|offset| offset % 16 == 15) {
+            return;
+        }
         self.tell(batch, Ok(Written { partition, offset, log_append_time: log_append }));
     }
 

@@ -98,8 +98,21 @@ impl Partition {
         }
         self.wants_leader = true;
         self.drain();
+        self.plant_after_loss();
         self.pause(now);
         self.settle();
+    }
+
+    /// Nothing, unless a mistake is planted: then what may be in the log is taken for what is not.
+    fn plant_after_loss(&mut self) {
+        let divides = zafka_planted::is("resent-in-other-batches");
+        if divides || zafka_planted::is("resent-under-another-sequence") {
+            for batch in &mut self.sealed {
+                batch.may_be_written = false;
+                batch.is_to_be_divided = divides && batch.count > 1;
+            }
+            self.begin_rebuild(Cause::GivenUp);
+        }
     }
 
     /// The batch of a request, which is under way no more.
@@ -230,6 +243,7 @@ impl Partition {
 fn known(batch: &Sealed, error: WriteError) -> WriteError {
     match error {
         WriteError::Unknown(reason) => WriteError::Unknown(reason),
+        error if zafka_planted::is("lost-is-told-failed") => error,
         error if batch.may_be_written || batch.request.is_some() => {
             WriteError::Unknown(error.to_string())
         }

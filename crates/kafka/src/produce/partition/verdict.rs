@@ -89,6 +89,11 @@ impl Verdict {
             | Code::FencedLeaderEpoch
             | Code::UnknownLeaderEpoch
             | Code::ListenerNotFound => Self::NotLeader,
+            Code::RequestTimedOut | Code::NotEnoughReplicasAfterAppend
+                if zafka_planted::is("acknowledged-too-early") =>
+            {
+                Self::Written
+            }
             Code::RequestTimedOut
             | Code::NotEnoughReplicasAfterAppend
             | Code::NetworkException
