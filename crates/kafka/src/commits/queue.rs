@@ -1,4 +1,4 @@
-//! What is to be committed, and which of it is done. Decides, and sends nothing.
+//! Positions that are to be committed, and those that are. Decides, and sends nothing.
 //!
 //! The newest position of each partition counts. None goes below the last one, unless the route
 //! lets it. A final commit is answered once its positions are committed, given up or late.

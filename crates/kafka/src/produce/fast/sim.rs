@@ -55,7 +55,7 @@ pub enum BrokerOrder {
     Produce(SimRequest),
     /// Ask for a producer id.
     ProducerId(IdRequest),
-    /// What it has under way is led elsewhere: do not wait for long.
+    /// Do not wait for long: another broker leads some of the rest.
     Leave,
 }
 
