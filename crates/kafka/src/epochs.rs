@@ -19,6 +19,9 @@ struct EpochHistory {
     end: i64,
     /// The epoch of the last record when the log was truncated last, and where.
     truncated: Option<(i32, i64)>,
+    /// An offset at which a leader says that the log was truncated, and its epoch of the record
+    /// before it.
+    told: Option<(i64, i32)>,
 }
 
 impl Epochs {
@@ -50,12 +53,28 @@ impl Epochs {
         self.0.lock().changes.iter().find(|(_, later)| *later > epoch).map(|(from, _)| *from)
     }
 
-    /// The log was truncated at `offset`.
+    /// A leader says that the log was truncated at `offset`, and that the record before it is of
+    /// `epoch`: that counts once the partition resumes there.
+    pub(crate) fn told(&self, offset: i64, epoch: i32) {
+        self.0.lock().told = Some((offset, epoch));
+    }
+
+    /// The log was truncated at `offset`. If nothing that was read is left of it, the epoch of the
+    /// record before is the one that the leader told: without it, an offset that is committed now
+    /// would hide the next truncation.
     pub(crate) fn truncate(&self, offset: i64) {
-        let EpochHistory { changes, end, truncated } = &mut *self.0.lock();
+        let EpochHistory { changes, end, truncated, told } = &mut *self.0.lock();
         *truncated = changes.last().map(|(_, epoch)| (*epoch, offset));
         changes.retain(|(from, _)| *from < offset);
         *end = offset.min(*end);
+        if let Some((at, epoch)) = told.take()
+            && changes.is_empty()
+            && at == offset
+            && epoch >= 0
+        {
+            changes.push((offset - 1, epoch));
+            *end = offset;
+        }
     }
 
     /// Returns true if the log was truncated there last when its last record was of `epoch`. A log
@@ -107,6 +126,28 @@ mod tests {
         assert_eq!((epochs.before(32), epochs.before(33)), (5, 9));
         epochs.forget();
         assert_eq!((epochs.before(33), epochs.end_of(0)), (-1, None));
+    }
+
+    /// The epochs of what is left of the log, what a leader told, and the epoch before the offset
+    /// where the log was truncated.
+    #[test]
+    fn where_nothing_is_left_the_leaders_epoch_counts() {
+        for (truncated_at, told, expected) in [
+            (35, Some((35, 4)), 5),
+            (7, Some((7, 2)), 2),
+            (7, None, -1),
+            // Of another answer.
+            (7, Some((6, 2)), -1),
+            (7, Some((7, -1)), -1),
+        ] {
+            let epochs = read();
+            if let Some((offset, epoch)) = told {
+                epochs.told(offset, epoch);
+            }
+            epochs.truncate(truncated_at);
+            assert_eq!(epochs.before(truncated_at), expected, "{truncated_at} {told:?}");
+            assert_eq!(epochs.before(truncated_at + 1), -1);
+        }
     }
 
     #[test]

@@ -24,7 +24,11 @@ impl FetchPosition {
         let theirs = diverging.end_offset;
         let ours = self.assignment.epochs().end_of(diverging.epoch);
         let to = ours.map_or(theirs, |ours| theirs.min(ours));
-        (theirs < self.offset && self.is_news(to)).then_some(to)
+        let is_truncated = theirs < self.offset && self.is_news(to);
+        if is_truncated {
+            self.assignment.epochs().told(to, diverging.epoch);
+        }
+        is_truncated.then_some(to)
     }
 
     /// The same by the epoch of the batch that the leader has at our offset, if its answer was
