@@ -36,7 +36,8 @@ impl Share {
     /// Returns whether it takes no more, which it did before.
     fn add(&mut self, bytes: usize, free: usize) -> bool {
         self.bytes += bytes;
-        let is_full = self.bytes.saturating_mul(PART) >= free;
+        // What has nothing under way would never open again.
+        let is_full = self.bytes > 0 && self.bytes.saturating_mul(PART) >= free;
         is_full && !std::mem::replace(&mut self.is_full, true)
     }
 
@@ -176,7 +177,7 @@ mod tests {
         let (one, other) = (partition(0, 0), partition(0, 1));
         assert!(shares.add(one, 5000));
         // Nothing is free, and it has nothing yet.
-        assert!(!shares.is_full(other));
+        assert!(!shares.add(other, 0) && !shares.is_full(other));
         assert!(shares.add(other, 5000));
         assert!(shares.remove(one, 5000), "it has nothing any more");
         assert!(!shares.is_full(one) && shares.is_full(other));

@@ -108,6 +108,7 @@ impl Task {
     /// their memory until they are told.
     pub(super) fn count_settled(&mut self, arrival: ArrivalId, weight: usize) {
         if self.order == Order::OfMessages
+            && weight > 0
             && let Some(arrival) = self.arrivals.get(arrival)
         {
             *self.untold.entry(arrival.sender.id()).or_default() += weight;
