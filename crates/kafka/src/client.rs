@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -97,7 +98,7 @@ impl SourceContext {
     pub(crate) fn report_partitions<'a>(
         &self,
         what: &str,
-        failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
+        failed: impl IntoIterator<Item = (&'a TopicPartition, impl Display)>,
     ) {
         self.reporter.report_partitions(what, failed);
     }

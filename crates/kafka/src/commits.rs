@@ -108,6 +108,6 @@ fn commit(queue: &mut CommitQueue, due: Vec<DueCommit>, client: &Client, health:
     for (assignment, error) in &errors {
         health.commit_failed(assignment, error.clone());
     }
-    let reasons = errors.iter().map(|(_, error)| (&error.topic_partition, error.to_string()));
+    let reasons = errors.iter().map(|(_, error)| (&error.topic_partition, error));
     client.context().report_partitions("commit failed", reasons);
 }

@@ -8,23 +8,23 @@ mod plan;
 mod resolve;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
+use crate::backoff::Backoff;
 use crate::client::{Client, plain};
 use crate::config::{Isolation, Start};
 use crate::mailbox::Mailbox;
-use crate::metadata::MetadataHandle;
+use crate::metadata::{MetadataError, MetadataHandle};
 use crate::native;
 use crate::reset::{DueOffset, ResetReason};
 use crate::topic_partition::TopicPartition;
@@ -36,8 +36,8 @@ pub(crate) use plan::TopicSnapshot;
 /// Longest wait for one request.
 const WAIT: Duration = Duration::from_secs(5);
 /// Time between two tries.
-pub(crate) const BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(5));
+pub(crate) const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// A question.
 #[derive(Debug)]
@@ -156,24 +156,47 @@ pub(crate) struct StartPosition {
     pub(crate) topic_id: Uuid,
 }
 
-/// A partition whose begin is not known yet, and why.
-#[derive(Clone, Debug)]
+/// A partition whose begin is not known yet, and why. It is asked for again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {step}: {reason}", .query.topic_partition)]
 pub(crate) struct Unresolved {
     pub(crate) query: PositionQuery,
-    what: &'static str,
-    reason: String,
+    pub(crate) step: LookupStep,
+    pub(crate) reason: LookupError,
 }
 
-impl Unresolved {
-    pub(crate) fn new(query: PositionQuery, what: &'static str, reason: String) -> Self {
-        Self { query, what, reason }
-    }
+/// The step on the way to a start that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LookupStep {
+    #[error("the committed offset is not known")]
+    Committed,
+    #[error("the start is not known")]
+    Start,
+    #[error("the start was not committed")]
+    Commit,
 }
 
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.query.topic_partition, self.what, self.reason)
-    }
+/// The reason why an offset is not known, or not committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LookupError {
+    /// librdkafka refuses to ask.
+    #[error("{}", plain(.0))]
+    Client(#[from] KafkaError),
+    /// The error of a broker, or of the way to it.
+    #[error("{0}")]
+    Broker(#[from] RDKafkaErrorCode),
+    /// The answer is about others.
+    #[error("no answer")]
+    NoAnswer,
+    /// The answer has no offset in it.
+    #[error("the broker tells none")]
+    NoOffset,
+    /// Which topic there is by the name is not known.
+    #[error("asking for the ids of topics: {0}")]
+    TopicIds(MetadataError),
+    /// What was found may be of an earlier life of the topic.
+    #[error("the topic was deleted or created while its start was looked up")]
+    Recreated,
 }
 
 /// Partitions that are resolved, and partitions that are still open.
@@ -184,20 +207,20 @@ pub(crate) struct Resolution {
 }
 
 impl Resolution {
-    fn leave_unresolved(&mut self, query: PositionQuery, what: &'static str, reason: String) {
-        self.unresolved.push(Unresolved::new(query, what, reason));
+    fn leave_unresolved(&mut self, query: PositionQuery, step: LookupStep, reason: LookupError) {
+        self.unresolved.push(Unresolved { query, step, reason });
     }
 }
 
 /// Offsets that were asked for; `None` if there is none.
 struct Offsets<T = i64> {
-    found: HashMap<TopicPartition, Result<Option<T>, String>>,
+    found: HashMap<TopicPartition, Result<Option<T>, LookupError>>,
     /// The reason why there is no answer for the others.
-    otherwise: String,
+    otherwise: LookupError,
 }
 
 impl<T> Offsets<T> {
-    fn take(&mut self, topic_partition: &TopicPartition) -> Result<Option<T>, String> {
+    fn take(&mut self, topic_partition: &TopicPartition) -> Result<Option<T>, LookupError> {
         self.found.remove(topic_partition).unwrap_or_else(|| Err(self.otherwise.clone()))
     }
 }
@@ -222,7 +245,7 @@ pub(crate) struct Lookup {
 struct PendingRequest {
     request: LookupRequest,
     due: Instant,
-    backoff: Duration,
+    failures: u32,
 }
 
 impl Lookup {
@@ -239,7 +262,7 @@ impl Lookup {
                     } else {
                         Instant::now()
                     };
-                    pending.push(PendingRequest { request, due, backoff: BACKOFF.0 });
+                    pending.push(PendingRequest { request, due, failures: 0 });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -280,8 +303,8 @@ impl Lookup {
             LookupRequest::Earliest { due, reason } => match self.earliest(&due.assignment) {
                 Some(to) => LookupAnswer::Earliest { due: due.clone(), to, reason: *reason },
                 None => {
-                    request.due = Instant::now() + request.backoff;
-                    request.backoff = (request.backoff * 2).min(BACKOFF.1);
+                    request.due = Instant::now() + BACKOFF.after(request.failures);
+                    request.failures += 1;
                     return false;
                 }
             },
@@ -309,19 +332,17 @@ impl Lookup {
         let mut found = HashMap::new();
         for (at, time) in times {
             if let Err(error) = list.add_partition_offset(&at.topic, at.partition, time) {
-                found.insert(at.clone(), Err(plain(&error)));
+                found.insert(at.clone(), Err(error.into()));
             }
         }
-        let mut otherwise = NO_ANSWER.to_owned();
+        let mut otherwise = LookupError::NoAnswer;
         if list.count() > 0 {
             match native::offsets(&self.client, &list, self.isolation, WAIT) {
                 Ok(answers) => found.extend(
-                    answers
-                        .into_iter()
-                        .map(|(at, answer)| (at, answer.map_err(|code| code.to_string()))),
+                    answers.into_iter().map(|(at, answer)| (at, answer.map_err(Into::into))),
                 ),
                 Err(code) => {
-                    otherwise = code.to_string();
+                    otherwise = code.into();
                     self.refresh_leaders(code);
                 }
             }
@@ -360,7 +381,7 @@ impl Lookup {
         let of = &assignment.topic_partition;
         let reason = match self.offsets(std::iter::once((of, Offset::Beginning))).take(of) {
             Ok(Some(offset)) => return Some(offset),
-            Ok(None) => "the broker tells none".to_owned(),
+            Ok(None) => LookupError::NoOffset,
             Err(reason) => reason,
         };
         let failed = [(of, reason)];
@@ -368,7 +389,3 @@ impl Lookup {
         None
     }
 }
-
-const NO_ANSWER: &str = "no answer";
-/// The reason for a partition that is left open.
-const NO_START: &str = "the start is not known";

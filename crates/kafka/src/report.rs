@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,7 +47,7 @@ impl Reporter {
     pub(crate) fn report_partitions<'a>(
         &self,
         what: &str,
-        failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
+        failed: impl IntoIterator<Item = (&'a TopicPartition, impl Display)>,
     ) {
         for (reason, (count, first)) in by_reason(failed) {
             let text = match count {
@@ -71,11 +72,11 @@ impl Reporter {
 
 /// The number of errors with each reason, and the first of them.
 fn by_reason<'a>(
-    failed: impl IntoIterator<Item = (&'a TopicPartition, String)>,
+    failed: impl IntoIterator<Item = (&'a TopicPartition, impl Display)>,
 ) -> BTreeMap<String, (usize, &'a TopicPartition)> {
     let mut reasons: BTreeMap<String, (usize, &TopicPartition)> = BTreeMap::new();
     for (topic_partition, reason) in failed {
-        reasons.entry(reason).or_insert((0, topic_partition)).0 += 1;
+        reasons.entry(reason.to_string()).or_insert((0, topic_partition)).0 += 1;
     }
     reasons
 }

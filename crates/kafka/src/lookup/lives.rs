@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{PositionQuery, Resolution, StartRule, Unresolved};
+use super::{LookupError, LookupStep, PositionQuery, Resolution, StartRule, Unresolved};
 use crate::config::Start;
 
 /// The ids of topics at one moment. Unknown ones are nil: of brokers that have none, of topics that
@@ -75,7 +75,8 @@ impl Resolution {
                 false => StartRule::Found { offset: position.start, topic_id: then },
             };
             let query = PositionQuery { topic_partition: position.topic_partition, rule };
-            self.unresolved.push(Unresolved::new(query, super::NO_START, RECREATED.to_owned()));
+            let (step, reason) = (LookupStep::Start, LookupError::Recreated);
+            self.unresolved.push(Unresolved { query, step, reason });
             if rule == StartRule::Anew {
                 recreated.insert(topic);
             }
@@ -83,8 +84,6 @@ impl Resolution {
         recreated
     }
 }
-
-const RECREATED: &str = "the topic was deleted or created while its start was looked up";
 
 /// Returns true if both are known and not the same.
 fn differ(one: Uuid, other: Uuid) -> bool {
@@ -148,7 +147,11 @@ mod tests {
             let (start, topic_id) = (7, Uuid::nil());
             let position =
                 StartPosition { topic_partition, start, committed: None, epoch: -1, topic_id };
-            let unresolved = vec![Unresolved::new(query(latest), "open", String::new())];
+            let unresolved = vec![Unresolved {
+                query: query(latest),
+                step: LookupStep::Start,
+                reason: LookupError::NoAnswer,
+            }];
             let mut resolution = Resolution { resolved: vec![position], unresolved };
             let recreated = resolution.settle(&ids(before), &ids(after));
             let rules: Vec<StartRule> =

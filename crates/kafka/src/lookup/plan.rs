@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::LookupError;
 use crate::topic_partition::TopicPartition;
 use crate::topics::{InitialPartitions, Selection, TopicMap, partitions_of};
 
@@ -26,11 +27,11 @@ pub(super) struct StartPlan {
     /// At their earliest offset.
     pub(super) late: Vec<TopicPartition>,
     /// Not known, and why: whether their topic has begun could not be asked.
-    pub(super) open: Vec<(TopicPartition, String)>,
+    pub(super) open: Vec<(TopicPartition, LookupError)>,
 }
 
 /// The committed offset of each partition that was asked for, or why it is not known.
-pub(super) type Committed<T> = HashMap<TopicPartition, Result<Option<T>, String>>;
+pub(super) type Committed<T> = HashMap<TopicPartition, Result<Option<T>, LookupError>>;
 
 impl TopicSnapshot {
     /// All partitions of the topics, with those of `others` that the listing does not have yet.
@@ -47,7 +48,7 @@ impl TopicSnapshot {
     ) -> StartPlan {
         let mut plan = StartPlan::default();
         let mut begun: BTreeSet<&str> = BTreeSet::new();
-        let mut unknown: HashMap<&str, &String> = HashMap::new();
+        let mut unknown: HashMap<&str, &LookupError> = HashMap::new();
         for (TopicPartition { topic, .. }, answer) in committed {
             match answer {
                 Ok(Some(_)) => drop(begun.insert(topic)),
@@ -165,11 +166,12 @@ mod tests {
             committed.extend(
                 partitions(unknown)
                     .into_iter()
-                    .map(|partition| (partition, Err("busy".to_owned()))),
+                    .map(|partition| (partition, Err(LookupError::NoAnswer))),
             );
             let plan = known.plan(&selection(selectors), &given, &committed);
             let [at_start, others, late, open] = expected.map(partitions);
-            let open = open.into_iter().map(|partition| (partition, "busy".to_owned())).collect();
+            let open =
+                open.into_iter().map(|partition| (partition, LookupError::NoAnswer)).collect();
             assert_eq!(plan, StartPlan { at_start, others, late, open }, "row {at}");
         }
     }

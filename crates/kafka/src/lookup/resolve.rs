@@ -14,10 +14,9 @@ use uuid::Uuid;
 use super::lives::TopicIds;
 use super::plan::{StartPlan, TopicSnapshot, smaller};
 use super::{
-    Lookup, NO_ANSWER, NO_START, Offsets, PendingQueries, PositionQuery, Resolution, StartPosition,
-    StartRule, WAIT,
+    Lookup, LookupError, LookupStep, Offsets, PendingQueries, PositionQuery, Resolution,
+    StartPosition, StartRule, WAIT,
 };
-use crate::client::plain;
 use crate::config::Start;
 use crate::metadata::MetadataError;
 use crate::native;
@@ -31,10 +30,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Partitions of one commit. A broker takes as many as fit one batch of its offsets topic, a
 /// megabyte by default.
 const COMMITTED_AT_ONCE: usize = 2000;
-
-/// The reason for a partition that is left open.
-const NO_COMMITTED: &str = "the committed offset is not known";
-const NOT_COMMITTED: &str = "the start was not committed";
 
 /// A partition of this member, and where it was found to begin.
 struct FoundStart {
@@ -66,7 +61,7 @@ impl Lookup {
             Err(reason) => {
                 let mut resolution = Resolution::default();
                 for query in queries {
-                    resolution.leave_unresolved(query, NO_START, reason.clone());
+                    resolution.leave_unresolved(query, LookupStep::Start, reason.clone());
                 }
                 self.report_unresolved(&resolution);
                 return resolution;
@@ -88,7 +83,7 @@ impl Lookup {
                     let topic_id = before.of(&topic_partition.topic);
                     let rule = StartRule::Found { offset, topic_id };
                     let query = PositionQuery { topic_partition, rule };
-                    resolution.leave_unresolved(query, NO_START, reason.clone());
+                    resolution.leave_unresolved(query, LookupStep::Start, reason.clone());
                 }
             }
         }
@@ -98,7 +93,7 @@ impl Lookup {
 
     /// The ids of topics, which are sorted; none of a cluster that has none, or if librdkafka
     /// fetches: then they are asked for later.
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<TopicIds, String> {
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<TopicIds, LookupError> {
         let Some((runtime, metadata)) = &mut self.metadata else { return Ok(TopicIds::default()) };
         match runtime.block_on(metadata.ask(topics)) {
             Ok(told) => {
@@ -109,7 +104,7 @@ impl Lookup {
             Err(MetadataError::Request(error)) if error.consequence() == Consequence::Stop => {
                 Ok(TopicIds::default())
             }
-            Err(error) => Err(format!("asking for the ids of topics: {error}")),
+            Err(error) => Err(LookupError::TopicIds(error)),
         }
     }
 
@@ -163,10 +158,10 @@ impl Lookup {
     }
 
     fn report_unresolved(&self, resolution: &Resolution) {
-        for what in [NO_COMMITTED, NO_START, NOT_COMMITTED] {
-            let open = resolution.unresolved.iter().filter(|open| open.what == what);
-            let failed = open.map(|open| (&open.query.topic_partition, open.reason.clone()));
-            self.client.context().report_partitions(what, failed);
+        for step in [LookupStep::Committed, LookupStep::Start, LookupStep::Commit] {
+            let open = resolution.unresolved.iter().filter(|open| open.step == step);
+            let failed = open.map(|open| (&open.query.topic_partition, &open.reason));
+            self.client.context().report_partitions(&step.to_string(), failed);
         }
     }
 
@@ -196,7 +191,7 @@ impl Lookup {
                     });
                 }
                 Ok(None) => new.push(query),
-                Err(reason) => resolution.leave_unresolved(query, NO_COMMITTED, reason),
+                Err(reason) => resolution.leave_unresolved(query, LookupStep::Committed, reason),
             }
         }
         new
@@ -213,18 +208,18 @@ impl Lookup {
         }
         let list = match self.client.committed_offsets(list, WAIT) {
             Ok(list) => list,
-            Err(error) => return Offsets { found: HashMap::new(), otherwise: plain(&error) },
+            Err(error) => return Offsets { found: HashMap::new(), otherwise: error.into() },
         };
         let epochs = native::leader_epochs(&list);
         let found = list.elements().into_iter().zip(epochs).map(|(element, epoch)| {
             let offset = match (element.error(), element.offset()) {
-                (Err(error), _) => Err(plain(&error)),
+                (Err(error), _) => Err(error.into()),
                 (Ok(()), Offset::Offset(offset)) => Ok(Some((offset, epoch))),
                 (Ok(()), _) => Ok(None),
             };
             (TopicPartition::new(element.topic(), element.partition()), offset)
         });
-        Offsets { found: found.collect(), otherwise: NO_ANSWER.to_owned() }
+        Offsets { found: found.collect(), otherwise: LookupError::NoAnswer }
     }
 
     /// Plans for partitions that are to begin at `start` if their topic has not begun, and finds
@@ -247,7 +242,7 @@ impl Lookup {
             for partition in new {
                 resolution.leave_unresolved(
                     at_start(partition),
-                    NO_COMMITTED,
+                    LookupStep::Committed,
                     committed.otherwise.clone(),
                 );
             }
@@ -256,7 +251,7 @@ impl Lookup {
         let plan = known.plan(&self.selection, &new, &committed.found);
         let StartPlan { at_start: own, others, late, open } = plan;
         for (partition, reason) in open {
-            resolution.leave_unresolved(at_start(partition), NO_COMMITTED, reason);
+            resolution.leave_unresolved(at_start(partition), LookupStep::Committed, reason);
         }
         let mut starts_now = TopicStarts::default();
         starts_now.late.extend(late.into_iter().map(PositionQuery::late));
@@ -293,14 +288,14 @@ impl Lookup {
     fn warn_no_start(
         &self,
         TopicPartition { topic, partition }: &TopicPartition,
-        answer: Result<Option<i64>, String>,
+        answer: Result<Option<i64>, LookupError>,
     ) {
-        let reason = answer.err().unwrap_or_else(|| NO_OFFSET.to_owned());
+        let reason = answer.err().unwrap_or(LookupError::NoOffset);
         warn!(
             route = self.route,
             %topic,
             partition,
-            reason,
+            %reason,
             "its end could not be asked for when its topic began: the partition begins at its \
              earliest offset"
         );
@@ -322,7 +317,7 @@ impl Lookup {
             }
         }
         let deadline = Instant::now() + PATIENCE;
-        let mut otherwise = NO_ANSWER.to_owned();
+        let mut otherwise = LookupError::NoAnswer;
         while !asked.is_empty() {
             let mut answers = self.at(asked.iter().map(|partition| (*partition, start)));
             asked.retain(|partition| match answers.found.remove(*partition) {
@@ -376,7 +371,9 @@ impl Lookup {
                     });
                 }
                 Ok(_) => due.push(found),
-                Err(reason) => resolution.leave_unresolved(found.query, NO_COMMITTED, reason),
+                Err(reason) => {
+                    resolution.leave_unresolved(found.query, LookupStep::Committed, reason)
+                }
             }
         }
         if due.is_empty() {
@@ -398,8 +395,10 @@ impl Lookup {
             };
             match start {
                 Ok(Some(start)) => found.push(FoundStart { query, start }),
-                Ok(None) => resolution.leave_unresolved(query, NO_START, NO_OFFSET.to_owned()),
-                Err(reason) => resolution.leave_unresolved(query, NO_START, reason),
+                Ok(None) => {
+                    resolution.leave_unresolved(query, LookupStep::Start, LookupError::NoOffset)
+                }
+                Err(reason) => resolution.leave_unresolved(query, LookupStep::Start, reason),
             }
         }
         found
@@ -441,7 +440,9 @@ impl Lookup {
         let mut committed = Vec::with_capacity(own.len());
         for found in own {
             match refused.remove(&found.query.topic_partition) {
-                Some(reason) => resolution.leave_unresolved(found.query, NOT_COMMITTED, reason),
+                Some(reason) => {
+                    resolution.leave_unresolved(found.query, LookupStep::Commit, reason)
+                }
                 None => {
                     self.found.remove(&found.query.topic_partition);
                     committed.push(found);
@@ -454,7 +455,7 @@ impl Lookup {
     fn commit_at_once(
         &self,
         starts: &[(&TopicPartition, i64)],
-        refused: &mut HashMap<TopicPartition, String>,
+        refused: &mut HashMap<TopicPartition, LookupError>,
     ) {
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for (partition, start) in starts {
@@ -463,20 +464,17 @@ impl Lookup {
                 partition.partition,
                 Offset::Offset(*start),
             ) {
-                refused.insert((*partition).clone(), plain(&error));
+                refused.insert((*partition).clone(), error.into());
             }
         }
         match native::commit(&self.client, &list, WAIT) {
             Ok(failed) => {
                 let failed = failed.into_iter();
-                refused.extend(
-                    failed.map(|(topic_partition, code)| (topic_partition, code.to_string())),
-                );
+                refused.extend(failed.map(|(partition, code)| (partition, code.into())));
             }
             Err(code) => {
-                refused.extend(
-                    starts.iter().map(|(partition, _)| ((*partition).clone(), code.to_string())),
-                );
+                let starts = starts.iter();
+                refused.extend(starts.map(|(partition, _)| ((*partition).clone(), code.into())));
             }
         }
     }
@@ -498,7 +496,9 @@ impl Lookup {
                         _ => again.push(found),
                     }
                 }
-                Err(reason) => resolution.leave_unresolved(found.query, NO_COMMITTED, reason),
+                Err(reason) => {
+                    resolution.leave_unresolved(found.query, LookupStep::Committed, reason)
+                }
             }
         }
         let committed = self.commit(again, &[], resolution);
@@ -517,8 +517,6 @@ impl StartPosition {
         }
     }
 }
-
-const NO_OFFSET: &str = "the broker tells none";
 
 /// As ListOffsets asks for it; a time before the epoch would mean something else.
 fn time(start: Start) -> Offset {

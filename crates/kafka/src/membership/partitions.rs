@@ -131,7 +131,7 @@ impl<'a> Partitions<'a> {
         let health = &mut self.memory.health;
         health.assignment = match self.pending.values().find_map(PendingAssignment::reason) {
             _ if self.is_assigned && self.pending.is_empty() => AssignmentProgress::Complete,
-            Some(reason) => AssignmentProgress::Partial(reason.to_owned()),
+            Some(reason) => AssignmentProgress::Partial(reason.to_string()),
             None => AssignmentProgress::Unknown,
         };
         health.stalled = self.stalls.stalled();

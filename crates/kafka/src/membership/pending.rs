@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -18,8 +18,8 @@ use crate::topic_partition::TopicPartition;
 pub(super) struct PendingAssignment {
     id: u64,
     /// Those whose start is not known yet, and the reason, once there is one.
-    unresolved: BTreeMap<TopicPartition, Option<String>>,
-    backoff: Duration,
+    unresolved: BTreeMap<TopicPartition, Option<Unresolved>>,
+    failures: u32,
     answered: bool,
     /// The same partitions, for the thread that looks them up.
     queries: Arc<PendingQueries>,
@@ -41,7 +41,7 @@ impl PendingAssignment {
         let assignment = Self {
             id,
             unresolved: partitions.iter().map(|partition| (partition.clone(), None)).collect(),
-            backoff: BACKOFF.0,
+            failures: 0,
             answered: false,
             queries: PendingQueries::new(partitions.iter().cloned()),
             known: Arc::new(known),
@@ -82,8 +82,8 @@ impl PendingAssignment {
         let mut queries = Vec::new();
         for open in unresolved {
             if let Some(reason) = self.unresolved.get_mut(&open.query.topic_partition) {
-                *reason = Some(open.to_string());
-                queries.push(open.query);
+                queries.push(open.query.clone());
+                *reason = Some(open);
             }
         }
         if queries.is_empty() {
@@ -108,8 +108,8 @@ impl PendingAssignment {
     }
 
     fn retry(&mut self, queries: Vec<PositionQuery>, now: Instant) -> LookupRequest {
-        let request = self.request(queries, now + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        let request = self.request(queries, now + BACKOFF.after(self.failures));
+        self.failures += 1;
         request
     }
 
@@ -138,8 +138,8 @@ impl PendingAssignment {
     }
 
     /// A partition that waits, and why.
-    pub(super) fn reason(&self) -> Option<&str> {
-        self.unresolved.values().find_map(Option::as_deref)
+    pub(super) fn reason(&self) -> Option<&Unresolved> {
+        self.unresolved.values().find_map(Option::as_ref)
     }
 }
 
@@ -152,6 +152,7 @@ impl Drop for PendingAssignment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lookup::{LookupError, LookupStep};
     use crate::topics::{InitialPartitions, TopicMap};
 
     fn known(topics: &[(&str, i32)]) -> TopicSnapshot {
@@ -184,7 +185,7 @@ mod tests {
 
     fn open(partition: i32, offset: i64) -> Unresolved {
         let query = PositionQuery { topic_partition: part(partition), rule: found(offset) };
-        Unresolved::new(query, "the start was not committed", "Busy".to_owned())
+        Unresolved { query, step: LookupStep::Commit, reason: LookupError::NoAnswer }
     }
 
     #[test]
@@ -220,7 +221,9 @@ mod tests {
         assert_eq!(resolved, [position(0)]);
         assert_eq!(wanted(&ask.unwrap()), [(1, found(5)), (2, found(6))]);
         assert!(assignment.is_answered());
-        assert_eq!(assignment.reason(), Some("orders/1: the start was not committed: Busy"));
+        let reason = assignment.reason().map(ToString::to_string);
+        let expected = "orders/1: the start was not committed: no answer";
+        assert_eq!(reason.as_deref(), Some(expected));
         // The group takes it back while it is asked for.
         assignment.forget(&part(1));
         let (resolved, ask) = assignment.answer(vec![position(1)], vec![open(2, 6)], now());

@@ -18,8 +18,8 @@ use crate::fetcher::sim::Fault;
 use crate::generation::Generation;
 use crate::health::SourceHealth;
 use crate::lookup::{
-    LookupAnswer, LookupRequest, PendingQueries, PositionQuery, Resolution, StartPosition,
-    StartRule, TopicIds, Unresolved,
+    LookupAnswer, LookupError, LookupRequest, LookupStep, PendingQueries, PositionQuery,
+    Resolution, StartPosition, StartRule, TopicIds, Unresolved,
 };
 use crate::mailbox::Mailbox;
 use crate::topic_partition::TopicPartition;
@@ -296,11 +296,8 @@ pub trait SimCluster {
     /// Returns the id of a topic.
     fn topic_id(&mut self, topic: &str) -> Uuid;
 
-    /// Returns where a partition begins, which is committed then.
-    ///
-    /// # Errors
-    /// It cannot be told now.
-    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Result<Begin, String>;
+    /// Returns where a partition begins, which is committed then, if it can be told now.
+    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Option<Begin>;
 
     /// Returns the earliest offset, if it can be told now. `generation` is the one it is for.
     fn earliest(&mut self, of: &Assignment, generation: u32) -> Option<i64>;
@@ -393,15 +390,16 @@ fn starts(
             StartRule::Anew => BeginRule::Anew,
         };
         match cluster.begin(&query.topic_partition, rule) {
-            Ok(Begin { start, epoch }) => resolved.push(StartPosition {
+            Some(Begin { start, epoch }) => resolved.push(StartPosition {
                 topic_partition: query.topic_partition,
                 start,
                 committed: Some(start),
                 epoch,
                 topic_id: Uuid::nil(),
             }),
-            Err(reason) => {
-                unresolved.push(Unresolved::new(query, "the start is not known", reason))
+            None => {
+                let (step, reason) = (LookupStep::Start, LookupError::NoAnswer);
+                unresolved.push(Unresolved { query, step, reason });
             }
         }
     }

@@ -30,14 +30,12 @@ impl sim::SimCluster for Reached<'_> {
         log.map_or_else(Uuid::nil, |(_, log)| log.topic_id)
     }
 
-    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Result<Begin, String> {
+    fn begin(&mut self, of: &TopicPartition, rule: BeginRule) -> Option<Begin> {
         let key = (of.topic.to_string(), of.partition);
-        let log = self.cluster.logs.get(&key).ok_or("no such partition")?;
-        if self.group.is_loading || self.unreachable.contains(&log.leader) {
-            return Err("out of reach".to_owned());
-        }
-        if self.group.owners.get(&key) != Some(&Some(self.number)) {
-            return Err("not a member".to_owned());
+        let log = self.cluster.logs.get(&key)?;
+        let is_member = self.group.owners.get(&key) == Some(&Some(self.number));
+        if self.group.is_loading || self.unreachable.contains(&log.leader) || !is_member {
+            return None;
         }
         let offset = match rule {
             BeginRule::Kept(kept) => kept,
@@ -50,7 +48,7 @@ impl sim::SimCluster for Reached<'_> {
         let committed = *self.group.committed.entry(key.clone()).or_insert_with(first);
         self.happened.push(format!("{of} begins at {committed:?} ({rule:?})"));
         self.found.insert(key, Found { generation: 0, branch: log.branch });
-        Ok(Begin { start: committed.offset, epoch: committed.epoch })
+        Some(Begin { start: committed.offset, epoch: committed.epoch })
     }
 
     fn earliest(&mut self, of: &Assignment, generation: u32) -> Option<i64> {

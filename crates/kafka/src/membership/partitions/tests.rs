@@ -8,7 +8,7 @@ use crate::client::Rebalance;
 use crate::commits::CommitDone;
 use crate::connection::RequestError;
 use crate::fetcher::{CorruptBatch, FetchFailure, FetchFault};
-use crate::lookup::{PositionQuery, StartRule};
+use crate::lookup::{LookupError, LookupStep, PositionQuery, StartRule};
 use crate::reset::{DueOffset, ResetReason};
 
 mod groupless;
@@ -187,11 +187,8 @@ impl<'a> Stage<'a> {
                     StartPosition { topic_partition, start, committed, epoch: -1, topic_id };
                 resolved.push(position);
             } else {
-                unresolved.push(Unresolved::new(
-                    query,
-                    "the start is not known",
-                    "busy".to_owned(),
-                ));
+                let (step, reason) = (LookupStep::Start, LookupError::NoAnswer);
+                unresolved.push(Unresolved { query, step, reason });
             }
         }
         let answer = LookupAnswer::Starts { id, resolved, unresolved };
@@ -698,7 +695,7 @@ fn it_is_ready_once_all_that_is_assigned_is_fetched() {
     let mut memory = Memory::new(listing(3));
     let mut stage = Stage::new(settings(), &mut memory);
     stage.partitions.handle_listing(listing(3), stage.now);
-    let partial = AssignmentProgress::Partial("t/1: the start is not known: busy".to_owned());
+    let partial = AssignmentProgress::Partial("t/1: the start is not known: no answer".to_owned());
     for (step, expected, adds) in [
         (Wait(0), AssignmentProgress::Unknown, 0),
         (Assign(&[0, 1]), AssignmentProgress::Unknown, 0),
