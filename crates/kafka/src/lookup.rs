@@ -191,10 +191,10 @@ pub(crate) enum LookupError {
     /// The answer has no offset in it.
     #[error("the broker tells none")]
     NoOffset,
-    /// Which topic there is by the name is not known.
+    /// The id of the topic that there is by the name is not known.
     #[error("asking for the ids of topics: {0}")]
     TopicIds(MetadataError),
-    /// What was found may be of an earlier life of the topic.
+    /// Offsets that were found may be of an earlier life of the topic.
     #[error("the topic was deleted or created while its start was looked up")]
     Recreated,
 }

@@ -8,6 +8,7 @@ mod imports;
 mod names;
 mod pages;
 mod prose;
+mod reasons;
 mod tree;
 mod words;
 
