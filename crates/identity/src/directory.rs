@@ -127,11 +127,11 @@ impl Directory {
         until: i64,
         clock: Clock,
     ) -> Result<Revocation, TooManyRevocations> {
-        self.revocations.forget(clock.wall);
-        let until = self.revocations.add(what.clone(), until)?;
+        self.revocations.forget(clock);
+        let until = self.revocations.add(what.clone(), until, clock)?;
         let (mut ended, token_end) = self.leases.revoke(what);
         let until = match token_end {
-            Some(end) => self.revocations.add(what.clone(), end)?.max(until),
+            Some(end) => self.revocations.add(what.clone(), end, clock)?.max(until),
             None => until,
         };
         // Those of keys that are known by a certificate, or that any rule lets in.
@@ -162,11 +162,16 @@ impl Directory {
     }
 
     /// Returns an error if a token, or who shows it, is revoked.
-    fn check_revoked(&mut self, key: &PublicKey, verified: &Verified) -> Result<(), Refusal> {
+    fn check_revoked(
+        &mut self,
+        key: &PublicKey,
+        verified: &Verified,
+        clock: Clock,
+    ) -> Result<(), Refusal> {
         let claims = Some(&verified.claims);
         let bearer = Bearer { key: Some(key), claims, issued: verified.issued };
         let end = self.leases.token_end(verified);
-        let is_revoked = self.revocations.mean(bearer, Some(end));
+        let is_revoked = self.revocations.mean(bearer, Some(end), clock);
         if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
     }
 
@@ -180,7 +185,7 @@ impl Directory {
         verified: &Verified,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
-        self.check_revoked(&key, verified)?;
+        self.check_revoked(&key, verified, clock)?;
         // The token was verified without the directory: another one may have come meanwhile, or the
         // key's certificate.
         if self.keys.contains_key(&key) || !self.leases.would_extend(&key, verified.expires, clock)
@@ -203,7 +208,7 @@ impl Directory {
         answer: &KafkaTopics,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
-        self.check_revoked(&key, verified)?;
+        self.check_revoked(&key, verified, clock)?;
         let is_wanted = self.leases.would_extend(&key, verified.expires, clock)
             || self.leases.would_prolong(&key, verified, clock);
         if self.keys.contains_key(&key) || !is_wanted {
@@ -226,7 +231,7 @@ impl Directory {
         verified: &Verified,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
-        self.check_revoked(&key, verified)?;
+        self.check_revoked(&key, verified, clock)?;
         if self.keys.contains_key(&key) {
             return Err(Refusal::Lease(LeaseError::KeyTaken));
         }
@@ -296,7 +301,7 @@ impl Directory {
 
     /// Ends the leases that are over, and returns them.
     pub fn end_leases(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
-        self.revocations.forget(clock.wall);
+        self.revocations.forget(clock);
         let over = self.leases.take_over(clock);
         over.iter().for_each(|admission| admission.end());
         over
@@ -336,7 +341,7 @@ impl Directory {
         }
         let claims = self.keys.get(&key).cloned();
         let bearer = Bearer { key: Some(&key), claims: claims.as_deref(), issued: None };
-        if self.revocations.mean(bearer, None) {
+        if self.revocations.mean(bearer, None, clock) {
             return Err(Refusal::Revoked);
         }
         if claims.is_none() && !self.rules.admit_any_key() {

@@ -71,9 +71,10 @@ pub struct Question<T> {
 
 /// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// The lease may begin that the peer has waited for, or go on by its new token.
-    Begins(Box<Verified>),
+pub enum Answered<T> {
+    /// The lease may begin that the peer has waited for, or go on by its new token. If it does, this
+    /// is to be told, with the means to ask again.
+    Begins(Box<Verified>, T),
     /// The peer may have other rights now.
     Again,
 }
@@ -183,9 +184,8 @@ impl<T: Clone> KafkaAsks<T> {
 
     /// Kafka has answered. `None` if the peer has come with another token meanwhile, its lease is
     /// over, or something else is asked now.
-    pub fn handle_answer(&mut self, question: &Question<T>, now: Instant) -> Option<Answered> {
+    pub fn handle_answer(&mut self, question: &Question<T>, now: Instant) -> Option<Answered<T>> {
         let Question { key, number, is_first, .. } = question;
-        let next = self.next(key, now);
         if question.round != self.round {
             match is_first {
                 true => self.waiting.put_back(key, *number, now),
@@ -194,6 +194,7 @@ impl<T: Clone> KafkaAsks<T> {
             return None;
         }
         if !is_first {
+            let next = self.next(key, now);
             return match self.leased.put_back(key, *number, next) {
                 Place::Kept => {
                     let leased = self.leased.get_mut(key)?;
@@ -206,11 +207,17 @@ impl<T: Clone> KafkaAsks<T> {
         match self.waiting.put_back(key, *number, now) {
             Place::Kept => {
                 let Waiting { verified, token, .. } = self.remove_waiting(key)?;
-                self.leased.insert(*key, LeaseToken { token, failures: 0, answered: now }, next);
-                Some(Answered::Begins(Box::new(verified)))
+                Some(Answered::Begins(Box::new(verified), token))
             }
             Place::Gone => None,
         }
+    }
+
+    /// A lease has begun, or goes on, by an answer to the question about this token. The lease of a
+    /// token that gave none is asked about as before.
+    pub fn handle_begun(&mut self, key: PublicKey, token: T, now: Instant) {
+        let next = self.next(&key, now);
+        self.leased.insert(key, LeaseToken { token, failures: 0, answered: now }, next);
     }
 
     /// There was no answer. `None` as for [`Self::handle_answer`].
@@ -249,15 +256,12 @@ impl<T: Clone> KafkaAsks<T> {
         }
     }
 
-    /// Forgets the token of a lease.
-    pub fn forget(&mut self, key: &PublicKey) {
-        self.leased.remove(key);
-    }
-
     /// Forgets the tokens of leases that are over.
     pub fn retain_leased(&mut self, is_live: impl Fn(&PublicKey) -> bool) {
         let over: Vec<_> = self.leased.keys().filter(|key| !is_live(key)).copied().collect();
-        over.iter().for_each(|key| self.forget(key));
+        for key in over {
+            self.leased.remove(&key);
+        }
     }
 
     /// Asks about every lease as soon as may be: what is asked is something else now.

@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use zafka_zmtp::curve::PublicKey;
 
 use crate::claims::{Claims, shown};
+use crate::leases::Clock;
 
 /// The most revocations.
 const MAX_REVOCATIONS: usize = 65_536;
@@ -98,19 +100,52 @@ impl Revoked {
     }
 }
 
-/// All revocations, each with the time until which it holds, in s since the epoch.
+/// The time until which a revocation holds, by both clocks; whichever comes last. A wall clock that
+/// is set forward and back would undo it otherwise.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// In s since the epoch.
+    wall: i64,
+    /// None if it is too far away.
+    at: Option<Instant>,
+}
+
+impl End {
+    fn new(wall: i64, clock: Clock) -> Self {
+        let left = u64::try_from(wall.saturating_sub(clock.wall)).unwrap_or(0);
+        Self { wall, at: clock.now.checked_add(Duration::from_secs(left)) }
+    }
+
+    /// Moves to another end, if that is later.
+    fn prolong(&mut self, other: Self) {
+        self.wall = self.wall.max(other.wall);
+        self.at = self.at.zip(other.at).map(|(one, other)| one.max(other));
+    }
+
+    fn is_over(self, clock: Clock) -> bool {
+        self.wall <= clock.wall && self.at.is_some_and(|at| at <= clock.now)
+    }
+}
+
+/// All revocations, each with its end.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
     /// Of keys, subjects and tokens: found by what they mean.
-    exact: HashMap<Revoked, i64>,
+    exact: HashMap<Revoked, End>,
     /// Of the tokens of an issuer: the latest time, and its end.
-    cuts: HashMap<String, (i64, i64)>,
+    cuts: HashMap<String, (i64, End)>,
 }
 
 impl Revocations {
-    /// Takes a revocation, which holds until then; one of the same is not shortened. Returns its
-    /// end.
-    pub(crate) fn add(&mut self, what: Revoked, until: i64) -> Result<i64, TooManyRevocations> {
+    /// Takes a revocation, which holds until then (in s since the epoch); one of the same is not
+    /// shortened. Returns its end.
+    pub(crate) fn add(
+        &mut self,
+        what: Revoked,
+        until: i64,
+        clock: Clock,
+    ) -> Result<i64, TooManyRevocations> {
+        let until = End::new(until, clock);
         let is_known = match &what {
             Revoked::IssuedBefore { issuer, .. } => self.cuts.contains_key(issuer),
             exact => self.exact.contains_key(exact),
@@ -121,13 +156,14 @@ impl Revocations {
         let end = match what {
             Revoked::IssuedBefore { issuer, time } => {
                 let cut = self.cuts.entry(issuer).or_insert((time, until));
-                *cut = (cut.0.max(time), cut.1.max(until));
-                cut.1
+                cut.0 = cut.0.max(time);
+                cut.1.prolong(until);
+                cut.1.wall
             }
             exact => {
                 let end = self.exact.entry(exact).or_insert(until);
-                *end = (*end).max(until);
-                *end
+                end.prolong(until);
+                end.wall
             }
         };
         Ok(end)
@@ -135,14 +171,21 @@ impl Revocations {
 
     /// Returns true if a key is revoked, or who has it. If a token that ends later than the
     /// revocation speaks for it, that holds for as long as the token.
-    pub(crate) fn mean(&mut self, bearer: Bearer<'_>, token_end: Option<i64>) -> bool {
+    pub(crate) fn mean(
+        &mut self,
+        bearer: Bearer<'_>,
+        token_end: Option<i64>,
+        clock: Clock,
+    ) -> bool {
         if self.exact.is_empty() && self.cuts.is_empty() {
             return false;
         }
         let mut is_meant = false;
-        let mut meet = |end: &mut i64| {
-            if !zafka_planted::is("a-token-comes-back") {
-                *end = (*end).max(token_end.unwrap_or(*end));
+        let mut meet = |end: &mut End| {
+            if let Some(token_end) = token_end
+                && !zafka_planted::is("a-token-comes-back")
+            {
+                end.prolong(End::new(token_end, clock));
             }
             is_meant = true;
         };
@@ -166,9 +209,9 @@ impl Revocations {
     }
 
     /// Forgets revocations that are over.
-    pub(crate) fn forget(&mut self, wall: i64) {
-        self.exact.retain(|_, until| *until > wall);
-        self.cuts.retain(|_, (_, until)| *until > wall);
+    pub(crate) fn forget(&mut self, clock: Clock) {
+        self.exact.retain(|_, end| !end.is_over(clock));
+        self.cuts.retain(|_, (_, end)| !end.is_over(clock));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -206,6 +249,16 @@ mod tests {
         text.to_owned()
     }
 
+    #[allow(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+    fn at(wall: i64) -> Clock {
+        Clock { now: Instant::now(), wall }
+    }
+
+    fn after(clock: Clock, seconds: u32) -> Clock {
+        let now = clock.now + Duration::from_secs(seconds.into());
+        Clock { now, wall: clock.wall + i64::from(seconds) }
+    }
+
     #[test]
     fn what_is_meant() {
         let id = || Some(text("https://id"));
@@ -230,18 +283,18 @@ mod tests {
         ] {
             let bearer = Bearer { key: Some(&key(1)), claims: Some(&claims), issued: Some(100) };
             let stranger = Bearer { key: Some(&key(3)), claims: Some(&other), issued: Some(100) };
-            let mut all = Revocations::default();
-            assert!(!all.mean(bearer, None));
-            all.add(what.clone(), 50).unwrap();
+            let (mut all, clock) = (Revocations::default(), at(0));
+            assert!(!all.mean(bearer, None, clock));
+            all.add(what.clone(), 50, clock).unwrap();
             assert_eq!(
-                (all.mean(bearer, None), what.means(bearer)),
+                (all.mean(bearer, None, clock), what.means(bearer)),
                 (is_meant, is_meant),
                 "{what}"
             );
             let is_cut =
                 matches!(&what, Revoked::IssuedBefore { issuer, .. } if issuer == "https://other");
-            assert_eq!(all.mean(stranger, None), is_cut, "{what}");
-            all.forget(50);
+            assert_eq!(all.mean(stranger, None, clock), is_cut, "{what}");
+            all.forget(after(clock, 50));
             assert_eq!(all.len(), 0);
         }
         // One that does not say when it was issued may be any.
@@ -257,19 +310,23 @@ mod tests {
         let bearer = Bearer { key: Some(&key(1)), claims: Some(&claims), issued: Some(5) };
         let subject = Revoked::Subject { issuer: None, subject: text("alice") };
         let cut = |time| Revoked::IssuedBefore { issuer: text("https://id"), time };
-        let mut all = Revocations::default();
-        assert_eq!(all.add(subject.clone(), 100), Ok(100));
-        assert_eq!(all.add(subject, 50), Ok(100), "it is not shortened");
-        assert_eq!((all.add(cut(10), 100), all.add(cut(5), 90)), (Ok(100), Ok(100)));
-        assert!(all.mean(bearer, Some(300)));
-        all.forget(299);
+        let (mut all, clock) = (Revocations::default(), at(0));
+        assert_eq!(all.add(subject.clone(), 100, clock), Ok(100));
+        assert_eq!(all.add(subject, 50, clock), Ok(100), "it is not shortened");
+        assert_eq!((all.add(cut(10), 100, clock), all.add(cut(5), 90, clock)), (Ok(100), Ok(100)));
+        assert!(all.mean(bearer, Some(300), clock));
+        all.forget(after(clock, 299));
         assert_eq!(all.len(), 2);
-        all.forget(300);
+        // Neither clock by itself ends them: the one may be set, the other one may stand still.
+        all.forget(Clock { wall: 10_000, ..after(clock, 299) });
+        all.forget(Clock { wall: 299, ..after(clock, 10_000) });
+        assert_eq!(all.len(), 2);
+        all.forget(after(clock, 300));
         assert_eq!(all.len(), 0);
         for number in 0..MAX_REVOCATIONS {
-            all.add(Revoked::Token { issuer: None, id: number.to_string() }, 1).unwrap();
+            all.add(Revoked::Token { issuer: None, id: number.to_string() }, 1, clock).unwrap();
         }
-        assert_eq!(all.add(Revoked::Key(key(1)), 1), Err(TooManyRevocations));
-        assert_eq!(all.add(Revoked::Token { issuer: None, id: text("7") }, 9), Ok(9));
+        assert_eq!(all.add(Revoked::Key(key(1)), 1, clock), Err(TooManyRevocations));
+        assert_eq!(all.add(Revoked::Token { issuer: None, id: text("7") }, 9, clock), Ok(9));
     }
 }

@@ -37,7 +37,21 @@ fn start() -> (KafkaAsks<&'static str>, Instant) {
 fn lease(asks: &mut KafkaAsks<&'static str>, key: PublicKey, now: Instant) {
     assert_eq!(asks.want(key, &verified(1, "alice", 100), || "t", now), Wanted::Asked);
     let question = asks.poll_question(now).unwrap();
-    assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(_))));
+    assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(..))));
+    asks.handle_begun(key, question.token, now);
+}
+
+#[test]
+fn a_lease_is_asked_about_though_a_later_token_gives_none() {
+    let (mut asks, now) = start();
+    lease(&mut asks, key(1), now);
+    let due = asks.poll_timeout().unwrap();
+    asks.want(key(1), &verified(2, "alice", 200), || "later", now);
+    let question = asks.poll_question(now).unwrap();
+    assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(..))));
+    // Its lease is refused: the one that lives has its token.
+    assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 1), Some(due)));
+    assert_eq!(asks.poll_question(due).unwrap().token, "t");
 }
 
 #[test]
@@ -52,7 +66,11 @@ fn a_peer_waits_for_one_question() {
     // It comes again while the question is under way.
     assert_eq!(asks.want(key(1), &token, || unreachable!(), at(now, 1)), Wanted::Asked);
     assert_eq!((asks.poll_question(at(now, 1)), asks.poll_timeout()), (None, None));
-    assert_eq!(asks.handle_answer(&question, at(now, 2)), Some(Answered::Begins(Box::new(token))));
+    assert_eq!(
+        asks.handle_answer(&question, at(now, 2)),
+        Some(Answered::Begins(Box::new(token), "first"))
+    );
+    asks.handle_begun(key(1), "first", at(now, 2));
     assert_eq!(asks.counts(), (0, 1));
     let next = asks.poll_timeout().unwrap();
     assert!(next <= at(now, 302) && next >= at(now, 302) - INTERVAL / 8);
@@ -81,7 +99,7 @@ fn what_a_failure_means_before_there_is_a_lease() {
             }
         }
         let question = asks.poll_question(now).unwrap();
-        assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(_))));
+        assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(..))));
     }
 }
 
@@ -148,7 +166,11 @@ fn a_later_token_takes_the_place_of_one_that_waits() {
     assert_eq!(asks.handle_answer(&question, now), None);
     let question = asks.poll_question(now).unwrap();
     assert_eq!(question.token, "later");
-    assert_eq!(asks.handle_answer(&question, now), Some(Answered::Begins(Box::new(later))));
+    assert_eq!(
+        asks.handle_answer(&question, now),
+        Some(Answered::Begins(Box::new(later), "later"))
+    );
+    asks.handle_begun(question.key, question.token, now);
     // A renewal waits beside the lease that lives.
     let next = verified(4, "alice", 300);
     assert_eq!(asks.want(key(1), &next, || "next", at(now, 1)), Wanted::Asked);
@@ -157,7 +179,11 @@ fn a_later_token_takes_the_place_of_one_that_waits() {
     assert_eq!(asks.handle_failure(&question, Failure::Refused, at(now, 1)), Some(Failed::Waits));
     assert_eq!(asks.counts(), (1, 1), "the lease goes on");
     let question = asks.poll_question(at(now, 3)).unwrap();
-    assert_eq!(asks.handle_answer(&question, at(now, 3)), Some(Answered::Begins(Box::new(next))));
+    assert_eq!(
+        asks.handle_answer(&question, at(now, 3)),
+        Some(Answered::Begins(Box::new(next), "next"))
+    );
+    asks.handle_begun(key(1), "next", at(now, 3));
     assert_eq!(asks.counts(), (0, 1));
     assert_eq!(asks.poll_question(at(now, 310)).unwrap().token, "next");
 }
@@ -174,7 +200,7 @@ fn a_lease_that_is_over_is_not_asked_about() {
         let answered = asks.handle_answer(&question, at(now, 301));
         assert_eq!(answered, (question.key == key(2)).then_some(Answered::Again));
     }
-    asks.forget(&key(2));
+    asks.retain_leased(|_| false);
     assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
 }
 
@@ -217,6 +243,7 @@ fn everything_is_bounded() {
     assert_eq!((under_way.len(), asks.poll_timeout()), (MAX_ASKED, None));
     while let Some(question) = under_way.pop() {
         asks.handle_answer(&question, now);
+        asks.handle_begun(question.key, question.token, now);
         under_way.extend(asks.poll_question(now));
     }
     assert_eq!((asks.counts(), asks.subjects.len()), ((0, WAITING_PER_SUBJECT), 0));

@@ -68,7 +68,7 @@ impl Identities {
     }
 
     /// The part of its health that others see.
-    pub(super) fn health(&self) -> &Arc<Health> {
+    pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
@@ -152,11 +152,12 @@ impl Identities {
         }
     }
 
-    /// Forgets the tokens of leases that are over.
+    /// Forgets the tokens of leases that are over, or about which Kafka does not decide any more.
     pub fn forget_tokens(&self) {
         let (directory, clock) = (self.directory.lock(), clock());
         if let Some(kafka) = &self.kafka {
-            kafka.retain(|key| directory.leased(key, clock).is_some());
+            let asks = |admission: Arc<Admission>| admission.grant.asks_kafka();
+            kafka.retain(|key| directory.leased(key, clock).is_some_and(asks));
         }
     }
 

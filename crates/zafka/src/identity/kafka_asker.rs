@@ -79,10 +79,10 @@ fn settle(
     let error = match answer {
         Ok(topics) => {
             match rights.handle_answer(question) {
-                Some(Answered::Begins(verified)) => {
+                Some(Answered::Begins(verified, token)) => {
                     let has_lease = identities.begin_lease(key, &verified, &topics);
-                    if !has_lease {
-                        rights.forget(&key);
+                    if has_lease {
+                        rights.handle_begun(key, token);
                     }
                 }
                 Some(Answered::Again) => identities.set_answer(&key, &topics),

@@ -77,7 +77,7 @@ impl KafkaRights {
     }
 
     /// Kafka has answered.
-    pub fn handle_answer(&self, question: &Question<Secret>) -> Option<Answered> {
+    pub fn handle_answer(&self, question: &Question<Secret>) -> Option<Answered<Secret>> {
         self.asks.lock().handle_answer(question, Instant::now())
     }
 
@@ -86,9 +86,9 @@ impl KafkaRights {
         self.asks.lock().handle_failure(question, failure, Instant::now())
     }
 
-    /// Forgets the token of a lease.
-    pub fn forget(&self, key: &PublicKey) {
-        self.asks.lock().forget(key);
+    /// A lease has begun, or goes on, by this token.
+    pub fn handle_begun(&self, key: PublicKey, token: Secret) {
+        self.asks.lock().handle_begun(key, token, Instant::now());
     }
 
     /// The way to ask.
