@@ -147,7 +147,12 @@ fn read(
         let is_there = match ResponseError::try_from_code(topic.error_code) {
             // One partition of it has no leader now.
             None | Some(ResponseError::LeaderNotAvailable) => true,
-            Some(_) => false,
+            Some(
+                ResponseError::UnknownTopicOrPartition
+                | ResponseError::TopicAuthorizationFailed
+                | ResponseError::InvalidTopicException,
+            ) => false,
+            Some(code) => return Err(AuthorizationError::Unanswered(format!("{name}: {code}"))),
         };
         let operations = topic.topic_authorized_operations;
         if !is_there || !(readable.selects(name) || writable.selects(name)) {

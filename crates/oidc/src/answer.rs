@@ -71,7 +71,14 @@ pub(crate) fn object(
         };
         let description = text("error_description");
         let description = description.map(|text| format!(": {text}")).unwrap_or_default();
-        return Err(Fault::Refused(told(&format!("{error}{description}"), secrets)));
+        let words = told(&format!("{error}{description}"), secrets);
+        // One that is in trouble, or that is asked too often, decides nothing.
+        return Err(match status {
+            429 | 500.. if error != "slow_down" => {
+                Fault::Answer(format!("status {status}: {words}"))
+            }
+            _ => Fault::Refused(words),
+        });
     }
     Ok(answer)
 }
@@ -198,6 +205,9 @@ mod tests {
                 answer("status 500, and no \"error\" in it (RFC 6749 section 5.2) (2 bytes)"),
             ),
             (503, "<html>", answer("status 503, and no JSON object (6 bytes)")),
+            (500, r#"{"error":"unknown_error"}"#, answer("status 500: unknown_error")),
+            (429, r#"{"error":"busy"}"#, answer("status 429: busy")),
+            (429, r#"{"error":"slow_down"}"#, refused("slow_down")),
             (302, "", answer("status 302, a redirect, which is not followed (0 bytes)")),
             (200, "[]", answer(no_json)),
             (200, "\"\"", answer(no_json)),

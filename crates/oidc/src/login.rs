@@ -33,7 +33,7 @@ pub enum LoginError {
 impl LoginError {
     /// Returns true if the provider said no: asking again does not help.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Provider(TokenError::Refused { .. }))
+        matches!(self, Self::Provider(error) if error.is_refusal())
     }
 }
 
