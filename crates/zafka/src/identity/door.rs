@@ -12,8 +12,8 @@ mod visitors;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -48,8 +48,9 @@ pub struct Door {
     socket: InboundSocket,
     visitors: Arc<Visitors>,
     keeper: Doorkeeper,
-    /// The visitors that have sent a command, by the number of their connection.
-    senders: HashMap<u64, Arc<Sender>>,
+    /// The visitors that have sent a command, by the number of their connection. Weak: one that has
+    /// left does not count as there.
+    senders: HashMap<u64, Weak<Sender>>,
 }
 
 impl Door {
@@ -107,12 +108,15 @@ impl Door {
     fn handle_inbound(&mut self, inbound: Inbound) {
         // The memory of the messages is free again at the end.
         let Inbound { sender, content, permit: _permit } = inbound;
-        self.senders.entry(sender.id()).or_insert_with(|| Arc::clone(&sender));
+        self.senders.entry(sender.id()).or_insert_with(|| Arc::downgrade(&sender));
         match content {
             Content::Messages(messages) => {
                 for index in 0..messages.len() {
                     let frames: Vec<_> = messages.frames(index).collect();
-                    self.handle_message(&sender, &frames, None);
+                    // The rest was sent before the pause is over: one answer does for all of it.
+                    if self.handle_message(&sender, &frames, None) {
+                        break;
+                    }
                 }
             }
             Content::TooLarge(discarded) => {
@@ -124,11 +128,18 @@ impl Door {
         }
     }
 
-    /// `discarded`: the size of a message of which only the first frames are there.
-    fn handle_message(&mut self, sender: &Sender, frames: &[&[u8]], discarded: Option<u64>) {
+    /// Answers a message. Returns true if it came too soon. `discarded`: the size of a message of
+    /// which only the first frames are there.
+    fn handle_message(
+        &mut self,
+        sender: &Sender,
+        frames: &[&[u8]],
+        discarded: Option<u64>,
+    ) -> bool {
         let now = Instant::now();
         let (envelope, frames) = frames.split_at(wire::envelope(frames));
         let ration = self.keeper.handle_command(sender.id(), now);
+        let is_early = ration.is_err();
         let command = match discarded {
             Some(size) => Err(format!("{size} bytes: a command has at most {MAX_COMMAND}")),
             None => Ok(wire::command(frames)),
@@ -155,6 +166,7 @@ impl Door {
         let json = json.unwrap_or_default();
         let answer: Vec<_> = envelope.iter().copied().chain([wire::WORD, word, &json]).collect();
         sender.answer(answer.into_iter());
+        is_early
     }
 
     fn enrol(
@@ -168,6 +180,7 @@ impl Door {
         let Some(key) = sender.key() else { return Err(DoorFailure::malformed("no key")) };
         match self.identities.enrol(sender.address(), key, token) {
             Ok(admission) => {
+                self.visitors.set_enrolled(&key);
                 let notice = notice(&admission);
                 let left = Duration::from_secs(notice.expires_in.unsigned_abs());
                 if let Some(until) = admission.until()
@@ -191,19 +204,18 @@ impl Door {
     fn look(&mut self) {
         let now = Instant::now();
         for id in self.keeper.poll_released(now) {
-            if let Some(sender) = self.senders.get(&id) {
+            if let Some(sender) = self.senders.get(&id).and_then(Weak::upgrade) {
                 sender.hold(false);
             }
         }
         for (id, until) in self.keeper.poll_notices(now) {
-            if let Some(sender) = self.senders.get(&id) {
-                tell_end(&self.identities, &mut self.keeper, sender, until, now);
+            if let Some(sender) = self.senders.get(&id).and_then(Weak::upgrade) {
+                tell_end(&self.identities, &mut self.keeper, &sender, until, now);
             }
         }
         let there = self.visitors.end_idle(now);
         self.identities.counts.visitors.store(there, Ordering::Relaxed);
-        // Nobody else holds a sender whose connection has ended.
-        self.senders.retain(|_, sender| Arc::strong_count(sender) > 1);
+        self.senders.retain(|_, sender| sender.strong_count() > 0);
         self.keeper.retain(|id| self.senders.contains_key(&id));
     }
 }

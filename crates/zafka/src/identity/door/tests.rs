@@ -199,31 +199,36 @@ async fn what_the_door_refuses() {
     assert_eq!(admitted(shown(open.gate(), 2, "")).subject(), Some("alice"), "she stays");
 }
 
-/// Row 112: whoever sends more than one command a second is told so, and read no faster.
+/// Row 112: whoever sends more than one command a second is told so, once for all that was read
+/// together, and read no faster.
 #[tokio::test]
 async fn the_door_has_its_pace() {
     let open = Open::new(Duration::from_secs(30)).await;
     let mut client = open.client(2).await;
     let body = enrol(&open.token("alice"));
     let frames = [wire::WORD, b"ENROL", body.as_bytes()];
-    client.send(&frames, 100).await;
+    client.send(&frames, 1).await;
     assert_eq!(client.answer().await.0, "OK");
-    for number in 1..100 {
-        let (word, told) = client.answer().await;
-        if word == "OK" {
-            // It took more than a second to come here.
-            continue;
-        }
-        assert_eq!((&*word, &told["code"]), ("ERROR", &json!("busy")), "{number}: {told}");
-        assert_eq!((&told["id"], &told["retriable"]), (&json!("7"), &json!(true)), "{told}");
-        assert!(told["retry_after"].as_u64().unwrap() <= 1000, "{told}");
-    }
-    // It may go on.
-    loop {
-        client.send(&frames, 1).await;
+    let early = enrol("a.b");
+    client.send(&[wire::WORD, b"ENROL", early.as_bytes()], 100).await;
+    let (_, told) = loop {
         match client.answer().await {
-            (word, _) if word == "OK" => break,
-            (_, told) => assert_eq!(told["code"], "busy", "{told}"),
+            // It took more than a second to come here.
+            (_, told) if told["code"] == "malformed" => {}
+            answer => break answer,
+        }
+    };
+    assert_eq!((&told["code"], &told["retriable"]), (&json!("busy"), &json!(true)), "{told}");
+    assert_eq!(told["id"], "7", "{told}");
+    assert!(told["retry_after"].as_u64().unwrap() <= 1000, "{told}");
+    // It may go on; one that is read with others is thrown away as they are.
+    let body = body.replace("\"7\"", "\"8\"");
+    for tries in 0.. {
+        assert!(tries < 50, "each of the hundred is answered, or it may not go on");
+        client.send(&[wire::WORD, b"ENROL", body.as_bytes()], 1).await;
+        let answer = timeout(Duration::from_millis(1500), client.answer()).await;
+        if answer.is_ok_and(|(word, told)| word == "OK" && told["id"] == "8") {
+            break;
         }
     }
 }
@@ -232,10 +237,15 @@ async fn the_door_has_its_pace() {
 async fn the_end_of_a_lease_is_told() {
     let open = Open::new(Duration::ZERO).await;
     let mut client = open.client(2).await;
-    let body = enrol(&open.issuer.token("alice", 3, &dash()));
-    client.send(&[wire::WORD, b"ENROL", body.as_bytes()], 1).await;
-    let (word, told) = client.answer().await;
-    assert_eq!(word, "OK", "{told}");
+    let told = loop {
+        let body = enrol(&open.issuer.token("alice", 3, &dash()));
+        client.send(&[wire::WORD, b"ENROL", body.as_bytes()], 1).await;
+        match client.answer().await {
+            (word, told) if word == "OK" => break told,
+            // It took longer to come here than the token holds, or less than a second to ask again.
+            (_, told) => assert!(told["code"] == "expired" || told["code"] == "busy", "{told}"),
+        }
+    };
     let (word, notice) = client.answer().await;
     assert_eq!(word, "LEASE", "{notice}");
     assert_eq!(notice["until"], told["until"]);

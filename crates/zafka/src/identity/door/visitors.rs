@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,8 +16,12 @@ use crate::identity::gate::Identities;
 
 /// Time in which a visitor has to enrol its key, or to come back once its lease is over.
 const IDLE: Duration = Duration::from_secs(30);
+/// Connections of one host whose keys are not enrolled.
+const MAX_OF_HOST: usize = 64;
+/// Connections of one key.
+const MAX_OF_KEY: usize = 16;
 
-/// Lets in everybody who has proven a key.
+/// Lets in everybody who has proven a key, unless its host or its key has many connections.
 #[derive(Debug)]
 pub struct Visitors {
     identities: Arc<Identities>,
@@ -29,7 +34,11 @@ pub struct Visitors {
 #[derive(Debug)]
 struct Visitor {
     key: PublicKey,
+    /// The address that it comes from, as [`host`] has it.
+    host: Option<IpAddr>,
     since: Instant,
+    /// True once its key was enrolled or was seen to have a lease.
+    is_enrolled: AtomicBool,
     has_ended: AtomicBool,
 }
 
@@ -46,8 +55,11 @@ impl Visitors {
         let mut there = self.there.lock();
         there.retain(|visitor| {
             let Some(visitor) = visitor.upgrade() else { return false };
-            let is_new = now.saturating_duration_since(visitor.since) < IDLE;
-            if is_new || self.identities.leased(&visitor.key).is_some() {
+            if now.saturating_duration_since(visitor.since) < IDLE {
+                return true;
+            }
+            if self.identities.leased(&visitor.key).is_some() {
+                visitor.is_enrolled.store(true, Ordering::Relaxed);
                 return true;
             }
             visitor.has_ended.store(true, Ordering::Release);
@@ -59,6 +71,24 @@ impl Visitors {
         }
         there.len()
     }
+
+    /// Takes note that a key was enrolled: its visitors do not count for their hosts any more.
+    pub fn set_enrolled(&self, key: &PublicKey) {
+        for visitor in self.there.lock().iter().filter_map(Weak::upgrade) {
+            if visitor.key == *key {
+                visitor.is_enrolled.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Returns the host of `IP:PORT`; for IPv6 its network, since who has one address there has all.
+fn host(address: &str) -> Option<IpAddr> {
+    let address: SocketAddr = address.parse().ok()?;
+    Some(match address.ip().to_canonical() {
+        IpAddr::V4(host) => IpAddr::V4(host),
+        IpAddr::V6(host) => IpAddr::V6(Ipv6Addr::from_bits(host.to_bits() & (u128::MAX << 64))),
+    })
 }
 
 impl Gate for Visitors {
@@ -66,9 +96,32 @@ impl Gate for Visitors {
         let Some(key) = presented.peer.key else {
             return Verdict::Refused("it shows no key".to_owned());
         };
-        let (since, has_ended) = (Instant::now(), AtomicBool::new(false));
-        let visitor = Arc::new(Visitor { key, since, has_ended });
-        self.there.lock().push(Arc::downgrade(&visitor));
+        let host = host(presented.address);
+        let is_enrolled = self.identities.leased(&key).is_some();
+        let mut there = self.there.lock();
+        let (mut of_key, mut of_host) = (0, 0);
+        there.retain(|visitor| {
+            let Some(visitor) = visitor.upgrade() else { return false };
+            let counts_for_host = !visitor.is_enrolled.load(Ordering::Relaxed);
+            of_key += usize::from(visitor.key == key);
+            of_host += usize::from(counts_for_host && visitor.host == host);
+            true
+        });
+        if of_key >= MAX_OF_KEY {
+            return Verdict::Later("its key has many connections".to_owned());
+        }
+        if of_host >= MAX_OF_HOST && !is_enrolled {
+            let reason = "many connections of its address have enrolled no key";
+            return Verdict::Later(reason.to_owned());
+        }
+        let visitor = Arc::new(Visitor {
+            key,
+            host,
+            since: Instant::now(),
+            is_enrolled: AtomicBool::new(is_enrolled),
+            has_ended: AtomicBool::new(false),
+        });
+        there.push(Arc::downgrade(&visitor));
         Verdict::Admitted(visitor)
     }
 
@@ -111,7 +164,12 @@ impl Access for Visitor {
 mod tests {
     use super::*;
     use crate::identity::start;
-    use crate::identity::tests::{config, dash, presented, wait_admitted};
+    use crate::identity::tests::{admitted, config, dash, kept_out, key, presented, wait_admitted};
+
+    /// The verdict on the owner of this key, who comes from that address.
+    fn come(visitors: &Visitors, number: u8, address: &str) -> Verdict {
+        presented(number, "", |presented| visitors.admit(&Presented { address, ..*presented }))
+    }
 
     #[tokio::test]
     async fn visitors_without_a_lease_have_to_leave() {
@@ -134,5 +192,50 @@ mod tests {
         assert!(alice.holds() && !stranger.holds() && ends.has_changed().unwrap());
         drop(alice);
         assert_eq!(visitors.end_idle(now), 0);
+    }
+
+    #[tokio::test]
+    async fn an_address_has_few_places_without_a_lease() {
+        let issuer = zafka_testkit::Issuer::start();
+        let identity = start(&config(&issuer)).unwrap();
+        let visitors = Visitors::new(Arc::clone(&identity.gate));
+        let one = |number: u8| come(&visitors, number, "192.0.2.1:5");
+        let mut there: Vec<_> = (10..74).map(|number| admitted(one(number))).collect();
+        assert_eq!(there.len(), MAX_OF_HOST);
+        let (may_retry, why) = kept_out(one(74));
+        assert!(may_retry && why.contains("its address"), "{why}");
+        kept_out(come(&visitors, 74, "[::ffff:192.0.2.1]:6"));
+        admitted(come(&visitors, 74, "192.0.2.2:5"));
+        // Who has a lease comes in all the same, and counts no more once that is known.
+        wait_admitted(&identity.gate, 10, &issuer.token("alice", 600, &dash())).await;
+        there.push(admitted(one(10)));
+        kept_out(one(74));
+        visitors.set_enrolled(&key(10).public());
+        there.push(admitted(one(74)));
+        kept_out(one(75));
+        there.pop();
+        admitted(one(75));
+    }
+
+    #[tokio::test]
+    async fn a_key_has_few_places() {
+        let issuer = zafka_testkit::Issuer::start();
+        let visitors = Visitors::new(Arc::new(Identities::new(&config(&issuer))));
+        let from = |host: usize| come(&visitors, 2, &format!("192.0.2.{host}:5"));
+        let there: Vec<_> = (0..MAX_OF_KEY).map(|host| admitted(from(host))).collect();
+        let (may_retry, why) = kept_out(from(MAX_OF_KEY));
+        assert!(may_retry && why.contains("its key"), "{why}");
+        admitted(come(&visitors, 3, "192.0.2.1:5"));
+        drop(there);
+        admitted(from(0));
+    }
+
+    #[test]
+    fn hosts_that_are_one() {
+        assert_eq!(host("[::ffff:192.0.2.1]:5"), host("192.0.2.1:6"));
+        assert_eq!(host("[2001:db8::1]:5"), host("[2001:db8::ffff:0:0:2]:6"));
+        assert_ne!(host("[2001:db8::1]:5"), host("[2001:db8:0:1::1]:5"));
+        assert_ne!(host("192.0.2.1:5"), host("192.0.2.2:5"));
+        assert_eq!(host("a"), None);
     }
 }
