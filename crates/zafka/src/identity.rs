@@ -28,7 +28,8 @@ pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
 pub use gate::{Identities, wall_clock};
 pub use kafka_asker::ask as ask_kafka;
-use keep_running::{keep_running, tell_the_end};
+use keep_running::keep_running;
+pub use keep_running::tell_the_end;
 
 /// Identity at work. Dropped, the folder is not watched any more, and no keys are fetched.
 #[derive(Debug)]
@@ -86,9 +87,12 @@ pub fn start(config: &IdentityConfig) -> std::io::Result<Identity> {
         let (what, source) = (format!("the keys of {}", issuer.issuer.name), issuer.source.clone());
         keep(&mut tasks, what, &gate, move |gate| issuers::keep_fresh(source.clone(), index, gate));
     }
-    if !config.issuers.is_empty() {
-        keep(&mut tasks, "the end of leases".to_owned(), &gate, lease_ends::keep_ending);
-    }
+    keep(
+        &mut tasks,
+        "the end of leases and revocations".to_owned(),
+        &gate,
+        lease_ends::keep_ending,
+    );
     Ok(Identity { gate, tasks })
 }
 

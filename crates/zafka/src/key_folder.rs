@@ -201,6 +201,10 @@ pub fn known(path: &Path, certificate: Certificate) -> (PublicKey, Claims) {
 }
 
 fn read(path: &Path, size: u64) -> Result<Certificate, String> {
+    // A pipe would be read for ever.
+    if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Err("it is no file".to_owned());
+    }
     if size > MAX_BYTES {
         return Err(format!("{size} bytes, a certificate has at most {MAX_BYTES}"));
     }

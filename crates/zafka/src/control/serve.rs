@@ -15,7 +15,7 @@ use zafka_identity::Revoked;
 use zafka_sockets::IpcListener;
 
 use super::{ControlRequest, LeaseLine, Line, RevokedLine};
-use crate::identity::Identities;
+use crate::identity::{Identities, tell_the_end};
 
 /// The file is its owner's alone.
 const MODE: u32 = 0o600;
@@ -45,7 +45,9 @@ impl Control {
         })?;
         info!(path = %path.display(), "the control socket listens");
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, identities));
+        let health = Arc::clone(identities.health());
+        let accepting = accept(listener, identities);
+        tasks.spawn(tell_the_end("the control socket", health, accepting));
         Ok(Self { _tasks: tasks })
     }
 }
