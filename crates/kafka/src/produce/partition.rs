@@ -236,9 +236,10 @@ impl Partition {
         self.settle();
     }
 
-    /// Leaves the leader that requests went to, if it is none any more.
+    /// Leaves the leader that requests went to, if it is none any more. A topic that is away may come
+    /// back as another one, whose log has no sequence: then one request goes alone again.
     fn look_at_leader(&mut self) {
-        let moved = self.leader.is_some() && self.at.is_some() && self.leader != self.at;
+        let moved = self.at.is_some() && self.leader != self.at;
         if moved && matches!(self.state, State::Probing | State::Open) {
             self.state = State::Draining;
             self.settle();

@@ -60,7 +60,7 @@ impl Sticky {
             u32::try_from((begin + u64::from(place)) % u64::from(count)).unwrap_or_default()
         };
         let of_rank = |rank: Answers| (0..count).map(from).find(|at| batch(*at).1 >= rank);
-        let ranks = [Answers::Yes, Answers::Failing, Answers::NoLeader];
+        let ranks = [Answers::Yes, Answers::Full, Answers::Failing, Answers::NoLeader];
         let chosen = ranks.into_iter().find_map(of_rank);
         let chosen = chosen.unwrap_or_else(|| from(0));
         self.stuck = Some((chosen, batch(chosen).0));
@@ -68,15 +68,17 @@ impl Sticky {
     }
 }
 
-/// The state of a partition's leader: it answers, or not.
+/// The state of a partition's leader: it answers, or not. The later, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answers {
-    /// As much is under way for it as may be, whoever leads it.
-    Full,
+    /// It does not, and as much is under way for it as may be.
+    Never,
     /// There is none.
     NoLeader,
     /// Its last answer was none, or an error.
     Failing,
+    /// As far as is known; as much is under way for it as may be, which is worth a wait.
+    Full,
     /// As far as is known.
     Yes,
 }
@@ -135,6 +137,16 @@ mod tests {
             let mut sticky = Sticky::default();
             let next = sticky.next(3, answers(failing, absent), || 0);
             assert_eq!(next, Some(chosen), "{failing:?} {absent:?}");
+        }
+        // One that answers is worth a wait, unlike one that does not.
+        for (states, chosen) in [
+            ([Answers::Failing, Answers::NoLeader, Answers::Full], 2),
+            ([Answers::Never, Answers::Full, Answers::Yes], 2),
+            ([Answers::Never, Answers::Never, Answers::NoLeader], 2),
+            ([Answers::Never; 3], 0),
+        ] {
+            let state = |at: u32| (0, usize::try_from(at).map_or(Answers::Never, |at| states[at]));
+            assert_eq!(Sticky::default().next(3, state, || 0), Some(chosen), "{states:?}");
         }
         // One that stops answering is left at once.
         let mut sticky = Sticky::default();

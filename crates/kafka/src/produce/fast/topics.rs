@@ -40,7 +40,12 @@ impl Slot {
     /// The batch that records without a key would join, and whether they are welcome.
     fn filling(&self) -> (u64, Answers) {
         let (batch, answers) = self.partition.filling();
-        (batch, if self.is_full { Answers::Full } else { answers })
+        let answers = match (self.is_full, answers) {
+            (true, Answers::Yes) => Answers::Full,
+            (true, _) => Answers::Never,
+            (false, answers) => answers,
+        };
+        (batch, answers)
     }
 }
 

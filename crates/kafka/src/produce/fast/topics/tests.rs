@@ -271,4 +271,11 @@ fn a_record_goes_where_it_was_located_and_without_a_key_past_a_full_partition() 
     full(&mut bench, third);
     assert!(located(&mut bench, None) < 3);
     assert_eq!(located(&mut bench, Some(b"k")), by_key, "its key decides");
+    // A full one is worth a wait, unlike one without a leader.
+    for partition in [first, second] {
+        let slot = bench.topics.slot(Key { topic: unknown.topic, partition }).unwrap();
+        slot.partition.handle_leader(None);
+        slot.is_full = false;
+    }
+    assert_eq!(located(&mut bench, None), third);
 }
