@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::warn;
 use zafka_zmtp::{Connection, Discarded, Messages, SocketType};
 
 use crate::config::{EndpointConfig, Heartbeat};
@@ -158,16 +159,19 @@ impl Permit {
         Self { memory, aside: None, sender: Arc::clone(sender), messages, bytes }
     }
 
-    /// Parts the share of some of the messages from it; as [`Self::release`].
+    /// Parts the share of some of the messages from it; as [`Self::release`]. What was set aside is
+    /// held for them.
     #[must_use]
     pub fn split(&mut self, messages: usize, bytes: usize, weight: usize) -> Self {
         let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
         let memory = &mut self.memory;
         let memory =
             memory.as_mut().and_then(|memory| memory.split(weight.min(memory.num_permits())));
+        let aside = self.aside.take();
+        let aside = aside.map(|aside| Aside { weight: weight.min(aside.weight), ..aside });
         self.messages -= messages;
         self.bytes -= bytes;
-        Self { memory, aside: None, sender: Arc::clone(&self.sender), messages, bytes }
+        Self { memory, aside, sender: Arc::clone(&self.sender), messages, bytes }
     }
 
     /// If its messages were set aside, the weight of all of them.
@@ -175,9 +179,13 @@ impl Permit {
         self.aside.as_ref().map(|aside| aside.weight)
     }
 
-    /// Takes messages in again that were set aside.
+    /// Takes messages in again. Those that were set aside stay so until they are settled if `room`
+    /// is none; others keep the share that they have.
     pub fn take_in(&mut self, room: Grant) {
-        (self.memory, self.aside) = (room.0, None);
+        let has_room = room.0.as_ref().is_some_and(|memory| memory.num_permits() > 0);
+        if has_room && self.aside.take().is_some() {
+            self.memory = room.0;
+        }
     }
 
     /// Gives back the share of some of the messages, which are settled. `bytes` are those of their
@@ -276,16 +284,21 @@ impl Shared {
     }
 
     /// Gives back the part of `in_flight_bytes` of messages that are not taken for now. The memory
-    /// that they hold, in bytes, counts as that of messages which wait.
+    /// that they hold, in bytes, counts as that of messages which wait; if those hold too much
+    /// already, nothing is done.
     pub(crate) fn set_aside(&self, permit: &mut Permit, bytes: usize) {
         if permit.aside.is_none() {
-            let weight = permit.memory.take().map_or(0, |memory| memory.num_permits());
+            let weight = permit.memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
             permit.aside = self.aside(bytes, weight);
+            if permit.aside.is_some() {
+                permit.memory = None;
+            }
         }
     }
 
+    /// Takes memory for messages that are set aside, unless those hold too much already.
     fn aside(&self, bytes: usize, weight: usize) -> Option<Aside> {
-        let reserves = self.hub.reserves.as_ref()?;
+        let reserves = self.hub.reserves.as_ref().filter(|reserves| reserves.is_within_limit())?;
         Some(Aside { _charge: reserves.charge(bytes), weight })
     }
 
@@ -434,19 +447,32 @@ impl Intake {
     }
 
     /// Hands over all that came before the end of the connection. What there is no memory for, or is
-    /// on hold, is set aside.
+    /// on hold, is set aside. If that holds too much already, what there is no memory for is thrown
+    /// away, with all that came after it.
     pub(crate) fn hand_over_rest(&mut self) {
         self.permit = None;
-        while let Some((_, weight)) = self.waiting.front() {
-            let is_on_hold = self.sender.is_on_hold();
-            let weight = *weight;
-            let memory = self.shared.try_permit(weight).filter(|_| !is_on_hold);
-            let Some((content, _)) = self.waiting.pop_front() else { return };
+        let (mut lost, mut is_full) = (0, false);
+        while let Some((content, weight)) = self.waiting.pop_front() {
+            let mut memory = self.shared.try_permit(weight);
             let aside = match &memory {
-                Some(_) => None,
-                None => self.shared.aside(content.memory(), weight),
+                Some(_) if !self.sender.is_on_hold() => None,
+                _ => self.shared.aside(content.memory(), weight),
             };
-            self.send(content, memory, aside);
+            if aside.is_some() {
+                memory = None;
+            }
+            is_full |= memory.is_none() && aside.is_none();
+            if is_full {
+                self.waiting_bytes -= content.memory();
+                lost += content.count();
+            } else {
+                self.send(content, memory, aside);
+            }
+        }
+        if lost > 0 {
+            self.sender.count_received(lost);
+            let (route, peer) = (&self.shared.hub.name, self.sender.address());
+            warn!(route, peer, messages = lost, "no memory for messages of a sender that has gone");
         }
     }
 

@@ -205,7 +205,8 @@ impl<'a, S: Session> Link<'a, S> {
             } else if input == Input::Held
                 && let Some(reserve) = &mut self.reserve
             {
-                reserve.handle_held(now);
+                let is_on_hold = self.wire.peer().is_on_hold();
+                reserve.handle_held(is_on_hold, 2 * S::READ_BYTES, now);
             }
             self.follow_input(input, now);
             self.session.note_read(input == Input::Open, stage);

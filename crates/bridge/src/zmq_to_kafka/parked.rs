@@ -75,6 +75,8 @@ pub(super) struct Parked<T> {
     waiting: VecDeque<(Wait, SenderId)>,
     /// Those that may go on, each with what it waited for; none if that was memory alone.
     ready: VecDeque<(Option<Wait>, SenderId)>,
+    /// The sender whose first was taken, until it is told what happened to that.
+    taken: Option<SenderId>,
     waits: Waits,
     has_changed: bool,
 }
@@ -85,6 +87,7 @@ impl<T> Parked<T> {
             senders: HashMap::new(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
+            taken: None,
             waits: Waits::new(),
             has_changed: false,
         }
@@ -105,20 +108,29 @@ impl<T> Parked<T> {
     }
 
     /// Takes what cannot be taken for now, before all else of its sender. It waits for memory alone
-    /// if `wait` is `None`.
+    /// if `wait` is `None`. A sender that went on and has to wait again keeps its turn.
     pub(super) fn park(&mut self, sender: SenderId, item: T, wait: Option<Wait>, now_ms: i64) {
         self.senders.entry(sender).or_default().push_front(item);
+        let keeps_turn = self.taken.take_if(|taken| *taken == sender).is_some();
         match wait {
+            Some(wait) if keeps_turn => {
+                self.count(&wait, now_ms);
+                self.waiting.push_front((wait, sender));
+            }
             Some(wait) => self.wait(wait, sender, now_ms),
             None => self.ready.push_back((None, sender)),
         }
     }
 
     fn wait(&mut self, wait: Wait, sender: SenderId, now_ms: i64) {
+        self.count(&wait, now_ms);
+        self.waiting.push_back((wait, sender));
+    }
+
+    fn count(&mut self, wait: &Wait, now_ms: i64) {
         let waiting = self.waits.entry(wait.name());
         waiting.or_insert(Waiting { senders: 0, since: now_ms }).senders += 1;
         self.has_changed = true;
-        self.waiting.push_back((wait, sender));
     }
 
     /// A partition takes more again.
@@ -128,6 +140,9 @@ impl<T> Parked<T> {
 
     /// Nothing of a sender waits for an answer to an earlier one.
     pub(super) fn answered(&mut self, sender: SenderId) {
+        if !self.holds(sender) {
+            return;
+        }
         self.end_waits(|wait, waiting| *wait == Wait::Answers && waiting == sender);
     }
 
@@ -185,13 +200,16 @@ impl<T> Parked<T> {
     /// [`Self::go_on`].
     pub(super) fn take(&mut self) -> Option<(SenderId, T)> {
         let (_, sender) = self.ready.pop_front()?;
+        self.taken = Some(sender);
         Some((sender, self.senders.get_mut(&sender)?.pop_front()?))
     }
 
-    /// The first of a sender was taken. Returns whether nothing of it waits any more.
+    /// The first of a sender was taken. Returns whether nothing of it waits any more; otherwise it
+    /// is the next.
     pub(super) fn go_on(&mut self, sender: SenderId) -> bool {
+        self.taken = None;
         if self.senders.get(&sender).is_some_and(|items| !items.is_empty()) {
-            self.ready.push_back((None, sender));
+            self.ready.push_front((None, sender));
             return false;
         }
         self.senders.remove(&sender);
@@ -204,6 +222,7 @@ impl<T> Parked<T> {
         self.waits.clear();
         self.waiting.clear();
         self.ready.clear();
+        self.taken = None;
         self.senders.drain().flat_map(|(_, items)| items).collect()
     }
 
@@ -253,6 +272,23 @@ mod tests {
         parked.open(index(Some(0)));
         assert_eq!(taken(&mut parked), ["rest of a1", "a2", "a3"]);
         assert!(parked.is_empty() && !parked.holds(1));
+    }
+
+    #[test]
+    fn a_sender_has_all_of_its_turn() {
+        let mut parked = Parked::new();
+        parked.park(1, "a1", Some(wait(Some(0), false)), 0);
+        parked.put_behind(1, "a2");
+        parked.put_behind(1, "a3");
+        parked.park(2, "b1", Some(wait(Some(0), false)), 0);
+        parked.open(index(Some(0)));
+        assert_eq!(parked.take(), Some((1, "a1")));
+        assert!(!parked.go_on(1));
+        assert_eq!(parked.take(), Some((1, "a2")));
+        parked.park(1, "rest of a2", Some(wait(Some(0), false)), 1);
+        assert_eq!(parked.next(|_| true, 1), None, "b1 found it full");
+        parked.open(index(Some(0)));
+        assert_eq!(taken(&mut parked), ["rest of a2", "a3", "b1"]);
     }
 
     #[test]

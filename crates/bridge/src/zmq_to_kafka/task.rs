@@ -57,6 +57,8 @@ struct Task {
     untold: HashMap<u64, usize>,
     /// Messages that were set aside, for their partition takes no more for now.
     parked: Parked<Part>,
+    /// The number of them that kept their share of `in_flight_bytes`.
+    kept: usize,
     /// Of the first of them that may go on.
     turn: Option<Turn>,
     /// The topic of the last record.
@@ -94,6 +96,7 @@ pub(crate) async fn run(
         shares: Shares::new(shared.config.socket.in_flight_bytes),
         untold: HashMap::new(),
         parked: Parked::new(),
+        kept: 0,
         turn: None,
         topic: None,
         json: Vec::new(),
@@ -185,6 +188,7 @@ impl Task {
 
     /// Answers the senders of what is left that its outcome is unknown.
     fn abandon(&mut self) {
+        self.is_closing = true;
         let failure =
             Failure::new(Code::TimeoutUnknown, "the relay ended before the cluster had answered");
         let left = self.ledger.in_flight();
@@ -225,7 +229,6 @@ impl Task {
 
     /// Writes the last answers. What had been read meanwhile is told that it was not taken.
     async fn close(&mut self, messages: &mut mpsc::UnboundedReceiver<Inbound>) {
-        self.is_closing = true;
         let shared = Arc::clone(&self.shared);
         let close = shared.socket.close(LAST_ANSWERS);
         tokio::pin!(close);

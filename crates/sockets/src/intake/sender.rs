@@ -24,8 +24,6 @@ pub struct Sender {
     failed: AtomicU64,
     /// Since when it is not read, in ms since the epoch; 0 if it is read.
     held_since: AtomicI64,
-    /// Its next messages are for something that takes no more.
-    on_hold: AtomicBool,
     /// Messages under way, and their bytes.
     under_way: AtomicUsize,
     bytes_under_way: AtomicUsize,
@@ -72,7 +70,6 @@ impl Sender {
             received: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             held_since: AtomicI64::new(0),
-            on_hold: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             bytes_under_way: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
@@ -111,13 +108,11 @@ impl Sender {
 
     /// Stops reading it, beyond what was handed over already, or goes on.
     pub fn hold(&self, on_hold: bool) {
-        if self.on_hold.swap(on_hold, Ordering::AcqRel) != on_hold {
-            self.peer.wake();
-        }
+        self.peer.hold(on_hold);
     }
 
     pub(crate) fn is_on_hold(&self) -> bool {
-        self.on_hold.load(Ordering::Acquire)
+        self.peer.is_on_hold()
     }
 
     pub(super) fn begin(&self, messages: usize, bytes: usize) {

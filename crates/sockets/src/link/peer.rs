@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     access: OnceLock<Arc<dyn Access>>,
     /// True if there is a gate.
     is_gated: bool,
+    /// Its next messages are for something that takes no more.
+    on_hold: AtomicBool,
     wake: Notify,
 }
 
@@ -50,8 +52,8 @@ impl Peer {
             _ => address.len(),
         };
         let (socket_type, access, wake) = (OnceLock::new(), OnceLock::new(), Notify::new());
-        let since = SystemTime::now();
-        Self { id, address, host_len, since, socket_type, access, is_gated, wake }
+        let (since, on_hold) = (SystemTime::now(), AtomicBool::new(false));
+        Self { id, address, host_len, since, socket_type, access, is_gated, on_hold, wake }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -106,6 +108,17 @@ impl Peer {
     /// Returns the time when its access ends unless it is renewed, in ms since the epoch.
     pub(crate) fn access_until(&self) -> Option<i64> {
         self.access().and_then(|access| access.until())
+    }
+
+    /// Stops reading it, beyond what was handed over already, or goes on.
+    pub(crate) fn hold(&self, on_hold: bool) {
+        if self.on_hold.swap(on_hold, Ordering::AcqRel) != on_hold {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn is_on_hold(&self) -> bool {
+        self.on_hold.load(Ordering::Acquire)
     }
 
     /// Makes the connection's task look at what is to be done.

@@ -49,7 +49,7 @@ impl Reserves {
         charge
     }
 
-    #[cfg(test)]
+    /// Returns true if no more is held than may be.
     pub(crate) fn is_within_limit(&self) -> bool {
         self.memory.is_within_limit()
     }
@@ -124,9 +124,13 @@ impl Reserve {
         (self.starved, self.overdraft) = (false, permit.map(overdraft));
     }
 
-    /// The peer is not read for another reason: neither is it starved, nor does time count.
-    pub(super) fn handle_held(&mut self, now: Instant) {
+    /// The peer is not read for another reason: neither is it starved, nor does time count. On
+    /// hold, which may take long, one that holds `little` leaves its overdraft to others.
+    pub(super) fn handle_held(&mut self, is_on_hold: bool, little: usize, now: Instant) {
         self.starved = false;
+        if is_on_hold && self.charge.bytes() <= little {
+            self.overdraft = None;
+        }
         self.handle_message(now);
     }
 
@@ -219,5 +223,20 @@ mod tests {
         assert!(!greedy.is_overdrawn(now));
         greedy.account(5);
         assert_eq!(greedy.poll_timeout(), None, "there is room again");
+    }
+
+    #[tokio::test]
+    async fn a_peer_on_hold_that_holds_little_leaves_its_overdraft_to_others() {
+        let reserves = Reserves::new(10);
+        let (mut held, now) = (Reserve::new(&reserves), Instant::now());
+        held.handle_room(reserves.room(100).await, now);
+        assert!(held.prepare(100));
+        held.account(50);
+        for (is_on_hold, little, keeps) in [(false, 50, true), (true, 49, true), (true, 50, false)]
+        {
+            held.handle_held(is_on_hold, little, now);
+            assert_eq!(held.poll_timeout().is_some(), keeps, "{is_on_hold} {little}");
+        }
+        assert!(reserves.room(100).await.is_some(), "another one's turn");
     }
 }

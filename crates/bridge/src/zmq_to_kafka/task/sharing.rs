@@ -184,12 +184,17 @@ impl Task {
         self.parked.park(part.inbound.sender.id(), part, Some(wait), now_ms());
     }
 
-    /// Gives the memory of messages back, and stops reading their sender.
-    pub(super) fn set_aside(&self, part: &mut Part) {
+    /// Gives the memory of messages back, if they may be set aside, and stops reading their sender.
+    pub(super) fn set_aside(&mut self, part: &mut Part) {
         let Inbound { sender, content, permit } = &mut part.inbound;
         // First: what becomes free is for others.
         sender.hold(true);
         self.shared.socket.set_aside(content, permit);
+        if permit.set_aside().is_none() {
+            self.kept += 1;
+            // The one that it is for may wait for what this keeps.
+            self.turn = None;
+        }
     }
 
     /// Queues for the memory of messages that were set aside, if some may go on.
@@ -199,7 +204,8 @@ impl Task {
         }
         let shares = &self.shares;
         if let Some(part) = self.parked.next(|index| shares.is_full(index), now_ms()) {
-            let weight = part.inbound.permit.set_aside().unwrap_or(0);
+            // It would wait for ever for what those behind it keep.
+            let weight = part.inbound.permit.set_aside().filter(|_| self.kept == 0).unwrap_or(0);
             self.turn = Some(Box::pin(self.shared.socket.room(weight)));
         }
     }
@@ -208,6 +214,9 @@ impl Task {
     pub(super) fn handle_room(&mut self, room: Grant) -> ControlFlow<()> {
         self.turn = None;
         let Some((id, mut part)) = self.parked.take() else { return ControlFlow::Continue(()) };
+        if part.inbound.permit.set_aside().is_none() {
+            self.kept = self.kept.saturating_sub(1);
+        }
         part.inbound.permit.take_in(room);
         let sender = Arc::clone(&part.inbound.sender);
         if self.take(part)?.is_whole && self.parked.go_on(id) {
@@ -218,7 +227,7 @@ impl Task {
 
     /// Refuses what was set aside, at the end.
     pub(super) fn refuse_parked(&mut self) {
-        self.turn = None;
+        (self.turn, self.kept) = (None, 0);
         for mut part in self.parked.take_all() {
             if let Content::Messages(messages) = part.inbound.content {
                 part.inbound.content = Content::Late(messages);
