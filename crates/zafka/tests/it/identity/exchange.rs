@@ -56,7 +56,7 @@ impl World {
         let identity = format!(
             "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\n\
              [identity.exchange]\ntoken_url = \"{url}\"\nclient_id = \"exchange\"\n\
-             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\nacl_refresh = \"2s\"\n\
+             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\nacl_refresh = \"5s\"\n\
              [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\"",
             issuer = self.issuer.name()
         );
