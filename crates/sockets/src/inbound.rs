@@ -111,7 +111,7 @@ impl InboundSocket {
         self.shared.set_aside(permit, content.memory());
     }
 
-    /// Waits for memory for messages that were set aside, of which [`message_weight`] says that much
+    /// Waits for memory for messages that were set aside, of which `message_weight` says that much
     /// in all; in turn with the senders. There is no deadline: it is there once Kafka keeps up.
     pub fn room(&self, weight: usize) -> impl Future<Output = Grant> + Send + use<> {
         self.shared.room(weight)

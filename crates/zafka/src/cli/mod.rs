@@ -335,7 +335,7 @@ pub struct EnrolArgs {
 /// The control socket of a relay.
 #[derive(Debug, Args)]
 pub struct ControlArgs {
-    /// Configuration file of the relay, which names its control socket ([admin] control).
+    /// Configuration file of the relay, which names its control socket (admin.control).
     #[arg(short, long, value_name = "FILE", default_value = "zafka.toml")]
     pub config: PathBuf,
     /// The control socket itself.
