@@ -9,7 +9,8 @@ use zafka_zmtp::curve::PublicKey;
 use crate::access::{Grant, KafkaTopics, Rules};
 use crate::admission::Admission;
 use crate::claims::Claims;
-use crate::leases::{Clock, LeaseError, LeaseView, Leases};
+use crate::clock::Clock;
+use crate::leases::{LeaseError, LeaseView, Leases};
 use crate::revocations::{Bearer, Revocations, Revoked, TooManyRevocations};
 use crate::token::{TokenError, Verified};
 

@@ -11,6 +11,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::admission::Admission;
 use crate::claims::Claims;
+use crate::clock::Clock;
 use crate::revocations::{Bearer, Revoked};
 use crate::token::{TokenId, Verified, seconds};
 
@@ -24,15 +25,6 @@ const MAX_TOKENS: usize = 4 * MAX_LEASES;
 const TOKENS_PER_SUBJECT: usize = 4096;
 /// Time for which a token is remembered after its end, in s: a clock may be set back.
 const REMEMBERED: i64 = 3600;
-
-/// The time by both clocks: one may be set, the other may stand still while a machine sleeps.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// By the clock that is never set.
-    pub now: Instant,
-    /// In s since the epoch.
-    pub wall: i64,
-}
 
 /// The reason why a token that was verified gives no lease. All may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

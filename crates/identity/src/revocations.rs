@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use zafka_zmtp::curve::PublicKey;
 
 use crate::claims::{Claims, shown};
-use crate::leases::Clock;
+use crate::clock::Clock;
 
 /// The most revocations.
 const MAX_REVOCATIONS: usize = 65_536;

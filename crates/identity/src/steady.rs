@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::leases::Clock;
+use crate::clock::Clock;
 
 /// Both clocks at the start, by which the wall clock is judged from then on.
 #[derive(Clone, Copy, Debug)]
