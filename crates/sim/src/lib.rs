@@ -25,6 +25,7 @@ mod log;
 mod net;
 mod packed;
 mod random;
+mod reader;
 mod relay;
 mod settings;
 mod world;

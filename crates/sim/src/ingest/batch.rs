@@ -1,5 +1,7 @@
 //! Record batches read by the book (magic 2, uncompressed): shares no code with the product.
 
+use crate::reader::Reader;
+
 /// The header of a batch, as far as an idempotent producer is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -27,33 +29,34 @@ pub struct LogRecord {
 /// # Errors
 /// The first thing that is not as Kafka has it.
 pub fn read(bytes: &[u8]) -> Result<(Header, Vec<LogRecord>), String> {
-    let mut at = BatchReader(bytes);
-    let _base = at.i64()?;
-    let length = at.i32()? as usize;
+    let mut at = Reader(bytes);
+    let _base = at.number(i64::from_be_bytes)?;
+    let length = at.number(i32::from_be_bytes)? as usize;
     if at.0.len() != length {
         return Err(format!("{length} bytes are told, and {} are there", at.0.len()));
     }
-    let _leader_epoch = at.i32()?;
+    let _leader_epoch = at.number(i32::from_be_bytes)?;
     if at.array::<1>()? != [2] {
         return Err("not magic 2".to_owned());
     }
-    let crc = at.i32()? as u32;
+    let crc = at.number(i32::from_be_bytes)? as u32;
     if crc32c::crc32c(at.0) != crc {
         return Err("the checksum is another one".to_owned());
     }
-    let attributes = i16::from_be_bytes(at.array()?);
-    let last_delta = at.i32()?;
-    let (_first_time, _last_time) = (at.i64()?, at.i64()?);
-    let producer = at.i64()?;
-    let epoch = i16::from_be_bytes(at.array()?);
-    let (sequence, count) = (at.i32()?, at.i32()?);
+    let attributes = at.number(i16::from_be_bytes)?;
+    let last_delta = at.number(i32::from_be_bytes)?;
+    let (_first_time, _last_time) =
+        (at.number(i64::from_be_bytes)?, at.number(i64::from_be_bytes)?);
+    let producer = at.number(i64::from_be_bytes)?;
+    let epoch = at.number(i16::from_be_bytes)?;
+    let (sequence, count) = (at.number(i32::from_be_bytes)?, at.number(i32::from_be_bytes)?);
     if attributes != 0 || last_delta != count - 1 {
         return Err(format!("attributes {attributes}, last {last_delta} of {count}"));
     }
     let mut entries = Vec::new();
     for index in 0..count {
         let length = at.varint()? as usize;
-        let mut record = BatchReader(at.bytes(length)?);
+        let mut record = Reader(at.bytes(length)?);
         record.bytes(1)?;
         let (_time, offset) = (record.varint()?, record.varint()?);
         if offset != i64::from(index) {
@@ -71,27 +74,7 @@ pub fn read(bytes: &[u8]) -> Result<(Header, Vec<LogRecord>), String> {
     Ok((Header { producer, epoch, sequence, count }, entries))
 }
 
-struct BatchReader<'a>(&'a [u8]);
-
-impl<'a> BatchReader<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let (bytes, rest) = self.0.split_at_checked(count).ok_or("cut off")?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.bytes(N)?.try_into().map_err(|_| "cut off".to_owned())
-    }
-
-    fn i32(&mut self) -> Result<i32, String> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Result<i64, String> {
-        self.array().map(i64::from_be_bytes)
-    }
-
+impl Reader<'_> {
     /// A zigzag varint.
     fn varint(&mut self) -> Result<i64, String> {
         let mut value = 0_u64;
