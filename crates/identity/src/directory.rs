@@ -186,16 +186,8 @@ impl Directory {
         verified: &Verified,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
-        self.check_revoked(&key, verified, clock)?;
-        // The token was verified without the directory: another one may have come meanwhile, or the
-        // key's certificate.
-        if self.keys.contains_key(&key) || !self.leases.would_extend(&key, verified.expires, clock)
-        {
-            let admission = self.admit(key, clock)?;
-            return Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None });
-        }
-        self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
-        self.give(key, verified, None, clock)
+        let is_wanted = self.leases.would_extend(&key, verified.expires, clock);
+        self.lease_if(is_wanted, key, verified, None, clock)
     }
 
     /// Takes a token that has waited for Kafka's answer on its owner.
@@ -209,15 +201,27 @@ impl Directory {
         answer: &KafkaTopics,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
+        let is_wanted = self.leases.would_prolong(&key, verified, clock);
+        self.lease_if(is_wanted, key, verified, Some(answer), clock)
+    }
+
+    /// Begins or renews the lease of a key if that is wanted. The token was verified without the
+    /// directory: another one may have come meanwhile, or the key's certificate.
+    fn lease_if(
+        &mut self,
+        is_wanted: bool,
+        key: PublicKey,
+        verified: &Verified,
+        answer: Option<&KafkaTopics>,
+        clock: Clock,
+    ) -> Result<Leased, Refusal> {
         self.check_revoked(&key, verified, clock)?;
-        let is_wanted = self.leases.would_extend(&key, verified.expires, clock)
-            || self.leases.would_prolong(&key, verified, clock);
         if self.keys.contains_key(&key) || !is_wanted {
             let admission = self.admit(key, clock)?;
             return Ok(Leased { admission, change: LeaseChange::Unchanged, ended: None });
         }
         self.leases.check(&key, verified, clock).map_err(Refusal::Lease)?;
-        self.give(key, verified, Some(answer), clock)
+        self.give(key, verified, answer, clock)
     }
 
     /// Takes a token that was verified for this key, and that its owner sent to enrol the key. It has
