@@ -1,6 +1,6 @@
 //! The time as those see it who decide.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The time by both clocks: one may be set, the other may stand still while a machine sleeps.
 #[derive(Clone, Copy, Debug)]
@@ -9,4 +9,31 @@ pub struct Clock {
     pub now: Instant,
     /// In s since the epoch.
     pub wall: i64,
+}
+
+/// The end of what keeps somebody out, by both clocks; whichever comes last. A wall clock that is set
+/// forward and back would undo it otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    /// In s since the epoch.
+    pub(crate) wall: i64,
+    /// None if it is too far away.
+    at: Option<Instant>,
+}
+
+impl End {
+    pub(crate) fn new(wall: i64, clock: Clock) -> Self {
+        let left = u64::try_from(wall.saturating_sub(clock.wall)).unwrap_or(0);
+        Self { wall, at: clock.now.checked_add(Duration::from_secs(left)) }
+    }
+
+    /// Moves to another end, if that is later.
+    pub(crate) fn prolong(&mut self, other: Self) {
+        self.wall = self.wall.max(other.wall);
+        self.at = self.at.zip(other.at).map(|(one, other)| one.max(other));
+    }
+
+    pub(crate) fn is_over(self, clock: Clock) -> bool {
+        self.wall <= clock.wall && self.at.is_some_and(|at| at <= clock.now)
+    }
 }

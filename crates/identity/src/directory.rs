@@ -139,7 +139,7 @@ impl Directory {
         self.admitted.retain(|key, admission| {
             let Some(admission) = admission.upgrade() else { return false };
             let claims = admission.claims.as_deref();
-            let is_meant = what.means(Bearer { key: Some(key), claims, issued: None });
+            let is_meant = what.means(Bearer { key, claims, issued: None });
             if is_meant {
                 ended.push(admission);
             }
@@ -170,7 +170,7 @@ impl Directory {
         clock: Clock,
     ) -> Result<(), Refusal> {
         let claims = Some(&verified.claims);
-        let bearer = Bearer { key: Some(key), claims, issued: verified.issued };
+        let bearer = Bearer { key, claims, issued: verified.issued };
         let end = self.leases.token_end(verified);
         let is_revoked = self.revocations.mean(bearer, Some(end), clock);
         if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
@@ -345,7 +345,7 @@ impl Directory {
             return Ok(admission);
         }
         let claims = self.keys.get(&key).cloned();
-        let bearer = Bearer { key: Some(&key), claims: claims.as_deref(), issued: None };
+        let bearer = Bearer { key: &key, claims: claims.as_deref(), issued: None };
         if self.revocations.mean(bearer, None, clock) {
             return Err(Refusal::Revoked);
         }

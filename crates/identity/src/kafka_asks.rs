@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use zafka_zmtp::curve::PublicKey;
 
-use crate::claims::Claims;
+use crate::leases::{Subject, subject_of};
 use crate::token::Verified;
 use queue::{Place, Queue};
 
@@ -117,7 +117,7 @@ pub struct KafkaAsks<T> {
     /// Tells questions from those about other topics.
     round: u64,
     /// The number of peers of a subject that wait.
-    subjects: HashMap<(String, String), usize>,
+    subjects: HashMap<Subject, usize>,
 }
 
 impl<T: Clone> KafkaAsks<T> {
@@ -301,8 +301,4 @@ fn backoff(failures: u32) -> Duration {
     let (shortest, longest) = BACKOFF;
     let doubled = shortest.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(longest)
-}
-
-fn subject_of(claims: &Claims) -> (String, String) {
-    (claims.issuer().to_owned(), claims.subject().to_owned())
 }

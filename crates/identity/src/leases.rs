@@ -11,7 +11,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::admission::Admission;
 use crate::claims::Claims;
-use crate::clock::Clock;
+use crate::clock::{Clock, End};
 use crate::revocations::{Bearer, Revoked};
 use crate::token::{TokenId, Verified, seconds};
 
@@ -58,7 +58,7 @@ impl LeaseError {
 }
 
 /// A subject as its issuer names it.
-type Subject = (String, String);
+pub(crate) type Subject = (String, String);
 
 /// A lease.
 #[derive(Debug)]
@@ -92,17 +92,8 @@ pub struct LeaseView {
 struct UsedToken {
     key: PublicKey,
     subject: Subject,
-    /// The time from which on it may be forgotten, in s since the epoch, and by the other clock:
-    /// never by that one if it is none. A clock that is set forward and back again would make a
-    /// token good for another key otherwise.
-    forget: i64,
-    forget_at: Option<Instant>,
-}
-
-impl UsedToken {
-    fn may_be_forgotten(&self, clock: Clock) -> bool {
-        self.forget <= clock.wall && self.forget_at.is_some_and(|at| at <= clock.now)
-    }
+    /// The time from which on it may be forgotten. Before that it is not good for another key.
+    forget: End,
 }
 
 /// The tokens and keys of a subject.
@@ -129,11 +120,11 @@ impl Lease {
     }
 
     fn bearer<'a>(&'a self, key: &'a PublicKey) -> Bearer<'a> {
-        Bearer { key: Some(key), claims: Some(&self.claims), issued: self.issued }
+        Bearer { key, claims: Some(&self.claims), issued: self.issued }
     }
 }
 
-fn subject_of(claims: &Claims) -> Subject {
+pub(crate) fn subject_of(claims: &Claims) -> Subject {
     (claims.issuer().to_owned(), claims.subject().to_owned())
 }
 
@@ -225,10 +216,8 @@ impl Leases {
         clock: Clock,
     ) -> Option<Arc<Admission>> {
         let subject = subject_of(&verified.claims);
-        let forget = verified.expires.saturating_add(seconds(self.skew).saturating_add(REMEMBERED));
-        let kept = u64::try_from(forget.saturating_sub(clock.wall)).unwrap_or(0);
-        let forget_at = clock.now.checked_add(Duration::from_secs(kept));
-        let used = UsedToken { key, subject: subject.clone(), forget, forget_at };
+        let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
+        let used = UsedToken { key, subject: subject.clone(), forget };
         let before = self.remove(&key);
         let holder = self.holders.entry(subject).or_default();
         holder.keys += 1;
@@ -283,7 +272,7 @@ impl Leases {
             }
             Revoked::Token { .. } | Revoked::IssuedBefore { .. } => false,
         });
-        let used = used.map(|used| used.forget.saturating_sub(REMEMBERED));
+        let used = used.map(|used| used.forget.wall.saturating_sub(REMEMBERED));
         let end = ends.chain(used).max();
         (meant.iter().filter_map(|(key, _)| self.remove(key)).collect(), end)
     }
@@ -305,7 +294,7 @@ impl Leases {
     pub(crate) fn take_over(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
         let over = self.by_key.iter().filter(|(_, lease)| lease.is_over(clock));
         let over: Vec<_> = over.map(|(key, _)| *key).collect();
-        let gone = self.used.extract_if(|_, used| used.may_be_forgotten(clock));
+        let gone = self.used.extract_if(|_, used| used.forget.is_over(clock));
         let gone: Vec<_> = gone.map(|(_, used)| used.subject).collect();
         for subject in gone {
             self.let_go(&subject, |holder| holder.tokens = holder.tokens.saturating_sub(1));

@@ -6,12 +6,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, Instant};
 
 use zafka_zmtp::curve::PublicKey;
 
 use crate::claims::{Claims, shown};
-use crate::clock::Clock;
+use crate::clock::{Clock, End};
 
 /// The most revocations.
 const MAX_REVOCATIONS: usize = 65_536;
@@ -71,11 +70,18 @@ pub struct TooManyRevocations;
 /// A key, and what speaks for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
-    pub(crate) key: Option<&'a PublicKey>,
+    pub(crate) key: &'a PublicKey,
     /// None of a key of which nothing is known.
     pub(crate) claims: Option<&'a Claims>,
     /// The time when its token was issued, if it says so.
     pub(crate) issued: Option<i64>,
+}
+
+impl Bearer<'_> {
+    /// Returns true if its token was issued before a time, or does not say when.
+    fn is_older_than(&self, time: i64) -> bool {
+        self.issued.is_none_or(|issued| issued < time)
+    }
 }
 
 impl Revoked {
@@ -85,7 +91,7 @@ impl Revoked {
             issuer.as_deref().is_none_or(|issuer| issuer == claims.issuer())
         };
         match (self, bearer.claims) {
-            (Self::Key(key), _) => bearer.key == Some(key),
+            (Self::Key(key), _) => bearer.key == key,
             (Self::Subject { issuer, subject }, Some(claims)) => {
                 claims.subject() == subject && fits(issuer, claims)
             }
@@ -93,37 +99,10 @@ impl Revoked {
                 claims.token_id() == Some(id) && fits(issuer, claims)
             }
             (Self::IssuedBefore { issuer, time }, Some(claims)) => {
-                claims.issuer() == issuer && bearer.issued.is_none_or(|issued| issued < *time)
+                claims.issuer() == issuer && bearer.is_older_than(*time)
             }
             (_, None) => false,
         }
-    }
-}
-
-/// The time until which a revocation holds, by both clocks; whichever comes last. A wall clock that
-/// is set forward and back would undo it otherwise.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    /// In s since the epoch.
-    wall: i64,
-    /// None if it is too far away.
-    at: Option<Instant>,
-}
-
-impl End {
-    fn new(wall: i64, clock: Clock) -> Self {
-        let left = u64::try_from(wall.saturating_sub(clock.wall)).unwrap_or(0);
-        Self { wall, at: clock.now.checked_add(Duration::from_secs(left)) }
-    }
-
-    /// Moves to another end, if that is later.
-    fn prolong(&mut self, other: Self) {
-        self.wall = self.wall.max(other.wall);
-        self.at = self.at.zip(other.at).map(|(one, other)| one.max(other));
-    }
-
-    fn is_over(self, clock: Clock) -> bool {
-        self.wall <= clock.wall && self.at.is_some_and(|at| at <= clock.now)
     }
 }
 
@@ -196,7 +175,7 @@ impl Revocations {
         }
         if let Some(claims) = bearer.claims
             && let Some((time, end)) = self.cuts.get_mut(claims.issuer())
-            && bearer.issued.is_none_or(|issued| issued < *time)
+            && bearer.is_older_than(*time)
         {
             meet(end);
         }
@@ -221,7 +200,7 @@ impl Revocations {
 
 /// All revocations by which a key can be meant, but those of an issuer's tokens.
 fn names(bearer: Bearer<'_>) -> impl Iterator<Item = Revoked> {
-    let of_key = bearer.key.map(|key| Revoked::Key(*key));
+    let of_key = std::iter::once(Revoked::Key(*bearer.key));
     let of_claims = bearer.claims.into_iter().flat_map(|claims| {
         let issuers = [None, Some(claims.issuer().to_owned())];
         issuers.into_iter().flat_map(move |issuer| {
@@ -231,11 +210,13 @@ fn names(bearer: Bearer<'_>) -> impl Iterator<Item = Revoked> {
             [Some(subject), id.map(|id| Revoked::Token { issuer, id })].into_iter().flatten()
         })
     });
-    of_key.into_iter().chain(of_claims)
+    of_key.chain(of_claims)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use serde_json::json;
     use zafka_zmtp::curve::SecretKey;
 
@@ -281,8 +262,8 @@ mod tests {
             (cut("https://id", 100), false),
             (cut("https://other", 101), false),
         ] {
-            let bearer = Bearer { key: Some(&key(1)), claims: Some(&claims), issued: Some(100) };
-            let stranger = Bearer { key: Some(&key(3)), claims: Some(&other), issued: Some(100) };
+            let bearer = Bearer { key: &key(1), claims: Some(&claims), issued: Some(100) };
+            let stranger = Bearer { key: &key(3), claims: Some(&other), issued: Some(100) };
             let (mut all, clock) = (Revocations::default(), at(0));
             assert!(!all.mean(bearer, None, clock));
             all.add(what.clone(), 50, clock).unwrap();
@@ -298,16 +279,16 @@ mod tests {
             assert_eq!(all.len(), 0);
         }
         // One that does not say when it was issued may be any.
-        let bearer = Bearer { key: None, claims: Some(&claims), issued: None };
+        let bearer = Bearer { key: &key(3), claims: Some(&claims), issued: None };
         assert!(cut("https://id", 0).means(bearer));
-        let nobody = Bearer { key: Some(&key(1)), claims: None, issued: None };
+        let nobody = Bearer { key: &key(1), claims: None, issued: None };
         assert!(Revoked::Key(key(1)).means(nobody) && !subject(None, "").means(nobody));
     }
 
     #[test]
     fn a_revocation_lasts_as_long_as_what_it_means() {
         let claims = Claims::new("https://id", "alice", []);
-        let bearer = Bearer { key: Some(&key(1)), claims: Some(&claims), issued: Some(5) };
+        let bearer = Bearer { key: &key(1), claims: Some(&claims), issued: Some(5) };
         let subject = Revoked::Subject { issuer: None, subject: text("alice") };
         let cut = |time| Revoked::IssuedBefore { issuer: text("https://id"), time };
         let (mut all, clock) = (Revocations::default(), at(0));

@@ -4,6 +4,7 @@ use serde_json::json;
 use zafka_zmtp::curve::SecretKey;
 
 use super::*;
+use crate::claims::Claims;
 use crate::token::TokenId;
 
 const INTERVAL: Duration = Duration::from_secs(300);
