@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, put_message};
 use zafka_zmtp::curve::ClientSide;
@@ -23,6 +23,7 @@ use crate::cli::{CommandError, EnrolArgs, UsageError, output_error, token_in};
 use crate::config::{key_pair_in, public_key_in};
 use crate::login::AnotherKey;
 use crate::random::random;
+use crate::send::until;
 use crate::status_line::StatusLine;
 use answer::{DoorMessage, Enrolled, Refused};
 use schedule::{Mode, Next, Schedule};
@@ -129,14 +130,6 @@ pub async fn run(enrolment: Enrolment, stop: impl Future<Output = ()>) -> Result
                 return Err(EnrolError::Late { patience, reason }.into());
             }
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        // An event or a signal ends the wait.
-        None => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,6 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use zafka_identity::claimed_end;
 use zafka_oidc::{DeviceCode, LoginClient, LoginTokens, Polling};
@@ -18,6 +17,7 @@ use zafka_zmtp::curve::KeyPair;
 use crate::cli::{CommandError, LoginArgs, output_error};
 use crate::identity::wall_clock;
 use crate::random::new_key;
+use crate::time_text::end_text;
 use store::{Login, Store};
 
 pub use keeper::Keeper;
@@ -85,8 +85,7 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
     store.write(&login)?;
     let path = store.path();
     let mut text = format!("logged in; kept in {} (mode 0600)\n", path.display());
-    let end =
-        Timestamp::from_second(ends).map_or_else(|_| "never".to_owned(), |end| end.to_string());
+    let end = end_text(ends);
     match &login.refresh {
         Some(_) => text.push_str(&format!("the token ends {end}, and is then renewed\n")),
         None => text.push_str(&format!(

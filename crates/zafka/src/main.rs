@@ -27,6 +27,7 @@ mod status_line;
 mod stderr;
 mod tap;
 mod terminal;
+mod time_text;
 
 use std::io::Write;
 use std::process::ExitCode;

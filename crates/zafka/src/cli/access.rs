@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use zafka_identity::{Grant, Issuer, KafkaTopics, TokenError, Verified, shown, verify};
 use zafka_kafka::Cluster;
 use zafka_kafka::config::Secret;
@@ -18,6 +17,7 @@ use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
 use crate::identity::{ask_kafka, wall_clock};
 use crate::random::new_key;
 use crate::secret_file::Exposed;
+use crate::time_text::end_text;
 
 /// The largest file with a token that is read, in bytes.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -128,10 +128,6 @@ fn kafka_topics(
 fn worth(verified: &Verified, grant: &Grant, identity: &IdentityConfig) -> String {
     let (claims, now) = (&verified.claims, wall_clock());
     let end = verified.lease_end(now, identity.max_lease, identity.clock_skew);
-    let time = |seconds: i64| match Timestamp::from_second(seconds) {
-        Ok(time) => time.to_string(),
-        Err(_) => "never".to_owned(),
-    };
     let list = |items: Vec<String>| match items.is_empty() {
         true => "nothing".to_owned(),
         false => items.join(", "),
@@ -142,8 +138,8 @@ fn worth(verified: &Verified, grant: &Grant, identity: &IdentityConfig) -> Strin
          rules of [[identity.access]]: {}\nread: {}\nwrite: {}\n",
         claims.issuer(),
         shown(claims.subject()),
-        time(verified.expires),
-        time(end),
+        end_text(verified.expires),
+        end_text(end),
         list(rules),
         list(grant.readable()),
         list(grant.writable()),

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use zafka_identity::shown;
 use zafka_zmtp::curve::PublicKey;
@@ -11,6 +10,7 @@ use zafka_zmtp::curve::PublicKey;
 use super::{CommandError, ControlArgs, LeasesArgs, RevokeArgs, UsageError, output_error};
 use crate::config::{load, public_key_in};
 use crate::control::{ControlRequest, LeaseLine, Line, RevokedLine, What, ask};
+use crate::time_text::end_text;
 
 /// Lists the leases of a running relay.
 ///
@@ -87,17 +87,13 @@ fn key_of(text: &str) -> Result<PublicKey, UsageError> {
     }
 }
 
-fn time_text(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.to_string())
-}
-
 /// The same object, its `until` as a text (RFC 3339).
 fn with_time(fields: Value, until: i64) -> String {
     let mut fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    fields.insert("until".to_owned(), json!(time_text(until)));
+    fields.insert("until".to_owned(), json!(end_text(until)));
     Value::Object(fields).to_string()
 }
 
@@ -106,7 +102,7 @@ fn lease_json(lease: &LeaseLine) -> String {
 }
 
 fn lease_text(lease: &LeaseLine) -> String {
-    let (subject, until) = (shown(&lease.subject), time_text(lease.until));
+    let (subject, until) = (shown(&lease.subject), end_text(lease.until));
     let (key, issuer, connections) = (&lease.key, shown(&lease.issuer), lease.connections);
     let token = lease.token_id.as_deref().map_or_else(|| "-".to_owned(), shown);
     format!(
@@ -120,7 +116,7 @@ fn revoked_json(revoked: &RevokedLine) -> String {
 
 fn revoked_text(revoked: &RevokedLine) -> String {
     let RevokedLine { revoked, keys, connections, until } = revoked;
-    let until = time_text(*until);
+    let until = end_text(*until);
     format!("revoked until {until}: {revoked}; {keys} keys, {connections} connections closed")
 }
 

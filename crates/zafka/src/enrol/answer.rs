@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::send::retry_after;
+
 /// The first frame of a command, of an answer and of a notice.
 pub(super) const WORD: &[u8] = b"ZAFKA/1";
-/// Pause before another try, unless the answer has one, and the longest that is waited for.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// A message of the door.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,12 +99,6 @@ pub(super) fn read<F: AsRef<[u8]>>(frames: &[F]) -> Result<DoorMessage, String> 
             Err(format!("an answer that is none to ENROL: \"{shown}\""))
         }
     }
-}
-
-fn retry_after(fields: &Map<String, Value>) -> Option<Duration> {
-    let retriable = fields.get("retriable").and_then(Value::as_bool).unwrap_or(false);
-    let given = fields.get("retry_after").and_then(Value::as_u64).map(Duration::from_millis);
-    retriable.then(|| given.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 use zafka_identity::{Admission, Claims, Revoked, shown};
@@ -13,6 +12,7 @@ use zafka_sockets::gate::Presented;
 use zafka_zmtp::curve::PublicKey;
 
 use super::counts::Done;
+use crate::time_text::time_text;
 
 /// The name of the door in the log.
 pub const DOOR: &str = "identity.bind";
@@ -123,11 +123,6 @@ pub fn ended(ended: &[Arc<Admission>], reason: &str) {
 /// The end of a lease as a text (RFC 3339).
 pub fn until_text(admission: &Admission) -> Option<String> {
     time_text(admission.until()?)
-}
-
-/// A time in s since the epoch as a text (RFC 3339).
-pub fn time_text(seconds: i64) -> Option<String> {
-    Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }
 
 fn issuer(admission: &Admission) -> Option<&str> {

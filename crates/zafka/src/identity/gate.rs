@@ -225,11 +225,11 @@ impl Identities {
     /// Counts of all that the gate and the door did, and of what is known now.
     pub fn status(&self) -> IdentityStatus {
         let mut status = self.counts.status();
+        status.health = self.health.status();
         let directory = self.directory.lock();
         status.known_keys = directory.keys();
         status.leases = directory.leases();
         status.revocations = directory.revocations();
-        status.health = self.health.status();
         status
     }
 

@@ -83,7 +83,8 @@ impl Ids {
     }
 }
 
-fn retry_after(fields: &Map<String, Value>) -> Option<Duration> {
+/// Returns the time after which what was refused may be sent again, if it may.
+pub(crate) fn retry_after(fields: &Map<String, Value>) -> Option<Duration> {
     let retriable = fields.get("retriable").and_then(Value::as_bool).unwrap_or(false);
     let given = fields.get("retry_after").and_then(Value::as_u64).map(Duration::from_millis);
     retriable.then(|| given.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX))

@@ -17,6 +17,7 @@ use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{Endpoint, OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot};
 
 use crate::cli::CommandError;
+pub(crate) use answer::retry_after;
 pub(crate) use compose::Composer;
 pub(crate) use input::Input;
 use pace::Pace;
@@ -307,7 +308,8 @@ async fn slot(outlet: Option<&Outlet>) -> Option<Slot> {
     }
 }
 
-async fn until(at: Option<Instant>) {
+/// Waits until then; for ever without a time.
+pub(crate) async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at.into()).await,
         // There is nothing to be done: an event, a line or a signal ends the wait.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use zafka_identity::Refusal;
 use zafka_zmtp::Token;
 
-use crate::identity::audit::time_text;
+use crate::time_text::time_text;
 
 /// The first frame of a command, of an answer and of a notice.
 pub const WORD: &[u8] = b"ZAFKA/1";
