@@ -16,6 +16,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use zafka_envelope::InboundPlan;
 use zafka_kafka::produce::{Delivered, Ticket, WriteError, Written};
 
 use super::arrivals::ArrivalId;
@@ -78,6 +79,13 @@ pub(crate) enum Order {
     OfMessages,
     /// As messages settle.
     AsSettled,
+}
+
+impl Order {
+    /// Returns the order of a route: answers without an id are known by it.
+    pub(crate) fn of(is_router: bool, frames: &InboundPlan) -> Self {
+        if is_router && !frames.has_id() { Self::OfMessages } else { Self::AsSettled }
+    }
 }
 
 /// A place in the table.
@@ -147,11 +155,8 @@ impl<M> Ledger<M> {
         let is_several = records != 1 || (self.is_batch && topic.is_some());
         let several = is_several.then(|| Box::new(Several::new(records)));
         let pending = Pending { message, sender, number, topic, timestamp, several };
-        let place = self.place(State::Pending(pending));
+        let place = self.place(sender, State::Pending(pending));
         self.in_flight += 1;
-        if self.order == Order::OfMessages {
-            self.queues.entry(sender).or_default().push_back(place);
-        }
         self.ticket(place)
     }
 
@@ -176,11 +181,8 @@ impl<M> Ledger<M> {
         self.entered += 1;
         let mut group = Group::new(message, sender, number, topic, timestamp);
         let index = group.enter(message, topic, timestamp).unwrap_or_default();
-        let place = self.place(State::Group(Box::new(group)));
+        let place = self.place(sender, State::Group(Box::new(group)));
         self.open = Some(place);
-        if self.order == Order::OfMessages {
-            self.queues.entry(sender).or_default().push_back(place);
-        }
         self.ticket(place) + index
     }
 
@@ -196,9 +198,8 @@ impl<M> Ledger<M> {
         if self.order == Order::AsSettled {
             return out.push(Told::Message(settled));
         }
-        let place = self.place(State::Settled(Box::new(settled)));
+        self.place(sender, State::Settled(Box::new(settled)));
         self.in_flight += 1;
-        self.queues.entry(sender).or_default().push_back(place);
         self.tell(sender, out);
     }
 
@@ -374,9 +375,9 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// A place for a message.
-    fn place(&mut self, state: State<M>) -> usize {
-        match self.free.pop() {
+    /// A place for messages of a sender, and its turn to be told.
+    fn place(&mut self, sender: u64, state: State<M>) -> usize {
+        let place = match self.free.pop() {
             Some(place) => {
                 if let Some(slot) = self.slots.get_mut(place) {
                     slot.state = state;
@@ -387,7 +388,11 @@ impl<M> Ledger<M> {
                 self.slots.push(Slot { life: 0, state });
                 self.slots.len() - 1
             }
+        };
+        if self.order == Order::OfMessages {
+            self.queues.entry(sender).or_default().push_back(place);
         }
+        place
     }
 
     /// The first ticket of what is in its place now.

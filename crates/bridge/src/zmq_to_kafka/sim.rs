@@ -102,11 +102,7 @@ impl Ingest {
             headers: Vec::new(),
             stamp: false,
         };
-        // As the route's task has it.
-        let order = match layout {
-            Layout::InOrder | Layout::Batch => Order::OfMessages,
-            Layout::WithId | Layout::Unanswered => Order::AsSettled,
-        };
+        let order = Order::of(layout != Layout::Unanswered, &frames);
         let ledger = Ledger::new(order, frames.is_batch());
         let (settled, counts, arrivals) = (Vec::new(), Counts::default(), Vec::new());
         Some(Self { layout, frames, mapping, ledger, settled, counts, arrivals, topic: None })
@@ -151,9 +147,7 @@ impl Ingest {
         let mut records = Vec::new();
         match self.frames.read(body, &mut records) {
             Ok(()) => self.write(message, &records, producer, now),
-            Err(error) => {
-                self.refuse(message, Failure::new(Code::BadMessage, error.to_string()));
-            }
+            Err(error) => self.refuse(message, error.into()),
         }
     }
 
@@ -168,10 +162,7 @@ impl Ingest {
             records.iter().map(|record| self.mapping.target(record, None)).collect();
         let targets = match targets {
             Ok(targets) => targets,
-            Err(error) => {
-                let sender = message.sender;
-                return self.ledger.settle_now(message, sender, error.into(), &mut self.settled);
-            }
+            Err(error) => return self.refuse(message, error.into()),
         };
         let Some(first) = targets.first() else { return };
         let known = self.topic.take_if(|known| **known == *first.topic);

@@ -80,11 +80,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let is_router = shared.config.socket.kind == InboundKind::Router;
-    let order = if is_router && !shared.config.frames.has_id() {
-        Order::OfMessages
-    } else {
-        Order::AsSettled
-    };
+    let order = Order::of(is_router, &shared.config.frames);
     let mut task = Task {
         ledger: Ledger::new(order, shared.config.frames.is_batch()),
         letters: Letters::default(),
