@@ -8,6 +8,7 @@ use zafka_testkit::{Checker, Received, Session};
 
 use crate::cluster::Partition;
 use crate::log::Log;
+use crate::violations::Violations;
 
 /// A judge that everybody tells.
 pub type SharedJudge = std::rc::Rc<std::cell::RefCell<Judge>>;
@@ -59,23 +60,18 @@ pub struct Judge {
     /// True if records were compacted away, or a transaction ended a second time in another way.
     /// Then a record may name another one as the one before it than the checker knows.
     pub was_rewritten: bool,
-    violations: Vec<String>,
+    violations: Violations,
 }
-
-/// Violations that are kept; the first ones tell the most.
-const KEPT: usize = 20;
 
 impl Judge {
     /// Takes note of something that is not as promised.
     pub fn violation(&mut self, what: String) {
-        if self.violations.len() < KEPT {
-            self.violations.push(what);
-        }
+        self.violations.add(what);
     }
 
     /// Returns what is not as promised.
     pub fn violations(&self) -> &[String] {
-        &self.violations
+        self.violations.all()
     }
 
     /// Gives a number to a record that is about to be written.

@@ -28,6 +28,7 @@ mod random;
 mod reader;
 mod relay;
 mod settings;
+mod violations;
 mod world;
 
 use ingest::Ingesting;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::log::Stored;
 use crate::cluster::Partition;
+use crate::violations::Violations;
 
 /// A record as one message carries it. Another sending of the same is another one.
 #[derive(Debug)]
@@ -42,23 +43,18 @@ pub struct AnswerJudge {
     /// For each connection, partition and branch, the places that were told: by the number of the
     /// record, so in the order of sending.
     told: BTreeMap<(u64, Partition, u32), BTreeMap<u64, i64>>,
-    violations: Vec<String>,
+    violations: Violations,
 }
-
-/// Violations that are kept; the first ones tell the most.
-const KEPT: usize = 20;
 
 impl AnswerJudge {
     /// Takes note of something that is not as promised.
     pub fn violation(&mut self, what: String) {
-        if self.violations.len() < KEPT {
-            self.violations.push(what);
-        }
+        self.violations.add(what);
     }
 
     /// Returns what is not as promised.
     pub fn violations(&self) -> &[String] {
-        &self.violations
+        self.violations.all()
     }
 
     /// Gives a number to a record that is about to be sent, and its value.
