@@ -36,7 +36,7 @@ pub struct ProducerConfig {
     pub compression: Compression,
     /// Time that a batch waits for more records.
     pub linger: Duration,
-    /// Size of a batch in bytes, at which it is sent whatever `linger` says.
+    /// Size of a batch in bytes, at which it is sent regardless of `linger`.
     pub batch_bytes: usize,
     /// Time after which a record is given up; for as long as it takes if `None`.
     pub delivery_timeout: Option<Duration>,
@@ -91,7 +91,7 @@ pub struct OutboundRecord<'a> {
     /// Partition; by the key's murmur2 hash as the Java client has it if `None`, and any that is
     /// served without a key.
     pub partition: Option<i32>,
-    /// In ms since the epoch.
+    /// Timestamp in ms since the epoch.
     pub timestamp: i64,
     /// Key; `None` is null.
     pub key: Option<&'a [u8]>,
@@ -104,8 +104,8 @@ pub struct OutboundRecord<'a> {
 /// The caller's name for a record that is under way.
 pub type Ticket = usize;
 
-/// A partition by its place in a producer's tables. It is another one's only after nothing of the
-/// first is under way any more.
+/// A partition by its place in a producer's tables. The place is reused only after nothing of the
+/// first partition is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartitionIndex {
     /// The topic's place.
@@ -152,20 +152,20 @@ pub struct Deliveries {
     /// The tickets of the next records, if there are any.
     run: Option<TicketRun>,
     left: usize,
-    /// Of the record that comes next.
+    /// Outcome of the record that comes next.
     outcome: Result<Written, WriteError>,
 }
 
 impl Deliveries {
-    /// Of records that stand one behind the other in the log, the first of them at `outcome`; or
-    /// that failed alike.
+    /// Makes the outcomes of records that follow one another in the log, the first of them at
+    /// `outcome`, or that failed alike.
     pub(crate) fn new(tickets: Tickets, outcome: Result<Written, WriteError>) -> Self {
         let left = tickets.len();
         let mut runs = tickets.into_runs();
         Self { place: None, run: runs.next(), runs, left, outcome }
     }
 
-    /// The same, of a partition's records.
+    /// Adds the partition that the records were for.
     pub(crate) fn at(self, place: PartitionIndex) -> Self {
         Self { place: Some(place), ..self }
     }
@@ -182,7 +182,7 @@ impl Deliveries {
         Some(Delivered { first, count, outcome: self.take(count) })
     }
 
-    /// The outcome of the next record, of so many that are taken now.
+    /// Takes the outcome of the next `count` records, and returns that of the first.
     fn take(&mut self, count: usize) -> Result<Written, WriteError> {
         self.left -= count;
         let outcome = self.outcome.clone();
@@ -219,7 +219,7 @@ impl ExactSizeIterator for Deliveries {}
 pub struct Written {
     /// Partition.
     pub partition: i32,
-    /// Offset; `None` if the cluster did not tell it.
+    /// Offset; `None` if the cluster did not report it.
     pub offset: Option<i64>,
     /// Timestamp in the log in ms since the epoch, if the topic sets its own (LogAppendTime).
     pub log_append_time: Option<i64>,
@@ -234,7 +234,7 @@ pub enum WriteError {
     /// Kafka does not let this relay write there.
     #[error("{0}")]
     NotAllowed(String),
-    /// The record was sent, and no answer tells whether it is in the log.
+    /// The record was sent, and whether it is in the log is unknown.
     #[error("no answer tells whether the record was written ({0})")]
     Unknown(String),
     /// The record is not in the log.
@@ -266,11 +266,11 @@ enum Way {
 }
 
 impl Producer {
-    /// Begins. Waits for no broker: they are tried until they are there.
+    /// Starts a producer. It does not wait for brokers: they are tried until they answer.
     ///
     /// # Errors
-    /// The settings cannot be used, or a file of them cannot be read; or there is no tokio runtime
-    /// to write on.
+    /// The settings cannot be used, one of their files cannot be read, or there is no tokio
+    /// runtime.
     pub fn start(cluster: &Cluster, config: &ProducerConfig) -> Result<Self, StartError> {
         let health = Arc::new(SourceHealth::without_assignment());
         let way = match config.producer {
@@ -284,7 +284,7 @@ impl Producer {
         Ok(Self { way, cluster, config, health, is_librdkafka })
     }
 
-    /// Takes a record; its delivery tells the rest. It may wait for [`Self::flush`].
+    /// Takes a record, whose delivery follows. It may wait for [`Self::flush`].
     ///
     /// # Errors
     /// The record cannot be sent at all. No delivery follows.
@@ -296,8 +296,8 @@ impl Producer {
         }
     }
 
-    /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if that
-    /// cannot be told: librdkafka has its own tables.
+    /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if it is
+    /// not known: librdkafka has its own tables.
     #[inline]
     pub fn locate(
         &mut self,
@@ -311,10 +311,11 @@ impl Producer {
         }
     }
 
-    /// As [`Self::send`], to the partition that [`Self::locate`] has just found for the record.
+    /// Sends a record, as [`Self::send`] does, to the partition that [`Self::locate`] has just
+    /// found for it.
     ///
     /// # Errors
-    /// As [`Self::send`].
+    /// The same as for [`Self::send`].
     #[inline]
     pub fn send_to(
         &mut self,
@@ -329,14 +330,14 @@ impl Producer {
     }
 
     /// Takes note of whether a partition has as much under way as it may: records without a key go
-    /// to other ones as long as those are not full too.
+    /// to others while those are not full too.
     pub fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
         if let Way::Fast(fast) = &mut self.way {
             fast.set_full(index, is_full);
         }
     }
 
-    /// Sends what was taken, as far as it does not have to wait. To be called once no more records
+    /// Sends the records that were taken and do not have to wait. To be called once no more records
     /// are at hand.
     pub fn flush(&mut self) {
         match &mut self.way {
@@ -345,8 +346,8 @@ impl Producer {
         }
     }
 
-    /// Returns the news of records, as soon as there are any. Does the producer's work, so that it is
-    /// to be waited for all the time. Can be dropped and called again.
+    /// Returns the news of records, as soon as there are any. It does the producer's work, so it
+    /// must always be awaited. Can be dropped and called again.
     pub async fn next(&mut self) -> News {
         loop {
             let error = match &mut self.way {
@@ -360,7 +361,8 @@ impl Producer {
         }
     }
 
-    /// Goes on with librdkafka, which gets what was not sent yet. If it cannot be had, that fails.
+    /// Changes to librdkafka, which gets the records that were not sent yet. They fail if it cannot
+    /// start.
     fn fall_back(&mut self, reason: &str) {
         let started = Librdkafka::start(&self.cluster, &self.config, &self.health);
         let Way::Fast(fast) = &mut self.way else { return };
@@ -382,7 +384,7 @@ impl Producer {
         }
     }
 
-    /// A handle that shows how the connection to the cluster is.
+    /// Returns a handle to the state of the connection to the cluster.
     pub fn health(&self) -> ProducerHealth {
         ProducerHealth {
             health: Arc::clone(&self.health),
@@ -390,14 +392,14 @@ impl Producer {
         }
     }
 
-    /// Ends. What is under way is given up; its place in the log, if any, stays unknown.
+    /// Ends. Records under way are given up; their outcome stays unknown.
     pub async fn close(self) {
         // The end of librdkafka's client waits for its threads.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 }
 
-/// Shows how a producer's connection to the cluster is, also after the producer's end.
+/// The state of a producer's connection to the cluster, also after the producer's end.
 #[derive(Clone, Debug)]
 pub struct ProducerHealth {
     health: Arc<SourceHealth>,

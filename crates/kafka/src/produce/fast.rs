@@ -1,7 +1,7 @@
 //! Produce requests of our own: the partitions' states, driven over connections to their leaders.
 //!
-//! The route's task owns all of it: records are encoded where they come in, and nothing is locked
-//! or handed to another task for a single one of them. One task for each broker sends and receives
+//! The route's task owns all of it: records are encoded as they come in, and nothing is locked or
+//! handed to another task for a single one of them. One task for each broker sends and receives
 //! whole requests; one asks for the leaders.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
@@ -59,18 +59,18 @@ enum Event {
         broker: i32,
         error: RequestError,
     },
-    /// Requests are under way, and nothing happens.
+    /// Requests under way at a broker that does not answer.
     Slow {
         broker: i32,
         error: RequestError,
     },
-    /// A Produce request was answered; none for what the answer leaves out.
+    /// The answer to a Produce request; none for a partition that the answer leaves out.
     Produced {
         broker: i32,
         serial: u64,
         answers: Vec<(Key, u64, Option<Answered>)>,
     },
-    /// A Produce request ended without an answer.
+    /// The end of a Produce request without an answer.
     Lost {
         broker: i32,
         serial: u64,
@@ -85,11 +85,11 @@ enum Event {
 /// The next result.
 pub(super) enum Next {
     News(News),
-    /// A broker does not have the requests that are needed.
+    /// A broker is too old for the requests that are needed.
     TooOld(RequestError),
 }
 
-/// The route's task has it.
+/// The producer, owned by the route's task.
 pub(super) struct Fast {
     route: Arc<str>,
     connector: Arc<Connector>,
@@ -103,7 +103,7 @@ pub(super) struct Fast {
     serial: u64,
     events: UnboundedReceiver<Event>,
     tell: UnboundedSender<Event>,
-    /// Ended with this.
+    /// Tasks that end with this.
     tasks: JoinSet<()>,
     runtime: Handle,
     asking: Asking,
@@ -183,7 +183,7 @@ impl Fast {
         Ok(())
     }
 
-    /// The partition of a record, if it is sent now.
+    /// Finds the partition of a record, if it is sent now.
     #[inline]
     pub(super) fn locate(
         &mut self,
@@ -194,7 +194,7 @@ impl Fast {
         self.topics.locate(topic, partition, key).ok()
     }
 
-    /// As [`Self::send`], of a record that was located.
+    /// Sends a record that was located, as [`Self::send`] does.
     #[inline]
     pub(super) fn send_to(
         &mut self,
@@ -254,11 +254,11 @@ impl Fast {
             let due = ask.map_or(self.due, |ask| ask.min(self.due));
             tokio::select! {
                 biased;
-                // There is a sender here.
+                // The sender is part of this.
                 Some(event) = self.events.recv() => self.handle(event),
                 Some(Err(failure)) = self.tasks.join_next() => {
                     if let Ok(panic) = failure.try_into_panic() {
-                        // Its requests would be waited for for ever.
+                        // Its requests would never end.
                         std::panic::resume_unwind(panic);
                     }
                 }
@@ -302,7 +302,7 @@ impl Fast {
         }
     }
 
-    /// The address of its leader is not known.
+    /// Handles a partition whose leader has no known address.
     fn unready(&mut self, key: Key, asked_id: bool) {
         let now = self.now;
         if let Some(slot) = self.topics.slot(key) {
@@ -314,7 +314,7 @@ impl Fast {
         self.ask_in(ASK_AGAIN);
     }
 
-    /// The task of a broker, which is started if there is none at its address.
+    /// Returns the task of a broker, which is started if there is none at its address.
     fn remote(&mut self, id: i32) -> Option<&mut Remote> {
         let address = self.addresses.get(&id)?;
         if self.brokers.get(&id).is_none_or(|remote| remote.address != *address) {
@@ -355,7 +355,7 @@ impl Fast {
         }
     }
 
-    /// Gives up everything; what is known not to be written is handed out.
+    /// Gives up everything; records that are known not to be written are handed out.
     pub(super) fn hand_over(
         &mut self,
         reason: &str,

@@ -21,17 +21,17 @@ use crate::report::Reporter;
 use crate::security;
 use context::Context;
 
-/// Time for two answers that say that a topic is not there.
+/// Time between two answers that lack a topic, after which it counts as absent.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 /// Size of a record that librdkafka takes; the topic has a limit of its own, which the broker
-/// tells.
+/// reports.
 const RECORD_BYTES: usize = 1_000_000_000;
 
-/// The client, and what it says.
+/// The client, and its events.
 pub(super) struct Librdkafka {
     client: Arc<ThreadedProducer<Context>>,
     delivered: mpsc::UnboundedReceiver<Delivery>,
-    /// To be told before what it says.
+    /// Outcomes to be returned before those of the client.
     first: VecDeque<Deliveries>,
 }
 

@@ -8,11 +8,11 @@
 //!
 //! How: each partition has a producer id of its own (KIP-98), so that a new epoch concerns no other
 //! one. A batch gets its sequence when it is sealed, and keeps it with its bytes for as long as it
-//! may be in the log: brokers tell a repeat by them. Only what is known not to be there is sealed
-//! again, under the next epoch.
+//! may be in the log: brokers recognize a repeat by them. Only what is known not to be there is
+//! sealed again, under the next epoch.
 //!
-//! It does not know topics, connections or requests: `poll_*` says what is to be done, `handle_*`
-//! takes what happened.
+//! It does not know topics, connections or requests: `poll_*` returns what to do, `handle_*` takes
+//! what happened.
 
 mod answers;
 mod batch;
@@ -39,17 +39,17 @@ pub(super) use rebuild::each_record;
 pub(super) use verdict::Answer;
 use verdict::Trouble;
 
-/// Requests in flight at the most. A broker tells repeats of the last five batches.
+/// Requests in flight at the most. A broker recognizes repeats of the last five batches.
 const WINDOW: usize = 4;
 /// Requests in flight until the present leader has answered one: a log that does not know the
 /// producer takes any first sequence, so that a second request could get before the first.
 const PROBE: usize = 1;
-/// After so long without a request the leader may have forgotten the producer
+/// Time without a request after which the leader may have forgotten the producer
 /// (`producer.id.expiration.ms`, one day, but it can be set to less).
 const QUIET: Duration = Duration::from_secs(60);
 /// Pause after an error; doubled each time up to the second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// With a delivery timeout, a batch takes records for so long: they are given up together.
+/// Time in which a batch takes records if there is a delivery timeout: they are given up together.
 const SPAN: Duration = Duration::from_secs(1);
 
 /// The settings by which a partition is written.
@@ -64,7 +64,7 @@ pub(super) struct Settings {
 /// A request to be sent to a broker.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// By which its answer is known.
+    /// The number that its answer refers to.
     pub(super) number: u64,
     pub(super) bytes: Bytes,
 }
@@ -72,36 +72,36 @@ pub(super) struct Request {
 /// The batches that are worth a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
-    /// Any with a record.
+    /// Any batch with a record.
     Any,
-    /// Those that take no more.
+    /// Batches that take no more.
     Full,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing was sent for long, or never.
+    /// No request for long, or ever.
     Idle,
-    /// The present leader has not answered: one request at a time.
+    /// Waits for the present leader's first answer: one request at a time.
     Probing,
     /// The present leader has answered.
     Open,
-    /// Something went wrong, or the leader is another one: the requests that are under way end
-    /// first, then the oldest batch goes again.
+    /// After an error or a change of leader: the requests that are under way end first, then the
+    /// oldest batch is sent again.
     Draining,
-    /// A sequence is missing in the log, or will be: the requests end first, then what is left goes
-    /// on under a new epoch.
+    /// A sequence is missing in the log, or will be: the requests end first, then the rest is sent
+    /// under a new epoch.
     Rebuilding(Cause),
 }
 
-/// The reason why the sequences begin again. Of several the last in this order counts.
+/// The reason why the sequences begin again. If there are several, the last in this order counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// A batch of ours was given up.
     GivenUp,
     /// The log does not continue at our sequence.
     Sequence,
-    /// The log has another epoch, or does not take this producer: its id is of no more use.
+    /// The log has another epoch, or does not take this producer: its id can no longer be used.
     Producer,
 }
 
@@ -119,14 +119,14 @@ pub(super) struct Partition {
     /// Its number in the topic.
     index: i32,
     settings: Settings,
-    /// As [`Settings::batch_bytes`], or less if the topic takes less.
+    /// [`Settings::batch_bytes`], or less if the topic takes less.
     batch_bytes: usize,
     state: State,
     id: Id,
     next_sequence: i32,
-    /// Those that have a sequence, in its order.
+    /// Batches that have a sequence, in its order.
     sealed: VecDeque<Sealed>,
-    /// Those that are to get one, in their order; `open` comes behind them.
+    /// Batches that are to get a sequence, in their order; `open` comes behind them.
     closed: VecDeque<Closed>,
     open: Option<Open>,
     /// Batches that were opened.
@@ -138,7 +138,7 @@ pub(super) struct Partition {
     at: Option<Leader>,
     in_flight: usize,
     next_request: u64,
-    /// No request before that.
+    /// The time before which no request is sent.
     retry_at: Option<Instant>,
     failures: u32,
     /// The last offset that was reported as written.
@@ -208,7 +208,7 @@ impl Partition {
         open.push(ticket, record, now);
     }
 
-    /// Takes its present leader; `None` if there is none. An older epoch is of no interest.
+    /// Takes its present leader; `None` if there is none. An older epoch is ignored.
     pub(super) fn handle_leader(&mut self, leader: Option<Leader>) {
         if let (Some(new), Some(known)) = (leader, self.leader)
             && new.epoch < known.epoch
@@ -216,7 +216,7 @@ impl Partition {
             return;
         }
         if leader.is_some() && leader != self.leader {
-            // It is worth a try at once.
+            // It is tried at once.
             self.retry_at = None;
             self.wants_leader = false;
         }
@@ -224,7 +224,7 @@ impl Partition {
         self.look_at_leader();
     }
 
-    /// The topic is another one of the same name: nothing of what is known of the log holds.
+    /// Handles a recreated topic: nothing that is known of the log holds.
     pub(super) fn handle_recreated(&mut self, leader: Option<Leader>) {
         self.leader = None;
         self.at = None;
@@ -236,8 +236,8 @@ impl Partition {
         self.settle();
     }
 
-    /// Leaves the leader that requests went to, if it is none any more. A topic that is away may come
-    /// back as another one, whose log has no sequence: then one request goes alone again.
+    /// Leaves the leader that requests went to, if it no longer leads. A topic that is away may
+    /// come back recreated, with a log that has no sequence: then one request is sent alone again.
     fn look_at_leader(&mut self) {
         let moved = self.at.is_some() && self.leader != self.at;
         if moved && matches!(self.state, State::Probing | State::Open) {
@@ -259,7 +259,7 @@ impl Partition {
         wanted
     }
 
-    /// The next request to the leader, if one may be sent.
+    /// Returns the next request to the leader, if one may be sent.
     pub(super) fn poll_request(
         &mut self,
         now: Instant,
@@ -314,7 +314,7 @@ impl Partition {
         Some(Request { number, bytes })
     }
 
-    /// The next batch that may get a sequence.
+    /// Returns the next batch that may get a sequence.
     fn next_closed(&mut self, now: Instant, fill: Fill, buffers: &mut Buffers) -> Option<Closed> {
         if let Some(closed) = self.closed.pop_front() {
             return Some(closed);
@@ -333,7 +333,7 @@ impl Partition {
         self.retry_at.is_none_or(|at| now >= at)
     }
 
-    /// Goes on once the requests that were under way have ended.
+    /// Continues once the requests that were under way have ended.
     fn settle(&mut self) {
         if self.in_flight > 0 {
             return;
@@ -363,7 +363,7 @@ impl Partition {
         self.deliveries.pop_front()
     }
 
-    /// Returns the next line to be reported of it.
+    /// Returns the next line to be logged about it.
     pub(super) fn poll_report(&mut self) -> Option<String> {
         self.reports.pop()
     }
@@ -384,7 +384,7 @@ impl Partition {
         [retry, linger, expiry].into_iter().flatten().min()
     }
 
-    /// Gives up what is too old. To be called when [`Self::poll_timeout`] says so.
+    /// Gives up what is too old. To be called at [`Self::poll_timeout`].
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
@@ -421,7 +421,7 @@ impl Partition {
     }
 }
 
-/// A sequence so many records later (they wrap to 0).
+/// Advances a sequence by a number of records; it wraps to 0.
 fn advanced(sequence: i32, records: i32) -> i32 {
     const POSITIVE: i64 = 0x7fff_ffff;
     i32::try_from((i64::from(sequence) + i64::from(records)) & POSITIVE).unwrap_or(0)

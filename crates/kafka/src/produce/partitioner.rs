@@ -3,7 +3,7 @@
 /// Positive as the Java client makes it: the sign is cut off.
 const POSITIVE: u32 = 0x7fff_ffff;
 
-/// The partition of a key among `count` (at least one), as the Java client's default has it.
+/// Returns the partition of a key among `count` (at least one), as the Java client's default does.
 pub(super) fn of_key(key: &[u8], count: u32) -> u32 {
     let count = count.max(1);
     let further = u32::from(zafka_planted::is("keys-go-one-partition-further"));
@@ -39,8 +39,8 @@ pub(super) struct Sticky {
 }
 
 impl Sticky {
-    /// The partition for the next record, of `count`. `batch` tells of one which batch it fills, and
-    /// whether its leader answers; `choice` is any number.
+    /// Chooses the partition for the next record among `count`. `batch` returns the batch that a
+    /// partition fills, and whether its leader answers; `choice` is any number.
     pub(super) fn next(
         &mut self,
         count: u32,
@@ -68,18 +68,18 @@ impl Sticky {
     }
 }
 
-/// The state of a partition's leader: it answers, or not. The later, the better.
+/// The state of a partition's leader, from the worst to the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answers {
-    /// It does not, and as much is under way for it as may be.
+    /// It does not answer, and as much is under way for it as may be.
     Never,
-    /// There is none.
+    /// There is no leader.
     NoLeader,
     /// Its last answer was none, or an error.
     Failing,
-    /// As far as is known; as much is under way for it as may be, which is worth a wait.
+    /// It answers as far as is known, but as much is under way for it as may be: worth a wait.
     Full,
-    /// As far as is known.
+    /// It answers as far as is known.
     Yes,
 }
 

@@ -1,5 +1,5 @@
-//! Tickets of records that stand one behind the other. A caller that numbers its records has few
-//! runs of many, so that none costs anything by itself.
+//! Tickets of records that follow one another. A caller that numbers its records has few long runs,
+//! so that no single record costs anything.
 
 use super::Ticket;
 
@@ -14,7 +14,7 @@ pub(crate) struct Tickets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TicketRun {
     pub(super) first: Ticket,
-    /// At least one.
+    /// Number of tickets, at least one.
     pub(super) count: usize,
 }
 

@@ -10,15 +10,14 @@ use crate::reason::{Consequence, Reason};
 
 /// Time between two Metadata requests.
 pub(super) const REFRESH: Duration = Duration::from_secs(30);
-/// The same while something is not as it should be, and while a topic is asked for that was not
-/// before.
+/// Time between two Metadata requests while something is wrong, or while a topic is new.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(300);
 pub(super) const ASK_SOON: Duration = Duration::from_millis(20);
 /// Answers in a row that changed nothing though something is wrong, before another server is asked.
 pub(super) const UNCHANGED: u32 = 4;
 /// Asking for metadata.
 pub(super) struct Asking {
-    /// None while it is asking.
+    /// The client; `None` while a request is under way.
     pub(super) client: Option<MetadataHandle>,
     pub(super) last: Instant,
     /// The time of the next request.
@@ -66,7 +65,7 @@ impl Fast {
         }
     }
 
-    /// Asks for metadata so long after the last time.
+    /// Asks for metadata that long after the last request.
     pub(super) fn ask_in(&mut self, pause: Duration) {
         self.asking.due = self.asking.due.min(self.asking.last + pause);
     }
@@ -82,7 +81,7 @@ impl Fast {
         let tell = self.tell.clone();
         let asking = async move {
             let answer = client.ask(&topics).await;
-            // The receiver ends this task before it goes away.
+            // The receiver ends this task before it is dropped.
             let _ = tell.send(Event::Metadata(client, answer));
         };
         self.tasks.spawn_on(asking, &self.runtime);

@@ -27,19 +27,19 @@ const REPLICATION: Duration = Duration::from_secs(15);
 /// Time without a byte written or read while requests are under way, after which the broker counts
 /// as troubled, and after which the connection is given up.
 const STANDSTILL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(25));
-/// As the second one, for a broker that does not lead any more what it was sent.
+/// Time until the connection to a broker is given up that no longer leads what it was sent.
 const LEFT: Duration = Duration::from_secs(2);
-/// After so long without a request, the end of a connection is taken for that of an idle one.
+/// Time without a request after which the end of a connection is taken for that of an idle one.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// A command to the task.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send a Produce request of these, whose topics stand together.
+    /// Send a Produce request of these items, sorted by topic.
     Produce(Vec<Item>),
     /// Ask for a producer id.
     ProducerId(Key),
-    /// Something that it was sent is led by another broker: do not wait for long.
+    /// Wait no longer: another broker leads something that it was sent.
     Leave,
 }
 
@@ -50,10 +50,10 @@ enum Waited {
     ProducerId(Key, i16),
 }
 
-/// The task's own.
+/// The state of the task.
 pub(super) struct Broker {
     pub(super) id: i32,
-    /// Tells it from the one before it at another address.
+    /// Number that tells this task from the one before it at another address.
     pub(super) serial: u64,
     pub(super) address: String,
     pub(super) connector: Arc<Connector>,
@@ -68,7 +68,7 @@ enum Left {
     Ended,
     /// It was idle for long, or closed while it was idle.
     Idle,
-    /// The requests on it are of no use.
+    /// The connection is lost, with the requests on it.
     Lost(RequestError),
 }
 
@@ -91,7 +91,7 @@ struct Serving {
     waited: VecDeque<Waited>,
     /// Commands that were not given to the connection yet.
     held: VecDeque<Command>,
-    /// Nothing is sent before that: the client has used up its quota.
+    /// The time before which nothing is sent: the client has used up its quota.
     throttled: Instant,
     used: Instant,
     /// True if it was reported that the broker stands still.
@@ -131,7 +131,7 @@ impl Broker {
     }
 
     fn tell(&self, event: Event) {
-        // The receiver ends this task before it goes away.
+        // The receiver ends this task before it is dropped.
         let _ = self.tell.send(event);
     }
 
@@ -173,7 +173,7 @@ impl Broker {
                     }
                     Err(error) => return error.into(),
                 },
-                // Without anything under way there is nothing to wake up for.
+                // With nothing under way there is no deadline.
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
                     if let Some(left) = self.look_at_progress(serving) {
                         return left;
@@ -256,7 +256,7 @@ impl Broker {
         let sent: Vec<bool> = serving.pipeline.sent().collect();
         let mut sent = sent.into_iter();
         for waited in serving.waited {
-            // What was answered last has no place there any more.
+            // The one answered last has no place there any more.
             let was_sent = sent.next().unwrap_or(true);
             match waited {
                 Waited::Produce(items, _) => self.lose_items(items, was_sent),
@@ -335,13 +335,13 @@ impl Serving {
             };
             self.pipeline.progress() + limit
         });
-        // What waits for a session to be renewed goes on with an answer.
+        // Commands that wait for a session to be renewed are sent after an answer.
         let renews = self.pipeline.is_to_be_renewed() && !self.waited.is_empty();
         let throttled = (!self.held.is_empty() && !renews).then_some(self.throttled);
         [still, throttled].into_iter().flatten().min()
     }
 
-    /// Gives what is held to the connection, unless it has to wait.
+    /// Gives the held commands to the connection, unless they have to wait.
     async fn send(&mut self, health: &SourceHealth) -> Result<(), Left> {
         if self.held.is_empty() || Instant::now() < self.throttled {
             return Ok(());

@@ -65,7 +65,7 @@ impl Fast {
         self.topics.touch(key);
     }
 
-    /// A Produce request of a broker's task has ended.
+    /// Takes note that a Produce request of a broker's task has ended.
     fn ended(&mut self, broker: i32, serial: u64) {
         if let Some(remote) = self.brokers.get_mut(&broker)
             && remote.serial == serial

@@ -16,7 +16,7 @@ use super::topics::Topics;
 /// batches are. A broker works on one request of a connection at a time.
 const EAGER: usize = 2;
 const WINDOW: usize = 5;
-/// No more batches go into a request that is larger, in bytes.
+/// Size of a request in bytes from which on it takes no more batches.
 const REQUEST_BYTES: usize = 4 << 20;
 
 /// A broker's task.

@@ -1,5 +1,4 @@
-//! Produce requests and their answers. A request is made of pieces, so that the records are written
-//! from where they are.
+//! Produce requests and their answers. A request is made of pieces, so that records are not copied.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -14,17 +13,17 @@ use super::Key;
 pub(super) const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 /// The last version that calls topics by their names.
 const LAST_BY_NAME: i16 = 12;
-/// Every replica in sync has what is acknowledged.
+/// Acknowledged once every replica in sync has the records.
 const ACKS_ALL: i16 = -1;
 
 /// The batch of one partition in a request.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) key: Key,
-    /// Of the request, as the partition numbers them.
+    /// Number of the request, by the partition's count.
     pub(super) number: u64,
     pub(super) topic: Arc<str>,
-    /// Nil if brokers have none.
+    /// Topic id; nil if brokers have none.
     pub(super) topic_id: Uuid,
     pub(super) partition: i32,
     pub(super) bytes: Bytes,
@@ -84,7 +83,7 @@ fn put_length(length: usize, out: &mut BytesMut) {
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) answer: Answer,
-    /// The leader now (KIP-951), if the answer tells one.
+    /// The new leader (KIP-951), if the answer names one.
     pub(super) leader: Option<Leader>,
 }
 

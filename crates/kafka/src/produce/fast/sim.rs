@@ -1,5 +1,5 @@
-//! The producer without its tasks, for a simulation that plays brokers and their connections. Not
-//! for anybody else.
+//! The producer without its tasks, for a simulation that plays brokers and their connections. For
+//! nothing else.
 //!
 //! The topics, their partitions, and what is ready at which broker are the product's; what
 //! [`Fast`](super::Fast) does with a runtime between them is done here without one.
@@ -55,7 +55,7 @@ pub enum BrokerOrder {
     Produce(SimRequest),
     /// Ask for a producer id.
     ProducerId(IdRequest),
-    /// Do not wait for long: another broker leads some of the rest.
+    /// Wait no longer: another broker leads some of the rest.
     Leave,
 }
 
@@ -117,7 +117,7 @@ impl SimProducer {
         Ok(())
     }
 
-    /// Sends what may be sent, and does what is due.
+    /// Sends the requests that may be sent, and handles timeouts that are due.
     pub fn flush(&mut self, now: Instant) {
         if now >= self.due {
             self.due = self.topics.handle_timeout(now).unwrap_or(now + REFRESH);
@@ -178,7 +178,7 @@ impl SimProducer {
         std::mem::take(&mut self.reports)
     }
 
-    /// Takes a server's word on these topics; none if no server answers.
+    /// Takes a server's answer about these topics; none if no server answers.
     pub fn handle_metadata(&mut self, asked: &[String], view: Option<ClusterView>, now: Instant) {
         self.is_asking = false;
         let Some(view) = view else { return self.ask_in(ASK_AGAIN) };
@@ -239,7 +239,7 @@ impl SimProducer {
         }
     }
 
-    /// A request ended without an answer. `was_sent`: whether the broker may have it.
+    /// Handles the end of a request without an answer. `was_sent`: true if the broker may have it.
     pub fn handle_lost(
         &mut self,
         (broker, serial): (i32, u64),
@@ -282,7 +282,7 @@ impl SimProducer {
         self.ask_due = self.ask_due.min(self.asked + pause);
     }
 
-    /// As [`Fast::look_at`](super::Fast).
+    /// Looks at a partition, as [`Fast::look_at`](super::Fast) does.
     fn look_at(&mut self, key: Key, now: Instant) {
         let Some(slot) = self.topics.slot(key) else { return };
         let partition = &mut slot.partition;

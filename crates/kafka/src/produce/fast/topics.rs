@@ -1,5 +1,5 @@
-//! Topics and their partitions: where a record goes, and what becomes of those whose topic is not
-//! known yet. Time is an argument.
+//! Topics and their partitions: the partition of each record, and records whose topic is not known
+//! yet. Time is an argument.
 #![warn(clippy::disallowed_methods)]
 
 mod hand_over;
@@ -20,18 +20,18 @@ use crate::metadata::Metadata;
 use crate::records::{NewRecord, RECORD_LIMIT};
 use topic::{Outlook, Topic};
 
-/// Topics that are not known to be there, at the most. Anybody may name one.
+/// Topics that are not known to be there, at the most. A sender may name any.
 const UNKNOWN_TOPICS: usize = 10_000;
 
 /// A partition, and the list that it is in.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: Partition,
-    /// Among those that something happened to.
+    /// True if it is in the list of partitions that something happened to.
     pub(super) is_touched: bool,
-    /// Among those that have something for their broker.
+    /// True if it is in the list of partitions that have something for their broker.
     pub(super) is_ready: bool,
-    /// As much is under way for it as may be.
+    /// True if as much is under way for it as may be.
     pub(super) is_full: bool,
     absent_since: Option<Instant>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Learned {
     pub(super) is_stale: bool,
 }
 
-/// All of them.
+/// The topics.
 #[derive(Debug)]
 pub(super) struct Topics {
     settings: Settings,
@@ -66,7 +66,7 @@ pub(super) struct Topics {
     topics: Vec<Option<Topic>>,
     unknown: usize,
     last: Option<(Arc<str>, usize)>,
-    /// Something happened to these.
+    /// Partitions that something happened to.
     touched: Vec<Key>,
     failed: VecDeque<Deliveries>,
     /// Records that waited, and have a partition now.
@@ -89,7 +89,7 @@ impl Topics {
         }
     }
 
-    /// Takes a record. True if its topic is to be asked for.
+    /// Takes a record. Returns true if its topic is to be asked for.
     ///
     /// # Errors
     /// It is too large for any batch, or too many topics are asked for.
@@ -123,7 +123,7 @@ impl Topics {
         Ok(PartitionIndex { topic: index, partition })
     }
 
-    /// Takes a record that was located. True if its topic is to be asked for.
+    /// Takes a record that was located. Returns true if its topic is to be asked for.
     ///
     /// # Errors
     /// It is too large for any batch.
@@ -202,7 +202,7 @@ impl Topics {
         Ok(index)
     }
 
-    /// The names of all of them.
+    /// The names of all topics.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         self.names.keys().cloned().collect()
     }
@@ -217,7 +217,7 @@ impl Topics {
         Some((Arc::clone(&topic.name), topic.id))
     }
 
-    /// Something happened to a partition.
+    /// Takes note that something happened to a partition.
     pub(super) fn touch(&mut self, key: Key) {
         if let Some(slot) = self.slot(key)
             && !std::mem::replace(&mut slot.is_touched, true)
@@ -226,7 +226,7 @@ impl Topics {
         }
     }
 
-    /// The next partition that something happened to.
+    /// Returns the next partition that something happened to.
     pub(super) fn poll_touched(&mut self) -> Option<Key> {
         let key = self.touched.pop()?;
         if let Some(slot) = self.slot(key) {
@@ -253,7 +253,7 @@ impl Topics {
         })
     }
 
-    /// Those that have requests at a broker which does not lead them any more.
+    /// Returns the brokers with requests of partitions that they no longer lead.
     pub(super) fn held_elsewhere(&mut self) -> Vec<i32> {
         let slots = self.topics.iter().flatten().flat_map(|topic| &topic.slots);
         let held = slots.filter_map(|slot| {
@@ -263,7 +263,7 @@ impl Topics {
         held.collect()
     }
 
-    /// Does what is due; when there is something to do next.
+    /// Does what is due, and returns the time at which there is something to do next.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Instant> {
         let keys: Vec<Key> = self.keys().collect();
         let mut next = None;
@@ -297,7 +297,7 @@ impl Topics {
         next
     }
 
-    /// Takes what the cluster says of the topics that were asked for.
+    /// Takes the cluster's answer about the topics that were asked for.
     pub(super) fn handle_metadata(
         &mut self,
         metadata: &Metadata,
@@ -307,7 +307,7 @@ impl Topics {
         let mut learned = Learned::default();
         for index in 0..self.topics.len() {
             let Some(Some(topic)) = self.topics.get_mut(index) else { continue };
-            // One that came after they were asked for is not among them.
+            // A topic that was added after the request is not in its answer.
             let Some(told) = metadata.topics.get(&topic.name) else {
                 learned.ask_again = true;
                 continue;
@@ -370,7 +370,7 @@ impl Topics {
     }
 }
 
-/// The record as it goes into a batch.
+/// Returns the record as it is put into a batch.
 ///
 /// # Errors
 /// It is too large for any batch.

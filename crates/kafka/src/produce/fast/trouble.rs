@@ -52,7 +52,7 @@ impl Fast {
         self.ask_in(Duration::ZERO);
     }
 
-    /// Shows why records are not written, if they are not.
+    /// Shows the reason why records are not written, if they are not.
     pub(super) fn show(&mut self) {
         let reason = self.trouble();
         if reason != self.shown {

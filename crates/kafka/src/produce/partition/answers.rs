@@ -36,7 +36,7 @@ impl Partition {
                 self.fail_unsent(&error);
             }
             Err(Some(code)) => self.back_off(Trouble::NoProducerId(code), now),
-            // The connection tells of itself.
+            // The connection reports its own errors.
             Err(None) => self.pause(now),
         }
     }
@@ -90,7 +90,7 @@ impl Partition {
         self.settle();
     }
 
-    /// Takes that a request ended without an answer. `was_sent`: whether the broker may have it.
+    /// Handles the end of a request without an answer. `was_sent`: true if the broker may have it.
     pub(in crate::produce) fn handle_lost(&mut self, number: u64, was_sent: bool, now: Instant) {
         let Some(index) = self.end_request(number, now) else { return };
         if let Some(batch) = self.sealed.get_mut(index) {
@@ -103,7 +103,8 @@ impl Partition {
         self.settle();
     }
 
-    /// Nothing, unless a mistake is planted: then what may be in the log is taken for what is not.
+    /// Does nothing, unless a mistake is planted: then records that may be in the log count as
+    /// absent.
     fn plant_after_loss(&mut self) {
         let divides = zafka_planted::is("resent-in-other-batches");
         if divides || zafka_planted::is("resent-under-another-sequence") {
@@ -115,7 +116,7 @@ impl Partition {
         }
     }
 
-    /// The batch of a request, which is under way no more.
+    /// Ends a request, and returns its batch.
     fn end_request(&mut self, number: u64, now: Instant) -> Option<usize> {
         let index = self.sealed.iter().position(|batch| batch.request == Some(number))?;
         self.sealed.get_mut(index)?.request = None;
@@ -141,7 +142,7 @@ impl Partition {
         }
     }
 
-    /// Sends the batches again, which were not appended by the requests that ended.
+    /// Sends again the batches that were not appended by the requests that ended.
     fn again(&mut self, answer: &Answer, now: Instant) {
         self.drain();
         self.back_off(Trouble::Refused(answer.clone()), now);
@@ -155,12 +156,12 @@ impl Partition {
         self.again(answer, now);
     }
 
-    /// The log did not take the sequence of a batch.
+    /// Handles a batch whose sequence the log did not take.
     fn out_of_sequence(&mut self, index: usize, answer: &Answer, now: Instant) {
         if matches!(self.state, State::Rebuilding(_)) {
             return;
         }
-        // One before it is missing: it goes again behind that.
+        // One before it is missing: it is sent again behind that.
         if index > 0 {
             return self.again(answer, now);
         }
@@ -182,8 +183,8 @@ impl Partition {
         ));
     }
 
-    /// The broker does not take a batch for what is in it. One of several records is divided, for
-    /// the others may be all right.
+    /// Handles a batch that the broker refuses for its content. If it has several records it is
+    /// divided, since the others may be valid.
     fn refused(&mut self, index: usize, answer: &Answer, is_too_large: bool) {
         let Some(batch) = self.sealed.get(index) else { return };
         let several = batch.count > 1 && !batch.was_told();
@@ -203,7 +204,7 @@ impl Partition {
         self.give_up(index, error);
     }
 
-    /// Reports a batch that is not sent again: the error, unless it may be in the log.
+    /// Reports a batch that is not sent again: as failed, or as unknown if it may be in the log.
     pub(super) fn give_up(&mut self, index: usize, error: WriteError) {
         let Some(mut batch) = self.sealed.remove(index) else { return };
         let error = known(&batch, error);
@@ -239,7 +240,7 @@ impl Partition {
     }
 }
 
-/// The error to be told of a batch, of which it may be known that it is not in the log.
+/// Returns the error to be reported for a batch: unknown, unless it is known not to be in the log.
 fn known(batch: &Sealed, error: WriteError) -> WriteError {
     match error {
         WriteError::Unknown(reason) => WriteError::Unknown(reason),
@@ -251,7 +252,7 @@ fn known(batch: &Sealed, error: WriteError) -> WriteError {
     }
 }
 
-/// The error of a batch that never can be written.
+/// Returns the error of a batch that can never be written.
 fn failed(answer: &Answer) -> WriteError {
     let error = answer.error.map_or_else(String::new, |code| code.to_string());
     WriteError::Kafka { error, reason: answer.to_string(), retriable: false }

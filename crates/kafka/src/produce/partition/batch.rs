@@ -19,10 +19,10 @@ pub(in crate::produce) struct Buffers {
 impl Buffers {
     /// The most that is kept, in bytes.
     const MOST: usize = 8 << 20;
-    /// Buffers that are smaller are recreated: the allocator is quick at those.
+    /// Smaller buffers are not kept: the allocator is fast for those.
     const SMALL: usize = 32 << 10;
 
-    /// An empty buffer for about so many bytes.
+    /// Returns an empty buffer for about `expected` bytes.
     fn take(&mut self, expected: usize) -> BytesMut {
         if expected >= Self::SMALL
             && let Some(buffer) = self.free.pop()
@@ -61,7 +61,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// `expected`: about how many bytes come.
+    /// Opens a batch. `expected`: an estimate of its size in bytes.
     pub(super) fn new(expected: usize, buffers: &mut Buffers, now: Instant) -> Self {
         let builder = BatchBuilder::new(buffers.take(expected));
         Self { builder, tickets: Tickets::default(), since: now, last: now }
@@ -74,7 +74,7 @@ impl Open {
         self.last = now;
     }
 
-    /// Uncompressed.
+    /// Size in bytes, uncompressed.
     pub(super) fn size(&self) -> usize {
         self.builder.size()
     }
@@ -119,7 +119,7 @@ impl Closed {
         }
     }
 
-    /// The same bytes for a reader, as of no producer.
+    /// Returns the bytes for a reader, without a producer.
     pub(super) fn into_readable(self) -> (Bytes, Tickets) {
         (self.draft.seal(ProducerId::NONE, -1), self.tickets)
     }
@@ -130,7 +130,7 @@ impl Closed {
 pub(super) struct Sealed {
     pub(super) bytes: Bytes,
     pub(super) count: i32,
-    /// Empty once they were told.
+    /// Tickets of the records; empty once their outcome was delivered.
     pub(super) tickets: Tickets,
     /// The time of its last record.
     pub(super) last: Instant,
@@ -150,7 +150,7 @@ impl Sealed {
         self.tickets.is_empty()
     }
 
-    /// Takes its sequence away. Only of one that is known not to be in the log.
+    /// Takes its sequence away. To be called only if it is known not to be in the log.
     pub(super) fn unseal(self) -> Closed {
         Closed { draft: Draft::of_sealed(&self.bytes), tickets: self.tickets, last: self.last }
     }

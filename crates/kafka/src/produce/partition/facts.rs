@@ -1,4 +1,4 @@
-//! Facts about a partition that those who drive it ask for.
+//! Facts about a partition for its driver.
 
 use super::Partition;
 use super::verdict::Trouble;
@@ -10,7 +10,7 @@ impl Partition {
         self.leader.map(|leader| leader.broker)
     }
 
-    /// The broker that has requests of it that have not ended.
+    /// The broker that has requests of it under way.
     pub(in crate::produce) fn held_at(&self) -> Option<i32> {
         self.at.filter(|_| self.in_flight > 0).map(|leader| leader.broker)
     }

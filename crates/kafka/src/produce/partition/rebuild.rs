@@ -13,8 +13,8 @@ use crate::produce::{Deliveries, WriteError};
 use crate::records::{Batches, Codec, NewRecord, ProducerId, ReadOptions};
 
 impl Partition {
-    /// Begins a new epoch, now that no request is under way. What is known not to be in the log
-    /// goes on under it, in its order; of the rest it is not known.
+    /// Begins a new epoch, now that no request is under way. Batches that are known not to be in
+    /// the log keep their order under it; the outcome of the rest is unknown.
     pub(super) fn rebuild(&mut self, cause: Cause) {
         let mut kept = Vec::with_capacity(self.sealed.len());
         for mut batch in std::mem::take(&mut self.sealed) {
@@ -49,28 +49,28 @@ impl Partition {
         };
     }
 
-    /// Gives up all there is: the topic or the partition is gone.
+    /// Gives up all records: the topic or the partition is gone.
     pub(in crate::produce) fn fail_all(&mut self, error: &WriteError) {
         let mut index = 0;
         while let Some(batch) = self.sealed.get(index) {
             if !batch.was_told() {
                 self.give_up(index, error.clone());
             }
-            // Those whose request is under way stay until it has ended.
+            // A batch with a request under way stays until that has ended.
             index += usize::from(self.sealed.get(index).is_some_and(Sealed::was_told));
         }
         self.fail_unsent(error);
         self.settle();
     }
 
-    /// Gives up what has no sequence yet.
+    /// Gives up batches without a sequence.
     pub(super) fn fail_unsent(&mut self, error: &WriteError) {
         while let Some(closed) = self.take_unsealed(|_| true) {
             self.tell_closed(closed, error.clone());
         }
     }
 
-    /// Gives up what is older than it may be.
+    /// Gives up batches older than `timeout`.
     pub(super) fn expire(&mut self, now: Instant, timeout: Duration) {
         let is_old = |last: Instant| now.saturating_duration_since(last) >= timeout;
         let trouble = self.trouble.as_ref().map(|trouble| format!(": {trouble}"));
@@ -94,7 +94,7 @@ impl Partition {
         self.settle();
     }
 
-    /// The oldest batch without a sequence, if its last record's time is as is wanted.
+    /// Takes the oldest batch without a sequence, if its last record's time is wanted.
     fn take_unsealed(&mut self, is_wanted: impl Fn(Instant) -> bool) -> Option<Closed> {
         match self.closed.front() {
             Some(closed) if is_wanted(closed.last) => self.closed.pop_front(),
@@ -106,7 +106,7 @@ impl Partition {
         }
     }
 
-    /// Ends: what is known not to be in the log is returned, in its order, as batches to be read;
+    /// Ends. Batches that are known not to be in the log are returned, in their order, to be read;
     /// the rest is reported as unknown.
     pub(in crate::produce) fn hand_over(&mut self, reason: &str) -> Vec<(Bytes, Tickets)> {
         let mut kept = Vec::new();
@@ -128,10 +128,10 @@ impl Partition {
     }
 }
 
-/// The records of a batch that is known not to be in the log, in two batches.
+/// Divides a batch that is known not to be in the log into two.
 ///
 /// # Errors
-/// Decompressed, it is larger than what is ever read.
+/// The batch is larger than the limit once it is decompressed.
 fn divided(batch: Sealed, codec: Option<Codec>) -> Result<[Closed; 2], Tickets> {
     let last = batch.last;
     let (bytes, tickets) = batch.unseal().into_readable();
@@ -181,7 +181,7 @@ fn timestamp(record: &Record<'_>) -> i64 {
     }
 }
 
-/// Names were texts when they were written.
+/// Names were UTF-8 when they were written.
 fn headers<'a>(record: &Record<'a>) -> Vec<(&'a str, Option<&'a [u8]>)> {
     let header = |one: &zafka_envelope::Header<'a>| {
         (std::str::from_utf8(one.name).unwrap_or_default(), one.value)

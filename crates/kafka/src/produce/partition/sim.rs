@@ -2,7 +2,7 @@
 //!
 //! The model has what decides: logs of several replicas, what a leader knows of a producer (the
 //! last five batches), leaders that change, requests that arrive long after their connection ended,
-//! and answers that never come. The judge looks at what was told and at the log.
+//! and answers that never come. The judge compares what was reported with the log.
 
 mod bugs;
 mod cluster;
@@ -48,7 +48,7 @@ struct Link {
     requests: VecDeque<Request>,
     /// The request, and what became of it; none if it will never be answered.
     answers: VecDeque<(u64, Answer)>,
-    /// Those without an answer yet.
+    /// Requests without an answer yet.
     waited: Vec<u64>,
 }
 
@@ -67,7 +67,7 @@ struct World {
     judge: Judge,
     /// Bytes by producer, epoch and sequence: a sequence has the same ones for ever.
     sealed: BTreeMap<(i64, i16, i32), Bytes>,
-    /// The leader that has answered in its epoch that something was written.
+    /// The last leader that reported something as written in its epoch.
     answered: Option<Leader>,
     /// A mistake that is to be found by the judge, not by what the world looks at itself.
     bug: Option<Bug>,
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// A sequence has one content.
+    /// Checks that a sequence has one content.
     fn check(&mut self, request: Request) -> Request {
         let header = cluster::header(&request.bytes);
         let key = (header.producer.id, header.producer.epoch, header.sequence);
@@ -173,7 +173,7 @@ impl World {
         self.partition.handle_id(answer, self.now);
     }
 
-    /// The broker works on the oldest request of the connection.
+    /// Lets the broker work on the oldest request of the connection.
     fn work(&mut self) {
         let Some(link) = &mut self.link else { return };
         let Some(request) = link.requests.pop_front() else { return };
@@ -246,8 +246,8 @@ impl World {
         while self.partition.poll_report().is_some() {}
     }
 
-    /// Returns true if all that any log has of us is known. A broker that forgets the producer of
-    /// what is in doubt cannot be told from one that never had it.
+    /// Returns true if all that any log has of us is known. A broker that has forgotten a producer
+    /// looks like one that never knew it.
     fn nothing_is_in_doubt(&self) -> bool {
         let in_doubt = self.partition.sealed.iter().any(|batch| batch.may_be_written);
         self.late.is_empty() && self.link.is_none() && !in_doubt
@@ -274,7 +274,7 @@ impl World {
         self.hear();
     }
 
-    /// Without faults all ends.
+    /// Ends the faults; then everything settles.
     fn heal(&mut self) {
         self.break_link();
         self.cluster.heal();

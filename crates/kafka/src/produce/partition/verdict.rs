@@ -11,11 +11,11 @@ pub(in crate::produce) struct Answer {
     pub(in crate::produce) error: Option<Code>,
     /// The broker's message about it.
     pub(in crate::produce) message: Option<String>,
-    /// Of the first record; -1 if it is not told.
+    /// Offset of the first record; -1 if the answer lacks it.
     pub(in crate::produce) base_offset: i64,
-    /// In ms since the epoch; -1 if the records have their own time.
+    /// Time in ms since the epoch; -1 if the records have their own.
     pub(in crate::produce) log_append_time: i64,
-    /// The first offset of the log; -1 if it is not told.
+    /// The first offset of the log; -1 if the answer lacks it.
     pub(in crate::produce) log_start: i64,
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Verdict {
     NotLeader,
     /// It was appended or not: the same bytes again.
     Unclear,
-    /// As [`Verdict::Unclear`], by an error that may come each time.
+    /// Unclear as [`Verdict::Unclear`], after an error that may come each time.
     Unknown,
     /// The sequence does not continue the log's. It was not appended.
     Sequence,

@@ -1,4 +1,4 @@
-//! The end of all topics: what was not sent goes to somebody else.
+//! The end of all topics: records that were not sent go to another producer.
 #![warn(clippy::disallowed_methods)]
 
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::Topics;
 use crate::records::{NewRecord, ProducerId};
 
 impl Topics {
-    /// Gives up everything; what is known not to be written is handed out, in the order of each
-    /// partition.
+    /// Gives up everything; records that are known not to be written are handed out, in the order
+    /// of each partition.
     pub(in super::super) fn hand_over(
         &mut self,
         reason: &str,

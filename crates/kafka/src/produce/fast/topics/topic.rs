@@ -17,11 +17,11 @@ use super::{Learned, Slot};
 use crate::metadata::{self, BELIEVED};
 use crate::records::{BatchBuilder, NewRecord, ProducerId};
 
-/// Time between two answers that say that a topic is not there, after which it is not.
+/// Time between two answers that lack a topic, after which it counts as absent.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Size of the pieces in which records wait for their topic.
 const PIECE: usize = 1 << 20;
-/// Earlier lives of a topic that are remembered: what tells of them is not believed.
+/// Earlier lives of a topic that are remembered: answers about them are not believed.
 const PAST_IDS: usize = 8;
 
 /// Records that wait for their topic or partition, with the partition that was asked for.
@@ -37,17 +37,17 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    /// Nil until it is known, and if brokers have none.
+    /// Topic id; nil until it is known, and if brokers have none.
     pub(super) id: Uuid,
     past_ids: VecDeque<Uuid>,
-    /// Answers in a row that told of one of them.
+    /// Answers in a row about one of them.
     stale_answers: u32,
     pub(super) slots: Vec<Slot>,
     /// Partitions that it has now; there may have been more.
     pub(super) count: u32,
     sticky: Sticky,
     pub(super) waiting: VecDeque<Waiting>,
-    /// Since an answer said that it is not there.
+    /// Time of the first answer that lacked it.
     absent_since: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Outlook {
 }
 
 impl Topic {
-    /// One of which nothing is known yet.
+    /// Makes a topic of which nothing is known yet.
     pub(super) fn new(name: &Arc<str>) -> Self {
         Self {
             name: Arc::clone(name),
@@ -179,7 +179,7 @@ impl Topic {
         !self.waiting.is_empty()
     }
 
-    /// Fails what waits for a partition that is not there, and all of one that is there no more.
+    /// Fails the records for a partition that does not exist, and all of one that no longer exists.
     pub(super) fn give_up_absent(&mut self, now: Instant, failed: &mut VecDeque<Deliveries>) {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
         let error = WriteError::Kafka {
@@ -234,9 +234,9 @@ impl Topic {
         })
     }
 
-    /// Returns true if this is the id of an earlier life, of which a server tells that has lost
-    /// touch with the cluster. If one server after another does, it is the one before all of them
-    /// that had.
+    /// Returns true if this is the id of an earlier life, reported by a server that has lost touch
+    /// with the cluster. If one server after another reports it, the server before all of them was
+    /// the stale one.
     fn is_past(&mut self, id: Uuid) -> bool {
         let is_past = self.past_ids.contains(&id);
         self.stale_answers = if is_past { self.stale_answers + 1 } else { 0 };

@@ -38,7 +38,7 @@ impl Bug {
 }
 
 impl World {
-    /// Before requests are sent.
+    /// Plants mistakes before requests are sent.
     pub(super) fn plant_before_sending(&mut self) {
         let partition = &mut self.partition;
         match self.bug {
@@ -56,7 +56,7 @@ impl World {
         }
     }
 
-    /// After requests were lost.
+    /// Plants mistakes after requests were lost.
     pub(super) fn plant_after_loss(&mut self) {
         let partition = &mut self.partition;
         let divides = match self.bug {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// On the way of an answer.
+    /// Plants mistakes in an answer on its way.
     pub(super) fn plant_in_answer(&self, answer: &mut Answer) {
         let is_late = matches!(
             answer.error,
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// On the way to the judge.
+    /// Plants mistakes in outcomes on their way to the judge.
     pub(super) fn plant_in_deliveries(&mut self, deliveries: Deliveries) -> Option<Deliveries> {
         let is_unknown = matches!(deliveries.outcome, Err(WriteError::Unknown(_)));
         match self.bug {

@@ -6,7 +6,7 @@ use super::{Answer, Leader, ProducerId, Random};
 use crate::produce::Ticket;
 use crate::produce::partition::rebuild::each_record;
 
-/// Batches of a producer whose repeats a broker tells.
+/// Batches of a producer whose repeats a broker recognizes.
 const REMEMBERED: usize = 5;
 
 /// The header of a sealed batch.
@@ -50,7 +50,7 @@ impl Batch {
 #[derive(Clone, Debug, Default)]
 struct Replica {
     log: Vec<Batch>,
-    /// Of batches before it only the last one of a producer is remembered.
+    /// The batch before which only the last one of each producer is remembered.
     restarted_at: usize,
 }
 
@@ -86,13 +86,13 @@ impl Cluster {
         self.leader.map(|broker| Leader { broker: broker as i32, epoch: self.epoch })
     }
 
-    /// All of the log, by offset.
+    /// The tickets of the log, by offset.
     pub(super) fn tickets(&self) -> impl Iterator<Item = (i64, Ticket)> {
         let log = &self.replicas[self.leader.unwrap_or(0)].log;
         log.iter().flat_map(|batch| (batch.offset..).zip(batch.tickets.iter().copied()))
     }
 
-    /// All replicas catch up with the leader.
+    /// Lets all replicas catch up with the leader.
     pub(super) fn replicate(&mut self) {
         let Some(leader) = self.leader else { return };
         let log = self.replicas[leader].log.clone();
@@ -103,7 +103,7 @@ impl Cluster {
         }
     }
 
-    /// Another leader, which may have any part of what was not replicated; or none.
+    /// Changes the leader to one that may have any part of what was not replicated, or to none.
     pub(super) fn change_leader(&mut self, random: &mut Random) {
         let before = self.leader.unwrap_or(0);
         let log = self.replicas[before].log.clone();
@@ -117,7 +117,7 @@ impl Cluster {
         self.committed = has;
     }
 
-    /// A broker forgets all but the last batch of each producer.
+    /// Restarts a broker, which forgets all but the last batch of each producer.
     pub(super) fn restart(&mut self, random: &mut Random) {
         let replica = &mut self.replicas[random.below(3)];
         replica.restarted_at = replica.log.len();
@@ -129,7 +129,7 @@ impl Cluster {
         self.limit = if random.one_in(3) { 90 + random.below(200) } else { usize::MAX };
     }
 
-    /// The log begins behind all there is, and its producers are forgotten.
+    /// Deletes all records: the log begins behind them, and forgets its producers.
     pub(super) fn delete_records(&mut self) {
         self.replicate();
         let Some(leader) = self.leader else { return };
@@ -169,7 +169,7 @@ impl Cluster {
         }
         let header = header(bytes);
         let appended = match self.known(broker as usize, &header) {
-            // As brokers of earlier versions tell it.
+            // As brokers of earlier versions report it.
             Ok(Some(_)) if !self.slow_replicas && random.one_in(4) => {
                 self.replicate();
                 return answer(Some(Code::DuplicateSequenceNumber), -1);
