@@ -1,4 +1,4 @@
-//! Routes from ZeroMQ to Kafka: messages become records, and their senders are told.
+//! Routes from ZeroMQ to Kafka: messages become records, and their senders are answered.
 //!
 //! `mapping`, `wire` and `ledger` decide; `task` carries out.
 
@@ -45,7 +45,7 @@ pub struct IngestConfig {
 /// The reaction to a message that cannot be written and whose sender gets no answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// It is counted and logged.
+    /// Counted and logged.
     #[default]
     Skip,
     /// The route stops.

@@ -15,14 +15,14 @@ pub(super) type ArrivalId = usize;
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) sender: Arc<Sender>,
-    /// In ms since the epoch.
+    /// Time of arrival in ms since the epoch.
     pub(super) received_ms: i64,
     permit: Permit,
-    /// For each of its messages so far, what it and those before it take.
+    /// Memory of each message so far, with those before it.
     sizes: Vec<Size>,
     /// Messages that are not settled.
     left: usize,
-    /// Messages that are, and their size, whose share is to be given back.
+    /// Messages that are settled, and their size, whose share is to be given back.
     settled: usize,
     settled_size: Size,
 }
@@ -37,7 +37,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// That of one message.
+    /// Returns the size of one message.
     pub(super) fn new(bytes: usize, frames: usize) -> Self {
         Self { bytes, weight: message_weight(bytes, frames) }
     }
@@ -107,7 +107,7 @@ impl Arrivals {
         Some((sender, permit))
     }
 
-    /// An arrival that has messages which are not settled.
+    /// Returns an arrival that has messages which are not settled.
     pub(super) fn get(&self, id: ArrivalId) -> Option<&Arrival> {
         self.slots.get(id)?.as_ref()
     }
@@ -134,7 +134,7 @@ impl Arrivals {
         }
     }
 
-    /// So many messages of this size together are settled.
+    /// Takes note that messages of this size together are settled.
     pub(super) fn settle(&mut self, id: ArrivalId, messages: usize, size: Size) {
         let Some(Some(arrival)) = self.slots.get_mut(id) else { return };
         if arrival.settled == 0 {
@@ -146,8 +146,8 @@ impl Arrivals {
         arrival.settled_size.weight += size.weight;
     }
 
-    /// Gives back the memory of what is settled. To be called once its senders are told: one that
-    /// is being let go has nothing under way only then.
+    /// Gives back the memory of settled messages. To be called once their senders are answered: one
+    /// that is being closed has nothing under way only then.
     pub(super) fn release(&mut self) {
         for id in self.touched.drain(..) {
             let Some(slot) = self.slots.get_mut(id) else { continue };

@@ -1,12 +1,12 @@
-//! The messages under way: which records each is made of, what becomes of them, and in which order
-//! its sender is told. Pure.
+//! The messages under way: the records of each, their outcomes, and the order in which senders are
+//! answered. Pure.
 //!
 //! A message is settled once all of its records are. Answers with an id go out as messages settle;
 //! those without one in the order of the messages of their sender.
 //!
-//! A ticket is a place in a table, so that what becomes of a record costs no search, and a number
-//! within it: neighbors of one arrival share a place as long as nothing is kept of them. A place is
-//! used again; another number within the ticket tells its lives apart.
+//! A ticket is a place in a table, so that an outcome needs no search, and a number within it:
+//! neighbors of one arrival share a place if nothing is kept of them. A place is reused; another
+//! number within the ticket distinguishes its lives.
 
 mod run;
 mod several;
@@ -29,21 +29,21 @@ use several::Several;
 const INDEX_BITS: u32 = 15;
 /// Bits of a ticket that are the place in the table.
 const PLACE_BITS: u32 = 32;
-/// Bits of a ticket that tell the lives of one place apart. The highest are of dead letters.
+/// Bits of a ticket that distinguish the lives of one place. The highest are of dead letters.
 const LIFE_BITS: u32 = 15;
 
-/// A message under way. `M` is whatever the caller keeps for it.
+/// A message under way. `M` is the caller's data about it.
 #[derive(Debug)]
 struct Pending<M> {
     message: M,
     sender: u64,
     /// The number of places that were taken before.
     number: u64,
-    /// If its sender gets an answer.
+    /// Topic of its records, if its sender gets an answer.
     topic: Option<Arc<str>>,
-    /// Of its last record, as sent or as the topic set it.
+    /// Timestamp of its last record, as sent or as the topic set it.
     timestamp: i64,
-    /// Of a message that has other than one record, or is answered as a batch.
+    /// Its records, if they are not exactly one or if it is answered as a batch.
     several: Option<Box<Several>>,
 }
 
@@ -75,14 +75,14 @@ pub(crate) enum Found<'a, M> {
 /// The order of answers: each waits for those of earlier messages, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// In the order of each sender's messages.
+    /// The order of each sender's messages.
     OfMessages,
-    /// As messages settle.
+    /// The order in which messages settle.
     AsSettled,
 }
 
 impl Order {
-    /// Returns the order of a route: answers without an id are known by it.
+    /// Returns the order of a route: a sender recognizes answers without an id by it.
     pub(crate) fn of(is_router: bool, frames: &InboundPlan) -> Self {
         if is_router && !frames.has_id() { Self::OfMessages } else { Self::AsSettled }
     }
@@ -102,7 +102,7 @@ enum State<M> {
     Pending(Pending<M>),
     /// Neighbors of one arrival.
     Group(Box<Group>),
-    /// It waits for those before it.
+    /// A settled message that waits for those before it.
     Settled(Box<Settled<M>>),
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Ledger<M> {
     free: Vec<usize>,
     /// The group that the next message may join.
     open: Option<usize>,
-    /// For each sender the places of its messages that were not told, in order.
+    /// Places of each sender's messages that were not reported, in order.
     queues: HashMap<u64, VecDeque<usize>>,
 }
 
@@ -135,7 +135,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Messages that were not told.
+    /// Messages that were not reported.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -186,7 +186,8 @@ impl<M> Ledger<M> {
         self.ticket(place) + index
     }
 
-    /// Enters a message whose outcome is known at once; in order, it may have to wait.
+    /// Enters a message whose outcome is known at once; if answers have an order, it may have to
+    /// wait.
     pub(crate) fn settle_now(
         &mut self,
         message: M,
@@ -204,7 +205,7 @@ impl<M> Ledger<M> {
     }
 
     /// Takes the outcome of records whose tickets follow one another. Appends the messages that may
-    /// be told now to `out`.
+    /// be reported now to `out`.
     pub(crate) fn handle_delivered(&mut self, delivered: Delivered, out: &mut Vec<Told<M>>) {
         let Delivered { first, count, outcome } = delivered;
         let (life, place, index) = parted(first);
@@ -245,7 +246,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// As [`Self::handle_delivered`], for one record.
+    /// Takes the outcome of one record, as [`Self::handle_delivered`] does.
     pub(crate) fn handle_delivery(
         &mut self,
         ticket: Ticket,
@@ -275,7 +276,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Settles all that is under way, for no more will be heard of it.
+    /// Settles all messages under way: no more outcomes will come.
     pub(crate) fn abandon(&mut self, failure: &Failure, out: &mut Vec<Told<M>>) {
         let pending = self.slots.iter().enumerate().filter_map(|(place, slot)| match &slot.state {
             State::Pending(pending) => Some((pending.number, place)),
@@ -296,7 +297,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Settles what is left of a group, if there is one in this place.
+    /// Settles the rest of a group, if there is one in this place.
     fn abandon_group(&mut self, place: usize, failure: &Failure, out: &mut Vec<Told<M>>) -> bool {
         let Some(Slot { state: State::Group(group), .. }) = self.slots.get_mut(place) else {
             return false;
@@ -343,7 +344,7 @@ impl<M> Ledger<M> {
         self.tell(sender, out);
     }
 
-    /// Tells of a sender's messages as far as they are settled in their order.
+    /// Reports a sender's messages as far as they are settled in their order.
     fn tell(&mut self, sender: u64, out: &mut Vec<Told<M>>) {
         while let Some(queue) = self.queues.get_mut(&sender) {
             let Some(place) = queue.front().copied() else {
@@ -375,7 +376,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// A place for messages of a sender, and its turn to be told.
+    /// Takes a place for messages of a sender, and its turn to be reported.
     fn place(&mut self, sender: u64, state: State<M>) -> usize {
         let place = match self.free.pop() {
             Some(place) => {
@@ -395,12 +396,12 @@ impl<M> Ledger<M> {
         place
     }
 
-    /// The first ticket of what is in its place now.
+    /// Returns the first ticket of a place's present life.
     fn ticket(&self, place: usize) -> Ticket {
         ticket(self.slots.get(place).map_or(0, |slot| slot.life), place)
     }
 
-    /// All messages of a place were told.
+    /// Frees a place: all of its messages were reported.
     fn leave(&mut self, place: usize) {
         self.open.take_if(|open| *open == place);
         if let Some(slot) = self.slots.get_mut(place) {
@@ -412,7 +413,7 @@ impl<M> Ledger<M> {
 }
 
 impl<M> Pending<M> {
-    /// `last`: the outcome of its last record.
+    /// Settles the message. `last`: the outcome of its last record.
     fn settle(self, last: Result<Written, WriteError>, is_batch: bool) -> Settled<M> {
         let Self { message, topic, timestamp, several, .. } = self;
         let Some(several) = several else {
@@ -433,7 +434,7 @@ fn ticket(life: usize, place: usize) -> Ticket {
     ((life << PLACE_BITS) | place) << INDEX_BITS
 }
 
-/// The life, the place and the number in it that a ticket is of.
+/// Parts a ticket into its life, its place and the number in that.
 fn parted(ticket: Ticket) -> (usize, usize, usize) {
     let low = |number: usize, bits: u32| number & ((1 << bits) - 1);
     let place = ticket >> INDEX_BITS;

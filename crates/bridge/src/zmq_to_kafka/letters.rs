@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The value of a dead letter is not cut below this size in bytes.
 const LEAST: usize = 64;
 
-/// A message that could not be written. `M` is whatever the caller keeps for it.
+/// A message that could not be written. `M` is the caller's data about it.
 #[derive(Debug)]
 pub(super) struct Letter<M> {
     pub(super) message: M,
@@ -56,8 +56,8 @@ impl<M> Letter<M> {
         Self { message, failure, limit: usize::MAX }
     }
 
-    /// Its value: the number of frames (u32le), then of each its length (u32le) and bytes. Those
-    /// that have no room are cut. And how many bytes it would have whole, if it is cut.
+    /// Returns its value: the number of frames (u32le), then of each its length (u32le) and bytes.
+    /// Frames without room are cut; then also returns the bytes it would have whole.
     pub(super) fn value(&self, frames: &[Bytes]) -> (Vec<u8>, Option<usize>) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
         let whole = 4 + frames.iter().map(|frame| 4 + frame.len()).sum::<usize>();
@@ -89,19 +89,19 @@ impl<M> Letters<M> {
         ticket >= FIRST
     }
 
-    /// The ticket by which the next letter is sent.
+    /// Returns the ticket of the next letter.
     pub(super) fn ticket(&mut self) -> Ticket {
         let ticket = self.next;
         self.next = self.next.checked_add(1).unwrap_or(FIRST);
         ticket
     }
 
-    /// A letter was handed to the producer.
+    /// Takes note that a letter was handed to the producer.
     pub(super) fn sent(&mut self, ticket: Ticket, letter: Letter<M>) {
         self.sent.insert(ticket, letter);
     }
 
-    /// Takes what became of a letter that was sent; `size` is that of its value.
+    /// Takes the outcome of a letter that was sent; `size` is that of its value.
     pub(super) fn handle_delivery(
         &mut self,
         ticket: Ticket,
@@ -119,7 +119,7 @@ impl<M> Letters<M> {
         })
     }
 
-    /// Takes why a letter, whose value had `size` bytes, was not written.
+    /// Takes the error of a letter whose value had `size` bytes.
     pub(super) fn handle_error(
         &mut self,
         mut letter: Letter<M>,
@@ -143,7 +143,7 @@ impl<M> Letters<M> {
         self.retry_at
     }
 
-    /// The letters to be sent again.
+    /// Returns the letters to be sent again.
     pub(super) fn due(&mut self, now: Instant) -> VecDeque<Letter<M>> {
         if self.retry_at.is_none_or(|at| now < at) {
             return VecDeque::new();

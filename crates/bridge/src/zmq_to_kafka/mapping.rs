@@ -1,4 +1,4 @@
-//! From a message's fields to a record's topic, partition, key and headers. Pure.
+//! The mapping of a message's fields to a record's topic, partition, key and headers. Pure.
 //!
 //! The frame's topic is renamed, then put into the template; the allow-list judges the result.
 
@@ -77,8 +77,8 @@ impl MappingError {
 }
 
 impl Mapping {
-    /// Finds where a record of a message goes, and checks its headers and timestamp. `known` is a
-    /// topic that was found before, so that it need not be judged once more.
+    /// Finds the topic and partition of a message's record, and checks its headers and timestamp.
+    /// `known` is a topic that was found before, so that it need not be judged once more.
     pub(crate) fn target<'a>(
         &'a self,
         record: &'a InboundRecord<'_>,
@@ -147,7 +147,7 @@ impl Mapping {
         if !is_legal(&topic) {
             return Err(bad(topic.as_bytes()));
         }
-        // Internal topics are told from others no more than topics that do not exist.
+        // The answer does not reveal internal topics, nor which topics exist.
         if topic.starts_with("__") || !self.allows(&topic) {
             return Err(MappingError::NotAllowed(topic.into_owned()));
         }

@@ -1,4 +1,4 @@
-//! A message under way, with what its sender is to be told by.
+//! A message under way, with the frames by which its sender is answered.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ pub(super) struct Message {
     pub(super) arrival: ArrivalId,
     /// The memory that it takes, its envelope included.
     pub(super) size: Size,
-    /// Most messages need nothing else.
+    /// The rest, which most messages do not need.
     pub(super) kept: Option<Box<Kept>>,
 }
 

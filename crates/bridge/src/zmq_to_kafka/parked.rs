@@ -1,9 +1,8 @@
-//! Messages that are not taken for now, since their partition has as much under way as it may, with
+//! Messages that are not taken for now, since their partition has as much under way as it may, and
 //! those that their senders sent after them. Pure.
 //!
-//! A sender waits as a whole: what comes of it after the first message that has to wait stays
-//! behind that one, so that the order stays as it was sent. Senders go on in the order in which they
-//! began to wait.
+//! A sender waits as a whole: its messages after the first that has to wait stay behind that one,
+//! so that they keep their order. Senders continue in the order in which they began to wait.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ type SenderId = u64;
 /// The reason why the first message of a sender waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// A partition. Any other one of the topic would do as well if it `is_for_any`.
+    /// A partition; any of the topic if it `is_for_any`.
     Partition { index: PartitionIndex, topic: Arc<str>, is_for_any: bool },
     /// The answers to earlier ones of this sender.
     Answers,
@@ -27,14 +26,14 @@ impl Wait {
         let Self::Partition { index, is_for_any, .. } = self else { return false };
         let is_of_topic = index.topic == opened.topic;
         match (index.partition, opened.partition) {
-            // Topics that are not known have one share together.
+            // Unknown topics share one share.
             (None, None) => true,
             (Some(this), Some(other)) => is_of_topic && (*is_for_any || this == other),
             _ => false,
         }
     }
 
-    /// The name of what is full: topics that are not known are as one.
+    /// Returns the name of the full partition: unknown topics count as one.
     fn name(&self) -> WaitName {
         match self {
             Self::Answers => WaitName::Answers,
@@ -61,21 +60,21 @@ pub(crate) enum WaitName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) senders: usize,
-    /// Since when the first of them does, in ms since the epoch.
+    /// Time since which the first of them waits, in ms since the epoch.
     pub(crate) since: i64,
 }
 
-/// All that is waited for.
+/// Everything that senders wait for.
 pub(crate) type Waits = BTreeMap<WaitName, Waiting>;
 
-/// All of them. `T` is what came together of a sender.
+/// The senders that wait. `T` is a group of messages of a sender that came together.
 #[derive(Debug)]
 pub(super) struct Parked<T> {
     senders: HashMap<SenderId, VecDeque<T>>,
     waiting: VecDeque<(Wait, SenderId)>,
-    /// Those that may go on, each with what it waited for; none if that was memory alone.
+    /// Senders that may continue, each with the thing it waited for; none if that was memory alone.
     ready: VecDeque<(Option<Wait>, SenderId)>,
-    /// The sender whose first was taken, until it is told what happened to that.
+    /// The sender whose first group was taken, until its outcome is known.
     taken: Option<SenderId>,
     waits: Waits,
     has_changed: bool,
@@ -97,18 +96,19 @@ impl<T> Parked<T> {
         self.senders.is_empty()
     }
 
-    /// Returns true if something of a sender waits.
+    /// Returns true if a sender waits.
     pub(super) fn holds(&self, sender: SenderId) -> bool {
         !self.senders.is_empty() && self.senders.contains_key(&sender)
     }
 
-    /// Puts something behind what waits of a sender.
+    /// Puts messages behind those of their sender that wait.
     pub(super) fn put_behind(&mut self, sender: SenderId, item: T) {
         self.senders.entry(sender).or_default().push_back(item);
     }
 
-    /// Takes what cannot be taken for now, before all else of its sender. It waits for memory alone
-    /// if `wait` is `None`. A sender that went on and has to wait again keeps its turn.
+    /// Parks messages that cannot be taken for now, before all others of their sender. They wait
+    /// for memory alone if `wait` is `None`. A sender that continued and has to wait again keeps
+    /// its turn.
     pub(super) fn park(&mut self, sender: SenderId, item: T, wait: Option<Wait>, now_ms: i64) {
         self.senders.entry(sender).or_default().push_front(item);
         let keeps_turn = self.taken.take_if(|taken| *taken == sender).is_some();
@@ -133,12 +133,12 @@ impl<T> Parked<T> {
         self.has_changed = true;
     }
 
-    /// A partition takes more again.
+    /// Takes note that a partition takes more again.
     pub(super) fn open(&mut self, index: PartitionIndex) {
         self.end_waits(|wait, _| wait.ends_with(index));
     }
 
-    /// Nothing of a sender waits for an answer to an earlier one.
+    /// Takes note that a sender waits for no answer to an earlier message.
     pub(super) fn answered(&mut self, sender: SenderId) {
         if !self.holds(sender) {
             return;
@@ -146,7 +146,7 @@ impl<T> Parked<T> {
         self.end_waits(|wait, waiting| *wait == Wait::Answers && waiting == sender);
     }
 
-    /// All partitions take more.
+    /// Takes note that all partitions take more.
     pub(super) fn open_all(&mut self) {
         self.end_waits(|_, _| true);
     }
@@ -178,8 +178,8 @@ impl<T> Parked<T> {
         }
     }
 
-    /// The next that may go on: the first of a sender. Those whose partition is full again wait once
-    /// more.
+    /// Returns the next messages that may continue: the first of a sender. Senders whose partition
+    /// is full again wait once more.
     pub(super) fn next(
         &mut self,
         is_full: impl Fn(PartitionIndex) -> bool,
@@ -196,16 +196,16 @@ impl<T> Parked<T> {
         }
     }
 
-    /// Takes what [`Self::next`] has shown. What happens to it is to be told by [`Self::park`] or
-    /// [`Self::go_on`].
+    /// Takes the messages that [`Self::next`] has shown. Their outcome must be reported by
+    /// [`Self::park`] or [`Self::go_on`].
     pub(super) fn take(&mut self) -> Option<(SenderId, T)> {
         let (_, sender) = self.ready.pop_front()?;
         self.taken = Some(sender);
         Some((sender, self.senders.get_mut(&sender)?.pop_front()?))
     }
 
-    /// The first of a sender was taken. Returns whether nothing of it waits any more; otherwise it
-    /// is the next.
+    /// Takes note that the first messages of a sender were taken. Returns true if it waits no more;
+    /// otherwise it is the next.
     pub(super) fn go_on(&mut self, sender: SenderId) -> bool {
         self.taken = None;
         if self.senders.get(&sender).is_some_and(|items| !items.is_empty()) {
@@ -216,7 +216,7 @@ impl<T> Parked<T> {
         true
     }
 
-    /// Takes all that waits, in the order of each sender.
+    /// Takes all messages that wait, in the order of each sender.
     pub(super) fn take_all(&mut self) -> Vec<T> {
         self.has_changed |= !self.waits.is_empty();
         self.waits.clear();
@@ -226,7 +226,7 @@ impl<T> Parked<T> {
         self.senders.drain().flat_map(|(_, items)| items).collect()
     }
 
-    /// Returns what is waited for, if that has changed since the last call.
+    /// Returns the waits, if they have changed since the last call.
     pub(super) fn poll_waits(&mut self) -> Option<&Waits> {
         std::mem::take(&mut self.has_changed).then_some(&self.waits)
     }
@@ -312,7 +312,7 @@ mod tests {
             parked.open(index(opened));
             assert_eq!(parked.next(|_| false, 0).is_some(), goes_on, "{place}");
         }
-        // Topics that are not known are as one.
+        // Unknown topics count as one.
         let mut parked = Parked::new();
         parked.park(1, "a", Some(wait(None, false)), 0);
         parked.open(PartitionIndex { topic: 9, partition: None });
@@ -338,7 +338,7 @@ mod tests {
         assert!(parked.next(|_| false, 9).is_some());
         assert_eq!(parked.take(), Some((1, "a")));
         assert!(parked.go_on(1));
-        // It is full again; who may go elsewhere is asked.
+        // It is full again; the one for any partition is next.
         assert_eq!(parked.next(|_| true, 10), Some(&"any"));
         assert_eq!(parked.take(), Some((4, "any")));
         parked.go_on(4);

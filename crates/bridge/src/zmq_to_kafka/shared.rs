@@ -20,7 +20,7 @@ pub(crate) struct IngestShared {
     pub(crate) config: IngestConfig,
     pub(crate) socket: InboundSocket,
     pub(crate) producer: ProducerHealth,
-    /// As they were at one moment: its task writes all of them at once.
+    /// The counts at one moment: the route's task writes all of them at once.
     pub(crate) counts: Mutex<Counts>,
     /// The time when the oldest message under way was received, in ms since the epoch; 0 if there
     /// is none.

@@ -2,16 +2,16 @@
 //! written do not stop the others. Pure.
 //!
 //! A partition may have a third of what no partition has: a quarter of all if it is the first, a
-//! quarter of the rest if another one has that already, and so on. So something is left for the
-//! others also if a broker with many partitions is away. Topics whose partitions are not known yet
-//! are as one partition together: anybody may name them.
+//! quarter of the rest if another one has that already, and so on. So some is left for the others
+//! also if a broker with many partitions is away. Topics whose partitions are not known yet count
+//! as one partition, since a sender may name any.
 
 use zafka_kafka::produce::PartitionIndex;
 
-/// A partition may have one part of so many of what is free.
+/// Divisor of the free bytes that gives the most a partition may have.
 const PART: usize = 3;
-/// It takes more again once it has one part of so many: not with each message, since connections
-/// wake up.
+/// Divisor of the free bytes that gives those below which a full partition takes more again: not
+/// after each message, since connections wake up.
 const AGAIN: usize = 2 * PART;
 
 /// The bytes that all partitions have under way.
@@ -20,9 +20,9 @@ pub(super) struct Shares {
     capacity: usize,
     total: usize,
     unknown: Share,
-    /// Of messages that are settled, and wait for earlier ones of their sender to be told.
+    /// Bytes of settled messages that wait for earlier ones of their sender to be answered.
     untold: Share,
-    /// By topic, then by partition.
+    /// Bytes by topic, then by partition.
     known: Vec<Vec<Share>>,
 }
 
@@ -33,15 +33,15 @@ struct Share {
 }
 
 impl Share {
-    /// Returns whether it takes no more, which it did before.
+    /// Adds bytes. Returns true if the partition takes no more, which it did before.
     fn add(&mut self, bytes: usize, free: usize) -> bool {
         self.bytes += bytes;
-        // What has nothing under way would never open again.
+        // A partition with nothing under way would never open again.
         let is_full = self.bytes > 0 && self.bytes.saturating_mul(PART) >= free;
         is_full && !std::mem::replace(&mut self.is_full, true)
     }
 
-    /// Returns whether it takes more again, which it did not before.
+    /// Removes bytes. Returns true if the partition takes more again, which it did not before.
     fn remove(&mut self, bytes: usize, free: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         let is_open = self.bytes == 0 || self.bytes.saturating_mul(AGAIN) <= free;
@@ -50,7 +50,7 @@ impl Share {
 }
 
 impl Shares {
-    /// For a route with so many bytes of memory.
+    /// Makes the shares of a route with `capacity` bytes of memory.
     pub(super) fn new(capacity: usize) -> Self {
         let (unknown, untold) = (Share::default(), Share::default());
         Self { capacity, total: 0, unknown, untold, known: Vec::new() }
@@ -71,7 +71,7 @@ impl Shares {
         }
     }
 
-    /// Takes note of bytes that are under way from now on. Returns whether the partition takes no
+    /// Takes note of bytes that are under way from now on. Returns true if the partition takes no
     /// more, which it did before.
     pub(super) fn add(&mut self, index: PartitionIndex, bytes: usize) -> bool {
         self.total += bytes;
@@ -79,7 +79,7 @@ impl Shares {
         self.share(index).add(bytes, free)
     }
 
-    /// Takes note of bytes that are not under way any more. Returns whether the partition takes
+    /// Takes note of bytes that are not under way any more. Returns true if the partition takes
     /// more again, which it did not before.
     pub(super) fn remove(&mut self, index: PartitionIndex, bytes: usize) -> bool {
         self.total = self.total.saturating_sub(bytes);
@@ -87,21 +87,21 @@ impl Shares {
         self.share(index).remove(bytes, free)
     }
 
-    /// Takes note of bytes that wait for earlier messages of their sender to be told.
+    /// Takes note of bytes that wait for earlier messages of their sender to be answered.
     pub(super) fn add_untold(&mut self, bytes: usize) {
         self.total += bytes;
         let free = self.free();
         self.untold.add(bytes, free);
     }
 
-    /// Takes note of bytes that do not any more.
+    /// Takes note of bytes that no longer wait for that.
     pub(super) fn remove_untold(&mut self, bytes: usize) {
         self.total = self.total.saturating_sub(bytes);
         let free = self.free();
         self.untold.remove(bytes, free);
     }
 
-    /// Returns true if no more are to wait for earlier ones to be told.
+    /// Returns true if no more bytes may wait for earlier messages to be answered.
     pub(super) fn is_untold_full(&self) -> bool {
         self.untold.is_full
     }

@@ -1,8 +1,8 @@
-//! The decisions of an ingest route, for a simulation that plays senders and brokers. Not for
-//! anybody else.
+//! The decisions of an ingest route, for a simulation that plays senders and brokers. For nothing
+//! else.
 //!
-//! What parts, reads and maps a message, the ledger, the counts and the answers' bytes are the
-//! product's. Permits, dead letters and rights are not here.
+//! The parting, reading and mapping of messages, the ledger, the counts and the answers' bytes are
+//! the product's. Permits, dead letters and rights are not here.
 
 use bytes::Bytes;
 use zafka_envelope::{InboundPlan, InboundRecord, Preset};
@@ -17,7 +17,7 @@ use super::mapping::Mapping;
 use super::wire::{self, Code, Failure, Parted, RecordAnswers};
 use crate::template::{Fields, Template};
 
-/// The layout of messages, and who is answered.
+/// The layout of messages and the order of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// ROUTER: id, topic, key, value. Answers come as messages settle.
@@ -26,7 +26,7 @@ pub enum Layout {
     InOrder,
     /// ROUTER: topic, and records as `batch` has them.
     Batch,
-    /// PULL: topic, key, value. Nobody is answered.
+    /// PULL: topic, key, value. No sender is answered.
     Unanswered,
 }
 
@@ -48,7 +48,7 @@ pub struct ToldMessage {
     pub sender: u64,
     /// True if its records are in the log.
     pub is_acknowledged: bool,
-    /// The frames of its answer; none where nobody is answered.
+    /// The frames of its answer; none if its sender gets no answer.
     pub answer: Vec<Vec<u8>>,
 }
 
@@ -57,15 +57,15 @@ pub struct ToldMessage {
 pub struct RouteCounts {
     /// Messages.
     pub received: u64,
-    /// Those whose records are in the log.
+    /// Messages whose records are in the log.
     pub acknowledged: u64,
-    /// Those that are not in the log: refused, or skipped.
+    /// Messages that are not in the log: refused, or skipped.
     pub refused: u64,
-    /// Those of which it is not known.
+    /// Messages whose outcome is unknown.
     pub unknown: u64,
-    /// Those that are not settled.
+    /// Messages that are not settled.
     pub in_flight: u64,
-    /// Those that are in none of the others.
+    /// Messages that are in none of the others.
     pub unaccounted: i64,
 }
 

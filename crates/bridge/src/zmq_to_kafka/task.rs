@@ -1,4 +1,4 @@
-//! An ingest route's task: it takes messages, hands their records to the producer, and tells the
+//! An ingest route's task: it takes messages, hands their records to the producer, and answers the
 //! senders.
 //!
 //! A message holds its share of `in_flight_bytes` until it is settled. So the socket stops reading
@@ -53,26 +53,26 @@ struct Task {
     arrivals: Arrivals,
     counts: Counts,
     shares: Shares,
-    /// If answers have an order: bytes of each sender's messages that are settled and not told.
+    /// Bytes of each sender's messages that are settled and not answered, if answers have an order.
     untold: HashMap<u64, usize>,
-    /// Messages that were set aside, for their partition takes no more for now.
+    /// Messages that were set aside, since their partition takes no more for now.
     parked: Parked<Part>,
     /// The number of them that kept their share of `in_flight_bytes`.
     kept: usize,
-    /// Of the first of them that may go on.
+    /// The turn of the first of them that may continue.
     turn: Option<Turn>,
     /// The topic of the last record.
     topic: Option<Arc<str>>,
     /// A buffer for the JSON of answers.
     json: Vec<u8>,
-    /// Its senders are answered.
+    /// True if its senders are answered.
     is_router: bool,
     order: Order,
-    /// Nothing more is written.
+    /// True once nothing more is written.
     is_closing: bool,
 }
 
-/// Runs until `stop` holds a deadline, or until the route cannot go on.
+/// Runs until `stop` holds a deadline, or until the route cannot continue.
 pub(crate) async fn run(
     shared: Arc<IngestShared>,
     producer: Producer,
@@ -158,7 +158,7 @@ impl Task {
             self.queue_for_room();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
-                // Senders that go on sending must not keep this from their end.
+                // Senders that never stop must not delay the end.
                 biased;
                 () = sleep_until(deadline) => ControlFlow::Break(()),
                 () = &mut finish, if !finished => {
@@ -182,7 +182,7 @@ impl Task {
         }
     }
 
-    /// Answers the senders of what is left that its outcome is unknown.
+    /// Answers the senders of the remaining messages that their outcome is unknown.
     fn abandon(&mut self) {
         self.is_closing = true;
         let failure =
@@ -223,7 +223,7 @@ impl Task {
         self.refuse_parked();
     }
 
-    /// Writes the last answers. What had been read meanwhile is told that it was not taken.
+    /// Writes the last answers. Messages that were read meanwhile are answered as not taken.
     async fn close(&mut self, messages: &mut mpsc::UnboundedReceiver<Inbound>) {
         let shared = Arc::clone(&self.shared);
         let close = shared.socket.close(LAST_ANSWERS);
@@ -276,7 +276,7 @@ impl Task {
         self.tell_settled()
     }
 
-    /// Shows the counts as they are now, and gives back the memory of what is settled.
+    /// Shows the counts as they are now, and gives back the memory of settled messages.
     fn publish(&mut self) {
         self.arrivals.release();
         let in_flight = self.ledger.in_flight() + self.letters.len();

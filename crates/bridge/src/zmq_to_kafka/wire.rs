@@ -47,7 +47,7 @@ pub(crate) fn part(frames: &[&[u8]], count: usize, expected: usize, from_req: bo
         return Parted::Command { envelope };
     }
     match envelope_of(expected) {
-        // With any number of frames, it is never a record.
+        // A command is never a record, with any number of frames.
         Some(envelope) if is_command(&envelope) => Parted::Command { envelope },
         Some(envelope) => Parted::Message { envelope },
         None => Parted::Neither,
@@ -160,11 +160,11 @@ pub(crate) struct Place {
     pub(crate) topic: Arc<str>,
     /// `null` for a batch in several of them.
     pub(crate) partition: Option<i32>,
-    /// `null` if the cluster did not tell it, and for a batch in several partitions.
+    /// `null` if the cluster did not report it, and for a batch in several partitions.
     pub(crate) offset: Option<i64>,
-    /// In ms since the epoch, as it is in the log.
+    /// Timestamp in ms since the epoch, as it is in the log.
     pub(crate) timestamp: i64,
-    /// Of a batch.
+    /// The records of a batch.
     #[serde(flatten)]
     pub(crate) batch: Option<Box<Batch>>,
 }
@@ -201,7 +201,7 @@ pub(crate) struct BatchPart {
 }
 
 /// Puts the frames of an answer after those of its envelope and id: `OK` or `ERROR`, JSON. `json`
-/// is where that is written.
+/// is the buffer for it.
 pub(crate) fn answer<'a>(
     outcome: &Result<Place, Failure>,
     json: &'a mut Vec<u8>,
@@ -220,19 +220,20 @@ pub(crate) fn answer<'a>(
     frames.extend([word, &**json]);
 }
 
-/// The frames of answers to messages whose records stand one behind the other in the log: alike but
-/// for their offsets.
+/// The frames of answers to messages whose records follow one another in the log: alike but for
+/// their offsets.
 pub(crate) struct RecordAnswers<'a> {
     json: &'a mut Vec<u8>,
     /// Bytes of `json` that stand before the offset, and what stands behind it.
     head: usize,
     tail: String,
-    /// The next one's; `None` if the cluster did not tell it.
+    /// The next offset; `None` if the cluster did not report it.
     offset: Option<i64>,
 }
 
 impl<'a> RecordAnswers<'a> {
-    /// `written` is the place of the first record. `json` is where the texts are written.
+    /// Makes the answers. `written` is the place of the first record; `json` is the buffer for the
+    /// texts.
     pub(crate) fn new(
         topic: &str,
         timestamp: i64,
@@ -249,7 +250,7 @@ impl<'a> RecordAnswers<'a> {
         Self { head: json.len(), json, tail, offset: written.offset }
     }
 
-    /// The frames of the next answer.
+    /// Returns the frames of the next answer.
     pub(crate) fn next_frames(&mut self) -> [&[u8]; 2] {
         self.json.truncate(self.head);
         match &mut self.offset {
@@ -291,7 +292,7 @@ mod tests {
         texts.iter().map(|text| text.as_bytes()).collect()
     }
 
-    /// An answer's texts, after those of its envelope and id.
+    /// Returns an answer's texts, after those of its envelope and id.
     fn answered(before: &[&'static str], outcome: &Result<Place, Failure>) -> Vec<String> {
         let (mut json, mut all) = (Vec::new(), frames(before));
         answer(outcome, &mut json, &mut all);

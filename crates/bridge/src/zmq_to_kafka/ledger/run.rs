@@ -1,5 +1,5 @@
-//! Messages that came together and of which nothing is kept: they are entered, settled and told by
-//! their numbers, so that none of them costs anything by itself.
+//! Messages that came together and of which nothing is kept: they are entered, settled and answered
+//! by their numbers, so that no single one costs anything.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(crate) struct Run {
     pub(crate) messages: Range<usize>,
     /// The topic of their records, if their sender gets answers.
     pub(crate) topic: Option<Arc<str>>,
-    /// Of each of them, as sent or as the topic set it.
+    /// Timestamp of each of them, as sent or as the topic set it.
     pub(crate) timestamp: i64,
     /// The place of the first in the log, behind which the others stand; or why none has one.
     pub(crate) outcome: Result<Written, Failure>,
@@ -38,12 +38,12 @@ pub(super) struct Group {
     timestamp: i64,
     /// Messages.
     count: usize,
-    /// Those that are not settled.
+    /// Messages that are not settled.
     left: usize,
-    /// Those that were told, if that is done in their order.
+    /// Messages that were answered, if that is done in their order.
     told: usize,
-    /// Those that are settled and wait for others, by the number of the first of each run, with how
-    /// many it has.
+    /// Settled messages that wait for others, by the number of the first of each run, with its
+    /// length.
     waiting: BTreeMap<usize, (usize, Result<Written, Failure>)>,
 }
 
@@ -51,7 +51,7 @@ impl Group {
     /// The most messages of a group.
     pub(super) const MOST: usize = (1 << super::INDEX_BITS) - 1;
 
-    /// One without messages.
+    /// Makes a group without messages.
     pub(super) fn new(
         (arrival, first): (ArrivalId, usize),
         sender: u64,
@@ -92,8 +92,8 @@ impl Group {
         (self.arrival, self.first + at)
     }
 
-    /// Takes note that so many from `at` on are settled. Returns true if they are in the group, and
-    /// were not before.
+    /// Takes note that `count` messages from `at` on are settled. Returns true if they are in the
+    /// group, and were not before.
     pub(super) fn settle(&mut self, at: usize, count: usize) -> bool {
         let is_known = at >= self.told
             && at + count <= self.count
@@ -105,7 +105,7 @@ impl Group {
         is_known
     }
 
-    /// Keeps the outcome of settled messages, until those before them are told.
+    /// Keeps the outcome of settled messages, until those before them are answered.
     pub(super) fn wait(&mut self, at: usize, count: usize, outcome: Result<Written, Failure>) {
         self.waiting.insert(at, (count, outcome));
     }
@@ -121,7 +121,7 @@ impl Group {
         Some(self.run(at, count, outcome))
     }
 
-    /// So many messages from `at` on, with their outcome.
+    /// Returns `count` messages from `at` on, with their outcome.
     pub(super) fn run(&self, at: usize, count: usize, outcome: Result<Written, Failure>) -> Run {
         let log_append_time =
             outcome.as_ref().ok().and_then(|written: &Written| written.log_append_time);
@@ -135,18 +135,18 @@ impl Group {
         }
     }
 
-    /// Returns true if none is left to be settled.
+    /// Returns true if all messages are settled.
     pub(super) fn is_settled(&self) -> bool {
         self.left == 0
     }
 
-    /// Returns true if all were told in their order.
+    /// Returns true if all were answered in their order.
     pub(super) fn is_told(&self) -> bool {
         self.told == self.count
     }
 
-    /// Settles all that are left: those that are to be told in their order wait for that. Returns
-    /// how many were left.
+    /// Settles all that are left; those that are answered in order wait for their turn. Returns the
+    /// number that were left.
     pub(super) fn abandon(&mut self, failure: &Failure) -> usize {
         let (mut at, mut gaps) = (self.told, Vec::new());
         for (first, (count, _)) in &self.waiting {

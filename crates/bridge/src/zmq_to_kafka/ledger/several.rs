@@ -1,4 +1,4 @@
-//! The records of a message that has several of them, and what becomes of each.
+//! The records of a message that has several of them, and the outcome of each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,13 +32,14 @@ impl Several {
         self.records
     }
 
-    /// Takes the outcome of a record. Returns whether it was the last.
+    /// Takes the outcome of a record. Returns true if it was the last.
     pub(super) fn take(&mut self, outcome: &Result<Written, WriteError>) -> bool {
         self.left = self.left.saturating_sub(1);
         match outcome {
             Ok(written) => self.parts.add(*written),
             Err(error) => {
-                // That some of it may be there counts for more than why the rest is not.
+                // A record that may be in the log counts for more than the reason why others are
+                // not.
                 let is_unknown = |error: &WriteError| matches!(error, WriteError::Unknown(_));
                 if !self.failure.as_ref().is_some_and(is_unknown) {
                     self.failure = Some(error.clone());
@@ -83,12 +84,12 @@ impl Parts {
             self.others.entry(partition).or_insert(new)
         };
         part.count += 1;
-        // One that is not told leaves the ends unknown.
+        // An unknown offset leaves the ends unknown.
         part.first = part.first.zip(offset).map(|(known, offset)| known.min(offset));
         part.last = part.last.zip(offset).map(|(known, offset)| known.max(offset));
     }
 
-    /// In the order of their numbers.
+    /// Returns the parts in the order of their numbers.
     fn into_sorted(self) -> Vec<BatchPart> {
         let mut all: Vec<_> = self.first.into_iter().chain(self.others.into_values()).collect();
         all.sort_unstable_by_key(|part| part.partition);

@@ -78,7 +78,7 @@ impl Task {
         }
     }
 
-    /// Tells that dead letters wait.
+    /// Logs and shows that dead letters wait.
     fn hold(&self, topic: &str, reason: &str) {
         let reason = format!("dead letters cannot be written to \"{topic}\": {reason}");
         if self.shared.held_by.lock().replace(reason.clone()).is_none() {

@@ -1,4 +1,4 @@
-//! Holds messages of a route's task back whose partition has as much under way as it may.
+//! Holds back messages whose partition has as much under way as it may.
 
 use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
@@ -20,17 +20,17 @@ use crate::zmq_to_kafka::shares::Shares;
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) inbound: Inbound,
-    /// The first that was not taken.
+    /// The first message that was not taken.
     pub(super) from: usize,
-    /// In ms since the epoch.
+    /// Time of arrival in ms since the epoch.
     pub(super) received_ms: i64,
 }
 
 /// The partitions of a message's records.
 pub(super) enum Places {
-    /// Of its only record; `None` if it cannot be told.
+    /// The partition of its only record; `None` if it is not known.
     One(Option<PartitionIndex>),
-    /// Of each record.
+    /// The partition of each record.
     Each(Vec<Option<PartitionIndex>>),
 }
 
@@ -90,8 +90,7 @@ impl Task {
         }
     }
 
-    /// The arrival and the weight of records whose tickets follow one another, and which are under
-    /// way.
+    /// Returns the arrival and the weight of records under way whose tickets follow one another.
     pub(super) fn weight_of(&self, first: Ticket, count: usize) -> (ArrivalId, usize) {
         match self.ledger.find(first) {
             Some(Found::Message(message, records)) => {
@@ -105,7 +104,7 @@ impl Task {
     }
 
     /// Takes note of messages that are settled, of a sender whose answers have an order: they keep
-    /// their memory until they are told.
+    /// their memory until they are answered.
     pub(super) fn count_settled(&mut self, arrival: ArrivalId, weight: usize) {
         if self.order == Order::OfMessages
             && weight > 0
@@ -116,7 +115,7 @@ impl Task {
         }
     }
 
-    /// Takes note that they are told.
+    /// Takes note that they are answered.
     pub(super) fn count_told(&mut self, arrival: ArrivalId, weight: usize) {
         if self.order == Order::OfMessages
             && let Some(arrival) = self.arrivals.get(arrival)
@@ -140,7 +139,8 @@ impl Task {
             && self.untold.contains_key(&part.inbound.sender.id())
     }
 
-    /// The partitions of records are known that counted among those of topics that are not.
+    /// Moves the shares of records whose partitions are known now; they counted among those of
+    /// unknown topics.
     pub(super) fn move_shares(&mut self, placed: Vec<(Ticket, PartitionIndex)>) {
         for (ticket, place) in placed {
             let (_, weight) = self.weight_of(ticket, 1);
@@ -151,7 +151,7 @@ impl Task {
         }
     }
 
-    /// librdkafka writes, and does not tell partitions.
+    /// Forgets all shares: librdkafka writes, and does not report partitions.
     pub(super) fn forget_shares(&mut self) {
         if !self.shares.is_empty() {
             self.shares = Shares::new(self.shared.config.socket.in_flight_bytes);
@@ -184,10 +184,10 @@ impl Task {
         self.parked.park(part.inbound.sender.id(), part, Some(wait), now_ms());
     }
 
-    /// Gives the memory of messages back, if they may be set aside, and stops reading their sender.
+    /// Gives back the memory of messages, if they may be set aside, and stops reading their sender.
     pub(super) fn set_aside(&mut self, part: &mut Part) {
         let Inbound { sender, content, permit } = &mut part.inbound;
-        // First: what becomes free is for others.
+        // First, so that others get the memory that becomes free.
         sender.hold(true);
         self.shared.socket.set_aside(content, permit);
         if permit.set_aside().is_none() {
@@ -197,14 +197,14 @@ impl Task {
         }
     }
 
-    /// Queues for the memory of messages that were set aside, if some may go on.
+    /// Queues for the memory of messages that were set aside, if some may continue.
     pub(super) fn queue_for_room(&mut self) {
         if self.turn.is_some() || self.parked.is_empty() {
             return;
         }
         let shares = &self.shares;
         if let Some(part) = self.parked.next(|index| shares.is_full(index), now_ms()) {
-            // It would wait for ever for what those behind it keep.
+            // It would wait forever for the memory that messages behind it keep.
             let weight = part.inbound.permit.set_aside().filter(|_| self.kept == 0).unwrap_or(0);
             self.turn = Some(Box::pin(self.shared.socket.room(weight)));
         }
@@ -225,7 +225,7 @@ impl Task {
         ControlFlow::Continue(())
     }
 
-    /// Refuses what was set aside, at the end.
+    /// Refuses the messages that were set aside, at the end.
     pub(super) fn refuse_parked(&mut self) {
         (self.turn, self.kept) = (None, 0);
         for mut part in self.parked.take_all() {

@@ -20,9 +20,9 @@ use crate::zmq_to_kafka::{IngestConfig, OnError};
 
 /// The messages of one sender that were taken.
 pub(super) struct Taken {
-    /// So many.
+    /// Number of messages.
     pub(super) messages: usize,
-    /// True if none was set aside.
+    /// True if no message was set aside.
     pub(super) is_whole: bool,
 }
 
@@ -44,7 +44,7 @@ struct Incoming<'f, 'a> {
     count: usize,
     /// Its size if it was thrown away.
     discarded: Option<u64>,
-    /// The reason why it is not to be written, whatever it holds.
+    /// The reason why it must not be written, regardless of its content.
     refusal: Option<Failure>,
     /// True if its sender may not write anything.
     is_denied: bool,
@@ -52,8 +52,8 @@ struct Incoming<'f, 'a> {
 }
 
 impl Task {
-    /// Takes messages of one sender, unless they have to wait behind others of it. Returns how many
-    /// they are.
+    /// Takes messages of one sender, unless they have to wait behind others of it. Returns their
+    /// number.
     pub(super) fn handle_inbound(&mut self, inbound: Inbound) -> ControlFlow<(), usize> {
         let sender = inbound.sender.id();
         let is_set_aside = inbound.permit.set_aside().is_some() && !self.is_closing;
@@ -135,7 +135,7 @@ impl Task {
                     full = Some((index, wait));
                     break;
                 }
-                // What came with a message that stops the route is not written either.
+                // Messages that came with one that stops the route are not written either.
                 ControlFlow::Break(Halt::Stopped) => {
                     (flow, is_late) = (ControlFlow::Break(()), true);
                 }
@@ -151,7 +151,7 @@ impl Task {
         ControlFlow::Continue(taken)
     }
 
-    /// `records`: where they are put.
+    /// Takes a message. `records`: the buffer for its records.
     fn handle_message<'a>(
         &mut self,
         config: &IngestConfig,
@@ -187,7 +187,7 @@ impl Task {
         self.counts.received += 1;
         let (envelope, body) = match parted {
             Parted::Message { envelope } => frames.split_at(envelope),
-            // An answer needs an envelope to come back by: all that stands before an empty frame.
+            // An answer needs an envelope to come back by: all frames before an empty one.
             _ => frames.split_at(wire::envelope(frames)),
         };
         let id = config.frames.id(body);
@@ -232,8 +232,8 @@ impl Task {
         }
     }
 
-    /// Finds where a message's records go, and hands them to the producer. The message comes with
-    /// its number in its arrival.
+    /// Finds the partitions of a message's records, and hands them to the producer. The message
+    /// comes with its number in its arrival.
     ///
     /// # Errors
     /// A partition takes no more for now. Nothing was done.
@@ -266,7 +266,7 @@ impl Task {
     /// Hands a message's records to the producer.
     ///
     /// # Errors
-    /// As [`Self::produce`].
+    /// The same as for [`Self::produce`].
     fn write(
         &mut self,
         config: &IngestConfig,

@@ -52,7 +52,7 @@ impl Task {
         flow
     }
 
-    /// Tells of neighbors that were settled alike.
+    /// Answers neighbors that were settled alike.
     fn tell_run(&mut self, run: Run) -> ControlFlow<()> {
         match &run.outcome {
             Ok(written) => {
@@ -89,7 +89,7 @@ impl Task {
         self.arrivals.settle(run.arrival, run.messages.len(), size);
     }
 
-    /// The messages of a run, each by itself.
+    /// Returns the messages of a run, each by itself.
     pub(super) fn each_of(&self, run: &Run) -> Vec<Message> {
         let message = |index| Message {
             arrival: run.arrival,
@@ -104,7 +104,7 @@ impl Task {
         self.answer(&message, &Ok(place));
     }
 
-    /// Does with a message that is not written what its route says.
+    /// Handles a message that is not written as its route is configured.
     fn fail(&mut self, message: Message, failure: Failure) -> ControlFlow<()> {
         if let Some(arrival) = self.arrivals.get(message.arrival) {
             arrival.sender.count_failed();
@@ -152,7 +152,7 @@ impl Task {
         self.answer(&message, &Err(failure));
     }
 
-    /// The message is settled: its sender is told, if it gets answers.
+    /// Answers the sender of a settled message, if it gets answers.
     fn answer(&mut self, message: &Message, outcome: &Result<Place, Failure>) {
         if self.is_router
             && let Some(arrival) = self.arrivals.get(message.arrival)
