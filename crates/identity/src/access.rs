@@ -32,9 +32,9 @@ pub struct Rule {
 /// The topics of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Topics {
-    /// By their names.
+    /// Topics by their names.
     Named(Vec<TopicPattern>),
-    /// Those that Kafka's own ACLs give to the peer.
+    /// Topics that Kafka's own ACLs give to the peer.
     Kafka,
 }
 

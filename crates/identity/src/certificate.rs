@@ -121,10 +121,10 @@ impl Certificate {
         Ok(Self { public, secret, metadata })
     }
 
-    /// Both keys.
+    /// Returns both keys.
     ///
     /// # Errors
-    /// The certificate is the public one.
+    /// The certificate has the public key alone.
     pub fn into_key_pair(self) -> Result<KeyPair, CertificateError> {
         self.secret.map(KeyPair::new).ok_or(CertificateError::NoSecretKey)
     }
@@ -166,7 +166,7 @@ mod tests {
     const PUBLIC: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
     const SECRET: &str = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6";
 
-    /// As pyzmq 27 writes it.
+    /// A certificate as pyzmq 27 writes it.
     fn pyzmq() -> String {
         format!(
             "#   ****  Generated on 2026-11-30 12:00:00 by pyzmq  ****\n\

@@ -48,7 +48,8 @@ impl Claims {
         self.0.get("jti").and_then(Value::as_str)
     }
 
-    /// Returns the part of them that these names mean. Who they are about stays, and by which token.
+    /// Returns the part of them that these names mean. The subject and the token that they are from
+    /// stay.
     pub(crate) fn only<'a>(&self, names: impl IntoIterator<Item = &'a ClaimName>) -> Self {
         let own = ["iss", "sub", "jti"].map(|name| self.0.get_key_value(name));
         let mut kept: Map<String, Value> =

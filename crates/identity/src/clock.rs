@@ -1,23 +1,23 @@
-//! The time as those see it who decide.
+//! The time as an argument of decisions.
 
 use std::time::{Duration, Instant};
 
 /// The time by both clocks: one may be set, the other may stand still while a machine sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// By the clock that is never set.
+    /// Time by the clock that is never set.
     pub now: Instant,
-    /// In s since the epoch.
+    /// Time in s since the epoch.
     pub wall: i64,
 }
 
-/// The end of what keeps somebody out, by both clocks; whichever comes last. A wall clock that is set
-/// forward and back would undo it otherwise.
+/// The end of a revocation by both clocks; whichever comes last. A wall clock that is set forward
+/// and back would undo it otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
-    /// In s since the epoch.
+    /// Time in s since the epoch.
     pub(crate) wall: i64,
-    /// None if it is too far away.
+    /// The end by the clock that is never set; `None` if it is too far away.
     at: Option<Instant>,
 }
 

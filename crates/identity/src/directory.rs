@@ -26,7 +26,7 @@ pub enum Refusal {
     /// Its token is good, and gives no lease.
     #[error("it gets no lease: {0}")]
     Lease(LeaseError),
-    /// It is kept out by a revocation, whatever it shows.
+    /// It is kept out by a revocation, with any token.
     #[error("it was revoked")]
     Revoked,
     /// Its token is good, and Kafka decides what it may do: there is no lease before the answer.
@@ -62,11 +62,11 @@ impl Refusal {
 /// The effect of a token on the lease of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// It begins.
+    /// A lease began.
     Begun,
-    /// It has a later end.
+    /// A lease got a later end.
     Renewed,
-    /// None: the key is in as it was.
+    /// No change: the key was in already.
     Unchanged,
 }
 
@@ -117,8 +117,9 @@ impl Directory {
         Self { rules, keys, leases, revocations, admitted, max_admitted: MIN_KEPT }
     }
 
-    /// Keeps out whoever a revocation means, until then (in s since the epoch) or until the last
-    /// token that it means has ended, as far as it was shown here. Their leases and admissions end.
+    /// Keeps out the peers that a revocation concerns, until then (in s since the epoch) or until
+    /// the last token that it concerns and that was shown here has ended. Their leases and
+    /// admissions end.
     ///
     /// # Errors
     /// There are many revocations already.
@@ -151,18 +152,17 @@ impl Directory {
         Ok(Revocation { ended, until })
     }
 
-    /// Returns true if a token that the owner of a key shows, and that says that it ends then, is to
-    /// be verified: if it would begin a lease, or move its end. A libzmq socket shows its first
-    /// token for ever. A key that is known by its certificate needs none, and none helps one that is
-    /// revoked. One whose end cannot be
-    /// read is verified, to tell what is wrong with it.
+    /// Returns true if a token that the owner of a key shows, and that says that it ends then, is
+    /// to be verified: if it would begin a lease, or move its end. A libzmq socket shows its first
+    /// token for ever. A key that is known by its certificate needs none, and none helps one that
+    /// is revoked. One whose end cannot be read is verified, so that its fault is reported.
     pub fn wants_token(&self, key: &PublicKey, claimed_end: Option<i64>, clock: Clock) -> bool {
         let end = claimed_end.unwrap_or(i64::MAX);
         let is_settled = self.keys.contains_key(key) || self.revocations.has_key(key);
         !is_settled && self.leases.would_extend(key, end, clock)
     }
 
-    /// Returns an error if a token, or who shows it, is revoked.
+    /// Returns an error if a token or its bearer is revoked.
     fn check_revoked(
         &mut self,
         key: &PublicKey,
@@ -249,7 +249,7 @@ impl Directory {
         }
     }
 
-    /// Begins or renews a lease; where Kafka decides, only with its answer.
+    /// Begins or renews a lease; if Kafka decides, only with its answer.
     fn give(
         &mut self,
         key: PublicKey,
@@ -278,7 +278,7 @@ impl Directory {
         Ok(Leased { admission, change, ended })
     }
 
-    /// Takes what Kafka has answered anew about the owner of a lease. If that gives other rights the
+    /// Takes Kafka's new answer about the owner of a lease. If that gives other rights the
     /// admission that it had ends and is returned: the peer comes back with these.
     pub fn set_answer(
         &mut self,

@@ -12,10 +12,10 @@ pub enum DiscoveryError {
     /// No JSON object in which each name stands once.
     #[error("the discovery document is no plain JSON object")]
     Malformed,
-    /// It is about somebody else.
+    /// It is about another issuer.
     #[error("the discovery document is about the issuer {0:?}")]
     Issuer(String),
-    /// It does not say.
+    /// It does not name them.
     #[error("the discovery document has no jwks_uri")]
     NoKeys,
     /// Its keys are somewhere else.
@@ -28,10 +28,10 @@ pub fn discovery_url(issuer: &str) -> String {
     format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
 }
 
-/// Reads where the keys of `issuer` are: on its own host.
+/// Reads the address of the keys of `issuer`: on its own host.
 ///
 /// # Errors
-/// A document that is none, of somebody else, or that leads somewhere else.
+/// The document is none, is another issuer's, or names keys on another host.
 pub fn keys_url(document: &[u8], issuer: &str) -> Result<String, DiscoveryError> {
     let document = strict_object(document).ok_or(DiscoveryError::Malformed)?;
     match document.get("issuer") {

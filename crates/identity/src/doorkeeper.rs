@@ -1,4 +1,5 @@
-//! The doorkeeper: how often a visitor may speak, and when it is told that its lease ends. Pure.
+//! The doorkeeper: the rate at which a visitor may send commands, and the time of the notice that
+//! its lease ends. Pure.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -47,8 +48,8 @@ impl Doorkeeper {
         Ok(())
     }
 
-    /// Takes note of a lease that lasts for `left`, in whole seconds of which the first has begun: its
-    /// end is told when four fifths of that are over.
+    /// Takes note of a lease that lasts for `left`, in whole seconds of which the first has begun:
+    /// its notice is due once four fifths of that are over.
     pub fn handle_enrolled(&mut self, id: u64, until: i64, left: Duration, now: Instant) {
         if let Some(visitor) = self.visitors.get_mut(&id) {
             let left = left.saturating_sub(Duration::from_secs(1));
@@ -66,7 +67,7 @@ impl Doorkeeper {
         .collect()
     }
 
-    /// Returns the visitors that are to be told of the end of a lease, each once, with that end.
+    /// Returns the visitors to be notified of the end of a lease, each once, with that end.
     pub fn poll_notices(&mut self, now: Instant) -> Vec<(u64, i64)> {
         let due = |notice: &mut Pending| now >= notice.at;
         let visitors = self.visitors.iter_mut();

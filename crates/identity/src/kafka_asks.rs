@@ -51,9 +51,9 @@ pub enum Wanted {
 /// The reason why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Somebody who decides has said no.
+    /// A broker refused.
     Refused,
-    /// Nobody has said anything.
+    /// No broker answered.
     Unanswered,
 }
 
@@ -72,8 +72,8 @@ pub struct Question<T> {
 /// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered<T> {
-    /// The lease may begin that the peer has waited for, or go on by its new token. If it does, this
-    /// is to be told, with the means to ask again.
+    /// The lease that the peer has waited for may begin, or be renewed by its new token. If that is
+    /// done it must be reported, with the token for the next question.
     Begins(Box<Verified>, T),
     /// The peer may have other rights now.
     Again,
@@ -82,7 +82,7 @@ pub enum Answered<T> {
 /// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// The peer goes on to wait.
+    /// The peer still waits.
     Waits,
     /// The last answer still holds.
     Holds,
@@ -114,7 +114,7 @@ pub struct KafkaAsks<T> {
     interval: Duration,
     waiting: Queue<Waiting<T>>,
     leased: Queue<LeaseToken<T>>,
-    /// Tells questions from those about other topics.
+    /// Number that tells these questions from those about other topics.
     round: u64,
     /// The number of peers of a subject that wait.
     subjects: HashMap<Subject, usize>,
@@ -158,7 +158,7 @@ impl<T: Clone> KafkaAsks<T> {
     }
 
     /// Returns the next question whose time has come, if another one may be under way. Its outcome
-    /// is to be told, whatever it is.
+    /// must be reported, also a failure.
     pub fn poll_question(&mut self, now: Instant) -> Option<Question<T>> {
         while let Some((key, number)) = self.waiting.take_due(now, MAX_ASKED) {
             let waiting = self.waiting.get_mut(&key);
@@ -213,14 +213,14 @@ impl<T: Clone> KafkaAsks<T> {
         }
     }
 
-    /// A lease has begun, or goes on, by an answer to the question about this token. The lease of a
-    /// token that gave none is asked about as before.
+    /// Takes note that a lease has begun, or was renewed, by an answer to the question about this
+    /// token. The lease of a token that gave none is asked about as before.
     pub fn handle_begun(&mut self, key: PublicKey, token: T, now: Instant) {
         let next = self.next(&key, now);
         self.leased.insert(key, LeaseToken { token, failures: 0, answered: now }, next);
     }
 
-    /// There was no answer. `None` as for [`Self::handle_answer`].
+    /// Takes note that there was no answer. `None` as for [`Self::handle_answer`].
     pub fn handle_failure(
         &mut self,
         question: &Question<T>,

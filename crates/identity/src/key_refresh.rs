@@ -11,7 +11,7 @@ use crate::token::KeySet;
 
 /// Time between two fetches, if the answer does not say for how long it holds.
 const REFRESH: Duration = Duration::from_secs(300);
-/// The least and the most of that, whatever the answer says.
+/// The least and the most of that, regardless of the answer.
 const REFRESH_WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 /// The least time between the beginnings of two fetches for the sake of keys that are not known: a
 /// flood of such tokens is not to become a flood at the provider.

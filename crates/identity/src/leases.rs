@@ -1,7 +1,7 @@
 //! Leases: keys that a token has let in, until the token ends or the lease does.
 //!
-//! A lease belongs to its key, not to a connection. The token is not kept; its claims are. One token
-//! lets in one key: stolen, it is of no use once its owner was first.
+//! A lease belongs to its key, not to a connection. The token is not kept; its claims are. One
+//! token lets in one key: a stolen one is worthless once its owner has used it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl Leases {
         self.by_key.get(key).filter(|lease| !lease.is_over(clock)).map(|lease| &lease.admission)
     }
 
-    /// Returns the time from which on a token lets in nobody, in s since the epoch.
+    /// Returns the time from which on a token lets in no key, in s since the epoch.
     pub(crate) fn token_end(&self, verified: &Verified) -> i64 {
         verified.expires.saturating_add(seconds(self.skew))
     }

@@ -181,7 +181,7 @@ fn split(text: &str, is_regex: bool) -> Result<Vec<Part>, PatternError> {
     Ok(parts)
 }
 
-/// `None` if a claim has no text.
+/// Puts the text together; `None` if a claim has no text.
 fn put_together(
     parts: &[Part],
     is_regex: bool,

@@ -1,4 +1,4 @@
-//! That the tests find mistakes about who may do what.
+//! Planted mistakes about rights, each of which a test must find.
 
 #[test]
 fn each_mistake_about_access_is_found() {

@@ -1,5 +1,5 @@
-//! Revocations: keys, subjects and tokens that are not let in any more, whatever else speaks for
-//! them.
+//! Revocations: keys, subjects and tokens that are no longer let in, even if a rule or a lease
+//! would admit them.
 //!
 //! A revocation holds until a time, and at least until the last token that it concerns and that was
 //! shown here has ended: otherwise that token would undo it.
@@ -38,7 +38,7 @@ pub enum Revoked {
     IssuedBefore {
         /// The issuer.
         issuer: String,
-        /// In s since the epoch.
+        /// Time of the revocation in s since the epoch.
         time: i64,
     },
 }
@@ -71,7 +71,7 @@ pub struct TooManyRevocations;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
     pub(crate) key: &'a PublicKey,
-    /// None of a key of which nothing is known.
+    /// Claims of the key's owner; `None` if nothing is known of the key.
     pub(crate) claims: Option<&'a Claims>,
     /// The time when its token was issued, if it says so.
     pub(crate) issued: Option<i64>,
@@ -85,7 +85,7 @@ impl Bearer<'_> {
 }
 
 impl Revoked {
-    /// Returns true if the owner of this key, for whom these claims speak, is meant.
+    /// Returns true if this revokes a key or its owner, who has these claims.
     pub(crate) fn means(&self, bearer: Bearer<'_>) -> bool {
         let fits = |issuer: &Option<String>, claims: &Claims| {
             issuer.as_deref().is_none_or(|issuer| issuer == claims.issuer())
@@ -109,9 +109,9 @@ impl Revoked {
 /// All revocations, each with its end.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
-    /// Of keys, subjects and tokens: found by what they mean.
+    /// Revocations of keys, subjects and tokens, by what they revoke.
     exact: HashMap<Revoked, End>,
-    /// Of the tokens of an issuer: the latest time, and its end.
+    /// Revocations of an issuer's tokens: the latest time, and its end.
     cuts: HashMap<String, (i64, End)>,
 }
 
@@ -148,7 +148,7 @@ impl Revocations {
         Ok(end)
     }
 
-    /// Returns true if a key is revoked, or who has it. If a token that ends later than the
+    /// Returns true if a key or its owner is revoked. If a token that ends later than the
     /// revocation speaks for it, that holds for as long as the token.
     pub(crate) fn mean(
         &mut self,

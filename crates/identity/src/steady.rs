@@ -3,7 +3,7 @@
 //! Tokens are judged by the wall clock, which can be set. If it is set back, a token that has ended
 //! would hold again, and a lease by it would be longer than the token. So the time since the start,
 //! by the other clock, is the least that is believed. A clock that is set forward is believed: what
-//! has ended by it keeps a peer out, and lets nobody in.
+//! has ended by it keeps peers out, and lets none in.
 
 use std::time::Duration;
 

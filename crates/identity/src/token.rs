@@ -52,7 +52,7 @@ pub struct Verified {
     pub expires: i64,
     /// The time when it was issued, if it has one.
     pub issued: Option<i64>,
-    /// A digest that tells it from every other token.
+    /// A digest that identifies it.
     pub id: TokenId,
 }
 
@@ -65,8 +65,8 @@ impl Verified {
     }
 }
 
-/// A digest that tells a token from every other one: of its issuer and its id, or of what was
-/// signed if it has no id. Never of the whole: a signature of ECDSA can be altered and stays valid.
+/// A digest that identifies a token: of its issuer and its id, or of its signed part if it has no
+/// id. Never of the whole: a signature of ECDSA can be altered and stays valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenId([u8; 32]);
 
@@ -95,7 +95,7 @@ pub enum TokenError {
     /// Its issuer is not trusted.
     #[error("its issuer is not trusted")]
     Issuer,
-    /// It is for somebody else.
+    /// It is for another audience.
     #[error("it is for another audience")]
     Audience,
     /// Its signature is not its issuer's.

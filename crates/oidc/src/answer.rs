@@ -11,7 +11,7 @@ use crate::secret::Secret;
 
 /// A JWT, which may be an access token too (RFC 8693 section 3).
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-/// The most that is told of a provider's words, in characters.
+/// Characters of a provider's text that are reported at the most.
 const TOLD: usize = 300;
 /// A secret that is shorter may be part of any word.
 const SHORT: usize = 6;
@@ -127,7 +127,7 @@ pub(crate) fn seconds(life: &Value) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX))
 }
 
-/// A provider's words on one line, without what was sent to it and without tokens.
+/// Puts a provider's text on one line, without secrets that were sent to it and without tokens.
 pub(crate) fn told(text: &str, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.expose().len() >= SHORT) {

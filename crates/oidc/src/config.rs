@@ -8,7 +8,7 @@ use crate::secret::Secret;
 /// The source of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenConfig {
-    /// A file whose content is the token; somebody else renews it.
+    /// A file whose content is the token; another program renews it.
     File(PathBuf),
     /// A token endpoint.
     Endpoint(Box<EndpointConfig>),
@@ -31,7 +31,7 @@ pub struct EndpointConfig {
     pub token_url: String,
     /// The client's id.
     pub client_id: Option<String>,
-    /// The proof of who the client is.
+    /// The proof of the client's identity.
     pub authentication: ClientAuthentication,
     /// The basis on which the token is granted.
     pub grant: Grant,
@@ -84,9 +84,9 @@ pub enum Grant {
 /// An assertion that a token is granted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Assertion {
-    /// The content of a file; somebody else renews it.
+    /// The content of a file; another program renews it.
     File(PathBuf),
-    /// Signed by us, anew for each request.
+    /// Signed by us for each request.
     Signed(SignedAssertion),
 }
 
@@ -107,24 +107,23 @@ pub struct SignedAssertion {
     pub claims: Vec<(String, String)>,
 }
 
-/// The way in which a client shows who it is (RFC 6749 section 2.3).
+/// The way in which a client proves its identity (RFC 6749 section 2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAuthentication {
-    /// Not at all: a public client.
+    /// No proof: a public client.
     None,
-    /// By a secret, in the HTTP header (RFC 6749 section 2.3.1).
+    /// A secret, in the HTTP header (RFC 6749 section 2.3.1).
     Secret(SecretSource),
-    /// By an assertion that it signs: `private_key_jwt` (RFC 7523 section 2.2, OIDC Core section
-    /// 9).
+    /// An assertion that it signs: `private_key_jwt` (RFC 7523 section 2.2, OIDC Core section 9).
     Key {
         /// The key that signs it.
         key: SigningKeyConfig,
         /// `aud`; the URL of the token endpoint if `None`.
         audience: Option<String>,
     },
-    /// By an assertion that a platform signs and renews in a file (RFC 7523 section 2.2).
+    /// An assertion that a platform signs and renews in a file (RFC 7523 section 2.2).
     AssertionFile(PathBuf),
-    /// By a certificate: `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705).
+    /// A certificate: `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705).
     Certificate(ClientCertificate),
 }
 

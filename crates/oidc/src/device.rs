@@ -57,7 +57,7 @@ pub enum Polled {
     Pending,
     /// The same, and the device is to ask less often.
     SlowDown,
-    /// Nobody answered, or the provider is in trouble.
+    /// No answer, or the provider is in trouble.
     Away,
     /// The user said no.
     Denied,
@@ -188,7 +188,7 @@ pub(crate) fn read_code(status: u16, body: &[u8]) -> Result<DeviceCode, Fault> {
 /// Reads the answer to a poll.
 ///
 /// # Errors
-/// The login cannot go on.
+/// The login cannot continue.
 pub(crate) fn read_poll(status: u16, body: &[u8], code: &DeviceCode) -> Result<Polled, Fault> {
     if status == 429 {
         return Ok(Polled::SlowDown);

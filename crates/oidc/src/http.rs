@@ -55,7 +55,7 @@ pub enum HttpError {
 }
 
 impl Http {
-    /// Sees whether the URL and the files can be used; asks nobody.
+    /// Checks that the URL and the files can be used; sends no request.
     ///
     /// # Errors
     /// A URL or a file that cannot be used.

@@ -46,7 +46,7 @@ fn payload(claims: &Claims<'_>, now: Duration, id: &str) -> Map<String, Value> {
         ("aud".to_owned(), claims.audience.into()),
         ("iat".to_owned(), now.as_secs().into()),
         ("exp".to_owned(), (now + claims.life).as_secs().into()),
-        // So that whoever sees it cannot use it again.
+        // An id, so that a copy cannot be used again.
         ("jti".to_owned(), id.into()),
     ]);
     payload
@@ -65,7 +65,7 @@ fn sign(payload: &Map<String, Value>, key: &SigningKey) -> Result<Secret, String
 }
 
 /// The end of a token's life, in seconds since the epoch, if it is a JWT that says so. Nothing of
-/// it is verified: who takes the token does that.
+/// it is verified: the receiver of the token does that.
 pub(crate) fn end(token: &Secret) -> Option<Duration> {
     let mut parts = token.expose().split('.');
     let (_, payload) = (parts.next()?, parts.next()?);

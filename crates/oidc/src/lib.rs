@@ -8,8 +8,8 @@
 //! - [`Http`] sends, with a deadline and a bound on what comes back.
 //!
 //! Calls block; nothing here knows tokio, Kafka or ZeroMQ. Files are read again for each request,
-//! so that what rotates needs no restart. No token or secret is ever part of an error or of debug
-//! output: what a provider says is told without them.
+//! so that rotation needs no restart. No token or secret is ever part of an error or of debug
+//! output: a provider's text is reported without them.
 
 mod answer;
 mod config;

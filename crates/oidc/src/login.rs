@@ -11,7 +11,7 @@ use crate::error::TokenError;
 use crate::http::{Http, HttpError};
 use crate::secret::Secret;
 
-/// The reason why a login cannot begin or go on.
+/// The reason why a login cannot begin or continue.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoginError {
     /// The issuer cannot be asked without encryption.
@@ -52,7 +52,7 @@ impl LoginClient {
     /// at most, as each request.
     ///
     /// # Errors
-    /// The issuer does not tell them.
+    /// The issuer does not name them.
     pub fn discover(issuer: &str, client_id: &str, ca: Option<&Path>) -> Result<Self, LoginError> {
         if !is_safe(issuer) {
             return Err(LoginError::Issuer(issuer.to_owned()));
@@ -106,7 +106,7 @@ impl LoginClient {
     /// Asks whether the user has let the device in.
     ///
     /// # Errors
-    /// The login cannot go on.
+    /// The login cannot continue.
     pub fn poll(&self, code: &DeviceCode) -> Result<Polled, LoginError> {
         let url = &self.token_url;
         match self.post(url, &device::poll_form(&self.client_id, code)) {
@@ -150,7 +150,7 @@ fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Returns true if nobody on the way reads along: https, or http within this machine.
+/// Returns true if the way is private: https, or http within this machine.
 fn is_safe(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

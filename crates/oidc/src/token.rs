@@ -22,10 +22,10 @@ use crate::key::SigningKey;
 use crate::request::{Shown, TokenRequest};
 use crate::secret::Secret;
 
-/// The life of an assertion by which a client shows who it is: it is used at once. Some providers
-/// take no more than two minutes.
+/// The life of an assertion by which a client proves its identity: it is used at once. Some
+/// providers take no more than two minutes.
 const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
-/// The life of a token that does not tell its own.
+/// The life of a token that does not state its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 /// The longest life that is believed: some providers say "never" by the largest number they have.
 const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -48,10 +48,10 @@ pub struct Token {
 /// Gives the token of one client.
 pub struct TokenProvider {
     config: TokenConfig,
-    /// The way to the token endpoint; of no use with a file.
+    /// The way to the token endpoint; unused with a file.
     http: Http,
     token: Mutex<Option<Token>>,
-    /// Held by whoever asks; when that failed last, and why.
+    /// Time and error of the last failure. Locked by the caller that asks.
     asking: Mutex<Option<(Instant, TokenError)>>,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Debug for TokenProvider {
 }
 
 impl TokenProvider {
-    /// Checks the settings, the keys and the certificates; asks nobody.
+    /// Checks the settings, the keys and the certificates; sends no request.
     ///
     /// # Errors
     /// A URL or a file that cannot be used.
@@ -100,7 +100,7 @@ impl TokenProvider {
     pub fn token(&self) -> Result<Token, TokenError> {
         let began = Instant::now();
         let mut failed = self.asking.lock();
-        // Another one may have asked meanwhile: its answer is everybody's.
+        // Another caller may have asked meanwhile: its answer is for all.
         if let Some(token) = self.kept(|token| token.refresh_at) {
             return Ok(token);
         }
@@ -127,7 +127,7 @@ impl TokenProvider {
         }
     }
 
-    /// The token that is there, before the moment that `until` tells.
+    /// Returns the token that is there, before the moment that `until` gives.
     fn kept(&self, until: fn(&Token) -> Instant) -> Option<Token> {
         self.token.lock().as_ref().filter(|token| Instant::now() < until(token)).cloned()
     }

@@ -15,9 +15,9 @@ pub(super) enum Place {
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
-    /// Tells it from others of the same key, before and after it.
+    /// Number that tells it from others of the same key, before and after it.
     number: u64,
-    /// None while it is under way.
+    /// Time of the next question; `None` while one is under way.
     due: Option<Instant>,
 }
 

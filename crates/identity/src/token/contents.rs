@@ -13,7 +13,7 @@ const MAX_AUDIENCES: usize = 16;
 /// The longest subject, and the longest id of a token, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Refuses a token for somebody else.
+/// Refuses a token for another audience.
 pub(super) fn check_audience(
     payload: &Map<String, Value>,
     audience: &[String],

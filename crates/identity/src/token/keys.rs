@@ -82,7 +82,7 @@ pub enum KeySetError {
     /// No JSON, or not of the right form.
     #[error("not a JWK Set (RFC 7517)")]
     Malformed,
-    /// None of its keys can be used.
+    /// No key in it can be used.
     #[error("no key that verifies signatures (RSA of 2048 to 8192 bits, P-256, P-384, Ed25519)")]
     NoKey,
 }
@@ -127,8 +127,7 @@ impl KeySet {
     /// Returns true if a signature is one of the key that is named, or of the only one that fits if
     /// none is.
     ///
-    /// Without a name a key that has changed cannot be told from a signature that is wrong: both are
-    /// unknown.
+    /// Without a name, a changed key looks like a wrong signature: both are unknown.
     pub(super) fn verify(
         &self,
         id: Option<&str>,
