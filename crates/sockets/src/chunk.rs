@@ -41,8 +41,8 @@ impl Chunk {
     /// Makes a chunk of whole messages in ZMTP framing.
     ///
     /// `ends` holds the end of each message in `bytes`, rising, the last one being its length.
-    /// `same_routing` tells that every message starts with the same first frame. `records` is what
-    /// they count for, and `position` is the origin's position once all of them are delivered.
+    /// `same_routing` is true if every message starts with the same first frame. `records` is their
+    /// number of records, and `position` is the origin's position once all of them are delivered.
     pub fn new(
         bytes: Vec<u8>,
         ends: Vec<usize>,
@@ -95,15 +95,15 @@ impl Chunk {
         Self::new(Vec::new(), Vec::new(), true, 0, origin, position)
     }
 
-    /// The same chunk; where its messages stand in their origin is known.
+    /// Adds the positions of its messages in their origin.
     #[must_use]
     pub fn with_positions(mut self, positions: Positions) -> Self {
         self.positions = Some(positions);
         self
     }
 
-    /// The byte at which its messages begin that stand at `position` or after it; its length if
-    /// there are none. `None` if it does not know where its messages stand.
+    /// Returns the byte at which its messages at `position` or after it begin; its length if there
+    /// are none. `None` if it does not know the positions of its messages.
     ///
     /// A message may stand for more than its own position, up to that of the next one: so the one
     /// before may hold `position` too.

@@ -41,7 +41,7 @@ pub(crate) enum Closed {
 /// A peer whose machine does not acknowledge any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone {
-    /// For how long it has not.
+    /// Time for which it has not.
     pub(crate) silent: Duration,
     /// The key that limits that.
     pub(crate) key: &'static str,

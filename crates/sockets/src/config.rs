@@ -103,8 +103,8 @@ pub struct PubConfig {
     pub min_peers: usize,
     /// Bound of the ring in bytes.
     pub ring_bytes: usize,
-    /// Under [`SlowPeer::Block`], how long the machine of a peer that takes nothing may
-    /// acknowledge nothing. `None`: it is waited for until the connection ends.
+    /// Time for which the machine of a peer that takes nothing may acknowledge nothing, under
+    /// [`SlowPeer::Block`]. `None`: it is waited for until the connection ends.
     pub peer_timeout: Option<Duration>,
     /// Heartbeats, off as in libzmq if `None`.
     pub heartbeat: Option<Heartbeat>,

@@ -15,9 +15,9 @@ use crate::{Endpoint, Port};
 
 /// Time that one address has to answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which a failure that goes on is worth telling again.
+/// Time after which a failure that lasts is logged again.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
-/// Reasons that are remembered as told.
+/// Reasons that are remembered as logged.
 const REASONS: usize = 64;
 
 /// Connects to one endpoint. A name's addresses are tried in turn, each with an attempt of its own:
@@ -90,7 +90,7 @@ async fn connect(address: SocketAddr) -> io::Result<Stream> {
     Stream::tcp(stream)
 }
 
-/// Decides which failures of an endpoint are told: a new reason, and every ten minutes one that
+/// Decides which failures of an endpoint are logged: a new reason, and every ten minutes one that
 /// lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {

@@ -22,7 +22,7 @@ pub enum Endpoint {
 /// A TCP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Port {
-    /// This one (never 0).
+    /// A port number (never 0).
     Number(u16),
     /// `*` or `0`: whichever is free; only to bind.
     Any,

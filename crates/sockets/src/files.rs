@@ -11,7 +11,7 @@ use crate::stream::Stream;
 const RESERVE: u64 = 256;
 
 /// The limit of open files, if a connection is beyond what peers may take of it. The system gives
-/// each file the lowest number that is free, so its number tells how many there are at the least.
+/// each file the lowest number that is free, so its number shows how many there are at the least.
 pub(crate) fn beyond_limit(stream: &Stream) -> Option<u64> {
     let limit = getrlimit(Resource::Nofile).current?;
     is_beyond(stream.descriptor(), limit).then_some(limit)

@@ -35,12 +35,12 @@ pub struct Process {
 /// The gate's verdict on a peer.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is let in.
+    /// Let in.
     Admitted(Arc<dyn Access>),
-    /// Not now, and perhaps later: it is kept waiting for a second or two and closed without a
-    /// word, so that it tries again.
+    /// Refused for now: it is kept waiting for a second or two and closed without an error, so that
+    /// it tries again.
     Later(String),
-    /// Never: it is told so, so that it does not try again.
+    /// Refused for good: it gets an error, so that it does not try again.
     Refused(String),
 }
 
@@ -53,10 +53,10 @@ pub trait Gate: Debug + Send + Sync {
     fn ends(&self) -> watch::Receiver<u64>;
 }
 
-/// The standing of a peer: whether anybody decides what it may do, and what was decided.
+/// The standing of a peer: whether a gate decides about it, and the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Standing<'a> {
-    /// The socket has no gate: everybody may do everything.
+    /// The socket has no gate: every peer may do everything.
     Ungated,
     /// The socket has a gate, which has not let the peer in: it may do nothing.
     Outside,
@@ -125,6 +125,6 @@ pub trait Access: Debug + Send + Sync {
         None
     }
 
-    /// Properties that the peer is told in its handshake: ASCII letters, digits and `-` in names.
+    /// Properties that the peer gets in its handshake: ASCII letters, digits and `-` in names.
     fn properties(&self) -> Vec<(&'static str, String)>;
 }

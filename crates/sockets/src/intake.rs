@@ -59,7 +59,7 @@ pub struct InboundConfig {
     /// Peers: connections whose handshake is done.
     pub max_peers: usize,
     /// Size of one message in bytes, at most 1 GiB. A larger one is thrown away as it comes, and
-    /// told; one over 1 GiB ends its connection.
+    /// reported; one over 1 GiB ends its connection.
     pub max_message: usize,
     /// Bytes that senders together can make the socket hold besides the messages in flight: one
     /// half for messages that have come in part or wait, one for answers that are not read. If the
@@ -143,7 +143,7 @@ type Memory = Option<OwnedSemaphorePermit>;
 /// Messages that were set aside: they have no share of `in_flight_bytes` for now.
 #[derive(Debug)]
 struct Aside {
-    /// For what they hold.
+    /// The memory that they hold.
     _charge: Charge,
     /// The share that they are to have.
     weight: usize,
@@ -174,7 +174,7 @@ impl Permit {
         Self { memory, aside, sender: Arc::clone(&self.sender), messages, bytes }
     }
 
-    /// If its messages were set aside, the weight of all of them.
+    /// Returns the weight of all of its messages if they were set aside.
     pub fn set_aside(&self) -> Option<usize> {
         self.aside.as_ref().map(|aside| aside.weight)
     }
@@ -395,8 +395,7 @@ impl Intake {
         &self.sender
     }
 
-    /// Prepares a sender's connection: messages that are too large are told, not a reason to end
-    /// it.
+    /// Prepares a sender's connection: messages that are too large are reported, and do not end it.
     pub(crate) fn prepare(&self, connection: &mut Connection) {
         connection.gather();
         connection.discard_up_to(DISCARDED);

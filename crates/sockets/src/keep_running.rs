@@ -9,7 +9,8 @@ use tracing::error;
 /// Pause before a task that panicked begins again.
 const PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
-/// Runs the task that `make` makes until it returns. One that panics is told, and begun again.
+/// Runs the task that `make` makes until it returns. If it panics, that is logged and it begins
+/// again.
 pub(crate) async fn keep_running<F>(route: &str, what: &str, mut make: impl FnMut() -> F)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -30,11 +30,11 @@ impl Label {
 /// The messages that a peer may have.
 #[derive(Debug)]
 pub(crate) enum Allowed {
-    /// All of them: nobody decides about peers.
+    /// All messages: there is no gate.
     Everything,
-    /// None of them: the peer was not let in yet.
+    /// No messages: the peer was not let in yet.
     Nothing,
-    /// Those that its rights name.
+    /// Messages that its rights name.
     By(Rights),
 }
 

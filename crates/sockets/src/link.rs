@@ -1,10 +1,10 @@
-//! One connection of whatever socket type: handshake, input, output and deadlines, to its end.
+//! One connection of any socket type: handshake, input, output and deadlines, to its end.
 //!
-//! A [`Session`] says what a socket type does with it. The link hands up what comes (ready, changes
-//! of subscriptions, messages, the end), and writes what the session's feed has. A peer is read
-//! even while its output is blocked: a close with unread input would become a reset, and throw away
-//! what the kernel still holds for it. Only a peer that has used up its ration of input, or for
-//! whose next message there is no memory, is not read meanwhile; it is sent signs of life.
+//! A [`Session`] decides for the socket type. The link hands up what comes (ready, changes of
+//! subscriptions, messages, the end), and writes what the session's feed has. A peer is read even
+//! while its output is blocked: a close with unread input would become a reset, and throw away what
+//! the kernel still holds for it. Only a peer that has used up its ration of input, or for whose
+//! next message there is no memory, is not read meanwhile; it is sent signs of life.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod handshake;
@@ -54,7 +54,7 @@ const PUT_OFF: std::ops::Range<u64> = 1000..2000;
 /// Time that a refused peer has to receive the refusal, in ms: if its connection is closed before,
 /// it may not, and try again for ever.
 const REFUSED: u64 = 1000;
-/// The reason that tells libzmq to try no more (RFC 27, status code 400).
+/// The reason after which libzmq does not try again (RFC 27, status code 400).
 const REFUSAL: &str = "400";
 /// The most bytes read at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -72,12 +72,12 @@ struct Link<'a, S> {
     wire: &'a Wire,
     session: S,
     connection: Connection,
-    /// Until it is done.
+    /// The handshake, until it is done.
     handshake: Option<Handshake>,
     silence: Silence,
-    /// For what is held of our answers, and of its input without a reserve.
+    /// Memory of our answers, and of its input without a reserve.
     held: Charge,
-    /// For its input, if a peer waits for memory.
+    /// Memory of its input, if a peer waits for memory.
     reserve: Option<Reserve>,
     /// The next sign of life, while the peer is not read.
     life_at: Option<Instant>,
@@ -124,9 +124,9 @@ enum Wake {
     Readable,
     Writable,
     Timer,
-    /// There may be memory for a read, or the peer may go on beyond the limit.
+    /// There may be memory for a read, or the peer may be read beyond the limit.
     Memory(Option<OwnedSemaphorePermit>),
-    /// To go round once more.
+    /// The time for another turn.
     Turn,
 }
 
@@ -232,7 +232,7 @@ impl<'a, S: Session> Link<'a, S> {
         }
     }
 
-    /// Waits for whatever comes first.
+    /// Waits for the first event.
     async fn wait(
         &mut self,
         input: Input,
@@ -392,7 +392,7 @@ impl<'a, S: Session> Link<'a, S> {
             drop(self.connection.poll_output());
             self.wire.outbox().clear();
         } else if outcome.is_err() {
-            // The peer is told why, if that fits into the kernel's buffer.
+            // The peer gets the reason, if that fits into the kernel's buffer.
             let _ = self.flush(now);
         }
         outcome
@@ -509,7 +509,7 @@ impl<'a, S: Session> Link<'a, S> {
         while let Some(event) = self.connection.poll_event() {
             self.on_event(event, &mut changes, now)?;
             if self.ending.is_some() {
-                // It was not let in: what it has said besides is nobody's.
+                // It was not let in: the rest of its input is ignored.
                 return Ok(true);
             }
         }
@@ -589,7 +589,7 @@ impl<'a, S: Session> Link<'a, S> {
         if !self.ask_gate(info, now)? {
             return Ok(());
         }
-        // Before it hears that it is let in.
+        // First: then it is notified that it is let in.
         self.become_peer()?;
         let access = self.wire.peer().standing().access();
         let properties = access.map(|access| access.properties()).unwrap_or_default();
@@ -628,7 +628,7 @@ impl<'a, S: Session> Link<'a, S> {
         Ok(())
     }
 
-    /// Ends a connection whose peer is told that it is refused, so that it hears it.
+    /// Ends a connection after the refusal that was sent to its peer, so that it arrives.
     fn end_told(&mut self, reason: Closed, now: Instant) -> Result<(), Closed> {
         self.flush(now)?;
         if self.wire.stream().shutdown_write().is_err() {

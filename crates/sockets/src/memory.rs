@@ -125,7 +125,7 @@ impl Charge {
         Ok(())
     }
 
-    /// Makes it `bytes`, whatever the limit is.
+    /// Makes it `bytes`, regardless of the limit.
     pub(crate) fn set_beyond_limit(&mut self, bytes: usize) {
         self.memory.used.fetch_add(bytes.saturating_sub(self.bytes), Ordering::SeqCst);
         self.memory.free(self.bytes.saturating_sub(bytes));

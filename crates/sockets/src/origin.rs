@@ -36,8 +36,8 @@ impl Origin {
         Arc::new(Self { delivered: AtomicI64::new(position), withdrawn, demand, label, short })
     }
 
-    /// Returns true if its position stands still, because something that it published had too few
-    /// peers that want it.
+    /// Returns true if its position does not advance, because too few peers wanted something that
+    /// it published.
     pub fn is_short(&self) -> bool {
         self.short.load(Ordering::Acquire)
     }
@@ -47,7 +47,7 @@ impl Origin {
         self.label.as_ref()
     }
 
-    /// As [`Demand::epoch`]; 0 without any.
+    /// Returns [`Demand::epoch`]; 0 without a demand.
     pub(crate) fn epoch(&self) -> u64 {
         self.demand.as_ref().map_or(0, |demand| demand.epoch())
     }
@@ -63,16 +63,16 @@ impl Origin {
         self.withdrawn.load(Ordering::Acquire)
     }
 
-    /// Everything before `position` is delivered, unless its messages were taken out or too few
-    /// wanted some of them. The ring tells so, chunk by chunk.
+    /// Takes note that everything before `position` is delivered, unless its messages were taken
+    /// out or too few wanted some of them. The ring calls it chunk by chunk.
     pub fn deliver(&self, position: i64) {
         if !self.is_withdrawn() && !self.is_short() {
             self.delivered.store(position, Ordering::Release);
         }
     }
 
-    /// The same of what was published in an epoch of its demand. If they were too few then, or are
-    /// another one's peers by now, its position stands still.
+    /// Takes note of the same for messages that were published in an epoch of its demand. If too
+    /// few peers wanted them, or the demand is another by now, its position does not advance.
     pub(crate) fn deliver_of(&self, epoch: u64, position: i64) {
         let is_short = epoch != self.epoch() || !epoch.is_multiple_of(2);
         if is_short && !zafka_planted::is("short-counts-as-delivered") {

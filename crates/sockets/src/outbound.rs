@@ -35,8 +35,8 @@ pub enum OutboundKind {
 pub enum OutboundEvent {
     /// The handshake of a new connection is done; this is the way into it.
     Connected(Outlet),
-    /// The connection could not be made or was lost, and why; it is tried again. What its outlet
-    /// had taken and was not told as written is dropped.
+    /// The connection could not be made or was lost, and why; it is tried again. Messages that its
+    /// outlet had taken and not reported as written are dropped.
     Disconnected(String),
     /// The kernel took one more chunk of this connection, in their order.
     Written,
@@ -154,7 +154,7 @@ async fn serve(
 ) -> Result<End, Dropped> {
     let (sender, mut chunks) = mpsc::channel(CHUNKS);
     let mut outlet = Some(Outlet { chunks: sender });
-    // The places where the chunks end that are not written whole.
+    // The ends of the chunks that are not written whole.
     let mut ends: VecDeque<u64> = VecDeque::new();
     let (mut is_ending, mut has_ended) = (false, false);
     loop {

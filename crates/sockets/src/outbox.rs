@@ -1,8 +1,8 @@
 //! The way of bytes to a peer: commands between messages, and messages from a feed.
 //!
 //! A feed (the ring, a queue of answers) gives batches of whole messages. The outbox writes them,
-//! finishes what was half written, and tells the feed how far it came: the feed counts delivery at
-//! the ends of messages.
+//! finishes half-written messages, and reports to the feed how far it came: the feed counts
+//! delivery at the ends of messages.
 
 mod boxes;
 mod queue;
@@ -34,8 +34,8 @@ pub(crate) trait Feed {
     /// The reason to close the connection, if nothing may be written to it any more.
     fn next_batch(&mut self) -> Result<Self::Batch, Closed>;
 
-    /// Tells how many bytes of a batch the kernel accepted. Returns whether everything that the
-    /// feed had was written.
+    /// Takes note of the bytes of a batch that the kernel accepted. Returns true if everything that
+    /// the feed had was written.
     fn advance(&mut self, batch: Self::Batch, written: usize) -> bool;
 }
 
@@ -66,8 +66,8 @@ pub(crate) struct Outbox {
     control_begun: bool,
     /// Bytes of messages that were written.
     messages_written: u64,
-    /// True if the kernel took no more the last time. Nothing is looked for until it says that it
-    /// does: whatever else a peer makes us do, its feed is not gone through again meanwhile.
+    /// True if the kernel took no more the last time. The feed is not searched again before the
+    /// kernel takes more, no matter how often a peer wakes us.
     blocked: bool,
     /// Boxes what is written, with CURVE and once its handshake is done.
     boxes: Option<Box<Boxes>>,
@@ -176,7 +176,7 @@ impl Outbox {
         Ok(of_batch)
     }
 
-    /// So many bytes of the commands were written.
+    /// Takes note that bytes of the commands were written.
     fn control_written(&mut self, bytes: usize) {
         self.control_sent += bytes;
         self.control_begun |= bytes > 0;
@@ -188,7 +188,7 @@ impl Outbox {
     /// Makes one vectored write: a half-written message's rest, then the commands, then the
     /// messages. Returns how many bytes of the batch were taken.
     fn write(&mut self, stream: &Stream, batch: &impl Batch) -> Result<usize, Closed> {
-        // A command that was begun is finished first: it stands before whatever the batch holds.
+        // A command that was begun is finished first: it stands before everything in the batch.
         let before = if self.control_begun { 0 } else { batch.half_written() };
         let control = self.control.get(self.control_sent..).unwrap_or_default();
         let mut slices = Slices { list: [IoSlice::new(&[]); MAX_SLICES], len: 0 };

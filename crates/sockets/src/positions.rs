@@ -7,23 +7,23 @@ const RUN_BYTES: usize = size_of::<(usize, i64)>();
 /// other take nothing beyond the first; each gap takes an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Positions {
-    /// Of the first message.
+    /// Position of the first message.
     first: i64,
     /// Messages that do not stand right after the one before, each with its position.
     runs: Vec<(usize, i64)>,
-    /// The message after the last one noted, and where it stands if it stands right after that.
+    /// The message after the last one noted, and its position if it follows that one directly.
     next: (usize, i64),
 }
 
 impl Positions {
-    /// Of messages that stand at `first` and right after one another, as far as nothing else is
-    /// noted.
+    /// Makes the positions of messages that begin at `first` and follow one another, unless
+    /// something else is noted.
     pub fn starting_at(first: i64) -> Self {
         Self { first, runs: Vec::new(), next: (0, first) }
     }
 
-    /// Takes note of where a message stands. Messages in between stand right after one another, up
-    /// to this one; of one that was noted already, the first position counts.
+    /// Takes note of the position of a message. Messages in between follow one another, up to this
+    /// one; of one that was noted already, the first position counts.
     pub fn note(&mut self, message: usize, position: i64) {
         if message < self.next.0 {
             return;

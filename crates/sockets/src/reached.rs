@@ -41,7 +41,7 @@ impl Reached {
         endpoint: &Endpoint,
         stream: &Stream,
     ) -> Result<Claim<'_>, Endpoint> {
-        // What cannot be told is taken for a peer of its own.
+        // An unknown address counts as a peer of its own.
         let place = place(endpoint, stream);
         if let Some(place) = place {
             let mut places = self.0.lock();

@@ -50,7 +50,7 @@ impl Session for Receiver {
         self.0.push(Content::TooLarge(discarded));
     }
 
-    /// Also at the end: what a sender still has under way is taken.
+    /// Takes messages also at the end: those that a sender still has under way.
     fn poll_input(&mut self, _stage: Stage, _ended: bool, _now: Instant) -> Input {
         if self.0.hand_over() { Input::Held } else { Input::Open }
     }

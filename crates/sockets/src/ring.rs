@@ -2,9 +2,10 @@
 //! peer in it.
 //!
 //! A plain state machine without I/O, clocks or locks. It promises that a chunk stays until every
-//! peer owed it has been past it (or the policy dropped it for that peer, counted), and that an
-//! origin is told of its delivery only then. A peer that has nothing to be written costs nothing
-//! when a chunk is published, and one that takes nothing costs nothing when a chunk is dropped.
+//! peer owed it has been past it (or the policy dropped it for that peer, counted), and that its
+//! delivery is reported to its origin only then. A peer that has nothing to be written costs
+//! nothing when a chunk is published, and one that takes nothing costs nothing when a chunk is
+//! dropped.
 //!
 //! The ring's lock is to be held for moments: a call looks at so many chunks or subscriptions at
 //! the most ([`LOOKS`]) and leaves the rest to the next ([`Ring::is_untidy`]), and what is let
@@ -48,7 +49,7 @@ pub(crate) use peers::{PeerView, Subscribed};
 pub(crate) const LOOKS: usize = if cfg!(test) { 4 } else { 256 };
 /// Small neighbors are put together up to this size in bytes, or up to a part of a small ring.
 const MERGED_BYTES: usize = 16 * 1024;
-/// That part of the ring.
+/// Divisor of the ring's size that gives that part.
 const MERGED_PART: usize = if cfg!(test) { 8 } else { 64 };
 
 /// The settings of a ring.
@@ -75,7 +76,7 @@ pub struct RingCounters {
     pub bytes_unsent: u64,
 }
 
-/// The ring. `P` is whatever the caller keeps for a peer.
+/// The ring. `P` is the caller's data about a peer.
 #[derive(Debug)]
 pub(crate) struct Ring<P> {
     config: RingConfig,
@@ -90,7 +91,7 @@ pub(crate) struct Ring<P> {
     cursors: Cursors,
     /// The number of peers that have fallen ([`PeerState::Fallen`]).
     fallen: usize,
-    /// Those of them that count what is dropped for themselves.
+    /// Peers among them that count drops for themselves.
     fallen_alone: BTreeSet<PeerId>,
     subscribed: usize,
     demands: Demands,
@@ -102,7 +103,7 @@ pub(crate) struct Ring<P> {
     /// Chunks published so far.
     published: u64,
     keeper: Keeper,
-    /// It may admit more than when this was last asked.
+    /// True if it may admit more than at the last call of [`Self::take_more_room`].
     more_room: bool,
     /// A chunk was added, for which others may have to be dropped.
     crowded: bool,

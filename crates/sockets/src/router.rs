@@ -63,7 +63,7 @@ impl Session for Correspondent {
         self.push(Content::TooLarge(discarded));
     }
 
-    /// From the first stage of its end on it takes no message, which it could not answer.
+    /// Takes no message from the first stage of its end on: it could not answer.
     fn poll_input(&mut self, stage: Stage, ended: bool, _now: Instant) -> Input {
         if ended {
             // The sender's own end is waited for.

@@ -1,4 +1,4 @@
-//! The ring for a simulation. Not for anybody else.
+//! The ring for a simulation; for nothing else.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::label::Label;
 use crate::origin::Origin;
 use crate::ring::{self, RingBatch, RingConfig};
 
-/// A ring whose peers are numbers. Whatever a call leaves to the next one is done at once.
+/// A ring whose peers are numbers. The work that a call leaves to the next one is done at once.
 #[derive(Debug)]
 pub struct SimRing(ring::Ring<u64>, u64);
 

@@ -1,7 +1,7 @@
-//! Subscriptions: prefixes counted for each peer, and which peers a routing frame concerns.
+//! Subscriptions: prefixes counted for each peer, and the peers that a routing frame concerns.
 //!
-//! Each is a trie, so that a look-up is one walk along the routing frame, whatever others have
-//! subscribed to.
+//! Each is a trie, so that a lookup is one walk along the routing frame, regardless of other
+//! subscriptions.
 
 use std::collections::BTreeSet;
 
@@ -178,8 +178,7 @@ impl Index {
     // however many they are. Only for peers with few prefixes, which have to stay as they are
     // meanwhile.
 
-    /// From now on what is dropped for a peer with these prefixes is counted here. Returns what was
-    /// dropped before.
+    /// Counts drops for a peer with these prefixes from now on. Returns the drops before.
     pub(crate) fn fall(&mut self, prefixes: &Prefixes) -> Tally {
         self.fallen(prefixes, |fallen| *fallen += 1)
     }

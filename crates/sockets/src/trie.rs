@@ -16,7 +16,7 @@ struct Node<T> {
     /// The label between the node above and this one; empty at the root alone.
     label: Box<[u8]>,
     value: Option<T>,
-    /// By the first byte of their labels.
+    /// Children by the first byte of their labels.
     children: Vec<(u8, Box<Self>)>,
 }
 
@@ -165,7 +165,7 @@ impl<T> Trie<T> {
         Keys { next: vec![(0, &self.root)], key: Vec::new(), minimal: false }
     }
 
-    /// Those that begin with no other one.
+    /// Returns the keys that begin with no other one.
     pub(crate) fn minimal(&self) -> Keys<'_, T> {
         Keys { minimal: true, ..self.keys() }
     }

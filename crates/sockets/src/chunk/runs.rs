@@ -41,8 +41,9 @@ pub(crate) struct RunIndexBuilder {
 }
 
 impl RunIndexBuilder {
-    /// For a chunk of so many bytes. RunIndex take no more memory than its messages: if there are
-    /// that many, a peer mostly finds what it wants when it goes through them.
+    /// Makes a builder for a chunk of `bytes` bytes. Its index takes no more memory than the
+    /// messages: if there are that many, a peer mostly finds what it wants when it goes through
+    /// them.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { found: Vec::new(), limit: bytes / RUN_BYTES }
     }
@@ -52,7 +53,7 @@ impl RunIndexBuilder {
         Self { found: Vec::new(), limit: 0 }
     }
 
-    /// Returns true if it gives nothing, whatever is added.
+    /// Returns true if it gives nothing, even if more is added.
     pub(crate) fn is_off(&self) -> bool {
         self.limit == 0
     }

@@ -22,7 +22,7 @@ pub struct Sender {
     answers: Queue,
     received: AtomicU64,
     failed: AtomicU64,
-    /// Since when it is not read, in ms since the epoch; 0 if it is read.
+    /// Time since which it is not read, in ms since the epoch; 0 if it is read.
     held_since: AtomicI64,
     /// Messages under way, and their bytes.
     under_way: AtomicUsize,
@@ -42,13 +42,13 @@ pub struct SenderSnapshot {
     pub socket_type: &'static str,
     /// Messages received from it.
     pub received: u64,
-    /// Those of them that could not be written.
+    /// Messages among them that could not be written.
     pub failed: u64,
     /// Messages of it that are not settled.
     pub under_way: usize,
     /// Their bytes.
     pub bytes_under_way: usize,
-    /// Since when it is not read because its next message has to wait, in ms since the epoch.
+    /// Time since which it is not read because its next message has to wait, in ms since the epoch.
     pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.
     pub answer_bytes: usize,
@@ -106,7 +106,7 @@ impl Sender {
         self.peer.standing().access().and_then(|access| access.key())
     }
 
-    /// Stops reading it, beyond what was handed over already, or goes on.
+    /// Stops reading it, beyond what was handed over already, or resumes.
     pub fn hold(&self, on_hold: bool) {
         self.peer.hold(on_hold);
     }

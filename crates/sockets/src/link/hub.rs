@@ -26,7 +26,7 @@ use crate::subscriptions::PeerId;
 
 /// Accepted connections of a socket that may be in their handshake at the same time; others wait.
 const HANDSHAKES: usize = 256;
-/// Those that may wait, unless few files may be open.
+/// Connections that may wait, unless few files may be open.
 const WAITING: usize = 4096;
 /// Connections that were not let in and are kept for a while, so that they do not try again at once;
 /// others are closed at once.
@@ -63,7 +63,7 @@ pub(crate) enum Stage {
 /// Shared by the listeners, the connectors and the links of a socket.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    /// Of the route, for the log.
+    /// Name of the route, for the log.
     pub(crate) name: String,
     pub(crate) config: LinkConfig,
     /// Memory that peers make the socket hold.
@@ -90,7 +90,7 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 struct Links {
     count: usize,
-    /// Never given twice.
+    /// The next id; none is given twice.
     next: PeerId,
 }
 
@@ -168,7 +168,7 @@ impl Hub {
         taken.map(|_| PeerPlace(self)).map_err(|_| Closed::PeerLimit(max))
     }
 
-    /// Returns true if a gate decides who is let in.
+    /// Returns true if a gate decides which peers are let in.
     pub(super) fn is_gated(&self) -> bool {
         self.gate.is_some()
     }

@@ -110,7 +110,7 @@ impl Peer {
         self.access().and_then(|access| access.until())
     }
 
-    /// Stops reading it, beyond what was handed over already, or goes on.
+    /// Stops reading it, beyond what was handed over already, or resumes.
     pub(crate) fn hold(&self, on_hold: bool) {
         if self.on_hold.swap(on_hold, Ordering::AcqRel) != on_hold {
             self.wake();
@@ -164,7 +164,7 @@ impl Wire {
 
     /// Writes to a peer that was idle, from the task that made the chunk, so that a lone message
     /// needs no wake-up. If the connection's own task is writing, or the kernel takes no more, that
-    /// task goes on.
+    /// task does the rest.
     pub(crate) fn write_now(&self, feed: &mut impl Feed) {
         let drained = self.outbox.try_lock().map(|mut outbox| outbox.drain(&self.stream, feed));
         if !matches!(drained, Some(Ok(Drained::Idle))) {

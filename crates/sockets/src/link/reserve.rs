@@ -2,8 +2,8 @@
 //! back, and its own high-water mark does its work. It is not closed, as what it has sent would be
 //! lost.
 //!
-//! All memory may be held for messages that have come in part. One peer after the other then goes
-//! on beyond the limit until it holds nothing, so that the others get room: its overdraft. A peer
+//! All memory may be held for messages that have come in part. One peer after the other is then
+//! read beyond the limit until it holds nothing, so that the others get room: its overdraft. A peer
 //! that stops within a message meanwhile, or does not finish it in time, is closed.
 
 use std::sync::Arc;
@@ -31,9 +31,9 @@ impl Reserves {
         Self { memory: PeerMemory::new(bytes), overdraft: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Waits until there may be room for `bytes` more, or until it is this peer's turn to go on
-    /// without: then returns the right to it. There is no deadline: a peer that others wait for has
-    /// one.
+    /// Waits until there may be room for `bytes` more, or until it is this peer's turn to be read
+    /// without: then returns the right to that. There is no deadline: a peer that others wait for
+    /// has one.
     pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
@@ -65,7 +65,7 @@ pub(super) struct Reserve {
     starved: bool,
 }
 
-/// A peer's right to go on beyond the limit.
+/// A peer's right to be read beyond the limit.
 #[derive(Debug)]
 struct Overdraft {
     _permit: OwnedSemaphorePermit,
@@ -106,14 +106,14 @@ impl Reserve {
         !self.starved
     }
 
-    /// As [`Self::prepare`], for one more read in the same turn. Without memory for it, or beyond
-    /// the limit, that waits for the next one.
+    /// Takes memory as [`Self::prepare`] does, for one more read in the same turn. Without memory
+    /// for it, or beyond the limit, that read waits for the next turn.
     pub(super) fn prepare_more(&mut self, read: usize) -> bool {
         let bytes = self.charge.bytes() + self.growth(read);
         self.overdraft.is_none() && self.charge.set(bytes).is_ok()
     }
 
-    /// There may be room again, or the peer may go on without.
+    /// Takes note that there may be room again, or that the peer may be read without.
     pub(super) fn handle_room(&mut self, permit: Option<OwnedSemaphorePermit>, now: Instant) {
         let overdraft = |permit| Overdraft {
             _permit: permit,

@@ -1,8 +1,8 @@
 //! Places of connections that are no peers yet: a number of them, of which no source takes all.
 //!
 //! A source is what a stranger cannot change from one connection to the next. One that has few
-//! places gets one while others have many. Who finds none waits, in turn with other sources, and
-//! those that wait are bounded likewise.
+//! places gets one while others have many. A connection that finds none waits, in turn with other
+//! sources, and those that wait are bounded likewise.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,7 +22,7 @@ const KEPT: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Source {
     V4(Ipv4Addr),
-    /// The network of an IPv6 address, its first half: who has one address there has all.
+    /// The network of an IPv6 address, its first half: a host there has all of its addresses.
     V6(u64),
     /// The user of an `ipc` peer.
     User(u32),
@@ -65,7 +65,7 @@ struct SeatWaiter<'a> {
 }
 
 impl Seats {
-    /// So many places; and so many connections may wait for one.
+    /// Makes `places` places, for which at most `waiting` connections may wait.
     pub(super) fn new(places: usize, waiting: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(SeatQueue::new(places, waiting))))
     }
@@ -86,7 +86,7 @@ impl Seats {
                 drop(queue);
                 return Some(self.place(source));
             }
-            // One that has to go is told by the end of its channel.
+            // One that has to go notices the end of its channel.
             queue.wait(source, sender)?
         };
         let _waiting = SeatWaiter { places: self, source, ticket };
@@ -134,7 +134,8 @@ impl Drop for SeatWaiter<'_> {
     }
 }
 
-/// Decides who has a place and who waits. `W` is whatever the caller keeps of one that waits.
+/// Decides which connections have a place and which wait. `W` is the caller's data about one that
+/// waits.
 #[derive(Debug)]
 struct SeatQueue<W> {
     places: usize,
@@ -142,7 +143,7 @@ struct SeatQueue<W> {
     taken_by: HashMap<Source, usize>,
     max_waiting: usize,
     waiting: usize,
-    /// By source, in the order of their tickets.
+    /// Connections that wait by source, in the order of their tickets.
     waiting_of: BTreeMap<Source, VecDeque<(u64, W)>>,
     next_ticket: u64,
 }
@@ -197,7 +198,7 @@ impl<W> SeatQueue<W> {
     }
 
     /// Takes places for those that may have one now: the source with the fewest first, and of these
-    /// who came first.
+    /// the first that came.
     fn grant(&mut self) -> Vec<(Source, W)> {
         let mut granted = Vec::new();
         loop {

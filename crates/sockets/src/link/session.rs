@@ -26,9 +26,9 @@ pub(crate) trait Socket: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Open,
-    /// Not before then: it has asked for too much. Its silence still counts.
+    /// Read again at that time: it has asked for too much. Its silence still counts.
     Rationed(Instant),
-    /// Not until [`Session::input_changed`]: its silence does not count.
+    /// Read again after [`Session::input_changed`]: its silence does not count.
     Held,
 }
 
@@ -36,8 +36,8 @@ pub(crate) enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parting {
     Stay,
-    /// It is ended. The peer's end is waited for, at most that long if there is a limit: meanwhile
-    /// the kernel gives the peer what it still holds.
+    /// The connection ends. The peer's end is waited for, at most that long if there is a limit:
+    /// meanwhile the kernel gives the peer what it still holds.
     Farewell(Option<std::time::Duration>),
     /// The connection is ended at once.
     Now,

@@ -65,7 +65,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v4()?
     } else {
         let socket = TcpSocket::new_v6()?;
-        // `[::]` takes IPv4 too, whatever the system's default is.
+        // `[::]` takes IPv4 too, regardless of the system's default.
         SockRef::from(&socket).set_only_v6(false)?;
         socket
     };

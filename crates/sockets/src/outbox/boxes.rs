@@ -5,8 +5,8 @@
 //! forgotten and made again: nonces may have gaps. So what was not begun can still be dropped or
 //! withdrawn, as it can if nothing is boxed.
 //!
-//! A feed counts plain bytes. It is told of a frame's bytes when its box is written; but for the
-//! last one, when it is begun: so it knows that the message is half written.
+//! A feed counts plain bytes. It advances by a frame's bytes when its box is written, but by the
+//! last one when the box is begun: so it knows that the message is half written.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -74,7 +74,7 @@ pub(super) struct Boxes {
     rest_sent: usize,
     /// True if the feed waits for the last byte of the frame whose box that is.
     owes_byte: bool,
-    /// For the rest, or for a large frame that is being boxed.
+    /// Memory of the rest, or of a large frame that is being boxed.
     charge: Charge,
     /// True if there was no memory for that.
     is_broken: bool,

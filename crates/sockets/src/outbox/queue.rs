@@ -64,7 +64,7 @@ pub(crate) struct Taken {
     messages: Buffer,
     /// Bytes of them that were written.
     sent: usize,
-    /// For their memory.
+    /// Their memory.
     _charge: Option<Charge>,
 }
 

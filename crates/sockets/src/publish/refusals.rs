@@ -13,7 +13,7 @@ use crate::wait::{Wait, WaitKind};
 /// Times that a peer must have closed the connection within a message before it is reported not to
 /// take it, unless no peer is left.
 const TIMES: u32 = 3;
-/// Messages from this size on, in bytes, are told of at the first time: a smaller one is more often
+/// Size in bytes from which on a message is reported at the first time: a smaller one is more often
 /// just the one that a peer was within when it ended.
 const LARGE: usize = 64 * 1024;
 /// Messages that are remembered.
@@ -30,7 +30,7 @@ struct Refusal {
     host: String,
     message: HalfWritten,
     times: u32,
-    /// In ms since the epoch.
+    /// Time in ms since the epoch.
     since: i64,
     last: Instant,
 }
@@ -52,7 +52,7 @@ impl Refusal {
 
 impl Refusals {
     /// Takes note of a connection from `host` that its peer ended within a message. `since` is now,
-    /// in ms since the epoch. Returns how often, if that is to be told of.
+    /// in ms since the epoch. Returns how often, if that is to be logged.
     pub(crate) fn note(
         &mut self,
         host: &str,

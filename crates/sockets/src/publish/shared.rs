@@ -116,7 +116,7 @@ impl PubShared {
         admits
     }
 
-    /// The wait for a peer that takes too little, if there is one. A route that goes on now and
+    /// The wait for a peer that takes too little, if there is one. A route that advances now and
     /// then is slow, and does not wait.
     pub(super) fn full(&self) -> Option<Wait> {
         let since = self.full_since.load(Ordering::Relaxed);

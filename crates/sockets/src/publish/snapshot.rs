@@ -31,7 +31,7 @@ pub struct SocketSnapshot {
     pub waits: Vec<Wait>,
     /// Peers whose handshake is done.
     pub peers_connected: usize,
-    /// Those peers, the first thousand of them; none in [`PubSocket::counts`].
+    /// The first thousand of those peers; none in [`PubSocket::counts`].
     pub peers: Vec<PeerSnapshot>,
 }
 

@@ -12,9 +12,9 @@ use crate::subscriptions::Prefixes;
 /// All demand that is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Demands {
-    /// By routing frame and label.
+    /// Demand by routing frame and label.
     by_frame: BTreeMap<(Bytes, Option<u32>), Demanded>,
-    /// For any subscription, by label.
+    /// Demand for any subscription, by label.
     any: BTreeMap<Option<u32>, Demanded>,
     /// True if one became enough or too few since the last call that took it.
     pub(super) changed: bool,
@@ -65,7 +65,7 @@ impl Demands {
         }
     }
 
-    /// A peer is about to have a prefix that it did not have. `may_have` tells its rights.
+    /// Handles a prefix that a peer is about to have and did not have. `may_have` gives its rights.
     pub(super) fn subscribe(
         &mut self,
         prefixes: &Prefixes,

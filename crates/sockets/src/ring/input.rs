@@ -111,7 +111,7 @@ impl<P: Clone> Ring<P> {
     }
 
     /// Puts the peers that want a message, and may have it, behind, at `at`, if they were live, and
-    /// tells `builder` of each. The peers of a prefix in `behind` are there already, if it has any.
+    /// adds each to `builder`. The peers of a prefix in `behind` are there already, if it has any.
     /// Returns false if no peer wants it.
     fn mark_behind(
         &mut self,

@@ -10,7 +10,7 @@ use crate::chunk::Chunk;
 use crate::memory::{Charge, Exceeded, PeerMemory};
 use crate::subscriptions::PeerId;
 
-/// From this many bytes on, the rest of a message is not copied: it keeps its chunk. (Small in
+/// Size in bytes from which on the rest of a message is not copied: it keeps its chunk. (Small in
 /// tests, so that they see both.)
 const KEPT_FROM: usize = if cfg!(test) { 60 } else { 64 * 1024 };
 
@@ -38,7 +38,7 @@ impl AsRef<[u8]> for Copied {
 pub(super) struct Keeper {
     memory: Arc<PeerMemory>,
     broken: BTreeSet<PeerId>,
-    /// Those of them that were not told of.
+    /// Peers among them that were not reported.
     untold: Vec<PeerId>,
 }
 

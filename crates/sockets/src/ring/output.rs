@@ -16,9 +16,9 @@ pub(crate) struct HalfWritten {
     pub(crate) origin: Arc<Origin>,
     /// The origin's position once it is delivered, together with the others in its chunk.
     pub(crate) position: i64,
-    /// In bytes.
+    /// Size in bytes.
     pub(crate) size: usize,
-    /// Of its beginning: it is the same when it is sent again.
+    /// Hash of its beginning: the same if it is sent again.
     pub(crate) fingerprint: u64,
 }
 
@@ -89,8 +89,8 @@ impl<P: Clone> Ring<P> {
         self.tidy();
     }
 
-    /// Tells how many bytes of a batch the kernel accepted. Returns true if the peer has been
-    /// written everything.
+    /// Takes note of the bytes of a batch that the kernel accepted. Returns true if the peer has
+    /// been written everything.
     pub(crate) fn advance(&mut self, id: PeerId, batch: &RingBatch, written: usize) -> bool {
         let tail = self.tail();
         let written = match zafka_planted::is("partial-write-counts-whole") {
@@ -103,7 +103,7 @@ impl<P: Clone> Ring<P> {
         let PeerState::Behind { next, writing, .. } = &mut entry.state else {
             return matches!(entry.state, PeerState::Live);
         };
-        // An empty batch leaves the peer where it is: since then it may have fallen behind.
+        // An empty batch does not move the peer: since then it may have fallen behind.
         if writing.take().is_none() {
             return false;
         }

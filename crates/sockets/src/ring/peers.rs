@@ -16,7 +16,7 @@ const MESSAGES_PER_LOOK: usize = 32;
 /// The state of a peer.
 #[derive(Debug)]
 pub(super) enum PeerState {
-    /// It has been written everything it is owed.
+    /// Everything that it is owed has been written.
     Live,
     /// It is owed chunks from `next` on.
     Behind {
@@ -41,7 +41,7 @@ pub(super) struct Entry<P> {
     pub(super) prefixes: Prefixes,
     /// The messages that it may have.
     pub(super) allowed: Allowed,
-    /// For its prefixes.
+    /// Memory of its prefixes.
     pub(super) charge: Charge,
     /// The first chunk that was published with these prefixes.
     pub(super) prefixes_since: u64,
@@ -182,7 +182,7 @@ impl Cursors {
         self.0.contains_key(&sequence)
     }
 
-    /// Takes everybody away from a chunk.
+    /// Takes all peers away from a chunk.
     pub(super) fn take(&mut self, sequence: u64) -> BTreeSet<PeerId> {
         self.0.remove(&sequence).unwrap_or_default()
     }

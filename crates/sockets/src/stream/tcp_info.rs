@@ -41,7 +41,7 @@ pub(crate) fn sample(socket: BorrowedFd<'_>) -> io::Result<TcpSample> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: all of its fields are integers, for which zeros and whatever the kernel wrote are
+    // SAFETY: all of its fields are integers, for which zeros and all that the kernel wrote are
     // values. What an older kernel does not know stays zero.
     let info = unsafe { info.assume_init() };
     Ok(TcpSample {

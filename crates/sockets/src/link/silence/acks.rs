@@ -22,8 +22,8 @@ struct Look {
     /// send it.
     answered: u32,
     in_vain: bool,
-    /// Since when it has acknowledged nothing, if the kernel asked in vain at this look and at the
-    /// one before it.
+    /// Time for which it has acknowledged nothing, if the kernel asked in vain at this look and at
+    /// the one before it.
     gone_for: Option<Duration>,
 }
 
@@ -51,8 +51,8 @@ impl AckWatch {
         self.0 = Some(next);
     }
 
-    /// For how long the peer has acknowledged nothing, though it was asked more than once. `None`
-    /// for one that is alive as far as is known.
+    /// Returns how long the peer has acknowledged nothing, though it was asked more than once.
+    /// `None` for one that is alive as far as is known.
     pub(crate) fn gone_for(&self) -> Option<Duration> {
         self.0.as_ref()?.gone_for
     }
