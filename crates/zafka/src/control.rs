@@ -22,11 +22,11 @@ pub use serve::Control;
 pub enum ControlRequest {
     /// All leases.
     Leases {},
-    /// Keeps out who is meant.
+    /// Keeps out the peers that are revoked.
     Revoke {
         /// The object.
         what: What,
-        /// For so many seconds at the least.
+        /// Time in s that it lasts at the least.
         seconds: u64,
     },
 }
@@ -55,7 +55,7 @@ pub enum What {
     IssuedBefore {
         /// The issuer.
         issuer: String,
-        /// In s since the epoch.
+        /// Time in s since the epoch.
         time: i64,
     },
 }
@@ -83,7 +83,7 @@ pub enum Line {
     Revoked(RevokedLine),
     /// The request was not done, and why.
     Error(String),
-    /// The last line: all that is asked for was told.
+    /// The last line: the answer is whole.
     End,
 }
 

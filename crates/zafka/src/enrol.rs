@@ -44,7 +44,7 @@ pub struct Enrolment {
 /// The source of tokens.
 #[derive(Debug)]
 enum Tokens {
-    /// A file, read each time: whoever keeps the token renews it.
+    /// A file, read each time: another program renews it.
     File(PathBuf),
     /// The user's login.
     Login(AnotherKey),
@@ -77,7 +77,7 @@ impl Enrolment {
     /// Reads the files that the arguments name.
     ///
     /// # Errors
-    /// A file that is not what it should be, or nobody is logged in.
+    /// A file that cannot be used, or no login.
     pub fn new(args: EnrolArgs) -> Result<Self, CommandError> {
         let server = public_key_in(&args.server_key).map_err(UsageError)?.public;
         let keys = key_pair_in(&args.curve_key).map_err(UsageError)?;
@@ -220,14 +220,14 @@ impl Enrolling {
     }
 }
 
-/// Tells of leases and refusals: JSON lines for programs, lines for people.
+/// Prints leases and refusals: JSON lines for programs, lines for people.
 struct EnrolReport {
     /// True if standard output is for a program.
     is_json: bool,
     notes: StatusLine,
     /// The last reason why it goes not on.
     last: String,
-    /// The last lease or refusal that was told: the same is told once.
+    /// The last lease or refusal that was printed: the same is printed once.
     told: Option<Map<String, Value>>,
 }
 

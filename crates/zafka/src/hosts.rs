@@ -1,8 +1,8 @@
 //! The names under which the admin server may be asked.
 //!
-//! Whatever runs in a browser on this machine can reach a loopback address: by a name of its own
-//! that it lets stand for that address (DNS rebinding), a page may even read the answers. Such a
-//! request names that page's host, and so does its origin; it is refused.
+//! A page in a browser on this machine can reach a loopback address: by a name of its own that
+//! resolves to that address (DNS rebinding), it may even read the answers. Such a request names
+//! that page's host, and so does its origin; it is refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Host {
         is_name.then(|| Self::Name(name.to_ascii_lowercase()))
     }
 
-    /// Parses `HOST` or `HOST:PORT`, whatever the port.
+    /// Parses `HOST` or `HOST:PORT`, with any port.
     fn of_authority(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             // A colon within brackets is the address's own.

@@ -30,11 +30,11 @@ pub struct KeySource {
 /// The place of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyPlace {
-    /// On the issuer's host, as its discovery document says.
+    /// The address in the issuer's discovery document.
     Discovered,
-    /// At this URL.
+    /// A URL.
     Url(String),
-    /// In this file.
+    /// A file.
     File(PathBuf),
 }
 
@@ -58,7 +58,7 @@ pub enum FetchError {
         /// The fault in it.
         reason: String,
     },
-    /// Nobody answers.
+    /// No answer.
     #[error("{url}: {reason}")]
     Unreachable {
         /// Without its query.
@@ -77,7 +77,7 @@ pub enum FetchError {
     /// A large answer.
     #[error("{0}: more than {MAX_BYTES} bytes")]
     TooLarge(String),
-    /// The discovery document does not tell where the keys are.
+    /// The discovery document does not name a usable address of the keys.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     /// The answer is no key set.
@@ -130,7 +130,7 @@ impl KeySource {
         Ok(FetchedKeys { keys, max_age })
     }
 
-    /// Gets a document, and how long it holds. The file of authorities is read anew.
+    /// Gets a document, and the time that it holds. The file of authorities is read again.
     fn get(&self, url: &str) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
         let bearer = self.bearer_file.as_deref().map(bearer).transpose()?;
         let shown = || without_query(url).to_owned();

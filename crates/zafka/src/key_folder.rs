@@ -32,7 +32,7 @@ pub struct Folder {
     files: BTreeMap<OsString, File>,
     /// The time since when it cannot be listed.
     unlisted: Option<Instant>,
-    /// True if what the files say was told since it was last cleared.
+    /// True if the state of the files was logged since it last changed.
     is_told: bool,
 }
 

@@ -24,7 +24,7 @@ pub use keeper::Keeper;
 
 /// The life that a token has to have left to be shown, in s: a handshake takes its time.
 const LEFT: i64 = 10;
-/// The life of a token that does not tell it, in s.
+/// The life of a token that does not state its own, in s.
 const UNKNOWN_LIFE: i64 = 60;
 
 /// A key and a token that lets it in.
@@ -45,7 +45,7 @@ impl LoggedIn {
     }
 }
 
-/// The reason why a login is of no use.
+/// The reason why a login cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the login at {issuer} has ended: {reason}; log in anew by `zafka login`")]
 struct Ended {
@@ -58,7 +58,7 @@ struct Ended {
 /// # Errors
 /// The provider did not let the user in, or the login cannot be kept.
 pub fn login(args: &LoginArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    // Before anybody has to do something in vain.
+    // First, so that no user does something in vain.
     let store = Store::of_user()?;
     login_to(&store, args, out)
 }
@@ -79,7 +79,7 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
         access: tokens.access,
         ends,
         refresh: tokens.refresh,
-        // The leases of one before may be somebody else's.
+        // The leases of an earlier login may be another user's.
         keys: new_key(),
     };
     store.write(&login)?;
@@ -119,7 +119,7 @@ fn wait(client: &LoginClient, code: &DeviceCode) -> Result<LoginTokens, CommandE
 /// Returns the key and a token of the user's login, renewed if need be.
 ///
 /// # Errors
-/// Nobody is logged in, or the provider gives no other token.
+/// There is no login, or the provider gives no other token.
 pub fn current() -> Result<LoggedIn, CommandError> {
     current_in(&Store::of_user()?, None)
 }
@@ -168,10 +168,10 @@ pub struct AnotherKey {
 }
 
 impl AnotherKey {
-    /// For the login that the user has now.
+    /// Returns the proof for the login that the user has now.
     ///
     /// # Errors
-    /// Nobody is logged in.
+    /// There is no login.
     pub fn of_user() -> Result<Self, CommandError> {
         let store = Store::of_user()?;
         store.read()?;

@@ -259,7 +259,7 @@ impl<'a> Query<'a> {
         }
         let read = |text: &str| Ok(text.to_owned());
         let templates = values.iter().map(|raw| mistakes.decoded(&path, raw, read));
-        // All are read, so that each mistake is told.
+        // All are read, so that each mistake is reported.
         let templates: Vec<Option<String>> = templates.collect();
         let templates = templates.into_iter().collect::<Option<Vec<_>>>()?;
         let report = |list: Vec<FramePlanError>| {

@@ -1,5 +1,5 @@
-//! Takes the configuration file anew while the relay runs: routes come, change and go, the others
-//! are not touched.
+//! Reloads the configuration file while the relay runs: routes come, change and go, the others are
+//! not touched.
 //!
 //! It is all or nothing up to the first route that is stopped: with a mistake in the file, or with a
 //! change that holds for the whole process, the old configuration stays.
@@ -20,7 +20,7 @@ use crate::identity::gate::Identities;
 pub struct Reload {
     file: PathBuf,
     current: Config,
-    /// Told of the topics of routes that came or went.
+    /// Identities; they get the topics of routes that came or went.
     identities: Option<Arc<Identities>>,
 }
 
@@ -30,7 +30,7 @@ impl Reload {
         Self { file: file.to_owned(), current, identities: None }
     }
 
-    /// Tells the gate of all sockets of other topics from now on.
+    /// Gives the identities the topics of all routes at each change from now on.
     pub fn tell_topics(&mut self, identities: &Arc<Identities>) {
         self.identities = Some(Arc::clone(identities));
     }

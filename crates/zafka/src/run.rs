@@ -47,7 +47,7 @@ fn reasons(routes: &[StoppedRoute]) -> String {
     routes.iter().map(reason).collect()
 }
 
-/// Relays until a signal comes or every route has stopped. With a file, SIGHUP takes that anew.
+/// Relays until a signal comes or every route has stopped. With a file, SIGHUP reloads it.
 pub fn run(config: Config, file: Option<&Path>) -> Result<(), CommandError> {
     open_files::raise_limit();
     let reload = file.map(|file| Reload::new(file, config.clone()));
@@ -120,7 +120,7 @@ pub fn leases(args: LeasesArgs) -> Result<(), CommandError> {
     ignore_broken_pipe(block_on_runtime(Hangup::Ends, async |_| cli::leases(args).await))
 }
 
-/// Keeps out whoever is meant, at a running relay.
+/// Revokes keys, subjects or tokens at a running relay.
 pub fn revoke(args: RevokeArgs) -> Result<(), CommandError> {
     block_on_runtime(Hangup::Ends, async |_| cli::revoke(args).await)
 }

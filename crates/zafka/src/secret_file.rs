@@ -1,7 +1,7 @@
-//! Files that hold secrets: who may have access to them. One rule for all, which is that of ssh.
+//! Files that hold secrets, and their permissions. One rule for all, which is that of ssh.
 //!
-//! Nobody but its owner may read or change a file of ours. A file of another owner, such as one that
-//! Kubernetes mounts, may be for our group too, or we could not read it; never for everybody.
+//! Only its owner may read or change a file of ours. A file of another owner, such as one that
+//! Kubernetes mounts, may be for our group too, or we could not read it; never for all users.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;

@@ -1,11 +1,9 @@
 //! The signals that end the process, and the one that asks for a reload.
 //!
-//! The first that ends it ends the work in order. The second ends the process, whatever its threads
-//! do at that moment.
+//! The first that ends it ends the work in order. The second ends the process at once.
 //!
-//! SIGHUP says that the terminal has gone, or, by custom, that a service is to take its
-//! configuration anew. Only the kernel knows which: a process whose terminal has gone has none any
-//! more.
+//! SIGHUP says that the terminal has gone, or, by custom, that a service is to reload its
+//! configuration. Only the kernel knows which: a process whose terminal has gone has none any more.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +22,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(50);
 pub enum Request {
     /// The end, by the signal of this name.
     End(&'static str),
-    /// To take the configuration anew.
+    /// Reload the configuration.
     Reload,
 }
 
@@ -41,13 +39,13 @@ pub enum Hangup {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// SIGHUP, unless the process was told to outlive its terminal.
+    /// SIGHUP, unless the process is to outlive its terminal.
     hangup: Option<Signal>,
     on_hangup: Hangup,
     had_terminal: bool,
     /// One that was received, and not returned yet.
     received: Option<Request>,
-    /// From when on a signal is the second one.
+    /// True once the next signal is the second one.
     again: Arc<AtomicBool>,
 }
 
@@ -117,7 +115,7 @@ async fn received(signal: Option<&mut Signal>) {
     }
 }
 
-/// Returns true if the process has a controlling terminal. Only Linux tells.
+/// Returns true if the process has a controlling terminal. Known on Linux only.
 fn has_terminal() -> bool {
     std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| terminal(&stat) != 0)
 }
@@ -129,7 +127,8 @@ fn terminal(stat: &str) -> i32 {
     fields.split_whitespace().nth(4).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Returns true if the process was started with SIGHUP ignored, as `nohup` does. Only Linux tells.
+/// Returns true if the process was started with SIGHUP ignored, as `nohup` does. Known on Linux
+/// only.
 fn outlives_terminal() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored(&status, SIGHUP))
 }

@@ -20,7 +20,7 @@ pub(crate) struct StatusLine {
 }
 
 impl StatusLine {
-    /// On standard error.
+    /// Makes a line on standard error.
     pub(crate) fn new() -> Self {
         Self { is_live: takes_control(&io::stderr()), is_shown: false, notes: HashSet::new() }
     }
@@ -50,7 +50,7 @@ impl StatusLine {
         }
     }
 
-    /// From now on each note is news again.
+    /// Forgets the notes: from now on each is news again.
     pub(crate) fn forget_notes(&mut self) {
         self.notes.clear();
     }

@@ -1,8 +1,8 @@
 //! The admin server: `/healthz`, `/readyz`, `/metrics` and `/status` over HTTP/1.1.
 //!
-//! It shows what a [`Source`] tells and knows nothing else of the relay. GET and HEAD only; request
-//! bodies are never read; slow and numerous clients are cut off, and requests for other hosts
-//! refused.
+//! It shows what a [`Source`] reports and knows nothing else of the relay. GET and HEAD only;
+//! request bodies are never read; slow and numerous clients are cut off, and requests for other
+//! hosts refused.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod metrics;
@@ -36,17 +36,17 @@ use serve::Limits;
 
 /// Returns the relay's status at the moment of the call.
 pub trait Source: Send + Sync {
-    /// For `/readyz`: cheap.
+    /// Returns the content of `/readyz`; cheap.
     fn readiness(&self) -> RelayReadiness;
-    /// For `/metrics`: everything but the peers.
+    /// Returns the content of `/metrics`: everything but the peers.
     fn counters(&self) -> RelayStatus;
-    /// For `/status`: everything.
+    /// Returns the content of `/status`: everything.
     fn status(&self) -> RelayStatus;
-    /// For both: the identities of the peers, if they have any.
+    /// Returns the identities of the peers for both, if they have any.
     fn identity(&self) -> Option<IdentityStatus> {
         None
     }
-    /// For `/readyz`: the reasons why peers are kept out that did nothing wrong.
+    /// Returns, for `/readyz`, the reasons why peers are kept out that did nothing wrong.
     fn kept_out(&self) -> Vec<String> {
         Vec::new()
     }
@@ -82,7 +82,7 @@ impl Source for Running {
     }
 }
 
-/// The version that `/status` and `/metrics` tell.
+/// The version that `/status` and `/metrics` show.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The admin server's address, taken. No request is answered yet.
@@ -169,7 +169,7 @@ impl Shared {
             drop(turn);
             told
         });
-        // A panic is logged where it happens.
+        // The panic hook has logged it.
         asking.await.ok()
     }
 }

@@ -53,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
     loop {
         let mut server = JoinSet::new();
         server.spawn(accept(Arc::clone(&listener), router.clone(), limits));
-        // It ends by a panic alone, which is logged where it happens.
+        // It ends by a panic alone, which the panic hook has logged.
         server.join_next().await;
         tracing::error!("admin server: restarted");
         sleep(RESTART_PAUSE).await;

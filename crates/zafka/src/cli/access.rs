@@ -38,10 +38,10 @@ enum AccessError {
     NotAnswered(String),
 }
 
-/// Tells `out` what the token in a file is worth.
+/// Prints the rights that the token in a file gives to `out`.
 ///
 /// # Errors
-/// A file that is not what it should be, or a token that is not taken.
+/// A file that cannot be used, or a token that is not taken.
 pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let config = load(&args.config)?.config;
     let Some(identity) = &config.identity else {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::cli::CurveArgs;
 
-    /// The output of the command about a token, or the error.
+    /// Returns the output of the command about a token, or the error.
     fn told(issuer: &Issuer, token: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);

@@ -46,7 +46,7 @@ pub fn show(route: &RouteConfig, found: &ProbeResult, out: &mut dyn Write) -> io
     if found.topics.is_empty() && found.missing.is_empty() {
         writeln!(out, "  warning: no topic matches now")?;
     }
-    // Those of topics that the file names are told with the file's other warnings.
+    // Those of topics that the file names are among the file's other warnings.
     let told = prefix_pairs(route, &named_topics(route));
     let pairs: Vec<_> = prefix_pairs(route, &found.topics)
         .into_iter()

@@ -20,7 +20,7 @@ struct KeygenError {
     source: io::Error,
 }
 
-/// Writes a new key, and tells `out` which files those are.
+/// Writes a new key, and prints the names of its files to `out`.
 pub fn keygen(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let [public, secret] = ["key", "key_secret"].map(|ending| {
         let mut name = args.name.clone().into_os_string();

@@ -41,7 +41,7 @@ pub struct LogArgs {
     quiet: u8,
 }
 
-/// From the least to the most.
+/// The levels, from the least to the most.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -28,9 +28,9 @@ to.kafka = { topic = 't' }
 /// A route of each direction, with defaults.
 #[derive(Debug)]
 pub struct Defaults {
-    /// From Kafka to ZeroMQ.
+    /// A route from Kafka to ZeroMQ.
     pub route: RouteConfig,
-    /// From ZeroMQ to Kafka.
+    /// A route from ZeroMQ to Kafka.
     pub ingest: IngestConfig,
     /// `shutdown_timeout`.
     pub shutdown_timeout: Duration,

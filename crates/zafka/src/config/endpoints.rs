@@ -17,9 +17,9 @@ use crate::random::random;
 
 /// The state of `[identity]` in the file: its presence, and its content if it has no mistakes.
 pub enum Securing {
-    /// It has not.
+    /// No `[identity]`.
     Off,
-    /// It has.
+    /// An `[identity]`; `None` if it has mistakes.
     On(Box<Option<IdentityConfig>>),
 }
 
@@ -114,7 +114,7 @@ fn read(
     endpoints
 }
 
-/// The mechanism of an endpoint; a mistake is told.
+/// Returns the mechanism of an endpoint; reports a mistake.
 fn secure(
     table: &Table<'_, '_>,
     key: &'static Key,

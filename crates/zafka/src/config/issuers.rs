@@ -1,4 +1,4 @@
-//! `[[identity.issuer]]`: whose tokens are taken, and where their keys are.
+//! `[[identity.issuer]]`: the issuers of tokens, and the places of their keys.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct IssuerConfig {
 /// Reads all issuers of `[identity]`.
 pub fn issuers(identity: &Table<'_, '_>) -> Option<Vec<IssuerConfig>> {
     let tables = identity.tables(&keys::ISSUER, &keys::ISSUER_SECTION);
-    // Each mistake is told.
+    // Each mistake is reported.
     let read: Vec<_> = tables.iter().map(|table| (table, issuer(table))).collect();
     let mut issuers: Vec<IssuerConfig> = Vec::new();
     let mut complete = true;
@@ -112,7 +112,7 @@ fn algorithm(text: &str) -> Parsed<Algorithm> {
             Err(Rejected::because(why, allowed))
         }
         None if text.eq_ignore_ascii_case("none") => {
-            Err(Rejected::because("anybody could make such a token", allowed))
+            Err(Rejected::because("anyone could make such a token", allowed))
         }
         None => Err(Rejected::allowed(allowed)),
     }

@@ -131,7 +131,7 @@ keys! {
     EXCHANGE_SCOPE = "scope", Kind::Described("list of texts"), Optional, "Scopes to ask for.";
     EXCHANGE_RESOURCE = "resource", Kind::Described("URI"), Optional, "`resource` of the request (RFC 8707).";
     EXCHANGE_CA = "ca", Kind::Path, Optional,
-        "Certificate authorities to trust for the token endpoint (PEM), read anew for each request; the system's if it is \
+        "Certificate authorities to trust for the token endpoint (PEM), read again for each request; the system's if it is \
          missing.";
     EXCHANGE_ACL_REFRESH = "acl_refresh", Kind::Duration(SECOND, HOUR), Default("\"5m\""),
         "Time between two questions to Kafka about a peer, or up to an eighth less: a change of its ACLs acts within that.";
@@ -151,9 +151,9 @@ keys! {
         "File with its keys (a JWK Set), instead; for a relay that does not reach the provider. Read again every five minutes, \
          and soon after a token names a key that is not in it.";
     ISSUER_CA = "ca", Kind::Path, Optional,
-        "Certificate authorities to trust for it (PEM), read anew for each request; the system's if it is missing.";
+        "Certificate authorities to trust for it (PEM), read again for each request; the system's if it is missing.";
     ISSUER_BEARER_FILE = "bearer_file", Kind::Path, Optional,
-        "File with a token to show when its keys are fetched, read anew for each request, such as that of a Kubernetes service \
+        "File with a token to show when its keys are fetched, read again for each request, such as that of a Kubernetes service \
          account.";
     ISSUER_REQUIRE = "require", Kind::Described("table of claims"), Optional,
         "Claims that each of its tokens must have, as in `who`.";
@@ -388,7 +388,7 @@ keys! {
     COMPRESSION = "compression", Kind::Choice(&text::COMPRESSION), Default("\"none\""),
         "Compression of record batches.";
     LINGER = "linger", Kind::Duration(NO_TIME, MINUTE), Default("\"0s\""), "Time that a batch waits for more records.";
-    BATCH_SIZE = "batch_size", Kind::Size(KIB, GIB), Default("\"1000000\""), "Size at which a batch is sent, whatever `linger` says.";
+    BATCH_SIZE = "batch_size", Kind::Size(KIB, GIB), Default("\"1000000\""), "Size at which a batch is sent, regardless of `linger`.";
     IN_FLIGHT_BYTES = "in_flight_bytes", Kind::Size(64 * KIB, 3 * GIB), Default("\"32MiB\""),
         "Messages that were received and are not in the log yet; one partition has at most a quarter. When it is full, \
          senders are not read: their own high-water mark holds them back. A larger message goes alone.";

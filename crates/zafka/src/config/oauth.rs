@@ -1,5 +1,5 @@
-//! OAUTHBEARER of `[kafka.security.sasl]`: the source of tokens, and the client's proof of who it
-//! is.
+//! OAUTHBEARER of `[kafka.security.sasl]`: the source of tokens, and the proof of the client's
+//! identity.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ const ENDPOINT: &[&Key] = &[
     &keys::SASL_RESOURCE,
     &keys::SASL_CA,
 ];
-/// Ways in which the client shows who it is; one of them is used.
+/// Ways in which the client proves its identity; one of them is used.
 const AUTHENTICATION: &[&Key] = &[
     &keys::SASL_CLIENT_SECRET,
     &keys::SASL_CLIENT_SECRET_FILE,
@@ -138,7 +138,7 @@ fn authentication(
     let mut used = AUTHENTICATION.iter().filter(|key| table.has(key));
     let first = used.next();
     if let (Some(first), Some(second)) = (first, used.next()) {
-        // Those two are told of with the secret.
+        // Those two are reported with the secret.
         if second.name != keys::SASL_CLIENT_SECRET_FILE.name {
             let names: Vec<_> = AUTHENTICATION.iter().map(|key| key.name).collect();
             let found = format!("`{}` is there too", first.name);

@@ -52,9 +52,9 @@ pub enum Mechanism {
 /// The security that an endpoint's connections are to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WantedMechanism {
-    /// Not at all.
+    /// No mechanism.
     Null,
-    /// By CURVE.
+    /// CURVE.
     Curve,
 }
 
@@ -84,7 +84,7 @@ pub enum GrantKind {
     TokenExchange,
     /// RFC 7523.
     JwtBearer,
-    /// None: the token is in a file.
+    /// No grant: the token is in a file.
     File,
 }
 

@@ -136,7 +136,7 @@ fn route(bind: &Endpoint) -> Result<RouteConfig, ConfigError> {
 
 /// The route for messages of other programs, as `zafka relay` has it with these URLs.
 fn way_back(args: &DemoArgs, broker: &EmbeddedBroker) -> Result<IngestConfig, CommandError> {
-    // A user who names one port may run another demo, which has the usual ones.
+    // Another demo may run on the usual ports if the user names one.
     let usual = args.bind.to_string() == crate::cli::DEMO_BIND;
     let accept = match &args.accept {
         Some(accept) => accept.clone(),

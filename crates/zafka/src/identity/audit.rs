@@ -1,4 +1,4 @@
-//! The audit lines of the log (target `zafka::audit`): who was let in, kept out, renewed and ended.
+//! The audit lines of the log (target `zafka::audit`): peers let in, kept out, renewed and ended.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
@@ -19,7 +19,7 @@ pub const DOOR: &str = "identity.bind";
 /// Audit lines in a second and of a kind, beyond which they are counted.
 const LINES: u32 = 20;
 
-/// Tells of peers, with a bound on lines of each kind that peers can bring about.
+/// Logs peers, with a bound on lines of each kind that peers can cause.
 #[derive(Debug, Default)]
 pub struct Audit {
     admitted: Mutex<LineCount>,
@@ -67,13 +67,13 @@ impl Audit {
         }
     }
 
-    /// A peer about which Kafka could not be asked. `holds`: it goes on by the last answer.
+    /// A peer about which Kafka could not be asked. `holds`: true if the last answer still counts.
     pub fn not_answered(&self, key: &PublicKey, reason: &str, holds: bool) {
         let Some(left_out) = self.not_answered.lock().next(Instant::now()) else { return };
         warn!(target: "zafka::audit", event = "not_answered", %key, reason, holds, left_out);
     }
 
-    /// A peer that was not let in, or whose key was not enrolled: then it was told `reference`.
+    /// A peer that was not let in, or whose key was not enrolled: then it got `reference`.
     pub fn refused(
         &self,
         place: AskedAt<'_>,
@@ -103,14 +103,14 @@ impl<'a> From<&Presented<'a>> for AskedAt<'a> {
     }
 }
 
-/// Tells of a revocation by this user (a user id of the system).
+/// Logs a revocation by this user (a user id of the system).
 pub fn revoked(what: &Revoked, done: &Done, user: Option<u32>) {
     let Done { keys, connections, until } = done;
     let (revoked, until) = (what.to_string(), time_text(*until));
     info!(target: "zafka::audit", event = "revoked", revoked, keys, connections, until, user);
 }
 
-/// Tells of admissions that have ended.
+/// Logs admissions that have ended.
 pub fn ended(ended: &[Arc<Admission>], reason: &str) {
     for admission in ended {
         let key = admission.key.map(tracing::field::display);

@@ -44,7 +44,7 @@ pub struct IdentityCounters {
     pub renewed: u64,
     /// Leases and other admissions that have ended, revoked ones among them.
     pub ended: u64,
-    /// Those of them that were revoked.
+    /// Keys that were revoked.
     pub revoked: u64,
     /// Peers that were not let in and commands of the door that were not done, by reason.
     pub refused: BTreeMap<&'static str, u64>,
@@ -90,7 +90,7 @@ pub struct IdentityCounts {
 }
 
 impl IdentityCounts {
-    /// Nothing happened yet, and no keys are known.
+    /// Makes counts of zero, without keys.
     pub fn new(issuers: impl Iterator<Item = String>) -> Self {
         let of = |issuer| IssuerStatus { issuer, ..IssuerStatus::default() };
         Self { issuers: Mutex::new(issuers.map(of).collect()), ..Self::default() }

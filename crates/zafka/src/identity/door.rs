@@ -1,8 +1,8 @@
 //! The door: an endpoint that lets in every peer that has proven a CURVE key, and takes nothing from
 //! it but a token, which enrols that key.
 //!
-//! It is for clients that cannot show a token in the handshake. Whoever comes in can make us hold
-//! little, may speak once a second, and is closed if its key has no lease after half a minute.
+//! It is for clients that cannot show a token in the handshake. A visitor can make us hold little,
+//! may send a command a second, and is closed if its key has no lease after half a minute.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
@@ -38,7 +38,7 @@ const MAX_COMMAND: usize = 16 * 1024;
 const WAITING_BYTES: usize = 64 * MAX_COMMAND;
 /// Bytes that visitors can make us hold besides these.
 const VISITOR_MEMORY: usize = 16 * 1024 * 1024;
-/// Time between two looks at who may go on, who is to be told, and who has to leave.
+/// Time between two looks at visitors that may continue, are due a notice, or have to leave.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The door, open. Dropped, it is closed, with all connections.
@@ -176,7 +176,7 @@ impl Door {
         token: &Token,
         now: Instant,
     ) -> Result<LeaseAnswer, DoorFailure> {
-        // The gate lets nobody in without a key.
+        // The gate lets no peer in without a key.
         let Some(key) = sender.key() else { return Err(DoorFailure::malformed("no key")) };
         match self.identities.enrol(sender.address(), key, token) {
             Ok(admission) => {
@@ -220,7 +220,8 @@ impl Door {
     }
 }
 
-/// Tells a visitor that its lease ends (or has, if we are late), unless it was renewed meanwhile.
+/// Sends a visitor the notice that its lease ends (or has, if we are late), unless it was renewed
+/// meanwhile.
 fn tell_end(
     identities: &Identities,
     keeper: &mut Doorkeeper,

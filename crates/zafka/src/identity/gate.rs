@@ -32,10 +32,10 @@ pub struct Identities {
     directory: Mutex<Directory>,
     /// The issuers whose tokens are taken. Verified by their keys outside of the directory's lock.
     issuers: RwLock<Vec<Issuer>>,
-    /// For each issuer: a token has named a key that is not known.
+    /// Signals for each issuer that a token has named an unknown key.
     unknown_key: Vec<Notify>,
     skew: Duration,
-    /// Keys that are known whatever the folder says.
+    /// Keys that are known besides those of the folder.
     servers: Vec<(PublicKey, Claims)>,
     ends: watch::Sender<u64>,
     audit: Audit,
@@ -94,7 +94,7 @@ impl Identities {
         info!(known, ended = ended.len(), "the keys that are known were read");
     }
 
-    /// Takes the keys that an issuer has from now on. Leases that its tokens gave go on.
+    /// Takes the keys that an issuer has from now on. Leases that its tokens gave remain.
     pub fn set_issuer_keys(&self, index: usize, keys: &Arc<KeySet>) {
         if let Some(issuer) = self.issuers.write().get_mut(index) {
             issuer.keys = Arc::clone(keys);
@@ -114,8 +114,8 @@ impl Identities {
         self.kafka.as_ref()
     }
 
-    /// Takes Kafka's answer on the owner of a token that waits for it: its lease begins, or goes on.
-    /// Returns false if it gets none.
+    /// Takes Kafka's answer on the owner of a token that waits for it: its lease begins, or is
+    /// renewed. Returns false if it gets none.
     pub fn begin_lease(&self, key: PublicKey, verified: &Verified, answer: &KafkaTopics) -> bool {
         let leased = self.directory.lock().lease_with(key, verified, answer, clock());
         match leased {
@@ -161,7 +161,7 @@ impl Identities {
         }
     }
 
-    /// Ends the leases that are over; who has them is closed.
+    /// Ends the leases that are over, and closes their owners' connections.
     pub fn end_leases(&self) {
         let over = self.directory.lock().end_leases(clock());
         self.tell_ended(&over, "its lease is over");
@@ -238,7 +238,7 @@ impl Identities {
         self.directory.lock().views(clock())
     }
 
-    /// Keeps out who is meant, for so long at the least, and closes the connections that are there.
+    /// Keeps out the peers that are revoked, for at least that long, and closes their connections.
     ///
     /// # Errors
     /// There are many revocations already.
@@ -261,7 +261,7 @@ impl Identities {
         Ok(done)
     }
 
-    /// Tells of what a token did to a lease that was there.
+    /// Logs the effect of a token on a lease.
     fn tell_leased(&self, leased: &Leased) {
         if leased.change == LeaseChange::Renewed {
             count(&self.counts.renewed, 1);
@@ -315,7 +315,7 @@ impl Identities {
             Err(error) => Refusal::Token(error),
         };
         self.ask_for_key(refusal);
-        // A lease that lives lets its key in, whatever is shown with it.
+        // A live lease lets its key in, with any token.
         directory.leased(&key, clock).map(LetIn::Admitted).ok_or(refusal)
     }
 }
@@ -358,9 +358,9 @@ impl Gate for Identities {
 
 /// The way a peer was let in.
 enum LetIn {
-    /// By what was known of it.
+    /// Admitted by what was known of it.
     Admitted(Arc<Admission>),
-    /// By its token.
+    /// Admitted by its token.
     Leased(Leased),
 }
 
@@ -388,7 +388,7 @@ fn read_clocks() -> Clock {
     Clock { now: Instant::now(), wall: wall_clock() }
 }
 
-/// Both clocks when they were first looked at.
+/// The clocks at the first look.
 static START: LazyLock<SteadyClock> = LazyLock::new(|| SteadyClock::new(read_clocks()));
 
 /// The access of a peer.

@@ -13,7 +13,7 @@ use zafka_identity::{KeyRefresh, KeySet};
 use super::gate::{Identities, wall_clock};
 use crate::issuer_keys::{FetchedKeys, KeySource};
 
-/// Failures in a row after which it is told once more; about an hour of them.
+/// Failures in a row after which they are logged once more; about an hour of them.
 const TELL_AGAIN: u32 = 60;
 
 /// Fetches the keys of the issuer of this index, for as long as the task lives.
@@ -45,7 +45,7 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
                 Ok(FetchedKeys { keys: KeySet::default(), max_age: None })
             }
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            // A panic is logged where it happens.
+            // The panic hook has logged it.
             Err(error) => Err(error.to_string()),
         };
         match outcome {

@@ -38,7 +38,7 @@ pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
             Some(joined) = asked.join_next_with_id() => {
                 let (id, answer) = match joined {
                     Ok(done) => done,
-                    // A panic is logged where it happens.
+                    // The panic hook has logged it.
                     Err(error) => {
                         (error.id(), Err(AuthorizationError::Unanswered(error.to_string())))
                     }

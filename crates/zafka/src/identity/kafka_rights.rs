@@ -21,12 +21,12 @@ pub struct KafkaRights {
     exchange: KafkaExchange,
     asks: Mutex<KafkaAsks<Secret>>,
     topics: Mutex<Arc<AskedTopics>>,
-    /// There may be something to ask.
+    /// Signals that there may be something to ask.
     changed: Notify,
 }
 
 impl KafkaRights {
-    /// Nobody is asked about yet.
+    /// Makes the rights, without questions.
     pub fn new(exchange: &KafkaExchange) -> Self {
         let asks = Mutex::new(KafkaAsks::new(exchange.acl_refresh));
         let (topics, changed) = (Mutex::default(), Notify::new());
@@ -81,12 +81,12 @@ impl KafkaRights {
         self.asks.lock().handle_answer(question, Instant::now())
     }
 
-    /// There was no answer.
+    /// Takes note that there was no answer.
     pub fn handle_failure(&self, question: &Question<Secret>, failure: Failure) -> Option<Failed> {
         self.asks.lock().handle_failure(question, failure, Instant::now())
     }
 
-    /// A lease has begun, or goes on, by this token.
+    /// Takes note that a lease has begun, or was renewed, by this token.
     pub fn handle_begun(&self, key: PublicKey, token: Secret) {
         self.asks.lock().handle_begun(key, token, Instant::now());
     }

@@ -1,5 +1,5 @@
-//! Tasks that are to run as long as identity does: without one of them somebody would stay in, or
-//! out, who should not.
+//! Tasks that must run as long as identity does: without one of them a peer would stay in, or out,
+//! that should not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::health::Health;
 
 /// Pause before a task that failed begins again.
 const PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
-/// Time for which it has to go on until all is well again.
+/// Time for which it has to run until all is well again.
 const WELL_AFTER: Duration =
     if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(30) };
 
-/// Runs the task that `make` makes, for as long as this is polled. One that panics, or ends, is told
-/// and begun again; the relay is not ready meanwhile.
+/// Runs the task that `make` makes, for as long as this is polled. If it panics or ends, that is
+/// logged and it begins again; the relay is not ready meanwhile.
 pub async fn keep_running<F>(what: &str, health: Arc<Health>, mut make: impl FnMut() -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -40,7 +40,7 @@ where
     }
 }
 
-/// Runs a task that cannot be begun again. If it panics, or ends, that is told, and the relay is not
+/// Runs a task that cannot begin again. If it panics or ends, that is logged, and the relay is not
 /// ready from then on.
 pub async fn tell_the_end<F>(what: &str, health: Arc<Health>, task: F)
 where

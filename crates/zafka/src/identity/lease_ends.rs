@@ -11,7 +11,7 @@ use super::gate::{self, Identities};
 /// Time between two looks. The wall clock may be set, so that no single moment can be waited for.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Time by which the clock is set back, from which on it is told: less is what clocks do.
+/// Time by which the clock is set back from which on it is logged: less is usual.
 const TELL_OF: Duration = Duration::from_secs(10);
 
 /// Closes peers whose lease is over, for as long as the task lives.

@@ -34,8 +34,7 @@ pub async fn keep_watching(mut folder: Folder, identities: Arc<Identities>) {
             let found = folder.look(Instant::now());
             (folder, found)
         });
-        // A panic is logged where it happens. The folder is gone with it, and whoever keeps this
-        // task begins anew.
+        // The panic hook has logged it. The folder is gone with it, and this task is begun again.
         let Ok((back, found)) = looking.await else { return };
         folder = back;
         match found {

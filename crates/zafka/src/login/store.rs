@@ -63,7 +63,7 @@ impl Store {
         Ok(Self::at(state.ok_or(StoreError::NoPlace)?.join("zafka")))
     }
 
-    /// In this folder.
+    /// Makes a store in this folder.
     pub(super) fn at(folder: PathBuf) -> Self {
         Self { folder }
     }

@@ -21,7 +21,7 @@ pub(crate) struct Composer {
 }
 
 impl Composer {
-    /// As the arguments say; `word` tells the ids of this run from those of others.
+    /// Follows the arguments; `word` tells the ids of this run from those of others.
     ///
     /// # Errors
     /// Every mistake: the frames, and arguments that no frame carries or that a frame lacks.

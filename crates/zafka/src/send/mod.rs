@@ -200,7 +200,7 @@ impl Sending {
         [self.window.poll_timeout(), pace, self.stop_at].into_iter().flatten().min()
     }
 
-    /// Returns whether it goes on.
+    /// Returns true if it continues.
     fn handle_timer(&mut self, now: Instant) -> bool {
         if self.window.handle_timeout(now) {
             self.report.note(&format!("{}: no answer came in time", self.endpoint));
@@ -254,7 +254,7 @@ impl Sending {
         self.report.show_status(self.window.counts(), self.window.under_way(), done);
     }
 
-    /// Ends a connection to a PULL in order: without answers nothing else tells that it has read
+    /// Ends a connection to a PULL in order: without answers nothing else shows that it has read
     /// everything.
     async fn part(&mut self, socket: &mut OutboundSocket) {
         let outlet = self.outlet.take().filter(|_| self.answers == Answers::None);

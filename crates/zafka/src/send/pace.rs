@@ -14,7 +14,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many messages a second; without a bound if `None`.
+    /// Makes a pace of `rate` messages a second; without a bound if `None`.
     pub(super) fn new(rate: Option<f64>) -> Self {
         let interval = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
         Self { interval, next: None }

@@ -24,7 +24,7 @@ pub(super) struct Report {
     status_line: StatusLine,
     out: Vec<u8>,
     latencies: Latencies,
-    /// Those since the last tick.
+    /// Latencies since the last tick.
     lately: Latencies,
     started: Instant,
     last_tick: Instant,

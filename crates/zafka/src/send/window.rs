@@ -19,11 +19,11 @@ const MESSAGE_OVERHEAD: usize = 128;
 /// The way it learns what became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// By answers that bring the message's id.
+    /// Answers with the message's id.
     ById,
-    /// By answers in the order of the messages.
+    /// Answers in the order of the messages.
     InOrder,
-    /// Not at all: it is settled once the kernel has taken it.
+    /// No answers: a message is settled once the kernel has taken it.
     None,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Window {
 
 #[derive(Debug)]
 struct Message {
-    /// As it goes over the wire.
+    /// The message's bytes on the wire.
     bytes: Vec<u8>,
     first_sent: Option<Instant>,
 }

@@ -1,8 +1,8 @@
-//! Gaps: offsets that a subscriber should have seen and did not, told by `prev`.
+//! Gaps: offsets that a subscriber should have seen and did not, found by `prev`.
 //!
 //! `prev` refers to the partition. It proves a gap only to a subscriber whose prefixes cover every
 //! routing frame of that partition: that is certain with the empty prefix, and if the routing frame
-//! is the topic. Messages that do not tell their place prove nothing.
+//! is the topic. Messages without their place prove nothing.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,14 @@ pub(crate) struct Gaps {
 }
 
 impl Gaps {
-    /// For a subscriber with these prefixes.
+    /// Makes the search for a subscriber with these prefixes.
     pub(crate) fn new(prefixes: &[Vec<u8>]) -> Self {
         let everything = prefixes.iter().any(Vec::is_empty);
         Self { everything, last: HashMap::new(), found: Some(0) }
     }
 
     /// Returns the number of gaps; `None` if records came of which the prefixes may have left
-    /// others out, or messages that do not tell their place.
+    /// others out, or messages without their place.
     pub(crate) fn found(&self) -> Option<u64> {
         self.found
     }
@@ -52,7 +52,7 @@ impl Gaps {
     }
 
     /// Finds a gap if the record before this one in the partition came after the last one seen.
-    /// Without `prev`, or without an earlier record, nothing can be told.
+    /// Without `prev`, or without an earlier record, nothing is known.
     fn see_record(
         &mut self,
         routing: &[u8],

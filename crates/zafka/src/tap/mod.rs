@@ -76,7 +76,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// For the messages that `prefixes` let through.
+    /// Makes a printer for the messages that `prefixes` let through.
     pub(crate) fn new(layout: Layout, count: Option<u64>, prefixes: &[Vec<u8>]) -> Self {
         let style = match (io::stdout().is_terminal(), takes_color(&io::stdout())) {
             (false, _) => Style::Json,
@@ -97,7 +97,7 @@ impl Viewer {
         }
     }
 
-    /// For people, whatever standard output is.
+    /// Prints for people, also if standard output is no terminal.
     pub(crate) fn readable(mut self) -> Self {
         if self.style == Style::Json {
             self.style = Style::Plain;

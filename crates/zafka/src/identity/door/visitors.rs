@@ -1,4 +1,4 @@
-//! The gate of the door: everybody who has proven a key, for as long as it is of use.
+//! The gate of the door: it admits every peer that has proven a key, for a limited time.
 
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
@@ -21,11 +21,11 @@ const MAX_OF_HOST: usize = 64;
 /// Connections of one key.
 const MAX_OF_KEY: usize = 16;
 
-/// Lets in everybody who has proven a key, unless its host or its key has many connections.
+/// Lets in every peer that has proven a key, unless its host or its key has many connections.
 #[derive(Debug)]
 pub struct Visitors {
     identities: Arc<Identities>,
-    /// Those who are there; bounded by the connections that the door may have.
+    /// Visitors that are there; bounded by the connections that the door may have.
     there: Mutex<Vec<Weak<Visitor>>>,
     ends: watch::Sender<u64>,
 }
@@ -43,7 +43,7 @@ struct Visitor {
 }
 
 impl Visitors {
-    /// Nobody is there.
+    /// Makes the gate, without visitors.
     pub fn new(identities: Arc<Identities>) -> Self {
         Self { identities, there: Mutex::default(), ends: watch::Sender::new(0) }
     }
@@ -82,7 +82,8 @@ impl Visitors {
     }
 }
 
-/// Returns the host of `IP:PORT`; for IPv6 its network, since who has one address there has all.
+/// Returns the host of `IP:PORT`; for IPv6 its network, since a host there has all of its
+/// addresses.
 fn host(address: &str) -> Option<IpAddr> {
     let address: SocketAddr = address.parse().ok()?;
     Some(match address.ip().to_canonical() {
@@ -166,7 +167,7 @@ mod tests {
     use crate::identity::start;
     use crate::identity::tests::{admitted, config, dash, kept_out, key, presented, wait_admitted};
 
-    /// The verdict on the owner of this key, who comes from that address.
+    /// Returns the verdict on the owner of this key at that address.
     fn come(visitors: &Visitors, number: u8, address: &str) -> Verdict {
         presented(number, "", |presented| visitors.admit(&Presented { address, ..*presented }))
     }
@@ -206,7 +207,7 @@ mod tests {
         assert!(may_retry && why.contains("its address"), "{why}");
         kept_out(come(&visitors, 74, "[::ffff:192.0.2.1]:6"));
         admitted(come(&visitors, 74, "192.0.2.2:5"));
-        // Who has a lease comes in all the same, and counts no more once that is known.
+        // A peer with a lease is let in all the same, and no longer counts once that is known.
         wait_admitted(&identity.gate, 10, &issuer.token("alice", 600, &dash())).await;
         there.push(admitted(one(10)));
         kept_out(one(74));

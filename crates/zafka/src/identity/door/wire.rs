@@ -27,7 +27,7 @@ pub enum DoorCommand {
         /// The token that it shows.
         token: Token,
     },
-    /// It cannot be read, and why.
+    /// A command that cannot be read, with the reason.
     Malformed(&'static str),
     /// A command with another verb.
     Unknown(String),
@@ -86,7 +86,7 @@ fn enrol(body: &[u8]) -> DoorCommand {
     }
 }
 
-/// The lease of a key, as its owner is told of it.
+/// The lease of a key, as it is shown to its owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeaseAnswer {
     /// The sender's name for its command.
@@ -117,7 +117,7 @@ pub struct DoorFailure {
     /// Time in ms after which another try may help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// By which the relay's log has more about it.
+    /// A reference under which the relay's log has more about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
 }
