@@ -140,7 +140,7 @@ impl Directory {
         self.admitted.retain(|key, admission| {
             let Some(admission) = admission.upgrade() else { return false };
             let claims = admission.claims.as_deref();
-            let is_meant = what.means(Bearer { key, claims, issued: None });
+            let is_meant = what.means(Bearer { key, claims, issued: None, signed_by: None });
             if is_meant {
                 ended.push(admission);
             }
@@ -170,7 +170,8 @@ impl Directory {
         clock: Clock,
     ) -> Result<(), Refusal> {
         let claims = Some(&verified.claims);
-        let bearer = Bearer { key, claims, issued: verified.issued };
+        let signed_by = verified.signed_by.as_deref();
+        let bearer = Bearer { key, claims, issued: verified.issued, signed_by };
         let end = self.leases.token_end(verified);
         let is_revoked = self.revocations.mean(bearer, Some(end), clock);
         if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
@@ -260,9 +261,8 @@ impl Directory {
         let live = self.leased(&key, clock);
         let change = if live.is_some() { LeaseChange::Renewed } else { LeaseChange::Begun };
         // The rest of a token is not kept.
-        let Verified { expires, issued, id, .. } = *verified;
         let claims = self.rules.decisive(&verified.claims);
-        let verified = &Verified { claims, expires, issued, id };
+        let verified = &Verified { claims, ..verified.clone() };
         let mut grant = self.rules.grant(Some(&verified.claims));
         if grant.asks_kafka() {
             grant = grant.with_kafka(answer.ok_or(Refusal::AsksKafka)?);
@@ -345,7 +345,8 @@ impl Directory {
             return Ok(admission);
         }
         let claims = self.keys.get(&key).cloned();
-        let bearer = Bearer { key: &key, claims: claims.as_deref(), issued: None };
+        let claimed = claims.as_deref();
+        let bearer = Bearer { key: &key, claims: claimed, issued: None, signed_by: None };
         if self.revocations.mean(bearer, None, clock) {
             return Err(Refusal::Revoked);
         }

@@ -69,6 +69,8 @@ struct Lease {
     /// The time when that was issued, if it says so, and its end.
     issued: Option<i64>,
     token_expires: i64,
+    /// The id of the key that signed it.
+    signed_by: Option<Arc<str>>,
     /// Its end by both clocks; whichever comes first.
     until: Instant,
     expires: i64,
@@ -92,6 +94,8 @@ pub struct LeaseView {
 struct UsedToken {
     key: PublicKey,
     subject: Subject,
+    /// The id of the key that signed it.
+    signed_by: Option<Arc<str>>,
     /// The time from which on it may be forgotten. Before that it is not good for another key.
     forget: End,
 }
@@ -120,7 +124,8 @@ impl Lease {
     }
 
     fn bearer<'a>(&'a self, key: &'a PublicKey) -> Bearer<'a> {
-        Bearer { key, claims: Some(&self.claims), issued: self.issued }
+        let (claims, signed_by) = (Some(&*self.claims), self.signed_by.as_deref());
+        Bearer { key, claims, issued: self.issued, signed_by }
     }
 }
 
@@ -217,7 +222,8 @@ impl Leases {
     ) -> Option<Arc<Admission>> {
         let subject = subject_of(&verified.claims);
         let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
-        let used = UsedToken { key, subject: subject.clone(), forget };
+        let signed_by = verified.signed_by.clone();
+        let used = UsedToken { key, subject: subject.clone(), signed_by, forget };
         let before = self.remove(&key);
         let holder = self.holders.entry(subject).or_default();
         holder.keys += 1;
@@ -231,6 +237,7 @@ impl Leases {
             claims: Arc::new(verified.claims.clone()),
             issued: verified.issued,
             token_expires: verified.expires,
+            signed_by: verified.signed_by.clone(),
             until,
             expires,
         };
@@ -269,6 +276,9 @@ impl Leases {
             Revoked::Subject { issuer, subject } => {
                 used.subject.1 == *subject
                     && issuer.as_ref().is_none_or(|issuer| used.subject.0 == *issuer)
+            }
+            Revoked::SignedBy { issuer, id } => {
+                used.subject.0 == *issuer && used.signed_by.as_deref() == Some(id)
             }
             Revoked::Token { .. } | Revoked::IssuedBefore { .. } => false,
         });

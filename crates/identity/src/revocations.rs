@@ -34,6 +34,13 @@ pub enum Revoked {
         /// Its id.
         id: String,
     },
+    /// The tokens that a key of an issuer signed.
+    SignedBy {
+        /// The issuer.
+        issuer: String,
+        /// The key's id (`kid`).
+        id: String,
+    },
     /// The tokens of an issuer that were issued before a time, and those that do not say when.
     IssuedBefore {
         /// The issuer.
@@ -55,6 +62,9 @@ impl fmt::Display for Revoked {
                 write!(f, "subject {}{}", shown(subject), of(issuer))
             }
             Self::Token { issuer, id } => write!(f, "token {}{}", shown(id), of(issuer)),
+            Self::SignedBy { issuer, id } => {
+                write!(f, "tokens of {} signed by key {}", shown(issuer), shown(id))
+            }
             Self::IssuedBefore { issuer, time } => {
                 write!(f, "tokens of {} issued before {time}", shown(issuer))
             }
@@ -75,6 +85,8 @@ pub(crate) struct Bearer<'a> {
     pub(crate) claims: Option<&'a Claims>,
     /// The time when its token was issued, if it says so.
     pub(crate) issued: Option<i64>,
+    /// The id of its issuer's key that signed it, if that has one.
+    pub(crate) signed_by: Option<&'a str>,
 }
 
 impl Bearer<'_> {
@@ -98,6 +110,9 @@ impl Revoked {
             (Self::Token { issuer, id }, Some(claims)) => {
                 claims.token_id() == Some(id) && fits(issuer, claims)
             }
+            (Self::SignedBy { issuer, id }, Some(claims)) => {
+                claims.issuer() == issuer && bearer.signed_by == Some(id)
+            }
             (Self::IssuedBefore { issuer, time }, Some(claims)) => {
                 claims.issuer() == issuer && bearer.is_older_than(*time)
             }
@@ -109,7 +124,7 @@ impl Revoked {
 /// All revocations, each with its end.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
-    /// Revocations of keys, subjects and tokens, by what they revoke.
+    /// Revocations of keys, subjects, tokens and issuers' keys, by what they revoke.
     exact: HashMap<Revoked, End>,
     /// Revocations of an issuer's tokens: the latest time, and its end.
     cuts: HashMap<String, (i64, End)>,
@@ -210,7 +225,11 @@ fn names(bearer: Bearer<'_>) -> impl Iterator<Item = Revoked> {
             [Some(subject), id.map(|id| Revoked::Token { issuer, id })].into_iter().flatten()
         })
     });
-    of_key.chain(of_claims)
+    let of_signer = bearer.claims.zip(bearer.signed_by).map(|(claims, id)| Revoked::SignedBy {
+        issuer: claims.issuer().to_owned(),
+        id: id.to_owned(),
+    });
+    of_key.chain(of_claims).chain(of_signer)
 }
 
 #[cfg(test)]
@@ -222,8 +241,13 @@ mod tests {
 
     use super::*;
 
-    fn key(number: u8) -> PublicKey {
+    fn key_of(number: u8) -> PublicKey {
         SecretKey::from_bytes([number; 32]).public_key()
+    }
+
+    /// The owner of a key that shows a token of these claims, signed by `k-1`.
+    fn bearer<'a>(key: &'a PublicKey, claims: &'a Claims, issued: Option<i64>) -> Bearer<'a> {
+        Bearer { key, claims: Some(claims), issued, signed_by: Some("k-1") }
     }
 
     fn text(text: &str) -> String {
@@ -242,15 +266,18 @@ mod tests {
 
     #[test]
     fn what_is_meant() {
+        let (key, strange) = (key_of(1), key_of(3));
         let id = || Some(text("https://id"));
         let claims = Claims::new("https://id", "alice", [(text("jti"), json!("t-1"))]);
         let other = Claims::new("https://other", "bob", []);
         let subject = |issuer, subject: &str| Revoked::Subject { issuer, subject: text(subject) };
         let token = |issuer, id: &str| Revoked::Token { issuer, id: text(id) };
         let cut = |issuer: &str, time| Revoked::IssuedBefore { issuer: text(issuer), time };
+        let signed =
+            |issuer: &str, id: &str| Revoked::SignedBy { issuer: text(issuer), id: text(id) };
         for (what, is_meant) in [
-            (Revoked::Key(key(1)), true),
-            (Revoked::Key(key(2)), false),
+            (Revoked::Key(key), true),
+            (Revoked::Key(key_of(2)), false),
             (subject(None, "alice"), true),
             (subject(id(), "alice"), true),
             (subject(Some(text("https://id/")), "alice"), false),
@@ -261,9 +288,12 @@ mod tests {
             (cut("https://id", 101), true),
             (cut("https://id", 100), false),
             (cut("https://other", 101), false),
+            (signed("https://id", "k-1"), true),
+            (signed("https://id", "k-2"), false),
+            (signed("https://other", "k-1"), false),
         ] {
-            let bearer = Bearer { key: &key(1), claims: Some(&claims), issued: Some(100) };
-            let stranger = Bearer { key: &key(3), claims: Some(&other), issued: Some(100) };
+            let bearer = bearer(&key, &claims, Some(100));
+            let stranger = Bearer { key: &strange, claims: Some(&other), ..bearer };
             let (mut all, clock) = (Revocations::default(), at(0));
             assert!(!all.mean(bearer, None, clock));
             all.add(what.clone(), 50, clock).unwrap();
@@ -272,23 +302,27 @@ mod tests {
                 (is_meant, is_meant),
                 "{what}"
             );
-            let is_cut =
-                matches!(&what, Revoked::IssuedBefore { issuer, .. } if issuer == "https://other");
-            assert_eq!(all.mean(stranger, None, clock), is_cut, "{what}");
+            let is_other = matches!(&what, Revoked::IssuedBefore { issuer, .. }
+                | Revoked::SignedBy { issuer, .. } if issuer == "https://other");
+            assert_eq!(all.mean(stranger, None, clock), is_other, "{what}");
             all.forget(after(clock, 50));
             assert_eq!(all.len(), 0);
         }
         // One that does not say when it was issued may be any.
-        let bearer = Bearer { key: &key(3), claims: Some(&claims), issued: None };
-        assert!(cut("https://id", 0).means(bearer));
-        let nobody = Bearer { key: &key(1), claims: None, issued: None };
-        assert!(Revoked::Key(key(1)).means(nobody) && !subject(None, "").means(nobody));
+        let undated = bearer(&strange, &claims, None);
+        assert!(cut("https://id", 0).means(undated));
+        // One of a key without an id is signed by none that can be named.
+        let unnamed = Bearer { signed_by: None, ..undated };
+        assert!(!signed("https://id", "").means(unnamed));
+        let nobody = Bearer { key: &key, claims: None, ..unnamed };
+        assert!(Revoked::Key(key).means(nobody) && !subject(None, "").means(nobody));
     }
 
     #[test]
     fn a_revocation_lasts_as_long_as_what_it_means() {
         let claims = Claims::new("https://id", "alice", []);
-        let bearer = Bearer { key: &key(1), claims: Some(&claims), issued: Some(5) };
+        let key = key_of(1);
+        let bearer = bearer(&key, &claims, Some(5));
         let subject = Revoked::Subject { issuer: None, subject: text("alice") };
         let cut = |time| Revoked::IssuedBefore { issuer: text("https://id"), time };
         let (mut all, clock) = (Revocations::default(), at(0));
@@ -307,7 +341,7 @@ mod tests {
         for number in 0..MAX_REVOCATIONS {
             all.add(Revoked::Token { issuer: None, id: number.to_string() }, 1, clock).unwrap();
         }
-        assert_eq!(all.add(Revoked::Key(key(1)), 1, clock), Err(TooManyRevocations));
+        assert_eq!(all.add(Revoked::Key(key), 1, clock), Err(TooManyRevocations));
         assert_eq!(all.add(Revoked::Token { issuer: None, id: text("7") }, 9, clock), Ok(9));
     }
 }

@@ -52,6 +52,8 @@ pub struct Verified {
     pub expires: i64,
     /// The time when it was issued, if it has one.
     pub issued: Option<i64>,
+    /// The id of its issuer's key that signed it, if that has one.
+    pub signed_by: Option<Arc<str>>,
     /// A digest that identifies it.
     pub id: TokenId,
 }
@@ -161,7 +163,7 @@ pub fn verify(
         .enumerate()
         .find(|(_, issuer)| issuer.name == *name)
         .ok_or(TokenError::Issuer)?;
-    token.check_signature(index, issuer)?;
+    let signed_by = token.check_signature(index, issuer)?;
     let Compact { payload, signed, .. } = &token;
     contents::check_audience(payload, &issuer.audience)?;
     contents::check_kind(payload)?;
@@ -174,7 +176,7 @@ pub fn verify(
         return Err(TokenError::Claims("one that is required is missing or differs"));
     }
     times.check(now, seconds(skew))?;
-    Ok(Verified { claims, expires: times.expires, issued: times.issued, id })
+    Ok(Verified { claims, expires: times.expires, issued: times.issued, signed_by, id })
 }
 
 /// A duration in whole seconds.

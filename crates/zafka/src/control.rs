@@ -51,6 +51,13 @@ pub enum What {
         /// Its id (`jti`).
         id: String,
     },
+    /// Tokens that a key of an issuer signed.
+    SignedBy {
+        /// The issuer.
+        issuer: String,
+        /// The key's id (`kid`).
+        id: String,
+    },
     /// Tokens of an issuer that are older than a time.
     IssuedBefore {
         /// The issuer.
@@ -68,6 +75,7 @@ impl TryFrom<What> for Revoked {
             What::Key(key) => Self::Key(key.parse().map_err(|error| format!("{error}"))?),
             What::Subject { issuer, subject } => Self::Subject { issuer, subject },
             What::Token { issuer, id } => Self::Token { issuer, id },
+            What::SignedBy { issuer, id } => Self::SignedBy { issuer, id },
             What::IssuedBefore { issuer, time } => Self::IssuedBefore { issuer, time },
         })
     }

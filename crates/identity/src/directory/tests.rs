@@ -131,7 +131,8 @@ fn strangers_leave_nothing_behind() {
 fn token(id: u8, subject: &str, expires: i64, role: &str) -> Verified {
     let others = [("role".to_owned(), json!(role)), ("exp".to_owned(), json!(WALL + expires))];
     let claims = Claims::new("https://id", subject, others);
-    Verified { claims, expires: WALL + expires, issued: None, id: TokenId::of_test(id) }
+    let (expires, id) = (WALL + expires, TokenId::of_test(id));
+    Verified { claims, expires, issued: None, signed_by: Some("k-1".into()), id }
 }
 
 #[test]
@@ -311,6 +312,8 @@ fn what_is_revoked_comes_not_back() {
         Revoked::IssuedBefore { issuer, time }
     };
     let by_id = |id: &str| Revoked::Token { issuer: None, id: id.to_owned() };
+    let signed_by =
+        |id: &str| Revoked::SignedBy { issuer: "https://id".to_owned(), id: id.to_owned() };
     // What is revoked; then what a fresh token lets in: to the same key, and to a fresh one; and
     // one of bob's to his key.
     for (what, same_key, fresh_key, bob) in [
@@ -320,6 +323,7 @@ fn what_is_revoked_comes_not_back() {
         (by_id("t-1"), true, true, true),
         (cut(50), true, true, true),
         (cut(200), false, false, false),
+        (signed_by("k-1"), true, true, false),
         (subject(Some("https://other".to_owned())), true, true, true),
     ] {
         let (mut directory, time) = (directory(), Time::start());
@@ -329,6 +333,9 @@ fn what_is_revoked_comes_not_back() {
             let exp = ("exp".to_owned(), json!(WALL + 600));
             fresh.claims = Claims::new("https://id", subject, [jti, exp]);
             fresh.issued = Some(WALL + issued);
+            // Bob's is signed by the key that has signed the first one.
+            let signer = if number == 4 { 1 } else { number };
+            fresh.signed_by = Some(format!("k-{signer}").into());
             fresh
         };
         let first = fresh(1, "alice", 0);

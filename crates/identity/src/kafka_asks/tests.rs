@@ -22,7 +22,7 @@ fn key_of(number: u32) -> PublicKey {
 
 fn verified(id: u8, subject: &str, expires: i64) -> Verified {
     let claims = Claims::new("https://id", subject, [("exp".to_owned(), json!(expires))]);
-    Verified { claims, expires, issued: None, id: TokenId::of_test(id) }
+    Verified { claims, expires, issued: None, signed_by: None, id: TokenId::of_test(id) }
 }
 
 fn at(start: Instant, seconds: u64) -> Instant {

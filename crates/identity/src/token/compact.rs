@@ -1,5 +1,7 @@
 //! The form of a token (JWS Compact Serialization, RFC 7515 section 7.1), its header and signature.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -46,8 +48,13 @@ impl<'a> Compact<'a> {
         })
     }
 
-    /// Checks that the signature is of `issuer`, the one of this index.
-    pub(super) fn check_signature(&self, index: usize, issuer: &Issuer) -> Result<(), TokenError> {
+    /// Checks that the signature is of `issuer`, the one of this index. Returns the id of the key
+    /// that made it, if the issuer gives it one.
+    pub(super) fn check_signature(
+        &self,
+        index: usize,
+        issuer: &Issuer,
+    ) -> Result<Option<Arc<str>>, TokenError> {
         let malformed = TokenError::Malformed;
         if REFUSED_HEADERS.iter().any(|name| self.header.contains_key(*name)) {
             return Err(malformed("a header that is not taken"));
@@ -68,8 +75,8 @@ impl<'a> Compact<'a> {
         let algorithm = algorithm.filter(|algorithm| issuer.algorithms.contains(algorithm));
         let Some(algorithm) = algorithm else { return Err(TokenError::Signature) };
         match issuer.keys.verify(id, algorithm, self.signed.as_bytes(), &self.signature) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(NoKey::Unfit) => Err(TokenError::Signature),
+            Ok(signed_by) => Ok(signed_by),
+            Err(NoKey::Unfit | NoKey::Wrong) => Err(TokenError::Signature),
             Err(NoKey::Unknown) => Err(TokenError::UnknownKey(index)),
         }
     }

@@ -1,5 +1,7 @@
 //! A provider's keys (JWK Set, RFC 7517), of which only those are taken that verify signatures.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::signature::{
@@ -59,7 +61,7 @@ pub struct KeySet(Vec<VerifyingKey>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct VerifyingKey {
-    id: Option<String>,
+    id: Option<Arc<str>>,
     /// The one algorithm that it is for, if the provider says so.
     algorithm: Option<Algorithm>,
     material: Material,
@@ -87,13 +89,15 @@ pub enum KeySetError {
     NoKey,
 }
 
-/// The reason why a key cannot be selected.
+/// The reason why no key has made a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
     /// The provider may have it by now.
     Unknown,
     /// The one with that id is for something else, or none was named and several fit.
     Unfit,
+    /// It is there, and the signature is not its own.
+    Wrong,
 }
 
 impl KeySet {
@@ -124,8 +128,8 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Returns true if a signature is one of the key that is named, or of the only one that fits if
-    /// none is.
+    /// Checks that a signature is one of the key that is named, or of the only one that fits if none
+    /// is. Returns that key's id, if it has one.
     ///
     /// Without a name, a changed key looks like a wrong signature: both are unknown.
     pub(super) fn verify(
@@ -134,7 +138,7 @@ impl KeySet {
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> Result<bool, NoKey> {
+    ) -> Result<Option<Arc<str>>, NoKey> {
         let fits = |key: &&VerifyingKey| key.is_for(algorithm);
         let Some(id) = id else {
             let mut fitting = self.0.iter().filter(fits);
@@ -143,12 +147,13 @@ impl KeySet {
                 return Err(NoKey::Unfit);
             }
             let is_right = key.material.verify(algorithm, message, signature);
-            return if is_right { Ok(true) } else { Err(NoKey::Unknown) };
+            return if is_right { Ok(key.id.clone()) } else { Err(NoKey::Unknown) };
         };
         let mut named = self.0.iter().filter(|key| key.id.as_deref() == Some(id)).peekable();
         named.peek().ok_or(NoKey::Unknown)?;
         let key = named.find(fits).ok_or(NoKey::Unfit)?;
-        Ok(key.material.verify(algorithm, message, signature))
+        let is_right = key.material.verify(algorithm, message, signature);
+        if is_right { Ok(key.id.clone()) } else { Err(NoKey::Wrong) }
     }
 }
 
@@ -222,7 +227,7 @@ fn verifying_key(jwk: &Map<String, Value>) -> Option<VerifyingKey> {
     };
     let id = match jwk.get("kid") {
         None => None,
-        Some(id) => Some(id.as_str()?.to_owned()),
+        Some(id) => Some(Arc::from(id.as_str()?)),
     };
     Some(VerifyingKey { id, algorithm, material })
 }

@@ -73,9 +73,10 @@ fn what(args: &RevokeArgs) -> Result<What, UsageError> {
     if let Some(id) = args.jti.clone() {
         return Ok(What::Token { issuer, id });
     }
-    match (args.issued_before, issuer) {
-        (Some(time), Some(issuer)) => Ok(What::IssuedBefore { issuer, time: time.as_second() }),
-        _ => Err(UsageError("--issued-before needs --issuer".to_owned())),
+    match (args.kid.clone(), args.issued_before, issuer) {
+        (Some(id), _, Some(issuer)) => Ok(What::SignedBy { issuer, id }),
+        (_, Some(time), Some(issuer)) => Ok(What::IssuedBefore { issuer, time: time.as_second() }),
+        _ => Err(UsageError("--kid and --issued-before need --issuer".to_owned())),
     }
 }
 

@@ -368,7 +368,7 @@ is wrong.";
 /// `zafka revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = REVOKE_HELP)]
-#[command(group = ArgGroup::new("what").required(true).args(["key", "subject", "jti", "issued_before"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["key", "subject", "jti", "kid", "issued_before"]))]
 pub struct RevokeArgs {
     /// A key: its public file, or the key itself as `zafka leases` shows it.
     #[arg(long, value_name = "FILE")]
@@ -379,6 +379,9 @@ pub struct RevokeArgs {
     /// A token by its id.
     #[arg(long, value_name = "ID")]
     pub jti: Option<String>,
+    /// Tokens that a key of an issuer signed, by the key's id; with --issuer.
+    #[arg(long, value_name = "ID", requires = "issuer")]
+    pub kid: Option<String>,
     /// Tokens that were issued before a time (RFC 3339, such as 2026-12-01T08:00:00Z) or do not say
     /// when; with --issuer.
     #[arg(long, value_name = "TIME", requires = "issuer")]

@@ -59,6 +59,19 @@ async fn leases_are_listed_and_revoked() {
     }
     admitted(shown(gate, 3, ""));
     assert_eq!(ask(&path, &ControlRequest::Leases {}).await.unwrap().len(), 1);
+    // The key that signs all of an issuer's tokens; that of another issuer is another key.
+    let of_all = issuer.jwks()["keys"][0]["kid"].as_str().unwrap().to_owned();
+    let signed_by = |issuer: &str| {
+        let (issuer, id) = (issuer.to_owned(), of_all.clone());
+        ControlRequest::Revoke { what: What::SignedBy { issuer, id }, seconds: 60 }
+    };
+    let revoked = ask(&path, &signed_by("https://other")).await.unwrap();
+    assert!(matches!(&revoked[..], [Line::Revoked(line)] if line.keys == 0), "{revoked:?}");
+    assert!(bob.holds());
+    let revoked = ask(&path, &signed_by(&issuer.name())).await.unwrap();
+    assert!(matches!(&revoked[..], [Line::Revoked(line)] if line.keys == 1), "{revoked:?}");
+    let (may_retry, why) = kept_out(shown(gate, 5, &issuer.token("dora", 600, &dash())));
+    assert!(!bob.holds() && !may_retry && why.contains("revoked"), "{why}");
     // What is not there is revoked all the same.
     let revoked = ask(&path, &subject("carol")).await.unwrap();
     assert!(matches!(&revoked[..], [Line::Revoked(line)] if line.keys == 0), "{revoked:?}");

@@ -271,6 +271,7 @@ fn who_is_revoked_is_out_and_stays_out() {
         (&["revoke", "--control", &control], 2, "--subject"),
         (&["revoke", "--control", &control, "--key", "/nowhere/key"], 2, "/nowhere/key"),
         (&["revoke", "--control", &control, "--issued-before", "now"], 2, "--issued-before"),
+        (&["revoke", "--control", &control, "--kid", "k"], 2, "--issuer"),
         (&["leases", "-c", "/nowhere/zafka.toml"], 2, "/nowhere/zafka.toml"),
     ] {
         let (exit, out, err) = run(arguments);
