@@ -7,6 +7,8 @@
 //! next message there is no memory, is not read meanwhile; it is sent signs of life.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
+mod admission;
+mod deadlines;
 mod handshake;
 mod hub;
 mod peer;
@@ -23,14 +25,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep_until;
-use tracing::warn;
-use zafka_zmtp::{Config, Connection, Event, Mechanism, PeerInfo, Role};
+use zafka_zmtp::{Config, Connection, Event, Mechanism, Role};
 
 use crate::closed::Closed;
-use crate::gate::{Presented, Verdict};
 use crate::memory::Charge;
 use crate::outbox::Drained;
 use crate::subscriptions::Change;
+use admission::Ending;
 use handshake::Handshake;
 use hub::PeerPlace;
 pub(crate) use hub::{Hub, LinkConfig, Stage};
@@ -48,14 +49,6 @@ use silence::{Silence, Written};
 const CONTROL_BYTES: usize = 4 * 1024;
 /// Time for which a closing socket waits for a peer that has not taken all it is owed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Time that a peer which may be let in later is kept waiting, at the least and at the most: it
-/// would be back ten times a second otherwise.
-const PUT_OFF: std::ops::Range<u64> = 1000..2000;
-/// Time that a refused peer has to receive the refusal, in ms: if its connection is closed before,
-/// it may not, and try again for ever.
-const REFUSED: u64 = 1000;
-/// The reason after which libzmq does not try again (RFC 27, status code 400).
-const REFUSAL: &str = "400";
 /// The most bytes read at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -94,21 +87,6 @@ struct Link<'a, S> {
     ending: Option<Ending>,
     /// Set once it is a peer.
     peer_place: Option<PeerPlace<'a>>,
-}
-
-/// A connection that is kept for a while without a word, and then ends.
-#[derive(Debug)]
-struct Ending {
-    until: Instant,
-    reason: Option<Closed>,
-    /// Its place among those that are kept so; none of one that we made.
-    _place: Option<Seat>,
-}
-
-impl Ending {
-    fn take_reason(&mut self) -> Closed {
-        self.reason.take().unwrap_or(Closed::BySocket)
-    }
 }
 
 /// Our direction of the connection has ended.
@@ -308,79 +286,6 @@ impl<'a, S: Session> Link<'a, S> {
         }
     }
 
-    fn next_timer(&self, input: Input) -> Option<Instant> {
-        if let Some(ending) = &self.ending {
-            return Some(ending.until);
-        }
-        if let Some(farewell) = self.farewell {
-            return farewell.until;
-        }
-        let due = self.poll_timeout(input);
-        let until = match input {
-            Input::Rationed(until) => Some(until),
-            Input::Open | Input::Held => None,
-        };
-        let overdraft = self.reserve.as_ref().and_then(Reserve::poll_timeout);
-        [due, until, overdraft, self.life_at, self.give_up_at].into_iter().flatten().min()
-    }
-
-    /// Returns the time at which the peer is to be given up or asked for a sign of life.
-    fn poll_timeout(&self, input: Input) -> Option<Instant> {
-        match &self.handshake {
-            Some(handshake) => Some(handshake.poll_timeout()),
-            None if input == Input::Held => None,
-            None => {
-                let due = [self.connection.poll_timeout(), self.silence.poll_timeout()];
-                due.into_iter().flatten().min()
-            }
-        }
-    }
-
-    fn on_timer(&mut self, input: Input, now: Instant) -> Result<Read, Closed> {
-        if let Some(ending) = &mut self.ending {
-            return if now >= ending.until { Err(ending.take_reason()) } else { Ok(Read::All) };
-        }
-        if let Some(farewell) = self.farewell {
-            let is_over = farewell.until.is_some_and(|until| now >= until);
-            return if is_over { Err(Closed::BySocket) } else { Ok(Read::All) };
-        }
-        if self.give_up_at.is_some_and(|at| now >= at) {
-            return Err(Closed::BySocket);
-        }
-        if self.is_overdrawn(now) {
-            // After a pause of ours, the rest of the message may be waiting to be read.
-            let read = self.read(now)?;
-            return if self.is_overdrawn(now) { Err(self.hub.memory_exceeded()) } else { Ok(read) };
-        }
-        if self.life_at.take_if(|at| now >= *at).is_some() {
-            self.connection.show_life();
-        }
-        if self.poll_timeout(input).is_none_or(|due| now < due) {
-            return Ok(Read::All);
-        }
-        if let Some(handshake) = &mut self.handshake {
-            let is_needed = handshake.is_needed();
-            handshake.handle_timeout(is_needed, now).map_err(Closed::HandshakeTimeout)?;
-            return Ok(Read::All);
-        }
-        // After a pause of ours, signs of life may be waiting to be read.
-        let read = self.read(now)?;
-        if self.is_starved() {
-            return Ok(read);
-        }
-        let stream = self.wire.stream();
-        let (connection, messages) = (&mut self.connection, self.wire.outbox().messages_written());
-        let gone = self.silence.handle_timeout(messages, || stream.tcp_sample(), connection, now);
-        gone.map_err(Closed::Gone)?;
-        self.connection.handle_timeout(now)?;
-        Ok(read)
-    }
-
-    /// Returns true if the time is over in which the peer was to make room for others.
-    fn is_overdrawn(&self, now: Instant) -> bool {
-        self.reserve.as_ref().is_some_and(|reserve| reserve.is_overdrawn(now))
-    }
-
     fn is_starved(&self) -> bool {
         self.reserve.as_ref().is_some_and(Reserve::is_starved)
     }
@@ -472,7 +377,7 @@ impl<'a, S: Session> Link<'a, S> {
                 }
                 match self.wire.stream().try_read(buffer) {
                     Ok(0) => {
-                        let reason = self.ending.as_mut().map(Ending::take_reason);
+                        let reason = self.ending.take().map(|ending| ending.reason);
                         return Err(reason.unwrap_or(Closed::ByPeer));
                     }
                     Ok(_) if self.ending.is_some() => {}
@@ -549,108 +454,6 @@ impl<'a, S: Session> Link<'a, S> {
                 self.session.handle_too_large(discarded);
             }
         }
-        Ok(())
-    }
-
-    fn on_ready(&mut self, info: &PeerInfo, now: Instant) -> Result<(), Closed> {
-        let peer = self.wire.peer();
-        if info.token.is_some() && info.key.is_none() {
-            if self.wire.stream().process().is_none() {
-                self.connection.refuse(REFUSAL);
-                return self.end_told(Closed::TokenInClear, now);
-            }
-            let (route, peer) = (&self.hub.name, peer.address());
-            warn!(route, peer, "a token on an ipc endpoint is not looked at");
-        }
-        if peer.standing().access().is_none() && !self.ask_gate(info, now)? {
-            return Ok(());
-        }
-        self.become_peer()?;
-        self.handshake = None;
-        if let Some(access) = peer.standing().access() {
-            self.session.handle_admitted(access);
-        }
-        let mut outbox = self.wire.outbox();
-        // The end of the handshake goes out as it is; what follows is boxed.
-        while let Some(output) = self.connection.poll_output() {
-            outbox.queue(&output);
-        }
-        if let Some(sealer) = self.connection.take_sealer() {
-            outbox.seal_with(sealer, self.hub.memory.empty());
-        }
-        drop(outbox);
-        self.hub.count_ready(peer, info, now);
-        peer.set_socket_type(info.socket_type);
-        Ok(())
-    }
-
-    /// Decides on a client that has proven its key.
-    fn authenticate(&mut self, info: &PeerInfo, now: Instant) -> Result<(), Closed> {
-        if !self.ask_gate(info, now)? {
-            return Ok(());
-        }
-        // First: then it is notified that it is let in.
-        self.become_peer()?;
-        let access = self.wire.peer().standing().access();
-        let properties = access.map(|access| access.properties()).unwrap_or_default();
-        let properties: Vec<_> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
-        Ok(self.connection.admit(&properties, now)?)
-    }
-
-    /// Asks the gate, if there is one. Returns whether the peer is let in; if not, the connection is
-    /// about to end.
-    fn ask_gate(&mut self, info: &PeerInfo, now: Instant) -> Result<bool, Closed> {
-        let Some(gate) = &self.hub.gate else { return Ok(true) };
-        let peer = self.wire.peer();
-        let process = self.wire.stream().process();
-        let (route, address) = (&*self.hub.name, peer.address());
-        match gate.admit(&Presented { route, address, peer: info, process }) {
-            Verdict::Admitted(access) => {
-                peer.set_access(access);
-                return Ok(true);
-            }
-            Verdict::Later(reason) => {
-                self.end_later(rand::random_range(PUT_OFF), Closed::PutOff(reason), now)?;
-            }
-            Verdict::Refused(_) => {
-                let refused = self.connection.refuse(REFUSAL);
-                self.end_told(refused.into(), now)?;
-            }
-        }
-        Ok(false)
-    }
-
-    /// Takes a place among the peers, unless it has one.
-    fn become_peer(&mut self) -> Result<(), Closed> {
-        if self.peer_place.is_none() {
-            self.peer_place = Some(self.hub.peer_place()?);
-        }
-        Ok(())
-    }
-
-    /// Ends a connection after the refusal that was sent to its peer, so that it arrives.
-    fn end_told(&mut self, reason: Closed, now: Instant) -> Result<(), Closed> {
-        self.flush(now)?;
-        if self.wire.stream().shutdown_write().is_err() {
-            return Err(reason);
-        }
-        self.end_later(REFUSED, reason, now)
-    }
-
-    /// Keeps a connection that was not let in for so many ms, and closes it then; at once if too
-    /// many are kept.
-    fn end_later(&mut self, wait: u64, reason: Closed, now: Instant) -> Result<(), Closed> {
-        // Its place is for another one's handshake from now on.
-        let source = self.handshake.take().and_then(|handshake| handshake.source());
-        let place = match source {
-            None => None,
-            Some(source) => match self.hub.endings.try_take(source) {
-                Some(place) => Some(place),
-                None => return Err(reason),
-            },
-        };
-        let until = now + Duration::from_millis(wait);
-        self.ending = Some(Ending { until, reason: Some(reason), _place: place });
         Ok(())
     }
 }

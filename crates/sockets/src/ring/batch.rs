@@ -35,7 +35,8 @@ impl Segment {
     }
 }
 
-/// The bytes that a peer is to be written next; handed back with [`Ring::advance`].
+/// The bytes that a peer is to be written next; handed back with
+/// [`Ring::advance`](super::Ring::advance).
 #[derive(Debug, Default)]
 pub(crate) struct RingBatch {
     /// The peer was broken off within a message: nothing may be written to it any more.

@@ -81,8 +81,8 @@ impl<P> Entry<P> {
         self.allowed.allow(label) || zafka_planted::is("who-may-not-have-it-counts")
     }
 
-    /// Counts what the peer is to be written of a chunk from byte `sent` on: see
-    /// [`Prefixes::tally`].
+    /// Counts the messages, and their bytes, that the peer is to be written of a chunk from byte
+    /// `sent` on.
     pub(super) fn tally(&self, id: PeerId, chunk: &Chunk, sequence: u64, sent: usize) -> Tally {
         let mut tally = Tally::default();
         for range in self.wanted(id, chunk, sequence, sent) {
