@@ -103,19 +103,17 @@ impl Source {
     }
 
     /// Lets commits of a partition that come after this go below those before, once: the log was
-    /// truncated, or is another one ([`SourceEvent::Reset`](crate::SourceEvent::Reset)). To be
-    /// called when the route's own position is set back, so that no commit of what was before comes
-    /// after it.
+    /// truncated, or is another one ([`SourceEvent::Reset`]). To be called when the route's own
+    /// position is set back, so that no commit of what was before comes after it.
     pub fn allow_rewind(&self, assignment: Arc<Assignment>) {
         self.requests.send(RouteRequest::AllowRewind(assignment));
     }
 
     /// Begins a new generation of a partition: it is read again from `offset` on, and what was
     /// handed out of it before is to be thrown away by its generation. `known` is the number of the
-    /// newest generation that the caller knows, by
-    /// [`SourceEvent::Reset`](crate::SourceEvent::Reset) or by records. `None`, and nothing is
-    /// done, if the source has begun another one meanwhile: that is to be received first, for the
-    /// log may no longer have the offset.
+    /// newest generation that the caller knows, by [`SourceEvent::Reset`] or by records. `None`, and
+    /// nothing is done, if the source has begun another one meanwhile: that is to be received
+    /// first, for the log may no longer have the offset.
     pub fn restart(
         &self,
         assignment: &Arc<Assignment>,
@@ -134,8 +132,7 @@ impl Source {
     }
 
     /// Commits the last positions, leaves the group (a static member keeps its place) and ends the
-    /// threads. The receivers and all [`Fetched`](crate::Fetched) must be dropped before: they
-    /// hold the client.
+    /// threads. The receivers and all [`Fetched`] must be dropped before: they hold the client.
     pub async fn close(&self, last: Vec<(Arc<Assignment>, i64)>) {
         let Some(end) = self.ended.lock().take() else { return };
         self.requests.send(RouteRequest::Close(last));
