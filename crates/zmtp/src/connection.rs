@@ -3,25 +3,28 @@
 //! Commands are taken between the frames of a message too: RFC 37 has them between messages only,
 //! but libzmq sends PING wherever its timer finds it.
 
+mod checks;
+mod interest;
+mod life;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::command::{self, Command};
 use crate::decoder::{Body, Decoder, Frame, Keep};
 use crate::error::{Error, printable};
-use crate::frame::{self, COMMAND, Position};
-use crate::heartbeat::{Heartbeat, Overdue, Watch};
-use crate::mechanism::curve::{OVERHEAD, Opener, Sealer};
+use crate::heartbeat::{Heartbeat, Watch};
+use crate::mechanism::curve::{Opener, Sealer};
 use crate::mechanism::{Done, Handshake, Mechanism, Ours, PeerInfo, Step};
 use crate::messages::{Discarded, Gathering, Limits, Messages, head};
 use crate::{Minor, SocketType, greeting};
-
-/// The most bytes of replies that may wait for `poll_output`; PINGs beyond that are not answered.
-pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+use checks::{check_boxed, check_handshake, check_traffic};
+use interest::{Interest, put_interest};
+pub use life::MAX_REPLY_BYTES;
+use life::Ping;
 
 /// The most frames that one inbound message may have.
 pub const MAX_MESSAGE_FRAMES: usize = 4096;
@@ -118,9 +121,8 @@ pub struct Connection {
 #[derive(Debug)]
 enum State {
     Greeting(Box<greeting::Incoming>),
+    /// A CURVE server may wait for the caller to decide about the peer.
     Handshake(Minor),
-    /// The caller decides about the peer.
-    Presented(Minor),
     Ready(Minor),
     Failed(Box<Error>),
 }
@@ -133,17 +135,6 @@ struct Boxes {
     sealer: Option<Sealer>,
 }
 
-/// A PING of ours on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ping {
-    /// None is.
-    None,
-    /// It waits for `poll_output`.
-    Queued,
-    /// `poll_output` gave it.
-    Polled,
-}
-
 #[derive(Debug, Default)]
 struct Message {
     frames: Vec<Bytes>,
@@ -151,12 +142,6 @@ struct Message {
     size: u64,
     /// It is over `max_message`: no more of it is kept.
     discarded: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Interest {
-    Subscribe,
-    Cancel,
 }
 
 impl Connection {
@@ -209,7 +194,7 @@ impl Connection {
     /// # Errors
     /// As `handle_input`.
     pub fn admit(&mut self, properties: &[(&str, &str)], now: Instant) -> Result<(), Error> {
-        let State::Presented(minor) = self.state else { return Ok(()) };
+        let State::Handshake(minor) = self.state else { return Ok(()) };
         let ours = self.config.ours();
         match self.handshake.admit(properties, ours, &mut self.opening) {
             Some(Ok(done)) => self.on_done(minor, *done, now),
@@ -234,44 +219,6 @@ impl Connection {
         self.boxes.as_mut().and_then(|boxes| boxes.sealer.take())
     }
 
-    /// Does what is due: a PING, or giving up a silent peer.
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if let State::Failed(error) = &self.state {
-            return Err((**error).clone());
-        }
-        match self.watch.due(now) {
-            Ok(Some(heartbeat)) if self.ping == Ping::None => {
-                let ttl = heartbeat.ttl_tenths().to_be_bytes();
-                command::put(&mut self.output, "PING", &[&ttl]);
-                self.ping = Ping::Queued;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    /// Time between two signs of life while the peer's input is deliberately not read; `None` if it
-    /// has never sent a PING on this connection, and so expects none.
-    pub fn life_interval(&self) -> Option<Duration> {
-        self.watch.life_interval().filter(|_| self.is_ready())
-    }
-
-    /// Queues an empty PONG, so that the peer does not take us for dead while its PINGs are not
-    /// read. (libzmq drops its timeout at any whole frame.) Does nothing while other output
-    /// waits.
-    pub fn show_life(&mut self) {
-        if self.is_ready() && self.output.is_empty() {
-            command::put(&mut self.output, "PONG", &[]);
-        }
-    }
-
-    /// Input is read again after it was deliberately not read: the peer's silence meanwhile does
-    /// not count.
-    pub fn resume(&mut self, now: Instant) {
-        self.watch.resume(now);
-    }
-
     /// From now on messages over `max_message`, up to this size in bytes, are read and thrown away,
     /// and told as [`Event::TooLarge`]. Larger ones are an error, as all of them are without this.
     /// With CURVE one frame over `max_frame` is an error too: whether more follow is known once its
@@ -285,15 +232,6 @@ impl Connection {
     pub fn gather(&mut self) {
         if !self.config.socket_type.publishes() {
             self.gathering.get_or_insert_default();
-        }
-    }
-
-    /// Returns the time at which `handle_timeout` is to be called; it may change with every other
-    /// call.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
-            State::Failed(_) => None,
-            _ => self.watch.poll_timeout(),
         }
     }
 
@@ -317,34 +255,6 @@ impl Connection {
             output.append(&mut self.output);
         }
         (!output.is_empty()).then_some(output)
-    }
-
-    /// Tells that everything `poll_output` gave was written. A PING of ours must be answered from
-    /// this moment on, and the next one may be sent. Returns whether there was one.
-    pub fn output_written(&mut self, now: Instant) -> bool {
-        let pinged = self.ping == Ping::Polled;
-        if pinged {
-            self.ping = Ping::None;
-            self.watch.ping_written(now);
-        }
-        pinged
-    }
-
-    /// Returns how many PINGs of ours were written that no PONG has answered.
-    pub fn pings_unanswered(&self) -> u32 {
-        self.watch.unanswered()
-    }
-
-    /// Returns the sign of life that the peer owes us, if the next `handle_timeout` would give it
-    /// up.
-    pub fn overdue(&self, now: Instant) -> Option<Overdue> {
-        self.watch.overdue(now).map(|(_, overdue)| overdue)
-    }
-
-    /// Gives a silent peer time until `until` at least: for a caller that knows of a reason for the
-    /// silence, such as bytes that the peer has yet to read before it comes to the PING.
-    pub fn excuse_silence(&mut self, until: Instant) {
-        self.watch.excuse(until);
     }
 
     /// Bytes that wait for `poll_output`.
@@ -373,28 +283,6 @@ impl Connection {
         let frames = self.message.frames.iter().map(|frame| frame.len() + FRAME_MEMORY);
         let frames = frames.sum::<usize>();
         self.decoder.buffered() + frames
-    }
-
-    /// Subscribes to a prefix, in the form that the peer's version has; before the handshake is
-    /// done it waits for that. Does nothing unless our side is SUB or XSUB.
-    pub fn subscribe(&mut self, prefix: &[u8]) {
-        self.announce(Interest::Subscribe, prefix);
-    }
-
-    /// Cancels one subscription to a prefix, as `subscribe` does.
-    pub fn cancel(&mut self, prefix: &[u8]) {
-        self.announce(Interest::Cancel, prefix);
-    }
-
-    fn announce(&mut self, interest: Interest, prefix: &[u8]) {
-        if !self.config.socket_type.subscribes() {
-            return;
-        }
-        match self.state {
-            State::Ready(minor) => put_interest(&mut self.output, minor, interest, prefix),
-            State::Failed(_) => {}
-            _ => self.pending.push((interest, Bytes::copy_from_slice(prefix))),
-        }
     }
 
     fn fail(&mut self, error: Error) -> Error {
@@ -448,9 +336,7 @@ impl Connection {
                 frame = Frame { flags, body };
             }
             match self.state {
-                State::Handshake(minor) | State::Presented(minor) => {
-                    self.on_handshake(minor, &frame, now)?;
-                }
+                State::Handshake(minor) => self.on_handshake(minor, &frame, now)?,
                 _ if frame.is_command() => self.on_command(frame.body.as_slice(), now)?,
                 _ => self.on_frame(frame),
             }
@@ -477,10 +363,7 @@ impl Connection {
         let ours = self.config.ours();
         match self.handshake.take(frame.body.as_slice(), ours, minor, &mut self.opening)? {
             Step::Wait => {}
-            Step::Presented(peer) => {
-                self.state = State::Presented(minor);
-                self.events.push_back(Event::Authenticate(*peer));
-            }
+            Step::Presented(peer) => self.events.push_back(Event::Authenticate(*peer)),
             Step::Done(done) => self.on_done(minor, *done, now),
         }
         Ok(())
@@ -521,18 +404,6 @@ impl Connection {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Answers a PING, unless its peer reads so little that the answers pile up: then one more says
-    /// nothing.
-    fn reply(&mut self, context: &[u8]) {
-        let before = self.output.len();
-        command::put(&mut self.output, "PONG", &[context]);
-        self.replies += self.output.len() - before;
-        if self.replies > MAX_REPLY_BYTES {
-            self.replies -= self.output.len() - before;
-            self.output.truncate(before);
-        }
     }
 
     /// Hands over the messages that are whole. What has come of another one is kept by itself.
@@ -604,75 +475,4 @@ impl Connection {
 
 fn after_first(body: Body<'_>) -> Bytes {
     body.into_bytes().slice(1..)
-}
-
-fn put_interest(out: &mut Vec<u8>, minor: Minor, interest: Interest, prefix: &[u8]) {
-    let (name, first) = match interest {
-        Interest::Subscribe => ("SUBSCRIBE", 1),
-        Interest::Cancel => ("CANCEL", 0),
-    };
-    match minor {
-        Minor::One => command::put(out, name, &[prefix]),
-        Minor::Zero => {
-            frame::put_header(out, Position::Last, 1 + prefix.len());
-            out.push(first);
-            out.extend_from_slice(prefix);
-        }
-    }
-}
-
-fn check_handshake(sizes: RangeInclusive<usize>, flags: u8, size: u64) -> Result<(), Error> {
-    if flags & COMMAND == 0 {
-        return Err(Error::malformed("handshake", "a message where a command should be"));
-    }
-    if size > *sizes.end() as u64 {
-        return Err(Error::FrameTooLarge { size, limit: *sizes.end() });
-    }
-    if size < *sizes.start() as u64 {
-        let found = format!("a command of {size} bytes, at least {} are needed", sizes.start());
-        return Err(Error::malformed("handshake", found));
-    }
-    Ok(())
-}
-
-/// Checks the frame around a box. libzmq does not mark it as a command, RFC 26 does.
-fn check_boxed(config: &Config, flags: u8, size: u64) -> Result<(), Error> {
-    if flags & frame::MORE != 0 {
-        return Err(Error::malformed(
-            "MESSAGE command",
-            "the flag for more frames outside the box",
-        ));
-    }
-    if size > config.max_frame as u64 + OVERHEAD as u64 {
-        return Err(Error::FrameTooLarge { size, limit: config.max_frame });
-    }
-    Ok(())
-}
-
-fn check_traffic(
-    config: &Config,
-    message: &Message,
-    discard: Option<NonZeroU64>,
-    flags: u8,
-    size: u64,
-) -> Result<Keep, Error> {
-    let is_command = flags & COMMAND != 0;
-    if size > config.max_frame as u64 && (is_command || discard.is_none()) {
-        return Err(Error::FrameTooLarge { size, limit: config.max_frame });
-    }
-    if is_command {
-        return Ok(Keep::Body);
-    }
-    let fits = size <= config.max_frame as u64;
-    let size = message.size.saturating_add(size);
-    let fits = fits && size <= config.max_message as u64;
-    if !fits && discard.is_none_or(|most| size > most.get()) {
-        let limit = discard.and_then(|most| usize::try_from(most.get()).ok());
-        let limit = limit.unwrap_or(config.max_message);
-        return Err(Error::MessageTooLarge { size, limit });
-    }
-    if message.count as usize >= MAX_MESSAGE_FRAMES {
-        return Err(Error::TooManyFrames { limit: MAX_MESSAGE_FRAMES });
-    }
-    Ok(if fits && !message.discarded { Keep::Body } else { Keep::Nothing })
 }

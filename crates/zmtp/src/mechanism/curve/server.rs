@@ -134,12 +134,13 @@ impl Server {
         ours: Ours<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Result<Box<Done>, Error>> {
-        let ServerStage::Presented(presented) =
-            std::mem::replace(&mut self.stage, ServerStage::Over)
-        else {
-            return None;
-        };
-        Some(presented.ready(properties, ours, out))
+        match std::mem::replace(&mut self.stage, ServerStage::Over) {
+            ServerStage::Presented(presented) => Some(presented.ready(properties, ours, out)),
+            stage => {
+                self.stage = stage;
+                None
+            }
+        }
     }
 }
 
