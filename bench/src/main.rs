@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
 mod case;
+mod cores;
 mod figure;
 mod flow;
 mod keys;

@@ -12,6 +12,7 @@ use zafka_testkit::child::{Running, command, spawn};
 use zafka_testkit::paths::RunDir;
 
 use crate::Outcome;
+use crate::cores::process_ns;
 
 /// A line of a tool's standard output (see `baseline/common.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +125,7 @@ impl Process {
     /// # Errors
     /// The process has ended.
     pub fn cpu_ns(&self) -> Outcome<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.running.pid()))?;
-        let ticks = cpu_ticks(&text).ok_or("/proc/PID/stat is not as expected")?;
-        Ok(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+        process_ns(self.running.pid())
     }
 
     /// Resident memory now and at its highest, in KiB.
@@ -164,15 +163,6 @@ fn parsed(output: ChildStdout) -> impl Iterator<Item = Line> {
     })
 }
 
-/// utime and stime of /proc/PID/stat (proc(5): fields 14 and 15; the name before them may hold
-/// anything).
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ').skip(11);
-    let mut number = || fields.next()?.parse::<u64>().ok();
-    Some(number()? + number()?)
-}
-
 fn status_field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
@@ -184,9 +174,6 @@ mod tests {
 
     #[test]
     fn reads_proc() {
-        let stat = "12 (a) b (c) S 1 12 12 0 -1 4194560 1 0 0 0 250 31 0 0 20 0 4 0 1 2 3";
-        assert_eq!(cpu_ticks(stat), Some(281));
-        assert_eq!(cpu_ticks("12 (a"), None);
         let status = "Name:\tx\nVmHWM:\t    9000 kB\nVmRSS:\t    8120 kB\n";
         assert_eq!(
             (status_field(status, "VmRSS:"), status_field(status, "VmHWM:")),

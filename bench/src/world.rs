@@ -10,6 +10,7 @@ use zafka_testkit::kafka::KafkaOptions;
 use zafka_testkit::paths::home;
 
 use crate::case::{Sink, Subject, Topic};
+use crate::cores::process_ns;
 use crate::process::{Line, Process};
 use crate::{Outcome, say};
 
@@ -73,6 +74,8 @@ impl Scope {
 #[derive(Debug)]
 pub struct World {
     node: KafkaNode,
+    /// The broker's process.
+    broker: u32,
     zafka: PathBuf,
     before: Option<PathBuf>,
     filled: RefCell<Vec<Topic>>,
@@ -91,9 +94,16 @@ impl World {
         };
         say("starting Kafka");
         // A server's compiler and heap; the rest is as Kafka comes.
-        let mut options = KafkaOptions::default().property("log.index.size.max.bytes", "1048576");
+        let mut options = KafkaOptions::default()
+            .property("log.index.size.max.bytes", "1048576")
+            // What is to be removed is removed soon (see `Self::scratch`).
+            .property("log.initial.task.delay.ms", "500")
+            .property("log.retention.check.interval.ms", "1000")
+            .property("log.segment.delete.delay.ms", "500");
         options.jvm_args = ["-Xmx1g", "-XX:TieredStopAtLevel=4"].map(str::to_owned).to_vec();
-        Ok(Self { node: KafkaNode::start_with(options), zafka, before, filled: RefCell::default() })
+        let mut node = KafkaNode::start_with(options);
+        let broker = node.pid();
+        Ok(Self { node, broker, zafka, before, filled: RefCell::default() })
     }
 
     /// Returns true if there is an older binary.
@@ -127,6 +137,14 @@ impl World {
         self.node.bootstrap()
     }
 
+    /// CPU time of the broker so far, in ns.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn broker_ns(&self) -> Outcome<u64> {
+        process_ns(self.broker)
+    }
+
     /// Makes a topic and fills it with `records` of `value_size` bytes, unless that was done
     /// before.
     ///
@@ -158,9 +176,12 @@ impl World {
         self.node.admin().create_topic(name, 1, &[]);
     }
 
-    /// Makes an empty topic.
-    pub fn partitioned(&self, name: &str, partitions: i32) {
-        self.node.admin().create_topic(name, partitions, &[]);
+    /// Makes an empty topic that keeps the end of what is written to it. Kafka writes to memory,
+    /// and memory that was not used before costs a virtual machine more than all else that the
+    /// broker does: so it is used again before long, instead of some gigabytes in each run.
+    pub fn scratch(&self, name: &str, partitions: i32) {
+        let kept = [("segment.bytes", "67108864"), ("retention.bytes", "134217728")];
+        self.node.admin().create_topic(name, partitions, &kept);
     }
 
     /// Removes a topic.

@@ -2,6 +2,7 @@
 
 use super::Results;
 use crate::case::Subject;
+use crate::cores::Neighbors;
 use crate::figure::{Figure, short, whole};
 use crate::suite::curve::{Curve, CurveRow, Publisher};
 use crate::suite::ingest::{Ingest, Taker};
@@ -215,6 +216,7 @@ fn ingest_text(ingest: &Ingest) -> String {
             ]);
         }
         out += &format!("\n{}", aligned(&lines));
+        out += &cores_text(ingest, size);
     }
     let mut lines =
         vec![["From message to acknowledgment, µs", "", "p50", "p99"].map(str::to_owned)];
@@ -228,6 +230,33 @@ fn ingest_text(ingest: &Ingest) -> String {
             relay's input full. CPU is the relay's alone; broker, relay and senders share the cores.\n\
             * Raw PUSH peers; DEALERs with at most 8,192 messages without an answer each for `router`.\n";
     out
+}
+
+/// The shares of all who had the cores while records went to Kafka.
+fn cores_text(ingest: &Ingest, size: usize) -> String {
+    let header = [
+        &format!("The cores' time, ns a record, {size} B"),
+        "senders *",
+        "relay",
+        "senders",
+        "broker",
+        "others",
+        "idle",
+    ];
+    let mut lines = vec![header.map(str::to_owned)];
+    for row in ingest.rows.iter().filter(|row| row.value_size == size) {
+        let Some(Neighbors { senders, broker, others, idle }) = &row.neighbors else { continue };
+        lines.push([
+            row.taker.name().to_owned(),
+            row.senders.to_string(),
+            short(row.cpu_ns.median),
+            short(senders.median),
+            short(broker.median),
+            short(others.median),
+            short(idle.median),
+        ]);
+    }
+    if lines.len() > 1 { format!("\n{}", aligned(&lines)) } else { String::new() }
 }
 
 fn curve_text(curve: &Curve) -> String {

@@ -11,6 +11,7 @@ use zafka_testkit::unique;
 
 use super::latency::samples_in;
 use super::relay::floor;
+use crate::cores::{CoreTimes, Neighbors};
 use crate::figure::{Figure, percentile};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
@@ -99,10 +100,18 @@ pub struct IngestRow {
     pub rate: Figure,
     /// The most resident memory, MiB.
     pub peak_mib: Figure,
+    /// The time of the others; older results do not tell.
+    #[serde(default)]
+    pub neighbors: Option<Neighbors<Figure>>,
 }
 
-/// One run: CPU for a record, records a second, the most resident memory in MiB.
-type IngestRun = [f64; 3];
+/// One run, with the units of its row.
+struct IngestRun {
+    cpu_ns: f64,
+    rate: f64,
+    peak_mib: f64,
+    neighbors: Neighbors<f64>,
+}
 
 impl Ingest {
     /// The row of a case.
@@ -137,11 +146,12 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Ingest
         for (value_size, taker, senders, runs) in &mut cases {
             let run = measure(world, *value_size, *taker, *senders, scope.flow)?;
             say(&format!(
-                "ingest {round}/{}: {}: {:.0} ns, {:.0}/s",
+                "ingest {round}/{}: {}: {:.0} ns, {:.0}/s; {}",
                 scope.rounds,
                 name(*value_size, *taker, *senders),
-                run[0],
-                run[1]
+                run.cpu_ns,
+                run.rate,
+                beside(&run.neighbors)
             ));
             runs.push(run);
         }
@@ -153,10 +163,18 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Ingest
         }
     }
     let rows = cases.into_iter().filter_map(|(value_size, taker, senders, runs)| {
-        let figure = |index: usize| Figure::of(runs.iter().map(|run| run[index]));
-        let bytes = wire_bytes(value_size);
-        let (cpu_ns, rate, peak_mib) = (figure(0)?, figure(1)?, figure(2)?);
-        Some(IngestRow { value_size, taker, senders, bytes, cpu_ns, rate, peak_mib })
+        let figure = |of: fn(&IngestRun) -> f64| Figure::of(runs.iter().map(of));
+        let neighbors: Vec<Neighbors<f64>> = runs.iter().map(|run| run.neighbors).collect();
+        Some(IngestRow {
+            value_size,
+            taker,
+            senders,
+            bytes: wire_bytes(value_size),
+            cpu_ns: figure(|run| run.cpu_ns)?,
+            rate: figure(|run| run.rate)?,
+            peak_mib: figure(|run| run.peak_mib)?,
+            neighbors: Neighbors::of(&neighbors),
+        })
     });
     let rows = rows.collect();
     let pair = |runs: &[[f64; 2]]| {
@@ -171,6 +189,11 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Ingest
 /// A case for people, and for `--case`.
 fn name(value_size: usize, taker: Taker, senders: usize) -> String {
     format!("{value_size} B, {}, {senders} senders", taker.name())
+}
+
+/// The time of others for people.
+fn beside(Neighbors { senders, broker, others, idle }: &Neighbors<f64>) -> String {
+    format!("senders {senders:.0}, broker {broker:.0}, others {others:.0}, idle {idle:.0} ns")
 }
 
 /// Bytes of a message on the wire: a topic's name of [`TOPIC`] bytes, and the value.
@@ -190,7 +213,7 @@ fn measure(
     flow: Duration,
 ) -> Outcome<IngestRun> {
     let (topic, address) = (unique("ingest"), format!("127.0.0.1:{}", free_port()));
-    world.partitioned(&topic, PARTITIONS);
+    world.scratch(&topic, PARTITIONS);
     let mut party = IngestParty::start(world, taker, &topic, &address)?;
     let is_answered = matches!(taker, Taker::Router | Taker::RouterBefore);
     let socket = if is_answered { "DEALER" } else { "PUSH" };
@@ -205,22 +228,32 @@ fn measure(
         }
     }
     std::thread::sleep(WARM_UP);
-    let first = party.sample()?;
+    let first = party.sample(world, &source)?;
     let mut last = first;
-    while last.0.duration_since(first.0) < flow {
+    while last.at.duration_since(first.at) < flow {
         std::thread::sleep(LOOK.min(flow));
-        last = party.sample()?;
+        last = party.sample(world, &source)?;
         source.check()?;
     }
     let peak = party.relay.memory_kib()?.peak;
     drop((source, party));
     world.remove(&topic);
-    let records = (last.1 - first.1) as f64;
+    let records = (last.records - first.records) as f64;
     if records == 0.0 {
         return Err(format!("{}: no records in {flow:?}", taker.name()).into());
     }
-    let seconds = last.0.duration_since(first.0).as_secs_f64();
-    Ok([(last.2 - first.2) as f64 / records, records / seconds, peak as f64 / 1024.0])
+    let (cpu_ns, neighbors) = last.times.since(&first.times, records);
+    let rate = records / last.at.duration_since(first.at).as_secs_f64();
+    Ok(IngestRun { cpu_ns, rate, peak_mib: peak as f64 / 1024.0, neighbors })
+}
+
+/// The state of a run.
+#[derive(Clone, Copy)]
+struct IngestSample {
+    at: Instant,
+    /// Records that the cluster has acknowledged so far.
+    records: u64,
+    times: CoreTimes,
 }
 
 /// A relay, and how it is asked for its records.
@@ -277,10 +310,11 @@ impl IngestParty {
         Ok(value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0) as u64)
     }
 
-    /// Now, the records so far, and the CPU time so far in ns.
-    fn sample(&mut self) -> Outcome<(Instant, u64, u64)> {
+    fn sample(&mut self, world: &World, source: &Process) -> Outcome<IngestSample> {
         let records = self.acknowledged()?;
-        Ok((Instant::now(), records, self.relay.cpu_ns()?))
+        let (relay, senders) = (self.relay.cpu_ns()?, source.cpu_ns()?);
+        let times = CoreTimes::now(relay, senders, world.broker_ns()?)?;
+        Ok(IngestSample { at: Instant::now(), records, times })
     }
 }
 
