@@ -123,6 +123,16 @@ impl InboundPlan {
         self.layout == InboundLayout::Batch
     }
 
+    /// The number of the value's frame, if messages carry nothing else and no text has to match.
+    pub fn value_alone(&self) -> Option<usize> {
+        let InboundLayout::Frames(frames) = &self.layout else { return None };
+        let value = frames.iter().position(|frame| frame.field == Some(Field::Value))?;
+        let is_alone = frames.iter().all(|frame| {
+            frame.is_bare() && matches!(frame.field, Some(Field::Value | Field::Ignored))
+        });
+        is_alone.then_some(value)
+    }
+
     /// The id of a message, also of one that has other mistakes, so that an error can name it.
     /// `None` if the list has none, or if the message's id has a size that is not allowed.
     pub fn id<'a>(&self, frames: &[&'a [u8]]) -> Option<&'a [u8]> {
@@ -298,9 +308,14 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 impl FrameReader {
+    /// Returns true if the frame is a field and nothing else.
+    fn is_bare(&self) -> bool {
+        self.field.is_some() && self.before.is_empty() && self.after.is_empty()
+    }
+
     /// The field's bytes; empty if the frame is text alone.
     fn body<'a>(&self, index: usize, frame: &'a [u8]) -> Result<&'a [u8], InboundError> {
-        if self.field.is_some() && self.before.is_empty() && self.after.is_empty() {
+        if self.is_bare() {
             return Ok(frame);
         }
         let body =

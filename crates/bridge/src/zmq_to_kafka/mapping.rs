@@ -102,6 +102,15 @@ impl Mapping {
         Ok(Target { topic, partition, key })
     }
 
+    /// The topic, if a message's own fields make nothing of its record but the value: it is the same
+    /// for all of them, with no partition, header or other key than theirs.
+    pub(crate) fn topic_alone(&self) -> Option<&str> {
+        let [Piece::Text(topic)] = self.topic.pieces() else { return None };
+        let is_key_theirs = self.key.as_ref().is_none_or(|key| key.pieces() == [Piece::Key]);
+        let adds = self.stamp || self.partition.is_some() || !self.headers.is_empty();
+        (is_key_theirs && !adds).then_some(topic)
+    }
+
     /// The headers that are added to a record.
     pub(crate) fn added_headers(
         &self,

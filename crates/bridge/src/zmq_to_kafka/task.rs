@@ -33,6 +33,7 @@ use super::parked::Parked;
 use super::shares::Shares;
 use super::wire::{Code, Failure};
 use sharing::{Part, room};
+use taking::Plain;
 
 /// Messages taken before deliveries get their turn.
 const TURN: usize = 2_048;
@@ -63,6 +64,8 @@ struct Task {
     turn: Option<Turn>,
     /// The topic of the last record.
     topic: Option<Arc<str>>,
+    /// If nothing but the value of its messages is needed.
+    plain: Option<Plain>,
     /// A buffer for the JSON of answers.
     json: Vec<u8>,
     /// True if its senders are answered.
@@ -95,6 +98,7 @@ pub(crate) async fn run(
         kept: 0,
         turn: None,
         topic: None,
+        plain: Plain::of(&shared.config),
         json: Vec::new(),
         is_router,
         order,

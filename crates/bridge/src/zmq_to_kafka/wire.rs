@@ -11,7 +11,7 @@ use super::mapping::MappingError;
 /// The first frame of a command.
 pub(crate) const COMMAND_WORD: &[u8] = b"ZAFKA/1";
 /// Frames of a command.
-const COMMAND_FRAMES: usize = 3;
+pub(crate) const COMMAND_FRAMES: usize = 3;
 /// Time in ms after which a message that may be taken later is worth another try.
 const RETRY_AFTER: u64 = 1_000;
 /// Frames of an envelope at the most, the empty one included.

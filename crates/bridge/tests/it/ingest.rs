@@ -4,6 +4,7 @@ mod hostile;
 mod quota;
 mod raw;
 mod shares;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

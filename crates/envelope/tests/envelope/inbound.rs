@@ -129,3 +129,21 @@ fn records_beyond_the_limit_are_not_read() {
     let cut = [&packed[..], &[0xff; 4], &most[..]].concat();
     assert!(matches!(read(&cut), Err(InboundError::Decode(_))));
 }
+
+#[test]
+fn the_value_stands_alone_if_nothing_else_is_carried() {
+    for (list, value) in [
+        (&["{value}"][..], Some(0)),
+        (&["{_}", "{value}"], Some(1)),
+        (&["{value}", "{_}", "{_}"], Some(0)),
+        (&["v/{value}"], None),
+        (&["text", "{value}"], None),
+        (&["t/{_}", "{value}"], None),
+        (&["{key}", "{value}"], None),
+        (&["{id}", "{value}"], None),
+        (&["{_}", "{packed}"], None),
+    ] {
+        assert_eq!(InboundPlan::parse(list).unwrap().value_alone(), value, "{list:?}");
+    }
+    assert_eq!(InboundPlan::preset(Preset::Batch).value_alone(), None);
+}

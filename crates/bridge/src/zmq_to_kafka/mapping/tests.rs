@@ -159,3 +159,20 @@ fn mistakes_of_templates_are_named() {
     }
     assert_eq!(template("{{a}}").constant().as_deref(), Some("{a}"));
 }
+
+#[test]
+fn a_topic_stands_alone_if_nothing_else_is_made_of_a_message() {
+    let alone = mapping("edge.kiln", &[]);
+    assert_eq!(alone.topic_alone(), Some("edge.kiln"));
+    assert_eq!(Mapping { key: None, ..alone.clone() }.topic_alone(), Some("edge.kiln"));
+    for other in [
+        mapping("edge.{topic}", &[]),
+        Mapping { key: Some(template("k{key}")), ..alone.clone() },
+        Mapping { key: Some(template("k")), ..alone.clone() },
+        Mapping { partition: Some(template("1")), ..alone.clone() },
+        Mapping { headers: vec![("h".to_owned(), template("v"))], ..alone.clone() },
+        Mapping { stamp: true, ..alone },
+    ] {
+        assert_eq!(other.topic_alone(), None, "{other:?}");
+    }
+}

@@ -59,7 +59,8 @@ impl Task {
         }
     }
 
-    fn place(&mut self, target: &Target<'_>) -> Result<Option<PartitionIndex>, Wait> {
+    #[inline]
+    pub(super) fn place(&mut self, target: &Target<'_>) -> Result<Option<PartitionIndex>, Wait> {
         let Target { topic, partition, key } = target;
         let index = self.producer.locate(topic, *partition, key.as_deref());
         match index {

@@ -1,5 +1,7 @@
 //! Takes the messages that come to a route's task: their records go to the producer.
 
+mod plain;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
 use crate::zmq_to_kafka::parked::Wait;
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Parted};
 use crate::zmq_to_kafka::{IngestConfig, OnError};
+pub(super) use plain::Plain;
 
 /// The messages of one sender that were taken.
 pub(super) struct Taken {
@@ -88,48 +91,37 @@ impl Task {
             Content::Late(messages) => (messages, true),
             Content::TooLarge(discarded) => {
                 let arrival = self.arrivals.add(sender, permit, 1, received_ms);
-                let Discarded { head, frames: count, size } = &discarded;
-                let frames: Vec<&[u8]> = head.iter().map(|frame| &**frame).collect();
-                let limit = config.socket.max_message;
-                let incoming = Incoming {
-                    arrival,
-                    index: 0,
-                    frames: &frames,
-                    count: *count,
-                    discarded: Some(*size),
-                    refusal: Some(if self.is_closing {
-                        late()
-                    } else {
-                        too_large(&discarded, limit)
-                    }),
-                    is_denied,
-                    from_req,
-                };
-                return match self.handle_message(config, incoming, &mut Vec::new()) {
-                    ControlFlow::Break(_) => ControlFlow::Break(()),
-                    ControlFlow::Continue(()) => {
-                        ControlFlow::Continue(Taken { messages: 1, is_whole: true })
-                    }
-                };
+                return self.take_discarded(config, arrival, &discarded, (is_denied, from_req));
             }
         };
+        let mut plain = if is_late || from_req { None } else { self.plain_of(&sender) };
         let arrival = self.arrivals.add(sender, permit, messages.len() - from, received_ms);
         let mut flow = ControlFlow::Continue(());
         let (mut frames, mut records, mut full) = (Vec::new(), Vec::new(), None);
-        for index in from..messages.len() {
-            frames.clear();
-            frames.extend(messages.frames(index));
-            let incoming = Incoming {
-                arrival,
-                index: index - from,
-                frames: &frames,
-                count: frames.len(),
-                discarded: None,
-                refusal: is_late.then(late),
-                is_denied,
-                from_req,
+        let mut index = from;
+        while index < messages.len() {
+            let mut taken = match plain {
+                Some(plain) => self.take_plain(plain, (arrival, from), &messages, &mut index),
+                None => ControlFlow::Continue(()),
             };
-            match self.handle_message(config, incoming, &mut records) {
+            if taken.is_continue() && index < messages.len() {
+                frames.clear();
+                frames.extend(messages.frames(index));
+                let incoming = Incoming {
+                    arrival,
+                    index: index - from,
+                    frames: &frames,
+                    count: frames.len(),
+                    discarded: None,
+                    refusal: is_late.then(late),
+                    is_denied,
+                    from_req,
+                };
+                taken = self.handle_message(config, incoming, &mut records);
+                // It will come again if there is no room.
+                index += usize::from(!matches!(taken, ControlFlow::Break(Halt::Full(_))));
+            }
+            match taken {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(Halt::Full(wait)) => {
                     full = Some((index, wait));
@@ -137,7 +129,7 @@ impl Task {
                 }
                 // Messages that came with one that stops the route are not written either.
                 ControlFlow::Break(Halt::Stopped) => {
-                    (flow, is_late) = (ControlFlow::Break(()), true);
+                    (flow, is_late, plain) = (ControlFlow::Break(()), true, None);
                 }
             }
         }
@@ -149,6 +141,36 @@ impl Task {
             self.park(arrival, messages, index, received_ms, wait);
         }
         ControlFlow::Continue(taken)
+    }
+
+    /// Takes a message that was thrown away as it came.
+    fn take_discarded(
+        &mut self,
+        config: &IngestConfig,
+        arrival: ArrivalId,
+        discarded: &Discarded,
+        (is_denied, from_req): (bool, bool),
+    ) -> ControlFlow<(), Taken> {
+        let Discarded { head, frames: count, size } = discarded;
+        let frames: Vec<&[u8]> = head.iter().map(|frame| &**frame).collect();
+        let limit = config.socket.max_message;
+        let refusal = if self.is_closing { late() } else { too_large(discarded, limit) };
+        let incoming = Incoming {
+            arrival,
+            index: 0,
+            frames: &frames,
+            count: *count,
+            discarded: Some(*size),
+            refusal: Some(refusal),
+            is_denied,
+            from_req,
+        };
+        match self.handle_message(config, incoming, &mut Vec::new()) {
+            ControlFlow::Break(_) => ControlFlow::Break(()),
+            ControlFlow::Continue(()) => {
+                ControlFlow::Continue(Taken { messages: 1, is_whole: true })
+            }
+        }
     }
 
     /// Takes a message. `records`: the buffer for its records.
