@@ -372,7 +372,7 @@ fn mistakes_of_issuers() {
             "identity.issuer.algorithms",
             "could also",
         ),
-        (format!("{id}\n{aud}\nalgorithms = ['none']"), "identity.issuer.algorithms", "anybody"),
+        (format!("{id}\n{aud}\nalgorithms = ['none']"), "identity.issuer.algorithms", "anyone"),
         (format!("{id}\n{aud}\nalgorithms = ['RS1']"), "identity.issuer.algorithms", "RS256"),
         (format!("{id}\n{aud}\nrequire = 'x'"), "identity.issuer.require", "table of claims"),
         (format!("{id}\n{aud}\njwks_file = 'none'"), "identity.issuer.jwks_file", "cannot be read"),
