@@ -14,6 +14,7 @@ mod shared;
 mod shares;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+mod spread;
 mod task;
 mod wire;
 

@@ -246,6 +246,15 @@ impl<M> Ledger<M> {
         }
     }
 
+    /// Returns the caller's part of a message that stands by itself.
+    pub(crate) fn message(&mut self, ticket: Ticket) -> Option<&mut M> {
+        let (life, place, _) = parted(ticket);
+        match &mut self.slots.get_mut(place).filter(|slot| slot.life == life)?.state {
+            State::Pending(Pending { message, .. }) => Some(message),
+            State::Group(_) | State::Settled(_) | State::Free => None,
+        }
+    }
+
     /// Takes the outcome of one record, as [`Self::handle_delivered`] does.
     pub(crate) fn handle_delivery(
         &mut self,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use zafka_sockets::Sender;
 
 use super::arrivals::{ArrivalId, Size};
+use super::spread::Spread;
 
 /// A message that was received and is not settled.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Kept {
     /// True if its sender may not write what it asks for: then it becomes no dead letter, and stops
     /// no route.
     pub(super) is_denied: bool,
+    /// The partitions of its records, if it has several.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Message {
@@ -47,6 +50,16 @@ impl Message {
     /// Its size if it was too large.
     pub(super) fn discarded(&self) -> Option<u64> {
         self.kept.as_ref().and_then(|kept| kept.discarded)
+    }
+
+    /// Returns true if it has several records whose partitions were found.
+    pub(super) fn is_spread(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.spread.is_some())
+    }
+
+    /// Returns the partitions of its records, if it has several.
+    pub(super) fn spread(&mut self) -> Option<&mut Spread> {
+        self.kept.as_mut()?.spread.as_mut()
     }
 
     pub(super) fn is_denied(&self) -> bool {

@@ -2,15 +2,28 @@
 //! those that their senders sent after them. Pure.
 //!
 //! A sender waits as a whole: its messages after the first that has to wait stay behind that one,
-//! so that they keep their order. Senders continue in the order in which they began to wait.
+//! so that they keep their order. Senders continue in the order in which they began to wait, and
+//! keep their turn until nothing of them waits any more. Those that continue for a partition are
+//! overtaken by nobody there. A sender that names itself has one line for all its connections.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zafka_kafka::produce::PartitionIndex;
 
-/// A sender by its number.
+/// A connection of a sender by its number.
 type SenderId = u64;
+
+/// The place of a line; a lower one began to wait earlier.
+type Turn = u64;
+
+/// The sender of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) sender: SenderId,
+    /// The same for all connections of a sender that names itself.
+    pub(super) name: Option<Arc<[u8]>>,
+}
 
 /// The reason why the first message of a sender waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +35,14 @@ pub(super) enum Wait {
 }
 
 impl Wait {
+    /// Returns the only partition that it is for.
+    pub(super) fn only(&self) -> Option<PartitionIndex> {
+        match self {
+            Self::Partition { index, is_for_any: false, .. } => Some(*index),
+            Self::Partition { .. } | Self::Answers => None,
+        }
+    }
+
     fn ends_with(&self, opened: PartitionIndex) -> bool {
         let Self::Partition { index, is_for_any, .. } = self else { return false };
         let is_of_topic = index.topic == opened.topic;
@@ -70,22 +91,43 @@ pub(crate) type Waits = BTreeMap<WaitName, Waiting>;
 /// The senders that wait. `T` is a group of messages of a sender that came together.
 #[derive(Debug)]
 pub(super) struct Parked<T> {
-    senders: HashMap<SenderId, VecDeque<T>>,
-    waiting: VecDeque<(Wait, SenderId)>,
-    /// Senders that may continue, each with the thing it waited for; none if that was memory alone.
-    ready: VecDeque<(Option<Wait>, SenderId)>,
-    /// The sender whose first group was taken, until its outcome is known.
-    taken: Option<SenderId>,
+    lines: BTreeMap<Turn, Line<T>>,
+    next_turn: Turn,
+    /// The line of each sender, and the number of its items there.
+    senders: HashMap<SenderId, (Turn, usize)>,
+    names: HashMap<Arc<[u8]>, Turn>,
+    /// Lines whose first messages have to wait, with their sender.
+    waiting: BTreeMap<Turn, (Wait, SenderId)>,
+    /// Lines that may continue, each with the thing it waited for; none if that was memory alone.
+    ready: BTreeMap<Turn, Option<Wait>>,
+    /// The number of lines that may continue and have waited for a partition.
+    due: BTreeMap<PartitionIndex, usize>,
+    /// The line that is the next.
+    chosen: Option<Turn>,
+    /// The line whose first messages were taken, until their outcome is known.
+    taken: Option<(Turn, SenderId)>,
     waits: Waits,
     has_changed: bool,
+}
+
+/// The messages of one sender that wait, in their order.
+#[derive(Debug)]
+struct Line<T> {
+    items: VecDeque<(SenderId, T)>,
+    name: Option<Arc<[u8]>>,
 }
 
 impl<T> Parked<T> {
     pub(super) fn new() -> Self {
         Self {
+            lines: BTreeMap::new(),
+            next_turn: 0,
             senders: HashMap::new(),
-            waiting: VecDeque::new(),
-            ready: VecDeque::new(),
+            names: HashMap::new(),
+            waiting: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            due: BTreeMap::new(),
+            chosen: None,
             taken: None,
             waits: Waits::new(),
             has_changed: false,
@@ -93,44 +135,63 @@ impl<T> Parked<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.senders.is_empty()
+        self.lines.is_empty()
     }
 
-    /// Returns true if a sender waits.
-    pub(super) fn holds(&self, sender: SenderId) -> bool {
-        !self.senders.is_empty() && self.senders.contains_key(&sender)
+    /// Returns true if messages wait that are to be taken before others of this sender.
+    pub(super) fn holds(&self, origin: &Origin) -> bool {
+        self.turn_of(origin).is_some() && !zafka_planted::is("overtakes-what-waits")
+    }
+
+    fn turn_of(&self, Origin { sender, name }: &Origin) -> Option<Turn> {
+        let of_name = || self.names.get(name.as_ref()?).copied();
+        self.senders.get(sender).map(|(turn, _)| *turn).or_else(of_name)
+    }
+
+    /// Returns true if senders that waited for a partition continue now. A message for it goes
+    /// behind them, unless it has waited itself.
+    pub(super) fn is_due(&self, index: PartitionIndex) -> bool {
+        !self.due.is_empty() && self.taken.is_none() && self.due.contains_key(&index)
     }
 
     /// Puts messages behind those of their sender that wait.
-    pub(super) fn put_behind(&mut self, sender: SenderId, item: T) {
-        self.senders.entry(sender).or_default().push_back(item);
+    pub(super) fn put_behind(&mut self, origin: &Origin, item: T) {
+        let Some(turn) = self.turn_of(origin) else { return };
+        if let Some(line) = self.lines.get_mut(&turn) {
+            line.items.push_back((origin.sender, item));
+            self.senders.entry(origin.sender).or_insert((turn, 0)).1 += 1;
+        }
     }
 
     /// Parks messages that cannot be taken for now, before all others of their sender. They wait
     /// for memory alone if `wait` is `None`. A sender that continued and has to wait again keeps
     /// its turn.
-    pub(super) fn park(&mut self, sender: SenderId, item: T, wait: Option<Wait>, now_ms: i64) {
-        self.senders.entry(sender).or_default().push_front(item);
-        let keeps_turn = self.taken.take_if(|taken| *taken == sender).is_some();
-        match wait {
-            Some(wait) if keeps_turn => {
-                self.count(&wait, now_ms);
-                self.waiting.push_front((wait, sender));
+    pub(super) fn park(&mut self, origin: &Origin, item: T, wait: Option<Wait>, now_ms: i64) {
+        let Origin { sender, name } = origin;
+        let turn = match self.taken.take().map(|(turn, _)| turn).or_else(|| self.turn_of(origin)) {
+            Some(turn) => turn,
+            None => {
+                self.next_turn += 1;
+                if let Some(name) = name {
+                    self.names.insert(Arc::clone(name), self.next_turn);
+                }
+                self.next_turn
             }
-            Some(wait) => self.wait(wait, sender, now_ms),
-            None => self.ready.push_back((None, sender)),
+        };
+        let new = || Line { items: VecDeque::new(), name: name.clone() };
+        self.lines.entry(turn).or_insert_with(new).items.push_front((*sender, item));
+        self.senders.entry(*sender).or_insert((turn, 0)).1 += 1;
+        match wait {
+            Some(wait) => self.wait(turn, wait, *sender, now_ms),
+            None => _ = self.ready.insert(turn, None),
         }
     }
 
-    fn wait(&mut self, wait: Wait, sender: SenderId, now_ms: i64) {
-        self.count(&wait, now_ms);
-        self.waiting.push_back((wait, sender));
-    }
-
-    fn count(&mut self, wait: &Wait, now_ms: i64) {
+    fn wait(&mut self, turn: Turn, wait: Wait, sender: SenderId, now_ms: i64) {
         let waiting = self.waits.entry(wait.name());
         waiting.or_insert(Waiting { senders: 0, since: now_ms }).senders += 1;
         self.has_changed = true;
+        self.waiting.insert(turn, (wait, sender));
     }
 
     /// Takes note that a partition takes more again.
@@ -140,7 +201,7 @@ impl<T> Parked<T> {
 
     /// Takes note that a sender waits for no answer to an earlier message.
     pub(super) fn answered(&mut self, sender: SenderId) {
-        if !self.holds(sender) {
+        if !self.senders.contains_key(&sender) {
             return;
         }
         self.end_waits(|wait, waiting| *wait == Wait::Answers && waiting == sender);
@@ -149,22 +210,25 @@ impl<T> Parked<T> {
     /// Takes note that all partitions take more.
     pub(super) fn open_all(&mut self) {
         self.end_waits(|_, _| true);
+        // Their names are others' from now on.
+        self.ready.values_mut().for_each(|wait| *wait = None);
+        self.due.clear();
     }
 
     fn end_waits(&mut self, ends: impl Fn(&Wait, SenderId) -> bool) {
         if self.waiting.is_empty() {
             return;
         }
-        let mut left = VecDeque::new();
-        for (wait, sender) in std::mem::take(&mut self.waiting) {
-            if ends(&wait, sender) {
-                self.forget(&wait);
-                self.ready.push_back((Some(wait), sender));
-            } else {
-                left.push_back((wait, sender));
+        let ended = self.waiting.iter().filter(|(_, (wait, sender))| ends(wait, *sender));
+        let ended: Vec<Turn> = ended.map(|(turn, _)| *turn).collect();
+        for turn in ended {
+            let Some((wait, _)) = self.waiting.remove(&turn) else { continue };
+            self.forget(&wait);
+            if let Some(index) = wait.only() {
+                *self.due.entry(index).or_default() += 1;
             }
+            self.ready.insert(turn, Some(wait));
         }
-        self.waiting = left;
     }
 
     fn forget(&mut self, wait: &Wait) {
@@ -186,44 +250,65 @@ impl<T> Parked<T> {
         now_ms: i64,
     ) -> Option<&T> {
         loop {
-            match self.ready.front()? {
-                (Some(Wait::Partition { index, is_for_any: false, .. }), _) if is_full(*index) => {}
-                (_, sender) => return self.senders.get(sender)?.front(),
+            let (&turn, wait) = self.ready.first_key_value()?;
+            if !wait.as_ref().and_then(Wait::only).is_some_and(&is_full) {
+                self.chosen = Some(turn);
+                return self.lines.get(&turn)?.items.front().map(|(_, item)| item);
             }
-            if let Some((Some(wait), sender)) = self.ready.pop_front() {
-                self.wait(wait, sender, now_ms);
+            let sender = self.lines.get(&turn)?.items.front()?.0;
+            if let Some(wait) = self.leave_ready(turn)? {
+                self.wait(turn, wait, sender, now_ms);
             }
         }
+    }
+
+    fn leave_ready(&mut self, turn: Turn) -> Option<Option<Wait>> {
+        let wait = self.ready.remove(&turn)?;
+        if let Some(index) = wait.as_ref().and_then(Wait::only)
+            && let Some(count) = self.due.get_mut(&index)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.due.remove(&index);
+            }
+        }
+        Some(wait)
     }
 
     /// Takes the messages that [`Self::next`] has shown. Their outcome must be reported by
     /// [`Self::park`] or [`Self::go_on`].
-    pub(super) fn take(&mut self) -> Option<(SenderId, T)> {
-        let (_, sender) = self.ready.pop_front()?;
-        self.taken = Some(sender);
-        Some((sender, self.senders.get_mut(&sender)?.pop_front()?))
+    pub(super) fn take(&mut self) -> Option<T> {
+        let turn = self.chosen.take()?;
+        self.leave_ready(turn)?;
+        let (sender, item) = self.lines.get_mut(&turn)?.items.pop_front()?;
+        if let Some((_, count)) = self.senders.get_mut(&sender) {
+            *count -= 1;
+        }
+        self.taken = Some((turn, sender));
+        Some(item)
     }
 
-    /// Takes note that the first messages of a sender were taken. Returns true if it waits no more;
-    /// otherwise it is the next.
-    pub(super) fn go_on(&mut self, sender: SenderId) -> bool {
-        self.taken = None;
-        if self.senders.get(&sender).is_some_and(|items| !items.is_empty()) {
-            self.ready.push_front((None, sender));
-            return false;
+    /// Takes note that the messages were taken whole; those behind them are the next. Returns true
+    /// if nothing of their connection waits any more.
+    pub(super) fn go_on(&mut self) -> bool {
+        let Some((turn, sender)) = self.taken.take() else { return false };
+        let is_last = self.senders.get(&sender).is_none_or(|(_, count)| *count == 0);
+        if is_last {
+            self.senders.remove(&sender);
         }
-        self.senders.remove(&sender);
-        true
+        if self.lines.get(&turn).is_some_and(|line| !line.items.is_empty()) {
+            self.ready.insert(turn, None);
+        } else if let Some(Line { name: Some(name), .. }) = self.lines.remove(&turn) {
+            self.names.remove(&name);
+        }
+        is_last
     }
 
     /// Takes all messages that wait, in the order of each sender.
     pub(super) fn take_all(&mut self) -> Vec<T> {
-        self.has_changed |= !self.waits.is_empty();
-        self.waits.clear();
-        self.waiting.clear();
-        self.ready.clear();
-        self.taken = None;
-        self.senders.drain().flat_map(|(_, items)| items).collect()
+        let has_changed = self.has_changed || !self.waits.is_empty();
+        let all = std::mem::replace(self, Self { has_changed, ..Self::new() });
+        all.lines.into_values().flat_map(|line| line.items).map(|(_, item)| item).collect()
     }
 
     /// Returns the waits, if they have changed since the last call.
@@ -233,155 +318,4 @@ impl<T> Parked<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wait(partition: Option<usize>, is_for_any: bool) -> Wait {
-        Wait::Partition { index: index(partition), topic: Arc::from("t"), is_for_any }
-    }
-
-    fn index(partition: Option<usize>) -> PartitionIndex {
-        PartitionIndex { topic: 3, partition }
-    }
-
-    /// Takes all that is ready, as if all of it could be taken.
-    fn taken(parked: &mut Parked<&'static str>) -> Vec<&'static str> {
-        let mut all = Vec::new();
-        while parked.next(|_| false, 0).is_some() {
-            let (sender, item) = parked.take().unwrap();
-            all.push(item);
-            parked.go_on(sender);
-        }
-        all
-    }
-
-    #[test]
-    fn what_a_sender_sent_stays_in_its_order() {
-        let mut parked = Parked::new();
-        assert!(!parked.holds(1));
-        parked.park(1, "a1", Some(wait(Some(0), false)), 5);
-        assert!(parked.holds(1) && !parked.holds(2), "another sender goes on");
-        parked.put_behind(1, "a2");
-        assert_eq!(parked.next(|_| false, 5), None);
-        parked.open(index(Some(0)));
-        assert_eq!(parked.next(|_| false, 5), Some(&"a1"));
-        assert_eq!(parked.take(), Some((1, "a1")));
-        // It is taken in part.
-        parked.park(1, "rest of a1", Some(wait(Some(0), false)), 6);
-        parked.put_behind(1, "a3");
-        parked.open(index(Some(0)));
-        assert_eq!(taken(&mut parked), ["rest of a1", "a2", "a3"]);
-        assert!(parked.is_empty() && !parked.holds(1));
-    }
-
-    #[test]
-    fn a_sender_has_all_of_its_turn() {
-        let mut parked = Parked::new();
-        parked.park(1, "a1", Some(wait(Some(0), false)), 0);
-        parked.put_behind(1, "a2");
-        parked.put_behind(1, "a3");
-        parked.park(2, "b1", Some(wait(Some(0), false)), 0);
-        parked.open(index(Some(0)));
-        assert_eq!(parked.take(), Some((1, "a1")));
-        assert!(!parked.go_on(1));
-        assert_eq!(parked.take(), Some((1, "a2")));
-        parked.park(1, "rest of a2", Some(wait(Some(0), false)), 1);
-        assert_eq!(parked.next(|_| true, 1), None, "b1 found it full");
-        parked.open(index(Some(0)));
-        assert_eq!(taken(&mut parked), ["rest of a2", "a3", "b1"]);
-    }
-
-    #[test]
-    fn each_waits_for_what_it_needs() {
-        for (waits, opened, goes_on) in [
-            (wait(Some(0), false), Some(0), true),
-            (wait(Some(0), false), Some(1), false),
-            (wait(Some(0), true), Some(1), true),
-            (wait(Some(0), true), None, false),
-            (wait(None, false), None, true),
-            (wait(None, true), Some(1), false),
-        ] {
-            let place = format!("{waits:?} {opened:?}");
-            let mut parked = Parked::new();
-            parked.park(1, "a", Some(waits), 0);
-            let other_topic = PartitionIndex { topic: 4, partition: opened };
-            if opened.is_some() {
-                parked.open(other_topic);
-                assert_eq!(parked.next(|_| false, 0), None, "{place}");
-            }
-            parked.open(index(opened));
-            assert_eq!(parked.next(|_| false, 0).is_some(), goes_on, "{place}");
-        }
-        // Unknown topics count as one.
-        let mut parked = Parked::new();
-        parked.park(1, "a", Some(wait(None, false)), 0);
-        parked.open(PartitionIndex { topic: 9, partition: None });
-        assert_eq!(taken(&mut parked), ["a"]);
-    }
-
-    #[test]
-    fn senders_go_on_in_turn_and_those_that_find_it_full_keep_theirs() {
-        let mut parked = Parked::new();
-        for (sender, item) in [(1, "a"), (2, "b"), (3, "c")] {
-            parked.park(sender, item, Some(wait(Some(0), false)), 7);
-        }
-        parked.park(4, "any", Some(wait(Some(0), true)), 8);
-        assert_eq!(parked.poll_waits().unwrap().len(), 1);
-        let waiting = Waiting { senders: 4, since: 7 };
-        parked.has_changed = true;
-        assert_eq!(
-            parked.poll_waits().unwrap().get(&WaitName::Partition(Arc::from("t"), 0)).copied(),
-            Some(waiting)
-        );
-        assert_eq!(parked.poll_waits(), None);
-        parked.open(index(Some(0)));
-        assert!(parked.next(|_| false, 9).is_some());
-        assert_eq!(parked.take(), Some((1, "a")));
-        assert!(parked.go_on(1));
-        // It is full again; the one for any partition is next.
-        assert_eq!(parked.next(|_| true, 10), Some(&"any"));
-        assert_eq!(parked.take(), Some((4, "any")));
-        parked.go_on(4);
-        assert_eq!(parked.next(|_| true, 10), None);
-        let waits = parked.poll_waits().unwrap();
-        assert_eq!(waits.values().collect::<Vec<_>>(), [&Waiting { senders: 2, since: 10 }]);
-        parked.open(index(Some(0)));
-        assert_eq!(taken(&mut parked), ["b", "c"]);
-        assert!(parked.poll_waits().unwrap().is_empty());
-    }
-
-    #[test]
-    fn one_that_waits_for_answers_goes_on_with_its_own() {
-        let mut parked = Parked::new();
-        parked.park(1, "a", Some(Wait::Answers), 0);
-        parked.park(2, "b", Some(Wait::Answers), 0);
-        parked.open(index(Some(0)));
-        parked.open(index(None));
-        assert_eq!(parked.next(|_| false, 0), None);
-        parked.answered(2);
-        assert_eq!(taken(&mut parked), ["b"]);
-        assert!(parked.holds(1));
-    }
-
-    #[test]
-    fn all_go_on_if_no_partition_is_known_any_more() {
-        let mut parked = Parked::new();
-        parked.park(1, "a", Some(wait(Some(0), false)), 0);
-        parked.park(2, "b", Some(wait(None, false)), 0);
-        parked.open_all();
-        assert_eq!(taken(&mut parked), ["a", "b"]);
-    }
-
-    #[test]
-    fn nothing_is_left_of_what_is_taken_at_the_end() {
-        let mut parked = Parked::new();
-        parked.park(1, "a1", Some(wait(Some(0), false)), 0);
-        parked.put_behind(1, "a2");
-        parked.park(2, "b1", None, 0);
-        let mut all = parked.take_all();
-        all.sort_unstable();
-        assert_eq!(all, ["a1", "a2", "b1"]);
-        assert!(parked.is_empty() && parked.next(|_| false, 0).is_none());
-        assert!(parked.poll_waits().unwrap().is_empty());
-    }
-}
+mod tests;

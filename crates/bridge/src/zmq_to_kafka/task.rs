@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
-use zafka_kafka::produce::{Delivered, Deliveries, News, Producer};
+use zafka_kafka::produce::{Delivered, Deliveries, News, PartitionIndex, Producer};
 use zafka_sockets::{Grant, Inbound, InboundKind};
 
 use super::IngestShared;
@@ -54,6 +54,8 @@ struct Task {
     arrivals: Arrivals,
     counts: Counts,
     shares: Shares,
+    /// Bytes that were counted out of one partition, and the other one that they count in now.
+    moved: Vec<(PartitionIndex, usize)>,
     /// Bytes of each sender's messages that are settled and not answered, if answers have an order.
     untold: HashMap<u64, usize>,
     /// Messages that were set aside, since their partition takes no more for now.
@@ -93,6 +95,7 @@ pub(crate) async fn run(
         arrivals: Arrivals::default(),
         counts: Counts::default(),
         shares: Shares::new(shared.config.socket.in_flight_bytes),
+        moved: Vec::new(),
         untold: HashMap::new(),
         parked: Parked::new(),
         kept: 0,
@@ -262,9 +265,7 @@ impl Task {
         }
         while let Some(delivered) = deliveries.next_run() {
             if !Letters::<Message>::is_letter(delivered.first) {
-                let (arrival, settled) = self.weight_of(delivered.first, delivered.count);
-                weight += settled;
-                self.count_settled(arrival, settled);
+                weight += self.count_delivered(place, delivered.first, delivered.count);
                 self.ledger.handle_delivered(delivered, &mut self.settled);
                 continue;
             }
@@ -276,6 +277,7 @@ impl Task {
         }
         if let Some(place) = place {
             self.count_out(place, weight);
+            self.count_moved();
         }
         self.tell_settled()
     }

@@ -101,6 +101,12 @@ impl Sender {
         self.peer.socket_type()
     }
 
+    /// The routing id that it has given itself (RFC 37, "The Identity Property"), which anybody may
+    /// take; empty if it has none, as all but DEALER and REQ.
+    pub fn routing_id(&self) -> &[u8] {
+        self.peer.routing_id()
+    }
+
     /// The CURVE key that it has proven, if its gate knows it by that.
     pub fn key(&self) -> Option<PublicKey> {
         self.peer.standing().access().and_then(|access| access.key())

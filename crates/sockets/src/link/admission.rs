@@ -58,6 +58,7 @@ impl<S: Session> Link<'_, S> {
         }
         drop(outbox);
         self.hub.count_ready(peer, info, now);
+        peer.set_routing_id(info.identity.clone());
         peer.set_socket_type(info.socket_type);
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use zafka_zmtp::SocketType;
@@ -29,6 +30,7 @@ pub(crate) struct Peer {
     host_len: usize,
     since: SystemTime,
     socket_type: OnceLock<SocketType>,
+    routing_id: OnceLock<Bytes>,
     /// Set once a gate has let it in.
     access: OnceLock<Arc<dyn Access>>,
     /// True if there is a gate.
@@ -51,9 +53,18 @@ impl Peer {
             (Stream::Tcp(_), Direction::Accepted, Some((host, _))) => host.len(),
             _ => address.len(),
         };
-        let (socket_type, access, wake) = (OnceLock::new(), OnceLock::new(), Notify::new());
-        let (since, on_hold) = (SystemTime::now(), AtomicBool::new(false));
-        Self { id, address, host_len, since, socket_type, access, is_gated, on_hold, wake }
+        Self {
+            id,
+            address,
+            host_len,
+            since: SystemTime::now(),
+            socket_type: OnceLock::new(),
+            routing_id: OnceLock::new(),
+            access: OnceLock::new(),
+            is_gated,
+            on_hold: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -81,6 +92,15 @@ impl Peer {
 
     pub(super) fn set_socket_type(&self, socket_type: SocketType) {
         let _ = self.socket_type.set(socket_type);
+    }
+
+    /// The routing id that the peer has given itself; empty if it has none.
+    pub(crate) fn routing_id(&self) -> &[u8] {
+        self.routing_id.get().map_or(&[], |id| id)
+    }
+
+    pub(super) fn set_routing_id(&self, id: Bytes) {
+        let _ = self.routing_id.set(id);
     }
 
     /// Returns what decides about the peer.

@@ -5,16 +5,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zafka_kafka::produce::{PartitionIndex, Ticket};
-use zafka_sockets::{Content, Grant, Inbound};
+use zafka_sockets::{Content, Grant, Inbound, Sender};
 use zafka_zmtp::Messages;
 
 use super::{Task, Turn};
 use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
 use crate::zmq_to_kafka::ledger::{Found, Order};
 use crate::zmq_to_kafka::mapping::Target;
-use crate::zmq_to_kafka::message::now_ms;
-use crate::zmq_to_kafka::parked::Wait;
+use crate::zmq_to_kafka::message::{Message, now_ms};
+use crate::zmq_to_kafka::parked::{Origin, Wait};
 use crate::zmq_to_kafka::shares::Shares;
+use crate::zmq_to_kafka::spread::{Freed, Spread};
 
 /// Messages of one sender that came together, or the last of them.
 #[derive(Debug)]
@@ -63,23 +64,35 @@ impl Task {
     pub(super) fn place(&mut self, target: &Target<'_>) -> Result<Option<PartitionIndex>, Wait> {
         let Target { topic, partition, key } = target;
         let index = self.producer.locate(topic, *partition, key.as_deref());
-        match index {
-            Some(index) if self.shares.is_full(index) => {
-                let is_for_any = partition.is_none() && key.is_none();
-                Err(Wait::Partition { index, topic: Arc::from(&**topic), is_for_any })
+        let Some(found) = index else { return Ok(None) };
+        let is_for_any = partition.is_none() && key.is_none();
+        let is_full = self.shares.is_full(found);
+        if is_full || (self.parked.is_due(found) && !is_for_any) {
+            let topic = Arc::from(&**topic);
+            return Err(Wait::Partition { index: found, topic, is_for_any });
+        }
+        Ok(index)
+    }
+
+    /// Takes note of the records of a message that are under way from now on.
+    pub(super) fn count_in(&mut self, places: &Places, message: &mut Message) {
+        let weight = message.size.weight;
+        match places {
+            Places::One(Some(place)) => self.count_more(*place, weight),
+            Places::One(None) => {}
+            Places::Each(places) => {
+                let places: Option<Vec<_>> = places.iter().copied().collect();
+                let Some(places) = places else { return };
+                let spread = Spread::new(&places, weight);
+                spread.parts().for_each(|(place, weight)| self.count_more(place, weight));
+                message.kept_mut().spread = Some(spread);
             }
-            index => Ok(index),
         }
     }
 
-    /// Takes note of the records of a message of this weight that are under way from now on.
-    pub(super) fn count_in(&mut self, places: &Places, weight: usize, records: usize) {
-        for index in 0..records {
-            if let Some(place) = places.get(index)
-                && self.shares.add(place, weight / records)
-            {
-                self.producer.set_full(place, true);
-            }
+    fn count_more(&mut self, place: PartitionIndex, weight: usize) {
+        if self.shares.add(place, weight) {
+            self.producer.set_full(place, true);
         }
     }
 
@@ -91,9 +104,45 @@ impl Task {
         }
     }
 
-    /// Returns the arrival and the weight of records under way whose tickets follow one another.
-    pub(super) fn weight_of(&self, first: Ticket, count: usize) -> (ArrivalId, usize) {
-        match self.ledger.find(first) {
+    /// Takes note of the outcome of records of a partition whose tickets follow one another. Returns
+    /// the bytes to be counted out there.
+    pub(super) fn count_delivered(
+        &mut self,
+        place: Option<PartitionIndex>,
+        first: Ticket,
+        count: usize,
+    ) -> usize {
+        let (arrival, weight) = match (self.ledger.find(first), place) {
+            (Some(Found::Message(message, _)), Some(place)) if message.is_spread() => {
+                let arrival = message.arrival;
+                let spread = self.ledger.message(first).and_then(Message::spread);
+                let freed = spread.and_then(|spread| spread.settle(place, count));
+                match freed {
+                    Some(Freed { weight, to: None }) => (arrival, weight),
+                    Some(Freed { weight, to: Some(to) }) => {
+                        self.moved.push((to, weight));
+                        return weight;
+                    }
+                    None => return 0,
+                }
+            }
+            (found, _) => self.weight_of(found, count),
+        };
+        self.count_settled(arrival, weight);
+        weight
+    }
+
+    /// Counts the bytes that were counted out of a partition where they count now.
+    pub(super) fn count_moved(&mut self) {
+        while let Some((place, weight)) = self.moved.pop() {
+            self.count_more(place, weight);
+        }
+    }
+
+    /// Returns the arrival and the weight of records under way whose tickets follow one another,
+    /// given the message of the first.
+    fn weight_of(&self, found: Option<Found<'_, Message>>, count: usize) -> (ArrivalId, usize) {
+        match found {
             Some(Found::Message(message, records)) => {
                 (message.arrival, message.size.weight / records)
             }
@@ -144,11 +193,11 @@ impl Task {
     /// unknown topics.
     pub(super) fn move_shares(&mut self, placed: Vec<(Ticket, PartitionIndex)>) {
         for (ticket, place) in placed {
-            let (_, weight) = self.weight_of(ticket, 1);
+            let spread = self.ledger.message(ticket).and_then(Message::spread);
+            let weight = spread.map(|spread| spread.place(place));
+            let weight = weight.unwrap_or_else(|| self.weight_of(self.ledger.find(ticket), 1).1);
             self.count_out(PartitionIndex { partition: None, ..place }, weight);
-            if self.shares.add(place, weight) {
-                self.producer.set_full(place, true);
-            }
+            self.count_more(place, weight);
         }
     }
 
@@ -182,7 +231,12 @@ impl Task {
         let inbound = Inbound { sender, content: Content::Messages(messages), permit };
         let mut part = Part { inbound, from: index, received_ms };
         self.set_aside(&mut part);
-        self.parked.park(part.inbound.sender.id(), part, Some(wait), now_ms());
+        let open = wait.only().filter(|index| !self.shares.is_full(*index));
+        self.parked.park(&origin(&part.inbound.sender), part, Some(wait), now_ms());
+        // It only stands behind others.
+        if let Some(index) = open {
+            self.parked.open(index);
+        }
     }
 
     /// Gives back the memory of messages, if they may be set aside, and stops reading their sender.
@@ -214,13 +268,13 @@ impl Task {
     /// Takes messages that were set aside, for which there is memory now.
     pub(super) fn handle_room(&mut self, room: Grant) -> ControlFlow<()> {
         self.turn = None;
-        let Some((id, mut part)) = self.parked.take() else { return ControlFlow::Continue(()) };
+        let Some(mut part) = self.parked.take() else { return ControlFlow::Continue(()) };
         if part.inbound.permit.set_aside().is_none() {
             self.kept = self.kept.saturating_sub(1);
         }
         part.inbound.permit.take_in(room);
         let sender = Arc::clone(&part.inbound.sender);
-        if self.take(part)?.is_whole && self.parked.go_on(id) {
+        if self.take(part)?.is_whole && self.parked.go_on() {
             sender.hold(false);
         }
         ControlFlow::Continue(())
@@ -237,6 +291,17 @@ impl Task {
             let _ = self.take(part);
         }
     }
+}
+
+/// Returns the sender of messages, as those that wait are told apart. One that has a routing id is
+/// the same on its next connection if its key is too: anybody may take any routing id.
+pub(super) fn origin(sender: &Sender) -> Origin {
+    let (key, id) = (sender.key(), sender.routing_id());
+    let name = (!id.is_empty()).then(|| {
+        let key = key.as_ref().map(|key| key.as_bytes().as_slice()).unwrap_or_default();
+        [&[u8::from(!key.is_empty())], key, id].concat().into()
+    });
+    Origin { sender: sender.id(), name }
 }
 
 /// Waits for memory, without a deadline: it is there once Kafka keeps up.

@@ -12,7 +12,7 @@ use zafka_sockets::{Content, Inbound};
 use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
-use super::sharing::Part;
+use super::sharing::{Part, origin};
 use crate::zmq_to_kafka::arrivals::{Arrival, ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
 use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
@@ -58,17 +58,19 @@ impl Task {
     /// Takes messages of one sender, unless they have to wait behind others of it. Returns their
     /// number.
     pub(super) fn handle_inbound(&mut self, inbound: Inbound) -> ControlFlow<(), usize> {
-        let sender = inbound.sender.id();
         let is_set_aside = inbound.permit.set_aside().is_some() && !self.is_closing;
         let mut part = Part { inbound, from: 0, received_ms: now_ms() };
-        if self.parked.holds(sender) {
-            self.set_aside(&mut part);
-            self.parked.put_behind(sender, part);
-            return ControlFlow::Continue(1);
+        if !self.parked.is_empty() {
+            let origin = origin(&part.inbound.sender);
+            if self.parked.holds(&origin) {
+                self.set_aside(&mut part);
+                self.parked.put_behind(&origin, part);
+                return ControlFlow::Continue(1);
+            }
         }
         if is_set_aside {
             let now = part.received_ms;
-            self.parked.park(sender, part, None, now);
+            self.parked.park(&origin(&part.inbound.sender), part, None, now);
             return ControlFlow::Continue(1);
         }
         ControlFlow::Continue(self.take(part)?.messages)
@@ -78,7 +80,8 @@ impl Task {
     pub(super) fn take(&mut self, mut part: Part) -> ControlFlow<(), Taken> {
         if self.is_stuck(&part) {
             self.set_aside(&mut part);
-            self.parked.park(part.inbound.sender.id(), part, Some(Wait::Answers), now_ms());
+            let origin = origin(&part.inbound.sender);
+            self.parked.park(&origin, part, Some(Wait::Answers), now_ms());
             return ControlFlow::Continue(Taken { messages: 1, is_whole: false });
         }
         let Part { inbound: Inbound { sender, content, permit }, from, received_ms } = part;
@@ -308,8 +311,7 @@ impl Task {
             return Ok(());
         }
         let places = self.places(targets)?;
-        let (arrival_id, weight) = (message.arrival, message.size.weight);
-        self.count_in(&places, weight, records.len());
+        self.count_in(&places, &mut message);
         let Some(arrival) = self.arrivals.get(message.arrival) else { return Ok(()) };
         let sender = &arrival.sender;
         if self.topic.as_deref() != Some(&*target.topic) {
@@ -346,13 +348,16 @@ impl Task {
             };
             let place = places.get(number);
             if let Err(error) = self.producer.send_to(place, ticket, &outbound) {
-                unsent.extend(place);
-                self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
+                unsent.push((place, error));
             }
         }
-        for place in unsent {
-            self.count_out(place, weight / records.len());
-            self.count_settled(arrival_id, weight / records.len());
+        for (place, error) in unsent {
+            let weight = self.count_delivered(place, ticket, 1);
+            if let Some(place) = place {
+                self.count_out(place, weight);
+                self.count_moved();
+            }
+            self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
         }
         Ok(())
     }
