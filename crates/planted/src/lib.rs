@@ -34,7 +34,7 @@ pub const MISTAKES: [(&str, &str); 17] = [
 ];
 
 /// The same on the way to Kafka.
-pub const MISTAKES_TO_KAFKA: [(&str, &str); 13] = [
+pub const MISTAKES_TO_KAFKA: [(&str, &str); 15] = [
     // Of the producer.
     ("acknowledged-too-early", "a message is acknowledged before all replicas have it"),
     ("second-request-too-early", "a new leader gets a second request before it has answered"),
@@ -50,6 +50,9 @@ pub const MISTAKES_TO_KAFKA: [(&str, &str); 13] = [
     ("told-before-its-last-record", "a message is told of before its last record is"),
     ("unknown-is-told-failed", "a batch of which a part is in the log is told as failed"),
     ("answers-overtake", "an answer without an id overtakes that of an earlier message"),
+    // Of the parts of partitions.
+    ("overtakes-what-waits", "a message gets before one of its sender that was set aside"),
+    ("full-stays-full", "a partition that had its part under way never takes more again"),
 ];
 
 /// Returns whether this mistake is to be made.

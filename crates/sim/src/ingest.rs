@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 use zafka_bridge::sim::{Ingest, RouteCounts, ToldMessage};
-use zafka_kafka::sim::{ClusterView, PartitionView, SimProducer, TopicView};
+use zafka_kafka::sim::{ClusterView, MetadataRequest, PartitionView, SimProducer, TopicView};
 
 use crate::clock::Clock;
 use crate::random::Random;
@@ -89,6 +89,8 @@ pub(crate) struct Ingesting {
     topics: BTreeMap<String, Topic>,
     links: Links,
     unreachable: BTreeSet<i32>,
+    /// How often brokers have moved to another address.
+    moves: BTreeMap<i32, u32>,
     /// The word of a server that has lost touch with the cluster.
     stale: Option<ClusterView>,
     senders: Vec<Sender>,
@@ -125,13 +127,14 @@ impl Ingesting {
         let producer =
             SimProducer::new(&settings.producer, settings.producer_seed, clock.instant());
         let mut world = Self {
-            ingest: Ingest::new(settings.layout, &names)?,
+            ingest: Ingest::new(settings.layout, &names, settings.in_flight_bytes)?,
             producer,
             life: 0,
             planned: None,
             topics: BTreeMap::new(),
             links: Links::new(),
             unreachable: BTreeSet::new(),
+            moves: BTreeMap::new(),
             stale: None,
             senders: Vec::new(),
             received: BTreeMap::new(),
@@ -222,10 +225,11 @@ impl Ingesting {
     /// Checks what must hold at every step.
     fn check(&mut self) {
         let counts = self.ingest.counts();
-        let RouteCounts { received, acknowledged, in_flight, unaccounted, .. } = counts;
+        let RouteCounts { received, acknowledged, in_flight, unaccounted, parked, .. } = counts;
         let open = self.handed - self.settled;
+        let (taken, under_way) = (received + parked, in_flight + parked);
         if unaccounted != 0
-            || (received, acknowledged, in_flight) != (self.handed, self.acknowledged, open)
+            || (taken, acknowledged, under_way) != (self.handed, self.acknowledged, open)
         {
             let what = format!(
                 "counts: {counts:?}, with {} handed over, {} acknowledged and {open} open",
@@ -264,10 +268,10 @@ impl Ingesting {
         }
         self.planned = None;
         self.producer.flush(now);
-        self.take_deliveries();
+        self.take_news();
         self.obey();
-        if let Some(leave) = self.producer.poll_metadata(now) {
-            let (life, topics, view) = (self.life, self.producer.topics(), self.view(leave));
+        if let Some(MetadataRequest { topics, leaves }) = self.producer.poll_metadata(now) {
+            let (life, view) = (self.life, self.view(leaves));
             self.after(1, 60, IngestEvent::Metadata { life, topics, view });
         }
         for report in self.producer.take_reports() {
@@ -277,11 +281,17 @@ impl Ingesting {
         self.plan(next);
     }
 
-    fn take_deliveries(&mut self) {
-        loop {
-            let Some(deliveries) = self.producer.poll_deliveries() else { return };
-            let told: Vec<ToldMessage> = self.ingest.handle_deliveries(deliveries);
+    fn take_news(&mut self) {
+        let now = self.clock.instant();
+        while let Some(news) = self.producer.poll_news() {
+            let told: Vec<ToldMessage> = self.ingest.handle_news(news, &mut self.producer);
             self.told(told);
+        }
+        // What goes on is flushed in a turn of its own.
+        if self.ingest.go_on(&mut self.producer, now) {
+            let told = self.ingest.take_told();
+            self.told(told);
+            self.turn_soon();
         }
     }
 
@@ -316,7 +326,7 @@ impl Ingesting {
                 .collect(),
         });
         let view = ClusterView {
-            brokers: brokers.map(|broker| (broker, format!("broker-{broker}"))).collect(),
+            brokers: brokers.map(|broker| (broker, self.address(broker))).collect(),
             topics: topics.collect(),
         };
         if self.stale.is_none() || self.random.percent(10) {

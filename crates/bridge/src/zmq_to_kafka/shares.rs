@@ -45,7 +45,7 @@ impl Share {
     fn remove(&mut self, bytes: usize, free: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         let is_open = self.bytes == 0 || self.bytes.saturating_mul(AGAIN) <= free;
-        is_open && std::mem::take(&mut self.is_full)
+        is_open && !zafka_planted::is("full-stays-full") && std::mem::take(&mut self.is_full)
     }
 }
 

@@ -2,18 +2,27 @@
 //! else.
 //!
 //! The parting, reading and mapping of messages, the ledger, the counts and the answers' bytes are
-//! the product's. Permits, dead letters and rights are not here.
+//! the product's, and so are the shares of partitions and the order of messages that were set aside.
+//! Permits, dead letters, rights and waits for answers are not here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use zafka_envelope::{InboundPlan, InboundRecord, Preset};
 use zafka_kafka::config::TopicSelector;
-use zafka_kafka::produce::{Deliveries, OutboundRecord};
+use zafka_kafka::produce::{News, OutboundRecord, PartitionIndex, Ticket};
 use zafka_kafka::sim::SimProducer;
+use zafka_sockets::message_weight;
 
 use super::arrivals::ArrivalId;
 use super::counts::Counts;
-use super::ledger::{self, Ledger, Order, Run, Settled};
-use super::mapping::Mapping;
+use super::ledger::{self, Found, Ledger, Order, Run, Settled};
+use super::mapping::{Mapping, Target};
+use super::parked::{Origin, Parked, Wait};
+use super::shares::Shares;
+use super::spread::{Freed, Spread};
 use super::wire::{self, Code, Failure, Parted, RecordAnswers};
 use crate::template::{Fields, Template};
 
@@ -37,6 +46,19 @@ struct Underway {
     sender: u64,
     envelope: Vec<Bytes>,
     id: Option<Bytes>,
+    weight: usize,
+    /// The partitions of its records, if it has several.
+    spread: Option<Spread>,
+}
+
+/// A message that was set aside.
+#[derive(Debug)]
+struct Aside {
+    tag: u64,
+    sender: u64,
+    /// It came together with the one before it.
+    joins: bool,
+    frames: Vec<Vec<u8>>,
 }
 
 /// A message that is settled.
@@ -65,6 +87,8 @@ pub struct RouteCounts {
     pub unknown: u64,
     /// Messages that are not settled.
     pub in_flight: u64,
+    /// Messages that were set aside, which do not count as received.
+    pub parked: u64,
     /// Messages that are in none of the others.
     pub unaccounted: i64,
 }
@@ -80,13 +104,19 @@ pub struct Ingest {
     counts: Counts,
     /// The sender of each arrival, with the callers' names for its messages.
     arrivals: Vec<(u64, Vec<u64>)>,
+    /// The weight of each message by its name.
+    weights: HashMap<u64, usize>,
+    shares: Shares,
+    parked: Parked<Aside>,
+    waiting: u64,
     /// The topic of the last record.
-    topic: Option<std::sync::Arc<str>>,
+    topic: Option<Arc<str>>,
 }
 
 impl Ingest {
-    /// A route that may write to these topics. `None` if its own templates cannot be read.
-    pub fn new(layout: Layout, topics: &[String]) -> Option<Self> {
+    /// A route that may write to these topics, with so much memory. `None` if its own templates
+    /// cannot be read.
+    pub fn new(layout: Layout, topics: &[String], in_flight_bytes: usize) -> Option<Self> {
         let frames = ["{id}", "{topic}", "{key}", "{value}"];
         let frames = match layout {
             Layout::WithId => InboundPlan::parse(&frames).ok()?,
@@ -104,70 +134,175 @@ impl Ingest {
         };
         let order = Order::of(layout != Layout::Unanswered, &frames);
         let ledger = Ledger::new(order, frames.is_batch());
-        let (settled, counts, arrivals) = (Vec::new(), Counts::default(), Vec::new());
-        Some(Self { layout, frames, mapping, ledger, settled, counts, arrivals, topic: None })
+        Some(Self {
+            layout,
+            frames,
+            mapping,
+            ledger,
+            settled: Vec::new(),
+            counts: Counts::default(),
+            arrivals: Vec::new(),
+            weights: HashMap::new(),
+            shares: Shares::new(in_flight_bytes),
+            parked: Parked::new(),
+            waiting: 0,
+            topic: None,
+        })
     }
 
     fn is_router(&self) -> bool {
         self.layout != Layout::Unanswered
     }
 
-    /// Takes a message, and hands its records to the producer. `joins`: whether it came together
-    /// with the message before it, if that was of the same sender.
+    /// Takes a message, and hands its records to the producer, or sets it aside. `joins`: whether it
+    /// came together with the message before it, if that was of the same sender.
     pub fn handle_message(
         &mut self,
         (tag, sender): (u64, u64),
         joins: bool,
         frames: &[&[u8]],
         producer: &mut SimProducer,
-        now: std::time::Instant,
+        now: Instant,
     ) {
-        self.counts.received += 1;
-        match self.arrivals.last_mut() {
-            Some((of, tags)) if joins && *of == sender => tags.push(tag),
-            _ => self.arrivals.push((sender, vec![tag])),
+        let frames = frames.iter().map(|frame| frame.to_vec()).collect();
+        let message = Aside { tag, sender, joins, frames };
+        let origin = Origin { sender, name: None };
+        if self.parked.holds(&origin) {
+            self.waiting += 1;
+            return self.parked.put_behind(&origin, message);
         }
+        self.take(message, producer, now);
+    }
+
+    /// Takes what was set aside and may go on. Returns whether there was anything.
+    pub fn go_on(&mut self, producer: &mut SimProducer, now: Instant) -> bool {
+        let mut has_any = false;
+        loop {
+            let shares = &self.shares;
+            if self.parked.next(|index| shares.is_full(index), 0).is_none() {
+                return has_any;
+            }
+            let Some(message) = self.parked.take() else { return has_any };
+            has_any = true;
+            self.waiting -= 1;
+            if self.take(message, producer, now) {
+                self.parked.go_on();
+            }
+        }
+    }
+
+    /// Takes a message, unless it has to wait.
+    fn take(&mut self, message: Aside, producer: &mut SimProducer, now: Instant) -> bool {
+        match self.hand_over(&message, producer, now) {
+            Ok(()) => true,
+            Err(wait) => {
+                let origin = Origin { sender: message.sender, name: None };
+                let open = wait.only().filter(|index| !self.shares.is_full(*index));
+                self.waiting += 1;
+                self.parked.park(&origin, message, Some(wait), 0);
+                // It only stands behind others.
+                if let Some(index) = open {
+                    self.parked.open(index);
+                }
+                false
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        aside: &Aside,
+        producer: &mut SimProducer,
+        now: Instant,
+    ) -> Result<(), Wait> {
+        let Aside { tag, sender, joins, frames } = aside;
+        let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
         let parted = match self.is_router() {
-            true => wire::part(frames, frames.len(), self.frames.frames(), false),
+            true => wire::part(&frames, frames.len(), self.frames.frames(), false),
             false => Parted::Message { envelope: 0 },
         };
+        let weight = message_weight(frames.iter().map(|frame| frame.len()).sum(), frames.len());
         let message = |envelope: &[&[u8]], id: Option<&[u8]>| Underway {
-            tag,
-            sender,
+            tag: *tag,
+            sender: *sender,
             envelope: envelope.iter().map(|frame| Bytes::copy_from_slice(frame)).collect(),
             id: id.map(Bytes::copy_from_slice),
+            weight,
+            spread: None,
         };
         let Parted::Message { envelope } = parted else {
             let failure = Failure::new(Code::BadMessage, "frames");
-            let envelope = wire::envelope(frames);
-            return self.refuse(message(&frames[..envelope], None), failure);
+            let envelope = wire::envelope(&frames);
+            self.count_received((*tag, *sender), *joins, weight);
+            self.refuse(message(&frames[..envelope], None), failure);
+            return Ok(());
         };
         let (envelope, body) = frames.split_at(envelope);
         let message = message(envelope, self.frames.id(body));
         let mut records = Vec::new();
         match self.frames.read(body, &mut records) {
-            Ok(()) => self.write(message, &records, producer, now),
-            Err(error) => self.refuse(message, error.into()),
+            Ok(()) => self.write(message, *joins, &records, producer, now),
+            Err(error) => {
+                self.count_received((*tag, *sender), *joins, weight);
+                self.refuse(message, error.into());
+                Ok(())
+            }
+        }
+    }
+
+    fn count_received(&mut self, (tag, sender): (u64, u64), joins: bool, weight: usize) {
+        self.counts.received += 1;
+        self.weights.insert(tag, weight);
+        match self.arrivals.last_mut() {
+            Some((of, tags)) if joins && *of == sender => tags.push(tag),
+            _ => self.arrivals.push((sender, vec![tag])),
         }
     }
 
     fn write(
         &mut self,
-        message: Underway,
+        mut message: Underway,
+        joins: bool,
         records: &[InboundRecord<'_>],
         producer: &mut SimProducer,
-        now: std::time::Instant,
-    ) {
+        now: Instant,
+    ) -> Result<(), Wait> {
+        let (of, weight) = ((message.tag, message.sender), message.weight);
         let targets: Result<Vec<_>, _> =
             records.iter().map(|record| self.mapping.target(record, None)).collect();
         let targets = match targets {
             Ok(targets) => targets,
-            Err(error) => return self.refuse(message, error.into()),
+            Err(error) => {
+                self.count_received(of, joins, weight);
+                self.refuse(message, error.into());
+                return Ok(());
+            }
         };
-        let Some(first) = targets.first() else { return };
+        let Some(first) = targets.first() else { return Ok(()) };
+        let mut places = Vec::new();
+        for Target { topic, partition, key } in &targets {
+            let place = producer.locate(topic, *partition, key.as_deref());
+            if let Some(index) = place
+                && (self.shares.is_full(index) || self.parked.is_due(index))
+            {
+                let topic = Arc::from(&**topic);
+                return Err(Wait::Partition { index, topic, is_for_any: false });
+            }
+            places.extend(place);
+        }
+        self.count_received(of, joins, weight);
+        let spread = Spread::new(&places, weight);
+        for (place, weight) in spread.parts() {
+            if self.shares.add(place, weight) {
+                producer.set_full(place, true);
+            }
+        }
+        if records.len() > 1 {
+            message.spread = Some(spread);
+        }
         let known = self.topic.take_if(|known| **known == *first.topic);
         let topic = known.unwrap_or_else(|| first.topic.as_ref().into());
-        self.topic = Some(std::sync::Arc::clone(&topic));
+        self.topic = Some(Arc::clone(&topic));
         let topic = self.is_router().then_some(topic);
         let sender = message.sender;
         let is_alone = records.len() == 1 && !self.frames.is_batch();
@@ -176,7 +311,7 @@ impl Ingest {
             true => self.ledger.enter_next(self.last(), sender, topic.as_ref(), 5),
             false => self.ledger.enter(message, sender, topic, 5, records.len()),
         };
-        for (record, target) in records.iter().zip(&targets) {
+        for (number, (record, target)) in records.iter().zip(&targets).enumerate() {
             let outbound = OutboundRecord {
                 topic: &target.topic,
                 partition: target.partition,
@@ -185,9 +320,51 @@ impl Ingest {
                 value: record.value.as_deref(),
                 headers: &[],
             };
-            if let Err(error) = producer.send(ticket, &outbound, now) {
+            let place = places.get(number).copied();
+            if let Err(error) = producer.send_to(place, ticket, &outbound, now) {
+                self.count_delivered(place, ticket, 1, producer);
                 self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
             }
+        }
+        Ok(())
+    }
+
+    /// As the route's task does it.
+    fn count_delivered(
+        &mut self,
+        place: Option<PartitionIndex>,
+        first: Ticket,
+        count: usize,
+        producer: &mut SimProducer,
+    ) {
+        let Some(place) = place else { return };
+        let (weight, to) = match self.ledger.message(first) {
+            Some(Underway { spread: Some(spread), .. }) => match spread.settle(place, count) {
+                Some(Freed { weight, to }) => (weight, to),
+                None => return,
+            },
+            Some(message) => (message.weight, None),
+            None => (self.weight_of_neighbors(first, count), None),
+        };
+        self.count_out(place, weight, producer);
+        if let Some(to) = to
+            && self.shares.add(to, weight)
+        {
+            producer.set_full(to, true);
+        }
+    }
+
+    fn weight_of_neighbors(&self, first: Ticket, count: usize) -> usize {
+        let Some(Found::Neighbor((arrival, number))) = self.ledger.find(first) else { return 0 };
+        let Some((_, tags)) = self.arrivals.get(arrival) else { return 0 };
+        let tags = tags.get(number..number + count).unwrap_or_default();
+        tags.iter().filter_map(|tag| self.weights.get(tag)).sum()
+    }
+
+    fn count_out(&mut self, place: PartitionIndex, weight: usize, producer: &mut SimProducer) {
+        if self.shares.remove(place, weight) {
+            producer.set_full(place, false);
+            self.parked.open(place);
         }
     }
 
@@ -202,10 +379,30 @@ impl Ingest {
         self.ledger.settle_now(message, sender, failure, &mut self.settled);
     }
 
-    /// Takes the outcomes of records, as the route's task does.
-    pub fn handle_deliveries(&mut self, mut deliveries: Deliveries) -> Vec<ToldMessage> {
-        while let Some(delivered) = deliveries.next_run() {
-            self.ledger.handle_delivered(delivered, &mut self.settled);
+    /// Takes news of records, as the route's task does.
+    pub fn handle_news(&mut self, news: News, producer: &mut SimProducer) -> Vec<ToldMessage> {
+        match news {
+            News::Deliveries(mut deliveries) => {
+                let place = deliveries.place();
+                while let Some(delivered) = deliveries.next_run() {
+                    self.count_delivered(place, delivered.first, delivered.count, producer);
+                    self.ledger.handle_delivered(delivered, &mut self.settled);
+                }
+            }
+            News::Placed(placed) => {
+                for (ticket, place) in placed {
+                    let weight = match self.ledger.message(ticket) {
+                        Some(Underway { spread: Some(spread), .. }) => spread.place(place),
+                        Some(message) => message.weight,
+                        None => self.weight_of_neighbors(ticket, 1),
+                    };
+                    let unknown = PartitionIndex { partition: None, ..place };
+                    self.count_out(unknown, weight, producer);
+                    if self.shares.add(place, weight) {
+                        producer.set_full(place, true);
+                    }
+                }
+            }
         }
         self.take_told()
     }
@@ -214,6 +411,17 @@ impl Ingest {
     pub fn abandon(&mut self) -> Vec<ToldMessage> {
         let failure = Failure::new(Code::TimeoutUnknown, "the relay ended");
         self.ledger.abandon(&failure, &mut self.settled);
+        let failure = Failure::new(Code::ShuttingDown, "the relay ends");
+        self.waiting = 0;
+        for Aside { tag, sender, joins, frames } in self.parked.take_all() {
+            let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
+            self.count_received((tag, sender), joins, 0);
+            // No envelope, as senders of this world have none.
+            let id = self.frames.id(&frames).map(Bytes::copy_from_slice);
+            let (envelope, spread) = (Vec::new(), None);
+            let message = Underway { tag, sender, envelope, id, weight: 0, spread };
+            self.refuse(message, failure.clone());
+        }
         self.take_told()
     }
 
@@ -230,7 +438,8 @@ impl Ingest {
     }
 
     fn tell(&mut self, settled: Settled<Underway>) -> ToldMessage {
-        let Settled { message: Underway { tag, sender, envelope, id }, outcome } = settled;
+        let Settled { message, outcome } = settled;
+        let Underway { tag, sender, envelope, id, .. } = message;
         self.count(1, outcome.as_ref().err());
         let mut answer = Vec::new();
         if self.is_router() {
@@ -291,6 +500,7 @@ impl Ingest {
             refused: refused + skipped,
             unknown,
             in_flight,
+            parked: self.waiting,
             unaccounted: self.counts.unaccounted(),
         }
     }

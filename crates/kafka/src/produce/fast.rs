@@ -2,7 +2,8 @@
 //!
 //! The route's task owns all of it: records are encoded as they come in, and nothing is locked or
 //! handed to another task for a single one of them. One task for each broker sends and receives
-//! whole requests; one asks for the leaders.
+//! whole requests; one asks for the leaders. `writer` decides; what is here has the clock and the
+//! tasks.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod asking;
@@ -14,72 +15,33 @@ mod request;
 pub(crate) mod sim;
 mod topics;
 mod trouble;
+mod writer;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kafka_protocol::ResponseError;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use super::partition::{Buffers, Settings};
-use super::tickets::Tickets;
-use super::{
-    Compression, Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket,
-    WriteError,
-};
+use super::{Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError};
 use crate::cluster::{Cluster, OwnConnections};
 use crate::connection::{Connector, RequestError};
 use crate::error::StartError;
-use crate::health::SourceHealth;
+use crate::health::{FetchHealth, SourceHealth};
 use crate::metadata::{Metadata, MetadataError, MetadataHandle};
-use crate::records::{Codec, ProducerId};
 use crate::report::Reporter;
-use asking::{ASK_AGAIN, ASK_SOON, Asking, REFRESH};
-use broker::{Broker, Command};
-use remote::Remote;
-use request::Answered;
-use topics::Topics;
+use asking::Question;
+use broker::Broker;
+use events::Event;
+use writer::{NewBroker, Writer};
 
 /// A partition, by its place in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     topic: usize,
     partition: usize,
-}
-
-/// Events of the other tasks. As many wait as there are requests under way.
-enum Event {
-    Connected(i32),
-    /// A connection could not be made, or ended.
-    Failed {
-        broker: i32,
-        error: RequestError,
-    },
-    /// Requests under way at a broker that does not answer.
-    Slow {
-        broker: i32,
-        error: RequestError,
-    },
-    /// The answer to a Produce request; none for a partition that the answer leaves out.
-    Produced {
-        broker: i32,
-        serial: u64,
-        answers: Vec<(Key, u64, Option<Answered>)>,
-    },
-    /// The end of a Produce request without an answer.
-    Lost {
-        broker: i32,
-        serial: u64,
-        requests: Vec<(Key, u64)>,
-        was_sent: bool,
-    },
-    /// A producer id, or why there is none.
-    ProducerId(Key, Result<ProducerId, Option<ResponseError>>),
-    Metadata(MetadataHandle, Result<Metadata, MetadataError>),
 }
 
 /// The next result.
@@ -89,41 +51,33 @@ pub(super) enum Next {
     TooOld(RequestError),
 }
 
+/// The end of a Metadata request.
+type Told = (MetadataHandle, Result<Metadata, MetadataError>);
+
 /// The producer, owned by the route's task.
 pub(super) struct Fast {
-    route: Arc<str>,
     connector: Arc<Connector>,
     metadata: MetadataHandle,
     health: Arc<SourceHealth>,
     reporter: Reporter,
-    topics: Topics,
-    buffers: Buffers,
-    addresses: HashMap<i32, String>,
-    brokers: HashMap<i32, Remote>,
-    serial: u64,
+    writer: Writer,
+    /// The client; `None` while a request is under way.
+    client: Option<MetadataHandle>,
     events: UnboundedReceiver<Event>,
     tell: UnboundedSender<Event>,
+    told: UnboundedReceiver<Told>,
+    tell_metadata: UnboundedSender<Told>,
     /// Tasks that end with this.
     tasks: JoinSet<()>,
     runtime: Handle,
-    asking: Asking,
-    /// Brokers that do not answer, and why.
-    troubled: BTreeMap<i32, RequestError>,
-    /// Partitions that cannot be written now, and why.
-    held: BTreeMap<Key, String>,
-    /// True if the cluster answers; `None` until that is known.
-    connected: Option<bool>,
-    shown: Option<String>,
-    deliveries: VecDeque<Deliveries>,
-    too_old: Option<RequestError>,
+    /// The state as it was shown: whether the cluster answers, and why records are not written.
+    shown: (Option<bool>, Option<String>),
     now: Instant,
-    /// The time at which a partition has something to do by itself, or a time before that.
-    due: Instant,
 }
 
 impl std::fmt::Debug for Fast {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fast").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("Fast").field("route", &self.writer.route).finish_non_exhaustive()
     }
 }
 
@@ -135,38 +89,24 @@ impl Fast {
     ) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::Runtime)?;
         let OwnConnections { connector, metadata, .. } = cluster.own_connections()?;
-        let settings = Settings {
-            batch_bytes: config.batch_bytes,
-            linger: config.linger,
-            delivery_timeout: config.delivery_timeout,
-            codec: codec(config.compression),
-        };
         let (tell, events) = unbounded_channel();
+        let (tell_metadata, told) = unbounded_channel();
         let now = Instant::now();
         Ok(Self {
-            route: Arc::from(config.route.as_str()),
             connector,
             metadata: metadata.clone(),
             health: Arc::clone(health),
             reporter: Reporter::new(&config.route, health, &Arc::default()),
-            topics: Topics::new(settings, rand::random()),
-            buffers: Buffers::default(),
-            addresses: HashMap::new(),
-            brokers: HashMap::new(),
-            serial: 0,
+            writer: Writer::new(config, rand::random(), now),
+            client: Some(metadata),
             events,
             tell,
+            told,
+            tell_metadata,
             tasks: JoinSet::new(),
             runtime,
-            asking: Asking { client: Some(metadata), last: now, due: now, unchanged: 0 },
-            troubled: BTreeMap::new(),
-            held: BTreeMap::new(),
-            connected: None,
-            shown: None,
-            deliveries: VecDeque::new(),
-            too_old: None,
+            shown: (None, None),
             now,
-            due: now + REFRESH,
         })
     }
 
@@ -177,10 +117,7 @@ impl Fast {
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        if self.topics.push(ticket, record, &mut self.buffers, self.now)? {
-            self.ask_in(ASK_SOON);
-        }
-        Ok(())
+        self.writer.send(ticket, record, self.now)
     }
 
     /// Finds the partition of a record, if it is sent now.
@@ -191,7 +128,7 @@ impl Fast {
         partition: Option<i32>,
         key: Option<&[u8]>,
     ) -> Option<PartitionIndex> {
-        self.topics.locate(topic, partition, key).ok()
+        self.writer.locate(topic, partition, key)
     }
 
     /// Sends a record that was located, as [`Self::send`] does.
@@ -202,157 +139,105 @@ impl Fast {
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        if self.topics.push_to(index, ticket, record, &mut self.buffers, self.now)? {
-            self.ask_in(ASK_SOON);
-        }
-        Ok(())
+        self.writer.send_to(index, ticket, record, self.now)
     }
 
     /// Takes note of whether a partition has as much under way as it may.
     pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
-        let PartitionIndex { topic, partition: Some(partition) } = index else { return };
-        if let Some(slot) = self.topics.slot(Key { topic, partition }) {
-            slot.is_full = is_full;
-        }
+        self.writer.set_full(index, is_full);
     }
 
     /// Sends what may be sent.
     pub(super) fn flush(&mut self) {
         self.now = Instant::now();
-        if self.now >= self.due {
-            let due = self.topics.handle_timeout(self.now);
-            self.due = due.unwrap_or(self.now + REFRESH);
+        self.writer.flush(self.now);
+        while let Some(broker) = self.writer.poll_new_broker() {
+            self.start_broker(broker);
         }
-        // A partition that is ready at a broker which it has left is looked at once more.
-        while let Some(key) = self.topics.poll_touched() {
-            self.look_at(key);
-            while let Some(key) = self.topics.poll_touched() {
-                self.look_at(key);
-            }
-            self.send_all_ready();
+        if let Some(question) = self.writer.poll_question(self.now) {
+            self.ask(question);
         }
-        self.send_all_ready();
-        self.deliveries.extend(std::iter::from_fn(|| self.topics.poll_failed()));
-        self.ask();
         self.show();
     }
 
     /// Waits for the outcomes of records. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Next {
         loop {
-            if let Some(error) = self.too_old.take() {
+            if let Some(error) = self.writer.too_old.take() {
                 return Next::TooOld(error);
             }
-            // Before their outcomes.
-            if let Some(placed) = self.topics.poll_placed() {
-                return Next::News(News::Placed(placed));
+            if let Some(news) = self.writer.poll_news() {
+                return Next::News(news);
             }
-            if let Some(deliveries) = self.deliveries.pop_front() {
-                return Next::News(News::Deliveries(deliveries));
-            }
-            let ask = self.asking.client.as_ref().map(|_| self.asking.due);
-            let due = ask.map_or(self.due, |ask| ask.min(self.due));
             tokio::select! {
                 biased;
-                // The sender is part of this.
-                Some(event) = self.events.recv() => self.handle(event),
+                // The senders are part of this.
+                Some(event) = self.events.recv() => self.writer.handle(event, Instant::now()),
+                Some(told) = self.told.recv() => self.handle_told(told),
                 Some(Err(failure)) = self.tasks.join_next() => {
                     if let Ok(panic) = failure.try_into_panic() {
                         // Its requests would never end.
                         std::panic::resume_unwind(panic);
                     }
                 }
-                () = sleep_until(due.into()) => {}
+                () = sleep_until(self.writer.poll_timeout().into()) => {}
             }
             while let Ok(event) = self.events.try_recv() {
-                self.handle(event);
+                self.writer.handle(event, Instant::now());
             }
             self.flush();
         }
     }
 
-    /// Looks at a partition that something happened to.
-    fn look_at(&mut self, key: Key) {
-        let Some(slot) = self.topics.slot(key) else { return };
-        let partition = &mut slot.partition;
-        let place = PartitionIndex { topic: key.topic, partition: Some(key.partition) };
-        let deliveries = std::iter::from_fn(|| partition.poll_delivery());
-        self.deliveries.extend(deliveries.map(|deliveries| deliveries.at(place)));
-        let reports: Vec<String> = std::iter::from_fn(|| partition.poll_report()).collect();
-        if let Some((due, _)) = partition.poll_timeout() {
-            self.due = self.due.min(due);
-        }
-        let trouble = partition.trouble().map(ToString::to_string);
-        let wants_leader = partition.poll_wants_leader();
-        let broker = partition.broker().filter(|_| partition.has_unsent());
-        let wants_id = broker.is_some() && partition.poll_id(self.now);
-        let is_new = broker.is_some() && !std::mem::replace(&mut slot.is_ready, true);
-        if wants_leader {
-            self.ask_in(ASK_AGAIN);
-        }
-        self.tell_of(key, trouble, reports);
-        let Some(broker) = broker else { return };
-        let Some(remote) = self.remote(broker) else { return self.unready(key, wants_id) };
-        if wants_id {
-            // The task lives as long as this sender.
-            let _ = remote.commands.send(Command::ProducerId(key));
-        }
-        if is_new {
-            remote.ready.push_back(key);
-        }
+    fn handle_told(&mut self, (client, answer): Told) {
+        self.client = Some(client);
+        self.writer.handle_metadata(answer, Instant::now());
     }
 
-    /// Handles a partition whose leader has no known address.
-    fn unready(&mut self, key: Key, asked_id: bool) {
-        let now = self.now;
-        if let Some(slot) = self.topics.slot(key) {
-            slot.is_ready = false;
-            if asked_id {
-                slot.partition.handle_id(Err(None), now);
-            }
-        }
-        self.ask_in(ASK_AGAIN);
+    fn start_broker(&mut self, broker: NewBroker) {
+        let NewBroker { id, serial, address, commands } = broker;
+        let broker = Broker {
+            id,
+            serial,
+            address,
+            connector: Arc::clone(&self.connector),
+            health: Arc::clone(&self.health),
+            commands,
+            tell: self.tell.clone(),
+        };
+        self.tasks.spawn_on(broker.run(), &self.runtime);
     }
 
-    /// Returns the task of a broker, which is started if there is none at its address.
-    fn remote(&mut self, id: i32) -> Option<&mut Remote> {
-        let address = self.addresses.get(&id)?;
-        if self.brokers.get(&id).is_none_or(|remote| remote.address != *address) {
-            let (commands, commanded) = unbounded_channel();
-            self.serial += 1;
-            let broker = Broker {
-                id,
-                serial: self.serial,
-                address: address.clone(),
-                connector: Arc::clone(&self.connector),
-                health: Arc::clone(&self.health),
-                commands: commanded,
-                tell: self.tell.clone(),
-            };
-            self.tasks.spawn_on(broker.run(), &self.runtime);
-            let remote = Remote {
-                address: address.clone(),
-                serial: self.serial,
-                commands,
-                in_flight: 0,
-                ready: VecDeque::new(),
-            };
-            if let Some(before) = self.brokers.insert(id, remote) {
-                for key in before.ready {
-                    if let Some(slot) = self.topics.slot(key) {
-                        slot.is_ready = false;
-                    }
-                    self.topics.touch(key);
-                }
-            }
+    fn ask(&mut self, Question { topics, leaves }: Question) {
+        // It is not asking.
+        let Some(mut client) = self.client.take() else { return };
+        if leaves {
+            client.leave();
         }
-        self.brokers.get_mut(&id)
+        let tell = self.tell_metadata.clone();
+        let asking = async move {
+            let answer = client.ask(&topics).await;
+            // The receiver ends this task before it is dropped.
+            let _ = tell.send((client, answer));
+        };
+        self.tasks.spawn_on(asking, &self.runtime);
     }
 
-    fn send_all_ready(&mut self) {
-        for (id, remote) in &mut self.brokers {
-            remote.send_ready(*id, &mut self.topics, &mut self.buffers, self.now);
+    /// Shows whether the cluster answers, and why records are not written if they are not.
+    fn show(&mut self) {
+        while let Some(report) = self.writer.reports.pop_front() {
+            self.reporter.report(&report);
         }
+        let (connected, trouble) = (self.writer.connected, self.writer.trouble());
+        if (connected, &trouble) == (self.shown.0, &self.shown.1) {
+            return;
+        }
+        if let Some(connected) = connected {
+            self.health.set_connected(connected);
+        }
+        let (is_connected, unfetched) = (connected == Some(true), trouble.clone());
+        self.health.set_fetch(FetchHealth { unfetched, is_connected, ..FetchHealth::default() });
+        self.shown = (connected, trouble);
     }
 
     /// Gives up everything; records that are known not to be written are handed out.
@@ -361,36 +246,20 @@ impl Fast {
         reason: &str,
         f: impl FnMut(Ticket, &OutboundRecord<'_>),
     ) -> Vec<Deliveries> {
-        self.tasks.abort_all();
-        self.brokers.clear();
-        self.asking.client = Some(self.metadata.clone());
-        self.topics.hand_over(reason, f);
-        let mut told: Vec<Deliveries> = self.deliveries.drain(..).collect();
-        told.extend(std::iter::from_fn(|| self.topics.poll_failed()));
-        told
+        self.end_tasks();
+        self.writer.hand_over(reason, f)
     }
 
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, reason: &str) {
-        let mut tickets = Tickets::default();
-        let told = self.hand_over(reason, |ticket, _| tickets.push(ticket));
-        self.deliveries.extend(told);
-        let error = WriteError::Kafka {
-            error: ResponseError::UnsupportedVersion.to_string(),
-            reason: reason.to_owned(),
-            retriable: true,
-        };
-        self.deliveries.push_back(Deliveries::new(tickets, Err(error)));
-        self.reporter.report(reason);
+        self.end_tasks();
+        self.writer.fail_all(reason);
+        self.show();
     }
-}
 
-fn codec(compression: Compression) -> Option<Codec> {
-    match compression {
-        Compression::None => None,
-        Compression::Gzip => Some(Codec::Gzip),
-        Compression::Snappy => Some(Codec::Snappy),
-        Compression::Lz4 => Some(Codec::Lz4),
-        Compression::Zstd => Some(Codec::Zstd),
+    fn end_tasks(&mut self) {
+        self.tasks.abort_all();
+        self.client = Some(self.metadata.clone());
+        self.writer.end_question();
     }
 }

@@ -57,6 +57,9 @@ pub struct Link {
     /// The time of the last answer: none overtakes another.
     last: Duration,
     is_working: bool,
+    is_connected: bool,
+    /// The address at which the task looks for its broker.
+    address: String,
 }
 
 impl Ingesting {
@@ -71,6 +74,14 @@ impl Ingesting {
                     Exchange::Produce { request, version, body }
                 }
                 BrokerOrder::ProducerId(request) => Exchange::Id(request),
+                BrokerOrder::Begin(address) => {
+                    self.links.entry(task).or_default().address = address;
+                    continue;
+                }
+                BrokerOrder::End => {
+                    self.end_link(task);
+                    continue;
+                }
                 BrokerOrder::Leave => {
                     let number = self.links.entry(task).or_default().number;
                     self.after(1000, 2000, IngestEvent::Left { task, number });
@@ -92,14 +103,18 @@ impl Ingesting {
 
     /// The broker works on the oldest request of a connection.
     pub(super) fn work(&mut self, task: Task, number: u64) {
-        let is_reachable = !self.unreachable.contains(&task.1);
+        let (is_reachable, address) = (!self.unreachable.contains(&task.1), self.address(task.1));
         let Some(link) = self.links.get_mut(&task).filter(|link| link.number == number) else {
             return;
         };
         link.is_working = false;
-        if !is_reachable {
+        if !is_reachable || link.address != address {
             return self.break_link(task);
         }
+        if !std::mem::replace(&mut link.is_connected, true) && task.0 == self.life {
+            self.producer.handle_connected(task.1, self.clock.instant());
+        }
+        let Some(link) = self.links.get_mut(&task) else { return };
         let Some(asked) = link.requests.pop_front() else { return };
         let answer = match &asked {
             Exchange::Produce { version, body, .. } => {
@@ -152,10 +167,22 @@ impl Ingesting {
 
     /// The connection of a task breaks. Some of what it had may be worked on all the same.
     pub(super) fn break_link(&mut self, task: Task) {
+        if self.lose_link(task) {
+            self.producer.handle_failed(task.1, self.clock.instant());
+        }
+    }
+
+    /// A task ends, and its connection with it.
+    fn end_link(&mut self, task: Task) {
+        self.lose_link(task);
+    }
+
+    /// Reports what was under way on a connection. Returns whether the relay hears of it.
+    fn lose_link(&mut self, task: Task) -> bool {
         let now = self.clock.instant();
-        let Some(link) = self.links.get_mut(&task) else { return };
-        let number = link.number + 1;
-        let before = std::mem::replace(link, Link { number, ..Link::default() });
+        let Some(link) = self.links.get_mut(&task) else { return false };
+        let (number, address) = (link.number + 1, link.address.clone());
+        let before = std::mem::replace(link, Link { number, address, ..Link::default() });
         let mut requests = before.requests;
         let never_sent = requests.split_off(self.random.below(requests.len() as u64 + 1) as usize);
         for asked in &requests {
@@ -168,9 +195,11 @@ impl Ingesting {
         let lost: Vec<(Exchange, bool)> = sent.collect();
         let lost = lost.into_iter().chain(never_sent.into_iter().map(|asked| (asked, false)));
         if task.0 != self.life {
-            return;
+            return false;
         }
+        let mut is_heard = false;
         for (asked, was_sent) in lost {
+            is_heard = true;
             match asked {
                 Exchange::Produce { request, .. } => {
                     let of = (task.1, task.2);
@@ -180,6 +209,13 @@ impl Ingesting {
             }
         }
         self.turn_soon();
+        is_heard
+    }
+
+    /// The address of a broker.
+    pub(super) fn address(&self, broker: i32) -> String {
+        let moves = self.moves.get(&broker).copied().unwrap_or(0);
+        format!("broker-{broker}.{moves}")
     }
 
     /// A connection with what is led elsewhere is not waited for, if it still stands.

@@ -24,6 +24,8 @@ pub struct IngestSettings {
     pub producer: ProducerConfig,
     /// Seed of the producer's own choices.
     pub producer_seed: u64,
+    /// Memory of the route in bytes, of which each partition has its part.
+    pub in_flight_bytes: usize,
     /// Time in which things happen; then everything is mended.
     pub troubled: Duration,
     /// Time between two things that go wrong, on average.
@@ -55,6 +57,7 @@ impl IngestSettings {
             produce_version: *random.pick(&[9, 12, 13]),
             producer,
             producer_seed: random.number(),
+            in_flight_bytes: *random.pick(&[3_000, 12_000, 1 << 20]),
             troubled: Duration::from_secs(random.within(3, 15)),
             trouble_every: Duration::from_millis(1 << random.within(6, 11)),
             messages: random.within(20, 300),

@@ -57,11 +57,16 @@ impl Ingesting {
                 }
                 self.break_all(Some(broker));
             }
-            54..58 => {
+            54..57 => {
                 let Some(topic) = self.topics.get_mut(&name) else { return };
                 topic.partitions[index].expire(&mut self.random);
                 let start = topic.partitions[index].start;
                 self.tell(|| format!("{name}/{index} begins at {start}"));
+            }
+            57 => {
+                *self.moves.entry(broker).or_default() += 1;
+                self.tell(|| format!("broker {broker} moves to another address"));
+                self.break_all(Some(broker));
             }
             58..70 => {
                 self.tell(|| format!("the connections to broker {broker} break"));
@@ -163,7 +168,9 @@ impl Ingesting {
         self.life += 1;
         self.break_all(None);
         let names: Vec<String> = self.topics.keys().cloned().collect();
-        if let Some(ingest) = Ingest::new(self.settings.layout, &names) {
+        if let Some(ingest) =
+            Ingest::new(self.settings.layout, &names, self.settings.in_flight_bytes)
+        {
             self.ingest = ingest;
         }
         self.producer =

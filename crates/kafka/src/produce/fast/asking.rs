@@ -1,11 +1,12 @@
 //! Decides when the cluster is asked for leaders, and applies its answers.
 #![warn(clippy::disallowed_methods)]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::broker::Command;
-use super::{Event, Fast};
-use crate::metadata::{Metadata, MetadataError, MetadataHandle};
+use super::writer::Writer;
+use crate::metadata::{Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
 
 /// Time between two Metadata requests.
@@ -14,21 +15,46 @@ pub(super) const REFRESH: Duration = Duration::from_secs(30);
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(300);
 pub(super) const ASK_SOON: Duration = Duration::from_millis(20);
 /// Answers in a row that changed nothing though something is wrong, before another server is asked.
-pub(super) const UNCHANGED: u32 = 4;
+const UNCHANGED: u32 = 4;
+
 /// Asking for metadata.
 pub(super) struct Asking {
-    /// The client; `None` while a request is under way.
-    pub(super) client: Option<MetadataHandle>,
-    pub(super) last: Instant,
+    is_asking: bool,
+    last: Instant,
     /// The time of the next request.
-    pub(super) due: Instant,
+    due: Instant,
     /// Answers in a row that changed nothing.
-    pub(super) unchanged: u32,
+    unchanged: u32,
+    /// True if another server is to be asked than the one before.
+    leaves: bool,
 }
 
-impl Fast {
+/// A Metadata request to be sent.
+pub(super) struct Question {
+    pub(super) topics: Vec<Arc<str>>,
+    /// True if it is to go to another server than the one before.
+    pub(super) leaves: bool,
+}
+
+impl Asking {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { is_asking: false, last: now, due: now, unchanged: 0, leaves: false }
+    }
+
+    /// Returns the time of the next request; `None` while one is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.is_asking).then_some(self.due)
+    }
+}
+
+impl Writer {
     /// Takes an answer to a Metadata request.
-    pub(super) fn told(&mut self, answer: Result<Metadata, MetadataError>, now: Instant) {
+    pub(super) fn handle_metadata(
+        &mut self,
+        answer: Result<Metadata, MetadataError>,
+        now: Instant,
+    ) {
+        self.asking.is_asking = false;
         let metadata = match answer {
             Ok(metadata) => metadata,
             Err(MetadataError::Request(error)) if error.consequence() == Consequence::Stop => {
@@ -36,12 +62,12 @@ impl Fast {
                 return;
             }
             Err(error) => {
-                self.reporter.report(&error.to_string());
-                self.set_connected(false);
+                self.reports.push_back(error.to_string());
+                self.connected = Some(false);
                 return self.ask_in(ASK_AGAIN);
             }
         };
-        self.set_connected(true);
+        self.connected = Some(true);
         self.troubled.retain(|broker, _| metadata.brokers.contains_key(broker));
         self.addresses.clone_from(&metadata.brokers);
         let learned = self.topics.handle_metadata(&metadata, &mut self.buffers, now);
@@ -53,12 +79,10 @@ impl Fast {
             }
         }
         let is_wrong = learned.ask_again || self.trouble().is_some();
-        self.asking.unchanged = if is_wrong { self.asking.unchanged + 1 } else { 0 };
-        if (learned.is_stale || self.asking.unchanged >= UNCHANGED)
-            && let Some(client) = &mut self.asking.client
-        {
-            self.asking.unchanged = 0;
-            client.leave();
+        let asking = &mut self.asking;
+        asking.unchanged = if is_wrong { asking.unchanged + 1 } else { 0 };
+        if learned.is_stale || asking.unchanged >= UNCHANGED {
+            (asking.unchanged, asking.leaves) = (0, true);
         }
         if is_wrong {
             self.ask_in(ASK_AGAIN);
@@ -70,20 +94,20 @@ impl Fast {
         self.asking.due = self.asking.due.min(self.asking.last + pause);
     }
 
-    pub(super) fn ask(&mut self) {
-        if self.now < self.asking.due {
-            return;
+    /// Takes note that the request under way will have no answer.
+    pub(super) fn end_question(&mut self) {
+        self.asking.is_asking = false;
+    }
+
+    /// Returns the Metadata request that is to be sent now, if there is one. No other follows until
+    /// it is answered.
+    pub(super) fn poll_question(&mut self, now: Instant) -> Option<Question> {
+        let asking = &mut self.asking;
+        if asking.is_asking || now < asking.due {
+            return None;
         }
-        let Some(mut client) = self.asking.client.take() else { return };
-        self.asking.last = self.now;
-        self.asking.due = self.now + REFRESH;
-        let topics = self.topics.names();
-        let tell = self.tell.clone();
-        let asking = async move {
-            let answer = client.ask(&topics).await;
-            // The receiver ends this task before it is dropped.
-            let _ = tell.send(Event::Metadata(client, answer));
-        };
-        self.tasks.spawn_on(asking, &self.runtime);
+        (asking.is_asking, asking.last, asking.due) = (true, now, now + REFRESH);
+        let leaves = std::mem::take(&mut asking.leaves);
+        Some(Question { topics: self.topics.names(), leaves })
     }
 }

@@ -13,8 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep_until;
 use tracing::debug;
 
+use super::Key;
+use super::events::Event;
 use super::request::{self, Answered, Item};
-use super::{Event, Key};
 use crate::connection::{
     Connection, ConnectionError, Connector, IDLE, Pipeline, RequestError, decode,
 };

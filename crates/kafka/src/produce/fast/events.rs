@@ -1,22 +1,56 @@
-//! The events of the other tasks, and what each changes.
-#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
+//! The events of brokers' tasks, and what each changes.
+#![warn(clippy::disallowed_methods)]
 
 use std::time::Instant;
 
-use super::request::Answered;
-use super::{Event, Fast, Key};
-use crate::reason::{Consequence, Reason};
+use kafka_protocol::ResponseError;
 
-impl Fast {
-    pub(super) fn handle(&mut self, event: Event) {
-        let now = Instant::now();
+use super::Key;
+use super::request::Answered;
+use super::writer::Writer;
+use crate::connection::RequestError;
+use crate::reason::{Consequence, Reason};
+use crate::records::ProducerId;
+
+/// Events of brokers' tasks. As many wait as there are requests under way.
+pub(super) enum Event {
+    Connected(i32),
+    /// A connection could not be made, or ended.
+    Failed {
+        broker: i32,
+        error: RequestError,
+    },
+    /// Requests under way at a broker that does not answer.
+    Slow {
+        broker: i32,
+        error: RequestError,
+    },
+    /// The answer to a Produce request; none for a partition that the answer leaves out.
+    Produced {
+        broker: i32,
+        serial: u64,
+        answers: Vec<(Key, u64, Option<Answered>)>,
+    },
+    /// The end of a Produce request without an answer.
+    Lost {
+        broker: i32,
+        serial: u64,
+        requests: Vec<(Key, u64)>,
+        was_sent: bool,
+    },
+    /// A producer id, or why there is none.
+    ProducerId(Key, Result<ProducerId, Option<ResponseError>>),
+}
+
+impl Writer {
+    pub(super) fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Connected(broker) => self.answers(broker),
             Event::Failed { error, .. } if error.consequence() == Consequence::Stop => {
                 self.too_old = Some(error);
             }
             Event::Failed { broker, error } => {
-                self.reporter.report(&error.to_string());
+                self.reports.push_back(error.to_string());
                 self.is_troubled(broker, error);
             }
             Event::Slow { broker, error } => self.is_troubled(broker, error),
@@ -41,10 +75,6 @@ impl Fast {
                     slot.partition.handle_id(answer, now);
                 }
                 self.topics.touch(key);
-            }
-            Event::Metadata(client, answer) => {
-                self.asking.client = Some(client);
-                self.told(answer, now);
             }
         }
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::Key;
 use super::remote::Remote;
-use super::{Fast, Key};
+use super::writer::Writer;
 use crate::connection::RequestError;
-use crate::health::FetchHealth;
 
-impl Fast {
+impl Writer {
     pub(super) fn tell_of(&mut self, key: Key, trouble: Option<String>, reports: Vec<String>) {
         if trouble.is_none() && reports.is_empty() {
             self.held.remove(&key);
@@ -19,13 +19,13 @@ impl Fast {
         let Some((topic, _)) = self.topics.name_of(key) else { return };
         let partition = key.partition;
         for report in reports {
-            self.reporter.report(&format!("{topic}/{partition}: {report}"));
+            self.reports.push_back(format!("{topic}/{partition}: {report}"));
         }
         match trouble {
             Some(trouble) => {
                 let text = format!("{topic}/{partition} cannot be written: {trouble}");
                 if self.held.insert(key, text.clone()).as_ref() != Some(&text) {
-                    self.reporter.report(&text);
+                    self.reports.push_back(text);
                 }
             }
             None => _ = self.held.remove(&key),
@@ -33,17 +33,9 @@ impl Fast {
     }
 
     pub(super) fn answers(&mut self, broker: i32) {
-        self.set_connected(true);
+        self.connected = Some(true);
         if self.troubled.remove(&broker).is_some() {
             info!(route = &*self.route, broker, "broker reconnected");
-        }
-    }
-
-    pub(super) fn set_connected(&mut self, connected: bool) {
-        if self.connected != Some(connected) {
-            self.connected = Some(connected);
-            self.health.set_connected(connected);
-            self.publish();
         }
     }
 
@@ -52,21 +44,7 @@ impl Fast {
         self.ask_in(Duration::ZERO);
     }
 
-    /// Shows the reason why records are not written, if they are not.
-    pub(super) fn show(&mut self) {
-        let reason = self.trouble();
-        if reason != self.shown {
-            self.shown = reason;
-            self.publish();
-        }
-    }
-
-    pub(super) fn publish(&self) {
-        let is_connected = self.connected == Some(true);
-        let unfetched = self.shown.clone();
-        self.health.set_fetch(FetchHealth { unfetched, is_connected, ..FetchHealth::default() });
-    }
-
+    /// Returns the reason why records are not written, if they are not.
     pub(super) fn trouble(&self) -> Option<String> {
         if let Some(reason) = self.held.values().next() {
             return Some(reason.clone());
