@@ -115,6 +115,8 @@ pub(super) struct Parked<T> {
 struct Line<T> {
     items: VecDeque<(SenderId, T)>,
     name: Option<Arc<[u8]>>,
+    /// The partition that it has waited for last.
+    waited_for: Option<PartitionIndex>,
 }
 
 impl<T> Parked<T> {
@@ -178,12 +180,12 @@ impl<T> Parked<T> {
                 self.next_turn
             }
         };
-        let new = || Line { items: VecDeque::new(), name: name.clone() };
+        let new = || Line { items: VecDeque::new(), name: name.clone(), waited_for: None };
         self.lines.entry(turn).or_insert_with(new).items.push_front((*sender, item));
         self.senders.entry(*sender).or_insert((turn, 0)).1 += 1;
         match wait {
             Some(wait) => self.wait(turn, wait, *sender, now_ms),
-            None => _ = self.ready.insert(turn, None),
+            None => self.enter_ready(turn, None),
         }
     }
 
@@ -212,6 +214,7 @@ impl<T> Parked<T> {
         self.end_waits(|_, _| true);
         // Their names are others' from now on.
         self.ready.values_mut().for_each(|wait| *wait = None);
+        self.lines.values_mut().for_each(|line| line.waited_for = None);
         self.due.clear();
     }
 
@@ -224,10 +227,7 @@ impl<T> Parked<T> {
         for turn in ended {
             let Some((wait, _)) = self.waiting.remove(&turn) else { continue };
             self.forget(&wait);
-            if let Some(index) = wait.only() {
-                *self.due.entry(index).or_default() += 1;
-            }
-            self.ready.insert(turn, Some(wait));
+            self.enter_ready(turn, Some(wait));
         }
     }
 
@@ -262,9 +262,18 @@ impl<T> Parked<T> {
         }
     }
 
+    fn enter_ready(&mut self, turn: Turn, wait: Option<Wait>) {
+        let Some(line) = self.lines.get_mut(&turn) else { return };
+        line.waited_for = wait.as_ref().and_then(Wait::only).or(line.waited_for);
+        if let Some(index) = line.waited_for {
+            *self.due.entry(index).or_default() += 1;
+        }
+        self.ready.insert(turn, wait);
+    }
+
     fn leave_ready(&mut self, turn: Turn) -> Option<Option<Wait>> {
         let wait = self.ready.remove(&turn)?;
-        if let Some(index) = wait.as_ref().and_then(Wait::only)
+        if let Some(index) = self.lines.get(&turn).and_then(|line| line.waited_for)
             && let Some(count) = self.due.get_mut(&index)
         {
             *count -= 1;
@@ -297,7 +306,7 @@ impl<T> Parked<T> {
             self.senders.remove(&sender);
         }
         if self.lines.get(&turn).is_some_and(|line| !line.items.is_empty()) {
-            self.ready.insert(turn, None);
+            self.enter_ready(turn, None);
         } else if let Some(Line { name: Some(name), .. }) = self.lines.remove(&turn) {
             self.names.remove(&name);
         }

@@ -98,7 +98,7 @@ pub struct RouteCounts {
 pub struct Ingest {
     layout: Layout,
     frames: InboundPlan,
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     ledger: Ledger<Underway>,
     settled: Vec<ledger::Told<Underway>>,
     counts: Counts,
@@ -137,7 +137,7 @@ impl Ingest {
         Some(Self {
             layout,
             frames,
-            mapping,
+            mapping: Arc::new(mapping),
             ledger,
             settled: Vec::new(),
             counts: Counts::default(),
@@ -268,8 +268,9 @@ impl Ingest {
         now: Instant,
     ) -> Result<(), Wait> {
         let (of, weight) = ((message.tag, message.sender), message.weight);
+        let mapping = Arc::clone(&self.mapping);
         let targets: Result<Vec<_>, _> =
-            records.iter().map(|record| self.mapping.target(record, None)).collect();
+            records.iter().map(|record| mapping.target(record, None)).collect();
         let targets = match targets {
             Ok(targets) => targets,
             Err(error) => {

@@ -1,6 +1,7 @@
 //! From libzmq senders to the mock cluster, and what the senders are told.
 
 mod hostile;
+mod parked;
 mod quota;
 mod raw;
 mod shares;

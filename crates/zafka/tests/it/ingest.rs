@@ -19,6 +19,10 @@ const WINDOW: usize = 500;
 /// The route of a [`Sender`].
 const ROUTER: &str = r#"socket = "router", frames = ["{id}", "{key}", "{value}"]"#;
 
+/// The same, if the sender tells the partition too.
+const ROUTER_TO: &str =
+    r#"socket = "router", frames = ["{id}", "{header.to}", "{key}", "{value}"]"#;
+
 /// A relay with one route to Kafka.
 pub struct Ingest {
     relay: Zafka,
@@ -114,6 +118,8 @@ struct Sender {
     runs: usize,
     next: usize,
     open: BTreeSet<usize>,
+    /// The partition, if it tells that.
+    to: Option<&'static str>,
 }
 
 impl Sender {
@@ -125,7 +131,13 @@ impl Sender {
             runs: 0,
             next: 0,
             open: BTreeSet::new(),
+            to: None,
         }
+    }
+
+    /// The same, of a route by [`ROUTER_TO`].
+    fn to(self, partition: &'static str) -> Self {
+        Self { to: Some(partition), ..self }
     }
 
     /// Sends a new message.
@@ -139,8 +151,10 @@ impl Sender {
     fn send(&mut self, number: usize) {
         self.told.sent(&self.run, number);
         let id = number.to_string();
-        let message = [id.as_bytes(), &key(number), &value(number)];
-        self.socket.send_multipart(message, 0).unwrap();
+        let (key, value) = (key(number), value(number));
+        let to = self.to.map(str::as_bytes);
+        let message = [Some(id.as_bytes()), to, Some(&key), Some(&value)];
+        self.socket.send_multipart(message.into_iter().flatten(), 0).unwrap();
     }
 
     /// Goes on by another socket, which sends first what was not answered: libzmq does not report

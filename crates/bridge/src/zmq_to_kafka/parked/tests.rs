@@ -164,6 +164,15 @@ fn those_that_go_on_for_a_partition_are_not_overtaken() {
     assert!(parked.is_due(first));
     assert_eq!(taken(&mut parked), ["a2", "b"]);
     assert!(!parked.is_due(first));
+    // Also not if more than one step is needed.
+    parked.park(&origin(4), "d1", Some(wait(Some(0), false)), 0);
+    parked.put_behind(&origin(4), "d2");
+    parked.open(first);
+    assert_eq!(parked.next(|_| false, 0), Some(&"d1"));
+    assert_eq!(parked.take(), Some("d1"));
+    parked.go_on();
+    assert!(parked.is_due(first), "more of it may be for that partition");
+    assert_eq!(taken(&mut parked), ["d2"]);
     // One for which another partition would do has no place among them.
     parked.park(&origin(3), "c", Some(wait(Some(0), true)), 0);
     parked.open(first);

@@ -4,7 +4,7 @@ use super::raw::Raw;
 use super::*;
 
 /// Two brokers; the second one leads partition 0, and is away.
-fn broker() -> Broker {
+pub fn broker() -> Broker {
     let broker = Broker::start_several(2, &[("edge.kiln", 3)]);
     for (partition, leader) in [(0, 2), (1, 1), (2, 1)] {
         broker.embedded.move_leader("edge.kiln", partition, leader).unwrap();
@@ -14,7 +14,7 @@ fn broker() -> Broker {
 }
 
 /// A route whose messages name their partition and sender; in `{value}` they are numbered.
-fn route_by_partition(kind: InboundKind) -> IngestConfig {
+pub fn route_by_partition(kind: InboundKind) -> IngestConfig {
     let mut config = ingest(kind, &["{topic}", "{header.partition}", "{header.sender}", "{value}"]);
     let partition = Template::parse("{header.partition}", Fields::OfMessage).unwrap();
     config.mapping.partition = Some(partition);
@@ -23,15 +23,15 @@ fn route_by_partition(kind: InboundKind) -> IngestConfig {
     config
 }
 
-const VALUE: usize = 5_000;
+pub const VALUE: usize = 5_000;
 
-fn message(partition: &str, sender: &str, number: usize) -> [Vec<u8>; 4] {
+pub fn message(partition: &str, sender: &str, number: usize) -> [Vec<u8>; 4] {
     let value = format!("{number:<VALUE$}");
     [b"kiln".to_vec(), partition.into(), sender.into(), value.into()]
 }
 
 /// Sends numbered messages, blocking, for as long as the relay does not take them.
-fn send(
+pub fn send(
     running: &Running,
     partition: &'static str,
     sender: String,
@@ -53,7 +53,7 @@ fn send(
 
 /// The numbers that a partition has of each sender, in the order of the log, once there are `count`
 /// in all.
-async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<String, Vec<usize>> {
+pub async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<String, Vec<usize>> {
     let mut out = route(source(&["edge.kiln"], None));
     out.socket.min_peers = 1;
     let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
@@ -108,16 +108,20 @@ async fn a_dead_leader_stops_no_other_partition() {
     })
     .await;
 
-    // A sender that has sent and gone is not forgotten.
-    let endpoint = running.endpoint();
-    blocking(move || {
-        let mut raw = Raw::connect(&endpoint, "PUSH");
-        for number in 0..SHORT {
-            let frames = message("0", "short", number);
-            raw.send(&frames.each_ref().map(|frame| &**frame)).unwrap();
-        }
-    })
-    .await;
+    // A sender that has sent and gone is not forgotten, nor overtaken by what it sends when it has
+    // come again.
+    for connection in 0..2 {
+        let endpoint = running.endpoint();
+        blocking(move || {
+            let mut raw = Raw::connect(&endpoint, "PUSH");
+            for number in connection * SHORT / 2..(connection + 1) * SHORT / 2 {
+                let frames = message("0", "short", number);
+                raw.send(&frames.each_ref().map(|frame| &**frame)).unwrap();
+            }
+        })
+        .await;
+        eventually("it has gone", || running.ingest().senders_total == SENDERS).await;
+    }
     // Others write more than all the memory, by partition and without.
     let alive: Vec<_> = [("1", "one"), ("2", "two"), ("", "any")]
         .map(|(partition, sender)| send(&running, partition, sender.to_owned(), 2 * MESSAGES))

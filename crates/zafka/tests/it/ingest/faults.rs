@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zafka_testkit::{KafkaNode, unique, wait_until};
 
-use super::{Ingest, MOMENT, WINDOW, assert_identity, numbers};
+use super::{Ingest, MOMENT, ROUTER_TO, WINDOW, assert_identity, numbers};
 use crate::DEADLINE;
 use crate::replicas::{bootstrap, cluster};
 
@@ -37,6 +37,60 @@ fn a_broker_that_is_killed_loses_nothing_that_was_acknowledged() {
     cluster.restart(2);
     sender.assert_true(&admin, &topic);
     assert_identity(&ingest.wait_acknowledged(5_000));
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn a_partition_that_lacks_a_replica_stops_no_other_one() {
+    const BEFORE: usize = 100;
+    // Much more than all the memory.
+    const OTHERS: usize = 3_000;
+    let mut cluster = cluster();
+    let admin = cluster.admin().clone();
+    let topic = unique("part");
+    // Without node 1 the first one has no leader, then a single replica; the others have two.
+    let assignment = [vec![1, 2], vec![2, 3], vec![3, 2]];
+    admin.create_topic_on(&topic, &assignment, &[("min.insync.replicas", "2")]);
+    let to = format!(
+        r#"topic = "{topic}", key = "{{key}}", partition = "{{header.to}}", in_flight_bytes = "256KiB""#
+    );
+    let mut ingest = Ingest::start(&bootstrap(&cluster), ROUTER_TO, &to);
+    let mut senders = ["0", "1", "2"].map(|partition| ingest.dealer().to(partition));
+    senders.iter_mut().for_each(|sender| sender.run_to(BEFORE));
+    let [stuck, others @ ..] = &mut senders;
+    cluster.kill9(1);
+    (0..WINDOW).for_each(|_| stuck.post());
+    let names_it = |route: &serde_json::Value| {
+        let waiting = route["waiting"].as_array();
+        let place = format!("{topic}/0");
+        waiting.is_some_and(|all| {
+            all.iter().any(|wait| wait["kind"] == "memory" && wait["partition"] == *place)
+        })
+    };
+    let is_held = |status: &serde_json::Value| {
+        let route = &status["ingest"][0];
+        route["senders_held"] == 1 && names_it(route)
+    };
+    ingest.relay.wait_status("its sender to be held", DEADLINE, is_held);
+    others.iter_mut().for_each(|sender| sender.run_to(OTHERS));
+    let status = ingest.relay.wait_status("it to be held still", DEADLINE, is_held);
+    assert_identity(&status["ingest"][0]);
+    // A quarter, and a message.
+    assert!(status["ingest"][0]["in_flight_bytes"].as_u64() <= Some((64 << 10) + 512), "{status}");
+    stuck.receive();
+    assert_eq!(stuck.told.acknowledged(), BEFORE);
+    cluster.restart(1);
+    stuck.settle();
+    let all = 2 * OTHERS + BEFORE + WINDOW;
+    assert_identity(&ingest.wait_acknowledged(all));
+    let log = admin.read(&topic);
+    for (partition, sender) in (0..).zip(&senders) {
+        let of_it: Vec<_> =
+            log.iter().filter(|record| record.partition == partition).cloned().collect();
+        sender.told.assert_all(&of_it);
+    }
+    assert_eq!(log.len(), all);
+    ingest.stop();
 }
 
 #[test]
