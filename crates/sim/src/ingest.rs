@@ -89,7 +89,7 @@ pub(crate) struct Ingesting {
     topics: BTreeMap<String, Topic>,
     links: Links,
     unreachable: BTreeSet<i32>,
-    /// How often brokers have moved to another address.
+    /// The number of times that each broker has moved to another address.
     moves: BTreeMap<i32, u32>,
     /// The word of a server that has lost touch with the cluster.
     stale: Option<ClusterView>,

@@ -14,8 +14,8 @@ use zafka_kafka::produce::PartitionIndex;
 /// A connection of a sender by its number.
 type SenderId = u64;
 
-/// The place of a line; a lower one began to wait earlier.
-type Turn = u64;
+/// The number of a line; one with a lower number began to wait earlier.
+type LineNumber = u64;
 
 /// The sender of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,28 +91,28 @@ pub(crate) type Waits = BTreeMap<WaitName, Waiting>;
 /// The senders that wait. `T` is a group of messages of a sender that came together.
 #[derive(Debug)]
 pub(super) struct Parked<T> {
-    lines: BTreeMap<Turn, Line<T>>,
-    next_turn: Turn,
+    lines: BTreeMap<LineNumber, ParkedLine<T>>,
+    next_turn: LineNumber,
     /// The line of each sender, and the number of its items there.
-    senders: HashMap<SenderId, (Turn, usize)>,
-    names: HashMap<Arc<[u8]>, Turn>,
+    senders: HashMap<SenderId, (LineNumber, usize)>,
+    names: HashMap<Arc<[u8]>, LineNumber>,
     /// Lines whose first messages have to wait, with their sender.
-    waiting: BTreeMap<Turn, (Wait, SenderId)>,
+    waiting: BTreeMap<LineNumber, (Wait, SenderId)>,
     /// Lines that may continue, each with the thing it waited for; none if that was memory alone.
-    ready: BTreeMap<Turn, Option<Wait>>,
+    ready: BTreeMap<LineNumber, Option<Wait>>,
     /// The number of lines that may continue and have waited for a partition.
     due: BTreeMap<PartitionIndex, usize>,
     /// The line that is the next.
-    chosen: Option<Turn>,
+    chosen: Option<LineNumber>,
     /// The line whose first messages were taken, until their outcome is known.
-    taken: Option<(Turn, SenderId)>,
+    taken: Option<(LineNumber, SenderId)>,
     waits: Waits,
     has_changed: bool,
 }
 
 /// The messages of one sender that wait, in their order.
 #[derive(Debug)]
-struct Line<T> {
+struct ParkedLine<T> {
     items: VecDeque<(SenderId, T)>,
     name: Option<Arc<[u8]>>,
     /// The partition that it has waited for last.
@@ -145,7 +145,7 @@ impl<T> Parked<T> {
         self.turn_of(origin).is_some() && !zafka_planted::is("overtakes-what-waits")
     }
 
-    fn turn_of(&self, Origin { sender, name }: &Origin) -> Option<Turn> {
+    fn turn_of(&self, Origin { sender, name }: &Origin) -> Option<LineNumber> {
         let of_name = || self.names.get(name.as_ref()?).copied();
         self.senders.get(sender).map(|(turn, _)| *turn).or_else(of_name)
     }
@@ -180,7 +180,7 @@ impl<T> Parked<T> {
                 self.next_turn
             }
         };
-        let new = || Line { items: VecDeque::new(), name: name.clone(), waited_for: None };
+        let new = || ParkedLine { items: VecDeque::new(), name: name.clone(), waited_for: None };
         self.lines.entry(turn).or_insert_with(new).items.push_front((*sender, item));
         self.senders.entry(*sender).or_insert((turn, 0)).1 += 1;
         match wait {
@@ -189,7 +189,7 @@ impl<T> Parked<T> {
         }
     }
 
-    fn wait(&mut self, turn: Turn, wait: Wait, sender: SenderId, now_ms: i64) {
+    fn wait(&mut self, turn: LineNumber, wait: Wait, sender: SenderId, now_ms: i64) {
         let waiting = self.waits.entry(wait.name());
         waiting.or_insert(Waiting { senders: 0, since: now_ms }).senders += 1;
         self.has_changed = true;
@@ -223,7 +223,7 @@ impl<T> Parked<T> {
             return;
         }
         let ended = self.waiting.iter().filter(|(_, (wait, sender))| ends(wait, *sender));
-        let ended: Vec<Turn> = ended.map(|(turn, _)| *turn).collect();
+        let ended: Vec<LineNumber> = ended.map(|(turn, _)| *turn).collect();
         for turn in ended {
             let Some((wait, _)) = self.waiting.remove(&turn) else { continue };
             self.forget(&wait);
@@ -262,7 +262,7 @@ impl<T> Parked<T> {
         }
     }
 
-    fn enter_ready(&mut self, turn: Turn, wait: Option<Wait>) {
+    fn enter_ready(&mut self, turn: LineNumber, wait: Option<Wait>) {
         let Some(line) = self.lines.get_mut(&turn) else { return };
         line.waited_for = wait.as_ref().and_then(Wait::only).or(line.waited_for);
         if let Some(index) = line.waited_for {
@@ -271,7 +271,7 @@ impl<T> Parked<T> {
         self.ready.insert(turn, wait);
     }
 
-    fn leave_ready(&mut self, turn: Turn) -> Option<Option<Wait>> {
+    fn leave_ready(&mut self, turn: LineNumber) -> Option<Option<Wait>> {
         let wait = self.ready.remove(&turn)?;
         if let Some(index) = self.lines.get(&turn).and_then(|line| line.waited_for)
             && let Some(count) = self.due.get_mut(&index)
@@ -307,7 +307,7 @@ impl<T> Parked<T> {
         }
         if self.lines.get(&turn).is_some_and(|line| !line.items.is_empty()) {
             self.enter_ready(turn, None);
-        } else if let Some(Line { name: Some(name), .. }) = self.lines.remove(&turn) {
+        } else if let Some(ParkedLine { name: Some(name), .. }) = self.lines.remove(&turn) {
             self.names.remove(&name);
         }
         is_last

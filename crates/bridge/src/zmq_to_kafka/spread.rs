@@ -9,11 +9,11 @@ use zafka_kafka::produce::PartitionIndex;
 /// The records of a message that are under way, and its memory.
 #[derive(Debug)]
 pub(super) struct Spread {
-    parts: Vec<Part>,
+    parts: Vec<SpreadPart>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct SpreadPart {
     index: PartitionIndex,
     /// At least one.
     records: usize,
@@ -94,7 +94,7 @@ impl Spread {
                 part.records += 1;
                 part.weight += weight;
             }
-            None => self.parts.push(Part { index, records: 1, weight }),
+            None => self.parts.push(SpreadPart { index, records: 1, weight }),
         }
     }
 }

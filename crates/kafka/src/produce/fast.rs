@@ -6,7 +6,6 @@
 //! tasks.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
-mod asking;
 mod broker;
 mod events;
 mod remote;
@@ -14,7 +13,6 @@ mod request;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod topics;
-mod trouble;
 mod writer;
 
 use std::sync::Arc;
@@ -32,10 +30,9 @@ use crate::error::StartError;
 use crate::health::{FetchHealth, SourceHealth};
 use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 use crate::report::Reporter;
-use asking::Question;
 use broker::Broker;
 use events::Event;
-use writer::{NewBroker, Writer};
+use writer::{MetadataQuestion, NewBroker, Writer};
 
 /// A partition, by its place in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +49,7 @@ pub(super) enum Next {
 }
 
 /// The end of a Metadata request.
-type Told = (MetadataHandle, Result<Metadata, MetadataError>);
+type MetadataEnd = (MetadataHandle, Result<Metadata, MetadataError>);
 
 /// The producer, owned by the route's task.
 pub(super) struct Fast {
@@ -65,8 +62,8 @@ pub(super) struct Fast {
     client: Option<MetadataHandle>,
     events: UnboundedReceiver<Event>,
     tell: UnboundedSender<Event>,
-    told: UnboundedReceiver<Told>,
-    tell_metadata: UnboundedSender<Told>,
+    told: UnboundedReceiver<MetadataEnd>,
+    tell_metadata: UnboundedSender<MetadataEnd>,
     /// Tasks that end with this.
     tasks: JoinSet<()>,
     runtime: Handle,
@@ -189,7 +186,7 @@ impl Fast {
         }
     }
 
-    fn handle_told(&mut self, (client, answer): Told) {
+    fn handle_told(&mut self, (client, answer): MetadataEnd) {
         self.client = Some(client);
         self.writer.handle_metadata(answer, Instant::now());
     }
@@ -208,7 +205,7 @@ impl Fast {
         self.tasks.spawn_on(broker.run(), &self.runtime);
     }
 
-    fn ask(&mut self, Question { topics, leaves }: Question) {
+    fn ask(&mut self, MetadataQuestion { topics, leaves }: MetadataQuestion) {
         // It is not asking.
         let Some(mut client) = self.client.take() else { return };
         if leaves {

@@ -2,6 +2,10 @@
 //! what happened. Time is an argument.
 #![warn(clippy::disallowed_methods)]
 
+mod asking;
+mod handling;
+mod trouble;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +14,6 @@ use kafka_protocol::ResponseError;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::Key;
-use super::asking::{ASK_AGAIN, ASK_SOON, Asking, REFRESH};
 use super::broker::Command;
 use super::remote::Remote;
 use super::topics::Topics;
@@ -22,6 +25,8 @@ use crate::produce::{
     WriteError,
 };
 use crate::records::Codec;
+pub(super) use asking::MetadataQuestion;
+use asking::{ASK_AGAIN, ASK_SOON, Asking, REFRESH};
 
 /// A broker that is to be connected to: its task is to be started with this.
 pub(super) struct NewBroker {
@@ -37,16 +42,16 @@ pub(super) struct NewBroker {
 pub(super) struct Writer {
     pub(super) route: Arc<str>,
     pub(super) topics: Topics,
-    pub(super) buffers: Buffers,
-    pub(super) addresses: HashMap<i32, String>,
-    pub(super) brokers: BTreeMap<i32, Remote>,
+    buffers: Buffers,
+    addresses: HashMap<i32, String>,
+    brokers: BTreeMap<i32, Remote>,
     new_brokers: VecDeque<NewBroker>,
     serial: u64,
-    pub(super) asking: Asking,
+    asking: Asking,
     /// Brokers that do not answer, and why.
-    pub(super) troubled: BTreeMap<i32, RequestError>,
+    troubled: BTreeMap<i32, RequestError>,
     /// Partitions that cannot be written now, and why.
-    pub(super) held: BTreeMap<Key, String>,
+    held: BTreeMap<Key, String>,
     /// True if the cluster answers; `None` until that is known.
     pub(super) connected: Option<bool>,
     pub(super) too_old: Option<RequestError>,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::broker::Command;
-use super::writer::Writer;
+use super::super::broker::Command;
+use super::Writer;
 use crate::metadata::{Metadata, MetadataError};
 use crate::reason::{Consequence, Reason};
 
@@ -30,10 +30,10 @@ pub(super) struct Asking {
 }
 
 /// A Metadata request to be sent.
-pub(super) struct Question {
-    pub(super) topics: Vec<Arc<str>>,
+pub(in super::super) struct MetadataQuestion {
+    pub(in super::super) topics: Vec<Arc<str>>,
     /// True if it is to go to another server than the one before.
-    pub(super) leaves: bool,
+    pub(in super::super) leaves: bool,
 }
 
 impl Asking {
@@ -49,7 +49,7 @@ impl Asking {
 
 impl Writer {
     /// Takes an answer to a Metadata request.
-    pub(super) fn handle_metadata(
+    pub(in super::super) fn handle_metadata(
         &mut self,
         answer: Result<Metadata, MetadataError>,
         now: Instant,
@@ -95,19 +95,19 @@ impl Writer {
     }
 
     /// Takes note that the request under way will have no answer.
-    pub(super) fn end_question(&mut self) {
+    pub(in super::super) fn end_question(&mut self) {
         self.asking.is_asking = false;
     }
 
     /// Returns the Metadata request that is to be sent now, if there is one. No other follows until
     /// it is answered.
-    pub(super) fn poll_question(&mut self, now: Instant) -> Option<Question> {
+    pub(in super::super) fn poll_question(&mut self, now: Instant) -> Option<MetadataQuestion> {
         let asking = &mut self.asking;
         if asking.is_asking || now < asking.due {
             return None;
         }
         (asking.is_asking, asking.last, asking.due) = (true, now, now + REFRESH);
         let leaves = std::mem::take(&mut asking.leaves);
-        Some(Question { topics: self.topics.names(), leaves })
+        Some(MetadataQuestion { topics: self.topics.names(), leaves })
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::Key;
-use super::remote::Remote;
-use super::writer::Writer;
+use super::super::Key;
+use super::super::remote::Remote;
+use super::Writer;
 use crate::connection::RequestError;
 
 impl Writer {
@@ -45,7 +45,7 @@ impl Writer {
     }
 
     /// Returns the reason why records are not written, if they are not.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(reason) = self.held.values().next() {
             return Some(reason.clone());
         }
