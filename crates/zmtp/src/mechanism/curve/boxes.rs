@@ -9,8 +9,8 @@ use poly1305::Poly1305;
 use poly1305::universal_hash::KeyInit;
 use salsa20::cipher::consts::U10;
 use salsa20::cipher::generic_array::GenericArray;
-use salsa20::cipher::{KeyIvInit, StreamCipher};
-use salsa20::{Salsa20, hsalsa};
+use salsa20::cipher::{Block, KeyIvInit, StreamCipherCore};
+use salsa20::{SalsaCore, hsalsa};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -25,6 +25,8 @@ pub const OVERHEAD: usize = NAME.len() + NONCE_BYTES + TAG_BYTES + 1;
 const NAME: &[u8; 8] = b"\x07MESSAGE";
 /// Size of a short nonce in bytes.
 const NONCE_BYTES: usize = 8;
+/// Size of the key of Poly1305 in bytes.
+const MAC_KEY_BYTES: usize = 32;
 /// Size of what authenticates a box, in bytes.
 pub(super) const TAG_BYTES: usize = 16;
 /// Flags within a MESSAGE: more frames follow, and (libzmq's) the frame is a command.
@@ -58,18 +60,14 @@ impl Shared {
 
     /// Makes the key of all boxes whose nonces begin with a text.
     fn key(&self, text: &[u8; 16]) -> BoxKey {
-        BoxKey(Arc::new(Zeroizing::new(hsalsa::<U10>(&self.0, text.into()))))
+        let key = Arc::new(Zeroizing::new(hsalsa::<U10>(&self.0, text.into())));
+        BoxKey { key, block: Box::default() }
     }
 
     /// Appends a box with some parts in it.
-    pub(super) fn seal(
-        &self,
-        nonce: &[u8; 24],
-        parts: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    pub(super) fn seal(&self, nonce: &[u8; 24], parts: &[&[u8]], out: &mut Vec<u8>) {
         let (text, own) = halves(nonce);
-        self.key(text).seal(own, parts, out)
+        self.key(text).seal(own, parts, out);
     }
 
     /// Opens a box; `None` if it was not made with these keys and this nonce.
@@ -93,52 +91,73 @@ fn halves(nonce: &[u8; 24]) -> (&[u8; 16], &[u8; NONCE_BYTES]) {
         .unwrap_or(NONE)
 }
 
+/// Salsa20, block by block.
+type Cipher = SalsaCore<U10>;
+
 /// The key of boxes whose nonces begin with one text: XSalsa20's first step, which depends on
 /// nothing else, is made once. What remains for each box is Salsa20 and Poly1305 (NaCl's
 /// `crypto_secretbox`).
-struct BoxKey(Arc<Zeroizing<salsa20::Key>>);
+struct BoxKey {
+    key: Arc<Zeroizing<salsa20::Key>>,
+    /// The block of the key stream that is in use. It is wiped with the key, not with each box.
+    block: Box<Zeroizing<Block<Cipher>>>,
+}
 
 impl BoxKey {
-    /// The cipher for a box, behind the part of its key stream that makes the key of Poly1305.
-    fn begin(&self, nonce: &[u8; NONCE_BYTES]) -> (Salsa20, Poly1305) {
-        let mut cipher = Salsa20::new(&self.0, nonce.into());
-        let mut key = Zeroizing::new(poly1305::Key::default());
-        cipher.apply_keystream(&mut key);
-        let mac = Poly1305::new(&key);
+    /// Begins a box: the first half of the first block of its key stream is the key of Poly1305,
+    /// the second half is for the text's first bytes.
+    fn begin(&mut self, nonce: &[u8; NONCE_BYTES]) -> (Cipher, Poly1305) {
+        let mut cipher = Cipher::new(&self.key, nonce.into());
+        cipher.write_keystream_block(&mut self.block);
+        let mac = Poly1305::new(poly1305::Key::from_slice(&self.block[..MAC_KEY_BYTES]));
         (cipher, mac)
     }
 
-    fn seal(
-        &self,
-        nonce: &[u8; NONCE_BYTES],
-        parts: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    /// Encrypts or decrypts a whole text behind `begin`. A text in memory is shorter than the key
+    /// stream (2^70 bytes).
+    fn apply(&mut self, mut cipher: Cipher, text: &mut [u8]) {
+        let begun = text.len().min(self.block.len() - MAC_KEY_BYTES);
+        let (first, rest) = text.split_at_mut(begun);
+        xor(first, &self.block[MAC_KEY_BYTES..]);
+        for part in rest.chunks_mut(self.block.len()) {
+            cipher.write_keystream_block(&mut self.block);
+            xor(part, &self.block);
+        }
+    }
+
+    fn seal(&mut self, nonce: &[u8; NONCE_BYTES], parts: &[&[u8]], out: &mut Vec<u8>) {
         let start = out.len();
-        out.resize(start + TAG_BYTES, 0);
+        out.extend_from_slice(&[0; TAG_BYTES]);
         for part in parts {
             out.extend_from_slice(part);
         }
-        let (_, boxed) = out.split_at_mut(start);
-        let (place, text) = boxed.split_at_mut(TAG_BYTES);
-        let (mut cipher, mac) = self.begin(nonce);
-        // It fails for a text of more than the cipher's key stream alone.
-        let taken = cipher.try_apply_keystream(text);
-        taken.map_err(|_| Error::malformed("CURVE box", "too long a text"))?;
-        place.copy_from_slice(&mac.compute_unpadded(text));
-        Ok(())
+        self.seal_at(nonce, &mut out[start..]);
     }
 
-    fn open(&self, nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Vec<u8>> {
+    /// Makes a box in place of the text that is behind the room for its tag.
+    fn seal_at(&mut self, nonce: &[u8; NONCE_BYTES], place: &mut [u8]) {
+        let (tag, text) = place.split_at_mut(TAG_BYTES);
+        let (cipher, mac) = self.begin(nonce);
+        self.apply(cipher, text);
+        tag.copy_from_slice(&mac.compute_unpadded(text));
+    }
+
+    fn open(&mut self, nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Vec<u8>> {
         let (tag, text) = boxed.split_first_chunk::<TAG_BYTES>()?;
-        let (mut cipher, mac) = self.begin(nonce);
+        let (cipher, mac) = self.begin(nonce);
         // In constant time.
         if !bool::from(mac.compute_unpadded(text).ct_eq(tag)) {
             return None;
         }
         let mut text = text.to_vec();
-        cipher.try_apply_keystream(&mut text).ok()?;
+        self.apply(cipher, &mut text);
         Some(text)
+    }
+}
+
+fn xor(text: &mut [u8], stream: &[u8]) {
+    for (byte, key) in text.iter_mut().zip(stream) {
+        *byte ^= key;
     }
 }
 
@@ -189,27 +208,31 @@ impl Sealer {
             let Some((flags, body, after)) = frame::split_first(rest) else {
                 return Err(Error::malformed("outgoing frames", "the last one is not whole"));
             };
-            self.seal_frame(flags, body, out)?;
+            self.seal_frame(flags, body, out);
             rest = after;
         }
         Ok(())
     }
 
     /// Appends one frame, which has `flags` of ZMTP framing, in a box.
-    ///
-    /// # Errors
-    /// A body of more than 2^70 bytes: none.
-    fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) {
         self.nonce += 1;
         let short = self.nonce.to_be_bytes();
         let size = OVERHEAD + body.len();
-        out.reserve(size + 9);
+        out.reserve(size + frame::HEADER_MAX);
         frame::put_header(out, Position::Last, size);
-        out.extend_from_slice(NAME);
-        out.extend_from_slice(&short);
+        // The command's name, the short nonce, room for the tag, and the flags.
+        let mut head = [0; OVERHEAD];
+        let (name, rest) = head.split_at_mut(NAME.len());
+        name.copy_from_slice(NAME);
+        rest[..NONCE_BYTES].copy_from_slice(&short);
         let more = if flags & MORE == 0 { 0 } else { INNER_MORE };
         let command = if flags & COMMAND == 0 { 0 } else { INNER_COMMAND };
-        self.key.seal(&short, &[&[more | command], body], out)
+        rest[NONCE_BYTES + TAG_BYTES] = more | command;
+        let start = out.len() + NAME.len() + NONCE_BYTES;
+        out.extend_from_slice(&head);
+        out.extend_from_slice(body);
+        self.key.seal_at(&short, &mut out[start..]);
     }
 }
 
@@ -282,7 +305,7 @@ mod tests {
             let mut expected = text.clone();
             let tag = reference.encrypt_in_place_detached((&nonce).into(), b"", &mut expected);
             let mut sealed = Vec::new();
-            shared.seal(&nonce, &[&text[..size / 2], &text[size / 2..]], &mut sealed).unwrap();
+            shared.seal(&nonce, &[&text[..size / 2], &text[size / 2..]], &mut sealed);
             assert_eq!(sealed, [&tag.unwrap()[..], &expected].concat(), "{size} bytes");
             assert_eq!(shared.open(&nonce, &sealed), Some(text));
             for place in [0, TAG_BYTES - 1, sealed.len() - 1] {

@@ -50,7 +50,7 @@ impl Client {
         let short = HELLO_NONCE.to_be_bytes();
         let mut boxed = Vec::new();
         let shared = Shared::new(self.side.server, &self.ephemeral);
-        shared.seal(&nonce(b"CurveZMQHELLO---", &short), &[&[0; 64]], &mut boxed)?;
+        shared.seal(&nonce(b"CurveZMQHELLO---", &short), &[&[0; 64]], &mut boxed);
         let ephemeral = self.ephemeral.public_key();
         command::put(out, "HELLO", &[&[1, 0], &[0; 72], ephemeral.as_bytes(), &short, &boxed]);
         Ok(())
@@ -110,7 +110,7 @@ impl Client {
             &nonce(b"VOUCH---", &long),
             &[secret.public_key().as_bytes(), server.as_bytes()],
             &mut vouch,
-        )?;
+        );
         let mut properties = Vec::new();
         ours.put_properties(&mut properties);
         if let Some(token) = token {
@@ -121,7 +121,7 @@ impl Client {
         let public = keys.public();
         let parts: [&[u8]; 4] = [public.as_bytes(), &long, &vouch, &properties];
         let mut boxed = Vec::new();
-        shared.seal(&nonce(b"CurveZMQINITIATE", &short), &parts, &mut boxed)?;
+        shared.seal(&nonce(b"CurveZMQINITIATE", &short), &parts, &mut boxed);
         command::put(out, "INITIATE", &[&cookie, &short, &boxed]);
         Ok(shared)
     }

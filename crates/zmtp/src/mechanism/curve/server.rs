@@ -122,7 +122,7 @@ impl Server {
         let mut boxed = Vec::new();
         let public = ephemeral.public_key();
         let parts: [&[u8]; 2] = [public.as_bytes(), &cookie];
-        shared.seal(&nonce(b"WELCOME-", &long), &parts, &mut boxed)?;
+        shared.seal(&nonce(b"WELCOME-", &long), &parts, &mut boxed);
         command::put(out, "WELCOME", &[&long, &boxed]);
         Ok(Welcomed { ours, ephemeral, client, cookie, nonce: u64::from_be_bytes(short) })
     }
@@ -202,7 +202,7 @@ impl Presented {
         }
         let short = 1u64.to_be_bytes();
         let mut boxed = Vec::new();
-        shared.seal(&nonce(b"CurveZMQREADY---", &short), &[&text], &mut boxed)?;
+        shared.seal(&nonce(b"CurveZMQREADY---", &short), &[&text], &mut boxed);
         command::put(out, "READY", &[&short, &boxed]);
         // The gate that decided has seen it.
         peer.token = None;
