@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Results;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
+use crate::suite::curve::{Curve, CurveRow, PEERS as CURVE_PEERS, Publisher};
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::{LatencyRow, RATES};
 use crate::suite::relay::{Relay, RelayRow};
@@ -38,6 +39,37 @@ pub fn all(results: &Results) -> Vec<Goal> {
     }
     goals.extend(results.stalled.iter().flatten().map(stalled));
     goals.extend(results.ingest.iter().flat_map(ingest));
+    goals.extend(results.curve.iter().flat_map(curve));
+    goals
+}
+
+fn curve(curve: &Curve) -> Vec<Goal> {
+    let cpu = |publisher, peers| {
+        let is = |row: &&CurveRow| {
+            (row.publisher, row.peers, row.is_secured) == (publisher, peers, true)
+        };
+        curve.rows.iter().find(is).map(|row| row.cpu_ns.median)
+    };
+    let mut goals = Vec::new();
+    for (preset, most, text) in [(Preset::Json, 0.5, "1/2"), (Preset::Batch, 1.0 / 3.0, "1/3")] {
+        for peers in CURVE_PEERS {
+            let pair = cpu(Publisher::Zafka(preset), peers).zip(cpu(Publisher::Xpub, peers));
+            let Some((ours, theirs)) = pair else { continue };
+            goals.push(Goal {
+                name: format!("CPU per record, CURVE, {}, {peers} SUB", preset.name()),
+                goal: format!("at most {text} of libzmq's XPUB, from memory"),
+                reached: format!("{} ×", short(ours / theirs)),
+                met: ours <= theirs * most,
+            });
+        }
+    }
+    let kib = curve.idle_peer_kib.median;
+    goals.push(Goal {
+        name: format!("resident memory of an idle peer with CURVE, {} of them", curve.idle_peers),
+        goal: "under 24 KiB".to_owned(),
+        reached: format!("{} KiB", short(kib)),
+        met: kib < 24.0,
+    });
     goals
 }
 

@@ -275,8 +275,12 @@ fn curve_text(curve: &Curve) -> String {
         let [plain, secured] = [plain, row].map(|row| spread(&row.cpu_ns));
         lines.push([name, row.peers.to_string(), plain, secured, short(added)]);
     }
+    let with_token = match &curve.token_handshakes {
+        Some(figure) => format!(", {} with a token", spread(figure)),
+        None => String::new(),
+    };
     format!(
-        "\n{}{} handshakes for a second of zafka's CPU; {} KiB for each of {} idle peers.\n",
+        "\n{}{} handshakes for a second of zafka's CPU{with_token}; {} KiB for each of {} idle peers.\n",
         aligned(&lines),
         spread(&curve.handshakes),
         spread(&curve.idle_peer_kib),

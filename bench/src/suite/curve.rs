@@ -11,6 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zafka_testkit::issuer::{AUDIENCE, Issuer};
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
@@ -25,9 +27,11 @@ use crate::world::{Scope, World};
 use crate::{Outcome, say};
 
 /// SUBs that get everything.
-const PEERS: [usize; 2] = [1, 16];
+pub const PEERS: [usize; 2] = [1, 16];
 /// The most peers of a case.
 const MAX_PEERS: usize = 10_200;
+/// Tokens, more than there are handshakes in a run. A relay keeps 65,536 leases.
+const TOKENS: usize = 60_000;
 /// Time for ten thousand handshakes.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Time until what was for the handshakes only is given back.
@@ -38,8 +42,11 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub struct Curve {
     /// Each publisher with each number of SUBs.
     pub rows: Vec<CurveRow>,
-    /// Handshakes a second and one core of zafka.
+    /// Handshakes a second and one core of zafka, of clients with known keys.
     pub handshakes: Figure,
+    /// The same of clients that each show a token of their own. Older results have none.
+    #[serde(default)]
+    pub token_handshakes: Option<Figure>,
     /// Idle peers at a time.
     pub idle_peers: usize,
     /// Resident memory of zafka for each of them, in KiB.
@@ -71,6 +78,37 @@ pub enum Publisher {
     Xpub,
 }
 
+/// Proof that a relay asks of its peers.
+enum Access<'a> {
+    /// Nothing.
+    Null,
+    /// Any key.
+    Keys,
+    /// A token of this issuer.
+    Tokens(&'a Issuer),
+}
+
+impl Access<'_> {
+    /// The part of the configuration.
+    fn toml(&self) -> String {
+        let (issuer, who) = match self {
+            Self::Null => return String::new(),
+            Self::Keys => (String::new(), "\"any-key\"".to_owned()),
+            Self::Tokens(issuer) => {
+                let name = issuer.name();
+                let issuer = format!(
+                    "[[identity.issuer]]\nissuer = \"{name}\"\naudience = [\"{AUDIENCE}\"]\n"
+                );
+                (issuer, format!("{{ iss = \"{name}\" }}"))
+            }
+        };
+        format!(
+            "[identity]\nsecret_key_file = \"relay.key_secret\"\n{issuer}\
+             [[identity.access]]\nwho = {who}\nread = [\"/^.*$/\"]\n"
+        )
+    }
+}
+
 /// The things that all cases share.
 struct Stage<'a> {
     world: &'a World,
@@ -96,7 +134,8 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Curve> {
         }
     }
     let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
-    let (mut handshakes, mut memory) = (Vec::new(), Vec::new());
+    let (mut handshakes, mut token_handshakes) = (Vec::new(), Vec::new());
+    let mut memory = Vec::new();
     for round in 1..=scope.chart_rounds {
         for ((publisher, peers, is_secured), runs) in cases.iter().zip(&mut runs) {
             let run = stage.measure(*publisher, *peers, *is_secured, scope.chart_flow)?;
@@ -107,10 +146,15 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Curve> {
             ));
             runs.push(run);
         }
-        handshakes.push(stage.handshakes(scope.flow)?);
+        handshakes.push(stage.handshakes(&Access::Keys, scope.flow)?);
+        let issuer = Issuer::start();
+        token_handshakes.push(stage.handshakes(&Access::Tokens(&issuer), scope.flow)?);
         memory.push(stage.idle_peer_kib(scope.crowd)?);
     }
-    say(&format!("handshakes a second and core: {handshakes:.0?}; KiB a peer: {memory:.1?}"));
+    say(&format!(
+        "handshakes a second and core: {handshakes:.0?}, with a token: {token_handshakes:.0?}; \
+         KiB a peer: {memory:.1?}"
+    ));
     let row = |((publisher, peers, is_secured), runs): (&(Publisher, usize, bool), &Vec<Run>)| {
         Some(CurveRow {
             publisher: *publisher,
@@ -123,6 +167,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Curve> {
     Ok(Curve {
         rows: cases.iter().zip(&runs).filter_map(row).collect(),
         handshakes: Figure::of(handshakes).ok_or("no rounds")?,
+        token_handshakes: Figure::of(token_handshakes),
         idle_peers: scope.crowd,
         idle_peer_kib: Figure::of(memory).ok_or("no rounds")?,
     })
@@ -156,16 +201,10 @@ impl<'a> Stage<'a> {
         preset: Preset,
         address: &str,
         peers: usize,
-        is_secured: bool,
+        access: &Access<'_>,
     ) -> Outcome<Process> {
         let group = unique("curve");
-        let identity = match is_secured {
-            false => "",
-            true => {
-                "[identity]\nsecret_key_file = \"relay.key_secret\"\n\
-                 [[identity.access]]\nwho = \"any-key\"\nread = [\"/^.*$/\"]\n"
-            }
-        };
+        let identity = access.toml();
         let text = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{identity}[[route]]\nname = \"bench\"\n\
              from.kafka = {{ topics = [\"{}\"], group = \"{group}\", start = \"earliest\" }}\n\
@@ -195,7 +234,10 @@ impl<'a> Stage<'a> {
         let start = || {
             let address = format!("127.0.0.1:{}", free_port());
             let subject = match publisher {
-                Publisher::Zafka(preset) => self.zafka(preset, &address, peers, is_secured)?,
+                Publisher::Zafka(preset) => {
+                    let access = if is_secured { Access::Keys } else { Access::Null };
+                    self.zafka(preset, &address, peers, &access)?
+                }
                 Publisher::Xpub => {
                     let secret = self.keys.secret().expose_z85();
                     let secret = if is_secured { secret } else { "-".to_owned() };
@@ -222,10 +264,21 @@ impl<'a> Stage<'a> {
     }
 
     /// Handshakes of clients with new keys for each second of the relay's CPU.
-    fn handshakes(&self, time: Duration) -> Outcome<f64> {
+    fn handshakes(&self, access: &Access<'_>, time: Duration) -> Outcome<f64> {
         let address = format!("127.0.0.1:{}", free_port());
-        let relay = self.zafka(Preset::Json, &address, MAX_PEERS, true)?;
-        let mut clients = Process::tool("curve-handshakes", &[&address, &self.server()])?;
+        let relay = self.zafka(Preset::Json, &address, MAX_PEERS, access)?;
+        let server = self.server();
+        let mut arguments = vec![address, server];
+        if let Access::Tokens(issuer) = access {
+            // One token goes with one key.
+            let token = |number| issuer.token(&format!("client-{number}"), 3_600, &json!({}));
+            let tokens: Vec<String> = (0..TOKENS).map(token).collect();
+            let file = self.folder.join("tokens");
+            fs::write(&file, tokens.join("\n"))?;
+            arguments.push(file.display().to_string());
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut clients = Process::tool("curve-handshakes", &arguments)?;
         let mut next = || loop {
             match clients.line(PATIENCE)? {
                 Some(Line::Counts { at, records, .. }) => break Ok((at, records)),
@@ -245,7 +298,7 @@ impl<'a> Stage<'a> {
     fn idle_peer_kib(&self, crowd: usize) -> Outcome<f64> {
         let address = format!("127.0.0.1:{}", free_port());
         let server = self.server();
-        let mut relay = self.zafka(Preset::Json, &address, MAX_PEERS, true)?;
+        let mut relay = self.zafka(Preset::Json, &address, MAX_PEERS, &Access::Keys)?;
         // One peer first: the relay is up and has done a handshake.
         let mut one = Process::tool("curve-idle", &[&address, "1", &server])?;
         one.wait_line(PATIENCE, |line| line == Line::Ready)?;

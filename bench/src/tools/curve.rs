@@ -1,6 +1,7 @@
 //! SUBs with CURVE: a sink of which one connection is opened and counted, idle ones, and ones that
 //! shake hands and go.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use zafka_zmtp::curve::{ClientSide, PublicKey};
-use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
+use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType, Token};
 
 use super::idle_peers::hold;
 use super::scan::Kind;
@@ -33,11 +34,16 @@ struct Sub {
 
 impl Sub {
     /// Connects with a new key, and subscribes. Tries again until the other side listens.
-    fn connect(address: &str, prefix: &[u8], server: PublicKey) -> Outcome<Self> {
+    fn connect(
+        address: &str,
+        prefix: &[u8],
+        server: PublicKey,
+        token: Option<Token>,
+    ) -> Outcome<Self> {
         let mut stream = persist(|| TcpStream::connect(address))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let side = ClientSide { keys: new_key(), server, token: None, random };
+        let side = ClientSide { keys: new_key(), server, token, random };
         let config = Config {
             socket_type: SocketType::Sub,
             role: Role::Client,
@@ -83,7 +89,7 @@ pub fn sink(arguments: &[&str]) -> Outcome<()> {
     let kind = if *kind == "batch" { Kind::Batch } else { Kind::Message };
     let server = server.parse()?;
     let subs = (0..connections.parse::<usize>()?)
-        .map(|_| Sub::connect(address, prefix.as_bytes(), server));
+        .map(|_| Sub::connect(address, prefix.as_bytes(), server, None));
     let mut subs = subs.collect::<Outcome<Vec<Sub>>>()?;
     for sub in &subs {
         sub.stream.set_nonblocking(true)?;
@@ -145,22 +151,30 @@ pub fn idle(arguments: &[&str]) -> Outcome<()> {
         return Err(usage("curve-idle ADDRESS COUNT SERVER_KEY"));
     };
     let server = server.parse()?;
-    hold(count, |prefix| Sub::connect(address, prefix, server).map(|sub| sub.stream))
+    hold(count, |prefix| Sub::connect(address, prefix, server, None).map(|sub| sub.stream))
 }
 
-/// `curve-handshakes ADDRESS SERVER_KEY`: connects, shakes hands and goes, again and again; the
-/// records of its lines are handshakes.
+/// `curve-handshakes ADDRESS SERVER_KEY [TOKENS]`: connects, shakes hands and goes, again and
+/// again; the records of its lines are handshakes. With a file of tokens, each shows the next one.
 ///
 /// # Errors
-/// The arguments or the connections.
+/// The arguments, the connections, or no token that is left.
 pub fn handshakes(arguments: &[&str]) -> Outcome<()> {
-    let [address, server] = arguments else {
-        return Err(usage("curve-handshakes ADDRESS SERVER_KEY"));
+    let (address, server, file) = match arguments {
+        [address, server] => (address, server, None),
+        [address, server, file] => (address, server, Some(file)),
+        _ => return Err(usage("curve-handshakes ADDRESS SERVER_KEY [TOKENS]")),
     };
     let server = server.parse()?;
+    let tokens = file.map(fs::read_to_string).transpose()?;
+    let mut tokens = tokens.as_deref().map(str::lines);
     let (mut done, mut next_line) = (0u64, Instant::now());
     loop {
-        Sub::connect(address, b"nobody-publishes", server)?;
+        let token = match &mut tokens {
+            None => None,
+            Some(tokens) => Some(Token::new(tokens.next().ok_or("no token is left")?.to_owned())),
+        };
+        Sub::connect(address, b"nobody-publishes", server, token)?;
         done += 1;
         let now = Instant::now();
         if now >= next_line {
