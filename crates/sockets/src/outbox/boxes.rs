@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use zafka_zmtp::curve::{OVERHEAD, Sealer};
-use zafka_zmtp::frame;
+use zafka_zmtp::frame::{self, HEADER_MAX};
 
 use super::Batch;
 use crate::closed::Closed;
@@ -21,8 +21,6 @@ use crate::stream::Stream;
 
 /// Bytes that are boxed ahead of a write, unless one frame is larger. It goes alone.
 const BOXED_BYTES: usize = 64 * 1024;
-/// The most bytes of a frame's header.
-const HEADER_MAX: usize = 9;
 
 thread_local! {
     /// Boxes that are being written. Nothing is left in it after that.
@@ -212,20 +210,21 @@ impl Boxes {
         kind: Kind,
         scratch: &mut Scratch,
     ) -> Result<Room, Closed> {
-        while let Some(header) = frame::read_header(frames) {
-            let plain = header.header_size.saturating_add(header.body_size as usize);
-            let (one, rest) = frames.split_at_checked(plain).unwrap_or((frames, &[]));
-            let boxed = one.len() + OVERHEAD + HEADER_MAX;
+        while let Some((flags, body, rest)) = frame::split_first(frames) {
+            let boxed = body.len() + OVERHEAD + HEADER_MAX;
             if scratch.wire.len() + boxed > BOXED_BYTES && !scratch.boxes.is_empty() {
                 return Ok(Room::None);
             }
             if boxed > BOXED_BYTES {
                 self.take(boxed)?;
             }
-            self.sealer.seal(one, &mut scratch.wire)?;
-            scratch.boxes.push(Boxed { end: scratch.wire.len(), plain: one.len(), kind });
+            self.sealer.seal_frame(flags, body, &mut scratch.wire);
+            let plain = frames.len() - rest.len();
+            scratch.boxes.push(Boxed { end: scratch.wire.len(), plain, kind });
             frames = rest;
         }
+        // Something is left only if it is no whole frame, which is an error.
+        self.sealer.seal(frames, &mut scratch.wire)?;
         Ok(Room::More)
     }
 

@@ -214,8 +214,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Appends one frame, which has `flags` of ZMTP framing, in a box.
-    fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) {
+    /// Appends one frame, which has `flags` of ZMTP framing, in a box, as `seal` does.
+    pub fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) {
         self.nonce += 1;
         let short = self.nonce.to_be_bytes();
         let size = OVERHEAD + body.len();
