@@ -1,8 +1,6 @@
 //! Keycloak from Maven on HTTP on the loopback, with the realm of the book's example.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::child::{Running, command, run};
+use crate::http::Request;
 use crate::jars;
 use crate::paths::{RunDir, once, own};
 use crate::ports::free_port;
@@ -146,22 +145,10 @@ impl Keycloak {
         bearer: Option<&str>,
         body: &str,
     ) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let bearer = bearer.map(|token| format!("Authorization: Bearer {token}\r\n"));
-        let (host, bearer) = (format!("127.0.0.1:{}", self.port), bearer.unwrap_or_default());
-        // By 1.0 the body comes as it is.
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{bearer}Content-Type: {kind}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok((status.unwrap_or(0), body.to_owned()))
+        let headers = format!("{}Content-Type: {kind}\r\n", bearer.unwrap_or_default());
+        let request = Request { method, path, headers: &headers, body };
+        request.send(&format!("127.0.0.1:{}", self.port), Duration::from_secs(60))
     }
 
     fn wait_ready(&mut self) {

@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod checker;
 pub mod child;
+pub mod http;
 pub mod issuer;
 mod jars;
 pub mod kafka;

@@ -1,8 +1,6 @@
 //! The zafka binary as a child, and its admin endpoint.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -10,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::child::{Running, command};
+use crate::http;
 use crate::paths::RunDir;
 use crate::ports::free_port;
 
@@ -101,7 +100,7 @@ impl Zafka {
 
     /// GET on the admin endpoint: status code and body, or why there was no answer.
     pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        http_get(&self.admin_address(), path)
+        http::get(&self.admin_address(), path)
     }
 
     /// `/status`, or `None` while there is no answer.
@@ -161,20 +160,4 @@ impl Zafka {
 /// A configuration with an admin endpoint.
 fn with_admin(config: &str, port: u16) -> String {
     format!("{config}\n[admin]\nbind = \"127.0.0.1:{port}\"\n")
-}
-
-/// One HTTP/1.0 GET without a client library: status code and body.
-pub fn http_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // One write: `write!` on a socket sends each piece of the format by itself.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let code = code.ok_or_else(|| std::io::Error::other(format!("not HTTP: {head:?}")))?;
-    Ok((code, body.to_owned()))
 }

@@ -6,8 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use zafka_testkit::child::{Running, command};
+use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
-use zafka_testkit::process::http_get;
 use zafka_testkit::{Proxy, Zafka, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -155,5 +155,5 @@ fn an_answer_over_http_is_read() {
         assert!(request.starts_with(b"GET /readyz HTTP/1.0\r\n"));
         stream.write_all(b"HTTP/1.0 503 Service Unavailable\r\nA: b\r\n\r\nno\r\n\r\nyet").unwrap();
     });
-    assert_eq!(http_get(&address, "/readyz").unwrap(), (503, "no\r\n\r\nyet".to_owned()));
+    assert_eq!(http::get(&address, "/readyz").unwrap(), (503, "no\r\n\r\nyet".to_owned()));
 }

@@ -84,8 +84,7 @@ fn relay_by_urls() {
     assert_eq!(messages, all.map(|(topic, offset, value)| expected(topic, offset, value)));
     let admin_address = format!("127.0.0.1:{port}");
     wait_until("it to be ready", DEADLINE, || {
-        zafka_testkit::process::http_get(&admin_address, "/readyz")
-            .is_ok_and(|(code, _)| code == 200)
+        zafka_testkit::http::get(&admin_address, "/readyz").is_ok_and(|(code, _)| code == 200)
     });
     relay.terminate();
     assert!(relay.wait_exit(DEADLINE).success(), "{}", relay.log());

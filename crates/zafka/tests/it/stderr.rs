@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 use zafka_testkit::child::{Running, command, spawn};
-use zafka_testkit::process::http_get;
+use zafka_testkit::http;
 use zafka_testkit::{LibzmqSub, ports, wait_until};
 
 use crate::common::{RouteToml, endpoint, relay_toml};
@@ -71,7 +71,7 @@ impl Relay {
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
-        http_get(&self.admin, path).ok()
+        http::get(&self.admin, path).ok()
     }
 
     fn committed(&self) -> Option<i64> {
