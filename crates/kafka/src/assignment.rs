@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::ends::Ends;
 use crate::epochs::Epochs;
 use crate::generation::{Generation, Reading};
+use crate::skipped::SkippedOffsets;
 use crate::topic_partition::TopicPartition;
 
 const ACTIVE: u8 = 0;
@@ -31,6 +32,7 @@ pub struct Assignment {
     reading: Reading,
     ends: Mutex<Option<Ends>>,
     corrupt: AtomicI64,
+    skipped: Mutex<SkippedOffsets>,
     /// True if the route wants nothing of it for now.
     paused: AtomicBool,
     epochs: Epochs,
@@ -48,6 +50,7 @@ impl Assignment {
             reading: Reading::new(start),
             ends: Mutex::default(),
             corrupt: AtomicI64::new(NONE),
+            skipped: Mutex::default(),
             paused: AtomicBool::new(false),
             epochs: Epochs::default(),
             topic_id: Mutex::default(),
@@ -115,6 +118,11 @@ impl Assignment {
         self.reading.set_position(generation, offset);
     }
 
+    /// The offsets that were counted as skipped.
+    pub(crate) fn skipped(&self) -> MutexGuard<'_, SkippedOffsets> {
+        self.skipped.lock()
+    }
+
     /// The next generation begins elsewhere: what could not be read is left behind. If the log was
     /// truncated there, what is before is known.
     pub(crate) fn reset_to(&self, to: i64, was_truncated: bool) -> Generation {
@@ -136,6 +144,7 @@ impl Assignment {
         self.set_ends(None);
         // It is met again, unless it was mended.
         self.corrupt.store(NONE, Ordering::Release);
+        self.skipped.lock().forget_below(offset);
         Some(generation)
     }
 

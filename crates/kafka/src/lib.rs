@@ -97,6 +97,7 @@ mod security;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+mod skipped;
 mod source;
 mod topic_partition;
 mod topics;

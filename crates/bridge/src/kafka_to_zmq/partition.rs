@@ -109,6 +109,21 @@ impl Partition {
         goes_back
     }
 
+    /// Begins a generation that was announced at once, if nobody reads the partition and all before
+    /// `from` is delivered: what lies between that and its start was skipped, so that it is not read
+    /// again. Returns whether it did.
+    pub(crate) fn skip(&mut self, generation: Generation, from: i64) -> bool {
+        let progress = &self.progress;
+        let delivered = progress.delivered();
+        let is_idle = !self.gate.is_open() && !progress.is_short() && progress.is_drained();
+        let is_next = self.next.is_some_and(|next| next.number == generation.number);
+        let skips = is_idle && is_next && from <= delivered && delivered < generation.start;
+        if skips {
+            self.begin_anew(generation);
+        }
+        skips
+    }
+
     /// Begins a generation that was announced, once everything of those before is encoded.
     pub(crate) fn begin(&mut self, generation: Generation) {
         self.progress = self.progress.next(generation);
@@ -129,10 +144,14 @@ impl Partition {
 
     /// Begins a generation at what was delivered, in place of all those before.
     pub(crate) fn restart(&mut self, generation: Generation) {
+        self.begin_anew(generation);
+        self.gate.opened();
+    }
+
+    fn begin_anew(&mut self, generation: Generation) {
         let Progress { assignment, audience, .. } = &*self.progress;
         self.progress = Progress::new(Arc::clone(assignment), generation, audience.clone());
         (self.prev, self.begins, self.next) = (None, None, None);
-        self.gate.opened();
     }
 
     /// Encodes fetched records up to the size of a chunk, or one record if that alone is larger.

@@ -296,6 +296,10 @@ impl<S: Sink, F: Records> RouteState<S, F> {
                     (assignment.topic(), assignment.partition(), generation.start);
                 warn!(route, %topic, partition, from, to, "offset reset");
                 self.announce(&assignment, generation);
+                let partition = self.partitions.of(&assignment, &mut self.sink, &mut self.actions);
+                if partition.skip(generation, from) {
+                    self.report.show(&partition.progress);
+                }
             }
             SourceEvent::Stopped(reason) => self.end(reason, now),
         }

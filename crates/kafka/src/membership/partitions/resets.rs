@@ -6,6 +6,7 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{Action, Partitions};
+use crate::assignment::Assignment;
 use crate::config::{FetcherKind, OnCorrupt, OnOutOfRange};
 use crate::connection::RequestError;
 use crate::exchange::SourceEvent;
@@ -66,12 +67,13 @@ impl Partitions<'_> {
             return;
         }
         let (assignment, from) = (&due.assignment, due.offset);
-        let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+        let skipped = count_skipped(assignment, from, to, reason);
         error!(
             route = self.settings.route, topic = %assignment.topic(),
             partition = assignment.partition(), from, to, skipped, "{}", reason.message()
         );
-        self.memory.health.offset_resets += 1;
+        // One that skips only what was skipped before is the same one, met again.
+        self.memory.health.offset_resets += u64::from(to <= from || skipped > 0);
         self.memory.health.records_skipped += skipped;
         if reason == ResetReason::Recreated {
             // It is of the topic that is no more. Were the partition lost before the route has
@@ -149,4 +151,16 @@ impl Partitions<'_> {
             }
         }
     }
+}
+
+/// Returns how many records a reset skips that were not counted yet.
+fn count_skipped(assignment: &Assignment, from: i64, to: i64, reason: ResetReason) -> u64 {
+    let mut skipped = assignment.skipped();
+    match reason {
+        ResetReason::Recreated => skipped.forget_from(i64::MIN),
+        // The log is another one from there on.
+        _ if to < from => skipped.forget_from(to),
+        _ => {}
+    }
+    skipped.count(from, to)
 }

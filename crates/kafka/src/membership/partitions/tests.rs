@@ -504,6 +504,40 @@ fn a_reset_counts_only_for_what_is_still_read() {
 }
 
 #[test]
+fn what_is_skipped_counts_once_however_often_it_is_met() {
+    let mut memory = Memory::new(listing(3));
+    let mut stage = Stage::new(settings(), &mut memory);
+    stage.partitions.handle_listing(listing(3), stage.now);
+    // Resets and skipped records after each step.
+    for (step, counted) in [
+        (Assign(&[0]), (0, 0)),
+        (Found(&[0]), (0, 0)),
+        (Fetch(0), (0, 0)),
+        (OutOfRange, (0, 0)),
+        (Earliest(9), (1, 4)),
+        // From what was delivered: the log lacks it as before, and more of it by now.
+        (Restart(0), (1, 4)),
+        (Fetch(0), (1, 4)),
+        (OutOfRange, (1, 4)),
+        (Earliest(9), (1, 4)),
+        (Restart(0), (1, 4)),
+        (Fetch(0), (1, 4)),
+        (OutOfRange, (1, 4)),
+        (Earliest(12), (2, 7)),
+        // What comes after that is another log.
+        (Fetch(0), (2, 7)),
+        (Truncated(10), (3, 7)),
+        (Fetch(0), (3, 7)),
+        (OutOfRange, (3, 7)),
+        (Earliest(12), (4, 9)),
+    ] {
+        stage.step(step);
+        let health = &stage.partitions.memory.health;
+        assert_eq!((health.offset_resets, health.records_skipped), counted, "{step:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_stops_or_is_skipped() {
     let stop = "the log has no offset 5: gone (on_out_of_range = \"stop\")";
     let truncated = "the log was truncated to 3, below 5 (on_out_of_range = \"stop\"; to go on, \

@@ -370,3 +370,31 @@ fn nothing_that_the_log_still_has_is_passed_without_being_delivered() {
         assert_eq!(model.stage.stands(), (end, end, true), "seed {seed}");
     }
 }
+
+#[test]
+fn what_is_skipped_while_nobody_reads_is_not_read_again() {
+    // What was read and delivered, the offset that was due, the start; the position then.
+    for (name, read, is_delivered, from, start, stands) in [
+        ("nothing was read", &[][..], false, 5, 10, 10),
+        ("all is delivered", &[5, 6], true, 7, 10, 10),
+        ("something was thrown away", &[], false, 7, 10, 5),
+        ("something is in the ring", &[5, 6], false, 7, 10, 5),
+        ("the log ends before", &[5, 6], true, 7, 6, 6),
+    ] {
+        let mut stage = Stage::new(5);
+        if !read.is_empty() {
+            let first = stage.partition.progress.assignment.generation();
+            stage.fetch(first, &mut records(read.iter().copied(), 7));
+            stage.deliver(usize::from(is_delivered));
+        }
+        let next = Generation { number: 1, start };
+        stage.announce(next);
+        assert!(!stage.partition.skip(next, from), "{name}: it is read");
+        stage.partition.gate = Gate::new(false);
+        assert_eq!(stage.partition.skip(next, from), stands == start && start > from, "{name}");
+        assert_eq!(stage.partition.progress.delivered(), stands, "{name}");
+        assert_eq!(stage.partition.newest(), 1, "{name}");
+        stage.check();
+        assert!(!stage.partition.skip(next, from), "{name}: once");
+    }
+}
