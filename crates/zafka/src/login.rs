@@ -18,7 +18,7 @@ use crate::cli::{CommandError, LoginArgs, output_error};
 use crate::identity::wall_clock;
 use crate::random::new_key;
 use crate::time_text::end_text;
-use store::{Login, Store};
+use store::{Login, Store, StoreError};
 
 pub use keeper::Keeper;
 
@@ -82,7 +82,7 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
         // The leases of an earlier login may be another user's.
         keys: new_key(),
     };
-    store.write(&login)?;
+    store.write(&login, &store.lock()?)?;
     let path = store.path();
     let mut text = format!("logged in; kept in {} (mode 0600)\n", path.display());
     let end = end_text(ends);
@@ -126,23 +126,25 @@ pub fn current() -> Result<LoggedIn, CommandError> {
 
 /// The token of the login in a store: another one than the one that was shown, if any.
 fn current_in(store: &Store, shown: Option<&Token>) -> Result<LoggedIn, CommandError> {
+    let is_good = |login: &Login| {
+        let is_new = shown.is_none_or(|shown| shown.expose() != login.access.expose().as_bytes());
+        is_new && wall_clock() + LEFT < login.ends
+    };
     let login = store.read()?;
-    let is_new = shown.is_none_or(|shown| shown.expose() != login.access.expose().as_bytes());
-    if is_new && wall_clock() + LEFT < login.ends {
+    if is_good(&login) {
         return Ok(logged_in(login));
     }
-    let tokens = match refresh(&login) {
-        Ok(tokens) => tokens,
-        Err(error) => {
-            // Another command may have been first: some providers take a refresh token once.
-            let now = store.read()?;
-            return if now.access == login.access { Err(error) } else { Ok(logged_in(now)) };
-        }
-    };
+    let lock = store.lock()?;
+    // Another command may have been first.
+    let login = store.read()?;
+    if is_good(&login) {
+        return Ok(logged_in(login));
+    }
+    let tokens = refresh(&login)?;
     let ends = end_of(&tokens, wall_clock());
     let refresh = tokens.refresh.or_else(|| login.refresh.clone());
     let login = Login { access: tokens.access, ends, refresh, ..login };
-    store.write(&login)?;
+    store.write(&login, &lock)?;
     Ok(logged_in(login))
 }
 
@@ -201,23 +203,13 @@ impl AnotherKey {
 
 /// A new token, which is not kept, and its end.
 fn for_another_key(store: &Store) -> Result<(Token, i64), CommandError> {
+    let lock = store.lock()?;
     let mut login = store.read()?;
-    let tokens = match refresh(&login) {
-        Ok(tokens) => tokens,
-        Err(error) => {
-            // As above.
-            let now = store.read()?;
-            if now.refresh == login.refresh {
-                return Err(error);
-            }
-            login = now;
-            refresh(&login)?
-        }
-    };
+    let tokens = refresh(&login)?;
     let ends = end_of(&tokens, wall_clock());
     if tokens.refresh.is_some() {
         login.refresh = tokens.refresh;
-        store.write(&login)?;
+        store.write(&login, &lock)?;
     }
     Ok((Token::new(tokens.access.expose().as_bytes().to_vec()), ends))
 }
@@ -236,7 +228,8 @@ fn end_of(tokens: &LoginTokens, now: i64) -> i64 {
 
 /// Returns true if an error says that the provider gives no token any more.
 fn is_over(error: &CommandError) -> bool {
-    error.is::<Ended>() || error.is::<store::StoreError>()
+    let of_store = error.downcast_ref::<StoreError>();
+    error.is::<Ended>() || of_store.is_some_and(|error| !matches!(error, StoreError::Locked(_)))
 }
 
 #[cfg(test)]

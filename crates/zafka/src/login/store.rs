@@ -1,17 +1,29 @@
-//! The file that keeps a user's login: for its owner alone, and always whole.
+//! The file that keeps a user's login: for its owner alone, always whole, and changed by one command
+//! at a time.
+#![allow(clippy::disallowed_methods, reason = "a driver: it waits for other commands")]
 
 use std::env;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use zafka_oidc::Secret;
 use zafka_zmtp::curve::{KeyPair, SecretKey};
 
 /// The file's name in its folder.
 const FILE: &str = "login.json";
+/// The file in the same folder that is locked by the command that changes the login.
+const LOCK: &str = "login.lock";
+/// Longest wait for the lock: the commands before may ask a provider that is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between two looks at the lock.
+const LOOK: Duration = Duration::from_millis(20);
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
 
@@ -43,9 +55,15 @@ pub(super) enum StoreError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} can be read by others (chmod 600 {path})", path = .0.display())]
     Readable(PathBuf),
+    #[error("{}: another command has it locked for more than {} s", .0.display(), PATIENCE.as_secs())]
+    Locked(PathBuf),
     #[error("{}: not a login; log in anew by `zafka login`", .0.display())]
     Malformed(PathBuf),
 }
+
+/// The right to change a login, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is locked until it is closed")] File);
 
 /// The place of a login.
 #[derive(Clone, Debug)]
@@ -77,7 +95,7 @@ impl Store {
     pub(super) fn read(&self) -> Result<Login, StoreError> {
         let path = self.path();
         let fault = |source| StoreError::Io { path: path.clone(), source };
-        let file = match fs::File::open(&path) {
+        let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::None(path));
             }
@@ -92,11 +110,35 @@ impl Store {
         parse(&text).ok_or(StoreError::Malformed(path))
     }
 
+    /// Keeps other commands from changing the login: a refresh token may be good once, so that the
+    /// next one must not be lost. Waits for those that were first.
+    pub(super) fn lock(&self) -> Result<Lock, StoreError> {
+        self.make_folder()?;
+        let path = self.folder.join(LOCK);
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let end = Instant::now() + PATIENCE;
+        let mut outcome = opened.and_then(|file| try_lock(&file).map(|is_ours| (file, is_ours)));
+        loop {
+            let file = match outcome {
+                Ok((file, true)) => return Ok(Lock(file)),
+                Ok((file, false)) if Instant::now() < end => file,
+                Ok(_) => return Err(StoreError::Locked(path)),
+                Err(source) => return Err(StoreError::Io { path, source }),
+            };
+            sleep(LOOK);
+            outcome = try_lock(&file).map(|is_ours| (file, is_ours));
+        }
+    }
+
+    fn make_folder(&self) -> Result<(), StoreError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(|source| StoreError::Io { path: self.folder.clone(), source })
+    }
+
     /// Keeps a login, in place of the one before.
-    pub(super) fn write(&self, login: &Login) -> Result<(), StoreError> {
-        let mut make = DirBuilder::new();
-        let made = make.recursive(true).mode(0o700).create(&self.folder);
-        made.map_err(|source| StoreError::Io { path: self.folder.clone(), source })?;
+    pub(super) fn write(&self, login: &Login, _lock: &Lock) -> Result<(), StoreError> {
+        self.make_folder()?;
         // Others read the one before or this one, never a part.
         let new = self.folder.join(format!("{FILE}.{}", std::process::id()));
         let written = write_new(&new, &text(login)).and_then(|()| fs::rename(&new, self.path()));
@@ -105,6 +147,15 @@ impl Store {
             let _ = fs::remove_file(&new);
             StoreError::Io { path: self.path(), source }
         })
+    }
+}
+
+/// Locks a file unless another process has. Returns whether it did.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -172,9 +223,10 @@ mod tests {
         let store = Store::at(home.path().join("state/zafka"));
         let none = store.read().unwrap_err().to_string();
         assert!(none.starts_with("not logged in: ") && none.contains("`zafka login`"), "{none}");
-        store.write(&login("FIRST")).unwrap();
+        let lock = store.lock().unwrap();
+        store.write(&login("FIRST"), &lock).unwrap();
         let second = login("SECOND");
-        store.write(&second).unwrap();
+        store.write(&second, &lock).unwrap();
         let read = store.read().unwrap();
         assert_eq!((read.access.expose(), read.ends, &read.keys), ("SECOND", 17, &second.keys));
         assert_eq!(read.refresh.as_ref().map(Secret::expose), Some("REFRESH"));
@@ -182,7 +234,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&store.path()), mode(&store.folder)), (0o600, 0o700));
         let names: Vec<_> = fs::read_dir(&store.folder).unwrap().collect();
-        assert_eq!(names.len(), 1, "nothing else is left");
+        assert_eq!(names.len(), 2, "the login and its lock");
         for shown in [format!("{second:?}"), format!("{store:?}")] {
             assert!(!shown.contains("SECOND") && !shown.contains("REFRESH"), "{shown}");
         }
@@ -192,7 +244,7 @@ mod tests {
     fn a_file_that_is_no_login() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::at(home.path().to_owned());
-        store.write(&login("TOKEN")).unwrap();
+        store.write(&login("TOKEN"), &store.lock().unwrap()).unwrap();
         let whole = fs::read_to_string(store.path()).unwrap();
         fs::set_permissions(store.path(), fs::Permissions::from_mode(0o640)).unwrap();
         let error = store.read().unwrap_err().to_string();

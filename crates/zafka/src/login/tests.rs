@@ -85,6 +85,29 @@ fn a_refresh_token_that_another_command_has_used() {
     assert_eq!(found.token.expose(), second.token.expose());
 }
 
+#[test]
+fn commands_that_renew_at_once_lose_no_refresh_token() {
+    let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());
+    let store = store(&folder);
+    log_in(&issuer, &store).unwrap();
+    let own = current_in(&store, None).unwrap();
+    // The provider takes a refresh token once, and each of them needs one.
+    let lock = store.lock().unwrap();
+    let commands: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || for_another_key(&store).map_err(|error| error.to_string()))
+        })
+        .collect();
+    drop(lock);
+    let mut tokens: Vec<_> =
+        commands.into_iter().map(|one| one.join().unwrap().unwrap().0.expose().to_vec()).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each has its own");
+    assert!(current_in(&store, Some(&own.token)).is_ok(), "and the last one is kept");
+}
+
 #[tokio::test]
 async fn another_key_gets_tokens_of_its_own() {
     let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());

@@ -37,6 +37,7 @@ mod groups;
 mod health;
 mod identity;
 mod ingest;
+mod login;
 mod membership;
 mod peers;
 mod presets;
