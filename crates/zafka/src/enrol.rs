@@ -6,6 +6,8 @@
 
 mod answer;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zafka_sockets::config::EndpointConfig;
 use zafka_sockets::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, put_message};
@@ -53,7 +56,12 @@ enum Tokens {
 impl Tokens {
     async fn next(&mut self) -> Result<Token, String> {
         match self {
-            Self::File(path) => token_in(path),
+            Self::File(path) => {
+                let path = path.clone();
+                // It may be in a folder of another machine, which does not answer.
+                let read = spawn_blocking(move || token_in(&path)).await;
+                read.unwrap_or_else(|error| Err(error.to_string()))
+            }
             Self::Login(login) => login.token().await.map_err(|error| error.to_string()),
         }
     }
@@ -114,21 +122,22 @@ pub async fn run(enrolment: Enrolment, stop: impl Future<Output = ()>) -> Result
         report: EnrolReport::new(),
         enrolment,
     };
-    let patience = enrolling.enrolment.patience;
-    let give_up = patience.and_then(|patience| now.checked_add(patience));
+    let give_up = enrolling.enrolment.patience.and_then(|patience| now.checked_add(patience));
     tokio::pin!(stop);
     loop {
-        enrolling.ask().await;
+        // The token may take its time: whoever gives it is another program, or a provider.
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = until(give_up) => return Err(enrolling.late().into()),
+            () = enrolling.ask() => {}
+        }
         tokio::select! {
             () = &mut stop => return Ok(()),
             event = socket.next() => if enrolling.handle_event(event)? {
                 return Ok(());
             },
             () = until(enrolling.schedule.poll_timeout()) => {}
-            () = until(give_up) => {
-                let (patience, reason) = (patience.unwrap_or_default(), enrolling.report.last());
-                return Err(EnrolError::Late { patience, reason }.into());
-            }
+            () = until(give_up) => return Err(enrolling.late().into()),
         }
     }
 }
@@ -143,6 +152,12 @@ struct Enrolling {
 }
 
 impl Enrolling {
+    /// The error that its time is over.
+    fn late(&mut self) -> EnrolError {
+        let patience = self.enrolment.patience.unwrap_or_default();
+        EnrolError::Late { patience, reason: self.report.last() }
+    }
+
     /// Sends the token, if it is time.
     async fn ask(&mut self) {
         let now = Instant::now();
