@@ -20,8 +20,6 @@ const MAX_FILES: usize = 65_536;
 const MAX_BYTES: u64 = 64 * 1024;
 /// Time for which a file that became unusable leaves what was known of it: it takes less to write.
 const BROKEN_FILE: Duration = Duration::from_secs(60);
-/// Time for which a folder that cannot be listed leaves what was known.
-const BROKEN_FOLDER: Duration = Duration::from_secs(24 * 3600);
 /// The extension of certificates' names.
 const EXTENSION: &str = "key";
 
@@ -30,8 +28,6 @@ const EXTENSION: &str = "key";
 pub struct Folder {
     path: PathBuf,
     files: BTreeMap<OsString, File>,
-    /// The time since when it cannot be listed.
-    unlisted: Option<Instant>,
     /// True if the state of the files was logged since it last changed.
     is_told: bool,
 }
@@ -67,34 +63,22 @@ pub struct Found {
 impl Folder {
     /// A folder of which nothing was read.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, files: BTreeMap::new(), unlisted: None, is_told: false }
+        Self { path, files: BTreeMap::new(), is_told: false }
     }
 
     /// Looks at the folder. Returns what it says, or nothing if nothing changed.
     ///
     /// # Errors
-    /// The folder cannot be listed: what was known stays, until [`Folder::give_up`].
+    /// The folder cannot be listed: what was known stays.
     pub fn look(&mut self, now: Instant) -> io::Result<Option<Found>> {
-        let changed = self.list(now);
-        self.unlisted = match changed {
-            Ok(_) => None,
-            Err(_) => Some(self.unlisted.unwrap_or(now)),
-        };
-        let changed = changed? || !self.is_told;
+        let changed = self.list(now)? || !self.is_told;
         self.is_told = true;
         Ok(changed.then(|| self.found()))
     }
 
-    /// Forgets what was known, if the folder could not be listed for too long. Returns whether it
-    /// did.
-    pub fn give_up(&mut self, now: Instant) -> bool {
-        let is_over = self.unlisted.is_some_and(|since| now >= since + BROKEN_FOLDER);
-        let gives_up = is_over && self.is_told;
-        if gives_up {
-            self.files.clear();
-            self.is_told = false;
-        }
-        gives_up
+    /// Has all that it says told with the next look, as if nothing had been told before.
+    pub fn tell_again(&mut self) {
+        self.is_told = false;
     }
 
     /// Reads what changed. Returns whether anything did.
@@ -327,21 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_folder_that_cannot_be_listed_are_known_for_a_day() {
+    fn a_folder_that_is_back_is_told_of_again() {
         let directory = tempfile::tempdir().unwrap();
         let (path, away) = (directory.path().join("keys.d"), directory.path().join("away"));
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a.key"), public_text(1, "")).unwrap();
-        let (mut folder, start) = (Folder::new(path.clone()), Instant::now());
-        assert_eq!(subjects(&folder.look(start).unwrap().unwrap()), ["a"]);
+        let (mut folder, now) = (Folder::new(path.clone()), Instant::now());
+        assert_eq!(subjects(&folder.look(now).unwrap().unwrap()), ["a"]);
         fs::rename(&path, &away).unwrap();
-        for time in [start, start + Duration::from_secs(10), start + BROKEN_FOLDER] {
-            assert!(folder.look(time).is_err());
-            assert_eq!(folder.give_up(time), time == start + BROKEN_FOLDER, "{time:?}");
-        }
-        assert!(!folder.give_up(start + BROKEN_FOLDER), "once");
+        assert!(folder.look(now).is_err());
         fs::rename(&away, &path).unwrap();
-        let back = folder.look(start + BROKEN_FOLDER).unwrap().unwrap();
-        assert_eq!(subjects(&back), ["a"]);
+        assert_eq!(folder.look(now).unwrap(), None, "it is known as before");
+        folder.tell_again();
+        assert_eq!(subjects(&folder.look(now).unwrap().unwrap()), ["a"]);
     }
 }

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 mod admin;
+mod blocking;
 mod cli;
 mod config;
 mod control;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 use zafka_bridge::{Relay, Route};
 
@@ -44,9 +45,13 @@ impl Reload {
     /// is then shut down.
     pub async fn take(&mut self, relay: &mut Relay) {
         let file = self.file.display().to_string();
-        let loaded = match config::load(&self.file) {
-            Ok(loaded) => loaded,
-            Err(error) => return tell(&error),
+        // It reads files, which may be those of a machine that does not answer.
+        let path = self.file.clone();
+        let loaded = match spawn_blocking(move || config::load(&path)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => return tell(&error),
+            // The panic hook has logged it.
+            Err(_) => return,
         };
         cli::announce(&loaded);
         let new = loaded.config;

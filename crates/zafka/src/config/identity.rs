@@ -19,6 +19,7 @@ use super::keys::{self, Key};
 use super::mistake::{Parsed, Rejected};
 use super::reader::{Span, Table};
 use super::text;
+use crate::blocking::{PATIENCE, in_time};
 use crate::key_folder::{Folder, known};
 use crate::random::random;
 use crate::secret_file::Exposed;
@@ -154,7 +155,8 @@ pub fn server_key(table: &Table<'_, '_>, key: &Key) -> Option<(PublicKey, Claims
 fn look(table: &Table<'_, '_>, path: &Path) {
     #[allow(clippy::disallowed_methods, reason = "a single look: no time passes for it")]
     let now = std::time::Instant::now();
-    match Folder::new(path.to_owned()).look(now) {
+    let mut folder = Folder::new(path.to_owned());
+    match in_time(PATIENCE, move || folder.look(now)).and_then(|looked| looked) {
         Ok(found) => {
             for problem in found.unwrap_or_default().problems {
                 table.mistake(&keys::KEYS_FOLDER, problem, "public certificates named *.key");

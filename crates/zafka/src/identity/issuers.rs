@@ -3,23 +3,25 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 use zafka_identity::{KeyRefresh, KeySet};
 
 use super::gate::{Identities, wall_clock};
+use crate::blocking::{Blocking, late};
 use crate::issuer_keys::{FetchedKeys, KeySource};
 
+/// Time for a fetch. A provider has less.
+const FETCH: Duration = Duration::from_secs(30);
 /// Failures in a row after which they are logged once more; about an hour of them.
 const TELL_AGAIN: u32 = 60;
 
 /// Fetches the keys of the issuer of this index, for as long as the task lives.
 pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identities>) {
     let mut refresh = KeyRefresh::new(Instant::now());
-    let mut failures = 0;
+    let (mut failures, mut told) = (0, false);
     let issuer = source.issuer.clone();
     loop {
         if refresh.handle_timeout(Instant::now()) {
@@ -35,11 +37,27 @@ pub async fn keep_fresh(source: KeySource, index: usize, identities: Arc<Identit
             }
             continue;
         }
-        let fetching = spawn_blocking({
+        let mut fetching = Blocking::begin({
             let source = source.clone();
             move || source.fetch()
         });
-        let outcome = match fetching.await {
+        let fetched = loop {
+            match fetching.wait(FETCH).await {
+                Some(fetched) => break fetched,
+                // A file of another machine's, which does not answer.
+                None => {
+                    let gives_up = refresh.handle_timeout(Instant::now());
+                    identities.set_issuer_keys(index, refresh.keys());
+                    let (error, known) = (late(FETCH), refresh.keys().len());
+                    identities.counts.not_fetched(index, known, &error.to_string());
+                    if gives_up || !std::mem::replace(&mut told, true) {
+                        warn!(issuer, %error, known, "no keys could be fetched");
+                    }
+                }
+            }
+        };
+        told = false;
+        let outcome = match fetched {
             Ok(Err(error)) if error.is_withdrawal() => {
                 warn!(issuer, "the issuer has no keys: its tokens are not taken");
                 Ok(FetchedKeys { keys: KeySet::default(), max_age: None })
