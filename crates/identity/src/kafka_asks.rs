@@ -36,6 +36,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_se
 const GONE: Duration = Duration::from_secs(120);
 /// Intervals for which an answer holds if there is no other one.
 const HELD_INTERVALS: u32 = 2;
+/// Time after that in which a failure is to be told, and time for a question. If nothing happens for
+/// so long, whoever asks hangs, or has ended.
+const UNTOLD: Duration = Duration::from_secs(30);
 
 /// The state of a peer that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +109,8 @@ struct LeaseToken<T> {
     token: T,
     failures: u32,
     answered: Instant,
+    /// Since when a question about it is under way, if one is.
+    asked: Option<Instant>,
 }
 
 /// All tokens in whose names Kafka is asked.
@@ -116,6 +121,8 @@ pub struct KafkaAsks<T> {
     leased: Queue<LeaseToken<T>>,
     /// Number that tells these questions from those about other topics.
     round: u64,
+    /// The time of the last question about a lease.
+    last_question: Option<Instant>,
     /// The number of peers of a subject that wait.
     subjects: HashMap<Subject, usize>,
 }
@@ -124,7 +131,8 @@ impl<T: Clone> KafkaAsks<T> {
     /// Kafka is asked about each lease once in `interval`.
     pub fn new(interval: Duration) -> Self {
         let (waiting, leased) = (Queue::default(), Queue::default());
-        Self { interval, waiting, leased, round: 0, subjects: HashMap::new() }
+        let (last_question, subjects) = (None, HashMap::new());
+        Self { interval, waiting, leased, round: 0, last_question, subjects }
     }
 
     /// A peer shows a token that gives a lease once Kafka has answered. `keep`: what it takes to
@@ -172,7 +180,9 @@ impl<T: Clone> KafkaAsks<T> {
             self.remove_waiting(&key);
         }
         let (key, number) = self.leased.take_due(now, MAX_ASKED)?;
-        let token = self.leased.get_mut(&key)?.token.clone();
+        let leased = self.leased.get_mut(&key)?;
+        (leased.asked, self.last_question) = (Some(now), Some(now));
+        let token = leased.token.clone();
         Some(Question { key, token, number, round: self.round, is_first: false })
     }
 
@@ -186,6 +196,7 @@ impl<T: Clone> KafkaAsks<T> {
     /// over, or something else is asked now.
     pub fn handle_answer(&mut self, question: &Question<T>, now: Instant) -> Option<Answered<T>> {
         let Question { key, number, is_first, .. } = question;
+        self.end_question(question);
         if question.round != self.round {
             match is_first {
                 true => self.waiting.put_back(key, *number, now),
@@ -217,7 +228,11 @@ impl<T: Clone> KafkaAsks<T> {
     /// token. The lease of a token that gave none is asked about as before.
     pub fn handle_begun(&mut self, key: PublicKey, token: T, now: Instant) {
         let next = self.next(&key, now);
-        self.leased.insert(key, LeaseToken { token, failures: 0, answered: now }, next);
+        self.leased.insert(
+            key,
+            LeaseToken { token, failures: 0, answered: now, asked: None },
+            next,
+        );
     }
 
     /// Takes note that there was no answer. `None` as for [`Self::handle_answer`].
@@ -228,6 +243,7 @@ impl<T: Clone> KafkaAsks<T> {
         now: Instant,
     ) -> Option<Failed> {
         let Question { key, number, is_first, .. } = question;
+        self.end_question(question);
         if *is_first {
             let failures = self.waiting.get_mut(key).map_or(0, |waiting| waiting.failures + 1);
             return match self.waiting.put_back(key, *number, now + backoff(failures)) {
@@ -264,16 +280,49 @@ impl<T: Clone> KafkaAsks<T> {
         }
     }
 
+    /// Returns the peers whose answers hold no longer, though nobody has told of a failure: their
+    /// leases are to end. They are asked about no more. Where more are asked about than there is time
+    /// for, they are only late.
+    pub fn take_unanswered(&mut self, now: Instant) -> Vec<PublicKey> {
+        let held = self.interval * HELD_INTERVALS + UNTOLD;
+        let last = self.last_question;
+        let is_over = |leased: &LeaseToken<T>| {
+            let asked = leased.asked.or(last).unwrap_or(leased.answered);
+            now >= leased.answered + held && now >= asked + UNTOLD
+        };
+        let over = self.leased.iter().filter(|(_, leased)| is_over(leased));
+        let over: Vec<_> = over.map(|(key, _)| *key).collect();
+        for key in &over {
+            self.leased.remove(key);
+        }
+        over
+    }
+
+    /// Takes it that the outcome of no question under way will be told: whoever has asked has ended.
+    /// They are asked again.
+    pub fn forget_questions(&mut self, now: Instant) {
+        self.waiting.forget_under_way(now);
+        self.leased.forget_under_way(now);
+        self.leased.values_mut().for_each(|leased| leased.asked = None);
+    }
+
     /// Asks about every lease as soon as may be: what is asked is something else now.
     pub fn ask_again(&mut self, now: Instant) {
         self.round += 1;
         self.leased.all_due(now);
     }
 
-    /// The number of peers that wait, and of those that have a lease.
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    /// Returns the number of peers that wait, and of those that have a lease.
+    pub fn counts(&self) -> (usize, usize) {
         (self.waiting.len(), self.leased.len())
+    }
+
+    /// The question is under way no more.
+    fn end_question(&mut self, question: &Question<T>) {
+        let leased = self.leased.get_mut(&question.key).filter(|_| !question.is_first);
+        if let Some(leased) = leased {
+            leased.asked = None;
+        }
     }
 
     fn remove_waiting(&mut self, key: &PublicKey) -> Option<Waiting<T>> {

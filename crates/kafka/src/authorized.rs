@@ -11,7 +11,6 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
@@ -54,13 +53,31 @@ pub struct AuthorizedTopics {
 /// The reason why it is not known what a client is authorized for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationError {
-    /// The provider gives no token for it, or the cluster does not take it: asked again they would
-    /// say the same.
+    /// The provider gives no token for it: so the cluster was not asked.
+    #[error("{reason}")]
+    NoToken {
+        /// The cause.
+        reason: String,
+        /// True if the provider has said no, and would say the same if it was asked again.
+        is_refusal: bool,
+    },
+    /// The cluster does not take it, and would say the same if it was asked again.
     #[error("{0}")]
     Refused(String),
     /// There is no answer now.
     #[error("{0}")]
     Unanswered(String),
+}
+
+impl AuthorizationError {
+    /// Returns true if somebody who decides has said no.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoToken { is_refusal, .. } => *is_refusal,
+            Self::Refused(_) => true,
+            Self::Unanswered(_) => false,
+        }
+    }
 }
 
 /// A client other than the relay: the owner of a token.
@@ -99,23 +116,23 @@ impl Principal {
         &self,
         topics: &AskedTopics,
     ) -> Result<AuthorizedTopics, AuthorizationError> {
+        let mut has_token = false;
         let asked = timeout(DEADLINE, async {
-            self.obtain_token().await?;
+            // Before there is a connection, to tell who says no.
+            if let Err(error) = self.tokens.obtain().await {
+                let (reason, is_refusal) = (error.to_string(), error.is_refusal());
+                return Err(AuthorizationError::NoToken { reason, is_refusal });
+            }
+            has_token = true;
             ask(&self.connector, &self.servers, topics).await
         });
-        let late = || format!("no answer within {} s", DEADLINE.as_secs());
-        asked.await.unwrap_or_else(|_| Err(AuthorizationError::Unanswered(late())))
-    }
-
-    /// Obtains the token before there is a connection, to tell who says no.
-    async fn obtain_token(&self) -> Result<(), AuthorizationError> {
-        let tokens = Arc::clone(&self.tokens);
-        let token = spawn_blocking(move || tokens.living()).await;
-        let token = token.map_err(|error| AuthorizationError::Unanswered(error.to_string()))?;
-        token.map(drop).map_err(|error| match error.is_refusal() {
-            true => AuthorizationError::Refused(error.to_string()),
-            false => AuthorizationError::Unanswered(error.to_string()),
-        })
+        let asked = asked.await;
+        let late = format!("no answer within {} s", DEADLINE.as_secs());
+        match asked {
+            Ok(answer) => answer,
+            Err(_) if has_token => Err(AuthorizationError::Unanswered(late)),
+            Err(_) => Err(AuthorizationError::NoToken { reason: late, is_refusal: false }),
+        }
     }
 }
 
@@ -312,6 +329,34 @@ mod tests {
             }
             assert!(heard.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn not_every_question_is_for_the_first_server() {
+        let (heard_tx, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let mut bootstrap_servers = Vec::new();
+        for server in 0..2 {
+            let heard_tx = heard_tx.clone();
+            let address = broker(move |asked| match asked.key {
+                ApiKey::Metadata => {
+                    heard_tx.send(server).unwrap();
+                    asked.answer::<MetadataRequest>(&MetadataResponse::default())
+                }
+                _ => asked.answer::<ApiVersionsRequest>(&api_versions()),
+            });
+            bootstrap_servers.push(address.await);
+        }
+        let security = Security::default();
+        let cluster = ClusterConfig { bootstrap_servers, security, client_rack: None };
+        let connector = Connector::new(&cluster, None).unwrap();
+        let topics = AskedTopics { read: vec![name("a")], write: Vec::new() };
+        // By chance the same one fifty times: less than once in 10^14.
+        let mut asked = BTreeSet::new();
+        for _ in 0..50 {
+            ask(&connector, &cluster.bootstrap_servers, &topics).await.unwrap();
+            asked.insert(heard.recv().await.unwrap());
+        }
+        assert_eq!(asked.len(), 2);
     }
 
     #[tokio::test]

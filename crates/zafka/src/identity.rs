@@ -7,6 +7,7 @@ pub mod gate;
 mod health;
 mod issuers;
 mod kafka_asker;
+mod kafka_counts;
 mod kafka_rights;
 mod keep_running;
 mod lease_ends;
@@ -28,6 +29,7 @@ pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
 pub use gate::{Identities, wall_clock};
 pub use kafka_asker::ask as ask_kafka;
+pub use kafka_counts::KafkaStatus;
 use keep_running::keep_running;
 pub use keep_running::tell_the_end;
 
@@ -59,10 +61,10 @@ impl Identity {
     pub fn ask(&mut self, cluster: &Cluster, topics: AskedTopics) {
         self.gate.set_topics(topics);
         if self.gate.kafka().is_some() {
-            let gate = Arc::clone(&self.gate);
-            let (health, asking) = (Arc::clone(gate.health()), cluster.clone());
-            let asking = kafka_asker::keep_asking(asking, gate);
-            self.tasks.spawn(tell_the_end("what asks Kafka about peers", health, asking));
+            let (cluster, gate) = (cluster.clone(), Arc::clone(&self.gate));
+            keep(&mut self.tasks, "what asks Kafka about peers".to_owned(), &gate, move |gate| {
+                kafka_asker::keep_asking(cluster.clone(), gate)
+            });
         }
     }
 }

@@ -45,6 +45,14 @@ impl<T> Queue<T> {
         self.entries.keys()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PublicKey, &T)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.values_mut().map(|entry| &mut entry.value)
+    }
+
     pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut T> {
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }
@@ -92,6 +100,17 @@ impl<T> Queue<T> {
                 Place::Kept
             }
             None => Place::Gone,
+        }
+    }
+
+    /// Takes it that none is under way: those that were are not put back, and may be taken again.
+    pub(super) fn forget_under_way(&mut self, now: Instant) {
+        self.under_way = 0;
+        for (key, entry) in &mut self.entries {
+            if entry.due.is_none() {
+                entry.due = Some(now);
+                self.due.insert((now, entry.number, *key));
+            }
         }
     }
 

@@ -259,3 +259,47 @@ fn everything_is_bounded() {
     }
     assert_eq!(asks.counts().0, MAX_WAITING);
 }
+
+#[test]
+fn nobody_asks_any_more() {
+    let (mut asks, now) = start();
+    lease(&mut asks, key(1), now);
+    let held = INTERVAL * 2 + Duration::from_secs(30);
+    assert_eq!(asks.take_unanswered(now + held - Duration::from_secs(1)), []);
+    assert_eq!(asks.take_unanswered(now + held), [key(1)]);
+    assert_eq!((asks.counts(), asks.take_unanswered(now + held)), ((0, 0), vec![]), "once");
+
+    // A question that hangs, and one after the other that takes its time.
+    lease(&mut asks, key(1), now);
+    let question = asks.poll_question(at(now, 580)).unwrap();
+    lease(&mut asks, key(2), at(now, 600));
+    assert_eq!(asks.take_unanswered(at(now, 629)), []);
+    assert_eq!(asks.take_unanswered(at(now, 630)), [key(1)]);
+    assert_eq!(asks.handle_answer(&question, at(now, 631)), None, "too late");
+    assert_eq!(asks.counts(), (0, 1));
+    let question = asks.poll_question(at(now, 1260)).unwrap();
+    assert_eq!(asks.take_unanswered(at(now, 1280)), [], "it was asked late, and has its time");
+    assert_eq!(asks.handle_answer(&question, at(now, 1281)), Some(Answered::Again));
+    assert_eq!(asks.take_unanswered(at(now, 1300)), []);
+}
+
+#[test]
+fn who_begins_to_ask_anew_asks_what_was_under_way() {
+    let (mut asks, now) = start();
+    lease(&mut asks, key(1), now);
+    for number in 2..10 {
+        let wanted = asks.want(key(number), &verified(number, "bob", 100), || "t", now);
+        assert_eq!(wanted, Wanted::Asked);
+    }
+    let ask_all = |asks: &mut KafkaAsks<&'static str>| {
+        std::iter::from_fn(|| asks.poll_question(at(now, 300))).count()
+    };
+    // Those who wait have to come again now and then.
+    for number in 2..10 {
+        asks.want(key(number), &verified(number, "bob", 100), || "t", at(now, 300));
+    }
+    assert_eq!(ask_all(&mut asks), 9);
+    assert_eq!(ask_all(&mut asks), 0, "all are under way");
+    asks.forget_questions(at(now, 300));
+    assert_eq!(ask_all(&mut asks), 9);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::ssl::SslContext;
+use rand::seq::SliceRandom;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::error::Elapsed;
@@ -56,19 +57,23 @@ impl Connector {
         Arc::new(Self { tls, login, pool: Arc::clone(&self.pool) })
     }
 
-    /// A connection to the first of these servers that can be connected to.
+    /// A connection to one of these servers, which are tried in a random order: the first one is not
+    /// to have all the work, and one that hangs is not to delay each attempt.
     ///
     /// # Errors
-    /// The reason of each server.
+    /// The reason of each server, in the order of the list.
     pub(crate) async fn connect_any(&self, servers: &[String]) -> Result<Connection, Refusals> {
+        let mut order: Vec<_> = servers.iter().enumerate().collect();
+        order.shuffle(&mut rand::rng());
         let mut refusals = Vec::new();
-        for server in servers {
+        for (place, server) in order {
             match self.connect(server).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => refusals.push(error),
+                Err(error) => refusals.push((place, error)),
             }
         }
-        Err(Refusals(refusals))
+        refusals.sort_by_key(|(place, _)| *place);
+        Err(Refusals(refusals.into_iter().map(|(_, error)| error).collect()))
     }
 
     /// A connection that can be used: connected, encrypted and authenticated as the settings say.

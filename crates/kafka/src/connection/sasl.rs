@@ -9,13 +9,13 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
-use tokio::task::{JoinError, spawn_blocking};
-use zafka_oidc::{Token, TokenError};
+use tokio::task::spawn_blocking;
+use zafka_oidc::Token;
 
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
-use crate::security::Bearer;
+use crate::security::{Bearer, NoToken};
 
 /// The proof of a client's identity.
 pub(super) enum Login {
@@ -24,16 +24,6 @@ pub(super) enum Login {
     OAuthBearer(Arc<Bearer>),
     /// Tokens are wanted and there is no provider: a mistake of ours.
     NoTokens,
-}
-
-/// The reason why there is no token to log in with.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LoginError {
-    #[error(transparent)]
-    Provider(#[from] TokenError),
-    /// Asking for it has broken off.
-    #[error(transparent)]
-    BrokenOff(#[from] JoinError),
 }
 
 impl Login {
@@ -57,10 +47,9 @@ impl Login {
     }
 
     /// The token, if one is wanted. Only this asks another server than the broker.
-    pub(super) async fn token(&self) -> Result<Option<Token>, LoginError> {
-        let Self::OAuthBearer(provider) = self else { return Ok(None) };
-        let provider = Arc::clone(provider);
-        Ok(Some(spawn_blocking(move || provider.living()).await??))
+    pub(super) async fn token(&self) -> Result<Option<Token>, NoToken> {
+        let Self::OAuthBearer(tokens) = self else { return Ok(None) };
+        tokens.obtain().await.map(Some)
     }
 
     /// Authenticates; returns how long that is valid, if the broker says so (KIP-368).

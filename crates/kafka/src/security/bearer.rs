@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::{JoinError, spawn_blocking};
 use zafka_oidc::{Token, TokenError, TokenProvider};
 
 use crate::config::OAuthBearer;
@@ -11,6 +12,23 @@ use crate::config::OAuthBearer;
 pub(crate) struct Bearer {
     provider: TokenProvider,
     extensions: Vec<(String, String)>,
+}
+
+/// The reason why there is no token to authenticate with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoToken {
+    #[error(transparent)]
+    Provider(#[from] TokenError),
+    /// Asking for it has broken off.
+    #[error(transparent)]
+    BrokenOff(#[from] JoinError),
+}
+
+impl NoToken {
+    /// Returns true if the provider has said no.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Provider(error) if error.is_refusal())
+    }
 }
 
 impl Bearer {
@@ -29,6 +47,15 @@ impl Bearer {
     /// The reason why there is no token.
     pub(crate) fn living(&self) -> Result<Token, TokenError> {
         self.provider.living()
+    }
+
+    /// The same for a task: a provider that is asked keeps no thread of the runtime.
+    ///
+    /// # Errors
+    /// The reason why there is no token.
+    pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Token, NoToken> {
+        let bearer = Arc::clone(self);
+        Ok(spawn_blocking(move || bearer.living()).await??)
     }
 
     /// For the thread that keeps librdkafka supplied. Blocks while the provider answers.

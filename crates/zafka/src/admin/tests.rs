@@ -12,7 +12,7 @@ use zafka_bridge::status::{
 };
 
 use super::*;
-use crate::identity::IssuerStatus;
+use crate::identity::{IssuerStatus, KafkaStatus};
 
 /// The wait below in `/readyz`.
 const WAITING: &str = concat!(
@@ -394,6 +394,14 @@ fn metrics_of_identity() {
     let mut identity = IdentityStatus { leases: 3, ..IdentityStatus::default() };
     identity.counters.revoked = 2;
     identity.counters.refused.insert("token_used", 5);
+    identity.kafka = Some(KafkaStatus {
+        waiting: 6,
+        asked: 12,
+        answered: 9,
+        refused: 2,
+        exchanges_refused: 1,
+        ..KafkaStatus::default()
+    });
     identity.issuers = vec![
         IssuerStatus {
             issuer: "https://id".to_owned(),
@@ -409,6 +417,11 @@ fn metrics_of_identity() {
     let told = text(Some(&identity));
     for line in [
         "zafka_identity_leases 3",
+        "zafka_identity_kafka_waiting 6",
+        "zafka_identity_kafka_asked_total 12",
+        "zafka_identity_kafka_outcomes_total{outcome=\"answered\"} 9",
+        "zafka_identity_kafka_outcomes_total{outcome=\"failed\"} 0",
+        "zafka_identity_kafka_exchanges_failed_total{outcome=\"refused\"} 1",
         "zafka_identity_revoked_total 2",
         "zafka_identity_refused_total{reason=\"token_used\"} 5",
         "zafka_identity_issuer_keys{issuer=\"https://id\"} 2",

@@ -9,6 +9,7 @@ use serde::Serialize;
 use zafka_identity::Refusal;
 
 use super::health::HealthStatus;
+use super::kafka_counts::{KafkaCounts, KafkaStatus};
 
 /// Characters of an error that are shown.
 const MAX_ERROR: usize = 400;
@@ -28,6 +29,9 @@ pub struct IdentityStatus {
     pub counters: IdentityCounters,
     /// The issuers, in the order of the file.
     pub issuers: Vec<IssuerStatus>,
+    /// The questions to Kafka, if rules ask it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaStatus>,
     /// The rest of its health.
     #[serde(flatten)]
     pub health: HealthStatus,
@@ -85,6 +89,7 @@ pub struct IdentityCounts {
     pub ended: AtomicU64,
     pub revoked: AtomicU64,
     pub visitors: AtomicUsize,
+    pub kafka: KafkaCounts,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     issuers: Mutex<Vec<IssuerStatus>>,
 }

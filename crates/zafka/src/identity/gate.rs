@@ -167,6 +167,14 @@ impl Identities {
         self.tell_ended(&over, "its lease is over");
     }
 
+    /// Ends the leases about which Kafka has not been asked for too long, whatever the reason.
+    pub fn end_unanswered(&self, now: Instant) {
+        let Some(kafka) = &self.kafka else { return };
+        for key in kafka.take_unanswered(now) {
+            self.end_lease(&key, "nobody has asked Kafka what it may do");
+        }
+    }
+
     /// Closes the peers of these admissions, which have ended.
     fn tell_ended(&self, ended: &[Arc<Admission>], reason: &str) {
         if !ended.is_empty() {
@@ -226,6 +234,7 @@ impl Identities {
     pub fn status(&self) -> IdentityStatus {
         let mut status = self.counts.status();
         status.health = self.health.status();
+        status.kafka = self.kafka.as_ref().map(|kafka| self.counts.kafka.status(kafka));
         let directory = self.directory.lock();
         status.known_keys = directory.keys();
         status.leases = directory.leases();

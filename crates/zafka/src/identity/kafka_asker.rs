@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Asks for as long as the task lives.
 pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
     let Some(rights) = identities.kafka() else { return };
+    rights.begin_again();
     let mut asked = JoinSet::new();
     let mut questions: HashMap<Id, Question<Secret>> = HashMap::new();
     let mut looks = interval(LOOK);
@@ -33,6 +34,7 @@ pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
             let token = question.token.clone();
             let task = asked.spawn(async move { ask(&cluster, &exchange, token, &topics).await });
             questions.insert(task.id(), question);
+            identities.counts.kafka.asked();
         }
         tokio::select! {
             Some(joined) = asked.join_next_with_id() => {
@@ -76,6 +78,7 @@ fn settle(
     answer: Result<KafkaTopics, AuthorizationError>,
 ) {
     let key = question.key;
+    identities.counts.kafka.handle(answer.as_ref().err());
     let error = match answer {
         Ok(topics) => {
             match rights.handle_answer(question) {
@@ -92,10 +95,7 @@ fn settle(
         }
         Err(error) => error,
     };
-    let failure = match &error {
-        AuthorizationError::Refused(_) => Failure::Refused,
-        AuthorizationError::Unanswered(_) => Failure::Unanswered,
-    };
+    let failure = if error.is_refusal() { Failure::Refused } else { Failure::Unanswered };
     let reason = error.to_string();
     match rights.handle_failure(question, failure) {
         Some(Failed::Waits) => identities.audit().not_answered(&key, &reason, false),

@@ -76,6 +76,24 @@ impl KafkaRights {
         }
     }
 
+    /// Returns the peers about which nobody has told anything for so long that their leases are to
+    /// end.
+    pub fn take_unanswered(&self, now: Instant) -> Vec<PublicKey> {
+        self.asks.lock().take_unanswered(now)
+    }
+
+    /// Whoever asks begins again: nobody tells the outcome of the questions before.
+    pub fn begin_again(&self) {
+        self.asks.lock().forget_questions(Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Returns the number of peers that wait for their first answer, and of the leases that are asked
+    /// about.
+    pub fn asked_about(&self) -> (usize, usize) {
+        self.asks.lock().counts()
+    }
+
     /// Kafka has answered.
     pub fn handle_answer(&self, question: &Question<Secret>) -> Option<Answered<Secret>> {
         self.asks.lock().handle_answer(question, Instant::now())

@@ -1,7 +1,8 @@
 //! Ends leases that are over.
+#![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -22,6 +23,7 @@ pub async fn keep_ending(identities: Arc<Identities>) {
     loop {
         ticks.tick().await;
         identities.end_leases();
+        identities.end_unanswered(Instant::now());
         let behind = gate::clock_behind();
         let is_behind = behind >= TELL_OF;
         if is_behind && !told {

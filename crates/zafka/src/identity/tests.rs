@@ -264,6 +264,29 @@ async fn nobody_is_let_in_while_kafka_cannot_be_asked() {
     assert!(!admitted(shown(gate, 3, "")).may_read("orders"));
     gate.end_lease(&key(3).public(), "a test");
     assert!(kept_out(shown(gate, 3, "")).0);
+    let asked = gate.status().kafka.unwrap();
+    let failed = (asked.failed, asked.exchanges_failed);
+    assert!(asked.waiting == 1 && failed.0 > 0 && failed.0 == failed.1, "{asked:?}");
+    assert_eq!(asked.answered + asked.refused + asked.exchanges_refused, 0, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_lease_ends_if_nobody_asks_kafka_any_more() {
+    let issuer = zafka_testkit::Issuer::start();
+    // Without a task that asks.
+    let gate = Identities::new(&asking_config(&issuer));
+    let (bob, verified) = (key(3).public(), verified_bob(&issuer));
+    let read = ["orders".to_owned()].into_iter().collect();
+    let answer = KafkaTopics { read, ..KafkaTopics::default() };
+    assert!(gate.begin_lease(bob, &verified, &answer));
+    let begun = std::time::Instant::now();
+    gate.kafka().unwrap().handle_begun(bob, zafka_kafka::config::Secret::new("token"));
+    let access = admitted(shown(&gate, 3, ""));
+    gate.end_unanswered(begun + Duration::from_secs(600));
+    assert!(access.holds(), "two intervals, and the time to tell of a failure");
+    gate.end_unanswered(std::time::Instant::now() + Duration::from_secs(630));
+    assert!(!access.holds());
+    assert!(kept_out(shown(&gate, 3, "")).0);
 }
 
 /// A token of bob's that was verified.

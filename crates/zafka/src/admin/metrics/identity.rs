@@ -5,10 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::{counter, family, gauge};
-use crate::identity::{IdentityStatus, IssuerStatus};
+use crate::identity::{IdentityStatus, IssuerStatus, KafkaStatus};
 
 type OfIdentity = fn(&IdentityStatus) -> u64;
 type OfIssuer = fn(&IssuerStatus) -> u64;
+type OfKafka = fn(&KafkaStatus) -> u64;
 
 /// Gauges: name, help, source.
 const GAUGES: &[(&str, &str, OfIdentity)] = &[
@@ -43,6 +44,24 @@ const ISSUER_GAUGES: &[(&str, &str, OfIssuer)] = &[
     ),
 ];
 
+/// Gauges of the questions to Kafka.
+const KAFKA_GAUGES: &[(&str, &str, OfKafka)] = &[
+    ("zafka_identity_kafka_waiting", "Peers that wait for Kafka's first answer.", |k| {
+        k.waiting as u64
+    }),
+    ("zafka_identity_kafka_leases", "Leases about which Kafka is asked again and again.", |k| {
+        k.leases as u64
+    }),
+];
+
+/// Outcomes of the questions to Kafka.
+const OUTCOMES: &[(&str, OfKafka)] =
+    &[("answered", |k| k.answered), ("refused", |k| k.refused), ("failed", |k| k.failed)];
+
+/// Outcomes of exchanges of tokens that came to nothing.
+const FAILED_EXCHANGES: &[(&str, OfKafka)] =
+    &[("refused", |k| k.exchanges_refused), ("failed", |k| k.exchanges_failed)];
+
 /// The families of a relay with identity.
 pub(super) fn families(status: &IdentityStatus, now: SystemTime) -> Vec<MetricFamily> {
     let mut families = Vec::new();
@@ -75,5 +94,34 @@ pub(super) fn families(status: &IdentityStatus, now: SystemTime) -> Vec<MetricFa
         MetricType::GAUGE,
         ages.collect(),
     ));
+    families.extend(status.kafka.iter().flat_map(of_kafka));
+    families
+}
+
+fn of_kafka(kafka: &KafkaStatus) -> Vec<MetricFamily> {
+    let gauges = KAFKA_GAUGES.iter().map(|(name, help, value)| {
+        let metric = gauge(&[], value(kafka) as f64);
+        family(name, help, MetricType::GAUGE, vec![metric])
+    });
+    let mut families: Vec<_> = gauges.collect();
+    let (help, asked) = ("Questions to Kafka what a peer may do.", counter(&[], kafka.asked));
+    families.push(family(
+        "zafka_identity_kafka_asked_total",
+        help,
+        MetricType::COUNTER,
+        vec![asked],
+    ));
+    for (name, help, outcomes) in [
+        ("zafka_identity_kafka_outcomes_total", "Outcomes of the questions to Kafka.", OUTCOMES),
+        (
+            "zafka_identity_kafka_exchanges_failed_total",
+            "Questions to Kafka for which the provider exchanged no token.",
+            FAILED_EXCHANGES,
+        ),
+    ] {
+        let of =
+            |(outcome, value): &(&str, OfKafka)| counter(&[("outcome", outcome)], value(kafka));
+        families.push(family(name, help, MetricType::COUNTER, outcomes.iter().map(of).collect()));
+    }
     families
 }
