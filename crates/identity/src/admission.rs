@@ -23,12 +23,15 @@ pub struct Admission {
     /// The end of its lease, in s since the epoch.
     until: AtomicI64,
     ended: AtomicBool,
+    /// True once its owner was told that its key is enrolled.
+    is_enrolled: AtomicBool,
 }
 
 impl Admission {
     pub(crate) fn new(key: Option<PublicKey>, claims: Option<Arc<Claims>>, grant: Grant) -> Self {
         let (until, ended) = (AtomicI64::new(NEVER), AtomicBool::new(false));
-        Self { key, claims, grant, until, ended }
+        let is_enrolled = AtomicBool::new(false);
+        Self { key, claims, grant, until, ended, is_enrolled }
     }
 
     /// Returns true while it is valid. One that has ended never holds again.
@@ -45,6 +48,12 @@ impl Admission {
     /// lease.
     pub fn until(&self) -> Option<i64> {
         Some(self.until.load(Ordering::Acquire)).filter(|until| *until != NEVER)
+    }
+
+    /// Takes note that its owner is told that its key is enrolled. Returns whether that is news: the
+    /// lease may have begun before, when Kafka answered.
+    pub fn set_enrolled(&self) -> bool {
+        !self.is_enrolled.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn set_until(&self, until: i64) {

@@ -26,6 +26,9 @@ use super::kafka_rights::KafkaRights;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
 
+/// Files that are not used of which the log tells each, whenever any file changes.
+const PROBLEMS_TOLD: usize = 20;
+
 /// Lets peers in, for all routes.
 #[derive(Debug)]
 pub struct Identities {
@@ -79,8 +82,11 @@ impl Identities {
 
     /// Takes the new content of the folder; a peer that is in and whose claims changed is closed.
     pub fn take(&self, found: Found) {
-        for problem in &found.problems {
-            warn!(problem, "a file in the folder of keys is not used");
+        let told = found.problems.iter().take(PROBLEMS_TOLD);
+        told.for_each(|problem| warn!(problem, "a file in the folder of keys is not used"));
+        let more = found.problems.len().saturating_sub(PROBLEMS_TOLD);
+        if more > 0 {
+            warn!(more, "files in the folder of keys are not used");
         }
         let Found { keys: in_files, problems } = found;
         let keys = self.servers.iter().cloned().chain(in_files);
@@ -213,7 +219,7 @@ impl Identities {
         };
         match outcome {
             Ok(leased) => {
-                if leased.change == LeaseChange::Begun {
+                if leased.admission.set_enrolled() && leased.change != LeaseChange::Renewed {
                     count(&self.counts.enrolled, 1);
                     self.audit.admitted(place, &leased.admission);
                 }

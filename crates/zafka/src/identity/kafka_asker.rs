@@ -3,6 +3,7 @@
 //! answer.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use zafka_kafka::{AskedTopics, AuthorizationError, AuthorizedTopics, Cluster};
 
 use super::gate::Identities;
 use super::kafka_rights::KafkaRights;
+use crate::blocking::{Blocking, PATIENCE, late};
 use crate::config::KafkaExchange;
 
 /// Time between two looks for leases that are over: their tokens are kept no longer.
@@ -65,8 +67,13 @@ pub async fn ask(
     token: Secret,
     topics: &AskedTopics,
 ) -> Result<KafkaTopics, AuthorizationError> {
-    let principal = cluster.principal(&exchange.of(token));
-    let principal = principal.map_err(|error| AuthorizationError::Unanswered(error.to_string()))?;
+    let (cluster, tokens) = (cluster.clone(), exchange.of(token));
+    // It reads keys and certificates.
+    let made = Blocking::begin(move || cluster.principal(&tokens)).wait(PATIENCE).await;
+    let unanswered = |why: &dyn Display| AuthorizationError::Unanswered(why.to_string());
+    let principal = made.ok_or_else(|| unanswered(&late(PATIENCE)))?;
+    let principal = principal.map_err(|error| unanswered(&error))?;
+    let principal = principal.map_err(|error| unanswered(&error))?;
     let AuthorizedTopics { read, write } = principal.authorized(topics).await?;
     Ok(KafkaTopics { read, write })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use zafka_identity::{
-    Algorithm, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules, TopicPattern, Topics,
+    Algorithm, Answered, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules, TopicPattern, Topics,
     Verified, Who, verify,
 };
 use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
@@ -268,6 +268,28 @@ async fn nobody_is_let_in_while_kafka_cannot_be_asked() {
     let failed = (asked.failed, asked.exchanges_failed);
     assert!(asked.waiting == 1 && failed.0 > 0 && failed.0 == failed.1, "{asked:?}");
     assert_eq!(asked.answered + asked.refused + asked.exchanges_refused, 0, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_waits_for_kafka_at_the_door_counts_as_enrolled_once_it_is() {
+    let issuer = zafka_testkit::Issuer::start();
+    let gate = Identities::new(&asking_config(&issuer));
+    let keys = KeySet::parse(issuer.jwks().to_string().as_bytes()).unwrap();
+    gate.set_issuer_keys(0, &Arc::new(keys));
+    let text = issuer.token("bob", 600, &json!({}));
+    let token = Token::new(text.clone().into_bytes());
+    let enrol = || gate.enrol("a", key(3).public(), &token).map_err(|(refusal, _)| refusal);
+    assert_eq!(enrol().unwrap_err(), Refusal::AsksKafka);
+    let (question, _) = gate.kafka().unwrap().next().unwrap();
+    let Some(Answered::Begins(verified, _)) = gate.kafka().unwrap().handle_answer(&question) else {
+        panic!("it waits")
+    };
+    assert!(gate.begin_lease(key(3).public(), &verified, &KafkaTopics::default()));
+    assert_eq!(gate.status().counters.enrolled, 0, "nobody was told");
+    for _ in 0..2 {
+        enrol().unwrap();
+        assert_eq!(gate.status().counters.enrolled, 1);
+    }
 }
 
 #[tokio::test]
