@@ -12,7 +12,7 @@ use rdkafka::ClientConfig;
 
 use crate::config::{Credentials, Sasl, Security, Tls};
 use crate::error::StartError;
-pub(crate) use bearer::{Bearer, NoToken};
+pub(crate) use bearer::{Bearer, MissingToken};
 pub(crate) use files::Stamp;
 pub(crate) use refresh::{Supplied, TokensWanted, start as keep_supplied, wanted};
 

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// A request.
-pub(crate) struct Request<'a> {
+pub(crate) struct HttpRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     /// Further header lines, each with its end.
@@ -13,7 +13,7 @@ pub(crate) struct Request<'a> {
     pub(crate) body: &'a str,
 }
 
-impl Request<'_> {
+impl HttpRequest<'_> {
     /// Sends it by HTTP/1.0, so that the body of the answer comes as it is. Returns its status code
     /// and body.
     pub(crate) fn send(&self, address: &str, patience: Duration) -> io::Result<(u16, String)> {
@@ -39,6 +39,6 @@ impl Request<'_> {
 
 /// One GET: status code and body.
 pub fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
-    let request = Request { method: "GET", path, headers: "", body: "" };
+    let request = HttpRequest { method: "GET", path, headers: "", body: "" };
     request.send(address, Duration::from_secs(5))
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::child::{Running, command, run};
-use crate::http::Request;
+use crate::http::HttpRequest;
 use crate::jars;
 use crate::paths::{RunDir, once, own};
 use crate::ports::free_port;
@@ -147,7 +147,7 @@ impl Keycloak {
     ) -> std::io::Result<(u16, String)> {
         let bearer = bearer.map(|token| format!("Authorization: Bearer {token}\r\n"));
         let headers = format!("{}Content-Type: {kind}\r\n", bearer.unwrap_or_default());
-        let request = Request { method, path, headers: &headers, body };
+        let request = HttpRequest { method, path, headers: &headers, body };
         request.send(&format!("127.0.0.1:{}", self.port), Duration::from_secs(60))
     }
 

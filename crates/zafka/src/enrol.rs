@@ -169,7 +169,7 @@ impl Enrolling {
             Ok(token) => token,
             Err(why) => {
                 self.report.note(&why);
-                return self.schedule.handle_unsent(now);
+                return self.schedule.handle_unsent(Instant::now());
             }
         };
         let token = String::from_utf8_lossy(token.expose()).into_owned();
@@ -178,7 +178,10 @@ impl Enrolling {
         put_message(&mut chunk, &[answer::WORD, b"ENROL", body.as_bytes()]);
         let Some(outlet) = &self.outlet else { return };
         match timeout(ROOM, outlet.reserve()).await {
-            Ok(Some(slot)) => slot.send(chunk),
+            Ok(Some(slot)) => {
+                slot.send(chunk);
+                self.schedule.handle_sent(Instant::now());
+            }
             // The connection is lost; why, comes as an event.
             Ok(None) => self.schedule.handle_disconnected(),
             // The relay has not taken the commands before it.

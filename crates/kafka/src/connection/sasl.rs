@@ -15,7 +15,7 @@ use zafka_oidc::Token;
 use super::scram::{Hash, Scram};
 use super::{Connection, ConnectionError};
 use crate::config::{Credentials, Sasl};
-use crate::security::{Bearer, NoToken};
+use crate::security::{Bearer, MissingToken};
 
 /// The proof of a client's identity.
 pub(super) enum Login {
@@ -47,7 +47,7 @@ impl Login {
     }
 
     /// The token, if one is wanted. Only this asks another server than the broker.
-    pub(super) async fn token(&self) -> Result<Option<Token>, NoToken> {
+    pub(super) async fn token(&self) -> Result<Option<Token>, MissingToken> {
         let Self::OAuthBearer(tokens) = self else { return Ok(None) };
         tokens.obtain().await.map(Some)
     }

@@ -16,7 +16,7 @@ pub(crate) struct Bearer {
 
 /// The reason why there is no token to authenticate with.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoToken {
+pub(crate) enum MissingToken {
     #[error(transparent)]
     Provider(#[from] TokenError),
     /// Asking for it has broken off.
@@ -24,7 +24,7 @@ pub(crate) enum NoToken {
     BrokenOff(#[from] JoinError),
 }
 
-impl NoToken {
+impl MissingToken {
     /// Returns true if the provider has said no.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Provider(error) if error.is_refusal())
@@ -53,7 +53,7 @@ impl Bearer {
     ///
     /// # Errors
     /// The reason why there is no token.
-    pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Token, NoToken> {
+    pub(crate) async fn obtain(self: &Arc<Self>) -> Result<Token, MissingToken> {
         let bearer = Arc::clone(self);
         Ok(spawn_blocking(move || bearer.living()).await??)
     }

@@ -48,7 +48,8 @@ impl fmt::Display for Enrolled {
         let text = |name| self.fields.get(name).and_then(Value::as_str).unwrap_or("?");
         let list = |name| {
             let items = self.fields.get(name).and_then(Value::as_array).into_iter().flatten();
-            let items: Vec<_> = items.filter_map(Value::as_str).collect();
+            let items = items.filter_map(Value::as_str).map(|item| item.escape_debug().to_string());
+            let items: Vec<_> = items.collect();
             if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
         };
         let (subject, until) = (text("subject").escape_debug(), text("until").escape_debug());

@@ -112,6 +112,11 @@ impl Schedule {
         self.next = self.next.min(now + PAUSE);
     }
 
+    /// The command was sent, for which a token was waited for: the time for its answer begins.
+    pub(super) fn handle_sent(&mut self, now: Instant) {
+        self.answer_by = Some(now + ANSWER);
+    }
+
     /// The command could not be sent: there was no token, or no room.
     pub(super) fn handle_unsent(&mut self, now: Instant) {
         self.settle(now + PAUSE);
@@ -188,6 +193,19 @@ mod tests {
         schedule.poll_command(now + seconds(114));
         schedule.handle_unsent(now + seconds(114));
         assert_eq!(schedule.poll_timeout(), Some(now + seconds(116)));
+    }
+
+    #[test]
+    fn an_answer_has_its_time_from_the_command_on_that_was_sent() {
+        let now = start();
+        let mut schedule = Schedule::new(Mode::Keep, now);
+        schedule.handle_connected(now);
+        schedule.poll_command(now);
+        // The token has taken its time.
+        schedule.handle_sent(now + seconds(15));
+        assert!(!schedule.is_overdue(now + seconds(16)));
+        assert_eq!(schedule.poll_command(now + seconds(24)), None);
+        assert!(schedule.handle_enrolled(&enrolled("1", 60), now + seconds(24)));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 use zafka_identity::{Answered, Failed, Failure, KafkaTopics, Question};
 use zafka_kafka::config::Secret;
@@ -21,6 +22,9 @@ use crate::config::KafkaExchange;
 
 /// Time between two looks for leases that are over: their tokens are kept no longer.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Threads that read the keys and certificates of an exchange, at the most: they may hang.
+static READING: Semaphore = Semaphore::const_new(16);
 
 /// Asks for as long as the task lives.
 pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
@@ -68,10 +72,14 @@ pub async fn ask(
     topics: &AskedTopics,
 ) -> Result<KafkaTopics, AuthorizationError> {
     let (cluster, tokens) = (cluster.clone(), exchange.of(token));
-    // It reads keys and certificates.
-    let made = Blocking::begin(move || cluster.principal(&tokens)).wait(PATIENCE).await;
     let unanswered = |why: &dyn Display| AuthorizationError::Unanswered(why.to_string());
-    let principal = made.ok_or_else(|| unanswered(&late(PATIENCE)))?;
+    let place = timeout(PATIENCE, READING.acquire()).await;
+    let place = place.ok().and_then(Result::ok).ok_or_else(|| unanswered(&late(PATIENCE)))?;
+    let mut made = Blocking::begin(move || {
+        let _place = place;
+        cluster.principal(&tokens)
+    });
+    let principal = made.wait(PATIENCE).await.ok_or_else(|| unanswered(&late(PATIENCE)))?;
     let principal = principal.map_err(|error| unanswered(&error))?;
     let principal = principal.map_err(|error| unanswered(&error))?;
     let AuthorizedTopics { read, write } = principal.authorized(topics).await?;

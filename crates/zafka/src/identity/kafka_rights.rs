@@ -82,7 +82,7 @@ impl KafkaRights {
         self.asks.lock().take_unanswered(now)
     }
 
-    /// Whoever asks begins again: nobody tells the outcome of the questions before.
+    /// Takes note that whoever asks begins again: nobody tells the outcome of the questions before.
     pub fn begin_again(&self) {
         self.asks.lock().forget_questions(Instant::now());
         self.changed.notify_one();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use zafka_identity::{
-    Algorithm, Answered, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules, TopicPattern, Topics,
-    Verified, Who, verify,
+    Algorithm, Answered, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules,
+    TopicPattern, Topics, Verified, Who, verify,
 };
 use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
 use zafka_oidc::{ClientAuthentication, EndpointConfig, ExchangeConfig, Grant};

@@ -102,7 +102,7 @@ struct Absence {
 enum News {
     /// It cannot be listed now.
     Begun,
-    /// What was known holds no longer.
+    /// Its keys are known no longer.
     Over,
 }
 
@@ -111,9 +111,9 @@ enum News {
 enum Back {
     /// It was listed before, too.
     WasThere,
-    /// What was known is known still.
+    /// Its keys are known still.
     Known,
-    /// What was known was let go.
+    /// Its keys were let go.
     Forgotten,
 }
 
