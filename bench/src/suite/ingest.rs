@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
-use zafka_testkit::process::http_get;
 use zafka_testkit::unique;
 
 use super::latency::samples_in;
@@ -303,7 +303,7 @@ impl IngestParty {
         };
         self.relay.check()?;
         // It may not listen yet.
-        let Ok((_, text)) = http_get(admin, "/metrics") else { return Ok(0) };
+        let Ok((_, text)) = http::get(admin, "/metrics") else { return Ok(0) };
         let mut lines = text.lines();
         let line = lines.find(|line| line.starts_with("zafka_ingest_acknowledged_total{"));
         let value = line.and_then(|line| line.rsplit(' ').next());

@@ -7,9 +7,9 @@ use std::fs;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
-use zafka_testkit::process::http_get;
 use zafka_testkit::unique;
 
 use super::latency::samples_in;
@@ -139,7 +139,7 @@ fn turn(world: &World, peers: usize, target: Target, samples: u64) -> Outcome<Ve
 
 /// Messages that the relay has dropped for slow peers.
 fn dropped(admin: &str) -> Outcome<u64> {
-    let (_, metrics) = http_get(admin, "/metrics")?;
+    let (_, metrics) = http::get(admin, "/metrics")?;
     let line = metrics.lines().find(|line| line.starts_with("zafka_messages_dropped_total{"));
     let value =
         line.and_then(|line| line.rsplit(' ').next()).ok_or("no count of dropped messages")?;
