@@ -73,7 +73,7 @@ mod tests {
         ] {
             assert_eq!(skipped.count(from, to), new, "{from} to {to}");
         }
-        assert_eq!(skipped.0, [0..31], "they are one");
+        assert_eq!((skipped.0.len(), &skipped.0[0]), (1, &(0..31)), "they are one");
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(skipped.0.len(), RANGES);
         assert_eq!(skipped.count(990, 995), 0, "the last ones");
         skipped.forget_below(990);
-        assert_eq!(skipped.0, [990..995]);
+        assert_eq!((skipped.0.len(), &skipped.0[0]), (1, &(990..995)));
         skipped.forget_below(995);
         assert!(skipped.0.is_empty());
     }
