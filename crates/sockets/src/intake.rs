@@ -257,7 +257,8 @@ impl Shared {
     /// of them is, in ms since the epoch.
     pub(crate) fn held(&self) -> Option<(usize, i64)> {
         let senders = self.senders.lock();
-        let waits = senders.values().filter(|sender| !sender.is_on_hold());
+        let has_memory = |sender: &Sender| sender.is_on_hold() || sender.answers().is_unread();
+        let waits = senders.values().filter(|sender| !has_memory(sender));
         let held = waits.filter_map(|sender| sender.held_since());
         held.fold(None, |all, since| {
             let (count, first) = all.unwrap_or((0, since));
@@ -426,12 +427,16 @@ impl Intake {
         self.waiting_bytes
     }
 
+    /// Gives up its place in the queue for memory, as long as it hands over nothing.
+    pub(crate) fn let_others_first(&mut self) {
+        self.permit = None;
+    }
+
     /// Hands over messages while there is memory. Returns whether one has to wait for it, or for the
     /// end of a hold.
     pub(crate) fn hand_over(&mut self) -> bool {
         if self.sender.is_on_hold() {
-            // Its place in the queue is for others.
-            self.permit = None;
+            self.let_others_first();
             return true;
         }
         while self.permit.is_none()

@@ -59,6 +59,11 @@ impl PeerMemory {
         self.used.load(Ordering::Relaxed) <= self.limit
     }
 
+    /// Returns true if more than half of it is held.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit / 2
+    }
+
     /// Bytes that peers hold now.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {

@@ -64,13 +64,17 @@ impl Session for Correspondent {
     }
 
     /// Takes no message from the first stage of its end on: it could not answer.
-    fn poll_input(&mut self, stage: Stage, ended: bool, _now: Instant) -> Input {
+    fn poll_input(&mut self, stage: Stage, ended: bool, now: Instant) -> Input {
         if ended {
             // The sender's own end is waited for.
             self.is_done = true;
             return Input::Open;
         }
         let takes = stage == Stage::Open;
+        if takes && let Some(until) = self.intake.sender().answers().poll_unread(now) {
+            self.intake.let_others_first();
+            return Input::Rationed(until);
+        }
         if takes && !self.intake.hand_over() { Input::Open } else { Input::Held }
     }
 

@@ -1,10 +1,10 @@
 //! A queue of messages for one peer, such as the answers of a ROUTER.
 //!
-//! It is bounded for each peer that does not read, and by the memory that all peers may have. A peer
-//! that lets more wait is closed. Many messages may come at once: one whose kernel took all so far
-//! has not let them wait.
+//! A peer that lets too much wait is not read, so that no more than the answers to what it has sent
+//! comes to that. It is closed if it takes nothing for long, or if others need the memory.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use zafka_zmtp::frame::put_message;
@@ -14,8 +14,10 @@ use crate::buffers::Buffer;
 use crate::closed::Closed;
 use crate::memory::{Charge, PeerMemory};
 
-/// Bytes of messages that may wait for a peer whose kernel takes no more.
+/// Bytes of messages that may wait for a peer, beyond which it is not read.
 pub(crate) const QUEUE_BYTES: usize = 1024 * 1024;
+/// Time after which such a peer is closed if its kernel takes nothing.
+const UNREAD: Duration = Duration::from_secs(5);
 
 /// Messages that wait for a peer. Filled by any task.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ struct Waiting {
     charge: Charge,
     /// True if the kernel took nothing the last time.
     is_blocked: bool,
+    /// Bytes that the kernel took so far.
+    written: u64,
+    /// Since when more than [`QUEUE_BYTES`] wait and nothing was written; and what was until then.
+    unread: Option<(Instant, u64)>,
     /// The reason why messages were dropped: the peer is to be closed.
     dropped: Option<Overflow>,
 }
@@ -79,12 +85,20 @@ impl Queue {
     pub(crate) fn new(memory: &Arc<PeerMemory>) -> Self {
         let charge = memory.empty();
         let messages = Buffer::default();
-        let waiting = Waiting { messages, charge, is_blocked: false, dropped: None };
+        let waiting = Waiting {
+            messages,
+            charge,
+            is_blocked: false,
+            written: 0,
+            unread: None,
+            dropped: None,
+        };
         Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
     }
 
     /// Adds a message, unless too much waits: then it and all others are dropped. Returns whether
-    /// the peer's connection is to be woken: it knows of those that wait already.
+    /// the peer's connection is to be woken: it knows of those that wait already, unless they have
+    /// become too many.
     pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
         self.push_all(|answers| answers.put(frames))
     }
@@ -92,22 +106,50 @@ impl Queue {
     /// The same of the messages that `put` adds.
     pub(crate) fn push_all(&self, put: impl FnOnce(&mut Answers<'_>)) -> bool {
         let mut waiting = self.waiting.lock();
-        let Waiting { messages, charge, is_blocked, dropped } = &mut *waiting;
+        let Waiting { messages, charge, is_blocked, dropped, .. } = &mut *waiting;
         if dropped.is_some() {
             return false;
         }
-        let was_empty = messages.bytes.is_empty();
-        let most = if *is_blocked { QUEUE_BYTES } else { self.memory.limit() };
+        let before = messages.bytes.len();
+        // What others let wait must not close those that read.
+        let limited = *is_blocked && self.memory.is_scarce();
+        let most = if limited { QUEUE_BYTES } else { self.memory.limit() };
         put(&mut Answers { messages, most });
-        if *is_blocked && messages.bytes.len() > QUEUE_BYTES {
+        let bytes = messages.bytes.len();
+        let has_memory = charge.set(bytes).is_ok();
+        if *is_blocked && bytes > QUEUE_BYTES && (!has_memory || self.memory.is_scarce()) {
             *dropped = Some(Overflow::Unread);
-        } else if charge.set(messages.bytes.len()).is_err() {
+        } else if !has_memory {
             *dropped = Some(Overflow::NoMemory);
         }
         if dropped.is_some() {
             (*messages, *charge) = (Buffer::default(), self.memory.empty());
         }
-        (was_empty && !messages.bytes.is_empty()) || dropped.is_some()
+        let is_first = before == 0 && bytes > 0;
+        is_first || (before <= QUEUE_BYTES && bytes > QUEUE_BYTES) || dropped.is_some()
+    }
+
+    /// Returns the time at which the peer is closed if it takes nothing until then, and closes it
+    /// if that is over. `None` unless so much waits that it is not to be read.
+    pub(crate) fn poll_unread(&self, now: Instant) -> Option<Instant> {
+        let waiting = &mut *self.waiting.lock();
+        if waiting.messages.bytes.len() <= QUEUE_BYTES {
+            waiting.unread = None;
+            return None;
+        }
+        let written = waiting.written;
+        let same = waiting.unread.filter(|(_, before)| *before == written);
+        let (since, _) = *waiting.unread.insert(same.unwrap_or((now, written)));
+        if now >= since + UNREAD {
+            waiting.dropped = Some(Overflow::Unread);
+            (waiting.messages, waiting.charge) = (Buffer::default(), self.memory.empty());
+        }
+        Some(since + UNREAD)
+    }
+
+    /// Returns true if so much waits that the peer is not read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.bytes() > QUEUE_BYTES
     }
 
     /// Bytes that wait.
@@ -172,7 +214,10 @@ impl Feed for QueueFeed<'_> {
 
     fn advance(&mut self, mut batch: Taken, written: usize) -> bool {
         batch.sent += written;
-        self.queue.waiting.lock().is_blocked = written == 0 && !batch.is_empty();
+        let mut waiting = self.queue.waiting.lock();
+        waiting.is_blocked = written == 0 && !batch.is_empty();
+        waiting.written += written as u64;
+        drop(waiting);
         if !batch.is_empty() {
             *self.taken = batch;
             return false;
@@ -229,6 +274,38 @@ mod tests {
         assert!(feed.advance(batch, 3) && queue.is_empty());
         assert!(feed.next_batch().unwrap().is_empty());
         assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_lets_much_wait_is_not_read_and_closed_if_it_takes_nothing() {
+        let memory = PeerMemory::new(8 * QUEUE_BYTES);
+        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        push(&queue, b"first");
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 0));
+        push(&queue, &vec![0; QUEUE_BYTES - 9]);
+        assert_eq!((queue.poll_unread(at(0)), queue.is_unread()), (None, false));
+        push(&queue, b"");
+        assert_eq!((queue.poll_unread(at(1)), queue.is_unread()), (Some(at(6)), true));
+        assert_eq!(queue.poll_unread(at(5)), Some(at(6)));
+        // Whatever it takes, it is read again later.
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 3));
+        assert_eq!(queue.poll_unread(at(6)), Some(at(11)));
+        assert!(queue.check().is_ok());
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 4));
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 0));
+        assert_eq!((queue.poll_unread(at(60)), queue.is_unread()), (None, false));
+        push(&queue, &vec![0; QUEUE_BYTES]);
+        assert_eq!(queue.poll_unread(at(61)), Some(at(66)));
+        assert_eq!(queue.poll_unread(at(66)), Some(at(66)));
+        assert!(matches!(queue.check(), Err(Closed::AnswersUnread(QUEUE_BYTES))));
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use zafka_sockets::{
@@ -358,6 +359,34 @@ async fn a_sender_that_reads_its_last_answers_late_is_let_go() {
     let close = sink.socket.close(10 * PATIENCE);
     let (rest, ()) = tokio::join!(peer.rest(), close);
     assert_eq!(rest.len(), answers * (9 + answer.len()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_is_not_read_while_it_does_not_read() {
+    let mut sink = Sink::start(config(InboundKind::Router)).await;
+    let mut peer = RawPeer::connect_small(&sink.address()).await;
+    peer.shake_hands_as("DEALER", 1).await;
+    peer.send(&message(b"x")).await;
+    let taken = sink.next().await;
+    let answer = vec![7; 100 << 10];
+    let snapshot = |sink: &Sink| sink.socket.snapshot().senders.remove(0);
+    let mut answers = 0;
+    // The kernels take the first ones.
+    eventually("it is not read", || {
+        while snapshot(&sink).answer_bytes <= 1 << 20 {
+            taken.sender.answer([&answer[..]].into_iter());
+            answers += 1;
+        }
+        snapshot(&sink).held_since.is_some()
+    })
+    .await;
+    assert_eq!(sink.socket.held(), None, "it does not wait for memory");
+    peer.send(&message(b"later")).await;
+    // It goes on as soon as it reads.
+    let mut rest = vec![0; answers * (9 + answer.len())];
+    timeout(PATIENCE, peer.0.read_exact(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(frames(&sink.next().await), [b"later"]);
+    assert_eq!(snapshot(&sink).held_since, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
