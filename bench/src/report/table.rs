@@ -228,7 +228,7 @@ fn ingest_text(ingest: &Ingest) -> String {
     out += &format!("\n{}", aligned(&lines));
     out += "Records that the cluster has acknowledged (acks = all, idempotent), from senders of ours that keep the\n\
             relay's input full. CPU is the relay's alone; broker, relay and senders share the cores.\n\
-            * Raw PUSH peers; DEALERs with at most 8,192 messages without an answer each for `router`.\n";
+            * Raw PUSH peers; DEALERs with at most 65,536 messages without an answer in all for `router`.\n";
     out
 }
 

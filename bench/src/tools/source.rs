@@ -14,8 +14,9 @@ use crate::{Failure, Outcome};
 
 /// Bytes that are written at a time, about.
 const BLOCK: usize = 64 * 1024;
-/// Messages of a DEALER that are without an answer at the most.
-const WINDOW: u64 = 8_192;
+/// Messages of all DEALERs together that are without an answer at the most: somewhat fewer than a
+/// route takes under way by default if they are small, so that neither side waits for the other.
+const WINDOW: u64 = 65_536;
 /// Bytes that one read takes.
 const BUFFER: usize = 64 * 1024;
 
@@ -28,11 +29,13 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
         return Err(usage("source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS"));
     };
     let (block, messages) = block(topic.as_bytes(), size.parse()?);
-    let threads: Vec<_> = (0..senders.parse::<usize>()?)
+    let senders: u64 = senders.parse()?;
+    let window = WINDOW / senders.max(1);
+    let threads: Vec<_> = (0..senders)
         .map(|_| {
             let stream = peer::connect(address, socket.as_bytes())?;
-            let (block, answered) = (block.clone(), *socket == "DEALER");
-            Ok(thread::spawn(move || send(stream, &block, messages, answered)))
+            let (block, window) = (block.clone(), (*socket == "DEALER").then_some(window));
+            Ok(thread::spawn(move || send(stream, &block, messages, window)))
         })
         .collect::<Outcome<_>>()?;
     println!("R");
@@ -56,19 +59,20 @@ fn block(topic: &[u8], value_size: usize) -> (Vec<u8>, u64) {
     (block, messages)
 }
 
-fn send(mut stream: TcpStream, block: &[u8], messages: u64, answered: bool) -> Outcome<()> {
+/// `window`: messages without an answer at the most, if there are answers.
+fn send(mut stream: TcpStream, block: &[u8], messages: u64, window: Option<u64>) -> Outcome<()> {
     stream.set_read_timeout(None)?;
     let answers = Arc::new((Mutex::new(0_u64), Condvar::new()));
-    if answered {
+    if window.is_some() {
         let (reader, answers) = (stream.try_clone()?, Arc::clone(&answers));
         thread::spawn(move || count(reader, &answers));
     }
     let mut sent = 0;
     loop {
-        if answered {
+        if let Some(window) = window {
             let (count, changed) = &*answers;
             let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-            while sent + messages > *count + WINDOW {
+            while sent + messages > *count + window {
                 count = changed.wait(count).unwrap_or_else(PoisonError::into_inner);
             }
         }
