@@ -1,23 +1,22 @@
 //! Walks the tables of a TOML file by the tables of `keys`, and collects every mistake with its
 //! place.
 
+mod files;
+mod lists;
+
 use std::cell::RefCell;
-use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use zafka_kafka::config::Secret;
 
 use super::choice::Choice;
 use super::expand::expand;
 use super::keys::{Key, Presence, Section};
 use super::kind::Kind;
 use super::mistake::{Mistake, Parsed, Rejected, Warning};
-use crate::redact::redacted;
-use crate::secret_file::Exposed;
 
 /// Bytes of the file: a begin and an end.
 pub type Span = Range<usize>;
@@ -290,127 +289,6 @@ impl<'r, 'a> Table<'r, 'a> {
         }
     }
 
-    /// A list of pairs of texts; those with a mistake are reported and left out.
-    pub fn pairs(&self, key: &Key) -> Vec<[(String, Span); 2]> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
-        let pair = |item: &Value<'_>| {
-            let texts = match item.get_ref() {
-                DeValue::Array(texts) => texts.iter().collect::<Vec<_>>(),
-                _ => Vec::new(),
-            };
-            let [one, other] = texts[..] else {
-                let found = format!("found {}", describe(item.get_ref()));
-                self.reader.mistake(
-                    &item.span(),
-                    &path(self.section, key.name),
-                    found,
-                    "a pair of texts",
-                );
-                return None;
-            };
-            let text = |value| self.scalar(key, value, &|text| Ok(text.to_owned()));
-            Some([(text(one)?, one.span()), (text(other)?, other.span())])
-        };
-        items.iter().filter_map(pair).collect()
-    }
-
-    /// The tables of a list of tables; what is none is reported and left out.
-    pub fn tables(&self, key: &Key, section: &'static Section) -> Vec<Table<'r, 'a>> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
-        let table = |item: &'r Value<'a>| match item.get_ref() {
-            DeValue::Table(table) => Some(self.reader.table(section, table, item.span())),
-            other => {
-                self.mistake_at(
-                    &item.span(),
-                    key,
-                    format!("found {}", describe(other)),
-                    key.kind.to_string(),
-                );
-                None
-            }
-        };
-        items.iter().filter_map(table).collect()
-    }
-
-    /// The readable part of a list of texts and tables; nothing if it is missing.
-    pub fn texts_or_tables<T>(
-        &self,
-        key: &Key,
-        section: &'static Section,
-        read: impl Fn(&str) -> Parsed<T>,
-        read_table: impl Fn(&Table<'_, 'a>) -> Option<T>,
-    ) -> Vec<(T, Span)> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
-        if items.is_empty() {
-            self.mistake(key, "found an empty list", format!("{}, at least one", key.kind));
-        }
-        let item = |item: &'r Value<'a>| {
-            let read = match item.get_ref() {
-                DeValue::Table(table) => {
-                    read_table(&self.reader.table(section, table, item.span()))
-                }
-                _ => self.scalar(key, item, &read),
-            };
-            read.map(|read| (read, item.span()))
-        };
-        items.iter().filter_map(item).collect()
-    }
-
-    /// The values of a claim that count: one, or those of a list.
-    pub fn claim_values(&self, key: &Key, value: &Value<'_>) -> Option<Vec<serde_json::Value>> {
-        let one = |item: &Value<'_>| {
-            let allowed = "a text, a number, true, false, or a list of these";
-            match item.get_ref() {
-                DeValue::String(_) => {
-                    self.scalar(key, item, &|text| Ok(serde_json::Value::from(text)))
-                }
-                DeValue::Boolean(truth) => Some((*truth).into()),
-                DeValue::Integer(integer) if integer.radix() == 10 => {
-                    let number = integer.as_str().replace('_', "").parse::<i64>().ok();
-                    if number.is_none() {
-                        self.mistake_at(&item.span(), key, "found a large number", allowed);
-                    }
-                    number.map(Into::into)
-                }
-                other => {
-                    let found = format!("found {}", describe(other));
-                    self.mistake_at(&item.span(), key, found, allowed);
-                    None
-                }
-            }
-        };
-        let DeValue::Array(items) = value.get_ref() else { return one(value).map(|one| vec![one]) };
-        if items.is_empty() {
-            self.mistake_at(&value.span(), key, "found an empty list", "at least one value");
-            return None;
-        }
-        // Each mistake is told.
-        let values: Vec<_> = items.iter().map(one).collect();
-        values.into_iter().collect()
-    }
-
-    /// A path of a folder; relative ones start at the file's directory.
-    pub fn folder(&self, key: &Key) -> Option<PathBuf> {
-        let path = self.reader.directory.join(self.text(key, |text| Ok(text.to_owned()))?);
-        if path.is_dir() {
-            return Some(path);
-        }
-        self.mistake(key, format!("{}: no folder", path.display()), key.kind.to_string());
-        None
-    }
-
     /// Reports a mistake in a part of a key's value.
     pub fn mistake_at(
         &self,
@@ -420,25 +298,6 @@ impl<'r, 'a> Table<'r, 'a> {
         allowed: impl Into<String>,
     ) {
         self.reader.mistake(span, &path(self.section, key.name), found, allowed);
-    }
-
-    /// A path of a file that can be read; relative ones start at the file's directory.
-    pub fn path(&self, key: &Key) -> Option<PathBuf> {
-        let text = self.text(key, |text| Ok(text.to_owned()))?;
-        let path = self.reader.directory.join(&text);
-        let opened = fs::File::open(&path).and_then(|file| file.metadata());
-        let why = match opened {
-            Ok(metadata) if metadata.is_file() => return Some(path),
-            Ok(_) => "not a file".to_owned(),
-            Err(error) => format!("cannot be read: {error}"),
-        };
-        // A variable may hold the secret itself though its file is wanted.
-        let shown = match self.raw(key).and_then(|value| value.get_ref().as_str()) {
-            Some(raw) if raw != text => raw.to_owned(),
-            _ => path.display().to_string(),
-        };
-        self.mistake(key, format!("{}: {why}", redacted(&shown)), "a file that can be read");
-        None
     }
 
     /// Reports that none of some keys is there, which `by` requires.
@@ -466,77 +325,6 @@ impl<'r, 'a> Table<'r, 'a> {
         if self.has(key) && !self.has(other) {
             let (found, name) = (format!("`{}` is missing", other.name), other.name);
             self.mistake(key, found, format!("only together with `{name}`"));
-        }
-    }
-
-    /// The path of a file with a password or a token, which others should not have access to: other
-    /// programs may have made it.
-    pub fn secret_path(&self, key: &Key) -> Option<PathBuf> {
-        let path = self.path(key)?;
-        if let Some(exposed) = Exposed::look(&path) {
-            self.warn(key, format!("{exposed}; better is {}", exposed.remedy()));
-        }
-        Some(path)
-    }
-
-    /// The path of a file with a private key, which others may not have access to.
-    pub fn private_key_path(&self, key: &Key) -> Option<PathBuf> {
-        let path = self.path(key)?;
-        match Exposed::look(&path) {
-            None => Some(path),
-            Some(exposed) => {
-                self.mistake(key, exposed.to_string(), exposed.remedy());
-                None
-            }
-        }
-    }
-
-    /// A secret: by `key`, or the content of the file that `file_key` names, without one newline at
-    /// its end.
-    pub fn secret(&self, key: &Key, file_key: &Key) -> Option<Secret> {
-        if self.has(file_key) {
-            if self.has(key) {
-                self.mistake(file_key, format!("`{}` is there too", key.name), "one of the two");
-                return None;
-            }
-            let path = self.secret_path(file_key)?;
-            let Ok(text) = fs::read_to_string(&path) else {
-                self.mistake(file_key, format!("{} is not UTF-8", path.display()), "a text file");
-                return None;
-            };
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            if text.is_empty() {
-                self.mistake(
-                    file_key,
-                    format!("{} is empty", path.display()),
-                    "a file that holds the secret",
-                );
-                return None;
-            }
-            return Some(Secret::new(text));
-        }
-        let value = self.raw(key)?;
-        let DeValue::String(raw) = value.get_ref() else {
-            self.mistake(key, "found a value that is not a text", "a text");
-            return None;
-        };
-        match expand(raw, self.reader.variable) {
-            Ok(text) if text.is_empty() => {
-                self.mistake(key, "empty", "a text, \"${VARIABLE}\"");
-                None
-            }
-            Ok(text) => {
-                if !raw.contains("${") {
-                    let plain = (value.span(), path(self.section, key.name));
-                    *self.reader.plain_secret.borrow_mut() = Some(plain);
-                }
-                Some(Secret::new(text))
-            }
-            Err(wrong) => {
-                self.mistake(key, wrong.why.unwrap_or_default(), wrong.allowed);
-                None
-            }
         }
     }
 }
