@@ -1,9 +1,7 @@
 //! `zafka access`: what a token is worth to a relay with some configuration.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::Write;
 use std::sync::Arc;
 
 use zafka_identity::{Grant, Issuer, KafkaTopics, TokenError, Verified, shown, verify};
@@ -12,15 +10,11 @@ use zafka_kafka::config::Secret;
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
-use super::{AccessArgs, CommandError, UsageError};
+use super::{AccessArgs, CommandError, UsageError, token_in};
 use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
 use crate::identity::{ask_kafka, wall_clock};
 use crate::random::new_key;
-use crate::secret_file::Exposed;
 use crate::time_text::end_text;
-
-/// The largest file with a token that is read, in bytes.
-const MAX_BYTES: u64 = 16 * 1024;
 
 /// The reason why a token is worth nothing.
 #[derive(Debug, thiserror::Error)]
@@ -60,29 +54,6 @@ pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError
     }
     out.write_all(worth(&verified, &grant, identity).as_bytes())
         .map_err(|error| super::output_error(error).into())
-}
-
-/// Reads the token in a file.
-///
-/// # Errors
-/// A file that cannot be read, or holds no token.
-pub fn token_in(path: &Path) -> Result<Token, String> {
-    let shown = path.display();
-    if let Some(exposed) = Exposed::look(path) {
-        tracing::warn!("{exposed}; better is {}", exposed.remedy());
-    }
-    let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
-    let mut text = String::new();
-    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| format!("{shown}: {error}"))?;
-    let token = text.trim();
-    if text.len() as u64 > MAX_BYTES {
-        return Err(format!("{shown}: more than {MAX_BYTES} bytes"));
-    }
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("{shown}: not a token: one word of printable ASCII characters"));
-    }
-    Ok(Token::new(token.as_bytes().to_vec()))
 }
 
 /// Verifies a token, with the keys that its issuer has now.

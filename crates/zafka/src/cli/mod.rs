@@ -11,6 +11,7 @@ mod identity;
 mod keygen;
 mod log;
 pub mod manual;
+mod token_file;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use zafka_sockets::Endpoint;
 use crate::config::ConfigError;
 use crate::{redact, stderr};
 
-pub use access::{access, token_in};
+pub use access::access;
 pub use check::check;
 pub use control::{leases, revoke};
 pub use frames::Frames;
@@ -34,6 +35,7 @@ pub use identity::{
 };
 pub use keygen::keygen;
 pub use log::{LogArgs, announce, announce_urls};
+pub use token_file::token_in;
 
 /// The usage or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
