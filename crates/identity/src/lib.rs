@@ -3,6 +3,23 @@
 //! A peer is a set of [`Claims`]. They come from a key's [`Certificate`], from a token that a
 //! trusted [`Issuer`] has signed, or from the kernel. [`Rules`] turn claims into a [`Grant`], which
 //! decides for every path.
+//!
+//! ```
+//! use zafka_identity::{ClaimName, Claims, Rule, Rules, TopicPattern, Topics, Who};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let name = ClaimName::parse("iss").ok_or("not a claim's name")?;
+//! let rules = Rules::new(vec![Rule {
+//!     who: Who::Claims(vec![(name, vec!["https://idp.example.org".into()])]),
+//!     read: Topics::Named(vec![TopicPattern::parse("alerts")?]),
+//!     write: Topics::Named(vec![TopicPattern::parse("plant.{sub}")?]),
+//! }]);
+//! let grant = rules.grant(Some(&Claims::new("https://idp.example.org", "press-7", [])));
+//! assert!(grant.may_read("alerts") && grant.may_write("plant.press-7"));
+//! assert!(!grant.may_write("plant.press-8") && !rules.grant(None).may_read("alerts"));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod access;

@@ -10,6 +10,21 @@
 //! Calls block; nothing here knows tokio, Kafka or ZeroMQ. Files are read again for each request,
 //! so that rotation needs no restart. No token or secret is ever part of an error or of debug
 //! output: a provider's text is reported without them.
+//!
+//! ```
+//! use zafka_oidc::{TokenConfig, TokenProvider};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A token that its platform renews; with `TokenConfig::Endpoint` a provider is asked for one.
+//! let file = tempfile::NamedTempFile::new()?;
+//! std::fs::write(&file, "the-platform-s-token")?;
+//! let provider = TokenProvider::new(&TokenConfig::File(file.path().to_owned()))?;
+//! let token = provider.token()?;
+//! assert_eq!(token.secret.expose(), "the-platform-s-token");
+//! assert_eq!(format!("{:?}", token.secret), "[secret]");
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod config;

@@ -1,10 +1,19 @@
 //! Mistakes planted on purpose: each is a name at the place at which the product would be wrong,
 //! and is chosen at run time, so that one build shows that all of them are found: those of
-//! [`MISTAKES`] and [`MISTAKES_TO_KAFKA`] by the simulation, others by tests of their own crates (`assert_found`).
+//! [`MISTAKES`] and [`MISTAKES_TO_KAFKA`] by the simulation, others by tests of their own crates
+//! (`assert_found`).
 //!
 //! Without the feature `planted` nothing is: [`is`] is a constant, and its branches are not
 //! compiled. With it, a mistake is chosen by `ZAFKA_PLANT=name`, or by `plant` for one thread. A
 //! release build cannot have it.
+//!
+//! ```
+//! /// Returns the offset to commit.
+//! fn to_commit(delivered: i64, read: i64) -> i64 {
+//!     if zafka_planted::is("read-is-committed") { read } else { delivered }
+//! }
+//! assert_eq!(to_commit(5, 9), 5);
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(all(feature = "planted", not(debug_assertions)))]

@@ -13,6 +13,14 @@
 //! states, and logs that know producers.
 //!
 //! The same seed does the same. `SIM_SEED=n cargo run -p zafka-sim` shows what happens in it.
+//!
+//! ```
+//! use zafka_sim::{Direction, run};
+//!
+//! let outcome = run(Direction::ZmqToKafka, 7, true);
+//! assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+//! assert_eq!(outcome.happened, run(Direction::ZmqToKafka, 7, true).happened);
+//! ```
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -4,6 +4,17 @@
 //! Everything that is not Rust comes from package registries, by the project files in this crate,
 //! into `target/testkit`. Helpers panic if a test should fail. Processes die with the test that
 //! started them, also when it is killed; see [`child`].
+//!
+//! ```
+//! use zafka_testkit::{Acknowledged, Place};
+//!
+//! let mut sent = Acknowledged::default();
+//! let message = sent.message(None, b"order 1");
+//! sent.sent("sender", message);
+//! sent.written("sender", message, Place { partition: 0, offset: Some(3) });
+//! // The log has nothing at the place that the answer named: one violation.
+//! assert_eq!(sent.check(&[]).len(), 1);
+//! ```
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
