@@ -30,12 +30,12 @@ mod clock;
 mod directory;
 mod discovery;
 mod doorkeeper;
-mod kafka_asks;
 mod key_refresh;
 mod leases;
 mod pattern;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
+mod questions;
 mod revocations;
 mod steady;
 mod token;
@@ -48,10 +48,10 @@ pub use clock::Clock;
 pub use directory::{Directory, LeaseChange, Leased, Refusal, Revocation};
 pub use discovery::{DiscoveryError, discovery_url, keys_url, max_age};
 pub use doorkeeper::Doorkeeper;
-pub use kafka_asks::{Answered, Failed, Failure, KafkaAsks, Question, Wanted};
 pub use key_refresh::KeyRefresh;
 pub use leases::{LeaseError, LeaseView};
 pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
+pub use questions::{Answered, Failed, Failure, Question, Questions, Wanted};
 pub use revocations::{Revoked, TooManyRevocations};
 pub use steady::SteadyClock;
 pub use token::{

@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
-use zafka_identity::{Answered, Failed, Failure, KafkaAsks, Question, Refusal, Verified, Wanted};
+use zafka_identity::{Answered, Failed, Failure, Question, Questions, Refusal, Verified, Wanted};
 use zafka_kafka::AskedTopics;
 use zafka_kafka::config::Secret;
 use zafka_zmtp::curve::PublicKey;
@@ -19,7 +19,7 @@ use crate::config::KafkaExchange;
 #[derive(Debug)]
 pub struct KafkaRights {
     exchange: KafkaExchange,
-    asks: Mutex<KafkaAsks<Secret>>,
+    asks: Mutex<Questions<Secret>>,
     topics: Mutex<Arc<AskedTopics>>,
     /// Signals that there may be something to ask.
     changed: Notify,
@@ -28,7 +28,7 @@ pub struct KafkaRights {
 impl KafkaRights {
     /// Makes the rights, without questions.
     pub fn new(exchange: &KafkaExchange) -> Self {
-        let asks = Mutex::new(KafkaAsks::new(exchange.acl_refresh));
+        let asks = Mutex::new(Questions::new(exchange.acl_refresh));
         let (topics, changed) = (Mutex::default(), Notify::new());
         Self { exchange: exchange.clone(), asks, topics, changed }
     }

@@ -30,12 +30,12 @@ fn at(start: Instant, seconds: u64) -> Instant {
 }
 
 #[allow(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
-fn start() -> (KafkaAsks<&'static str>, Instant) {
-    (KafkaAsks::new(INTERVAL), Instant::now())
+fn start() -> (Questions<&'static str>, Instant) {
+    (Questions::new(INTERVAL), Instant::now())
 }
 
 /// Wants, asks and answers: the peer has a lease.
-fn lease(asks: &mut KafkaAsks<&'static str>, key: PublicKey, now: Instant) {
+fn lease(asks: &mut Questions<&'static str>, key: PublicKey, now: Instant) {
     assert_eq!(asks.want(key, &verified(1, "alice", 100), || "t", now), Wanted::Asked);
     let question = asks.poll_question(now).unwrap();
     assert!(matches!(asks.handle_answer(&question, now), Some(Answered::Begins(..))));

@@ -115,7 +115,7 @@ struct LeaseToken<T> {
 
 /// All tokens in whose names Kafka is asked.
 #[derive(Debug)]
-pub struct KafkaAsks<T> {
+pub struct Questions<T> {
     interval: Duration,
     waiting: Queue<Waiting<T>>,
     leased: Queue<LeaseToken<T>>,
@@ -127,7 +127,7 @@ pub struct KafkaAsks<T> {
     subjects: HashMap<Subject, usize>,
 }
 
-impl<T: Clone> KafkaAsks<T> {
+impl<T: Clone> Questions<T> {
     /// Kafka is asked about each lease once in `interval`.
     pub fn new(interval: Duration) -> Self {
         let (waiting, leased) = (Queue::default(), Queue::default());
