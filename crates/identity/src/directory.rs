@@ -12,7 +12,7 @@ use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::leases::{LeaseError, LeaseView, Leases};
 use crate::revocations::{Bearer, Revocations, Revoked, TooManyRevocations};
-use crate::token::{TokenError, Verified};
+use crate::token::{TokenError, TokenId, Verified};
 
 /// The reason why a peer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,14 +35,24 @@ pub enum Refusal {
     /// The same, and there was no answer.
     #[error("Kafka could not be asked what it may do")]
     NotAnswered,
+    /// Its token is good, and its issuer has to say that it is active: there is no lease before.
+    #[error("its issuer is asked whether its token is active")]
+    AsksIssuer,
+    /// The same, and there was no answer.
+    #[error("its issuer could not be asked whether its token is active")]
+    NotConfirmed,
+    /// Its issuer says that its token is not active, whatever the token itself says.
+    #[error("its issuer says that its token is not active")]
+    Inactive,
 }
 
 impl Refusal {
     /// Returns true if something else than the peer's own doing could change the answer.
     pub fn may_pass(self) -> bool {
         match self {
-            Self::UnknownKey | Self::Lease(_) | Self::AsksKafka | Self::NotAnswered => true,
-            Self::Revoked => false,
+            Self::UnknownKey | Self::Lease(_) => true,
+            Self::AsksKafka | Self::NotAnswered | Self::AsksIssuer | Self::NotConfirmed => true,
+            Self::Revoked | Self::Inactive => false,
             Self::Token(error) => error.may_pass(),
         }
     }
@@ -53,9 +63,16 @@ impl Refusal {
             Self::UnknownKey => "unknown_key",
             Self::Token(error) => error.code(),
             Self::Lease(error) => error.code(),
-            Self::Revoked => "revoked",
-            Self::AsksKafka | Self::NotAnswered => "try_again",
+            Self::Revoked | Self::Inactive => "revoked",
+            Self::AsksKafka | Self::NotAnswered | Self::AsksIssuer | Self::NotConfirmed => {
+                "try_again"
+            }
         }
+    }
+
+    /// Returns true if the peer is on its way in: somebody is asked about its token.
+    pub const fn is_on_its_way(self) -> bool {
+        matches!(self, Self::AsksKafka | Self::AsksIssuer)
     }
 }
 
@@ -173,8 +190,10 @@ impl Directory {
         let signed_by = verified.signed_by.as_deref();
         let bearer = Bearer { key, claims, issued: verified.issued, signed_by };
         let end = self.leases.token_end(verified);
-        let is_revoked = self.revocations.mean(bearer, Some(end), clock);
-        if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+        if self.revocations.mean(bearer, Some(end), clock) {
+            return Err(Refusal::Revoked);
+        }
+        if self.leases.is_inactive(&verified.id) { Err(Refusal::Inactive) } else { Ok(()) }
     }
 
     /// Takes a token that was verified for this key: its lease begins, or moves its end.
@@ -191,19 +210,21 @@ impl Directory {
         self.lease_if(is_wanted, key, verified, None, clock)
     }
 
-    /// Takes a token that has waited for Kafka's answer on its owner.
+    /// Takes a token that has waited: its issuer has said that it is active, if it had to, and Kafka
+    /// has answered on its owner, if there is an answer.
     ///
     /// # Errors
-    /// It gives no lease any more.
+    /// It gives no lease any more, or none before Kafka has answered.
     pub fn lease_with(
         &mut self,
         key: PublicKey,
         verified: &Verified,
-        answer: &KafkaTopics,
+        answer: Option<&KafkaTopics>,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
         let is_wanted = self.leases.would_prolong(&key, verified, clock);
-        self.lease_if(is_wanted, key, verified, Some(answer), clock)
+        let confirmed = Verified { is_to_confirm: false, ..verified.clone() };
+        self.lease_if(is_wanted, key, &confirmed, answer, clock)
     }
 
     /// Begins or renews the lease of a key if that is wanted. The token was verified without the
@@ -250,7 +271,7 @@ impl Directory {
         }
     }
 
-    /// Begins or renews a lease; if Kafka decides, only with its answer.
+    /// Begins or renews a lease; if its issuer or Kafka decides, only with the answer.
     fn give(
         &mut self,
         key: PublicKey,
@@ -258,6 +279,9 @@ impl Directory {
         answer: Option<&KafkaTopics>,
         clock: Clock,
     ) -> Result<Leased, Refusal> {
+        if verified.is_to_confirm {
+            return Err(Refusal::AsksIssuer);
+        }
         let live = self.leased(&key, clock);
         let change = if live.is_some() { LeaseChange::Renewed } else { LeaseChange::Begun };
         // The rest of a token is not kept.
@@ -295,6 +319,19 @@ impl Directory {
         let ended = self.leases.replace(key, new)?;
         ended.end();
         Some(ended)
+    }
+
+    /// Ends a key's lease whose token, by its issuer, is not active any more; returns what its owner
+    /// had, unless another token has given the lease since. That token lets in nobody from now on.
+    pub fn end_inactive(&mut self, key: &PublicKey, token: &TokenId) -> Option<Arc<Admission>> {
+        let ended = self.leases.end_inactive(key, token)?;
+        ended.end();
+        Some(ended)
+    }
+
+    /// Takes note that a token, by its issuer, is not active, and so gives this key no lease.
+    pub fn refuse_inactive(&mut self, key: PublicKey, verified: &Verified, clock: Clock) {
+        self.leases.refuse_inactive(key, verified, clock);
     }
 
     /// Ends the lease of a key before its time, and returns what its owner had.

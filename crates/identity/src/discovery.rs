@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::token::strict_object;
 
-/// The reason why the document does not give the address of an issuer's keys.
+/// The reason why the document does not give an address at an issuer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryError {
     /// No JSON object in which each name stands once.
@@ -21,6 +21,15 @@ pub enum DiscoveryError {
     /// Its keys are somewhere else.
     #[error("jwks_uri {0:?} is not on the issuer's host; set jwks_url if that is right")]
     Elsewhere(String),
+    /// It does not say where tokens are asked about.
+    #[error("the discovery document has no introspection_endpoint; set introspection.url")]
+    NoIntrospection,
+    /// Tokens are asked about somewhere else.
+    #[error(
+        "introspection_endpoint {0:?} is not on the issuer's host; set introspection.url if that is \
+         right"
+    )]
+    IntrospectionElsewhere(String),
 }
 
 /// Returns the address of an issuer's discovery document.
@@ -33,19 +42,38 @@ pub fn discovery_url(issuer: &str) -> String {
 /// # Errors
 /// The document is none, is another issuer's, or names keys on another host.
 pub fn keys_url(document: &[u8], issuer: &str) -> Result<String, DiscoveryError> {
+    let url = endpoint(document, issuer, "jwks_uri")?.ok_or(DiscoveryError::NoKeys)?;
+    if is_at(&url, issuer) { Ok(url) } else { Err(DiscoveryError::Elsewhere(cut(&url))) }
+}
+
+/// Reads where tokens of `issuer` are asked about (RFC 7662, RFC 8414): on its own host, for it is
+/// shown tokens and a client's secret.
+///
+/// # Errors
+/// A document that is none, of somebody else, or that leads somewhere else.
+pub fn introspection_url(document: &[u8], issuer: &str) -> Result<String, DiscoveryError> {
+    let url = endpoint(document, issuer, "introspection_endpoint")?;
+    let url = url.ok_or(DiscoveryError::NoIntrospection)?;
+    match is_at(&url, issuer) {
+        true => Ok(url),
+        false => Err(DiscoveryError::IntrospectionElsewhere(cut(&url))),
+    }
+}
+
+/// Reads one address of a document about `issuer`; `None` if it has none of that name.
+fn endpoint(document: &[u8], issuer: &str, name: &str) -> Result<Option<String>, DiscoveryError> {
     let document = strict_object(document).ok_or(DiscoveryError::Malformed)?;
     match document.get("issuer") {
         Some(Value::String(name)) if name == issuer => {}
         Some(Value::String(name)) => return Err(DiscoveryError::Issuer(cut(name))),
         _ => return Err(DiscoveryError::Malformed),
     }
-    let Some(Value::String(url)) = document.get("jwks_uri") else {
-        return Err(DiscoveryError::NoKeys);
-    };
-    match (origin(url), origin(issuer)) {
-        (Some(one), Some(other)) if one == other => Ok(url.clone()),
-        _ => Err(DiscoveryError::Elsewhere(cut(url))),
-    }
+    Ok(document.get(name).and_then(Value::as_str).map(str::to_owned))
+}
+
+/// Returns true if a URL is on the issuer's host.
+fn is_at(url: &str, issuer: &str) -> bool {
+    origin(url).is_some_and(|found| origin(issuer) == Some(found))
 }
 
 /// Returns the time for which an answer holds by its header `Cache-Control` (RFC 9111 section
@@ -145,6 +173,26 @@ mod tests {
         let local = "http://[::1]:8080/a";
         let keys = "http://[::1]:8080/keys";
         assert_eq!(keys_url(document(local, keys).as_bytes(), local).as_deref(), Ok(keys));
+    }
+
+    #[test]
+    fn where_tokens_are_asked_about() {
+        let document = |url: Value| {
+            serde_json::json!({ "issuer": ISSUER, "introspection_endpoint": url }).to_string()
+        };
+        let fine = "https://id.example.com/realms/edge/introspect";
+        let elsewhere = "https://id.example.com.evil.com/introspect";
+        let is_elsewhere = DiscoveryError::IntrospectionElsewhere(elsewhere.to_owned());
+        for (url, found) in [
+            (fine.into(), Ok(fine.to_owned())),
+            (elsewhere.into(), Err(is_elsewhere)),
+            (Value::Null, Err(DiscoveryError::NoIntrospection)),
+            (7.into(), Err(DiscoveryError::NoIntrospection)),
+        ] {
+            assert_eq!(introspection_url(document(url).as_bytes(), ISSUER), found);
+        }
+        let other = introspection_url(document(fine.into()).as_bytes(), "https://other");
+        assert_eq!(other, Err(DiscoveryError::Issuer(ISSUER.to_owned())));
     }
 
     #[test]

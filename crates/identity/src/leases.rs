@@ -71,6 +71,7 @@ struct Lease {
     token_expires: i64,
     /// The id of the key that signed it.
     signed_by: Option<Arc<str>>,
+    token: TokenId,
     /// Its end by both clocks; whichever comes first.
     until: Instant,
     expires: i64,
@@ -89,13 +90,15 @@ pub struct LeaseView {
     pub connections: usize,
 }
 
-/// A token that has let in a key.
+/// A token that has let in a key, or of which its issuer has said that it is not active.
 #[derive(Debug)]
 struct UsedToken {
     key: PublicKey,
     subject: Subject,
     /// The id of the key that signed it.
     signed_by: Option<Arc<str>>,
+    /// False if it lets in nobody any more.
+    is_active: bool,
     /// The time from which on it may be forgotten. Before that it is not good for another key.
     forget: End,
 }
@@ -211,6 +214,34 @@ impl Leases {
         Ok(())
     }
 
+    /// Returns true if its issuer has said that a token is not active.
+    pub(crate) fn is_inactive(&self, id: &TokenId) -> bool {
+        self.used.get(id).is_some_and(|used| !used.is_active)
+    }
+
+    /// Takes note that the token that gave a key its lease is not active. Ends that lease, unless
+    /// another token has given it since, and returns its admission.
+    pub(crate) fn end_inactive(&mut self, key: &PublicKey, id: &TokenId) -> Option<Arc<Admission>> {
+        if let Some(used) = self.used.get_mut(id) {
+            used.is_active = false;
+        }
+        self.by_key.get(key).filter(|lease| lease.token == *id)?;
+        self.remove(key)
+    }
+
+    /// Takes note that a token is not active that has given no lease. One that there is no room for
+    /// is asked about again.
+    pub(crate) fn refuse_inactive(&mut self, key: PublicKey, verified: &Verified, clock: Clock) {
+        if self.check(&key, verified, clock).is_ok_and(|()| !self.used.contains_key(&verified.id)) {
+            let subject = subject_of(&verified.claims);
+            let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
+            self.holders.entry(subject.clone()).or_default().tokens += 1;
+            let signed_by = verified.signed_by.clone();
+            let used = UsedToken { key, subject, signed_by, is_active: false, forget };
+            self.used.insert(verified.id, used);
+        }
+    }
+
     /// Begins a lease that may begin, or moves its end. Returns the admission that it had before, if
     /// that was another one.
     pub(crate) fn set(
@@ -223,7 +254,7 @@ impl Leases {
         let subject = subject_of(&verified.claims);
         let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
         let signed_by = verified.signed_by.clone();
-        let used = UsedToken { key, subject: subject.clone(), signed_by, forget };
+        let used = UsedToken { key, subject: subject.clone(), signed_by, is_active: true, forget };
         let before = self.remove(&key);
         let holder = self.holders.entry(subject).or_default();
         holder.keys += 1;
@@ -238,6 +269,7 @@ impl Leases {
             issued: verified.issued,
             token_expires: verified.expires,
             signed_by: verified.signed_by.clone(),
+            token: verified.id,
             until,
             expires,
         };

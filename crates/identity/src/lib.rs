@@ -46,12 +46,12 @@ pub use certificate::{Certificate, CertificateError};
 pub use claims::{ClaimName, Claims, ISSUER_KEYS, ISSUER_PEERCRED, shown};
 pub use clock::Clock;
 pub use directory::{Directory, LeaseChange, Leased, Refusal, Revocation};
-pub use discovery::{DiscoveryError, discovery_url, keys_url, max_age};
+pub use discovery::{DiscoveryError, discovery_url, introspection_url, keys_url, max_age};
 pub use doorkeeper::Doorkeeper;
 pub use key_refresh::KeyRefresh;
 pub use leases::{LeaseError, LeaseView};
 pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
-pub use questions::{Answered, Failed, Failure, Question, Questions, Wanted};
+pub use questions::{Answered, Failed, Failure, Question, Questions, Settled, Wanted};
 pub use revocations::{Revoked, TooManyRevocations};
 pub use steady::SteadyClock;
 pub use token::{

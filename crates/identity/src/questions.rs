@@ -1,13 +1,14 @@
-//! The questions to Kafka what peers may do: the time of each, what an answer means, and what a
-//! failure means. Pure.
+//! The questions whether a token is good, and for what: to Kafka what its owner may do, or to its
+//! issuer whether it is active. The time of each, what an answer means, and what a failure means.
+//! Pure.
 //!
-//! A peer about which Kafka decides gets no lease before the answer: its token waits here, the peer
-//! is put off and comes again. While its lease lasts Kafka is asked again at an interval, so that
-//! its ACLs act. A clear no ends the lease at once. Without any answer the last one holds for two
-//! intervals: then the lease ends too.
+//! A peer whose token is asked about gets no lease before the answer: the token waits here, the peer
+//! is put off and comes again. While its lease lasts it is asked about again at an interval. A clear
+//! no ends the lease at once. Without any answer the last one holds for two intervals, then the lease
+//! ends too; or, if that is wanted, as long as the lease.
 //!
-//! What it takes to ask in a peer's name (`T`) is kept with the token that it comes from, and is
-//! forgotten with the lease.
+//! What it takes to ask (`T`) is kept with the token that it comes from, and is forgotten with the
+//! lease.
 
 mod queue;
 #[cfg(test)]
@@ -43,7 +44,7 @@ const UNTOLD: Duration = Duration::from_secs(30);
 /// The state of a peer that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Kafka is asked now, or in a moment.
+    /// The question is asked now, or in a moment.
     Asked,
     /// There was no answer. It is asked again later.
     Failed,
@@ -113,10 +114,21 @@ struct LeaseToken<T> {
     asked: Option<Instant>,
 }
 
-/// All tokens in whose names Kafka is asked.
+/// A token that is not good, as it was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It has waited for its first answer.
+    Waited(Box<Verified>),
+    /// It has given a lease.
+    Leased,
+}
+
+/// All tokens that are asked about.
 #[derive(Debug)]
 pub struct Questions<T> {
     interval: Duration,
+    /// Intervals for which an answer holds if there is no other one; `None`: as long as the lease.
+    held: Option<u32>,
     waiting: Queue<Waiting<T>>,
     leased: Queue<LeaseToken<T>>,
     /// Number that tells these questions from those about other topics.
@@ -128,14 +140,23 @@ pub struct Questions<T> {
 }
 
 impl<T: Clone> Questions<T> {
-    /// Kafka is asked about each lease once in `interval`.
+    /// Each lease is asked about once in `interval`, and ends if there is no answer for two of them.
     pub fn new(interval: Duration) -> Self {
-        let (waiting, leased) = (Queue::default(), Queue::default());
-        let (last_question, subjects) = (None, HashMap::new());
-        Self { interval, waiting, leased, round: 0, last_question, subjects }
+        Self::with(interval, Some(HELD_INTERVALS))
     }
 
-    /// A peer shows a token that gives a lease once Kafka has answered. `keep`: what it takes to
+    /// Each lease is asked about once in `interval`, and goes on without an answer.
+    pub fn lenient(interval: Duration) -> Self {
+        Self::with(interval, None)
+    }
+
+    fn with(interval: Duration, held: Option<u32>) -> Self {
+        let (waiting, leased) = (Queue::default(), Queue::default());
+        let (last_question, subjects) = (None, HashMap::new());
+        Self { interval, held, waiting, leased, round: 0, last_question, subjects }
+    }
+
+    /// A peer shows a token that gives a lease once there is an answer. `keep`: what it takes to
     /// ask.
     pub fn want(
         &mut self,
@@ -192,7 +213,7 @@ impl<T: Clone> Questions<T> {
         due.into_iter().flatten().min()
     }
 
-    /// Kafka has answered. `None` if the peer has come with another token meanwhile, its lease is
+    /// There is an answer. `None` if the peer has come with another token meanwhile, its lease is
     /// over, or something else is asked now.
     pub fn handle_answer(&mut self, question: &Question<T>, now: Instant) -> Option<Answered<T>> {
         let Question { key, number, is_first, .. } = question;
@@ -257,11 +278,12 @@ impl<T: Clone> Questions<T> {
         let leased = self.leased.get_mut(key);
         let (failures, answered) =
             leased.map_or((0, now), |leased| (leased.failures + 1, leased.answered));
-        let end = answered + self.interval * HELD_INTERVALS;
-        let again = (now + backoff(failures)).min(end);
+        let end = self.held.map(|intervals| answered + self.interval * intervals);
+        let again = now + backoff(failures);
+        let again = end.map_or(again, |end| again.min(end));
         match self.leased.put_back(key, *number, again) {
             Place::Gone => None,
-            Place::Kept if failure == Failure::Refused || now >= end => {
+            Place::Kept if failure == Failure::Refused || end.is_some_and(|end| now >= end) => {
                 self.leased.remove(key);
                 Some(Failed::Ends)
             }
@@ -269,6 +291,21 @@ impl<T: Clone> Questions<T> {
                 self.leased.get_mut(key)?.failures = failures;
                 Some(Failed::Holds)
             }
+        }
+    }
+
+    /// The token is not good, and is forgotten. `None` as for [`Self::handle_answer`].
+    pub fn handle_no(&mut self, question: &Question<T>, now: Instant) -> Option<Settled> {
+        let Question { key, number, is_first, .. } = question;
+        if *is_first {
+            return match self.waiting.put_back(key, *number, now) {
+                Place::Kept => Some(Settled::Waited(Box::new(self.remove_waiting(key)?.verified))),
+                Place::Gone => None,
+            };
+        }
+        match self.leased.put_back(key, *number, now) {
+            Place::Kept => self.leased.remove(key).map(|_| Settled::Leased),
+            Place::Gone => None,
         }
     }
 
@@ -310,6 +347,12 @@ impl<T: Clone> Questions<T> {
     pub fn ask_again(&mut self, now: Instant) {
         self.round += 1;
         self.leased.all_due(now);
+    }
+
+    /// Returns the number of peers that wait, and about which at least `failures` questions in a row
+    /// have failed.
+    pub fn unanswered(&self, failures: u32) -> usize {
+        self.waiting.values().filter(|waiting| waiting.failures >= failures).count()
     }
 
     /// Returns the number of peers that wait, and of those that have a lease.

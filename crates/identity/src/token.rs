@@ -41,6 +41,8 @@ pub struct Issuer {
     pub require: Vec<(ClaimName, Vec<Value>)>,
     /// Its keys; none while they could not be fetched.
     pub keys: Arc<KeySet>,
+    /// True if it has to say itself that a token is active, too (RFC 7662).
+    pub introspects: bool,
 }
 
 /// A token that was verified. Times are in s since the epoch.
@@ -56,6 +58,8 @@ pub struct Verified {
     pub signed_by: Option<Arc<str>>,
     /// A digest that identifies it.
     pub id: TokenId,
+    /// True while its issuer has to say first that it is active.
+    pub is_to_confirm: bool,
 }
 
 impl Verified {
@@ -176,7 +180,9 @@ pub fn verify(
         return Err(TokenError::Claims("one that is required is missing or differs"));
     }
     times.check(now, seconds(skew))?;
-    Ok(Verified { claims, expires: times.expires, issued: times.issued, signed_by, id })
+    let Times { expires, issued, .. } = times;
+    let is_to_confirm = issuer.introspects;
+    Ok(Verified { claims, expires, issued, signed_by, id, is_to_confirm })
 }
 
 /// A duration in whole seconds.

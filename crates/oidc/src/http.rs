@@ -64,9 +64,20 @@ impl Http {
         ca: Option<&Path>,
         client: Option<&ClientCertificate>,
     ) -> Result<Self, HttpError> {
+        let http = Self::unseen(ca, client);
+        http.check(url)?;
+        Ok(http)
+    }
+
+    /// With files that are read for each request, and were not looked at.
+    pub(crate) fn unseen(ca: Option<&Path>, client: Option<&ClientCertificate>) -> Self {
+        Self { ca: ca.map(Path::to_owned), client: client.cloned() }
+    }
+
+    /// Sees whether a URL and the files can be used.
+    pub(crate) fn check(&self, url: &str) -> Result<(), HttpError> {
         parse(url)?;
-        let http = Self { ca: ca.map(Path::to_owned), client: client.cloned() };
-        http.agent().map(|_| http)
+        self.agent().map(drop)
     }
 
     /// Gets a document, with this token by the scheme `Bearer`. An answer of any status is one; a

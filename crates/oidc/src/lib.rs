@@ -3,6 +3,7 @@
 //!
 //! - [`TokenConfig`] is the source of tokens, [`TokenProvider`] keeps one and renews it;
 //! - `request` and `answer` are the two sides of a token request, without I/O;
+//! - [`Introspection`] asks whether a token is active;
 //! - [`LoginClient`] and [`Polling`] log a user in by the device flow;
 //! - `key` and `jwt` sign the assertions that a client shows;
 //! - [`Http`] sends, with a deadline and a bound on what comes back.
@@ -27,11 +28,13 @@
 //! ```
 
 mod answer;
+mod client;
 mod config;
 mod device;
 mod error;
 mod files;
 mod http;
+mod introspection;
 mod jwt;
 mod key;
 mod login;
@@ -47,6 +50,7 @@ pub use device::{DeviceCode, LoginEnd, LoginTokens, Polled, Polling};
 pub use error::TokenError;
 pub use files::FileFault;
 pub use http::{Http, HttpAnswer, HttpError};
+pub use introspection::{Introspection, IntrospectionConfig, IntrospectionError};
 pub use login::{LoginClient, LoginError};
 pub use secret::Secret;
 pub use token::{Token, TokenProvider};

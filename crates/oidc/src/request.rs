@@ -1,15 +1,13 @@
 //! A token request as a form (RFC 6749, 7521, 7523, 8693, 8705). No I/O.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use form_urlencoded::{Serializer, byte_serialize};
+use form_urlencoded::Serializer;
 
-use crate::config::{Assertion, ClientAuthentication, EndpointConfig, Grant};
+use crate::client;
+use crate::config::{Assertion, EndpointConfig, Grant};
 use crate::secret::Secret;
 
 /// A token that may be sent to a resource (RFC 8693 section 3).
 pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Proofs that are shown to a provider: read from files, or signed, for this one request.
 #[derive(Debug, Default)]
@@ -56,32 +54,8 @@ impl TokenRequest {
             }
         }
         let id = config.client_id.as_deref();
-        let mut basic = None;
-        match &config.authentication {
-            // RFC 6749 section 2.3.1: both are encoded as in a form before they are joined.
-            ClientAuthentication::Secret(_) => {
-                let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-                let client = expose(&shown.client);
-                let both = format!("{}:{}", encode(id.unwrap_or_default()), encode(&client));
-                basic = Some(Secret::new(STANDARD.encode(both)));
-            }
-            ClientAuthentication::Key { .. } | ClientAuthentication::AssertionFile(_) => {
-                append_id(&mut form, id);
-                form.append_pair("client_assertion_type", CLIENT_ASSERTION_TYPE)
-                    .append_pair("client_assertion", &expose(&shown.client));
-            }
-            // RFC 8705 section 2: the id says whose certificate it must be.
-            ClientAuthentication::Certificate(_) | ClientAuthentication::None => {
-                append_id(&mut form, id);
-            }
-        }
+        let basic = client::append(&mut form, &config.authentication, id, shown.client.as_ref());
         Self { basic, body: Secret::new(form.finish()) }
-    }
-}
-
-fn append_id(form: &mut Serializer<'_, String>, id: Option<&str>) {
-    if let Some(id) = id {
-        form.append_pair("client_id", id);
     }
 }
 
@@ -95,8 +69,11 @@ fn grant_type(grant: &Grant) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
-    use crate::config::{ClientCertificate, SecretSource, SigningKeyConfig};
+    use crate::config::{ClientAuthentication, ClientCertificate, SecretSource, SigningKeyConfig};
 
     fn exchange() -> Grant {
         let subject_token_type = "urn:ietf:params:oauth:token-type:jwt".to_owned();

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::answer::{self, Fault};
+use crate::client;
 use crate::config::{
     Assertion, ClientAuthentication, EndpointConfig, Grant, SecretSource, TokenConfig,
 };
@@ -22,9 +23,6 @@ use crate::key::SigningKey;
 use crate::request::{Shown, TokenRequest};
 use crate::secret::Secret;
 
-/// The life of an assertion by which a client proves its identity: it is used at once. Some
-/// providers take no more than two minutes.
-const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
 /// The life of a token that does not state its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 /// The longest life that is believed: some providers say "never" by the largest number they have.
@@ -162,14 +160,8 @@ impl Token {
 
 /// Sees whether the URL, the keys and the certificates can be used.
 fn prepare(endpoint: &EndpointConfig) -> Result<Http, TokenError> {
-    let certificate = match &endpoint.authentication {
-        ClientAuthentication::Certificate(certificate) => Some(certificate),
-        ClientAuthentication::Key { key, .. } => {
-            SigningKey::read(key)?;
-            None
-        }
-        _ => None,
-    };
+    client::look(&endpoint.authentication)?;
+    let certificate = client::certificate(&endpoint.authentication);
     if let Grant::JwtBearer(Assertion::Signed(assertion)) = &endpoint.grant {
         SigningKey::read(&assertion.key)?;
     }
@@ -217,27 +209,8 @@ fn from_file(path: &Path, now: Duration) -> Result<Token, TokenError> {
 
 /// Reads or signs what this request shows.
 fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
-    let sign = |key, claims: &Claims<'_>| {
-        let signed = jwt::assertion(claims, &SigningKey::read(key)?, now);
-        signed.map_err(|reason| TokenError::Signature { reason })
-    };
-    let client = match &endpoint.authentication {
-        ClientAuthentication::None | ClientAuthentication::Certificate(_) => None,
-        ClientAuthentication::Secret(SecretSource::Text(secret)) => Some(secret.clone()),
-        ClientAuthentication::Secret(SecretSource::File(path)) => Some(files::secret(path)?),
-        ClientAuthentication::AssertionFile(path) => Some(files::token(path)?),
-        ClientAuthentication::Key { key, audience } => {
-            let id = endpoint.client_id.as_deref().unwrap_or_default();
-            let claims = Claims {
-                issuer: id,
-                subject: id,
-                audience: audience.as_ref().unwrap_or(&endpoint.token_url),
-                life: CLIENT_ASSERTION_LIFE,
-                others: &[],
-            };
-            Some(sign(key, &claims)?)
-        }
-    };
+    let id = endpoint.client_id.as_deref();
+    let client = client::proof(&endpoint.authentication, id, &endpoint.token_url, now)?;
     let subject = match &endpoint.grant {
         Grant::ClientCredentials => None,
         Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => {
@@ -255,7 +228,8 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
                 life: assertion.life,
                 others: &assertion.claims,
             };
-            Some(sign(&assertion.key, &claims)?)
+            let signed = jwt::assertion(&claims, &SigningKey::read(&assertion.key)?, now);
+            Some(signed.map_err(|reason| TokenError::Signature { reason })?)
         }
     };
     Ok(Shown { client, subject })

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ use grants::{Granted, Grants};
 
 /// The audience of its tokens.
 pub const AUDIENCE: &str = "zafka-test";
+/// The secret of the client "zafka", which may ask whether tokens are active.
+pub const INTROSPECTION_SECRET: &str = "introspection-s3cret";
 
 /// The way it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ struct IssuerShared {
     state: Mutex<IssuerState>,
     is_over: AtomicBool,
     requests: AtomicU64,
+    /// Requests that are taken and not answered now.
+    hanging: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,9 @@ struct IssuerState {
     bearer: Option<String>,
     /// Tokens that were signed so far.
     tokens: u64,
+    /// The way it answers whether tokens are active, and those that are not.
+    introspection: Serving,
+    inactive: Vec<String>,
     grants: Grants,
 }
 
@@ -75,6 +82,7 @@ struct IssuerState {
 struct Request {
     path: String,
     bearer: Option<String>,
+    basic: Option<String>,
     body: Vec<u8>,
 }
 
@@ -89,12 +97,15 @@ impl Issuer {
             rotations: 0,
             bearer: None,
             tokens: 0,
+            introspection: Serving::Well,
+            inactive: Vec::new(),
             grants: Grants::default(),
         };
         let shared = Arc::new(IssuerShared {
             state: Mutex::new(state),
             is_over: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            hanging: AtomicU64::new(0),
         });
         thread::spawn({
             let shared = Arc::clone(&shared);
@@ -140,10 +151,25 @@ impl Issuer {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of requests that hang now.
+    pub fn hanging(&self) -> u64 {
+        self.shared.hanging.load(Ordering::Relaxed)
+    }
+
     /// A token of this subject that ends in so many seconds, with an id of its own and further
     /// claims, which replace others of the same name.
     pub fn token(&self, subject: &str, seconds: i64, claims: &Value) -> String {
         self.state().token(&self.name(), subject, seconds, claims)
+    }
+
+    /// Says from now on that a token is not active, as after a logout (RFC 7662).
+    pub fn deactivate(&self, token: &str) {
+        self.state().inactive.push(token.to_owned());
+    }
+
+    /// Answers like that from now on whether tokens are active.
+    pub fn serve_introspection(&self, serving: Serving) {
+        self.state().introspection = serving;
     }
 
     /// Its token endpoint.
@@ -229,6 +255,27 @@ impl IssuerState {
         (200, answer)
     }
 
+    /// The way in which a request is answered.
+    fn serving_of(&self, request: &Request) -> Serving {
+        match request.path.ends_with("/introspect") {
+            true => self.introspection,
+            false => self.serving,
+        }
+    }
+
+    /// Status and body of the answer whether a token is active.
+    fn introspected(&self, request: &Request) -> (u16, Value) {
+        let client = BASE64_STANDARD.encode(format!("zafka:{INTROSPECTION_SECRET}"));
+        if request.basic.as_ref() != Some(&client) {
+            return (401, json!({ "error": "invalid_client" }));
+        }
+        let form = grants::form(&request.body);
+        let token = form.iter().find(|(name, _)| name == "token").map(|(_, token)| token);
+        let is_token = token.is_some_and(|token| token.split('.').count() == 3);
+        let is_active = is_token && token.is_some_and(|token| !self.inactive.contains(token));
+        (200, json!({ "active": is_active }))
+    }
+
     fn jwks(&self) -> Value {
         let point = &self.key.public_key().as_ref()[1..];
         let (x, y) = point.split_at(32);
@@ -243,13 +290,19 @@ impl IssuerState {
             return (401, String::new(), String::new());
         }
         let is_keys = request.path.ends_with("/keys");
-        match self.serving {
+        let is_introspection = request.path.ends_with("/introspect");
+        match self.serving_of(request) {
             Serving::Redirect => (302, format!("location: {}/keys\r\n", name(port)), String::new()),
             Serving::Status(status) => (status, String::new(), String::new()),
             Serving::Huge => fine(format!("{{\"keys\":[{}]}}", "null,".repeat(500_000))),
             Serving::Garbage => fine("<html>".to_owned()),
             Serving::UselessKeys if is_keys => fine("{\"keys\":[{\"kty\":\"oct\"}]}".to_owned()),
             _ if is_keys => fine(self.jwks().to_string()),
+            Serving::Well if is_introspection => {
+                let (status, answer) = self.introspected(request);
+                (status, String::new(), answer.to_string())
+            }
+            _ if is_introspection => fine(json!({ "active": "true" }).to_string()),
             Serving::Well if request.path.ends_with("/token") => {
                 let (status, answer) = self.granted(&request.body, port);
                 (status, String::new(), answer.to_string())
@@ -268,6 +321,7 @@ impl IssuerState {
                     "issuer": issuer, "jwks_uri": keys,
                     "token_endpoint": format!("{}/token", name(port)),
                     "device_authorization_endpoint": format!("{}/device", name(port)),
+                    "introspection_endpoint": format!("{}/introspect", name(port)),
                 });
                 fine(document.to_string())
             }
@@ -307,13 +361,15 @@ fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::R
     shared.requests.fetch_add(1, Ordering::Relaxed);
     let (serving, (status, headers, body)) = {
         let mut state = shared.state.lock().unwrap();
-        (state.serving, state.answer(&request, port))
+        (state.serving_of(&request), state.answer(&request, port))
     };
     if serving == Serving::Hanging {
-        let hangs = || shared.state.lock().unwrap().serving == Serving::Hanging;
+        let hangs = || shared.state.lock().unwrap().serving_of(&request) == Serving::Hanging;
+        shared.hanging.fetch_add(1, Ordering::Relaxed);
         while hangs() && !shared.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(10));
         }
+        shared.hanging.fetch_sub(1, Ordering::Relaxed);
         return Ok(());
     }
     let length = body.len();
@@ -328,7 +384,7 @@ impl Request {
         let mut lines = reader.by_ref().lines();
         let first = lines.next().transpose()?.unwrap_or_default();
         let path = first.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
-        let (mut bearer, mut length) = (None, 0);
+        let (mut bearer, mut basic, mut length) = (None, None, 0);
         for line in lines {
             let line = line?;
             if line.is_empty() {
@@ -336,13 +392,16 @@ impl Request {
             }
             let Some((name, value)) = line.split_once(": ") else { continue };
             match &*name.to_ascii_lowercase() {
-                "authorization" => bearer = value.strip_prefix("Bearer ").map(str::to_owned),
+                "authorization" => {
+                    bearer = value.strip_prefix("Bearer ").map(str::to_owned);
+                    basic = value.strip_prefix("Basic ").map(str::to_owned);
+                }
                 "content-length" => length = value.parse().unwrap_or(0),
                 _ => {}
             }
         }
         let mut body = Vec::new();
         reader.take(length).read_to_end(&mut body)?;
-        Ok(Self { path, bearer, body })
+        Ok(Self { path, bearer, basic, body })
     }
 }

@@ -5,6 +5,8 @@ mod counts;
 mod door;
 pub mod gate;
 mod health;
+mod introspected;
+mod issuer_asker;
 mod issuers;
 mod kafka_asker;
 mod kafka_counts;
@@ -25,6 +27,8 @@ use zafka_sockets::config::EndpointConfig;
 
 use crate::config::IdentityConfig;
 use crate::key_folder::Folder;
+#[cfg(test)]
+pub use counts::IntrospectionStatus;
 pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
 pub use gate::{Identities, wall_clock};
@@ -88,6 +92,10 @@ pub fn start(config: &IdentityConfig) -> std::io::Result<Identity> {
     for (index, issuer) in config.issuers.iter().enumerate() {
         let (what, source) = (format!("the keys of {}", issuer.issuer.name), issuer.source.clone());
         keep(&mut tasks, what, &gate, move |gate| issuers::keep_fresh(source.clone(), index, gate));
+        if issuer.introspection.is_some() {
+            let what = format!("what asks {} about tokens", issuer.issuer.name);
+            keep(&mut tasks, what, &gate, move |gate| issuer_asker::keep_asking(index, gate));
+        }
     }
     keep(
         &mut tasks,

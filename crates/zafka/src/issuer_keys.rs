@@ -120,14 +120,21 @@ impl KeySource {
                 (without_query(url).to_owned(), text, age)
             }
             KeyPlace::Discovered => {
-                let (document, _) = self.get(&discovery_url(&self.issuer))?;
-                let url = keys_url(&document, &self.issuer)?;
+                let url = keys_url(&self.discovery()?, &self.issuer)?;
                 let (text, age) = self.get(&url)?;
                 (without_query(&url).to_owned(), text, age)
             }
         };
         let keys = KeySet::parse(&text).map_err(|error| FetchError::Keys { place, error })?;
         Ok(FetchedKeys { keys, max_age })
+    }
+
+    /// Fetches the issuer's discovery document. Blocks for 10 s at most.
+    ///
+    /// # Errors
+    /// It could not be fetched.
+    pub fn discovery(&self) -> Result<Vec<u8>, FetchError> {
+        self.get(&discovery_url(&self.issuer)).map(|(document, _)| document)
     }
 
     /// Gets a document, and the time that it holds. The file of authorities is read again.

@@ -12,6 +12,7 @@ mod enrol;
 mod health;
 mod hosts;
 mod identity;
+mod introspection;
 mod issuer_keys;
 mod key_folder;
 mod login;

@@ -132,7 +132,8 @@ fn token(id: u8, subject: &str, expires: i64, role: &str) -> Verified {
     let others = [("role".to_owned(), json!(role)), ("exp".to_owned(), json!(WALL + expires))];
     let claims = Claims::new("https://id", subject, others);
     let (expires, id) = (WALL + expires, TokenId::of_test(id));
-    Verified { claims, expires, issued: None, signed_by: Some("k-1".into()), id }
+    let signed_by = Some("k-1".into());
+    Verified { claims, expires, issued: None, signed_by, id, is_to_confirm: false }
 }
 
 #[test]
@@ -416,10 +417,10 @@ fn there_is_no_lease_before_kafka_has_answered() {
     assert_eq!(directory.leases(), 0);
     assert_eq!(admit(&mut directory, key(1)).unwrap_err(), Refusal::UnknownKey);
     let (a, ab) = (answer(&["a"]), answer(&["a", "b"]));
-    let first = directory.lease_with(key(1), &token(1, 300), &a, time.0).unwrap().admission;
+    let first = directory.lease_with(key(1), &token(1, 300), Some(&a), time.0).unwrap().admission;
     assert!(first.grant.may_read("a") && !first.grant.may_read("b"));
     // The same token gives it to no other key, whatever Kafka says.
-    let stolen = directory.lease_with(key(2), &token(1, 300), &a, time.0);
+    let stolen = directory.lease_with(key(2), &token(1, 300), Some(&a), time.0);
     assert_eq!(stolen.unwrap_err(), Refusal::Lease(LeaseError::TokenUsed));
     let stolen = directory.lease(key(2), &token(1, 300), time.0);
     assert_eq!(stolen.unwrap_err(), Refusal::Lease(LeaseError::TokenUsed), "Kafka is not asked");
@@ -435,7 +436,7 @@ fn there_is_no_lease_before_kafka_has_answered() {
     let renewal = directory.lease(key(1), &token(2, 600), time.after(2));
     assert_eq!(renewal.unwrap_err(), Refusal::AsksKafka);
     assert!(second.holds());
-    let renewed = directory.lease_with(key(1), &token(2, 600), &ab, time.after(3)).unwrap();
+    let renewed = directory.lease_with(key(1), &token(2, 600), Some(&ab), time.after(3)).unwrap();
     assert!(renewed.ended.is_none() && Arc::ptr_eq(&renewed.admission, &second));
     assert_eq!(second.until(), Some(WALL + 630));
     // Without an answer any more it ends.
@@ -517,4 +518,66 @@ fn of_a_token_only_what_decides_is_kept() {
     assert_eq!(leased.claims.as_deref(), Some(&Claims::new("https://id", "alice", kept)));
     assert!(leased.grant.may_read("ops") && leased.grant.may_read("t-north"));
     assert_eq!(leased.grant, directory.rules.grant(Some(&verified.claims)));
+}
+
+/// A token that its issuer has to say is active.
+fn to_confirm(id: u8, expires: i64) -> Verified {
+    Verified { is_to_confirm: true, ..token(id, "alice", expires, "") }
+}
+
+#[test]
+fn a_token_that_is_to_be_confirmed_gives_no_lease_before() {
+    let (mut directory, time) = (directory(), Time::start());
+    let first = to_confirm(1, 300);
+    let key = key(8);
+    let lease = |directory: &mut Directory, verified| directory.lease(key, verified, time.0);
+    assert_eq!(lease(&mut directory, &first).unwrap_err(), Refusal::AsksIssuer);
+    assert_eq!(directory.enrol(key, &first, time.0).unwrap_err(), Refusal::AsksIssuer);
+    assert_eq!(directory.leases(), 0);
+    // A stolen token asks nobody anything.
+    let begun = directory.lease_with(key, &first, None, time.0).unwrap();
+    assert_eq!(begun.change, LeaseChange::Begun);
+    let thief = directory.lease(self::key(9), &first, time.0).unwrap_err();
+    assert_eq!(thief, Refusal::Lease(LeaseError::TokenUsed));
+    // A later token waits likewise, and the lease goes on meanwhile.
+    let later = to_confirm(2, 600);
+    assert_eq!(lease(&mut directory, &later).unwrap_err(), Refusal::AsksIssuer);
+    assert!(directory.leased(&key, time.0).is_some() && begun.admission.holds());
+    let renewed = directory.lease_with(key, &later, None, time.0).unwrap();
+    assert_eq!((renewed.change, renewed.ended.is_none()), (LeaseChange::Renewed, true));
+    assert_eq!(directory.enrol(key, &later, time.0).unwrap().change, LeaseChange::Unchanged);
+}
+
+#[test]
+fn an_inactive_token_lets_in_nobody_any_more() {
+    let (mut directory, time) = (directory(), Time::start());
+    let (first, later) = (to_confirm(1, 300), to_confirm(2, 600));
+    let begun = directory.lease_with(key(8), &first, None, time.0).unwrap().admission;
+    directory.lease_with(key(8), &later, None, time.0).unwrap();
+    // The lease is by the later token: that the first one is not active ends nothing.
+    assert!(directory.end_inactive(&key(8), &first.id).is_none() && begun.holds());
+    let ended = directory.end_inactive(&key(8), &later.id).unwrap();
+    assert!(Arc::ptr_eq(&ended, &begun) && !begun.holds() && directory.leases() == 0);
+    for token in [&first, &later] {
+        for number in [8, 9] {
+            let refused = directory.lease(key(number), token, time.0).unwrap_err();
+            assert!(refused == Refusal::Inactive && !refused.may_pass());
+            let refused = directory.lease_with(key(number), token, None, time.0).unwrap_err();
+            assert_eq!((refused, refused.code()), (Refusal::Inactive, "revoked"));
+            let refused = directory.enrol(key(number), token, time.0).unwrap_err();
+            assert_eq!(refused, Refusal::Inactive);
+        }
+    }
+    // One that has waited, and given no lease.
+    let waited = to_confirm(3, 900);
+    directory.refuse_inactive(key(8), &waited, time.0);
+    assert_eq!(directory.lease(key(8), &waited, time.0).unwrap_err(), Refusal::Inactive);
+    // A new one of the same subject, for the same key.
+    let fresh = to_confirm(4, 900);
+    assert_eq!(directory.lease(key(8), &fresh, time.0).unwrap_err(), Refusal::AsksIssuer);
+    assert!(directory.lease_with(key(8), &fresh, None, time.0).is_ok());
+    // What is remembered of them is forgotten once they have ended for good.
+    let clock = time.after(900 + 30 + 3600);
+    directory.end_leases(clock);
+    assert_eq!(directory.leases.remembered(), (0, 0));
 }

@@ -53,6 +53,10 @@ impl<T> Queue<T> {
         self.entries.values_mut().map(|entry| &mut entry.value)
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.values().map(|entry| &entry.value)
+    }
+
     pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut T> {
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }

@@ -22,7 +22,8 @@ fn key_of(number: u32) -> PublicKey {
 
 fn verified(id: u8, subject: &str, expires: i64) -> Verified {
     let claims = Claims::new("https://id", subject, [("exp".to_owned(), json!(expires))]);
-    Verified { claims, expires, issued: None, signed_by: None, id: TokenId::of_test(id) }
+    let id = TokenId::of_test(id);
+    Verified { claims, expires, issued: None, signed_by: None, id, is_to_confirm: false }
 }
 
 fn at(start: Instant, seconds: u64) -> Instant {
@@ -291,7 +292,7 @@ fn who_begins_to_ask_anew_asks_what_was_under_way() {
         let wanted = asks.want(key(number), &verified(number, "bob", 100), || "t", now);
         assert_eq!(wanted, Wanted::Asked);
     }
-    let ask_all = |asks: &mut KafkaAsks<&'static str>| {
+    let ask_all = |asks: &mut Questions<&'static str>| {
         std::iter::from_fn(|| asks.poll_question(at(now, 300))).count()
     };
     // Those who wait have to come again now and then.
@@ -302,4 +303,60 @@ fn who_begins_to_ask_anew_asks_what_was_under_way() {
     assert_eq!(ask_all(&mut asks), 0, "all are under way");
     asks.forget_questions(at(now, 300));
     assert_eq!(ask_all(&mut asks), 9);
+}
+
+#[test]
+fn without_an_answer_a_lease_goes_on_if_that_is_wanted() {
+    let (_, start) = start();
+    let mut asks = Questions::lenient(INTERVAL);
+    lease(&mut asks, key(1), start);
+    let mut now = start;
+    for _ in 0..40 {
+        now = now.max(asks.poll_timeout().unwrap());
+        let question = asks.poll_question(now).unwrap();
+        let failed = asks.handle_failure(&question, Failure::Unanswered, now);
+        assert_eq!(failed, Some(Failed::Holds), "{:?}", now - start);
+        assert!(asks.poll_timeout().unwrap() <= now + BACKOFF.1);
+    }
+    assert!(now > start + INTERVAL * 4);
+    // It is forgotten with the lease.
+    asks.retain_leased(|_| false);
+    assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
+}
+
+#[test]
+fn a_token_that_is_not_good_is_forgotten() {
+    let (mut asks, now) = start();
+    let token = verified(1, "alice", 100);
+    asks.want(key(1), &token, || "t", now);
+    let question = asks.poll_question(now).unwrap();
+    let settled = asks.handle_no(&question, now);
+    assert_eq!(settled, Some(Settled::Waited(Box::new(token))));
+    assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
+    lease(&mut asks, key(1), now);
+    let question = asks.poll_question(at(now, 300)).unwrap();
+    assert_eq!(asks.handle_no(&question, at(now, 300)), Some(Settled::Leased));
+    assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
+    // The answer is on a token whose place another one has taken.
+    asks.want(key(1), &verified(1, "alice", 100), || "t", now);
+    let question = asks.poll_question(now).unwrap();
+    asks.want(key(1), &verified(2, "alice", 200), || "later", now);
+    assert_eq!(asks.handle_no(&question, now), None);
+    assert_eq!(asks.poll_question(now).unwrap().token, "later");
+}
+
+#[test]
+fn peers_that_wait_without_an_answer_are_counted() {
+    let (mut asks, start) = start();
+    asks.want(key(1), &verified(1, "alice", 100), || "t", start);
+    let mut now = start;
+    for failures in 1..4 {
+        let question = asks.poll_question(now).unwrap();
+        asks.handle_failure(&question, Failure::Unanswered, now);
+        assert_eq!((asks.unanswered(failures), asks.unanswered(failures + 1)), (1, 0));
+        now = asks.poll_timeout().unwrap();
+    }
+    // It has gone away: nobody is kept out any more.
+    assert_eq!(asks.poll_question(start + GONE), None);
+    assert_eq!(asks.unanswered(1), 0);
 }

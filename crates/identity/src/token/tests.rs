@@ -96,6 +96,7 @@ impl Provider {
             algorithms: Algorithm::ALL.to_vec(),
             require: Vec::new(),
             keys: key_set(&self.jwks()),
+            introspects: false,
         }
     }
 

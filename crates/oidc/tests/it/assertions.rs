@@ -17,7 +17,7 @@ use zafka_oidc::{
 use super::provider::{Asked, Judge, Provider, Reply, granted, refused};
 use super::{client, error, keys, token};
 
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 fn judge(name: &'static str, algorithm: &'static dyn VerificationAlgorithm, key: &str) -> Judge {
     Judge {
@@ -32,7 +32,7 @@ fn judge(name: &'static str, algorithm: &'static dyn VerificationAlgorithm, key:
     }
 }
 
-fn es256() -> Judge {
+pub fn es256() -> Judge {
     judge("ES256", &ECDSA_P256_SHA256_FIXED, "p256")
 }
 
@@ -50,7 +50,7 @@ fn by_assertion(judge: &mut Judge, asked: &Asked) -> Reply {
     }
 }
 
-fn signing(file: PathBuf) -> SigningKeyConfig {
+pub fn signing(file: PathBuf) -> SigningKeyConfig {
     SigningKeyConfig { file, id: None, algorithm: None }
 }
 

@@ -6,6 +6,7 @@ mod assertions;
 mod certificates;
 mod exchange;
 mod files;
+mod introspection;
 mod keys;
 mod provider;
 mod refusals;

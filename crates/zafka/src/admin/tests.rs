@@ -12,7 +12,7 @@ use zafka_bridge::status::{
 };
 
 use super::*;
-use crate::identity::{IssuerStatus, KafkaStatus};
+use crate::identity::{IntrospectionStatus, IssuerStatus, KafkaStatus};
 
 /// The wait below in `/readyz`.
 const WAITING: &str = concat!(
@@ -407,6 +407,11 @@ fn metrics_of_identity() {
             issuer: "https://id".to_owned(),
             keys: 2,
             fetched: Some(1_000),
+            introspection: Some(IntrospectionStatus {
+                active: 7,
+                inactive: 1,
+                ..IntrospectionStatus::default()
+            }),
             ..IssuerStatus::default()
         },
         IssuerStatus { issuer: "b".to_owned(), failures: 4, ..IssuerStatus::default() },
@@ -427,6 +432,9 @@ fn metrics_of_identity() {
         "zafka_identity_issuer_keys{issuer=\"https://id\"} 2",
         "zafka_identity_issuer_keys_age_seconds{issuer=\"https://id\"} 60",
         "zafka_identity_issuer_failures{issuer=\"b\"} 4",
+        "zafka_identity_introspections_total{issuer=\"https://id\",answer=\"active\"} 7",
+        "zafka_identity_introspections_total{issuer=\"https://id\",answer=\"inactive\"} 1",
+        "zafka_identity_introspections_total{issuer=\"https://id\",answer=\"failed\"} 0",
     ] {
         assert!(told.lines().any(|found| found == line), "{line}:\n{told}");
     }

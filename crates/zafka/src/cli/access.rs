@@ -13,6 +13,7 @@ use zafka_zmtp::curve::PublicKey;
 use super::{AccessArgs, CommandError, UsageError, token_in};
 use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
 use crate::identity::{ask_kafka, wall_clock};
+use crate::introspection::{IntrospectError, Introspector};
 use crate::random::new_key;
 use crate::time_text::end_text;
 
@@ -25,6 +26,14 @@ enum AccessError {
     /// The keys of its issuer cannot be fetched.
     #[error("the keys of its issuer {issuer} cannot be fetched: {reason}")]
     NoKeys { issuer: String, reason: String },
+    /// Its issuer says that it is not active.
+    #[error("the token is not taken: its issuer says that it is not active")]
+    Inactive,
+    /// Its issuer has to say that it is active, and does not answer.
+    #[error(
+        "the token is taken, and gives no lease: its issuer could not be asked whether it is active: {0}"
+    )]
+    NotConfirmed(IntrospectError),
     /// Kafka decides what its owner may do, and does not answer.
     #[error(
         "the token is taken, and gives no lease: Kafka could not be asked what its owner may do: {0}"
@@ -48,6 +57,7 @@ pub fn access(args: &AccessArgs, out: &mut dyn Write) -> Result<(), CommandError
         None => new_key().public(),
     };
     let verified = verified(&token, &key, identity)?;
+    confirm(&token, &verified, identity)?;
     let mut grant = identity.rules.grant(Some(&verified.claims));
     if let Some(exchange) = identity.exchange.as_ref().filter(|_| grant.asks_kafka()) {
         grant = grant.with_kafka(&kafka_topics(&token, exchange, &config)?);
@@ -82,6 +92,28 @@ fn verified(
     outcome(&issuers).map_err(AccessError::NotTaken)
 }
 
+/// Asks the issuer of a token whether it is active, if it has to say so.
+fn confirm(
+    token: &Token,
+    verified: &Verified,
+    identity: &IdentityConfig,
+) -> Result<(), AccessError> {
+    let issuers = &identity.issuers;
+    let issuer = issuers.iter().find(|one| one.issuer.name == verified.claims.issuer());
+    let Some(source) = issuer.and_then(|issuer| issuer.introspection.as_ref()) else {
+        return Ok(());
+    };
+    match Introspector::new(source).is_active(&secret(token)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(AccessError::Inactive),
+        Err(error) => Err(AccessError::NotConfirmed(error)),
+    }
+}
+
+fn secret(token: &Token) -> Secret {
+    Secret::new(String::from_utf8_lossy(token.expose()))
+}
+
 /// Exchanges a token, and asks Kafka what its owner may do.
 fn kafka_topics(
     token: &Token,
@@ -89,9 +121,9 @@ fn kafka_topics(
     config: &Config,
 ) -> Result<KafkaTopics, CommandError> {
     let cluster = Cluster::new(&config.cluster)?;
-    let token = Secret::new(String::from_utf8_lossy(token.expose()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(ask_kafka(&cluster, exchange, token, &config.asked_topics()));
+    let asked =
+        runtime.block_on(ask_kafka(&cluster, exchange, secret(token), &config.asked_topics()));
     Ok(asked.map_err(|error| AccessError::NotAnswered(error.to_string()))?)
 }
 
@@ -136,7 +168,7 @@ mod tests {
     use serde_json::json;
     use zafka_identity::Certificate;
     use zafka_testkit::Issuer;
-    use zafka_testkit::issuer::{AUDIENCE, Serving};
+    use zafka_testkit::issuer::{AUDIENCE, INTROSPECTION_SECRET, Serving};
     use zafka_zmtp::Mechanism;
 
     use super::*;
@@ -144,6 +176,11 @@ mod tests {
 
     /// Returns the output of the command about a token, or the error.
     fn told(issuer: &Issuer, token: &str) -> Result<String, String> {
+        told_by(issuer, "", token)
+    }
+
+    /// The same, with further keys of the issuer.
+    fn told_by(issuer: &Issuer, keys: &str, token: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let (secret, config) = (path("relay.key_secret"), path("zafka.toml"));
@@ -151,7 +188,7 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let text = format!(
             "[kafka]\nbootstrap_servers = ['a:1']\n[identity]\nsecret_key_file = 'relay.key_secret'\n\
-             [[identity.issuer]]\nissuer = '{}'\naudience = ['{AUDIENCE}']\n\
+             [[identity.issuer]]\nissuer = '{}'\naudience = ['{AUDIENCE}']\n{keys}\n\
              [[identity.access]]\nwho = {{ role = 'dash' }}\nread = ['orders', 't-{{tenant}}']\n\
              [[identity.access]]\nwho = {{ role = 'ops' }}\nwrite = ['/^edge\\.[a-z]+$/']\n\
              [[route]]\nname = 'r'\nfrom.kafka = {{ topics = ['orders'] }}\n\
@@ -202,6 +239,24 @@ mod tests {
         fs::write(path("token"), "x".repeat(20_000)).unwrap();
         let error = curve.secured(endpoint(), None).unwrap_err().to_string();
         assert!(error.contains("more than 16384 bytes"), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_that_has_to_say_that_it_is_active() {
+        let issuer = Issuer::start();
+        let asked = format!(
+            "introspection = {{ client_id = 'zafka', client_secret = '{INTROSPECTION_SECRET}' }}"
+        );
+        let token = issuer.token("alice", 600, &json!({}));
+        assert!(told_by(&issuer, &asked, &token).unwrap().contains("subject: alice"));
+        issuer.serve_introspection(Serving::Status(500));
+        let error = told_by(&issuer, &asked, &token).unwrap_err();
+        assert!(error.contains("gives no lease") && error.contains("status 500"), "{error}");
+        issuer.serve_introspection(Serving::Well);
+        issuer.deactivate(&token);
+        let error = told_by(&issuer, &asked, &token).unwrap_err();
+        assert_eq!(error, "the token is not taken: its issuer says that it is not active");
+        assert!(told(&issuer, &token).is_ok(), "only if it is asked");
     }
 
     #[test]

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
+use zafka_oidc::Secret;
 use zafka_sockets::config::EndpointConfig;
 
 use super::{CheckArgs, EXIT_USAGE, connect};
 use crate::config::checks::selector_text;
 use crate::config::{Config, ConfigError, Mistake, load};
+use crate::introspection::Introspector;
 
 /// Time to look names up, all of them together.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -127,13 +129,26 @@ fn connected(
     Ok(ExitCode::FAILURE)
 }
 
-/// Each issuer, with the keys that it has now. Gives the number of errors.
+/// Each issuer, with the keys that it has now, and whether it can be asked about tokens. Gives the number of errors.
 fn issuers(config: &Config, out: &mut dyn Write) -> std::io::Result<usize> {
     let mut errors = 0;
     for issuer in config.identity.iter().flat_map(|identity| &identity.issuers) {
         writeln!(out, "issuer {:?}", issuer.issuer.name)?;
         match issuer.source.fetch() {
             Ok(fetched) => writeln!(out, "  {} keys", fetched.keys.len())?,
+            Err(error) => {
+                errors += 1;
+                writeln!(out, "  error: {error}")?;
+            }
+        }
+        let Some(source) = &issuer.introspection else { continue };
+        // Any answer shows that the client is known there; this is no token of anybody.
+        match Introspector::new(source).is_active(&Secret::new("zafka-check")) {
+            Ok(false) => writeln!(out, "  says whether tokens are active")?,
+            Ok(true) => {
+                errors += 1;
+                writeln!(out, "  error: it says that a text that is no token is active")?;
+            }
             Err(error) => {
                 errors += 1;
                 writeln!(out, "  error: {error}")?;

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 use zafka_identity::{Algorithm, ISSUER_KEYS, ISSUER_PEERCRED, Issuer};
+use zafka_oidc::IntrospectionConfig;
 
 use super::claims::claims;
 use super::keys;
 use super::mistake::Rejected;
+use super::oauth;
 use super::reader::Table;
 use super::text::{self, Parsed};
+use crate::introspection::IntrospectionSource;
 use crate::issuer_keys::{KeyPlace, KeySource};
 
 /// An issuer whose tokens are taken.
@@ -19,6 +22,8 @@ pub struct IssuerConfig {
     pub issuer: Issuer,
     /// The address of its keys.
     pub source: KeySource,
+    /// The way to ask it whether a token is active, if it has to say so.
+    pub introspection: Option<IntrospectionSource>,
 }
 
 /// Reads all issuers of `[identity]`.
@@ -92,14 +97,52 @@ fn issuer(table: &Table<'_, '_>) -> Option<IssuerConfig> {
         (None, None) => KeyPlace::Discovered,
     };
     let source = KeySource { issuer: name.clone(), place, ca, bearer_file };
+    let introspection = introspection(table, &source);
     if matches!(source.place, KeyPlace::File(_))
         && let Err(error) = source.fetch()
     {
         table.mistake(&keys::ISSUER_JWKS_FILE, error.to_string(), "a JWK Set (RFC 7517)");
         return None;
     }
-    let (require, keys) = (require?, Arc::default());
-    Some(IssuerConfig { issuer: Issuer { name, audience, algorithms, require, keys }, source })
+    let (require, keys, introspection) = (require?, Arc::default(), introspection?);
+    let introspects = introspection.is_some();
+    let issuer = Issuer { name, audience, algorithms, require, keys, introspects };
+    Some(IssuerConfig { issuer, source, introspection })
+}
+
+/// Reads how an issuer is asked about tokens. `None` for a mistake, `Some(None)` if it is not.
+fn introspection(issuer: &Table<'_, '_>, keys: &KeySource) -> Option<Option<IntrospectionSource>> {
+    if !issuer.has(&keys::ISSUER_INTROSPECTION) {
+        return Some(None);
+    }
+    let table = issuer.table(&keys::ISSUER_INTROSPECTION, &keys::INTROSPECTION_SECTION)?;
+    let url = table.text(&keys::INTROSPECTION_URL, text::token_url);
+    if keys.place != KeyPlace::Discovered {
+        let by = "an issuer with `jwks_url` or `jwks_file`: nothing is discovered there";
+        table.require(&[&keys::INTROSPECTION_URL], by);
+    }
+    let is_missing = keys.place != KeyPlace::Discovered && !table.has(&keys::INTROSPECTION_URL);
+    let shown_at = match table.has(&keys::INTROSPECTION_URL) {
+        true => ("url", url.as_deref()),
+        false => ("issuer", Some(&*keys.issuer)),
+    };
+    let authentication = oauth::proof(&table, "introspection", shown_at);
+    let client = IntrospectionConfig {
+        client_id: table.text(&keys::EXCHANGE_CLIENT_ID, text::label),
+        authentication: authentication?,
+        audience: keys.issuer.clone(),
+        ca: table.path(&keys::INTROSPECTION_CA).or_else(|| keys.ca.clone()),
+    };
+    let every = table.duration(&keys::INTROSPECTION_EVERY)?;
+    if is_missing || url.is_none() && table.has(&keys::INTROSPECTION_URL) {
+        return None;
+    }
+    let source = IntrospectionSource { url, client, every, keys: keys.clone() };
+    if let Err(error) = source.check() {
+        oauth::tell(&table, &error);
+        return None;
+    }
+    Some(Some(source))
 }
 
 fn algorithm(text: &str) -> Parsed<Algorithm> {

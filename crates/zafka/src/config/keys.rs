@@ -144,6 +144,19 @@ keys! {
     ISSUER_REQUIRE = "require", Kind::Described("table of claims"), Optional,
         "Claims that each of its tokens must have, as in `who`.";
 
+    ISSUER_INTROSPECTION = "introspection", Kind::Table, Optional,
+        "The issuer has to say itself that a token is active, before it gives a lease and at an interval from then on (RFC 7662).";
+
+    INTROSPECTION_URL = "url", Kind::Described("URL"), Optional,
+        "The introspection endpoint, https unless it is on this machine; the `introspection_endpoint` of the issuer's discovery \
+         document if it is missing, which must be on the issuer's own host. Required with `jwks_url` or `jwks_file`.";
+    INTROSPECTION_CA = "ca", Kind::Path, Optional,
+        "Certificate authorities to trust for the endpoint (PEM), read anew for each request; those of the issuer if it is \
+         missing.";
+    INTROSPECTION_EVERY = "every", Kind::Duration(SECOND, HOUR), Default("\"60s\""),
+        "Time between two questions about the token of a lease, or up to an eighth less: a logout at the provider acts within \
+         that.";
+
     ENDPOINT = "endpoint", Kind::Described("endpoint"), Required, "The endpoint.";
     ENDPOINT_MECHANISM = "mechanism", Kind::Choice(&text::ENDPOINT_MECHANISM), Optional,
         "How its connections are secured. With `[identity]` \"curve\" for `tcp`, and \"null\" must be said and is allowed \
@@ -197,8 +210,8 @@ keys! {
     SASL_CLIENT_KEY_ALGORITHM = "client_key_algorithm", Kind::Choice(&text::ALGORITHM), Optional,
         "What that key signs by; RS256, ES256, ES384 or EdDSA by its kind if it is missing. Needs `client_key_file`.";
     SASL_CLIENT_ASSERTION_AUDIENCE = "client_assertion_audience", Kind::Described("text"), Optional,
-        "`aud` of what that key signs: some providers want their issuer there. `token_url` if it is missing; needs \
-         `client_key_file`.";
+        "`aud` of what that key signs: some providers want their issuer there. `token_url` if it is missing, in an \
+         introspection the issuer; needs `client_key_file`.";
     SASL_CLIENT_ASSERTION_FILE = "client_assertion_file", Kind::Path, Optional,
         "File that holds a signed assertion of who the client is, such as a token of its platform (RFC 7523); read for \
          each request.";

@@ -51,7 +51,6 @@ pub use defaults::Defaults;
 use endpoints::Securing;
 pub use exchange::KafkaExchange;
 pub use identity::{IdentityConfig, key_pair_in, public_key_in};
-#[cfg(test)]
 pub use issuers::IssuerConfig;
 pub use mistake::{ConfigError, Mistake, Rejected, Warning};
 use reader::{Reader, Table};

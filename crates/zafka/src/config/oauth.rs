@@ -110,7 +110,7 @@ fn endpoint(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
 pub fn client(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig> {
     let token_url = table.text(&keys::SASL_TOKEN_URL, text::token_url);
     let client_id = table.text(&keys::SASL_CLIENT_ID, text::label);
-    let authentication = authentication(table, grant, token_url.as_deref());
+    let authentication = authentication(table, grant, ("token_url", token_url.as_deref()));
     let scope = table.list(&keys::SASL_SCOPE, text::scope).unwrap_or_default();
     let audience = table.text(&keys::SASL_AUDIENCE, text::label);
     let resource = table.text(&keys::SASL_RESOURCE, text::uri);
@@ -127,10 +127,22 @@ pub fn client(table: &Table<'_, '_>, grant: GrantKind) -> Option<EndpointConfig>
     })
 }
 
+/// The proof of who the client is, where nobody is answered without one. `at`: the key of the URL
+/// that is shown it, and the URL.
+pub fn proof(
+    table: &Table<'_, '_>,
+    by: &str,
+    at: (&'static str, Option<&str>),
+) -> Option<ClientAuthentication> {
+    table.require(AUTHENTICATION, by);
+    let proof = authentication(table, GrantKind::TokenExchange, at)?;
+    (proof != ClientAuthentication::None).then_some(proof)
+}
+
 fn authentication(
     table: &Table<'_, '_>,
     grant: GrantKind,
-    token_url: Option<&str>,
+    at: (&'static str, Option<&str>),
 ) -> Option<ClientAuthentication> {
     for (key, other) in TOGETHER {
         table.only_with(key, other);
@@ -172,7 +184,7 @@ fn authentication(
         return Some(ClientAuthentication::AssertionFile(file));
     }
     if table.has(&keys::SASL_CLIENT_CERTIFICATE) {
-        return client_certificate(table, token_url);
+        return client_certificate(table, at);
     }
     let secret = table.secret(&keys::SASL_CLIENT_SECRET, &keys::SASL_CLIENT_SECRET_FILE)?;
     Some(ClientAuthentication::Secret(match table.has(&keys::SASL_CLIENT_SECRET_FILE) {
@@ -183,10 +195,10 @@ fn authentication(
 
 fn client_certificate(
     table: &Table<'_, '_>,
-    token_url: Option<&str>,
+    (name, url): (&'static str, Option<&str>),
 ) -> Option<ClientAuthentication> {
-    if token_url.is_some_and(|url| !url.starts_with("https:")) {
-        let found = "`token_url` is not https";
+    if url.is_some_and(|url| !url.starts_with("https:")) {
+        let found = format!("`{name}` is not https");
         let allowed = "https: the certificate is shown by TLS (RFC 8705)";
         table.mistake(&keys::SASL_CLIENT_CERTIFICATE, found, allowed);
     }
@@ -242,8 +254,14 @@ fn assertion(table: &Table<'_, '_>, grant: GrantKind) -> Option<Assertion> {
 
 /// Reads the files, to see whether they can be used.
 pub fn look(table: &Table<'_, '_>, tokens: &TokenConfig) {
-    let Err(error) = TokenProvider::new(tokens) else { return };
-    let key = match &error {
+    if let Err(error) = TokenProvider::new(tokens) {
+        tell(table, &error);
+    }
+}
+
+/// Reports what cannot be used.
+pub fn tell(table: &Table<'_, '_>, error: &TokenError) {
+    let key = match error {
         TokenError::File(FileFault { path, .. }) => key_of(table, path),
         TokenError::Url { .. } => &keys::SASL_TOKEN_URL,
         _ => &keys::SASL_GRANT,

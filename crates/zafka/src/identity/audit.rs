@@ -67,7 +67,8 @@ impl Audit {
         }
     }
 
-    /// A peer about which Kafka could not be asked. `holds`: true if the last answer still counts.
+    /// A peer about which Kafka or its issuer could not be asked. `holds`: true if the last answer
+    /// still counts.
     pub fn not_answered(&self, key: &PublicKey, reason: &str, holds: bool) {
         let Some(left_out) = self.not_answered.lock().next(Instant::now()) else { return };
         warn!(target: "zafka::audit", event = "not_answered", %key, reason, holds, left_out);

@@ -10,6 +10,7 @@ use zafka_identity::Refusal;
 
 use super::health::HealthStatus;
 use super::kafka_counts::{KafkaCounts, KafkaStatus};
+use crate::config::IssuerConfig;
 
 /// Characters of an error that are shown.
 const MAX_ERROR: usize = 400;
@@ -67,6 +68,24 @@ pub struct IssuerStatus {
     pub failures: u32,
     /// The reason of the last failure, if there was one since then.
     pub error: Option<String>,
+    /// Its answers whether tokens are active, if it is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<IntrospectionStatus>,
+}
+
+/// Answers of an issuer whether tokens are active.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IntrospectionStatus {
+    /// Tokens that it said are active, since the start.
+    pub active: u64,
+    /// Tokens that it said are not.
+    pub inactive: u64,
+    /// Questions that failed.
+    pub failed: u64,
+    /// Those of them since the last answer.
+    pub failures: u32,
+    /// The reason of the last failure, if there was one since then.
+    pub error: Option<String>,
 }
 
 /// A revocation that was done.
@@ -96,9 +115,13 @@ pub struct IdentityCounts {
 
 impl IdentityCounts {
     /// Makes counts of zero, without keys.
-    pub fn new(issuers: impl Iterator<Item = String>) -> Self {
-        let of = |issuer| IssuerStatus { issuer, ..IssuerStatus::default() };
-        Self { issuers: Mutex::new(issuers.map(of).collect()), ..Self::default() }
+    pub fn new(issuers: &[IssuerConfig]) -> Self {
+        let of = |config: &IssuerConfig| IssuerStatus {
+            issuer: config.issuer.name.clone(),
+            introspection: config.introspection.as_ref().map(|_| IntrospectionStatus::default()),
+            ..IssuerStatus::default()
+        };
+        Self { issuers: Mutex::new(issuers.iter().map(of).collect()), ..Self::default() }
     }
 
     /// Counts a peer that was not let in, or a command that was not done.
@@ -119,10 +142,51 @@ impl IdentityCounts {
         self.change(index, |issuer| {
             issuer.keys = keys;
             issuer.failures = issuer.failures.saturating_add(1);
-            // A part of it may be the provider's.
-            let shown = error.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c });
-            issuer.error = Some(shown.collect());
+            issuer.error = Some(cut(error));
         });
+    }
+
+    /// Takes note of an answer whether a token is active. Returns true if it is the first one after a
+    /// failure.
+    pub fn introspected(&self, index: usize, is_active: bool) -> bool {
+        self.introspection(index, |asked| {
+            *(if is_active { &mut asked.active } else { &mut asked.inactive }) += 1;
+            asked.error = None;
+            std::mem::take(&mut asked.failures) > 0
+        })
+    }
+
+    /// Takes note of a question without an answer. Returns how many in a row that are.
+    pub fn not_introspected(&self, index: usize, error: &str) -> u32 {
+        self.introspection(index, |asked| {
+            asked.failed += 1;
+            asked.failures = asked.failures.saturating_add(1);
+            asked.error = Some(cut(error));
+            asked.failures
+        })
+    }
+
+    /// Returns the reason why so many peers wait for this issuer's answer.
+    pub fn not_confirmed(&self, index: usize, peers: usize) -> String {
+        let issuers = self.issuers.lock();
+        let issuer = issuers.get(index);
+        let name = issuer.map_or("", |issuer| &issuer.issuer);
+        let asked = issuer.and_then(|issuer| issuer.introspection.as_ref());
+        let why = asked.and_then(|asked| asked.error.as_deref()).unwrap_or("it did not answer");
+        format!(
+            "the issuer {name} could not be asked whether tokens are active, for which peers wait \
+             ({peers}): {why}"
+        )
+    }
+
+    fn introspection<T: Default>(
+        &self,
+        index: usize,
+        change: impl FnOnce(&mut IntrospectionStatus) -> T,
+    ) -> T {
+        let mut issuers = self.issuers.lock();
+        let asked = issuers.get_mut(index).and_then(|issuer| issuer.introspection.as_mut());
+        asked.map(change).unwrap_or_default()
     }
 
     /// Returns the reasons why tokens are not taken that may be good.
@@ -166,4 +230,9 @@ impl IdentityCounts {
             ..IdentityStatus::default()
         }
     }
+}
+
+/// An error as it is shown: a part of it may be the provider's.
+fn cut(error: &str) -> String {
+    error.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use zafka_identity::{
     Admission, Claims, Clock, Directory, Issuer, KafkaTopics, KeySet, LeaseChange, LeaseView,
-    Leased, Refusal, Revocation, Revoked, SteadyClock, TokenError, TooManyRevocations, Verified,
-    claimed_end, shown, verify,
+    Leased, Refusal, Revocation, Revoked, SteadyClock, TokenError, TokenId, TooManyRevocations,
+    Verified, claimed_end, shown, verify,
 };
 use zafka_kafka::AskedTopics;
+use zafka_oidc::Secret;
 use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
@@ -22,6 +23,7 @@ use zafka_zmtp::curve::PublicKey;
 use super::audit::{self, AskedAt, Audit, DOOR, until_text};
 use super::counts::{Done, IdentityCounts, IdentityStatus};
 use super::health::Health;
+use super::introspected::Introspected;
 use super::kafka_rights::KafkaRights;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
@@ -45,6 +47,8 @@ pub struct Identities {
     pub(super) counts: IdentityCounts,
     /// Asks Kafka what peers may do, if rules say so.
     kafka: Option<KafkaRights>,
+    /// For each issuer: asks it whether tokens are active, if it has to say so.
+    introspected: Vec<Option<Introspected>>,
     health: Arc<Health>,
 }
 
@@ -64,8 +68,11 @@ impl Identities {
             servers: config.servers.clone(),
             ends: watch::Sender::new(0),
             audit: Audit::default(),
-            counts: IdentityCounts::new(config.issuers.iter().map(|one| one.issuer.name.clone())),
+            counts: IdentityCounts::new(&config.issuers),
             kafka: config.exchange.as_ref().map(KafkaRights::new),
+            introspected: (config.issuers.iter())
+                .map(|one| one.introspection.as_ref().map(Introspected::new))
+                .collect(),
             health: Arc::default(),
         }
     }
@@ -77,7 +84,12 @@ impl Identities {
 
     /// Returns the reasons why it keeps peers out that did nothing wrong.
     pub fn kept_out(&self) -> Vec<String> {
-        self.counts.kept_out().into_iter().chain(self.health.reasons()).collect()
+        let unconfirmed = self.introspected.iter().enumerate().filter_map(|(index, asked)| {
+            let peers = asked.as_ref().map(Introspected::kept_out).filter(|peers| *peers > 0)?;
+            Some(self.counts.not_confirmed(index, peers))
+        });
+        let keys = self.counts.kept_out().into_iter();
+        keys.chain(unconfirmed).chain(self.health.reasons()).collect()
     }
 
     /// Takes the new content of the folder; a peer that is in and whose claims changed is closed.
@@ -120,18 +132,62 @@ impl Identities {
         self.kafka.as_ref()
     }
 
-    /// Takes Kafka's answer on the owner of a token that waits for it: its lease begins, or is
-    /// renewed. Returns false if it gets none.
-    pub fn begin_lease(&self, key: PublicKey, verified: &Verified, answer: &KafkaTopics) -> bool {
+    /// Takes the answer on a token that waits: of its issuer, then of Kafka, if that is asked. Its
+    /// lease begins, or is renewed. Returns false if it gets none, or none yet.
+    pub fn begin_lease(
+        &self,
+        key: PublicKey,
+        verified: &Verified,
+        answer: Option<&KafkaTopics>,
+        token: &Secret,
+    ) -> bool {
         let leased = self.directory.lock().lease_with(key, verified, answer, clock());
         match leased {
             Ok(leased) => self.tell_leased(&leased),
+            Err(Refusal::AsksKafka) => {
+                let token = token.expose().as_bytes();
+                let refusal = self.ask_about(Refusal::AsksKafka, key, verified, token);
+                debug!(%key, %refusal, "its issuer has answered");
+                return false;
+            }
             Err(refusal) => {
-                info!(%key, %refusal, "Kafka has answered, and the peer gets no lease");
+                info!(%key, %refusal, "its token was asked about, and the peer gets no lease");
                 return false;
             }
         }
+        if let Some(introspected) = self.introspected_of(verified) {
+            introspected.handle_begun(key, verified.id, token.clone());
+        }
         true
+    }
+
+    /// The questions to the issuer of this index, if it has to say that tokens are active.
+    pub fn introspected(&self, index: usize) -> Option<&Introspected> {
+        self.introspected.get(index).and_then(Option::as_ref)
+    }
+
+    fn introspected_of(&self, verified: &Verified) -> Option<&Introspected> {
+        let issuer = verified.claims.issuer();
+        self.introspected.iter().flatten().find(|one| one.issuer() == issuer)
+    }
+
+    /// Takes note that the issuer of a token that waits says that it is not active.
+    pub fn refuse_inactive(&self, key: PublicKey, verified: &Verified) {
+        self.directory.lock().refuse_inactive(key, verified, clock());
+    }
+
+    /// Ends a lease whose token its issuer says is not active any more.
+    pub fn end_inactive(&self, key: &PublicKey, token: &TokenId) {
+        let ended = self.directory.lock().end_inactive(key, token);
+        self.tell_ended(ended.as_slice(), "its issuer says that its token is not active any more");
+    }
+
+    /// Forgets the tokens of leases that are over, as they were asked about at this issuer.
+    pub fn forget_introspected(&self, index: usize) {
+        let (directory, clock) = (self.directory.lock(), clock());
+        if let Some(introspected) = self.introspected(index) {
+            introspected.retain(|key| directory.leased(key, clock).is_some());
+        }
     }
 
     /// Takes Kafka's next answer on the owner of a lease.
@@ -213,7 +269,7 @@ impl Identities {
         };
         let outcome = match (outcome, &verified) {
             (Err(refusal), Ok(verified)) => {
-                Err(self.ask_kafka(refusal, key, verified, token.expose()))
+                Err(self.ask_about(refusal, key, verified, token.expose()))
             }
             (outcome, _) => outcome,
         };
@@ -294,17 +350,18 @@ impl Identities {
         }
     }
 
-    /// Has Kafka asked about the owner of a token that gives no lease before the answer. Returns the
-    /// reason why it gets none meanwhile.
-    fn ask_kafka(
+    /// Has its issuer, or Kafka, asked about a token that gives no lease before the answer. Returns
+    /// the reason why it gives none meanwhile.
+    fn ask_about(
         &self,
         refusal: Refusal,
         key: PublicKey,
         verified: &Verified,
         token: &[u8],
     ) -> Refusal {
-        match &self.kafka {
-            Some(kafka) if refusal == Refusal::AsksKafka => kafka.want(key, verified, token),
+        match (refusal, &self.kafka, self.introspected_of(verified)) {
+            (Refusal::AsksKafka, Some(kafka), _) => kafka.want(key, verified, token),
+            (Refusal::AsksIssuer, _, Some(issuer)) => issuer.want(key, verified, token),
             _ => refusal,
         }
     }
@@ -325,7 +382,7 @@ impl Identities {
         let refusal = match verified {
             Ok(verified) => match directory.lease(key, &verified, clock) {
                 Ok(leased) => return Ok(LetIn::Leased(leased)),
-                Err(refusal) => self.ask_kafka(refusal, key, &verified, token),
+                Err(refusal) => self.ask_about(refusal, key, &verified, token),
             },
             Err(error) => Refusal::Token(error),
         };
@@ -352,8 +409,7 @@ impl Gate for Identities {
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                // It is on its way in.
-                if refusal != Refusal::AsksKafka {
+                if !refusal.is_on_its_way() {
                     self.counts.refuse(refusal);
                     self.audit.refused(presented.into(), presented.peer.key, &reason, None);
                 }

@@ -98,7 +98,7 @@ fn settle(
         Ok(topics) => {
             match rights.handle_answer(question) {
                 Some(Answered::Begins(verified, token)) => {
-                    let has_lease = identities.begin_lease(key, &verified, &topics);
+                    let has_lease = identities.begin_lease(key, &verified, Some(&topics), &token);
                     if has_lease {
                         rights.handle_begun(key, token);
                     }

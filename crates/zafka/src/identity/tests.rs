@@ -1,5 +1,6 @@
 //! The gate with an issuer whose keys are fetched over HTTP.
 
+mod introspection;
 mod revocation;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use zafka_identity::{
     TopicPattern, Topics, Verified, Who, verify,
 };
 use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
-use zafka_oidc::{ClientAuthentication, EndpointConfig, ExchangeConfig, Grant};
+use zafka_oidc::{ClientAuthentication, EndpointConfig, ExchangeConfig, Grant, Secret};
 use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
 use zafka_testkit::issuer::{AUDIENCE, Serving};
 use zafka_zmtp::curve::{KeyPair, SecretKey};
@@ -44,13 +45,14 @@ pub fn config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
         algorithms: Algorithm::ALL.to_vec(),
         require: Vec::new(),
         keys: Arc::default(),
+        introspects: false,
     };
     IdentityConfig {
         keys: vec![key(1)],
         folder: None,
         servers: Vec::new(),
         door: Vec::new(),
-        issuers: vec![IssuerConfig { issuer, source }],
+        issuers: vec![IssuerConfig { issuer, source, introspection: None }],
         max_lease: Duration::from_secs(3600),
         clock_skew: Duration::from_secs(30),
         exchange: None,
@@ -254,7 +256,12 @@ async fn nobody_is_let_in_while_kafka_cannot_be_asked() {
         read: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         ..KafkaTopics::default()
     };
-    assert!(gate.begin_lease(key(3).public(), &verified, &answer(&["orders"])));
+    assert!(gate.begin_lease(
+        key(3).public(),
+        &verified,
+        Some(&answer(&["orders"])),
+        &Secret::new("t")
+    ));
     let access = admitted(shown(gate, 3, ""));
     assert!(access.may_read("orders") && !access.may_read("other") && access.holds());
     gate.set_answer(&key(3).public(), &answer(&["orders"]));
@@ -284,7 +291,9 @@ async fn a_key_that_waits_for_kafka_at_the_door_counts_as_enrolled_once_it_is() 
     let Some(Answered::Begins(verified, _)) = gate.kafka().unwrap().handle_answer(&question) else {
         panic!("it waits")
     };
-    assert!(gate.begin_lease(key(3).public(), &verified, &KafkaTopics::default()));
+    let nothing = KafkaTopics::default();
+    let token = Secret::new("token");
+    assert!(gate.begin_lease(key(3).public(), &verified, Some(&nothing), &token));
     assert_eq!(gate.status().counters.enrolled, 0, "nobody was told");
     for _ in 0..2 {
         enrol().unwrap();
@@ -300,9 +309,9 @@ async fn a_lease_ends_if_nobody_asks_kafka_any_more() {
     let (bob, verified) = (key(3).public(), verified_bob(&issuer));
     let read = ["orders".to_owned()].into_iter().collect();
     let answer = KafkaTopics { read, ..KafkaTopics::default() };
-    assert!(gate.begin_lease(bob, &verified, &answer));
+    assert!(gate.begin_lease(bob, &verified, Some(&answer), &Secret::new("token")));
     let begun = std::time::Instant::now();
-    gate.kafka().unwrap().handle_begun(bob, zafka_kafka::config::Secret::new("token"));
+    gate.kafka().unwrap().handle_begun(bob, Secret::new("token"));
     let access = admitted(shown(&gate, 3, ""));
     gate.end_unanswered(begun + Duration::from_secs(600));
     assert!(access.holds(), "two intervals, and the time to tell of a failure");

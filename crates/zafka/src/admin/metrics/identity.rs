@@ -82,6 +82,7 @@ pub(super) fn families(status: &IdentityStatus, now: SystemTime) -> Vec<MetricFa
         let metrics = status.issuers.iter().map(of).collect();
         families.push(family(name, help, MetricType::GAUGE, metrics));
     }
+    families.extend(introspections(status));
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let ages = status.issuers.iter().filter_map(|one| {
         let age = (now - one.fetched? as f64 / 1000.0).max(0.0);
@@ -124,4 +125,18 @@ fn of_kafka(kafka: &KafkaStatus) -> Vec<MetricFamily> {
         families.push(family(name, help, MetricType::COUNTER, outcomes.iter().map(of).collect()));
     }
     families
+}
+
+/// Answers of issuers whether tokens are active.
+fn introspections(status: &IdentityStatus) -> Option<MetricFamily> {
+    let asked = |one: &'_ IssuerStatus| Some((one.issuer.clone(), one.introspection.clone()?));
+    let counters: Vec<_> = (status.issuers.iter().filter_map(asked))
+        .flat_map(|(issuer, asked)| {
+            [("active", asked.active), ("inactive", asked.inactive), ("failed", asked.failed)]
+                .map(|(answer, count)| counter(&[("issuer", &issuer), ("answer", answer)], count))
+        })
+        .collect();
+    let help = "Questions to the issuer whether a token is active, by its answer.";
+    let name = "zafka_identity_introspections_total";
+    (!counters.is_empty()).then(|| family(name, help, MetricType::COUNTER, counters))
 }

@@ -155,8 +155,24 @@ pub static ISSUER_SECTION: Section = Section {
         &ISSUER_CA,
         &ISSUER_BEARER_FILE,
         &ISSUER_REQUIRE,
+        &ISSUER_INTROSPECTION,
     ],
-    later: &["introspection"],
+    later: &[],
+};
+
+/// `introspection` of `[[identity.issuer]]`.
+pub static INTROSPECTION_SECTION: Section = Section {
+    path: "identity.issuer.introspection",
+    doc: "How the issuer is asked whether a token is active. It is sent the token, by a client that proves its identity: by \
+          one of `client_secret`, `client_secret_file`, `client_key_file`, `client_assertion_file` and `client_certificate`.",
+    keys: with_client_proofs! {
+        INTROSPECTION_URL,
+        EXCHANGE_CLIENT_ID,
+        EXCHANGE_CLIENT_SECRET;
+        INTROSPECTION_CA,
+        INTROSPECTION_EVERY
+    },
+    later: &[],
 };
 
 /// `[identity.exchange]`.

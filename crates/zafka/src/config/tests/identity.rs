@@ -1,6 +1,7 @@
 //! `[identity]`, and endpoints that are secured by it.
 
 mod exchange;
+mod introspection;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -379,8 +380,8 @@ fn mistakes_of_issuers() {
         (format!("{id}\n{aud}\njwks_file = 'jwks.json'"), "identity.issuer.jwks_file", "no key"),
         (
             format!("{id}\n{aud}\nintrospection = {{}}"),
-            "identity.issuer.introspection",
-            "not available",
+            "identity.issuer.introspection.client_secret",
+            "is required by introspection",
         ),
         (
             format!("{id}\n{aud}\n[[identity.issuer]]\n{id}\n{aud}"),

@@ -1,0 +1,105 @@
+//! Asks an issuer whether tokens are active.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+use zafka_identity::{Answered, Failed, Question, Settled};
+
+use super::gate::Identities;
+use super::introspected::{AskedToken, Introspected};
+
+/// Time between two looks for leases that are over: their tokens are kept no longer.
+const LOOK: Duration = Duration::from_secs(1);
+/// Failures in a row after which it is reported once more.
+const TELL_AGAIN: u32 = 60;
+
+/// Asks the issuer of this index, for as long as the task lives.
+pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
+    let Some(introspected) = identities.introspected(index) else { return };
+    introspected.begin_again();
+    let mut asked = JoinSet::new();
+    let mut questions: HashMap<Id, Question<AskedToken>> = HashMap::new();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        while let Some(question) = introspected.next() {
+            let introspector = introspected.introspector();
+            let token = question.token.secret.clone();
+            // It ends by the deadlines of its requests.
+            let task = asked.spawn_blocking(move || introspector.is_active(&token));
+            questions.insert(task.id(), question);
+        }
+        tokio::select! {
+            Some(joined) = asked.join_next_with_id() => {
+                let (id, answer) = match joined {
+                    Ok((id, answer)) => (id, answer.map_err(|error| error.to_string())),
+                    // A panic is logged where it happens.
+                    Err(error) => (error.id(), Err(error.to_string())),
+                };
+                if let Some(question) = questions.remove(&id) {
+                    settle(&identities, index, introspected, &question, answer);
+                }
+            }
+            () = introspected.next_may_be() => {}
+            _ = looks.tick() => identities.forget_introspected(index),
+        }
+    }
+}
+
+fn settle(
+    identities: &Identities,
+    index: usize,
+    introspected: &Introspected,
+    question: &Question<AskedToken>,
+    answer: Result<bool, String>,
+) {
+    let key = question.key;
+    match answer {
+        Ok(true) => {
+            tell_answered(identities, index, introspected, true);
+            if let Some(Answered::Begins(verified, token)) = introspected.handle_answer(question) {
+                identities.begin_lease(key, &verified, None, &token.secret);
+            }
+        }
+        Ok(false) => {
+            tell_answered(identities, index, introspected, false);
+            match introspected.handle_no(question) {
+                Some(Settled::Waited(verified)) => identities.refuse_inactive(key, &verified),
+                Some(Settled::Leased) | None => identities.end_inactive(&key, &question.token.id),
+            }
+        }
+        Err(reason) => {
+            tell_failed(identities, index, introspected, &reason);
+            match introspected.handle_failure(question) {
+                Some(Failed::Waits) => identities.audit().not_answered(&key, &reason, false),
+                Some(Failed::Holds | Failed::Ends) => {
+                    identities.audit().not_answered(&key, &reason, true);
+                }
+                None => debug!(%key, reason, "a question failed that is of no use any more"),
+            }
+        }
+    }
+}
+
+fn tell_answered(identities: &Identities, index: usize, asked: &Introspected, is_active: bool) {
+    if identities.counts.introspected(index, is_active) {
+        info!(issuer = asked.issuer(), "an issuer answers again whether tokens are active");
+    }
+}
+
+fn tell_failed(identities: &Identities, index: usize, asked: &Introspected, reason: &str) {
+    let failures = identities.counts.not_introspected(index, reason);
+    if failures == 1 || failures.is_multiple_of(TELL_AGAIN) {
+        warn!(
+            issuer = asked.issuer(),
+            reason,
+            failures,
+            "an issuer could not be asked whether a token is active: leases go on to their end, and \
+             nobody new is let in by its tokens"
+        );
+    }
+}
