@@ -45,10 +45,11 @@ fn add(modules: &mut Vec<Module>, path: Vec<String>, items: Vec<Item>, folder: &
     }
 }
 
+/// The file of a module: `name.rs`, beside `name/` if it has modules of its own, never `mod.rs`.
 fn file_of(folder: &Path, name: &str) -> PathBuf {
-    let files = [folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")];
-    let found = files.into_iter().find(|file| file.exists());
-    found.unwrap_or_else(|| panic!("no file for module {name} in {}", folder.display()))
+    let file = folder.join(format!("{name}.rs"));
+    assert!(file.exists(), "no {}: a module's file is called so", file.display());
+    file
 }
 
 /// Returns true if something is there for tests alone.
