@@ -119,6 +119,8 @@ pub struct PartitionIndex {
 pub enum News {
     /// Outcomes of records.
     Deliveries(Deliveries),
+    /// Another part of the program writes from now on: no place of a record holds any more.
+    Anew,
     /// The partitions of a topic are known now: records that waited for that, with where each goes.
     Placed(Vec<(Ticket, PartitionIndex)>),
 }
@@ -165,12 +167,17 @@ impl Deliveries {
         Self { place: None, run: runs.next(), runs, left, outcome }
     }
 
+    /// Returns the same, without a place.
+    fn nowhere(self) -> Self {
+        Self { place: None, ..self }
+    }
+
     /// Adds the partition that the records were for.
     pub(crate) fn at(self, place: PartitionIndex) -> Self {
         Self { place: Some(place), ..self }
     }
 
-    /// The partition that the records were for; `None` if librdkafka has written them.
+    /// The partition that the records were counted for; `None` if they were for none.
     pub fn place(&self) -> Option<PartitionIndex> {
         self.place
     }
@@ -292,12 +299,12 @@ impl Producer {
     pub fn send(&mut self, ticket: Ticket, record: &OutboundRecord<'_>) -> Result<(), WriteError> {
         match &mut self.way {
             Way::Fast(fast) => fast.send(ticket, record),
-            Way::Librdkafka(librdkafka) => librdkafka.send(ticket, record),
+            Way::Librdkafka(librdkafka) => librdkafka.send(None, ticket, record),
         }
     }
 
-    /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if it is
-    /// not known: librdkafka has its own tables.
+    /// Finds the partition that a record goes to, for [`Self::send_to`] at once. `None` if too many
+    /// topics are asked for.
     #[inline]
     pub fn locate(
         &mut self,
@@ -307,7 +314,7 @@ impl Producer {
     ) -> Option<PartitionIndex> {
         match &mut self.way {
             Way::Fast(fast) => fast.locate(topic, partition, key),
-            Way::Librdkafka(_) => None,
+            Way::Librdkafka(librdkafka) => Some(librdkafka.locate(topic, partition, key)),
         }
     }
 
@@ -325,15 +332,17 @@ impl Producer {
     ) -> Result<(), WriteError> {
         match (&mut self.way, index) {
             (Way::Fast(fast), Some(index)) => fast.send_to(index, ticket, record),
-            _ => self.send(ticket, record),
+            (Way::Librdkafka(librdkafka), index) => librdkafka.send(index, ticket, record),
+            (Way::Fast(_), None) => self.send(ticket, record),
         }
     }
 
     /// Takes note of whether a partition has as much under way as it may: records without a key go
     /// to others while those are not full too.
     pub fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
-        if let Way::Fast(fast) = &mut self.way {
-            fast.set_full(index, is_full);
+        match &mut self.way {
+            Way::Fast(fast) => fast.set_full(index, is_full),
+            Way::Librdkafka(librdkafka) => librdkafka.set_full(index, is_full),
         }
     }
 
@@ -355,7 +364,7 @@ impl Producer {
                     Next::News(news) => return news,
                     Next::TooOld(error) => error,
                 },
-                Way::Librdkafka(librdkafka) => return News::Deliveries(librdkafka.next().await),
+                Way::Librdkafka(librdkafka) => return librdkafka.next().await,
             };
             self.fall_back(&error.to_string());
         }
@@ -371,11 +380,13 @@ impl Producer {
                 tracing::warn!(route = self.config.route, reason, "librdkafka writes");
                 let mut failed = Vec::new();
                 let told = fast.hand_over(reason, |ticket, record| {
-                    if let Err(error) = librdkafka.send(ticket, record) {
+                    if let Err(error) = librdkafka.send(None, ticket, record) {
                         failed.push(Deliveries::new([ticket].into_iter().collect(), Err(error)));
                     }
                 });
-                librdkafka.tell_first(told.into_iter().chain(failed));
+                let told = told.into_iter().map(Deliveries::nowhere).chain(failed);
+                librdkafka
+                    .tell_first(std::iter::once(News::Anew).chain(told.map(News::Deliveries)));
                 self.way = Way::Librdkafka(librdkafka);
                 self.health.set_fetch(FetchHealth::default());
                 self.is_librdkafka.store(true, Ordering::Relaxed);

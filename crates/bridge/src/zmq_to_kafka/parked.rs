@@ -153,7 +153,12 @@ impl<T> Parked<T> {
     /// Returns true if senders that waited for a partition continue now. A message for it goes
     /// behind them, unless it has waited itself.
     pub(super) fn is_due(&self, index: PartitionIndex) -> bool {
-        !self.due.is_empty() && self.taken.is_none() && self.due.contains_key(&index)
+        if self.due.is_empty() || self.taken.is_some() {
+            return false;
+        }
+        // One may have waited since before its partition was known.
+        let unknown = PartitionIndex { partition: None, ..index };
+        self.due.contains_key(&index) || self.due.contains_key(&unknown)
     }
 
     /// Puts messages behind those of their sender that wait.
@@ -216,6 +221,18 @@ impl<T> Parked<T> {
         self.ready.values_mut().for_each(|wait| *wait = None);
         self.lines.values_mut().for_each(|line| line.waited_for = None);
         self.due.clear();
+    }
+
+    /// Takes note that more topics are known: what waits with those that are not may be for one.
+    pub(super) fn topics_known(&mut self) {
+        let is_unknown = |wait: &Wait| {
+            matches!(wait, Wait::Partition { index: PartitionIndex { partition: None, .. }, .. })
+        };
+        self.end_waits(|wait, _| is_unknown(wait));
+        // They are asked again, whether there is room for unknown topics or not.
+        for wait in self.ready.values_mut() {
+            wait.take_if(|wait| is_unknown(wait));
+        }
     }
 
     fn end_waits(&mut self, ends: impl Fn(&Wait, SenderId) -> bool) {

@@ -390,6 +390,8 @@ impl Ingest {
                     self.ledger.handle_delivered(delivered, &mut self.settled);
                 }
             }
+            // librdkafka is no part of this.
+            News::Anew => {}
             News::Placed(placed) => {
                 for (ticket, place) in placed {
                     let weight = match self.ledger.message(ticket) {
@@ -403,6 +405,7 @@ impl Ingest {
                         producer.set_full(place, true);
                     }
                 }
+                self.parked.topics_known();
             }
         }
         self.take_told()

@@ -251,6 +251,10 @@ impl Task {
     fn handle_news(&mut self, news: News) -> ControlFlow<()> {
         match news {
             News::Deliveries(deliveries) => self.handle_deliveries(deliveries),
+            News::Anew => {
+                self.forget_shares();
+                ControlFlow::Continue(())
+            }
             News::Placed(placed) => {
                 self.move_shares(placed);
                 ControlFlow::Continue(())
@@ -260,9 +264,6 @@ impl Task {
 
     fn handle_deliveries(&mut self, mut deliveries: Deliveries) -> ControlFlow<()> {
         let (place, mut weight) = (deliveries.place(), 0);
-        if place.is_none() {
-            self.forget_shares();
-        }
         while let Some(delivered) = deliveries.next_run() {
             if !Letters::<Message>::is_letter(delivered.first) {
                 weight += self.count_delivered(place, delivered.first, delivered.count);

@@ -1,6 +1,7 @@
 //! Records written by librdkafka's idempotent producer.
 
 mod context;
+mod places;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use tokio::sync::mpsc;
 
-use super::{Deliveries, Delivery, OutboundRecord, ProducerConfig, Ticket, WriteError};
+use super::{
+    Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError, Written,
+};
 use crate::client::plain;
 use crate::cluster::{Cluster, connection_settings};
 use crate::config::ClusterConfig;
@@ -20,6 +23,7 @@ use crate::health::SourceHealth;
 use crate::report::Reporter;
 use crate::security;
 use context::Context;
+use places::{Leaders, Places, RecordNumber};
 
 /// Time between two answers that lack a topic, after which it counts as absent.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,12 +31,21 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 /// reports.
 const RECORD_BYTES: usize = 1_000_000_000;
 
+/// A report of the client.
+enum ClientReport {
+    /// The outcome of a record.
+    Outcome(RecordNumber, Result<Written, WriteError>),
+    /// The topics that are written to.
+    Topics(Vec<(String, Leaders)>),
+}
+
 /// The client, and its events.
 pub(super) struct Librdkafka {
     client: Arc<ThreadedProducer<Context>>,
-    delivered: mpsc::UnboundedReceiver<Delivery>,
-    /// Outcomes to be returned before those of the client.
-    first: VecDeque<Deliveries>,
+    reports: mpsc::UnboundedReceiver<ClientReport>,
+    places: Places,
+    /// News to be reported before the client's.
+    first: VecDeque<News>,
 }
 
 impl std::fmt::Debug for Librdkafka {
@@ -49,29 +62,47 @@ impl Librdkafka {
     ) -> Result<Self, StartError> {
         let tokens = cluster.tokens();
         // It holds no more than the caller has under way.
-        let (deliveries, delivered) = mpsc::unbounded_channel();
+        let (tell, reports) = mpsc::unbounded_channel();
         let (wanted, receiver) = security::wanted();
         let reporter = Reporter::new(&config.route, health, &Arc::default());
-        let context =
-            Context::new(Arc::clone(health), reporter, deliveries, tokens.map(|_| wanted));
+        let context = Context::new(Arc::clone(health), reporter, tell, tokens.map(|_| wanted));
         let client = settings(cluster.config(), config).create_with_context(context);
         let client: Arc<ThreadedProducer<Context>> =
             client.map(Arc::new).map_err(|error| StartError::Client(plain(&error)))?;
         if let Some(provider) = tokens {
             security::keep_supplied(&client, provider, receiver)?;
         }
-        Ok(Self { client, delivered, first: VecDeque::new() })
+        Ok(Self { client, reports, places: Places::default(), first: VecDeque::new() })
     }
 
+    /// Finds the partition of a record, if it is sent now.
+    pub(super) fn locate(
+        &mut self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+    ) -> PartitionIndex {
+        self.places.locate(topic, partition, key)
+    }
+
+    /// Takes note of whether a partition has as much under way as it may.
+    pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
+        self.places.set_full(index, is_full);
+    }
+
+    /// Sends a record, to the partition that was found if one was.
     pub(super) fn send(
         &mut self,
+        place: Option<PartitionIndex>,
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        let mut out = BaseRecord::<[u8], [u8], Ticket>::with_opaque_to(record.topic, ticket);
+        let of = (record.topic, record.partition, record.key);
+        let (number, partition) = self.places.enter(ticket, place, of);
+        let mut out = BaseRecord::<[u8], [u8], RecordNumber>::with_opaque_to(record.topic, number);
         out.key = record.key;
         out.payload = record.value;
-        out.partition = record.partition;
+        out.partition = partition;
         out.timestamp = Some(record.timestamp);
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
@@ -80,24 +111,39 @@ impl Librdkafka {
             };
             out.headers = Some(record.headers.iter().fold(headers, add));
         }
-        self.client.send(out).map_err(|(error, _)| write_error(&error, false))
+        self.client.send(out).map_err(|(error, _)| {
+            self.places.leave(number);
+            write_error(&error, false)
+        })
     }
 
-    /// Reports these before anything else.
-    pub(super) fn tell_first(&mut self, deliveries: impl IntoIterator<Item = Deliveries>) {
-        self.first.extend(deliveries);
+    /// Reports this before anything else.
+    pub(super) fn tell_first(&mut self, news: impl IntoIterator<Item = News>) {
+        self.first.extend(news);
     }
 
-    pub(super) async fn next(&mut self) -> Deliveries {
+    pub(super) async fn next(&mut self) -> News {
         if let Some(first) = self.first.pop_front() {
             return first;
         }
-        match self.delivered.recv().await {
-            Some(Delivery { ticket, outcome }) => {
-                Deliveries::new([ticket].into_iter().collect(), outcome)
+        loop {
+            match self.reports.recv().await {
+                Some(ClientReport::Outcome(number, outcome)) => {
+                    let Some((ticket, place)) = self.places.leave(number) else { continue };
+                    let told = Deliveries::new([ticket].into_iter().collect(), outcome);
+                    return News::Deliveries(match place {
+                        Some(place) => told.at(place),
+                        None => told,
+                    });
+                }
+                Some(ClientReport::Topics(topics)) => {
+                    if let Some(placed) = self.places.handle_topics(topics) {
+                        return News::Placed(placed);
+                    }
+                }
+                // The client has a sender for as long as it lives, which is here.
+                None => std::future::pending().await,
             }
-            // The client has a sender for as long as it lives, which is here.
-            None => std::future::pending().await,
         }
     }
 }

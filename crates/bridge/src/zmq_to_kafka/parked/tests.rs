@@ -122,6 +122,22 @@ fn senders_go_on_in_turn_and_those_that_find_it_full_keep_theirs() {
 }
 
 #[test]
+fn one_whose_topic_is_known_now_is_asked_again() {
+    let mut parked = Parked::new();
+    parked.park(&origin(1), "a", Some(wait(None, false)), 0);
+    parked.park(&origin(2), "b", Some(wait(Some(0), false)), 0);
+    parked.topics_known();
+    // There may be no room for those that are not known.
+    assert_eq!(parked.next(|_| true, 0), Some(&"a"));
+    assert!(parked.is_due(index(Some(0))), "it may be for that one");
+    assert_eq!(parked.take(), Some("a"));
+    assert!(parked.go_on() && !parked.is_due(index(Some(0))));
+    assert_eq!(parked.next(|_| true, 0), None);
+    parked.open(index(Some(0)));
+    assert_eq!(taken(&mut parked), ["b"]);
+}
+
+#[test]
 fn one_that_waits_longer_goes_first() {
     let mut parked = Parked::new();
     parked.park(&origin(1), "a", Some(wait(Some(0), false)), 0);

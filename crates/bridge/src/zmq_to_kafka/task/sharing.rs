@@ -199,15 +199,15 @@ impl Task {
             self.count_out(PartitionIndex { partition: None, ..place }, weight);
             self.count_more(place, weight);
         }
+        self.parked.topics_known();
     }
 
-    /// Forgets all shares: librdkafka writes, and does not report partitions.
+    /// Forgets all shares, since another part of the producer writes. Those of messages that are
+    /// under way count nowhere.
     pub(super) fn forget_shares(&mut self) {
-        if !self.shares.is_empty() {
-            self.shares = Shares::new(self.shared.config.socket.in_flight_bytes);
-            self.untold.clear();
-            self.parked.open_all();
-        }
+        self.shares = Shares::new(self.shared.config.socket.in_flight_bytes);
+        self.untold.clear();
+        self.parked.open_all();
     }
 
     /// Sets the messages of an arrival from `index` on aside, the first of which has to wait.

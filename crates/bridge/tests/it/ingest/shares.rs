@@ -1,5 +1,7 @@
 //! Partitions that cannot be written, and the others.
 
+use zafka_bridge::status::SenderStatus;
+
 use super::raw::Raw;
 use super::*;
 
@@ -85,11 +87,21 @@ pub async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<S
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_leader_stops_no_other_partition() {
+    stops_no_other(ProducerKind::Fast).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_stops_no_other_partition_of_librdkafka() {
+    stops_no_other(ProducerKind::Librdkafka).await;
+}
+
+async fn stops_no_other(producer: ProducerKind) {
     const SENDERS: usize = 5;
     const MESSAGES: usize = 100;
     const SHORT: usize = 10;
     let broker = broker();
-    let config = route_by_partition(InboundKind::Pull);
+    let mut config = route_by_partition(InboundKind::Pull);
+    config.producer.producer = producer;
     // What is more than a part of it is one message.
     let most = config.socket.in_flight_bytes / 4 + VALUE + 512;
     let running = Running::start(&broker, config).await;
@@ -113,14 +125,26 @@ async fn a_dead_leader_stops_no_other_partition() {
     for connection in 0..2 {
         let endpoint = running.endpoint();
         blocking(move || {
-            let mut raw = Raw::connect(&endpoint, "PUSH");
-            for number in connection * SHORT / 2..(connection + 1) * SHORT / 2 {
-                let frames = message("0", "short", number);
-                raw.send(&frames.each_ref().map(|frame| &**frame)).unwrap();
-            }
+            let numbers = connection * SHORT / 2..(connection + 1) * SHORT / 2;
+            let texts: Vec<_> = numbers.map(|number| number.to_string()).collect();
+            let messages: Vec<_> =
+                texts.iter().map(|text| [&b"kiln"[..], b"0", b"short", text.as_bytes()]).collect();
+            let messages: Vec<_> = messages.iter().map(|frames| &frames[..]).collect();
+            Raw::connect(&endpoint, "PUSH").send_together(&messages).unwrap();
         })
         .await;
-        eventually("it has gone", || running.ingest().senders_total == SENDERS).await;
+        eventually("its messages wait", || {
+            let status = running.ingest();
+            let accepted = status.counters.senders_accepted as usize;
+            let is_it = |sender: &&SenderStatus| {
+                sender.under_way == SHORT / 2 && sender.bytes_under_way < VALUE
+            };
+            // One that has gone is not shown.
+            let gone = accepted.saturating_sub(status.senders_total);
+            let there = status.senders.iter().filter(is_it).count();
+            accepted == SENDERS + connection + 1 && there + gone == connection + 1
+        })
+        .await;
     }
     // Others write more than all the memory, by partition and without.
     let alive: Vec<_> = [("1", "one"), ("2", "two"), ("", "any")]

@@ -58,6 +58,8 @@ pub(super) struct Writer {
     /// Errors to be reported.
     pub(super) reports: VecDeque<String>,
     deliveries: VecDeque<Deliveries>,
+    /// True if no place of a record holds any more, which is to be reported.
+    is_anew: bool,
     /// The time at which a partition has something to do by itself, or a time before that.
     due: Instant,
 }
@@ -86,6 +88,7 @@ impl Writer {
             too_old: None,
             reports: VecDeque::new(),
             deliveries: VecDeque::new(),
+            is_anew: false,
             due: now + REFRESH,
         }
     }
@@ -169,6 +172,9 @@ impl Writer {
 
     /// Returns the news of records.
     pub(super) fn poll_news(&mut self) -> Option<News> {
+        if std::mem::take(&mut self.is_anew) {
+            return Some(News::Anew);
+        }
         // Before their outcomes.
         if let Some(placed) = self.topics.poll_placed() {
             return Some(News::Placed(placed));
@@ -269,7 +275,8 @@ impl Writer {
     pub(super) fn fail_all(&mut self, reason: &str) {
         let mut tickets = Tickets::default();
         let told = self.hand_over(reason, |ticket, _| tickets.push(ticket));
-        self.deliveries.extend(told);
+        self.deliveries.extend(told.into_iter().map(Deliveries::nowhere));
+        self.is_anew = true;
         let error = WriteError::Kafka {
             error: ResponseError::UnsupportedVersion.to_string(),
             reason: reason.to_owned(),

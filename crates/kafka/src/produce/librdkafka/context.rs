@@ -10,10 +10,11 @@ use rdkafka::message::{Message, Timestamp};
 use rdkafka::producer::{
     DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
 };
+use rdkafka::statistics::Topic;
 use tokio::sync::mpsc;
 
 use super::super::Written;
-use super::{Delivery, Ticket, write_error};
+use super::{ClientReport, Leaders, RecordNumber, write_error};
 use crate::client;
 use crate::health::SourceHealth;
 use crate::native;
@@ -23,7 +24,7 @@ use crate::security::{Supplied, TokensWanted};
 pub(super) struct Context {
     health: Arc<SourceHealth>,
     reporter: Reporter,
-    deliveries: mpsc::UnboundedSender<Delivery>,
+    tell: mpsc::UnboundedSender<ClientReport>,
     /// Ends the thread that supplies tokens, with the client.
     _tokens_wanted: Option<TokensWanted>,
 }
@@ -32,10 +33,10 @@ impl Context {
     pub(super) fn new(
         health: Arc<SourceHealth>,
         reporter: Reporter,
-        deliveries: mpsc::UnboundedSender<Delivery>,
+        tell: mpsc::UnboundedSender<ClientReport>,
         tokens_wanted: Option<TokensWanted>,
     ) -> Self {
-        Self { health, reporter, deliveries, _tokens_wanted: tokens_wanted }
+        Self { health, reporter, tell, _tokens_wanted: tokens_wanted }
     }
 }
 
@@ -46,6 +47,10 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         self.health.update(&statistics);
+        let topics = statistics.topics.into_iter();
+        let topics = topics.map(|(name, topic)| (name, leaders(&topic)));
+        // A route that has ended writes nothing.
+        let _ = self.tell.send(ClientReport::Topics(topics.collect()));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -56,9 +61,9 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext<NoCustomPartitioner> for Context {
-    type DeliveryOpaque = Ticket;
+    type DeliveryOpaque = RecordNumber;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Ticket) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: RecordNumber) {
         let outcome = match result {
             Ok(message) => Ok(Written {
                 partition: message.partition(),
@@ -71,8 +76,15 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Err((error, message)) => Err(write_error(error, native::may_be_written(message))),
         };
         // A route that has ended sends no answers.
-        let _ = self.deliveries.send(Delivery { ticket, outcome });
+        let _ = self.tell.send(ClientReport::Outcome(number, outcome));
     }
+}
+
+/// The partitions of a topic, as far as they are known to be there: whether each has a leader.
+fn leaders(topic: &Topic) -> Leaders {
+    let of = |index: i32| topic.partitions.get(&index).filter(|partition| !partition.unknown);
+    let partitions = (0..).map_while(of);
+    partitions.map(|partition| partition.leader >= 0).collect()
 }
 
 impl Supplied for ThreadedProducer<Context> {

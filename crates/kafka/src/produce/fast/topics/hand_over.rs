@@ -41,6 +41,7 @@ impl Topics {
         self.topics.clear();
         self.names.clear();
         self.touched.clear();
+        self.placed.clear();
         self.last = None;
         self.unknown = 0;
     }
