@@ -21,6 +21,8 @@ use crate::{Outcome, say};
 const PARTITIONS: i32 = 4;
 /// The time that is left out at first.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// Flow before the first run, in which the broker's compiler takes more than its records do.
+const BROKER_WARM_UP: Duration = Duration::from_secs(6);
 /// Time from the start of the processes to the first acknowledgment.
 const START: Duration = Duration::from_secs(60);
 /// Time between two looks: each is a request to zafka's admin server.
@@ -140,6 +142,10 @@ pub fn run(world: &World, scope: &Scope, wanted: Option<&str>) -> Outcome<Ingest
                 cases.extend(before.map(|taker| (value_size, taker, senders, Vec::new())));
             }
         }
+    }
+    if !cases.is_empty() {
+        say("warming up the broker");
+        measure(world, 100, Taker::Pull, 1, BROKER_WARM_UP)?;
     }
     let (mut floors, mut latencies) = (Vec::new(), [Vec::new(), Vec::new()]);
     for round in 1..=scope.rounds {
