@@ -323,7 +323,8 @@ impl Producer {
     ///
     /// # Errors
     /// The same as for [`Self::send`].
-    #[inline]
+    // A record that is handed on through memory is waited for, field by field.
+    #[inline(always)]
     pub fn send_to(
         &mut self,
         index: Option<PartitionIndex>,

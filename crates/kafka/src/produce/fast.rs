@@ -129,7 +129,7 @@ impl Fast {
     }
 
     /// Sends a record that was located, as [`Self::send`] does.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_to(
         &mut self,
         index: PartitionIndex,

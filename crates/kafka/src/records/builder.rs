@@ -90,7 +90,7 @@ impl BatchBuilder {
     pub(crate) fn new(mut buffer: BytesMut) -> Self {
         buffer.clear();
         buffer.put_bytes(0, HEADER);
-        let numbers = Numbers::new();
+        let numbers = Numbers::default();
         Self { buffer, numbers, base_timestamp: -1, max_timestamp: -1, count: 0 }
     }
 
@@ -113,17 +113,14 @@ impl BatchBuilder {
             + record.headers.iter().map(header_size).sum::<usize>();
         let Self { buffer: out, numbers, .. } = self;
         out.reserve(size + 5 + 2 * Numbers::ROOM);
-        if numbers.len > Numbers::FEW {
-            numbers.flush(out);
-        }
-        numbers.put(zigzag(length(size)));
+        numbers.put(zigzag(length(size)), out);
         // Attributes: none are defined.
-        numbers.put(0);
-        numbers.put(timestamp_delta);
-        numbers.put(offset_delta);
+        numbers.put(0, out);
+        numbers.put(timestamp_delta, out);
+        numbers.put(offset_delta, out);
         numbers.put_nullable(record.key, out);
         numbers.put_nullable(record.value, out);
-        numbers.put(header_count);
+        numbers.put(header_count, out);
         for (name, value) in record.headers {
             numbers.put_nullable(Some(name.as_bytes()), out);
             numbers.put_nullable(*value, out);
@@ -222,47 +219,51 @@ fn header_size((name, value): &NewHeader<'_>) -> usize {
 }
 
 /// Numbers that stand together, at the end of one record and the beginning of the next, on their
-/// way into the buffer: each is a few bytes, and all of them are appended at once.
-#[derive(Debug)]
+/// way into the buffer: each is a few bytes, and all of them are appended at once. They are put
+/// together as one number, since bytes that are stored one by one are waited for if they are read
+/// together.
+#[derive(Debug, Default)]
 struct Numbers {
-    bytes: [u8; Self::ROOM],
+    /// The first byte is the lowest.
+    bytes: u128,
     len: usize,
 }
 
 impl Numbers {
-    /// A power of two: no index is checked. A few bytes may be there when a record begins; until a
-    /// text ends its row of numbers it adds 33 at the most.
-    const ROOM: usize = 64;
-    /// As many as there are in most cases.
-    const FEW: usize = 16;
-
-    fn new() -> Self {
-        Self { bytes: [0; Self::ROOM], len: 0 }
-    }
+    /// As many bytes as are appended at once.
+    const ROOM: usize = size_of::<u128>();
 
     /// Puts a number, in groups of seven bits.
     #[inline]
-    fn put(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.put_byte((number & 0x7f) as u8 | 0x80);
-            number >>= 7;
+    fn put(&mut self, mut number: u64, out: &mut BytesMut) {
+        let two = |number: u64| (number & 0x7f) | ((number << 1) & 0x7f00);
+        while number >= 1 << 14 {
+            self.put_bytes(two(number) | 0x8080, 2, out);
+            number >>= 14;
         }
-        self.put_byte(number as u8);
+        match number {
+            0..0x80 => self.put_bytes(number, 1, out),
+            _ => self.put_bytes(two(number) | 0x80, 2, out),
+        }
     }
 
+    /// Puts the lowest bytes of a number.
     #[inline]
-    fn put_byte(&mut self, byte: u8) {
-        self.bytes[self.len % Self::ROOM] = byte;
-        self.len += 1;
+    fn put_bytes(&mut self, bytes: u64, len: usize, out: &mut BytesMut) {
+        if self.len + len > Self::ROOM {
+            self.flush(out);
+        }
+        self.bytes |= u128::from(bytes) << (8 * self.len);
+        self.len += len;
     }
 
     /// Puts a length, and its bytes behind all numbers so far.
     #[inline]
     fn put_nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
         match bytes {
-            None => self.put(zigzag(-1)),
+            None => self.put(zigzag(-1), out),
             Some(bytes) => {
-                self.put(zigzag(length(bytes.len())));
+                self.put(zigzag(length(bytes.len())), out);
                 self.flush(out);
                 out.extend_from_slice(bytes);
             }
@@ -273,11 +274,8 @@ impl Numbers {
     fn flush(&mut self, out: &mut BytesMut) {
         // So many bytes whatever there are: a copy of a known size needs no call.
         let end = out.len() + self.len;
-        match self.bytes.first_chunk::<{ Self::FEW }>() {
-            Some(few) if self.len <= Self::FEW => out.extend_from_slice(few),
-            _ => out.extend_from_slice(&self.bytes),
-        }
+        out.extend_from_slice(&self.bytes.to_le_bytes());
         out.truncate(end);
-        self.len = 0;
+        *self = Self::default();
     }
 }

@@ -101,7 +101,8 @@ impl Topics {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Result<bool, WriteError> {
-        let new = new_record(record)?;
+        let new = new_record(record);
+        check_size(&new)?;
         let index = self.locate(record.topic, record.partition, record.key)?;
         Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
@@ -127,7 +128,7 @@ impl Topics {
     ///
     /// # Errors
     /// It is too large for any batch.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_to(
         &mut self,
         index: PartitionIndex,
@@ -136,7 +137,8 @@ impl Topics {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Result<bool, WriteError> {
-        let new = new_record(record)?;
+        let new = new_record(record);
+        check_size(&new)?;
         Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
 
@@ -371,16 +373,21 @@ impl Topics {
 }
 
 /// Returns the record as it is put into a batch.
+#[inline(always)]
+fn new_record<'a>(record: &OutboundRecord<'a>) -> NewRecord<'a> {
+    let OutboundRecord { timestamp, key, value, headers, .. } = *record;
+    NewRecord { timestamp, key, value, headers }
+}
+
+/// Checks that a record is not too large for any batch.
 ///
 /// # Errors
-/// It is too large for any batch.
+/// It is.
 #[inline]
-fn new_record<'a>(record: &OutboundRecord<'a>) -> Result<NewRecord<'a>, WriteError> {
-    let OutboundRecord { timestamp, key, value, headers, .. } = *record;
-    let new = NewRecord { timestamp, key, value, headers };
-    match new.size_limit() {
+fn check_size(record: &NewRecord<'_>) -> Result<(), WriteError> {
+    match record.size_limit() {
         size if size > RECORD_LIMIT => Err(WriteError::TooLarge(format!("{size} bytes"))),
-        _ => Ok(new),
+        _ => Ok(()),
     }
 }
 
