@@ -54,7 +54,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     /// One for each thread, since nothing is left in it after a read.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 enum Never {}
@@ -362,8 +362,10 @@ impl<'a, S: Session> Link<'a, S> {
     /// Reads what is there, up to a number of reads, if there is memory for it.
     fn read(&mut self, now: Instant) -> Result<Read, Closed> {
         BUFFER.with_borrow_mut(|buffer| {
-            let buffer = buffer.get_mut(..S::READ_BYTES).unwrap_or_default();
             for turn in 0..S::READS {
+                buffer.clear();
+                // Messages may have kept the one before.
+                buffer.reserve_exact(BUFFER_BYTES);
                 // The handshake is bounded by itself.
                 if self.connection.is_ready()
                     && let Some(reserve) = &mut self.reserve
@@ -375,15 +377,15 @@ impl<'a, S: Session> Link<'a, S> {
                         return Ok(Read::All);
                     }
                 }
-                match self.wire.stream().try_read(buffer) {
+                match self.wire.stream().try_read_into(buffer, S::READ_BYTES) {
                     Ok(0) => {
                         let reason = self.ending.take().map(|ending| ending.reason);
                         return Err(reason.unwrap_or(Closed::ByPeer));
                     }
                     Ok(_) if self.ending.is_some() => {}
                     Ok(read) => {
-                        let is_enough = self.take(buffer.get(..read).unwrap_or_default(), now)?;
-                        if read < buffer.len() {
+                        let is_enough = self.take(buffer, now)?;
+                        if read < S::READ_BYTES {
                             return Ok(Read::All);
                         }
                         if is_enough {
@@ -401,12 +403,13 @@ impl<'a, S: Session> Link<'a, S> {
         })
     }
 
-    /// Takes input. Returns whether others should get their turn.
-    fn take(&mut self, input: &[u8], now: Instant) -> Result<bool, Closed> {
+    /// Takes input, perhaps with its buffer. Returns whether others should get their turn.
+    fn take(&mut self, input: &mut Vec<u8>, now: Instant) -> Result<bool, Closed> {
+        let bytes = input.len();
         if let Some(reserve) = &mut self.reserve {
             reserve.handle_input(now);
         }
-        let outcome = self.connection.handle_input(input, now);
+        let outcome = self.connection.handle_block(input, now);
         // What it has to say comes first: a peer that subscribes together with its READY may be
         // written to from the next moment on.
         self.queue_output();
@@ -422,7 +425,7 @@ impl<'a, S: Session> Link<'a, S> {
             self.session.handle_changes(&changes)?;
         }
         outcome?;
-        let is_enough = self.session.handle_read(input.len(), changes.len(), now);
+        let is_enough = self.session.handle_read(bytes, changes.len(), now);
         self.account()?;
         Ok(is_enough)
     }

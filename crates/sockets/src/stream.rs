@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
+use bytes::BufMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -52,6 +53,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Ipc(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Reads up to so many bytes, and puts them behind those in `buffer`.
+    pub(crate) fn try_read_into(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let mut buffer = buffer.limit(most);
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(&mut buffer),
+            Self::Ipc(stream) => stream.try_read_buf(&mut buffer),
         }
     }
 

@@ -188,6 +188,41 @@ impl Connection {
         taken.map_err(|error| self.fail(error))
     }
 
+    /// As [`Self::handle_input`], of a block that the connection may keep: messages that came
+    /// together are handed over in it, without a copy, if they are at least half of what it may hold.
+    /// What is in it afterward is of no meaning.
+    ///
+    /// # Errors
+    /// As [`Self::handle_input`].
+    pub fn handle_block(&mut self, block: &mut Vec<u8>, now: Instant) -> Result<(), Error> {
+        match self.keep_block(block, now) {
+            Ok(taken) => self.handle_input(block.get(taken..).unwrap_or_default(), now),
+            Err(error) => {
+                self.end_gathering();
+                Err(self.fail(error))
+            }
+        }
+    }
+
+    /// Takes the messages of a block with it, after the one that was under way. Returns how many
+    /// bytes of what it holds then were taken.
+    fn keep_block(&mut self, block: &mut Vec<u8>, now: Instant) -> Result<usize, Error> {
+        if !self.takes_plain() || block.len() < block.capacity() / 2 {
+            return Ok(0);
+        }
+        let mut input = &**block;
+        while self.is_within_message() && self.take_frame(&mut input, now)? {}
+        let taken = block.len() - input.len();
+        // It comes before those in the block.
+        self.end_gathering();
+        let limits = self.limits();
+        let Some(gathering) = &mut self.gathering else { return Ok(taken) };
+        let Some(messages) = gathering.take_block(block, taken, limits) else { return Ok(taken) };
+        self.watch.heard();
+        self.events.push_back(Event::Messages(messages));
+        Ok(0)
+    }
+
     /// Lets the client in that was presented. `properties` go with our READY: names of at most 255
     /// letters, digits and `-_.+`. Does nothing if no client waits for it.
     ///
@@ -312,51 +347,70 @@ impl Connection {
         }
         while !input.is_empty() {
             self.take_plain(&mut input);
-            if input.is_empty() {
+            if input.is_empty() || !self.take_frame(&mut input, now)? {
                 return Ok(());
-            }
-            let Self { decoder, config, message, state, discard, handshake, boxes, .. } = self;
-            let check = |flags, size| match (&state, &boxes) {
-                (State::Ready(_), None) => check_traffic(config, message, *discard, flags, size),
-                (State::Ready(_), Some(_)) => check_boxed(config, flags, size).map(|()| Keep::Body),
-                _ => check_handshake(handshake.sizes(), flags, size).map(|()| Keep::Body),
-            };
-            let Some(mut frame) = decoder.take(&mut input, check)? else {
-                return Ok(());
-            };
-            self.watch.heard();
-            if let (State::Ready(_), Some(boxes)) = (&self.state, &mut self.boxes) {
-                let (flags, body) = boxes.opener.open(frame.body.as_slice())?;
-                let size = body.len() as u64;
-                let keep = check_traffic(&self.config, &self.message, self.discard, flags, size)?;
-                let body = match keep {
-                    Keep::Body => Body::Opened(body),
-                    Keep::Nothing => Body::Discarded(body.len()),
-                };
-                frame = Frame { flags, body };
-            }
-            match self.state {
-                State::Handshake(minor) => self.on_handshake(minor, &frame, now)?,
-                _ if frame.is_command() => self.on_command(frame.body.as_slice(), now)?,
-                _ => self.on_frame(frame),
             }
         }
         Ok(())
     }
 
+    /// Takes a frame off the front of `input`. Returns false if no whole one is there: then all of
+    /// it was taken.
+    fn take_frame(&mut self, input: &mut &[u8], now: Instant) -> Result<bool, Error> {
+        let Self { decoder, config, message, state, discard, handshake, boxes, .. } = self;
+        let check = |flags, size| match (&state, &boxes) {
+            (State::Ready(_), None) => check_traffic(config, message, *discard, flags, size),
+            (State::Ready(_), Some(_)) => check_boxed(config, flags, size).map(|()| Keep::Body),
+            _ => check_handshake(handshake.sizes(), flags, size).map(|()| Keep::Body),
+        };
+        let Some(mut frame) = decoder.take(input, check)? else {
+            return Ok(false);
+        };
+        self.watch.heard();
+        if let (State::Ready(_), Some(boxes)) = (&self.state, &mut self.boxes) {
+            let (flags, body) = boxes.opener.open(frame.body.as_slice())?;
+            let size = body.len() as u64;
+            let keep = check_traffic(&self.config, &self.message, self.discard, flags, size)?;
+            let body = match keep {
+                Keep::Body => Body::Opened(body),
+                Keep::Nothing => Body::Discarded(body.len()),
+            };
+            frame = Frame { flags, body };
+        }
+        match self.state {
+            State::Handshake(minor) => self.on_handshake(minor, &frame, now)?,
+            _ if frame.is_command() => self.on_command(frame.body.as_slice(), now)?,
+            _ => self.on_frame(frame),
+        }
+        Ok(true)
+    }
+
     /// Takes whole messages that need no more than to be gathered, off the front of `input`.
     fn take_plain(&mut self, input: &mut &[u8]) {
-        let is_between = self.message.count == 0 && !self.decoder.is_within_frame();
-        if let (State::Ready(_), None) = (&self.state, &self.boxes)
-            && is_between
+        let limits = self.limits();
+        if self.takes_plain()
+            && !self.is_within_message()
             && let Some(gathering) = &mut self.gathering
+            && gathering.take_plain(input, limits)
         {
-            let bytes = self.config.max_frame.min(self.config.max_message);
-            let limits = Limits { bytes, frames: MAX_MESSAGE_FRAMES };
-            if gathering.take_plain(input, limits) {
-                self.watch.heard();
-            }
+            self.watch.heard();
         }
+    }
+
+    /// Returns true if messages may need no more than to be gathered.
+    fn takes_plain(&self) -> bool {
+        self.is_ready() && self.boxes.is_none() && self.gathering.is_some()
+    }
+
+    /// Returns true if a part of a message has come.
+    fn is_within_message(&self) -> bool {
+        self.message.count > 0 || self.decoder.is_within_frame()
+    }
+
+    /// The most that a message may have to be taken as it stands in the input.
+    fn limits(&self) -> Limits {
+        let bytes = self.config.max_frame.min(self.config.max_message);
+        Limits { bytes, frames: MAX_MESSAGE_FRAMES }
     }
 
     fn on_handshake(&mut self, minor: Minor, frame: &Frame<'_>, now: Instant) -> Result<(), Error> {

@@ -22,10 +22,12 @@ const HEAD_BYTES: usize = 255;
 /// assert!(messages.frames(0).eq([&b"topic"[..], b"value"]));
 /// assert_eq!(messages.size(1), 5);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Messages {
     /// Frames with their headers. Those beyond the last end are of a message that is not whole.
     wire: Vec<u8>,
+    /// The beginning of the first message in `wire`.
+    start: usize,
     /// The end of each message in `wire`.
     ends: Vec<usize>,
     /// Bytes of the frames of all messages.
@@ -116,7 +118,7 @@ impl Messages {
             *end -= start;
         }
         let (wire, most_frames) = (self.wire.split_off(start), self.most_frames);
-        let mut rest = Self { wire, ends, bytes: 0, most_frames };
+        let mut rest = Self { wire, start: 0, ends, bytes: 0, most_frames };
         rest.bytes = (0..rest.len()).map(|index| rest.size(index)).sum();
         self.bytes -= rest.bytes;
         rest
@@ -125,7 +127,19 @@ impl Messages {
     /// The place in `wire` at which message `index` begins.
     #[inline]
     fn end_before(&self, index: usize) -> usize {
-        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
+        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(self.start)
+    }
+
+    /// Finds the messages at the front of `input` that are whole and within the limits, up to the
+    /// first frame that is anything else. Their first byte is to stand at `start` in `wire`. Returns
+    /// the bytes that they take.
+    fn find(&mut self, input: &[u8], start: usize, limits: Limits) -> usize {
+        let mut taken = 0;
+        while let Some((size, frames, rest)) = plain_message(input.get(taken..), limits) {
+            taken = input.len() - rest;
+            self.end_message(start + taken, size, frames);
+        }
+        taken
     }
 
     /// A message of so many bytes and frames ends there.
@@ -135,6 +149,15 @@ impl Messages {
         self.most_frames = self.most_frames.max(frames);
     }
 }
+
+impl PartialEq for Messages {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && (0..self.len()).all(|index| self.frames(index).eq(other.frames(index)))
+    }
+}
+
+impl Eq for Messages {}
 
 /// A message that was thrown away, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,21 +198,39 @@ impl Gathering {
     /// Returns whether there was any.
     pub(crate) fn take_plain(&mut self, input: &mut &[u8], limits: Limits) -> bool {
         let Self { messages, expected } = self;
-        let Messages { wire, ends, bytes, most_frames } = messages;
-        let whole = *input;
-        let (mut taken, before) = (0, wire.len());
-        // A message takes two bytes at the least.
-        ends.reserve((*expected).min(whole.len() / 2));
-        while let Some((size, frames, rest)) = plain_message(whole.get(taken..), limits) {
-            taken = whole.len() - rest;
-            ends.push(before + taken);
-            *bytes += size;
-            *most_frames = (*most_frames).max(frames);
-        }
-        let (plain, rest) = whole.split_at(taken);
-        wire.extend_from_slice(plain);
+        messages.ends.reserve(Self::at_most(*expected, input));
+        let taken = messages.find(input, messages.wire.len(), limits);
+        let (plain, rest) = input.split_at(taken);
+        messages.wire.extend_from_slice(plain);
         *input = rest;
         taken > 0
+    }
+
+    /// As [`Self::take_plain`], of the messages that begin at `start` in `block`: they keep it as it
+    /// is, and what stands behind them is left. `None`, and nothing is taken, unless they are at
+    /// least half of what it may hold. Nothing else was taken of this input.
+    pub(crate) fn take_block(
+        &mut self,
+        block: &mut Vec<u8>,
+        start: usize,
+        limits: Limits,
+    ) -> Option<Messages> {
+        let input = block.get(start..)?;
+        let ends = Vec::with_capacity(Self::at_most(self.expected, input));
+        let mut messages = Messages { start, ends, ..Messages::default() };
+        let taken = messages.find(input, start, limits);
+        if taken == 0 || taken < block.capacity() / 2 {
+            return None;
+        }
+        self.expected = messages.len();
+        let rest = block.split_off(start + taken);
+        messages.wire = std::mem::replace(block, rest);
+        Some(messages)
+    }
+
+    /// As many messages as are expected, if so many fit: one takes two bytes at the least.
+    fn at_most(expected: usize, input: &[u8]) -> usize {
+        expected.min(input.len() / 2)
     }
 
     /// Takes a frame.

@@ -173,12 +173,15 @@ fn messages_that_come_together_are_the_same_as_one_by_one() {
     let large = [5; 300];
     let sent: [&[&[u8]]; 5] = [&[b"a"], &[b"", b"b", &large], &[b""], &[&large], &[b"c", b"d"]];
     let bytes: Vec<u8> = sent.iter().flat_map(|frames| message(frames)).collect();
-    for size in 1..=bytes.len() {
+    for (size, is_kept) in (1..=bytes.len()).flat_map(|size| [(size, false), (size, true)]) {
         let mut told = Vec::new();
         let mut pair = Pair::ready(config(SocketType::Push), config(SocketType::Pull));
         pair.right.gather();
         for piece in bytes.chunks(size) {
-            pair.right.handle_input(piece, pair.now).unwrap();
+            match is_kept {
+                true => pair.right.handle_block(&mut piece.to_vec(), pair.now).unwrap(),
+                false => pair.right.handle_input(piece, pair.now).unwrap(),
+            }
             told.extend(one_by_one(&mut pair.right));
         }
         let all = |frames: &&[&[u8]]| {
