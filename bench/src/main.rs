@@ -70,13 +70,15 @@ pub enum Group {
     Ingest,
     /// CURVE beside NULL, and beside libzmq's; only if it is named.
     Curve,
+    /// Strangers in numbers at a relay with CURVE; only if it is named.
+    Floods,
 }
 
 impl Arguments {
     /// Returns true if a group is wanted.
     pub fn wants(&self, group: Group) -> bool {
         let is_named = self.only.contains(&group);
-        is_named || (self.only.is_empty() && group != Group::Curve)
+        is_named || (self.only.is_empty() && !matches!(group, Group::Curve | Group::Floods))
     }
 }
 

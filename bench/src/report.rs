@@ -13,6 +13,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::suite::curve::Curve;
+use crate::suite::floods::Floods;
 use crate::suite::ingest::Ingest;
 use crate::suite::latency;
 use crate::suite::relay::Relay;
@@ -43,6 +44,9 @@ pub struct Results {
     /// CURVE beside NULL, and beside libzmq's.
     #[serde(default)]
     pub curve: Option<Curve>,
+    /// Strangers in numbers at a relay with CURVE.
+    #[serde(default)]
+    pub floods: Option<Floods>,
     /// The figures that were to be reached, and whether they were.
     pub goals: Vec<goals::Goal>,
 }
@@ -81,6 +85,7 @@ impl Results {
             stalled: None,
             ingest: None,
             curve: None,
+            floods: None,
             goals: Vec::new(),
         }
     }

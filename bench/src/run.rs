@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::{Results, goals, table};
-use crate::suite::{curve, ingest, latency, relay, scale, stalled};
+use crate::suite::{curve, floods, ingest, latency, relay, scale, stalled};
 use crate::world::{Scope, World};
 use crate::{Arguments, Group, Outcome};
 
@@ -44,6 +44,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if arguments.wants(Group::Curve) {
         results.write(&arguments.out)?;
         results.curve = Some(curve::run(&world, &scope)?);
+    }
+    if arguments.wants(Group::Floods) {
+        results.write(&arguments.out)?;
+        results.floods = Some(floods::run(&world, &scope)?);
     }
     results.minutes = started.elapsed().as_secs_f64() / 60.0;
     results.goals = goals::all(&results);

@@ -3,8 +3,10 @@
 
 mod ack_latency;
 pub mod counting_sink;
+mod crowd;
 mod curve;
 pub mod floor;
+mod good_peers;
 pub mod hostile_peers;
 pub mod idle_peers;
 mod peer;
@@ -24,6 +26,8 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
         "curve-sink" => curve::sink(&arguments),
         "curve-idle" => curve::idle(&arguments),
         "curve-handshakes" => curve::handshakes(&arguments),
+        "crowd" => crowd::run(&arguments),
+        "good-peers" => good_peers::run(&arguments),
         "floor" => floor::run(&arguments),
         "stamping-sink" => stamping_sink::run(&arguments),
         "idle-peers" => idle_peers::run(&arguments),

@@ -5,6 +5,7 @@ use crate::case::Subject;
 use crate::cores::Neighbors;
 use crate::figure::{Figure, short, whole};
 use crate::suite::curve::{Curve, CurveRow, Publisher};
+use crate::suite::floods::{FloodRow, Floods};
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::LatencyRow;
 use crate::suite::relay::{Relay, RelayRow};
@@ -46,6 +47,9 @@ pub fn text(results: &Results) -> String {
     }
     if let Some(curve) = &results.curve {
         out += &curve_text(curve);
+    }
+    if let Some(floods) = &results.floods {
+        out += &floods_text(floods);
     }
     out += &goals_text(results);
     out
@@ -285,6 +289,39 @@ fn curve_text(curve: &Curve) -> String {
         spread(&curve.handshakes),
         spread(&curve.idle_peer_kib),
         curve.idle_peers,
+    )
+}
+
+fn floods_text(floods: &Floods) -> String {
+    let header = [
+        "flood with CURVE",
+        "addresses",
+        "begun/s",
+        "cores",
+        "MiB (peak)",
+        "records, ms (p50, p99)",
+        "newcomers, ms (p50, p99)",
+    ];
+    let mut lines = vec![header.map(str::to_owned)];
+    for row in &floods.rows {
+        let FloodRow { flood, sources, begun, cores, peak_mib, .. } = row;
+        let delays = |[p50, p99]: [f64; 2]| format!("{}, {}", short(p50), short(p99));
+        lines.push([
+            flood.title().to_owned(),
+            sources.to_string(),
+            short(*begun),
+            short(*cores),
+            short(*peak_mib),
+            delays(row.records_ms),
+            delays(row.newcomers_ms),
+        ]);
+    }
+    let ([first, again], count) = (floods.all_in.map(short), whole(floods.connections as u64));
+    format!(
+        "\n{}Each flood holds or tries {count} connections at a time and comes back as libzmq does. \
+         CPU is the relay's; the flood has the same cores.\n\
+         {count} good peers are all let in {first} s after the relay's start, and {again} s after a restart.\n",
+        aligned(&lines),
     )
 }
 

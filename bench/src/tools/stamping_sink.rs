@@ -80,7 +80,10 @@ fn frame(input: &[u8]) -> Option<(&[u8], bool, usize)> {
 }
 
 /// Returns the time since the producer stamped a value, in ns.
-fn age(value: &[u8]) -> Outcome<i64> {
+///
+/// # Errors
+/// A value without a stamp.
+pub fn age(value: &[u8]) -> Outcome<i64> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
     let stamp = value.first_chunk().ok_or("a value without a stamp")?;
     Ok(now - i64::from_ne_bytes(*stamp))
