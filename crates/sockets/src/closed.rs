@@ -30,6 +30,8 @@ pub(crate) enum Closed {
     TokenInClear,
     #[error("max_peers ({0}) reached")]
     PeerLimit(usize),
+    #[error("its key has {0} connections already, as many as one may have")]
+    KeyLimit(usize),
     #[error("too many connections wait for their handshake")]
     HandshakeLimit,
     #[error("{0} files may be open, and the last are kept for brokers and the admin server")]
@@ -64,6 +66,7 @@ impl Closed {
             Self::AccessEnded => "access_ended",
             Self::TokenInClear => "token_in_clear",
             Self::PeerLimit(_) => "peer_limit",
+            Self::KeyLimit(_) => "key_limit",
             Self::HandshakeLimit => "handshake_limit",
             Self::FileLimit(_) => "file_limit",
         }

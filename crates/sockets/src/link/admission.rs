@@ -43,7 +43,7 @@ impl<S: Session> Link<'_, S> {
         if peer.standing().access().is_none() && !self.ask_gate(info, now)? {
             return Ok(());
         }
-        self.become_peer()?;
+        self.become_peer(info)?;
         self.handshake = None;
         if let Some(access) = peer.standing().access() {
             self.session.handle_admitted(access);
@@ -68,8 +68,7 @@ impl<S: Session> Link<'_, S> {
         if !self.ask_gate(info, now)? {
             return Ok(());
         }
-        // First: then it is notified that it is let in.
-        self.become_peer()?;
+        self.become_peer(info)?;
         let access = self.wire.peer().standing().access();
         let properties = access.map(|access| access.properties()).unwrap_or_default();
         let properties: Vec<_> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -84,10 +83,18 @@ impl<S: Session> Link<'_, S> {
         let process = self.wire.stream().process();
         let (route, address) = (&*self.hub.name, peer.address());
         match gate.admit(&Presented { route, address, peer: info, process }) {
-            Verdict::Admitted(access) => {
-                peer.set_access(access);
-                return Ok(true);
-            }
+            Verdict::Admitted(access) => match self.hub.peer_place(info.key) {
+                // First: then it is notified that it is let in.
+                Ok(place) => {
+                    self.peer_place = Some(place);
+                    peer.set_access(access);
+                    return Ok(true);
+                }
+                Err(reason @ Closed::KeyLimit(_)) => {
+                    self.end_later(rand::random_range(PUT_OFF), reason, now)?;
+                }
+                Err(reason) => return Err(reason),
+            },
             Verdict::Later(reason) => {
                 self.end_later(rand::random_range(PUT_OFF), Closed::PutOff(reason), now)?;
             }
@@ -100,9 +107,9 @@ impl<S: Session> Link<'_, S> {
     }
 
     /// Takes a place among the peers, unless it has one.
-    fn become_peer(&mut self) -> Result<(), Closed> {
+    fn become_peer(&mut self, info: &PeerInfo) -> Result<(), Closed> {
         if self.peer_place.is_none() {
-            self.peer_place = Some(self.hub.peer_place()?);
+            self.peer_place = Some(self.hub.peer_place(info.key)?);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! State that the links of one socket share: their number, their memory, and the counts of those
 //! that came and went.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
+use zafka_zmtp::curve::PublicKey;
 use zafka_zmtp::{PeerInfo, SocketType};
 
 use super::peer::Peer;
@@ -84,6 +85,8 @@ pub(crate) struct Hub {
     accepted: AtomicU64,
     accepted_lines: Mutex<Lines>,
     peers: AtomicUsize,
+    /// The peers of each key.
+    peers_of: Mutex<HashMap<PublicKey, usize>>,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
@@ -104,7 +107,11 @@ struct Closings {
 
 /// A peer's place among the `max_peers` of its socket; given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct PeerPlace<'a>(&'a Hub);
+pub(super) struct PeerPlace<'a> {
+    hub: &'a Hub,
+    /// The key that it has proven.
+    key: Option<PublicKey>,
+}
 
 /// A link, which a socket that ends waits for; gone when it is dropped.
 #[derive(Debug)]
@@ -136,6 +143,7 @@ impl Hub {
             accepted: AtomicU64::new(0),
             accepted_lines: Mutex::default(),
             peers: AtomicUsize::new(0),
+            peers_of: Mutex::default(),
             closed: Mutex::default(),
         }
     }
@@ -157,15 +165,27 @@ impl Hub {
         LinkSlot { hub: self, id: links.next - 1 }
     }
 
-    /// Takes a place for a peer.
+    /// Takes a place for a peer, which has proven this key.
     ///
     /// # Errors
-    /// There are `max_peers` already.
-    pub(super) fn peer_place(&self) -> Result<PeerPlace<'_>, Closed> {
+    /// There are `max_peers` already, or its key has as many as one may have.
+    pub(super) fn peer_place(&self, key: Option<PublicKey>) -> Result<PeerPlace<'_>, Closed> {
         let max = self.config.max_peers;
         let next = |peers| (peers < max).then_some(peers + 1);
         let taken = self.peers.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        taken.map(|_| PeerPlace(self)).map_err(|_| Closed::PeerLimit(max))
+        taken.map_err(|_| Closed::PeerLimit(max))?;
+        // From here on it is given back if there is an error.
+        let mut place = PeerPlace { hub: self, key: None };
+        if let Some(key) = key {
+            let (max, mut peers_of) = (peers_of_key(max), self.peers_of.lock());
+            let peers = peers_of.entry(key).or_default();
+            if *peers >= max {
+                return Err(Closed::KeyLimit(max));
+            }
+            *peers += 1;
+            place.key = Some(key);
+        }
+        Ok(place)
     }
 
     /// Returns true if a gate decides which peers are let in.
@@ -265,9 +285,25 @@ impl Hub {
     }
 }
 
+/// Places of a socket's peers that those with one key may have: whoever has a good one does not keep
+/// everybody else out.
+fn peers_of_key(max_peers: usize) -> usize {
+    const AT_LEAST: usize = 16;
+    AT_LEAST.max(max_peers / 4)
+}
+
 impl Drop for PeerPlace<'_> {
     fn drop(&mut self) {
-        self.0.peers.fetch_sub(1, Ordering::AcqRel);
+        let hub = self.hub;
+        hub.peers.fetch_sub(1, Ordering::AcqRel);
+        let Some(key) = self.key else { return };
+        let mut peers_of = hub.peers_of.lock();
+        if let Some(peers) = peers_of.get_mut(&key) {
+            *peers -= 1;
+            if *peers == 0 {
+                peers_of.remove(&key);
+            }
+        }
     }
 }
 

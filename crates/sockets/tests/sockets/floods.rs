@@ -54,6 +54,29 @@ async fn strangers_before_the_end_of_their_handshake_are_no_peers() {
     silent.pop().unwrap().shake_hands(1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_does_not_take_the_places_of_all_peers() {
+    let known = Known::with(&[(2, "orders", ""), (3, "orders", "")]);
+    let limits = Limits { max_peers: 18, ..Limits::default() };
+    let server = gated(PubConfig { limits, ..bound() }, &known).await;
+    let address = server.socket.endpoints()[0].clone();
+    let sub = |key| SubSocket::new(to(&address, key, SERVER), vec![vec![]]);
+    // One more than a key may have: it is put off and tries again, and nobody else is.
+    let mut greedy: Vec<_> = (0..17).map(|_| sub(2)).collect();
+    server.until_closed("key_limit").await;
+    let mut other = sub(3);
+    let connected = async { while other.next().await != SubEvent::Connected {} };
+    tokio::time::timeout(PATIENCE, connected).await.unwrap();
+    eventually("all are there", || server.socket.snapshot().peers_connected == 17).await;
+    assert_eq!(server.closed("peer_limit"), 0);
+    // A place that one of that key gives up is for the one that is put off.
+    greedy.truncate(15);
+    greedy.push(sub(2));
+    eventually("it is full again", || server.socket.snapshot().peers_connected == 17).await;
+    drop(greedy);
+    eventually("the other one stays", || server.socket.snapshot().peers_connected == 1).await;
+}
+
 /// The way of a flood: what one of its connections does.
 #[derive(Clone, Copy, Debug)]
 enum Stranger {
