@@ -1,7 +1,9 @@
 /* A SUB or a DEALER with CURVE at a zafka route.
  * Usage: curve sub SERVER.key OURS.key_secret ENDPOINT PREFIX
  *        curve dealer SERVER.key OURS.key_secret ENDPOINT FRAME...
- * The token in the file that the variable TOKEN_FILE names, if any, is shown inside CURVE. */
+ *        curve enrol SERVER.key OURS.key_secret DOOR
+ * The token in the file that the variable TOKEN_FILE names, if any, is shown inside CURVE. enrol sends
+ * it to the relay's door instead, which lets in the key: other sockets with that key need no token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,17 +31,38 @@ static void set_key(int option, const char *path, const char *name) {
     exit(1);
 }
 
-/* Shows the token in a file. An option keeps the first: a new token needs a new socket. */
-static void show_token(const char *path) {
-    char property[8 + 8192 + 1] = "X-Token:";
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fscanf(file, "%8192s", property + 8) != 1) {
-        fprintf(stderr, "%s: no token\n", path);
+/* Reads the token in a file. */
+static void read_token(const char *path, char token[8192 + 1]) {
+    FILE *file = path == NULL ? NULL : fopen(path, "r");
+    if (file == NULL || fscanf(file, "%8192s", token) != 1) {
+        fprintf(stderr, "TOKEN_FILE: no token\n");
         exit(1);
     }
     fclose(file);
+}
+
+/* Shows the token in a file. An option keeps the first: a new token needs a new socket. */
+static void show_token(const char *path) {
+    char property[8 + 8192 + 1] = "X-Token:";
+    read_token(path, property + 8);
     /* ZMQ_METADATA: every release since 4.2.4 has it, and zmq.h names it among its drafts alone. */
     if (zmq_setsockopt(zocket, 95, property, strlen(property))) fail("X-Token");
+}
+
+/* Sends a frame. */
+static void send_frame(const char *frame, int flags) {
+    if (zmq_send(zocket, frame, strlen(frame), flags) < 0) fail("zmq_send");
+}
+
+/* Sends the token in a file to be enrolled with our key. */
+static void send_token(const char *path) {
+    char token[8192 + 1], body[sizeof token + 32];
+    read_token(path, token);
+    /* A token has no character that JSON would escape. */
+    snprintf(body, sizeof body, "{\"id\":\"1\",\"token\":\"%s\"}", token);
+    send_frame("ZAFKA/1", ZMQ_SNDMORE);
+    send_frame("ENROL", ZMQ_SNDMORE);
+    send_frame(body, 0);
 }
 
 /* Prints the frames of the next message, which is waited for. */
@@ -57,8 +80,9 @@ static void print_message(void) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 6) {
-        fprintf(stderr, "usage: curve sub|dealer SERVER.key OURS.key_secret ENDPOINT WORD...\n");
+    int is_enrol = count == 5 && strcmp(arguments[1], "enrol") == 0;
+    if (count < 6 && !is_enrol) {
+        fprintf(stderr, "usage: curve sub|dealer|enrol SERVER.key OURS.key_secret ENDPOINT WORD...\n");
         return 2;
     }
     int is_sub = strcmp(arguments[1], "sub") == 0;
@@ -67,15 +91,13 @@ int main(int count, char **arguments) {
     set_key(ZMQ_CURVE_SERVERKEY, arguments[2], "public-key");
     set_key(ZMQ_CURVE_PUBLICKEY, arguments[3], "public-key");
     set_key(ZMQ_CURVE_SECRETKEY, arguments[3], "secret-key");
-    if (getenv("TOKEN_FILE") != NULL) show_token(getenv("TOKEN_FILE"));
-    const char *prefix = arguments[5];
-    if (is_sub && zmq_setsockopt(zocket, ZMQ_SUBSCRIBE, prefix, strlen(prefix))) fail(prefix);
+    if (getenv("TOKEN_FILE") != NULL && !is_enrol) show_token(getenv("TOKEN_FILE"));
+    if (is_sub && zmq_setsockopt(zocket, ZMQ_SUBSCRIBE, arguments[5], strlen(arguments[5])))
+        fail(arguments[5]);
     if (zmq_connect(zocket, arguments[4])) fail(arguments[4]);
-    for (int at = 5; !is_sub && at < count; at++) {
-        const char *frame = arguments[at];
-        int flags = at + 1 < count ? ZMQ_SNDMORE : 0;
-        if (zmq_send(zocket, frame, strlen(frame), flags) < 0) fail("zmq_send");
-    }
+    if (is_enrol) send_token(getenv("TOKEN_FILE"));
+    for (int at = 5; !is_sub && at < count; at++)
+        send_frame(arguments[at], at + 1 < count ? ZMQ_SNDMORE : 0);
     do print_message();
     while (is_sub);
     return 0;
