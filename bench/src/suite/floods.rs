@@ -46,7 +46,7 @@ pub struct Floods {
 /// One flood.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FloodRow {
-    /// What each of its connections does.
+    /// The way of its connections.
     pub flood: Flood,
     /// Addresses that it comes from.
     pub sources: u32,
@@ -66,7 +66,7 @@ pub struct FloodRow {
     pub closed: Vec<(String, u64)>,
 }
 
-/// What strangers do.
+/// The way of strangers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flood {
@@ -106,7 +106,7 @@ impl Flood {
 }
 
 /// The things that all floods share.
-struct Stage<'a> {
+struct FloodStage<'a> {
     world: &'a World,
     keys: KeyPair,
     issuer: Issuer,
@@ -121,7 +121,7 @@ struct Stage<'a> {
 /// # Errors
 /// A process that did not do its part.
 pub fn run(world: &World, scope: &Scope) -> Outcome<Floods> {
-    let stage = Stage::new(world, scope)?;
+    let stage = FloodStage::new(world, scope)?;
     let mut rows = Vec::new();
     for (flood, sources) in [
         (Flood::None, 1),
@@ -141,7 +141,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Floods> {
     Ok(Floods { connections: stage.connections, rows, all_in })
 }
 
-impl<'a> Stage<'a> {
+impl<'a> FloodStage<'a> {
     fn new(world: &'a World, scope: &Scope) -> Outcome<Self> {
         let (folder, keys) = (RunDir::new("floods"), new_key());
         let (public, secret) = (keys.public(), keys.secret().expose_z85());

@@ -209,7 +209,8 @@ fn clients_of_every_language_are_let_in_by_their_keys() {
 
         // Keys that nobody knew are let in by their tokens, the one of before first.
         for (way, key) in ways_in(language) {
-            let (mut token, keys) = (stage.issuer.token(language, 600, &json!({})), ["relay", &*key]);
+            let (mut token, keys) =
+                (stage.issuer.token(language, 600, &json!({})), ["relay", &*key]);
             if way == WayIn::Door {
                 let mut enrol = stage.start_with(program, 2, keys, &[], &token);
                 let exit = enrol.wait_exit(DEADLINE);
