@@ -7,7 +7,7 @@ mod exchange;
 mod keycloak;
 mod python;
 mod recordings;
-mod secrets;
+pub mod secrets;
 mod server;
 
 use std::collections::BTreeMap;

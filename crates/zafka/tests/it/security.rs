@@ -15,6 +15,7 @@ use zafka_testkit::{
 };
 
 use crate::common::{Fetcher, RouteToml, counter, endpoint, is_at, relay_toml};
+use crate::identity::secrets::Secrets;
 use crate::program::run_with;
 use crate::{DEADLINE, ZAFKA, decoded};
 
@@ -108,6 +109,13 @@ fn assert_no_secret(text: &str) {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret:?} is told");
     }
+    // Nor in another form, nor as PLAIN sends it (RFC 4616).
+    let mut secrets = Secrets::default();
+    for secret in [PASSWORD, CLIENT_SECRET] {
+        secrets.add("a secret", secret.as_bytes());
+    }
+    secrets.add("the answer of PLAIN", format!("\0zafka\0{PASSWORD}").as_bytes());
+    secrets.assert_in_none_of("what is told", text);
 }
 
 /// `zafka check --connect` of a configuration: exit code and output.
@@ -151,6 +159,9 @@ fn every_mechanism_relays_records(fetcher: Fetcher) {
         println!("{name}: {} messages", messages.len());
         Checker::new().expect_sequence(&sequence, &produced).assert(&[Session::new(messages)]);
         relay.wait_ready();
+        for path in ["/status", "/metrics", "/readyz"] {
+            assert_no_secret(&relay.get(path).unwrap().1);
+        }
         relay.terminate();
         assert!(relay.wait_exit(DEADLINE).success(), "{name}: {}", relay.log());
         assert_eq!(kafka().admin().committed(&topic).into_values().sum::<i64>(), 2000, "{name}");

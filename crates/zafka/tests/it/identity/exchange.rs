@@ -1,12 +1,14 @@
 //! Kafka decides about peers: their tokens are exchanged (by mock-oauth2-server), and the ACLs of
 //! the secured Kafka say what each may read and write.
 
+use std::cell::RefCell;
 use std::fs;
 
 use serde_json::json;
 use zafka_testkit::issuer::AUDIENCE;
 use zafka_testkit::{Issuer, KafkaOptions, Record, SecuredKafka, Zafka, unique, wait_until};
 
+use super::secrets::Secrets;
 use super::{Curve, Keys};
 use crate::common::endpoint;
 use crate::program::run;
@@ -103,11 +105,19 @@ fn is_in(relay: &Zafka, subject: &str) -> bool {
     relay.status().is_some_and(|status| super::peers(&status).contains(&subject))
 }
 
-/// No token is in the log, neither of a peer nor of anybody else: each begins with the base64 of `{"`.
-fn assert_no_token(relay: &Zafka) {
+/// No secret is told: no token of a peer, nor one that was exchanged for it or that the relay itself
+/// shows to Kafka. Each begins with the base64 of `{"`.
+fn assert_no_secret(world: &World, tokens: &[String], relay: &Zafka) {
     let log = relay.log();
     let line = log.lines().find(|line| line.contains("eyJ") || line.contains("s3cret"));
     assert_eq!(line, None, "a secret is told");
+    let mut secrets = Secrets::default();
+    for token in tokens {
+        secrets.add_token("a peer's token", token);
+    }
+    secrets.add("the client's secret", b"s3cret");
+    secrets.add_certificate(&world.keys.secret("relay"));
+    secrets.assert_not_told_by(relay);
 }
 
 #[test]
@@ -127,7 +137,12 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     world.allow("alice", "read", &orders);
     world.allow("bob", "read", &payments);
     world.allow("alice", "write", &payments);
-    let token = |name: &str| world.issuer.token(name, 600, &json!({}));
+    let given = RefCell::default();
+    let token = |name: &str| {
+        let token = world.issuer.token(name, 600, &json!({}));
+        RefCell::<Vec<_>>::borrow_mut(&given).push(token.clone());
+        token
+    };
     let told = world.access(&toml, &token("alice"));
     assert!(told.contains(&format!("read: {orders}\nwrite: {payments}\n")), "{told}");
     let mut relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")]);
@@ -190,5 +205,5 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     world.allow("alice", "read", &orders);
     wait_value(&alice, "secret order");
     assert_eq!(values(&carol), Vec::<String>::new());
-    assert_no_token(&relay);
+    assert_no_secret(&world, &given.borrow(), &relay);
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -34,10 +34,10 @@ fn key(number: u8) -> KeyPair {
 
 /// Secrets by name, in every form in which they could show.
 #[derive(Default)]
-struct Secrets(Vec<(String, String)>);
+pub struct Secrets(Vec<(String, String)>);
 
 impl Secrets {
-    fn add(&mut self, name: &str, secret: &[u8]) {
+    pub fn add(&mut self, name: &str, secret: &[u8]) {
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let list = format!("{secret:?}");
         let list = list.trim_matches(['[', ']']);
@@ -59,20 +59,55 @@ impl Secrets {
         self.add(name, key(number).secret().expose_z85().as_bytes());
     }
 
+    /// The secret key in a certificate.
+    pub fn add_certificate(&mut self, path: &Path) {
+        let text = fs::read_to_string(path).unwrap();
+        let (_, key) = text.split_once("secret-key = \"").unwrap();
+        let (key, _) = key.split_once('"').unwrap();
+        self.add(&path.display().to_string(), key.as_bytes());
+        self.add(&path.display().to_string(), &z85(key));
+    }
+
     /// A token, its signature, and what is signed.
-    fn add_token(&mut self, name: &str, token: &str) {
+    pub fn add_token(&mut self, name: &str, token: &str) {
         self.add(name, token.as_bytes());
         let (signed, signature) = token.rsplit_once('.').unwrap();
         self.add(&format!("{name}, what is signed"), signed.as_bytes());
         self.add(&format!("{name}, its signature"), signature.as_bytes());
     }
 
+    /// Nothing that a relay tells has any of them.
     #[track_caller]
-    fn assert_in_none_of(&self, what: &str, text: &str) {
+    pub fn assert_not_told_by(&self, relay: &Zafka) {
+        for path in ["/status", "/metrics", "/readyz"] {
+            self.assert_in_none_of(path, &relay.get(path).unwrap().1);
+        }
+        self.assert_in_none_of("the log", &relay.log());
+    }
+
+    #[track_caller]
+    pub fn assert_in_none_of(&self, what: &str, text: &str) {
         for (name, form) in &self.0 {
             assert!(!text.contains(form), "{name} is in {what}, as {form}");
         }
     }
+}
+
+/// The bytes of a text in Z85 (ZeroMQ RFC 32).
+fn z85(text: &str) -> Vec<u8> {
+    const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ\
+                          .-:+=^!/*?&<>()[]{}@%$#";
+    let digits: Vec<u64> = text.chars().map(|one| DIGITS.find(one).unwrap() as u64).collect();
+    let words = digits.chunks(5).map(|five| five.iter().fold(0, |sum, digit| sum * 85 + digit));
+    words.flat_map(|word| u32::try_from(word).unwrap().to_be_bytes()).collect()
+}
+
+#[test]
+fn a_key_is_looked_for_by_its_bytes_too() {
+    let secret = key(5).secret().expose_z85();
+    assert_eq!(SecretKey::from_z85(&secret).unwrap().public_key(), key(5).public());
+    let bytes: [u8; 32] = z85(&secret).try_into().unwrap();
+    assert_eq!(SecretKey::from_bytes(bytes).public_key(), key(5).public());
 }
 
 /// Files of a relay.
@@ -255,9 +290,7 @@ fn no_secret_for_kafka_shows() {
             relay.wait_status("a broker's refusal", DEADLINE, |status| {
                 status["routes"][0]["counters"]["kafka_errors"].as_u64() > Some(0)
             });
-            for path in ["/status", "/metrics", "/readyz"] {
-                secrets.assert_in_none_of(path, &relay.get(path).unwrap().1);
-            }
+            secrets.assert_not_told_by(&relay);
             relay.terminate();
             relay.wait_exit(DEADLINE);
             secrets.assert_in_none_of("the log", &relay.log());
