@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
-use zafka_testkit::process::http_get;
 use zafka_testkit::{Issuer, unique};
 use zafka_zmtp::curve::KeyPair;
 
@@ -288,7 +288,7 @@ impl<'a> FloodStage<'a> {
 
 /// The connections that the relay has ended, by reason.
 fn closed(admin: &str) -> Outcome<Vec<(String, u64)>> {
-    let (_, metrics) = http_get(admin, "/metrics")?;
+    let (_, metrics) = http::get(admin, "/metrics")?;
     let closed = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix("zafka_peers_closed_total{")?;
         let reason = rest.split_once("reason=\"")?.1.split_once('"')?.0;

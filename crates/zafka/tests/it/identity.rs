@@ -1,5 +1,6 @@
 //! Identity with libzmq's own CURVE clients (pyzmq): who is let in, what each gets, what ends it.
 
+mod clock;
 mod door;
 mod environment;
 mod examples;
