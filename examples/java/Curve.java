@@ -1,6 +1,7 @@
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.StringJoiner;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -19,6 +20,9 @@ import org.zeromq.ZMsg;
  * in the key: this library cannot show it in the handshake.
  */
 public final class Curve {
+    /** Time that an answer has. */
+    private static final int ANSWER_MS = 10_000;
+
     public static void main(String[] args) throws Exception {
         boolean isEnrol = args.length == 4 && args[0].equals("enrol");
         if (args.length < 5 && !isEnrol) {
@@ -26,37 +30,44 @@ public final class Curve {
             System.exit(2);
         }
         boolean isSub = args[0].equals("sub");
+        List<String> frames = isEnrol ? enrolment() : List.of(args).subList(4, args.length);
         try (ZContext context = new ZContext()) {
-            ZMQ.Socket socket = context.createSocket(isSub ? SocketType.SUB : SocketType.DEALER);
-            socket.setCurveServerKey(key(args[1], "public-key"));
-            socket.setCurvePublicKey(key(args[2], "public-key"));
-            socket.setCurveSecretKey(key(args[2], "secret-key"));
-            if (isSub) {
-                socket.subscribe(args[4]);
+            while (true) {
+                ZMQ.Socket socket = context.createSocket(isSub ? SocketType.SUB : SocketType.DEALER);
+                socket.setCurveServerKey(key(args[1], "public-key"));
+                socket.setCurvePublicKey(key(args[2], "public-key"));
+                socket.setCurveSecretKey(key(args[2], "secret-key"));
+                if (isSub) {
+                    socket.subscribe(args[4]);
+                } else {
+                    socket.setReceiveTimeOut(ANSWER_MS);
+                }
+                socket.connect(args[3]);
+                if (!isSub) {
+                    ZMsg.newStringMsg(frames.toArray(String[]::new)).send(socket);
+                }
+                ZMsg message;
+                while ((message = ZMsg.recvMsg(socket)) != null) {
+                    StringJoiner line = new StringJoiner(" ");
+                    for (ZFrame frame : message) {
+                        line.add(frame.getString(StandardCharsets.UTF_8));
+                    }
+                    System.out.println(line);
+                    if (!isSub) {
+                        return;
+                    }
+                }
+                // Once more with a new socket: a connection of this library may hang from its
+                // beginning. What was answered nevertheless is then in the log twice.
+                socket.close();
             }
-            socket.connect(args[3]);
-            if (!isSub) {
-                ZMsg message = new ZMsg();
-                if (isEnrol) {
-                    String token = Files.readString(Path.of(System.getenv("TOKEN_FILE"))).strip();
-                    message.add("ZAFKA/1");
-                    message.add("ENROL");
-                    // A token has no character that JSON would escape.
-                    message.add("{\"id\":\"1\",\"token\":\"" + token + "\"}");
-                }
-                for (int at = 4; at < args.length; at++) {
-                    message.add(args[at]);
-                }
-                message.send(socket);
-            }
-            do {
-                StringJoiner line = new StringJoiner(" ");
-                for (ZFrame frame : ZMsg.recvMsg(socket)) {
-                    line.add(frame.getString(StandardCharsets.UTF_8));
-                }
-                System.out.println(line);
-            } while (isSub);
         }
+    }
+
+    /** The frames that enrol our key. A token has no character that JSON would escape. */
+    private static List<String> enrolment() throws Exception {
+        String token = Files.readString(Path.of(System.getenv("TOKEN_FILE"))).strip();
+        return List.of("ZAFKA/1", "ENROL", "{\"id\":\"1\",\"token\":\"" + token + "\"}");
     }
 
     /** A key of a certificate, as `zafka keygen` writes it. */
