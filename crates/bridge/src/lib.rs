@@ -66,6 +66,7 @@ mod kafka_to_zmq;
 pub mod loops;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
+mod principals;
 mod registry;
 mod relay;
 pub mod rename;
@@ -77,4 +78,5 @@ pub mod template;
 mod wait_log;
 pub mod zmq_to_kafka;
 
+pub use principals::{PeerLease, Principals};
 pub use relay::{Relay, Route, StartError, StatusHandle, StoppedRoute};

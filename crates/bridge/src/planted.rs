@@ -1,6 +1,17 @@
 //! That the tests find mistakes of the way to Kafka.
 
 #[test]
+fn each_mistake_of_the_identities_is_found() {
+    let identities = |test: &str| format!("zmq_to_kafka::identities::tests::{test}");
+    let sent = identities("what_was_sent_before_the_end_is_waited_for");
+    let refused = identities("one_that_nobody_takes_is_not_tried_again_at_once");
+    zafka_planted::assert_found(&[
+        ("sent-records-are-forgotten", &sent),
+        ("an-ended-identity-writes-on", &refused),
+    ]);
+}
+
+#[test]
 fn each_mistake_of_the_ledger_is_found() {
     let ledger = |test: &str| format!("zmq_to_kafka::ledger::tests::{test}");
     let batch = ledger("a_batch_is_told_after_its_last_record");

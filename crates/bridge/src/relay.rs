@@ -21,6 +21,7 @@ use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher};
 
 use crate::config::RouteConfig;
 use crate::kafka_to_zmq::{self, RouteReport, RouteShared};
+use crate::principals::Principals;
 use crate::registry::{Registry, Running};
 use crate::status::{RelayReadiness, RelayStatus, RouteStatus};
 use crate::wait_log;
@@ -78,6 +79,12 @@ pub enum StartError {
         #[source]
         source: zafka_kafka::StartError,
     },
+    /// It is to write in its peers' names, and nobody knows them.
+    #[error("route \"{route}\": the names of its peers are not known")]
+    NoNames {
+        /// The route.
+        route: String,
+    },
     /// There is a route of this name; it is to be stopped or replaced.
     #[error("route \"{route}\": there is one of this name")]
     Exists {
@@ -101,6 +108,8 @@ pub struct Relay {
     cluster: Cluster,
     /// Admits peers, for all routes.
     gate: Option<Arc<dyn Gate>>,
+    /// In whose names routes write that write as their peers do.
+    principals: Option<Arc<dyn Principals>>,
     registry: Registry,
     tasks: JoinSet<()>,
     /// The task of each route that runs.
@@ -184,10 +193,11 @@ impl Relay {
         cluster: &Cluster,
         routes: impl IntoIterator<Item = impl Into<Route>>,
     ) -> Result<Self, StartError> {
-        Self::start_with_gate(cluster, routes, None).await
+        Self::start_with_gate(cluster, routes, None, None).await
     }
 
-    /// The same; a gate admits peers for all routes, and decides what each may do.
+    /// The same; a gate admits peers for all routes, and decides what each may do. Routes that write
+    /// as their peers do need principals.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -195,6 +205,7 @@ impl Relay {
         cluster: &Cluster,
         routes: impl IntoIterator<Item = impl Into<Route>>,
         gate: Option<Arc<dyn Gate>>,
+        principals: Option<Arc<dyn Principals>>,
     ) -> Result<Self, StartError> {
         let registry = Registry::default();
         let mut wait_log = JoinSet::new();
@@ -202,6 +213,7 @@ impl Relay {
         let mut relay = Self {
             cluster: cluster.clone(),
             gate,
+            principals,
             registry,
             tasks: JoinSet::new(),
             running: HashMap::new(),
@@ -283,10 +295,18 @@ impl Relay {
                 (Running::KafkaToZmq(shared), self.tasks.spawn(task.run(receivers, stopped)))
             }
             Bound::ZmqToKafka(config, socket, messages) => {
+                let names = match (config.as_peer, &self.principals) {
+                    (false, _) => None,
+                    (true, Some(principals)) => {
+                        Some((Arc::clone(principals), self.cluster.clone()))
+                    }
+                    (true, None) => return Err(StartError::NoNames { route: config.name.clone() }),
+                };
                 let producer = Producer::start(&self.cluster, &config.producer)
                     .map_err(|source| StartError::Kafka { route: config.name.clone(), source })?;
                 let shared = Arc::new(IngestShared::new(config, socket, producer.health()));
-                let run = zmq_to_kafka::run(Arc::clone(&shared), producer, messages, stopped);
+                let run =
+                    zmq_to_kafka::run(Arc::clone(&shared), producer, names, messages, stopped);
                 (Running::ZmqToKafka(shared), self.tasks.spawn(run))
             }
         };

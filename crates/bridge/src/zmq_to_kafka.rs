@@ -5,6 +5,7 @@
 mod ages;
 mod arrivals;
 mod counts;
+mod identities;
 mod ledger;
 mod letters;
 pub mod mapping;
@@ -16,6 +17,7 @@ mod shares;
 pub(crate) mod sim;
 mod spread;
 mod task;
+mod topic_numbers;
 mod wire;
 
 use zafka_envelope::InboundPlan;
@@ -41,6 +43,9 @@ pub struct IngestConfig {
     pub producer: ProducerConfig,
     /// The reaction to a message of PULL or SUB that cannot be written.
     pub on_error: OnError,
+    /// True if records are written in the names of their senders, each by its own token. Only for
+    /// ROUTER.
+    pub as_peer: bool,
 }
 
 /// The reaction to a message that cannot be written and whose sender gets no answer.

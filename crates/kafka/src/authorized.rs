@@ -4,7 +4,6 @@
 //! Kafka's authorizer answers, whichever it is. Nothing is read, written or changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -13,12 +12,10 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use tokio::time::timeout;
 
-use crate::cluster::Cluster;
-use crate::config::{OAuthBearer, TopicSelector};
+use crate::config::TopicSelector;
 use crate::connection::{Connection, Connector, RequestError};
-use crate::error::StartError;
 use crate::metadata::topic_name;
-use crate::security::Bearer;
+use crate::principal::{AuthorizationError, Principal};
 use crate::topics::Selection;
 
 /// The bit of Read among the operations that a client is authorized for.
@@ -50,62 +47,6 @@ pub struct AuthorizedTopics {
     pub write: BTreeSet<String>,
 }
 
-/// The reason why it is not known what a client is authorized for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorizationError {
-    /// The provider gives no token for it: so the cluster was not asked.
-    #[error("{reason}")]
-    NoToken {
-        /// The cause.
-        reason: String,
-        /// True if the provider has said no, and would say the same if it was asked again.
-        is_refusal: bool,
-    },
-    /// The cluster does not take it, and would say the same if it was asked again.
-    #[error("{0}")]
-    Refused(String),
-    /// There is no answer now.
-    #[error("{0}")]
-    Unanswered(String),
-}
-
-impl AuthorizationError {
-    /// Returns true if somebody who decides has said no.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::NoToken { is_refusal, .. } => *is_refusal,
-            Self::Refused(_) => true,
-            Self::Unanswered(_) => false,
-        }
-    }
-}
-
-/// A client other than the relay: the owner of a token.
-#[derive(Clone)]
-pub struct Principal {
-    servers: Vec<String>,
-    tokens: Arc<Bearer>,
-    connector: Arc<Connector>,
-}
-
-impl std::fmt::Debug for Principal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Principal").field("tokens", &self.tokens).finish_non_exhaustive()
-    }
-}
-
-impl Cluster {
-    /// The owner of these tokens, at the brokers and with the TLS of this cluster. Sends nothing.
-    ///
-    /// # Errors
-    /// A certificate or a key cannot be used, or the settings of the tokens cannot.
-    pub fn principal(&self, tokens: &OAuthBearer) -> Result<Principal, StartError> {
-        let tokens = Bearer::new(tokens)?;
-        let connector = self.own_connections()?.connector.with_tokens(Arc::clone(&tokens));
-        Ok(Principal { servers: self.config().bootstrap_servers.clone(), tokens, connector })
-    }
-}
-
 impl Principal {
     /// Asks which of these topics it may read and write, for up to 20 s. A topic that is not there
     /// is not among the answer.
@@ -119,12 +60,9 @@ impl Principal {
         let mut has_token = false;
         let asked = timeout(DEADLINE, async {
             // Before there is a connection, to tell who says no.
-            if let Err(error) = self.tokens.obtain().await {
-                let (reason, is_refusal) = (error.to_string(), error.is_refusal());
-                return Err(AuthorizationError::NoToken { reason, is_refusal });
-            }
+            self.obtain_token().await?;
             has_token = true;
-            ask(&self.connector, &self.servers, topics).await
+            ask(self.connector(), self.servers(), topics).await
         });
         let asked = asked.await;
         let late = format!("no answer within {} s", DEADLINE.as_secs());
@@ -141,13 +79,8 @@ async fn ask(
     servers: &[String],
     topics: &AskedTopics,
 ) -> Result<AuthorizedTopics, AuthorizationError> {
-    let mut connection = connector.connect_any(servers).await.map_err(|refusals| {
-        // One that takes the token may be away.
-        match refusals.are_unanimous() {
-            true => AuthorizationError::Refused(refusals.to_string()),
-            false => AuthorizationError::Unanswered(refusals.to_string()),
-        }
-    })?;
+    let connected = connector.connect_any(servers).await;
+    let mut connection = connected.map_err(|refusals| AuthorizationError::of(&refusals))?;
     let listing = list(&mut connection, topics.read.iter().chain(&topics.write)).await;
     let unanswered = |error: RequestError| AuthorizationError::Unanswered(error.to_string());
     read(&listing.map_err(unanswered)?, topics)

@@ -62,6 +62,18 @@ impl Cluster {
         })))
     }
 
+    /// A cluster as another client meets it: by these connections, whose tokens are that one's.
+    pub(crate) fn of_principal(
+        config: ClusterConfig,
+        tokens: Arc<Bearer>,
+        connector: Arc<Connector>,
+    ) -> Self {
+        let memory = AnswerMemory::default();
+        let own = Mutex::new(Some(OwnConnections::new(&config, connector)));
+        let (readers, tokens) = (Arc::new(memory.budget()), Some(tokens));
+        Self(Arc::new(Shared { config, tokens, own, memory, readers }))
+    }
+
     /// Its settings.
     pub fn config(&self) -> &ClusterConfig {
         &self.0.config
@@ -92,10 +104,16 @@ impl Cluster {
             return Ok(own.clone());
         }
         let connector = Connector::new(&self.0.config, self.0.tokens.clone())?;
-        let servers = self.0.config.bootstrap_servers.clone();
+        Ok(own.insert(OwnConnections::new(&self.0.config, connector)).clone())
+    }
+}
+
+impl OwnConnections {
+    fn new(config: &ClusterConfig, connector: Arc<Connector>) -> Self {
+        let servers = config.bootstrap_servers.clone();
         let metadata = MetadataHandle::new(Arc::clone(&connector), servers);
         let lending = Arc::new(Lending::new(Arc::clone(&connector)));
-        Ok(own.insert(OwnConnections { connector, metadata, lending }).clone())
+        Self { connector, metadata, lending }
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-pub use zafka_oidc::Secret;
 use zafka_oidc::TokenConfig;
+pub use zafka_oidc::{LiveSecret, Secret};
 
 /// The way to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

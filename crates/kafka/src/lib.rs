@@ -85,6 +85,7 @@ mod metadata;
 mod native;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
+mod principal;
 mod probe;
 pub mod produce;
 mod quota;
@@ -104,7 +105,7 @@ mod topics;
 mod wait;
 
 pub use assignment::Assignment;
-pub use authorized::{AskedTopics, AuthorizationError, AuthorizedTopics, Principal};
+pub use authorized::{AskedTopics, AuthorizedTopics};
 pub use cluster::Cluster;
 pub use ends::Ends;
 pub use error::{ProbeError, StartError, TopicFault, WriteFault};
@@ -112,6 +113,7 @@ pub use exchange::{RevokeDone, SourceEvent};
 pub use fetcher::Fetched;
 pub use generation::Generation;
 pub use health::SourceStatus;
+pub use principal::{AuthorizationError, Principal};
 pub use probe::{ProbeResult, Writable, WritableTopic, probe, probe_token, probe_writing};
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -25,6 +25,7 @@ use crate::wait::Wait;
 pub(crate) use fast::sim;
 use fast::{Fast, Next};
 use librdkafka::Librdkafka;
+use partition::Partition;
 use tickets::{TicketRun, Tickets};
 
 /// The way records are written.
@@ -264,6 +265,8 @@ pub struct Producer {
     config: ProducerConfig,
     health: Arc<SourceHealth>,
     is_librdkafka: Arc<AtomicBool>,
+    /// librdkafka may write if a broker is too old.
+    falls_back: bool,
 }
 
 #[derive(Debug)]
@@ -288,7 +291,17 @@ impl Producer {
         };
         let (cluster, config) = (cluster.clone(), config.clone());
         let is_librdkafka = Arc::new(AtomicBool::new(config.producer == ProducerKind::Librdkafka));
-        Ok(Self { way, cluster, config, health, is_librdkafka })
+        Ok(Self { way, cluster, config, health, is_librdkafka, falls_back: true })
+    }
+
+    /// As [`Self::start`], by requests of our own alone: a broker that is too old for those fails
+    /// every record.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_fast(cluster: &Cluster, config: &ProducerConfig) -> Result<Self, StartError> {
+        let config = ProducerConfig { producer: ProducerKind::Fast, ..config.clone() };
+        Ok(Self { falls_back: false, ..Self::start(cluster, &config)? })
     }
 
     /// Takes a record, whose delivery follows. It may wait for [`Self::flush`].
@@ -356,6 +369,22 @@ impl Producer {
         }
     }
 
+    /// Gives up the records that no broker can have: they fail with this error. The others are
+    /// awaited. Does nothing if librdkafka writes.
+    pub fn fail_unsent(&mut self, error: &WriteError) {
+        if let Way::Fast(fast) = &mut self.way {
+            fast.fail(error, Partition::fail_never_sent);
+        }
+    }
+
+    /// Gives up everything: what a broker may have is reported as unknown, the rest fails with this
+    /// error. Does nothing if librdkafka writes.
+    pub fn fail_all(&mut self, error: &WriteError) {
+        if let Way::Fast(fast) = &mut self.way {
+            fast.fail(error, Partition::fail_all);
+        }
+    }
+
     /// Returns the news of records, as soon as there are any. It does the producer's work, so it
     /// must always be awaited. Can be dropped and called again.
     pub async fn next(&mut self) -> News {
@@ -367,7 +396,10 @@ impl Producer {
                 },
                 Way::Librdkafka(librdkafka) => return librdkafka.next().await,
             };
-            self.fall_back(&error.to_string());
+            match &mut self.way {
+                Way::Fast(fast) if !self.falls_back => fast.fail_for_now(&error.to_string()),
+                _ => self.fall_back(&error.to_string()),
+            }
         }
     }
 

@@ -48,6 +48,9 @@ pub(crate) fn proof(
         ClientAuthentication::None | ClientAuthentication::Certificate(_) => None,
         ClientAuthentication::Secret(SecretSource::Text(secret)) => Some(secret.clone()),
         ClientAuthentication::Secret(SecretSource::File(path)) => Some(files::secret(path)?),
+        ClientAuthentication::Secret(SecretSource::Live(secret)) => {
+            Some(secret.current().ok_or(TokenError::TakenAway)?)
+        }
         ClientAuthentication::AssertionFile(path) => Some(files::token(path)?),
         ClientAuthentication::Key { key, audience: own } => {
             let id = id.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::Secret;
+use crate::secret::{LiveSecret, Secret};
 
 /// The source of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +56,9 @@ pub struct ExchangeConfig {
 
 impl ExchangeConfig {
     /// Returns the source of tokens for the owner of one.
-    pub fn of(&self, token: Secret) -> TokenConfig {
+    pub fn of(&self, token: impl Into<SecretSource>) -> TokenConfig {
         let grant = Grant::TokenExchange {
-            subject_token: SecretSource::Text(token),
+            subject_token: token.into(),
             subject_token_type: self.subject_token_type.clone(),
         };
         TokenConfig::Endpoint(Box::new(EndpointConfig { grant, ..self.endpoint.clone() }))
@@ -134,6 +134,21 @@ pub enum SecretSource {
     Text(Secret),
     /// The file that holds it, read for each request.
     File(PathBuf),
+    /// One that its owner replaces. Once it was taken away no token that was granted for it is
+    /// given out either.
+    Live(LiveSecret),
+}
+
+impl From<Secret> for SecretSource {
+    fn from(secret: Secret) -> Self {
+        Self::Text(secret)
+    }
+}
+
+impl From<LiveSecret> for SecretSource {
+    fn from(secret: LiveSecret) -> Self {
+        Self::Live(secret)
+    }
 }
 
 /// A certificate chain and its key, as PEM files.

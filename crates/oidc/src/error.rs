@@ -23,6 +23,9 @@ pub enum TokenError {
         /// The cause.
         reason: String,
     },
+    /// The secret or the token that was to be shown has been taken away by its owner.
+    #[error("what a token is granted for was taken away")]
+    TakenAway,
     /// The provider did not answer.
     #[error("no token from {url}: {reason}")]
     Unreachable {
@@ -54,10 +57,14 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Returns true if the provider has said no, for what was asked of it: asked again it would say
-    /// the same.
+    /// Returns true if the provider has said no, for what was asked of it, or if there is nothing to
+    /// ask it with any more: asked again it would say the same.
     pub fn is_refusal(&self) -> bool {
-        let Self::Refused { reason, .. } = self else { return false };
+        let reason = match self {
+            Self::TakenAway => return true,
+            Self::Refused { reason, .. } => reason,
+            _ => return false,
+        };
         let error = reason.split(':').next().unwrap_or_default();
         // RFC 6749 section 4.1.2.1; some providers answer so at the token endpoint too.
         !["server_error", "temporarily_unavailable", "slow_down"].contains(&error)

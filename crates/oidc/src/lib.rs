@@ -52,5 +52,5 @@ pub use files::FileFault;
 pub use http::{Http, HttpAnswer, HttpError};
 pub use introspection::{Introspection, IntrospectionConfig, IntrospectionError};
 pub use login::{LoginClient, LoginError};
-pub use secret::Secret;
+pub use secret::{LiveSecret, Secret};
 pub use token::{Token, TokenProvider};

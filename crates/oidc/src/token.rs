@@ -21,7 +21,7 @@ use crate::http::Http;
 use crate::jwt::{self, Claims};
 use crate::key::SigningKey;
 use crate::request::{Shown, TokenRequest};
-use crate::secret::Secret;
+use crate::secret::{LiveSecret, Secret};
 
 /// The life of a token that does not state its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
@@ -106,6 +106,8 @@ impl TokenProvider {
             return Err(error.clone());
         }
         match self.ask() {
+            // It was asked for while that was there.
+            Ok(_) if self.is_taken_away() => Err(TokenError::TakenAway),
             Ok(token) => {
                 *self.token.lock() = Some(token.clone());
                 Ok(token)
@@ -127,7 +129,20 @@ impl TokenProvider {
 
     /// Returns the token that is there, before the moment that `until` gives.
     fn kept(&self, until: fn(&Token) -> Instant) -> Option<Token> {
-        self.token.lock().as_ref().filter(|token| Instant::now() < until(token)).cloned()
+        let mut token = self.token.lock();
+        if self.is_taken_away() {
+            *token = None;
+        }
+        token.as_ref().filter(|token| Instant::now() < until(token)).cloned()
+    }
+
+    /// Returns true if the token that is exchanged is none any more.
+    fn is_taken_away(&self) -> bool {
+        let TokenConfig::Endpoint(endpoint) = &self.config else { return false };
+        match &endpoint.grant {
+            Grant::TokenExchange { subject_token: SecretSource::Live(live), .. } => live.is_gone(),
+            _ => false,
+        }
     }
 
     fn ask(&self) -> Result<Token, TokenError> {
@@ -219,6 +234,7 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
         Grant::TokenExchange { subject_token: SecretSource::Text(token), .. } => {
             Some(token.clone())
         }
+        Grant::TokenExchange { subject_token: SecretSource::Live(token), .. } => Some(live(token)?),
         Grant::JwtBearer(Assertion::File(path)) => Some(files::token(path)?),
         Grant::JwtBearer(Assertion::Signed(assertion)) => {
             let claims = Claims {
@@ -235,10 +251,15 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
     Ok(Shown { client, subject })
 }
 
+fn live(secret: &LiveSecret) -> Result<Secret, TokenError> {
+    secret.current().ok_or(TokenError::TakenAway)
+}
+
 /// The files of what a provider was shown and did not take.
 fn files_shown(endpoint: &EndpointConfig, shown: &Shown, now: Duration) -> Vec<String> {
     let client = match &endpoint.authentication {
-        ClientAuthentication::None | ClientAuthentication::Secret(SecretSource::Text(_)) => None,
+        ClientAuthentication::None
+        | ClientAuthentication::Secret(SecretSource::Text(_) | SecretSource::Live(_)) => None,
         ClientAuthentication::Secret(SecretSource::File(path))
         | ClientAuthentication::AssertionFile(path) => Some(path),
         ClientAuthentication::Key { key, .. } => Some(&key.file),
@@ -246,7 +267,10 @@ fn files_shown(endpoint: &EndpointConfig, shown: &Shown, now: Duration) -> Vec<S
     };
     let subject = match &endpoint.grant {
         Grant::ClientCredentials
-        | Grant::TokenExchange { subject_token: SecretSource::Text(_), .. } => None,
+        | Grant::TokenExchange {
+            subject_token: SecretSource::Text(_) | SecretSource::Live(_),
+            ..
+        } => None,
         Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => Some(path),
         Grant::JwtBearer(Assertion::File(path)) => Some(path),
         Grant::JwtBearer(Assertion::Signed(assertion)) => Some(&assertion.key.file),

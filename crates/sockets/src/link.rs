@@ -11,6 +11,7 @@ mod admission;
 mod deadlines;
 mod handshake;
 mod hub;
+mod leaving;
 mod peer;
 mod reserve;
 mod seats;
@@ -83,6 +84,8 @@ struct Link<'a, S> {
     give_up_at: Option<Instant>,
     /// Changes if what the peer may do may have ended.
     ends: Option<watch::Receiver<u64>>,
+    /// Set once that has ended: the time until which the peer gets its last answers.
+    access_ended: Option<Instant>,
     /// Set once the peer was not let in.
     ending: Option<Ending>,
     /// Set once it is a peer.
@@ -149,6 +152,7 @@ impl<'a, S: Session> Link<'a, S> {
             farewell: None,
             give_up_at: None,
             ends: hub.gate.as_ref().map(|gate| gate.ends()),
+            access_ended: None,
             ending: None,
             peer_place: None,
         }
@@ -164,10 +168,7 @@ impl<'a, S: Session> Link<'a, S> {
                 tokio::task::yield_now().await;
             }
             let stage = *stages.borrow_and_update();
-            let has_ended = self.wire.peer().standing().has_ended();
-            if has_ended && !zafka_planted::is("ended-access-goes-on") {
-                return Err(Closed::AccessEnded);
-            }
+            self.follow_access(now)?;
             self.follow(stage, now)?;
             // After the end of our direction nothing more can be written, and the failure would cut
             // off what the kernel holds.
@@ -178,7 +179,7 @@ impl<'a, S: Session> Link<'a, S> {
                 self.follow(stage, now)?;
             }
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
-            if input == Input::Open && self.is_starved() {
+            if self.is_leaving() || (input == Input::Open && self.is_starved()) {
                 input = Input::Held;
             } else if input == Input::Held
                 && let Some(reserve) = &mut self.reserve

@@ -114,4 +114,9 @@ impl Session for Correspondent {
             Parting::Stay
         }
     }
+
+    /// Answers first, to messages that it had sent.
+    fn parting_at_end(&mut self) -> Parting {
+        self.parting(Stage::Closing)
+    }
 }

@@ -29,11 +29,25 @@ impl Zafka {
 
     /// As [`Self::run`], with environment variables (`RUST_LOG` is not set otherwise).
     pub fn run_with(bin: &str, config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::run_in(bin, config, environment, "")
+    }
+
+    /// As [`Self::run_with`], with a control socket at this path.
+    pub fn run_with_control(
+        bin: &str,
+        config: &str,
+        environment: &[(&str, &str)],
+        control: &Path,
+    ) -> Self {
+        Self::run_in(bin, config, environment, &format!("control = {control:?}\n"))
+    }
+
+    fn run_in(bin: &str, config: &str, environment: &[(&str, &str)], admin: &str) -> Self {
         assert!(!config.contains("[admin]"), "the harness adds [admin] itself");
         let port = free_port();
         let directory = RunDir::new("zafka");
         let file = directory.join("zafka.toml");
-        fs::write(&file, with_admin(config, port)).unwrap();
+        fs::write(&file, with_admin(config, port) + admin).unwrap();
         let args = ["run", "-c", file.to_str().unwrap()];
         Self::start(bin, &args, environment, Some(port), directory)
     }

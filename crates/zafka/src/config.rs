@@ -220,8 +220,8 @@ fn top_level(top: &Table<'_, '_>, open_files: Option<u64>) -> (Option<Config>, V
         None if top.has(&keys::IDENTITY) => Securing::On(Box::new(None)),
         None => Securing::Off,
     };
-    exchange::compare(top, cluster.as_ref());
     let routes = route::routes(top, &securing);
+    checks::compare_exchange(top, cluster.as_ref(), &securing, &routes);
     for socket in routes.iter().filter_map(|route| route.socket.as_ref()) {
         securing.know(&socket.servers);
     }

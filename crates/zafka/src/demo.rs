@@ -50,7 +50,9 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
         StartError::Bind { .. } => {
             format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
         }
-        StartError::Kafka { .. } | StartError::Exists { .. } => error.to_string(),
+        StartError::Kafka { .. } | StartError::NoNames { .. } | StartError::Exists { .. } => {
+            error.to_string()
+        }
     })?;
     let (endpoint, accepts) = bound(&relay)?;
     let text = introduction(&broker, &endpoint, &accepts);

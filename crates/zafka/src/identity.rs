@@ -13,6 +13,7 @@ mod kafka_counts;
 mod kafka_rights;
 mod keep_running;
 mod lease_ends;
+mod peer_tokens;
 #[cfg(test)]
 pub mod tests;
 mod watch;

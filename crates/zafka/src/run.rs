@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
-use zafka_bridge::{Relay, Route, StoppedRoute};
+use zafka_bridge::{Principals, Relay, Route, StoppedRoute};
 use zafka_kafka::Cluster;
 use zafka_sockets::OutboundKind;
 use zafka_sockets::gate::Gate;
@@ -200,7 +200,8 @@ async fn relay(
     let gate = identity.as_ref().map(|identity| Arc::clone(&identity.gate) as Arc<dyn Gate>);
     let ingest = config.ingest.into_iter().map(Route::from);
     let routes = config.routes.into_iter().map(Route::from).chain(ingest);
-    let mut relay = Relay::start_with_gate(&cluster, routes, gate).await?;
+    let principals = identity.as_ref().map(|one| Arc::clone(&one.gate) as Arc<dyn Principals>);
+    let mut relay = Relay::start_with_gate(&cluster, routes, gate, principals).await?;
     let status = relay.status_handle();
     tracing::info!("zafka {} relays", env!("CARGO_PKG_VERSION"));
     let identities = identity.as_ref().map(|identity| Arc::clone(&identity.gate));

@@ -6,9 +6,12 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod dead_letters;
+mod peers;
 mod sharing;
 mod taking;
 mod telling;
+mod writer;
+mod writers;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -20,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
+use zafka_kafka::Cluster;
 use zafka_kafka::produce::{Delivered, Deliveries, News, PartitionIndex, Producer};
 use zafka_sockets::{Grant, Inbound, InboundKind};
 
@@ -32,8 +36,12 @@ use super::message::Message;
 use super::parked::Parked;
 use super::shares::Shares;
 use super::wire::{Code, Failure};
+use crate::principals::Principals;
+use peers::Peers;
 use sharing::{Part, room};
 use taking::Plain;
+use writer::{Event, Writer};
+use writers::Writers;
 
 /// Messages taken before deliveries get their turn.
 const TURN: usize = 2_048;
@@ -45,7 +53,7 @@ type Turn = Pin<Box<dyn Future<Output = Grant> + Send>>;
 
 struct Task {
     shared: Arc<IngestShared>,
-    producer: Producer,
+    writers: Writers,
     ledger: Ledger<Message>,
     letters: Letters<Message>,
     settled: Vec<Told<Message>>,
@@ -77,15 +85,19 @@ struct Task {
     is_closing: bool,
 }
 
-/// Runs until `stop` holds a deadline, or until the route cannot continue.
+/// Runs until `stop` holds a deadline, or until the route cannot continue. `names`: those in which
+/// its records are written, at which cluster, if they are not the relay's own.
 pub(crate) async fn run(
     shared: Arc<IngestShared>,
     producer: Producer,
+    names: Option<(Arc<dyn Principals>, Cluster)>,
     mut messages: mpsc::UnboundedReceiver<Inbound>,
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let is_router = shared.config.socket.kind == InboundKind::Router;
     let order = Order::of(is_router, &shared.config.frames);
+    let config = &shared.config.producer;
+    let peers = names.map(|(principals, cluster)| Peers::new(principals, &cluster, config));
     let mut task = Task {
         ledger: Ledger::new(order, shared.config.frames.is_batch()),
         letters: Letters::default(),
@@ -107,7 +119,7 @@ pub(crate) async fn run(
         order,
         is_closing: false,
         shared: Arc::clone(&shared),
-        producer,
+        writers: Writers::new(producer, peers),
     };
     let stopped = task.relay(&mut messages, &mut stop).await;
     let deadline = stop.borrow().unwrap_or_else(Instant::now);
@@ -116,7 +128,7 @@ pub(crate) async fn run(
     }
     task.abandon();
     task.close(&mut messages).await;
-    task.producer.close().await;
+    task.writers.close().await;
     info!(route = shared.config.name, "route ended");
 }
 
@@ -127,14 +139,14 @@ impl Task {
         stop: &mut watch::Receiver<Option<Instant>>,
     ) -> ControlFlow<()> {
         loop {
-            self.producer.flush();
+            self.writers.flush();
             self.publish();
             self.queue_for_room();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(Option::is_some) => return ControlFlow::Continue(()),
-                news = self.producer.next() => self.handle_news(news)?,
+                event = self.writers.next() => self.handle_event(event)?,
                 room = room(&mut self.turn), if self.turn.is_some() => self.handle_room(room)?,
                 Some(inbound) = messages.recv() => {
                     let mut taken = self.handle_inbound(inbound)?;
@@ -161,7 +173,7 @@ impl Task {
             if finished && is_settled && self.parked.is_empty() && messages.is_empty() {
                 return;
             }
-            self.producer.flush();
+            self.writers.flush();
             self.queue_for_room();
             let retry_at = self.letters.poll_timeout().map(Instant::from_std);
             let flow = tokio::select! {
@@ -172,7 +184,7 @@ impl Task {
                     finished = true;
                     ControlFlow::Continue(())
                 }
-                news = self.producer.next() => self.handle_news(news),
+                event = self.writers.next() => self.handle_event(event),
                 room = room(&mut self.turn), if self.turn.is_some() => self.handle_room(room),
                 Some(inbound) = messages.recv() => match self.handle_inbound(inbound) {
                     ControlFlow::Continue(_) => ControlFlow::Continue(()),
@@ -248,22 +260,22 @@ impl Task {
         }
     }
 
-    fn handle_news(&mut self, news: News) -> ControlFlow<()> {
-        match news {
-            News::Deliveries(deliveries) => self.handle_deliveries(deliveries),
-            News::Anew => {
-                self.forget_shares();
-                ControlFlow::Continue(())
+    fn handle_event(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::News(writer, News::Deliveries(deliveries)) => {
+                return self.handle_deliveries(writer, deliveries);
             }
-            News::Placed(placed) => {
-                self.move_shares(placed);
-                ControlFlow::Continue(())
-            }
+            Event::News(_, News::Anew) => self.forget_shares(),
+            Event::News(writer, News::Placed(placed)) => self.move_shares(writer, placed),
+            Event::Peers(event) => self.writers.handle_peers(event),
         }
+        ControlFlow::Continue(())
     }
 
-    fn handle_deliveries(&mut self, mut deliveries: Deliveries) -> ControlFlow<()> {
+    fn handle_deliveries(&mut self, writer: Writer, mut deliveries: Deliveries) -> ControlFlow<()> {
         let (place, mut weight) = (deliveries.place(), 0);
+        let place = place.map(|place| self.writers.outer(writer, place));
+        self.writers.handle_settled(writer, deliveries.len());
         while let Some(delivered) = deliveries.next_run() {
             if !Letters::<Message>::is_letter(delivered.first) {
                 weight += self.count_delivered(place, delivered.first, delivered.count);

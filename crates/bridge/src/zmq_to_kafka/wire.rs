@@ -68,6 +68,7 @@ pub(crate) enum Code {
     Unsupported,
     NotAllowed,
     TooLarge,
+    Busy,
     TimeoutUnknown,
     Kafka,
     ShuttingDown,
@@ -80,6 +81,7 @@ impl Code {
             Self::Unsupported => "unsupported",
             Self::NotAllowed => "not_allowed",
             Self::TooLarge => "too_large",
+            Self::Busy => "busy",
             Self::TimeoutUnknown => "timeout_unknown",
             Self::Kafka => "kafka",
             Self::ShuttingDown => "shutting_down",
@@ -112,7 +114,7 @@ fn text<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Err
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        let retriable = code == Code::ShuttingDown;
+        let retriable = matches!(code, Code::ShuttingDown | Code::Busy);
         let retry_after = retriable.then_some(RETRY_AFTER);
         Self { code, message: message.into(), retriable, retry_after, error: None }
     }

@@ -69,6 +69,7 @@ fn ingest(kind: InboundKind, frames: &[&str]) -> IngestConfig {
             producer: ProducerKind::default(),
         },
         on_error: OnError::Skip,
+        as_peer: false,
     }
 }
 

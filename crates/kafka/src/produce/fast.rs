@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use super::partition::Partition;
 use super::{Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket, WriteError};
 use crate::cluster::{Cluster, OwnConnections};
 use crate::connection::{Connector, RequestError};
@@ -32,7 +33,7 @@ use crate::metadata::{Metadata, MetadataError, MetadataHandle};
 use crate::report::Reporter;
 use broker::Broker;
 use events::Event;
-use writer::{MetadataQuestion, NewBroker, Writer};
+use writer::{MetadataQuestion, NewBroker, Writer, too_old};
 
 /// A partition, by its place in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -252,6 +253,18 @@ impl Fast {
         self.end_tasks();
         self.writer.fail_all(reason);
         self.show();
+    }
+
+    /// Gives up everything, since a broker is too old, and continues: it may be replaced.
+    pub(super) fn fail_for_now(&mut self, reason: &str) {
+        self.fail(&too_old(reason), Partition::fail_all);
+        self.reporter.report(reason);
+    }
+
+    /// Gives up records, of each partition in this way.
+    pub(super) fn fail(&mut self, error: &WriteError, way: fn(&mut Partition, &WriteError)) {
+        self.writer.fail(error, way);
+        self.flush();
     }
 
     fn end_tasks(&mut self) {

@@ -58,6 +58,15 @@ impl Bearer {
         Ok(spawn_blocking(move || bearer.living()).await??)
     }
 
+    /// The same, and the next one if the time of the last has come.
+    ///
+    /// # Errors
+    /// The reason why there is no token.
+    pub(crate) async fn renewed(self: &Arc<Self>) -> Result<Token, MissingToken> {
+        let bearer = Arc::clone(self);
+        Ok(spawn_blocking(move || bearer.token()).await??)
+    }
+
     /// For the thread that keeps librdkafka supplied. Blocks while the provider answers.
     ///
     /// # Errors

@@ -1,14 +1,40 @@
 //! The exchange of tokens that somebody shows.
 
-use zafka_oidc::{ExchangeConfig, Secret, Token, TokenError, TokenProvider};
+use zafka_oidc::{ExchangeConfig, LiveSecret, Secret, Token, TokenError, TokenProvider};
 
 use super::client;
 use super::provider::{Provider, granted, refused};
 
-fn exchange(provider: &Provider, token: &str) -> Result<Token, TokenError> {
+fn exchanging(provider: &Provider) -> ExchangeConfig {
     let subject_token_type = "urn:ietf:params:oauth:token-type:access_token".to_owned();
-    let exchange = ExchangeConfig { endpoint: client(provider), subject_token_type };
-    TokenProvider::new(&exchange.of(Secret::new(token))).unwrap().token()
+    ExchangeConfig { endpoint: client(provider), subject_token_type }
+}
+
+fn exchange(provider: &Provider, token: &str) -> Result<Token, TokenError> {
+    TokenProvider::new(&exchanging(provider).of(Secret::new(token))).unwrap().token()
+}
+
+#[test]
+fn what_was_granted_goes_with_the_token_that_it_was_granted_for() {
+    let provider =
+        Provider::start(|asked| granted(&format!("for.{}", asked.field("subject_token"))));
+    let live = LiveSecret::new(Secret::new("alice.s.token"));
+    let tokens = TokenProvider::new(&exchanging(&provider).of(live.clone())).unwrap();
+    let token = || tokens.token().map(|token| token.secret.expose().to_owned());
+    assert_eq!(token().unwrap(), "for.alice.s.token");
+    // What is there is good as long as it lives.
+    live.replace(Secret::new("alice.s.next"));
+    assert_eq!(tokens.living().unwrap().secret.expose(), "for.alice.s.token");
+    live.take_away();
+    for error in [tokens.living().unwrap_err(), tokens.token().unwrap_err()] {
+        assert!(matches!(error, TokenError::TakenAway) && error.is_refusal(), "{error}");
+    }
+    assert_eq!(provider.asked().len(), 1, "nobody is asked without it");
+    // Another provider of tokens begins with the newest one.
+    let live = LiveSecret::new(Secret::new("bob.s.first"));
+    live.replace(Secret::new("bob.s.next"));
+    let tokens = TokenProvider::new(&exchanging(&provider).of(live)).unwrap();
+    assert_eq!(tokens.token().unwrap().secret.expose(), "for.bob.s.next");
 }
 
 #[test]

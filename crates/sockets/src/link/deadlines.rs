@@ -21,7 +21,8 @@ impl<S: Session> Link<'_, S> {
             Input::Open | Input::Held => None,
         };
         let overdraft = self.reserve.as_ref().and_then(Reserve::poll_timeout);
-        [due, until, overdraft, self.life_at, self.give_up_at].into_iter().flatten().min()
+        let ends = [self.give_up_at, self.access_ended];
+        [due, until, overdraft, self.life_at].into_iter().chain(ends).flatten().min()
     }
 
     /// Returns the time at which the peer is to be given up or asked for a sign of life.

@@ -196,7 +196,7 @@ async fn serve<S: Socket>(socket: S, opened: Opened) -> bool {
     let mut link = Link::new(hub, &wire, session, direction, mechanism, place);
     let reason = match link.run().await {
         Ok(never) => match never {},
-        Err(reason) => reason,
+        Err(reason) => link.end_reason(reason),
     };
     let now = now();
     link.session.handle_closed(&reason, now);

@@ -107,6 +107,11 @@ pub(crate) trait Session: Send {
     /// Decides whether our direction is to be ended.
     fn parting(&mut self, stage: Stage) -> Parting;
 
+    /// Decides the same once the peer's access has ended. It gets nothing more, as a rule.
+    fn parting_at_end(&mut self) -> Parting {
+        Parting::Now
+    }
+
     /// Takes note of why the connection ends.
     fn handle_closed(&mut self, _reason: &Closed, _now: Instant) {}
 }

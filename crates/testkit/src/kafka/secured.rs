@@ -158,6 +158,21 @@ impl SecuredNode {
         self.broker.wait_ready(&self.admin, 1);
     }
 
+    /// SIGSTOP: its connections stay, and nothing is answered.
+    pub fn stop_process(&mut self) {
+        self.broker.process().stop();
+    }
+
+    /// SIGCONT.
+    pub fn cont(&mut self) {
+        self.broker.process().cont();
+    }
+
+    /// The broker's log so far.
+    pub fn log(&mut self) -> String {
+        self.broker.process().log()
+    }
+
     /// The end of the broker's log, which names the clients that it refused.
     pub fn log_tail(&mut self) -> String {
         self.broker.process().log_tail()

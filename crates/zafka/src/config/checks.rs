@@ -1,10 +1,13 @@
 //! Checks that need several routes, topics or limits side by side.
 
+use toml::de::DeValue;
 use zafka_bridge::config::RouteConfig;
 use zafka_bridge::rename::renamed;
-use zafka_kafka::config::TopicSelector;
+use zafka_kafka::config::{ClusterConfig, TopicSelector};
 
-use super::reader::Reader;
+use super::endpoints::Securing;
+use super::keys;
+use super::reader::{Reader, Table};
 use super::route::{ReadRoute, ReadSource};
 use crate::open_files;
 
@@ -16,6 +19,35 @@ pub fn compare(reader: &Reader<'_>, routes: &[ReadRoute]) {
             compare_names(reader, before, route);
             compare_sources(reader, before, route);
         }
+    }
+}
+
+/// Compares the exchange with what is known of the cluster, of the rules and of the routes.
+pub fn compare_exchange(
+    top: &Table<'_, '_>,
+    cluster: Option<&ClusterConfig>,
+    securing: &Securing,
+    routes: &[ReadRoute],
+) {
+    let Some(DeValue::Table(identity)) = top.raw(&keys::IDENTITY).map(|value| value.get_ref())
+    else {
+        return;
+    };
+    let Some(exchange) = identity.get(keys::EXCHANGE.name) else { return };
+    let warn = |text| top.reader().warn(&exchange.span(), "identity.exchange", text);
+    if cluster.is_some_and(|cluster| cluster.security.tls.is_none()) {
+        warn(
+            "the tokens of peers travel to the brokers in the clear, without \
+             `kafka.security.tls`",
+        );
+    }
+    let as_peer = |route: &ReadRoute| route.ingest.as_ref().is_none_or(|ingest| ingest.as_peer);
+    let has_from_zmq = |route: &&ReadRoute| route.source.is_none();
+    if securing.asks_kafka() == Some(false) && !routes.iter().filter(has_from_zmq).any(as_peer) {
+        warn(
+            "no rule has `read` or `write` = \"kafka\", and no route `as_peer`: no token is \
+             exchanged",
+        );
     }
 }
 

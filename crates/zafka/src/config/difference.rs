@@ -236,7 +236,7 @@ fn publishing(old: &PubConfig, new: &PubConfig) -> Vec<String> {
 }
 
 fn zmq_to_kafka(old: &IngestConfig, new: &IngestConfig) -> Vec<String> {
-    let IngestConfig { name: _, socket, frames, mapping, producer, on_error } = old;
+    let IngestConfig { name: _, socket, frames, mapping, producer, on_error, as_peer } = old;
     let mut differing = taking(socket, &new.socket);
     let laid_out = [(*frames != new.frames, &keys::INBOUND_FRAMES)];
     differing.extend(paths(&keys::FROM_ZMQ_SECTION, &laid_out));
@@ -253,6 +253,7 @@ fn zmq_to_kafka(old: &IngestConfig, new: &IngestConfig) -> Vec<String> {
         (letters.0 != letters.1, &keys::DEAD_LETTER),
         (policy, &keys::ON_ERROR),
         (in_flight, &keys::IN_FLIGHT_BYTES),
+        (*as_peer != new.as_peer, &keys::AS_PEER),
     ];
     differing.extend(paths(&keys::TO_KAFKA_SECTION, &keys));
     differing

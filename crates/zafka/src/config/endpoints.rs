@@ -41,6 +41,22 @@ impl Securing {
         }
     }
 
+    /// Returns whether peers' tokens are exchanged; `None` if `[identity]` has mistakes.
+    pub fn has_exchange(&self) -> Option<bool> {
+        match self {
+            Self::Off => Some(false),
+            Self::On(identity) => Some(Option::as_ref(identity)?.exchange.is_some()),
+        }
+    }
+
+    /// Returns whether Kafka decides about some peers; `None` as for [`Self::has_exchange`].
+    pub fn asks_kafka(&self) -> Option<bool> {
+        match self {
+            Self::Off => Some(false),
+            Self::On(identity) => Some(Option::as_ref(identity)?.rules.ask_kafka()),
+        }
+    }
+
     pub fn is_on(&self) -> bool {
         matches!(self, Self::On(_))
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-use zafka_kafka::config::{ClusterConfig, OAuthBearer, Secret};
-use zafka_oidc::ExchangeConfig;
+use zafka_kafka::config::{OAuthBearer, Secret};
+use zafka_oidc::{ExchangeConfig, SecretSource};
 
 use super::keys;
 use super::oauth::{client, extensions, look};
@@ -20,11 +19,13 @@ pub struct KafkaExchange {
     pub extensions: Vec<(String, String)>,
     /// Time between two questions about one peer.
     pub acl_refresh: Duration,
+    /// Names of peers in which records are written at the same time, at the most.
+    pub max_identities: usize,
 }
 
 impl KafkaExchange {
     /// Returns what the owner of a token shows to the brokers.
-    pub fn of(&self, token: Secret) -> OAuthBearer {
+    pub fn of(&self, token: impl Into<SecretSource>) -> OAuthBearer {
         OAuthBearer { tokens: self.tokens.of(token), extensions: self.extensions.clone() }
     }
 }
@@ -42,22 +43,9 @@ pub fn exchange(identity: &Table<'_, '_>) -> Option<Option<KafkaExchange>> {
     let subject_token_type = table.text(&keys::EXCHANGE_SUBJECT_TOKEN_TYPE, text::uri);
     let extensions = extensions(&table);
     let acl_refresh = table.duration(&keys::EXCHANGE_ACL_REFRESH);
+    let max_identities = table.count(&keys::EXCHANGE_MAX_IDENTITIES);
     let tokens = ExchangeConfig { endpoint: endpoint?, subject_token_type: subject_token_type? };
     look(&table, &tokens.of(Secret::new("")));
-    Some(Some(KafkaExchange { tokens, extensions, acl_refresh: acl_refresh? }))
-}
-
-/// Compares the exchange with what is known of the cluster.
-pub fn compare(top: &Table<'_, '_>, cluster: Option<&ClusterConfig>) {
-    let Some(DeValue::Table(identity)) = top.raw(&keys::IDENTITY).map(|value| value.get_ref())
-    else {
-        return;
-    };
-    if let Some(exchange) = identity.get(keys::EXCHANGE.name)
-        && cluster.is_some_and(|cluster| cluster.security.tls.is_none())
-    {
-        let text = "the tokens of peers travel to the brokers in the clear, without \
-                    `kafka.security.tls`";
-        top.reader().warn(&exchange.span(), "identity.exchange", text);
-    }
+    let (acl_refresh, max_identities) = (acl_refresh?, max_identities?);
+    Some(Some(KafkaExchange { tokens, extensions, acl_refresh, max_identities }))
 }

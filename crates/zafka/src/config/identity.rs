@@ -87,12 +87,6 @@ pub fn identity(table: &Table<'_, '_>, door: &[(Endpoint, Span)]) -> Option<Iden
         table.reader().warn(&table.span_of(&keys::ACCESS), "identity.access", text);
     }
     let rules = Rules::new(rules);
-    if table.has(&keys::EXCHANGE) && !rules.ask_kafka() {
-        table.warn(
-            &keys::EXCHANGE,
-            "no rule has `read` or `write` = \"kafka\": no token is exchanged",
-        );
-    }
     let keys = [current?].into_iter().chain(previous).collect();
     let mut config = IdentityConfig {
         keys,

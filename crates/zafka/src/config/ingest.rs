@@ -4,7 +4,7 @@ use zafka_bridge::template::{Fields, Template};
 use zafka_bridge::zmq_to_kafka::mapping::{Mapping, is_legal};
 use zafka_bridge::zmq_to_kafka::{IngestConfig, OnError};
 use zafka_envelope::{InboundPlan, Preset};
-use zafka_kafka::produce::ProducerConfig;
+use zafka_kafka::produce::{ProducerConfig, ProducerKind};
 use zafka_sockets::config::Limits;
 use zafka_sockets::{InboundConfig, InboundKind};
 
@@ -27,6 +27,7 @@ pub fn route(
     let (read, served) = from.map(|from| socket(from, socket_type, securing)).unzip();
     let frames = from.and_then(|from| frames(from, socket_type));
     let written = to.map(|to| written(to, name.unwrap_or_default(), socket_type, frames.as_ref()));
+    let as_peer = to.map(|to| as_peer(to, socket_type, securing));
     if let (Some(to), Some(Some((_, _, OnError::Stop, _)))) = (to, &written)
         && securing.is_on()
     {
@@ -44,6 +45,7 @@ pub fn route(
             mapping,
             producer,
             on_error,
+            as_peer: as_peer.flatten()?,
         })
     };
     (read, config())
@@ -143,6 +145,32 @@ fn written(
         on_error?,
         in_flight_bytes?,
     ))
+}
+
+/// Reads whether records are written in their senders' names, and reports if they cannot be.
+fn as_peer(
+    table: &Table<'_, '_>,
+    socket_type: Option<InboundSocketType>,
+    securing: &Securing,
+) -> Option<bool> {
+    let as_peer = table.flag(&keys::AS_PEER)?;
+    if !as_peer {
+        return Some(false);
+    }
+    let key = &keys::AS_PEER;
+    if socket_type.is_some_and(|socket_type| socket_type != InboundSocketType::Router) {
+        let found = "the senders of `pull` and `sub` cannot be told that Kafka refuses them";
+        table.mistake(key, found, "only with `socket = \"router\"`");
+    }
+    if securing.has_exchange() == Some(false) {
+        let found = "`[identity.exchange]` is missing, by which senders' tokens are exchanged";
+        table.mistake(key, found, "true only together with `[identity.exchange]`");
+    }
+    if table.choice(&keys::PRODUCER, &text::PRODUCER) == Some(ProducerKind::Librdkafka) {
+        let found = "librdkafka does not write in the names of senders";
+        table.mistake(key, found, "only with `producer = \"fast\"`");
+    }
+    Some(true)
 }
 
 fn on_error(table: &Table<'_, '_>, socket_type: Option<InboundSocketType>) -> Option<OnError> {

@@ -121,6 +121,10 @@ keys! {
          missing.";
     EXCHANGE_ACL_REFRESH = "acl_refresh", Kind::Duration(SECOND, HOUR), Default("\"5m\""),
         "Time between two questions to Kafka about a peer, or up to an eighth less: a change of its ACLs acts within that.";
+    EXCHANGE_MAX_IDENTITIES = "max_identities", Kind::Whole(1, 1_000), Default("32"),
+        "Names in which routes with `as_peer` write at the same time, over all of these routes. Each has connections of its own \
+         to Kafka. A sender beyond that is answered `busy`. A name is free again five minutes after its last record, or with its \
+         lease.";
 
     ISSUER_NAME = "issuer", Kind::Described("https URL, or a text"), Required,
         "The issuer as its tokens name it (`iss`), byte for byte. Its keys are found by OpenID Connect Discovery: below it, \
@@ -401,6 +405,10 @@ keys! {
     DEAD_LETTER = "dead_letter", Kind::Described("text"), Optional,
         "A topic for messages of `pull` or `sub` that cannot be written, instead of `on_error`. While it cannot be written \
          the route waits.";
+    AS_PEER = "as_peer", Kind::Flag, Default("false"),
+        "Writes each record in the name of its sender: by connections that show a token of Kafka's audience, which the sender's own \
+         token is exchanged for. Kafka's authorizer decides and its audit log names the sender, not the relay. Only for \
+         `socket = \"router\"` and `producer = \"fast\"`, together with `[identity.exchange]`.";
     STAMP = "stamp", Kind::Flag, Default("false"),
         "Adds the headers `zafka.route`, `zafka.peer`, `zafka.connection`, `zafka.sequence`, and `zafka.id` if the message \
          has an id: by them a reader recognizes a repeat.";

@@ -26,6 +26,8 @@ pub struct IdentityStatus {
     pub revocations: usize,
     /// Connections at the door.
     pub visitors: usize,
+    /// Names of peers in which records are written.
+    pub identities: usize,
     /// Counts since the start.
     pub counters: IdentityCounters,
     /// The issuers, in the order of the file.
@@ -51,6 +53,8 @@ pub struct IdentityCounters {
     pub ended: u64,
     /// Keys that were revoked.
     pub revoked: u64,
+    /// Messages that were answered `busy`, since records are written in as many names as may be.
+    pub identities_refused: u64,
     /// Peers that were not let in and commands of the door that were not done, by reason.
     pub refused: BTreeMap<&'static str, u64>,
 }
@@ -224,6 +228,8 @@ impl IdentityCounts {
                 renewed: count(&self.renewed),
                 ended: count(&self.ended),
                 revoked: count(&self.revoked),
+                // As the tokens of peers count them.
+                identities_refused: 0,
                 refused: self.refused.lock().clone(),
             },
             issuers: self.issuers.lock().clone(),

@@ -7,8 +7,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tracing::{debug, info, warn};
+use zafka_bridge::{PeerLease, Principals};
 use zafka_identity::{
     Admission, Claims, Clock, Directory, Issuer, KafkaTopics, KeySet, LeaseChange, LeaseView,
     Leased, Refusal, Revocation, Revoked, SteadyClock, TokenError, TokenId, TooManyRevocations,
@@ -25,6 +26,7 @@ use super::counts::{Done, IdentityCounts, IdentityStatus};
 use super::health::Health;
 use super::introspected::Introspected;
 use super::kafka_rights::KafkaRights;
+use super::peer_tokens::PeerTokens;
 use crate::config::IdentityConfig;
 use crate::key_folder::Found;
 
@@ -49,6 +51,8 @@ pub struct Identities {
     kafka: Option<KafkaRights>,
     /// For each issuer: asks it whether tokens are active, if it has to say so.
     introspected: Vec<Option<Introspected>>,
+    /// The tokens of peers in whose names records are written, if they are exchanged.
+    tokens: Option<PeerTokens>,
     health: Arc<Health>,
 }
 
@@ -73,6 +77,7 @@ impl Identities {
             introspected: (config.issuers.iter())
                 .map(|one| one.introspection.as_ref().map(Introspected::new))
                 .collect(),
+            tokens: config.exchange.as_ref().map(PeerTokens::new),
             health: Arc::default(),
         }
     }
@@ -141,7 +146,12 @@ impl Identities {
         answer: Option<&KafkaTopics>,
         token: &Secret,
     ) -> bool {
-        let leased = self.directory.lock().lease_with(key, verified, answer, clock());
+        let leased = {
+            let mut directory = self.directory.lock();
+            let leased = directory.lease_with(key, verified, answer, clock());
+            self.keep_token(key, &leased, || token.clone());
+            leased
+        };
         match leased {
             Ok(leased) => self.tell_leased(&leased),
             Err(Refusal::AsksKafka) => {
@@ -221,6 +231,33 @@ impl Identities {
             let asks = |admission: Arc<Admission>| admission.grant.asks_kafka();
             kafka.retain(|key| directory.leased(key, clock).is_some_and(asks));
         }
+        if let Some(tokens) = &self.tokens {
+            tokens.retain(|key| directory.leased(key, clock).is_some());
+        }
+    }
+
+    /// Keeps the token of a lease that it has just given. The directory is locked meanwhile.
+    fn keep_token(
+        &self,
+        key: PublicKey,
+        leased: &Result<Leased, Refusal>,
+        token: impl FnOnce() -> Secret,
+    ) {
+        if let (Some(tokens), Ok(leased)) = (&self.tokens, leased) {
+            tokens.handle_leased(key, leased.change, token());
+        }
+    }
+
+    /// Takes away the tokens of these admissions whose leases are over.
+    fn take_tokens(&self, ended: &[Arc<Admission>]) {
+        let Some(tokens) = &self.tokens else { return };
+        let (directory, clock) = (self.directory.lock(), clock());
+        for key in ended.iter().filter_map(|admission| admission.key) {
+            // Other rights end an admission as well.
+            if directory.leased(&key, clock).is_none() {
+                tokens.handle_ended(&key);
+            }
+        }
     }
 
     /// Ends the leases that are over, and closes their owners' connections.
@@ -240,6 +277,7 @@ impl Identities {
     /// Closes the peers of these admissions, which have ended.
     fn tell_ended(&self, ended: &[Arc<Admission>], reason: &str) {
         if !ended.is_empty() {
+            self.take_tokens(ended);
             self.ends.send_modify(|ends| *ends += 1);
         }
         count(&self.counts.ended, ended.len());
@@ -264,7 +302,12 @@ impl Identities {
         let (place, clock) = (AskedAt { route: DOOR, peer }, clock());
         let verified = verify(token.expose(), &key, &self.issuers.read(), clock.wall, self.skew);
         let outcome = match &verified {
-            Ok(verified) => self.directory.lock().enrol(key, verified, clock),
+            Ok(verified) => {
+                let mut directory = self.directory.lock();
+                let leased = directory.enrol(key, verified, clock);
+                self.keep_token(key, &leased, || kept(token.expose()));
+                leased
+            }
             Err(error) => Err(Refusal::Token(*error)),
         };
         let outcome = match (outcome, &verified) {
@@ -297,6 +340,9 @@ impl Identities {
         let mut status = self.counts.status();
         status.health = self.health.status();
         status.kafka = self.kafka.as_ref().map(|kafka| self.counts.kafka.status(kafka));
+        if let Some(tokens) = &self.tokens {
+            (status.identities, status.counters.identities_refused) = tokens.counts();
+        }
         let directory = self.directory.lock();
         status.known_keys = directory.keys();
         status.leases = directory.leases();
@@ -380,10 +426,14 @@ impl Identities {
         let verified = verify(token, &key, &self.issuers.read(), clock.wall, self.skew);
         let mut directory = self.directory.lock();
         let refusal = match verified {
-            Ok(verified) => match directory.lease(key, &verified, clock) {
-                Ok(leased) => return Ok(LetIn::Leased(leased)),
-                Err(refusal) => self.ask_about(refusal, key, &verified, token),
-            },
+            Ok(verified) => {
+                let leased = directory.lease(key, &verified, clock);
+                self.keep_token(key, &leased, || kept(token));
+                match leased {
+                    Ok(leased) => return Ok(LetIn::Leased(leased)),
+                    Err(refusal) => self.ask_about(refusal, key, &verified, token),
+                }
+            }
             Err(error) => Refusal::Token(error),
         };
         self.ask_for_key(refusal);
@@ -425,6 +475,31 @@ impl Gate for Identities {
     fn ends(&self) -> watch::Receiver<u64> {
         self.ends.subscribe()
     }
+}
+
+impl Principals for Identities {
+    fn lease(&self, key: &PublicKey) -> Option<PeerLease> {
+        self.tokens.as_ref()?.lease(key)
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.tokens.as_ref()?.place()
+    }
+
+    fn count_refused(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.count_refused();
+        }
+    }
+
+    fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
+    }
+}
+
+/// A token to be kept.
+fn kept(token: &[u8]) -> Secret {
+    Secret::new(String::from_utf8_lossy(token))
 }
 
 /// The way a peer was let in.
@@ -485,6 +560,10 @@ impl Access for Admitted {
 
     fn subject(&self) -> Option<&str> {
         self.0.claims.as_deref().map(Claims::subject)
+    }
+
+    fn key(&self) -> Option<PublicKey> {
+        self.0.key
     }
 
     fn until(&self) -> Option<i64> {

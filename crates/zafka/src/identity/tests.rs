@@ -206,6 +206,12 @@ async fn nobody_is_let_in_while_the_provider_was_never_there() {
 fn asking_config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
     let who = Who::Claims(vec![(ClaimName::parse("iss").unwrap(), vec![json!(issuer.name())])]);
     let rule = Rule { who, read: Topics::Kafka, write: Topics::Kafka };
+    let rules = Rules::new(vec![rule]);
+    IdentityConfig { exchange: Some(exchange()), rules, ..config(issuer) }
+}
+
+/// An exchange at a provider that is not there.
+pub fn exchange() -> KafkaExchange {
     let endpoint = EndpointConfig {
         token_url: "http://127.0.0.1:1/token".to_owned(),
         client_id: None,
@@ -217,13 +223,12 @@ fn asking_config(issuer: &zafka_testkit::Issuer) -> IdentityConfig {
         ca: None,
     };
     let subject_token_type = "urn:ietf:params:oauth:token-type:access_token".to_owned();
-    let exchange = KafkaExchange {
+    KafkaExchange {
         tokens: ExchangeConfig { endpoint, subject_token_type },
         extensions: Vec::new(),
         acl_refresh: Duration::from_secs(300),
-    };
-    let rules = Rules::new(vec![rule]);
-    IdentityConfig { exchange: Some(exchange), rules, ..config(issuer) }
+        max_identities: 32,
+    }
 }
 
 #[tokio::test]

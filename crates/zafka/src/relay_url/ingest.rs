@@ -46,7 +46,9 @@ pub(super) fn route(
     let producer = ProducerConfig { route: ROUTE.to_owned(), ..defaults.producer };
     let on_error = defaults.on_error;
     let name = ROUTE.to_owned();
-    Some((cluster, IngestConfig { name, socket, frames, mapping, producer, on_error }))
+    // It needs a configuration file, with [identity].
+    let as_peer = false;
+    Some((cluster, IngestConfig { name, socket, frames, mapping, producer, on_error, as_peer }))
 }
 
 fn from_zmq(

@@ -43,7 +43,7 @@ impl Task {
                 value: Some(&value),
                 headers: &headers,
             };
-            let Err(error) = self.producer.send(ticket, &record) else {
+            let Err(error) = self.writers.send_own(ticket, &record) else {
                 self.letters.sent(ticket, letter);
                 break;
             };

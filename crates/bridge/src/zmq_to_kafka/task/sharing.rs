@@ -8,6 +8,7 @@ use zafka_kafka::produce::{PartitionIndex, Ticket};
 use zafka_sockets::{Content, Grant, Inbound, Sender};
 use zafka_zmtp::Messages;
 
+use super::writer::Writer;
 use super::{Task, Turn};
 use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
 use crate::zmq_to_kafka::ledger::{Found, Order};
@@ -50,20 +51,28 @@ impl Task {
     ///
     /// # Errors
     /// One of them takes no more for now.
-    pub(super) fn places(&mut self, targets: &[Target<'_>]) -> Result<Places, Wait> {
+    pub(super) fn places(
+        &mut self,
+        writer: Writer,
+        targets: &[Target<'_>],
+    ) -> Result<Places, Wait> {
         match targets {
-            [target] => Ok(Places::One(self.place(target)?)),
+            [target] => Ok(Places::One(self.place(writer, target)?)),
             targets => {
-                let places = targets.iter().map(|target| self.place(target));
+                let places = targets.iter().map(|target| self.place(writer, target));
                 Ok(Places::Each(places.collect::<Result<_, _>>()?))
             }
         }
     }
 
     #[inline]
-    pub(super) fn place(&mut self, target: &Target<'_>) -> Result<Option<PartitionIndex>, Wait> {
+    pub(super) fn place(
+        &mut self,
+        writer: Writer,
+        target: &Target<'_>,
+    ) -> Result<Option<PartitionIndex>, Wait> {
         let Target { topic, partition, key } = target;
-        let index = self.producer.locate(topic, *partition, key.as_deref());
+        let index = self.writers.locate(writer, topic, *partition, key.as_deref());
         let Some(found) = index else { return Ok(None) };
         let is_for_any = partition.is_none() && key.is_none();
         let is_full = self.shares.is_full(found);
@@ -92,14 +101,14 @@ impl Task {
 
     fn count_more(&mut self, place: PartitionIndex, weight: usize) {
         if self.shares.add(place, weight) {
-            self.producer.set_full(place, true);
+            self.writers.set_full(place, true);
         }
     }
 
     /// Takes note of records that are not under way any more.
     pub(super) fn count_out(&mut self, place: PartitionIndex, weight: usize) {
         if self.shares.remove(place, weight) {
-            self.producer.set_full(place, false);
+            self.writers.set_full(place, false);
             self.parked.open(place);
         }
     }
@@ -191,8 +200,9 @@ impl Task {
 
     /// Moves the shares of records whose partitions are known now; they counted among those of
     /// unknown topics.
-    pub(super) fn move_shares(&mut self, placed: Vec<(Ticket, PartitionIndex)>) {
+    pub(super) fn move_shares(&mut self, writer: Writer, placed: Vec<(Ticket, PartitionIndex)>) {
         for (ticket, place) in placed {
+            let place = self.writers.outer(writer, place);
             let spread = self.ledger.message(ticket).and_then(Message::spread);
             let weight = spread.map(|spread| spread.place(place));
             let weight = weight.unwrap_or_else(|| self.weight_of(self.ledger.find(ticket), 1).1);

@@ -13,6 +13,7 @@ use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
 use super::sharing::{Part, origin};
+use super::writer::Writer;
 use crate::zmq_to_kafka::arrivals::{Arrival, ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
 use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
@@ -116,7 +117,7 @@ impl Task {
                     frames: &frames,
                     count: frames.len(),
                     discarded: None,
-                    refusal: is_late.then(late),
+                    refusal: is_late.then(|| if is_denied { ended() } else { late() }),
                     is_denied,
                     from_req,
                 };
@@ -310,7 +311,14 @@ impl Task {
             self.settle_now(message, error.into());
             return Ok(());
         }
-        let places = self.places(targets)?;
+        let writer = match self.writer_of(message.arrival) {
+            Ok(writer) => writer,
+            Err(failure) => {
+                self.settle_now(message, failure);
+                return Ok(());
+            }
+        };
+        let places = self.places(writer, targets)?;
         self.count_in(&places, &mut message);
         let Some(arrival) = self.arrivals.get(message.arrival) else { return Ok(()) };
         let sender = &arrival.sender;
@@ -347,7 +355,7 @@ impl Task {
                 headers: &headers,
             };
             let place = places.get(number);
-            if let Err(error) = self.producer.send_to(place, ticket, &outbound) {
+            if let Err(error) = self.writers.send_to(writer, place, ticket, &outbound) {
                 unsent.push((place, error));
             }
         }
@@ -360,6 +368,15 @@ impl Task {
             self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
         }
         Ok(())
+    }
+
+    /// The producer of an arrival's records.
+    ///
+    /// # Errors
+    /// Its sender may not write, or not now.
+    fn writer_of(&mut self, arrival: ArrivalId) -> Result<Writer, Failure> {
+        let Self { arrivals, writers, .. } = self;
+        arrivals.get(arrival).map_or(Ok(Writer::Own), |one| writers.writer_of(&one.sender))
     }
 
     fn settle_now(&mut self, message: Message, failure: Failure) {
@@ -392,6 +409,11 @@ fn size_of(frames: &[&[u8]]) -> Size {
 
 fn owned(frames: &[&[u8]]) -> Vec<Bytes> {
     frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect()
+}
+
+/// Its sender had sent it before its rights ended.
+fn ended() -> Failure {
+    Failure::new(Code::NotAllowed, "its sender may not write any more")
 }
 
 fn late() -> Failure {

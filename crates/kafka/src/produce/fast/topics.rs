@@ -349,6 +349,16 @@ impl Topics {
         learned
     }
 
+    /// Gives up records: those whose topic is not known, and of each partition in this way.
+    pub(super) fn fail(&mut self, error: &WriteError, way: fn(&mut Partition, &WriteError)) {
+        for topic in self.topics.iter_mut().flatten() {
+            topic.fail_waiting(error, usize::MAX, &mut self.failed);
+            topic.slots.iter_mut().for_each(|slot| way(&mut slot.partition, error));
+        }
+        let keys: Vec<Key> = self.keys().collect();
+        keys.into_iter().for_each(|key| self.touch(key));
+    }
+
     /// Forgets topics that are not there, once nothing of them is under way.
     pub(super) fn forget_absent(&mut self) {
         for index in 0..self.topics.len() {

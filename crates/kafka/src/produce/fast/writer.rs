@@ -18,7 +18,7 @@ use super::broker::Command;
 use super::remote::Remote;
 use super::topics::Topics;
 use crate::connection::RequestError;
-use crate::produce::partition::{Buffers, Settings};
+use crate::produce::partition::{Buffers, Partition, Settings};
 use crate::produce::tickets::Tickets;
 use crate::produce::{
     Compression, Deliveries, News, OutboundRecord, PartitionIndex, ProducerConfig, Ticket,
@@ -277,13 +277,22 @@ impl Writer {
         let told = self.hand_over(reason, |ticket, _| tickets.push(ticket));
         self.deliveries.extend(told.into_iter().map(Deliveries::nowhere));
         self.is_anew = true;
-        let error = WriteError::Kafka {
-            error: ResponseError::UnsupportedVersion.to_string(),
-            reason: reason.to_owned(),
-            retriable: true,
-        };
-        self.deliveries.push_back(Deliveries::new(tickets, Err(error)));
+        self.deliveries.push_back(Deliveries::new(tickets, Err(too_old(reason))));
         self.reports.push_back(reason.to_owned());
+    }
+
+    /// Gives up records, of each partition in this way.
+    pub(super) fn fail(&mut self, error: &WriteError, way: fn(&mut Partition, &WriteError)) {
+        self.topics.fail(error, way);
+    }
+}
+
+/// The error of records that a broker is too old for.
+pub(super) fn too_old(reason: &str) -> WriteError {
+    WriteError::Kafka {
+        error: ResponseError::UnsupportedVersion.to_string(),
+        reason: reason.to_owned(),
+        retriable: true,
     }
 }
 

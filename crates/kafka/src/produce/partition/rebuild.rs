@@ -63,6 +63,20 @@ impl Partition {
         self.settle();
     }
 
+    /// Gives up what no broker can have. What was sent is awaited.
+    pub(in crate::produce) fn fail_never_sent(&mut self, error: &WriteError) {
+        let mut index = 0;
+        while let Some(batch) = self.sealed.get(index) {
+            if batch.was_told() || batch.may_be_written || batch.request.is_some() {
+                index += 1;
+            } else {
+                self.give_up(index, error.clone());
+            }
+        }
+        self.fail_unsent(error);
+        self.settle();
+    }
+
     /// Gives up batches without a sequence.
     pub(super) fn fail_unsent(&mut self, error: &WriteError) {
         while let Some(closed) = self.take_unsealed(|_| true) {

@@ -438,3 +438,35 @@ fn a_buffer_in_flight_is_not_used_again() {
     }
     assert_eq!(held.bytes, before);
 }
+
+#[test]
+fn what_no_broker_can_have_is_given_up_and_the_rest_is_waited_for() {
+    let denied = WriteError::NotAllowed("over".to_owned());
+    // One is under way, one was sent and its answer got lost, one was refused for now.
+    let mut bench = Bench::open();
+    let first = bench.sent(2);
+    bench.push(3);
+    bench.partition.fail_never_sent(&denied);
+    let told = bench.told();
+    assert_eq!(told.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), [3, 4, 5]);
+    assert!(told.iter().all(|(_, outcome)| *outcome == Err("not allowed")), "{told:?}");
+    bench.written(&first, 1);
+    assert_eq!(bench.told(), [(1, Ok(Some(1))), (2, Ok(Some(2)))]);
+
+    let mut bench = Bench::open();
+    let lost = bench.sent(1);
+    bench.partition.handle_lost(lost.number, true, bench.now);
+    bench.partition.fail_never_sent(&denied);
+    assert_eq!(bench.told(), [], "a broker may have it: it is sent again");
+
+    let mut bench = Bench::open();
+    let refused = bench.sent(1);
+    bench.error(&refused, Code::NotLeaderOrFollower);
+    bench.partition.fail_never_sent(&denied);
+    assert_eq!(bench.told(), [(1, Err("not allowed"))], "no broker has it");
+
+    let mut bench = Bench::new(settings());
+    bench.push(1);
+    bench.partition.fail_never_sent(&denied);
+    assert_eq!(bench.told(), [(0, Err("not allowed"))]);
+}

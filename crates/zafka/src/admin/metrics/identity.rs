@@ -16,6 +16,9 @@ const GAUGES: &[(&str, &str, OfIdentity)] = &[
     ("zafka_identity_known_keys", "Keys that are known by files.", |i| i.known_keys as u64),
     ("zafka_identity_leases", "Keys that tokens have let in.", |i| i.leases as u64),
     ("zafka_identity_revocations", "Revocations that hold.", |i| i.revocations as u64),
+    ("zafka_identity_kafka_identities", "Names of peers in which records are written.", |i| {
+        i.identities as u64
+    }),
     ("zafka_identity_visitors", "Connections at the door.", |i| i.visitors as u64),
 ];
 
@@ -29,6 +32,11 @@ const COUNTERS: &[(&str, &str, OfIdentity)] = &[
     ("zafka_identity_ended_total", "Leases and other admissions that have ended.", |i| {
         i.counters.ended
     }),
+    (
+        "zafka_identity_kafka_identities_refused_total",
+        "Messages refused since records are written in as many names as may be.",
+        |i| i.counters.identities_refused,
+    ),
     ("zafka_identity_revoked_total", "Leases and other admissions that were revoked.", |i| {
         i.counters.revoked
     }),

@@ -20,8 +20,12 @@ pub fn ask(config: &Config) -> Result<Vec<Writable>, ProbeError> {
     probe_writing(&config.cluster, &routes)
 }
 
-/// The topics that a route may write to, its dead-letter topic among them.
+/// The topics that a route may write to, its dead-letter topic among them. None of a route that
+/// writes in its senders' names: what each of them may do is seen once it is there.
 fn written(route: &IngestConfig) -> Vec<TopicSelector> {
+    if route.as_peer {
+        return Vec::new();
+    }
     let mut topics = match route.mapping.topic.constant() {
         Some(topic) => vec![TopicSelector::Name(topic)],
         None => route.mapping.allowed.clone(),

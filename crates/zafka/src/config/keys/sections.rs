@@ -190,9 +190,10 @@ pub static EXCHANGE_SECTION: Section = Section {
         EXCHANGE_RESOURCE,
         EXCHANGE_CA,
         SASL_EXTENSIONS,
-        EXCHANGE_ACL_REFRESH
+        EXCHANGE_ACL_REFRESH,
+        EXCHANGE_MAX_IDENTITIES
     },
-    later: &["max_identities"],
+    later: &[],
 };
 
 /// `[[identity.access]]`.
@@ -324,6 +325,7 @@ pub static TO_KAFKA_SECTION: Section = Section {
         &DEAD_LETTER,
         &STAMP,
         &PRODUCER,
+        &AS_PEER,
     ],
     later: &[],
 };

@@ -1,6 +1,8 @@
 //! Kafka decides about peers: their tokens are exchanged (by mock-oauth2-server), and the ACLs of
 //! the secured Kafka say what each may read and write.
 
+mod as_peer;
+
 use std::cell::RefCell;
 use std::fs;
 
@@ -24,7 +26,9 @@ struct World {
 impl World {
     fn start() -> Self {
         let sub = "listener.name.oauth.oauthbearer.sasl.oauthbearer.sub.claim.name";
-        let kafka = SecuredKafka::start_with(60, KafkaOptions::default().property(sub, "sub"));
+        let mut options = KafkaOptions::default().property(sub, "sub");
+        options.jvm_args.push("-Dauthorizer.level=debug".to_owned());
+        let kafka = SecuredKafka::start_with(60, options);
         Self { kafka, issuer: Issuer::start(), keys: Keys::make(&["relay"], &[]) }
     }
 
@@ -52,14 +56,19 @@ impl World {
 
     /// A configuration in which Kafka decides about the issuer's peers.
     fn toml(&self, routes: &str) -> String {
+        self.toml_with("acl_refresh = \"5s\"", "read = \"kafka\"\nwrite = \"kafka\"", routes)
+    }
+
+    /// A configuration with these keys of the exchange, and these rights of the issuer's peers.
+    fn toml_with(&self, exchange: &str, rights: &str, routes: &str) -> String {
         let (ca, url) = (self.kafka.certificates.ca(), self.kafka.oidc.token_url());
         let key = self.kafka.certificates.client("zafka").1;
         let [ca, key] = [ca, key].map(|path| format!("{:?}", path.display().to_string()));
         let identity = format!(
             "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\n\
              [identity.exchange]\ntoken_url = \"{url}\"\nclient_id = \"exchange\"\n\
-             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\nacl_refresh = \"5s\"\n\
-             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\"",
+             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\n{exchange}\n\
+             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\n{rights}",
             issuer = self.issuer.name()
         );
         format!(

@@ -9,7 +9,7 @@ use zafka_sockets::Sender;
 use zafka_zmtp::{Frames, Messages};
 
 use super::super::Task;
-use super::Halt;
+use super::{Halt, Writer};
 use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::Target;
 use crate::zmq_to_kafka::wire::{COMMAND_FRAMES, COMMAND_WORD};
@@ -29,7 +29,9 @@ impl Plain {
     pub(in super::super) fn of(config: &IngestConfig) -> Option<Self> {
         let (frames, value) = (config.frames.frames(), config.frames.value_alone()?);
         // With more frames a command may have an envelope. Dead letters hold all frames.
+        // Those of each sender have a producer of their own if they are written in its name.
         let is_plain = frames <= COMMAND_FRAMES
+            && !config.as_peer
             && config.mapping.topic_alone().is_some()
             && !matches!(config.on_error, OnError::DeadLetter(_));
         is_plain.then_some(Self { frames, value })
@@ -79,7 +81,7 @@ impl Task {
         let named = Some(&topic).filter(|_| self.is_router);
         let target = Target { topic: Cow::Borrowed(&*topic), partition: None, key: None };
         while let Some((value, size)) = plain.value(messages.frames(*index)) {
-            let place = match self.place(&target) {
+            let place = match self.place(Writer::Own, &target) {
                 Ok(place) => place,
                 Err(wait) => return ControlFlow::Break(Halt::Full(wait)),
             };
@@ -88,7 +90,7 @@ impl Task {
             if let Some(place) = place
                 && self.shares.add(place, size.weight)
             {
-                self.producer.set_full(place, true);
+                self.writers.set_full(place, true);
             }
             let message = (arrival, *index - first);
             let ticket = self.ledger.enter_next(message, sender, named, timestamp);
@@ -101,7 +103,7 @@ impl Task {
                 value: Some(value),
                 headers: &[],
             };
-            if let Err(error) = self.producer.send_to(place, ticket, &record) {
+            if let Err(error) = self.writers.send_to(Writer::Own, place, ticket, &record) {
                 self.handle_unsent((ticket, error), place, arrival, size.weight);
                 return self.tell();
             }

@@ -65,14 +65,14 @@ fn the_book_s_example_has_no_mistakes() {
     let page = fs::read_to_string(page).unwrap();
     let mut examples = page.split("```toml\n").filter_map(|part| part.split("```").next());
     let example = examples.find(|example| example.contains("[identity.exchange]")).unwrap();
-    let route = "[[route]]\nname = 'r'\nfrom.kafka = { topics = ['t'] }\n\
-                 to.zmq = { socket = 'pub', bind = ['tcp://*:1'] }\n";
+    let route = examples.find(|example| example.contains("as_peer")).unwrap();
     let text = format!(
         "[kafka]\nbootstrap_servers = ['a:1']\n[kafka.security]\ntls = true\n{example}\n{route}"
     );
     let loaded = read_in(&folder(), &text).unwrap();
     assert_eq!(loaded.warnings, []);
     assert!(loaded.config.identity.unwrap().rules.ask_kafka());
+    assert!(loaded.config.ingest[0].as_peer);
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn mistakes_of_exchanges() {
             "unknown key",
         ),
         (
-            with(&format!("{EXCHANGE}max_identities = 32\n"), ASKS),
+            with(&format!("{EXCHANGE}max_identities = 0\n"), ASKS),
             "identity.exchange.max_identities",
-            "not available in this version",
+            "1 to 1000",
         ),
         (
             with(&format!("{EXCHANGE}acl_refresh = '2h'\n"), ASKS),
@@ -147,12 +147,62 @@ fn mistakes_of_exchanges() {
     assert!(unused, "{:?}", loaded.warnings);
 }
 
+/// A route of ROUTER, with these keys in place of its own.
+fn to_kafka(from: &str, to: &str) -> String {
+    format!(
+        "[[route]]\nname = 'in'\nfrom.zmq = {{ bind = ['tcp://*:2'], frames = ['{{value}}'], {from} }}\n\
+         to.kafka = {{ topic = 'w', {to} }}\n"
+    )
+}
+
+#[test]
+fn routes_that_write_as_their_peers_do() {
+    let folder = folder();
+    let router = "socket = 'router'";
+    let route = to_kafka(router, "as_peer = true");
+    let text = format!("{}{route}", with(&format!("{EXCHANGE}max_identities = 7\n"), RULE));
+    let loaded = read_in(&folder, &text).unwrap();
+    let idle = |warning: &Warning| warning.text.contains("no token is exchanged");
+    assert!(!loaded.warnings.iter().any(idle), "{:?}", loaded.warnings);
+    assert!(loaded.config.ingest[0].as_peer);
+    assert_eq!(loaded.config.identity.unwrap().exchange.unwrap().max_identities, 7);
+    let text = format!("{}{}", with(EXCHANGE, RULE), to_kafka(router, "as_peer = false"));
+    let loaded = read_in(&folder, &text).unwrap();
+    assert!(loaded.warnings.iter().any(idle), "{:?}", loaded.warnings);
+    assert!(!loaded.config.ingest[0].as_peer);
+    let changes = Difference::between(
+        &loaded.config,
+        &read_in(&folder, &text.replace("= false", "= true")).unwrap().config,
+    );
+    let of_route = changes.routes.iter().find(|(name, _)| name == "in").unwrap();
+    assert_eq!(of_route.1, RouteChange::Changed(vec!["route.to.kafka.as_peer".to_owned()]));
+    assert_eq!(loaded.config.identity.unwrap().exchange.unwrap().max_identities, 32);
+
+    let key = "route.to.kafka.as_peer";
+    let is_on = "as_peer = true";
+    for (exchange, from, to, part) in [
+        (EXCHANGE, "socket = 'pull'", is_on, "only with `socket = \"router\"`"),
+        (EXCHANGE, "socket = 'sub', subscribe = ['']", is_on, "cannot be told that Kafka refuses"),
+        ("", router, is_on, "true only together with `[identity.exchange]`"),
+        (EXCHANGE, router, "as_peer = true, producer = 'librdkafka'", "`producer = \"fast\"`"),
+        (EXCHANGE, router, "as_peer = 'yes'", "true or false"),
+    ] {
+        let text = format!("{}{}", with(exchange, RULE), to_kafka(from, to));
+        expect_in(&folder, &text, &[(key, part)]);
+    }
+    // Without [identity] there is nobody in whose name to write.
+    let text = format!("[kafka]\nbootstrap_servers = ['a:1']\n{}", to_kafka(router, is_on));
+    expect_in(&folder, &text, &[(key, "`[identity.exchange]` is missing")]);
+}
+
 #[test]
 fn another_exchange_needs_a_restart() {
     let folder = folder();
     let read = |exchange: &str| read_in(&folder, &with(exchange, ASKS)).unwrap().config;
     let old = read(EXCHANGE);
-    let new = read(&format!("{EXCHANGE}acl_refresh = '1m'\n"));
     assert_eq!(Difference::between(&old, &old).needs_restart, Vec::<String>::new());
-    assert_eq!(Difference::between(&old, &new).needs_restart, ["identity.exchange"]);
+    for key in ["acl_refresh = '1m'", "max_identities = 33"] {
+        let new = read(&format!("{EXCHANGE}{key}\n"));
+        assert_eq!(Difference::between(&old, &new).needs_restart, ["identity.exchange"]);
+    }
 }

@@ -1,0 +1,30 @@
+//! The producer that a record goes to, and the events of producers.
+
+use zafka_kafka::produce::News;
+
+use crate::zmq_to_kafka::identities::SlotId;
+
+/// The producer of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The relay's.
+    Own,
+    /// That of an identity.
+    Peer(SlotId),
+}
+
+/// The news of a producer, or something to be done about identities.
+#[derive(Debug)]
+pub(super) enum Event {
+    News(Writer, News),
+    Peers(PeerEvent),
+}
+
+/// Something to be done about identities.
+#[derive(Debug)]
+pub(super) enum PeerEvent {
+    /// Some lease may be over, or the time of something has come.
+    Look,
+    /// Nobody takes the token of this identity any more.
+    Refused { slot: SlotId, serial: u64, reason: String },
+}
