@@ -111,7 +111,8 @@ impl BatchBuilder {
             + nullable_size(record.value)
             + variable_size(header_count)
             + record.headers.iter().map(header_size).sum::<usize>();
-        let Self { buffer: out, numbers, .. } = self;
+        // In registers until all are put.
+        let (out, mut numbers) = (&mut self.buffer, self.numbers);
         out.reserve(size + 5 + 2 * Numbers::ROOM);
         numbers.put(zigzag(length(size)), out);
         // Attributes: none are defined.
@@ -125,6 +126,7 @@ impl BatchBuilder {
             numbers.put_nullable(Some(name.as_bytes()), out);
             numbers.put_nullable(*value, out);
         }
+        self.numbers = numbers;
         self.count += 1;
     }
 
@@ -222,7 +224,7 @@ fn header_size((name, value): &NewHeader<'_>) -> usize {
 /// way into the buffer: each is a few bytes, and all of them are appended at once. They are put
 /// together as one number, since bytes that are stored one by one are waited for if they are read
 /// together.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     /// The first byte is the lowest.
     bytes: u128,
@@ -234,21 +236,19 @@ impl Numbers {
     const ROOM: usize = size_of::<u128>();
 
     /// Puts a number, in groups of seven bits.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, mut number: u64, out: &mut BytesMut) {
         let two = |number: u64| (number & 0x7f) | ((number << 1) & 0x7f00);
         while number >= 1 << 14 {
             self.put_bytes(two(number) | 0x8080, 2, out);
             number >>= 14;
         }
-        match number {
-            0..0x80 => self.put_bytes(number, 1, out),
-            _ => self.put_bytes(two(number) | 0x80, 2, out),
-        }
+        let (bytes, len) = if number < 0x80 { (number, 1) } else { (two(number) | 0x80, 2) };
+        self.put_bytes(bytes, len, out);
     }
 
     /// Puts the lowest bytes of a number.
-    #[inline]
+    #[inline(always)]
     fn put_bytes(&mut self, bytes: u64, len: usize, out: &mut BytesMut) {
         if self.len + len > Self::ROOM {
             self.flush(out);
@@ -258,7 +258,7 @@ impl Numbers {
     }
 
     /// Puts a length, and its bytes behind all numbers so far.
-    #[inline]
+    #[inline(always)]
     fn put_nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
         match bytes {
             None => self.put(zigzag(-1), out),
@@ -270,7 +270,7 @@ impl Numbers {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn flush(&mut self, out: &mut BytesMut) {
         // So many bytes whatever there are: a copy of a known size needs no call.
         let end = out.len() + self.len;

@@ -142,7 +142,7 @@ impl Topics {
         Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(
         &mut self,
         index: PartitionIndex,
