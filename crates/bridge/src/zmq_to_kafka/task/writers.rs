@@ -67,7 +67,8 @@ impl Writers {
     ///
     /// # Errors
     /// As [`Producer::send_to`].
-    #[inline]
+    // As there: a record that is handed on through memory is waited for.
+    #[inline(always)]
     pub(super) fn send_to(
         &mut self,
         writer: Writer,
