@@ -47,7 +47,8 @@ impl Certificates {
 
 /// The provider. Client "zafka" gets a token for the audience "kafka", "wrong-audience" one for
 /// another; any secret is taken. For "exchange", which has to sign, it exchanges whatever looks like
-/// a token for one of the same subject for "kafka". Dropping it kills it.
+/// a token for one of the same subject for "kafka". Its issuers "edge" and "long" give tokens to peers
+/// of a relay, which live 5 s and 300 s. Dropping it kills it.
 #[derive(Debug)]
 pub struct Oidc {
     process: Running,
@@ -75,7 +76,12 @@ impl Oidc {
 
     /// The issuer, `https://127.0.0.1:port/zafka`; discovery is below it.
     pub fn issuer(&self) -> String {
-        format!("https://127.0.0.1:{}/zafka", self.port)
+        self.issuer_of("zafka")
+    }
+
+    /// Another one of its issuers.
+    pub fn issuer_of(&self, name: &str) -> String {
+        format!("https://127.0.0.1:{}/{name}", self.port)
     }
 
     /// The token endpoint.

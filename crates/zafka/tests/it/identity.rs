@@ -6,6 +6,7 @@ mod environment;
 mod examples;
 mod exchange;
 mod keycloak;
+mod mock_provider;
 mod python;
 mod recordings;
 pub mod secrets;

@@ -106,7 +106,7 @@ fn wait_value(sub: &Curve, value: &str) {
 }
 
 /// The number of times that a peer was let in.
-fn times_in(peer: &Curve) -> usize {
+pub fn times_in(peer: &Curve) -> usize {
     peer.lines().iter().filter(|line| line["event"] == "HANDSHAKE_SUCCEEDED").count()
 }
 
