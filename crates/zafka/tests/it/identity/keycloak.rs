@@ -13,6 +13,7 @@ use zafka_testkit::oidc::Certificates;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::{Keycloak, Record, Zafka, wait_until};
 
+use super::exchange::times_in;
 use super::{Curve, Keys, peers, renewals};
 use crate::ZAFKA;
 use crate::common::endpoint;
@@ -22,6 +23,10 @@ use crate::program::{run, run_with};
 const DEADLINE: Duration = Duration::from_secs(90);
 /// The life of people's tokens, in s.
 const LIFE: u32 = 15;
+/// The claim that the listener takes for a client's name.
+const PRINCIPAL_CLAIM: &str = "listener.name.oauth.oauthbearer.sasl.oauthbearer.sub.claim.name";
+/// The relay's own name there: the user that stands for a client of Keycloak.
+const RELAY: &str = "service-account-zafka";
 /// The text with which each token begins: `{"alg` in base64.
 const TOKEN: &str = "eyJhbGci";
 
@@ -32,6 +37,8 @@ struct Stage {
     relay: Zafka,
     keys: Keys,
     config: PathBuf,
+    /// The part of a configuration that is about Kafka.
+    cluster: String,
     out: String,
     into: String,
     logs: RunDir,
@@ -45,33 +52,37 @@ impl Stage {
             jwks_url: keycloak.jwks_url(),
             token_url: keycloak.token_url(),
         };
-        let kafka = SecuredNode::start(Certificates::make(), &provider, KafkaOptions::default());
+        // What names a principal has to survive the exchange: `azp` would be the relay for everybody.
+        let options = KafkaOptions::default().property(PRINCIPAL_CLAIM, "preferred_username");
+        let kafka = SecuredNode::start(Certificates::make(), &provider, options);
         for topic in ["orders", "payments", "edge.plc-7"] {
             kafka.admin().create_topic(topic, 1, &[]);
         }
         for topic in ["orders", "payments"] {
-            kafka.admin().allow("zafka", "read", "topic", topic);
+            kafka.admin().allow(RELAY, "read", "topic", topic);
         }
-        kafka.admin().allow("zafka", "write", "topic", "edge.plc-7");
+        kafka.admin().allow(RELAY, "write", "topic", "edge.plc-7");
         kafka.admin().produce("orders", &[Record::new("k", "an order")]);
         kafka.admin().produce("payments", &[Record::new("k", "a payment")]);
 
         let (keys, logs) = (Keys::make(&["relay"], &[]), RunDir::new("keycloak-test"));
         let (out, into) = (endpoint(), endpoint());
         let ca = kafka.certificates.ca();
-        let toml = format!(
+        let cluster = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n\
              [kafka.security.tls]\nca = {ca:?}\n\
              [kafka.security.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = {:?}\nclient_id = \"zafka\"\n\
-             client_secret = \"zafka-secret\"\n{}\
-             [[route]]\nname = \"out\"\n\
+             client_secret = \"zafka-secret\"\n",
+            kafka.oauth(),
+            provider.token_url,
+        );
+        let toml = format!(
+            "{cluster}{}[[route]]\nname = \"out\"\n\
              from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
              to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
              [[route]]\nname = \"in\"\n\
              from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
              to.kafka = {{ topics = [\"edge.plc-7\"] }}\n",
-            kafka.oauth(),
-            provider.token_url,
             keys.toml(&rules(&provider.issuer)),
         );
         let config = logs.join("zafka.toml");
@@ -80,7 +91,7 @@ impl Stage {
         let (exit, found, err) = run(&["check", "--connect", "-c", config.to_str().unwrap()]);
         assert!(exit.success(), "{found}{err}");
         let relay = Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")]);
-        Self { keycloak, kafka, relay, keys, config, out, into, logs }
+        Self { keycloak, kafka, relay, keys, config, cluster, out, into, logs }
     }
 
     /// The folder of a user's login.
@@ -128,6 +139,84 @@ impl Stage {
         let (exit, out, err) =
             run(&["access", "-c", config, "--token-file", file.to_str().unwrap()]);
         (exit.success(), out + &err)
+    }
+
+    /// A user's token by password, for both the relay and Kafka's exchange.
+    fn password_token(&self, user: &str) -> String {
+        let form = format!(
+            "grant_type=password&client_id=passwords&username={user}&password={user}-password&scope=openid"
+        );
+        text(&self.keycloak.token(&form), "access_token").to_owned()
+    }
+
+    /// Another relay, for which Keycloak has to confirm each token, and Kafka's ACLs decide.
+    fn exchanging(&self, out: &str, into: &str) -> Zafka {
+        let client = "client_id = \"zafka\"\nclient_secret = \"zafka-secret\"";
+        let (issuer, token_url) = (self.keycloak.issuer(), self.keycloak.token_url());
+        let identity = format!(
+            "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [\"zafka-edge\"]\n\
+             [identity.issuer.introspection]\n{client}\nevery = \"1s\"\n\
+             [identity.exchange]\ntoken_url = {token_url:?}\n{client}\naudience = \"kafka\"\n\
+             acl_refresh = \"5s\"\n\
+             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\""
+        );
+        let toml = format!(
+            "{}{}[[route]]\nname = \"out\"\n\
+             from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
+             to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+             [[route]]\nname = \"in\"\n\
+             from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+             to.kafka = {{ topics = [\"edge.plc-7\"] }}\n",
+            self.cluster,
+            self.keys.toml(&identity),
+        );
+        Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")])
+    }
+
+    /// Kafka's ACLs decide about peers, by tokens that Keycloak has exchanged; a logout ends what a
+    /// peer has.
+    fn kafka_decides(&self) {
+        let admin = self.kafka.admin();
+        admin.allow("alice", "read", "topic", "orders");
+        admin.allow("bob", "read", "topic", "payments");
+        for writer in ["alice", "service-account-plc-7"] {
+            admin.allow(writer, "write", "topic", "edge.plc-7");
+        }
+        let [out, into] = [endpoint(), endpoint()];
+        let mut relay = self.exchanging(&out, &into);
+        let server = self.keys.public("relay");
+        let peer = |kind: &str, to: &str, words: &[&str], token: &str| {
+            Curve::with_token(kind, to, &server, "new", words, token)
+        };
+        let of_alice = self.password_token("alice");
+        let sub = |token: &str| peer("SUB", &out, &[""], token);
+        let (alice, bob) = (sub(&of_alice), sub(&self.password_token("bob")));
+        assert_eq!(alice.wait_messages(1)[0][0], "orders");
+        assert_eq!(bob.wait_messages(1)[0][0], "payments");
+        let plc = "grant_type=client_credentials&client_id=plc-7&client_secret=plc-7-secret";
+        let plc = text(&self.keycloak.token(plc), "access_token").to_owned();
+        let [alice_s, bob_s] = ["alice", "bob"].map(|user| self.password_token(user));
+        for (token, answer) in [(alice_s, "OK"), (bob_s, "ERROR"), (plc, "OK")] {
+            let dealer = peer("DEALER", &into, &["|edge.plc-7|1"], &token);
+            assert_eq!(dealer.wait_messages(1)[0][1], answer);
+        }
+        // An ACL that changes acts, on whom it concerns.
+        admin.allow("alice", "read", "topic", "payments");
+        relay.wait_log("Kafka lets it read or write other topics now", DEADLINE);
+        wait_until("a payment for alice", DEADLINE, || {
+            admin.produce("payments", &[Record::new("k", "a later payment")]);
+            alice.messages().iter().any(|frames| frames[0] == "payments")
+        });
+
+        // Her token is good for minutes yet.
+        self.keycloak.log_out("alice");
+        relay.wait_log("its issuer says that its token is not active any more", DEADLINE);
+        relay.wait_status("alice is out", DEADLINE, |status| peers(status).len() == 1);
+        let late = sub(&of_alice);
+        late.wait_event("HANDSHAKE_FAILED_AUTH");
+        assert!(bob.messages().iter().all(|frames| frames[0] == "payments"));
+        assert_eq!(times_in(&bob), 1, "he has stayed");
+        assert!(!relay.log().contains(TOKEN), "a token is in a log");
     }
 
     /// A sender with a token.
@@ -194,6 +283,10 @@ fn people_and_machines_of_keycloak() {
             "protocolMapper": "oidc-audience-mapper",
             "config": { "included.custom.audience": "zafka-edge", "access.token.claim": "true",
                         "id.token.claim": "true" },
+        }, {
+            "name": "relay", "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": { "included.client.audience": "zafka", "access.token.claim": "true" },
         }],
     }));
     let form = "grant_type=password&client_id=passwords&username=alice&password=alice-password&scope=openid";
@@ -234,6 +327,7 @@ fn people_and_machines_of_keycloak() {
     let (exit, _, err) = run_with(&[&["tap", &stage.out, "--login"], &server[..]].concat(), &home);
     assert!(exit.code() == Some(1) && err.contains("log in anew by `zafka login`"), "{err}");
 
+    stage.kafka_decides();
     for log in [&alice.log(), &bob.log(), &stage.relay.log()] {
         assert!(!log.contains(TOKEN), "a token is in a log");
     }
