@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::claims::{ClaimName, Claims};
 use crate::pattern::{Matcher, TopicPattern};
+use crate::shared_answers::SharedAnswers;
 
 /// The peers that a rule is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +57,7 @@ impl Default for Topics {
 }
 
 /// Kafka's answer on what one peer may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct KafkaTopics {
     /// Topics that it may read.
     pub read: BTreeSet<String>,
@@ -186,6 +187,13 @@ impl Grant {
         let Asks { read, write } = self.asks;
         let (read, write) = (taken(read, &answer.read), taken(write, &answer.write));
         self.kafka = self.asks_kafka().then(|| Arc::new(KafkaTopics { read, write }));
+        self
+    }
+
+    /// Returns the same with Kafka's answer as others have it.
+    #[must_use]
+    pub(crate) fn shared(mut self, answers: &mut SharedAnswers<KafkaTopics>) -> Self {
+        self.kafka = self.kafka.map(|kafka| answers.share(Arc::unwrap_or_clone(kafka)));
         self
     }
 

@@ -12,6 +12,7 @@ use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::leases::{LeaseError, LeaseView, Leases};
 use crate::revocations::{Bearer, Revocations, Revoked, TooManyRevocations};
+use crate::shared_answers::SharedAnswers;
 use crate::token::{TokenError, TokenId, Verified};
 
 /// The reason why a peer is not let in.
@@ -117,6 +118,8 @@ pub struct Directory {
     keys: HashMap<PublicKey, Arc<Claims>>,
     leases: Leases,
     revocations: Revocations,
+    /// Kafka's answers that leases have.
+    answers: SharedAnswers<KafkaTopics>,
     /// The admission of each key that is in: all connections of a key have one. An admission that
     /// is no longer held is forgotten, for any peer can make keys.
     admitted: HashMap<PublicKey, Weak<Admission>>,
@@ -131,7 +134,8 @@ impl Directory {
         let (keys, admitted) = (HashMap::new(), HashMap::new());
         let leases = Leases::new(max_lease, skew);
         let revocations = Revocations::default();
-        Self { rules, keys, leases, revocations, admitted, max_admitted: MIN_KEPT }
+        let (answers, max_admitted) = (SharedAnswers::default(), MIN_KEPT);
+        Self { rules, keys, leases, revocations, answers, admitted, max_admitted }
     }
 
     /// Keeps out the peers that a revocation concerns, until then (in s since the epoch) or until
@@ -289,7 +293,8 @@ impl Directory {
         let verified = &Verified { claims, ..verified.clone() };
         let mut grant = self.rules.grant(Some(&verified.claims));
         if grant.asks_kafka() {
-            grant = grant.with_kafka(answer.ok_or(Refusal::AsksKafka)?);
+            let answer = answer.ok_or(Refusal::AsksKafka)?;
+            grant = grant.with_kafka(answer).shared(&mut self.answers);
         }
         let claims = Some(Arc::new(verified.claims.clone()));
         let new = Arc::new(Admission::new(Some(key), claims, grant));
@@ -315,6 +320,7 @@ impl Directory {
         if grant == live.grant {
             return None;
         }
+        let grant = grant.shared(&mut self.answers);
         let new = Arc::new(Admission::new(Some(*key), live.claims.clone(), grant));
         let ended = self.leases.replace(key, new)?;
         ended.end();

@@ -37,6 +37,7 @@ mod pattern;
 mod planted;
 mod questions;
 mod revocations;
+mod shared_answers;
 mod steady;
 mod token;
 
