@@ -229,10 +229,12 @@ impl Leases {
         self.remove(key)
     }
 
-    /// Takes note that a token is not active that has given no lease. One that there is no room for
-    /// is asked about again.
+    /// Takes note that a token is not active, which may have given no lease yet. One that there is
+    /// no room for is asked about again.
     pub(crate) fn refuse_inactive(&mut self, key: PublicKey, verified: &Verified, clock: Clock) {
-        if self.check(&key, verified, clock).is_ok_and(|()| !self.used.contains_key(&verified.id)) {
+        if let Some(used) = self.used.get_mut(&verified.id) {
+            used.is_active = false;
+        } else if self.check(&key, verified, clock).is_ok() {
             let subject = subject_of(&verified.claims);
             let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
             self.holders.entry(subject.clone()).or_default().tokens += 1;

@@ -572,6 +572,12 @@ fn an_inactive_token_lets_in_nobody_any_more() {
     let waited = to_confirm(3, 900);
     directory.refuse_inactive(key(8), &waited, time.0);
     assert_eq!(directory.lease(key(8), &waited, time.0).unwrap_err(), Refusal::Inactive);
+    // One that has waited again, after its lease was over.
+    let again = to_confirm(5, 900);
+    directory.lease_with(key(8), &again, None, time.0).unwrap();
+    directory.end_lease(&key(8));
+    directory.refuse_inactive(key(8), &again, time.0);
+    assert_eq!(directory.lease(key(8), &again, time.0).unwrap_err(), Refusal::Inactive);
     // A new one of the same subject, for the same key.
     let fresh = to_confirm(4, 900);
     assert_eq!(directory.lease(key(8), &fresh, time.0).unwrap_err(), Refusal::AsksIssuer);

@@ -153,7 +153,13 @@ impl Identities {
             leased
         };
         match leased {
-            Ok(leased) => self.tell_leased(&leased),
+            Ok(leased) => {
+                self.tell_leased(&leased);
+                // The lease is by another token, which is asked about as before.
+                if leased.change == LeaseChange::Unchanged {
+                    return false;
+                }
+            }
             Err(Refusal::AsksKafka) => {
                 let token = token.expose().as_bytes();
                 let refusal = self.ask_about(Refusal::AsksKafka, key, verified, token);

@@ -67,10 +67,11 @@ fn settle(
         }
         Ok(false) => {
             tell_answered(identities, index, introspected, false);
-            match introspected.handle_no(question) {
-                Some(Settled::Waited(verified)) => identities.refuse_inactive(key, &verified),
-                Some(Settled::Leased) | None => identities.end_inactive(&key, &question.token.id),
+            if let Some(Settled::Waited(verified)) = introspected.handle_no(question) {
+                identities.refuse_inactive(key, &verified);
             }
+            // A token that waits may have given a lease before.
+            identities.end_inactive(&key, &question.token.id);
         }
         Err(reason) => {
             tell_failed(identities, index, introspected, &reason);
