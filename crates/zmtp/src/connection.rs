@@ -195,6 +195,9 @@ impl Connection {
     /// # Errors
     /// As [`Self::handle_input`].
     pub fn handle_block(&mut self, block: &mut Vec<u8>, now: Instant) -> Result<(), Error> {
+        if !block.is_empty() {
+            self.watch.heard();
+        }
         match self.keep_block(block, now) {
             Ok(taken) => self.handle_input(block.get(taken..).unwrap_or_default(), now),
             Err(error) => {
@@ -218,7 +221,6 @@ impl Connection {
         let limits = self.limits();
         let Some(gathering) = &mut self.gathering else { return Ok(taken) };
         let Some(messages) = gathering.take_block(block, taken, limits) else { return Ok(taken) };
-        self.watch.heard();
         self.events.push_back(Event::Messages(messages));
         Ok(0)
     }

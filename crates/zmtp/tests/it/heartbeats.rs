@@ -60,6 +60,21 @@ fn a_silent_peer_is_given_up_and_any_byte_is_a_sign_of_life() {
 }
 
 #[test]
+fn a_block_within_a_large_frame_is_a_sign_of_life() {
+    let mut left = config(SocketType::Pull);
+    left.heartbeat = heartbeat(1000, 250);
+    let mut pair = Pair::ready(left, config(SocketType::Push));
+    pair.left.gather();
+    pair.left.handle_block(&mut b"\x02\0\0\0\0\0\0\x03\xe8begun".to_vec(), pair.now).unwrap();
+    let ping_at = pair.now + ms(1000);
+    pair.left.handle_timeout(ping_at).unwrap();
+    written(&mut pair.left, ping_at);
+    pair.left.handle_block(&mut vec![0; 500], ping_at + ms(200)).unwrap();
+    pair.left.handle_timeout(ping_at + ms(250)).unwrap();
+    assert_eq!(pair.left.poll_timeout(), Some(ping_at + ms(1000)));
+}
+
+#[test]
 fn the_deadline_is_that_of_the_first_unanswered_ping() {
     let mut left = config(SocketType::Pub);
     left.heartbeat = heartbeat(100, 250);
