@@ -52,6 +52,8 @@ pub struct Answers<'a> {
     messages: &'a mut Buffer,
     /// The most bytes that may wait.
     most: usize,
+    /// True if a message was left out: the peer cannot go on without it.
+    lacks_some: bool,
 }
 
 impl Answers<'_> {
@@ -60,6 +62,8 @@ impl Answers<'_> {
         if self.messages.bytes.len() <= self.most {
             put_message(&mut self.messages.bytes, frames);
             self.messages.ends.push(self.messages.bytes.len());
+        } else {
+            self.lacks_some = true;
         }
     }
 }
@@ -114,10 +118,14 @@ impl Queue {
         // What others let wait must not close those that read.
         let limited = *is_blocked && self.memory.is_scarce();
         let most = if limited { QUEUE_BYTES } else { self.memory.limit() };
-        put(&mut Answers { messages, most });
+        let mut answers = Answers { messages, most, lacks_some: false };
+        put(&mut answers);
+        // Then it is closed, though others may have given memory back meanwhile.
+        let lacks_some = answers.lacks_some;
         let bytes = messages.bytes.len();
         let has_memory = charge.set(bytes).is_ok();
-        if *is_blocked && bytes > QUEUE_BYTES && (!has_memory || self.memory.is_scarce()) {
+        let is_short = lacks_some || !has_memory || self.memory.is_scarce();
+        if *is_blocked && bytes > QUEUE_BYTES && is_short {
             *dropped = Some(Overflow::Unread);
         } else if !has_memory {
             *dropped = Some(Overflow::NoMemory);
@@ -306,6 +314,23 @@ mod tests {
         assert_eq!(queue.poll_unread(at(66)), Some(at(66)));
         assert!(matches!(queue.check(), Err(Closed::AnswersUnread(QUEUE_BYTES))));
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_lacks_a_message_is_closed_though_memory_is_back() {
+        let memory = PeerMemory::new(4 * QUEUE_BYTES);
+        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
+        push(&queue, b"first");
+        let batch = feed.next_batch().unwrap();
+        assert!(!feed.advance(batch, 0));
+        let others = memory.charge(2 * QUEUE_BYTES + 1).unwrap();
+        queue.push_all(|answers| {
+            answers.put([&vec![0; QUEUE_BYTES][..]].into_iter());
+            answers.put([&b"this one is left out"[..]].into_iter());
+            drop(others);
+        });
+        assert!(matches!(queue.check(), Err(Closed::AnswersUnread(QUEUE_BYTES))));
     }
 
     #[test]
