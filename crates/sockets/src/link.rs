@@ -181,11 +181,11 @@ impl<'a, S: Session> Link<'a, S> {
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
             if self.is_leaving() || (input == Input::Open && self.is_starved()) {
                 input = Input::Held;
-            } else if input == Input::Held
+            } else if input != Input::Open
                 && let Some(reserve) = &mut self.reserve
             {
-                let is_on_hold = self.wire.peer().is_on_hold();
-                reserve.handle_held(is_on_hold, 2 * S::READ_BYTES, now);
+                let may_take_long = input != Input::Held || self.wire.peer().is_on_hold();
+                reserve.handle_held(may_take_long, 2 * S::READ_BYTES, now);
             }
             self.follow_input(input, now);
             self.session.note_read(input == Input::Open, stage);

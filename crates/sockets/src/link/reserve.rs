@@ -124,11 +124,11 @@ impl Reserve {
         (self.starved, self.overdraft) = (false, permit.map(overdraft));
     }
 
-    /// The peer is not read for another reason: neither is it starved, nor does time count. On
-    /// hold, which may take long, one that holds `little` leaves its overdraft to others.
-    pub(super) fn handle_held(&mut self, is_on_hold: bool, little: usize, now: Instant) {
+    /// The peer is not read for another reason: neither is it starved, nor does time count. If that
+    /// may take long, one that holds `little` leaves its overdraft to others.
+    pub(super) fn handle_held(&mut self, may_take_long: bool, little: usize, now: Instant) {
         self.starved = false;
-        if is_on_hold && self.charge.bytes() <= little {
+        if may_take_long && self.charge.bytes() <= little {
             self.overdraft = None;
         }
         self.handle_message(now);
@@ -232,10 +232,11 @@ mod tests {
         held.handle_room(reserves.room(100).await, now);
         assert!(held.prepare(100));
         held.account(50);
-        for (is_on_hold, little, keeps) in [(false, 50, true), (true, 49, true), (true, 50, false)]
+        for (may_take_long, little, keeps) in
+            [(false, 50, true), (true, 49, true), (true, 50, false)]
         {
-            held.handle_held(is_on_hold, little, now);
-            assert_eq!(held.poll_timeout().is_some(), keeps, "{is_on_hold} {little}");
+            held.handle_held(may_take_long, little, now);
+            assert_eq!(held.poll_timeout().is_some(), keeps, "{may_take_long} {little}");
         }
         assert!(reserves.room(100).await.is_some(), "another one's turn");
     }
