@@ -174,9 +174,14 @@ impl<'a, S: Session> Link<'a, S> {
             // off what the kernel holds.
             let ended = self.farewell.is_some() || self.ending.is_some();
             let drained = if ended { Drained::Idle } else { self.flush(now)? };
-            if stage != Stage::Open && drained == Drained::Idle {
-                // What it waited for may just have been written.
-                self.follow(stage, now)?;
+            // What it waited for may just have been written.
+            if drained == Drained::Idle {
+                if self.access_ended.is_some() {
+                    self.follow_access(now)?;
+                }
+                if stage != Stage::Open {
+                    self.follow(stage, now)?;
+                }
             }
             let mut input = self.session.poll_input(stage, self.farewell.is_some(), now);
             if self.is_leaving() || (input == Input::Open && self.is_starved()) {
