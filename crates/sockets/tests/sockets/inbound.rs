@@ -338,13 +338,19 @@ async fn messages_that_came_together_are_parted_if_there_is_little_memory() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_that_reads_its_last_answers_late_is_let_go() {
+/// A ROUTER, and a DEALER with small buffers whose first message was taken.
+async fn dealer_with_a_message() -> (Sink, RawPeer, Taken) {
     let mut sink = Sink::start(config(InboundKind::Router)).await;
     let mut peer = RawPeer::connect_small(&sink.address()).await;
     peer.shake_hands_as("DEALER", 1).await;
     peer.send(&message(b"x")).await;
     let taken = sink.next().await;
+    (sink, peer, taken)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_reads_its_last_answers_late_is_let_go() {
+    let (sink, mut peer, taken) = dealer_with_a_message().await;
     // Some more than the kernels hold, and less than a queue may.
     let answer = vec![7; 100 << 10];
     let waits = |sink: &Sink| sink.socket.snapshot().senders[0].answer_bytes > 0;
@@ -363,11 +369,7 @@ async fn a_sender_that_reads_its_last_answers_late_is_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_is_not_read_while_it_does_not_read() {
-    let mut sink = Sink::start(config(InboundKind::Router)).await;
-    let mut peer = RawPeer::connect_small(&sink.address()).await;
-    peer.shake_hands_as("DEALER", 1).await;
-    peer.send(&message(b"x")).await;
-    let taken = sink.next().await;
+    let (mut sink, mut peer, taken) = dealer_with_a_message().await;
     let answer = vec![7; 100 << 10];
     let snapshot = |sink: &Sink| sink.socket.snapshot().senders.remove(0);
     let mut answers = 0;
@@ -391,11 +393,7 @@ async fn a_sender_is_not_read_while_it_does_not_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_not_read_are_limited() {
-    let mut sink = Sink::start(config(InboundKind::Router)).await;
-    let mut peer = RawPeer::connect_small(&sink.address()).await;
-    peer.shake_hands_as("DEALER", 1).await;
-    peer.send(&message(b"x")).await;
-    let inbound = sink.next().await;
+    let (sink, mut peer, inbound) = dealer_with_a_message().await;
     let answer = vec![0; 100 << 10];
     // More than the kernels hold.
     while sink.closed("output_overflow") == 0 {
