@@ -227,18 +227,12 @@ impl Connection {
 
     /// Lets the client in that was presented. `properties` go with our READY: names of at most 255
     /// letters, digits and `-_.+`. Does nothing if no client waits for it.
-    ///
-    /// # Errors
-    /// As `handle_input`.
-    pub fn admit(&mut self, properties: &[(&str, &str)], now: Instant) -> Result<(), Error> {
-        let State::Handshake(minor) = self.state else { return Ok(()) };
+    pub fn admit(&mut self, properties: &[(&str, &str)], now: Instant) {
+        let State::Handshake(minor) = self.state else { return };
         let ours = self.config.ours();
-        match self.handshake.admit(properties, ours, &mut self.opening) {
-            Some(Ok(done)) => self.on_done(minor, *done, now),
-            Some(Err(error)) => return Err(self.fail(error)),
-            None => {}
+        if let Some(done) = self.handshake.admit(properties, ours, &mut self.opening) {
+            self.on_done(minor, *done, now);
         }
-        Ok(())
     }
 
     /// Refuses the client that was presented for good: it is told `reason` by an ERROR command,
@@ -344,7 +338,7 @@ impl Connection {
                 return Ok(());
             };
             let ours = self.config.ours();
-            self.handshake.start(&mut self.opening, ours)?;
+            self.handshake.start(&mut self.opening, ours);
             self.state = State::Handshake(minor);
         }
         while !input.is_empty() {

@@ -144,13 +144,12 @@ impl Handshake {
     }
 
     /// Appends our first command, if it is on us.
-    pub(crate) fn start(&mut self, out: &mut Vec<u8>, ours: Ours<'_>) -> Result<(), Error> {
+    pub(crate) fn start(&mut self, out: &mut Vec<u8>, ours: Ours<'_>) {
         match self {
             Self::Null => null::put_ready(out, ours),
             Self::Server(_) => {}
-            Self::Client(client) => client.put_hello(out)?,
+            Self::Client(client) => client.put_hello(out),
         }
-        Ok(())
     }
 
     /// The sizes that the peer's next command may have, in bytes.
@@ -183,7 +182,7 @@ impl Handshake {
         properties: &[(&str, &str)],
         ours: Ours<'_>,
         out: &mut Vec<u8>,
-    ) -> Option<Result<Box<Done>, Error>> {
+    ) -> Option<Box<Done>> {
         match self {
             Self::Server(server) => server.admit(properties, ours, out),
             Self::Null | Self::Client(_) => None,

@@ -72,7 +72,8 @@ impl<S: Session> Link<'_, S> {
         let access = self.wire.peer().standing().access();
         let properties = access.map(|access| access.properties()).unwrap_or_default();
         let properties: Vec<_> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
-        Ok(self.connection.admit(&properties, now)?)
+        self.connection.admit(&properties, now);
+        Ok(())
     }
 
     /// Asks the gate, if there is one. Returns whether the peer is let in; if not, the connection is

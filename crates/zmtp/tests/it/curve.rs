@@ -71,7 +71,7 @@ impl Wire {
     fn new(left: Config, right: Config) -> Self {
         let mut pair = Pair::new(left, right);
         presented(&mut pair);
-        pair.left.admit(&[], pair.now).unwrap();
+        pair.left.admit(&[], pair.now);
         pair.exchange().unwrap();
         ready(&mut pair.left);
         ready(&mut pair.right);
@@ -123,7 +123,7 @@ fn a_handshake_shows_the_key_and_the_token_and_answers_with_properties() {
     assert!(!format!("{peer:?}").contains("secret"), "{peer:?}");
     assert!(pair.left.take_sealer().is_none() && !pair.left.is_ready());
 
-    pair.left.admit(&[("X-Zafka-Subject", "alice")], pair.now).unwrap();
+    pair.left.admit(&[("X-Zafka-Subject", "alice")], pair.now);
     pair.exchange().unwrap();
     assert_eq!(ready(&mut pair.left), PeerInfo { token: None, ..peer });
     let server = ready(&mut pair.right);
@@ -198,7 +198,7 @@ fn nothing_in_the_clear_follows_the_handshake() {
     let mut pair = Pair::new(server(SocketType::Pub, &[9]), client(SocketType::Sub, 9, None));
     pair.right.subscribe(b"secret-topic");
     presented(&mut pair);
-    pair.left.admit(&[], pair.now).unwrap();
+    pair.left.admit(&[], pair.now);
     pair.exchange().unwrap();
     // Its subscription waits for the sealer.
     assert_eq!(pair.right.output_bytes(), 2 + 10 + 12);
@@ -235,7 +235,7 @@ fn a_client_that_is_refused_is_told_so_and_nothing_else() {
     let heard = pair.right.handle_input(&told, pair.now);
     assert_eq!(heard, Err(Error::PeerError { reason: "400".into() }));
     assert_eq!(pair.left.handle_input(b"\0\0", pair.now), Err(error));
-    pair.left.admit(&[], pair.now).unwrap();
+    pair.left.admit(&[], pair.now);
     assert!(!pair.left.is_ready(), "who is refused stays so");
 }
 

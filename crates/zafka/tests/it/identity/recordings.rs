@@ -127,7 +127,7 @@ impl Recorder {
     fn handle(&mut self, event: Event) {
         match &event {
             Event::Authenticate(_) => {
-                self.connection.admit(&[("X-Zafka-Subject", "alice")], Instant::now()).unwrap();
+                self.connection.admit(&[("X-Zafka-Subject", "alice")], Instant::now());
             }
             Event::Ready(_) => {
                 self.flush();

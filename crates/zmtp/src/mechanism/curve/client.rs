@@ -46,14 +46,13 @@ impl Client {
         }
     }
 
-    pub(crate) fn put_hello(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn put_hello(&self, out: &mut Vec<u8>) {
         let short = HELLO_NONCE.to_be_bytes();
         let mut boxed = Vec::new();
         let shared = Shared::new(self.side.server, &self.ephemeral);
         shared.seal(&nonce(b"CurveZMQHELLO---", &short), &[&[0; 64]], &mut boxed);
         let ephemeral = self.ephemeral.public_key();
         command::put(out, "HELLO", &[&[1, 0], &[0; 72], ephemeral.as_bytes(), &short, &boxed]);
-        Ok(())
     }
 
     pub(crate) fn take(

@@ -133,7 +133,7 @@ impl Server {
         properties: &[(&str, &str)],
         ours: Ours<'_>,
         out: &mut Vec<u8>,
-    ) -> Option<Result<Box<Done>, Error>> {
+    ) -> Option<Box<Done>> {
         match std::mem::replace(&mut self.stage, ServerStage::Over) {
             ServerStage::Presented(presented) => Some(presented.ready(properties, ours, out)),
             stage => {
@@ -188,12 +188,7 @@ impl Welcomed {
 }
 
 impl Presented {
-    fn ready(
-        self,
-        properties: &[(&str, &str)],
-        ours: Ours<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Box<Done>, Error> {
+    fn ready(self, properties: &[(&str, &str)], ours: Ours<'_>, out: &mut Vec<u8>) -> Box<Done> {
         let Self { shared, nonce: last, mut peer } = self;
         let mut text = Vec::new();
         ours.put_properties(&mut text);
@@ -207,7 +202,8 @@ impl Presented {
         // The gate that decided has seen it.
         peer.token = None;
         let sealer = Sealer::new(&shared, Side::Server, 1);
-        Ok(Box::new(Done { peer, boxes: Some((sealer, Opener::new(&shared, Side::Client, last))) }))
+        let opener = Opener::new(&shared, Side::Client, last);
+        Box::new(Done { peer, boxes: Some((sealer, opener)) })
     }
 }
 

@@ -60,7 +60,7 @@ impl Side {
         self.connection.handle_input(input, self.now).unwrap();
         for event in events(&mut self.connection) {
             if matches!(event, Event::Authenticate(_)) {
-                self.connection.admit(&[("X-Zafka-Subject", "alice")], self.now).unwrap();
+                self.connection.admit(&[("X-Zafka-Subject", "alice")], self.now);
                 self.events.extend(events(&mut self.connection));
             }
             self.events.push(event);
