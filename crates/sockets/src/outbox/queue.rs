@@ -32,10 +32,8 @@ struct Waiting {
     charge: Charge,
     /// True if the kernel took nothing the last time.
     is_blocked: bool,
-    /// Bytes that the kernel took so far.
-    written: u64,
-    /// Since when more than [`QUEUE_BYTES`] wait and nothing was written; and what was until then.
-    unread: Option<(Instant, u64)>,
+    /// Since when more than [`QUEUE_BYTES`] wait and nothing was written.
+    unread: Option<Instant>,
     /// The reason why messages were dropped: the peer is to be closed.
     dropped: Option<Overflow>,
 }
@@ -89,14 +87,7 @@ impl Queue {
     pub(crate) fn new(memory: &Arc<PeerMemory>) -> Self {
         let charge = memory.empty();
         let messages = Buffer::default();
-        let waiting = Waiting {
-            messages,
-            charge,
-            is_blocked: false,
-            written: 0,
-            unread: None,
-            dropped: None,
-        };
+        let waiting = Waiting { messages, charge, is_blocked: false, unread: None, dropped: None };
         Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
     }
 
@@ -145,9 +136,7 @@ impl Queue {
             waiting.unread = None;
             return None;
         }
-        let written = waiting.written;
-        let same = waiting.unread.filter(|(_, before)| *before == written);
-        let (since, _) = *waiting.unread.insert(same.unwrap_or((now, written)));
+        let since = *waiting.unread.get_or_insert(now);
         if now >= since + UNREAD {
             waiting.dropped = Some(Overflow::Unread);
             (waiting.messages, waiting.charge) = (Buffer::default(), self.memory.empty());
@@ -224,7 +213,9 @@ impl Feed for QueueFeed<'_> {
         batch.sent += written;
         let mut waiting = self.queue.waiting.lock();
         waiting.is_blocked = written == 0 && !batch.is_empty();
-        waiting.written += written as u64;
+        if written > 0 {
+            waiting.unread = None;
+        }
         drop(waiting);
         if !batch.is_empty() {
             *self.taken = batch;
