@@ -117,15 +117,12 @@ impl Queue {
         let has_memory = charge.set(bytes).is_ok();
         let is_short = lacks_some || !has_memory || self.memory.is_scarce();
         if *is_blocked && bytes > QUEUE_BYTES && is_short {
-            *dropped = Some(Overflow::Unread);
+            waiting.drop_all(Overflow::Unread, &self.memory);
         } else if !has_memory {
-            *dropped = Some(Overflow::NoMemory);
-        }
-        if dropped.is_some() {
-            (*messages, *charge) = (Buffer::default(), self.memory.empty());
+            waiting.drop_all(Overflow::NoMemory, &self.memory);
         }
         let is_first = before == 0 && bytes > 0;
-        is_first || (before <= QUEUE_BYTES && bytes > QUEUE_BYTES) || dropped.is_some()
+        is_first || (before <= QUEUE_BYTES && bytes > QUEUE_BYTES) || waiting.dropped.is_some()
     }
 
     /// Returns the time at which the peer is closed if it takes nothing until then, and closes it
@@ -138,8 +135,7 @@ impl Queue {
         }
         let since = *waiting.unread.get_or_insert(now);
         if now >= since + UNREAD {
-            waiting.dropped = Some(Overflow::Unread);
-            (waiting.messages, waiting.charge) = (Buffer::default(), self.memory.empty());
+            waiting.drop_all(Overflow::Unread, &self.memory);
         }
         Some(since + UNREAD)
     }
@@ -178,6 +174,14 @@ impl Queue {
         let messages = std::mem::take(&mut waiting.messages);
         let charge = std::mem::replace(&mut waiting.charge, self.memory.empty());
         Ok(Taken { messages, sent: 0, _charge: Some(charge) })
+    }
+}
+
+impl Waiting {
+    /// Drops all messages, which closes the peer.
+    fn drop_all(&mut self, reason: Overflow, memory: &Arc<PeerMemory>) {
+        self.dropped = Some(reason);
+        (self.messages, self.charge) = (Buffer::default(), memory.empty());
     }
 }
 
