@@ -16,6 +16,8 @@ pub mod stamping_sink;
 mod sub;
 pub mod tcp_sink;
 
+use std::fs;
+
 use crate::{Failure, Outcome};
 
 /// Runs the tool called `name`; `None` if there is none.
@@ -37,6 +39,12 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
         "tcp-sink" => tcp_sink::run(&arguments),
         _ => return None,
     })
+}
+
+/// Writes samples as `baseline/common.h` does.
+fn write_samples(file: &str, samples: &[i64]) -> Outcome<()> {
+    let raw: Vec<u8> = samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
+    Ok(fs::write(file, raw)?)
 }
 
 fn usage(text: &str) -> Failure {

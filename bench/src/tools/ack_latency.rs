@@ -1,6 +1,5 @@
 //! A raw DEALER that sends at an even pace and takes the time from each message to its answer.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use zafka_zmtp::frame::{MORE, Position, put_header, read_header};
 
-use super::{peer, usage};
+use super::{peer, usage, write_samples};
 use crate::Outcome;
 
 /// `ack-latency ADDRESS VALUE_SIZE PER_SECOND FILE SKIP SAMPLES`: writes "D" when the file is there.
@@ -67,9 +66,7 @@ fn receive(
         }
         samples.push(i64::try_from(taken.as_nanos())?);
         if samples.len() == wanted {
-            let raw: Vec<u8> =
-                samples.iter().flat_map(|sample: &i64| sample.to_ne_bytes()).collect();
-            fs::write(file, raw)?;
+            write_samples(file, &samples)?;
             println!("D");
         }
     }

@@ -10,7 +10,7 @@ use zafka_zmtp::Event;
 use zafka_zmtp::curve::PublicKey;
 
 use super::stamping_sink::age;
-use super::{crowd, usage};
+use super::{crowd, usage, write_samples};
 use crate::Outcome;
 use crate::keys::new_key;
 
@@ -54,8 +54,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
         Ok((records?, newcomers))
     })?;
     for (name, samples) in [("records", records), ("newcomers", newcomers)] {
-        let raw: Vec<u8> = samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
-        fs::write(format!("{file}.{name}"), raw)?;
+        write_samples(&format!("{file}.{name}"), &samples)?;
     }
     println!("D");
     // Whoever waits for it ends it.

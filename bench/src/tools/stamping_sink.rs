@@ -1,13 +1,12 @@
 //! A raw SUB that takes latency samples: what a subscriber sees that reads its socket itself. One
 //! on libzmq is woken twice for a message, first its I/O thread, then the application's.
 
-use std::fs;
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use zafka_zmtp::frame::{COMMAND, MORE, read_header};
 
-use super::{sub, usage};
+use super::{sub, usage, write_samples};
 use crate::Outcome;
 
 /// The largest frame that may come.
@@ -28,7 +27,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
     let mut stream = sub::connect(address, prefix.as_bytes())?;
     // So that a line also comes when nothing else does: the last record is not kept secret.
     stream.set_read_timeout(Some(TICK))?;
-    let mut samples: Vec<i64> = Vec::with_capacity(wanted);
+    let mut samples = Vec::with_capacity(wanted);
     let (mut buffer, mut filled, mut records, mut bytes) = (vec![0; BUFFER], 0, 0_u64, 0_u64);
     let mut next_line = Instant::now();
     loop {
@@ -54,9 +53,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
             } else if samples.len() < wanted {
                 samples.push(age(body)?);
                 if samples.len() == wanted {
-                    let raw: Vec<u8> =
-                        samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
-                    fs::write(file, raw)?;
+                    write_samples(file, &samples)?;
                     println!("D");
                 }
             }
