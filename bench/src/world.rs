@@ -1,13 +1,14 @@
 //! The parts that all measurements share: Kafka, filled topics, and the binaries.
 
 use std::cell::RefCell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use zafka_testkit::KafkaNode;
 use zafka_testkit::kafka::KafkaOptions;
-use zafka_testkit::paths::home;
+use zafka_testkit::paths::{RunDir, home};
 
 use crate::case::{Sink, Subject, Topic};
 use crate::cores::process_ns;
@@ -243,11 +244,13 @@ impl World {
         self.relay(&self.zafka, topic, topic, address, options, &["--admin", admin])
     }
 
-    /// Starts zafka with a file of its own.
+    /// Starts zafka with a configuration, which is written to a folder.
     ///
     /// # Errors
-    /// The program cannot be started.
-    pub fn zafka_by_file(&self, file: &Path) -> Outcome<Process> {
+    /// The file, or a program that cannot be started.
+    pub fn zafka_by_text(&self, folder: &RunDir, text: &str) -> Outcome<Process> {
+        let file = folder.join("zafka.toml");
+        fs::write(&file, text)?;
         let file = file.to_str().ok_or("the folder's name is not UTF-8")?;
         Process::start("zafka", &self.zafka, &["run", "-c", file])
     }

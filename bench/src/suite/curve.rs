@@ -4,7 +4,6 @@
 //! two lines, as between zafka's. It is compiled here, against the system's libzmq.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
@@ -12,16 +11,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zafka_testkit::issuer::{AUDIENCE, Issuer};
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
-use zafka_testkit::unique;
+use zafka_testkit::{Issuer, unique};
 use zafka_zmtp::curve::KeyPair;
 
 use crate::case::{Preset, Topic};
 use crate::figure::Figure;
 use crate::flow::{Party, Run, measure_party};
-use crate::keys::new_key;
+use crate::keys::{ANY_KEY, identity, relay_key};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
@@ -91,21 +89,13 @@ enum Access<'a> {
 impl Access<'_> {
     /// The part of the configuration.
     fn toml(&self) -> String {
-        let (issuer, who) = match self {
-            Self::Null => return String::new(),
-            Self::Keys => (String::new(), "\"any-key\"".to_owned()),
+        match self {
+            Self::Null => String::new(),
+            Self::Keys => identity(ANY_KEY, None),
             Self::Tokens(issuer) => {
-                let name = issuer.name();
-                let issuer = format!(
-                    "[[identity.issuer]]\nissuer = \"{name}\"\naudience = [\"{AUDIENCE}\"]\n"
-                );
-                (issuer, format!("{{ iss = \"{name}\" }}"))
+                identity(&format!("{{ iss = \"{}\" }}", issuer.name()), Some(issuer))
             }
-        };
-        format!(
-            "[identity]\nsecret_key_file = \"relay.key_secret\"\n{issuer}\
-             [[identity.access]]\nwho = {who}\nread = [\"/^.*$/\"]\n"
-        )
+        }
     }
 }
 
@@ -176,12 +166,7 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Curve> {
 impl<'a> Stage<'a> {
     fn new(world: &'a World, topic: Topic) -> Outcome<Self> {
         let folder = RunDir::new("curve");
-        let keys = new_key();
-        let (public, secret) = (keys.public(), keys.secret().expose_z85());
-        let path = folder.join("relay.key_secret");
-        let text = format!("curve\n    public-key = \"{public}\"\n    secret-key = \"{secret}\"\n");
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let keys = relay_key(&folder)?;
         let xpub = folder.join("xpub");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/curve/xpub.c");
         let compiled = Command::new("sh")
@@ -215,9 +200,7 @@ impl<'a> Stage<'a> {
             preset.name(),
             MAX_PEERS,
         );
-        let file = self.folder.join("zafka.toml");
-        fs::write(&file, text)?;
-        self.world.zafka_by_file(&file)
+        self.world.zafka_by_text(&self.folder, &text)
     }
 
     fn server(&self) -> String {

@@ -2,7 +2,6 @@
 //! And good peers, all of which come back after a restart.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use zafka_zmtp::curve::KeyPair;
 
 use super::latency::samples_in;
 use crate::figure::percentile;
-use crate::keys::new_key;
+use crate::keys::{ANY_KEY, identity, relay_key};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
 use crate::{Outcome, say};
@@ -143,33 +142,23 @@ pub fn run(world: &World, scope: &Scope) -> Outcome<Floods> {
 
 impl<'a> FloodStage<'a> {
     fn new(world: &'a World, scope: &Scope) -> Outcome<Self> {
-        let (folder, keys) = (RunDir::new("floods"), new_key());
-        let (public, secret) = (keys.public(), keys.secret().expose_z85());
-        let path = folder.join("relay.key_secret");
-        let text = format!("curve\n    public-key = \"{public}\"\n    secret-key = \"{secret}\"\n");
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let folder = RunDir::new("floods");
+        let keys = relay_key(&folder)?;
         let (issuer, connections) = (Issuer::start(), scope.crowd);
         Ok(Self { world, keys, issuer, folder, connections, lasts: scope.flow })
     }
 
     /// Starts zafka: every key may read, and a token has to be good.
     fn zafka(&self, topic: &str, address: &str, admin: &str) -> Outcome<Process> {
+        let identity = identity(ANY_KEY, Some(&self.issuer));
         let text = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n[admin]\nbind = \"{admin}\"\n\
-             [identity]\nsecret_key_file = \"relay.key_secret\"\n\
-             [[identity.issuer]]\nissuer = \"{}\"\naudience = [\"{}\"]\n\
-             [[identity.access]]\nwho = \"any-key\"\nread = [\"/^.*$/\"]\n\
-             [[route]]\nname = \"bench\"\n\
+             {identity}[[route]]\nname = \"bench\"\n\
              from.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
              to.zmq = {{ socket = \"pub\", bind = [\"tcp://{address}\"] }}\n",
             self.world.bootstrap(),
-            self.issuer.name(),
-            zafka_testkit::issuer::AUDIENCE,
         );
-        let file = self.folder.join("zafka.toml");
-        fs::write(&file, text)?;
-        self.world.zafka_by_file(&file)
+        self.world.zafka_by_text(&self.folder, &text)
     }
 
     /// A token that another issuer has signed in our issuer's name.
