@@ -2,6 +2,7 @@
 //! And good peers, all of which come back after a restart.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -93,13 +94,14 @@ impl Flood {
         }
     }
 
-    /// As the tool `crowd` names it.
-    fn way(self) -> &'static str {
+    /// As the tool `crowd` names it; `None` if there are no strangers.
+    fn way(self) -> Option<&'static str> {
         match self {
-            Self::None | Self::Silent => "silent",
-            Self::ForgedHello => "forged",
-            Self::Hello => "halfway",
-            Self::BadToken => "whole",
+            Self::None => None,
+            Self::Silent => Some("silent"),
+            Self::ForgedHello => Some("forged"),
+            Self::Hello => Some("halfway"),
+            Self::BadToken => Some("whole"),
         }
     }
 }
@@ -167,13 +169,17 @@ impl<'a> FloodStage<'a> {
     }
 
     /// Starts strangers, or good peers.
-    fn crowd(&self, way: &str, sources: u32, address: &str, token: &str) -> Outcome<Process> {
+    fn crowd(
+        &self,
+        way: &str,
+        sources: u32,
+        address: &str,
+        token: Option<&str>,
+    ) -> Outcome<Process> {
         let (count, sources) = (self.connections.to_string(), sources.to_string());
         let server = self.keys.public().to_string();
         let mut arguments = vec![address, &count, way, &sources, &server];
-        if !token.is_empty() {
-            arguments.push(token);
-        }
+        arguments.extend(token);
         Process::tool("crowd", &arguments)
     }
 
@@ -193,35 +199,19 @@ impl<'a> FloodStage<'a> {
         good.wait_line(PATIENCE, |line| line == Line::Ready)?;
         let records = RATE * (seconds + PATIENCE.as_secs());
         let _producer = self.world.produce(&topic, 1, VALUE, records, RATE)?;
-        let token = if flood == Flood::BadToken { self.bad_token() } else { String::new() };
-        let mut strangers = match flood {
-            Flood::None => None,
-            _ => Some(self.crowd(flood.way(), sources, &address, &token)?),
-        };
-        let end = Instant::now() + SETTLE;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            match &mut strangers {
-                Some(strangers) => drop(strangers.line(left)?),
-                None => std::thread::sleep(left),
-            }
-        }
+        let token = (flood == Flood::BadToken).then(|| self.bad_token());
+        let strangers = flood.way().map(|way| self.crowd(way, sources, &address, token.as_deref()));
+        let mut strangers = strangers.transpose()?;
+        sleep(SETTLE);
         let (began, cpu) = (Instant::now(), relay.cpu_ns()?);
         fs::write(go, "")?;
-        let (mut begun, mut is_over) = (Vec::new(), false);
-        while !is_over {
-            if let Some(strangers) = &mut strangers
-                && let Some(Line::Counts { bytes, .. }) = strangers.line(Duration::ZERO)?
-            {
-                begun.push(bytes);
-                continue;
-            }
-            is_over = good.line(Duration::from_millis(20))? == Some(Line::Done);
-            if began.elapsed() > PATIENCE + self.lasts {
-                return Err("the good peers did not come to an end".into());
-            }
-        }
+        good.wait_line(PATIENCE + self.lasts, |line| line == Line::Done)?;
         let (took, cpu) = (began.elapsed(), relay.cpu_ns()? - cpu);
         relay.check()?;
+        let begun = match &mut strangers {
+            Some(strangers) => begun(strangers, began)?,
+            None => 0,
+        };
         let delays = |name: &str| -> Outcome<(Vec<i64>, [f64; 2])> {
             let mut samples = samples_in(&format!("{file}.{name}"))?;
             samples.sort_unstable();
@@ -232,7 +222,6 @@ impl<'a> FloodStage<'a> {
         };
         let ((_, records_ms), (newcomers, newcomers_ms)) =
             (delays("records")?, delays("newcomers")?);
-        let begun = begun.last().zip(begun.first()).map_or(0, |(last, first)| last - first);
         let row = FloodRow {
             flood,
             sources,
@@ -256,7 +245,7 @@ impl<'a> FloodStage<'a> {
         let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
         let mut began = Instant::now();
         let mut relay = self.zafka(&topic, &address, &admin)?;
-        let mut peers = self.crowd("whole", 1, &address, "")?;
+        let mut peers = self.crowd("whole", 1, &address, None)?;
         let wanted = self.connections as u64;
         let mut all_in = [0.0; 2];
         for time in &mut all_in {
@@ -273,6 +262,19 @@ impl<'a> FloodStage<'a> {
         }
         Ok(all_in)
     }
+}
+
+/// The connections that strangers have begun since then, by their lines.
+fn begun(strangers: &mut Process, since: Instant) -> Outcome<u64> {
+    let mut begun = Vec::new();
+    while let Some(line) = strangers.line(Duration::ZERO)? {
+        if let Line::Counts { at, bytes, .. } = line
+            && at >= since
+        {
+            begun.push(bytes);
+        }
+    }
+    Ok(begun.last().zip(begun.first()).map_or(0, |(last, first)| last - first))
 }
 
 /// The connections that the relay has ended, by reason.
