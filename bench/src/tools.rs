@@ -5,6 +5,7 @@ mod ack_latency;
 pub mod counting_sink;
 mod crowd;
 mod curve;
+mod curve_client;
 pub mod floor;
 mod good_peers;
 pub mod hostile_peers;

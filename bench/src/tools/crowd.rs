@@ -2,7 +2,7 @@
 //! is closed connects again after as long as libzmq waits.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use socket2::{Domain, Socket, Type};
-use zafka_zmtp::curve::{ClientSide, KeyPair, PublicKey, Sealer, ServerSide};
-use zafka_zmtp::{Config, Connection, Mechanism, Role, SocketType, Token};
+use zafka_zmtp::curve::{PublicKey, ServerSide};
+use zafka_zmtp::{Connection, Mechanism, Role, SocketType, Token};
 
+use super::curve_client::{client, connection, write_output};
 use super::usage;
 use crate::Outcome;
 use crate::keys::{new_key, random};
@@ -169,8 +170,8 @@ impl Crowd {
         let stream = TcpStream::from(socket);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &stream, EventData::new_u64(index as u64), flags)?;
-        let connection = (self.way == Way::Whole)
-            .then(|| client(self.server, new_key(), self.token.clone(), NOTHING));
+        let connection =
+            (self.way == Way::Whole).then(|| client(NOTHING, self.server, self.token.clone()));
         let member = Member { stream, connection, is_ready: false, is_connected: false };
         if let Some(place) = self.members.get_mut(index) {
             *place = Some(member);
@@ -186,7 +187,7 @@ impl Crowd {
             member.stream.write_all(&self.opening)?;
         }
         if let Some(connection) = &mut member.connection {
-            write_all(connection, None, &mut member.stream)?;
+            write_output(connection, &mut member.stream)?;
         }
         let mut buffer = [0; BUFFER];
         loop {
@@ -198,12 +199,10 @@ impl Crowd {
             };
             let Some(connection) = &mut member.connection else { continue };
             connection.handle_input(read, Instant::now())?;
-            let sealer = connection.take_sealer();
-            if sealer.is_some() {
+            if write_output(connection, &mut member.stream)? {
                 member.is_ready = true;
                 self.ready += 1;
             }
-            write_all(connection, sealer, &mut member.stream)?;
             while connection.poll_event().is_some() {}
         }
     }
@@ -216,55 +215,13 @@ impl Crowd {
     }
 }
 
-/// Writes what a connection has to say, in boxes once its handshake is done. It is little: the kernel
-/// takes all of it.
-fn write_all(
-    connection: &mut Connection,
-    mut sealer: Option<Sealer>,
-    stream: &mut TcpStream,
-) -> Outcome<()> {
-    while let Some(output) = connection.poll_output() {
-        match &mut sealer {
-            None => stream.write_all(&output)?,
-            Some(sealer) => {
-                let mut boxed = Vec::new();
-                sealer.seal(&output, &mut boxed)?;
-                stream.write_all(&boxed)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A SUB that shakes hands with CURVE, and subscribes to a prefix.
-pub fn client(server: PublicKey, keys: KeyPair, token: Option<Token>, prefix: &[u8]) -> Connection {
-    let side = ClientSide { keys, server, token, random };
-    let mut connection =
-        connection(SocketType::Sub, Role::Client, Mechanism::CurveClient(Arc::new(side)));
-    connection.subscribe(prefix);
-    connection
-}
-
-fn connection(socket_type: SocketType, role: Role, mechanism: Mechanism) -> Connection {
-    let config = Config {
-        socket_type,
-        role,
-        mechanism,
-        identity: Default::default(),
-        max_frame: 1 << 20,
-        max_message: 1 << 20,
-        heartbeat: None,
-    };
-    Connection::new(config, Instant::now())
-}
-
 /// The bytes that all connections of a way begin with. A HELLO that is right is so for any
 /// connection, as often as it is sent.
 fn opening(way: Way, server: PublicKey) -> Outcome<Vec<u8>> {
     if matches!(way, Way::Silent | Way::Whole) {
         return Ok(Vec::new());
     }
-    let mut ours = client(server, new_key(), None, NOTHING);
+    let mut ours = client(NOTHING, server, None);
     let side = ServerSide { keys: vec![new_key()], random };
     let mechanism = Mechanism::CurveServer(Arc::new(side));
     // A server's greeting is the same whatever its key.
@@ -282,33 +239,4 @@ fn opening(way: Way, server: PublicKey) -> Outcome<Vec<u8>> {
         opening.get_mut(from..).unwrap_or_default().fill(9);
     }
     Ok(opening)
-}
-
-/// Makes a connection to `address` and shakes hands by it.
-///
-/// # Errors
-/// The relay has closed it, or did not answer within `patience`.
-pub fn shake_hands(
-    address: &str,
-    mut connection: Connection,
-    patience: Duration,
-) -> io::Result<(TcpStream, Connection)> {
-    let fail = |error: Box<dyn std::error::Error + Send + Sync>| io::Error::other(error);
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(patience))?;
-    let mut buffer = [0; BUFFER];
-    loop {
-        write_all(&mut connection, None, &mut stream).map_err(fail)?;
-        let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let input = buffer.get(..read).unwrap_or_default();
-        connection.handle_input(input, Instant::now()).map_err(|error| fail(error.into()))?;
-        if let Some(sealer) = connection.take_sealer() {
-            write_all(&mut connection, Some(sealer), &mut stream).map_err(fail)?;
-            return Ok((stream, connection));
-        }
-    }
 }

@@ -2,80 +2,30 @@
 //! shake hands and go.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use zafka_zmtp::curve::{ClientSide, PublicKey};
-use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType, Token};
+use zafka_zmtp::curve::PublicKey;
+use zafka_zmtp::{Event, Token};
 
+use super::curve_client::Sub;
 use super::idle_peers::hold;
 use super::scan::Kind;
 use super::scan::PACKED_LENGTH;
 use super::sub::persist;
 use super::usage;
 use crate::Outcome;
-use crate::keys::{new_key, random};
 
-/// Longest wait for the relay's part of a handshake.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes that one read takes.
 const BUFFER: usize = 256 * 1024;
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A SUB whose handshake is done.
-struct Sub {
-    stream: TcpStream,
-    connection: Connection,
-}
-
-impl Sub {
-    /// Connects with a new key, and subscribes. Tries again until the other side listens.
-    fn connect(
-        address: &str,
-        prefix: &[u8],
-        server: PublicKey,
-        token: Option<Token>,
-    ) -> Outcome<Self> {
-        let mut stream = persist(|| TcpStream::connect(address))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let side = ClientSide { keys: new_key(), server, token, random };
-        let config = Config {
-            socket_type: SocketType::Sub,
-            role: Role::Client,
-            mechanism: Mechanism::CurveClient(Arc::new(side)),
-            identity: Default::default(),
-            max_frame: 1 << 26,
-            max_message: 1 << 26,
-            heartbeat: None,
-        };
-        let mut connection = Connection::new(config, Instant::now());
-        connection.subscribe(prefix);
-        let mut buffer = [0; 4096];
-        let sealer = loop {
-            while let Some(output) = connection.poll_output() {
-                stream.write_all(&output)?;
-            }
-            if let Some(sealer) = connection.take_sealer() {
-                break sealer;
-            }
-            let read = stream.read(&mut buffer)?;
-            if read == 0 {
-                return Err("the relay closed the connection in its handshake".into());
-            }
-            connection.handle_input(buffer.get(..read).unwrap_or_default(), Instant::now())?;
-        };
-        let (mut sealer, mut wire) = (sealer, Vec::new());
-        while let Some(output) = connection.poll_output() {
-            sealer.seal(&output, &mut wire)?;
-        }
-        stream.write_all(&wire)?;
-        Ok(Self { stream, connection })
-    }
+/// Connects and subscribes. Tries again until the other side listens.
+fn connect(address: &str, prefix: &[u8], server: PublicKey, token: Option<Token>) -> Outcome<Sub> {
+    Sub::shake_hands(persist(|| TcpStream::connect(address))?, prefix, server, token)
 }
 
 /// `curve-sink ADDRESS PREFIX message|batch CONNECTIONS SERVER_KEY`: as `counting-sink`.
@@ -89,7 +39,7 @@ pub fn sink(arguments: &[&str]) -> Outcome<()> {
     let kind = if *kind == "batch" { Kind::Batch } else { Kind::Message };
     let server = server.parse()?;
     let subs = (0..connections.parse::<usize>()?)
-        .map(|_| Sub::connect(address, prefix.as_bytes(), server, None));
+        .map(|_| connect(address, prefix.as_bytes(), server, None));
     let mut subs = subs.collect::<Outcome<Vec<Sub>>>()?;
     for sub in &subs {
         sub.stream.set_nonblocking(true)?;
@@ -151,7 +101,7 @@ pub fn idle(arguments: &[&str]) -> Outcome<()> {
         return Err(usage("curve-idle ADDRESS COUNT SERVER_KEY"));
     };
     let server = server.parse()?;
-    hold(count, |prefix| Sub::connect(address, prefix, server, None).map(|sub| sub.stream))
+    hold(count, |prefix| connect(address, prefix, server, None).map(|sub| sub.stream))
 }
 
 /// `curve-handshakes ADDRESS SERVER_KEY [TOKENS]`: connects, shakes hands and goes, again and
@@ -174,7 +124,7 @@ pub fn handshakes(arguments: &[&str]) -> Outcome<()> {
             None => None,
             Some(tokens) => Some(Token::new(tokens.next().ok_or("no token is left")?.to_owned())),
         };
-        Sub::connect(address, b"nobody-publishes", server, token)?;
+        connect(address, b"nobody-publishes", server, token)?;
         done += 1;
         let now = Instant::now();
         if now >= next_line {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -9,17 +10,15 @@ use std::time::{Duration, Instant};
 use zafka_zmtp::Event;
 use zafka_zmtp::curve::PublicKey;
 
+use super::curve_client::{PATIENCE, Sub};
 use super::stamping_sink::age;
-use super::{crowd, usage, write_samples};
+use super::{usage, write_samples};
 use crate::Outcome;
-use crate::keys::new_key;
 
 /// Time between one newcomer and the next.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause before a newcomer that was closed tries again: libzmq's `ZMQ_RECONNECT_IVL`.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// Longest wait of a newcomer for the relay's part of a handshake.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait for the relay to listen, for the word to begin, and for a record.
 const START: Duration = Duration::from_secs(120);
 const BUFFER: usize = 64 * 1024;
@@ -63,6 +62,11 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
     }
 }
 
+/// Connects once, and subscribes.
+fn connect(address: &str, prefix: &[u8], server: PublicKey) -> Outcome<Sub> {
+    Sub::shake_hands(TcpStream::connect(address)?, prefix, server, None)
+}
+
 /// Ages of the records that come between `begun` and `over`, in ns.
 fn take_records(
     address: &str,
@@ -72,11 +76,10 @@ fn take_records(
     over: &AtomicBool,
 ) -> Outcome<Vec<i64>> {
     let deadline = Instant::now() + START;
-    let (mut stream, mut connection) = loop {
-        let connection = crowd::client(server, new_key(), None, topic.as_bytes());
-        match crowd::shake_hands(address, connection, PATIENCE) {
-            Ok(done) => break done,
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+    let Sub { mut stream, mut connection } = loop {
+        match connect(address, topic.as_bytes(), server) {
+            Ok(sub) => break sub,
+            Err(error) if Instant::now() >= deadline => return Err(error),
             Err(_) => sleep(Duration::from_millis(10)),
         }
     };
@@ -108,8 +111,7 @@ fn welcome(address: &str, server: PublicKey, lasts: Duration) -> Vec<i64> {
     while Instant::now() < end {
         let began = Instant::now();
         loop {
-            let connection = crowd::client(server, new_key(), None, b"nobody-publishes");
-            if crowd::shake_hands(address, connection, PATIENCE).is_ok() {
+            if connect(address, b"nobody-publishes", server).is_ok() {
                 break;
             }
             // One that is never let in counts with the time that it has tried.
