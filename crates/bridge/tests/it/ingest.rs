@@ -113,16 +113,36 @@ fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-/// Receives the first message of a relay's only route.
-fn subscriber(relay: &Relay) -> impl FnOnce() -> Vec<Vec<u8>> + use<> {
+/// Reads a topic's log back by the other direction.
+async fn read_log<T: Send + 'static>(
+    broker: &Broker,
+    topic: &str,
+    read: impl FnOnce(&zmq::Socket) -> T + Send + 'static,
+) -> T {
+    let mut out = route(source(&[topic], None));
+    out.socket.min_peers = 1;
+    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
     let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
-    move || {
+    let found = blocking(move || {
         let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
         sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
         sub.set_subscribe(b"").unwrap();
         sub.connect(&endpoint).unwrap();
-        sub.recv_multipart(0).unwrap()
-    }
+        read(&sub)
+    })
+    .await;
+    relay.shutdown(SHUTDOWN).await;
+    found
+}
+
+/// Waits until nothing is left of a route's messages.
+async fn nothing_left(running: &Running) {
+    eventually("nothing is left", || {
+        let status = running.ingest();
+        status.in_flight_bytes == 0 && status.senders_held == 0 && status.waiting.is_empty()
+    })
+    .await;
+    assert_identity(&running.ingest());
 }
 
 /// Asserts that each received message is in one of the other counts, or in flight.
@@ -178,16 +198,8 @@ async fn a_dealer_is_told_where_each_message_is() {
     eventually("it is counted", || running.ingest().counters.acknowledged == MESSAGES as u64).await;
     assert_identity(&running.ingest());
     running.relay.shutdown(SHUTDOWN).await;
-    // The log has what was told: read back by the other direction.
-    let mut out = route(source(&["edge.kiln"], None));
-    out.socket.min_peers = 1;
-    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
-    let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
-    blocking(move || {
-        let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
-        sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
-        sub.set_subscribe(b"").unwrap();
-        sub.connect(&endpoint).unwrap();
+    // The log has what was told.
+    let found = read_log(&broker, "edge.kiln", |sub| {
         let mut found = BTreeMap::new();
         for _ in 0..MESSAGES {
             let frames = sub.recv_multipart(0).unwrap();
@@ -198,10 +210,10 @@ async fn a_dealer_is_told_where_each_message_is() {
                 (meta["partition"].as_i64().unwrap(), meta["offset"].as_i64().unwrap()),
             );
         }
-        assert_eq!(found, places);
+        found
     })
     .await;
-    relay.shutdown(SHUTDOWN).await;
+    assert_eq!(found, places);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,10 +381,7 @@ async fn dead_letters_hold_the_frames_and_the_reason() {
     .await;
     assert_identity(&running.ingest());
     running.relay.shutdown(SHUTDOWN).await;
-    let mut out = route(source(&["dead"], None));
-    out.socket.min_peers = 1;
-    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
-    let frames = blocking(subscriber(&relay)).await;
+    let frames = read_log(&broker, "dead", |sub| sub.recv_multipart(0).unwrap()).await;
     assert_eq!(frames[3], b"\x02\0\0\0\x04\0\0\0KILN\x01\0\0\0v");
     let headers = json(&frames[1])["headers"].clone();
     let header = |name: &str| {
@@ -383,5 +392,4 @@ async fn dead_letters_hold_the_frames_and_the_reason() {
     assert_eq!(header("__connect.errors.connector.name"), "ingest");
     let reason = header("__connect.errors.exception.message");
     assert!(reason.contains("edge.KILN"), "{reason}");
-    relay.shutdown(SHUTDOWN).await;
 }

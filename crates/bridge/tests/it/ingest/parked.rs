@@ -8,16 +8,6 @@ use super::raw::Raw;
 use super::shares::{VALUE, broker, logged, message, route_by_partition, send};
 use super::*;
 
-/// Waits until nothing is left of a route's messages.
-async fn nothing_left(running: &Running) {
-    eventually("nothing is left", || {
-        let status = running.ingest();
-        status.in_flight_bytes == 0 && status.senders_held == 0 && status.waiting.is_empty()
-    })
-    .await;
-    assert_identity(&running.ingest());
-}
-
 fn is_for_dead(wait: &WaitStatus) -> bool {
     wait.partition.as_deref() == Some("edge.kiln/0")
 }

@@ -163,15 +163,7 @@ async fn a_quota_holds_senders_back_and_loses_nothing() {
     assert_eq!((status.counters.senders_accepted, status.counters.kafka_errors), (1, 0));
     drop(sending.await.unwrap());
     running.relay.shutdown(SHUTDOWN).await;
-    let mut out = route(source(&["edge.kiln"], None));
-    out.socket.min_peers = 1;
-    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
-    let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
-    let numbers = blocking(move || {
-        let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
-        sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
-        sub.set_subscribe(b"").unwrap();
-        sub.connect(&endpoint).unwrap();
+    let numbers = read_log(&broker, "edge.kiln", |sub| {
         let number = |_| {
             let frames = sub.recv_multipart(0).unwrap();
             std::str::from_utf8(&frames[3]).unwrap().trim().parse().unwrap()
@@ -180,5 +172,4 @@ async fn a_quota_holds_senders_back_and_loses_nothing() {
     })
     .await;
     assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
-    relay.shutdown(SHUTDOWN).await;
 }

@@ -56,15 +56,7 @@ pub fn send(
 /// The numbers that a partition has of each sender, in the order of the log, once there are `count`
 /// in all.
 pub async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<String, Vec<usize>> {
-    let mut out = route(source(&["edge.kiln"], None));
-    out.socket.min_peers = 1;
-    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
-    let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
-    let found = blocking(move || {
-        let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
-        sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
-        sub.set_subscribe(b"").unwrap();
-        sub.connect(&endpoint).unwrap();
+    read_log(broker, "edge.kiln", move |sub| {
         let mut found = BTreeMap::<_, Vec<usize>>::new();
         let mut left = count;
         while left > 0 {
@@ -80,9 +72,7 @@ pub async fn logged(broker: &Broker, partition: i32, count: usize) -> BTreeMap<S
         }
         found
     })
-    .await;
-    relay.shutdown(SHUTDOWN).await;
-    found
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,12 +155,7 @@ async fn stops_no_other(producer: ProducerKind) {
     for sending in dead.into_iter().chain(alive) {
         sending.await.unwrap();
     }
-    eventually("nobody is held", || {
-        let status = running.ingest();
-        status.senders_held == 0 && status.waiting.is_empty() && status.in_flight_bytes == 0
-    })
-    .await;
-    assert_identity(&running.ingest());
+    nothing_left(&running).await;
     running.relay.shutdown(SHUTDOWN).await;
     let found = logged(&broker, 0, SENDERS * MESSAGES + SHORT).await;
     assert_eq!(found.len(), SENDERS + 1);
@@ -224,11 +209,6 @@ async fn answers_that_wait_for_a_dead_partition_stop_no_other_sender() {
     let places = stuck.await.unwrap();
     assert_eq!(places[0], (0, 0));
     assert!(places[1..].is_sorted() && places[1..].iter().all(|(partition, _)| *partition == 1));
-    eventually("nothing is left", || {
-        let status = running.ingest();
-        status.in_flight_bytes == 0 && status.senders_held == 0 && status.waiting.is_empty()
-    })
-    .await;
-    assert_identity(&running.ingest());
+    nothing_left(&running).await;
     running.relay.shutdown(SHUTDOWN).await;
 }

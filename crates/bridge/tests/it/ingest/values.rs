@@ -1,12 +1,9 @@
 //! Messages of which nothing but the value is needed, between others.
 
-use zafka_bridge::Relay;
 use zafka_sockets::InboundKind;
 
-use super::{
-    Running, assert_identity, blocking, eventually, ingest, json, route, source, template,
-};
-use crate::support::{Broker, PATIENCE, SHUTDOWN};
+use super::{Running, assert_identity, blocking, eventually, ingest, json, read_log, template};
+use crate::support::{Broker, SHUTDOWN};
 
 const MESSAGES: usize = 3_000;
 
@@ -56,20 +53,10 @@ fn numbers(is_wanted: impl Fn(Kind) -> bool) -> Vec<usize> {
 
 /// The values in the log, in its order.
 async fn logged(broker: &Broker, count: usize) -> Vec<Vec<u8>> {
-    let mut out = route(source(&["edge.kiln"], None));
-    out.socket.min_peers = 1;
-    let relay = Relay::start(&broker.cluster(), vec![out]).await.unwrap();
-    let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();
-    let found = blocking(move || {
-        let sub = zmq::Context::new().socket(zmq::SUB).unwrap();
-        sub.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
-        sub.set_subscribe(b"").unwrap();
-        sub.connect(&endpoint).unwrap();
+    read_log(broker, "edge.kiln", move |sub| {
         (0..count).map(|_| sub.recv_multipart(0).unwrap().remove(3)).collect()
     })
-    .await;
-    relay.shutdown(SHUTDOWN).await;
-    found
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
