@@ -99,7 +99,9 @@ impl Task {
         }
     }
 
-    fn count_more(&mut self, place: PartitionIndex, weight: usize) {
+    /// Takes note of records that are under way from now on.
+    #[inline]
+    pub(super) fn count_more(&mut self, place: PartitionIndex, weight: usize) {
         if self.shares.add(place, weight) {
             self.writers.set_full(place, true);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zafka_envelope::InboundRecord;
-use zafka_kafka::produce::OutboundRecord;
+use zafka_kafka::produce::{OutboundRecord, PartitionIndex, Ticket, WriteError};
 use zafka_sockets::{Content, Inbound};
 use zafka_zmtp::{Discarded, SocketType};
 
@@ -360,14 +360,19 @@ impl Task {
             }
         }
         for (place, error) in unsent {
-            let weight = self.count_delivered(place, ticket, 1);
-            if let Some(place) = place {
-                self.count_out(place, weight);
-                self.count_moved();
-            }
-            self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
+            self.handle_unsent(place, ticket, error);
         }
         Ok(())
+    }
+
+    /// Takes note of a record that cannot be sent at all.
+    fn handle_unsent(&mut self, place: Option<PartitionIndex>, ticket: Ticket, error: WriteError) {
+        let weight = self.count_delivered(place, ticket, 1);
+        if let Some(place) = place {
+            self.count_out(place, weight);
+            self.count_moved();
+        }
+        self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
     }
 
     /// The producer of an arrival's records.

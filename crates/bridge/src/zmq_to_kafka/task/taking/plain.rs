@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use zafka_kafka::produce::{OutboundRecord, PartitionIndex, Ticket, WriteError};
+use zafka_kafka::produce::OutboundRecord;
 use zafka_sockets::Sender;
 use zafka_zmtp::{Frames, Messages};
 
@@ -87,10 +87,8 @@ impl Task {
             };
             self.arrivals.measure(arrival, size);
             self.counts.received += 1;
-            if let Some(place) = place
-                && self.shares.add(place, size.weight)
-            {
-                self.writers.set_full(place, true);
+            if let Some(place) = place {
+                self.count_more(place, size.weight);
             }
             let message = (arrival, *index - first);
             let ticket = self.ledger.enter_next(message, sender, named, timestamp);
@@ -104,26 +102,11 @@ impl Task {
                 headers: &[],
             };
             if let Err(error) = self.writers.send_to(Writer::Own, place, ticket, &record) {
-                self.handle_unsent((ticket, error), place, arrival, size.weight);
+                self.handle_unsent(place, ticket, error);
                 return self.tell();
             }
         }
         ControlFlow::Continue(())
-    }
-
-    /// Takes note of a record of this weight that cannot be sent at all.
-    fn handle_unsent(
-        &mut self,
-        (ticket, error): (Ticket, WriteError),
-        place: Option<PartitionIndex>,
-        arrival: ArrivalId,
-        weight: usize,
-    ) {
-        self.ledger.handle_delivery(ticket, Err(error), &mut self.settled);
-        if let Some(place) = place {
-            self.count_out(place, weight);
-            self.count_settled(arrival, weight);
-        }
     }
 }
 
