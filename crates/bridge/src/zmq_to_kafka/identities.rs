@@ -72,7 +72,7 @@ struct Identity<L, P> {
     stage: IdentityStage,
     /// Records.
     under_way: usize,
-    /// The last time when a record came or was settled.
+    /// The time when it opened, or when a record was settled last: read while none is under way.
     used: Instant,
     /// Free again once this is dropped.
     _place: P,
@@ -153,9 +153,9 @@ impl<L: Clone + PartialEq, P> Identities<L, P> {
     }
 
     /// Records were sent in the name of one.
-    pub(super) fn handle_sent(&mut self, slot: SlotId, records: usize, now: Instant) {
+    pub(super) fn handle_sent(&mut self, slot: SlotId, records: usize) {
         if let Some(Some(one)) = self.slots.get_mut(slot) {
-            (one.under_way, one.used) = (one.under_way + records, now);
+            one.under_way += records;
         }
     }
 
@@ -271,7 +271,7 @@ mod tests {
         }
 
         fn sent(&mut self, slot: SlotId, records: usize) {
-            self.identities.handle_sent(slot, records, self.now);
+            self.identities.handle_sent(slot, records);
         }
 
         fn settled(&mut self, slot: SlotId, records: usize) {

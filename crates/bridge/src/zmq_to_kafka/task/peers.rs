@@ -197,7 +197,7 @@ impl Peers {
             Some(index) => producer.send_to(Some(index), ticket, record),
             None => producer.send(ticket, record),
         }?;
-        self.identities.handle_sent(slot, 1, now());
+        self.identities.handle_sent(slot, 1);
         Ok(())
     }
 
