@@ -32,6 +32,8 @@ impl TopicNumbers {
 
     /// The producer of a partition, and its own number for it.
     pub(super) fn inner(&self, outer: PartitionIndex) -> Option<(SlotId, PartitionIndex)> {
+        // Partitions that are not known have no number among all.
+        outer.partition?;
         let (slot, topic) = (*self.topics.get(outer.topic)?)?;
         Some((slot, PartitionIndex { topic, ..outer }))
     }
@@ -75,5 +77,6 @@ mod tests {
         assert_eq!(numbers.outer(3, unknown(9_999)), unknown(0));
         assert_eq!(numbers.outer(4, unknown(17)), unknown(0));
         assert_eq!(numbers.outer(4, index(17)), index(0), "it has taken no number");
+        assert_eq!(numbers.inner(unknown(0)), None);
     }
 }

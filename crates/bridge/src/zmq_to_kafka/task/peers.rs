@@ -187,16 +187,11 @@ impl Peers {
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        let index = place.filter(|place| place.partition.is_some());
-        let index = index.and_then(|place| self.numbers.inner(place)).map(|(_, index)| index);
+        let index = place.and_then(|place| self.numbers.inner(place)).map(|(_, index)| index);
         let Some(producer) = self.producer(slot) else {
             return Err(WriteError::NotAllowed(LEASE_OVER.to_owned()));
         };
-        // One whose partition is not known has no number among all.
-        match index {
-            Some(index) => producer.send_to(Some(index), ticket, record),
-            None => producer.send(ticket, record),
-        }?;
+        producer.send_to(index, ticket, record)?;
         self.identities.handle_sent(slot, 1);
         Ok(())
     }
