@@ -100,9 +100,11 @@ impl Peers {
         };
         let slot = match self.entry(&lease) {
             Entry::Open(slot) => slot,
-            Entry::New(slot) => self.begin(slot, &lease, sender)?,
-            Entry::Ended(EndReason::LeaseOver) => return Err(denied(LEASE_OVER)),
-            Entry::Ended(EndReason::Refused) => return Err(denied(REFUSED)),
+            Entry::New(slot) => {
+                self.begin(slot, &lease, sender)?;
+                slot
+            }
+            Entry::Ended(reason) => return Err(denied(text(reason))),
             Entry::Full => {
                 self.principals.count_refused();
                 let reason = "records are written in as many names as may be (max_identities)";
@@ -132,12 +134,7 @@ impl Peers {
     }
 
     /// Opens an identity that has a place.
-    fn begin(
-        &mut self,
-        slot: SlotId,
-        lease: &PeerLease,
-        sender: &Sender,
-    ) -> Result<SlotId, Failure> {
+    fn begin(&mut self, slot: SlotId, lease: &PeerLease, sender: &Sender) -> Result<(), Failure> {
         let route = &self.config.route;
         let begun = self.cluster.principal(&lease.tokens).and_then(|principal| {
             let producer = Producer::start_fast(&principal.cluster(), &self.config)?;
@@ -162,7 +159,7 @@ impl Peers {
         if let Some(place) = self.open.get_mut(slot) {
             *place = Some(Open { producer, serial, keeper });
         }
-        Ok(slot)
+        Ok(())
     }
 
     fn producer(&mut self, slot: SlotId) -> Option<&mut Producer> {
@@ -254,10 +251,7 @@ impl Peers {
             return;
         }
         self.senders.retain(|_, (of, _)| *of != slot);
-        let error = WriteError::NotAllowed(match reason {
-            EndReason::LeaseOver => LEASE_OVER.to_owned(),
-            EndReason::Refused => REFUSED.to_owned(),
-        });
+        let error = WriteError::NotAllowed(text(reason).to_owned());
         if let Some(producer) = self.producer(slot) {
             producer.fail_unsent(&error);
         }
@@ -300,6 +294,13 @@ impl Peers {
 const LEASE_OVER: &str = "its lease is over";
 /// Told to the sender whose token is not exchanged, or not taken: the log says why.
 const REFUSED: &str = "its token is not taken for Kafka";
+
+fn text(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::LeaseOver => LEASE_OVER,
+        EndReason::Refused => REFUSED,
+    }
+}
 
 fn denied(reason: &str) -> Failure {
     Failure::new(Code::NotAllowed, reason)
