@@ -216,20 +216,17 @@ impl Peers {
     /// Handles what [`Self::next`] has told.
     pub(super) fn handle(&mut self, event: PeerEvent, at: Instant) {
         let now = at.into_std();
-        if let PeerEvent::Refused { slot, serial, reason } = event
-            && self.open.get(slot).and_then(Option::as_ref).is_some_and(|one| one.serial == serial)
-        {
-            let is_over = self.identities.leases().any(|(at, lease)| at == slot && lease.is_over());
-            if !is_over {
-                let route = &self.config.route;
-                warn!(route, identity = serial, reason, "a peer's token is not taken for Kafka");
-                self.end(slot, EndReason::Refused, now);
-            }
-        }
         let over = self.identities.leases().filter(|(_, lease)| lease.is_over());
         let over: Vec<_> = over.map(|(slot, _)| slot).collect();
         for slot in over {
             self.end(slot, EndReason::LeaseOver, now);
+        }
+        if let PeerEvent::Refused { slot, serial, reason } = event
+            && self.open.get(slot).and_then(Option::as_ref).is_some_and(|one| one.serial == serial)
+            && self.end(slot, EndReason::Refused, now)
+        {
+            let route = &self.config.route;
+            warn!(route, identity = serial, reason, "a peer's token is not taken for Kafka");
         }
         while let Some(step) = self.identities.poll_step(now) {
             match step {
@@ -245,16 +242,17 @@ impl Peers {
         while self.closing.try_join_next().is_some() {}
     }
 
-    /// An identity takes no more.
-    fn end(&mut self, slot: SlotId, reason: EndReason, now: std::time::Instant) {
+    /// An identity takes no more. Returns true if it did before.
+    fn end(&mut self, slot: SlotId, reason: EndReason, now: std::time::Instant) -> bool {
         if !self.identities.handle_end(slot, reason, now) {
-            return;
+            return false;
         }
         self.senders.retain(|_, (of, _)| *of != slot);
         let error = WriteError::NotAllowed(text(reason).to_owned());
         if let Some(producer) = self.producer(slot) {
             producer.fail_unsent(&error);
         }
+        true
     }
 
     fn close_one(&mut self, slot: SlotId) {
