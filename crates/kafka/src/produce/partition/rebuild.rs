@@ -51,23 +51,20 @@ impl Partition {
 
     /// Gives up all records: the topic or the partition is gone.
     pub(in crate::produce) fn fail_all(&mut self, error: &WriteError) {
-        let mut index = 0;
-        while let Some(batch) = self.sealed.get(index) {
-            if !batch.was_told() {
-                self.give_up(index, error.clone());
-            }
-            // A batch with a request under way stays until that has ended.
-            index += usize::from(self.sealed.get(index).is_some_and(Sealed::was_told));
-        }
-        self.fail_unsent(error);
-        self.settle();
+        self.fail(error, |_| true);
     }
 
     /// Gives up what no broker can have. What was sent is awaited.
     pub(in crate::produce) fn fail_never_sent(&mut self, error: &WriteError) {
+        self.fail(error, |batch| !batch.may_be_written && batch.request.is_none());
+    }
+
+    /// Gives up batches without a sequence, and those with one that are wanted.
+    fn fail(&mut self, error: &WriteError, is_wanted: impl Fn(&Sealed) -> bool) {
         let mut index = 0;
         while let Some(batch) = self.sealed.get(index) {
-            if batch.was_told() || batch.may_be_written || batch.request.is_some() {
+            // A batch with a request under way stays until that has ended.
+            if batch.was_told() || !is_wanted(batch) {
                 index += 1;
             } else {
                 self.give_up(index, error.clone());
