@@ -228,6 +228,12 @@ impl Topics {
         }
     }
 
+    /// Takes note that something happened to all partitions.
+    fn touch_all(&mut self) {
+        let keys: Vec<Key> = self.keys().collect();
+        keys.into_iter().for_each(|key| self.touch(key));
+    }
+
     /// Returns the next partition that something happened to.
     pub(super) fn poll_touched(&mut self) -> Option<Key> {
         let key = self.touched.pop()?;
@@ -342,10 +348,7 @@ impl Topics {
                 }
             }
         }
-        let keys: Vec<Key> = self.keys().collect();
-        for key in keys {
-            self.touch(key);
-        }
+        self.touch_all();
         learned
     }
 
@@ -355,8 +358,7 @@ impl Topics {
             topic.fail_waiting(error, usize::MAX, &mut self.failed);
             topic.slots.iter_mut().for_each(|slot| way(&mut slot.partition, error));
         }
-        let keys: Vec<Key> = self.keys().collect();
-        keys.into_iter().for_each(|key| self.touch(key));
+        self.touch_all();
     }
 
     /// Forgets topics that are not there, once nothing of them is under way.
