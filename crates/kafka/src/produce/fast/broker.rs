@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::Key;
 use super::events::Event;
-use super::request::{self, Answered, Item};
+use super::request::{self, Item};
 use crate::connection::{
     Connection, ConnectionError, Connector, IDLE, Pipeline, RequestError, decode,
 };
@@ -217,11 +217,7 @@ impl Broker {
                 };
                 let answers = request::read(&response, &items, version);
                 // The bytes are free before the answer is reported, to be used again.
-                let ends = items.into_iter().map(|item| (item.key, item.number));
-                let answers: Vec<(Key, u64, Option<Answered>)> = ends
-                    .zip(answers)
-                    .map(|((key, number), answer)| (key, number, answer))
-                    .collect();
+                drop(items);
                 self.tell(Event::Produced { broker: self.id, serial: self.serial, answers });
                 response.throttle_time_ms
             }

@@ -87,13 +87,14 @@ pub(super) struct Answered {
     pub(super) leader: Option<Leader>,
 }
 
-/// The answers of the items, in their order; none for one that the answer leaves out.
+/// The answers of the items, in their order, each with the partition and the number of its item;
+/// none for one that the answer leaves out.
 pub(super) fn read(
     response: &ProduceResponse,
     items: &[Item],
     version: i16,
-) -> Vec<Option<Answered>> {
-    let mut answers: Vec<Option<Answered>> = items.iter().map(|_| None).collect();
+) -> Vec<(Key, u64, Option<Answered>)> {
+    let mut answers: Vec<_> = items.iter().map(|item| (item.key, item.number, None)).collect();
     // They come in the order of the request as a rule.
     let mut expected = 0;
     for topic in &response.responses {
@@ -119,7 +120,7 @@ pub(super) fn read(
                 log_start: partition.log_start_offset,
             };
             let leader = Some(leader).filter(|leader| leader.broker >= 0 && leader.epoch >= 0);
-            if let Some(answered) = answers.get_mut(place) {
+            if let Some((.., answered)) = answers.get_mut(place) {
                 *answered = Some(Answered { answer, leader });
             }
         }
@@ -202,7 +203,8 @@ mod tests {
                 .with_name(name("a"))
                 .with_partition_responses(vec![partition(9, 0, 1), partition(3, 0, 40)]),
         ]);
-        let answers = read(&response, &items, 12);
+        let answers = read(&response, &items, 12).into_iter().map(|(.., one)| one);
+        let answers: Vec<_> = answers.collect();
         let offsets: Vec<_> =
             answers.iter().map(|one| one.as_ref().map(|one| one.answer.base_offset)).collect();
         assert_eq!(offsets, [Some(40), None, Some(-1)]);

@@ -220,9 +220,6 @@ impl SimProducer {
         now: Instant,
     ) {
         let answers = request::read(response, &request.0, version);
-        let ends = request.0.iter().map(|item| (item.key, item.number));
-        let answers = ends.zip(answers).map(|((key, number), answer)| (key, number, answer));
-        let answers = answers.collect();
         self.writer.handle(Event::Produced { broker, serial, answers }, now);
     }
 
