@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use zafka_kafka::produce::PartitionIndex;
 
+use super::shares::Shares;
+
 /// A connection of a sender by its number.
 type SenderId = u64;
 
@@ -36,7 +38,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// Returns the only partition that it is for.
-    pub(super) fn only(&self) -> Option<PartitionIndex> {
+    fn only(&self) -> Option<PartitionIndex> {
         match self {
             Self::Partition { index, is_for_any: false, .. } => Some(*index),
             Self::Partition { .. } | Self::Answers => None,
@@ -150,9 +152,23 @@ impl<T> Parked<T> {
         self.senders.get(sender).map(|(turn, _)| *turn).or_else(of_name)
     }
 
+    /// Returns what a message for a partition, or for any of its topic, has to wait for, if it has
+    /// to: the partition is full, or others continue for this very one.
+    #[inline]
+    pub(super) fn wait_for(
+        &self,
+        index: PartitionIndex,
+        topic: &str,
+        is_for_any: bool,
+        shares: &Shares,
+    ) -> Option<Wait> {
+        let has_to_wait = shares.is_full(index) || (self.is_due(index) && !is_for_any);
+        has_to_wait.then(|| Wait::Partition { index, topic: Arc::from(topic), is_for_any })
+    }
+
     /// Returns true if senders that waited for a partition continue now. A message for it goes
     /// behind them, unless it has waited itself.
-    pub(super) fn is_due(&self, index: PartitionIndex) -> bool {
+    fn is_due(&self, index: PartitionIndex) -> bool {
         if self.due.is_empty() || self.taken.is_some() {
             return false;
         }
@@ -191,6 +207,23 @@ impl<T> Parked<T> {
         match wait {
             Some(wait) => self.wait(turn, wait, *sender, now_ms),
             None => self.enter_ready(turn, None),
+        }
+    }
+
+    /// Parks messages that have to wait for this, as [`Self::park`] does. Those whose partition is
+    /// not full only stand behind others: they may continue once it is their turn.
+    pub(super) fn park_for(
+        &mut self,
+        origin: &Origin,
+        item: T,
+        wait: Wait,
+        shares: &Shares,
+        now_ms: i64,
+    ) {
+        let open = wait.only().filter(|index| !shares.is_full(*index));
+        self.park(origin, item, Some(wait), now_ms);
+        if let Some(index) = open {
+            self.open(index);
         }
     }
 

@@ -197,13 +197,8 @@ impl Ingest {
             Ok(()) => true,
             Err(wait) => {
                 let origin = Origin { sender: message.sender, name: None };
-                let open = wait.only().filter(|index| !self.shares.is_full(*index));
                 self.waiting += 1;
-                self.parked.park(&origin, message, Some(wait), 0);
-                // It only stands behind others.
-                if let Some(index) = open {
-                    self.parked.open(index);
-                }
+                self.parked.park_for(&origin, message, wait, &self.shares, 0);
                 false
             }
         }
@@ -283,11 +278,9 @@ impl Ingest {
         let mut places = Vec::new();
         for Target { topic, partition, key } in &targets {
             let place = producer.locate(topic, *partition, key.as_deref());
-            if let Some(index) = place
-                && (self.shares.is_full(index) || self.parked.is_due(index))
-            {
-                let topic = Arc::from(&**topic);
-                return Err(Wait::Partition { index, topic, is_for_any: false });
+            let wait = |index| self.parked.wait_for(index, topic, false, &self.shares);
+            if let Some(wait) = place.and_then(wait) {
+                return Err(wait);
             }
             places.extend(place);
         }

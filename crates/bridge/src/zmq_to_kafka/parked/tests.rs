@@ -196,6 +196,29 @@ fn those_that_go_on_for_a_partition_are_not_overtaken() {
 }
 
 #[test]
+fn one_waits_for_a_full_partition_and_behind_those_that_go_on() {
+    let mut parked = Parked::new();
+    let mut shares = Shares::new(1600);
+    let place = index(Some(0));
+    let waits = |parked: &Parked<_>, shares: &Shares| {
+        [false, true].map(|is_for_any| parked.wait_for(place, "t", is_for_any, shares))
+    };
+    let [one, any] = [false, true].map(|is_for_any| Some(wait(Some(0), is_for_any)));
+    assert_eq!(waits(&parked, &shares), [None, None]);
+    shares.add(place, 400);
+    assert_eq!(waits(&parked, &shares), [one.clone(), any], "it is full");
+    parked.park_for(&origin(1), "a", wait(Some(0), false), &shares, 0);
+    assert!(!parked.is_due(place));
+    shares.remove(place, 400);
+    parked.open(place);
+    assert_eq!(waits(&parked, &shares), [one, None], "others go on for it");
+    // Nobody opens what is open.
+    parked.park_for(&origin(2), "b", wait(Some(0), false), &shares, 0);
+    assert_eq!(taken(&mut parked), ["a", "b"]);
+    assert_eq!(waits(&parked, &shares), [None, None]);
+}
+
+#[test]
 fn connections_of_one_name_have_one_line() {
     let mut parked = Parked::new();
     let named = |sender, name: &[u8]| Origin { sender, name: Some(Arc::from(name)) };

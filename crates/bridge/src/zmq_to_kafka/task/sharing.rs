@@ -75,12 +75,10 @@ impl Task {
         let index = self.writers.locate(writer, topic, *partition, key.as_deref());
         let Some(found) = index else { return Ok(None) };
         let is_for_any = partition.is_none() && key.is_none();
-        let is_full = self.shares.is_full(found);
-        if is_full || (self.parked.is_due(found) && !is_for_any) {
-            let topic = Arc::from(&**topic);
-            return Err(Wait::Partition { index: found, topic, is_for_any });
+        match self.parked.wait_for(found, topic, is_for_any, &self.shares) {
+            Some(wait) => Err(wait),
+            None => Ok(index),
         }
-        Ok(index)
     }
 
     /// Takes note of the records of a message that are under way from now on.
@@ -243,12 +241,8 @@ impl Task {
         let inbound = Inbound { sender, content: Content::Messages(messages), permit };
         let mut part = Part { inbound, from: index, received_ms };
         self.set_aside(&mut part);
-        let open = wait.only().filter(|index| !self.shares.is_full(*index));
-        self.parked.park(&origin(&part.inbound.sender), part, Some(wait), now_ms());
-        // It only stands behind others.
-        if let Some(index) = open {
-            self.parked.open(index);
-        }
+        let origin = origin(&part.inbound.sender);
+        self.parked.park_for(&origin, part, wait, &self.shares, now_ms());
     }
 
     /// Gives back the memory of messages, if they may be set aside, and stops reading their sender.
