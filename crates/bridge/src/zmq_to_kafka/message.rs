@@ -52,11 +52,6 @@ impl Message {
         self.kept.as_ref().and_then(|kept| kept.discarded)
     }
 
-    /// Returns true if it has several records whose partitions were found.
-    pub(super) fn is_spread(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.spread.is_some())
-    }
-
     /// Returns the partitions of its records, if it has several.
     pub(super) fn spread(&mut self) -> Option<&mut Spread> {
         self.kept.as_mut()?.spread.as_mut()

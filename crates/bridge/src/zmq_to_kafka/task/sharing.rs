@@ -121,21 +121,18 @@ impl Task {
         first: Ticket,
         count: usize,
     ) -> usize {
-        let (arrival, weight) = match (self.ledger.find(first), place) {
-            (Some(Found::Message(message, _)), Some(place)) if message.is_spread() => {
-                let arrival = message.arrival;
-                let spread = self.ledger.message(first).and_then(Message::spread);
-                let freed = spread.and_then(|spread| spread.settle(place, count));
-                match freed {
-                    Some(Freed { weight, to: None }) => (arrival, weight),
-                    Some(Freed { weight, to: Some(to) }) => {
-                        self.moved.push((to, weight));
-                        return weight;
-                    }
-                    None => return 0,
-                }
+        let freed = place.and_then(|place| {
+            let message = self.ledger.message(first)?;
+            Some((message.arrival, message.spread()?.settle(place, count)))
+        });
+        let (arrival, weight) = match freed {
+            None => self.weight_of(self.ledger.find(first), count),
+            Some((arrival, Some(Freed { weight, to: None }))) => (arrival, weight),
+            Some((_, Some(Freed { weight, to: Some(to) }))) => {
+                self.moved.push((to, weight));
+                return weight;
             }
-            (found, _) => self.weight_of(found, count),
+            Some((_, None)) => return 0,
         };
         self.count_settled(arrival, weight);
         weight
