@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use form_urlencoded::{Serializer, byte_serialize};
 
-use crate::config::{ClientAuthentication, ClientCertificate, SecretSource};
+use crate::config::{ClientAuthentication, ClientCertificate};
 use crate::error::TokenError;
 use crate::files;
 use crate::jwt::{self, Claims};
@@ -46,10 +46,8 @@ pub(crate) fn proof(
 ) -> Result<Option<Secret>, TokenError> {
     Ok(match authentication {
         ClientAuthentication::None | ClientAuthentication::Certificate(_) => None,
-        ClientAuthentication::Secret(SecretSource::Text(secret)) => Some(secret.clone()),
-        ClientAuthentication::Secret(SecretSource::File(path)) => Some(files::secret(path)?),
-        ClientAuthentication::Secret(SecretSource::Live(secret)) => {
-            Some(secret.current().ok_or(TokenError::TakenAway)?)
+        ClientAuthentication::Secret(secret) => {
+            Some(secret.read(files::secret)?.ok_or(TokenError::TakenAway)?)
         }
         ClientAuthentication::AssertionFile(path) => Some(files::token(path)?),
         ClientAuthentication::Key { key, audience: own } => {

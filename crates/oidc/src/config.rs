@@ -1,8 +1,9 @@
 //! Settings of a client of a provider, already parsed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::files::FileFault;
 use crate::secret::{LiveSecret, Secret};
 
 /// The source of tokens.
@@ -137,6 +138,33 @@ pub enum SecretSource {
     /// One that its owner replaces. Once it was taken away no token that was granted for it is
     /// given out either.
     Live(LiveSecret),
+}
+
+impl SecretSource {
+    /// Returns the secret as it is now, from its file by `file`; `None` once it was taken away.
+    pub(crate) fn read(
+        &self,
+        file: fn(&Path) -> Result<Secret, FileFault>,
+    ) -> Result<Option<Secret>, FileFault> {
+        match self {
+            Self::Text(secret) => Ok(Some(secret.clone())),
+            Self::File(path) => file(path).map(Some),
+            Self::Live(secret) => Ok(secret.current()),
+        }
+    }
+
+    /// Returns the file that holds it, if one does.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) | Self::Live(_) => None,
+        }
+    }
+
+    /// Returns true once it was taken away.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Live(secret) if secret.is_gone())
+    }
 }
 
 impl From<Secret> for SecretSource {

@@ -12,16 +12,14 @@ use tracing::warn;
 
 use crate::answer::{self, Fault};
 use crate::client;
-use crate::config::{
-    Assertion, ClientAuthentication, EndpointConfig, Grant, SecretSource, TokenConfig,
-};
+use crate::config::{Assertion, ClientAuthentication, EndpointConfig, Grant, TokenConfig};
 use crate::error::TokenError;
 use crate::files;
 use crate::http::Http;
 use crate::jwt::{self, Claims};
 use crate::key::SigningKey;
 use crate::request::{Shown, TokenRequest};
-use crate::secret::{LiveSecret, Secret};
+use crate::secret::Secret;
 
 /// The life of a token that does not state its own.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
@@ -140,7 +138,7 @@ impl TokenProvider {
     fn is_taken_away(&self) -> bool {
         let TokenConfig::Endpoint(endpoint) = &self.config else { return false };
         match &endpoint.grant {
-            Grant::TokenExchange { subject_token: SecretSource::Live(live), .. } => live.is_gone(),
+            Grant::TokenExchange { subject_token, .. } => subject_token.is_gone(),
             _ => false,
         }
     }
@@ -228,13 +226,9 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
     let client = client::proof(&endpoint.authentication, id, &endpoint.token_url, now)?;
     let subject = match &endpoint.grant {
         Grant::ClientCredentials => None,
-        Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => {
-            Some(files::token(path)?)
+        Grant::TokenExchange { subject_token, .. } => {
+            Some(subject_token.read(files::token)?.ok_or(TokenError::TakenAway)?)
         }
-        Grant::TokenExchange { subject_token: SecretSource::Text(token), .. } => {
-            Some(token.clone())
-        }
-        Grant::TokenExchange { subject_token: SecretSource::Live(token), .. } => Some(live(token)?),
         Grant::JwtBearer(Assertion::File(path)) => Some(files::token(path)?),
         Grant::JwtBearer(Assertion::Signed(assertion)) => {
             let claims = Claims {
@@ -251,27 +245,18 @@ fn show(endpoint: &EndpointConfig, now: Duration) -> Result<Shown, TokenError> {
     Ok(Shown { client, subject })
 }
 
-fn live(secret: &LiveSecret) -> Result<Secret, TokenError> {
-    secret.current().ok_or(TokenError::TakenAway)
-}
-
 /// The files of what a provider was shown and did not take.
 fn files_shown(endpoint: &EndpointConfig, shown: &Shown, now: Duration) -> Vec<String> {
-    let client = match &endpoint.authentication {
-        ClientAuthentication::None
-        | ClientAuthentication::Secret(SecretSource::Text(_) | SecretSource::Live(_)) => None,
-        ClientAuthentication::Secret(SecretSource::File(path))
-        | ClientAuthentication::AssertionFile(path) => Some(path),
+    let client: Option<&Path> = match &endpoint.authentication {
+        ClientAuthentication::None => None,
+        ClientAuthentication::Secret(secret) => secret.file(),
+        ClientAuthentication::AssertionFile(path) => Some(path),
         ClientAuthentication::Key { key, .. } => Some(&key.file),
         ClientAuthentication::Certificate(client) => Some(&client.certificate),
     };
-    let subject = match &endpoint.grant {
-        Grant::ClientCredentials
-        | Grant::TokenExchange {
-            subject_token: SecretSource::Text(_) | SecretSource::Live(_),
-            ..
-        } => None,
-        Grant::TokenExchange { subject_token: SecretSource::File(path), .. } => Some(path),
+    let subject: Option<&Path> = match &endpoint.grant {
+        Grant::ClientCredentials => None,
+        Grant::TokenExchange { subject_token, .. } => subject_token.file(),
         Grant::JwtBearer(Assertion::File(path)) => Some(path),
         Grant::JwtBearer(Assertion::Signed(assertion)) => Some(&assertion.key.file),
     };
