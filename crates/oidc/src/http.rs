@@ -179,6 +179,11 @@ fn parse(url: &str) -> Result<Uri, HttpError> {
     }
 }
 
+/// Returns a URL as it may be told: without its query, which may hold a key.
+pub(crate) fn without_query(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
 /// The fault of a text without a private key.
 pub(crate) fn no_key(text: &[u8]) -> &'static str {
     if String::from_utf8_lossy(text).contains("ENCRYPTED") {

@@ -10,7 +10,7 @@ use crate::answer::{self, Fault};
 use crate::client;
 use crate::config::ClientAuthentication;
 use crate::error::TokenError;
-use crate::http::{Http, HttpError};
+use crate::http::{Http, HttpError, without_query};
 use crate::secret::Secret;
 
 /// The client that asks.
@@ -108,10 +108,6 @@ fn active(answer: &Map<String, Value>) -> Result<bool, &'static str> {
         Some(_) => Err("\"active\" is neither true nor false"),
         None => Err("\"active\" is missing"),
     }
-}
-
-fn without_query(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::answer::{self, Fault};
 use crate::device::{self, DeviceCode, LoginTokens, Polled};
 use crate::error::TokenError;
-use crate::http::{Http, HttpError};
+use crate::http::{Http, HttpError, without_query};
 use crate::secret::Secret;
 
 /// The reason why a login cannot begin or continue.
@@ -144,10 +144,6 @@ impl LoginClient {
             }
         })
     }
-}
-
-fn without_query(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
 /// Returns true if the way is private: https, or http within this machine.
