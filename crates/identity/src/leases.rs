@@ -235,12 +235,7 @@ impl Leases {
         if let Some(used) = self.used.get_mut(&verified.id) {
             used.is_active = false;
         } else if self.check(&key, verified, clock).is_ok() {
-            let subject = subject_of(&verified.claims);
-            let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
-            self.holders.entry(subject.clone()).or_default().tokens += 1;
-            let signed_by = verified.signed_by.clone();
-            let used = UsedToken { key, subject, signed_by, is_active: false, forget };
-            self.used.insert(verified.id, used);
+            self.remember(key, verified, false, clock);
         }
     }
 
@@ -253,14 +248,9 @@ impl Leases {
         admission: &Arc<Admission>,
         clock: Clock,
     ) -> Option<Arc<Admission>> {
-        let subject = subject_of(&verified.claims);
-        let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
-        let signed_by = verified.signed_by.clone();
-        let used = UsedToken { key, subject: subject.clone(), signed_by, is_active: true, forget };
         let before = self.remove(&key);
-        let holder = self.holders.entry(subject).or_default();
-        holder.keys += 1;
-        holder.tokens += usize::from(self.used.insert(verified.id, used).is_none());
+        self.remember(key, verified, true, clock);
+        self.holders.entry(subject_of(&verified.claims)).or_default().keys += 1;
         let expires = verified.lease_end(clock.wall, self.max_lease, self.skew);
         let left = u64::try_from(expires.saturating_sub(clock.wall)).unwrap_or(0);
         let until = clock.now + Duration::from_secs(left);
@@ -277,6 +267,16 @@ impl Leases {
         };
         self.by_key.insert(key, lease);
         before.filter(|before| !Arc::ptr_eq(before, admission))
+    }
+
+    /// Remembers a token until some time after its end.
+    fn remember(&mut self, key: PublicKey, verified: &Verified, is_active: bool, clock: Clock) {
+        let subject = subject_of(&verified.claims);
+        let forget = End::new(self.token_end(verified).saturating_add(REMEMBERED), clock);
+        let signed_by = verified.signed_by.clone();
+        let used = UsedToken { key, subject: subject.clone(), signed_by, is_active, forget };
+        let is_new = self.used.insert(verified.id, used).is_none();
+        self.holders.entry(subject).or_default().tokens += usize::from(is_new);
     }
 
     /// Gives a key's lease another admission until the same end, and returns the one that it had.
