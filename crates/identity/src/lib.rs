@@ -52,7 +52,7 @@ pub use doorkeeper::Doorkeeper;
 pub use key_refresh::KeyRefresh;
 pub use leases::{LeaseError, LeaseView};
 pub use pattern::{PatternError, TopicPattern, name_fault, regex_fault};
-pub use questions::{Answered, Failed, Failure, Question, Questions, Settled, Wanted};
+pub use questions::{Answered, Failed, Failure, Question, Questions, Wanted};
 pub use revocations::{Revoked, TooManyRevocations};
 pub use steady::SteadyClock;
 pub use token::{

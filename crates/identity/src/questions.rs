@@ -114,15 +114,6 @@ struct LeaseToken<T> {
     asked: Option<Instant>,
 }
 
-/// A token that is not good, as it was asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It has waited for its first answer.
-    Waited(Box<Verified>),
-    /// It has given a lease.
-    Leased,
-}
-
 /// All tokens that are asked about.
 #[derive(Debug)]
 pub struct Questions<T> {
@@ -294,19 +285,19 @@ impl<T: Clone> Questions<T> {
         }
     }
 
-    /// The token is not good, and is forgotten. `None` as for [`Self::handle_answer`].
-    pub fn handle_no(&mut self, question: &Question<T>, now: Instant) -> Option<Settled> {
+    /// The token is not good, and is forgotten. Returns it if it still waits for its first answer.
+    pub fn handle_no(&mut self, question: &Question<T>, now: Instant) -> Option<Box<Verified>> {
         let Question { key, number, is_first, .. } = question;
         if *is_first {
             return match self.waiting.put_back(key, *number, now) {
-                Place::Kept => Some(Settled::Waited(Box::new(self.remove_waiting(key)?.verified))),
+                Place::Kept => Some(Box::new(self.remove_waiting(key)?.verified)),
                 Place::Gone => None,
             };
         }
-        match self.leased.put_back(key, *number, now) {
-            Place::Kept => self.leased.remove(key).map(|_| Settled::Leased),
-            Place::Gone => None,
+        if self.leased.put_back(key, *number, now) == Place::Kept {
+            self.leased.remove(key);
         }
+        None
     }
 
     /// Forgets the tokens of leases that are over.

@@ -330,12 +330,12 @@ fn a_token_that_is_not_good_is_forgotten() {
     let token = verified(1, "alice", 100);
     asks.want(key(1), &token, || "t", now);
     let question = asks.poll_question(now).unwrap();
-    let settled = asks.handle_no(&question, now);
-    assert_eq!(settled, Some(Settled::Waited(Box::new(token))));
+    assert_eq!(asks.handle_no(&question, now), Some(Box::new(token)));
     assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
     lease(&mut asks, key(1), now);
     let question = asks.poll_question(at(now, 300)).unwrap();
-    assert_eq!(asks.handle_no(&question, at(now, 300)), Some(Settled::Leased));
+    assert_eq!(asks.counts(), (0, 1));
+    assert_eq!(asks.handle_no(&question, at(now, 300)), None);
     assert_eq!((asks.counts(), asks.poll_timeout()), ((0, 0), None));
     // The answer is on a token whose place another one has taken.
     asks.want(key(1), &verified(1, "alice", 100), || "t", now);

@@ -187,14 +187,17 @@ impl Identities {
         self.introspected.iter().flatten().find(|one| one.issuer() == issuer)
     }
 
-    /// Takes note that the issuer of a token that waits says that it is not active.
-    pub fn refuse_inactive(&self, key: PublicKey, verified: &Verified) {
-        self.directory.lock().refuse_inactive(key, verified, clock());
-    }
-
-    /// Ends a lease whose token its issuer says is not active any more.
-    pub fn end_inactive(&self, key: &PublicKey, token: &TokenId) {
-        let ended = self.directory.lock().end_inactive(key, token);
+    /// Takes note that the issuer of a token says that it is not active: it gives this key no lease,
+    /// and ends the one that it gave. `waited`: the token, if it has waited for its first answer.
+    pub fn handle_inactive(&self, key: PublicKey, token: &TokenId, waited: Option<&Verified>) {
+        let ended = {
+            let mut directory = self.directory.lock();
+            if let Some(verified) = waited {
+                directory.refuse_inactive(key, verified, clock());
+            }
+            // A token that waits may have given a lease before.
+            directory.end_inactive(&key, token)
+        };
         self.tell_ended(ended.as_slice(), "its issuer says that its token is not active any more");
     }
 

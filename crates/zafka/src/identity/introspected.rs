@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use zafka_identity::{
-    Answered, Failed, Failure, Question, Questions, Refusal, Settled, TokenId, Verified, Wanted,
+    Answered, Failed, Failure, Question, Questions, Refusal, TokenId, Verified, Wanted,
 };
 use zafka_oidc::Secret;
 use zafka_zmtp::curve::PublicKey;
@@ -114,8 +114,8 @@ impl Introspected {
         self.questions.lock().handle_answer(question, Instant::now())
     }
 
-    /// The token is not active.
-    pub fn handle_no(&self, question: &Question<AskedToken>) -> Option<Settled> {
+    /// The token is not active. Returns it if it still waits for its first answer.
+    pub fn handle_no(&self, question: &Question<AskedToken>) -> Option<Box<Verified>> {
         self.questions.lock().handle_no(question, Instant::now())
     }
 

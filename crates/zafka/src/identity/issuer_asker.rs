@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
-use zafka_identity::{Answered, Failed, Question, Settled};
+use zafka_identity::{Answered, Failed, Question};
 
 use super::gate::Identities;
 use super::introspected::{AskedToken, Introspected};
@@ -67,11 +67,8 @@ fn settle(
         }
         Ok(false) => {
             tell_answered(identities, index, introspected, false);
-            if let Some(Settled::Waited(verified)) = introspected.handle_no(question) {
-                identities.refuse_inactive(key, &verified);
-            }
-            // A token that waits may have given a lease before.
-            identities.end_inactive(&key, &question.token.id);
+            let waited = introspected.handle_no(question);
+            identities.handle_inactive(key, &question.token.id, waited.as_deref());
         }
         Err(reason) => {
             tell_failed(identities, index, introspected, &reason);
