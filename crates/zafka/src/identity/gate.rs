@@ -201,14 +201,6 @@ impl Identities {
         self.tell_ended(ended.as_slice(), "its issuer says that its token is not active any more");
     }
 
-    /// Forgets the tokens of leases that are over, as they were asked about at this issuer.
-    pub fn forget_introspected(&self, index: usize) {
-        let (directory, clock) = (self.directory.lock(), clock());
-        if let Some(introspected) = self.introspected(index) {
-            introspected.retain(|key| directory.leased(key, clock).is_some());
-        }
-    }
-
     /// Takes Kafka's next answer on the owner of a lease.
     pub fn set_answer(&self, key: &PublicKey, answer: &KafkaTopics) {
         let ended = self.directory.lock().set_answer(key, answer, clock());
@@ -236,13 +228,15 @@ impl Identities {
     /// Forgets the tokens of leases that are over, or about which Kafka does not decide any more.
     pub fn forget_tokens(&self) {
         let (directory, clock) = (self.directory.lock(), clock());
+        let is_live = |key: &PublicKey| directory.leased(key, clock).is_some();
         if let Some(kafka) = &self.kafka {
             let asks = |admission: Arc<Admission>| admission.grant.asks_kafka();
             kafka.retain(|key| directory.leased(key, clock).is_some_and(asks));
         }
         if let Some(tokens) = &self.tokens {
-            tokens.retain(|key| directory.leased(key, clock).is_some());
+            tokens.retain(is_live);
         }
+        self.introspected.iter().flatten().for_each(|one| one.retain(is_live));
     }
 
     /// Keeps the token of a lease that it has just given. The directory is locked meanwhile.

@@ -2,18 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 use zafka_identity::{Answered, Failed, Question};
 
 use super::gate::Identities;
 use super::introspected::{AskedToken, Introspected};
 
-/// Time between two looks for leases that are over: their tokens are kept no longer.
-const LOOK: Duration = Duration::from_secs(1);
 /// Failures in a row after which it is reported once more.
 const TELL_AGAIN: u32 = 60;
 
@@ -23,8 +19,6 @@ pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
     introspected.begin_again();
     let mut asked = JoinSet::new();
     let mut questions: HashMap<Id, Question<AskedToken>> = HashMap::new();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while let Some(question) = introspected.next() {
             let introspector = introspected.introspector();
@@ -45,7 +39,6 @@ pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
                 }
             }
             () = introspected.next_may_be() => {}
-            _ = looks.tick() => identities.forget_introspected(index),
         }
     }
 }

@@ -5,11 +5,10 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 use zafka_identity::{Answered, Failed, Failure, KafkaTopics, Question};
 use zafka_kafka::config::Secret;
@@ -20,9 +19,6 @@ use super::kafka_rights::KafkaRights;
 use crate::blocking::{Blocking, PATIENCE, late};
 use crate::config::KafkaExchange;
 
-/// Time between two looks for leases that are over: their tokens are kept no longer.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Threads that read the keys and certificates of an exchange, at the most: they may hang.
 static READING: Semaphore = Semaphore::const_new(16);
 
@@ -32,8 +28,6 @@ pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
     rights.begin_again();
     let mut asked = JoinSet::new();
     let mut questions: HashMap<Id, Question<Secret>> = HashMap::new();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while let Some((question, topics)) = rights.next() {
             let (cluster, exchange) = (cluster.clone(), rights.exchange().clone());
@@ -56,7 +50,6 @@ pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
                 }
             }
             () = rights.next_may_be() => {}
-            _ = looks.tick() => identities.forget_tokens(),
         }
     }
 }
