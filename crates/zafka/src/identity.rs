@@ -32,7 +32,7 @@ use crate::key_folder::Folder;
 pub use counts::IntrospectionStatus;
 pub use counts::{IdentityStatus, IssuerStatus};
 use door::Door;
-pub use gate::{Identities, wall_clock};
+pub use gate::{Identities, to_secret, wall_clock};
 pub use kafka_asker::ask as ask_kafka;
 pub use kafka_counts::KafkaStatus;
 use keep_running::keep_running;

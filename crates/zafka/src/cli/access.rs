@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use zafka_identity::{Grant, Issuer, KafkaTopics, TokenError, Verified, shown, verify};
 use zafka_kafka::Cluster;
-use zafka_kafka::config::Secret;
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
 use super::{AccessArgs, CommandError, UsageError, token_in};
 use crate::config::{Config, IdentityConfig, KafkaExchange, load, public_key_in};
-use crate::identity::{ask_kafka, wall_clock};
+use crate::identity::{ask_kafka, to_secret, wall_clock};
 use crate::introspection::{IntrospectError, Introspector};
 use crate::random::new_key;
 use crate::time_text::end_text;
@@ -103,15 +102,11 @@ fn confirm(
     let Some(source) = issuer.and_then(|issuer| issuer.introspection.as_ref()) else {
         return Ok(());
     };
-    match Introspector::new(source).is_active(&secret(token)) {
+    match Introspector::new(source).is_active(&to_secret(token.expose())) {
         Ok(true) => Ok(()),
         Ok(false) => Err(AccessError::Inactive),
         Err(error) => Err(AccessError::NotConfirmed(error)),
     }
-}
-
-fn secret(token: &Token) -> Secret {
-    Secret::new(String::from_utf8_lossy(token.expose()))
 }
 
 /// Exchanges a token, and asks Kafka what its owner may do.
@@ -122,8 +117,8 @@ fn kafka_topics(
 ) -> Result<KafkaTopics, CommandError> {
     let cluster = Cluster::new(&config.cluster)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked =
-        runtime.block_on(ask_kafka(&cluster, exchange, secret(token), &config.asked_topics()));
+    let token = to_secret(token.expose());
+    let asked = runtime.block_on(ask_kafka(&cluster, exchange, token, &config.asked_topics()));
     Ok(asked.map_err(|error| AccessError::NotAnswered(error.to_string()))?)
 }
 

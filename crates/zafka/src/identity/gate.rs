@@ -161,8 +161,7 @@ impl Identities {
                 }
             }
             Err(Refusal::AsksKafka) => {
-                let token = token.expose().as_bytes();
-                let refusal = self.ask_about(Refusal::AsksKafka, key, verified, token);
+                let refusal = self.ask_about(Refusal::AsksKafka, key, verified, || token.clone());
                 debug!(%key, %refusal, "its issuer has answered");
                 return false;
             }
@@ -303,20 +302,19 @@ impl Identities {
         token: &Token,
     ) -> Result<Arc<Admission>, (Refusal, String)> {
         let (place, clock) = (AskedAt { route: DOOR, peer }, clock());
+        let secret = || to_secret(token.expose());
         let verified = verify(token.expose(), &key, &self.issuers.read(), clock.wall, self.skew);
         let outcome = match &verified {
             Ok(verified) => {
                 let mut directory = self.directory.lock();
                 let leased = directory.enrol(key, verified, clock);
-                self.keep_token(key, &leased, || kept(token.expose()));
+                self.keep_token(key, &leased, secret);
                 leased
             }
             Err(error) => Err(Refusal::Token(*error)),
         };
         let outcome = match (outcome, &verified) {
-            (Err(refusal), Ok(verified)) => {
-                Err(self.ask_about(refusal, key, verified, token.expose()))
-            }
+            (Err(refusal), Ok(verified)) => Err(self.ask_about(refusal, key, verified, secret)),
             (outcome, _) => outcome,
         };
         match outcome {
@@ -406,7 +404,7 @@ impl Identities {
         refusal: Refusal,
         key: PublicKey,
         verified: &Verified,
-        token: &[u8],
+        token: impl FnOnce() -> Secret,
     ) -> Refusal {
         match (refusal, &self.kafka, self.introspected_of(verified)) {
             (Refusal::AsksKafka, Some(kafka), _) => kafka.want(key, verified, token),
@@ -426,15 +424,16 @@ impl Identities {
         let Some(token) = token else {
             return self.directory.lock().admit(key, clock).map(LetIn::Admitted);
         };
+        let secret = || to_secret(token);
         let verified = verify(token, &key, &self.issuers.read(), clock.wall, self.skew);
         let mut directory = self.directory.lock();
         let refusal = match verified {
             Ok(verified) => {
                 let leased = directory.lease(key, &verified, clock);
-                self.keep_token(key, &leased, || kept(token));
+                self.keep_token(key, &leased, secret);
                 match leased {
                     Ok(leased) => return Ok(LetIn::Leased(leased)),
-                    Err(refusal) => self.ask_about(refusal, key, &verified, token),
+                    Err(refusal) => self.ask_about(refusal, key, &verified, secret),
                 }
             }
             Err(error) => Refusal::Token(error),
@@ -500,8 +499,8 @@ impl Principals for Identities {
     }
 }
 
-/// A token to be kept.
-fn kept(token: &[u8]) -> Secret {
+/// Returns a token as a secret, to be kept or sent.
+pub fn to_secret(token: &[u8]) -> Secret {
     Secret::new(String::from_utf8_lossy(token))
 }
 

@@ -55,11 +55,13 @@ impl Introspected {
     }
 
     /// Has the issuer asked about a token. Returns the reason why it gives no lease yet.
-    pub fn want(&self, key: PublicKey, verified: &Verified, token: &[u8]) -> Refusal {
-        let keep = || {
-            let secret = Secret::new(String::from_utf8_lossy(token));
-            AskedToken { secret, id: verified.id }
-        };
+    pub fn want(
+        &self,
+        key: PublicKey,
+        verified: &Verified,
+        token: impl FnOnce() -> Secret,
+    ) -> Refusal {
+        let keep = || AskedToken { secret: token(), id: verified.id };
         let wanted = self.questions.lock().want(key, verified, keep, Instant::now());
         self.changed.notify_one();
         match wanted {

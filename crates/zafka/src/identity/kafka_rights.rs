@@ -34,9 +34,13 @@ impl KafkaRights {
     }
 
     /// Has Kafka asked about the owner of a token. Returns the reason why it gets no lease yet.
-    pub fn want(&self, key: PublicKey, verified: &Verified, token: &[u8]) -> Refusal {
-        let keep = || Secret::new(String::from_utf8_lossy(token));
-        let wanted = self.asks.lock().want(key, verified, keep, Instant::now());
+    pub fn want(
+        &self,
+        key: PublicKey,
+        verified: &Verified,
+        token: impl FnOnce() -> Secret,
+    ) -> Refusal {
+        let wanted = self.asks.lock().want(key, verified, token, Instant::now());
         self.changed.notify_one();
         match wanted {
             Wanted::Asked => Refusal::AsksKafka,
