@@ -1,5 +1,6 @@
 //! The identity of peers as the program has it: keys that are watched, and the gate of the sockets.
 
+mod asked;
 mod audit;
 mod counts;
 mod door;

@@ -24,7 +24,7 @@ use zafka_zmtp::curve::PublicKey;
 use super::audit::{self, AskedAt, Audit, DOOR, until_text};
 use super::counts::{Done, IdentityCounts, IdentityStatus};
 use super::health::Health;
-use super::introspected::Introspected;
+use super::introspected::{AskedToken, Introspected};
 use super::kafka_rights::KafkaRights;
 use super::peer_tokens::PeerTokens;
 use crate::config::IdentityConfig;
@@ -171,7 +171,8 @@ impl Identities {
             }
         }
         if let Some(introspected) = self.introspected_of(verified) {
-            introspected.handle_begun(key, verified.id, token.clone());
+            let token = AskedToken { secret: token.clone(), id: verified.id };
+            introspected.asked.handle_begun(key, token);
         }
         true
     }
@@ -230,12 +231,12 @@ impl Identities {
         let is_live = |key: &PublicKey| directory.leased(key, clock).is_some();
         if let Some(kafka) = &self.kafka {
             let asks = |admission: Arc<Admission>| admission.grant.asks_kafka();
-            kafka.retain(|key| directory.leased(key, clock).is_some_and(asks));
+            kafka.asked.retain(|key| directory.leased(key, clock).is_some_and(asks));
         }
         if let Some(tokens) = &self.tokens {
             tokens.retain(is_live);
         }
-        self.introspected.iter().flatten().for_each(|one| one.retain(is_live));
+        self.introspected.iter().flatten().for_each(|one| one.asked.retain(is_live));
     }
 
     /// Keeps the token of a lease that it has just given. The directory is locked meanwhile.
@@ -271,7 +272,7 @@ impl Identities {
     /// Ends the leases about which Kafka has not been asked for too long, whatever the reason.
     pub fn end_unanswered(&self, now: Instant) {
         let Some(kafka) = &self.kafka else { return };
-        for key in kafka.take_unanswered(now) {
+        for key in kafka.asked.take_unanswered(now) {
             self.end_lease(&key, "nobody has asked Kafka what it may do");
         }
     }

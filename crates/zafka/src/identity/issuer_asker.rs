@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, info, warn};
-use zafka_identity::{Answered, Failed, Question};
+use zafka_identity::{Answered, Failed, Failure, Question};
 
 use super::gate::Identities;
 use super::introspected::{AskedToken, Introspected};
@@ -16,11 +16,11 @@ const TELL_AGAIN: u32 = 60;
 /// Asks the issuer of this index, for as long as the task lives.
 pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
     let Some(introspected) = identities.introspected(index) else { return };
-    introspected.begin_again();
+    introspected.asked.begin_again();
     let mut asked = JoinSet::new();
     let mut questions: HashMap<Id, Question<AskedToken>> = HashMap::new();
     loop {
-        while let Some(question) = introspected.next() {
+        while let Some(question) = introspected.asked.poll() {
             let introspector = introspected.introspector();
             let token = question.token.secret.clone();
             // It ends by the deadlines of its requests.
@@ -38,7 +38,7 @@ pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
                     settle(&identities, index, introspected, &question, answer);
                 }
             }
-            () = introspected.next_may_be() => {}
+            () = introspected.asked.next_may_be() => {}
         }
     }
 }
@@ -54,18 +54,19 @@ fn settle(
     match answer {
         Ok(true) => {
             tell_answered(identities, index, introspected, true);
-            if let Some(Answered::Begins(verified, token)) = introspected.handle_answer(question) {
+            let answered = introspected.asked.handle_answer(question);
+            if let Some(Answered::Begins(verified, token)) = answered {
                 identities.begin_lease(key, &verified, None, &token.secret);
             }
         }
         Ok(false) => {
             tell_answered(identities, index, introspected, false);
-            let waited = introspected.handle_no(question);
+            let waited = introspected.asked.handle_no(question);
             identities.handle_inactive(key, &question.token.id, waited.as_deref());
         }
         Err(reason) => {
             tell_failed(identities, index, introspected, &reason);
-            match introspected.handle_failure(question) {
+            match introspected.asked.handle_failure(question, Failure::Unanswered) {
                 Some(Failed::Waits) => identities.audit().not_answered(&key, &reason, false),
                 Some(Failed::Holds | Failed::Ends) => {
                     identities.audit().not_answered(&key, &reason, true);

@@ -25,7 +25,7 @@ static READING: Semaphore = Semaphore::const_new(16);
 /// Asks for as long as the task lives.
 pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
     let Some(rights) = identities.kafka() else { return };
-    rights.begin_again();
+    rights.asked.begin_again();
     let mut asked = JoinSet::new();
     let mut questions: HashMap<Id, Question<Secret>> = HashMap::new();
     loop {
@@ -49,7 +49,7 @@ pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
                     settle(&identities, rights, &question, answer);
                 }
             }
-            () = rights.next_may_be() => {}
+            () = rights.asked.next_may_be() => {}
         }
     }
 }
@@ -89,11 +89,11 @@ fn settle(
     identities.counts.kafka.handle(answer.as_ref().err());
     let error = match answer {
         Ok(topics) => {
-            match rights.handle_answer(question) {
+            match rights.asked.handle_answer(question) {
                 Some(Answered::Begins(verified, token)) => {
                     let has_lease = identities.begin_lease(key, &verified, Some(&topics), &token);
                     if has_lease {
-                        rights.handle_begun(key, token);
+                        rights.asked.handle_begun(key, token);
                     }
                 }
                 Some(Answered::Again) => identities.set_answer(&key, &topics),
@@ -105,7 +105,7 @@ fn settle(
     };
     let failure = if error.is_refusal() { Failure::Refused } else { Failure::Unanswered };
     let reason = error.to_string();
-    match rights.handle_failure(question, failure) {
+    match rights.asked.handle_failure(question, failure) {
         Some(Failed::Waits) => identities.audit().not_answered(&key, &reason, false),
         Some(Failed::Holds) => identities.audit().not_answered(&key, &reason, true),
         Some(Failed::Ends) => {

@@ -64,7 +64,7 @@ impl KafkaCounts {
     /// Returns all counts now, with those of the peers that are asked about.
     pub fn status(&self, rights: &KafkaRights) -> KafkaStatus {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (waiting, leases) = rights.asked_about();
+        let (waiting, leases) = rights.asked.counts();
         KafkaStatus {
             waiting,
             leases,

@@ -293,9 +293,8 @@ async fn a_key_that_waits_for_kafka_at_the_door_counts_as_enrolled_once_it_is() 
     let enrol = || gate.enrol("a", key(3).public(), &token).map_err(|(refusal, _)| refusal);
     assert_eq!(enrol().unwrap_err(), Refusal::AsksKafka);
     let (question, _) = gate.kafka().unwrap().next().unwrap();
-    let Some(Answered::Begins(verified, _)) = gate.kafka().unwrap().handle_answer(&question) else {
-        panic!("it waits")
-    };
+    let answered = gate.kafka().unwrap().asked.handle_answer(&question);
+    let Some(Answered::Begins(verified, _)) = answered else { panic!("it waits") };
     let nothing = KafkaTopics::default();
     let token = Secret::new("token");
     assert!(gate.begin_lease(key(3).public(), &verified, Some(&nothing), &token));
@@ -316,7 +315,7 @@ async fn a_lease_ends_if_nobody_asks_kafka_any_more() {
     let answer = KafkaTopics { read, ..KafkaTopics::default() };
     assert!(gate.begin_lease(bob, &verified, Some(&answer), &Secret::new("token")));
     let begun = std::time::Instant::now();
-    gate.kafka().unwrap().handle_begun(bob, Secret::new("token"));
+    gate.kafka().unwrap().asked.handle_begun(bob, Secret::new("token"));
     let access = admitted(shown(&gate, 3, ""));
     gate.end_unanswered(begun + Duration::from_secs(600));
     assert!(access.holds(), "two intervals, and the time to tell of a failure");
