@@ -132,6 +132,16 @@ impl Curve {
         frames.map(|list| list.iter().map(|f| f.as_str().unwrap().to_owned()).collect()).collect()
     }
 
+    /// The values of the messages so far, as a SUB gets them.
+    fn values(&self) -> Vec<String> {
+        self.messages().into_iter().map(|frames| frames[3].clone()).collect()
+    }
+
+    /// The number of times that it was let in.
+    fn times_in(&self) -> usize {
+        self.lines().iter().filter(|line| line["event"] == "HANDSHAKE_SUCCEEDED").count()
+    }
+
     fn wait_event(&self, name: &str) {
         wait_until(&format!("pyzmq tells {name}"), DEADLINE, || self.has_event(name));
     }

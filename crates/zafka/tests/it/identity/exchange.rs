@@ -96,18 +96,8 @@ impl World {
     }
 }
 
-/// The values of the messages that a SUB has got.
-fn values(sub: &Curve) -> Vec<String> {
-    sub.messages().into_iter().map(|frames| frames[3].clone()).collect()
-}
-
 fn wait_value(sub: &Curve, value: &str) {
-    wait_until(&format!("{value:?} comes"), DEADLINE, || values(sub).iter().any(|v| v == value));
-}
-
-/// The number of times that a peer was let in.
-pub fn times_in(peer: &Curve) -> usize {
-    peer.lines().iter().filter(|line| line["event"] == "HANDSHAKE_SUCCEEDED").count()
+    wait_until(&format!("{value:?} comes"), DEADLINE, || sub.values().iter().any(|v| v == value));
 }
 
 fn is_in(relay: &Zafka, subject: &str) -> bool {
@@ -164,7 +154,7 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     // Nothing is for carol, and she is told of.
     carol.wait_event("HANDSHAKE_SUCCEEDED");
     relay.wait_log("Kafka's ACLs allow it none of the topics of routes", DEADLINE);
-    assert_eq!((values(&alice).len(), values(&bob).len()), (1, 1));
+    assert_eq!((alice.values().len(), bob.values().len()), (1, 1));
 
     // Senders, by the same answers.
     let send = |name: &str, topic: &str| {
@@ -185,17 +175,17 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     world.revoke("alice", "read", &orders);
     world.allow("alice", "read", &payments);
     relay.wait_log("Kafka lets it read or write other topics now", DEADLINE);
-    wait_until("alice is back", DEADLINE, || times_in(&alice) == 2);
+    wait_until("alice is back", DEADLINE, || alice.times_in() == 2);
     world.produce(&orders, "secret order");
     wait_until("alice reads payments", DEADLINE, || {
         world.produce(&payments, "second payment");
-        values(&alice).iter().any(|value| value == "second payment")
+        alice.values().iter().any(|value| value == "second payment")
     });
     wait_value(&bob, "second payment");
-    assert_eq!(times_in(&bob), 1, "his rights are as they were");
+    assert_eq!(bob.times_in(), 1, "his rights are as they were");
     world.allow("bob", "write", &payments);
     wait_until("bob may write", DEADLINE, || send("bob", &payments)[1] == "OK");
-    assert!(!values(&alice).contains(&"secret order".to_owned()), "nobody may read it");
+    assert!(!alice.values().contains(&"secret order".to_owned()), "nobody may read it");
 
     // Nobody is let in by a provider that is away, and nobody stays for long.
     let dave = token("dave");
@@ -213,6 +203,6 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     });
     world.allow("alice", "read", &orders);
     wait_value(&alice, "secret order");
-    assert_eq!(values(&carol), Vec::<String>::new());
+    assert_eq!(carol.values(), Vec::<String>::new());
     assert_no_secret(&world, &given.borrow(), &relay);
 }

@@ -13,7 +13,6 @@ use zafka_testkit::oidc::Certificates;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::{Keycloak, Record, Zafka, wait_until};
 
-use super::exchange::times_in;
 use super::{Curve, Keys, peers, renewals};
 use crate::ZAFKA;
 use crate::common::endpoint;
@@ -215,7 +214,7 @@ impl Stage {
         let late = sub(&of_alice);
         late.wait_event("HANDSHAKE_FAILED_AUTH");
         assert!(bob.messages().iter().all(|frames| frames[0] == "payments"));
-        assert_eq!(times_in(&bob), 1, "he has stayed");
+        assert_eq!(bob.times_in(), 1, "he has stayed");
         assert!(!relay.log().contains(TOKEN), "a token is in a log");
     }
 

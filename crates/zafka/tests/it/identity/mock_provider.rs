@@ -12,7 +12,6 @@ use zafka_oidc::{
 use zafka_testkit::oidc::{Certificates, Oidc};
 use zafka_testkit::{KafkaNode, Record, Zafka, unique, wait_until};
 
-use super::exchange::times_in;
 use super::{Curve, Keys, peers};
 use crate::common::endpoint;
 use crate::program::check;
@@ -160,11 +159,6 @@ fn is_in(sub: &Curve) -> bool {
     sub.has_event("HANDSHAKE_SUCCEEDED")
 }
 
-/// The values of the messages that a SUB has got.
-fn values(sub: &Curve) -> Vec<String> {
-    sub.messages().into_iter().map(|frames| frames[3].clone()).collect()
-}
-
 #[test]
 #[ignore = "needs Java and Maven, and Python"]
 fn peers_get_their_tokens_from_a_provider_that_may_be_away() {
@@ -225,13 +219,13 @@ fn peers_get_their_tokens_from_a_provider_that_may_be_away() {
     stage.wait_answers("four questions on each of three tokens", |_, failed| failed >= 12);
     let status = stage.relay.status().unwrap();
     assert_eq!(peers(&status), ["dashboard"], "{status}");
-    assert!(!is_in(&carol) && times_in(&alice) == 1);
+    assert!(!is_in(&carol) && alice.times_in() == 1);
     KafkaNode::shared().admin().produce(&stage.orders, &[Record::new("k", "meanwhile")]);
-    wait_until("alice's record", DEADLINE, || values(&alice).contains(&"meanwhile".to_owned()));
+    wait_until("alice's record", DEADLINE, || alice.values().contains(&"meanwhile".to_owned()));
     let (_, told) = check(&stage.toml, &["--connect"]);
     assert!(told.contains("error: "), "{told}");
 
-    assert_eq!((values(&stranger).len(), values(&bob).len()), (0, 0));
+    assert_eq!((stranger.values().len(), bob.values().len()), (0, 0));
     let log = stage.relay.log();
     assert!(!log.contains("eyJ") && !log.contains("s3cret"), "a secret is in the log");
 }
