@@ -93,6 +93,15 @@ impl Secrets {
     }
 }
 
+/// Asserts that a relay's log has no token, each of which begins with the base64 of `{"`, and no
+/// secret of a client, each of which has `s3cret` in it.
+#[track_caller]
+pub fn assert_none_in_log(relay: &Zafka) {
+    let log = relay.log();
+    let line = log.lines().find(|line| line.contains("eyJ") || line.contains("s3cret"));
+    assert_eq!(line, None, "a secret is told");
+}
+
 /// The bytes of a text in Z85 (ZeroMQ RFC 32).
 fn z85(text: &str) -> Vec<u8> {
     const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ\
