@@ -75,15 +75,8 @@ impl Stage {
             kafka.oauth(),
             provider.token_url,
         );
-        let toml = format!(
-            "{cluster}{}[[route]]\nname = \"out\"\n\
-             from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
-             to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
-             [[route]]\nname = \"in\"\n\
-             from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
-             to.kafka = {{ topics = [\"edge.plc-7\"] }}\n",
-            keys.toml(&rules(&provider.issuer)),
-        );
+        let identity = keys.toml(&rules(&provider.issuer));
+        let toml = format!("{cluster}{identity}{}", routes(&out, &into));
         let config = logs.join("zafka.toml");
         fs::write(&config, &toml).unwrap();
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
@@ -159,16 +152,7 @@ impl Stage {
              acl_refresh = \"5s\"\n\
              [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\""
         );
-        let toml = format!(
-            "{}{}[[route]]\nname = \"out\"\n\
-             from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
-             to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
-             [[route]]\nname = \"in\"\n\
-             from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
-             to.kafka = {{ topics = [\"edge.plc-7\"] }}\n",
-            self.cluster,
-            self.keys.toml(&identity),
-        );
+        let toml = [&*self.cluster, &self.keys.toml(&identity), &routes(out, into)].concat();
         Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")])
     }
 
@@ -223,6 +207,18 @@ impl Stage {
         let server = self.keys.public("relay");
         Curve::with_token("DEALER", &self.into, &server, "new", &["edge.plc-7|42"], token)
     }
+}
+
+/// The routes from Kafka and to Kafka, at these endpoints.
+fn routes(out: &str, into: &str) -> String {
+    format!(
+        "[[route]]\nname = \"out\"\n\
+         from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+         [[route]]\nname = \"in\"\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+         to.kafka = {{ topics = [\"edge.plc-7\"] }}\n"
+    )
 }
 
 /// Roles and groups to topics.
