@@ -122,7 +122,8 @@ fn latency(rows: &[LatencyRow]) -> String {
         Size::Note,
         Anchor::Start,
         (20.0, 51.0),
-        "Each step is ten times the one below. 100 B values; zafka as json, the C relay with 4 frames, to a SUB on libzmq; a plain consumer",
+        "Each step is ten times the one below. 100 B values; zafka as json, the C relay with 4 \
+         frames, to a SUB on libzmq; a plain consumer",
     );
     let rows: Vec<_> =
         rows.iter().filter(|row| !matches!(row.subject, Subject::Before(_))).collect();

@@ -53,8 +53,11 @@ pub struct Drawing {
 /// Fonts and sizes; the colors are of [`COLORS`].
 const STYLE: &str = "\
 text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif }
-.title { font-size: 17px; font-weight: 600 } .label { font-size: 13px; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round } .note { font-size: 12px } .name { font-weight: 600 }
-.line { fill: none; stroke-width: 2.2; stroke-linejoin: round } .thin { fill: none; stroke-width: 1 }
+.title { font-size: 17px; font-weight: 600 } \
+.label { font-size: 13px; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round } \
+.note { font-size: 12px } .name { font-weight: 600 }
+.line { fill: none; stroke-width: 2.2; stroke-linejoin: round } \
+.thin { fill: none; stroke-width: 1 }
 ";
 
 /// Class, color on a light ground, color on a dark one. Blue and orange are told apart by people
@@ -77,7 +80,8 @@ fn style() -> String {
         let rule = |entry: &Color| {
             let (class, color) = (entry.0, pick(entry));
             format!(
-                ".{class} {{ fill: {color} }} .{class}.line, .{class}.thin {{ fill: none; stroke: {color} }}\n"
+                ".{class} {{ fill: {color} }} .{class}.line, .{class}.thin {{ \
+                 fill: none; stroke: {color} }}\n"
             )
         };
         COLORS.iter().map(rule).collect::<String>()
@@ -110,7 +114,8 @@ impl Drawing {
     /// A filled rectangle with its upper left corner at `at`.
     pub fn bar(&mut self, paint: Paint, at: At, width: f64, height: f64) {
         self.put(&format!(
-            "<rect class=\"{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"2\"/>",
+            "<rect class=\"{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" \
+             height=\"{height:.1}\" rx=\"2\"/>",
             paint.class(),
             at.0,
             at.1
@@ -157,9 +162,11 @@ impl Drawing {
     pub fn finish(self, title: &str) -> String {
         let Self { width, height, body } = self;
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-             height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n<style>\n{style}\n</style>\n\
-             <rect class=\"ground\" width=\"{width}\" height=\"{height}\" rx=\"6\"/>\n{body}</svg>\n",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+             width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n\
+             <title>{title}</title>\n<style>\n{style}\n</style>\n\
+             <rect class=\"ground\" width=\"{width}\" height=\"{height}\" rx=\"6\"/>\n\
+             {body}</svg>\n",
             title = escaped(title),
             style = style(),
         )

@@ -96,10 +96,14 @@ fn relay_text(relay: &Relay) -> String {
         out += &aligned(&lines);
     }
     out += &format!(
-        "\nMedian of {} interleaved runs (least..most). CPU is user and system time of the relay's process alone.\n\
-         The floor is one process that copies the same bytes from one loopback socket to another: {} ns a byte.\n\
-         * Our counting sink; the others are libzmq's. Broker, relay and sink share the machine's cores: records/s is\n\
-         what the three reach together, and is often the sink's or the broker's limit. CPU a record is the relay's own.\n",
+        "\nMedian of {} interleaved runs (least..most). CPU is user and system time of the relay's \
+         process alone.\n\
+         The floor is one process that copies the same bytes from one loopback socket to another: \
+         {} ns a byte.\n\
+         * Our counting sink; the others are libzmq's. Broker, relay and sink share the machine's \
+         cores: records/s is\n\
+         what the three reach together, and is often the sink's or the broker's limit. CPU a \
+         record is the relay's own.\n",
         relay.rows.iter().map(|row| row.runs.len()).max().unwrap_or(0),
         spread(&relay.floor_ns_per_byte),
     );
@@ -120,8 +124,10 @@ fn latency_text(rows: &[LatencyRow]) -> String {
         lines.push([row.subject.title(), row.sink.title(), rate, p50, p90, p99, p999, samples]);
     }
     format!(
-        "\n{}\nFrom the producer's call to the receiver, on one clock. The contestants take turns. The producer is\n\
-         librdkafka with linger.ms = 0. * A raw SUB: one on libzmq is woken twice for a message, once its I/O thread.\n",
+        "\n{}\nFrom the producer's call to the receiver, on one clock. The contestants take turns. \
+         The producer is\n\
+         librdkafka with linger.ms = 0. * A raw SUB: one on libzmq is woken twice for a message, \
+         once its I/O thread.\n",
         aligned(&lines)
     )
 }
@@ -147,7 +153,8 @@ fn scale_text(scale: &Scale) -> String {
         }
     }
     format!(
-        "\n{}\nOur counting sink. Resident memory of an idle peer, 10,000 of them: zafka {} KiB, C relay {} KiB.\n",
+        "\n{}\nOur counting sink. Resident memory of an idle peer, 10,000 of them: zafka {} KiB, C \
+         relay {} KiB.\n",
         aligned(&lines),
         spread(&scale.idle_peer_kib),
         spread(&scale.c_relay_idle_peer_kib)
@@ -182,9 +189,12 @@ fn stalled_text(rows: &[StalledRow]) -> String {
         }
     }
     format!(
-        "\n{}\nzafka json, 100 B, 1,000/s, slow_peer = drop, a full ring. The peers take nothing and send 200 frames a\n\
-         second in sum, however many they are: to the relay, or to a bare TCP sink while the relay serves the one SUB\n\
-         alone. Each figure is of one second; medians over the seconds of interleaved turns (least..most).\n\
+        "\n{}\nzafka json, 100 B, 1,000/s, slow_peer = drop, \
+         a full ring. The peers take nothing and send 200 frames a\n\
+         second in sum, however many they are: to the relay, or to a bare TCP sink while the relay \
+         serves the one SUB\n\
+         alone. Each figure is of one second; medians over the seconds of interleaved turns \
+         (least..most).\n\
          * A raw SUB that stamps what it reads.\n",
         aligned(&lines)
     )
@@ -230,9 +240,12 @@ fn ingest_text(ingest: &Ingest) -> String {
         lines.push([name.to_owned(), "1,000/s".to_owned(), spread(p50), spread(p99)]);
     }
     out += &format!("\n{}", aligned(&lines));
-    out += "Records that the cluster has acknowledged (acks = all, idempotent), from senders of ours that keep the\n\
-            relay's input full. CPU is the relay's alone; broker, relay and senders share the cores.\n\
-            * Raw PUSH peers; DEALERs with at most 65,536 messages without an answer in all for `router`.\n";
+    out += "Records that the cluster has acknowledged (acks = all, idempotent), \
+            from senders of ours that keep the\n\
+            relay's input full. CPU is the relay's alone; broker, relay and senders share the \
+            cores.\n\
+            * Raw PUSH peers; DEALERs with at most 65,536 messages without an answer in all for \
+            `router`.\n";
     out
 }
 
@@ -284,7 +297,8 @@ fn curve_text(curve: &Curve) -> String {
         None => String::new(),
     };
     format!(
-        "\n{}{} handshakes for a second of zafka's CPU{with_token}; {} KiB for each of {} idle peers.\n",
+        "\n{}{} handshakes for a second of zafka's CPU{with_token}; {} KiB for each of {} idle \
+         peers.\n",
         aligned(&lines),
         spread(&curve.handshakes),
         spread(&curve.idle_peer_kib),
@@ -318,9 +332,10 @@ fn floods_text(floods: &Floods) -> String {
     }
     let ([first, again], count) = (floods.all_in.map(short), whole(floods.connections as u64));
     format!(
-        "\n{}Each flood holds or tries {count} connections at a time and comes back as libzmq does. \
-         CPU is the relay's; the flood has the same cores.\n\
-         {count} good peers are all let in {first} s after the relay's start, and {again} s after a restart.\n",
+        "\n{}Each flood holds or tries {count} connections at a time and comes back as libzmq \
+         does. CPU is the relay's; the flood has the same cores.\n\
+         {count} good peers are all let in {first} s after the relay's start, and {again} s after \
+         a restart.\n",
         aligned(&lines),
     )
 }

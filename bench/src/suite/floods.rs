@@ -1,5 +1,5 @@
-//! Floods of strangers at a relay with CURVE: what they cost it, and what good peers notice of them.
-//! And good peers, all of which come back after a restart.
+//! Floods of strangers at a relay with CURVE: what they cost it, and what good peers notice of
+//! them. And good peers, all of which come back after a restart.
 
 use std::fs;
 use std::thread::sleep;

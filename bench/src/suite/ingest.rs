@@ -1,5 +1,5 @@
-//! The way back: ZeroMQ to Kafka at full speed, next to the C relay and the floor; and the time from
-//! a message to its acknowledgment, next to a plain producer's.
+//! The way back: ZeroMQ to Kafka at full speed, next to the C relay and the floor; and the time
+//! from a message to its acknowledgment, next to a plain producer's.
 
 use std::time::{Duration, Instant};
 

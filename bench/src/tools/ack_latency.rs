@@ -11,7 +11,8 @@ use zafka_zmtp::frame::{MORE, Position, put_header, read_header};
 use super::{peer, usage, write_samples};
 use crate::Outcome;
 
-/// `ack-latency ADDRESS VALUE_SIZE PER_SECOND FILE SKIP SAMPLES`: writes "D" when the file is there.
+/// `ack-latency ADDRESS VALUE_SIZE PER_SECOND FILE SKIP SAMPLES`: writes "D" when the file is
+/// there.
 ///
 /// # Errors
 /// The arguments, the connection, the file, or an answer that is no OK.

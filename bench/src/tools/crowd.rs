@@ -1,5 +1,5 @@
-//! Clients in numbers, in one thread: strangers that flood a relay with CURVE, or good peers. Whoever
-//! is closed connects again after as long as libzmq waits.
+//! Clients in numbers, in one thread: strangers that flood a relay with CURVE, or good peers.
+//! Whoever is closed connects again after as long as libzmq waits.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -42,8 +42,8 @@ enum Way {
     Forged,
     /// It sends a HELLO that is right, and nothing more.
     Halfway,
-    /// It shakes hands with a new key, and shows a token if it has one; then it stays, subscribed to
-    /// something else.
+    /// It shakes hands with a new key, and shows a token if it has one; then it stays, subscribed
+    /// to something else.
     Whole,
 }
 

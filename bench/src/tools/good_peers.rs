@@ -24,9 +24,9 @@ const START: Duration = Duration::from_secs(120);
 const BUFFER: usize = 64 * 1024;
 
 /// `good-peers ADDRESS TOPIC SERVER_KEY FILE GO SECONDS`: a SUB connects, and it says so. It waits
-/// for the file GO. From then on it takes, for so long, the age of each record and the time that each
-/// newcomer needs until it is let in, whatever has to be tried again for that. They are written to
-/// FILE.records and FILE.newcomers, in ns.
+/// for the file GO. From then on it takes, for so long, the age of each record and the time that
+/// each newcomer needs until it is let in, whatever has to be tried again for that. They are
+/// written to FILE.records and FILE.newcomers, in ns.
 ///
 /// # Errors
 /// The arguments, the first connection, the files.

@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn counts_packed_records() {
-        let stream =
-            b"\x01\x01t\x00\x0d\x02\x00\x00\x00ab\x03\x00\x00\x00abc\x01\x01t\x00\x04\x00\x00\x00\x00";
+        let stream = b"\x01\x01t\x00\x0d\x02\x00\x00\x00ab\x03\x00\x00\x00abc\
+                       \x01\x01t\x00\x04\x00\x00\x00\x00";
         assert!(count(Kind::Batch, stream).iter().all(|records| *records == 3));
     }
 }

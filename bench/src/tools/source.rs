@@ -1,5 +1,5 @@
-//! Our own senders: raw ZMTP connections that send prepared bytes as fast as they are taken, so that
-//! the sender is not what is measured. A DEALER's answers are counted.
+//! Our own senders: raw ZMTP connections that send prepared bytes as fast as they are taken, so
+//! that the sender is not what is measured. A DEALER's answers are counted.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,8 @@ const WINDOW: u64 = 65_536;
 /// Bytes that one read takes.
 const BUFFER: usize = 64 * 1024;
 
-/// `source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS`: sends topic and value until the relay ends.
+/// `source ADDRESS PUSH|DEALER TOPIC VALUE_SIZE SENDERS`: sends topic and value until the relay
+/// ends.
 ///
 /// # Errors
 /// The arguments, the connections, or an answer that is no OK.

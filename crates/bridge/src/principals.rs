@@ -27,8 +27,8 @@ pub trait Principals: Debug + Send + Sync {
     /// The lease of the owner of a key, if a token has given it one.
     fn lease(&self, key: &PublicKey) -> Option<PeerLease>;
 
-    /// A place for one more name, over all routes; `None` if all are taken. It is free again once it
-    /// is dropped.
+    /// A place for one more name, over all routes; `None` if all are taken. It is free again once
+    /// it is dropped.
     fn place(&self) -> Option<OwnedSemaphorePermit>;
 
     /// Takes note of a message that was refused since all places are taken.

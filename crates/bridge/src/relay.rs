@@ -196,8 +196,8 @@ impl Relay {
         Self::start_with_gate(cluster, routes, None, None).await
     }
 
-    /// The same; a gate admits peers for all routes, and decides what each may do. Routes that write
-    /// as their peers do need principals.
+    /// The same; a gate admits peers for all routes, and decides what each may do. Routes that
+    /// write as their peers do need principals.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -34,13 +34,14 @@ pub enum Mistake {
     PresetInList(String),
     /// A field that does not exist.
     #[error(
-        "unknown field `{0}`; allowed: topic, partition, offset, timestamp, key, value, header.NAME, meta, packed, route"
+        "unknown field `{0}`; allowed: topic, partition, offset, timestamp, key, value, \
+         header.NAME, meta, packed, route"
     )]
     UnknownField(String),
     /// A field that does not exist in a list for inbound messages.
     #[error(
-        "unknown field `{0}`; allowed: id, topic, key, value, header.NAME, timestamp, meta, packed, \
-         and `_` for a frame that is left out"
+        "unknown field `{0}`; allowed: id, topic, key, value, header.NAME, timestamp, meta, \
+         packed, and `_` for a frame that is left out"
     )]
     UnknownInboundField(String),
     /// A field that an inbound message cannot set.
@@ -143,7 +144,10 @@ pub enum DecodeError {
         position: usize,
     },
     /// The routing frame is longer than any topic's name.
-    #[error("the topic (frame 1) has {found} bytes, allowed: {limit}", limit = crate::decode::TOPIC_LIMIT)]
+    #[error(
+        "the topic (frame 1) has {found} bytes, allowed: {limit}",
+        limit = crate::decode::TOPIC_LIMIT
+    )]
     TopicSize {
         /// Its size in bytes.
         found: usize,

@@ -214,8 +214,8 @@ impl Grant {
         !self.write.is_empty() || self.kafka.as_ref().is_some_and(|kafka| !kafka.write.is_empty())
     }
 
-    /// The topics that the peer may read: names, and patterns between slashes; then those that Kafka
-    /// lets it read.
+    /// The topics that the peer may read: names, and patterns between slashes; then those that
+    /// Kafka lets it read.
     pub fn readable(&self) -> Vec<String> {
         let by_kafka = self.kafka.iter().flat_map(|kafka| kafka.read.iter().cloned());
         self.read.iter().map(ToString::to_string).chain(by_kafka).collect()

@@ -50,8 +50,8 @@ impl Admission {
         Some(self.until.load(Ordering::Acquire)).filter(|until| *until != NEVER)
     }
 
-    /// Takes note that its owner is told that its key is enrolled. Returns whether that is news: the
-    /// lease may have begun before, when Kafka answered.
+    /// Takes note that its owner is told that its key is enrolled. Returns whether that is news:
+    /// the lease may have begun before, when Kafka answered.
     pub fn set_enrolled(&self) -> bool {
         !self.is_enrolled.swap(true, Ordering::Relaxed)
     }

@@ -220,7 +220,8 @@ mod tests {
         let names = names.map(name);
         let kept = claims.only(&names);
         let expected = json!({
-            "iss": "https://id", "sub": "alice", "jti": "7", "realm_access": { "roles": ["a", "b"] },
+            "iss": "https://id", "sub": "alice", "jti": "7",
+            "realm_access": { "roles": ["a", "b"] },
             "list": [{ "x": 1 }, { "x": 2 }], "a/b": { "~": { "c": 3 } }, "n": 7,
         });
         assert_eq!(json!(kept.0), expected);

@@ -214,8 +214,8 @@ impl Directory {
         self.lease_if(is_wanted, key, verified, None, clock)
     }
 
-    /// Takes a token that has waited: its issuer has said that it is active, if it had to, and Kafka
-    /// has answered on its owner, if there is an answer.
+    /// Takes a token that has waited: its issuer has said that it is active, if it had to, and
+    /// Kafka has answered on its owner, if there is an answer.
     ///
     /// # Errors
     /// It gives no lease any more, or none before Kafka has answered.
@@ -250,9 +250,9 @@ impl Directory {
         self.give(key, verified, answer, clock)
     }
 
-    /// Takes a token that was verified for this key, and that its owner sent to enrol the key. It has
-    /// to be the key's own also if it moves no end. The same token moves it once half of the lease
-    /// is over: that may be shorter than the token.
+    /// Takes a token that was verified for this key, and that its owner sent to enrol the key. It
+    /// has to be the key's own also if it moves no end. The same token moves it once half of the
+    /// lease is over: that may be shorter than the token.
     ///
     /// # Errors
     /// The token gives no lease.
@@ -327,8 +327,9 @@ impl Directory {
         Some(ended)
     }
 
-    /// Ends a key's lease whose token, by its issuer, is not active any more; returns what its owner
-    /// had, unless another token has given the lease since. That token lets in nobody from now on.
+    /// Ends a key's lease whose token, by its issuer, is not active any more; returns what its
+    /// owner had, unless another token has given the lease since. That token lets in nobody from
+    /// now on.
     pub fn end_inactive(&mut self, key: &PublicKey, token: &TokenId) -> Option<Arc<Admission>> {
         let ended = self.leases.end_inactive(key, token)?;
         ended.end();
@@ -375,8 +376,8 @@ impl Directory {
         self.leases.views(clock).collect()
     }
 
-    /// Decides on a key whose owner has proven it: by its lease, by its certificate, or by a rule for
-    /// any key.
+    /// Decides on a key whose owner has proven it: by its lease, by its certificate, or by a rule
+    /// for any key.
     ///
     /// # Errors
     /// The key is not let in.

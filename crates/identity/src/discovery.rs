@@ -26,8 +26,8 @@ pub enum DiscoveryError {
     NoIntrospection,
     /// Tokens are asked about somewhere else.
     #[error(
-        "introspection_endpoint {0:?} is not on the issuer's host; set introspection.url if that is \
-         right"
+        "introspection_endpoint {0:?} is not on the issuer's host; set introspection.url if that \
+         is right"
     )]
     IntrospectionElsewhere(String),
 }

@@ -77,7 +77,8 @@ impl KeyRefresh {
         self.next_fetch().into_iter().chain(end).min()
     }
 
-    /// Takes an answer and how long it says that it holds. Returns whether there are other keys now.
+    /// Takes an answer and how long it says that it holds. Returns whether there are other keys
+    /// now.
     pub fn handle_keys(&mut self, keys: KeySet, max_age: Option<Duration>, now: Instant) -> bool {
         let (least, most) = REFRESH_WITHIN;
         (self.is_asking, self.failures) = (false, 0);

@@ -239,8 +239,8 @@ impl Leases {
         }
     }
 
-    /// Begins a lease that may begin, or moves its end. Returns the admission that it had before, if
-    /// that was another one.
+    /// Begins a lease that may begin, or moves its end. Returns the admission that it had before,
+    /// if that was another one.
     pub(crate) fn set(
         &mut self,
         key: PublicKey,

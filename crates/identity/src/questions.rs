@@ -2,10 +2,10 @@
 //! issuer whether it is active. The time of each, what an answer means, and what a failure means.
 //! Pure.
 //!
-//! A peer whose token is asked about gets no lease before the answer: the token waits here, the peer
-//! is put off and comes again. While its lease lasts it is asked about again at an interval. A clear
-//! no ends the lease at once. Without any answer the last one holds for two intervals, then the lease
-//! ends too; or, if that is wanted, as long as the lease.
+//! A peer whose token is asked about gets no lease before the answer: the token waits here, the
+//! peer is put off and comes again. While its lease lasts it is asked about again at an interval. A
+//! clear no ends the lease at once. Without any answer the last one holds for two intervals, then
+//! the lease ends too; or, if that is wanted, as long as the lease.
 //!
 //! What it takes to ask (`T`) is kept with the token that it comes from, and is forgotten with the
 //! lease.
@@ -37,8 +37,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_se
 const GONE: Duration = Duration::from_secs(120);
 /// Intervals for which an answer holds if there is no other one.
 const HELD_INTERVALS: u32 = 2;
-/// Time after that in which a failure is to be told, and time for a question. If nothing happens for
-/// so long, whoever asks hangs, or has ended.
+/// Time after that in which a failure is to be told, and time for a question. If nothing happens
+/// for so long, whoever asks hangs, or has ended.
 const UNTOLD: Duration = Duration::from_secs(30);
 
 /// The state of a peer that waits for an answer.
@@ -131,7 +131,8 @@ pub struct Questions<T> {
 }
 
 impl<T: Clone> Questions<T> {
-    /// Each lease is asked about once in `interval`, and ends if there is no answer for two of them.
+    /// Each lease is asked about once in `interval`, and ends if there is no answer for two of
+    /// them.
     pub fn new(interval: Duration) -> Self {
         Self::with(interval, Some(HELD_INTERVALS))
     }
@@ -309,8 +310,8 @@ impl<T: Clone> Questions<T> {
     }
 
     /// Returns the peers whose answers hold no longer, though nobody has told of a failure: their
-    /// leases are to end. They are asked about no more. Where more are asked about than there is time
-    /// for, they are only late.
+    /// leases are to end. They are asked about no more. Where more are asked about than there is
+    /// time for, they are only late.
     pub fn take_unanswered(&mut self, now: Instant) -> Vec<PublicKey> {
         let held = self.interval * HELD_INTERVALS + UNTOLD;
         let last = self.last_question;
@@ -326,8 +327,8 @@ impl<T: Clone> Questions<T> {
         over
     }
 
-    /// Takes it that the outcome of no question under way will be told: whoever has asked has ended.
-    /// They are asked again.
+    /// Takes it that the outcome of no question under way will be told: whoever has asked has
+    /// ended. They are asked again.
     pub fn forget_questions(&mut self, now: Instant) {
         self.waiting.forget_under_way(now);
         self.leased.forget_under_way(now);
@@ -340,8 +341,8 @@ impl<T: Clone> Questions<T> {
         self.leased.all_due(now);
     }
 
-    /// Returns the number of peers that wait, and about which at least `failures` questions in a row
-    /// have failed.
+    /// Returns the number of peers that wait, and about which at least `failures` questions in a
+    /// row have failed.
     pub fn unanswered(&self, failures: u32) -> usize {
         self.waiting.values().filter(|waiting| waiting.failures >= failures).count()
     }

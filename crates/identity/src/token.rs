@@ -190,8 +190,8 @@ pub(crate) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The end that a token claims to have, in s since the epoch: nothing of it is verified. `None` if it
-/// claims none that can be read.
+/// The end that a token claims to have, in s since the epoch: nothing of it is verified. `None` if
+/// it claims none that can be read.
 pub fn claimed_end(token: &[u8]) -> Option<i64> {
     let token = Compact::split(token).ok()?;
     Times::read(&token.payload).ok().map(|times| times.expires)

@@ -216,8 +216,8 @@ impl Connection {
         Ok(frame)
     }
 
-    /// Renews the session if its time has come; returns how often it was renewed by now. To be called
-    /// while no request is under way.
+    /// Renews the session if its time has come; returns how often it was renewed by now. To be
+    /// called while no request is under way.
     ///
     /// # Errors
     /// The connection is of no more use. A provider of tokens that is away is no error before the
@@ -251,10 +251,14 @@ impl Connection {
     /// answers ApiVersions to any client, and closes at the first request that needs a name.
     fn lost(&self, error: &FrameError) -> ConnectionError {
         match error {
-            FrameError::Closed if !self.served && self.login.is_none() && !self.versions.is_empty() => self
-                .fault(&format!(
-                    "{error} before the first answer: the listener may want SASL (kafka.security.sasl)"
-                )),
+            FrameError::Closed
+                if !self.served && self.login.is_none() && !self.versions.is_empty() =>
+            {
+                self.fault(&format!(
+                    "{error} before the first answer: the listener may want SASL \
+                     (kafka.security.sasl)"
+                ))
+            }
             error => self.fault(error),
         }
     }

@@ -83,8 +83,8 @@ pub enum ProbeError {
     Cluster(#[source] ProbeCause),
     /// No producer id is given.
     #[error(
-        "idempotent writes are not allowed ({0}): they need IdempotentWrite on the cluster, or Write \
-         on a topic"
+        "idempotent writes are not allowed ({0}): they need IdempotentWrite on the cluster, or \
+         Write on a topic"
     )]
     Idempotence(String),
     /// The group cannot be used.

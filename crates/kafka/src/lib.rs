@@ -27,7 +27,9 @@
 //! let broker = EmbeddedBroker::start()?;
 //! broker.create_topic("orders", 1)?;
 //! let producer = broker.producer()?;
-//! producer.send(&EmbeddedRecord { topic: "orders", value: Some(b"hello"), ..EmbeddedRecord::default() })?;
+//! let record =
+//!     EmbeddedRecord { topic: "orders", value: Some(b"hello"), ..EmbeddedRecord::default() };
+//! producer.send(&record)?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
 //! let cluster = Cluster::new(&ClusterConfig {

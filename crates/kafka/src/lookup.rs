@@ -111,8 +111,8 @@ pub(crate) struct PositionQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartRule {
     At(Start),
-    /// As it was found for an answer that could not be used, or kept of an assignment before; of the
-    /// topic with this id, nil if that is not known.
+    /// As it was found for an answer that could not be used, or kept of an assignment before; of
+    /// the topic with this id, nil if that is not known.
     Found {
         offset: i64,
         topic_id: Uuid,

@@ -30,8 +30,8 @@ const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// with the cluster and answer for ever with what was true before.
 const LIFE: Duration = Duration::from_secs(180);
 /// Answers in a row that tell of a life of a topic that is over, before they are believed: a server
-/// that does is left, so that each is of another one, and it was the one before all of them that had
-/// lost touch with the cluster.
+/// that does is left, so that each is of another one, and it was the one before all of them that
+/// had lost touch with the cluster.
 pub(crate) const BELIEVED: u32 = 4;
 /// The largest answer that is read.
 const LIMIT: usize = 64 << 20;

@@ -1,4 +1,5 @@
-//! That the tests find mistakes of the producer. `produce::partition::sim` plants others of its own.
+//! That the tests find mistakes of the producer. `produce::partition::sim` plants others of its
+//! own.
 
 #[test]
 fn a_wrong_partition_is_found() {

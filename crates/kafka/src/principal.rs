@@ -99,8 +99,8 @@ impl Principal {
         Cluster::of_principal(self.config.clone(), tokens, connector)
     }
 
-    /// Keeps its token renewed, at four fifths of its life, and returns once the provider gives none
-    /// any more or no broker takes it: the reason.
+    /// Keeps its token renewed, at four fifths of its life, and returns once the provider gives
+    /// none any more or no broker takes it: the reason.
     pub async fn refused(&self) -> String {
         let mut was_taken = false;
         // Ends with the caller's patience: a provider or brokers that are away may come back.

@@ -137,7 +137,8 @@ enum Unanswered {
     Late(Duration),
 }
 
-/// Asks the coordinator for a committed offset, which it gives only to clients that may use the group.
+/// Asks the coordinator for a committed offset, which it gives only to clients that may use the
+/// group.
 fn ask_group(
     cluster: &ClusterConfig,
     group: &GroupConfig,

@@ -1,5 +1,5 @@
-//! Reasons of failures. Each is a type: it carries the topic, partition, offset or broker that it is
-//! about, and says what follows from it. It becomes a text only where it is shown.
+//! Reasons of failures. Each is a type: it carries the topic, partition, offset or broker that it
+//! is about, and says what follows from it. It becomes a text only where it is shown.
 
 use std::fmt;
 

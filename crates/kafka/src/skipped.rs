@@ -1,8 +1,8 @@
 //! The offsets of an assignment that were counted as skipped, so that none counts twice.
 //!
-//! A reset is counted at once. What it skips is delivered later, or not at all: a route that holds a
-//! partition has it read again from what it has delivered, and then the log lacks the same offsets
-//! once more.
+//! A reset is counted at once. What it skips is delivered later, or not at all: a route that holds
+//! a partition has it read again from what it has delivered, and then the log lacks the same
+//! offsets once more.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ const RANGES: usize = 64;
 pub(crate) struct SkippedOffsets(Vec<Range<i64>>);
 
 impl SkippedOffsets {
-    /// Counts the offsets from `from` to before `to`. Returns how many of them were not counted yet.
+    /// Counts the offsets from `from` to before `to`. Returns how many of them were not counted
+    /// yet.
     pub(crate) fn count(&mut self, from: i64, to: i64) -> u64 {
         let (mut joined, mut known) = (from..to, 0);
         if joined.is_empty() {

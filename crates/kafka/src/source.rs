@@ -111,8 +111,8 @@ impl Source {
 
     /// Begins a new generation of a partition: it is read again from `offset` on, and what was
     /// handed out of it before is to be thrown away by its generation. `known` is the number of the
-    /// newest generation that the caller knows, by [`SourceEvent::Reset`] or by records. `None`, and
-    /// nothing is done, if the source has begun another one meanwhile: that is to be received
+    /// newest generation that the caller knows, by [`SourceEvent::Reset`] or by records. `None`,
+    /// and nothing is done, if the source has begun another one meanwhile: that is to be received
     /// first, for the log may no longer have the offset.
     pub fn restart(
         &self,

@@ -65,8 +65,8 @@ pub(crate) fn proof(
     })
 }
 
-/// Appends the proof to a form. Returns the credentials of the header `Authorization`, by the scheme
-/// `Basic`, if it belongs there.
+/// Appends the proof to a form. Returns the credentials of the header `Authorization`, by the
+/// scheme `Basic`, if it belongs there.
 pub(crate) fn append(
     form: &mut Serializer<'_, String>,
     authentication: &ClientAuthentication,

@@ -11,7 +11,8 @@ use crate::files::wrong_token;
 use crate::secret::Secret;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Time between two polls if the provider gives none (RFC 8628 section 3.2), and the most it may be.
+/// Time between two polls if the provider gives none (RFC 8628 section 3.2), and the most it may
+/// be.
 const INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// Added by each `slow_down` (RFC 8628 section 3.5).

@@ -57,8 +57,8 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Returns true if the provider has said no, for what was asked of it, or if there is nothing to
-    /// ask it with any more: asked again it would say the same.
+    /// Returns true if the provider has said no, for what was asked of it, or if there is nothing
+    /// to ask it with any more: asked again it would say the same.
     pub fn is_refusal(&self) -> bool {
         let reason = match self {
             Self::TakenAway => return true,

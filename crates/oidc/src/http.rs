@@ -93,8 +93,8 @@ impl Http {
         answer(request.call())
     }
 
-    /// Posts a form, with these credentials by the scheme `Basic`. An answer of any status is one; a
-    /// redirect is not followed, since the client's secret would be sent elsewhere.
+    /// Posts a form, with these credentials by the scheme `Basic`. An answer of any status is one;
+    /// a redirect is not followed, since the client's secret would be sent elsewhere.
     ///
     /// # Errors
     /// The reason why there is no answer.

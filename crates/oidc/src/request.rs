@@ -96,7 +96,8 @@ mod tests {
     const BEARER: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer\
         &assertion=SUB.JECT";
     const ASSERTED: &str = "&client_assertion_type=\
-        urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=CLIENT%2B%3A";
+        urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+        &client_assertion=CLIENT%2B%3A";
 
     #[test]
     fn each_grant_with_each_authentication() {

@@ -20,7 +20,11 @@ pub(crate) enum Closed {
     TooManySubscriptions(usize),
     #[error("what peers make the socket hold would exceed {0} bytes (peer_memory)")]
     Memory(usize),
-    #[error("its machine has acknowledged nothing for {} s, though it was asked ({})", .0.silent.as_secs(), .0.key)]
+    #[error(
+        "its machine has acknowledged nothing for {} s, though it was asked ({})",
+        .0.silent.as_secs(),
+        .0.key
+    )]
     Gone(Gone),
     #[error("not let in: {0}")]
     PutOff(String),

@@ -17,8 +17,8 @@ pub(crate) fn beyond_limit(stream: &Stream) -> Option<u64> {
     is_beyond(stream.descriptor(), limit).then_some(limit)
 }
 
-/// Connections that may wait for their handshake at the same time: an eighth of the files that may be
-/// open, if that is less than `most`.
+/// Connections that may wait for their handshake at the same time: an eighth of the files that may
+/// be open, if that is less than `most`.
 pub(crate) fn share_of_waiting(most: usize) -> usize {
     let share = getrlimit(Resource::Nofile).current.map(|limit| limit / 8);
     share.and_then(|share| usize::try_from(share).ok()).map_or(most, |share| share.min(most))

@@ -353,8 +353,8 @@ impl Intake {
         self.permit = None;
     }
 
-    /// Hands over messages while there is memory. Returns whether one has to wait for it, or for the
-    /// end of a hold.
+    /// Hands over messages while there is memory. Returns whether one has to wait for it, or for
+    /// the end of a hold.
     pub(crate) fn hand_over(&mut self) -> bool {
         if self.sender.is_on_hold() {
             self.let_others_first();
@@ -371,9 +371,9 @@ impl Intake {
         self.permit.is_some()
     }
 
-    /// Hands over all that came before the end of the connection. What there is no memory for, or is
-    /// on hold, is set aside. If that holds too much already, what there is no memory for is thrown
-    /// away, with all that came after it.
+    /// Hands over all that came before the end of the connection. What there is no memory for, or
+    /// is on hold, is set aside. If that holds too much already, what there is no memory for is
+    /// thrown away, with all that came after it.
     pub(crate) fn hand_over_rest(&mut self) {
         self.permit = None;
         let (mut lost, mut is_full) = (0, false);

@@ -297,7 +297,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_as_a_sorted_map(ops in prop::collection::vec((any::<bool>(), key()), 0..200), texts in prop::collection::vec(key(), 1..20)) {
+        fn is_as_a_sorted_map(
+            ops in prop::collection::vec((any::<bool>(), key()), 0..200),
+            texts in prop::collection::vec(key(), 1..20),
+        ) {
             let (mut trie, mut map) = (Trie::<u32>::default(), BTreeMap::<Vec<u8>, u32>::new());
             for (number, (adds, key)) in (1..).zip(ops) {
                 if adds {
@@ -310,13 +313,16 @@ mod tests {
                 prop_assert!(is_compact(&trie.root, true));
             }
             prop_assert_eq!(listed(trie.keys()), map.keys().cloned().collect::<Vec<_>>());
-            let begins = |key: &Vec<u8>| map.keys().any(|other| other != key && key.starts_with(other));
-            let minimal: Vec<_> = map.keys().filter(|key| !begins(key)).cloned().collect();
+            let is_longer = |key: &Vec<u8>, than: &Vec<u8>| key != than && key.starts_with(than);
+            let is_minimal = |key: &&Vec<u8>| !map.keys().any(|other| is_longer(key, other));
+            let minimal: Vec<_> = map.keys().filter(is_minimal).cloned().collect();
             prop_assert_eq!(listed(trie.minimal()), minimal);
             for text in texts {
                 prop_assert_eq!(trie.get(&text), map.get(&text));
-                let expected: Vec<_> = (0..=text.len()).filter_map(|end| map.get(&text[..end])).copied().collect();
-                prop_assert_eq!(trie.matching(&text).copied().collect::<Vec<_>>(), expected.clone());
+                let expected = (0..=text.len()).filter_map(|end| map.get(&text[..end]).copied());
+                let expected: Vec<_> = expected.collect();
+                let found: Vec<_> = trie.matching(&text).copied().collect();
+                prop_assert_eq!(&found, &expected);
                 let mut changed = Vec::new();
                 trie.for_matching(&text, |value| changed.push(*value));
                 prop_assert_eq!(changed, expected);

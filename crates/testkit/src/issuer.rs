@@ -280,7 +280,8 @@ impl IssuerState {
         let point = &self.key.public_key().as_ref()[1..];
         let (x, y) = point.split_at(32);
         let (x, y, id) = (b64(x), b64(y), self.id());
-        json!({ "keys": [{ "kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y }] })
+        let key = json!({ "kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y });
+        json!({ "keys": [key] })
     }
 
     /// Status, further headers and body of the answer to a request.
@@ -375,7 +376,8 @@ fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::R
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status} .\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} .\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n\
+         {body}"
     )
 }
 

@@ -46,9 +46,9 @@ impl Certificates {
 }
 
 /// The provider. Client "zafka" gets a token for the audience "kafka", "wrong-audience" one for
-/// another; any secret is taken. For "exchange", which has to sign, it exchanges whatever looks like
-/// a token for one of the same subject for "kafka". Its issuers "edge" and "long" give tokens to peers
-/// of a relay, which live 5 s and 300 s. Dropping it kills it.
+/// another; any secret is taken. For "exchange", which has to sign, it exchanges whatever looks
+/// like a token for one of the same subject for "kafka". Its issuers "edge" and "long" give tokens
+/// to peers of a relay, which live 5 s and 300 s. Dropping it kills it.
 #[derive(Debug)]
 pub struct Oidc {
     process: Running,

@@ -1,5 +1,5 @@
-//! Subscribers and senders of other implementations: libzmq in this process, the rest as child processes
-//! that can be stopped and killed.
+//! Subscribers and senders of other implementations: libzmq in this process, the rest as child
+//! processes that can be stopped and killed.
 
 mod build;
 mod libzmq;

@@ -29,7 +29,8 @@ fn the_right_clients_come_in_and_the_wrong_ones_do_not() {
     let password = |mechanism: &str, user: &str, password: &str| {
         let module = if mechanism == "PLAIN" { "plain.Plain" } else { "scram.Scram" };
         let jaas = format!(
-            "org.apache.kafka.common.security.{module}LoginModule required username=\"{user}\" password=\"{password}\";"
+            "org.apache.kafka.common.security.{module}LoginModule required username=\"{user}\" \
+             password=\"{password}\";"
         );
         let settings = [
             ("security.protocol", "SASL_SSL"),
@@ -49,7 +50,9 @@ fn the_right_clients_come_in_and_the_wrong_ones_do_not() {
     let token_url = kafka.oidc.token_url();
     let token = |client: &str| {
         let jaas = format!(
-            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId=\"{client}\" clientSecret=\"s\" ssl.truststore.type=\"PEM\" ssl.truststore.location=\"{ca}\";"
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+             clientId=\"{client}\" clientSecret=\"s\" ssl.truststore.type=\"PEM\" \
+             ssl.truststore.location=\"{ca}\";"
         );
         let allowed = "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls";
         let settings = [

@@ -21,8 +21,8 @@ impl<T: Send + 'static> Blocking<T> {
         Self(Some(spawn_blocking(call)))
     }
 
-    /// Waits for its end. `None` if it goes on after this time: it may be waited for again. After its
-    /// end there is nothing to wait for.
+    /// Waits for its end. `None` if it goes on after this time: it may be waited for again. After
+    /// its end there is nothing to wait for.
     ///
     /// # Errors
     /// It panicked.

@@ -50,12 +50,15 @@ pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 const RELAY_HELP: &str = "\
 Example (quoted, for the shell's sake):
-  zafka relay 'kafka://127.0.0.1:9092/orders?group=edge&start=earliest' 'pub+tcp://127.0.0.1:5556?slow_peer=block&min_peers=1'
+  zafka relay 'kafka://127.0.0.1:9092/orders?group=edge&start=earliest' \
+'pub+tcp://127.0.0.1:5556?slow_peer=block&min_peers=1'
 
-Only group, start, frames, slow_peer and min_peers can be given this way. Everything else wants a file: zafka run -c FILE.";
+Only group, start, frames, slow_peer and min_peers can be given this way. Everything else wants a \
+file: zafka run -c FILE.";
 
 const EXIT_HELP: &str = "\
-Exit status: 0 done, also by a signal; 1 it ran and failed; 2 the configuration or the command line is wrong.";
+Exit status: 0 done, also by a signal; 1 it ran and failed; 2 the configuration or the command \
+line is wrong.";
 
 /// A lightweight relay between Apache Kafka and ZeroMQ.
 #[derive(Debug, Parser)]
@@ -199,9 +202,9 @@ pub(crate) const SEND_HELP: &str = "\
 Example:
   seq 1000 | zafka send tcp://127.0.0.1:5558 --topic orders --key customer-7
 
-The frames have to be those of the route. On standard output, unless it is a terminal, is a line of \
-JSON for each answer, and one with a summary. What a lost connection left without an answer is sent \
-again, and may then be in the log twice.
+The frames have to be those of the route. On standard output, unless it is a terminal, is a line \
+of JSON for each answer, and one with a summary. What a lost connection left without an answer is \
+sent again, and may then be in the log twice.
 
 Exit status: 0 every message was acknowledged (with --push: written); 1 not every one; 2 the \
 command line is wrong.";

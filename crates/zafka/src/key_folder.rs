@@ -1,8 +1,8 @@
 //! The folder of public certificates: which keys are known.
 //!
-//! A file that is removed takes its key along. One that cannot be read, or is no certificate, leaves
-//! what was known of it before for a minute: it may be half written. A folder that cannot be listed
-//! leaves what was known for a day, as an issuer does that is away.
+//! A file that is removed takes its key along. One that cannot be read, or is no certificate,
+//! leaves what was known of it before for a minute: it may be half written. A folder that cannot be
+//! listed leaves what was known for a day, as an issuer does that is away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

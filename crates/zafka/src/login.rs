@@ -160,8 +160,8 @@ fn refresh(login: &Login) -> Result<LoginTokens, CommandError> {
     })
 }
 
-/// Tokens of the user's login for another key than the login's own. A token lets in one key: so none
-/// of them is kept with the login.
+/// Tokens of the user's login for another key than the login's own. A token lets in one key: so
+/// none of them is kept with the login.
 #[derive(Debug)]
 pub struct AnotherKey {
     store: Store,

@@ -36,8 +36,8 @@ pub fn too_many_peers<'a>(
     let peers: u64 = routes.into_iter().map(|route| route.socket.limits.max_peers as u64).sum();
     (peers.saturating_add(OTHERS) > hard_limit).then(|| {
         format!(
-            "the routes allow {peers} peers together, and this process may have {hard_limit} files open, about \
-             {OTHERS} of which it needs itself (ulimit -Hn)"
+            "the routes allow {peers} peers together, and this process may have {hard_limit} files \
+             open, about {OTHERS} of which it needs itself (ulimit -Hn)"
         )
     })
 }

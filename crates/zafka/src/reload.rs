@@ -1,8 +1,8 @@
 //! Reloads the configuration file while the relay runs: routes come, change and go, the others are
 //! not touched.
 //!
-//! It is all or nothing up to the first route that is stopped: with a mistake in the file, or with a
-//! change that holds for the whole process, the old configuration stays.
+//! It is all or nothing up to the first route that is stopped: with a mistake in the file, or with
+//! a change that holds for the whole process, the old configuration stays.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -73,8 +73,8 @@ impl Signals {
         Ok(Self { terminate, interrupt, hangup, on_hangup, had_terminal, received: None, again })
     }
 
-    /// Waits for a signal. After one that ends the process, one more ends it at once. May be dropped
-    /// at any time without losing a signal.
+    /// Waits for a signal. After one that ends the process, one more ends it at once. May be
+    /// dropped at any time without losing a signal.
     pub async fn next(&mut self) -> Request {
         let request = match self.received {
             Some(request) => request,

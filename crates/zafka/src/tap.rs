@@ -52,7 +52,9 @@ pub(crate) async fn run(config: TapConfig, stop: impl Future<Output = ()>) -> io
             event = socket.next() => match event {
                 SubEvent::Message(frames) => viewer.show(frames)?,
                 SubEvent::Connected => viewer.connected(&config.endpoint.endpoint),
-                SubEvent::Disconnected(reason) => viewer.note(&format!("{}: {reason}", config.endpoint)),
+                SubEvent::Disconnected(reason) => {
+                    viewer.note(&format!("{}: {reason}", config.endpoint));
+                }
             },
         }
     }

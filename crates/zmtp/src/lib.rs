@@ -1,11 +1,11 @@
 //! ZMTP 3.1 (ZeroMQ RFC 37) and 3.0 (RFC 23) as a state machine without I/O.
 //!
 //! A [`Connection`] is one side of one connection, without sockets, clocks and threads. The caller
-//! reports what happened (`handle_input`, `handle_timeout`, with the time) and then asks what to do:
-//! `poll_event` for what the peer said, `poll_output` for bytes to write, `poll_timeout` for when
-//! to call again. Outgoing messages are the caller's job: once the connection is ready, it writes
-//! frames (see [`frame`]) and, between two messages, what `poll_output` returns. With CURVE all of
-//! that goes through the [`curve::Sealer`] that the connection gives.
+//! reports what happened (`handle_input`, `handle_timeout`, with the time) and then asks what to
+//! do: `poll_event` for what the peer said, `poll_output` for bytes to write, `poll_timeout` for
+//! when to call again. Outgoing messages are the caller's job: once the connection is ready, it
+//! writes frames (see [`frame`]) and, between two messages, what `poll_output` returns. With CURVE
+//! all of that goes through the [`curve::Sealer`] that the connection gives.
 //!
 //! ```
 //! use std::time::Instant;

@@ -131,8 +131,8 @@ impl Messages {
     }
 
     /// Finds the messages at the front of `input` that are whole and within the limits, up to the
-    /// first frame that is anything else. Their first byte is to stand at `start` in `wire`. Returns
-    /// the bytes that they take.
+    /// first frame that is anything else. Their first byte is to stand at `start` in `wire`.
+    /// Returns the bytes that they take.
     fn find(&mut self, input: &[u8], start: usize, limits: Limits) -> usize {
         let mut taken = 0;
         while let Some((size, frames, rest)) = plain_message(input.get(taken..), limits) {
@@ -206,8 +206,8 @@ impl Gathering {
         taken > 0
     }
 
-    /// As [`Self::take_plain`], of the messages that begin at `start` in `block`: they keep it as it
-    /// is, and what stands behind them is left. `None`, and nothing is taken, unless they are at
+    /// As [`Self::take_plain`], of the messages that begin at `start` in `block`: they keep it as
+    /// it is, and what stands behind them is left. `None`, and nothing is taken, unless they are at
     /// least half of what it may hold. Nothing else was taken of this input.
     pub(crate) fn take_block(
         &mut self,

@@ -110,8 +110,8 @@ impl Partition {
     }
 
     /// Begins a generation that was announced at once, if nobody reads the partition and all before
-    /// `from` is delivered: what lies between that and its start was skipped, so that it is not read
-    /// again. Returns whether it did.
+    /// `from` is delivered: what lies between that and its start was skipped, so that it is not
+    /// read again. Returns whether it did.
     pub(crate) fn skip(&mut self, generation: Generation, from: i64) -> bool {
         let progress = &self.progress;
         let delivered = progress.delivered();

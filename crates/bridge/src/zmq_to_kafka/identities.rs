@@ -1,9 +1,9 @@
 //! The identities in whose names the records of a route are written: which are open, how long each
 //! stays, and what becomes of it when its lease ends. Pure.
 //!
-//! An identity opens with the first message of its peer, if there is a place. It closes once nothing
-//! was under way for [`IDLE`]. If its lease ends, or nobody takes its token, it takes no more: what
-//! was sent is waited for, up to [`PATIENCE`], and then it closes.
+//! An identity opens with the first message of its peer, if there is a place. It closes once
+//! nothing was under way for [`IDLE`]. If its lease ends, or nobody takes its token, it takes no
+//! more: what was sent is waited for, up to [`PATIENCE`], and then it closes.
 
 use std::time::{Duration, Instant};
 

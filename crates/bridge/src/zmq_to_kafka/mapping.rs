@@ -102,8 +102,8 @@ impl Mapping {
         Ok(Target { topic, partition, key })
     }
 
-    /// The topic, if a message's own fields make nothing of its record but the value: it is the same
-    /// for all of them, with no partition, header or other key than theirs.
+    /// The topic, if a message's own fields make nothing of its record but the value: it is the
+    /// same for all of them, with no partition, header or other key than theirs.
     pub(crate) fn topic_alone(&self) -> Option<&str> {
         let [Piece::Text(topic)] = self.topic.pieces() else { return None };
         let is_key_theirs = self.key.as_ref().is_none_or(|key| key.pieces() == [Piece::Key]);

@@ -2,8 +2,8 @@
 //! else.
 //!
 //! The parting, reading and mapping of messages, the ledger, the counts and the answers' bytes are
-//! the product's, and so are the shares of partitions and the order of messages that were set aside.
-//! Permits, dead letters, rights and waits for answers are not here.
+//! the product's, and so are the shares of partitions and the order of messages that were set
+//! aside. Permits, dead letters, rights and waits for answers are not here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -154,8 +154,8 @@ impl Ingest {
         self.layout != Layout::Unanswered
     }
 
-    /// Takes a message, and hands its records to the producer, or sets it aside. `joins`: whether it
-    /// came together with the message before it, if that was of the same sender.
+    /// Takes a message, and hands its records to the producer, or sets it aside. `joins`: whether
+    /// it came together with the message before it, if that was of the same sender.
     pub fn handle_message(
         &mut self,
         (tag, sender): (u64, u64),

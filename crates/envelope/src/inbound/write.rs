@@ -101,8 +101,8 @@ impl InboundPlan {
         out
     }
 
-    /// Gives the message as a record; without the headers that have frames of their own, which would
-    /// be there twice.
+    /// Gives the message as a record; without the headers that have frames of their own, which
+    /// would be there twice.
     fn with_record(&self, message: &OutgoingMessage<'_>, write: impl FnOnce(&Record<'_>)) {
         let is_framed =
             |header: &&Header<'_>| self.header_frames().any(|name| name.as_bytes() == header.name);

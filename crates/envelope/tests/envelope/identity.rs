@@ -119,7 +119,9 @@ fn encoded(plan: &FramePlan, records: &[OwnedRecord]) -> Vec<Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 128, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn presets_restore_the_records(records in records()) {
@@ -137,7 +139,8 @@ proptest! {
     fn what_went_before_leaves_no_trace(records in followers()) {
         for preset in [Preset::Json, Preset::Packed] {
             let plan = FramePlan::preset(preset);
-            let alone = records.iter().flat_map(|record| encoded(&plan, std::slice::from_ref(record)));
+            let each = records.iter().map(std::slice::from_ref);
+            let alone = each.flat_map(|record| encoded(&plan, record));
             prop_assert_eq!(encoded(&plan, &records), alone.collect::<Vec<_>>(), "{}", preset);
         }
     }
@@ -145,7 +148,8 @@ proptest! {
     #[test]
     fn lists_restore_what_they_carry(records in records()) {
         let plan = FramePlan::parse(&[
-            "{value}", "{offset:u64be}", "{key}", "{timestamp}", "{partition:u32le}/{topic}", "{offset:u32le}",
+            "{value}", "{offset:u64be}", "{key}", "{timestamp}", "{partition:u32le}/{topic}",
+            "{offset:u32le}",
         ]).unwrap();
         let messages = encoded(&plan, &records);
         prop_assert_eq!(messages.len(), records.len());

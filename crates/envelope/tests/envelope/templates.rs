@@ -78,12 +78,13 @@ fn all_mistakes_are_told_at_once() {
     assert_eq!(
         text,
         [
-            "frame 1, character 2: unknown field `topik`; allowed: topic, partition, offset, timestamp, key, \
-             value, header.NAME, meta, packed, route",
+            "frame 1, character 2: unknown field `topik`; allowed: topic, partition, offset, \
+             timestamp, key, value, header.NAME, meta, packed, route",
             "frame 1, character 16: unknown format `u8`; allowed: u32le, u32be, u64le, u64be, dec",
             "frame 1, character 20: `}` without `{`; for the brace itself write `}}`",
             "frame 3, character 1: `{` without `}`; for the brace itself write `{{`",
-            "frame 3, character 11: `meta` takes no format, found `:dec`; allowed on: partition, offset, timestamp",
+            "frame 3, character 11: `meta` takes no format, found `:dec`; allowed on: partition, \
+             offset, timestamp",
         ]
     );
 }

@@ -128,8 +128,8 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Checks that a signature is one of the key that is named, or of the only one that fits if none
-    /// is. Returns that key's id, if it has one.
+    /// Checks that a signature is one of the key that is named, or of the only one that fits if
+    /// none is. Returns that key's id, if it has one.
     ///
     /// Without a name, a changed key looks like a wrong signature: both are unknown.
     pub(super) fn verify(

@@ -1,5 +1,5 @@
-//! JSON in which a name stands once and nothing is nested deeply: parsers that take the first of two
-//! and parsers that take the last would see two different tokens.
+//! JSON in which a name stands once and nothing is nested deeply: parsers that take the first of
+//! two and parsers that take the last would see two different tokens.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Decoding of answers. `kafka-protocol` takes memory for as many entries as an array says it has,
-//! before one of them is read: six bytes from a stranger would end the process. So an answer is walked
-//! by its layout first, which takes no memory: an array with more entries than its answer has room
-//! for is refused.
+//! before one of them is read: six bytes from a stranger would end the process. So an answer is
+//! walked by its layout first, which takes no memory: an array with more entries than its answer
+//! has room for is refused.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;

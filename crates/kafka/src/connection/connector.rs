@@ -57,8 +57,8 @@ impl Connector {
         Arc::new(Self { tls, login, pool: Arc::clone(&self.pool) })
     }
 
-    /// A connection to one of these servers, which are tried in a random order: the first one is not
-    /// to have all the work, and one that hangs is not to delay each attempt.
+    /// A connection to one of these servers, which are tried in a random order: the first one is
+    /// not to have all the work, and one that hangs is not to delay each attempt.
     ///
     /// # Errors
     /// The reason of each server, in the order of the list.

@@ -39,7 +39,8 @@ impl Hash {
         })
     }
 
-    /// Returns true if a tag is right, in a time that does not depend on the byte at which it is wrong.
+    /// Returns true if a tag is right, in a time that does not depend on the byte at which it is
+    /// wrong.
     fn verify(self, key: &[u8], text: &[u8], tag: &[u8]) -> bool {
         match self {
             Self::Sha256 => {
@@ -78,7 +79,11 @@ pub(super) enum ScramError {
     NoField(&'static str),
     #[error("a challenge with a number of rounds that is none")]
     NoNumber,
-    #[error("the server wants {0} rounds, {start} to {end} are done", start = ROUNDS.start(), end = ROUNDS.end())]
+    #[error(
+        "the server wants {0} rounds, {start} to {end} are done",
+        start = ROUNDS.start(),
+        end = ROUNDS.end()
+    )]
     Rounds(u32),
     #[error("the server's nonce does not go on from ours")]
     Nonce,
@@ -224,11 +229,13 @@ mod tests {
         assert_eq!(
             scram.answer(CHALLENGE.as_bytes()).unwrap(),
             "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
-             p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYPJQ=="
+             p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYP\
+             JQ=="
         );
         scram
             .verify(
-                b"v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RVG2rR7N7Zw==",
+                b"v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RV\
+                  G2rR7N7Zw==",
             )
             .unwrap();
     }

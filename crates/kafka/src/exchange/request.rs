@@ -28,7 +28,8 @@ impl RouteRequest {
         Self::Pause(Arc::clone(assignment))
     }
 
-    /// Begins a new generation of a partition, from `offset` on; `None` if `known` is not the newest.
+    /// Begins a new generation of a partition, from `offset` on; `None` if `known` is not the
+    /// newest.
     pub(crate) fn restart(
         assignment: &Arc<Assignment>,
         known: u32,

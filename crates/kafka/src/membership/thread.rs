@@ -116,8 +116,8 @@ impl MembershipThread {
                     let instance =
                         self.0.config.group.as_ref().and_then(|group| group.instance.as_deref());
                     self.0.reporter().report(&format!(
-                        "the group still has a member \"{}\": the last life of this one until its session times \
-                         out, or another relay with the same instance",
+                        "the group still has a member \"{}\": the last life of this one until its \
+                         session times out, or another relay with the same instance",
                         instance.unwrap_or_default()
                     ));
                     if self.0.is_closed_within(INSTANCE_PAUSE) {
@@ -250,7 +250,10 @@ impl MembershipThread {
             let unsupported =
                 error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature);
             if unsupported || Instant::now() >= deadline {
-                info!(route, group = group.id, %error, "not known whether the group has classic members");
+                info!(
+                    route, group = group.id, %error,
+                    "not known whether the group has classic members"
+                );
                 return Some(GroupProtocol::Consumer);
             }
             bootstrap.context().report(&format!("ListGroups incomplete: {}", plain(&error)));

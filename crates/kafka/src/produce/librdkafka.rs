@@ -180,7 +180,8 @@ fn write_error(error: &KafkaError, sent: bool) -> WriteError {
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => WriteError::TooLarge(text),
         Code::TopicAuthorizationFailed => WriteError::NotAllowed(text),
         Code::ClusterAuthorizationFailed => WriteError::NotAllowed(format!(
-            "{text}: an idempotent producer needs IdempotentWrite on the cluster, or Write on a topic"
+            "{text}: an idempotent producer needs IdempotentWrite on the cluster, or Write on a \
+             topic"
         )),
         _ if sent => WriteError::Unknown(text),
         code => {

@@ -97,7 +97,9 @@ impl Route {
     pub async fn step(&mut self, wait: Duration) {
         tokio::select! {
             biased;
-            event = self.receivers.events.recv() => if let Some(event) = event { self.event(event) },
+            event = self.receivers.events.recv() => {
+                if let Some(event) = event { self.event(event) }
+            }
             fetched = self.receivers.records.recv() => {
                 let Some(mut fetched) = fetched else { return };
                 let assignment = Arc::clone(&fetched.assignment);
@@ -106,7 +108,8 @@ impl Route {
                 // A few at a time, as a route with small chunks would.
                 let mut count = 0;
                 while !fetched.walk(|record| {
-                    records.push((assignment.topic().to_string(), assignment.partition(), owned(record)));
+                    let topic = assignment.topic().to_string();
+                    records.push((topic, assignment.partition(), owned(record)));
                     generations.push(generation);
                     count += 1;
                     if count % 7 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -111,7 +111,8 @@ fn an_assertion_is_for_one_provider_one_moment_and_one_use() {
             _ => String::new(),
         };
         let expected = format!(
-            "{} refuses a token to client \"zafka\": invalid_client: {reason} (it was shown {key})\n",
+            "{} refuses a token to client \"zafka\": invalid_client: {reason} (it was shown \
+             {key})\n",
             told.url()
         );
         let found = error(config);

@@ -114,7 +114,8 @@ impl World {
         self.tell_dispatcher(process, |dispatching| dispatching.handle_metadata(view));
     }
 
-    /// Returns a server's word on the cluster, of which it may have lost touch. None if none answers.
+    /// Returns a server's word on the cluster, of which it may have lost touch. None if none
+    /// answers.
     fn view(&mut self, leave: bool) -> Option<ClusterView> {
         if (0..self.settings.brokers).all(|broker| self.unreachable.contains(&broker)) {
             return None;

@@ -1,5 +1,5 @@
-//! Lets peers in: the gate's verdict, a place among the peers, and the end of a connection whose peer
-//! was not let in.
+//! Lets peers in: the gate's verdict, a place among the peers, and the end of a connection whose
+//! peer was not let in.
 
 use std::time::{Duration, Instant};
 
@@ -76,8 +76,8 @@ impl<S: Session> Link<'_, S> {
         Ok(())
     }
 
-    /// Asks the gate, if there is one. Returns whether the peer is let in; if not, the connection is
-    /// about to end.
+    /// Asks the gate, if there is one. Returns whether the peer is let in; if not, the connection
+    /// is about to end.
     fn ask_gate(&mut self, info: &PeerInfo, now: Instant) -> Result<bool, Closed> {
         let Some(gate) = &self.hub.gate else { return Ok(true) };
         let peer = self.wire.peer();

@@ -39,8 +39,8 @@ impl Handshake {
         self.next
     }
 
-    /// Returns an error, with the time that passed, if the connection is to be given up. `is_needed`:
-    /// others need its place.
+    /// Returns an error, with the time that passed, if the connection is to be given up.
+    /// `is_needed`: others need its place.
     pub(super) fn handle_timeout(&mut self, is_needed: bool, now: Instant) -> Result<(), Duration> {
         let elapsed = now.saturating_duration_since(self.begun);
         if elapsed >= self.timeout {

@@ -29,8 +29,8 @@ use crate::subscriptions::PeerId;
 const HANDSHAKES: usize = 256;
 /// Connections that may wait, unless few files may be open.
 const WAITING: usize = 4096;
-/// Connections that were not let in and are kept for a while, so that they do not try again at once;
-/// others are closed at once.
+/// Connections that were not let in and are kept for a while, so that they do not try again at
+/// once; others are closed at once.
 const ENDINGS: usize = 256;
 /// Time between two warnings for the same reason: a peer that is refused comes again ten times a
 /// second.
@@ -285,8 +285,8 @@ impl Hub {
     }
 }
 
-/// Places of a socket's peers that those with one key may have: whoever has a good one does not keep
-/// everybody else out.
+/// Places of a socket's peers that those with one key may have: whoever has a good one does not
+/// keep everybody else out.
 fn peers_of_key(max_peers: usize) -> usize {
     const AT_LEAST: usize = 16;
     AT_LEAST.max(max_peers / 4)

@@ -115,8 +115,8 @@ impl Seat {
         self.source
     }
 
-    /// Returns true if others need this place: some wait, and it is one of many that its source has,
-    /// or of all.
+    /// Returns true if others need this place: some wait, and it is one of many that its source
+    /// has, or of all.
     pub(super) fn is_needed(&self) -> bool {
         self.places.0.lock().is_needed(self.source)
     }

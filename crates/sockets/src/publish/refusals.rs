@@ -89,8 +89,8 @@ impl Refusals {
             origin: Some(Arc::clone(&refusal.message.origin)),
             kind: WaitKind::Record,
             reason: format!(
-                "the peer has closed the connection within a message of {} bytes, {} times (is its ZMQ_MAXMSGSIZE \
-                 smaller?)",
+                "the peer has closed the connection within a message of {} bytes, {} times (is its \
+                 ZMQ_MAXMSGSIZE smaller?)",
                 refusal.message.size, refusal.times
             ),
             peer: Some(refusal.host.clone()),

@@ -54,7 +54,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(origin, topics, size)| Op::Publish { origin, topics, size }),
         1 => (0..3_usize).prop_map(Op::Marker),
         10 => (0..8_usize).prop_map(Op::Gather),
-        10 => (0..8_usize, prop_oneof![Just(0), Just(255), any::<u8>()]).prop_map(|(peer, part)| Op::Advance(peer, part)),
+        10 => (0..8_usize, prop_oneof![Just(0), Just(255), any::<u8>()])
+            .prop_map(|(peer, part)| Op::Advance(peer, part)),
         1 => (0..3_usize).prop_map(Op::Withdraw),
     ]
 }

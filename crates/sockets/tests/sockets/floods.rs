@@ -164,7 +164,8 @@ impl Stranger {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_let_in_is_served_during_each_flood() {
     use Stranger::*;
-    // Few of those that make us calculate: without optimization that is most of what these tests do.
+    // Few of those that make us calculate: without optimization that is most of what these tests
+    // do.
     for (stranger, count, reason) in [
         (Silent, 300, "handshake_timeout"),
         (Slow, 300, "handshake_timeout"),

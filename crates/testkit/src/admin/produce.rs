@@ -79,7 +79,8 @@ impl Admin {
     ) -> Vec<Produced> {
         let records: Vec<_> = records.iter().map(Record::json).collect();
         let request = json!({
-            "topic": topic, "records": records, "compression": compression, "transaction": transaction,
+            "topic": topic, "records": records, "compression": compression,
+            "transaction": transaction,
         });
         let rows: Vec<(i32, i64, i64)> =
             serde_json::from_value(self.call("produce", request)).unwrap();

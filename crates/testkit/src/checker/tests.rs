@@ -128,7 +128,8 @@ fn the_json_envelope_is_read_strictly() {
         vec![b"orders".to_vec(), meta.as_bytes().to_vec(), key.to_vec(), b"v".to_vec()]
     };
     let meta = r#"{"v":1,"topic":"orders","partition":3,"offset":7,"timestamp":9,"prev":5,"null_key":true,
-        "headers":[["a","x"],["a",null],[{"base64":"/w=="},{"base64":"/wA="}]],"timestamp_type":"log_append"}"#;
+        "headers":[["a","x"],["a",null],[{"base64":"/w=="},{"base64":"/wA="}]],
+        "timestamp_type":"log_append"}"#;
     let expected = Received {
         topic: "orders".into(),
         partition: 3,

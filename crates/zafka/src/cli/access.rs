@@ -30,12 +30,14 @@ enum AccessError {
     Inactive,
     /// Its issuer has to say that it is active, and does not answer.
     #[error(
-        "the token is taken, and gives no lease: its issuer could not be asked whether it is active: {0}"
+        "the token is taken, and gives no lease: its issuer could not be asked whether it is \
+         active: {0}"
     )]
     NotConfirmed(IntrospectError),
     /// Kafka decides what its owner may do, and does not answer.
     #[error(
-        "the token is taken, and gives no lease: Kafka could not be asked what its owner may do: {0}"
+        "the token is taken, and gives no lease: Kafka could not be asked what its owner may do: \
+         {0}"
     )]
     NotAnswered(String),
 }
@@ -132,7 +134,8 @@ fn worth(verified: &Verified, grant: &Grant, identity: &IdentityConfig) -> Strin
     };
     let rules = grant.rules().iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "the token is taken\nissuer: {}\nsubject: {}\ntoken ends: {}\nlease, if it began now, ends: {}\n\
+        "the token is taken\nissuer: {}\nsubject: {}\ntoken ends: {}\n\
+         lease, if it began now, ends: {}\n\
          rules of [[identity.access]]: {}\nread: {}\nwrite: {}\n",
         claims.issuer(),
         shown(claims.subject()),
@@ -182,7 +185,8 @@ mod tests {
         fs::write(&secret, Certificate::secret_text(&new_key())).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let text = format!(
-            "[kafka]\nbootstrap_servers = ['a:1']\n[identity]\nsecret_key_file = 'relay.key_secret'\n\
+            "[kafka]\nbootstrap_servers = ['a:1']\n[identity]\n\
+             secret_key_file = 'relay.key_secret'\n\
              [[identity.issuer]]\nissuer = '{}'\naudience = ['{AUDIENCE}']\n{keys}\n\
              [[identity.access]]\nwho = {{ role = 'dash' }}\nread = ['orders', 't-{{tenant}}']\n\
              [[identity.access]]\nwho = {{ role = 'ops' }}\nwrite = ['/^edge\\.[a-z]+$/']\n\

@@ -129,7 +129,8 @@ fn connected(
     Ok(ExitCode::FAILURE)
 }
 
-/// Each issuer, with the keys that it has now, and whether it can be asked about tokens. Gives the number of errors.
+/// Each issuer, with the keys that it has now, and whether it can be asked about tokens. Gives the
+/// number of errors.
 fn issuers(config: &Config, out: &mut dyn Write) -> std::io::Result<usize> {
     let mut errors = 0;
     for issuer in config.identity.iter().flat_map(|identity| &identity.issuers) {
@@ -214,7 +215,8 @@ mod tests {
     fn sums_up_and_warns() {
         let (code, out, err) = run("[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
                                from.kafka = { topics = ['t', 't2', '/u.*/'] }\n\
-                               to.zmq = { socket = 'pub', bind = ['tcp://*:1'], connect = ['ipc:///p'] }\n");
+                               to.zmq = { socket = 'pub', bind = ['tcp://*:1'], \
+                               connect = ['ipc:///p'] }\n");
         assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
         assert!(
             out.contains("warning: line 5: route.from.kafka.topics: a subscription to \"t\""),

@@ -107,7 +107,8 @@ fn lease_text(lease: &LeaseLine) -> String {
     let (key, issuer, connections) = (&lease.key, shown(&lease.issuer), lease.connections);
     let token = lease.token_id.as_deref().map_or_else(|| "-".to_owned(), shown);
     format!(
-        "{subject:<24} until {until}  {connections:>4} connections  key {key}  token {token}  issuer {issuer}"
+        "{subject:<24} until {until}  {connections:>4} connections  key {key}  token {token}  \
+         issuer {issuer}"
     )
 }
 

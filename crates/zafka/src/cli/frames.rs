@@ -24,7 +24,8 @@ impl Frames {
         match values {
             [one] if !one.contains('{') => one.parse().map(Self::Preset).map_err(|_| {
                 let allowed =
-                    "json, packed, batch, value, or templates such as {topic} {value}, one each time";
+                    "json, packed, batch, value, or templates such as {topic} {value}, one each \
+                     time";
                 UsageError(format!("--frames: found {one:?}; allowed: {allowed}"))
             }),
             [one] => Ok(Self::Templates(list(one).unwrap_or_else(|| vec![one.clone()]))),

@@ -1,5 +1,5 @@
-//! Arguments about keys, tokens and leases: of the commands that handle them, and of those that show
-//! them to an endpoint.
+//! Arguments about keys, tokens and leases: of the commands that handle them, and of those that
+//! show them to an endpoint.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub struct CurveArgs {
 }
 
 impl CurveArgs {
-    /// An endpoint to connect to, with CURVE if the file with the other side's key is named. `login`
-    /// is the key and the token of a login, for `--login`.
+    /// An endpoint to connect to, with CURVE if the file with the other side's key is named.
+    /// `login` is the key and the token of a login, for `--login`.
     ///
     /// # Errors
     /// A file that is not what it should be.
@@ -68,8 +68,8 @@ impl CurveArgs {
 const LOGIN_HELP: &str = "\
 It shows a page and a code, and waits until you have entered it there (device flow, RFC 8628). The \
 provider has to know the client as a public one that may use this flow. Tokens are kept in \
-$XDG_STATE_HOME/zafka (~/.local/state/zafka), which nobody else can read, with a new CURVE key. Another \
-login takes the place of the one before.
+$XDG_STATE_HOME/zafka (~/.local/state/zafka), which nobody else can read, with a new CURVE key. \
+Another login takes the place of the one before.
 
 Exit status: 0 logged in; 1 not; 2 the command line is wrong.";
 
@@ -92,11 +92,11 @@ pub struct LoginArgs {
 }
 
 const ACCESS_HELP: &str = "\
-The token's issuer is asked for its keys, as the relay would ask. Nobody is asked whether the token was \
-used already.
+The token's issuer is asked for its keys, as the relay would ask. Nobody is asked whether the \
+token was used already.
 
-Exit status: 0 the token is taken; 1 it is not, or its issuer's keys cannot be fetched; 2 the command \
-line or the configuration is wrong.";
+Exit status: 0 the token is taken; 1 it is not, or its issuer's keys cannot be fetched; 2 the \
+command line or the configuration is wrong.";
 
 /// `zafka access`.
 #[derive(Debug, Args)]
@@ -115,13 +115,14 @@ pub struct AccessArgs {
 
 const ENROL_HELP: &str = "\
 Example, beside a program that has the key and knows nothing of tokens:
-  zafka enrol tcp://relay.example.org:5570 --server-key relay.key --curve-key plc-7.key_secret --token-file token.jwt --keep
+  zafka enrol tcp://relay.example.org:5570 --server-key relay.key --curve-key plc-7.key_secret \
+--token-file token.jwt --keep
 
-On standard output, unless it is a terminal, is a line of JSON for each lease that begins or moves its \
-end, and for each refusal.
+On standard output, unless it is a terminal, is a line of JSON for each lease that begins or moves \
+its end, and for each refusal.
 
-Exit status: 0 the key is enrolled, with --keep also by a signal; 1 it is not; 2 the command line or a \
-file that it names is wrong.";
+Exit status: 0 the key is enrolled, with --keep also by a signal; 1 it is not; 2 the command line \
+or a file that it names is wrong.";
 
 /// `zafka enrol`.
 #[derive(Debug, Args)]
@@ -148,7 +149,8 @@ pub struct EnrolArgs {
     /// connection that was lost.
     #[arg(long)]
     pub keep: bool,
-    /// Give up if the key is not enrolled within so long; 0: never. With --keep it is never given up.
+    /// Give up if the key is not enrolled within so long; 0: never. With --keep it is never given
+    /// up.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = patience)]
     pub timeout: Patience,
 }
@@ -165,10 +167,11 @@ pub struct ControlArgs {
 }
 
 const LEASES_HELP: &str = "\
-On standard output, unless it is a terminal, is a line of JSON for each lease. Keys that are known by a \
-file have none.
+On standard output, unless it is a terminal, is a line of JSON for each lease. Keys that are known \
+by a file have none.
 
-Exit status: 0 done; 1 the relay cannot be asked; 2 the command line or the configuration is wrong.";
+Exit status: 0 done; 1 the relay cannot be asked; 2 the command line or the configuration is \
+wrong.";
 
 /// `zafka leases`.
 #[derive(Debug, Args)]
@@ -183,13 +186,15 @@ const REVOKE_HELP: &str = "\
 Example:
   zafka revoke --subject alice
 
-Exit status: 0 done; 1 the relay cannot be asked, or refuses; 2 the command line or the configuration \
-is wrong.";
+Exit status: 0 done; 1 the relay cannot be asked, or refuses; 2 the command line or the \
+configuration is wrong.";
 
 /// `zafka revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = REVOKE_HELP)]
-#[command(group = ArgGroup::new("what").required(true).args(["key", "subject", "jti", "kid", "issued_before"]))]
+#[command(group = ArgGroup::new("what")
+    .required(true)
+    .args(["key", "subject", "jti", "kid", "issued_before"]))]
 pub struct RevokeArgs {
     /// A key: its public file, or the key itself as `zafka leases` shows it.
     #[arg(long, value_name = "FILE")]
@@ -210,8 +215,8 @@ pub struct RevokeArgs {
     /// The issuer that is meant; any without it.
     #[arg(long, value_name = "ISSUER", conflicts_with = "key")]
     pub issuer: Option<String>,
-    /// The time for which it holds at the least. It also holds until the last token that is meant has
-    /// ended, as far as the relay was shown it.
+    /// The time for which it holds at the least. It also holds until the last token that is meant
+    /// has ended, as far as the relay was shown it.
     #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = lasting)]
     pub lasts: Duration,
     /// The relay.

@@ -113,7 +113,8 @@ fn is_fit_to_log(metadata: &Metadata<'_>) -> bool {
 fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
     if is_word && text.parse::<tracing::Level>().is_err() && text != "off" {
-        return Err("allowed: error, warn, info, debug, trace, off, or directives such as zafka_kafka=debug"
+        return Err("allowed: error, warn, info, debug, trace, off, or directives such as \
+                    zafka_kafka=debug"
             .to_owned());
     }
     if is_word {

@@ -99,7 +99,8 @@ fn compare_sources(reader: &Reader<'_>, before: &ReadRoute, route: &ReadRoute) {
     };
     if patterns(one) && patterns(other) {
         let text = format!(
-            "{before} has a pattern in the same group: a topic that both match is divided between the two"
+            "{before} has a pattern in the same group: a topic that both match is divided between \
+             the two"
         );
         reader.warn(&other.topics_at, key, text);
     }

@@ -30,32 +30,7 @@ const SECTIONS: &[&Section] = &[
     &TO_KAFKA_SECTION,
 ];
 
-const INTRODUCTION: &str = r#"# Configuration
-
-<!-- Generated from crates/zafka/src/config/keys.rs: UPDATE_DOCS=1 cargo test -p zafka -->
-
-`zafka run -c FILE` reads a TOML file. `zafka check -c FILE` tells every mistake in it, with its line, what was found
-and what is allowed.
-
-## Values
-
-- In every text `${VAR}` is the environment variable VAR, which must be set; `${VAR:-default}` has a default for a
-  variable that is unset or empty; `$$` is a dollar. A dollar before anything else stands for itself. Keys are not
-  expanded.
-- A duration is a text such as `"5s"`, `"500ms"` or `"1m 30s"`.
-- A size is a number of bytes, or a text with a unit: `"64KiB"`, `"16MiB"`, `"1GiB"`.
-- A number may be given as a text, so that a variable can hold it: `min_peers = "${MIN_PEERS:-1}"`.
-- A secret is a text, best `"${VAR}"`; or use its `_file` key, whose file holds the secret and at most one newline after
-  it. Secrets are never printed.
-- A relative path starts at the directory of the configuration file.
-- A topic is a name, or a regular expression between slashes. It is searched for in the name: anchor it with `^` and `$`
-  where it must match the whole.
-
-An unknown key is a mistake. Two routes of one group must not read the same topic: the group would divide its
-partitions between them.
-
-## Example
-"#;
+const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)

@@ -107,7 +107,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file or the command line has mistakes: all of them, sorted by line.
-    #[error("{place} has {} mistake{}:{}", mistakes.len(), if mistakes.len() == 1 { "" } else { "s" }, List(mistakes))]
+    #[error(
+        "{place} has {} mistake{}:{}",
+        mistakes.len(),
+        if mistakes.len() == 1 { "" } else { "s" },
+        List(mistakes)
+    )]
     Mistakes {
         /// The file, or what stands in for one.
         place: String,

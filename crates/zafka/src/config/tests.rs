@@ -31,7 +31,8 @@ fn read(text: &str) -> Result<Loaded, Vec<Mistake>> {
 /// A file whose first line is `first`, with a cluster and a route that are in order.
 fn with_security(security: &str) -> String {
     format!(
-        "[kafka.security]\n{security}\n[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\n\
+        "[kafka.security]\n{security}\n[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\n\
+         name = 'r'\n\
          from.kafka = {{ topics = ['t'] }}\nto.zmq = {{ socket = 'pub', bind = ['tcp://*:*'] }}\n"
     )
 }
@@ -39,7 +40,8 @@ fn with_security(security: &str) -> String {
 /// A file with these keys in from.kafka (line 5) and to.zmq (line 6).
 fn with_route(from: &str, to: &str) -> String {
     format!(
-        "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.kafka = {{ {from} }}\nto.zmq = {{ {to} }}\n"
+        "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.kafka = {{ {from} }}\n\
+         to.zmq = {{ {to} }}\n"
     )
 }
 
@@ -110,10 +112,12 @@ fn defaults() {
 #[test]
 fn every_value_can_be_set() {
     let from = "topics = ['t'], group = 'g', group_protocol = 'classic', instance = 'i', \
-                session_timeout = '20s', start = 2026-01-31T08:00:00Z, isolation = 'read_uncommitted', on_out_of_range = 'stop', \
-                revoke_timeout = '1s', topic_refresh = '500ms', fetcher = 'librdkafka', stall_timeout = '2s'";
-    let to = "socket = 'pub', connect = ['tcp://h:1'], frames = 'packed', min_peers = '${TWO}', ring_bytes = '1MiB', \
-              heartbeat = { interval = '2s' }, max_peers = 10, max_subscriptions = 1_0, max_inbound_frame = 2048";
+                session_timeout = '20s', start = 2026-01-31T08:00:00Z, \
+                isolation = 'read_uncommitted', on_out_of_range = 'stop', revoke_timeout = '1s', \
+                topic_refresh = '500ms', fetcher = 'librdkafka', stall_timeout = '2s'";
+    let to = "socket = 'pub', connect = ['tcp://h:1'], frames = 'packed', min_peers = '${TWO}', \
+              ring_bytes = '1MiB', heartbeat = { interval = '2s' }, max_peers = 10, \
+              max_subscriptions = 1_0, max_inbound_frame = 2048";
     let config = read(&with_route(from, to)).unwrap().config;
     let route = &config.routes[0];
     let group = route.source.group.as_ref().unwrap();
@@ -340,7 +344,8 @@ fn endpoints_that_lead_to_one_peer() {
         &[(6, key, "no transport", "tcp"), (6, key, twice, "")],
     );
     let other = "[[route]]\nname = 's'\nfrom.kafka = { topics = ['u'] }\n\
-                 to.zmq = { socket = 'pub', bind = ['tcp://*:2'], connect = ['tcp://a:1', 'tcp://localhost:2'] }\n";
+                 to.zmq = { socket = 'pub', bind = ['tcp://*:2'], connect = ['tcp://a:1', \
+                 'tcp://localhost:2'] }\n";
     let itself = "tcp://localhost:2 is bound by this relay";
     expect(&(connect("'tcp://a:1'") + other), &[(10, key, itself, "subscribers bind")]);
 
@@ -422,10 +427,10 @@ fn names_at_one_port_are_warned_of() {
     assert_eq!(
         warnings,
         [
-            "line 6: route.to.zmq.bind: tcp://relay.example:1 and tcp://127.0.0.1:1 have one port: if they stand for \
-             one address, only one can be bound",
-            "line 6: route.to.zmq.bind: tcp://eth0:2 and admin.bind have one port: if they stand for one address, only \
-             one can be bound",
+            "line 6: route.to.zmq.bind: tcp://relay.example:1 and tcp://127.0.0.1:1 have one port: \
+             if they stand for one address, only one can be bound",
+            "line 6: route.to.zmq.bind: tcp://eth0:2 and admin.bind have one port: if they stand \
+             for one address, only one can be bound",
         ]
     );
 }
@@ -435,7 +440,8 @@ fn the_path_of_an_endpoint_starts_at_the_file() {
     let read_in = |directory: &str, to: &str| {
         parse(&with_route(FROM, to), Path::new(directory), &variable, false, None)
     };
-    let to = "socket = 'pub', bind = ['ipc://run/a', 'ipc:///b'], connect = ['ipc://c'], ipc_mode = '0660'";
+    let to = "socket = 'pub', bind = ['ipc://run/a', 'ipc:///b'], connect = ['ipc://c'], \
+              ipc_mode = '0660'";
     let socket = read_in("/etc/zafka", to).unwrap().config.routes.remove(0).socket;
     let shown = |endpoints: &[EndpointConfig]| {
         endpoints.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -546,14 +552,15 @@ fn mistakes_of_security() {
             "username",
         ),
         (
-            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'http://idp/t', client_id = 'c', client_secret = 's' }",
+            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'http://idp/t', client_id = 'c', \
+             client_secret = 's' }",
             format!("{sasl}.token_url"),
             "in the clear",
             "https",
         ),
         (
-            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'https://i/t', client_id = 'c', client_secret = 's', \
-             extensions = { auth = 'x' } }",
+            "sasl = { mechanism = 'OAUTHBEARER', token_url = 'https://i/t', client_id = 'c', \
+             client_secret = 's', extensions = { auth = 'x' } }",
             format!("{sasl}.extensions"),
             "\"auth\"",
             "letters",
@@ -672,7 +679,8 @@ fn no_mistake_shows_a_variable() {
 fn no_mistake_shows_credentials_of_a_url() {
     let oidc = |url: &str| {
         with_security(&format!(
-            "sasl = {{ mechanism = 'OAUTHBEARER', client_id = 'c', client_secret = 's', token_url = '{url}' }}"
+            "sasl = {{ mechanism = 'OAUTHBEARER', client_id = 'c', client_secret = 's', \
+             token_url = '{url}' }}"
         ))
     };
     let server = |server: &str| with_route(FROM, TO).replace("a:1", server);
@@ -733,14 +741,17 @@ fn what_cannot_be_read_is_skipped_by_the_fetcher_that_can() {
 fn a_route_to_kafka_is_read_and_its_mistakes_are_named() {
     let file = |from: &str, to: &str| {
         format!(
-            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.zmq = {{ {from} }}\nto.kafka = {{ {to} }}\n"
+            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'r'\nfrom.zmq = {{ {from} }}\n\
+             to.kafka = {{ {to} }}\n"
         )
     };
     let pull = "socket = 'pull', bind = ['tcp://*:1'], frames = ['{topic}', '{value}']";
-    let all = "topic = 'edge.{topic}', topics = ['/^edge\\.[a-z]+$/', 'other'], rename = [['^a(.)$', '{1}'], ['b', 'c']], \
-               key = '{header.k}', partition = '{header.p}', headers = { h = '{topic}' }, compression = 'zstd', \
-               linger = '5ms', batch_size = '64KiB', in_flight_bytes = '1MiB', delivery_timeout = '1m', \
-               dead_letter = 'dead', stamp = true, producer = 'librdkafka'";
+    let all = "topic = 'edge.{topic}', topics = ['/^edge\\.[a-z]+$/', 'other'], \
+               rename = [['^a(.)$', '{1}'], ['b', 'c']], key = '{header.k}', \
+               partition = '{header.p}', headers = { h = '{topic}' }, compression = 'zstd', \
+               linger = '5ms', batch_size = '64KiB', in_flight_bytes = '1MiB', \
+               delivery_timeout = '1m', dead_letter = 'dead', stamp = true, \
+               producer = 'librdkafka'";
     let loaded = read(&file(pull, all)).unwrap();
     let route = &loaded.config.ingest[0];
     assert!(loaded.config.routes.is_empty());
@@ -823,7 +834,8 @@ fn a_record_that_would_go_round_is_a_mistake() {
     // The topics that the first route reads with its `rename`, and `to.kafka` of the second.
     let file = |reads: &str, from: &str, to: &str| {
         format!(
-            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'out'\nfrom.kafka = {{ topics = {reads} }}\n\
+            "[kafka]\nbootstrap_servers = ['a:1']\n[[route]]\nname = 'out'\n\
+             from.kafka = {{ topics = {reads} }}\n\
              to.zmq = {{ socket = 'pub', bind = ['tcp://*:1'] }}\n[[route]]\nname = 'in'\n\
              from.zmq = {{ socket = 'sub', {from} }}\nto.kafka = {{ {to} }}\n"
         )

@@ -285,8 +285,8 @@ pub fn provider_url(text: &str) -> Parsed<String> {
     https_url(text, "credentials do not belong in this URL", in_the_clear)
 }
 
-/// A URL that is https, or http on this machine. The words say what is wrong with credentials in it,
-/// and with http.
+/// A URL that is https, or http on this machine. The words say what is wrong with credentials in
+/// it, and with http.
 fn https_url(
     text: &str,
     no_credentials: &'static str,

@@ -89,14 +89,14 @@ impl<T: Clone> Asked<T> {
         self.questions.lock().take_unanswered(now)
     }
 
-    /// Returns the number of peers that wait, and about which at least `failures` questions in a row
-    /// have failed.
+    /// Returns the number of peers that wait, and about which at least `failures` questions in a
+    /// row have failed.
     pub fn unanswered(&self, failures: u32) -> usize {
         self.questions.lock().unanswered(failures)
     }
 
-    /// Returns the number of peers that wait for their first answer, and of the leases that are asked
-    /// about.
+    /// Returns the number of peers that wait for their first answer, and of the leases that are
+    /// asked about.
     pub fn counts(&self) -> (usize, usize) {
         self.questions.lock().counts()
     }

@@ -47,8 +47,8 @@ impl Audit {
             (issuer(admission), token_id(admission), until_text(admission));
         let grant = &admission.grant;
         let rules = format!("{:?}", grant.rules());
-        info!(target: "zafka::audit", event = "admitted", route, peer, key, subject, issuer, token_id,
-            until, rules, left_out);
+        info!(target: "zafka::audit", event = "admitted", route, peer, key, subject, issuer,
+            token_id, until, rules, left_out);
         if grant.rules().is_empty() {
             warn!(target: "zafka::audit", event = "denied", route, peer, key, subject,
                 reason = "no rule in [[identity.access]] means this peer");
@@ -85,7 +85,8 @@ impl Audit {
         let Some(left_out) = self.refused.lock().next(Instant::now()) else { return };
         let AskedAt { route, peer } = place;
         let key = key.map(tracing::field::display);
-        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, reference, left_out);
+        warn!(target: "zafka::audit", event = "refused", route, peer, key, reason, reference,
+            left_out);
     }
 }
 

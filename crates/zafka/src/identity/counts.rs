@@ -150,8 +150,8 @@ impl IdentityCounts {
         });
     }
 
-    /// Takes note of an answer whether a token is active. Returns true if it is the first one after a
-    /// failure.
+    /// Takes note of an answer whether a token is active. Returns true if it is the first one after
+    /// a failure.
     pub fn introspected(&self, index: usize, is_active: bool) -> bool {
         self.introspection(index, |asked| {
             *(if is_active { &mut asked.active } else { &mut asked.inactive }) += 1;
@@ -205,7 +205,8 @@ impl IdentityCounts {
             };
             let name = &issuer.issuer;
             format!(
-                "the keys of the issuer {name} are not known, so that its tokens are not taken: {why}"
+                "the keys of the issuer {name} are not known, so that its tokens are not taken: \
+                 {why}"
             )
         };
         without.map(reason).collect()

@@ -1,5 +1,5 @@
-//! The door: an endpoint that lets in every peer that has proven a CURVE key, and takes nothing from
-//! it but a token, which enrols that key.
+//! The door: an endpoint that lets in every peer that has proven a CURVE key, and takes nothing
+//! from it but a token, which enrols that key.
 //!
 //! It is for clients that cannot show a token in the handshake. A visitor can make us hold little,
 //! may send a command a second, and is closed if its key has no lease after half a minute.

@@ -90,8 +90,8 @@ fn tell_failed(identities: &Identities, index: usize, asked: &Introspected, reas
             issuer = asked.issuer(),
             reason,
             failures,
-            "an issuer could not be asked whether a token is active: leases go on to their end, and \
-             nobody new is let in by its tokens"
+            "an issuer could not be asked whether a token is active: leases go on to their end, \
+             and nobody new is let in by its tokens"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The file that keeps a user's login: for its owner alone, always whole, and changed by one command
-//! at a time.
+//! The file that keeps a user's login: for its owner alone, always whole, and changed by one
+//! command at a time.
 #![allow(clippy::disallowed_methods, reason = "a driver: it waits for other commands")]
 
 use std::env;
@@ -55,7 +55,11 @@ pub(super) enum StoreError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} can be read by others (chmod 600 {path})", path = .0.display())]
     Readable(PathBuf),
-    #[error("{}: another command has it locked for more than {} s", .0.display(), PATIENCE.as_secs())]
+    #[error(
+        "{}: another command has it locked for more than {} s",
+        .0.display(),
+        PATIENCE.as_secs()
+    )]
     Locked(PathBuf),
     #[error("{}: not a login; log in anew by `zafka login`", .0.display())]
     Malformed(PathBuf),

@@ -132,7 +132,8 @@ fn to_kafka(
         .collect();
     let topic = topic?;
     if !topic.is_constant() && allowed.is_empty() {
-        let wanted = "the topics that senders may write to: NAME or /^PATTERN$/, for each time the key is there";
+        let wanted = "the topics that senders may write to: NAME or /^PATTERN$/, for each time the \
+                      key is there";
         return mistakes.add("DESTINATION topics", "missing: the topic has a field", wanted);
     }
     if topic.has_topic() && frames.is_some_and(|frames| !frames.has_topic()) {

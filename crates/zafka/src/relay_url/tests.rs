@@ -20,9 +20,10 @@ fn reads_sources() {
         route("kafka://a:1,[::1]:2/x,%2F%5Ep%5C.%2F?group=a+b%20c&start=earliest", TO);
     assert_eq!(config.cluster.bootstrap_servers, ["a:1", "[::1]:2"]);
     assert!(matches!(&route.source.topics[0], TopicSelector::Name(name) if name == "x"));
-    assert!(
-        matches!(&route.source.topics[1], TopicSelector::Pattern(pattern) if pattern.as_str() == "^p\\.")
-    );
+    assert!(matches!(
+        &route.source.topics[1],
+        TopicSelector::Pattern(pattern) if pattern.as_str() == "^p\\."
+    ));
     assert_eq!(route.source.group.unwrap().id, "a+b c");
     assert_eq!(route.source.start, Start::Earliest);
 }

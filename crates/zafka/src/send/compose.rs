@@ -103,8 +103,8 @@ fn mistakes(plan: &InboundPlan, args: &SendArgs) -> Vec<String> {
     for (name, _) in &args.headers {
         if !plan.has_any_header() && !plan.header_frames().any(|framed| framed == name) {
             mistakes.push(format!(
-                "--header {name}: no frame carries it; add {{header.{name}}} to --frames and to the \
-                 route's frames"
+                "--header {name}: no frame carries it; add {{header.{name}}} to --frames and to \
+                 the route's frames"
             ));
         }
     }

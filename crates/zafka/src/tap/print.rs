@@ -226,8 +226,9 @@ mod tests {
         let read: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             read,
-            json!({"topic": "orders", "partition": 3, "offset": 12, "timestamp": 1_700_000_000_000_i64, "prev": 10,
-                "key": null, "value": "a\u{1b}[31mb", "headers": [["h", {"base64": "/w=="}]]})
+            json!({"topic": "orders", "partition": 3, "offset": 12,
+                "timestamp": 1_700_000_000_000_i64, "prev": 10, "key": null,
+                "value": "a\u{1b}[31mb", "headers": [["h", {"base64": "/w=="}]]})
         );
     }
 

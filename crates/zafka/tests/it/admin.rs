@@ -151,7 +151,8 @@ fn promtool_finds_the_metrics_clean() {
         "zafka_messages_sent_total{route=\"orders\"} 100".to_owned(),
         "zafka_route_ready{route=\"orders\"} 1".to_owned(),
         format!(
-            "zafka_partition_delivered_offset{{partition=\"1\",route=\"orders\",topic=\"{topic}\"}} 50"
+            "zafka_partition_delivered_offset\
+             {{partition=\"1\",route=\"orders\",topic=\"{topic}\"}} 50"
         ),
         format!("zafka_partition_lag{{partition=\"0\",route=\"orders\",topic=\"{topic}\"}} 0"),
     ] {

@@ -36,7 +36,8 @@ pub fn relay_toml(bootstrap: &str, routes: &[RouteToml<'_>]) -> String {
     let mut text = format!("[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n");
     for RouteToml { name, from, to } in routes {
         text.push_str(&format!(
-            "[[route]]\nname = \"{name}\"\nfrom.kafka = {{ {from} }}\nto.zmq = {{ socket = \"pub\", {to} }}\n"
+            "[[route]]\nname = \"{name}\"\nfrom.kafka = {{ {from} }}\n\
+             to.zmq = {{ socket = \"pub\", {to} }}\n"
         ));
     }
     text

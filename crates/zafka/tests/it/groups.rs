@@ -243,7 +243,8 @@ fn a_stuck_partition_is_given_back_after_the_revoke_timeout(fetcher: Fetcher) {
     let admin = KafkaNode::shared().admin();
     let topic = topic("stuck", 2);
     let from = format!(
-        r#"topics = ["{topic}"], group = "{topic}", start = "earliest", revoke_timeout = "1s", {fetcher}"#
+        "topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\", \
+         revoke_timeout = \"1s\", {fetcher}"
     );
     let to = r#"slow_peer = "block", min_peers = 1, ring_bytes = "8 MiB""#;
     let bootstrap = KafkaNode::shared().bootstrap();

@@ -184,7 +184,8 @@ fn libzmq_peers_get_what_the_rules_say() {
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"r\"\n\
          from.kafka = {{ topics = [\"{orders}\", \"{payments}\"], start = \"earliest\" }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n",
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n",
         kafka.bootstrap(),
         keys.toml(&rule)
     );
@@ -257,7 +258,8 @@ fn libzmq_senders_write_what_the_rules_say() {
     let endpoint = endpoint();
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"in\"\n\
-         from.zmq = {{ socket = \"router\", bind = [\"{endpoint}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{endpoint}\"], frames = [\"{{topic}}\", \
+         \"{{value}}\"] }}\n\
          to.kafka = {{ topics = [\"/^edge.*$/\"] }}\n",
         kafka.bootstrap(),
         keys.toml(&rule)
@@ -297,7 +299,8 @@ fn libzmq_peers_show_tokens() {
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"r\"\n\
          from.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n",
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n",
         kafka.bootstrap(),
         keys.toml(&rules)
     );
@@ -318,8 +321,8 @@ fn libzmq_peers_show_tokens() {
         peers.into_iter().any(|peer| peer["subject"] == "alice" && peer["lease_ends"].is_i64())
     });
 
-    // Without the role a peer gets nothing. One that forges a token is refused for good, and one that
-    // has stolen it waits.
+    // Without the role a peer gets nothing. One that forges a token is refused for good, and one
+    // that has stolen it waits.
     let bob = sub(&issuer.token("bob", 600, &json!({})));
     let (signed, _) = token.rsplit_once('.').unwrap();
     let forger = sub(&format!("{signed}.{}", "A".repeat(86)));

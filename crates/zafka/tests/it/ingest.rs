@@ -41,7 +41,8 @@ impl Ingest {
     /// The same with `bind` or `connect` among the keys.
     fn start_at(endpoint: &str, bootstrap: &str, from: &str, to: &str) -> Self {
         let toml = format!(
-            "shutdown_timeout = \"30s\"\n[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n[[route]]\nname = \"edge\"\n\
+            "shutdown_timeout = \"30s\"\n[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n\
+             [[route]]\nname = \"edge\"\n\
              from.zmq = {{ {from} }}\nto.kafka = {{ {to} }}\n"
         );
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint: endpoint.to_owned(), toml }
@@ -241,7 +242,8 @@ pub fn log(bootstrap: &str, topic: &str, records: usize) -> BTreeMap<(i64, i64),
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{bootstrap}\"]\n[[route]]\nname = \"log\"\n\
          from.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n"
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n"
     );
     let relay = Zafka::run(ZAFKA, &toml);
     let subscriber = LibzmqSub::connect(&endpoint, &[topic]);

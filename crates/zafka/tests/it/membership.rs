@@ -37,7 +37,8 @@ fn a_group_that_is_deleted_is_joined_anew(fetcher: Fetcher) {
     admin.set_session_timeout(&topic, 6);
     write(kafka, &topic, 0, 10);
     let from = format!(
-        r#"topics = ["{topic}"], group = "{topic}", start = "latest", group_protocol = "consumer", {fetcher}"#
+        "topics = [\"{topic}\"], group = \"{topic}\", start = \"latest\", \
+         group_protocol = \"consumer\", {fetcher}"
     );
     let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
     let subscriber = route.subscribe(&[&topic]);

@@ -61,12 +61,14 @@ fn relay_by_urls() {
     // itself.
     let bootstrap = KafkaNode::shared().bootstrap();
     let source = format!(
-        "kafka://{bootstrap},{bootstrap}/{},%2F%5E{topic}%5C.%2F?group={topic}%20a+b%26&start=earliest",
+        "kafka://{bootstrap},{bootstrap}/{},%2F%5E{topic}%5C.%2F?group={topic}%20a+b%26\
+         &start=earliest",
         topic.replace('-', "%2d")
     );
     let endpoint = endpoint();
     let destination = format!(
-        "pub+{endpoint}?frames=%7Btopic%7D&frames=%26%C3%A9+{{offset}}&frames={{value}}&slow_peer=block&min_peers=1"
+        "pub+{endpoint}?frames=%7Btopic%7D&frames=%26%C3%A9+{{offset}}&frames={{value}}\
+         &slow_peer=block&min_peers=1"
     );
     let port = ports::free_port();
     let mut relay = Zafka::spawn(

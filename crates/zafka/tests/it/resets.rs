@@ -151,7 +151,8 @@ fn a_topic_made_again_is_read_from_its_start(fetcher: Fetcher) {
                 .map(|protocol| format!(r#", group = "{topic}", group_protocol = "{protocol}""#));
             let in_group = in_group.unwrap_or_default();
             let from = format!(
-                r#"topics = ["{topic}"], start = "earliest", topic_refresh = "1s", {fetcher}{in_group}"#
+                "topics = [\"{topic}\"], start = \"earliest\", topic_refresh = \"1s\", \
+                 {fetcher}{in_group}"
             );
             let mut route = OneRoute::lossless(KafkaNode::shared().bootstrap(), &from);
             let subscriber = route.subscribe(&[&topic]);

@@ -83,8 +83,8 @@ fn exchange(directory: &Path) -> String {
 fn token(client: &str, secret: &str) -> String {
     let (ca, url) = (kafka().certificates.ca(), kafka().oidc.token_url());
     format!(
-        "{}sasl = {{ mechanism = \"OAUTHBEARER\", token_url = \"{url}\", client_id = \"{client}\", {secret}, \
-         scope = [\"kafka\"], ca = {} }}\n",
+        "{}sasl = {{ mechanism = \"OAUTHBEARER\", token_url = \"{url}\", client_id = \"{client}\", \
+         {secret}, scope = [\"kafka\"], ca = {} }}\n",
         tls(&ca),
         quoted(&ca)
     )
@@ -94,7 +94,8 @@ fn token(client: &str, secret: &str) -> String {
 fn config(fetcher: Fetcher, bootstrap: &str, security: &str, topic: &str) -> (String, String) {
     let endpoint = endpoint();
     let from = format!(
-        "topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\", topic_refresh = \"1s\", {fetcher}"
+        "topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\", \
+         topic_refresh = \"1s\", {fetcher}"
     );
     let to = format!("bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1");
     let routes = relay_toml(bootstrap, &[RouteToml { name: "orders", from: &from, to: &to }]);

@@ -141,7 +141,8 @@ fn latest_that_was_resolved_survives_a_kill(fetcher: Fetcher) {
         let ends = [10, 0, 3];
         (0..).zip(ends).for_each(|(number, end)| write(&topic, number, 0, end));
         let from = format!(
-            r#"topics = ["{topic}"], group = "{topic}", start = "latest", {fetcher}, group_protocol = {member}"#
+            "topics = [\"{topic}\"], group = \"{topic}\", start = \"latest\", {fetcher}, \
+             group_protocol = {member}"
         );
         // There is no subscriber, so nothing is fetched and nothing delivered.
         let mut route = lossless(&from);
@@ -219,7 +220,8 @@ fn what_appears_later_begins_at_its_start(fetcher: Fetcher) {
         write(&first, 0, 0, 10);
         let in_group = if group { format!(r#", group = "{prefix}""#) } else { String::new() };
         let from = format!(
-            r#"topics = ["/^{prefix}\\./"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#
+            "topics = [\"/^{prefix}\\\\./\"], start = \"latest\", topic_refresh = \"1s\", \
+             {fetcher}{in_group}"
         );
         let mut route = lossless(&from);
         let subscriber = route.subscribe(&[&prefix]);
@@ -256,7 +258,8 @@ fn what_is_added_while_no_relay_runs_begins_at_its_start(fetcher: Fetcher) {
     write(&first, 0, 0, 10);
     let from = |topics: &str| {
         format!(
-            r#"topics = [{topics}], group = "{group}", start = "latest", {fetcher}, group_protocol = "classic""#
+            "topics = [{topics}], group = \"{group}\", start = \"latest\", {fetcher}, \
+             group_protocol = \"classic\""
         )
     };
     let pattern = format!(r#""/^{group}\\.(first|second)$/""#);
@@ -296,7 +299,8 @@ fn two_relays_that_begin_a_group_together_send_no_history(fetcher: Fetcher) {
             (0..2).for_each(|number| write(topic, number, 0, 10));
         }
         let from = format!(
-            r#"topics = ["/^{group}\\./"], group = "{group}", start = "latest", {fetcher}, group_protocol = "{protocol}""#
+            "topics = [\"/^{group}\\\\./\"], group = \"{group}\", start = \"latest\", {fetcher}, \
+             group_protocol = \"{protocol}\""
         );
         let mut routes = [lossless(&from), lossless(&from)];
         let subscribers = routes.each_ref().map(|route| route.subscribe(&[&group]));

@@ -180,7 +180,8 @@ fn commands_end_with_their_own_codes() {
     }
     // Standard output that takes nothing is said, if that can be.
     let fine = directory.path().join("fine.toml");
-    let route = "name = 'r'\nfrom.kafka = { topics = ['t'] }\nto.zmq = { socket = 'pub', bind = ['tcp://127.0.0.1:*'] }";
+    let route = "name = 'r'\nfrom.kafka = { topics = ['t'] }\n\
+                 to.zmq = { socket = 'pub', bind = ['tcp://127.0.0.1:*'] }";
     std::fs::write(
         &fine,
         format!("[kafka]\nbootstrap_servers = ['127.0.0.1:1']\n[[route]]\n{route}\n"),

@@ -93,7 +93,8 @@ fn the_templates_of_a_route() {
         assert!(exit.success(), "{err}");
         let lines = lines(&out);
         let record = |offset: i64, key: &str, value: Value| {
-            json!({"topic": topic, "partition": 0, "offset": offset, "timestamp": lines[offset as usize]["timestamp"],
+            let timestamp = &lines[offset as usize]["timestamp"];
+            json!({"topic": topic, "partition": 0, "offset": offset, "timestamp": timestamp,
                 "key": key, "value": value})
         };
         let binary = json!({"base64": "//4="});

@@ -62,7 +62,8 @@ fn a_named_topic_is_waited_for_and_read_from_its_start(fetcher: Fetcher) {
         kafka.admin().create_topic(&there, 1, &[]);
         let in_group = if group { format!(r#", group = "{there}""#) } else { String::new() };
         let from = format!(
-            r#"topics = ["{there}", "{later}"], start = "latest", topic_refresh = "1s", {fetcher}{in_group}"#
+            "topics = [\"{there}\", \"{later}\"], start = \"latest\", topic_refresh = \"1s\", \
+             {fetcher}{in_group}"
         );
         let mut route = OneRoute::lossless(kafka.bootstrap(), &from);
         let subscriber = route.subscribe(&[""]);

@@ -70,7 +70,8 @@ fuzz_target!(|data: &[u8]| {
     });
     input.extend_from_slice(noise);
     let whole = feed(ours, &input, input.len());
-    // A reply is shorter than what it answers. Of a longer input that comes whole some are left out.
+    // A reply is shorter than what it answers. Of a longer input that comes whole some are left
+    // out.
     if input.len() <= MAX_REPLY_BYTES {
         assert_eq!(feed(ours, &input, 1), whole);
     }

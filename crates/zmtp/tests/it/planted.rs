@@ -1,4 +1,5 @@
-//! That the tests find mistakes of CURVE and of messages. In a build with the feature `planted` alone.
+//! That the tests find mistakes of CURVE and of messages. In a build with the feature `planted`
+//! alone.
 
 #[test]
 fn each_mistake_of_curve_is_found() {

@@ -119,8 +119,9 @@ proptest! {
         input.extend(ready(SocketType::Pull));
         for message in &messages {
             for (index, frame) in message.iter().enumerate() {
-                let last = index + 1 == message.len();
-                put_header(&mut input, if last { Position::Last } else { Position::More }, frame.len());
+                let is_last = index + 1 == message.len();
+                let position = if is_last { Position::Last } else { Position::More };
+                put_header(&mut input, position, frame.len());
                 input.extend_from_slice(frame);
             }
         }

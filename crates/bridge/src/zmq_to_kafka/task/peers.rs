@@ -264,8 +264,8 @@ impl Peers {
         self.closing.spawn_blocking(move || drop(open));
     }
 
-    /// Waits for the news of a producer, or until something is to be done. Can be dropped and called
-    /// again.
+    /// Waits for the news of a producer, or until something is to be done. Can be dropped and
+    /// called again.
     pub(super) async fn next(&mut self) -> Event {
         let due = self.identities.poll_timeout();
         let Self { open, ends, keepers, turn, .. } = self;

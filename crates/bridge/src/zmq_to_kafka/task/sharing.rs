@@ -113,8 +113,8 @@ impl Task {
         }
     }
 
-    /// Takes note of the outcome of records of a partition whose tickets follow one another. Returns
-    /// the bytes to be counted out there.
+    /// Takes note of the outcome of records of a partition whose tickets follow one another.
+    /// Returns the bytes to be counted out there.
     pub(super) fn count_delivered(
         &mut self,
         place: Option<PartitionIndex>,

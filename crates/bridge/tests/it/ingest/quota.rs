@@ -147,7 +147,8 @@ async fn a_quota_holds_senders_back_and_loses_nothing() {
         state.is_throttling = false;
         (state.requests, state.since.unwrap().elapsed().as_millis() / PAUSE.as_millis())
     };
-    // Those that were under way, and as many after each pause (KIP-219). A slow machine sends fewer.
+    // Those that were under way, and as many after each pause (KIP-219). A slow machine sends
+    // fewer.
     let most = u128::from(WINDOW) * (pauses + 2);
     assert!(u128::from(requests) <= most, "{requests} requests in {pauses} pauses");
     assert_identity(&running.ingest());

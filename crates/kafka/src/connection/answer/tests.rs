@@ -345,7 +345,10 @@ proptest! {
     #[test]
     fn a_changed_answer_is_no_harm(
         which in any::<prop::sample::Index>(),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![Just(0xff), Just(0x7f), any::<u8>()]), 1..8),
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop_oneof![Just(0xff), Just(0x7f), any::<u8>()]),
+            1..8,
+        ),
         length in any::<prop::sample::Index>(),
         cut in any::<bool>(),
     ) {

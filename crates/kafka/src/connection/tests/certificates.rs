@@ -101,8 +101,8 @@ async fn what_one_kind_of_connection_takes_the_other_takes() {
     };
     openssl(
         directory,
-        "req -x509 -newkey rsa:2048 -nodes -keyout own.key -out own.pem -days 30 -subj /CN=x -addext \
-         subjectAltName=DNS:localhost",
+        "req -x509 -newkey rsa:2048 -nodes -keyout own.key -out own.pem -days 30 -subj /CN=x \
+         -addext subjectAltName=DNS:localhost",
     );
     let own = directory.join("own.pem");
     let authority = format!("{san};basicConstraints=critical,CA:TRUE");
@@ -129,7 +129,8 @@ async fn what_one_kind_of_connection_takes_the_other_takes() {
             make("unknown", "P-256", "/CN=x", san),
             &certificates.other_ca(),
             Some(
-                "unable to get local issuer certificate (the broker's certificate is not by a trusted",
+                "unable to get local issuer certificate (the broker's certificate is not by a \
+                 trusted",
             ),
         ),
         (

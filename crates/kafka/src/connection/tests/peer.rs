@@ -82,7 +82,8 @@ async fn a_listener_that_closes_at_the_first_real_request_may_want_sasl() {
     let mut connection = connector().connect(&address).await.unwrap();
     connection.send(&MetadataRequest::default(), 12).await.unwrap();
     let error = connection.receive(1000).await.unwrap_err().to_string();
-    let told = "the connection was closed before the first answer: the listener may want SASL (kafka.security.sasl)";
+    let told = "the connection was closed before the first answer: the listener may want SASL \
+                (kafka.security.sasl)";
     assert_eq!(error, format!("{address}: {told}"));
 }
 
@@ -103,7 +104,8 @@ async fn a_listener_without_tls_is_told_as_such() {
             stream.write_all(sent).await.unwrap();
         });
         let error = connector.connect(&address).await.err().unwrap().to_string();
-        let told = "the TLS handshake was not answered by TLS: the listener may be one without it (kafka.security.tls)";
+        let told = "the TLS handshake was not answered by TLS: the listener may be one without it \
+                    (kafka.security.tls)";
         assert_eq!(error, format!("{address}: {told}"));
     }
 }

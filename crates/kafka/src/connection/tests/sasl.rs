@@ -159,7 +159,8 @@ fn token_endpoint(answers: usize, life_seconds: u64) -> (Arc<Bearer>, OAuthBeare
             let token = format!(
                 r#"{{"access_token":"t{number}","token_type":"bearer","expires_in":{life_seconds}}}"#
             );
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length";
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                        Content-Length";
             let _ = write!(stream, "{head}: {}\r\n\r\n{token}", token.len());
         }
     });

@@ -223,7 +223,10 @@ impl Dispatcher {
     }
 
     fn is_failing(&self) -> bool {
-        let at = |state: &PartitionState| matches!(state.place, Placement::OnBroker(broker) if self.failing.contains_key(&broker));
+        let at = |state: &PartitionState| match state.place {
+            Placement::OnBroker(broker) => self.failing.contains_key(&broker),
+            _ => false,
+        };
         self.wants_metadata || (!self.failing.is_empty() && self.partitions.values().any(at))
     }
 

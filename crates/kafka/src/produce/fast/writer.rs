@@ -1,5 +1,5 @@
-//! The producer without its tasks: what is sent to which broker and when the cluster is asked, given
-//! what happened. Time is an argument.
+//! The producer without its tasks: what is sent to which broker and when the cluster is asked,
+//! given what happened. Time is an argument.
 #![warn(clippy::disallowed_methods)]
 
 mod asking;

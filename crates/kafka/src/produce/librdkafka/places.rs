@@ -1,5 +1,5 @@
-//! The partitions of records that librdkafka writes, chosen here, so that a caller can count what is
-//! under way for each. Pure.
+//! The partitions of records that librdkafka writes, chosen here, so that a caller can count what
+//! is under way for each. Pure.
 //!
 //! librdkafka chooses a partition within itself and tells it with the outcome. Its statistics name
 //! the partitions of each topic, once a second: with these keys are placed here as librdkafka would
@@ -93,8 +93,8 @@ impl Places {
         (number, partition.or(wanted))
     }
 
-    /// Takes a record out whose outcome is known, or that could not be sent. Returns its ticket, and
-    /// the place that it was counted at.
+    /// Takes a record out whose outcome is known, or that could not be sent. Returns its ticket,
+    /// and the place that it was counted at.
     pub(super) fn leave(
         &mut self,
         number: RecordNumber,
@@ -112,8 +112,8 @@ impl Places {
         }
     }
 
-    /// Takes the partitions of topics. Returns the records that have a place now, if a topic was not
-    /// known before.
+    /// Takes the partitions of topics. Returns the records that have a place now, if a topic was
+    /// not known before.
     pub(super) fn handle_topics(
         &mut self,
         topics: Vec<(String, Leaders)>,
@@ -137,8 +137,8 @@ impl Places {
         has_new.then(|| self.place_early())
     }
 
-    /// Places the records of topics that are known now; those without a key stay where they are, for
-    /// nobody tells which partition librdkafka has chosen.
+    /// Places the records of topics that are known now; those without a key stay where they are,
+    /// for nobody tells which partition librdkafka has chosen.
     fn place_early(&mut self) -> Vec<(Ticket, PartitionIndex)> {
         let mut placed = Vec::new();
         let Self { names, topics, records, .. } = self;

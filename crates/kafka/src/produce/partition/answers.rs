@@ -177,8 +177,8 @@ impl Partition {
     fn report(&mut self, answer: &Answer) {
         let last = self.acknowledged.map_or("none".to_owned(), |last| last.to_string());
         self.reports.push(format!(
-            "the log does not go on where our records do ({answer}; last acknowledged offset: {last}, \
-             log start: {}): records may be lost",
+            "the log does not go on where our records do ({answer}; last acknowledged offset: \
+             {last}, log start: {}): records may be lost",
             answer.log_start
         ));
     }

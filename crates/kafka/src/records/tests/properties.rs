@@ -131,7 +131,9 @@ fn assert_nothing_lost(outcome: &Outcome, visible: &[OwnedRecord], from: i64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn what_is_right_comes_out_whole(sample in sample(), from in 0..1030_i64, step in 1..4_usize) {
@@ -139,12 +141,17 @@ proptest! {
         let outcome = sample.read(&bytes, from, step);
         prop_assert_eq!(&outcome.error, &None);
         prop_assert_eq!(&outcome.records, &sample.visible(from));
-        prop_assert_eq!(outcome.next_offset, outline(&bytes).next_offset.map(|next| next.max(from)));
+        let next = outline(&bytes).next_offset.map(|next| next.max(from));
+        prop_assert_eq!(outcome.next_offset, next);
         prop_assert_eq!(outline(&bytes).whole_bytes, bytes.len());
     }
 
     #[test]
-    fn what_is_cut_off_is_read_as_far_as_it_is_whole(sample in sample(), from in 0..1030_i64, cut in any::<prop::sample::Index>()) {
+    fn what_is_cut_off_is_read_as_far_as_it_is_whole(
+        sample in sample(),
+        from in 0..1030_i64,
+        cut in any::<prop::sample::Index>(),
+    ) {
         let bytes = sample.bytes();
         prop_assume!(!bytes.is_empty());
         let bytes = &bytes[..cut.index(bytes.len())];
@@ -155,7 +162,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_changed_is_noticed(sample in sample(), at in any::<prop::sample::Index>(), bits in 1..=255_u8) {
+    fn what_is_changed_is_noticed(
+        sample in sample(),
+        at in any::<prop::sample::Index>(),
+        bits in 1..=255_u8,
+    ) {
         prop_assume!(!sample.batches.is_empty());
         let mut bytes = sample.bytes();
         let at = at.index(bytes.len());
@@ -170,7 +181,8 @@ proptest! {
         assert_nothing_lost(&outcome, &sample.visible(0), 0);
         if !(12..16).contains(&within) {
             // The broken batch and what follows did not come out.
-            let before: usize = sample.batches[..which].iter().map(|(_, records)| records.len()).sum();
+            let before = sample.batches[..which].iter();
+            let before: usize = before.map(|(_, records)| records.len()).sum();
             prop_assert_eq!(outcome.records.len(), before);
         }
     }
@@ -202,7 +214,8 @@ proptest! {
         prop_assert!(outcome.records.is_sorted_by(|a, b| a.offset < b.offset));
         prop_assert!(outcome.records.iter().all(|one| Some(one.offset) < outcome.next_offset));
         if outcome.error.is_none() {
-            let alone = read_stepwise(&bytes[start(&sample, which)..][..range], 0, None, 1 << 20, usize::MAX);
+            let batch = &bytes[start(&sample, which)..][..range];
+            let alone = read_stepwise(batch, 0, None, 1 << 20, usize::MAX);
             let expected = if attributes & 0x20 == 0 { count } else { 0 };
             prop_assert_eq!(alone.records.len() as i32, expected);
         }

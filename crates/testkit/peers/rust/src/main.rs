@@ -19,7 +19,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::time::timeout(seconds, receive).await.unwrap_or(Ok(()))
 }
 
-async fn receive(endpoint: &str, way: &str, count: usize, prefixes: &[String]) -> Result<(), Box<dyn Error>> {
+async fn receive(
+    endpoint: &str,
+    way: &str,
+    count: usize,
+    prefixes: &[String],
+) -> Result<(), Box<dyn Error>> {
     let mut socket = SubSocket::new();
     for prefix in prefixes {
         socket.subscribe(prefix).await?;
@@ -31,7 +36,8 @@ async fn receive(endpoint: &str, way: &str, count: usize, prefixes: &[String]) -
     let mut received = 0;
     while count == 0 || received < count {
         let message = socket.recv().await?;
-        let frames: Vec<String> = message.iter().map(|frame| BASE64_STANDARD.encode(frame)).collect();
+        let frames = message.iter().map(|frame| BASE64_STANDARD.encode(frame));
+        let frames: Vec<String> = frames.collect();
         println!("{}", serde_json::to_string(&frames)?);
         received += 1;
     }

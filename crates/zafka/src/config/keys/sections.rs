@@ -19,8 +19,8 @@ pub struct Section {
     pub later: &'static [&'static str],
 }
 
-/// Lists the keys of a table with the ways in which a client proves its identity to a provider, after
-/// its secret.
+/// Lists the keys of a table with the ways in which a client proves its identity to a provider,
+/// after its secret.
 macro_rules! with_client_proofs {
     ($($before:ident),*; $($after:ident),*) => {
         &[
@@ -125,8 +125,9 @@ pub static ADMIN_SECTION: Section = Section {
 /// `[identity]`.
 pub static IDENTITY_SECTION: Section = Section {
     path: "identity",
-    doc: "Who the peers are, and what they may do. With it every `tcp` endpoint is CURVE, and `ipc` peers are who the \
-          kernel says: `iss = \"peercred\"`, `sub`, `uid` and `gid`. See [security](security.md).",
+    doc: "Who the peers are, and what they may do. With it every `tcp` endpoint is CURVE, and \
+          `ipc` peers are who the kernel says: `iss = \"peercred\"`, `sub`, `uid` and `gid`. See \
+          [security](security.md).",
     keys: &[
         &SECRET_KEY_FILE,
         &PREVIOUS_SECRET_KEY_FILE,
@@ -144,8 +145,9 @@ pub static IDENTITY_SECTION: Section = Section {
 /// `[[identity.issuer]]`.
 pub static ISSUER_SECTION: Section = Section {
     path: "identity.issuer",
-    doc: "One provider (OpenID Connect, or any issuer of JSON Web Tokens). A peer shows a token inside CURVE's handshake, as \
-          property `X-Token`: its claims are the peer's until its lease ends.",
+    doc: "One provider (OpenID Connect, or any issuer of JSON Web Tokens). A peer shows a token \
+          inside CURVE's handshake, as property `X-Token`: its claims are the peer's until its \
+          lease ends.",
     keys: &[
         &ISSUER_NAME,
         &ISSUER_AUDIENCE,
@@ -163,8 +165,9 @@ pub static ISSUER_SECTION: Section = Section {
 /// `introspection` of `[[identity.issuer]]`.
 pub static INTROSPECTION_SECTION: Section = Section {
     path: "identity.issuer.introspection",
-    doc: "How the issuer is asked whether a token is active. It is sent the token, by a client that proves its identity: by \
-          one of `client_secret`, `client_secret_file`, `client_key_file`, `client_assertion_file` and `client_certificate`.",
+    doc: "How the issuer is asked whether a token is active. It is sent the token, by a client \
+          that proves its identity: by one of `client_secret`, `client_secret_file`, \
+          `client_key_file`, `client_assertion_file` and `client_certificate`.",
     keys: with_client_proofs! {
         INTROSPECTION_URL,
         EXCHANGE_CLIENT_ID,
@@ -178,8 +181,9 @@ pub static INTROSPECTION_SECTION: Section = Section {
 /// `[identity.exchange]`.
 pub static EXCHANGE_SECTION: Section = Section {
     path: "identity.exchange",
-    doc: "The exchange of a peer's token for one with Kafka's audience, in the peer's name (RFC 8693). Kafka is asked over a \
-          connection that shows that token by OAUTHBEARER, at `kafka.bootstrap_servers` and with `kafka.security.tls`.",
+    doc: "The exchange of a peer's token for one with Kafka's audience, in the peer's name (RFC \
+          8693). Kafka is asked over a connection that shows that token by OAUTHBEARER, at \
+          `kafka.bootstrap_servers` and with `kafka.security.tls`.",
     keys: with_client_proofs! {
         EXCHANGE_TOKEN_URL,
         EXCHANGE_CLIENT_ID,

@@ -97,8 +97,8 @@ fn what_the_book_shows_is_read() {
 #[test]
 fn each_endpoint_is_secured() {
     let folder = folder();
-    let to = "bind = ['tcp://*:1', 'ipc:///a', { endpoint = 'tcp://127.0.0.1:2', mechanism = 'null' }, \
-              { endpoint = 'tcp://[::1]:3', mechanism = 'curve' }], \
+    let to = "bind = ['tcp://*:1', 'ipc:///a', { endpoint = 'tcp://127.0.0.1:2', \
+              mechanism = 'null' }, { endpoint = 'tcp://[::1]:3', mechanism = 'curve' }], \
               connect = [{ endpoint = 'tcp://hub:4', server_key_file = 'hub.key' }, 'ipc:///b']";
     let identity = format!("{SECRET}\nprevious_secret_key_file = 'old.key_secret'\n{RULE}");
     let config = read_in(&folder, &file(&identity, to)).unwrap().config;
@@ -327,7 +327,8 @@ fn issuers_are_read() {
     fs::write(folder.path().join("bearer"), "t").unwrap();
     let identity = format!(
         "{SECRET}\nmax_lease = '1h'\n\
-         [[identity.issuer]]\nissuer = 'https://id.example.com/realms/edge'\naudience = ['a', 'b']\n\
+         [[identity.issuer]]\nissuer = 'https://id.example.com/realms/edge'\n\
+         audience = ['a', 'b']\n\
          algorithms = ['ES256']\nrequire = {{ azp = ['x', 'y'] }}\nbearer_file = 'bearer'\n\
          [[identity.issuer]]\nissuer = 'kubernetes/serviceaccount'\naudience = ['a']\n\
          jwks_url = 'https://10.0.0.1/keys'\n{RULE}"

@@ -210,8 +210,8 @@ fn mistakes_of_grants() {
         ),
         (
             format!(
-                "{jwt}, assertion = {{ key_file = 'key.pem', iss = 'i', sub = 's', claims = {{ exp = \
-                 '9' }} }}"
+                "{jwt}, assertion = {{ key_file = 'key.pem', iss = 'i', sub = 's', \
+                 claims = {{ exp = '9' }} }}"
             ),
             "assertion.claims",
             "found the claim \"exp\"",

@@ -87,8 +87,9 @@ impl Identities {
         true
     }
 
-    /// Takes note that the issuer of a token says that it is not active: it gives this key no lease,
-    /// and ends the one that it gave. `waited`: the token, if it has waited for its first answer.
+    /// Takes note that the issuer of a token says that it is not active: it gives this key no
+    /// lease, and ends the one that it gave. `waited`: the token, if it has waited for its first
+    /// answer.
     pub fn handle_inactive(&self, key: PublicKey, token: &TokenId, waited: Option<&Verified>) {
         let ended = {
             let mut directory = self.directory.lock();

@@ -39,7 +39,8 @@ fn a_clock_that_is_set_lets_nobody_in() {
     // No broker is needed to be let in.
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"127.0.0.1:1\"]\n{}[[route]]\nname = \"r\"\n\
-         from.kafka = {{ topics = [\"t\"] }}\nto.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"] }}\n",
+         from.kafka = {{ topics = [\"t\"] }}\nto.zmq = {{ socket = \"pub\", \
+         bind = [\"{endpoint}\"] }}\n",
         keys.toml(&rules)
     );
     let clock = keys.path("clock");
@@ -68,7 +69,8 @@ fn a_clock_that_is_set_lets_nobody_in() {
     let (alice, bob) = (peer("alice", 600), peer("bob", 15));
     [&alice, &bob].iter().for_each(|peer| peer.wait_event("HANDSHAKE_SUCCEEDED"));
 
-    // Set back: who had fifteen seconds has no more than that, and what has ended is not good again.
+    // Set back: who had fifteen seconds has no more than that, and what has ended is not good
+    // again.
     set(&clock, "-1h");
     let eve = peer("eve", -100);
     wait_expired("eve");

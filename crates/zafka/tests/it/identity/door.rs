@@ -34,14 +34,17 @@ impl Relay {
         let keys = Keys::make(&[&["relay"], names].concat(), &[]);
         let [endpoint, door] = [endpoint(), endpoint()];
         let rules = format!(
-            "bind = [{door:?}]\n{identity}\n[[identity.issuer]]\nissuer = {:?}\naudience = [{AUDIENCE:?}]\n\
-             [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dash\" }}\nread = [{topic:?}]",
+            "bind = [{door:?}]\n{identity}\n[[identity.issuer]]\nissuer = {:?}\n\
+             audience = [{AUDIENCE:?}]\n\
+             [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dash\" }}\n\
+             read = [{topic:?}]",
             issuer.name()
         );
         let toml = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"r\"\n\
              from.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
-             to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n",
+             to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", \
+             min_peers = 1 }}\n",
             kafka.bootstrap(),
             keys.toml(&rules)
         );

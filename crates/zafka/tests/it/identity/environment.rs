@@ -25,7 +25,8 @@ fn a_proxy_of_the_environment_is_not_asked_for_the_keys_of_an_issuer() {
     );
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"127.0.0.1:9092\"]\n{}[[route]]\nname = \"r\"\n\
-         from.kafka = {{ topics = [\"t\"] }}\nto.zmq = {{ socket = \"pub\", bind = [\"tcp://*:5556\"] }}\n",
+         from.kafka = {{ topics = [\"t\"] }}\nto.zmq = {{ socket = \"pub\", \
+         bind = [\"tcp://*:5556\"] }}\n",
         keys.toml(&rules)
     );
     let [file, token] = ["zafka.toml", "token"].map(|name| keys.path(name));

@@ -1,5 +1,5 @@
-//! The CURVE clients in `examples/`, in five languages, at a PUB and a ROUTER of ours: with keys that
-//! are known, and with tokens, in the handshake or at the door.
+//! The CURVE clients in `examples/`, in five languages, at a PUB and a ROUTER of ours: with keys
+//! that are known, and with tokens, in the handshake or at the door.
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +37,8 @@ fn programs() -> Vec<(Example, String)> {
     examples.zip(rows).map(|(example, (_, program))| (example, program)).collect()
 }
 
-/// The ways by which a language's client lets in a key that is not known, each with that key: a token
-/// in the handshake, or an enrolment at the door. The libraries of some can do only the one.
+/// The ways by which a language's client lets in a key that is not known, each with that key: a
+/// token in the handshake, or an enrolment at the door. The libraries of some can do only the one.
 fn ways_in(language: &str) -> Vec<(WayIn, String)> {
     let own = stranger(language);
     match language {
@@ -90,11 +90,13 @@ impl Stage {
         );
         let toml = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{}\
-             [[route]]\nname = \"out\"\nfrom.kafka = {{ topics = [\"{topic}\"], start = \"earliest\" }}\n\
-             to.zmq = {{ socket = \"pub\", bind = [\"{}\"], frames = [\"{{topic}}\", \"{{value}}\"], \
-             slow_peer = \"block\" }}\n\
+             [[route]]\nname = \"out\"\nfrom.kafka = {{ topics = [\"{topic}\"], \
+             start = \"earliest\" }}\n\
+             to.zmq = {{ socket = \"pub\", bind = [\"{}\"], frames = [\"{{topic}}\", \
+             \"{{value}}\"], slow_peer = \"block\" }}\n\
              [[route]]\nname = \"in\"\n\
-             from.zmq = {{ socket = \"router\", bind = [\"{}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+             from.zmq = {{ socket = \"router\", bind = [\"{}\"], frames = [\"{{topic}}\", \
+             \"{{value}}\"] }}\n\
              to.kafka = {{ topics = [\"{topic}\"] }}\n",
             kafka.bootstrap(),
             keys.toml(&rule),

@@ -16,7 +16,8 @@ use crate::common::endpoint;
 use crate::program::run;
 use crate::{DEADLINE, ZAFKA};
 
-/// A secured Kafka that takes who a token is about for its client, and those who know the way there.
+/// A secured Kafka that takes who a token is about for its client, and those who know the way
+/// there.
 struct World {
     kafka: SecuredKafka,
     issuer: Issuer,
@@ -104,8 +105,8 @@ fn is_in(relay: &Zafka, subject: &str) -> bool {
     relay.status().is_some_and(|status| super::peers(&status).contains(&subject))
 }
 
-/// No secret is told: no token of a peer, nor one that was exchanged for it or that the relay itself
-/// shows to Kafka.
+/// No secret is told: no token of a peer, nor one that was exchanged for it or that the relay
+/// itself shows to Kafka.
 fn assert_no_secret(world: &World, tokens: &[String], relay: &Zafka) {
     assert_none_in_log(relay);
     let mut secrets = Secrets::default();
@@ -126,9 +127,11 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     let toml = world.toml(&format!(
         "[[route]]\nname = \"out\"\n\
          from.kafka = {{ topics = [\"{orders}\", \"{payments}\"], start = \"earliest\" }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{read}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{read}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n\
          [[route]]\nname = \"in\"\n\
-         from.zmq = {{ socket = \"router\", bind = [\"{written}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{written}\"], frames = [\"{{topic}}\", \
+         \"{{value}}\"] }}\n\
          to.kafka = {{ topics = [\"/^.*$/\"] }}\n"
     ));
     world.allow("alice", "read", &orders);

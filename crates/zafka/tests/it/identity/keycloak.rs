@@ -51,7 +51,8 @@ impl Stage {
             jwks_url: keycloak.jwks_url(),
             token_url: keycloak.token_url(),
         };
-        // What names a principal has to survive the exchange: `azp` would be the relay for everybody.
+        // What names a principal has to survive the exchange: `azp` would be the relay for
+        // everybody.
         let options = KafkaOptions::default().property(PRINCIPAL_CLAIM, "preferred_username");
         let kafka = SecuredNode::start(Certificates::make(), &provider, options);
         for topic in ["orders", "payments", "edge.plc-7"] {
@@ -70,7 +71,8 @@ impl Stage {
         let cluster = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n\
              [kafka.security.tls]\nca = {ca:?}\n\
-             [kafka.security.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = {:?}\nclient_id = \"zafka\"\n\
+             [kafka.security.sasl]\nmechanism = \"OAUTHBEARER\"\ntoken_url = {:?}\n\
+             client_id = \"zafka\"\n\
              client_secret = \"zafka-secret\"\n",
             kafka.oauth(),
             provider.token_url,
@@ -136,7 +138,8 @@ impl Stage {
     /// A user's token by password, for both the relay and Kafka's exchange.
     fn password_token(&self, user: &str) -> String {
         let form = format!(
-            "grant_type=password&client_id=passwords&username={user}&password={user}-password&scope=openid"
+            "grant_type=password&client_id=passwords&username={user}&password={user}-password\
+             &scope=openid"
         );
         text(&self.keycloak.token(&form), "access_token").to_owned()
     }
@@ -214,9 +217,11 @@ fn routes(out: &str, into: &str) -> String {
     format!(
         "[[route]]\nname = \"out\"\n\
          from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{out}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n\
          [[route]]\nname = \"in\"\n\
-         from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \
+         \"{{value}}\"] }}\n\
          to.kafka = {{ topics = [\"edge.plc-7\"] }}\n"
     )
 }
@@ -226,9 +231,11 @@ fn rules(issuer: &str) -> String {
     format!(
         "clock_skew = \"1s\"\n\
          [[identity.issuer]]\nissuer = {issuer:?}\naudience = [\"zafka-edge\"]\n\
-         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dashboard\" }}\nread = [\"orders\"]\n\
+         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"dashboard\" }}\n\
+         read = [\"orders\"]\n\
          [[identity.access]]\nwho = {{ groups = \"plant-7\" }}\nread = [\"payments\"]\n\
-         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"machine\" }}\nwrite = [\"edge.{{azp}}\"]"
+         [[identity.access]]\nwho = {{ \"/realm_access/roles\" = \"machine\" }}\n\
+         write = [\"edge.{{azp}}\"]"
     )
 }
 
@@ -284,7 +291,8 @@ fn people_and_machines_of_keycloak() {
             "config": { "included.client.audience": "zafka", "access.token.claim": "true" },
         }],
     }));
-    let form = "grant_type=password&client_id=passwords&username=alice&password=alice-password&scope=openid";
+    let form = "grant_type=password&client_id=passwords&username=alice&password=alice-password\
+                &scope=openid";
     let all = stage.keycloak.token(form);
     let (taken, told) = stage.worth(text(&all, "access_token"));
     assert!(taken && told.contains("read: orders\n"), "{told}");

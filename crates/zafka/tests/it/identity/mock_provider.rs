@@ -1,5 +1,5 @@
-//! mock-oauth2-server as the provider of peers: tokens by client credentials, by an assertion and in
-//! exchange, shown in the handshake and at the door; and that provider when it is away.
+//! mock-oauth2-server as the provider of peers: tokens by client credentials, by an assertion and
+//! in exchange, shown in the handshake and at the door; and that provider when it is away.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +52,8 @@ impl Stage {
         let issuer = |name: &str, more: &str| {
             let issuer = provider.issuer_of(name);
             format!(
-                "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\nca = {ca:?}\n{more}\n"
+                "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\nca = {ca:?}\n\
+                 {more}\n"
             )
         };
         let introspection =
@@ -60,7 +61,8 @@ impl Stage {
         let identity = format!(
             "bind = [{door:?}]\nclock_skew = \"1s\"\n{}{}\
              [[identity.access]]\nwho = {{ role = \"dash\" }}\nread = [{orders:?}]\n\
-             [[identity.access]]\nwho = {{ role = \"machine\" }}\nread = [{payments:?}]\nwrite = [{edge:?}]",
+             [[identity.access]]\nwho = {{ role = \"machine\" }}\nread = [{payments:?}]\n\
+             write = [{edge:?}]",
             issuer("edge", ""),
             issuer("long", introspection),
         );
@@ -68,9 +70,11 @@ impl Stage {
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{}\
              [[route]]\nname = \"out\"\n\
              from.kafka = {{ topics = [{orders:?}, {payments:?}], start = \"earliest\" }}\n\
-             to.zmq = {{ socket = \"pub\", bind = [{out:?}], slow_peer = \"block\", min_peers = 1 }}\n\
+             to.zmq = {{ socket = \"pub\", bind = [{out:?}], slow_peer = \"block\", \
+             min_peers = 1 }}\n\
              [[route]]\nname = \"in\"\n\
-             from.zmq = {{ socket = \"router\", bind = [{into:?}], frames = [\"{{topic}}\", \"{{value}}\"] }}\n\
+             from.zmq = {{ socket = \"router\", bind = [{into:?}], frames = [\"{{topic}}\", \
+             \"{{value}}\"] }}\n\
              to.kafka = {{ topics = [{edge:?}] }}\n",
             kafka.bootstrap(),
             keys.toml(&identity),
@@ -99,8 +103,8 @@ impl Stage {
         Curve::with_token("SUB", &self.out, &self.keys.public("relay"), "new", &[""], token)
     }
 
-    /// A SUB that was let in by a token that lives for seconds: another one is asked for if that has
-    /// ended before the peer has come with it.
+    /// A SUB that was let in by a token that lives for seconds: another one is asked for if that
+    /// has ended before the peer has come with it.
     fn brief(&self, token: impl Fn() -> String) -> Curve {
         let mut found = None;
         wait_until("a token that lives long enough", DEADLINE, || {

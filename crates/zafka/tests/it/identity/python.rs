@@ -77,7 +77,8 @@ impl Stage {
         let (issuer, keys, endpoint) = (Issuer::start(), Keys::make(&["relay"], &[]), endpoint());
         issuer.grant("alice", 600, &json!({ "role": "edge" }));
         let rules = format!(
-            "max_lease = {max_lease:?}\n[[identity.issuer]]\nissuer = {:?}\naudience = [{AUDIENCE:?}]\n\
+            "max_lease = {max_lease:?}\n[[identity.issuer]]\nissuer = {:?}\n\
+             audience = [{AUDIENCE:?}]\n\
              [[identity.access]]\nwho = {{ role = \"edge\" }}\nwrite = [{topic:?}]",
             issuer.name()
         );

@@ -1,5 +1,5 @@
-//! No secret shows anywhere, at the most talkative level: the log, the admin endpoint, what commands
-//! say.
+//! No secret shows anywhere, at the most talkative level: the log, the admin endpoint, what
+//! commands say.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

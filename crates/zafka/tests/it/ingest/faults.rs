@@ -52,7 +52,8 @@ fn a_partition_that_lacks_a_replica_stops_no_other_one() {
     let assignment = [vec![1, 2], vec![2, 3], vec![3, 2]];
     admin.create_topic_on(&topic, &assignment, &[("min.insync.replicas", "2")]);
     let to = format!(
-        r#"topic = "{topic}", key = "{{key}}", partition = "{{header.to}}", in_flight_bytes = "256KiB""#
+        "topic = \"{topic}\", key = \"{{key}}\", partition = \"{{header.to}}\", \
+         in_flight_bytes = \"256KiB\""
     );
     let mut ingest = Ingest::start(&bootstrap(&cluster), ROUTER_TO, &to);
     let mut senders = ["0", "1", "2"].map(|partition| ingest.dealer().to(partition));

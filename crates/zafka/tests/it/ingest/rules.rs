@@ -185,8 +185,10 @@ fn a_record_comes_through_two_relays_as_it_was() {
     // One file has both directions; a rename leads from one topic to the other.
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{}\"]\n[[route]]\nname = \"out\"\n\
-         from.kafka = {{ topics = [\"{from}\"], start = \"earliest\", rename = [[\"{from}\", \"over/there\"]] }}\n\
-         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", min_peers = 1 }}\n\
+         from.kafka = {{ topics = [\"{from}\"], start = \"earliest\", rename = [[\"{from}\", \
+         \"over/there\"]] }}\n\
+         to.zmq = {{ socket = \"pub\", bind = [\"{endpoint}\"], slow_peer = \"block\", \
+         min_peers = 1 }}\n\
          [[route]]\nname = \"in\"\n\
          from.zmq = {{ socket = \"sub\", connect = [\"{endpoint}\"], subscribe = [\"over/\"] }}\n\
          to.kafka = {{ topics = [\"{to}\"], rename = [[\"over/there\", \"{to}\"]] }}\n",

@@ -1,5 +1,5 @@
-//! Takes messages whose records are their value and nothing else, all in one topic: what most senders
-//! have is decided once for all of them, not once for each.
+//! Takes messages whose records are their value and nothing else, all in one topic: what most
+//! senders have is decided once for all of them, not once for each.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -57,15 +57,15 @@ impl Plain {
 }
 
 impl Task {
-    /// The form of a sender's messages, if nothing but their value is needed. The topic is judged by
-    /// the first message of all.
+    /// The form of a sender's messages, if nothing but their value is needed. The topic is judged
+    /// by the first message of all.
     pub(super) fn plain_of(&self, sender: &Sender) -> Option<Plain> {
         let topic = self.topic.as_deref()?;
         self.plain.filter(|_| sender.may_write(topic))
     }
 
-    /// Takes the messages of an arrival from `index` on that have the form, and moves `index` behind
-    /// them. The arrival comes with the number of its first message.
+    /// Takes the messages of an arrival from `index` on that have the form, and moves `index`
+    /// behind them. The arrival comes with the number of its first message.
     pub(super) fn take_plain(
         &mut self,
         plain: Plain,

@@ -234,7 +234,8 @@ impl Dispatcher {
         });
     }
 
-    /// Takes out what the answer has of earlier lives: its server has lost touch with the cluster. If one server after another does, it is the one before all of them that had.
+    /// Takes out what the answer has of earlier lives: its server has lost touch with the cluster.
+    /// If one server after another does, it is the one before all of them that had.
     fn drop_stale(&mut self, metadata: &mut Metadata) {
         let is_over = |key: &TopicPartition, state: &PartitionState| {
             let topic = metadata.topics.get(&key.topic);

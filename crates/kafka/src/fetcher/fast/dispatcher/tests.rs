@@ -500,8 +500,11 @@ fn an_offset_that_is_not_there_is_looked_up() {
 fn a_topic_made_anew_is_read_from_its_start() {
     let anew = Uuid::from_u128(8);
     let is_told = |stage: &mut Stage, offset| {
-        matches!(stage.fault(),
-            Some(FetchFault::ResetNeeded { due, to: None, reason: ResetReason::Recreated }) if due.offset == offset)
+        matches!(
+            stage.fault(),
+            Some(FetchFault::ResetNeeded { due, to: None, reason: ResetReason::Recreated })
+                if due.offset == offset
+        )
     };
     // While it is fetched.
     let mut stage = Stage::new();

@@ -150,7 +150,8 @@ fn mistakes_of_exchanges() {
 /// A route of ROUTER, with these keys in place of its own.
 fn to_kafka(from: &str, to: &str) -> String {
     format!(
-        "[[route]]\nname = 'in'\nfrom.zmq = {{ bind = ['tcp://*:2'], frames = ['{{value}}'], {from} }}\n\
+        "[[route]]\nname = 'in'\nfrom.zmq = {{ bind = ['tcp://*:2'], frames = ['{{value}}'], \
+         {from} }}\n\
          to.kafka = {{ topic = 'w', {to} }}\n"
     )
 }
