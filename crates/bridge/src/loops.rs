@@ -26,9 +26,9 @@ const STEPS: usize = 100_000;
 /// Two routes of one relay: what the first sends, the second takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Link<'a> {
-    /// From Kafka.
+    /// The route that begins at Kafka.
     pub from: &'a RouteConfig,
-    /// To Kafka.
+    /// The route that leads to Kafka.
     pub to: &'a IngestConfig,
 }
 

@@ -1,4 +1,4 @@
-//! That the tests find mistakes of the way to Kafka.
+//! Tests that the mistakes of the way to Kafka are found.
 
 #[test]
 fn each_mistake_of_the_identities_is_found() {

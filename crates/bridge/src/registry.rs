@@ -12,9 +12,9 @@ use crate::zmq_to_kafka::IngestShared;
 /// seen.
 #[derive(Clone, Debug)]
 pub(crate) enum Running {
-    /// From Kafka to ZeroMQ.
+    /// A route from Kafka to ZeroMQ.
     KafkaToZmq(Arc<RouteShared>),
-    /// From ZeroMQ to Kafka.
+    /// A route from ZeroMQ to Kafka.
     ZmqToKafka(Arc<IngestShared>),
 }
 

@@ -30,9 +30,9 @@ use crate::zmq_to_kafka::{self, IngestConfig, IngestShared};
 /// A route to be run.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// From Kafka to ZeroMQ.
+    /// A route from Kafka to ZeroMQ.
     KafkaToZmq(RouteConfig),
-    /// From ZeroMQ to Kafka.
+    /// A route from ZeroMQ to Kafka.
     ZmqToKafka(IngestConfig),
 }
 
@@ -85,7 +85,7 @@ pub enum StartError {
         /// The route.
         route: String,
     },
-    /// There is a route of this name; it is to be stopped or replaced.
+    /// A route of this name is there; it is to be stopped or replaced.
     #[error("route \"{route}\": there is one of this name")]
     Exists {
         /// The route.
@@ -108,7 +108,7 @@ pub struct Relay {
     cluster: Cluster,
     /// Admits peers, for all routes.
     gate: Option<Arc<dyn Gate>>,
-    /// In whose names routes write that write as their peers do.
+    /// The principals of peers, for routes that write in their peers' names.
     principals: Option<Arc<dyn Principals>>,
     registry: Registry,
     tasks: JoinSet<()>,

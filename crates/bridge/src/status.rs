@@ -282,7 +282,8 @@ pub struct SenderStatus {
     pub under_way: usize,
     /// Their bytes.
     pub bytes_under_way: usize,
-    /// Since when it is not read because its next message has to wait, in ms since the epoch.
+    /// The time since when it is not read because its next message has to wait, in ms since the
+    /// epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_since: Option<i64>,
     /// Bytes of answers that it has not read.

@@ -12,7 +12,7 @@ use crate::{Header, Record, Timestamp};
 /// The object of the last record is kept, since the next one differs from it in few digits.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
-    /// From the opening brace up to the offset's digits.
+    /// The beginning, from the opening brace up to the offset's digits.
     prefix: Vec<u8>,
     last: Object,
 }

@@ -162,7 +162,7 @@ impl Assignment {
         *self.topic_id.lock() = id;
     }
 
-    /// Nothing of it is handed out until it is restarted.
+    /// Holds its records back until it is restarted.
     pub(crate) fn pause(&self) {
         self.paused.store(true, Ordering::Release);
     }

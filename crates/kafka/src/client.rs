@@ -28,11 +28,11 @@ pub(crate) type Client = BaseConsumer<SourceContext>;
 /// A request of the group, in the group's order.
 #[derive(Debug)]
 pub(crate) enum Rebalance {
-    /// To be answered with `incremental_assign`.
+    /// Newly assigned partitions, to be answered with `incremental_assign`.
     Assign(Vec<TopicPartition>),
-    /// To be answered with `incremental_unassign`.
+    /// Revoked partitions, to be answered with `incremental_unassign`.
     Revoke(Vec<TopicPartition>),
-    /// As `Revoke`, but the group has already taken them away.
+    /// Partitions as in `Revoke`, but the group has already taken them away.
     Lost(Vec<TopicPartition>),
 }
 
@@ -63,7 +63,7 @@ impl SourceContext {
         }
     }
 
-    /// From now on partitions go as soon as they are asked back.
+    /// Lets partitions go as soon as they are asked back, from now on.
     pub(crate) fn set_closing(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -111,7 +111,7 @@ pub(crate) enum ClientError {
     Refused(#[from] KafkaError),
     #[error("{0}")]
     Code(#[from] RDKafkaErrorCode),
-    /// There is no handle for a topic.
+    /// librdkafka has no handle for a topic.
     #[error("topic \"{0}\" cannot be opened")]
     Topic(Arc<str>),
     /// A thread cannot be started.

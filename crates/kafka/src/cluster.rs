@@ -28,8 +28,8 @@ pub struct Cluster(Arc<Shared>);
 struct Shared {
     config: ClusterConfig,
     tokens: Option<Arc<Bearer>>,
-    /// Once something has wanted connections of our own. librdkafka takes settings that those do
-    /// not.
+    /// The connections of our own, once something has wanted them. librdkafka takes settings that
+    /// those do not.
     own: Mutex<Option<OwnConnections>>,
     memory: AnswerMemory,
     readers: Arc<Budget>,

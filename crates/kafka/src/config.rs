@@ -180,12 +180,12 @@ pub enum GroupProtocol {
 /// The start of a partition without a committed offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
-    /// At the first record the log still has.
+    /// The first record that the log still has.
     Earliest,
-    /// At what is written from now on.
+    /// The end of the log: what is written from now on.
     #[default]
     Latest,
-    /// At the first record that is not older than this time, in ms since the epoch.
+    /// The first record that is not older than this time, in ms since the epoch.
     Time(i64),
 }
 

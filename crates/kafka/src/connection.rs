@@ -118,7 +118,7 @@ impl Connection {
         (version >= least && version >= *ours.start()).then_some(version)
     }
 
-    /// As [`version`](Self::version), of an API that is needed.
+    /// Returns the same as [`version`](Self::version), of an API that is needed.
     ///
     /// # Errors
     /// The broker is too old.
@@ -247,8 +247,9 @@ impl Connection {
         ConnectionError::new(&self.address, &error.to_string())
     }
 
-    /// As [`fault`](Self::fault), with what the end of a connection may mean: a listener with SASL
-    /// answers ApiVersions to any client, and closes at the first request that needs a name.
+    /// Returns the same as [`fault`](Self::fault), with what the end of a connection may mean: a
+    /// listener with SASL answers ApiVersions to any client, and closes at the first request that
+    /// needs a name.
     fn lost(&self, error: &FrameError) -> ConnectionError {
         match error {
             FrameError::Closed

@@ -39,7 +39,7 @@ const NO_SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 /// The coordinator's knowledge of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GroupAnswer {
-    /// Nothing.
+    /// No group that it knows.
     NoGroup,
     /// A group that takes consumers, with the member that was asked for or without.
     Group { has_member: bool },
@@ -122,7 +122,7 @@ impl Coordinator {
         }
     }
 
-    /// As a group of the newer protocol; `None` if it is none.
+    /// Describes it as a group of the newer protocol; `None` if it is none.
     async fn consumer_group(
         &self,
         asked: &mut Connection,
@@ -148,7 +148,7 @@ impl Coordinator {
         }
     }
 
-    /// As a group of the classic protocol, with its assignor; `None` if it is none.
+    /// Describes it as a group of the classic protocol, with its assignor; `None` if it is none.
     async fn classic_group(
         &self,
         asked: &mut Connection,

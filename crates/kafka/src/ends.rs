@@ -5,14 +5,13 @@
 pub struct Ends {
     /// The offset after the last record that is replicated.
     pub high_watermark: i64,
-    /// Under `read_committed`, the offset that no record from there on is read before its
-    /// transaction ends: that of the first record of the oldest open one, or else the high
-    /// watermark.
+    /// The offset from which on no record is read under `read_committed` before its transaction
+    /// ends: that of the first record of the oldest open one, or else the high watermark.
     pub last_stable: Option<i64>,
 }
 
 impl Ends {
-    /// As a broker reports them, with -1 for what it does not.
+    /// Takes them as a broker reports them, with -1 for what it does not.
     pub(crate) fn new(high_watermark: i64, last_stable: i64) -> Option<Self> {
         let last_stable = (last_stable >= 0).then_some(last_stable);
         let high_watermark = high_watermark.max(last_stable.unwrap_or(-1));

@@ -15,7 +15,7 @@ pub(crate) struct Epochs(Mutex<EpochHistory>);
 struct EpochHistory {
     /// Offsets, each with the epoch of the records from there on; both rise.
     changes: Vec<(i64, i32)>,
-    /// Nothing is known of the records from there on.
+    /// The offset from which on nothing is known of the records.
     end: i64,
     /// The epoch of the last record when the log was truncated last, and where.
     truncated: Option<(i32, i64)>,

@@ -39,7 +39,7 @@ pub struct Fetched {
     records: Records,
 }
 
-/// By which way they came.
+/// Records, by the way they came.
 enum Records {
     /// A run of batches, with what it shares with the others of its response.
     Fast(Run, Arc<fast::ResponseContext>),

@@ -39,7 +39,7 @@ impl Reading {
         self.0.lock().position
     }
 
-    /// Both of the same moment.
+    /// Returns both, of the same moment.
     pub(crate) fn place(&self) -> (Generation, i64) {
         let place = self.0.lock();
         (place.generation, place.position)

@@ -20,7 +20,7 @@ use crate::wait::Wait;
 
 /// Waits for the route that are shorter are not counted: it is at work.
 const NOTICED: Duration = Duration::from_millis(1);
-/// From this share on, waits are reported as those of a route that takes less than there is.
+/// The share from which on waits are reported as those of a route that takes less than there is.
 const MUCH: Duration = Duration::from_millis(100);
 
 /// A source as it is now.
@@ -242,7 +242,7 @@ impl SourceHealth {
         self.state.lock().throttled.throttled(broker, pause, Instant::now(), now_ms);
     }
 
-    /// To be held while records wait for the route to take them.
+    /// Returns a guard to be held while records wait for the route to take them.
     pub(crate) fn route_busy(&self) -> RouteBusy<'_> {
         self.begin_wait();
         RouteBusy { health: self, since: Instant::now() }
@@ -368,7 +368,7 @@ impl HealthState {
 mod tests {
     use super::*;
 
-    /// With one connection, each loss of it is the loss of all.
+    /// Tests a single connection: each loss of it is the loss of all.
     #[test]
     fn an_idle_connection_that_is_closed_is_no_fault_until_it_cannot_be_made_again() {
         let health = SourceHealth::default();

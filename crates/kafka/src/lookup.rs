@@ -111,14 +111,14 @@ pub(crate) struct PositionQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartRule {
     At(Start),
-    /// As it was found for an answer that could not be used, or kept of an assignment before; of
-    /// the topic with this id, nil if that is not known.
+    /// The offset as it was found for an answer that could not be used, or kept of an assignment
+    /// before; of the topic with this id, nil if that is not known.
     Found {
         offset: i64,
         topic_id: Uuid,
     },
-    /// At the earliest, whatever is committed: the topic was recreated while it was looked up, and
-    /// what is committed may be of its earlier life.
+    /// The earliest offset, whatever is committed: the topic was recreated while it was looked up,
+    /// and what is committed may be of its earlier life.
     Anew,
 }
 
@@ -233,7 +233,7 @@ pub(crate) struct Lookup {
     pub(crate) refresh: Duration,
     pub(crate) isolation: Isolation,
     pub(crate) in_group: bool,
-    /// Without a group: topics that are held, though a listing may not show them.
+    /// The topics that are held without a group, though a listing may not show them.
     pub(crate) known: BTreeSet<String>,
     pub(crate) answers: Mailbox<LookupAnswer>,
     /// Asks for the ids of topics; none if librdkafka fetches.

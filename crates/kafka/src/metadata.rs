@@ -19,7 +19,7 @@ use crate::connection::{Connection, ConnectionError, Connector, RequestError, de
 use crate::guard::Panicked;
 pub(crate) use shared::MetadataHandle;
 
-/// From the first version that flexible brokers share to the last whose fields we know.
+/// The versions, from the first that flexible brokers share to the last whose fields we know.
 const VERSIONS: std::ops::RangeInclusive<i16> = 9..=13;
 /// Longest time for one server to be reached and to answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ pub(crate) struct Leader {
 /// The reason why the cluster does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MetadataError {
-    /// There is no broker to ask.
+    /// No broker to ask.
     #[error("no broker is known")]
     NoBroker,
     /// The broker that was asked has no answer.

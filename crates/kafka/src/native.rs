@@ -387,8 +387,8 @@ pub(crate) fn commit(
     }
 }
 
-/// As which member, and in which generation or epoch, this client takes part in its group, if it
-/// does. librdkafka's main thread answers at once.
+/// Returns the member as which, and the generation or epoch in which, this client takes part in its
+/// group, if it does. librdkafka's main thread answers at once.
 pub(crate) fn membership(client: &Client) -> Option<(String, i32)> {
     // SAFETY: the client is alive; what is returned is ours to destroy, and the id a C string that
     // lives as long.

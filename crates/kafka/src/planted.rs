@@ -1,4 +1,4 @@
-//! That the tests find mistakes of the producer. `produce::partition::sim` plants others of its
+//! Tests that mistakes of the producer are found. `produce::partition::sim` plants others of its
 //! own.
 
 #[test]

@@ -33,7 +33,7 @@ pub enum AuthorizationError {
     /// The cluster does not take it, and would say the same if it was asked again.
     #[error("{0}")]
     Refused(String),
-    /// There is no answer now.
+    /// No answer now.
     #[error("{0}")]
     Unanswered(String),
 }
@@ -66,7 +66,7 @@ impl From<MissingToken> for AuthorizationError {
 /// A client other than the relay: the owner of a token.
 #[derive(Clone)]
 pub struct Principal {
-    /// As the relay's, but for the tokens.
+    /// The relay's configuration, but for the tokens.
     config: ClusterConfig,
     tokens: Arc<Bearer>,
     connector: Arc<Connector>,

@@ -222,9 +222,9 @@ pub struct RangeRecords {
     run: Run,
     /// The offset that the range ends before.
     end: i64,
-    /// All within the range were handed out.
+    /// True if all within the range were handed out.
     is_over: bool,
-    /// Of the answer that they came in.
+    /// The memory of the answer that they came in.
     _memory: Arc<MemoryPermit>,
 }
 

@@ -49,7 +49,7 @@ const DECOMPRESSED_LIMIT: usize = 512 << 20;
 pub(crate) struct ReadOptions {
     /// First offset wanted.
     pub(crate) from: i64,
-    /// Under read_committed the aborted transactions that the response lists, in any order; else
+    /// The aborted transactions that the response lists, in any order, under read_committed; else
     /// `None`.
     pub(crate) aborted: Option<Vec<Aborted>>,
 }
@@ -84,7 +84,7 @@ enum Fate {
 }
 
 impl Batches {
-    /// Of the records of a partition as the response has them.
+    /// Reads the records of a partition as the response has them.
     pub(crate) fn new(bytes: Bytes, reading: ReadOptions) -> Self {
         Self::with_limit(bytes, reading, DECOMPRESSED_LIMIT)
     }

@@ -58,7 +58,7 @@ impl Reporter {
         }
     }
 
-    /// As [`Self::report`], but errors of the same `kind` are alike.
+    /// Reports as [`Self::report`] does, but errors of the same `kind` are alike.
     fn report_as(&self, kind: &str, text: &str) {
         self.health.kafka_errors.add(1);
         self.health.set_error(text.to_owned());

@@ -38,7 +38,7 @@ impl SkippedOffsets {
         u64::try_from(to - from - known).unwrap_or(0)
     }
 
-    /// Nothing below `offset` is read again.
+    /// Forgets what is below `offset`: it is not read again.
     pub(crate) fn forget_below(&mut self, offset: i64) {
         self.0.retain(|range| range.end > offset);
     }

@@ -17,7 +17,7 @@ use crate::topic_partition::TopicPartition;
 /// Topics with their number of partitions.
 pub(crate) type TopicMap = BTreeMap<Arc<str>, i32>;
 
-/// All partitions of these topics, in their order.
+/// Lists the partitions of these topics, in their order.
 pub(crate) fn partitions_of(topics: &TopicMap) -> impl Iterator<Item = TopicPartition> {
     let topics = topics.iter();
     topics.flat_map(|(topic, count)| {
@@ -87,7 +87,7 @@ impl InitialPartitions {
         self.0.contains(topic_partition)
     }
 
-    /// From now on it has a committed offset, or is another one.
+    /// Takes note that it has a committed offset from now on, or is another one.
     pub(crate) fn assigned(&mut self, topic_partition: &TopicPartition) {
         self.0.remove(topic_partition);
     }

@@ -17,7 +17,7 @@ use crate::log::Log;
 /// A topic and a partition.
 pub type Partition = (String, i32);
 
-/// From this version on, requests name topics by their ids.
+/// The version from which on requests name topics by their ids.
 const BY_ID: i16 = 13;
 
 /// All brokers, and the logs that they share.

@@ -27,7 +27,7 @@ pub type SharedNet = Rc<RefCell<Net>>;
 pub struct Net {
     member: usize,
     ring: SimRing,
-    /// By the ring's number of each.
+    /// The peers, by the ring's number of each.
     peers: BTreeMap<u64, Peer>,
     /// Those that were idle and are owed what was added since the last flush.
     idle: Vec<u64>,

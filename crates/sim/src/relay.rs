@@ -56,9 +56,9 @@ impl Held {
 /// The place where a partition was found to begin, or to go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// In which generation.
+    /// Its generation.
     pub generation: u32,
-    /// In which branch of the log.
+    /// Its branch of the log.
     pub branch: u32,
 }
 
@@ -81,7 +81,7 @@ pub struct BrokerTask {
     pub is_due: bool,
     /// True if it ends once it has handed out what it has.
     pub is_ending: bool,
-    /// Since when it waits for the route to take records.
+    /// The time since when it waits for the route to take records.
     pub waits_since: Option<Duration>,
 }
 
@@ -92,9 +92,9 @@ pub struct Still {
     pub assignment: Arc<Assignment>,
     /// Its generation and its offset.
     pub place: (u32, i64),
-    /// Since when.
+    /// The time since when it is so.
     pub moved: Duration,
-    /// Since when there is no reason for it.
+    /// The time since when there is no reason for it.
     pub since: Duration,
     /// The time that records had waited for the route by then.
     pub waited: Duration,

@@ -1,5 +1,5 @@
-//! That the simulation finds mistakes: each is planted, and is found soon. In a build with the
-//! feature `planted` alone.
+//! Tests that the simulation finds mistakes: each is planted, and is found soon. In a build with
+//! the feature `planted` alone.
 #![cfg(feature = "planted")]
 #![allow(clippy::disallowed_methods, reason = "it measures itself")]
 

@@ -190,7 +190,7 @@ impl Chunk {
         self.epoch = epoch;
     }
 
-    /// All of it was delivered, or dropped by policy.
+    /// Takes note that all of it was delivered, or dropped by policy.
     pub(crate) fn deliver(&self) {
         self.origin.deliver_of(self.epoch, self.position);
     }

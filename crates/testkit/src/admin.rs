@@ -33,8 +33,8 @@ impl Admin {
         Self::connect_with(bootstrap, &[])
     }
 
-    /// As [`Self::connect`], with more of the Java clients' settings; a name that begins
-    /// with `-D` is a system property of the JVM.
+    /// Connects as [`Self::connect`] does, with more of the Java clients' settings; a name that
+    /// begins with `-D` is a system property of the JVM.
     pub fn connect_with(bootstrap: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![("bootstrap.servers", bootstrap)];
         all.extend(settings);
@@ -118,7 +118,7 @@ impl Admin {
         self.try_describe(topic).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// As [`Self::describe`], with Kafka's error as text.
+    /// Describes as [`Self::describe`] does, with Kafka's error as text.
     pub fn try_describe(&self, topic: &str) -> Result<TopicInfo, String> {
         let answer = self.try_call("describe", json!({ "topic": topic }))?;
         Ok(TopicInfo::parse(&answer))

@@ -27,12 +27,12 @@ impl Zafka {
         Self::run_with(bin, config, &[])
     }
 
-    /// As [`Self::run`], with environment variables (`RUST_LOG` is not set otherwise).
+    /// Runs as [`Self::run`] does, with environment variables (`RUST_LOG` is not set otherwise).
     pub fn run_with(bin: &str, config: &str, environment: &[(&str, &str)]) -> Self {
         Self::run_in(bin, config, environment, "")
     }
 
-    /// As [`Self::run_with`], with a control socket at this path.
+    /// Runs as [`Self::run_with`] does, with a control socket at this path.
     pub fn run_with_control(
         bin: &str,
         config: &str,

@@ -16,7 +16,7 @@ use crate::ports::free_port;
 enum Mode {
     Pass,
     Stall,
-    /// So many bytes a second, in each direction of each connection.
+    /// The bytes that pass in a second, in each direction of each connection.
     Slow(u64),
     Swallow(i16),
     Refuse,
@@ -141,8 +141,8 @@ impl Proxy {
         self.cut();
     }
 
-    /// From a request with this API key (of Kafka's protocol) on, nothing that a client sends on
-    /// that connection arrives. Other connections are served.
+    /// Swallows all that a client sends on a connection from a request with this API key (of
+    /// Kafka's protocol) on. Other connections are served.
     pub fn swallow(&self, api_key: i16) {
         self.set(Mode::Swallow(api_key));
     }

@@ -61,7 +61,7 @@ pub enum FetchError {
     /// No answer.
     #[error("{url}: {reason}")]
     Unreachable {
-        /// Without its query.
+        /// The URL without its query.
         url: String,
         /// The error.
         reason: String,
@@ -69,7 +69,7 @@ pub enum FetchError {
     /// Another answer than 200; redirects are not followed.
     #[error("{url}: answered with the status {status}")]
     Status {
-        /// Without its query.
+        /// The URL without its query.
         url: String,
         /// The status.
         status: u16,

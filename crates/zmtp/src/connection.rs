@@ -131,7 +131,7 @@ enum State {
 #[derive(Debug)]
 struct Boxes {
     opener: Opener,
-    /// Until the caller takes it.
+    /// The sealer, until the caller takes it.
     sealer: Option<Sealer>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Body<'a> {
     Gathered(Vec<u8>),
     /// Out of a box.
     Opened(Bytes),
-    /// So many bytes that were not kept.
+    /// The number of bytes that were not kept.
     Discarded(usize),
 }
 
@@ -91,7 +91,7 @@ struct Partial {
 #[derive(Debug)]
 enum Come {
     Kept(Vec<u8>),
-    /// So many bytes, none of which is kept.
+    /// A number of bytes, none of which is kept.
     Discarded(usize),
 }
 

@@ -59,7 +59,7 @@ pub enum Error {
         /// The largest number of frames allowed.
         limit: usize,
     },
-    /// Nothing came from the peer for too long.
+    /// The peer sent nothing for too long.
     #[error("nothing came from the peer within {within:?} after {after}")]
     HeartbeatTimeout {
         /// The time that the peer was given.

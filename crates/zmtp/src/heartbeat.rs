@@ -114,7 +114,7 @@ impl Watch {
         Some((pause / 2).clamp(LIFE_MIN, LIFE_MAX))
     }
 
-    /// Nothing was read until now, so that no silence counts.
+    /// Takes note that nothing was read until now, so that no silence counts.
     pub(crate) fn resume(&mut self, now: Instant) {
         self.heard();
         self.next_ping = self.ours.and_then(|heartbeat| now.checked_add(heartbeat.interval));

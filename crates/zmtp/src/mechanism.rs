@@ -81,7 +81,7 @@ pub struct PeerInfo {
     pub minor: Minor,
     /// Its identity (routing id), at most 255 bytes; empty if it has none.
     pub identity: Bytes,
-    /// All properties in their order but for the token, names as the peer writes them.
+    /// The properties in their order, all but the token, names as the peer writes them.
     pub metadata: Vec<(String, Bytes)>,
     /// Its long-term key, whose secret half it has proven; none with NULL.
     pub key: Option<PublicKey>,

@@ -20,7 +20,7 @@ pub(crate) enum Act {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GateStage {
     Open,
-    /// Too few want it; nothing is encoded meanwhile.
+    /// Fewer peers want it than have to; nothing is encoded meanwhile.
     Short(Instant),
     Held,
 }

@@ -93,8 +93,8 @@ impl Progress {
         })
     }
 
-    /// From `offset` on, what was read is no longer in the log. Nothing beyond is committed of it,
-    /// and commits may go back to there.
+    /// Ends what can be committed at `offset`: what was read from there on is no longer in the log.
+    /// Nothing beyond is committed of it, and commits may go back to there.
     pub(crate) fn end_at(&self, offset: i64) {
         self.end.fetch_min(offset, Ordering::Relaxed);
         self.committed.fetch_min(offset, Ordering::Relaxed);

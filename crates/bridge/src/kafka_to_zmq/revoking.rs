@@ -18,7 +18,7 @@ pub(super) struct Revoked {
     deadline: Instant,
 }
 
-/// All that drain now.
+/// The partitions that drain now.
 #[derive(Debug, Default)]
 pub(super) struct Revoking {
     revoked: Vec<Revoked>,

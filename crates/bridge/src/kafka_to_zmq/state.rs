@@ -77,9 +77,10 @@ enum Stage<F> {
     Encoding(F),
     /// A chunk waits for room in the ring, with the records that come after it.
     WaitingForRoom(PendingChunk, Option<F>),
-    /// Nothing more is taken. The peers have until then to take what is in the ring.
+    /// The end is near: nothing more is taken, and the peers have until then to take what is in the
+    /// ring.
     Draining(Instant),
-    /// Nothing more is done.
+    /// The end: nothing more is done.
     Closed,
 }
 

@@ -5,7 +5,7 @@ use zafka_sockets::config::{PubConfig, SlowPeer};
 
 use super::*;
 
-/// Of a route that reads from a broker which is not there.
+/// A route that reads from a broker which is not there.
 fn route() -> RouteConfig {
     RouteConfig {
         name: "test".to_owned(),

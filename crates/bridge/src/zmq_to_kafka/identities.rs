@@ -29,13 +29,13 @@ pub(super) enum EndReason {
 /// The answer to the question in whose name a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// In that of an identity which is open.
+    /// The slot of an identity that is open.
     Open(SlotId),
-    /// In that of a new one.
+    /// The slot of a new one.
     New(SlotId),
-    /// In none: the identity takes no more.
+    /// No slot: the identity takes no more.
     Ended(EndReason),
-    /// In none: all places are taken.
+    /// No slot: all places are taken.
     Full,
 }
 
@@ -95,7 +95,7 @@ impl<L, P> Identity<L, P> {
     }
 }
 
-/// All of a route. `L` is a lease, `P` a place.
+/// The identities of a route. `L` is a lease, `P` a place.
 #[derive(Debug)]
 pub(super) struct Identities<L, P> {
     slots: Vec<Option<Identity<L, P>>>,

@@ -323,7 +323,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// As the route's task does it.
+    /// Counts deliveries as the route's task does.
     fn count_delivered(
         &mut self,
         place: Option<PartitionIndex>,

@@ -15,7 +15,7 @@ pub(super) struct Spread {
 #[derive(Debug)]
 struct SpreadPart {
     index: PartitionIndex,
-    /// At least one.
+    /// Their number, at least one.
     records: usize,
     weight: usize,
 }
@@ -29,7 +29,7 @@ pub(super) struct Freed {
 }
 
 impl Spread {
-    /// Of a message of this weight, whose records go to these partitions.
+    /// Spreads a message of this weight, whose records go to these partitions.
     pub(super) fn new(places: &[PartitionIndex], weight: usize) -> Self {
         let mut spread = Self { parts: Vec::new() };
         let each = weight.checked_div(places.len()).unwrap_or(0);

@@ -74,7 +74,7 @@ struct Task {
     turn: Option<Turn>,
     /// The topic of the last record.
     topic: Option<Arc<str>>,
-    /// If nothing but the value of its messages is needed.
+    /// The form of messages of which nothing but the value is needed, if they have it.
     plain: Option<Plain>,
     /// A buffer for the JSON of answers.
     json: Vec<u8>,

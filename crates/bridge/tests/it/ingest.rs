@@ -1,4 +1,4 @@
-//! From libzmq senders to the mock cluster, and what the senders are told.
+//! Tests the way from libzmq senders to the mock cluster, and what the senders are answered.
 
 mod hostile;
 mod parked;

@@ -242,7 +242,7 @@ pub fn offsets(records: &[OwnedRecord]) -> BTreeMap<i32, Vec<i64>> {
     offsets
 }
 
-/// That every offset of a range was received, in any order and number.
+/// Asserts that every offset of a range was received, in any order and number.
 pub fn assert_complete(records: &[OwnedRecord], partition: i32, range: Range<i64>) {
     let mut found = offsets(records).remove(&partition).unwrap_or_default();
     found.sort_unstable();
@@ -251,7 +251,7 @@ pub fn assert_complete(records: &[OwnedRecord], partition: i32, range: Range<i64
     assert!(missing.is_empty(), "partition {partition} lacks {missing:?}");
 }
 
-/// That each record names the one before it, but for the first of a partition.
+/// Asserts that each record names the one before it, but for the first of a partition.
 pub fn assert_chained(records: &[OwnedRecord]) {
     let mut last: BTreeMap<i32, i64> = BTreeMap::new();
     for record in records {

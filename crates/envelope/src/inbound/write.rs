@@ -20,7 +20,7 @@ pub struct OutgoingMessage<'a> {
     pub value: &'a [u8],
     /// Headers in their order.
     pub headers: &'a [Header<'a>],
-    /// In ms since the epoch.
+    /// Its time, in ms since the epoch.
     pub timestamp: i64,
 }
 

@@ -48,7 +48,7 @@ impl AnswerMemory {
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
     _own: OwnedSemaphorePermit,
-    /// Of all routes' memory, or the right to one answer beyond it.
+    /// A part of all routes' memory, or the right to one answer beyond it.
     _shared: Option<OwnedSemaphorePermit>,
 }
 

@@ -50,9 +50,9 @@ enum Field {
     Text,
     /// A string, or bytes, with a length, plus one, as a variable integer; 0: null.
     CompactText,
-    /// As many entries as 32 bits say; -1: null.
+    /// An array of as many entries as 32 bits say; -1: null.
     Array(Layout),
-    /// As many entries as a variable integer says, plus one; 0: null.
+    /// An array of as many entries as a variable integer says, less one; 0: null.
     CompactArray(Layout),
     /// Tagged fields (KIP-482): the layout of those that are decoded, any others are skipped.
     Tags(&'static [(u32, Layout)]),
@@ -72,7 +72,7 @@ const API_VERSIONS_3: Layout = &[
 ];
 
 const SASL_HANDSHAKE_1: Layout = &[Fixed(2), Array(&[Text])];
-/// Without an array.
+/// The layout of an answer without an array.
 const SASL_AUTHENTICATE: Layout = &[];
 
 const BROKERS: Field = CompactArray(&[Fixed(4), CompactText, Fixed(4), CompactText, NO_TAGS]);
@@ -215,8 +215,8 @@ const DESCRIBE_CONFIGS_4: Layout = &[
     NO_TAGS,
 ];
 
-/// Of a partition: its number, error, offset, time and start of the log; then the leader that it
-/// has now (KIP-951).
+/// The layout of a partition: its number, error, offset, time and start of the log; then the leader
+/// that it has now (KIP-951).
 const WRITTEN: Field = CompactArray(&[
     Fixed(30),
     CompactArray(&[Fixed(4), CompactText, NO_TAGS]),

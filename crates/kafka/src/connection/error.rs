@@ -52,13 +52,13 @@ impl Refusals {
 /// The reason why a request to a broker is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// There is no connection to it, or it broke.
+    /// No connection to it, or one that broke.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// It does not have the request in a version of ours.
     #[error("{broker}: too old for our own {}", needed(*.api))]
     TooOld { broker: String, api: ApiKey },
-    /// Nothing came in time.
+    /// No answer in time.
     #[error("{broker}: no answer to a {}", name(*.api))]
     Silent { broker: String, api: ApiKey },
     /// An answer has begun, and comes no further.

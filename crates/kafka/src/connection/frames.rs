@@ -57,7 +57,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Of a connection that shares these buffers with others.
+    /// Makes the buffers of a connection that shares them with others.
     pub(super) fn new(pool: Arc<Pool>) -> Self {
         Self { pool, ..Self::default() }
     }

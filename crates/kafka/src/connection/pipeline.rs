@@ -40,7 +40,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Of a connection that has no request under way.
+    /// Makes a pipeline of a connection that has no request under way.
     pub(crate) fn new(connection: Connection) -> Self {
         Self {
             connection,
@@ -107,7 +107,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Of each request that is under way, in their order, whether the broker may have it.
+    /// Returns for each request that is under way, in their order, whether the broker may have it.
     pub(crate) fn sent(&self) -> impl Iterator<Item = bool> {
         self.waited.iter().map(|waited| waited.begin < self.written)
     }

@@ -19,10 +19,10 @@ use crate::connection::tests::fake::{self, Asked};
 #[derive(Clone, Copy, Debug)]
 struct Has {
     find: i16,
-    /// Of the newer protocol: an error, and the id of a member.
+    /// The answer of the newer protocol: an error, and the id of a member.
     consumer: (i16, &'static str),
-    /// Of the classic protocol: an error, the protocol's type, the assignor, and the id of a
-    /// member.
+    /// The answer of the classic protocol: an error, the protocol's type, the assignor, and the id
+    /// of a member.
     classic: (i16, [&'static str; 3]),
     /// A type that is listed.
     listed: &'static str,

@@ -20,7 +20,7 @@ pub(crate) struct RecordSender {
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum TrySend {
     Sent,
-    /// There is no room.
+    /// No room.
     Full(Fetched),
     /// The channel is closed.
     Closed,

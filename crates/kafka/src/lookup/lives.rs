@@ -98,7 +98,7 @@ mod tests {
 
     const A: u128 = 1;
     const B: u128 = 2;
-    /// Not known.
+    /// The id of a topic whose id is not known.
     const NIL: u128 = 0;
 
     fn ids(id: u128) -> TopicIds {

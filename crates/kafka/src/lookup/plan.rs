@@ -20,13 +20,13 @@ pub(crate) struct TopicSnapshot {
 /// A plan for the start offsets of partitions without a committed offset.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StartPlan {
-    /// At `start`, with the whole of their topics.
+    /// Those that begin at `start`, with the whole of their topics.
     pub(super) at_start: Vec<TopicPartition>,
     /// Partitions that begin there too and are not this member's, as far as is known.
     pub(super) others: Vec<TopicPartition>,
-    /// At their earliest offset.
+    /// Those that begin at their earliest offset.
     pub(super) late: Vec<TopicPartition>,
-    /// Not known, and why: whether their topic has begun could not be asked.
+    /// Those of which it is not known, and why: whether their topic has begun could not be asked.
     pub(super) open: Vec<(TopicPartition, LookupError)>,
 }
 
@@ -34,7 +34,8 @@ pub(super) struct StartPlan {
 pub(super) type Committed<T> = HashMap<TopicPartition, Result<Option<T>, LookupError>>;
 
 impl TopicSnapshot {
-    /// All partitions of the topics, with those of `others` that the listing does not have yet.
+    /// Returns the partitions of the topics, with those of `others` that the listing does not have
+    /// yet.
     pub(super) fn partitions(&self, others: &[TopicPartition]) -> BTreeSet<TopicPartition> {
         partitions_of(&self.topics).chain(others.iter().cloned()).collect()
     }

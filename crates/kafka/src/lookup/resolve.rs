@@ -196,7 +196,7 @@ impl Lookup {
         new
     }
 
-    /// With the leader epochs that were committed with them.
+    /// Returns the committed offsets, with the leader epochs that were committed with them.
     fn committed_offsets<'a>(
         &self,
         partitions: impl Iterator<Item = &'a TopicPartition>,
@@ -431,7 +431,7 @@ impl StartPosition {
     }
 }
 
-/// As ListOffsets asks for it; a time before the epoch would mean something else.
+/// Returns the start as ListOffsets asks for it; a time before the epoch would mean something else.
 fn time(start: Start) -> Offset {
     match start {
         Start::Earliest => Offset::Beginning,

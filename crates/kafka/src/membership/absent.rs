@@ -16,10 +16,11 @@ pub(super) struct AbsentPartitions(BTreeSet<TopicPartition>);
 /// The time at which a partition that a listing lacks is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Once the next listing lacks it too: the fetcher sees by itself if it comes back as another
+    /// The next listing, if it lacks it too: the fetcher sees by itself if it comes back as another
     /// one.
     Two,
-    /// At once: the fetcher would take another one of the same name for it, and skip what it has.
+    /// The first one: the fetcher would take another topic of the same name for it, and skip what
+    /// it has.
     One,
 }
 

@@ -1,4 +1,4 @@
-//! All that the membership thread receives, each kind from its sender.
+//! Events: all that the membership thread receives, each kind from its sender.
 
 use super::monitor::GroupReply;
 use crate::commits::CommitDone;

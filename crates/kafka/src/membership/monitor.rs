@@ -38,7 +38,7 @@ pub(crate) type Membership = (String, i32);
 /// Facts that the client knows by itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// As what librdkafka takes part in the group, if it does.
+    /// The membership by which librdkafka takes part in the group, if it does.
     pub(super) membership: Option<Membership>,
     /// True if the group has given all that this member is to hold, even if that is nothing.
     pub(super) is_assigned: bool,
@@ -49,7 +49,7 @@ pub(super) struct Facts {
 /// The meaning of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MembershipVerdict {
-    /// Nothing is known to be wrong.
+    /// Good, as far as is known.
     Fine,
     /// Wait and see.
     Unclear,

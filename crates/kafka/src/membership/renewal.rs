@@ -17,7 +17,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, PartialEq, Eq)]
 enum FilesVerdict<E> {
     Keep,
-    /// They have changed and cannot be used; why. Logged once for each state of the files.
+    /// Files that have changed and cannot be used; why. Logged once for each state of the files.
     Unusable(E),
     Renew,
 }
@@ -73,7 +73,8 @@ impl<S: Clone + PartialEq> Decider<S> {
 pub(super) struct Renewal(Option<(Tls, Decider<Stamp>)>);
 
 impl Renewal {
-    /// To be made before the client that reads the files, so that no change is missed.
+    /// Takes note of the files. To be called before the client is made that reads them, so that no
+    /// change is missed.
     pub(super) fn new(tls: Option<&Tls>) -> Self {
         Self(tls.map(|tls| (tls.clone(), Decider::new(Instant::now(), Stamp::of(tls)))))
     }

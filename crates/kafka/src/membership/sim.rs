@@ -69,16 +69,16 @@ pub enum MembershipAction {
     AllowRewind(Arc<Assignment>),
     /// Commit positions until the deadline, then answer with the id.
     CommitLast {
-        /// By which [`SimMembership::committed`] is told.
+        /// The number by which [`SimMembership::committed`] is told.
         id: u64,
         /// Positions to be committed.
         positions: Positions,
-        /// Until when.
+        /// The time until which it holds.
         deadline: Instant,
     },
     /// Tell the route.
     Publish(SourceEvent),
-    /// Nothing that concerns a simulation: a subscription, a report.
+    /// Something that concerns no simulation: a subscription, a report.
     Other(String),
 }
 
@@ -274,11 +274,11 @@ pub struct SimAnswer {
 /// The rule by which a partition of a group begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeginRule {
-    /// At its committed offset, or else at the earliest.
+    /// Its committed offset, or else the earliest.
     Earliest,
-    /// At its committed offset, or else where it was when it was taken away.
+    /// Its committed offset, or else the one that it had when it was taken away.
     Kept(i64),
-    /// At the earliest, whatever is committed.
+    /// The earliest, whatever is committed.
     Anew,
 }
 

@@ -28,7 +28,7 @@ pub(super) enum StopReason {
     /// librdkafka cannot fetch in place of our own fetcher.
     #[error("fetching by librdkafka: {0}")]
     Fetcher(ClientError),
-    /// There is no thread for a part of the source.
+    /// No thread for a part of the source.
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),
     /// No client can be made.

@@ -55,7 +55,7 @@ pub enum ReadError {
         /// The broker, and the request.
         reason: ReadFault,
     },
-    /// Nothing came for the time that the range has. Another try may help.
+    /// Silence for the time that the range has. Another try may help.
     #[error("{topic_partition}: nothing could be read: {reason}")]
     Unavailable {
         /// The partition.
@@ -93,16 +93,16 @@ pub struct ReadFault(#[from] pub(super) RangeFault);
 /// A fault that keeps a range from being read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RangeFault {
-    /// Nothing has come yet.
+    /// No answer yet.
     #[error("no answer")]
     NoAnswer,
-    /// There are no metadata.
+    /// No metadata.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// They lack the topic.
+    /// Metadata that lack the topic.
     #[error("metadata without the topic")]
     NoTopic,
-    /// They name another topic of its name.
+    /// Metadata that name another topic of its name.
     #[error("the topic has another id")]
     OtherTopic,
     /// The topic lacks the partition.

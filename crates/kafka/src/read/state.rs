@@ -48,7 +48,7 @@ enum Step {
     FindLeader {
         from: Instant,
     },
-    /// There is something to be fetched from the leader, from then on.
+    /// A request for records from the leader, from then on.
     Fetch {
         from: Instant,
     },
@@ -84,7 +84,7 @@ pub(super) struct RangeState {
     /// Refusals in a row since metadata were believed.
     refusals: u32,
     leave: bool,
-    /// Nothing is fetched before that: the client has used up its quota.
+    /// The time before which nothing is fetched: the client has used up its quota.
     throttled: Instant,
     /// The metadata named another topic of this name.
     doubted: bool,

@@ -19,7 +19,7 @@ pub(crate) struct Aborted {
 /// The aborted transactions around the batch that is looked at.
 #[derive(Debug)]
 pub(super) struct AbortedNow {
-    /// Not reached yet, the next one last.
+    /// Those that are not reached yet, the next one last.
     ahead: Vec<Aborted>,
     /// Producers with a transaction that is going to be aborted.
     open: BTreeSet<i64>,

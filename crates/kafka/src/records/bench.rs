@@ -1,4 +1,4 @@
-//! For benchmarks and fuzzing alone: the reader, seen from outside the crate.
+//! The reader as benchmarks and fuzzing see it, from outside the crate. For them alone.
 
 use std::ops::ControlFlow;
 

@@ -37,7 +37,7 @@ impl From<CodecFault> for Refused {
 }
 
 impl Codec {
-    /// By the number in a batch's attributes.
+    /// Returns the codec by the number in a batch's attributes.
     pub(super) fn of(number: i16) -> Result<Self, BatchFault> {
         match number {
             1 => Ok(Codec::Gzip),
@@ -58,7 +58,7 @@ impl Codec {
         }
     }
 
-    /// All of `bytes`, at most `limit` bytes of it.
+    /// Decompresses all of `bytes`, at most `limit` bytes of it.
     pub(super) fn decompress(self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, BatchFault> {
         let result = match self {
             Codec::Gzip => stream(flate2::bufread::MultiGzDecoder::new(bytes), bytes.len(), limit),

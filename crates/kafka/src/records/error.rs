@@ -27,9 +27,9 @@ pub(crate) enum BatchFault {
     /// The bytes are not those that were written.
     #[error("its checksum is {found:08x}, that of its bytes {computed:08x}")]
     Checksum {
-        /// In the header.
+        /// The checksum in the header.
         found: u32,
-        /// Of the bytes.
+        /// The checksum of the bytes.
         computed: u32,
     },
     /// A format that Kafka does not have.
@@ -41,7 +41,7 @@ pub(crate) enum BatchFault {
     /// Offsets that Kafka cannot give.
     #[error("its offsets cannot be: base {base}, last offset delta {delta}")]
     Offsets {
-        /// Of the batch.
+        /// The first offset of the batch.
         base: i64,
         /// The last record's distance from it.
         delta: i32,
@@ -88,13 +88,13 @@ pub(crate) enum BatchFault {
 /// A fault of compressed bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodecFault {
-    /// They end too early.
+    /// Bytes that end too early.
     #[error("it is cut off")]
     Cut,
-    /// They say of themselves that they become more than they can.
+    /// Bytes that say of themselves that they become more than they can.
     #[error("it claims to be larger than it can be")]
     Claim,
-    /// There is no memory for a decompressor.
+    /// No memory for a decompressor.
     #[error("there is no memory")]
     NoMemory,
     #[error("{0}")]
@@ -128,10 +128,11 @@ pub(crate) enum RecordFault {
     /// Outside the batch's offsets, or not after the record before it.
     #[error("its offset delta {0} is out of place")]
     Offset(i32),
-    /// Not a time that 64 bits hold.
+    /// A time that 64 bits do not hold.
     #[error("its timestamp is out of range")]
     Timestamp,
-    /// In a compressed set of the old formats: compressed again, or of another format.
+    /// A message in a compressed set of the old formats that is compressed again, or of another
+    /// format.
     #[error("it cannot stand in a compressed set")]
     Nested,
     /// An old message with a checksum that is not that of its bytes.

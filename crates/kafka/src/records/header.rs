@@ -5,7 +5,7 @@ use super::error::{BatchError, BatchFault};
 
 /// Base offset and length stand before what the length counts.
 pub(super) const PREFIX: usize = 12;
-/// Of a batch, prefix included.
+/// The size of a batch's header, prefix included.
 pub(super) const HEADER: usize = 61;
 /// The first byte that CRC-32C covers: the attributes.
 pub(super) const CHECKED_FROM: usize = 21;
@@ -20,7 +20,7 @@ const CONTROL: i16 = 1 << 5;
 pub(super) struct Entry<'a> {
     /// Base offset of a batch; a message's own offset.
     pub(super) offset: i64,
-    /// All of it, prefix included.
+    /// The whole batch, prefix included.
     pub(super) bytes: &'a [u8],
     /// The header, if it is a batch; `None` for a message of magic 0 or 1.
     pub(super) batch: Option<Header>,
@@ -56,7 +56,7 @@ pub(super) fn first(bytes: &[u8]) -> Result<Option<Entry<'_>>, BatchError> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) base_offset: i64,
-    /// Of the whole batch in bytes.
+    /// The size of the whole batch in bytes.
     pub(super) size: usize,
     pub(super) leader_epoch: i32,
     checksum: u32,
@@ -86,8 +86,8 @@ impl Header {
         }
     }
 
-    /// That `bytes`, the whole batch, are those that were written, and its offsets ones that can
-    /// be.
+    /// Checks that `bytes`, the whole batch, are those that were written, and its offsets ones that
+    /// can be.
     #[inline]
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), BatchError> {
         let fault = |fault: BatchFault| Err(fault.at(self.base_offset));

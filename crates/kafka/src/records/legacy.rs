@@ -157,7 +157,7 @@ impl<'a> LegacyMessage<'a> {
         LegacyTimestamp { timestamp: self.timestamp, log_append: self.is_log_append() }
     }
 
-    /// As a batch of one record. Its checksum is left out: it is not looked at again.
+    /// Writes it as a batch of one record. Its checksum is left out: it is not looked at again.
     fn write(
         &self,
         offset: i64,
@@ -219,7 +219,7 @@ fn put_nullable(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-/// In zigzag; a length is not negative.
+/// Puts a length in zigzag; it is not negative.
 fn put_length(length: usize, out: &mut Vec<u8>) {
     let mut rest = (length as u64) << 1;
     while rest >= 0x80 {

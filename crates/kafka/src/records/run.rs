@@ -51,12 +51,13 @@ impl OpenBatch {
 }
 
 impl Run {
-    /// Of whole batches that were checked, uncompressed but for control batches. They may be none.
+    /// Makes a run of whole batches that were checked, uncompressed but for control batches. They
+    /// may be none.
     pub(crate) fn of_batches(batches: Bytes, from: i64, next_offset: i64) -> Self {
         Run { bytes: batches, at: 0, open: None, from, next_offset, error: None }
     }
 
-    /// Of one batch whose records were decompressed.
+    /// Makes a run of one batch whose records were decompressed.
     pub(super) fn of_records(header: Header, records: Vec<u8>, from: i64) -> Self {
         let open = Some(OpenBatch::new(header, records.len()));
         let next_offset = header.next_offset().max(from);
@@ -107,8 +108,8 @@ impl Run {
         walked
     }
 
-    /// Once [`Run::walk`] failed: the offset after the batch that it failed in, whose checksum is
-    /// right.
+    /// Returns, once [`Run::walk`] failed, the offset after the batch that it failed in, whose
+    /// checksum is right.
     pub(crate) fn after_broken(&self) -> Option<i64> {
         self.open.map(|batch| batch.header.next_offset())
     }
@@ -127,7 +128,7 @@ impl Run {
 }
 
 impl fmt::Debug for Run {
-    /// Without the records.
+    /// Writes it without the records.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Run { at, next_offset, error, .. } = self;
         write!(f, "Run {{ at: {at}, next_offset: {next_offset}, error: {error:?} }}")

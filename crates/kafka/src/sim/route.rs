@@ -14,7 +14,7 @@ pub fn assignment(topic: &str, partition: i32, start: i64) -> Arc<Assignment> {
     Assignment::new(TopicPartition::new(topic, partition), start, None)
 }
 
-/// Nothing more of it is handed out.
+/// Keeps any more of it from being handed out.
 pub fn set_revoking(assignment: &Assignment) {
     assignment.set_revoking();
 }

@@ -74,7 +74,7 @@ async fn a_partition_that_is_offline_keeps_no_other_waiting(fetching: FetcherKin
     }
 }
 
-/// On one fetcher: the membership asks.
+/// Tests one fetcher alone: the membership asks.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
 async fn a_group_has_its_protocol_also_while_a_broker_stands_still() {

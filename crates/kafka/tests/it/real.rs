@@ -172,7 +172,7 @@ async fn a_cluster_without_the_newer_protocol_is_joined_by_the_classic_one(fetch
     route.close().await;
 }
 
-/// On one fetcher: the membership asks.
+/// Tests one fetcher alone: the membership asks.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
 async fn members_with_another_assignor_are_told() {

@@ -25,7 +25,7 @@ pub fn cluster(bootstrap: &str) -> ClusterConfig {
     }
 }
 
-/// As [`config`], by whatever protocol the cluster and the group have.
+/// The same as [`config`], by whatever protocol the cluster and the group have.
 pub fn config_in(
     fetching: FetcherKind,
     topics: &[&str],

@@ -156,7 +156,7 @@ async fn every_way_in(fetching: FetcherKind) {
     }
 }
 
-/// On one fetcher: the membership, which is librdkafka's, is what is refused.
+/// Tests one fetcher alone: the membership, which is librdkafka's, is what is refused.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
 async fn every_refusal() {
@@ -276,7 +276,7 @@ async fn partitions_that_wait_are_given_back(fetching: FetcherKind) {
     }
 }
 
-/// On one fetcher: with it, both kinds of connections are there.
+/// Tests one fetcher alone: with it, both kinds of connections are there.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
 async fn sessions_are_renewed_before_they_end() {
@@ -360,7 +360,7 @@ async fn writes_on(cluster: ClusterConfig) {
     writer.producer.close().await;
 }
 
-/// By both protocols, as static members, on both fetchers.
+/// Tests both protocols, as static members, on both fetchers.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java and Maven"]
 async fn a_membership_takes_over_with_renewed_certificates() {

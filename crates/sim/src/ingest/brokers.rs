@@ -39,7 +39,7 @@ enum Exchange {
 /// An answer on its way.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// To a Produce request of a version.
+    /// The answer to a Produce request of a version.
     Produce(ProduceResponse, i16),
     /// A producer id.
     Id(Result<(i64, i16), Option<Code>>),

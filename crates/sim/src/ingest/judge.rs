@@ -40,7 +40,7 @@ pub struct AnswerJudge {
     sent: Vec<Sent>,
     /// Records that are in a log, by place.
     there: BTreeMap<Partition, BTreeMap<i64, u64>>,
-    /// For each connection, partition and branch, the places that were told: by the number of the
+    /// The places that were told, for each connection, partition and branch: by the number of the
     /// record, so in the order of sending.
     told: BTreeMap<(u64, Partition, u32), BTreeMap<u64, i64>>,
     violations: Violations,

@@ -32,7 +32,7 @@ impl Stored {
 #[derive(Clone, Debug, Default)]
 struct Replica {
     log: Vec<Stored>,
-    /// Of batches before this place only the last one of a producer is remembered.
+    /// The place before which only the last batch of a producer is remembered.
     restarted_at: usize,
 }
 

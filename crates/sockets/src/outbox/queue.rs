@@ -32,7 +32,7 @@ struct Waiting {
     charge: Charge,
     /// True if the kernel took nothing the last time.
     is_blocked: bool,
-    /// Since when more than [`QUEUE_BYTES`] wait and nothing was written.
+    /// The time since when more than [`QUEUE_BYTES`] wait and nothing was written.
     unread: Option<Instant>,
     /// The reason why messages were dropped: the peer is to be closed.
     dropped: Option<Overflow>,

@@ -1,4 +1,4 @@
-//! That the tests find mistakes about rights. In a build with the feature `planted` alone.
+//! Tests that mistakes about rights are found. In a build with the feature `planted` alone.
 
 #[test]
 fn each_mistake_about_rights_is_found() {

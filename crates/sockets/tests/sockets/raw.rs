@@ -116,7 +116,7 @@ impl RawPeer {
         timeout(PATIENCE, read).await.expect("a frame")
     }
 
-    /// All bytes until the connection ends, by an end or a reset.
+    /// Reads all bytes until the connection ends, by an end or a reset.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("the end");

@@ -31,7 +31,7 @@ impl Record {
         Self { key: Some(key.into()), value: Some(value.into()), ..Self::default() }
     }
 
-    /// With a partition.
+    /// Gives it a partition.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -69,7 +69,7 @@ impl Admin {
         self.produce_as(topic, records, "none", None)
     }
 
-    /// As [`Self::produce`], compressed, or in a transaction that was begun.
+    /// Produces as [`Self::produce`] does, compressed, or in a transaction that was begun.
     pub fn produce_as(
         &self,
         topic: &str,

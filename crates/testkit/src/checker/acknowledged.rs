@@ -37,7 +37,7 @@ enum Told {
 pub struct Acknowledged {
     messages: Vec<(Option<Vec<u8>>, Vec<u8>)>,
     by_value: HashMap<Vec<u8>, Number>,
-    /// For each run the messages in the order in which they were sent, and what was told of each.
+    /// The messages of each run in the order in which they were sent, and the answer to each.
     runs: BTreeMap<String, Vec<(Number, Told)>>,
 }
 

@@ -120,7 +120,7 @@ impl KafkaNode {
         self.wait_ready();
     }
 
-    /// As [`Self::restart`], without waiting.
+    /// Restarts as [`Self::restart`] does, without waiting.
     pub fn start_again(&mut self) {
         self.terminate();
         self.broker.launch();

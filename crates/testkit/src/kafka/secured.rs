@@ -50,7 +50,7 @@ impl SecuredKafka {
         Self::start_with(60, KafkaOptions::default())
     }
 
-    /// As [`Self::start`], with another life of tokens and other settings.
+    /// Starts as [`Self::start`] does, with another life of tokens and other settings.
     pub fn start_with(token_seconds: u32, options: KafkaOptions) -> Self {
         let certificates = Certificates::make();
         let oidc = Oidc::start(&certificates, token_seconds);

@@ -9,7 +9,7 @@ use crate::{crates, root};
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-/// For each module with modules in it, which of these uses which.
+/// Lists for each module with modules in it which of these uses which.
 fn levels(modules: &[Module]) -> BTreeMap<Vec<String>, Edges> {
     let imports = Imports::new(modules);
     let mut levels: BTreeMap<Vec<String>, Edges> = BTreeMap::new();

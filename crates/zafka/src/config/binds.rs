@@ -65,7 +65,7 @@ fn endpoint(admin: &AdminConfig) -> Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clash {
     None,
-    /// They do if a name has the other one's address; names are not resolved.
+    /// A clash if a name has the other one's address; names are not resolved.
     Possible,
     Certain,
 }

@@ -49,7 +49,7 @@ pub struct Identities {
     pub(super) counts: IdentityCounts,
     /// Asks Kafka what peers may do, if rules say so.
     kafka: Option<KafkaRights>,
-    /// For each issuer: asks it whether tokens are active, if it has to say so.
+    /// One for each issuer that has to say whether its tokens are active; `None` for the others.
     introspected: Vec<Option<Introspected>>,
     /// The tokens of peers in whose names records are written, if they are exchanged.
     tokens: Option<PeerTokens>,

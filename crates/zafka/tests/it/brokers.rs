@@ -12,7 +12,7 @@ use crate::flow::{expecting, load, shown_committed, wait_records};
 use crate::replicas::{bootstrap, cluster};
 use crate::{DEADLINE, decoded};
 
-/// For as many seconds a group waits for its members if a broker goes and comes back.
+/// The time in seconds for which a group waits for its members if a broker goes and comes back.
 const BROKERS_WAY_BACK: u32 = 60;
 
 fn in_group(fetcher: Fetcher, topic: &str) -> String {
@@ -25,7 +25,8 @@ fn wait_flow(subscriber: &LibzmqSub) {
     wait_until("records to flow", DEADLINE, || subscriber.count() > before + 500);
 }
 
-/// That the SUB has everything, in order and without a repeat, and that all of it is committed.
+/// Asserts that the SUB has everything, in order and without a repeat, and that all of it is
+/// committed.
 fn assert_flowed(
     route: &mut OneRoute,
     subscriber: &LibzmqSub,

@@ -61,7 +61,7 @@ impl OneRoute {
         Self::start_with("", bootstrap, from, to)
     }
 
-    /// As [`Self::start`], with lines that come before the tables.
+    /// Starts as [`Self::start`] does, with lines that come before the tables.
     pub fn start_with(top: &str, bootstrap: &str, from: &str, to: &str) -> Self {
         let endpoint = endpoint();
         let to = format!("bind = [\"{endpoint}\"], {to}");
@@ -70,7 +70,8 @@ impl OneRoute {
         Self { relay: Zafka::run(ZAFKA, &toml), endpoint, toml }
     }
 
-    /// As [`Self::start`], but nothing is fetched without a subscriber and none is skipped.
+    /// Starts as [`Self::start`] does, but nothing is fetched without a subscriber and none is
+    /// skipped.
     pub fn lossless(bootstrap: &str, from: &str) -> Self {
         Self::start(bootstrap, from, "slow_peer = \"block\", min_peers = 1")
     }

@@ -18,7 +18,7 @@ fn topic(name: &str, partitions: i32) -> String {
     topic_of_group(name, partitions, 6)
 }
 
-/// As [`topic`], with a session timeout in seconds.
+/// Makes a topic as [`topic`] does, with a session timeout in seconds.
 fn topic_of_group(name: &str, partitions: i32, session_timeout: u32) -> String {
     let topic = unique(name);
     let admin = KafkaNode::shared().admin();
@@ -129,7 +129,7 @@ fn partitions_are_divided_joined_for_and_taken_over(fetcher: Fetcher) {
     divided_joined_and_killed(fetcher, "consumer");
 }
 
-/// On one fetcher alone: most of its minute is the session timeout of 45 s.
+/// Tests one fetcher alone: most of its minute is the session timeout of 45 s.
 #[test]
 #[ignore = "needs Java and Maven"]
 fn partitions_are_divided_joined_for_and_taken_over_by_the_classic_protocol() {

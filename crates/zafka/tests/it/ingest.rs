@@ -235,7 +235,7 @@ fn topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> (&'static Kaf
     (node, topic)
 }
 
-/// All of a topic's log by partition and offset: the value of each record. At least `records` are
+/// Reads a topic's log by partition and offset: the value of each record. At least `records` are
 /// waited for.
 pub fn log(bootstrap: &str, topic: &str, records: usize) -> BTreeMap<(i64, i64), Vec<u8>> {
     let endpoint = endpoint();

@@ -19,7 +19,7 @@ pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     run_with(arguments, &[])
 }
 
-/// As [`run`], with environment variables.
+/// Runs as [`run`] does, with environment variables.
 pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String, String) {
     let directory = tempfile::tempdir().unwrap();
     let [out, err] = ["out", "err"].map(|name| directory.path().join(name));

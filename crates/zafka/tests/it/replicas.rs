@@ -26,7 +26,7 @@ pub fn cluster() -> MutexGuard<'static, KafkaCluster> {
     cluster
 }
 
-/// All of its addresses, as the inside of a list of TOML.
+/// Returns all of its addresses, as the inside of a list of TOML.
 pub fn bootstrap(cluster: &KafkaCluster) -> String {
     cluster.bootstrap().replace(',', "\", \"")
 }
@@ -263,7 +263,8 @@ fn the_replica_of_the_same_rack_is_fetched_from_while_it_is_there() {
     relay.wait_ready();
 }
 
-/// As if its listener for clients, or what stands before it, is broken while it replicates as ever.
+/// A broker whose listener for clients, or what stands before it, is broken while it replicates as
+/// ever.
 #[test]
 #[ignore = "needs Java and Maven"]
 fn a_replica_of_the_same_rack_that_no_client_reaches_keeps_no_record_back() {

@@ -102,7 +102,7 @@ fn config(fetcher: Fetcher, bootstrap: &str, security: &str, topic: &str) -> (St
     (routes.replacen("[[route]]", &format!("[kafka.security]\n{security}[[route]]"), 1), endpoint)
 }
 
-/// Nothing in `text` is a secret, or what is made of one.
+/// Asserts that nothing in `text` is a secret, or what is made of one.
 fn assert_no_secret(text: &str) {
     // A JWT begins with the base64 of `{"`; Basic authentication with that of the client's name and
     // a colon.

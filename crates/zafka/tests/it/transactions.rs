@@ -72,8 +72,8 @@ impl Ledger {
         (route, subscriber)
     }
 
-    /// That the route has come to the end, and its subscriber has what `checker` expects and a
-    /// `prev` on all but the first.
+    /// Asserts that the route has come to the end, and its subscriber has what `checker` expects
+    /// and a `prev` on all but the first.
     fn assert_all_read(&self, (route, subscriber): &mut (OneRoute, LibzmqSub), checker: &Checker) {
         let end = self.end();
         route

@@ -26,12 +26,12 @@ pub fn heartbeat(interval: u64, timeout: u64) -> Option<Heartbeat> {
     })
 }
 
-/// All events that wait.
+/// Takes the events that wait.
 pub fn events(connection: &mut Connection) -> Vec<Event> {
     std::iter::from_fn(|| connection.poll_event()).collect()
 }
 
-/// All output that waits.
+/// Takes the output that waits.
 pub fn output(connection: &mut Connection) -> Vec<u8> {
     std::iter::from_fn(|| connection.poll_output()).flatten().collect()
 }

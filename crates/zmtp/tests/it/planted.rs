@@ -1,4 +1,4 @@
-//! That the tests find mistakes of CURVE and of messages. In a build with the feature `planted`
+//! Tests that mistakes of CURVE and of messages are found. In a build with the feature `planted`
 //! alone.
 
 #[test]

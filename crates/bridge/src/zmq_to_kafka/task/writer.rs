@@ -9,7 +9,7 @@ use crate::zmq_to_kafka::identities::SlotId;
 pub(super) enum Writer {
     /// The relay's.
     Own,
-    /// That of an identity.
+    /// The producer of an identity.
     Peer(SlotId),
 }
 
@@ -25,6 +25,6 @@ pub(super) enum Event {
 pub(super) enum PeerEvent {
     /// Some lease may be over, or the time of something has come.
     Look,
-    /// Nobody takes the token of this identity any more.
+    /// The end of an identity whose token nobody takes any more.
     Refused { slot: SlotId, serial: u64, reason: String },
 }

@@ -24,7 +24,7 @@ struct Throttling {
 #[derive(Default)]
 struct State {
     is_throttling: bool,
-    /// Since the first answer with a pause: when that was, and the requests that came.
+    /// The time of the first answer with a pause. `requests` counts those that came since.
     since: Option<Instant>,
     requests: u32,
 }

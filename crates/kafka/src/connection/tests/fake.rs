@@ -54,7 +54,7 @@ pub(crate) async fn broker(script: impl FnMut(&Asked) -> Vec<u8> + Send + 'stati
     on("127.0.0.1:0", None, script).await.0
 }
 
-/// As [`broker`], with the address to listen at, and with TLS.
+/// Starts the same as [`broker`] at this address, and with TLS.
 pub(crate) async fn on(
     address: &str,
     tls: Option<SslContext>,

@@ -33,7 +33,7 @@ use crate::fetcher::{CorruptBatch, FetchFault};
 /// know.
 pub(crate) const VERSIONS: RangeInclusive<i16> = LAST_BY_NAME..=17;
 
-/// From this many bytes on, the next request is sent before an answer is handed out.
+/// The size in bytes from which on the next request is sent before an answer is handed out.
 const LARGE: usize = 64 << 10;
 /// Time without an answer after which the broker counts as troubled, and after which it is given
 /// up.
@@ -43,8 +43,8 @@ const ANSWER_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 /// may wait for.
 const PROGRESS: (Duration, usize) =
     (Duration::from_millis(if cfg!(test) { 1000 } else { 5000 }), 16 << 10);
-/// After so long without a request, the end of a connection is taken for that of an idle one: it is
-/// made again without a report.
+/// The time without a request after which the end of a connection is taken for that of an idle one:
+/// it is made again without a report.
 const QUIET: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 /// A batch that failed its checks so often, fetched again each time, will not pass them.
 pub(crate) const CONFIRMED: u32 = 4;
@@ -87,7 +87,8 @@ struct Ended;
 /// The reason why a connection is left.
 enum CloseReason {
     Ended,
-    /// Nothing was asked for so long that the broker may have closed it.
+    /// The end of an idle connection: nothing was asked for so long that the broker may have closed
+    /// it.
     Idle,
     /// The requests on it are of no use.
     Lost(RequestError),
@@ -348,7 +349,7 @@ impl FetchTask {
         Ok(Some(version))
     }
 
-    /// Nothing is to be fetched: waits for a command, or for the end of a partition's rest.
+    /// Waits while nothing is to be fetched: for a command, or for the end of a partition's rest.
     async fn wait_for_work(&mut self) -> Result<(), Ended> {
         let due = self.session.next_due();
         let rested = async {

@@ -83,7 +83,7 @@ enum NotFetched {
 }
 
 enum Placement {
-    /// To be sent to a broker from then on; why it is not there, if that is a fault.
+    /// A partition to be sent to a broker from then on; why it is not there, if that is a fault.
     Unassigned {
         position: FetchPosition,
         from: Instant,
@@ -122,12 +122,12 @@ pub(super) enum DispatcherAction {
 }
 
 pub(super) struct Dispatcher {
-    /// For log lines.
+    /// Its name in log lines.
     route: String,
     /// Time between two Metadata requests while all is well.
     refresh: Duration,
     actions: VecDeque<DispatcherAction>,
-    /// In their order, so that the same events have the same actions.
+    /// The partitions in their order, so that the same events have the same actions.
     partitions: BTreeMap<TopicPartition, PartitionState>,
     topics: HashMap<Arc<str>, TopicMetadata>,
     addresses: HashMap<i32, String>,

@@ -42,7 +42,7 @@ pub(crate) struct FetchOptions {
 pub(crate) enum FetchKind {
     /// A fetch session of what is to be fetched; an answer waits for records.
     Session,
-    /// Nothing; an answer comes at once.
+    /// A request for no partition; an answer comes at once.
     WithoutSession,
 }
 

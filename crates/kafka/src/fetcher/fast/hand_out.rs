@@ -28,7 +28,7 @@ pub(super) fn due(partitions: Vec<FetchedPartition>, next_failed: bool) -> Vec<F
 pub(super) struct HandOut {
     assignment: Arc<Assignment>,
     generation: Generation,
-    /// Without records it only carries the position.
+    /// A run without records, which only carries the position.
     standing: Option<Run>,
     batches: Batches,
     next: i64,

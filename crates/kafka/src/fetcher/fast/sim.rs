@@ -65,7 +65,7 @@ impl std::fmt::Debug for BrokerFetch {
 }
 
 impl BrokerFetch {
-    /// Nothing yet.
+    /// Makes a fetcher that has nothing yet.
     pub fn new() -> Self {
         // Batches that cannot be read are not handled here.
         let faults = Mailbox::new(&channel::<FetchFault>().0);

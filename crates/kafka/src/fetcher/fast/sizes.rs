@@ -23,8 +23,8 @@ pub(crate) struct FetchSizes {
 }
 
 impl FetchSizes {
-    /// For a broker that is so far away. One answer is under way at a time, so it is at least as
-    /// large as what the network could carry meanwhile, within the bounds.
+    /// Returns the sizes for a broker that is so far away. One answer is under way at a time, so it
+    /// is at least as large as what the network could carry meanwhile, within the bounds.
     pub(crate) fn for_round_trip(round_trip: Duration) -> Self {
         let micros = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
         let meanwhile =

@@ -24,7 +24,7 @@ pub(super) fn options(isolation: Isolation) -> FetchOptions {
     FetchOptions { isolation, rack: String::new(), kind: FetchKind::Session }
 }
 
-/// Of tasks whose route and whose membership are played by the test.
+/// The context of tasks whose route and whose membership are played by the test.
 pub(super) fn context(
     sasl: Option<Sasl>,
     options: FetchOptions,

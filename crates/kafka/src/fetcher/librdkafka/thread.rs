@@ -23,7 +23,7 @@ use crate::reset::DueOffset;
 
 /// About as many bytes are taken at once.
 const TAKE_BYTES: usize = 1 << 20;
-/// At most as many messages are taken at once.
+/// The most messages that are taken at once.
 const TAKE_MESSAGES: usize = 4096;
 /// Longest wait for the first message, and longest time that the membership waits for the table.
 const WAIT: Duration = Duration::from_millis(50);

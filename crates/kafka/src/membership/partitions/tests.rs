@@ -32,7 +32,7 @@ enum Step {
     Drained(&'static [i32]),
     /// The final commit that was asked for last is done.
     Committed,
-    /// So many milliseconds pass.
+    /// A pause of so many milliseconds.
     Wait(u64),
     /// The fetch of this partition is under way: what comes of it is of this moment.
     Fetch(i32),

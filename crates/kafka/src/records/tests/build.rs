@@ -170,7 +170,7 @@ pub(super) fn compress(codec: i16, data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// As snappy-java writes it: blocks of 32 KiB behind a header.
+/// Compresses as snappy-java does: blocks of 32 KiB behind a header.
 pub(super) fn xerial(data: &[u8]) -> Vec<u8> {
     let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
     for block in data.chunks(32 << 10) {
@@ -198,7 +198,7 @@ pub(super) fn own(record: &Record<'_>) -> OwnedRecord {
 #[derive(Debug, PartialEq)]
 pub(super) struct Outcome {
     pub(super) records: Vec<OwnedRecord>,
-    /// Of the last run.
+    /// The next offset of the last run.
     pub(super) next_offset: Option<i64>,
     pub(super) runs: usize,
     pub(super) error: Option<BatchError>,

@@ -1,4 +1,4 @@
-//! Nothing is lost or changed unnoticed, whatever the bytes.
+//! Tests that nothing is lost or changed unnoticed, whatever the bytes.
 
 use proptest::prelude::*;
 use zafka_envelope::{OwnedRecord, Timestamp};

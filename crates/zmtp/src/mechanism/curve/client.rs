@@ -28,7 +28,7 @@ pub(crate) struct Client {
 enum ClientStage {
     Welcome,
     Ready(Shared),
-    /// Nothing more is taken.
+    /// The end: nothing more is taken.
     Over,
 }
 

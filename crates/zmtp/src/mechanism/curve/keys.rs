@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// With each of them, two secrets that have nothing in common agree.
+    /// Keys of low order: with each of them two secrets agree that have nothing in common.
     #[test]
     fn keys_of_low_order_are_refused() {
         for bytes in LOW_ORDER {

@@ -30,7 +30,7 @@ enum ServerStage {
     Hello,
     Initiate(Box<Welcomed>),
     Presented(Box<Presented>),
-    /// Nothing more is taken.
+    /// The end: nothing more is taken.
     Over,
 }
 

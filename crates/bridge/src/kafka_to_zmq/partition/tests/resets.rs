@@ -67,7 +67,7 @@ impl Stage {
 /// fetched and put into the ring, and the first two of these are delivered: `read` is 8,
 /// `delivered` 4, and one chunk is on its way.
 enum Do {
-    /// So many chunks are delivered.
+    /// The delivery of so many chunks.
     Deliver(usize),
     /// The fetched records that were on their way arrive.
     Come,

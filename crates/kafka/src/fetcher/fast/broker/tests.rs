@@ -49,7 +49,7 @@ impl Stage {
         stage
     }
 
-    /// With nothing to fetch yet.
+    /// A task with nothing to fetch yet.
     fn idle(assignments: [Arc<Assignment>; 2], address: String, sasl: Option<Sasl>) -> Self {
         let (sender, records) = mpsc::channel(1);
         let options = options(Isolation::ReadUncommitted);
@@ -219,7 +219,7 @@ async fn a_broker_can_be_tried_before_there_is_anything_to_fetch() {
     }
 }
 
-/// Without a word: as nothing is asked of it, it may be closed.
+/// Tests that a connection on which nothing is asked may be closed without a word.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_closed_while_it_was_idle_is_made_again() {
     let mut fetches = 0;

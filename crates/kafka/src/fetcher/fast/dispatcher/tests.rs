@@ -38,7 +38,7 @@ enum Said {
         epoch: i32,
         id: Uuid,
     },
-    /// As `Add`; the leader is to give the records itself.
+    /// The same as `Add`; the leader is to give the records itself.
     AddWithoutRack {
         offset: i64,
     },
@@ -573,7 +573,7 @@ fn a_nearer_replica_is_fetched_from_as_long_as_it_serves() {
     );
 }
 
-/// As a leader names it for as long as it is in sync, though no client may reach it.
+/// A replica that a leader names for as long as it is in sync, though no client may reach it.
 #[test]
 fn a_replica_that_does_not_answer_keeps_no_partition_from_its_leader() {
     let mut stage = Stage::new();
@@ -625,7 +625,7 @@ fn a_replica_that_answers_is_fetched_from_without_a_gap() {
     assert_eq!(stage.said(1), [Said::AddWithoutRack { offset: 25 }]);
 }
 
-/// Or broker and dispatcher would send it back and forth as fast as they can.
+/// A broker and the dispatcher do not send a partition back and forth as fast as they can.
 #[test]
 fn in_the_place_of_a_replica_that_is_of_no_use_the_leader_serves() {
     for (first, then, asks) in [

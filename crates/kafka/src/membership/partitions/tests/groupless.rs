@@ -1,4 +1,4 @@
-//! Without a group the listings assign and take away.
+//! Tests that listings assign and take away if there is no group.
 
 use super::*;
 
