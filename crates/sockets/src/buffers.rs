@@ -2,8 +2,8 @@
 //!
 //! A chunk's buffer is large enough that an allocator fetches fresh pages for it and gives them
 //! back each time: at full speed the kernel would spend more on those than on all that is done with
-//! the records. Buffers that were not needed for a while are let go, so that a burst leaves nothing
-//! behind.
+//! the messages. Buffers that were not needed for a while are let go, so that a burst leaves
+//! nothing behind.
 
 use std::ops::Range;
 use std::sync::Arc;

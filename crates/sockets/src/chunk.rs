@@ -24,7 +24,7 @@ pub struct Chunk {
     /// The pool that lent the buffer.
     lender: Option<Buffers>,
     same_routing: bool,
-    records: u64,
+    count: u64,
     origin: Arc<Origin>,
     position: i64,
     /// The position of each of its messages in the origin, if it is known.
@@ -41,17 +41,18 @@ impl Chunk {
     /// Makes a chunk of whole messages in ZMTP framing.
     ///
     /// `ends` holds the end of each message in `bytes`, rising, the last one being its length.
-    /// `same_routing` is true if every message starts with the same first frame. `records` is their
-    /// number of records, and `position` is the origin's position once all of them are delivered.
+    /// `same_routing` is true if every message starts with the same first frame. `count` is what
+    /// they count as if no peer wants them: one message may carry many things. `position` is the
+    /// origin's position once all of them are delivered.
     pub fn new(
         bytes: Vec<u8>,
         ends: Vec<usize>,
         same_routing: bool,
-        records: u64,
+        count: u64,
         origin: Arc<Origin>,
         position: i64,
     ) -> Self {
-        Self::made(Buffer { bytes, ends }, None, same_routing, records, origin, position)
+        Self::made(Buffer { bytes, ends }, None, same_routing, count, origin, position)
     }
 
     /// The same of a buffer that `lender` gets back.
@@ -59,18 +60,18 @@ impl Chunk {
         buffer: Buffer,
         lender: Buffers,
         same_routing: bool,
-        records: u64,
+        count: u64,
         origin: Arc<Origin>,
         position: i64,
     ) -> Self {
-        Self::made(buffer, Some(lender), same_routing, records, origin, position)
+        Self::made(buffer, Some(lender), same_routing, count, origin, position)
     }
 
     fn made(
         buffer: Buffer,
         lender: Option<Buffers>,
         same_routing: bool,
-        records: u64,
+        count: u64,
         origin: Arc<Origin>,
         position: i64,
     ) -> Self {
@@ -80,7 +81,7 @@ impl Chunk {
             buffer,
             lender,
             same_routing,
-            records,
+            count,
             origin,
             position,
             positions: None,
@@ -173,8 +174,8 @@ impl Chunk {
         &self.buffer.bytes
     }
 
-    pub(crate) fn records(&self) -> u64 {
-        self.records
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     pub(crate) fn origin(&self) -> &Arc<Origin> {
@@ -221,7 +222,7 @@ impl Chunk {
         };
         self.buffer.bytes.extend_from_slice(&next.buffer.bytes);
         self.buffer.ends.extend(next.buffer.ends.iter().map(|end| before + end));
-        self.records += next.records;
+        self.count += next.count;
         self.position = next.position;
     }
 
@@ -257,16 +258,16 @@ impl Buffers {
         &self,
         buffer: Buffer,
         same_routing: bool,
-        records: u64,
+        count: u64,
         origin: Arc<Origin>,
         position: i64,
     ) -> Chunk {
         if buffer.bytes.len() < buffer.bytes.capacity() / COPIED_BELOW {
             let (bytes, ends) = (buffer.bytes.as_slice().to_vec(), buffer.ends.as_slice().to_vec());
             self.give(buffer);
-            return Chunk::new(bytes, ends, same_routing, records, origin, position);
+            return Chunk::new(bytes, ends, same_routing, count, origin, position);
         }
-        Chunk::lent(buffer, self.clone(), same_routing, records, origin, position)
+        Chunk::lent(buffer, self.clone(), same_routing, count, origin, position)
     }
 }
 

@@ -92,7 +92,7 @@ impl PubSocket {
 
     /// Returns true if there were messages that no peer wanted.
     pub fn has_unheard(&self) -> bool {
-        self.shared.ring().counters().records_unheard > 0
+        self.shared.ring().counters().unheard > 0
     }
 
     /// Waits until some demand became enough or too little. One waits at a time.

@@ -64,8 +64,8 @@ pub(crate) struct RingConfig {
 /// Counts since the ring was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingCounters {
-    /// Records for which no peer had a subscription.
-    pub records_unheard: u64,
+    /// Messages that were published while no peer wanted them, each as its chunk counts it.
+    pub unheard: u64,
     /// Messages written, over all peers.
     pub messages_sent: u64,
     /// Bytes written, over all peers.

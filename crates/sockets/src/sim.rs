@@ -133,7 +133,7 @@ impl SimRing {
 
     /// Returns true if there were messages that no peer wanted.
     pub fn has_unheard(&self) -> bool {
-        self.0.counters().records_unheard > 0
+        self.0.counters().unheard > 0
     }
 
     fn settle(&mut self) {

@@ -25,16 +25,16 @@ pub struct Wait {
 pub enum WaitKind {
     /// A peer has to take what it is owed first.
     Peer,
-    /// A peer does not take a record, however often it is sent.
-    Record,
+    /// A peer does not take a message, however often it is sent.
+    Message,
 }
 
 impl WaitKind {
-    /// Its name in the status and in labels.
+    /// Its name in the status and in labels of routes, whose messages are records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Peer => "peer",
-            Self::Record => "record",
+            Self::Message => "record",
         }
     }
 }

@@ -75,7 +75,7 @@ impl RouteShared {
             counters: RouteCounters {
                 records_read: self.report.records_read.load(Ordering::Relaxed),
                 bytes_encoded: self.report.bytes_encoded.load(Ordering::Relaxed),
-                records_unheard: socket.counters.records_unheard,
+                records_unheard: socket.counters.unheard,
                 messages_sent: socket.counters.messages_sent,
                 bytes_sent: socket.counters.bytes_sent,
                 messages_dropped: socket.counters.messages_dropped,

@@ -87,7 +87,7 @@ impl Refusals {
         let refused = self.0.iter().filter(is_refused);
         let wait = |refusal: &Refusal| Wait {
             origin: Some(Arc::clone(&refusal.message.origin)),
-            kind: WaitKind::Record,
+            kind: WaitKind::Message,
             reason: format!(
                 "the peer has closed the connection within a message of {} bytes, {} times (is its \
                  ZMQ_MAXMSGSIZE smaller?)",
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(waits.len(), 1);
         assert_eq!(
             (waits[0].kind, waits[0].peer.as_deref(), waits[0].since),
-            (WaitKind::Record, Some("a"), 1000)
+            (WaitKind::Message, Some("a"), 1000)
         );
         assert!(waits[0].reason.contains("100 bytes"));
         assert_eq!(refusals.waits(false, at(63)).len(), 1);

@@ -36,7 +36,7 @@ impl<P: Clone> Ring<P> {
             if !chunk.is_empty()
                 && !self.mark_behind(&chunk, at, &routing, &mut builder, &mut behind, idle)
             {
-                unheard = chunk.records();
+                unheard = chunk.count();
             }
         } else {
             // A peer that wants everything is not looked up for each message.
@@ -70,7 +70,7 @@ impl<P: Clone> Ring<P> {
         let spare = self.put(chunk, merges);
         // If too few want it, it is to come again.
         if epoch.is_multiple_of(2) {
-            self.counters.records_unheard += unheard;
+            self.counters.unheard += unheard;
         }
         self.crowded = self.config.slow_peer == SlowPeer::Drop;
         self.tidy();

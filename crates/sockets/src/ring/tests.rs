@@ -311,8 +311,8 @@ impl World {
         let same = messages.iter().all(|(_, topic)| *topic == messages[0].1);
         let (origin, position) = &mut self.origins[origin];
         *position += messages.len() as i64;
-        let records = messages.len() as u64;
-        let chunk = Chunk::new(bytes, ends, same, records, Arc::clone(origin), *position);
+        let count = messages.len() as u64;
+        let chunk = Chunk::new(bytes, ends, same, count, Arc::clone(origin), *position);
         let entry = Published {
             origin: Arc::clone(origin),
             position: *position,
@@ -463,7 +463,7 @@ impl World {
         let weight: usize = self.ring.chunks.iter().map(|chunk| chunk.weight()).sum();
         assert_eq!(weight, self.ring.bytes);
         assert!(weight <= self.ring_bytes + self.heaviest, "{weight} bytes in the ring");
-        assert_eq!(self.ring.counters().records_unheard, self.unheard);
+        assert_eq!(self.ring.counters().unheard, self.unheard);
         assert_eq!(self.ring.counters().bytes_sent, self.bytes_sent);
         for published in &self.published {
             let delivered = published.origin.delivered() >= published.position;
@@ -626,7 +626,7 @@ fn stalled(origins: usize, messages: i64) -> (Ring<PeerId>, Vec<Arc<Origin>>, [P
 }
 
 #[test]
-fn records_that_come_one_by_one_take_few_chunks() {
+fn messages_that_come_one_by_one_take_few_chunks() {
     let (ring, _, peers) = stalled(1, 100_000);
     let limit = 1024 * 1024 / MERGED_PART;
     assert!(

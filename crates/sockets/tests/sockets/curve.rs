@@ -222,7 +222,7 @@ async fn peers_are_owed_what_they_may_have() {
     assert_eq!(bodies(&mut orders).await, ["order 1", "order 2", "order 3"]);
     assert_eq!(bodies(&mut payments).await, ["payment 1", "payment 2", "payment 3"]);
     // No peer may have the secret: it counts as a message without a subscriber.
-    assert_eq!(server.socket.snapshot().counters.records_unheard, 3);
+    assert_eq!(server.socket.snapshot().counters.unheard, 3);
     assert_eq!(server.socket.snapshot().counters.messages_sent, 8);
 }
 

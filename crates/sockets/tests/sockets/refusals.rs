@@ -1,4 +1,4 @@
-//! Records that a subscriber does not take.
+//! Messages that a subscriber does not take.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +31,7 @@ async fn a_message_beyond_a_subscribers_limit_is_told_of_until_somebody_takes_it
     let message = [vec![b"t".to_vec(), vec![b'x'; SIZE]]];
     server.publish(&message).await;
     let refused = |server: &Server| {
-        server.socket.waits().into_iter().find(|wait| wait.kind == WaitKind::Record)
+        server.socket.waits().into_iter().find(|wait| wait.kind == WaitKind::Message)
     };
     let deadline = Instant::now() + PATIENCE;
     while refused(&server).is_none() {

@@ -55,7 +55,7 @@ async fn subscriptions_are_counted() {
     for (flags, body) in [(1, "a"), (0, "1"), (1, "b"), (0, "3")] {
         assert_eq!(peer.frame().await, (flags, body.into()));
     }
-    assert_eq!(server.socket.snapshot().counters.records_unheard, 1);
+    assert_eq!(server.socket.snapshot().counters.unheard, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +85,7 @@ fn subscriptions(server: &Server) -> Vec<Vec<u8>> {
 async fn a_late_subscriber_begins_at_the_live_end() {
     let mut server = Server::start(config()).await;
     server.send("t", "nobody hears this").await;
-    assert_eq!(server.origin.delivered(), 1, "with nobody there, records count as delivered");
+    assert_eq!(server.origin.delivered(), 1, "with nobody there, messages count as delivered");
     let first = zmq_sub(&server.address(), &[""]);
     server.until_subscribed(1).await;
     server.send("t", "1").await;
@@ -95,7 +95,7 @@ async fn a_late_subscriber_begins_at_the_live_end() {
     server.send("t", "end").await;
     assert_eq!(bodies_until_end(first).await, ["1", "2"]);
     assert_eq!(bodies_until_end(second).await, ["2"]);
-    assert_eq!(server.socket.snapshot().counters.records_unheard, 1);
+    assert_eq!(server.socket.snapshot().counters.unheard, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
