@@ -6,7 +6,7 @@ mod store;
 
 use std::io::Write;
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use zafka_identity::claimed_end;
@@ -24,6 +24,10 @@ pub use keeper::Keeper;
 
 /// The life that a token has to have left to be shown, in s: a handshake takes its time.
 const LEFT: i64 = 10;
+/// Time after which the user is told that a login is not kept yet.
+const TELL: Duration = Duration::from_secs(2);
+/// Time between two attempts to keep it.
+const PAUSE: Duration = Duration::from_millis(500);
 /// The life of a token that does not state its own, in s.
 const UNKNOWN_LIFE: i64 = 60;
 
@@ -64,6 +68,7 @@ pub fn login(args: &LoginArgs, out: &mut dyn Write) -> Result<(), CommandError> 
 }
 
 fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    store.try_out(&store.lock()?)?;
     // What is read later may be read from another folder.
     let ca = args.ca.as_deref().map(std::path::absolute).transpose()?;
     let client = LoginClient::discover(&args.issuer, &args.client_id, ca.as_deref())?;
@@ -82,7 +87,8 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
         // The leases of an earlier login may be another user's.
         keys: new_key(),
     };
-    store.write(&login, &store.lock()?)?;
+    // Whether that is seen is no reason to lose it.
+    keep(store, &login, |text| drop(tell(text)));
     let path = store.path();
     let mut text = format!("logged in; kept in {} (mode 0600)\n", path.display());
     let end = end_text(ends);
@@ -93,6 +99,22 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
         )),
     }
     tell(text).map_err(|error| output_error(error).into())
+}
+
+/// Keeps a login, however long that takes: what a provider has granted is not granted again. So there
+/// is no deadline, but the user, who is told of it and may stop it.
+fn keep(store: &Store, login: &Login, mut tell: impl FnMut(String)) {
+    let mut told = None;
+    loop {
+        let locked = store.lock_within(TELL);
+        let Err(error) = locked.and_then(|lock| store.write(login, &lock)) else { return };
+        let error = error.to_string();
+        if told.as_ref() != Some(&error) {
+            tell(format!("logged in, but that is not kept yet, and tried again: {error}\n"));
+            told = Some(error);
+        }
+        sleep(PAUSE);
+    }
 }
 
 fn invitation(code: &DeviceCode) -> String {
@@ -140,6 +162,7 @@ fn current_in(store: &Store, shown: Option<&Token>) -> Result<LoggedIn, CommandE
     if is_good(&login) {
         return Ok(logged_in(login));
     }
+    store.try_out(&lock)?;
     let tokens = refresh(&login)?;
     let ends = end_of(&tokens, wall_clock());
     let refresh = tokens.refresh.or_else(|| login.refresh.clone());
@@ -205,6 +228,7 @@ impl AnotherKey {
 fn for_another_key(store: &Store) -> Result<(Token, i64), CommandError> {
     let lock = store.lock()?;
     let mut login = store.read()?;
+    store.try_out(&lock)?;
     let tokens = refresh(&login)?;
     let ends = end_of(&tokens, wall_clock());
     if tokens.refresh.is_some() {
@@ -229,7 +253,7 @@ fn end_of(tokens: &LoginTokens, now: i64) -> i64 {
 /// Returns true if an error says that the provider gives no token any more.
 fn is_over(error: &CommandError) -> bool {
     let of_store = error.downcast_ref::<StoreError>();
-    error.is::<Ended>() || of_store.is_some_and(|error| !matches!(error, StoreError::Locked(_)))
+    error.is::<Ended>() || of_store.is_some_and(|error| !matches!(error, StoreError::Locked { .. }))
 }
 
 #[cfg(test)]

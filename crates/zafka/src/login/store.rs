@@ -21,7 +21,9 @@ const FILE: &str = "login.json";
 /// The file in the same folder that is locked by the command that changes the login.
 const LOCK: &str = "login.lock";
 /// Longest wait for the lock: the commands before may ask a provider that is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Size of a file that is written to see whether there is room for a login, in bytes.
+const ROOM: usize = 32 * 1024;
 /// Time between two looks at the lock.
 const LOOK: Duration = Duration::from_millis(20);
 /// The largest file that is read, in bytes.
@@ -57,10 +59,10 @@ pub(super) enum StoreError {
     Readable(PathBuf),
     #[error(
         "{}: another command has it locked for more than {} s",
-        .0.display(),
-        PATIENCE.as_secs()
+        path.display(),
+        waited.as_secs()
     )]
-    Locked(PathBuf),
+    Locked { path: PathBuf, waited: Duration },
     #[error("{}: not a login; log in anew by `zafka login`", .0.display())]
     Malformed(PathBuf),
 }
@@ -117,17 +119,22 @@ impl Store {
     /// Keeps other commands from changing the login: a refresh token may be good once, so that the
     /// next one must not be lost. Waits for those that were first.
     pub(super) fn lock(&self) -> Result<Lock, StoreError> {
+        self.lock_within(PATIENCE)
+    }
+
+    /// The same, for this time at the most.
+    pub(super) fn lock_within(&self, patience: Duration) -> Result<Lock, StoreError> {
         self.make_folder()?;
         let path = self.folder.join(LOCK);
         let mut options = OpenOptions::new();
         let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         let mut outcome = opened.and_then(|file| try_lock(&file).map(|is_ours| (file, is_ours)));
         loop {
             let file = match outcome {
                 Ok((file, true)) => return Ok(Lock(file)),
                 Ok((file, false)) if Instant::now() < end => file,
-                Ok(_) => return Err(StoreError::Locked(path)),
+                Ok(_) => return Err(StoreError::Locked { path, waited: patience }),
                 Err(source) => return Err(StoreError::Io { path, source }),
             };
             sleep(LOOK);
@@ -140,11 +147,24 @@ impl Store {
         made.map_err(|source| StoreError::Io { path: self.folder.clone(), source })
     }
 
+    /// Sees whether a login can be written: to be called before a provider grants what cannot be had
+    /// again.
+    pub(super) fn try_out(&self, _lock: &Lock) -> Result<(), StoreError> {
+        let new = self.new_path();
+        let written = write_new(&new, &" ".repeat(ROOM));
+        let removed = fs::remove_file(&new);
+        written.and(removed).map_err(|source| StoreError::Io { path: self.path(), source })
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.folder.join(format!("{FILE}.{}", std::process::id()))
+    }
+
     /// Keeps a login, in place of the one before.
     pub(super) fn write(&self, login: &Login, _lock: &Lock) -> Result<(), StoreError> {
         self.make_folder()?;
         // Others read the one before or this one, never a part.
-        let new = self.folder.join(format!("{FILE}.{}", std::process::id()));
+        let new = self.new_path();
         let written = write_new(&new, &text(login)).and_then(|()| fs::rename(&new, self.path()));
         written.map_err(|source| {
             // It is ours alone, and has a token in it.

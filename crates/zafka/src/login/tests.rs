@@ -49,6 +49,72 @@ fn a_user_logs_in_and_the_token_is_renewed() {
     assert_ne!(current_in(&store, None).unwrap().token.expose(), third.token.expose());
 }
 
+/// Shows what is told to somebody who has the login locked meanwhile.
+struct Locking {
+    store: Store,
+    lock: Option<store::Lock>,
+    told: String,
+}
+
+impl Write for Locking {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        let text = str::from_utf8(text).unwrap();
+        self.told.push_str(text);
+        if text.contains("enter the code") {
+            self.lock = Some(self.store.lock().unwrap());
+        }
+        if text.contains("is not kept yet") {
+            self.lock = None;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_granted_is_kept_once_another_command_lets_go_of_the_login() {
+    let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());
+    let store = store(&folder);
+    issuer.grant("alice", 600, &json!({}));
+    let mut out = Locking { store: store.clone(), lock: None, told: String::new() };
+    login_to(&store, &args(&issuer), &mut out).unwrap();
+    let told = out.told;
+    let waits = "logged in, but that is not kept yet, and tried again: ";
+    assert_eq!(told.matches(waits).count(), 1, "{told}");
+    let lock = folder.path().join("zafka/login.lock");
+    assert!(told.contains(&format!("{waits}{}: another command has", lock.display())), "{told}");
+    assert!(told.contains("logged in; kept in "), "{told}");
+    let asked = issuer.requests();
+    assert!(current_in(&store, None).is_ok() && issuer.requests() == asked);
+}
+
+#[test]
+fn nothing_is_asked_for_that_cannot_be_kept() {
+    let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());
+    let store = store(&folder);
+    log_in(&issuer, &store).unwrap();
+    let first = current_in(&store, None).unwrap();
+    let asked = issuer.requests();
+    // The new file cannot be written: its name is taken by a folder that is not empty.
+    let name = format!("zafka/login.json.{}", std::process::id());
+    let taken = folder.path().join(name);
+    std::fs::create_dir_all(taken.join("x")).unwrap();
+    let errors = [
+        log_in(&issuer, &store).unwrap_err(),
+        current_in(&store, Some(&first.token)).unwrap_err().to_string(),
+        for_another_key(&store).unwrap_err().to_string(),
+    ];
+    for error in errors {
+        assert!(error.contains("login.json: "), "{error}");
+    }
+    assert_eq!(issuer.requests(), asked, "no token is lost");
+    std::fs::remove_dir_all(taken).unwrap();
+    assert!(current_in(&store, Some(&first.token)).is_ok());
+}
+
 #[test]
 fn a_login_that_has_ended_is_told() {
     let (issuer, folder) = (Issuer::start(), tempfile::tempdir().unwrap());
