@@ -421,7 +421,7 @@ impl Partition {
     }
 }
 
-/// Advances a sequence by a number of records; it wraps to 0.
+/// Advances a sequence by a number of records, or back; it wraps to 0.
 fn advanced(sequence: i32, records: i32) -> i32 {
     const POSITIVE: i64 = 0x7fff_ffff;
     i32::try_from((i64::from(sequence) + i64::from(records)) & POSITIVE).unwrap_or(0)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zafka_envelope::{Record, Timestamp};
 
 use super::batch::{Closed, Sealed};
-use super::{Buffers, Cause, Id, Open, Partition};
+use super::{Buffers, Cause, Id, Open, Partition, advanced};
 use crate::produce::tickets::Tickets;
 use crate::produce::{Deliveries, WriteError};
 use crate::records::{Batches, Codec, NewRecord, ProducerId, ReadOptions};
@@ -54,9 +54,17 @@ impl Partition {
         self.fail(error, |_| true);
     }
 
-    /// Gives up what no broker can have. What was sent is awaited.
+    /// Gives up what no broker can have. What was sent is awaited, and sent again if need be: behind
+    /// it the sequence goes back, so that no new one has to begin. One that is missing before it
+    /// leaves no other way, since the log would not take it any more.
     pub(in crate::produce) fn fail_never_sent(&mut self, error: &WriteError) {
-        self.fail(error, |batch| !batch.may_be_written && batch.request.is_none());
+        let is_unsent = |batch: &Sealed| !batch.may_be_written && batch.request.is_none();
+        let last = self.sealed.iter().rposition(|batch| !is_unsent(batch) || batch.was_told());
+        for mut batch in self.sealed.split_off(last.map_or(0, |last| last + 1)) {
+            self.next_sequence = advanced(self.next_sequence, -batch.count);
+            self.tell(&mut batch, Err(error.clone()));
+        }
+        self.fail(error, is_unsent);
     }
 
     /// Gives up batches without a sequence, and those with one that are wanted.

@@ -470,3 +470,72 @@ fn what_no_broker_can_have_is_given_up_and_the_rest_is_waited_for() {
     bench.partition.fail_never_sent(&denied);
     assert_eq!(bench.told(), [(0, Err("not allowed"))]);
 }
+
+#[test]
+fn what_was_sent_is_waited_for_though_what_came_behind_it_is_given_up() {
+    use Code::{NotLeaderOrFollower as Refused, RequestTimedOut as Unclear};
+    let denied = || WriteError::NotAllowed("over".to_owned());
+    // What became of the requests of two batches; then what is told at once, and what is sent again.
+    for (name, first, second, told, again) in [
+        ("lost, refused", None, Some(Refused), vec![(2, Err("not allowed"))], true),
+        ("unclear, refused", Some(Unclear), Some(Refused), vec![(2, Err("not allowed"))], true),
+        ("both lost", None, None, vec![], true),
+        (
+            "both refused",
+            Some(Refused),
+            Some(Refused),
+            vec![(1, Err("not allowed")), (2, Err("not allowed"))],
+            false,
+        ),
+        // The log takes the second one only behind the first.
+        (
+            "refused, lost",
+            Some(Refused),
+            None,
+            vec![(1, Err("not allowed")), (2, Err("unknown"))],
+            false,
+        ),
+    ] {
+        let mut bench = Bench::open();
+        let requests = [(bench.sent(1), first), (bench.sent(1), second)];
+        for (request, error) in &requests {
+            match error {
+                Some(code) => bench.error(request, *code),
+                None => bench.partition.handle_lost(request.number, true, bench.now),
+            }
+        }
+        bench.partition.fail_never_sent(&denied());
+        assert_eq!(bench.told(), told, "{name}");
+        bench.rest();
+        let sent = bench.request();
+        assert_eq!(sent.is_some(), again, "{name}");
+        let Some(sent) = sent else { continue };
+        assert_eq!(sent.bytes, requests[0].0.bytes, "{name}: as it was");
+        bench.written(&sent, 1);
+        assert_eq!(bench.told(), [(1, Ok(Some(1)))], "{name}");
+        if told.is_empty() {
+            let sent = bench.request().unwrap();
+            bench.written(&sent, 2);
+            assert_eq!(bench.told(), [(2, Ok(Some(2)))], "{name}");
+        }
+        // What comes later goes on behind it.
+        let later = bench.sent(1);
+        let behind = if told.is_empty() { 3 } else { 2 };
+        assert_eq!(place(&later), (0, behind), "{name}");
+    }
+    // One that is under way again, while what came behind it waits for that.
+    let mut bench = Bench::open();
+    let [first, second] = [bench.sent(1), bench.sent(1)];
+    bench.partition.handle_lost(first.number, true, bench.now);
+    bench.error(&second, Refused);
+    bench.rest();
+    let again = bench.request().unwrap();
+    bench.partition.fail_never_sent(&denied());
+    assert_eq!(bench.told(), [(2, Err("not allowed"))]);
+    bench.partition.handle_lost(again.number, true, bench.now);
+    bench.rest();
+    assert_eq!(bench.told(), [], "it is not given up");
+    let again = bench.request().unwrap();
+    bench.error(&again, Code::DuplicateSequenceNumber);
+    assert_eq!(bench.told(), [(1, Ok(None))], "it was there");
+}
