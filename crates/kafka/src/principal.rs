@@ -84,9 +84,25 @@ impl Cluster {
     /// # Errors
     /// A certificate or a key cannot be used, or the settings of the tokens cannot.
     pub fn principal(&self, tokens: &OAuthBearer) -> Result<Principal, StartError> {
+        self.principal_by(tokens, Bearer::new(tokens)?)
+    }
+
+    /// As [`Self::principal`], with files of the tokens that are read once a token is asked for: what
+    /// cannot be used is then told as a provider that is away. So it does not wait for a file system.
+    ///
+    /// # Errors
+    /// A certificate or a key of the connections cannot be used.
+    pub fn principal_unseen(&self, tokens: &OAuthBearer) -> Result<Principal, StartError> {
+        self.principal_by(tokens, Bearer::unseen(tokens))
+    }
+
+    fn principal_by(
+        &self,
+        config_of: &OAuthBearer,
+        tokens: Arc<Bearer>,
+    ) -> Result<Principal, StartError> {
         let mut config = self.config().clone();
-        config.security.sasl = Some(Sasl::OAuthBearer(tokens.clone()));
-        let tokens = Bearer::new(tokens)?;
+        config.security.sasl = Some(Sasl::OAuthBearer(config_of.clone()));
         let connector = self.own_connections()?.connector.with_tokens(Arc::clone(&tokens));
         Ok(Principal { config, tokens, connector })
     }

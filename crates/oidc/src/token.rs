@@ -63,17 +63,35 @@ impl TokenProvider {
     /// # Errors
     /// A URL or a file that cannot be used.
     pub fn new(config: &TokenConfig) -> Result<Self, TokenError> {
+        let provider = Self::unseen(config);
+        if let TokenConfig::Endpoint(endpoint) = config {
+            check(endpoint, &provider.http)?;
+        }
+        Ok(provider)
+    }
+
+    /// With a URL and files that were not looked at: what cannot be used is an error of each token
+    /// that is asked for. Does not block.
+    pub fn unseen(config: &TokenConfig) -> Self {
         let http = match config {
             TokenConfig::File(_) => Http::default(),
-            TokenConfig::Endpoint(endpoint) => prepare(endpoint)?,
+            TokenConfig::Endpoint(endpoint) => {
+                let certificate = client::certificate(&endpoint.authentication);
+                Http::unseen(endpoint.ca.as_deref(), certificate)
+            }
         };
         let (token, asking) = (Mutex::default(), Mutex::default());
-        Ok(Self { config: config.clone(), http, token, asking })
+        Self { config: config.clone(), http, token, asking }
     }
 
     /// The settings.
     pub fn config(&self) -> &TokenConfig {
         &self.config
+    }
+
+    /// The token as long as it lives; asks nobody.
+    pub fn current(&self) -> Option<Token> {
+        self.kept(|token| token.ends_at)
     }
 
     /// The token as long as it lives, else a new one. For connections, which do not wait for a
@@ -82,10 +100,7 @@ impl TokenProvider {
     /// # Errors
     /// Why there is no token.
     pub fn living(&self) -> Result<Token, TokenError> {
-        match self.kept(|token| token.ends_at) {
-            Some(token) => Ok(token),
-            None => self.token(),
-        }
+        self.current().map_or_else(|| self.token(), Ok)
     }
 
     /// The token; a new one if the last one's time has come. If the provider gives none, the last
@@ -172,14 +187,13 @@ impl Token {
 }
 
 /// Sees whether the URL, the keys and the certificates can be used.
-fn prepare(endpoint: &EndpointConfig) -> Result<Http, TokenError> {
+fn check(endpoint: &EndpointConfig, http: &Http) -> Result<(), TokenError> {
     client::look(&endpoint.authentication)?;
-    let certificate = client::certificate(&endpoint.authentication);
     if let Grant::JwtBearer(Assertion::Signed(assertion)) = &endpoint.grant {
         SigningKey::read(&assertion.key)?;
     }
     let fault = |error| TokenError::http(&told_url(endpoint), error);
-    Http::new(&endpoint.token_url, endpoint.ca.as_deref(), certificate).map_err(fault)
+    http.check(&endpoint.token_url).map_err(fault)
 }
 
 /// Asks the token endpoint.

@@ -1,10 +1,11 @@
 //! Calls that block for as long as another machine likes, such as those on its file system.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -30,6 +31,37 @@ impl<T: Send + 'static> Blocking<T> {
         let ended = timeout(patience, self.0.as_mut()?).await.ok()?;
         self.0 = None;
         Some(ended)
+    }
+}
+
+/// Calls of one kind, of which so many have a thread at the same time, those that hang among them.
+#[derive(Debug)]
+pub struct Calls(Arc<Semaphore>);
+
+impl Calls {
+    /// So many have a thread.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+
+    /// Does a call on a thread of its own, once there is one, and returns what it gives. One that
+    /// takes too long goes on, and nobody waits for it.
+    ///
+    /// # Errors
+    /// The others, or the call itself, take longer than this time; or it panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let place = timeout(patience, Arc::clone(&self.0).acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or_else(|| late(patience))?;
+        let mut call = Blocking::begin(move || {
+            let _place = place;
+            call()
+        });
+        let ended = call.wait(patience).await.ok_or_else(|| late(patience))?;
+        ended.map_err(io::Error::other)
     }
 }
 
@@ -69,6 +101,26 @@ mod tests {
         go_on.send(()).unwrap();
         assert!(call.wait(LONG).await.unwrap().unwrap());
         assert!(call.wait(SHORT).await.is_none(), "it has ended");
+    }
+
+    #[tokio::test]
+    async fn calls_that_hang_take_no_more_threads_than_there_are() {
+        let calls = Calls::new(2);
+        let hang = || {
+            let (go_on, hangs) = mpsc::channel::<()>();
+            (go_on, calls.run(SHORT, move || hangs.recv()))
+        };
+        let ((first, one), (second, other)) = (hang(), hang());
+        for late in [one.await, other.await] {
+            assert_eq!(late.unwrap_err().to_string(), "no answer within 0.001 s");
+        }
+        let (begun, has_begun) = mpsc::channel();
+        let call = calls.run(SHORT, move || drop(begun.send(())));
+        assert_eq!(call.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(has_begun.recv().is_err(), "it had no thread");
+        drop(first);
+        assert_eq!(calls.run(LONG, || 7).await.unwrap(), 7);
+        drop(second);
     }
 
     #[test]

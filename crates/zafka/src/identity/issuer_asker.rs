@@ -21,10 +21,8 @@ pub async fn keep_asking(index: usize, identities: Arc<Identities>) {
     let mut questions: HashMap<Id, Question<AskedToken>> = HashMap::new();
     loop {
         while let Some(question) = introspected.asked.poll() {
-            let introspector = introspected.introspector();
             let token = question.token.secret.clone();
-            // It ends by the deadlines of its requests.
-            let task = asked.spawn_blocking(move || introspector.is_active(&token));
+            let task = asked.spawn(introspected.introspector().ask(token));
             questions.insert(task.id(), question);
         }
         tokio::select! {

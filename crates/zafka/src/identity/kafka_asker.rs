@@ -4,11 +4,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
-use tokio::time::timeout;
 use tracing::debug;
 use zafka_identity::{Answered, Failed, Failure, KafkaTopics, Question};
 use zafka_kafka::config::Secret;
@@ -16,11 +14,11 @@ use zafka_kafka::{AskedTopics, AuthorizationError, AuthorizedTopics, Cluster};
 
 use super::gate::Identities;
 use super::kafka_rights::KafkaRights;
-use crate::blocking::{Blocking, PATIENCE, late};
+use crate::blocking::{Calls, PATIENCE};
 use crate::config::KafkaExchange;
 
-/// Threads that read the keys and certificates of an exchange, at the most: they may hang.
-static READING: Semaphore = Semaphore::const_new(16);
+/// What reads the keys and certificates of an exchange.
+static READING: LazyLock<Calls> = LazyLock::new(|| Calls::new(16));
 
 /// Asks for as long as the task lives.
 pub async fn keep_asking(cluster: Cluster, identities: Arc<Identities>) {
@@ -66,13 +64,7 @@ pub async fn ask(
 ) -> Result<KafkaTopics, AuthorizationError> {
     let (cluster, tokens) = (cluster.clone(), exchange.of(token));
     let unanswered = |why: &dyn Display| AuthorizationError::Unanswered(why.to_string());
-    let place = timeout(PATIENCE, READING.acquire()).await;
-    let place = place.ok().and_then(Result::ok).ok_or_else(|| unanswered(&late(PATIENCE)))?;
-    let mut made = Blocking::begin(move || {
-        let _place = place;
-        cluster.principal(&tokens)
-    });
-    let principal = made.wait(PATIENCE).await.ok_or_else(|| unanswered(&late(PATIENCE)))?;
+    let principal = READING.run(PATIENCE, move || cluster.principal(&tokens)).await;
     let principal = principal.map_err(|error| unanswered(&error))?;
     let principal = principal.map_err(|error| unanswered(&error))?;
     let AuthorizedTopics { read, write } = principal.authorized(topics).await?;
