@@ -12,6 +12,7 @@ use zafka_zmtp::curve::PublicKey;
 use crate::admission::Admission;
 use crate::claims::Claims;
 use crate::clock::{Clock, End};
+use crate::ends::{FirstEnds, Looks};
 use crate::revocations::{Bearer, Revoked};
 use crate::token::{TokenId, Verified, seconds};
 
@@ -114,7 +115,11 @@ struct Holder {
 #[derive(Debug)]
 pub(crate) struct Leases {
     by_key: HashMap<PublicKey, Lease>,
+    /// Their ends.
+    ends: FirstEnds<PublicKey>,
     used: HashMap<TokenId, UsedToken>,
+    /// When each of these may be forgotten.
+    forgets: Looks<TokenId>,
     holders: HashMap<Subject, Holder>,
     max_lease: Duration,
     /// Largest difference between the clocks of issuers and ours.
@@ -141,7 +146,9 @@ impl Leases {
     pub(crate) fn new(max_lease: Duration, skew: Duration) -> Self {
         Self {
             by_key: HashMap::new(),
+            ends: FirstEnds::default(),
             used: HashMap::new(),
+            forgets: Looks::default(),
             holders: HashMap::new(),
             max_lease,
             skew,
@@ -265,6 +272,7 @@ impl Leases {
             until,
             expires,
         };
+        self.ends.insert(key, until, expires);
         self.by_key.insert(key, lease);
         before.filter(|before| !Arc::ptr_eq(before, admission))
     }
@@ -276,6 +284,9 @@ impl Leases {
         let signed_by = verified.signed_by.clone();
         let used = UsedToken { key, subject: subject.clone(), signed_by, is_active, forget };
         let is_new = self.used.insert(verified.id, used).is_none();
+        if is_new {
+            self.forgets.add(verified.id, forget, clock);
+        }
         self.holders.entry(subject).or_default().tokens += usize::from(is_new);
     }
 
@@ -293,6 +304,7 @@ impl Leases {
     /// Takes out a key's lease.
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Arc<Admission>> {
         let lease = self.by_key.remove(key)?;
+        self.ends.remove(*key, lease.until, lease.expires);
         let subject = subject_of(&lease.claims);
         self.let_go(&subject, |holder| holder.keys = holder.keys.saturating_sub(1));
         Some(lease.admission)
@@ -336,14 +348,23 @@ impl Leases {
 
     /// Takes out the leases that are over, and forgets tokens that have ended: they let in no peer.
     pub(crate) fn take_over(&mut self, clock: Clock) -> Vec<Arc<Admission>> {
-        let over = self.by_key.iter().filter(|(_, lease)| lease.is_over(clock));
-        let over: Vec<_> = over.map(|(key, _)| *key).collect();
-        let gone = self.used.extract_if(|_, used| used.forget.is_over(clock));
-        let gone: Vec<_> = gone.map(|(_, used)| used.subject).collect();
-        for subject in gone {
+        while let Some(id) = self.forgets.take_due(clock) {
+            match self.used.get(&id).map(|used| used.forget) {
+                Some(forget) if !forget.is_over(clock) => self.forgets.add(id, forget, clock),
+                _ => self.forget(&id),
+            }
+        }
+        let mut over = Vec::new();
+        while let Some(admission) = self.ends.first_over(clock).and_then(|key| self.remove(&key)) {
+            over.push(admission);
+        }
+        over
+    }
+
+    fn forget(&mut self, id: &TokenId) {
+        if let Some(UsedToken { subject, .. }) = self.used.remove(id) {
             self.let_go(&subject, |holder| holder.tokens = holder.tokens.saturating_sub(1));
         }
-        over.iter().filter_map(|key| self.remove(key)).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -30,6 +30,7 @@ mod clock;
 mod directory;
 mod discovery;
 mod doorkeeper;
+mod ends;
 mod key_refresh;
 mod leases;
 mod pattern;

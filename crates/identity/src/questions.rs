@@ -301,7 +301,12 @@ impl<T: Clone> Questions<T> {
         None
     }
 
-    /// Forgets the tokens of leases that are over.
+    /// Forgets the token of a lease that is over.
+    pub fn handle_ended(&mut self, key: &PublicKey) {
+        self.leased.remove(key);
+    }
+
+    /// Forgets the tokens of leases that are over, of all.
     pub fn retain_leased(&mut self, is_live: impl Fn(&PublicKey) -> bool) {
         let over: Vec<_> = self.leased.keys().filter(|key| !is_live(key)).copied().collect();
         for key in over {

@@ -11,12 +11,13 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::claims::{Claims, shown};
 use crate::clock::{Clock, End};
+use crate::ends::Looks;
 
 /// The most revocations.
 const MAX_REVOCATIONS: usize = 65_536;
 
 /// The object of a revocation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Revoked {
     /// A key.
     Key(PublicKey),
@@ -128,6 +129,8 @@ pub(crate) struct Revocations {
     exact: HashMap<Revoked, End>,
     /// Revocations of an issuer's tokens: the latest time, and its end.
     cuts: HashMap<String, (i64, End)>,
+    /// When each of these may be forgotten.
+    forgets: Looks<Revoked>,
 }
 
 impl Revocations {
@@ -146,6 +149,9 @@ impl Revocations {
         };
         if !is_known && self.len() >= MAX_REVOCATIONS {
             return Err(TooManyRevocations);
+        }
+        if !is_known {
+            self.forgets.add(what.clone(), until, clock);
         }
         let end = match what {
             Revoked::IssuedBefore { issuer, time } => {
@@ -204,8 +210,18 @@ impl Revocations {
 
     /// Forgets revocations that are over.
     pub(crate) fn forget(&mut self, clock: Clock) {
-        self.exact.retain(|_, end| !end.is_over(clock));
-        self.cuts.retain(|_, (_, end)| !end.is_over(clock));
+        while let Some(what) = self.forgets.take_due(clock) {
+            let end = match &what {
+                Revoked::IssuedBefore { issuer, .. } => self.cuts.get(issuer).map(|(_, end)| *end),
+                exact => self.exact.get(exact).copied(),
+            };
+            match (end, &what) {
+                // It has met a token that ends later.
+                (Some(end), _) if !end.is_over(clock) => self.forgets.add(what, end, clock),
+                (_, Revoked::IssuedBefore { issuer, .. }) => drop(self.cuts.remove(issuer)),
+                (_, exact) => drop(self.exact.remove(exact)),
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -336,7 +352,7 @@ mod tests {
         all.forget(Clock { wall: 10_000, ..after(clock, 299) });
         all.forget(Clock { wall: 299, ..after(clock, 10_000) });
         assert_eq!(all.len(), 2);
-        all.forget(after(clock, 300));
+        all.forget(Clock { wall: 300, ..after(clock, 10_001) });
         assert_eq!(all.len(), 0);
         for number in 0..MAX_REVOCATIONS {
             all.add(Revoked::Token { issuer: None, id: number.to_string() }, 1, clock).unwrap();

@@ -73,7 +73,7 @@ impl Verified {
 
 /// A digest that identifies a token: of its issuer and its id, or of its signed part if it has no
 /// id. Never of the whole: a signature of ECDSA can be altered and stays valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId([u8; 32]);
 
 impl TokenId {

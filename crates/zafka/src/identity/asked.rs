@@ -36,6 +36,12 @@ impl<T: Clone> Asked<T> {
         self.changed.notify_one();
     }
 
+    /// Forgets the token of a lease that is over. The directory may be locked meanwhile, as in
+    /// [`Self::want`]: it is never locked behind the questions.
+    pub fn handle_ended(&self, key: &PublicKey) {
+        self.questions.lock().handle_ended(key);
+    }
+
     /// Asks about each lease at once.
     pub fn ask_again(&self) {
         self.questions.lock().ask_again(Instant::now());
@@ -48,8 +54,7 @@ impl<T: Clone> Asked<T> {
         self.changed.notify_one();
     }
 
-    /// Forgets the tokens of leases that do not live. The directory may be locked meanwhile, as in
-    /// [`Self::want`]: it is never locked behind the questions.
+    /// Forgets the tokens of leases that do not live. The directory may be locked meanwhile.
     pub fn retain(&self, lives: impl Fn(&PublicKey) -> bool) {
         self.questions.lock().retain_leased(lives);
     }

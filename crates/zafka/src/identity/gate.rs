@@ -149,18 +149,6 @@ impl Identities {
         }
     }
 
-    /// Takes away the tokens of these admissions whose leases are over.
-    fn take_tokens(&self, ended: &[Arc<Admission>]) {
-        let Some(tokens) = &self.tokens else { return };
-        let (directory, clock) = (self.directory.lock(), clock());
-        for key in ended.iter().filter_map(|admission| admission.key) {
-            // Other rights end an admission as well.
-            if directory.leased(&key, clock).is_none() {
-                tokens.handle_ended(&key);
-            }
-        }
-    }
-
     /// Ends the leases that are over, and closes their owners' connections.
     pub fn end_leases(&self) {
         let over = self.directory.lock().end_leases(clock());
@@ -170,7 +158,7 @@ impl Identities {
     /// Closes the peers of these admissions, which have ended.
     fn tell_ended(&self, ended: &[Arc<Admission>], reason: &str) {
         if !ended.is_empty() {
-            self.take_tokens(ended);
+            self.forget_ended(ended);
             self.ends.send_modify(|ends| *ends += 1);
         }
         count(&self.counts.ended, ended.len());

@@ -12,22 +12,25 @@ use super::gate::{self, Identities};
 /// Time between two looks. The wall clock may be set, so that no single moment can be waited for.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Time between two looks for tokens of leases that are over: they are kept no longer.
-const FORGET: Duration = Duration::from_secs(1);
+/// Time between two looks at all that is kept of leases. What is kept of one goes with its end; this
+/// finds what was kept after that, and leases that nobody asks about any more.
+const LOOK_AT_ALL: Duration = Duration::from_secs(10);
 
 /// Time by which the clock is set back from which on it is logged: less is usual.
 const TELL_OF: Duration = Duration::from_secs(10);
 
 /// Closes peers whose lease is over, for as long as the task lives.
 pub async fn keep_ending(identities: Arc<Identities>) {
-    let (mut looks, mut forgets) = (ticks(LOOK), ticks(FORGET));
+    let (mut looks, mut looks_at_all) = (ticks(LOOK), ticks(LOOK_AT_ALL));
     let mut told = false;
     loop {
         tokio::select! {
-            _ = forgets.tick() => identities.forget_tokens(),
+            _ = looks_at_all.tick() => {
+                identities.forget_tokens();
+                identities.end_unanswered(Instant::now());
+            }
             _ = looks.tick() => {
                 identities.end_leases();
-                identities.end_unanswered(Instant::now());
                 told = tell_behind(told);
             }
         }

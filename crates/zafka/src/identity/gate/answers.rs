@@ -122,7 +122,28 @@ impl Identities {
         }
     }
 
-    /// Forgets the tokens of leases that are over, or about which Kafka does not decide any more.
+    /// Forgets the tokens of these admissions whose leases are over, or about which Kafka does not
+    /// decide any more.
+    pub(super) fn forget_ended(&self, ended: &[Arc<Admission>]) {
+        let clock = clock();
+        for key in ended.iter().filter_map(|admission| admission.key) {
+            // Locked for each by itself: many may end at once.
+            let directory = self.directory.lock();
+            // Other rights end an admission as well.
+            let live = directory.leased(&key, clock);
+            if let Some(kafka) = &self.kafka
+                && live.as_ref().is_none_or(|live| !live.grant.asks_kafka())
+            {
+                kafka.asked.handle_ended(&key);
+            }
+            if live.is_none() {
+                self.tokens.iter().for_each(|tokens| tokens.handle_ended(&key));
+                self.introspected.iter().flatten().for_each(|one| one.asked.handle_ended(&key));
+            }
+        }
+    }
+
+    /// The same, of all leases: one may have ended before its token was kept.
     pub fn forget_tokens(&self) {
         let (directory, clock) = (self.directory.lock(), clock());
         let is_live = |key: &PublicKey| directory.leased(key, clock).is_some();
