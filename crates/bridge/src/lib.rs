@@ -64,6 +64,7 @@
 pub mod config;
 mod kafka_to_zmq;
 pub mod loops;
+mod places;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
 mod principals;
@@ -78,5 +79,6 @@ pub mod template;
 mod wait_log;
 pub mod zmq_to_kafka;
 
+pub use places::{Place, Places};
 pub use principals::{PeerLease, Principals};
 pub use relay::{Relay, Route, StartError, StatusHandle, StoppedRoute};

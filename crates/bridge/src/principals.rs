@@ -1,10 +1,13 @@
 //! The names in which records are written: those of the peers, on routes that write as they do.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use zafka_kafka::config::{LiveSecret, OAuthBearer};
 use zafka_zmtp::curve::PublicKey;
+
+use crate::places::Places;
 
 /// The lease of a peer, in whose name records are written as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +30,8 @@ pub trait Principals: Debug + Send + Sync {
     /// The lease of the owner of a key, if a token has given it one.
     fn lease(&self, key: &PublicKey) -> Option<PeerLease>;
 
-    /// A place for one more name, over all routes; `None` if all are taken. It is free again once
-    /// it is dropped.
-    fn place(&self) -> Option<OwnedSemaphorePermit>;
-
-    /// Takes note of a message that was refused since all places are taken.
-    fn count_refused(&self);
+    /// The places for names, over all routes.
+    fn places(&self) -> Arc<Places>;
 
     /// Changes whenever some lease may have come to its end.
     fn ends(&self) -> watch::Receiver<u64>;

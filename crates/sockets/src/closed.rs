@@ -36,6 +36,8 @@ pub(crate) enum Closed {
     PeerLimit(usize),
     #[error("its key has {0} connections already, as many as one may have")]
     KeyLimit(usize),
+    #[error("its subject has {0} connections already, as many as one may have")]
+    SubjectLimit(usize),
     #[error("too many connections wait for their handshake")]
     HandshakeLimit,
     #[error("{0} files may be open, and the last are kept for brokers and the admin server")]
@@ -71,6 +73,7 @@ impl Closed {
             Self::TokenInClear => "token_in_clear",
             Self::PeerLimit(_) => "peer_limit",
             Self::KeyLimit(_) => "key_limit",
+            Self::SubjectLimit(_) => "subject_limit",
             Self::HandshakeLimit => "handshake_limit",
             Self::FileLimit(_) => "file_limit",
         }

@@ -37,6 +37,8 @@ pub struct Process {
 pub enum Verdict {
     /// Let in.
     Admitted(Arc<dyn Access>),
+    /// It would be let in, and there is no place for it.
+    NoPlace,
     /// Refused for now: it is kept waiting for a second or two and closed without an error, so that
     /// it tries again.
     Later(String),
@@ -44,10 +46,14 @@ pub enum Verdict {
     Refused(String),
 }
 
+/// Takes a place for a peer that may have this access. Returns false if there is none for it.
+pub type TakePlace<'a> = &'a mut dyn FnMut(&dyn Access) -> bool;
+
 /// Admits peers.
 pub trait Gate: Debug + Send + Sync {
-    /// Decides on a peer, at once: from memory alone.
-    fn admit(&self, presented: &Presented<'_>) -> Verdict;
+    /// Decides on a peer, at once: from memory alone. One that would be let in needs a place too:
+    /// it is in, for the log and for counts, once `take_place` has returned true, and not before.
+    fn admit(&self, presented: &Presented<'_>, take_place: TakePlace<'_>) -> Verdict;
 
     /// Changes whenever some access may have come to its end.
     fn ends(&self) -> watch::Receiver<u64>;
@@ -113,6 +119,12 @@ pub trait Access: Debug + Send + Sync {
 
     /// Returns the peer's subject; `None` if it is not known.
     fn subject(&self) -> Option<&str>;
+
+    /// Returns the subject whose connections are bounded together, of all its keys: a text that no
+    /// other one has. `None` if they are bounded by their keys alone.
+    fn bounded_as(&self) -> Option<String> {
+        None
+    }
 
     /// Returns the CURVE key that it belongs to; `None` if it is not known by one.
     fn key(&self) -> Option<PublicKey> {

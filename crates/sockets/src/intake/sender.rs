@@ -1,9 +1,11 @@
 //! Senders: what each has sent, and the answers that wait for it.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use zafka_zmtp::SocketType;
 use zafka_zmtp::curve::PublicKey;
 
@@ -29,6 +31,7 @@ pub struct Sender {
     bytes_under_way: AtomicUsize,
     /// The connection waits for the last message under way.
     is_ending: AtomicBool,
+    kept: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 /// A sender at one moment.
@@ -73,7 +76,18 @@ impl Sender {
             under_way: AtomicUsize::new(0),
             bytes_under_way: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
+            kept: Mutex::default(),
         }
+    }
+
+    /// Keeps a value, in place of the one before, until the sender is gone.
+    pub fn keep(&self, value: Arc<dyn Any + Send + Sync>) {
+        *self.kept.lock() = Some(value);
+    }
+
+    /// Returns the value that is kept, if it is of this type.
+    pub fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.kept.lock().clone()?.downcast().ok()
     }
 
     /// Number of the connection within its socket; never given twice.

@@ -9,7 +9,7 @@ use zafka_zmtp::PeerInfo;
 use super::seats::Seat;
 use super::{Link, Session};
 use crate::closed::Closed;
-use crate::gate::{Presented, Verdict};
+use crate::gate::{Access, Presented, Verdict};
 
 /// Time that a peer which may be let in later is kept waiting, at the least and at the most: it
 /// would be back ten times a second otherwise.
@@ -80,21 +80,26 @@ impl<S: Session> Link<'_, S> {
     /// is about to end.
     fn ask_gate(&mut self, info: &PeerInfo, now: Instant) -> Result<bool, Closed> {
         let Some(gate) = &self.hub.gate else { return Ok(true) };
-        let peer = self.wire.peer();
+        let (peer, places) = (self.wire.peer(), &self.hub.places);
         let process = self.wire.stream().process();
         let (route, address) = (&*self.hub.name, peer.address());
-        match gate.admit(&Presented { route, address, peer: info, process }) {
-            Verdict::Admitted(access) => match self.hub.peer_place(info.key) {
+        let mut place = None;
+        let mut take_place =
+            |access: &dyn Access| place.insert(places.take(info.key, access.bounded_as())).is_ok();
+        let presented = Presented { route, address, peer: info, process };
+        match gate.admit(&presented, &mut take_place) {
+            Verdict::Admitted(access) => {
                 // First: then it is notified that it is let in.
-                Ok(place) => {
-                    self.peer_place = Some(place);
-                    peer.set_access(access);
-                    return Ok(true);
-                }
-                Err(reason @ Closed::KeyLimit(_)) => {
+                self.peer_place = place.and_then(Result::ok);
+                peer.set_access(access);
+                return Ok(true);
+            }
+            Verdict::NoPlace => match place {
+                Some(Err(reason @ (Closed::KeyLimit(_) | Closed::SubjectLimit(_)))) => {
                     self.end_later(rand::random_range(PUT_OFF), reason, now)?;
                 }
-                Err(reason) => return Err(reason),
+                Some(Err(reason)) => return Err(reason),
+                _ => return Err(Closed::PeerLimit(self.hub.config.max_peers)),
             },
             Verdict::Later(reason) => {
                 self.end_later(rand::random_range(PUT_OFF), Closed::PutOff(reason), now)?;
@@ -110,7 +115,7 @@ impl<S: Session> Link<'_, S> {
     /// Takes a place among the peers, unless it has one.
     fn become_peer(&mut self, info: &PeerInfo) -> Result<(), Closed> {
         if self.peer_place.is_none() {
-            self.peer_place = Some(self.hub.peer_place(info.key)?);
+            self.peer_place = Some(self.hub.places.take(info.key, None)?);
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! State that the links of one socket share: their number, their memory, and the counts of those
 //! that came and went.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
-use zafka_zmtp::curve::PublicKey;
 use zafka_zmtp::{PeerInfo, SocketType};
 
 use super::peer::Peer;
+use super::places::Places;
 use super::reserve::Reserves;
 use super::seats::Seats;
 use super::silence::SilenceConfig;
@@ -84,9 +84,8 @@ pub(crate) struct Hub {
     emptied: Notify,
     accepted: AtomicU64,
     accepted_lines: Mutex<Lines>,
-    peers: AtomicUsize,
-    /// The peers of each key.
-    peers_of: Mutex<HashMap<PublicKey, usize>>,
+    /// Places of peers.
+    pub(super) places: Places,
     closed: Mutex<BTreeMap<&'static str, Closings>>,
 }
 
@@ -103,14 +102,6 @@ struct Closings {
     count: u64,
     warned: Option<Instant>,
     since_warned: u64,
-}
-
-/// A peer's place among the `max_peers` of its socket; given up when it is dropped.
-#[derive(Debug)]
-pub(super) struct PeerPlace<'a> {
-    hub: &'a Hub,
-    /// The key that it has proven.
-    key: Option<PublicKey>,
 }
 
 /// A link, which a socket that ends waits for; gone when it is dropped.
@@ -130,6 +121,7 @@ impl Hub {
     ) -> Self {
         Self {
             name: name.to_owned(),
+            places: Places::new(config.max_peers),
             config,
             reserves,
             gate,
@@ -142,8 +134,6 @@ impl Hub {
             emptied: Notify::new(),
             accepted: AtomicU64::new(0),
             accepted_lines: Mutex::default(),
-            peers: AtomicUsize::new(0),
-            peers_of: Mutex::default(),
             closed: Mutex::default(),
         }
     }
@@ -163,29 +153,6 @@ impl Hub {
         links.count += 1;
         links.next += 1;
         LinkSlot { hub: self, id: links.next - 1 }
-    }
-
-    /// Takes a place for a peer, which has proven this key.
-    ///
-    /// # Errors
-    /// There are `max_peers` already, or its key has as many as one may have.
-    pub(super) fn peer_place(&self, key: Option<PublicKey>) -> Result<PeerPlace<'_>, Closed> {
-        let max = self.config.max_peers;
-        let next = |peers| (peers < max).then_some(peers + 1);
-        let taken = self.peers.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        taken.map_err(|_| Closed::PeerLimit(max))?;
-        // From here on it is given back if there is an error.
-        let mut place = PeerPlace { hub: self, key: None };
-        if let Some(key) = key {
-            let (max, mut peers_of) = (peers_of_key(max), self.peers_of.lock());
-            let peers = peers_of.entry(key).or_default();
-            if *peers >= max {
-                return Err(Closed::KeyLimit(max));
-            }
-            *peers += 1;
-            place.key = Some(key);
-        }
-        Ok(place)
     }
 
     /// Returns true if a gate decides which peers are let in.
@@ -276,34 +243,12 @@ impl Hub {
 
     /// Connections now whose handshake has succeeded.
     pub(crate) fn connected(&self) -> usize {
-        self.peers.load(Ordering::Acquire)
+        self.places.taken()
     }
 
     /// Connections that ended or were refused since the start, by reason.
     pub(crate) fn closed(&self) -> Vec<(&'static str, u64)> {
         self.closed.lock().iter().map(|(reason, closings)| (*reason, closings.count)).collect()
-    }
-}
-
-/// Places of a socket's peers that those with one key may have: whoever has a good one does not
-/// keep everybody else out.
-fn peers_of_key(max_peers: usize) -> usize {
-    const AT_LEAST: usize = 16;
-    AT_LEAST.max(max_peers / 4)
-}
-
-impl Drop for PeerPlace<'_> {
-    fn drop(&mut self) {
-        let hub = self.hub;
-        hub.peers.fetch_sub(1, Ordering::AcqRel);
-        let Some(key) = self.key else { return };
-        let mut peers_of = hub.peers_of.lock();
-        if let Some(peers) = peers_of.get_mut(&key) {
-            *peers -= 1;
-            if *peers == 0 {
-                peers_of.remove(&key);
-            }
-        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use zafka_sockets::config::{EndpointConfig, Mechanism, PubConfig};
-use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
+use zafka_sockets::gate::{Access, Gate, Presented, Process, TakePlace, Verdict};
 use zafka_sockets::{
     Content, Endpoint, InboundConfig, InboundKind, InboundSocket, Origin, PubSocket,
 };
@@ -50,6 +50,7 @@ struct Client {
     name: String,
     reads: &'static str,
     writes: &'static str,
+    bounded_as: Option<&'static str>,
     ended: AtomicBool,
 }
 
@@ -74,6 +75,10 @@ impl Access for Client {
         Some(&self.name)
     }
 
+    fn bounded_as(&self) -> Option<String> {
+        self.bounded_as.map(str::to_owned)
+    }
+
     fn properties(&self) -> Vec<(&'static str, String)> {
         vec![("X-Zafka-Subject", self.name.clone())]
     }
@@ -85,18 +90,33 @@ pub struct Known {
     clients: Mutex<BTreeMap<PublicKey, Arc<Client>>>,
     refused: Option<PublicKey>,
     processes: Mutex<Vec<Option<Process>>>,
+    /// Peers that were let in.
+    let_in: AtomicUsize,
     ends: watch::Sender<u64>,
 }
 
 impl Known {
     pub fn with(clients: &[(u8, &'static str, &'static str)]) -> Arc<Self> {
+        Self::of_subject(None, clients)
+    }
+
+    /// All clients count as this subject.
+    pub fn of_subject(
+        bounded_as: Option<&'static str>,
+        clients: &[(u8, &'static str, &'static str)],
+    ) -> Arc<Self> {
         let known = Self { refused: Some(keys(66).public()), ..Self::default() };
         for (number, reads, writes) in clients {
             let (name, ended) = (format!("client {number}"), AtomicBool::new(false));
-            let client = Arc::new(Client { name, reads, writes, ended });
+            let client = Arc::new(Client { name, reads, writes, bounded_as, ended });
             known.clients.lock().insert(keys(*number).public(), client);
         }
         Arc::new(known)
+    }
+
+    /// Returns how often a peer was let in.
+    pub fn let_in(&self) -> usize {
+        self.let_in.load(Ordering::Relaxed)
     }
 
     fn forget(&self, number: u8) {
@@ -107,14 +127,18 @@ impl Known {
 }
 
 impl Gate for Known {
-    fn admit(&self, presented: &Presented<'_>) -> Verdict {
+    fn admit(&self, presented: &Presented<'_>, take_place: TakePlace<'_>) -> Verdict {
         self.processes.lock().push(presented.process);
         if presented.peer.key.is_some() && presented.peer.key == self.refused {
             return Verdict::Refused("never".to_owned());
         }
         let clients = self.clients.lock();
         match presented.peer.key.and_then(|key| clients.get(&key)) {
-            Some(client) => Verdict::Admitted(Arc::clone(client) as Arc<dyn Access>),
+            Some(client) if take_place(&**client) => {
+                self.let_in.fetch_add(1, Ordering::Relaxed);
+                Verdict::Admitted(Arc::clone(client) as Arc<dyn Access>)
+            }
+            Some(_) => Verdict::NoPlace,
             None => Verdict::Later("unknown".to_owned()),
         }
     }

@@ -69,12 +69,39 @@ async fn one_key_does_not_take_the_places_of_all_peers() {
     tokio::time::timeout(PATIENCE, connected).await.unwrap();
     eventually("all are there", || server.socket.snapshot().peers_connected == 17).await;
     assert_eq!(server.closed("peer_limit"), 0);
+    // For the gate's log and counts, too.
+    eventually("nobody else was let in", || known.let_in() == 17).await;
     // A place that one of that key gives up is for the one that is put off.
     greedy.truncate(15);
     greedy.push(sub(2));
     eventually("it is full again", || server.socket.snapshot().peers_connected == 17).await;
     drop(greedy);
     eventually("the other one stays", || server.socket.snapshot().peers_connected == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_subject_does_not_take_the_places_of_all_peers() {
+    let clients: Vec<_> = (2..20).map(|key| (key, "orders", "")).collect();
+    let known = Known::of_subject(Some("alice"), &clients);
+    let limits = Limits { max_peers: 18, ..Limits::default() };
+    let server = gated(PubConfig { limits, ..bound() }, &known).await;
+    let address = server.socket.endpoints()[0].clone();
+    // Each with a key of its own, and two more than a subject may have.
+    let greedy: Vec<_> = clients.iter().map(|(key, ..)| to(&address, *key, SERVER)).collect();
+    let mut greedy: Vec<_> =
+        greedy.into_iter().map(|to| SubSocket::new(to, vec![vec![]])).collect();
+    server.until_closed("subject_limit").await;
+    eventually("its part is taken", || server.socket.snapshot().peers_connected == 16).await;
+    eventually("nobody else was let in", || known.let_in() == 16).await;
+    assert_eq!((server.closed("peer_limit"), server.closed("key_limit")), (0, 0));
+    // Places that it gives up are for those that are put off.
+    greedy.truncate(15);
+    let gone = || server.socket.snapshot().peers_connected <= 15;
+    eventually("there are places", gone).await;
+    greedy.extend((17..20).map(|key| SubSocket::new(to(&address, key, SERVER), vec![vec![]])));
+    eventually("it is full again", || server.socket.snapshot().peers_connected == 16).await;
+    drop(greedy);
+    eventually("all are gone", || server.socket.snapshot().peers_connected == 0).await;
 }
 
 /// The way of a flood: what one of its connections does.

@@ -139,7 +139,8 @@ keys! {
     EXCHANGE_MAX_IDENTITIES = "max_identities", Kind::Whole(1, 1_000), Default("32"),
         "Names in which routes with `as_peer` write at the same time, over all of these routes. \
          Each has connections of its own to Kafka. A sender beyond that is answered `busy`. A name \
-         is free again five minutes after its last record, or with its lease.";
+         is free again five minutes after its last record, with its lease, or once all its senders \
+         have gone and another one wants to write, on whichever route.";
 
     ISSUER_NAME = "issuer", Kind::Described("https URL, or a text"), Required,
         "The issuer as its tokens name it (`iss`), byte for byte. Its keys are found by OpenID \

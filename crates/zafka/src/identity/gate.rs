@@ -9,15 +9,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
-use zafka_bridge::{PeerLease, Principals};
+use zafka_bridge::{PeerLease, Places, Principals};
 use zafka_identity::{
     Admission, Claims, Clock, Directory, Issuer, KeySet, LeaseChange, LeaseView, Leased, Refusal,
     Revocation, Revoked, SteadyClock, TokenError, TooManyRevocations, claimed_end, shown, verify,
 };
 use zafka_oidc::Secret;
-use zafka_sockets::gate::{Access, Gate, Presented, Process, Verdict};
+use zafka_sockets::gate::{Access, Gate, Presented, Process, TakePlace, Verdict};
 use zafka_zmtp::Token;
 use zafka_zmtp::curve::PublicKey;
 
@@ -221,7 +221,7 @@ impl Identities {
         status.health = self.health.status();
         status.kafka = self.kafka.as_ref().map(|kafka| self.counts.kafka.status(kafka));
         if let Some(tokens) = &self.tokens {
-            (status.identities, status.counters.identities_refused) = tokens.counts();
+            (status.identities, status.counters.identities_refused) = tokens.places().counts();
         }
         let directory = self.directory.lock();
         status.known_keys = directory.keys();
@@ -308,7 +308,7 @@ impl Identities {
 }
 
 impl Gate for Identities {
-    fn admit(&self, presented: &Presented<'_>) -> Verdict {
+    fn admit(&self, presented: &Presented<'_>, take_place: TakePlace<'_>) -> Verdict {
         let outcome = match (presented.peer.key, presented.process) {
             (Some(key), _) => self.admit_key(key, presented.peer.token.as_ref()),
             (None, Some(Process { uid, gid })) => {
@@ -332,9 +332,13 @@ impl Gate for Identities {
                 return if again { Verdict::Later(reason) } else { Verdict::Refused(reason) };
             }
         };
+        let access = Admitted(admission);
+        if !take_place(&access) {
+            return Verdict::NoPlace;
+        }
         count(&self.counts.admitted, 1);
-        self.audit.admitted(presented.into(), &admission);
-        Verdict::Admitted(Arc::new(Admitted(admission)))
+        self.audit.admitted(presented.into(), &access.0);
+        Verdict::Admitted(Arc::new(access))
     }
 
     fn ends(&self) -> watch::Receiver<u64> {
@@ -347,14 +351,9 @@ impl Principals for Identities {
         self.tokens.as_ref()?.lease(key)
     }
 
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.tokens.as_ref()?.place()
-    }
-
-    fn count_refused(&self) {
-        if let Some(tokens) = &self.tokens {
-            tokens.count_refused();
-        }
+    fn places(&self) -> Arc<Places> {
+        let places = self.tokens.as_ref().map(|tokens| Arc::clone(tokens.places()));
+        places.unwrap_or_else(|| Arc::new(Places::new(0)))
     }
 
     fn ends(&self) -> watch::Receiver<u64> {
@@ -425,6 +424,15 @@ impl Access for Admitted {
 
     fn subject(&self) -> Option<&str> {
         self.0.claims.as_deref().map(Claims::subject)
+    }
+
+    fn bounded_as(&self) -> Option<String> {
+        // Whoever has tokens can have many keys. Those of files are the operator's, and each is
+        // bounded by itself.
+        self.0.until()?;
+        let claims = self.0.claims.as_deref()?;
+        // Neither has a line break in it.
+        Some(format!("{}\n{}", claims.issuer(), claims.subject()))
     }
 
     fn key(&self) -> Option<PublicKey> {

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use zafka_bridge::PeerLease;
+use zafka_bridge::{PeerLease, Places};
 use zafka_identity::LeaseChange;
 use zafka_kafka::config::{LiveSecret, Secret};
 use zafka_zmtp::curve::PublicKey;
@@ -21,16 +19,14 @@ const MAX_KEPT: usize = 16_384;
 pub struct PeerTokens {
     exchange: KafkaExchange,
     tokens: Mutex<HashMap<PublicKey, LiveSecret>>,
-    places: Arc<Semaphore>,
-    refused: AtomicU64,
+    places: Arc<Places>,
 }
 
 impl PeerTokens {
     /// Nobody has a lease yet.
     pub fn new(exchange: &KafkaExchange) -> Self {
-        let places = Arc::new(Semaphore::new(exchange.max_identities));
-        let (tokens, refused) = (Mutex::default(), AtomicU64::new(0));
-        Self { exchange: exchange.clone(), tokens, places, refused }
+        let places = Arc::new(Places::new(exchange.max_identities));
+        Self { exchange: exchange.clone(), tokens: Mutex::default(), places }
     }
 
     /// Takes a token that has given a lease, or has moved its end. The directory is locked
@@ -76,22 +72,9 @@ impl PeerTokens {
         Some(PeerLease { tokens: self.exchange.of(token.clone()), token })
     }
 
-    /// A place for a name to write in.
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
-    }
-
-    /// Counts a message that was refused since all places are taken.
-    pub fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Names in which records are written now, and messages that were refused since there were as
-    /// many as may be.
-    pub fn counts(&self) -> (usize, u64) {
-        let free = self.places.available_permits();
-        let open = self.exchange.max_identities.saturating_sub(free);
-        (open, self.refused.load(Ordering::Relaxed))
+    /// The places for names to write in.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 }
 
@@ -150,15 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_places_are_bounded() {
-        let tokens = PeerTokens::new(&KafkaExchange { max_identities: 2, ..exchange() });
-        let places: Vec<_> = (0..2).map(|_| tokens.place().unwrap()).collect();
-        assert!(tokens.place().is_none());
-        tokens.count_refused();
-        assert_eq!(tokens.counts(), (2, 1));
-        drop(places);
-        assert!(tokens.place().is_some());
-        assert_eq!(tokens.counts(), (0, 1));
+    fn tokens_are_bounded() {
+        let tokens = PeerTokens::new(&exchange());
         for number in 0..MAX_KEPT as u64 + 2 {
             // Small numbers are of low order.
             let mut bytes = [9; 32];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use zafka_identity::{
-    Algorithm, Answered, ClaimName, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules,
+    Algorithm, Answered, ClaimName, Claims, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules,
     TopicPattern, Topics, Verified, Who, verify,
 };
 use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
@@ -22,6 +22,7 @@ use zafka_zmtp::{Minor, PeerInfo, SocketType, Token};
 use super::*;
 use crate::config::{IssuerConfig, KafkaExchange};
 use crate::issuer_keys::{KeyPlace, KeySource};
+use crate::key_folder::Found;
 
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -75,7 +76,7 @@ pub fn presented<T>(number: u8, token: &str, ask: impl FnOnce(&Presented<'_>) ->
 
 /// The gate's verdict on the owner of this key who shows that.
 pub fn shown(gate: &Identities, number: u8, token: &str) -> Verdict {
-    presented(number, token, |presented| gate.admit(presented))
+    presented(number, token, |presented| gate.admit(presented, &mut |_| true))
 }
 
 #[track_caller]
@@ -92,7 +93,7 @@ pub fn kept_out(verdict: Verdict) -> (bool, String) {
     match verdict {
         Verdict::Later(reason) => (true, reason),
         Verdict::Refused(reason) => (false, reason),
-        Verdict::Admitted(access) => panic!("{access:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -110,6 +111,31 @@ pub async fn wait_admitted(gate: &Identities, number: u8, token: &str) -> Arc<dy
 
 pub fn dash() -> Value {
     json!({ "realm_access": { "roles": ["dash", "other"] } })
+}
+
+#[tokio::test]
+async fn a_peer_without_a_place_is_not_let_in() {
+    let issuer = zafka_testkit::Issuer::start();
+    let identity = start(&config(&issuer)).unwrap();
+    let gate = &identity.gate;
+    let token = issuer.token("alice", 600, &dash());
+    drop(wait_admitted(gate, 2, &token).await);
+    let admitted = || gate.status().counters.admitted;
+    let mut bounded_as = None;
+    let verdict = presented(2, &token, |presented| {
+        gate.admit(presented, &mut |access| {
+            // Nobody is told yet.
+            bounded_as = access.bounded_as().map(|subject| (subject, admitted()));
+            false
+        })
+    });
+    assert!(matches!(verdict, Verdict::NoPlace), "{verdict:?}");
+    assert_eq!(bounded_as, Some((format!("{}\nalice", issuer.name()), 1)));
+    assert_eq!(admitted(), 1);
+    // A file's key is bounded by itself.
+    let claims = Claims::new("keys", "alice", []);
+    gate.take(Found { keys: vec![(key(3).public(), claims)], problems: Vec::new() });
+    assert_eq!(self::admitted(shown(gate, 3, "")).bounded_as(), None);
 }
 
 #[tokio::test]
@@ -322,6 +348,25 @@ async fn a_lease_ends_if_nobody_asks_kafka_any_more() {
     gate.end_unanswered(std::time::Instant::now() + Duration::from_secs(630));
     assert!(!access.holds());
     assert!(kept_out(shown(&gate, 3, "")).0);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_lease_goes_with_it() {
+    let issuer = zafka_testkit::Issuer::start();
+    let gate = Identities::new(&asking_config(&issuer));
+    let (bob, verified) = (key(3).public(), verified_bob(&issuer));
+    let (answer, asked) = (KafkaTopics::default(), &gate.kafka().unwrap().asked);
+    let token = Secret::new("token");
+    assert!(gate.begin_lease(bob, &verified, Some(&answer), &token));
+    asked.handle_begun(bob, token);
+    let is_kept = || zafka_bridge::Principals::lease(&gate, &bob).is_some();
+    assert!(asked.counts() == (0, 1) && is_kept());
+    // Other rights: the lease goes on.
+    let read = ["orders".to_owned()].into_iter().collect();
+    gate.set_answer(&bob, &KafkaTopics { read, ..KafkaTopics::default() });
+    assert!(asked.counts() == (0, 1) && is_kept());
+    gate.end_lease(&bob, "a test ends it");
+    assert!(asked.counts() == (0, 0) && !is_kept());
 }
 
 /// A token of bob's that was verified.

@@ -2,13 +2,12 @@
 //! producer ids and batches of its own.
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -19,13 +18,22 @@ use zafka_kafka::produce::{
 use zafka_sockets::Sender;
 
 use super::writer::{Event, PeerEvent, Writer};
+use crate::places::{Place, Places};
 use crate::principals::{PeerLease, Principals};
 use crate::zmq_to_kafka::identities::{EndReason, Entry, Identities, IdentityStep, SlotId};
 use crate::zmq_to_kafka::topic_numbers::TopicNumbers;
 use crate::zmq_to_kafka::wire::{Code, Failure};
 
-/// Senders that are remembered before those that have left are forgotten.
-const SENDERS: usize = 4096;
+/// Producers that are being closed, beyond which no other identity is opened: each has connections.
+const CLOSING: usize = 32;
+
+/// What a sender keeps: the identity in whose name it writes. Senders and the identity share one, so
+/// that it is seen when the last of them has left.
+#[derive(Debug)]
+struct Attendance {
+    slot: SlotId,
+    serial: u64,
+}
 
 /// An identity at work.
 #[derive(Debug)]
@@ -33,6 +41,11 @@ struct Open {
     producer: Producer,
     /// Tells it from those that had its number before.
     serial: u64,
+    attendance: Arc<Attendance>,
+    /// True once it takes no more.
+    has_ended: bool,
+    /// True if it was used since the last flush.
+    is_touched: bool,
     /// Keeps its token renewed. Ended with this.
     keeper: AbortHandle,
 }
@@ -49,12 +62,15 @@ pub(super) struct Peers {
     principals: Arc<dyn Principals>,
     cluster: Cluster,
     config: ProducerConfig,
-    identities: Identities<PeerLease, OwnedSemaphorePermit>,
+    places: Arc<Places>,
+    /// Changes if another route wants a place.
+    wants: watch::Receiver<()>,
+    identities: Identities<PeerLease, Place>,
     open: Vec<Option<Open>>,
+    /// Identities that were used since the last flush.
+    touched: Vec<SlotId>,
     serial: u64,
     numbers: TopicNumbers,
-    /// The identity of each sender, by the number of its connection.
-    senders: HashMap<u64, (SlotId, Weak<Sender>)>,
     ends: watch::Receiver<u64>,
     keepers: JoinSet<(SlotId, u64, String)>,
     /// Producers that are being closed.
@@ -69,16 +85,18 @@ impl Peers {
         cluster: &Cluster,
         config: &ProducerConfig,
     ) -> Self {
-        let ends = principals.ends();
+        let (ends, places) = (principals.ends(), principals.places());
         Self {
             principals,
+            wants: places.wants(),
+            places,
             cluster: cluster.clone(),
             config: config.clone(),
             identities: Identities::new(),
             open: Vec::new(),
+            touched: Vec::new(),
             serial: 0,
             numbers: TopicNumbers::default(),
-            senders: HashMap::new(),
             ends,
             keepers: JoinSet::new(),
             closing: JoinSet::new(),
@@ -91,8 +109,12 @@ impl Peers {
     /// # Errors
     /// It has none, or gets none now.
     pub(super) fn writer_of(&mut self, sender: &Arc<Sender>) -> Result<SlotId, Failure> {
-        if let Some((slot, _)) = self.senders.get(&sender.id()) {
-            return Ok(*slot);
+        if let Some(attendance) = sender.kept::<Attendance>()
+            && let Some(open) = self.open(attendance.slot)
+            && open.serial == attendance.serial
+            && !open.has_ended
+        {
+            return Ok(attendance.slot);
         }
         let lease = sender.key().and_then(|key| self.principals.lease(&key));
         let Some(lease) = lease else {
@@ -106,29 +128,45 @@ impl Peers {
             }
             Entry::Ended(reason) => return Err(denied(text(reason))),
             Entry::Full => {
-                self.principals.count_refused();
+                self.places.want();
                 let reason = "records are written in as many names as may be (max_identities)";
                 return Err(Failure::new(Code::Busy, reason));
             }
         };
-        if self.senders.len() >= SENDERS {
-            self.senders.retain(|_, (_, sender)| sender.strong_count() > 0);
+        if let Some(open) = self.open(slot) {
+            sender.keep(Arc::clone(&open.attendance) as _);
         }
-        self.senders.insert(sender.id(), (slot, Arc::downgrade(sender)));
         Ok(slot)
     }
 
-    /// In whose name a message goes. If all places are taken, one that nobody needs is freed.
+    fn open(&self, slot: SlotId) -> Option<&Open> {
+        self.open.get(slot)?.as_ref()
+    }
+
+    /// In whose name a message goes. If all places are taken, one that nobody needs is freed: here,
+    /// or, once [`Places::want`] was called, by another route.
     fn entry(&mut self, lease: &PeerLease) -> Entry {
-        loop {
-            let principals = &self.principals;
-            let entry = self.identities.handle_message(lease, || principals.place(), now());
-            if entry != Entry::Full {
-                return entry;
-            }
-            let is_there =
-                |slot| self.senders.values().any(|(of, one)| *of == slot && one.strong_count() > 0);
-            let Some(slot) = self.identities.make_room(is_there) else { return Entry::Full };
+        while self.closing.try_join_next().is_some() {}
+        let may_open = self.closing.len() < CLOSING;
+        let place = || may_open.then(|| self.places.take()).flatten();
+        let entry = self.identities.handle_message(lease, place, now());
+        if entry != Entry::Full || !may_open {
+            return entry;
+        }
+        let Some(slot) = make_room(&mut self.identities, &self.open) else { return Entry::Full };
+        self.close_one(slot);
+        self.identities.handle_message(lease, || self.places.take(), now())
+    }
+
+    /// Gives up the places that other routes want and nobody needs here.
+    fn give_up_places(&mut self) {
+        let (mut given_up, identities, open) = (Vec::new(), &mut self.identities, &self.open);
+        self.places.give_up(|| {
+            let slot = make_room(identities, open);
+            given_up.extend(slot);
+            slot.is_some()
+        });
+        for slot in given_up {
             self.close_one(slot);
         }
     }
@@ -136,7 +174,8 @@ impl Peers {
     /// Opens an identity that has a place.
     fn begin(&mut self, slot: SlotId, lease: &PeerLease, sender: &Sender) -> Result<(), Failure> {
         let route = &self.config.route;
-        let begun = self.cluster.principal(&lease.tokens).and_then(|principal| {
+        // Its files are read by who asks for its tokens: the route waits for no file system.
+        let begun = self.cluster.principal_unseen(&lease.tokens).and_then(|principal| {
             let producer = Producer::start_fast(&principal.cluster(), &self.config)?;
             Ok((principal, producer))
         });
@@ -157,13 +196,22 @@ impl Peers {
             self.open.resize_with(slot + 1, || None);
         }
         if let Some(place) = self.open.get_mut(slot) {
-            *place = Some(Open { producer, serial, keeper });
+            let attendance = Arc::new(Attendance { slot, serial });
+            let (has_ended, is_touched) = (false, false);
+            *place = Some(Open { producer, serial, attendance, has_ended, is_touched, keeper });
         }
         Ok(())
     }
 
+    /// The producer of an identity, which is to be flushed at the end of this turn.
     fn producer(&mut self, slot: SlotId) -> Option<&mut Producer> {
-        self.open.get_mut(slot)?.as_mut().map(|open| &mut open.producer)
+        let open = self.open.get_mut(slot)?.as_mut()?;
+        if !std::mem::replace(&mut open.is_touched, true) {
+            self.touched.push(slot);
+            // It takes the time of its last flush for that of its records.
+            open.producer.flush();
+        }
+        Some(&mut open.producer)
     }
 
     pub(super) fn locate(
@@ -210,7 +258,12 @@ impl Peers {
     }
 
     pub(super) fn flush(&mut self) {
-        self.open.iter_mut().flatten().for_each(|open| open.producer.flush());
+        for slot in self.touched.drain(..) {
+            if let Some(Some(open)) = self.open.get_mut(slot) {
+                open.is_touched = false;
+                open.producer.flush();
+            }
+        }
     }
 
     /// Handles what [`Self::next`] has told.
@@ -239,7 +292,7 @@ impl Peers {
                 IdentityStep::Close(slot) => self.close_one(slot),
             }
         }
-        while self.closing.try_join_next().is_some() {}
+        self.give_up_places();
     }
 
     /// An identity takes no more. Returns true if it did before.
@@ -247,16 +300,15 @@ impl Peers {
         if !self.identities.handle_end(slot, reason, now) {
             return false;
         }
-        self.senders.retain(|_, (of, _)| *of != slot);
         let error = WriteError::NotAllowed(text(reason).to_owned());
-        if let Some(producer) = self.producer(slot) {
-            producer.fail_unsent(&error);
+        if let Some(Some(open)) = self.open.get_mut(slot) {
+            open.has_ended = true;
+            open.producer.fail_unsent(&error);
         }
         true
     }
 
     fn close_one(&mut self, slot: SlotId) {
-        self.senders.retain(|_, (of, _)| *of != slot);
         self.numbers.forget(slot);
         let Some(open) = self.open.get_mut(slot).and_then(Option::take) else { return };
         info!(route = self.config.route, identity = open.serial, "no more is written in its name");
@@ -268,12 +320,14 @@ impl Peers {
     /// called again.
     pub(super) async fn next(&mut self) -> Event {
         let due = self.identities.poll_timeout();
-        let Self { open, ends, keepers, turn, .. } = self;
+        let Self { open, ends, wants, keepers, closing, turn, .. } = self;
         tokio::select! {
             (slot, news) = news(open, turn) => Event::News(Writer::Peer(slot), news),
             event = refused(keepers) => Event::Peers(event),
-            // The principals are kept here, so that they do not end.
+            // The principals and the places are kept here, so that they do not end.
             Ok(()) = ends.changed() => Event::Peers(PeerEvent::Look),
+            Ok(()) = wants.changed() => Event::Peers(PeerEvent::Look),
+            Some(_) = closing.join_next() => Event::Peers(PeerEvent::Look),
             () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => {
                 Event::Peers(PeerEvent::Look)
             }
@@ -286,6 +340,18 @@ impl Peers {
         }
         while self.closing.join_next().await.is_some() {}
     }
+}
+
+/// Takes the place of the identity that was not used for the longest time, if nobody needs one.
+fn make_room(
+    identities: &mut Identities<PeerLease, Place>,
+    open: &[Option<Open>],
+) -> Option<SlotId> {
+    identities.make_room(|slot| {
+        let open = open.get(slot).and_then(Option::as_ref);
+        // One is the identity's own.
+        open.is_some_and(|open| Arc::strong_count(&open.attendance) > 1)
+    })
 }
 
 /// Told to the sender of a message whose lease has ended.

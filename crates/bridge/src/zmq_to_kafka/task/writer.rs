@@ -23,7 +23,7 @@ pub(super) enum Event {
 /// Something to be done about identities.
 #[derive(Debug)]
 pub(super) enum PeerEvent {
-    /// Some lease may be over, or the time of something has come.
+    /// Some lease may be over, the time of something has come, or another route wants a place.
     Look,
     /// The end of an identity whose token nobody takes any more.
     Refused { slot: SlotId, serial: u64, reason: String },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
+use zafka_sockets::gate::{Access, Gate, Presented, TakePlace, Verdict};
 use zafka_zmtp::curve::PublicKey;
 
 use crate::identity::gate::Identities;
@@ -93,7 +93,7 @@ fn host(address: &str) -> Option<IpAddr> {
 }
 
 impl Gate for Visitors {
-    fn admit(&self, presented: &Presented<'_>) -> Verdict {
+    fn admit(&self, presented: &Presented<'_>, take_place: TakePlace<'_>) -> Verdict {
         let Some(key) = presented.peer.key else {
             return Verdict::Refused("it shows no key".to_owned());
         };
@@ -122,6 +122,9 @@ impl Gate for Visitors {
             is_enrolled: AtomicBool::new(is_enrolled),
             has_ended: AtomicBool::new(false),
         });
+        if !take_place(&*visitor) {
+            return Verdict::NoPlace;
+        }
         there.push(Arc::downgrade(&visitor));
         Verdict::Admitted(visitor)
     }
@@ -169,7 +172,9 @@ mod tests {
 
     /// Returns the verdict on the owner of this key at that address.
     fn come(visitors: &Visitors, number: u8, address: &str) -> Verdict {
-        presented(number, "", |presented| visitors.admit(&Presented { address, ..*presented }))
+        presented(number, "", |presented| {
+            visitors.admit(&Presented { address, ..*presented }, &mut |_| true)
+        })
     }
 
     #[tokio::test]
@@ -179,7 +184,7 @@ mod tests {
         let visitors = Visitors::new(Arc::clone(&identity.gate));
         wait_admitted(&identity.gate, 2, &issuer.token("alice", 600, &dash())).await;
         let [alice, stranger] = [2, 3].map(|number| {
-            presented(number, "", |presented| match visitors.admit(presented) {
+            presented(number, "", |presented| match visitors.admit(presented, &mut |_| true) {
                 Verdict::Admitted(access) => access,
                 other => panic!("{other:?}"),
             })
