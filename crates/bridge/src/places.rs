@@ -39,8 +39,8 @@ impl Places {
         Some(Place(place))
     }
 
-    /// Takes note of a message that was refused for want of a place, and has the routes look for one
-    /// that they can give up.
+    /// Takes note of a message that was refused for want of a place, and has the routes look for
+    /// one that they can give up.
     pub(crate) fn want(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let mut wanted = self.wanted.lock();
@@ -53,8 +53,8 @@ impl Places {
         self.wants.subscribe()
     }
 
-    /// Has places given up, one after the other, as long as one is wanted: `give_up` returns false if
-    /// there is none.
+    /// Has places given up, one after the other, as long as one is wanted: `give_up` returns false
+    /// if there is none.
     pub(crate) fn give_up(&self, mut give_up: impl FnMut() -> bool) {
         // Other routes wait meanwhile: what one gives up is not wanted of the next.
         let mut wanted = self.wanted.lock();

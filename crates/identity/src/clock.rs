@@ -33,8 +33,8 @@ impl End {
         self.at = self.at.zip(other.at).map(|(one, other)| one.max(other));
     }
 
-    /// The time from now on that passes at the least before it is over, in whole seconds by the wall
-    /// clock; `None` if it is too far away.
+    /// The time from now on that passes at the least before it is over, in whole seconds by the
+    /// wall clock; `None` if it is too far away.
     pub(crate) fn left(self, clock: Clock) -> Option<Duration> {
         let wall = u64::try_from(self.wall.saturating_sub(clock.wall)).unwrap_or(0);
         let now = self.at?.saturating_duration_since(clock.now);

@@ -42,8 +42,8 @@ impl<T: Copy + Ord> FirstEnds<T> {
     }
 }
 
-/// Things that end by the last of two clocks, and whose ends may move. Each is looked at once its end
-/// may have come, and again if it has not.
+/// Things that end by the last of two clocks, and whose ends may move. Each is looked at once its
+/// end may have come, and again if it has not.
 #[derive(Debug)]
 pub(crate) struct Looks<T>(BinaryHeap<Reverse<(Instant, T)>>);
 

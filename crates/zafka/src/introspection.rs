@@ -76,8 +76,8 @@ impl Introspector {
         Self { url, client, keys, discovered: Mutex::default(), calls }
     }
 
-    /// Asks whether a token is active, on a thread of its own. Waits for a minute at most, also if a
-    /// file of the client never comes.
+    /// Asks whether a token is active, on a thread of its own. Waits for a minute at most, also if
+    /// a file of the client never comes.
     ///
     /// # Errors
     /// That is not known.
@@ -95,8 +95,8 @@ impl Introspector {
         self.calls.run(patience, move || asks.is_active(&token)).await?
     }
 
-    /// Asks whether a token is active. Blocks for 20 s at most, and for the files of the client: the
-    /// discovery document may have to be fetched first.
+    /// Asks whether a token is active. Blocks for 20 s at most, and for the files of the client:
+    /// the discovery document may have to be fetched first.
     ///
     /// # Errors
     /// That is not known.

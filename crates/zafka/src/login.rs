@@ -101,8 +101,8 @@ fn login_to(store: &Store, args: &LoginArgs, out: &mut dyn Write) -> Result<(), 
     tell(text).map_err(|error| output_error(error).into())
 }
 
-/// Keeps a login, however long that takes: what a provider has granted is not granted again. So there
-/// is no deadline, but the user, who is told of it and may stop it.
+/// Keeps a login, however long that takes: what a provider has granted is not granted again. So
+/// there is no deadline, but the user, who is told of it and may stop it.
 fn keep(store: &Store, login: &Login, mut tell: impl FnMut(String)) {
     let mut told = None;
     loop {

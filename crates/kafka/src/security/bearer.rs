@@ -22,7 +22,8 @@ type Outcome = Option<Result<Token, TokenError>>;
 pub(crate) struct Bearer {
     provider: TokenProvider,
     extensions: Vec<(String, String)>,
-    /// The last question of a task. There is one at a time, so that one that hangs takes one thread.
+    /// The last question of a task. There is one at a time, so that one that hangs takes one
+    /// thread.
     asked: Mutex<Option<watch::Receiver<Outcome>>>,
 }
 

@@ -1,4 +1,5 @@
-//! Places of peers: so many for all, of which neither one key nor one subject takes more than a part.
+//! Places of peers: so many for all, of which neither one key nor one subject takes more than a
+//! part.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -12,8 +12,8 @@ use super::gate::{self, Identities};
 /// Time between two looks. The wall clock may be set, so that no single moment can be waited for.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Time between two looks at all that is kept of leases. What is kept of one goes with its end; this
-/// finds what was kept after that, and leases that nobody asks about any more.
+/// Time between two looks at all that is kept of leases. What is kept of one goes with its end;
+/// this finds what was kept after that, and leases that nobody asks about any more.
 const LOOK_AT_ALL: Duration = Duration::from_secs(10);
 
 /// Time by which the clock is set back from which on it is logged: less is usual.

@@ -147,8 +147,8 @@ impl Store {
         made.map_err(|source| StoreError::Io { path: self.folder.clone(), source })
     }
 
-    /// Sees whether a login can be written: to be called before a provider grants what cannot be had
-    /// again.
+    /// Sees whether a login can be written: to be called before a provider grants what cannot be
+    /// had again.
     pub(super) fn try_out(&self, _lock: &Lock) -> Result<(), StoreError> {
         let new = self.new_path();
         let written = write_new(&new, &" ".repeat(ROOM));

@@ -27,8 +27,8 @@ use crate::zmq_to_kafka::wire::{Code, Failure};
 /// Producers that are being closed, beyond which no other identity is opened: each has connections.
 const CLOSING: usize = 32;
 
-/// What a sender keeps: the identity in whose name it writes. Senders and the identity share one, so
-/// that it is seen when the last of them has left.
+/// What a sender keeps: the identity in whose name it writes. Senders and the identity share one,
+/// so that it is seen when the last of them has left.
 #[derive(Debug)]
 struct Attendance {
     slot: SlotId,

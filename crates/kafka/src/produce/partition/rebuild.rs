@@ -54,9 +54,9 @@ impl Partition {
         self.fail(error, |_| true);
     }
 
-    /// Gives up what no broker can have. What was sent is awaited, and sent again if need be: behind
-    /// it the sequence goes back, so that no new one has to begin. One that is missing before it
-    /// leaves no other way, since the log would not take it any more.
+    /// Gives up what no broker can have. What was sent is awaited, and sent again if need be:
+    /// behind it the sequence goes back, so that no new one has to begin. One that is missing
+    /// before it leaves no other way, since the log would not take it any more.
     pub(in crate::produce) fn fail_never_sent(&mut self, error: &WriteError) {
         let is_unsent = |batch: &Sealed| !batch.may_be_written && batch.request.is_none();
         let last = self.sealed.iter().rposition(|batch| !is_unsent(batch) || batch.was_told());

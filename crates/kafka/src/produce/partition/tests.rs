@@ -475,7 +475,8 @@ fn what_no_broker_can_have_is_given_up_and_the_rest_is_waited_for() {
 fn what_was_sent_is_waited_for_though_what_came_behind_it_is_given_up() {
     use Code::{NotLeaderOrFollower as Refused, RequestTimedOut as Unclear};
     let denied = || WriteError::NotAllowed("over".to_owned());
-    // What became of the requests of two batches; then what is told at once, and what is sent again.
+    // What became of the requests of two batches; then what is told at once, and what is sent
+    // again.
     for (name, first, second, told, again) in [
         ("lost, refused", None, Some(Refused), vec![(2, Err("not allowed"))], true),
         ("unclear, refused", Some(Unclear), Some(Refused), vec![(2, Err("not allowed"))], true),
