@@ -62,9 +62,9 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait by the clock"))]
 
 pub mod config;
+mod identity_places;
 mod kafka_to_zmq;
 pub mod loops;
-mod places;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
 mod principals;
@@ -79,6 +79,6 @@ pub mod template;
 mod wait_log;
 pub mod zmq_to_kafka;
 
-pub use places::{Place, Places};
+pub use identity_places::{IdentityPlace, IdentityPlaces};
 pub use principals::{PeerLease, Principals};
 pub use relay::{Relay, Route, StartError, StatusHandle, StoppedRoute};

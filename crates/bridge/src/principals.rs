@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use zafka_kafka::config::{LiveSecret, OAuthBearer};
 use zafka_zmtp::curve::PublicKey;
 
-use crate::places::Places;
+use crate::identity_places::IdentityPlaces;
 
 /// The lease of a peer, in whose name records are written as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub trait Principals: Debug + Send + Sync {
     fn lease(&self, key: &PublicKey) -> Option<PeerLease>;
 
     /// The places for names, over all routes.
-    fn places(&self) -> Arc<Places>;
+    fn places(&self) -> Arc<IdentityPlaces>;
 
     /// Changes whenever some lease may have come to its end.
     fn ends(&self) -> watch::Receiver<u64>;

@@ -118,7 +118,7 @@ pub(crate) struct Leases {
     /// Their ends.
     ends: FirstEnds<PublicKey>,
     used: HashMap<TokenId, UsedToken>,
-    /// When each of these may be forgotten.
+    /// The time when each of these may be forgotten.
     forgets: Looks<TokenId>,
     holders: HashMap<Subject, Holder>,
     max_lease: Duration,

@@ -129,7 +129,7 @@ pub(crate) struct Revocations {
     exact: HashMap<Revoked, End>,
     /// Revocations of an issuer's tokens: the latest time, and its end.
     cuts: HashMap<String, (i64, End)>,
-    /// When each of these may be forgotten.
+    /// The time when each of these may be forgotten.
     forgets: Looks<Revoked>,
 }
 

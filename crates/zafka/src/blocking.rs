@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(late.unwrap_err().to_string(), "no answer within 0.001 s");
         }
         let (begun, has_begun) = mpsc::channel();
-        let call = calls.run(SHORT, move || drop(begun.send(())));
+        let call = calls.run(SHORT, move || begun.send(()).is_ok());
         assert_eq!(call.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(has_begun.recv().is_err(), "it had no thread");
         drop(first);

@@ -14,8 +14,8 @@ use crate::config::OAuthBearer;
 /// Longest wait for a token: the provider has 10 s. A file that is shown to it may never come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What comes of a question; `None` while it is under way.
-type Outcome = Option<Result<Token, TokenError>>;
+/// The answer to a question; `None` while it is under way.
+type TokenAnswer = Option<Result<Token, TokenError>>;
 
 /// Gives tokens, and what goes beside them.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Bearer {
     extensions: Vec<(String, String)>,
     /// The last question of a task. There is one at a time, so that one that hangs takes one
     /// thread.
-    asked: Mutex<Option<watch::Receiver<Outcome>>>,
+    asked: Mutex<Option<watch::Receiver<TokenAnswer>>>,
 }
 
 /// The reason why there is no token to authenticate with.
@@ -99,7 +99,7 @@ impl Bearer {
     }
 
     /// The question that is under way: a new one, if there is none.
-    fn question(self: &Arc<Self>) -> watch::Receiver<Outcome> {
+    fn question(self: &Arc<Self>) -> watch::Receiver<TokenAnswer> {
         let mut asked = self.asked.lock();
         // Its thread has let go of the last one if that has ended.
         let under_way = asked.take_if(|asked| asked.has_changed().is_ok());

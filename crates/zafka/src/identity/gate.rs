@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
-use zafka_bridge::{PeerLease, Places, Principals};
+use zafka_bridge::{IdentityPlaces, PeerLease, Principals};
 use zafka_identity::{
     Admission, Claims, Clock, Directory, Issuer, KeySet, LeaseChange, LeaseView, Leased, Refusal,
     Revocation, Revoked, SteadyClock, TokenError, TooManyRevocations, claimed_end, shown, verify,
@@ -351,9 +351,9 @@ impl Principals for Identities {
         self.tokens.as_ref()?.lease(key)
     }
 
-    fn places(&self) -> Arc<Places> {
+    fn places(&self) -> Arc<IdentityPlaces> {
         let places = self.tokens.as_ref().map(|tokens| Arc::clone(tokens.places()));
-        places.unwrap_or_else(|| Arc::new(Places::new(0)))
+        places.unwrap_or_else(|| Arc::new(IdentityPlaces::new(0)))
     }
 
     fn ends(&self) -> watch::Receiver<u64> {

@@ -17,7 +17,7 @@ use super::kafka_rights::KafkaRights;
 use crate::blocking::{Calls, PATIENCE};
 use crate::config::KafkaExchange;
 
-/// What reads the keys and certificates of an exchange.
+/// Reads of the keys and certificates of an exchange.
 static READING: LazyLock<Calls> = LazyLock::new(|| Calls::new(16));
 
 /// Asks for as long as the task lives.

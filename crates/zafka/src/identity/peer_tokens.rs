@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zafka_bridge::{PeerLease, Places};
+use zafka_bridge::{IdentityPlaces, PeerLease};
 use zafka_identity::LeaseChange;
 use zafka_kafka::config::{LiveSecret, Secret};
 use zafka_zmtp::curve::PublicKey;
@@ -19,13 +19,13 @@ const MAX_KEPT: usize = 16_384;
 pub struct PeerTokens {
     exchange: KafkaExchange,
     tokens: Mutex<HashMap<PublicKey, LiveSecret>>,
-    places: Arc<Places>,
+    places: Arc<IdentityPlaces>,
 }
 
 impl PeerTokens {
     /// Nobody has a lease yet.
     pub fn new(exchange: &KafkaExchange) -> Self {
-        let places = Arc::new(Places::new(exchange.max_identities));
+        let places = Arc::new(IdentityPlaces::new(exchange.max_identities));
         Self { exchange: exchange.clone(), tokens: Mutex::default(), places }
     }
 
@@ -73,7 +73,7 @@ impl PeerTokens {
     }
 
     /// The places for names to write in.
-    pub fn places(&self) -> &Arc<Places> {
+    pub fn places(&self) -> &Arc<IdentityPlaces> {
         &self.places
     }
 }

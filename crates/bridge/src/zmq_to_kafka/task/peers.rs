@@ -18,7 +18,7 @@ use zafka_kafka::produce::{
 use zafka_sockets::Sender;
 
 use super::writer::{Event, PeerEvent, Writer};
-use crate::places::{Place, Places};
+use crate::identity_places::{IdentityPlace, IdentityPlaces};
 use crate::principals::{PeerLease, Principals};
 use crate::zmq_to_kafka::identities::{EndReason, Entry, Identities, IdentityStep, SlotId};
 use crate::zmq_to_kafka::topic_numbers::TopicNumbers;
@@ -27,8 +27,8 @@ use crate::zmq_to_kafka::wire::{Code, Failure};
 /// Producers that are being closed, beyond which no other identity is opened: each has connections.
 const CLOSING: usize = 32;
 
-/// What a sender keeps: the identity in whose name it writes. Senders and the identity share one,
-/// so that it is seen when the last of them has left.
+/// The identity in whose name a sender writes, which that keeps. Its senders and the identity share
+/// one, so that it is seen when the last of them has left.
 #[derive(Debug)]
 struct Attendance {
     slot: SlotId,
@@ -62,10 +62,10 @@ pub(super) struct Peers {
     principals: Arc<dyn Principals>,
     cluster: Cluster,
     config: ProducerConfig,
-    places: Arc<Places>,
+    places: Arc<IdentityPlaces>,
     /// Changes if another route wants a place.
     wants: watch::Receiver<()>,
-    identities: Identities<PeerLease, Place>,
+    identities: Identities<PeerLease, IdentityPlace>,
     open: Vec<Option<Open>>,
     /// Identities that were used since the last flush.
     touched: Vec<SlotId>,
@@ -144,7 +144,7 @@ impl Peers {
     }
 
     /// In whose name a message goes. If all places are taken, one that nobody needs is freed: here,
-    /// or, once [`Places::want`] was called, by another route.
+    /// or, once [`IdentityPlaces::want`] was called, by another route.
     fn entry(&mut self, lease: &PeerLease) -> Entry {
         while self.closing.try_join_next().is_some() {}
         let may_open = self.closing.len() < CLOSING;
@@ -344,7 +344,7 @@ impl Peers {
 
 /// Takes the place of the identity that was not used for the longest time, if nobody needs one.
 fn make_room(
-    identities: &mut Identities<PeerLease, Place>,
+    identities: &mut Identities<PeerLease, IdentityPlace>,
     open: &[Option<Open>],
 ) -> Option<SlotId> {
     identities.make_room(|slot| {

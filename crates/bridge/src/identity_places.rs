@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// So many places.
 #[derive(Debug)]
-pub struct Places {
+pub struct IdentityPlaces {
     most: usize,
     free: Arc<Semaphore>,
-    /// Places that were wanted, and that nobody has given up for that.
+    /// IdentityPlaces that were wanted, and that nobody has given up for that.
     wanted: Mutex<usize>,
     /// Changes if one is wanted.
     wants: watch::Sender<()>,
@@ -22,9 +22,9 @@ pub struct Places {
 
 /// A place; free again once it is dropped.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub struct IdentityPlace(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
-impl Places {
+impl IdentityPlaces {
     /// All are free.
     pub fn new(most: usize) -> Self {
         let (free, wanted) = (Arc::new(Semaphore::new(most)), Mutex::default());
@@ -32,14 +32,14 @@ impl Places {
     }
 
     /// Takes a place, if one is free.
-    pub(crate) fn take(&self) -> Option<Place> {
+    pub(crate) fn take(&self) -> Option<IdentityPlace> {
         let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
         let mut wanted = self.wanted.lock();
         *wanted = wanted.saturating_sub(1);
-        Some(Place(place))
+        Some(IdentityPlace(place))
     }
 
-    /// Takes note of a message that was refused for want of a place, and has the routes look for
+    /// Takes note of a message that was refused for lack of a place, and has the routes look for
     /// one that they can give up.
     pub(crate) fn want(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -75,13 +75,13 @@ mod tests {
     use super::*;
 
     /// Has a route give up what it does not need.
-    fn look(places: &Places, spare: &mut Vec<Place>) {
+    fn look(places: &IdentityPlaces, spare: &mut Vec<IdentityPlace>) {
         places.give_up(|| spare.pop().is_some());
     }
 
     #[test]
     fn what_one_route_does_not_need_is_for_another() {
-        let places = Places::new(4);
+        let places = IdentityPlaces::new(4);
         let take = |count: usize| -> Vec<_> { (0..count).map_while(|_| places.take()).collect() };
         let (mut first, mut second) = (take(3), take(2));
         assert_eq!((first.len(), second.len(), places.counts()), (3, 1, (4, 0)));
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_free_by_itself_is_not_asked_for() {
-        let places = Places::new(1);
+        let places = IdentityPlaces::new(1);
         let taken = places.take().unwrap();
         places.want();
         drop(taken);
