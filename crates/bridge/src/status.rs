@@ -64,6 +64,10 @@ pub struct RouteStatus {
     pub ring_bytes: usize,
     /// Bound of the ring in bytes.
     pub ring_bytes_max: usize,
+    /// Bytes that peers make the socket hold beside the ring now.
+    pub peer_bytes: usize,
+    /// Bound of that in bytes (`peer_memory`).
+    pub peer_bytes_max: usize,
     /// Peers with at least one subscription now.
     pub peers_subscribed: usize,
     /// Partitions that make no progress though there is something to read.
@@ -231,6 +235,10 @@ pub struct IngestStatus {
     pub in_flight_bytes: usize,
     /// Bound of that.
     pub in_flight_bytes_max: usize,
+    /// Bytes that senders make the socket hold besides.
+    pub peer_bytes: usize,
+    /// Bound of that in bytes (`peer_memory`).
+    pub peer_bytes_max: usize,
     /// Age of the oldest message under way in ms; 0 if there is none.
     pub oldest_ms: i64,
     /// Senders that are not read because the memory is taken.

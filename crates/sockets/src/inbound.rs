@@ -41,6 +41,8 @@ pub struct InboundSnapshot {
     pub closed: Vec<(&'static str, u64)>,
     /// Bytes of `in_flight_bytes` that are taken.
     pub bytes_in_flight: usize,
+    /// Bytes that senders make the socket hold besides (`peer_memory`).
+    pub peer_bytes: usize,
     /// Senders that are not read: their next message waits for memory, or they are on hold.
     pub senders_held: usize,
     /// The senders whose handshake is done.
@@ -94,6 +96,7 @@ impl InboundSocket {
             accepted: self.shared.hub.accepted(),
             closed: self.shared.hub.closed(),
             bytes_in_flight: self.shared.bytes_in_flight(),
+            peer_bytes: self.shared.peer_bytes(),
             senders_held: senders.iter().filter(|sender| sender.held_since.is_some()).count(),
             senders,
         }

@@ -168,6 +168,11 @@ impl Shared {
         self.capacity - self.in_flight.available_permits()
     }
 
+    /// Bytes of `peer_memory` that are taken, by input and by answers.
+    pub(crate) fn peer_bytes(&self) -> usize {
+        self.hub.memory.used() + self.hub.reserves.as_ref().map_or(0, Reserves::used)
+    }
+
     /// The senders whose handshake is done.
     pub(crate) fn senders(&self) -> Vec<SenderSnapshot> {
         let senders: Vec<_> = self.senders.lock().values().cloned().collect();

@@ -65,7 +65,6 @@ impl PeerMemory {
     }
 
     /// Bytes that peers hold now.
-    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }

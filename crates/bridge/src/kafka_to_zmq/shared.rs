@@ -96,6 +96,8 @@ impl RouteShared {
             },
             ring_bytes: socket.ring_bytes,
             ring_bytes_max: self.config.socket.ring_bytes,
+            peer_bytes: socket.peer_bytes,
+            peer_bytes_max: self.config.socket.limits.peer_memory,
             peers_subscribed: socket.peers_subscribed,
             partitions_stalled: source.partitions_stalled,
             partitions,

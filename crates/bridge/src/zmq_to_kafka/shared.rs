@@ -143,6 +143,8 @@ impl IngestShared {
             unaccounted: counts.unaccounted(),
             in_flight_bytes: socket.bytes_in_flight,
             in_flight_bytes_max: self.config.socket.in_flight_bytes,
+            peer_bytes: socket.peer_bytes,
+            peer_bytes_max: self.config.socket.peer_memory,
             oldest_ms: if oldest == 0 { 0 } else { now_ms.saturating_sub(oldest).max(0) },
             senders_held: socket.senders_held,
             senders_total,

@@ -49,6 +49,11 @@ impl Reserves {
         charge
     }
 
+    /// Bytes that are held now.
+    pub(crate) fn used(&self) -> usize {
+        self.memory.used()
+    }
+
     /// Returns true if no more is held than may be.
     pub(crate) fn is_within_limit(&self) -> bool {
         self.memory.is_within_limit()

@@ -19,6 +19,8 @@ const PREFIX_BYTES_SHOWN: usize = if cfg!(test) { 200 } else { 1 << 20 };
 pub struct SocketSnapshot {
     /// Bytes of memory that the chunks in the ring take.
     pub ring_bytes: usize,
+    /// Bytes that peers make the socket hold beside the ring (`peer_memory`).
+    pub peer_bytes: usize,
     /// Peers with at least one subscription.
     pub peers_subscribed: usize,
     /// Counts since the start.
@@ -70,6 +72,7 @@ impl PubSocket {
         };
         SocketSnapshot {
             ring_bytes,
+            peer_bytes: self.shared.hub.memory.used(),
             peers_subscribed,
             counters,
             accepted: self.shared.hub.accepted(),

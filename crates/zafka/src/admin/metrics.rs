@@ -72,6 +72,10 @@ const GAUGES: &[(&str, &str, OfRoute)] = &[
     ("zafka_peers_subscribed", "Peers with a subscription.", |r| r.peers_subscribed as u64),
     ("zafka_ring_bytes", "Bytes in the ring.", |r| r.ring_bytes as u64),
     ("zafka_ring_limit_bytes", "Bound of the ring.", |r| r.ring_bytes_max as u64),
+    ("zafka_peer_memory_bytes", "Bytes that peers make the relay hold beside the ring.", |r| {
+        r.peer_bytes as u64
+    }),
+    ("zafka_peer_memory_limit_bytes", "Bound of that.", |r| r.peer_bytes_max as u64),
 ];
 
 /// Gauges of a partition.

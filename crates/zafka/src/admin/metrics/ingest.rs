@@ -44,6 +44,10 @@ const GAUGES: &[(&str, &str, OfIngest)] = &[
     }),
     ("zafka_ingest_in_flight_bytes", "Memory that they take.", |r| r.in_flight_bytes as f64),
     ("zafka_ingest_in_flight_limit_bytes", "Bound of that.", |r| r.in_flight_bytes_max as f64),
+    ("zafka_ingest_peer_memory_bytes", "Bytes that senders make the relay hold besides.", |r| {
+        r.peer_bytes as f64
+    }),
+    ("zafka_ingest_peer_memory_limit_bytes", "Bound of that.", |r| r.peer_bytes_max as f64),
     (
         "zafka_ingest_oldest_seconds",
         "Age of the oldest message under way; 0 if there is none.",
