@@ -104,11 +104,6 @@ impl PeerMemory {
 }
 
 impl Charge {
-    /// The limit of all charges together.
-    pub(crate) fn limit(&self) -> usize {
-        self.memory.limit
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

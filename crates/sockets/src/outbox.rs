@@ -12,7 +12,6 @@ use std::io::{self, IoSlice};
 use zafka_zmtp::curve::Sealer;
 
 use crate::closed::Closed;
-use crate::memory::Charge;
 use crate::stream::Stream;
 use boxes::{BoxWritten, Boxes};
 pub use queue::Answers;
@@ -85,13 +84,13 @@ pub(crate) enum Drained {
 }
 
 impl Outbox {
-    /// Boxes what is written from now on, after what is queued. `charge` is for what is boxed.
-    pub(crate) fn seal_with(&mut self, sealer: Sealer, charge: Charge) {
+    /// Boxes what is written from now on, after what is queued.
+    pub(crate) fn seal_with(&mut self, sealer: Sealer) {
         let handshake = self.control.split_off(self.control_sent);
         *self = Self {
             messages_written: self.messages_written,
             blocked: self.blocked,
-            boxes: Some(Box::new(Boxes::new(sealer, handshake, charge))),
+            boxes: Some(Box::new(Boxes::new(sealer, handshake))),
             ..Self::default()
         };
     }

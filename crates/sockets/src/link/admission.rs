@@ -54,7 +54,7 @@ impl<S: Session> Link<'_, S> {
             outbox.queue(&output);
         }
         if let Some(sealer) = self.connection.take_sealer() {
-            outbox.seal_with(sealer, self.hub.memory.empty());
+            outbox.seal_with(sealer);
         }
         drop(outbox);
         self.hub.count_ready(peer, info, now);

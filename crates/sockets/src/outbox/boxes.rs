@@ -1,26 +1,31 @@
 //! Boxes for a peer with CURVE: what goes to it is sealed frame by frame, in the order of the wire.
 //!
-//! A message is encoded once and boxed for each peer, when it is about to be written. Of what the
-//! kernel does not take, only the rest of the box that was begun is kept. Boxes behind it are
-//! forgotten and made again: nonces may have gaps. So what was not begun can still be dropped or
-//! withdrawn, as it can if nothing is boxed.
+//! A message is encoded once and boxed for each peer, when it is about to be written. What the
+//! kernel does not take of that is forgotten. Of the box that was begun, its head and a place are
+//! kept: the rest is made again of the frame, which all peers share. So a peer that stands still
+//! makes the socket hold no more than it would without boxes. Boxes behind it are made again too,
+//! with other nonces, which may have gaps. What was not begun can still be dropped or withdrawn, as
+//! it can if nothing is boxed.
 //!
-//! A feed counts plain bytes. It advances by a frame's bytes when its box is written, but by the
-//! last one when the box is begun: so it knows that the message is half written.
+//! A feed counts plain bytes: those of which the boxes were written. Of a box that was begun they
+//! are at least one and never all, so that the feed knows that the message is half written.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
-use zafka_zmtp::curve::{OVERHEAD, Sealer};
+use zafka_zmtp::curve::{BegunBox, OVERHEAD, Sealer};
 use zafka_zmtp::frame::{self, HEADER_MAX};
 
 use super::Batch;
 use crate::closed::Closed;
-use crate::memory::Charge;
 use crate::stream::Stream;
 
-/// Bytes that are boxed ahead of a write, unless one frame is larger. It goes alone.
-const BOXED_BYTES: usize = 64 * 1024;
+/// Bytes that are boxed ahead of a write, unless one frame is larger. It goes alone. (Few in tests,
+/// so that they see many writes.)
+const BOXED_BYTES: usize = if cfg!(test) { 256 } else { 64 * 1024 };
+/// Bytes that are boxed of a larger frame before its first write: what the kernel may take at once.
+/// What it leaves costs a second encryption.
+const BEGUN_BYTES: usize = if cfg!(test) { 2048 } else { 1024 * 1024 };
 
 thread_local! {
     /// Boxes that are being written. Nothing is left in it after that.
@@ -36,11 +41,20 @@ struct Scratch {
 /// A frame in its box.
 #[derive(Clone, Copy, Debug)]
 struct Boxed {
-    /// The end of the box.
+    /// The end of the box, which is behind what was made if that is its beginning only.
     end: usize,
     /// Size of the frame.
     plain: usize,
     kind: Kind,
+}
+
+/// A box that was begun and is to be finished before anything else.
+#[derive(Debug)]
+struct Begun {
+    made: BegunBox,
+    kind: Kind,
+    /// Bytes of the frame that do not count as written yet.
+    plain_left: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,34 +81,28 @@ pub(super) struct BoxWritten {
 #[derive(Debug)]
 pub(super) struct Boxes {
     sealer: Sealer,
-    /// Bytes that were begun and are to be finished before anything else.
-    rest: Vec<u8>,
-    rest_sent: usize,
-    /// True if the feed waits for the last byte of the frame whose box that is.
-    owes_byte: bool,
-    /// Memory of the rest, or of a large frame that is being boxed.
-    charge: Charge,
-    /// True if there was no memory for that.
-    is_broken: bool,
+    /// The end of the handshake, which goes before all boxes as it is.
+    handshake: Vec<u8>,
+    handshake_sent: usize,
+    begun: Option<Begun>,
 }
 
 impl Boxes {
     /// Boxes what follows `handshake`, the bytes of which were not written yet.
-    pub(super) fn new(sealer: Sealer, handshake: Vec<u8>, charge: Charge) -> Self {
-        Self { sealer, rest: handshake, rest_sent: 0, owes_byte: false, charge, is_broken: false }
+    pub(super) fn new(sealer: Sealer, handshake: Vec<u8>) -> Self {
+        Self { sealer, handshake, handshake_sent: 0, begun: None }
     }
 
-    /// Bytes that are boxed and not written.
+    /// Bytes of the handshake that are not written.
     pub(super) fn queued(&self) -> usize {
-        self.rest.len() - self.rest_sent
+        self.handshake.len() - self.handshake_sent
     }
 
     /// Makes one write: the rest of what was begun, or boxes of a batch and of the commands that go
     /// at the next message boundary.
     ///
     /// # Errors
-    /// There is no memory for the box that was begun or has to be made: nothing may be written any
-    /// more.
+    /// The kernel's, or input that is not whole frames.
     pub(super) fn write(
         &mut self,
         stream: &Stream,
@@ -105,12 +113,12 @@ impl Boxes {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             other => other,
         };
-        if self.is_broken {
-            return Err(Closed::Memory(self.charge.limit()));
-        }
         if self.queued() > 0 {
-            let written = write(&self.rest[self.rest_sent..])?;
-            return Ok(self.finish(written));
+            self.handshake_sent += write(&self.handshake[self.handshake_sent..])?;
+            if self.queued() == 0 {
+                (self.handshake, self.handshake_sent) = (Vec::new(), 0);
+            }
+            return Ok(BoxWritten::default());
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let outcome = self.write_boxes(batch, control, scratch, write);
@@ -121,19 +129,6 @@ impl Boxes {
         })
     }
 
-    /// Counts bytes of the rest.
-    fn finish(&mut self, written: usize) -> BoxWritten {
-        self.rest_sent += written;
-        if self.queued() > 0 {
-            return BoxWritten::default();
-        }
-        (self.rest, self.rest_sent) = (Vec::new(), 0);
-        // Less is never refused.
-        let _ = self.charge.set(0);
-        let owed = std::mem::take(&mut self.owes_byte);
-        BoxWritten { of_batch: usize::from(owed), of_control: 0 }
-    }
-
     fn write_boxes(
         &mut self,
         batch: &impl Batch,
@@ -141,33 +136,47 @@ impl Boxes {
         scratch: &mut Scratch,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> Result<BoxWritten, Closed> {
+        if let Some(begun) = &self.begun {
+            let frames = match begun.kind {
+                Kind::OfBatch => batch.slices().find(|slice| !slice.is_empty()).unwrap_or_default(),
+                Kind::OfControl => control,
+            };
+            self.sealer.resume(&begun.made, frames, BOXED_BYTES, &mut scratch.wire)?;
+            let sent = write(&scratch.wire)?;
+            return Ok(self.go_on(sent));
+        }
         self.seal(batch, control, scratch)?;
-        let sent = match write(&scratch.wire) {
-            Ok(sent) => sent,
-            Err(error) => {
-                let _ = self.charge.set(0);
-                return Err(error.into());
-            }
-        };
+        let sent = write(&scratch.wire)?;
         let mut written = BoxWritten::default();
         let mut start = 0;
         for Boxed { end, plain, kind } in scratch.boxes.iter().copied() {
             if start >= sent {
                 break;
             }
-            let begun = end > sent;
-            if begun {
-                self.rest = scratch.wire[sent..end].to_vec();
-                self.owes_byte = kind == Kind::OfBatch;
-            }
-            match kind {
-                Kind::OfBatch => written.of_batch += plain - usize::from(begun),
-                Kind::OfControl => written.of_control += plain,
+            if end > sent {
+                let made = BegunBox::new(&scratch.wire[start..], 0);
+                self.begun = made.map(|made| Begun { made, kind, plain_left: plain });
+                written.add(self.go_on(sent - start));
+            } else {
+                written.add(BoxWritten::of(kind, plain));
             }
             start = end;
         }
-        self.take(self.rest.len())?;
         Ok(written)
+    }
+
+    /// Counts bytes of the box that was begun.
+    fn go_on(&mut self, sent: usize) -> BoxWritten {
+        let Some(begun) = &mut self.begun else { return BoxWritten::default() };
+        begun.made.handle_sent(sent);
+        // Behind an empty body the frame's header is left.
+        let left = if begun.made.is_whole() { 0 } else { begun.made.body_left().max(1) };
+        let written = BoxWritten::of(begun.kind, begun.plain_left - left);
+        begun.plain_left = left;
+        if left == 0 {
+            self.begun = None;
+        }
+        written
     }
 
     /// Boxes frames until there are enough: a half-written message's rest, then the commands, then
@@ -215,24 +224,28 @@ impl Boxes {
             if scratch.wire.len() + boxed > BOXED_BYTES && !scratch.boxes.is_empty() {
                 return Ok(Room::None);
             }
-            if boxed > BOXED_BYTES {
-                self.take(boxed)?;
-            }
-            self.sealer.seal_frame(flags, body, &mut scratch.wire);
+            let left = self.sealer.begin_frame(flags, body, BEGUN_BYTES, &mut scratch.wire);
             let plain = frames.len() - rest.len();
-            scratch.boxes.push(Boxed { end: scratch.wire.len(), plain, kind });
+            scratch.boxes.push(Boxed { end: scratch.wire.len() + left, plain, kind });
             frames = rest;
         }
         // Something is left only if it is no whole frame, which is an error.
         self.sealer.seal(frames, &mut scratch.wire)?;
         Ok(Room::More)
     }
+}
 
-    /// Takes memory for what is held from now on.
-    fn take(&mut self, bytes: usize) -> Result<(), Closed> {
-        let taken = self.charge.set(bytes);
-        self.is_broken |= taken.is_err();
-        taken.map_err(|_| Closed::Memory(self.charge.limit()))
+impl BoxWritten {
+    fn of(kind: Kind, plain: usize) -> Self {
+        match kind {
+            Kind::OfBatch => Self { of_batch: plain, of_control: 0 },
+            Kind::OfControl => Self { of_batch: 0, of_control: plain },
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.of_batch += other.of_batch;
+        self.of_control += other.of_control;
     }
 }
 
@@ -245,7 +258,6 @@ mod tests {
     use zafka_zmtp::{Config, Connection, Event, Mechanism, Role, SocketType};
 
     use super::*;
-    use crate::memory::PeerMemory;
 
     /// Whole messages of which the first `half` bytes are a half-written one's rest.
     struct Messages<'a> {
@@ -317,30 +329,33 @@ mod tests {
     /// the peer gets: sizes of frames, message by message.
     fn carry(messages: &[u8], ends: &[usize], step: usize) -> Vec<Vec<usize>> {
         let (sealer, mut peer, now) = sealed_pair();
-        let memory = PeerMemory::new(1 << 20);
-        let mut boxes = Boxes::new(sealer, Vec::new(), memory.empty());
+        let mut boxes = Boxes::new(sealer, Vec::new());
         let (mut done, mut got) = (0, Vec::new());
         let mut control = frame::COMMAND.to_be_bytes().to_vec();
         control.extend_from_slice(b"\x05\x04PONG");
-        while done < messages.len() || boxes.queued() > 0 {
+        while done < messages.len() || boxes.begun.is_some() {
             let half = ends.iter().find(|end| **end > done).map_or(0, |end| end - done);
             let half = if ends.contains(&done) || done == 0 { 0 } else { half };
             let batch = Messages { bytes: &messages[done..], half };
-            let mut kernel = |bytes: &[u8]| {
+            let mut made = 0;
+            let kernel = |bytes: &[u8]| {
+                made = bytes.len();
                 let taken = step.min(bytes.len());
                 peer.handle_input(&bytes[..taken], now).unwrap();
                 Ok(taken)
             };
-            let written = if boxes.queued() > 0 {
-                let taken = kernel(&boxes.rest[boxes.rest_sent..]).unwrap();
-                boxes.finish(taken)
-            } else {
-                let mut scratch = Scratch::default();
-                boxes.write_boxes(&batch, &control, &mut scratch, kernel).unwrap()
-            };
+            let mut scratch = Scratch::default();
+            let written = boxes.write_boxes(&batch, &control, &mut scratch, kernel).unwrap();
+            assert!(made <= BEGUN_BYTES + OVERHEAD + HEADER_MAX);
             done += written.of_batch;
             control.drain(..written.of_control);
-            assert_eq!(memory.used(), boxes.queued().max(memory.used().min(boxes.rest.len())));
+            // A frame of which a part was written is one to the feed as well.
+            if let Some(begun) = &boxes.begun {
+                let (of_batch, of_control) = (messages.len() - done, control.len());
+                let left = if begun.kind == Kind::OfBatch { of_batch } else { of_control };
+                assert!((1..=left).contains(&begun.plain_left));
+                assert!(begun.kind == Kind::OfControl || !ends.contains(&done));
+            }
         }
         assert!(control.is_empty());
         while let Some(event) = peer.poll_event() {
@@ -348,7 +363,6 @@ mod tests {
                 got.push(frames.iter().map(bytes::Bytes::len).collect());
             }
         }
-        assert_eq!(memory.used(), 0);
         got
     }
 
@@ -359,22 +373,22 @@ mod tests {
             frame(true, 0),
             frame(false, 300),
             frame(false, 1),
-            frame(true, 70_000),
-            frame(false, 2),
+            frame(true, 5_000),
+            frame(true, 0),
+            frame(false, 600),
         ];
         let messages = parts.concat();
         let ends = [parts[..3].concat().len(), parts[..4].concat().len(), messages.len()];
-        for step in [1, 2, 7, 40, 100, 1000, 66_000, 1 << 20] {
+        for step in [1, 2, 7, 40, 100, 1000, 4_000, 1 << 20] {
             let got = carry(&messages, &ends, step);
-            assert_eq!(got, [vec![6, 0, 300], vec![1], vec![70_000, 2]], "{step} at a time");
+            assert_eq!(got, [vec![6, 0, 300], vec![1], vec![5_000, 0, 600]], "{step} at a time");
         }
     }
 
     #[test]
     fn what_was_not_begun_may_be_something_else_the_next_time() {
         let (sealer, mut peer, now) = sealed_pair();
-        let memory = PeerMemory::new(1 << 20);
-        let mut boxes = Boxes::new(sealer, Vec::new(), memory.empty());
+        let mut boxes = Boxes::new(sealer, Vec::new());
         let two = [frame(false, 1), frame(false, 2)].concat();
         let mut wire = Vec::new();
         let mut kernel = |bytes: &[u8]| {
@@ -385,7 +399,7 @@ mod tests {
         let batch = Messages { bytes: &two, half: 0 };
         let mut scratch = Scratch::default();
         let written = boxes.write_boxes(&batch, &[], &mut scratch, &mut kernel).unwrap();
-        assert_eq!((written.of_batch, boxes.queued()), (3, 0));
+        assert_eq!((written.of_batch, boxes.begun.is_none()), (3, true));
         let other = frame(false, 3);
         let batch = Messages { bytes: &other, half: 0 };
         let mut scratch = Scratch::default();
@@ -403,20 +417,43 @@ mod tests {
         assert_eq!(sizes.collect::<Vec<_>>(), [1, 3]);
     }
 
+    /// However large the frame and whatever the kernel has taken of it, a peer that stands still
+    /// has no more than this: the rest is the ring's, which all peers share.
     #[test]
-    fn a_large_frame_waits_for_memory() {
-        let (sealer, _peer, _) = sealed_pair();
-        let memory = PeerMemory::new(100_000);
-        let mut boxes = Boxes::new(sealer, Vec::new(), memory.empty());
-        let other = memory.charge(50_000).unwrap();
-        let large = frame(false, 70_000);
+    fn a_box_that_was_begun_keeps_nothing_of_its_frame() {
+        let (sealer, mut peer, now) = sealed_pair();
+        let mut boxes = Boxes::new(sealer, Vec::new());
+        let large = frame(false, 100_000);
         let batch = Messages { bytes: &large, half: 0 };
         let mut scratch = Scratch::default();
-        let outcome = boxes.write_boxes(&batch, &[], &mut scratch, |_| unreachable!());
-        assert!(matches!(outcome, Err(Closed::Memory(100_000))));
-        assert!(boxes.is_broken && scratch.wire.is_empty());
-        drop(other);
-        drop(boxes);
-        assert_eq!(memory.used(), 0);
+        let mut taken = Vec::new();
+        let kernel = |bytes: &[u8]| {
+            taken.extend_from_slice(&bytes[..500]);
+            Ok(500)
+        };
+        let written = boxes.write_boxes(&batch, &[], &mut scratch, kernel).unwrap();
+        assert_eq!(written, BoxWritten { of_batch: 500 - OVERHEAD, of_control: 0 });
+        assert!(scratch.wire.len() <= BEGUN_BYTES + OVERHEAD + HEADER_MAX);
+        assert!(boxes.handshake.capacity() == 0 && size_of::<Boxes>() < 300);
+        // It stands still, and goes on.
+        let rest = &large[written.of_batch..];
+        let batch = Messages { bytes: rest, half: rest.len() };
+        let mut scratch = Scratch::default();
+        let blocked = |_: &[u8]| Err(io::ErrorKind::WouldBlock.into());
+        let outcome = boxes.write_boxes(&batch, &[], &mut scratch, blocked);
+        assert!(matches!(outcome, Err(Closed::Io(_))));
+        let mut done = written.of_batch;
+        while done < large.len() {
+            let batch = Messages { bytes: &large[done..], half: large.len() - done };
+            let mut scratch = Scratch::default();
+            let kernel = |bytes: &[u8]| {
+                taken.extend_from_slice(bytes);
+                Ok(bytes.len())
+            };
+            done += boxes.write_boxes(&batch, &[], &mut scratch, kernel).unwrap().of_batch;
+        }
+        peer.handle_input(&taken, now).unwrap();
+        let Some(Event::Message(frames)) = peer.poll_event() else { panic!("no message") };
+        assert!(frames[0].iter().eq(large[HEADER_MAX..].iter()));
     }
 }

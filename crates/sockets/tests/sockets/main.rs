@@ -15,6 +15,7 @@ mod policies;
 mod raw;
 mod refusals;
 mod silence;
+mod stalled;
 mod streams;
 mod subscriptions;
 mod support;

@@ -19,7 +19,7 @@ mod z85;
 use super::Token;
 
 pub(crate) use self::boxes::Opener;
-pub use self::boxes::{OVERHEAD, Sealer};
+pub use self::boxes::{BegunBox, OVERHEAD, Sealer};
 pub(crate) use self::client::Client;
 pub use self::keys::{KeyPair, PublicKey, SecretKey};
 pub(crate) use self::server::Server;

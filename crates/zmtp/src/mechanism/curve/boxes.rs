@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use curve25519_dalek::MontgomeryPoint;
 use poly1305::Poly1305;
-use poly1305::universal_hash::KeyInit;
+use poly1305::universal_hash::{KeyInit, UniversalHash};
 use salsa20::cipher::consts::U10;
 use salsa20::cipher::generic_array::GenericArray;
-use salsa20::cipher::{Block, KeyIvInit, StreamCipherCore};
+use salsa20::cipher::{Block, KeyIvInit, StreamCipherCore, StreamCipherSeekCore};
 use salsa20::{SalsaCore, hsalsa};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -27,6 +27,8 @@ const NAME: &[u8; 8] = b"\x07MESSAGE";
 const NONCE_BYTES: usize = 8;
 /// Size of the key of Poly1305 in bytes.
 const MAC_KEY_BYTES: usize = 32;
+/// Size of a block of Salsa20's key stream in bytes.
+const BLOCK_BYTES: usize = 64;
 /// Size of what authenticates a box, in bytes.
 pub(super) const TAG_BYTES: usize = 16;
 /// Flags within a MESSAGE: more frames follow, and (libzmq's) the frame is a command.
@@ -113,16 +115,25 @@ impl BoxKey {
         (cipher, mac)
     }
 
-    /// Encrypts or decrypts a whole text behind `begin`. A text in memory is shorter than the key
-    /// stream (2^70 bytes).
-    fn apply(&mut self, mut cipher: Cipher, text: &mut [u8]) {
-        let begun = text.len().min(self.block.len() - MAC_KEY_BYTES);
+    /// Encrypts or decrypts a text, from `place` of the block on that is in use. A text in memory
+    /// is shorter than the key stream (2^70 bytes).
+    fn apply(&mut self, cipher: &mut Cipher, place: usize, text: &mut [u8]) {
+        let begun = text.len().min(BLOCK_BYTES - place);
         let (first, rest) = text.split_at_mut(begun);
-        xor(first, &self.block[MAC_KEY_BYTES..]);
-        for part in rest.chunks_mut(self.block.len()) {
+        xor(first, &self.block[place..]);
+        for part in rest.chunks_mut(BLOCK_BYTES) {
             cipher.write_keystream_block(&mut self.block);
             xor(part, &self.block);
         }
+    }
+
+    /// Encrypts a part of a box's text, which has so many bytes before it.
+    fn apply_at(&mut self, nonce: &[u8; NONCE_BYTES], before: usize, text: &mut [u8]) {
+        let mut cipher = Cipher::new(&self.key, nonce.into());
+        let place = MAC_KEY_BYTES + before;
+        cipher.set_block_pos((place / BLOCK_BYTES) as u64);
+        cipher.write_keystream_block(&mut self.block);
+        self.apply(&mut cipher, place % BLOCK_BYTES, text);
     }
 
     fn seal(&mut self, nonce: &[u8; NONCE_BYTES], parts: &[&[u8]], out: &mut Vec<u8>) {
@@ -131,27 +142,50 @@ impl BoxKey {
         for part in parts {
             out.extend_from_slice(part);
         }
-        self.seal_at(nonce, &mut out[start..]);
+        self.seal_at(nonce, &mut out[start..], &[]);
     }
 
-    /// Makes a box in place of the text that is behind the room for its tag.
-    fn seal_at(&mut self, nonce: &[u8; NONCE_BYTES], place: &mut [u8]) {
+    /// Makes a box in place of the text that is behind the room for its tag. What is `behind` that
+    /// belongs to the box, and is not made yet; the text then ends with a block of the key stream.
+    fn seal_at(&mut self, nonce: &[u8; NONCE_BYTES], place: &mut [u8], behind: &[u8]) {
         let (tag, text) = place.split_at_mut(TAG_BYTES);
-        let (cipher, mac) = self.begin(nonce);
-        self.apply(cipher, text);
-        tag.copy_from_slice(&mac.compute_unpadded(text));
+        let (mut cipher, mut mac) = self.begin(nonce);
+        self.apply(&mut cipher, MAC_KEY_BYTES, text);
+        if behind.is_empty() {
+            tag.copy_from_slice(&mac.compute_unpadded(text));
+            return;
+        }
+        update(&mut mac, text);
+        let blocks = behind.chunks_exact(BLOCK_BYTES);
+        let last = blocks.remainder();
+        for part in blocks {
+            cipher.write_keystream_block(&mut self.block);
+            xor(&mut self.block, part);
+            update(&mut mac, &self.block);
+        }
+        cipher.write_keystream_block(&mut self.block);
+        let end = &mut self.block[..last.len()];
+        xor(end, last);
+        tag.copy_from_slice(&mac.compute_unpadded(end));
     }
 
     fn open(&mut self, nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Vec<u8>> {
         let (tag, text) = boxed.split_first_chunk::<TAG_BYTES>()?;
-        let (cipher, mac) = self.begin(nonce);
+        let (mut cipher, mac) = self.begin(nonce);
         // In constant time.
         if !bool::from(mac.compute_unpadded(text).ct_eq(tag)) {
             return None;
         }
         let mut text = text.to_vec();
-        self.apply(cipher, &mut text);
+        self.apply(&mut cipher, MAC_KEY_BYTES, &mut text);
         Some(text)
+    }
+}
+
+/// Takes a whole number of Poly1305's blocks.
+fn update(mac: &mut Poly1305, text: &[u8]) {
+    for block in text.chunks_exact(poly1305::BLOCK_SIZE) {
+        mac.update(std::slice::from_ref(poly1305::Block::from_slice(block)));
     }
 }
 
@@ -216,11 +250,20 @@ impl Sealer {
 
     /// Appends one frame, which has `flags` of ZMTP framing, in a box, as `seal` does.
     pub fn seal_frame(&mut self, flags: u8, body: &[u8], out: &mut Vec<u8>) {
+        self.begin_frame(flags, body, usize::MAX, out);
+    }
+
+    /// Appends the beginning of one frame's box, with at most so many bytes of its body, or those
+    /// of the key stream's first block. All of the body is read, since a box begins with its tag.
+    /// Returns the number of bytes that are left, which [`Self::resume`] makes.
+    pub fn begin_frame(&mut self, flags: u8, body: &[u8], most: usize, out: &mut Vec<u8>) -> usize {
         self.nonce += 1;
         let short = self.nonce.to_be_bytes();
-        let size = OVERHEAD + body.len();
-        out.reserve(size + frame::HEADER_MAX);
-        frame::put_header(out, Position::Last, size);
+        // Unless it is whole, the text (the flags and the body) ends with a block.
+        let made = if body.len() <= most { body.len() } else { whole_blocks(most) };
+        let (made, behind) = body.split_at(made.min(body.len()));
+        out.reserve(OVERHEAD + made.len() + frame::HEADER_MAX);
+        frame::put_header(out, Position::Last, OVERHEAD + body.len());
         // The command's name, the short nonce, room for the tag, and the flags.
         let mut head = [0; OVERHEAD];
         let (name, rest) = head.split_at_mut(NAME.len());
@@ -231,8 +274,97 @@ impl Sealer {
         rest[NONCE_BYTES + TAG_BYTES] = more | command;
         let start = out.len() + NAME.len() + NONCE_BYTES;
         out.extend_from_slice(&head);
-        out.extend_from_slice(body);
-        self.key.seal_at(&short, &mut out[start..]);
+        out.extend_from_slice(made);
+        self.key.seal_at(&short, &mut out[start..], behind);
+        behind.len()
+    }
+
+    /// Appends what follows in a box that was begun, with at most so many bytes of its body. `rest`
+    /// begins with what is left of the body.
+    ///
+    /// # Errors
+    /// `rest` is shorter than that.
+    pub fn resume(
+        &mut self,
+        begun: &BegunBox,
+        rest: &[u8],
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Some(rest) = rest.get(..begun.body_left()) else {
+            return Err(Error::malformed("outgoing frames", "a frame that was begun has no end"));
+        };
+        out.extend_from_slice(begun.head().get(begun.sent..).unwrap_or_default());
+        let start = out.len();
+        out.extend_from_slice(&rest[..rest.len().min(most)]);
+        // The flags are before the body.
+        self.key.apply_at(&begun.nonce(), 1 + begun.body_sent(), &mut out[start..]);
+        Ok(())
+    }
+}
+
+/// The most bytes of a body, up to so many or those of the first block, with which the text of a
+/// box that goes on ends with a block of the key stream.
+fn whole_blocks(most: usize) -> usize {
+    const BEFORE: usize = MAC_KEY_BYTES + 1;
+    let place = (BEFORE + most).max(BLOCK_BYTES);
+    place - place % BLOCK_BYTES - BEFORE
+}
+
+/// A box of which some bytes were sent. The others are made again of the frame's body, so that
+/// nothing of the box has to be kept.
+#[derive(Clone, Debug)]
+pub struct BegunBox {
+    /// The frame's header, the command's name, the nonce, the tag, and the encrypted flags.
+    head: [u8; frame::HEADER_MAX + OVERHEAD],
+    header_size: usize,
+    /// Size of the frame's body that is in the box.
+    body_size: usize,
+    /// Bytes that were sent.
+    sent: usize,
+}
+
+impl BegunBox {
+    /// Makes one of the bytes that [`Sealer::begin_frame`] has appended; so many were sent. `None`
+    /// if they are not that.
+    pub fn new(made: &[u8], sent: usize) -> Option<Self> {
+        let header = frame::read_header(made)?;
+        let header_size = header.header_size;
+        let body_size = usize::try_from(header.body_size).ok()?.checked_sub(OVERHEAD)?;
+        let mut head = [0; frame::HEADER_MAX + OVERHEAD];
+        let size = header_size + OVERHEAD;
+        head.get_mut(..size)?.copy_from_slice(made.get(..size)?);
+        Some(Self { head, header_size, body_size, sent })
+    }
+
+    /// Counts more bytes that were sent.
+    pub fn handle_sent(&mut self, bytes: usize) {
+        self.sent += bytes;
+    }
+
+    /// Returns true if all of it was sent.
+    pub fn is_whole(&self) -> bool {
+        self.sent >= self.head().len() + self.body_size
+    }
+
+    /// Bytes of the frame's body that are left.
+    pub fn body_left(&self) -> usize {
+        self.body_size - self.body_sent()
+    }
+
+    /// Bytes of the frame's body that were sent.
+    fn body_sent(&self) -> usize {
+        self.sent.saturating_sub(self.head().len()).min(self.body_size)
+    }
+
+    fn head(&self) -> &[u8] {
+        &self.head[..self.header_size + OVERHEAD]
+    }
+
+    fn nonce(&self) -> [u8; NONCE_BYTES] {
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&self.head[self.header_size + NAME.len()..][..NONCE_BYTES]);
+        nonce
     }
 }
 
@@ -314,5 +446,47 @@ mod tests {
                 assert_eq!(shared.open(&nonce, &forged), None, "{size} bytes, at {place}");
             }
         }
+    }
+
+    /// A box that is made in parts, each from any place on, is the one that is made at once.
+    #[test]
+    fn a_box_that_was_begun_goes_on_as_if_it_were_made_at_once() {
+        let [ours, theirs] = [[3; 32], [5; 32]].map(SecretKey::from_bytes);
+        let shared = Shared::new(theirs.public_key(), &ours);
+        for size in [0, 1, 30, 31, 32, 94, 95, 96, 200, 255 - OVERHEAD, 1_000] {
+            let body: Vec<u8> = (0..size).map(|byte| byte as u8).collect();
+            let mut whole = Vec::new();
+            Sealer::new(&shared, Side::Server, 7).seal_frame(MORE, &body, &mut whole);
+            for most in [0, 1, 30, 31, 32, 95, 100, 159, 999, 2_000] {
+                let mut sealer = Sealer::new(&shared, Side::Server, 7);
+                let mut begun = Vec::new();
+                let left = sealer.begin_frame(MORE, &body, most, &mut begun);
+                assert!(whole.starts_with(&begun), "{size} bytes, begun with {most}");
+                assert_eq!(begun.len() + left, whole.len());
+                assert!(left == 0 || most < size);
+                assert!(begun.len() <= whole.len() - size + most.max(31).min(size));
+                // Other boxes do not matter.
+                sealer.seal_frame(0, b"x", &mut Vec::new());
+                for sent in 0..=begun.len() {
+                    let mut wire = begun[..sent].to_vec();
+                    let mut left = BegunBox::new(&begun, sent).unwrap();
+                    while !left.is_whole() {
+                        let (before, rest) = (wire.len(), size - left.body_left());
+                        let rest = [&body[rest..], b"behind"].concat();
+                        sealer.resume(&left, &rest, 70, &mut wire).unwrap();
+                        assert!(wire.len() - before <= whole.len() - size + 70);
+                        left.handle_sent(wire.len() - before);
+                    }
+                    assert_eq!(left.body_left(), 0);
+                    assert!(wire == whole, "{size} bytes, begun with {most}, {sent} were sent");
+                }
+            }
+        }
+        let mut made = Vec::new();
+        let mut sealer = Sealer::new(&shared, Side::Server, 0);
+        sealer.seal_frame(0, &[1; 10], &mut made);
+        let begun = BegunBox::new(&made, made.len() - 4).unwrap();
+        assert!(sealer.resume(&begun, &[1; 3], 70, &mut Vec::new()).is_err());
+        assert!(BegunBox::new(&made[..20], 3).is_none());
     }
 }
