@@ -33,6 +33,7 @@ int zafka_bench_produce(int argc, char **argv) {
   set(conf, "batch.size", "131072");
   set(conf, "queue.buffering.max.messages", "500000");
   set(conf, "acks", "1");
+  set(conf, "message.max.bytes", "2000000");
   rd_kafka_conf_set_dr_msg_cb(conf, report);
   rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
   if (!rk) { fprintf(stderr, "%s\n", error); return 1; }

@@ -70,6 +70,8 @@ pub enum Group {
     Ingest,
     /// CURVE beside NULL, and beside libzmq's; only if it is named.
     Curve,
+    /// Peers with CURVE that stop within records of 1 MB; only if it is named.
+    CurveStalled,
     /// Strangers in numbers at a relay with CURVE; only if it is named.
     Floods,
 }
@@ -78,7 +80,8 @@ impl Arguments {
     /// Returns true if a group is wanted.
     pub fn wants(&self, group: Group) -> bool {
         let is_named = self.only.contains(&group);
-        is_named || (self.only.is_empty() && !matches!(group, Group::Curve | Group::Floods))
+        let has_to_be = matches!(group, Group::Curve | Group::CurveStalled | Group::Floods);
+        is_named || (self.only.is_empty() && !has_to_be)
     }
 }
 

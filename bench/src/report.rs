@@ -13,6 +13,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::suite::curve::Curve;
+use crate::suite::curve_stalled::CurveStalled;
 use crate::suite::floods::Floods;
 use crate::suite::ingest::Ingest;
 use crate::suite::latency;
@@ -44,6 +45,9 @@ pub struct Results {
     /// CURVE beside NULL, and beside libzmq's.
     #[serde(default)]
     pub curve: Option<Curve>,
+    /// Peers with CURVE that stop within records of 1 MB.
+    #[serde(default)]
+    pub curve_stalled: Option<CurveStalled>,
     /// Strangers in numbers at a relay with CURVE.
     #[serde(default)]
     pub floods: Option<Floods>,
@@ -85,6 +89,7 @@ impl Results {
             stalled: None,
             ingest: None,
             curve: None,
+            curve_stalled: None,
             floods: None,
             goals: Vec::new(),
         }

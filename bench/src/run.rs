@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::{Results, goals, table};
-use crate::suite::{curve, floods, ingest, latency, relay, scale, stalled};
+use crate::suite::{curve, curve_stalled, floods, ingest, latency, relay, scale, stalled};
 use crate::world::{Scope, World};
 use crate::{Arguments, Group, Outcome};
 
@@ -44,6 +44,10 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if arguments.wants(Group::Curve) {
         results.write(&arguments.out)?;
         results.curve = Some(curve::run(&world, &scope)?);
+    }
+    if arguments.wants(Group::CurveStalled) {
+        results.write(&arguments.out)?;
+        results.curve_stalled = Some(curve_stalled::run(&world, &scope)?);
     }
     if arguments.wants(Group::Floods) {
         results.write(&arguments.out)?;

@@ -28,6 +28,7 @@ pub fn run(name: &str, arguments: &[String]) -> Option<Outcome<()>> {
         "counting-sink" => counting_sink::run(&arguments),
         "curve-sink" => curve::sink(&arguments),
         "curve-idle" => curve::idle(&arguments),
+        "curve-stalled" => curve::stalled(&arguments),
         "curve-handshakes" => curve::handshakes(&arguments),
         "crowd" => crowd::run(&arguments),
         "good-peers" => good_peers::run(&arguments),

@@ -6,6 +6,7 @@ use super::Results;
 use crate::case::{Preset, Sink, Subject};
 use crate::figure::{short, whole};
 use crate::suite::curve::{Curve, CurveRow, PEERS as CURVE_PEERS, Publisher};
+use crate::suite::curve_stalled::CurveStalled;
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::{LatencyRow, RATES};
 use crate::suite::relay::{Relay, RelayRow};
@@ -40,6 +41,31 @@ pub fn all(results: &Results) -> Vec<Goal> {
     goals.extend(results.stalled.iter().flatten().map(stalled));
     goals.extend(results.ingest.iter().flat_map(ingest));
     goals.extend(results.curve.iter().flat_map(curve));
+    goals.extend(results.curve_stalled.iter().flat_map(curve_stalled));
+    goals
+}
+
+fn curve_stalled(group: &CurveStalled) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for row in &group.rows {
+        let (policy, arrival) = (row.slow_peer.name(), row.arrival.title());
+        let peers = whole(group.peers as u64);
+        let beside = format!("{peers} stalled CURVE peers, 1 MB, {policy}, {arrival}");
+        let (added, limit) = (row.added_mib(), row.limit_mib());
+        goals.push(Goal {
+            name: format!("resident memory added by {beside}"),
+            goal: format!("at most peer_memory and the ring ({} MiB)", short(limit)),
+            reached: format!("{} MiB", short(added)),
+            met: added <= limit && row.held_mib <= row.held_limit_mib,
+        });
+        let [written, received] = row.records.map(whole);
+        goals.push(Goal {
+            name: format!("records to a SUB beside {beside}"),
+            goal: "all of them".to_owned(),
+            reached: format!("{received} of {written}"),
+            met: row.is_served(),
+        });
+    }
     goals
 }
 

@@ -5,6 +5,7 @@ use crate::case::Subject;
 use crate::cores::Neighbors;
 use crate::figure::{Figure, short, whole};
 use crate::suite::curve::{Curve, CurveRow, Publisher};
+use crate::suite::curve_stalled::CurveStalled;
 use crate::suite::floods::{FloodRow, Floods};
 use crate::suite::ingest::{Ingest, Taker};
 use crate::suite::latency::LatencyRow;
@@ -47,6 +48,9 @@ pub fn text(results: &Results) -> String {
     }
     if let Some(curve) = &results.curve {
         out += &curve_text(curve);
+    }
+    if let Some(group) = &results.curve_stalled {
+        out += &curve_stalled_text(group);
     }
     if let Some(floods) = &results.floods {
         out += &floods_text(floods);
@@ -303,6 +307,55 @@ fn curve_text(curve: &Curve) -> String {
         spread(&curve.handshakes),
         spread(&curve.idle_peer_kib),
         curve.idle_peers,
+    )
+}
+
+fn curve_stalled_text(group: &CurveStalled) -> String {
+    let peers = whole(group.peers as u64);
+    let header = [
+        &format!("{peers} stalled CURVE peers"),
+        "slow_peer",
+        "MiB alone",
+        "beside (peak)",
+        "added",
+        "bound",
+        "held (most)",
+        "still there",
+        "dropped",
+        "records to a healthy SUB",
+        "longest pause, s",
+    ];
+    let mut lines = vec![header.map(str::to_owned)];
+    for row in &group.rows {
+        let [written, received] = row.records.map(whole);
+        lines.push([
+            format!("that come {}", row.arrival.title()),
+            row.slow_peer.name().to_owned(),
+            short(row.alone_mib),
+            short(row.peak_mib),
+            short(row.added_mib()),
+            short(row.limit_mib()),
+            short(row.held_mib),
+            whole(row.connected),
+            whole(row.dropped),
+            format!("{received} of {written}"),
+            short(row.pause),
+        ]);
+    }
+    let closed = group.rows.iter().flat_map(|row| {
+        let name = format!("{}, {}", row.slow_peer.name(), row.arrival.title());
+        let closed = row.closed.iter();
+        closed.map(move |(reason, count)| format!("Closed ({name}): {count} for {reason}.\n"))
+    });
+    format!(
+        "\n{}{}zafka json with CURVE, {}/s of {} bytes. The peers subscribe to everything and \
+         never read. Resident memory\nwhile one healthy SUB is there alone, and beside them; what \
+         they may add is peer_memory and the ring. Held is\nwhat /metrics tells of the first. With \
+         block they end after all records are written: then the SUB gets the rest.\n",
+        aligned(&lines),
+        closed.collect::<String>(),
+        group.rate,
+        whole(group.value as u64),
     )
 }
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::{Issuer, unique};
 use zafka_zmtp::curve::KeyPair;
 
 use super::latency::samples_in;
+use super::metrics::Metrics;
 use crate::figure::percentile;
 use crate::keys::{ANY_KEY, identity, relay_key};
 use crate::process::{Line, Process};
@@ -231,7 +231,7 @@ impl<'a> FloodStage<'a> {
             records_ms,
             newcomers_ms,
             newcomers: newcomers.len(),
-            closed: closed(&admin)?,
+            closed: Metrics::read(&admin)?.closed(),
         };
         drop((good, strangers, relay));
         self.world.remove(&topic);
@@ -275,16 +275,4 @@ fn begun(strangers: &mut Process, since: Instant) -> Outcome<u64> {
         }
     }
     Ok(begun.last().zip(begun.first()).map_or(0, |(last, first)| last - first))
-}
-
-/// The connections that the relay has ended, by reason.
-fn closed(admin: &str) -> Outcome<Vec<(String, u64)>> {
-    let (_, metrics) = http::get(admin, "/metrics")?;
-    let closed = metrics.lines().filter_map(|line| {
-        let rest = line.strip_prefix("zafka_peers_closed_total{")?;
-        let reason = rest.split_once("reason=\"")?.1.split_once('"')?.0;
-        let count: f64 = rest.rsplit(' ').next()?.parse().ok()?;
-        (count > 0.0).then(|| (reason.to_owned(), count as u64))
-    });
-    Ok(closed.collect())
 }

@@ -7,12 +7,12 @@ use std::fs;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use zafka_testkit::http;
 use zafka_testkit::paths::RunDir;
 use zafka_testkit::ports::free_port;
 use zafka_testkit::unique;
 
 use super::latency::samples_in;
+use super::metrics::Metrics;
 use crate::figure::{Figure, percentile};
 use crate::process::{Line, Process};
 use crate::world::{Scope, World};
@@ -116,7 +116,7 @@ fn turn(world: &World, peers: usize, target: Target, samples: u64) -> Outcome<Ve
     let _fill = world.produce(&topic, 1, VALUE, FILL, FILL_RATE)?;
     let filled = |line| matches!(line, Line::Counts { records: FILL.., .. });
     receiver.wait_line(PATIENCE, filled)?;
-    let dropped = dropped(&admin)?;
+    let dropped = Metrics::read(&admin)?.value("zafka_messages_dropped_total")?;
     let expected = match target {
         Target::Relay => dropped >= peers as u64,
         Target::TcpSink => dropped == 0,
@@ -135,13 +135,4 @@ fn turn(world: &World, peers: usize, target: Target, samples: u64) -> Outcome<Ve
     drop((hostile, receiver, relay, sink));
     world.remove(&topic);
     samples_in(file)
-}
-
-/// Messages that the relay has dropped for slow peers.
-fn dropped(admin: &str) -> Outcome<u64> {
-    let (_, metrics) = http::get(admin, "/metrics")?;
-    let line = metrics.lines().find(|line| line.starts_with("zafka_messages_dropped_total{"));
-    let value =
-        line.and_then(|line| line.rsplit(' ').next()).ok_or("no count of dropped messages")?;
-    Ok(value.parse()?)
 }

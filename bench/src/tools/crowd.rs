@@ -12,9 +12,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use socket2::{Domain, Socket, Type};
 use zafka_zmtp::curve::{PublicKey, ServerSide};
-use zafka_zmtp::{Connection, Mechanism, Role, SocketType, Token};
+use zafka_zmtp::{Mechanism, Role, SocketType, Token};
 
-use super::curve_client::{client, connection, write_output};
+use super::curve_client::{Client, connection};
 use super::usage;
 use crate::Outcome;
 use crate::keys::{new_key, random};
@@ -81,7 +81,7 @@ struct Crowd {
 struct Member {
     stream: TcpStream,
     /// With a handshake of its own.
-    connection: Option<Connection>,
+    client: Option<Client>,
     is_ready: bool,
     is_connected: bool,
 }
@@ -170,9 +170,9 @@ impl Crowd {
         let stream = TcpStream::from(socket);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &stream, EventData::new_u64(index as u64), flags)?;
-        let connection =
-            (self.way == Way::Whole).then(|| client(NOTHING, self.server, self.token.clone()));
-        let member = Member { stream, connection, is_ready: false, is_connected: false };
+        let client =
+            (self.way == Way::Whole).then(|| Client::new(NOTHING, self.server, self.token.clone()));
+        let member = Member { stream, client, is_ready: false, is_connected: false };
         if let Some(place) = self.members.get_mut(index) {
             *place = Some(member);
         }
@@ -186,8 +186,8 @@ impl Crowd {
             member.is_connected = true;
             member.stream.write_all(&self.opening)?;
         }
-        if let Some(connection) = &mut member.connection {
-            write_output(connection, &mut member.stream)?;
+        if let Some(client) = &mut member.client {
+            client.write_output(&mut member.stream)?;
         }
         let mut buffer = [0; BUFFER];
         loop {
@@ -197,13 +197,13 @@ impl Crowd {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            let Some(connection) = &mut member.connection else { continue };
-            connection.handle_input(read, Instant::now())?;
-            if write_output(connection, &mut member.stream)? {
+            let Some(client) = &mut member.client else { continue };
+            client.connection.handle_input(read, Instant::now())?;
+            if client.write_output(&mut member.stream)? {
                 member.is_ready = true;
                 self.ready += 1;
             }
-            while connection.poll_event().is_some() {}
+            while client.connection.poll_event().is_some() {}
         }
     }
 
@@ -221,7 +221,7 @@ fn opening(way: Way, server: PublicKey) -> Outcome<Vec<u8>> {
     if matches!(way, Way::Silent | Way::Whole) {
         return Ok(Vec::new());
     }
-    let mut ours = client(NOTHING, server, None);
+    let mut ours = Client::new(NOTHING, server, None).connection;
     let side = ServerSide { keys: vec![new_key()], random };
     let mechanism = Mechanism::CurveServer(Arc::new(side));
     // A server's greeting is the same whatever its key.

@@ -12,6 +12,7 @@ use zafka_zmtp::{Event, Token};
 
 use super::curve_client::Sub;
 use super::idle_peers::hold;
+use super::peer::connect_as_over_a_network;
 use super::scan::Kind;
 use super::scan::PACKED_LENGTH;
 use super::sub::persist;
@@ -102,6 +103,25 @@ pub fn idle(arguments: &[&str]) -> Outcome<()> {
     };
     let server = server.parse()?;
     hold(count, |prefix| connect(address, prefix, server, None).map(|sub| sub.stream))
+}
+
+/// `curve-stalled ADDRESS COUNT SERVER_KEY PAUSE_MS`: so many SUBs connect, one after the other
+/// with a pause in between, shake hands, subscribe to everything, and never read. It says once that
+/// they are there.
+///
+/// # Errors
+/// The arguments or the connections.
+pub fn stalled(arguments: &[&str]) -> Outcome<()> {
+    let [address, count, server, pause] = arguments else {
+        return Err(usage("curve-stalled ADDRESS COUNT SERVER_KEY PAUSE_MS"));
+    };
+    let (address, server) = (address.parse()?, server.parse()?);
+    let pause = Duration::from_millis(pause.parse()?);
+    hold(count, |_| {
+        sleep(pause);
+        let stream = connect_as_over_a_network(address)?;
+        Ok(Sub::shake_hands(stream, b"", server, None)?.stream)
+    })
 }
 
 /// `curve-handshakes ADDRESS SERVER_KEY [TOKENS]`: connects, shakes hands and goes, again and

@@ -7,8 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
+use super::peer::connect_as_over_a_network;
 use super::{sub, usage};
 use crate::Outcome;
 
@@ -22,10 +21,6 @@ const FRAME: &[u8] = b"\x04\x02\x01X";
 const CANCEL: &[u8] = b"\x00\x01\x00";
 /// Subscriptions, of as many lengths, that no topic matches.
 const PREFIXES: usize = 200;
-/// The receive buffer and the segment size of a peer behind a plain network. Loopback's own would
-/// let the kernel keep megabytes for each of a thousand peers.
-const RECEIVE_BUFFER: usize = 16 * 1024;
-const SEGMENT: u32 = 1400;
 /// Longest wait for the word to begin, and for a write.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -68,14 +63,7 @@ pub fn run(arguments: &[&str]) -> Outcome<()> {
 
 /// A peer that has subscribed to everything.
 fn stalled(address: SocketAddr) -> Outcome<TcpStream> {
-    let mut stream = sub::persist(|| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        // Both count only if they are set before the connection is made.
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.set_tcp_mss(SEGMENT)?;
-        socket.connect(&address.into())?;
-        Ok(socket.into())
-    })?;
+    let mut stream = connect_as_over_a_network(address)?;
     sub::introduce(&mut stream, b"")?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
