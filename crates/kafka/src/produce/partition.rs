@@ -146,6 +146,8 @@ pub(super) struct Partition {
     /// The last time when a request was under way.
     used: Option<Instant>,
     trouble: Option<Trouble>,
+    /// The error of what no broker can have, once it is given up.
+    over: Option<WriteError>,
     wants_leader: bool,
     deliveries: VecDeque<Deliveries>,
     reports: Vec<String>,
@@ -174,6 +176,7 @@ impl Partition {
             acknowledged: None,
             used: None,
             trouble: None,
+            over: None,
             wants_leader: false,
             deliveries: VecDeque::new(),
             reports: Vec::new(),

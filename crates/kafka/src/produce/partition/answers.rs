@@ -88,6 +88,7 @@ impl Partition {
             Verdict::Impossible => self.give_up(index, failed(answer)),
         }
         self.settle();
+        self.fail_refused();
     }
 
     /// Handles the end of a request without an answer. `was_sent`: true if the broker may have it.
@@ -101,6 +102,7 @@ impl Partition {
         self.plant_after_loss();
         self.pause(now);
         self.settle();
+        self.fail_refused();
     }
 
     /// Does nothing, unless a mistake is planted: then records that may be in the log count as

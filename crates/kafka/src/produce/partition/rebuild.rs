@@ -56,8 +56,10 @@ impl Partition {
 
     /// Gives up what no broker can have. What was sent is awaited, and sent again if need be:
     /// behind it the sequence goes back, so that no new one has to begin. One that is missing
-    /// before it leaves no other way, since the log would not take it any more.
+    /// before it leaves no other way, since the log would not take it any more. From now on nothing
+    /// is sent that no broker can have: what is refused later is given up as well.
     pub(in crate::produce) fn fail_never_sent(&mut self, error: &WriteError) {
+        self.over = Some(error.clone());
         let is_unsent = |batch: &Sealed| !batch.may_be_written && batch.request.is_none();
         let last = self.sealed.iter().rposition(|batch| !is_unsent(batch) || batch.was_told());
         for mut batch in self.sealed.split_off(last.map_or(0, |last| last + 1)) {
@@ -65,6 +67,13 @@ impl Partition {
             self.tell(&mut batch, Err(error.clone()));
         }
         self.fail(error, is_unsent);
+    }
+
+    /// The same, once a request has ended, if it was done before.
+    pub(super) fn fail_refused(&mut self) {
+        if let Some(error) = self.over.take() {
+            self.fail_never_sent(&error);
+        }
     }
 
     /// Gives up batches without a sequence, and those with one that are wanted.

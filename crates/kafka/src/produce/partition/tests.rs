@@ -540,3 +540,27 @@ fn what_was_sent_is_waited_for_though_what_came_behind_it_is_given_up() {
     bench.error(&again, Code::DuplicateSequenceNumber);
     assert_eq!(bench.told(), [(1, Ok(None))], "it was there");
 }
+
+#[test]
+fn what_is_refused_after_the_end_is_not_sent_again() {
+    let denied = WriteError::NotAllowed("over".to_owned());
+    for (name, ends, told) in [
+        ("refused", Some(Code::NotLeaderOrFollower), vec![(1, Err("not allowed"))]),
+        ("too large", Some(Code::MessageTooLarge), vec![(1, Err("not allowed"))]),
+        ("never sent", None, vec![(1, Err("not allowed"))]),
+        ("unclear", Some(Code::RequestTimedOut), vec![]),
+    ] {
+        let mut bench = Bench::open();
+        let sent = bench.sent(2);
+        bench.partition.fail_never_sent(&denied);
+        assert_eq!(bench.told(), [], "{name}: it is under way");
+        match ends {
+            Some(code) => bench.error(&sent, code),
+            None => bench.partition.handle_lost(sent.number, false, bench.now),
+        }
+        let told_of: Vec<_> = bench.told().into_iter().take(1).collect();
+        assert_eq!(told_of, told, "{name}");
+        bench.rest();
+        assert_eq!(bench.request().is_some(), told.is_empty(), "{name}");
+    }
+}
