@@ -193,7 +193,8 @@ impl Leases {
         let known = self.used.get(&verified.id);
         let subject = subject_of(&verified.claims);
         // An issuer may give the id of a token twice; the one that was used is the first.
-        if known.is_some_and(|used| used.key != *key || used.subject != subject) {
+        let is_other = |used: &UsedToken| used.key != *key || used.subject != subject;
+        if known.is_some_and(is_other) && !zafka_planted::is("a-token-lets-in-any-key") {
             return Err(LeaseError::TokenUsed);
         }
         let holder = self.holders.get(&subject);
@@ -223,7 +224,8 @@ impl Leases {
 
     /// Returns true if its issuer has said that a token is not active.
     pub(crate) fn is_inactive(&self, id: &TokenId) -> bool {
-        self.used.get(id).is_some_and(|used| !used.is_active)
+        let is_known = self.used.get(id).is_some_and(|used| !used.is_active);
+        is_known && !zafka_planted::is("an-inactive-token-comes-back")
     }
 
     /// Takes note that the token that gave a key its lease is not active. Ends that lease, unless
@@ -233,6 +235,9 @@ impl Leases {
             used.is_active = false;
         }
         self.by_key.get(key).filter(|lease| lease.token == *id)?;
+        if zafka_planted::is("an-inactive-token-ends-nothing") {
+            return None;
+        }
         self.remove(key)
     }
 

@@ -68,6 +68,9 @@ impl Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if zafka_planted::is("a-token-shows") {
+            return write!(f, "Token({:?})", self.0);
+        }
         write!(f, "Token({} bytes)", self.0.len())
     }
 }

@@ -72,7 +72,11 @@ impl<'a> Compact<'a> {
         };
         let algorithm = self.header.get("alg").and_then(Value::as_str);
         let algorithm = algorithm.and_then(Algorithm::from_name);
-        let algorithm = algorithm.filter(|algorithm| issuer.algorithms.contains(algorithm));
+        let is_ours = |algorithm: &Algorithm| {
+            issuer.algorithms.contains(algorithm)
+                || zafka_planted::is("the-header-chooses-the-algorithm")
+        };
+        let algorithm = algorithm.filter(is_ours);
         let Some(algorithm) = algorithm else { return Err(TokenError::Signature) };
         match issuer.keys.verify(id, algorithm, self.signed.as_bytes(), &self.signature) {
             Ok(signed_by) => Ok(signed_by),

@@ -15,6 +15,14 @@ fn each_mistake_of_curve_is_found() {
 }
 
 #[test]
+fn a_token_that_shows_is_found() {
+    zafka_planted::assert_found(&[(
+        "a-token-shows",
+        "curve::a_handshake_shows_the_key_and_the_token_and_answers_with_properties",
+    )]);
+}
+
+#[test]
 fn a_frame_that_is_lost_is_found() {
     zafka_planted::assert_found(&[(
         "a-frame-is-lost",
