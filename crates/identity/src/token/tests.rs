@@ -1,7 +1,8 @@
 //! Tokens that are refused: each is the accepted one with one thing changed.
 
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
@@ -15,6 +16,11 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const SKEW: Duration = Duration::from_secs(30);
 const ISSUER: &str = "https://id.example.com/realms/edge";
+/// The order n of the curve P-256 (FIPS 186-4, D.1.2.3).
+const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
 /// Signs for the tests and for nothing else.
 const RSA: &[u8] = include_bytes!("rsa-2048.test.der");
 
@@ -200,6 +206,7 @@ fn structure() {
         ("sub twice", of(&good_header, &good_payload.replacen('{', "{\"sub\":\"x\",", 1))),
         ("alg twice", of(&good_header.replacen('{', "{\"alg\":\"ES256\",", 1), &good_payload)),
         ("Bearer in front", format!("Bearer {good}")),
+        ("Bearer in front twice", format!("Bearer Bearer {good}")),
     ];
     for (name, token) in table {
         assert_eq!(answer(&token, &issuers), "malformed", "{name}");
@@ -245,6 +252,21 @@ fn headers() {
     for fine in ["at+jwt", "application/at+jwt", "jwt"] {
         assert_eq!(answer(&of(with(good.clone(), "typ", json!(fine))), &issuers), "fine", "{fine}");
     }
+    // What a verifier makes of a public key if the header chooses: a secret that everybody knows.
+    let der = provider.rsa.public().as_ref();
+    let pem = format!(
+        "-----BEGIN RSA PUBLIC KEY-----\n{}\n-----END RSA PUBLIC KEY-----\n",
+        BASE64_STANDARD.encode(der)
+    );
+    for (name, secret) in [("HS256 keyed with the PEM", pem.as_bytes()), ("with the DER", der)] {
+        let signed =
+            format!("{}.{}", b64(header("HS256", "rsa").to_string()), b64(payload().to_string()));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+        assert_eq!(answer(&format!("{signed}.{}", b64(tag)), &issuers), "signature", "{name}");
+    }
+    let unsigned = of(with(good.clone(), "alg", json!("none")));
+    let unsigned = unsigned.trim_end_matches(|c| c != '.');
+    assert_eq!(answer(unsigned, &issuers), "signature", "none, without a signature");
     let only_ed = Issuer { algorithms: vec![Algorithm::EdDsa], ..provider.issuer() };
     assert_eq!(answer(&of(good.clone()), &[only_ed]), "signature", "alg not in the list");
     // The same kid of another issuer is another key.
@@ -253,6 +275,9 @@ fn headers() {
     let one = Issuer { keys, ..provider.issuer() };
     let two = Issuer { name: "https://other".into(), ..provider.issuer() };
     assert_eq!(answer(&of(good.clone()), &[one, two]), "signature", "kid of another issuer");
+    let withdrawn = json!({ "keys": [Provider::ec_jwk(&provider.p256, "P-256", "p256")] });
+    let withdrawn = Issuer { keys: key_set(&withdrawn), ..provider.issuer() };
+    assert_eq!(answer(&of(good.clone()), &[withdrawn]), "try_again", "its key is withdrawn");
     let alike = json!({ "keys": [provider.rsa_jwk("a"), provider.rsa_jwk("b")] });
     let ambiguous = Issuer { keys: key_set(&alike), ..provider.issuer() };
     let unnamed = of(without(good.clone(), "kid"));
@@ -418,6 +443,18 @@ fn what_tells_tokens_apart() {
     let unnamed = without(payload(), "jti");
     let [first, second] = [of(unnamed.clone()), of(unnamed)].map(Result::unwrap);
     assert_eq!(first.id, second.id);
+    // Nor one that somebody else has altered: with s also n - s is a signature.
+    let token = provider.token(&header("ES256", "p256"), &without(payload(), "jti"));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for (byte, of_n) in bytes[32..].iter_mut().zip(P256_ORDER).rev() {
+        let difference = i16::from(of_n) - i16::from(*byte) - borrow;
+        (*byte, borrow) = (difference.rem_euclid(256) as u8, i16::from(difference < 0));
+    }
+    let altered = format!("{signed}.{}", b64(&bytes));
+    assert_ne!(altered, token);
+    assert_eq!(check(&altered, &issuers).unwrap().id, check(&token, &issuers).unwrap().id);
     let other = Issuer { name: "https://other".into(), ..provider.issuer() };
     let theirs = with(payload(), "iss", json!("https://other"));
     let theirs = check(&provider.token(&header("ES256", "p256"), &theirs), &[other]).unwrap();

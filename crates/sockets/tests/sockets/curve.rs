@@ -119,6 +119,11 @@ impl Known {
         self.let_in.load(Ordering::Relaxed)
     }
 
+    /// The number of peers that it has decided about.
+    pub fn presented(&self) -> usize {
+        self.processes.lock().len()
+    }
+
     fn forget(&self, number: u8) {
         let client = self.clients.lock().remove(&keys(number).public()).unwrap();
         client.ended.store(true, Ordering::Relaxed);

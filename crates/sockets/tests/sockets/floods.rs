@@ -294,6 +294,27 @@ async fn a_token_in_the_clear_is_refused_and_what_comes_with_it_is_not_taken() {
     assert!(taken.sender.may_write("anything"), "nobody decides about it");
     assert!(messages.try_recv().is_err(), "one message, not two");
     assert_eq!(socket.snapshot().accepted, 1);
+
+    // Somebody who decides is not even asked.
+    let known = Known::with(&[]);
+    let bind = inbound(endpoint("tcp://127.0.0.1:*"));
+    let gate = Some(Arc::clone(&known) as Arc<dyn Gate>);
+    let (socket, _messages) = InboundSocket::start_with_gate("in", bind, gate).await.unwrap();
+    let mut peer = RawPeer::connect(&socket.endpoints()[0].to_string()).await;
+    peer.send(&[greeting(1), ready_with_token()].concat()).await;
+    peer.0.read_exact(&mut theirs).await.unwrap();
+    assert!(peer.frame().await.1.starts_with(b"\x05READY"));
+    assert_eq!(peer.frame().await, (4, b"\x05ERROR\x03400".to_vec()));
+    assert_eq!(known.presented(), 0);
+
+    // On a path of this machine nobody listens: there it is not looked at.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("in");
+    let bind = inbound(endpoint(&format!("ipc://{}", path.display())));
+    let (_socket, mut messages) = InboundSocket::start("in", bind).await.unwrap();
+    let mut peer = UnixStream::connect(&path).await.unwrap();
+    peer.write_all(&[greeting(1), ready_with_token(), message.to_vec()].concat()).await.unwrap();
+    messages.recv().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

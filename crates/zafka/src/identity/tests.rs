@@ -175,8 +175,18 @@ async fn tokens_that_are_not_taken() {
     let requests = issuer.requests();
     let good = issuer.token("bob", 600, &dash());
     let (signed, _) = good.rsplit_once('.').unwrap();
-    let jku = json!({ "alg": "ES256", "kid": "key-0", "jku": issuer.jwks_url() });
     let of = |claims: Value| issuer.token("bob", 600, &claims);
+    // One that names a place for keys, where somebody listens.
+    let elsewhere = |name: &str| {
+        let mut header = json!({ "alg": "ES256", "kid": "key-0" });
+        if !name.is_empty() {
+            header[name] = issuer.jwks_url().into();
+        }
+        let payload = json!({
+            "iss": issuer.name(), "aud": AUDIENCE, "sub": "carol", "exp": 9_999_999_999_i64,
+        });
+        issuer.sign(&header.to_string(), &payload.to_string())
+    };
     for (token, may_retry, part) in [
         ("nonsense".to_owned(), false, "malformed"),
         (format!("{signed}.{}", "A".repeat(86)), false, "signature"),
@@ -185,13 +195,16 @@ async fn tokens_that_are_not_taken() {
         (of(json!({ "aud": "another" })), false, "audience"),
         (of(json!({ "iss": "https://another" })), false, "issuer"),
         (of(json!({ "cnf": { "jkt": "another" } })), false, "bound"),
-        (issuer.sign(&jku.to_string(), "{\"iss\":1}"), false, "claims"),
+        (issuer.sign("{\"alg\":\"ES256\",\"kid\":\"key-0\"}", "{\"iss\":1}"), false, "claims"),
+        (elsewhere("jku"), false, "a header that is not taken"),
+        (elsewhere("x5u"), false, "a header that is not taken"),
     ] {
         let (may, why) = kept_out(shown(gate, 4, &token));
         assert!(may == may_retry && why.contains(part), "{part}: {why}");
     }
     assert_eq!(issuer.requests(), requests, "a token makes nobody ask anybody");
     admitted(shown(gate, 4, &good));
+    admitted(shown(gate, 6, &elsewhere("")));
     // One that names another key is for the task that fetches keys, at the pace that it has.
     issuer.rotate();
     let (may_retry, why) = kept_out(shown(gate, 5, &of(json!({}))));
