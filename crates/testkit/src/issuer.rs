@@ -1,8 +1,10 @@
 //! An issuer of tokens that signs anything, and serves its keys well or badly.
 
+mod exchange;
 mod grants;
+mod request;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,16 +12,19 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
+pub use exchange::Exchanged;
+use exchange::Exchanges;
 use grants::{Granted, Grants};
+use request::Request;
 
 /// The audience of its tokens.
 pub const AUDIENCE: &str = "zafka-test";
-/// The secret of the client "zafka", which may ask whether tokens are active.
+/// The secret of the client "zafka", which may ask whether tokens are active, and exchange them.
 pub const INTROSPECTION_SECRET: &str = "introspection-s3cret";
 
 /// The way it answers.
@@ -75,15 +80,7 @@ struct IssuerState {
     introspection: Serving,
     inactive: Vec<String>,
     grants: Grants,
-}
-
-/// A request, as far as it matters here.
-#[derive(Debug)]
-struct Request {
-    path: String,
-    bearer: Option<String>,
-    basic: Option<String>,
-    body: Vec<u8>,
+    exchanges: Exchanges,
 }
 
 impl Issuer {
@@ -100,6 +97,7 @@ impl Issuer {
             introspection: Serving::Well,
             inactive: Vec::new(),
             grants: Grants::default(),
+            exchanges: Exchanges::default(),
         };
         let shared = Arc::new(IssuerShared {
             state: Mutex::new(state),
@@ -184,6 +182,16 @@ impl Issuer {
         state.grants.claims = claims.clone();
     }
 
+    /// Gives tokens that live so many seconds in exchange from now on.
+    pub fn exchange_for(&self, seconds: i64) {
+        self.state().exchanges.seconds = seconds;
+    }
+
+    /// Returns the number of tokens that it gave in exchange for a subject's.
+    pub fn exchanged(&self, subject: &str) -> Exchanged {
+        self.state().exchanges.of(subject)
+    }
+
     /// Answers the next polls of a device by these errors, before it is let in.
     pub fn answer_polls(&self, errors: &[&str]) {
         self.state().grants.polls = errors.iter().map(|&error| error.to_owned()).collect();
@@ -239,8 +247,12 @@ impl IssuerState {
     }
 
     /// Status and body of the answer of the token endpoint.
-    fn granted(&mut self, body: &[u8], port: u16) -> (u16, Value) {
-        let refresh = match self.grants.decide(&grants::form(body)) {
+    fn granted(&mut self, request: &Request, port: u16) -> (u16, Value) {
+        let form = grants::form(&request.body);
+        if let Some(wanted) = exchange::request(&form) {
+            return self.exchanged(request, &wanted, port);
+        }
+        let refresh = match self.grants.decide(&form) {
             Granted::Error(code) => return (400, json!({ "error": code })),
             Granted::Token(refresh) => refresh,
         };
@@ -265,8 +277,7 @@ impl IssuerState {
 
     /// Status and body of the answer whether a token is active.
     fn introspected(&self, request: &Request) -> (u16, Value) {
-        let client = BASE64_STANDARD.encode(format!("zafka:{INTROSPECTION_SECRET}"));
-        if request.basic.as_ref() != Some(&client) {
+        if !request.is_of_client() {
             return (401, json!({ "error": "invalid_client" }));
         }
         let form = grants::form(&request.body);
@@ -305,7 +316,7 @@ impl IssuerState {
             }
             _ if is_introspection => fine(json!({ "active": "true" }).to_string()),
             Serving::Well if request.path.ends_with("/token") => {
-                let (status, answer) = self.granted(&request.body, port);
+                let (status, answer) = self.granted(request, port);
                 (status, String::new(), answer.to_string())
             }
             Serving::Well if request.path.ends_with("/device") => {
@@ -379,31 +390,4 @@ fn answer(mut stream: TcpStream, port: u16, shared: &IssuerShared) -> std::io::R
         "HTTP/1.1 {status} .\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n\
          {body}"
     )
-}
-
-impl Request {
-    fn read(reader: &mut impl BufRead) -> std::io::Result<Self> {
-        let mut lines = reader.by_ref().lines();
-        let first = lines.next().transpose()?.unwrap_or_default();
-        let path = first.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
-        let (mut bearer, mut basic, mut length) = (None, None, 0);
-        for line in lines {
-            let line = line?;
-            if line.is_empty() {
-                break;
-            }
-            let Some((name, value)) = line.split_once(": ") else { continue };
-            match &*name.to_ascii_lowercase() {
-                "authorization" => {
-                    bearer = value.strip_prefix("Bearer ").map(str::to_owned);
-                    basic = value.strip_prefix("Basic ").map(str::to_owned);
-                }
-                "content-length" => length = value.parse().unwrap_or(0),
-                _ => {}
-            }
-        }
-        let mut body = Vec::new();
-        reader.take(length).read_to_end(&mut body)?;
-        Ok(Self { path, bearer, basic, body })
-    }
 }

@@ -2,7 +2,8 @@
 token in the variable TOKEN, if there is one.
 
 A SUB subscribes to its words. An XPUB sends them when somebody subscribes. DEALER, REQ and PUSH send
-each at once, and a ROUTER answers each message with them. The frames of a word are parted by
+each at once, and a ROUTER answers each message with them. A DEALER that counts says its word again
+after each answer; its last frame is a number, the next one then. The frames of a word are parted by
 "|". Lines of JSON on stdout: {"event": NAME, "value": N} of the socket's monitor, and
 {"frames": [...]} with frames as text, and what the server said in its handshake as "properties".
 """
@@ -25,6 +26,7 @@ parser.add_argument("--ours", default="new", help="our secret certificate; a new
 parser.add_argument("--server", help="connects, and this is the server's certificate")
 parser.add_argument("--known", help="binds, as server, and lets in whom this folder knows")
 parser.add_argument("--identity", help="the routing id")
+parser.add_argument("--count", action="store_true", help="a DEALER counts with each answer")
 parser.add_argument("--heartbeat", type=int, help="ms between two PINGs")
 options = parser.parse_intermixed_args()
 
@@ -93,3 +95,6 @@ while time.monotonic() < end:
             send()
         elif options.kind == "ROUTER":
             send(frames[0].bytes)
+        elif options.count:
+            messages[0][-1] = b"%d" % (int(messages[0][-1]) + 1)
+            send()

@@ -7,6 +7,7 @@ use super::broker::Broker;
 use super::config::write;
 use super::{CLUSTER_ID, KafkaOptions};
 use crate::admin::Admin;
+use crate::issuer::Issuer;
 use crate::oidc::{Certificates, Oidc};
 use crate::paths::{RunDir, own};
 use crate::ports::free_port;
@@ -23,6 +24,20 @@ pub struct Provider {
     pub jwks_url: String,
     /// Its token endpoint.
     pub token_url: String,
+}
+
+impl From<&Oidc> for Provider {
+    fn from(oidc: &Oidc) -> Self {
+        let issuer = oidc.issuer();
+        Self { jwks_url: format!("{issuer}/jwks"), issuer, token_url: oidc.token_url() }
+    }
+}
+
+impl From<&Issuer> for Provider {
+    fn from(issuer: &Issuer) -> Self {
+        let (jwks_url, token_url) = (issuer.jwks_url(), issuer.token_url());
+        Self { issuer: issuer.name(), jwks_url, token_url }
+    }
 }
 
 /// A node that refuses everything that was not allowed ([`Admin::allow`]): "zafka" and "mallory" by
@@ -54,9 +69,7 @@ impl SecuredKafka {
     pub fn start_with(token_seconds: u32, options: KafkaOptions) -> Self {
         let certificates = Certificates::make();
         let oidc = Oidc::start(&certificates, token_seconds);
-        let (issuer, token_url) = (oidc.issuer(), oidc.token_url());
-        let provider = Provider { jwks_url: format!("{issuer}/jwks"), issuer, token_url };
-        let node = SecuredNode::start(certificates, &provider, options);
+        let node = SecuredNode::start(certificates, &Provider::from(&oidc), options);
         Self { node, oidc }
     }
 }

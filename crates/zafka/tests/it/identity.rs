@@ -6,6 +6,7 @@ mod environment;
 mod examples;
 mod exchange;
 mod keycloak;
+mod local;
 mod mock_provider;
 mod python;
 mod recordings;
@@ -137,6 +138,11 @@ impl Curve {
         self.messages().into_iter().map(|frames| frames[3].clone()).collect()
     }
 
+    fn wait_value(&self, value: &str) {
+        let has_come = || self.values().iter().any(|came| came == value);
+        wait_until(&format!("{value:?} comes"), DEADLINE, has_come);
+    }
+
     /// The number of times that it was let in.
     fn times_in(&self) -> usize {
         self.lines().iter().filter(|line| line["event"] == "HANDSHAKE_SUCCEEDED").count()
@@ -255,16 +261,19 @@ fn libzmq_senders_write_what_the_rules_say() {
     kafka.admin().create_topic(&topic, 1, &[]);
     let keys = Keys::make(&["relay", "plc-7", "plc-8"], &["plc-7", "plc-8"]);
     let rule = format!("[[identity.access]]\nwho = {{ sub = \"plc-7\" }}\nwrite = [\"{topic}\"]");
-    let endpoint = endpoint();
+    let [endpoint, pull] = [endpoint(), endpoint()];
+    let frames = "frames = [\"{topic}\", \"{value}\"]";
     let toml = format!(
         "[kafka]\nbootstrap_servers = [\"{}\"]\n{}[[route]]\nname = \"in\"\n\
-         from.zmq = {{ socket = \"router\", bind = [\"{endpoint}\"], frames = [\"{{topic}}\", \
-         \"{{value}}\"] }}\n\
+         from.zmq = {{ socket = \"router\", bind = [\"{endpoint}\"], {frames} }}\n\
+         to.kafka = {{ topics = [\"/^edge.*$/\"] }}\n\
+         [[route]]\nname = \"pull\"\n\
+         from.zmq = {{ socket = \"pull\", bind = [\"{pull}\"], {frames} }}\n\
          to.kafka = {{ topics = [\"/^edge.*$/\"] }}\n",
         kafka.bootstrap(),
         keys.toml(&rule)
     );
-    let _relay = Zafka::run(ZAFKA, &toml);
+    let mut relay = Zafka::run(ZAFKA, &toml);
     let [mine, other] = [format!("|{topic}|42"), format!("|{topic}-other|42")];
     let dealer = |ours: &str, words: &[&str]| {
         let (server, ours) = (keys.public("relay"), keys.secret(ours));
@@ -279,6 +288,23 @@ fn libzmq_senders_write_what_the_rules_say() {
     assert!(answers[1][2].contains("\"not_allowed\""), "{answers:?}");
     let answers = denied.wait_messages(1);
     assert!(answers[0][2].contains("\"not_allowed\""), "{answers:?}");
+
+    // REQ is answered likewise; of a PUSH that may not write the message is left out.
+    let client = |kind: &str, to: &str, ours: &str, word: &str| {
+        let (server, ours) = (keys.public("relay"), keys.secret(ours));
+        Curve::client(kind, to, &server, ours.to_str().unwrap(), &[word])
+    };
+    let req = client("REQ", &endpoint, "plc-7", &format!("{topic}|43"));
+    assert_eq!(req.wait_messages(1)[0][0], "OK");
+    let _denied = client("PUSH", &pull, "plc-8", &format!("{topic}|no"));
+    let _allowed = client("PUSH", &pull, "plc-7", &format!("{topic}|44"));
+    relay.wait_status("both have pushed", DEADLINE, |status| {
+        let counters = &status["ingest"][1]["counters"];
+        (&counters["acknowledged"], &counters["skipped"]) == (&json!(1), &json!(1))
+    });
+    let values: Vec<_> =
+        kafka.admin().read(&topic).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["42", "43", "44"].map(|value| Some(value.as_bytes().to_vec())));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::fs;
 
 use serde_json::json;
 use zafka_testkit::issuer::AUDIENCE;
-use zafka_testkit::{Issuer, KafkaOptions, Record, SecuredKafka, Zafka, unique, wait_until};
+use zafka_testkit::kafka::{Provider, SecuredNode};
+use zafka_testkit::oidc::{Certificates, Oidc};
+use zafka_testkit::{Issuer, KafkaOptions, Record, Zafka, unique, wait_until};
 
 use super::secrets::{Secrets, assert_none_in_log};
 use super::{Curve, Keys};
@@ -16,21 +18,35 @@ use crate::common::endpoint;
 use crate::program::run;
 use crate::{DEADLINE, ZAFKA};
 
+/// The settings of Kafka's listener for tokens.
+const TOKENS: &str = "listener.name.oauth.oauthbearer.sasl.oauthbearer";
+
 /// A secured Kafka that takes who a token is about for its client, and those who know the way
 /// there.
 struct World {
-    kafka: SecuredKafka,
+    kafka: SecuredNode,
+    token_url: String,
+    /// The client of the exchange, in the words of a configuration.
+    client: String,
     issuer: Issuer,
     keys: Keys,
 }
 
 impl World {
-    fn start() -> Self {
-        let sub = "listener.name.oauth.oauthbearer.sasl.oauthbearer.sub.claim.name";
-        let mut options = KafkaOptions::default().property(sub, "sub");
-        options.jvm_args.push("-Dauthorizer.level=debug".to_owned());
-        let kafka = SecuredKafka::start_with(60, options);
-        Self { kafka, issuer: Issuer::start(), keys: Keys::make(&["relay"], &[]) }
+    /// The issuer is the peers'. Kafka takes the tokens of the provider, which exchanges theirs.
+    fn start(
+        certificates: Certificates,
+        provider: &Provider,
+        client: String,
+        issuer: Issuer,
+        options: KafkaOptions,
+    ) -> Self {
+        let mut options = options.property(&format!("{TOKENS}.sub.claim.name"), "sub");
+        let talkative = ["-Dauthorizer.level=debug", "-Dselector.level=info"];
+        options.jvm_args.extend(talkative.map(str::to_owned));
+        let kafka = SecuredNode::start(certificates, provider, options);
+        let (token_url, keys) = (provider.token_url.clone(), Keys::make(&["relay"], &[]));
+        Self { kafka, token_url, client, issuer, keys }
     }
 
     /// A topic that the relay may read and write.
@@ -62,13 +78,12 @@ impl World {
 
     /// A configuration with these keys of the exchange, and these rights of the issuer's peers.
     fn toml_with(&self, exchange: &str, rights: &str, routes: &str) -> String {
-        let (ca, url) = (self.kafka.certificates.ca(), self.kafka.oidc.token_url());
-        let key = self.kafka.certificates.client("zafka").1;
-        let [ca, key] = [ca, key].map(|path| format!("{:?}", path.display().to_string()));
+        let (url, client) = (&self.token_url, &self.client);
+        let ca = format!("{:?}", self.kafka.certificates.ca().display().to_string());
         let identity = format!(
             "[[identity.issuer]]\nissuer = {issuer:?}\naudience = [{AUDIENCE:?}]\n\
-             [identity.exchange]\ntoken_url = \"{url}\"\nclient_id = \"exchange\"\n\
-             client_key_file = {key}\naudience = \"kafka\"\nca = {ca}\n{exchange}\n\
+             [identity.exchange]\ntoken_url = \"{url}\"\n{client}\n\
+             audience = \"kafka\"\nca = {ca}\n{exchange}\n\
              [[identity.access]]\nwho = {{ iss = {issuer:?} }}\n{rights}",
             issuer = self.issuer.name()
         );
@@ -97,10 +112,6 @@ impl World {
     }
 }
 
-fn wait_value(sub: &Curve, value: &str) {
-    wait_until(&format!("{value:?} comes"), DEADLINE, || sub.values().iter().any(|v| v == value));
-}
-
 fn is_in(relay: &Zafka, subject: &str) -> bool {
     relay.status().is_some_and(|status| super::peers(&status).contains(&subject))
 }
@@ -121,7 +132,12 @@ fn assert_no_secret(world: &World, tokens: &[String], relay: &Zafka) {
 #[test]
 #[ignore = "needs Java and Maven, and Python"]
 fn kafka_s_acls_decide_what_peers_read_and_write() {
-    let mut world = World::start();
+    let certificates = Certificates::make();
+    let mut oidc = Oidc::start(&certificates, 60);
+    let key = certificates.client("zafka").1;
+    let client = format!("client_id = \"exchange\"\nclient_key_file = {key:?}");
+    let (provider, issuer) = (Provider::from(&oidc), Issuer::start());
+    let world = World::start(certificates, &provider, client, issuer, KafkaOptions::default());
     let [orders, payments] = ["orders", "payments"].map(|name| world.topic(name));
     let [read, written] = [endpoint(), endpoint()];
     let toml = world.toml(&format!(
@@ -150,8 +166,8 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(sub);
     world.produce(&orders, "first order");
     world.produce(&payments, "first payment");
-    wait_value(&alice, "first order");
-    wait_value(&bob, "first payment");
+    alice.wait_value("first order");
+    bob.wait_value("first payment");
     // Nothing is for carol, and she is told of.
     carol.wait_event("HANDSHAKE_SUCCEEDED");
     relay.wait_log("Kafka's ACLs allow it none of the topics of routes", DEADLINE);
@@ -163,7 +179,7 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
         peer.wait_messages(1)[0].clone()
     };
     assert_eq!(send("alice", &payments)[1], "OK");
-    wait_value(&bob, "of alice");
+    bob.wait_value("of alice");
     for (name, topic) in [("alice", &orders), ("bob", &payments), ("carol", &payments)] {
         let answer = send(name, topic);
         assert!(
@@ -182,7 +198,7 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
         world.produce(&payments, "second payment");
         alice.values().iter().any(|value| value == "second payment")
     });
-    wait_value(&bob, "second payment");
+    bob.wait_value("second payment");
     assert_eq!(bob.times_in(), 1, "his rights are as they were");
     world.allow("bob", "write", &payments);
     wait_until("bob may write", DEADLINE, || send("bob", &payments)[1] == "OK");
@@ -190,7 +206,7 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
 
     // Nobody is let in by a provider that is away, and nobody stays for long.
     let dave = token("dave");
-    world.kafka.oidc.process().kill9();
+    oidc.process().kill9();
     relay.wait_log("Kafka does not answer what it may do", DEADLINE);
     wait_until("nobody is in", DEADLINE, || {
         ["alice", "bob", "carol"].iter().all(|name| !is_in(&relay, name))
@@ -198,12 +214,12 @@ fn kafka_s_acls_decide_what_peers_read_and_write() {
     let dave = world.peer("SUB", &read, &dave, &[""]);
     relay.wait_log("not_answered", DEADLINE);
     assert!(!dave.has_event("HANDSHAKE_SUCCEEDED"));
-    world.kafka.oidc.restart();
+    oidc.restart();
     wait_until("alice and bob are back", DEADLINE, || {
         is_in(&relay, "alice") && is_in(&relay, "bob")
     });
     world.allow("alice", "read", &orders);
-    wait_value(&alice, "secret order");
+    alice.wait_value("secret order");
     assert_eq!(carol.values(), Vec::<String>::new());
     assert_no_secret(&world, &given.borrow(), &relay);
 }

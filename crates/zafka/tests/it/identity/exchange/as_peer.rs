@@ -2,13 +2,23 @@
 //! names them.
 
 use serde_json::{Value, json};
-use zafka_testkit::{Zafka, unique, wait_until};
+use zafka_testkit::issuer::INTROSPECTION_SECRET;
+use zafka_testkit::kafka::Provider;
+use zafka_testkit::oidc::Certificates;
+use zafka_testkit::{Issuer, KafkaOptions, Zafka, unique, wait_until};
 
-use super::{Curve, World};
+use super::{Curve, TOKENS, World};
 use crate::common::endpoint;
 use crate::identity::secrets::assert_none_in_log;
 use crate::program::run;
 use crate::{DEADLINE, ZAFKA};
+
+/// The life of exchanged tokens, in s. The broker takes them for as long once they have ended: a
+/// machine that is slow is no fault.
+const LIFE: i64 = 4;
+/// Renewals at four fifths of its life that make more than three lives of a token: a broker that
+/// nobody has brought another one has refused the first by then.
+const RENEWALS: usize = 4;
 
 /// A relay whose two routes write as their senders do, in two names at most, and those senders.
 struct Writing {
@@ -20,7 +30,15 @@ struct Writing {
 
 impl Writing {
     fn start() -> Self {
-        let (world, endpoint, other_endpoint) = (World::start(), endpoint(), endpoint());
+        // The same issuer signs for Kafka: it counts what it exchanges.
+        let (issuer, endpoint, other_endpoint) = (Issuer::start(), endpoint(), endpoint());
+        issuer.grant("zafka", 600, &json!({ "aud": "kafka" }));
+        issuer.exchange_for(LIFE);
+        let skew = format!("{TOKENS}.clock.skew.seconds");
+        let options = KafkaOptions::default().property(&skew, &LIFE.to_string());
+        let client = format!("client_id = \"zafka\"\nclient_secret = {INTROSPECTION_SECRET:?}");
+        let provider = Provider::from(&issuer);
+        let world = World::start(Certificates::make(), &provider, client, issuer, options);
         let route = |name: &str, endpoint: &str| {
             format!(
                 "[[route]]\nname = \"{name}\"\n\
@@ -46,6 +64,13 @@ impl Writing {
         let token = self.world.issuer.token(name, 600, &json!({}));
         let words = [&*format!("|{topic}|of {name}")];
         self.world.peer("DEALER", endpoint, &token, &words)
+    }
+
+    /// A sender that sends its next number once the one before is answered.
+    fn counts(&self, name: &str, topic: &str) -> Curve {
+        let token = self.world.issuer.token(name, 600, &json!({}));
+        let words = [&*format!("|{topic}|0"), "--count"];
+        self.world.peer("DEALER", &self.endpoint, &token, &words)
     }
 
     fn senders(&self) -> u64 {
@@ -93,10 +118,57 @@ fn answer(sender: &Curve) -> String {
     }
 }
 
+/// The numbers of a topic in their order.
+fn numbers(writing: &Writing, topic: &str) -> Vec<usize> {
+    let records = writing.world.kafka.admin().read(topic);
+    let texts = records.iter().map(|record| String::from_utf8(record.value.clone().unwrap()));
+    texts.map(|text| text.unwrap().parse().unwrap()).collect()
+}
+
+/// A sender's records go on while the token in whose name they are written is renewed.
+fn tokens_are_renewed(writing: &mut Writing) {
+    let numbers_topic = unique("numbers");
+    writing.world.kafka.admin().create_topic(&numbers_topic, 1, &[]);
+    writing.world.allow("erin", "write", &numbers_topic);
+    // What is allowed later does not count earlier.
+    let other_topic = unique("other");
+    writing.world.kafka.admin().create_topic(&other_topic, 1, &[]);
+    writing.world.allow("frank", "write", &other_topic);
+    drop(writing.send_until("frank", &other_topic, "OK"));
+    let erin = writing.counts("erin", &numbers_topic);
+    let exchanged = || writing.world.issuer.exchanged("erin");
+    wait_until("erin's tokens to be renewed before they end", DEADLINE, || {
+        exchanged().renewals >= RENEWALS
+    });
+    // What goes on goes on by the last one.
+    let answered = erin.messages().len();
+    let answers = erin.wait_messages(answered + 10);
+    drop(erin);
+    writing.wait_senders(0);
+    writing
+        .relay
+        .wait_status("all is settled", DEADLINE, |status| status["ingest"][0]["in_flight"] == 0);
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer[1], "OK", "{number}: {answer:?}");
+        let place: Value = serde_json::from_str(&answer[2]).unwrap();
+        let told = (&place["topic"], &place["partition"], &place["offset"]);
+        assert_eq!(told, (&json!(numbers_topic), &json!(0), &json!(number)), "{number}");
+    }
+    // None is missing, none is there twice, none is out of its order.
+    let written = numbers(writing, &numbers_topic);
+    assert!(written.len() >= answers.len(), "{} of {}", written.len(), answers.len());
+    assert_eq!(written, (0..written.len()).collect::<Vec<_>>());
+    let log = writing.world.kafka.log();
+    let refused =
+        log.lines().find(|line| line.contains("Failed") && line.contains("authentication"));
+    assert_eq!(refused, None, "each connection was taken");
+}
+
 #[test]
 #[ignore = "needs Java and Maven, and Python"]
 fn records_are_written_in_their_senders_names() {
     let mut writing = Writing::start();
+    tokens_are_renewed(&mut writing);
     // The relay itself may do nothing with it.
     let orders = unique("orders");
     writing.world.kafka.admin().create_topic(&orders, 1, &[]);
