@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::child::{Running, command, run};
 use crate::jars;
 use crate::paths::{RunDir, own};
@@ -48,7 +50,8 @@ impl Certificates {
 /// The provider. Client "zafka" gets a token for the audience "kafka", "wrong-audience" one for
 /// another; any secret is taken. For "exchange", which has to sign, it exchanges whatever looks
 /// like a token for one of the same subject for "kafka". Its issuers "edge" and "long" give tokens
-/// to peers of a relay, which live 5 s and 300 s. Dropping it kills it.
+/// to peers of a relay, which live 5 s and 300 s; those of "steady" live 300 s, too. Dropping it
+/// kills it.
 #[derive(Debug)]
 pub struct Oidc {
     process: Running,
@@ -94,12 +97,22 @@ impl Oidc {
         &mut self.process
     }
 
-    /// Starts it again on the same port. It has new signing keys then: Kafka fetches them when it
-    /// meets a token it cannot check.
+    /// Starts it again on the same port. Its signing keys are the same ones, if its issuers are
+    /// asked in the same order.
     pub fn restart(&mut self) {
         self.process.kill9();
         self.process = launch(&self.libs, &self.directory, self.port);
         self.wait_ready();
+    }
+
+    /// The same with signing keys that it makes then, under the same ids: the key of an issuer has
+    /// the issuer's name.
+    pub fn restart_with_other_keys(&mut self) {
+        let path = self.directory.join("provider.json");
+        let mut settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        settings["tokenProvider"] = json!({ "keyProvider": { "algorithm": "RS256" } });
+        fs::write(path, settings.to_string()).unwrap();
+        self.restart();
     }
 
     fn wait_ready(&mut self) {

@@ -1,9 +1,12 @@
 //! mock-oauth2-server as the provider of peers: tokens by client credentials, by an assertion and
-//! in exchange, shown in the handshake and at the door; and that provider when it is away.
+//! in exchange, shown in the handshake and at the door; and that provider when it is away, and when
+//! it comes back with other keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use zafka_oidc::{
     Assertion, ClientAuthentication, EndpointConfig, Grant, Secret, SecretSource, SignedAssertion,
@@ -21,8 +24,8 @@ use crate::{DEADLINE, ZAFKA};
 /// The audience of the relay's tokens, as the provider's settings have it.
 const AUDIENCE: &str = "zafka-edge";
 
-/// The provider, and a relay that takes the tokens of two of its issuers: those of `edge` live 5 s,
-/// those of `long` 300 s and have to be confirmed.
+/// The provider, and a relay that takes the tokens of three of its issuers: those of `edge` live
+/// 5 s, those of `long` and `steady` 300 s, and those of `long` have to be confirmed.
 struct Stage {
     provider: Oidc,
     certificates: Certificates,
@@ -60,11 +63,12 @@ impl Stage {
             "introspection = { client_id = \"zafka\", client_secret = \"s3cret\", every = \"1s\" }";
         let identity = format!(
             "bind = [{door:?}]\nclock_skew = \"1s\"\n{}{}\
-             [[identity.access]]\nwho = {{ role = \"dash\" }}\nread = [{orders:?}]\n\
+             {}[[identity.access]]\nwho = {{ role = \"dash\" }}\nread = [{orders:?}]\n\
              [[identity.access]]\nwho = {{ role = \"machine\" }}\nread = [{payments:?}]\n\
              write = [{edge:?}]",
             issuer("edge", ""),
             issuer("long", introspection),
+            issuer("steady", ""),
         );
         let toml = format!(
             "[kafka]\nbootstrap_servers = [\"{}\"]\n{}\
@@ -91,6 +95,11 @@ impl Stage {
     /// A dashboard's.
     fn dashboard(&self, issuer: &str) -> String {
         self.token(issuer, "dashboard", Grant::ClientCredentials)
+    }
+
+    /// A terminal's, whose issuer is never asked about it.
+    fn terminal(&self) -> String {
+        self.token("steady", "terminal", Grant::ClientCredentials)
     }
 
     /// A key to sign with.
@@ -122,6 +131,38 @@ impl Stage {
     fn machine(&self, kind: &str, to: &str, words: &[&str]) -> Curve {
         let ours = self.keys.secret("plc-7");
         Curve::client(kind, to, &self.keys.public("relay"), ours.to_str().unwrap(), words)
+    }
+
+    /// The time when the keys of `steady` were fetched last.
+    fn keys_fetched(&self) -> Option<i64> {
+        self.relay.status()?["identity"]["issuers"][2]["fetched"].as_i64()
+    }
+
+    /// The provider comes up with other keys, of which each has the id of the one before: what
+    /// becomes of a terminal with a lease, and of another one's token of before.
+    fn comes_with_other_keys(&mut self, terminal: &Curve, old: &str) {
+        let fetched = self.keys_fetched();
+        self.provider.restart_with_other_keys();
+        // Keys are read anew as soon as a token names one that is not known.
+        let [header, payload] = [
+            json!({ "alg": "RS256", "kid": "unheard-of" }),
+            json!({ "iss": self.provider.issuer_of("steady") }),
+        ]
+        .map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+        let _stranger = self.sub(&format!("{header}.{payload}.AAAA"));
+        wait_until("the new keys", DEADLINE, || self.keys_fetched() > fetched);
+        let new = self.sub(&self.terminal());
+        new.wait_event("HANDSHAKE_SUCCEEDED");
+        let old = self.sub(old);
+        old.wait_event("HANDSHAKE_FAILED_AUTH");
+        // Who has a lease keeps it.
+        self.produce("by new keys");
+        [&new, terminal].iter().for_each(|peer| peer.wait_value("by new keys"));
+        assert_eq!((terminal.times_in(), is_in(&old)), (1, false));
+    }
+
+    fn produce(&self, value: &str) {
+        KafkaNode::shared().admin().produce(&self.orders, &[Record::new("k", value)]);
     }
 
     /// Waits until the answers of `long` whether tokens are active are so.
@@ -213,9 +254,12 @@ fn peers_get_their_tokens_from_a_provider_that_may_be_away() {
     });
     stage.relay.wait_log("subject=\"person\"", DEADLINE);
 
+    let terminal = stage.sub(&stage.terminal());
+    terminal.wait_event("HANDSHAKE_SUCCEEDED");
+
     // The provider is away. Who has a lease stays until its end, and nobody new comes in; not by a
     // token that it gave before either, for that has to be confirmed.
-    let late = stage.dashboard("long");
+    let (late, of_before) = (stage.dashboard("long"), stage.terminal());
     stage.provider.process().kill9();
     let carol = stage.sub(&late);
     stage.relay.wait_log("could not be asked whether a token is active", DEADLINE);
@@ -223,12 +267,20 @@ fn peers_get_their_tokens_from_a_provider_that_may_be_away() {
     // As many questions, each later than the one before, as make three lives of a token.
     stage.wait_answers("four questions on each of three tokens", |_, failed| failed >= 12);
     let status = stage.relay.status().unwrap();
-    assert_eq!(peers(&status), ["dashboard"], "{status}");
+    let mut subjects = peers(&status);
+    subjects.sort_unstable();
+    assert_eq!(subjects, ["dashboard", "terminal"], "{status}");
     assert!(!is_in(&carol) && alice.times_in() == 1);
-    KafkaNode::shared().admin().produce(&stage.orders, &[Record::new("k", "meanwhile")]);
-    wait_until("alice's record", DEADLINE, || alice.values().contains(&"meanwhile".to_owned()));
+    stage.produce("meanwhile");
+    alice.wait_value("meanwhile");
     let (_, told) = check(&stage.toml, &["--connect"]);
     assert!(told.contains("error: "), "{told}");
+
+    stage.comes_with_other_keys(&terminal, &of_before);
+    // An issuer that is asked knows the tokens of before no more, and says so.
+    [&alice, &carol].iter().for_each(|peer| peer.wait_event("HANDSHAKE_FAILED_AUTH"));
+    assert!(!is_in(&carol));
+    stage.relay.wait_log("its issuer says that its token is not active", DEADLINE);
 
     assert_eq!((stranger.values().len(), bob.values().len()), (0, 0));
     assert_none_in_log(&stage.relay);
