@@ -26,6 +26,8 @@ const LIFE: u32 = 15;
 const PRINCIPAL_CLAIM: &str = "listener.name.oauth.oauthbearer.sasl.oauthbearer.sub.claim.name";
 /// The relay's own name there: the user that stands for a client of Keycloak.
 const RELAY: &str = "service-account-zafka";
+/// The topic that people write to, and the relay itself may not.
+const NOTES: &str = "edge.notes";
 /// The text with which each token begins: `{"alg` in base64.
 const TOKEN: &str = "eyJhbGci";
 
@@ -53,9 +55,10 @@ impl Stage {
         };
         // What names a principal has to survive the exchange: `azp` would be the relay for
         // everybody.
-        let options = KafkaOptions::default().property(PRINCIPAL_CLAIM, "preferred_username");
+        let mut options = KafkaOptions::default().property(PRINCIPAL_CLAIM, "preferred_username");
+        options.jvm_args.push("-Dauthorizer.level=debug".to_owned());
         let kafka = SecuredNode::start(Certificates::make(), &provider, options);
-        for topic in ["orders", "payments", "edge.plc-7"] {
+        for topic in ["orders", "payments", "edge.plc-7", NOTES] {
             kafka.admin().create_topic(topic, 1, &[]);
         }
         for topic in ["orders", "payments"] {
@@ -78,7 +81,8 @@ impl Stage {
             provider.token_url,
         );
         let identity = keys.toml(&rules(&provider.issuer));
-        let toml = format!("{cluster}{identity}{}", routes(&out, &into));
+        let to = "{ topics = [\"edge.plc-7\"] }";
+        let toml = format!("{cluster}{identity}{}", routes(&out, &into, to));
         let config = logs.join("zafka.toml");
         fs::write(&config, &toml).unwrap();
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
@@ -144,7 +148,8 @@ impl Stage {
         text(&self.keycloak.token(&form), "access_token").to_owned()
     }
 
-    /// Another relay, for which Keycloak has to confirm each token, and Kafka's ACLs decide.
+    /// Another relay, for which Keycloak has to confirm each token, and Kafka's ACLs decide. What
+    /// comes to it is written in its senders' names.
     fn exchanging(&self, out: &str, into: &str) -> Zafka {
         let client = "client_id = \"zafka\"\nclient_secret = \"zafka-secret\"";
         let (issuer, token_url) = (self.keycloak.issuer(), self.keycloak.token_url());
@@ -153,15 +158,18 @@ impl Stage {
              [identity.issuer.introspection]\n{client}\nevery = \"1s\"\n\
              [identity.exchange]\ntoken_url = {token_url:?}\n{client}\naudience = \"kafka\"\n\
              acl_refresh = \"5s\"\n\
-             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\nwrite = \"kafka\""
+             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nread = \"kafka\"\n\
+             write = \"kafka\"\n\
+             [[identity.access]]\nwho = {{ iss = {issuer:?} }}\nwrite = [{NOTES:?}]"
         );
-        let toml = [&*self.cluster, &self.keys.toml(&identity), &routes(out, into)].concat();
+        let to = format!("{{ topics = [\"edge.plc-7\", {NOTES:?}], as_peer = true }}");
+        let toml = [&*self.cluster, &self.keys.toml(&identity), &routes(out, into, &to)].concat();
         Zafka::run_with(ZAFKA, &toml, &[("RUST_LOG", "trace")])
     }
 
     /// Kafka's ACLs decide about peers, by tokens that Keycloak has exchanged; a logout ends what a
     /// peer has.
-    fn kafka_decides(&self) {
+    fn kafka_decides(&mut self) {
         let admin = self.kafka.admin();
         admin.allow("alice", "read", "topic", "orders");
         admin.allow("bob", "read", "topic", "payments");
@@ -202,7 +210,38 @@ impl Stage {
         late.wait_event("HANDSHAKE_FAILED_AUTH");
         assert!(bob.messages().iter().all(|frames| frames[0] == "payments"));
         assert_eq!(bob.times_in(), 1, "he has stayed");
+
+        // The relay asks nothing about notes: the broker decides with each of them.
+        admin.allow("alice", "write", "topic", NOTES);
+        // A producer id is for those who may write somewhere.
+        admin.allow("bob", "write", "topic", "edge.elsewhere");
+        admin.allow("bob", "describe", "topic", NOTES);
+        let note = |user: &str| {
+            let words = [&*format!("|{NOTES}|of {user}")];
+            peer("DEALER", &into, &words, &self.password_token(user)).wait_messages(1)[0].clone()
+        };
+        assert_eq!(note("alice")[1], "OK");
+        let answer = note("bob");
+        assert!(answer[1] == "ERROR" && answer[2].contains("\"not_allowed\""), "{answer:?}");
+        admin.allow("bob", "write", "topic", NOTES);
+        wait_until("bob's note", DEADLINE, || note("bob")[1] == "OK");
+        let notes: Vec<_> = admin.read(NOTES).into_iter().filter_map(|note| note.value).collect();
+        assert_eq!(notes, [b"of alice".to_vec(), b"of bob".to_vec()]);
         assert!(!relay.log().contains(TOKEN), "a token is in a log");
+        self.assert_senders_are_named();
+    }
+
+    /// The broker's log names who has written notes, or was not allowed to: nobody else.
+    fn assert_senders_are_named(&mut self) {
+        let log = self.kafka.log();
+        let of_notes = |line: &&str| line.contains("operation = WRITE ") && line.contains(NOTES);
+        let mut told: Vec<_> = log.lines().filter(of_notes).collect();
+        for (name, verdict) in [("alice", "Allowed"), ("bob", "Denied"), ("bob", "Allowed")] {
+            let part = format!("Principal = User:{name} is {verdict} operation = WRITE");
+            assert!(told.iter().any(|line| line.contains(&part)), "{part}: {told:#?}");
+        }
+        told.retain(|line| !["User:alice ", "User:bob "].iter().any(|one| line.contains(one)));
+        assert_eq!(told, Vec::<&str>::new());
     }
 
     /// A sender with a token.
@@ -212,8 +251,8 @@ impl Stage {
     }
 }
 
-/// The routes from Kafka and to Kafka, at these endpoints.
-fn routes(out: &str, into: &str) -> String {
+/// The routes from Kafka and to Kafka, at these endpoints; `to`: that of the second.
+fn routes(out: &str, into: &str, to: &str) -> String {
     format!(
         "[[route]]\nname = \"out\"\n\
          from.kafka = {{ topics = [\"orders\", \"payments\"], start = \"earliest\" }}\n\
@@ -222,7 +261,7 @@ fn routes(out: &str, into: &str) -> String {
          [[route]]\nname = \"in\"\n\
          from.zmq = {{ socket = \"router\", bind = [\"{into}\"], frames = [\"{{topic}}\", \
          \"{{value}}\"] }}\n\
-         to.kafka = {{ topics = [\"edge.plc-7\"] }}\n"
+         to.kafka = {to}\n"
     )
 }
 
