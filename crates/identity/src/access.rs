@@ -240,6 +240,8 @@ impl Grant {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

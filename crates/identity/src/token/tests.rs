@@ -1,5 +1,9 @@
 //! Tokens that are refused: each is the accepted one with one thing changed.
 
+mod anything;
+
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ring::hmac;
@@ -29,8 +33,13 @@ fn b64(bytes: impl AsRef<[u8]>) -> String {
 }
 
 fn peer() -> PublicKey {
-    SecretKey::from_bytes([7; 32]).public_key()
+    // Without optimization it takes its time.
+    static PEER: LazyLock<PublicKey> =
+        LazyLock::new(|| SecretKey::from_bytes([7; 32]).public_key());
+    *PEER
 }
+
+static PROVIDER: LazyLock<Provider> = LazyLock::new(Provider::new);
 
 /// A provider that signs anything.
 struct Provider {
@@ -156,7 +165,7 @@ fn answer(token: &str, issuers: &[Issuer]) -> &'static str {
 
 #[test]
 fn a_token_of_each_algorithm_is_taken() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     for (algorithm, kid) in
         [("RS256", "rsa"), ("PS256", "rsa"), ("ES256", "p256"), ("ES384", "p384"), ("EdDSA", "ed")]
     {
@@ -172,7 +181,7 @@ fn a_token_of_each_algorithm_is_taken() {
 
 #[test]
 fn structure() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let issuers = [provider.issuer()];
     let good = provider.token(&header("ES256", "p256"), &payload());
     assert_eq!(answer(&good, &issuers), "fine");
@@ -218,7 +227,7 @@ fn structure() {
 
 #[test]
 fn headers() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let issuers = [provider.issuer()];
     let of = |header: Value| provider.token(&header, &payload());
     let good = header("RS256", "rsa");
@@ -295,7 +304,7 @@ fn headers() {
 
 #[test]
 fn signatures() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let issuers = [provider.issuer()];
     let good = provider.token(&header("ES256", "p256"), &payload());
     assert_eq!(answer(&good, &issuers), "fine");
@@ -321,7 +330,7 @@ fn signatures() {
 
 #[test]
 fn keys_that_are_not_taken() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let rsa = provider.rsa_jwk("rsa");
     let ed = json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(provider.ed.public_key()) });
     let p256 = Provider::ec_jwk(&provider.p256, "P-256", "p");
@@ -373,7 +382,7 @@ fn keys_that_are_not_taken() {
 
 #[test]
 fn claims() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let issuers = [provider.issuer()];
     let of = |payload: Value| provider.token(&header("EdDSA", "ed"), &payload);
     assert_eq!(answer(&of(payload()), &issuers), "fine");
@@ -433,7 +442,7 @@ fn claims() {
 
 #[test]
 fn what_tells_tokens_apart() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let issuers = [provider.issuer()];
     let of = |payload: Value| check(&provider.token(&header("ES256", "p256"), &payload), &issuers);
     let one = of(payload()).unwrap();
@@ -463,7 +472,7 @@ fn what_tells_tokens_apart() {
 
 #[test]
 fn the_end_that_a_token_claims() {
-    let provider = Provider::new();
+    let provider = &*PROVIDER;
     let token = provider.token(&header("ES256", "p256"), &payload());
     assert_eq!(claimed_end(token.as_bytes()), Some(NOW + 300));
     for none in ["", "a.b.c", &provider.token(&header("ES256", "p256"), &without(payload(), "exp"))]
