@@ -117,7 +117,9 @@ proptest! {
         let meant: Vec<_> =
             plain.iter().filter(|rule| rule.means(roles.as_ref(), &tenant)).collect();
         for topic in TOPICS {
-            let says = |entries: &[Entry]| entries.iter().any(|one| (one.means)(topic, own.as_deref()));
+            let says = |entries: &[Entry]| {
+                entries.iter().any(|one| (one.means)(topic, own.as_deref()))
+            };
             let reads = meant.iter().any(|rule| says(&rule.read));
             let writes = meant.iter().any(|rule| says(&rule.write));
             prop_assert_eq!(grant.may_read(topic), reads, "read {:?}", topic);

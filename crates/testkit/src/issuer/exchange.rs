@@ -1,5 +1,5 @@
-//! The token exchange of the test's issuer (RFC 8693): a token of a peer for one of the same subject
-//! with another audience.
+//! The token exchange of the test's issuer (RFC 8693): a token of a peer for one of the same
+//! subject with another audience.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
