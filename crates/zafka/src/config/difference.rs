@@ -1,7 +1,7 @@
 //! The difference of two configurations, in terms of routes and keys. Pure.
 //!
-//! Each function takes the old value apart without `..`: a field that comes later does not compile
-//! before it has its key here. No value is ever shown, only the path of its key.
+//! The old value is taken apart without `..`: a field that comes later does not compile before it
+//! has its key here. No value is ever shown, only the path of its key.
 
 #[cfg(test)]
 mod tests;
@@ -75,27 +75,33 @@ fn path(section: &Section, key: &Key) -> String {
     format!("{}{dot}{}", section.path, key.name)
 }
 
+/// Compares two values of a type field by field, each with its key in the section, and returns the
+/// paths of those that differ. The fields in brackets are left out: something else compares them.
+macro_rules! compare {
+    ($old:expr, $new:expr, $section:ident, $type:ident [$($other:ident),*] {
+        $($field:ident: $key:ident),* $(,)?
+    }) => {{
+        let $type { $($field,)* $($other: _,)* } = $old;
+        paths(&keys::$section, &[$((*$field != $new.$field, &keys::$key)),*])
+    }};
+}
+
 fn clusters(old: &ClusterConfig, new: &ClusterConfig) -> Vec<String> {
-    let ClusterConfig { bootstrap_servers, security, client_rack } = old;
-    let keys = [
-        (*bootstrap_servers != new.bootstrap_servers, &keys::BOOTSTRAP_SERVERS),
-        (*client_rack != new.client_rack, &keys::CLIENT_RACK),
-        (*security != new.security, &keys::SECURITY),
-    ];
-    paths(&keys::KAFKA_SECTION, &keys)
+    compare!(old, new, KAFKA_SECTION, ClusterConfig [] {
+        bootstrap_servers: BOOTSTRAP_SERVERS,
+        client_rack: CLIENT_RACK,
+        security: SECURITY,
+    })
 }
 
 fn admins(old: Option<&AdminConfig>, new: Option<&AdminConfig>) -> Vec<String> {
     match (old, new) {
         (None, None) => Vec::new(),
-        (Some(AdminConfig { bind, hosts, control }), Some(new)) => {
-            let keys = [
-                (*bind != new.bind, &keys::ADMIN_BIND),
-                (*hosts != new.hosts, &keys::ADMIN_HOSTS),
-                (*control != new.control, &keys::ADMIN_CONTROL),
-            ];
-            paths(&keys::ADMIN_SECTION, &keys)
-        }
+        (Some(old), Some(new)) => compare!(old, new, ADMIN_SECTION, AdminConfig [] {
+            bind: ADMIN_BIND,
+            hosts: ADMIN_HOSTS,
+            control: ADMIN_CONTROL,
+        }),
         (Some(_), None) | (None, Some(_)) => vec![path(&keys::TOP, &keys::ADMIN)],
     }
 }
@@ -104,33 +110,26 @@ fn identities(old: Option<&IdentityConfig>, new: Option<&IdentityConfig>) -> Vec
     match (old, new) {
         (None, None) => Vec::new(),
         (Some(old), Some(new)) => {
-            let IdentityConfig {
-                keys,
-                folder,
-                servers,
-                door,
-                issuers,
-                max_lease,
-                clock_skew,
-                exchange,
-                rules,
-            } = old;
             let endpoints = |door: &[EndpointConfig]| -> Vec<_> {
                 door.iter().map(|bind| bind.endpoint.clone()).collect()
             };
-            let of_table = [
-                (keys.first() != new.keys.first(), &keys::SECRET_KEY_FILE),
-                (keys.get(1) != new.keys.get(1), &keys::PREVIOUS_SECRET_KEY_FILE),
-                (*folder != new.folder, &keys::KEYS_FOLDER),
-                (endpoints(door) != endpoints(&new.door), &keys::IDENTITY_BIND),
-                (*max_lease != new.max_lease, &keys::MAX_LEASE),
-                (*clock_skew != new.clock_skew, &keys::CLOCK_SKEW),
-                (*issuers != new.issuers, &keys::ISSUER),
-                (*exchange != new.exchange, &keys::EXCHANGE),
-                (*rules != new.rules, &keys::ACCESS),
+            let of_lists = [
+                (old.keys.first() != new.keys.first(), &keys::SECRET_KEY_FILE),
+                (old.keys.get(1) != new.keys.get(1), &keys::PREVIOUS_SECRET_KEY_FILE),
+                (endpoints(&old.door) != endpoints(&new.door), &keys::IDENTITY_BIND),
             ];
-            let mut differing = paths(&keys::IDENTITY_SECTION, &of_table);
-            let known = [(*servers != new.servers, &keys::ENDPOINT_SERVER_KEY_FILE)];
+            let mut differing = paths(&keys::IDENTITY_SECTION, &of_lists);
+            differing.extend(compare!(old, new, IDENTITY_SECTION,
+                IdentityConfig [keys, door, servers] {
+                    folder: KEYS_FOLDER,
+                    max_lease: MAX_LEASE,
+                    clock_skew: CLOCK_SKEW,
+                    issuers: ISSUER,
+                    exchange: EXCHANGE,
+                    rules: ACCESS,
+                }
+            ));
+            let known = [(old.servers != new.servers, &keys::ENDPOINT_SERVER_KEY_FILE)];
             differing.extend(paths(&keys::ENDPOINT_SECTION, &known));
             differing
         }
@@ -157,82 +156,55 @@ fn kafka_to_zmq(old: &RouteConfig, new: &RouteConfig) -> Vec<String> {
 }
 
 fn source(old: &SourceConfig, new: &SourceConfig) -> Vec<String> {
-    let SourceConfig {
-        route: _,
-        topics,
-        group,
-        start,
-        isolation,
-        on_out_of_range,
-        on_corrupt,
-        revoke_timeout,
-        topic_refresh,
-        fetcher,
-        stall_timeout,
-    } = old;
-    let mut differing = groups(group.as_ref(), new.group.as_ref());
-    let keys = [
-        (*topics != new.topics, &keys::TOPICS),
-        (*start != new.start, &keys::START),
-        (*isolation != new.isolation, &keys::ISOLATION),
-        (*on_out_of_range != new.on_out_of_range, &keys::ON_OUT_OF_RANGE),
-        (*on_corrupt != new.on_corrupt, &keys::ON_CORRUPT),
-        (*revoke_timeout != new.revoke_timeout, &keys::REVOKE_TIMEOUT),
-        (*topic_refresh != new.topic_refresh, &keys::TOPIC_REFRESH),
-        (*fetcher != new.fetcher, &keys::FETCHER),
-        (*stall_timeout != new.stall_timeout, &keys::STALL_TIMEOUT),
-    ];
-    differing.extend(paths(&keys::FROM_KAFKA_SECTION, &keys));
+    let mut differing = groups(old.group.as_ref(), new.group.as_ref());
+    differing.extend(compare!(old, new, FROM_KAFKA_SECTION, SourceConfig [route, group] {
+        topics: TOPICS,
+        start: START,
+        isolation: ISOLATION,
+        on_out_of_range: ON_OUT_OF_RANGE,
+        on_corrupt: ON_CORRUPT,
+        revoke_timeout: REVOKE_TIMEOUT,
+        topic_refresh: TOPIC_REFRESH,
+        fetcher: FETCHER,
+        stall_timeout: STALL_TIMEOUT,
+    }));
     differing
 }
 
 fn groups(old: Option<&GroupConfig>, new: Option<&GroupConfig>) -> Vec<String> {
-    let keys = match (old, new) {
-        (Some(GroupConfig { id, instance, protocol, session_timeout }), Some(new)) => vec![
-            (*id != new.id, &keys::GROUP),
-            (*instance != new.instance, &keys::INSTANCE),
-            (*protocol != new.protocol, &keys::GROUP_PROTOCOL),
-            (*session_timeout != new.session_timeout, &keys::SESSION_TIMEOUT),
-        ],
-        (old, new) => vec![(old.is_some() != new.is_some(), &keys::GROUP)],
-    };
-    paths(&keys::FROM_KAFKA_SECTION, &keys)
+    match (old, new) {
+        (Some(old), Some(new)) => compare!(old, new, FROM_KAFKA_SECTION, GroupConfig [] {
+            id: GROUP,
+            instance: INSTANCE,
+            protocol: GROUP_PROTOCOL,
+            session_timeout: SESSION_TIMEOUT,
+        }),
+        (old, new) => {
+            let is_one = old.is_some() != new.is_some();
+            paths(&keys::FROM_KAFKA_SECTION, &[(is_one, &keys::GROUP)])
+        }
+    }
 }
 
 fn publishing(old: &PubConfig, new: &PubConfig) -> Vec<String> {
-    let PubConfig {
-        bind,
-        ipc_mode,
-        connect,
-        slow_peer,
-        min_peers,
-        ring_bytes,
-        peer_timeout,
-        heartbeat,
-        limits,
-    } = old;
-    let Limits {
-        max_peers,
-        max_subscriptions,
-        max_inbound_frame,
-        peer_memory,
-        handshake_timeout: _,
-    } = limits;
-    let keys = [
-        (*bind != new.bind, &keys::BIND),
-        (*ipc_mode != new.ipc_mode, &keys::IPC_MODE),
-        (*connect != new.connect, &keys::CONNECT),
-        (*slow_peer != new.slow_peer, &keys::SLOW_PEER),
-        (*min_peers != new.min_peers, &keys::MIN_PEERS),
-        (*ring_bytes != new.ring_bytes, &keys::RING_BYTES),
-        (*peer_timeout != new.peer_timeout, &keys::PEER_TIMEOUT),
-        (*heartbeat != new.heartbeat, &keys::HEARTBEAT),
-        (*max_peers != new.limits.max_peers, &keys::MAX_PEERS),
-        (*max_subscriptions != new.limits.max_subscriptions, &keys::MAX_SUBSCRIPTIONS),
-        (*max_inbound_frame != new.limits.max_inbound_frame, &keys::MAX_INBOUND_FRAME),
-        (*peer_memory != new.limits.peer_memory, &keys::PEER_MEMORY),
-    ];
-    paths(&keys::TO_ZMQ_SECTION, &keys)
+    let mut differing = compare!(old, new, TO_ZMQ_SECTION, PubConfig [limits] {
+        bind: BIND,
+        ipc_mode: IPC_MODE,
+        connect: CONNECT,
+        slow_peer: SLOW_PEER,
+        min_peers: MIN_PEERS,
+        ring_bytes: RING_BYTES,
+        peer_timeout: PEER_TIMEOUT,
+        heartbeat: HEARTBEAT,
+    });
+    let (old, new) = (&old.limits, &new.limits);
+    differing.extend(compare!(old, new, TO_ZMQ_SECTION, Limits [handshake_timeout] {
+        max_peers: MAX_PEERS,
+        max_subscriptions: MAX_SUBSCRIPTIONS,
+        max_inbound_frame: MAX_INBOUND_FRAME,
+        peer_memory: PEER_MEMORY,
+    }));
+    differing
 }
 
 fn zmq_to_kafka(old: &IngestConfig, new: &IngestConfig) -> Vec<String> {
@@ -260,57 +232,44 @@ fn zmq_to_kafka(old: &IngestConfig, new: &IngestConfig) -> Vec<String> {
 }
 
 fn taking(old: &InboundConfig, new: &InboundConfig) -> Vec<String> {
-    let InboundConfig {
-        kind,
-        bind,
-        ipc_mode,
-        connect,
-        heartbeat,
-        max_peers,
-        max_message,
-        peer_memory,
-        handshake_timeout: _,
-        in_flight_bytes: _,
-    } = old;
     let is_sub = |kind: &InboundKind| matches!(kind, InboundKind::Sub(_));
-    let subscriptions = is_sub(kind) && is_sub(&new.kind);
-    let keys = [
-        (*kind != new.kind && !subscriptions, &keys::INBOUND_SOCKET),
-        (*kind != new.kind && subscriptions, &keys::SUBSCRIBE),
-        (*bind != new.bind, &keys::BIND),
-        (*ipc_mode != new.ipc_mode, &keys::IPC_MODE),
-        (*connect != new.connect, &keys::CONNECT),
-        (*heartbeat != new.heartbeat, &keys::HEARTBEAT),
-        (*max_peers != new.max_peers, &keys::MAX_PEERS),
-        (*max_message != new.max_message, &keys::MAX_MESSAGE),
-        (*peer_memory != new.peer_memory, &keys::SENDER_MEMORY),
-    ];
-    paths(&keys::FROM_ZMQ_SECTION, &keys)
+    let key = match is_sub(&old.kind) && is_sub(&new.kind) {
+        true => &keys::SUBSCRIBE,
+        false => &keys::INBOUND_SOCKET,
+    };
+    let mut differing = paths(&keys::FROM_ZMQ_SECTION, &[(old.kind != new.kind, key)]);
+    differing.extend(compare!(old, new, FROM_ZMQ_SECTION,
+        InboundConfig [kind, handshake_timeout, in_flight_bytes] {
+            bind: BIND,
+            ipc_mode: IPC_MODE,
+            connect: CONNECT,
+            heartbeat: HEARTBEAT,
+            max_peers: MAX_PEERS,
+            max_message: MAX_MESSAGE,
+            peer_memory: SENDER_MEMORY,
+        }
+    ));
+    differing
 }
 
 fn mappings(old: &Mapping, new: &Mapping) -> Vec<String> {
-    let Mapping { topic, rename, allowed, key, partition, headers, stamp } = old;
-    let keys = [
-        (*topic != new.topic, &keys::TO_TOPIC),
-        (*rename != new.rename, &keys::RENAME),
-        (*allowed != new.allowed, &keys::TO_TOPICS),
-        (*key != new.key, &keys::TO_KEY),
-        (*partition != new.partition, &keys::TO_PARTITION),
-        (*headers != new.headers, &keys::TO_HEADERS),
-        (*stamp != new.stamp, &keys::STAMP),
-    ];
-    paths(&keys::TO_KAFKA_SECTION, &keys)
+    compare!(old, new, TO_KAFKA_SECTION, Mapping [] {
+        topic: TO_TOPIC,
+        rename: RENAME,
+        allowed: TO_TOPICS,
+        key: TO_KEY,
+        partition: TO_PARTITION,
+        headers: TO_HEADERS,
+        stamp: STAMP,
+    })
 }
 
 fn producers(old: &ProducerConfig, new: &ProducerConfig) -> Vec<String> {
-    let ProducerConfig { route: _, compression, linger, batch_bytes, delivery_timeout, producer } =
-        old;
-    let keys = [
-        (*compression != new.compression, &keys::COMPRESSION),
-        (*linger != new.linger, &keys::LINGER),
-        (*batch_bytes != new.batch_bytes, &keys::BATCH_SIZE),
-        (*delivery_timeout != new.delivery_timeout, &keys::DELIVERY_TIMEOUT),
-        (*producer != new.producer, &keys::PRODUCER),
-    ];
-    paths(&keys::TO_KAFKA_SECTION, &keys)
+    compare!(old, new, TO_KAFKA_SECTION, ProducerConfig [route] {
+        compression: COMPRESSION,
+        linger: LINGER,
+        batch_bytes: BATCH_SIZE,
+        delivery_timeout: DELIVERY_TIMEOUT,
+        producer: PRODUCER,
+    })
 }
