@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::choice::Choice;
 use super::expand::expand;
@@ -142,6 +142,12 @@ impl<'r, 'a> Table<'r, 'a> {
         self.reader.warn(&self.span_of(key), &path(self.section, key.name), text);
     }
 
+    /// Reports that a key's value is of another type than the key's.
+    fn other_type<T>(&self, key: &Key, value: &DeValue<'_>) -> Option<T> {
+        self.mistake(key, format!("found {}", describe(value)), key.kind.to_string());
+        None
+    }
+
     /// The value as it stands in the file.
     pub fn raw(&self, key: &Key) -> Option<&'r Value<'a>> {
         self.table.get(key.name)
@@ -200,21 +206,22 @@ impl<'r, 'a> Table<'r, 'a> {
         key: &Key,
         read: impl Fn(&str) -> Parsed<T>,
     ) -> Option<Vec<Option<(T, Span)>>> {
-        let value = self.raw(key)?;
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return None;
-        };
+        let items = self.array(key)?;
         if items.is_empty() {
             self.mistake(key, "found an empty list", format!("{}, at least one", key.kind));
             return None;
         }
-        let items = items.iter();
-        Some(
-            items
-                .map(|item| self.scalar(key, item, &read).map(|value| (value, item.span())))
-                .collect(),
-        )
+        let read =
+            |item: &Value<'_>| self.scalar(key, item, &read).map(|value| (value, item.span()));
+        Some(items.iter().map(read).collect())
+    }
+
+    /// A list as it stands in the file; `None` if it is missing or something else.
+    fn array(&self, key: &Key) -> Option<&'r DeArray<'a>> {
+        match self.raw(key)?.get_ref() {
+            DeValue::Array(items) => Some(items),
+            other => self.other_type(key, other),
+        }
     }
 
     fn scalar<T>(
@@ -255,10 +262,7 @@ impl<'r, 'a> Table<'r, 'a> {
         let value = self.raw(key)?;
         match value.get_ref() {
             DeValue::Table(table) => Some(self.reader.table(section, table, value.span())),
-            other => {
-                self.mistake(key, format!("found {}", describe(other)), key.kind.to_string());
-                None
-            }
+            other => self.other_type(key, other),
         }
     }
 
@@ -266,8 +270,7 @@ impl<'r, 'a> Table<'r, 'a> {
     pub fn texts(&self, key: &Key, read: impl Fn(&str) -> Parsed<String>) -> Vec<(String, String)> {
         let Some(value) = self.raw(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
+            return self.other_type(key, value.get_ref()).unwrap_or_default();
         };
         let pairs = table.iter();
         pairs
@@ -282,10 +285,7 @@ impl<'r, 'a> Table<'r, 'a> {
         match self.raw(key).map(Spanned::get_ref) {
             None => Some(key.presence == Presence::Default("true")),
             Some(DeValue::Boolean(truth)) => Some(*truth),
-            Some(other) => {
-                self.mistake(key, format!("found {}", describe(other)), key.kind.to_string());
-                None
-            }
+            Some(other) => self.other_type(key, other),
         }
     }
 

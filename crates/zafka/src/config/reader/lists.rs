@@ -9,11 +9,7 @@ use super::{Span, Table, Value, describe, path};
 impl<'r, 'a> Table<'r, 'a> {
     /// A list of pairs of texts; those with a mistake are reported and left out.
     pub fn pairs(&self, key: &Key) -> Vec<[(String, Span); 2]> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
+        let Some(items) = self.array(key) else { return Vec::new() };
         let pair = |item: &Value<'_>| {
             let texts = match item.get_ref() {
                 DeValue::Array(texts) => texts.iter().collect::<Vec<_>>(),
@@ -37,11 +33,7 @@ impl<'r, 'a> Table<'r, 'a> {
 
     /// The tables of a list of tables; what is none is reported and left out.
     pub fn tables(&self, key: &Key, section: &'static Section) -> Vec<Table<'r, 'a>> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
+        let Some(items) = self.array(key) else { return Vec::new() };
         let table = |item: &'r Value<'a>| match item.get_ref() {
             DeValue::Table(table) => Some(self.reader.table(section, table, item.span())),
             other => {
@@ -65,11 +57,7 @@ impl<'r, 'a> Table<'r, 'a> {
         read: impl Fn(&str) -> Parsed<T>,
         read_table: impl Fn(&Table<'_, 'a>) -> Option<T>,
     ) -> Vec<(T, Span)> {
-        let Some(value) = self.raw(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.mistake(key, format!("found {}", describe(value.get_ref())), key.kind.to_string());
-            return Vec::new();
-        };
+        let Some(items) = self.array(key) else { return Vec::new() };
         if items.is_empty() {
             self.mistake(key, "found an empty list", format!("{}, at least one", key.kind));
         }
