@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tracing::error;
 use zafka_kafka::produce::Producer;
 use zafka_kafka::{Cluster, Source};
 use zafka_sockets::gate::Gate;
-use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher};
+use zafka_sockets::{BindError, Inbound, InboundSocket, PubSocket, Publisher, now_ms};
 
 use crate::config::RouteConfig;
 use crate::kafka_to_zmq::{self, RouteReport, RouteShared};
@@ -147,8 +147,7 @@ impl StatusHandle {
     }
 
     fn of(&self, of_route: impl Fn(&RouteShared) -> RouteStatus) -> RelayStatus {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = now_ms();
         let (routes, ingest) = (self.registry.kafka_to_zmq(), self.registry.zmq_to_kafka());
         RelayStatus {
             routes: routes.iter().map(|route| of_route(route)).collect(),

@@ -90,4 +90,4 @@ pub use positions::Positions;
 pub use publish::{PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
 pub use ring::RingCounters;
 pub use sub_socket::{SubEvent, SubSocket};
-pub use wait::{Wait, WaitKind};
+pub use wait::{Wait, WaitKind, now_ms};

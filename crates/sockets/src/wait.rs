@@ -39,6 +39,11 @@ impl WaitKind {
     }
 }
 
+/// Returns the time of day, in ms since the epoch.
+pub fn now_ms() -> i64 {
+    since_epoch(SystemTime::now())
+}
+
 /// A moment in ms since the epoch.
 pub(crate) fn since_epoch(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -10,11 +10,11 @@ mod report;
 mod window;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use zafka_sockets::config::EndpointConfig;
-use zafka_sockets::{Endpoint, OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot};
+use zafka_sockets::{Endpoint, OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, now_ms};
 
 use crate::cli::CommandError;
 pub(crate) use answer::retry_after;
@@ -315,9 +315,4 @@ pub(crate) async fn until(at: Option<Instant>) {
         // There is nothing to be done: an event, a line or a signal ends the wait.
         None => std::future::pending().await,
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

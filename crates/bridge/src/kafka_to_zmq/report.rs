@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use zafka_kafka::TopicPartition;
+use zafka_sockets::now_ms;
 
 use super::progress::Progress;
 
@@ -31,8 +31,7 @@ impl RouteReport {
         if !is_short {
             short.remove(key);
         } else if !short.contains_key(key) {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            short.insert(key.clone(), i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+            short.insert(key.clone(), now_ms());
         }
     }
 

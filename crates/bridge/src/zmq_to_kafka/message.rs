@@ -1,7 +1,5 @@
 //! A message under way, with the frames by which its sender is answered.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use zafka_sockets::Sender;
 
@@ -82,9 +80,4 @@ pub(super) fn stamp(route: &str, sender: &Sender, id: Option<&[u8]>) -> Vec<Head
     ];
     headers.extend(id.map(|id| header("zafka.id", id.to_vec())));
     headers
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use zafka_zmtp::SocketType;
@@ -12,7 +11,7 @@ use zafka_zmtp::curve::PublicKey;
 use crate::link::Peer;
 use crate::memory::PeerMemory;
 use crate::outbox::{Answers, Queue};
-use crate::wait::since_epoch;
+use crate::wait::{now_ms, since_epoch};
 
 /// One connection of a sender.
 #[derive(Debug)]
@@ -198,7 +197,7 @@ impl Sender {
     pub(crate) fn set_held(&self, held: bool) {
         let is_held = self.held_since.load(Ordering::Relaxed) != 0;
         if held != is_held {
-            let since = if held { since_epoch(SystemTime::now()) } else { 0 };
+            let since = if held { now_ms() } else { 0 };
             self.held_since.store(since, Ordering::Relaxed);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::link::{Hub, LinkConfig, Peer, SilenceConfig, Wire};
 use crate::ration::Bucket;
 use crate::ring::{HalfWritten, Ring, RingConfig};
-use crate::wait::{Wait, WaitKind, since_epoch};
+use crate::wait::{Wait, WaitKind, now_ms};
 
 /// Shared by the publisher and the subscribers of a socket.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl PubShared {
                 self.full_since.store(0, Ordering::Relaxed);
             }
         } else if full_since == 0 {
-            self.full_since.store(since_epoch(SystemTime::now()), Ordering::Relaxed);
+            self.full_since.store(now_ms(), Ordering::Relaxed);
         }
         admits
     }
@@ -120,7 +120,7 @@ impl PubShared {
     /// then is slow, and does not wait.
     pub(super) fn full(&self) -> Option<Wait> {
         let since = self.full_since.load(Ordering::Relaxed);
-        let waited = since_epoch(SystemTime::now()).saturating_sub(since);
+        let waited = now_ms().saturating_sub(since);
         if since == 0 || waited < WAIT_FROM_MS {
             return None;
         }
@@ -143,7 +143,7 @@ impl PubShared {
     /// Takes note that a peer ended its connection within a message.
     pub(super) fn note_refusal(&self, peer: &Peer, message: HalfWritten, now: Instant) {
         let (size, host) = (message.size, peer.host());
-        let since = since_epoch(SystemTime::now());
+        let since = now_ms();
         let told = self.refusals.lock().note(host, message, now, since);
         if let Some(times) = told {
             warn!(

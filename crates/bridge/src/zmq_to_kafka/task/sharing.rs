@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zafka_kafka::produce::{PartitionIndex, Ticket};
-use zafka_sockets::{Content, Grant, Inbound, Sender};
+use zafka_sockets::{Content, Grant, Inbound, Sender, now_ms};
 use zafka_zmtp::Messages;
 
 use super::writer::Writer;
@@ -13,7 +13,7 @@ use super::{Task, Turn};
 use crate::zmq_to_kafka::arrivals::{ArrivalId, Size};
 use crate::zmq_to_kafka::ledger::{Found, Order};
 use crate::zmq_to_kafka::mapping::Target;
-use crate::zmq_to_kafka::message::{Message, now_ms};
+use crate::zmq_to_kafka::message::Message;
 use crate::zmq_to_kafka::parked::{Origin, Wait};
 use crate::zmq_to_kafka::shares::Shares;
 use crate::zmq_to_kafka::spread::{Freed, Spread};

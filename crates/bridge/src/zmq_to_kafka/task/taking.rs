@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zafka_envelope::InboundRecord;
 use zafka_kafka::produce::{OutboundRecord, PartitionIndex, Ticket, WriteError};
-use zafka_sockets::{Content, Inbound};
+use zafka_sockets::{Content, Inbound, now_ms};
 use zafka_zmtp::{Discarded, SocketType};
 
 use super::Task;
@@ -16,7 +16,7 @@ use super::sharing::{Part, origin};
 use super::writer::Writer;
 use crate::zmq_to_kafka::arrivals::{Arrival, ArrivalId, Size};
 use crate::zmq_to_kafka::mapping::{Mapping, MappingError, Target};
-use crate::zmq_to_kafka::message::{Header, Message, now_ms, stamp};
+use crate::zmq_to_kafka::message::{Header, Message, stamp};
 use crate::zmq_to_kafka::parked::Wait;
 use crate::zmq_to_kafka::wire::{self, Code, Failure, Parted};
 use crate::zmq_to_kafka::{IngestConfig, OnError};
