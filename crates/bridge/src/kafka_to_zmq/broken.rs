@@ -1,12 +1,11 @@
 //! Promises about positions that are checked while the route runs. One that does not hold is a
 //! mistake of ours, and stops the route before anything is committed by it.
 
-use std::fmt;
-
 use zafka_kafka::TopicPartition;
 
 /// A promise that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: {topic_partition}: {promise}")]
 pub struct Broken {
     /// The partition.
     pub topic_partition: TopicPartition,
@@ -15,9 +14,10 @@ pub struct Broken {
 }
 
 /// A promise, with the offsets that break it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Promise {
     /// Offsets rise within a generation.
+    #[error("a record at offset {offset} came after all before {read} (offsets rise)")]
     OffsetsRise {
         /// The offset of the record that came.
         offset: i64,
@@ -25,6 +25,7 @@ pub enum Promise {
         read: i64,
     },
     /// Records are delivered only after they were read.
+    #[error("delivered up to {delivered}, but read up to {read} (delivered <= read)")]
     DeliveredWasRead {
         /// The next offset to deliver.
         delivered: i64,
@@ -32,32 +33,13 @@ pub enum Promise {
         read: i64,
     },
     /// Commits do not go back, but for a reset of the log.
+    #[error(
+        "committed up to {committed}, but delivered up to {delivered} (committed <= delivered)"
+    )]
     CommittedWasDelivered {
         /// The next offset to deliver.
         delivered: i64,
         /// The position that was handed over to be committed before.
         committed: i64,
     },
-}
-
-impl std::error::Error for Broken {}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic_partition, promise } = self;
-        write!(f, "internal error: {topic_partition}: ")?;
-        match promise {
-            Promise::OffsetsRise { offset, read } => {
-                write!(f, "a record at offset {offset} came after all before {read} (offsets rise)")
-            }
-            Promise::DeliveredWasRead { delivered, read } => {
-                write!(f, "delivered up to {delivered}, but read up to {read} (delivered <= read)")
-            }
-            Promise::CommittedWasDelivered { delivered, committed } => write!(
-                f,
-                "committed up to {committed}, but delivered up to {delivered} \
-                 (committed <= delivered)"
-            ),
-        }
-    }
 }
