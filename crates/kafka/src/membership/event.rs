@@ -17,38 +17,18 @@ pub(crate) enum MembershipEvent {
     Panicked(Panicked),
 }
 
-impl From<RouteRequest> for MembershipEvent {
-    fn from(request: RouteRequest) -> Self {
-        Self::Route(request)
-    }
+/// Makes an event of what each sender sends.
+macro_rules! from_senders {
+    ($($sent:ident => $variant:ident),*) => {$(
+        impl From<$sent> for MembershipEvent {
+            fn from(sent: $sent) -> Self {
+                Self::$variant(sent)
+            }
+        }
+    )*};
 }
 
-impl From<LookupAnswer> for MembershipEvent {
-    fn from(answer: LookupAnswer) -> Self {
-        Self::Lookup(answer)
-    }
-}
-
-impl From<CommitDone> for MembershipEvent {
-    fn from(done: CommitDone) -> Self {
-        Self::Commit(done)
-    }
-}
-
-impl From<FetchFault> for MembershipEvent {
-    fn from(fault: FetchFault) -> Self {
-        Self::Fetch(fault)
-    }
-}
-
-impl From<GroupReply> for MembershipEvent {
-    fn from(reply: GroupReply) -> Self {
-        Self::Group(reply)
-    }
-}
-
-impl From<Panicked> for MembershipEvent {
-    fn from(panicked: Panicked) -> Self {
-        Self::Panicked(panicked)
-    }
+from_senders! {
+    RouteRequest => Route, LookupAnswer => Lookup, CommitDone => Commit, FetchFault => Fetch,
+    GroupReply => Group, Panicked => Panicked
 }
