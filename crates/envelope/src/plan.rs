@@ -93,14 +93,6 @@ impl FramePlan {
         }
     }
 
-    /// Returns true if all records of a partition have the same routing frame.
-    pub fn routing_frame_is_constant(&self) -> bool {
-        match &self.layout {
-            Layout::Batch => true,
-            Layout::Frames(frames) => frames.first().is_some_and(Template::is_constant),
-        }
-    }
-
     /// The body of the routing frame of a partition, by the topic's name in it; `None` if it
     /// differs from record to record.
     pub fn routing_frame(&self, route: &str, topic: &str, partition: i32) -> Option<Vec<u8>> {
@@ -162,10 +154,6 @@ impl Place<'_> {
 }
 
 impl Template {
-    fn is_constant(&self) -> bool {
-        self.constant(Place { route: "", topic: "", partition: 0 }).is_some()
-    }
-
     /// The frame's body if it does not change within a partition.
     pub(crate) fn constant(&self, place: Place<'_>) -> Option<Vec<u8>> {
         let mut body = Vec::new();
