@@ -88,6 +88,7 @@ pub use outbound::{OutboundEvent, OutboundKind, OutboundSocket, Outlet, Slot, pu
 pub use outbox::Answers;
 pub use positions::Positions;
 pub use publish::{PeerSnapshot, PubSocket, Publisher, SocketSnapshot};
+pub use ration::Lines;
 pub use ring::RingCounters;
 pub use sub_socket::{SubEvent, SubSocket};
 pub use wait::{Wait, WaitKind, now_ms};

@@ -74,21 +74,18 @@ impl Ration {
     }
 }
 
-/// Lines of a log that come at most so often; those between are counted.
+/// Lines of a log of which at most so many are written in a second; those between are counted.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub struct Lines<const PER_SECOND: u32 = 10> {
     second: Option<Instant>,
     written: u32,
     left_out: u64,
 }
 
-impl Lines {
-    /// Lines written within a second.
-    const PER_SECOND: u32 = 10;
-
+impl<const PER_SECOND: u32> Lines<PER_SECOND> {
     /// Returns the number of lines that were left out before this one; `None` if it is not to be
     /// written.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<u64> {
+    pub fn next(&mut self, now: Instant) -> Option<u64> {
         if self
             .second
             .is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1))
@@ -96,7 +93,7 @@ impl Lines {
             self.second = Some(now);
             self.written = 0;
         }
-        if self.written == Self::PER_SECOND {
+        if self.written == PER_SECOND {
             self.left_out += 1;
             return None;
         }
@@ -158,7 +155,7 @@ mod tests {
     #[test]
     fn lines_beyond_ten_a_second_are_counted() {
         let start = Instant::now();
-        let mut lines = Lines::default();
+        let mut lines = Lines::<10>::default();
         for _ in 0..10 {
             assert_eq!(lines.next(start), Some(0));
         }

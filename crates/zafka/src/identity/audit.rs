@@ -3,11 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
 use zafka_identity::{Admission, Claims, Revoked, shown};
+use zafka_sockets::Lines;
 use zafka_sockets::gate::Presented;
 use zafka_zmtp::curve::PublicKey;
 
@@ -22,10 +23,10 @@ const LINES: u32 = 20;
 /// Logs peers, with a bound on lines of each kind that peers can cause.
 #[derive(Debug, Default)]
 pub struct Audit {
-    admitted: Mutex<LineCount>,
-    renewed: Mutex<LineCount>,
-    refused: Mutex<LineCount>,
-    not_answered: Mutex<LineCount>,
+    admitted: Mutex<Lines<LINES>>,
+    renewed: Mutex<Lines<LINES>>,
+    refused: Mutex<Lines<LINES>>,
+    not_answered: Mutex<Lines<LINES>>,
 }
 
 impl Audit {
@@ -133,42 +134,4 @@ fn issuer(admission: &Admission) -> Option<&str> {
 
 fn token_id(admission: &Admission) -> Option<String> {
     admission.claims.as_deref().and_then(Claims::token_id).map(shown)
-}
-
-/// Bounds lines of one kind.
-#[derive(Debug, Default)]
-struct LineCount {
-    second: Option<Instant>,
-    lines: u32,
-    left_out: u64,
-}
-
-impl LineCount {
-    /// Returns the number of lines that were left out before this one; `None` if this one is to be
-    /// left out.
-    fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
-            (self.second, self.lines) = (Some(now), 0);
-        }
-        if self.lines == LINES {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_bounded_and_counted() {
-        let (mut lines, now) = (LineCount::default(), Instant::now());
-        let told = (0..LINES + 3).filter(|_| lines.next(now).is_some()).count();
-        assert_eq!(told, LINES as usize);
-        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(3));
-        assert_eq!(lines.next(now + Duration::from_secs(1)), Some(0));
-    }
 }
