@@ -14,7 +14,7 @@
 //! use zafka_bridge::config::RouteConfig;
 //! use zafka_envelope::{FramePlan, Preset};
 //! use zafka_kafka::Cluster;
-//! use zafka_kafka::config::{ClusterConfig, Security, SourceConfig, Start, TopicSelector};
+//! use zafka_kafka::config::{ClusterConfig, SourceConfig, Start, TopicSelector};
 //! use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 //! use zafka_sockets::config::PubConfig;
 //! use zafka_sockets::{Endpoint, SubEvent, SubSocket};
@@ -29,11 +29,7 @@
 //! producer.send(&record)?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
-//! let cluster = Cluster::new(&ClusterConfig {
-//!     bootstrap_servers: vec![broker.bootstrap()],
-//!     security: Security::default(),
-//!     client_rack: None,
-//! })?;
+//! let cluster = Cluster::new(&ClusterConfig::new(vec![broker.bootstrap()]))?;
 //! let topics = vec![TopicSelector::Name("orders".to_owned())];
 //! let route = RouteConfig {
 //!     name: "a route".to_owned(),

@@ -166,7 +166,7 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::config::{ClusterConfig, Security};
+    use crate::config::ClusterConfig;
     use crate::connection::tests::fake::{api_versions, broker};
 
     fn name(name: &str) -> TopicSelector {
@@ -245,11 +245,7 @@ mod tests {
                 _ => asked.answer::<ApiVersionsRequest>(&api_versions()),
             })
             .await;
-            let cluster = ClusterConfig {
-                bootstrap_servers: vec![address],
-                security: Security::default(),
-                client_rack: None,
-            };
+            let cluster = ClusterConfig::new(vec![address]);
             let connector = Connector::new(&cluster, None).unwrap();
             let topics = AskedTopics { read, write: Vec::new() };
             let found = ask(&connector, &cluster.bootstrap_servers, &topics).await.unwrap();
@@ -279,8 +275,7 @@ mod tests {
             });
             bootstrap_servers.push(address.await);
         }
-        let security = Security::default();
-        let cluster = ClusterConfig { bootstrap_servers, security, client_rack: None };
+        let cluster = ClusterConfig::new(bootstrap_servers);
         let connector = Connector::new(&cluster, None).unwrap();
         let topics = AskedTopics { read: vec![name("a")], write: Vec::new() };
         // By chance the same one fifty times: less than once in 10^14.
@@ -294,11 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_is_away_says_nothing() {
-        let cluster = ClusterConfig {
-            bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
-            security: Security::default(),
-            client_rack: None,
-        };
+        let cluster = ClusterConfig::new(vec!["127.0.0.1:1".to_owned()]);
         let connector = Connector::new(&cluster, None).unwrap();
         let topics = AskedTopics { read: vec![name("a")], write: Vec::new() };
         let error = ask(&connector, &cluster.bootstrap_servers, &topics).await.unwrap_err();

@@ -18,6 +18,13 @@ pub struct ClusterConfig {
     pub client_rack: Option<String>,
 }
 
+impl ClusterConfig {
+    /// Reaches these servers in plain text, without a login and from no rack.
+    pub fn new(bootstrap_servers: Vec<String>) -> Self {
+        Self { bootstrap_servers, security: Security::default(), client_rack: None }
+    }
+}
+
 /// TLS and SASL, each on or off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {

@@ -17,7 +17,7 @@
 //!
 //! use zafka_kafka::{Cluster, Source};
 //! use zafka_kafka::config::{
-//!     ClusterConfig, FetcherKind, Isolation, OnCorrupt, OnOutOfRange, Security, SourceConfig,
+//!     ClusterConfig, FetcherKind, Isolation, OnCorrupt, OnOutOfRange, SourceConfig,
 //!     Start, TopicSelector,
 //! };
 //! use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
@@ -32,11 +32,7 @@
 //! producer.send(&record)?;
 //! producer.flush(Duration::from_secs(60))?;
 //!
-//! let cluster = Cluster::new(&ClusterConfig {
-//!     bootstrap_servers: vec![broker.bootstrap()],
-//!     security: Security::default(),
-//!     client_rack: None,
-//! })?;
+//! let cluster = Cluster::new(&ClusterConfig::new(vec![broker.bootstrap()]))?;
 //! let topics = vec![TopicSelector::Name("orders".to_owned())];
 //! let config =
 //!     SourceConfig { start: Start::Earliest, ..SourceConfig::new("a route", topics) };

@@ -229,7 +229,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::config::{ClusterConfig, Security};
+    use crate::config::ClusterConfig;
     use crate::connection::tests::fake::{Count, api_versions, broker};
 
     #[tokio::test]
@@ -245,11 +245,7 @@ mod tests {
             _ => asked.answer::<ApiVersionsRequest>(&api_versions()),
         })
         .await;
-        let cluster = ClusterConfig {
-            bootstrap_servers: Vec::new(),
-            security: Security::default(),
-            client_rack: None,
-        };
+        let cluster = ClusterConfig::new(Vec::new());
         let mut asker = MetadataClient::new(Connector::new(&cluster, None).unwrap(), vec![address]);
         for (round, (answered, total)) in
             [(true, 1), (true, 3), (false, 5), (true, 6)].into_iter().enumerate()

@@ -64,7 +64,7 @@ pub struct Range {
 /// use std::ops::ControlFlow;
 /// use std::time::Duration;
 ///
-/// use zafka_kafka::config::{ClusterConfig, Isolation, Security};
+/// use zafka_kafka::config::{ClusterConfig, Isolation};
 /// use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedRecord};
 /// use zafka_kafka::read::{Range, RangeReader};
 /// use zafka_kafka::{Cluster, TopicPartition};
@@ -83,11 +83,7 @@ pub struct Range {
 /// }
 /// producer.flush(Duration::from_secs(60))?;
 ///
-/// let cluster = Cluster::new(&ClusterConfig {
-///     bootstrap_servers: vec![broker.bootstrap()],
-///     security: Security::default(),
-///     client_rack: None,
-/// })?;
+/// let cluster = Cluster::new(&ClusterConfig::new(vec![broker.bootstrap()]))?;
 /// let range = Range {
 ///     topic_partition: TopicPartition::new("orders", 0),
 ///     topic_id: None,

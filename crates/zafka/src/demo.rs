@@ -12,9 +12,7 @@ use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::{Relay, Route, StartError};
 use zafka_envelope::Preset;
 use zafka_kafka::Cluster;
-use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, Security, SourceConfig, Start, TopicSelector,
-};
+use zafka_kafka::config::{ClusterConfig, GroupConfig, SourceConfig, Start, TopicSelector};
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_sockets::config::PubConfig;
 use zafka_sockets::{Endpoint, SubEvent, SubSocket};
@@ -45,7 +43,7 @@ pub async fn run(args: DemoArgs, stop: impl Future<Output = ()>) -> Result<(), C
     broker.create_topic(orders::TOPIC, PARTITIONS)?;
     broker.create_topic(EDGE, PARTITIONS)?;
     let routes = [Route::from(route(&args.bind)?), Route::from(way_back(&args, &broker)?)];
-    let cluster = Cluster::new(&cluster(&broker))?;
+    let cluster = Cluster::new(&ClusterConfig::new(vec![broker.bootstrap()]))?;
     let relay = Relay::start(&cluster, routes).await.map_err(|error| match error {
         StartError::Bind { .. } => {
             format!("{error}\nTry another: zafka demo --bind {ANY_PORT}")
@@ -109,14 +107,6 @@ fn write(producer: &EmbeddedProducer, order: &Order) -> Result<(), CommandError>
         headers: &[(name, Some(value.as_bytes()))],
         ..EmbeddedRecord::default()
     })?)
-}
-
-fn cluster(broker: &EmbeddedBroker) -> ClusterConfig {
-    ClusterConfig {
-        bootstrap_servers: vec![broker.bootstrap()],
-        security: Security::default(),
-        client_rack: None,
-    }
 }
 
 /// A route from the topics of the demo; what is not said here is as the manual has it.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zafka_bridge::config::RouteConfig;
 use zafka_envelope::{FramePlan, FramePlanError};
-use zafka_kafka::config::{ClusterConfig, GroupConfig, Security, SourceConfig};
+use zafka_kafka::config::{ClusterConfig, GroupConfig, SourceConfig};
 use zafka_sockets::Endpoint;
 use zafka_sockets::config::PubConfig;
 
@@ -79,11 +79,7 @@ fn from_kafka(
         topics.split(',').map(|t| mistakes.decoded("SOURCE topics", t, text::topic)).collect();
     let group = query.one("group", text::label, mistakes);
     let start = query.one("start", text::start, mistakes);
-    let cluster = ClusterConfig {
-        bootstrap_servers: servers.into_iter().collect::<Option<_>>()?,
-        security: Security::default(),
-        client_rack: None,
-    };
+    let cluster = ClusterConfig::new(servers.into_iter().collect::<Option<_>>()?);
     let source = SourceConfig {
         route: ROUTE.to_owned(),
         topics: topics.into_iter().collect::<Option<_>>()?,

@@ -1,6 +1,6 @@
 use tokio::net::TcpStream;
 use zafka_envelope::{FramePlan, Preset};
-use zafka_kafka::config::{ClusterConfig, Security, SourceConfig, TopicSelector};
+use zafka_kafka::config::{ClusterConfig, SourceConfig, TopicSelector};
 use zafka_sockets::config::{PubConfig, SlowPeer};
 
 use super::*;
@@ -24,11 +24,7 @@ fn route() -> RouteConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_whose_task_broke_off_says_so_and_closes_its_socket() {
-    let cluster = Cluster::new(&ClusterConfig {
-        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
-        security: Security::default(),
-        client_rack: None,
-    });
+    let cluster = Cluster::new(&ClusterConfig::new(vec!["127.0.0.1:1".to_owned()]));
     let cluster = cluster.unwrap();
     let mut relay = Relay::start(&cluster, vec![route()]).await.unwrap();
     let endpoint = relay.status_handle().status().routes[0].endpoints[0].clone();

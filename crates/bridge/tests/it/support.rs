@@ -11,7 +11,7 @@ use zafka_bridge::{Relay, StatusHandle};
 use zafka_envelope::{FramePlan, OwnedRecord, Preset};
 use zafka_kafka::Cluster;
 use zafka_kafka::config::{
-    ClusterConfig, GroupConfig, GroupProtocol, Security, SourceConfig, Start, TopicSelector,
+    ClusterConfig, GroupConfig, GroupProtocol, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_sockets::Endpoint;
@@ -61,11 +61,7 @@ impl Broker {
 
     /// The cluster by way of these addresses.
     pub fn cluster_at(&self, bootstrap: String) -> Cluster {
-        let config = ClusterConfig {
-            bootstrap_servers: bootstrap.split(',').map(str::to_owned).collect(),
-            security: Security::default(),
-            client_rack: None,
-        };
+        let config = ClusterConfig::new(bootstrap.split(',').map(str::to_owned).collect());
         Cluster::new(&config).unwrap()
     }
 

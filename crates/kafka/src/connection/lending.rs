@@ -96,7 +96,7 @@ mod tests {
 
     use super::super::tests::fake::{Count, api_versions, broker};
     use super::*;
-    use crate::config::{ClusterConfig, Security};
+    use crate::config::ClusterConfig;
 
     #[tokio::test]
     async fn a_connection_is_lent_again() {
@@ -110,11 +110,7 @@ mod tests {
             }
         })
         .await;
-        let cluster = ClusterConfig {
-            bootstrap_servers: Vec::new(),
-            security: Security::default(),
-            client_rack: None,
-        };
+        let cluster = ClusterConfig::new(Vec::new());
         let lending = Lending::new(Connector::new(&cluster, None).unwrap());
         for round in 0..3 {
             let mut lent = lending.lend(&address).await.unwrap();

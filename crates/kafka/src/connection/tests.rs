@@ -18,11 +18,7 @@ use crate::embedded::EmbeddedBroker;
 use crate::security::Bearer;
 
 fn plain() -> ClusterConfig {
-    ClusterConfig {
-        bootstrap_servers: Vec::new(),
-        security: Security::default(),
-        client_rack: None,
-    }
+    ClusterConfig::new(Vec::new())
 }
 
 pub(crate) fn connector() -> Arc<Connector> {

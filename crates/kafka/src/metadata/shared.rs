@@ -127,15 +127,11 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::config::{ClusterConfig, Security};
+    use crate::config::ClusterConfig;
     use crate::connection::tests::fake::{Count, api_versions, broker};
 
     fn shared(servers: Vec<String>) -> MetadataHandle {
-        let cluster = ClusterConfig {
-            bootstrap_servers: servers.clone(),
-            security: Security::default(),
-            client_rack: None,
-        };
+        let cluster = ClusterConfig::new(servers.clone());
         let connector = Connector::new(&cluster, None).unwrap();
         MetadataHandle::new(connector, servers)
     }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use zafka_envelope::{OwnedHeader, OwnedRecord};
 use zafka_kafka::config::{
-    ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, Security, SourceConfig, Start,
-    TopicSelector,
+    ClusterConfig, FetcherKind, GroupConfig, GroupProtocol, SourceConfig, Start, TopicSelector,
 };
 use zafka_kafka::embedded::{EmbeddedBroker, EmbeddedProducer, EmbeddedRecord};
 use zafka_kafka::{
@@ -18,11 +17,7 @@ use zafka_kafka::{
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn cluster(bootstrap: &str) -> ClusterConfig {
-    ClusterConfig {
-        bootstrap_servers: vec![bootstrap.to_owned()],
-        security: Security::default(),
-        client_rack: None,
-    }
+    ClusterConfig::new(vec![bootstrap.to_owned()])
 }
 
 /// The same as [`config`], by whatever protocol the cluster and the group have.

@@ -12,7 +12,7 @@ use zafka_identity::{
     Algorithm, Answered, ClaimName, Claims, Issuer, KafkaTopics, KeySet, Refusal, Rule, Rules,
     TopicPattern, Topics, Verified, Who, verify,
 };
-use zafka_kafka::config::{ClusterConfig, Security, TopicSelector};
+use zafka_kafka::config::{ClusterConfig, TopicSelector};
 use zafka_oidc::{ClientAuthentication, EndpointConfig, ExchangeConfig, Grant, Secret};
 use zafka_sockets::gate::{Access, Gate, Presented, Verdict};
 use zafka_testkit::issuer::{AUDIENCE, Serving};
@@ -274,11 +274,7 @@ pub fn exchange() -> KafkaExchange {
 async fn nobody_is_let_in_while_kafka_cannot_be_asked() {
     let issuer = zafka_testkit::Issuer::start();
     let mut identity = start(&asking_config(&issuer)).unwrap();
-    let cluster = Cluster::new(&ClusterConfig {
-        bootstrap_servers: vec!["127.0.0.1:1".to_owned()],
-        security: Security::default(),
-        client_rack: None,
-    });
+    let cluster = Cluster::new(&ClusterConfig::new(vec!["127.0.0.1:1".to_owned()]));
     let read = vec![TopicSelector::Name("orders".to_owned())];
     identity.ask(&cluster.unwrap(), AskedTopics { read, write: Vec::new() });
     let token = issuer.token("alice", 600, &json!({}));

@@ -6,7 +6,7 @@ use zafka_bridge::template::Template;
 use zafka_bridge::zmq_to_kafka::IngestConfig;
 use zafka_bridge::zmq_to_kafka::mapping::Mapping;
 use zafka_envelope::InboundPlan;
-use zafka_kafka::config::{ClusterConfig, Security};
+use zafka_kafka::config::ClusterConfig;
 use zafka_kafka::produce::ProducerConfig;
 use zafka_sockets::{Endpoint, InboundConfig, InboundKind};
 
@@ -143,11 +143,7 @@ fn to_kafka(
             "a topic without {topic}",
         );
     }
-    let cluster = ClusterConfig {
-        bootstrap_servers: servers.into_iter().collect::<Option<_>>()?,
-        security: Security::default(),
-        client_rack: None,
-    };
+    let cluster = ClusterConfig::new(servers.into_iter().collect::<Option<_>>()?);
     let mapping = Mapping {
         topic,
         rename: Vec::new(),
