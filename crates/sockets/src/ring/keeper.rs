@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_large_message_that_peers_stand_within_counts_once() {
         let subscriptions = 2 * crate::memory::subscription(b"");
-        let weight = chunk(200).weight();
+        let weight = chunk(200).kept_weight();
         let mut ring = within_a_dropped_message(200, subscriptions + weight);
         assert_eq!(ring.peer_memory().used(), subscriptions + weight);
         assert!(ring.take_broken().is_empty());
