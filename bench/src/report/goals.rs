@@ -51,10 +51,10 @@ fn curve_stalled(group: &CurveStalled) -> Vec<Goal> {
         let (policy, arrival) = (row.slow_peer.name(), row.arrival.title());
         let peers = whole(group.peers as u64);
         let beside = format!("{peers} stalled CURVE peers, 1 MB, {policy}, {arrival}");
-        let (added, limit) = (row.added_mib(), row.limit_mib());
+        let (added, limit) = (row.added_mib(), row.limit_mib(group.peers));
         goals.push(Goal {
             name: format!("resident memory added by {beside}"),
-            goal: format!("at most peer_memory and the ring ({} MiB)", short(limit)),
+            goal: format!("at most peer_memory, ring, 24 KiB a peer ({} MiB)", short(limit)),
             reached: format!("{} MiB", short(added)),
             met: added <= limit && row.held_mib <= row.held_limit_mib,
         });

@@ -334,7 +334,7 @@ fn curve_stalled_text(group: &CurveStalled) -> String {
             short(row.alone_mib),
             short(row.peak_mib),
             short(row.added_mib()),
-            short(row.limit_mib()),
+            short(row.limit_mib(group.peers)),
             short(row.held_mib),
             whole(row.connected),
             whole(row.dropped),
@@ -350,8 +350,9 @@ fn curve_stalled_text(group: &CurveStalled) -> String {
     format!(
         "\n{}{}zafka json with CURVE, {}/s of {} bytes. The peers subscribe to everything and \
          never read. Resident memory\nwhile one healthy SUB is there alone, and beside them; what \
-         they may add is peer_memory and the ring. Held is\nwhat /metrics tells of the first. With \
-         block they end after all records are written: then the SUB gets the rest.\n",
+         they may add is peer_memory, the ring, and 24 KiB for\neach idle peer. Held is what \
+         /metrics tells of the first. With block they end after all records are written: then\nthe \
+         SUB gets the rest.\n",
         aligned(&lines),
         closed.collect::<String>(),
         group.rate,

@@ -26,6 +26,8 @@ const SAMPLE: Duration = Duration::from_millis(500);
 /// Time for a step, on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(240);
 const MIB: f64 = 1024.0 * 1024.0;
+/// Memory that an idle peer with CURVE may take (see `report::goals`), in KiB.
+const IDLE_KIB: f64 = 24.0;
 
 /// The results of the group.
 #[derive(Debug, Serialize, Deserialize)]
@@ -140,9 +142,10 @@ impl CurveStalledRow {
         self.peak_mib - self.alone_mib
     }
 
-    /// The bound of that, in MiB.
-    pub fn limit_mib(&self) -> f64 {
-        self.ring_limit_mib + self.held_limit_mib
+    /// The bound of that, in MiB: of the ring, of what peers make the relay hold beside it, and of
+    /// what so many peers take while they are idle.
+    pub fn limit_mib(&self, peers: usize) -> f64 {
+        self.ring_limit_mib + self.held_limit_mib + peers as f64 * IDLE_KIB / 1024.0
     }
 
     /// Returns true if the healthy peer got everything.
