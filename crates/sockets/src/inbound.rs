@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use zafka_zmtp::Messages;
 
 use crate::Endpoint;
 use crate::gate::Gate;
@@ -106,6 +107,11 @@ impl InboundSocket {
     /// of them is, in ms since the epoch.
     pub fn held(&self) -> Option<(usize, i64)> {
         self.shared.held()
+    }
+
+    /// Takes back messages that were read to their end: their memory is read into again.
+    pub fn give_back(&self, messages: Messages) {
+        self.shared.hub.blocks.keep(messages.into_memory());
     }
 
     /// Gives back the part of `in_flight_bytes` of messages that are not taken for now, and counts

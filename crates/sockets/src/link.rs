@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it hands the time to those who decide")]
 
 mod admission;
+mod blocks;
 mod deadlines;
 mod handshake;
 mod hub;
@@ -34,6 +35,7 @@ use crate::memory::Charge;
 use crate::outbox::Drained;
 use crate::subscriptions::Change;
 use admission::Ending;
+pub(crate) use blocks::BLOCK_BYTES;
 use handshake::Handshake;
 pub(crate) use hub::{Hub, LinkConfig, Stage};
 pub(crate) use peer::{Direction, Peer, Wire};
@@ -51,8 +53,6 @@ use silence::{Silence, Written};
 const CONTROL_BYTES: usize = 4 * 1024;
 /// Time for which a closing socket waits for a peer that has not taken all it is owed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The most bytes read at a time.
-const BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     /// One for each thread, since nothing is left in it after a read.
@@ -370,9 +370,8 @@ impl<'a, S: Session> Link<'a, S> {
     fn read(&mut self, now: Instant) -> Result<Read, Closed> {
         BUFFER.with_borrow_mut(|buffer| {
             for turn in 0..S::READS {
-                buffer.clear();
                 // Messages may have kept the one before.
-                buffer.reserve_exact(BUFFER_BYTES);
+                self.hub.blocks.fill(buffer);
                 // The handshake is bounded by itself.
                 if self.connection.is_ready()
                     && let Some(reserve) = &mut self.reserve

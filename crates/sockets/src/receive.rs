@@ -7,7 +7,7 @@ use zafka_zmtp::{Connection, Discarded, Messages};
 
 use crate::closed::Closed;
 use crate::intake::{Content, InboundKind, Intake, Shared};
-use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
+use crate::link::{BLOCK_BYTES, Hub, Input, Parting, Session, Socket, Stage, Wire};
 use crate::outbox::{Feed, NoFeed};
 
 /// A PULL or SUB socket.
@@ -30,8 +30,8 @@ impl Socket for Receive {
 }
 
 impl Session for Receiver {
-    const READ_BYTES: usize = 64 * 1024;
-    const READS: usize = 4;
+    const READ_BYTES: usize = BLOCK_BYTES;
+    const READS: usize = 2;
 
     fn prepare(&self, connection: &mut Connection) {
         self.0.prepare(connection);

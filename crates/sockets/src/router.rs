@@ -7,7 +7,7 @@ use zafka_zmtp::{Connection, Discarded, Messages};
 
 use crate::closed::Closed;
 use crate::intake::{Content, Intake, Shared};
-use crate::link::{Hub, Input, Parting, Session, Socket, Stage, Wire};
+use crate::link::{BLOCK_BYTES, Hub, Input, Parting, Session, Socket, Stage, Wire};
 use crate::outbox::{Batch, Feed, QueueFeed, Taken};
 
 /// Time for a sender to end its direction after ours; meanwhile it can read its last answers.
@@ -48,8 +48,8 @@ impl Correspondent {
 }
 
 impl Session for Correspondent {
-    const READ_BYTES: usize = 64 * 1024;
-    const READS: usize = 4;
+    const READ_BYTES: usize = BLOCK_BYTES;
+    const READS: usize = 2;
 
     fn prepare(&self, connection: &mut Connection) {
         self.intake.prepare(connection);

@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// As [`Self::handle_input`], of a block that the connection may keep: messages that came
-    /// together are handed over in it, without a copy, if they are at least half of what it may
+    /// together are handed over in it, without a copy, if they are at least a quarter of what it may
     /// hold. What is in it afterward is of no meaning.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Connection {
     /// Takes the messages of a block with it, after the one that was under way. Returns how many
     /// bytes of what it holds then were taken.
     fn keep_block(&mut self, block: &mut Vec<u8>, now: Instant) -> Result<usize, Error> {
-        if !self.takes_plain() || block.len() < block.capacity() / 2 {
+        if !self.takes_plain() || block.len() < block.capacity() / 4 {
             return Ok(0);
         }
         let mut input = &**block;

@@ -96,6 +96,11 @@ impl Messages {
         self.ends.shrink_to_fit();
     }
 
+    /// The memory that the frames were kept in, for something else: what is in it has no meaning.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.wire
+    }
+
     /// The frames of message `index`; none beyond the last.
     #[inline]
     pub fn frames(&self, index: usize) -> Frames<'_> {
@@ -219,7 +224,7 @@ impl Gathering {
         let ends = Vec::with_capacity(Self::at_most(self.expected, input));
         let mut messages = Messages { start, ends, ..Messages::default() };
         let taken = messages.find(input, start, limits);
-        if taken == 0 || taken < block.capacity() / 2 {
+        if taken == 0 || taken < block.capacity() / 4 {
             return None;
         }
         self.expected = messages.len();

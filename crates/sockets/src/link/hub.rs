@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 use zafka_zmtp::{PeerInfo, SocketType};
 
+use super::blocks::Blocks;
 use super::peer::Peer;
 use super::places::Places;
 use super::reserve::Reserves;
@@ -71,6 +72,7 @@ pub(crate) struct Hub {
     pub(crate) memory: Arc<PeerMemory>,
     /// Memory for input, if peers wait for it; otherwise input is a part of `memory`.
     pub(crate) reserves: Option<Reserves>,
+    pub(crate) blocks: Blocks,
     /// Admits peers; every peer is admitted without it.
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// The ends that the socket's own connections lead to.
@@ -126,6 +128,7 @@ impl Hub {
             reserves,
             gate,
             memory,
+            blocks: Blocks::default(),
             reached: Reached::default(),
             handshakes: Seats::new(HANDSHAKES, files::share_of_waiting(WAITING)),
             endings: Seats::new(ENDINGS, 0),

@@ -45,7 +45,7 @@ pub(crate) enum Parting {
 
 /// A socket type's side of one connection. Dropped when the connection ends.
 pub(crate) trait Session: Send {
-    /// Bytes read at a time, at most 64 KiB.
+    /// Bytes read at a time, at most [`BLOCK_BYTES`](super::BLOCK_BYTES).
     const READ_BYTES: usize;
     /// Reads before others get their turn.
     const READS: usize;

@@ -140,9 +140,12 @@ impl Task {
         drop((frames, records));
         flow?;
         let mut taken = Taken { messages: messages.len() - from, is_whole: full.is_none() };
-        if let Some((index, wait)) = full {
-            taken.messages = index + 1 - from;
-            self.park(arrival, messages, index, received_ms, wait);
+        match full {
+            Some((index, wait)) => {
+                taken.messages = index + 1 - from;
+                self.park(arrival, messages, index, received_ms, wait);
+            }
+            None => self.shared.socket.give_back(messages),
         }
         ControlFlow::Continue(taken)
     }
