@@ -18,6 +18,7 @@ use crate::config::{EndpointConfig, Heartbeat};
 use crate::gate::Gate;
 use crate::link::{Hub, LinkConfig, Peer, Reserves, SilenceConfig};
 use crate::memory::PeerMemory;
+use crate::outbox::SpareBuffers;
 use crate::subscriptions::PeerId;
 use permit::{Aside, Memory};
 pub use permit::{Grant, Permit};
@@ -139,6 +140,8 @@ pub(crate) struct Shared {
     capacity: usize,
     messages: mpsc::UnboundedSender<Inbound>,
     senders: Mutex<BTreeMap<PeerId, Arc<Sender>>>,
+    /// For their answers.
+    spares: Arc<SpareBuffers>,
 }
 
 impl Shared {
@@ -160,6 +163,7 @@ impl Shared {
             capacity,
             messages,
             senders: Mutex::default(),
+            spares: Arc::default(),
         })
     }
 
@@ -303,7 +307,7 @@ pub(crate) struct Intake {
 impl Intake {
     /// Takes a sender in.
     pub(crate) fn new(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Self {
-        let sender = Arc::new(Sender::new(peer, &shared.hub.memory));
+        let sender = Arc::new(Sender::new(peer, &shared.hub.memory, &shared.spares));
         shared.senders.lock().insert(peer.id(), Arc::clone(&sender));
         Self {
             shared: Arc::clone(shared),

@@ -6,6 +6,7 @@
 
 mod boxes;
 mod queue;
+mod spare_buffers;
 
 use std::io::{self, IoSlice};
 
@@ -16,6 +17,7 @@ use crate::stream::Stream;
 use boxes::{BoxWritten, Boxes};
 pub use queue::Answers;
 pub(crate) use queue::{NoFeed, Queue, QueueFeed, Taken};
+pub(crate) use spare_buffers::SpareBuffers;
 
 /// Batches written in one go before others get their turn.
 const ROUNDS: usize = 8;

@@ -1,5 +1,6 @@
 //! The wire of ROUTER: envelopes before a message, commands, and the frames of an answer. Pure.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,6 +15,8 @@ pub(crate) const COMMAND_WORD: &[u8] = b"ZAFKA/1";
 pub(crate) const COMMAND_FRAMES: usize = 3;
 /// Time in ms after which a message that may be taken later is worth another try.
 const RETRY_AFTER: u64 = 1_000;
+/// Bytes that the answer to a record takes on the wire besides its text: two headers, and a word.
+const WIRE_OVERHEAD: usize = 13;
 /// Frames of an envelope at the most, the empty one included.
 const ENVELOPE_MAX: usize = 8;
 
@@ -225,12 +228,11 @@ pub(crate) fn answer<'a>(
 /// The frames of answers to messages whose records follow one another in the log: alike but for
 /// their offsets.
 pub(crate) struct RecordAnswers<'a> {
+    /// The last answer, or the first one.
     json: &'a mut Vec<u8>,
-    /// Bytes of `json` that stand before the offset, and what stands behind it.
-    head: usize,
-    tail: String,
-    /// The next offset; `None` if the cluster did not report it.
-    offset: Option<i64>,
+    /// The place of the offset's digits in it; of none if the cluster did not report it.
+    digits: Range<usize>,
+    is_begun: bool,
 }
 
 impl<'a> RecordAnswers<'a> {
@@ -248,22 +250,43 @@ impl<'a> RecordAnswers<'a> {
         let _ = serde_json::to_writer(&mut *json, topic);
         let partition = written.partition;
         json.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
-        let tail = format!(",\"timestamp\":{timestamp}}}");
-        Self { head: json.len(), json, tail, offset: written.offset }
+        let begin = json.len();
+        let offset = written.offset.and_then(|offset| u64::try_from(offset).ok());
+        if let Some(offset) = offset {
+            json.extend_from_slice(offset.to_string().as_bytes());
+        }
+        let digits = begin..json.len();
+        if offset.is_none() {
+            json.extend_from_slice(b"null");
+        }
+        json.extend_from_slice(format!(",\"timestamp\":{timestamp}}}").as_bytes());
+        Self { json, digits, is_begun: false }
+    }
+
+    /// Bytes that an answer takes on the wire, about.
+    pub(crate) fn size(&self) -> usize {
+        self.json.len() + WIRE_OVERHEAD
     }
 
     /// Returns the frames of the next answer.
     pub(crate) fn next_frames(&mut self) -> [&[u8]; 2] {
-        self.json.truncate(self.head);
-        match &mut self.offset {
-            Some(offset) => {
-                self.json.extend_from_slice(itoa::Buffer::new().format(*offset).as_bytes());
-                *offset += 1;
-            }
-            None => self.json.extend_from_slice(b"null"),
+        if std::mem::replace(&mut self.is_begun, true) && !self.digits.is_empty() {
+            self.add_one();
         }
-        self.json.extend_from_slice(self.tail.as_bytes());
         [b"OK", self.json]
+    }
+
+    /// Makes the offset the next one, in place: most are its neighbor's but for a digit.
+    fn add_one(&mut self) {
+        for digit in self.json[self.digits.clone()].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return;
+            }
+            *digit = b'0';
+        }
+        self.json.insert(self.digits.start, b'1');
+        self.digits.end += 1;
     }
 }
 
@@ -343,11 +366,11 @@ mod tests {
     #[test]
     fn answers_of_neighbors_are_those_of_each() {
         let topic = "or\"ders";
-        for first in [Some(98), None] {
+        for first in [Some(0), Some(8), Some(98), Some(1999), Some(i64::MAX - 9), None] {
             let written = Written { partition: 1, offset: first, log_append_time: None };
             let mut json = Vec::new();
             let mut answers = RecordAnswers::new(topic, 1_700_000_000_000, &written, &mut json);
-            for number in 0..4 {
+            for number in 0..10 {
                 let place = Place {
                     topic: topic.into(),
                     partition: Some(1),

@@ -10,7 +10,7 @@ use zafka_zmtp::curve::PublicKey;
 
 use crate::link::Peer;
 use crate::memory::PeerMemory;
-use crate::outbox::{Answers, Queue};
+use crate::outbox::{Answers, Queue, SpareBuffers};
 use crate::wait::{now_ms, since_epoch};
 
 /// One connection of a sender.
@@ -63,12 +63,16 @@ pub struct SenderSnapshot {
 }
 
 impl Sender {
-    pub(super) fn new(peer: &Arc<Peer>, memory: &Arc<PeerMemory>) -> Self {
+    pub(super) fn new(
+        peer: &Arc<Peer>,
+        memory: &Arc<PeerMemory>,
+        spares: &Arc<SpareBuffers>,
+    ) -> Self {
         Self {
             peer: Arc::clone(peer),
             token: rand::random(),
             sequence: AtomicU64::new(0),
-            answers: Queue::new(memory),
+            answers: Queue::new(memory, spares),
             received: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             held_since: AtomicI64::new(0),
@@ -165,9 +169,10 @@ impl Sender {
         }
     }
 
-    /// Queues several messages at once, as [`Self::answer`] does one.
-    pub fn answer_all(&self, put: impl FnOnce(&mut Answers<'_>)) {
-        if self.answers.push_all(put) {
+    /// Queues several messages at once, of about so many bytes on the wire, as [`Self::answer`]
+    /// does one.
+    pub fn answer_all(&self, bytes: usize, put: impl FnOnce(&mut Answers<'_>)) {
+        if self.answers.push_all(bytes, put) {
             self.peer.wake();
         }
     }

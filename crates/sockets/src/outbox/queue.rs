@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use zafka_zmtp::frame::put_message;
 
-use super::{Batch, Feed};
+use super::{Batch, Feed, SpareBuffers};
 use crate::buffers::Buffer;
 use crate::closed::Closed;
 use crate::memory::{Charge, PeerMemory};
@@ -23,6 +23,7 @@ const UNREAD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Queue {
     memory: Arc<PeerMemory>,
+    spares: Arc<SpareBuffers>,
     waiting: Mutex<Waiting>,
 }
 
@@ -84,28 +85,32 @@ pub(crate) struct QueueFeed<'a> {
 }
 
 impl Queue {
-    pub(crate) fn new(memory: &Arc<PeerMemory>) -> Self {
+    pub(crate) fn new(memory: &Arc<PeerMemory>, spares: &Arc<SpareBuffers>) -> Self {
         let charge = memory.empty();
         let messages = Buffer::default();
         let waiting = Waiting { messages, charge, is_blocked: false, unread: None, dropped: None };
-        Self { memory: Arc::clone(memory), waiting: Mutex::new(waiting) }
+        let (memory, spares) = (Arc::clone(memory), Arc::clone(spares));
+        Self { memory, spares, waiting: Mutex::new(waiting) }
     }
 
     /// Adds a message, unless too much waits: then it and all others are dropped. Returns whether
     /// the peer's connection is to be woken: it knows of those that wait already, unless they have
     /// become too many.
     pub(crate) fn push<'a>(&self, frames: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
-        self.push_all(|answers| answers.put(frames))
+        self.push_all(0, |answers| answers.put(frames))
     }
 
-    /// The same of the messages that `put` adds.
-    pub(crate) fn push_all(&self, put: impl FnOnce(&mut Answers<'_>)) -> bool {
+    /// The same of the messages that `put` adds, of about so many bytes.
+    pub(crate) fn push_all(&self, expected: usize, put: impl FnOnce(&mut Answers<'_>)) -> bool {
         let mut waiting = self.waiting.lock();
         let Waiting { messages, charge, is_blocked, dropped, .. } = &mut *waiting;
         if dropped.is_some() {
             return false;
         }
         let before = messages.bytes.len();
+        if messages.bytes.capacity() == 0 {
+            *messages = self.spares.take(expected);
+        }
         // What others let wait must not close those that read.
         let limited = *is_blocked && self.memory.is_scarce();
         let most = if limited { QUEUE_BYTES } else { self.memory.limit() };
@@ -225,6 +230,7 @@ impl Feed for QueueFeed<'_> {
             *self.taken = batch;
             return false;
         }
+        self.queue.spares.keep(batch.messages);
         self.queue.is_empty()
     }
 }
@@ -249,6 +255,34 @@ impl Feed for NoFeed {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_buffer_of_what_was_written_is_filled_again() {
+        let (memory, spares) = (PeerMemory::new(8 * QUEUE_BYTES), Arc::default());
+        let put = |queue: &Queue| {
+            let body = [7; 50];
+            queue.push_all(2_000 * 52, |answers| {
+                (0..2_000).for_each(|_| answers.put([&body[..]].into_iter()));
+            });
+        };
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            // Of one peer after the other.
+            let (queue, mut taken) = (Queue::new(&memory, &spares), Taken::default());
+            let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
+            put(&queue);
+            let batch = feed.next_batch().unwrap();
+            let bytes = bytes(&batch);
+            assert_eq!((bytes.len(), batch.messages.ends.len()), (2_000 * 52, 2_000));
+            assert_eq!((&bytes[..3], batch.half_written()), (&[0, 50, 7][..], 0));
+            places.push(batch.messages.bytes.as_ptr());
+            assert!(!feed.advance(batch, 1_000));
+            let batch = feed.next_batch().unwrap();
+            assert!(feed.advance(batch, bytes.len() - 1_000));
+            assert_eq!(memory.used(), 0);
+        }
+        assert!(places.iter().all(|place| *place == places[0]));
+    }
+
     fn push(queue: &Queue, body: &[u8]) {
         queue.push([body].into_iter());
     }
@@ -260,7 +294,7 @@ mod tests {
     #[test]
     fn messages_are_taken_in_order_and_finished() {
         let memory = PeerMemory::new(100);
-        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let (queue, mut taken) = (Queue::new(&memory, &Arc::default()), Taken::default());
         push(&queue, b"one");
         push(&queue, b"two");
         let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
@@ -282,7 +316,7 @@ mod tests {
     #[test]
     fn a_peer_that_lets_much_wait_is_not_read_and_closed_if_it_takes_nothing() {
         let memory = PeerMemory::new(8 * QUEUE_BYTES);
-        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let (queue, mut taken) = (Queue::new(&memory, &Arc::default()), Taken::default());
         let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
@@ -314,13 +348,13 @@ mod tests {
     #[test]
     fn a_peer_that_lacks_a_message_is_closed_though_memory_is_back() {
         let memory = PeerMemory::new(4 * QUEUE_BYTES);
-        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let (queue, mut taken) = (Queue::new(&memory, &Arc::default()), Taken::default());
         let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
         push(&queue, b"first");
         let batch = feed.next_batch().unwrap();
         assert!(!feed.advance(batch, 0));
         let others = memory.charge(2 * QUEUE_BYTES + 1).unwrap();
-        queue.push_all(|answers| {
+        queue.push_all(0, |answers| {
             answers.put([&vec![0; QUEUE_BYTES][..]].into_iter());
             answers.put([&b"this one is left out"[..]].into_iter());
             drop(others);
@@ -331,7 +365,7 @@ mod tests {
     #[test]
     fn a_peer_that_lets_too_much_wait_is_to_be_closed() {
         let memory = PeerMemory::new(2 * QUEUE_BYTES);
-        let (queue, mut taken) = (Queue::new(&memory), Taken::default());
+        let (queue, mut taken) = (Queue::new(&memory, &Arc::default()), Taken::default());
         let mut feed = QueueFeed { queue: &queue, taken: &mut taken };
         // The kernel takes all, and then nothing.
         push(&queue, &vec![0; QUEUE_BYTES + 1]);
@@ -349,7 +383,8 @@ mod tests {
         push(&queue, b"");
         assert!(matches!(queue.take(), Err(Closed::AnswersUnread(QUEUE_BYTES))));
         assert_eq!((queue.bytes(), memory.used()), (0, 0));
-        let (queue, other) = (Queue::new(&memory), memory.charge(QUEUE_BYTES + 1).unwrap());
+        let (queue, other) =
+            (Queue::new(&memory, &Arc::default()), memory.charge(QUEUE_BYTES + 1).unwrap());
         push(&queue, &vec![0; QUEUE_BYTES - 9]);
         assert!(matches!(queue.take(), Err(Closed::Memory(limit)) if limit == 2 * QUEUE_BYTES));
         push(&queue, b"more");

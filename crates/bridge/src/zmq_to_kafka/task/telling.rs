@@ -79,7 +79,8 @@ impl Task {
         {
             let topic = run.topic.as_deref().unwrap_or_default();
             let mut answers = RecordAnswers::new(topic, run.timestamp, written, &mut self.json);
-            arrival.sender.answer_all(|out| {
+            let bytes = run.messages.len() * answers.size();
+            arrival.sender.answer_all(bytes, |out| {
                 for _ in run.messages.clone() {
                     out.put(answers.next_frames().into_iter());
                 }
