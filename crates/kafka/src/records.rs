@@ -15,6 +15,7 @@ mod aborted;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod builder;
+mod checksum;
 mod codec;
 mod compress;
 mod compression;

@@ -49,8 +49,6 @@ const PROBE: usize = 1;
 const QUIET: Duration = Duration::from_secs(60);
 /// Pause after an error; doubled each time up to the second.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// Time in which a batch takes records if there is a delivery timeout: they are given up together.
-const SPAN: Duration = Duration::from_secs(1);
 
 /// The settings by which a partition is written.
 #[derive(Clone, Copy, Debug)]
@@ -192,12 +190,9 @@ impl Partition {
         buffers: &mut Buffers,
         now: Instant,
     ) {
-        let timed = self.settings.delivery_timeout.is_some();
         let size = record.size_limit();
-        let is_full = |open: &mut Open| {
-            open.size() + size > self.batch_bytes
-                || (timed && now.saturating_duration_since(open.since) >= SPAN)
-        };
+        let (timed, most) = (self.settings.delivery_timeout.is_some(), self.batch_bytes);
+        let is_full = |open: &mut Open| open.size() + size > most || (timed && open.is_over(now));
         if let Some(full) = self.open.take_if(is_full) {
             self.expected = full.size();
             self.closed.push_back(full.close(self.settings.codec, buffers));
@@ -209,6 +204,7 @@ impl Partition {
             Open::new(expected, buffers, now)
         });
         open.push(ticket, record, now);
+        open.sum_up(self.settings.codec);
     }
 
     /// Takes its present leader; `None` if there is none. An older epoch is ignored.

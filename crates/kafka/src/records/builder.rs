@@ -7,6 +7,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::checksum::Checksum;
 use super::compress::compress;
 use super::compression::Codec;
 use super::header::{CHECKED_FROM, HEADER, PREFIX, i32_at};
@@ -15,6 +16,8 @@ use super::header::{CHECKED_FROM, HEADER, PREFIX, i32_at};
 pub(crate) const RECORD_LIMIT: usize = 1_000_000_000;
 /// The last time that a record may have: one more would be too far from -1, which is none.
 const LAST_TIMESTAMP: i64 = i64::MAX - 1;
+/// Bytes of records from which on their checksum is taken: in smaller pieces it takes longer.
+const PIECE: usize = 16 << 10;
 
 const ATTRIBUTES_AT: usize = 21;
 const LAST_OFFSET_DELTA_AT: usize = 23;
@@ -45,7 +48,13 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) headers: &'a [NewHeader<'a>],
 }
 
-impl NewRecord<'_> {
+impl<'a> NewRecord<'a> {
+    /// A record that is its value alone.
+    #[inline]
+    pub(crate) fn of_value(timestamp: i64, value: &'a [u8]) -> Self {
+        Self { timestamp, key: None, value: Some(value), headers: &[] }
+    }
+
     /// The most bytes that it takes in a batch.
     #[inline]
     pub(crate) fn size_limit(&self) -> usize {
@@ -78,6 +87,14 @@ impl ProducerId {
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     buffer: BytesMut,
+    tail: Tail,
+    /// Of the records that are in the buffer, up to some of them.
+    checksum: Checksum,
+}
+
+/// The facts that the next record depends on.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
     /// Numbers of the last record that are still to be appended.
     numbers: Numbers,
     base_timestamp: i64,
@@ -91,54 +108,35 @@ impl BatchBuilder {
         buffer.clear();
         buffer.put_bytes(0, HEADER);
         let numbers = Numbers::default();
-        Self { buffer, numbers, base_timestamp: -1, max_timestamp: -1, count: 0 }
+        let tail = Tail { numbers, base_timestamp: -1, max_timestamp: -1, count: 0 };
+        Self { buffer, tail, checksum: Checksum::default() }
     }
 
     /// Appends a record, which is of at most [`RECORD_LIMIT`] bytes.
     pub(crate) fn push(&mut self, record: &NewRecord<'_>) {
-        let timestamp = record.timestamp.clamp(-1, LAST_TIMESTAMP);
-        if self.count == 0 {
-            self.base_timestamp = timestamp;
+        self.tail.put(record, &mut self.buffer);
+    }
+
+    /// Takes the checksum of the records that came since the last time, if they are enough, while
+    /// they are in the processor's cache. For batches that are not to be compressed.
+    #[inline]
+    pub(crate) fn sum_up(&mut self) {
+        let summed = HEADER + self.checksum.len();
+        if self.buffer.len() >= summed + PIECE {
+            self.checksum.append(self.buffer.get(summed..).unwrap_or_default());
         }
-        self.max_timestamp = self.max_timestamp.max(timestamp);
-        let timestamp_delta = zigzag(timestamp - self.base_timestamp);
-        let offset_delta = zigzag(i64::from(self.count));
-        let header_count = zigzag(length(record.headers.len()));
-        let size = 1
-            + variable_size(timestamp_delta)
-            + variable_size(offset_delta)
-            + nullable_size(record.key)
-            + nullable_size(record.value)
-            + variable_size(header_count)
-            + record.headers.iter().map(header_size).sum::<usize>();
-        // In registers until all are put.
-        let (out, mut numbers) = (&mut self.buffer, self.numbers);
-        out.reserve(size + 5 + 2 * Numbers::ROOM);
-        numbers.put(zigzag(length(size)), out);
-        // Attributes: none are defined.
-        numbers.put(0, out);
-        numbers.put(timestamp_delta, out);
-        numbers.put(offset_delta, out);
-        numbers.put_nullable(record.key, out);
-        numbers.put_nullable(record.value, out);
-        numbers.put(header_count, out);
-        for (name, value) in record.headers {
-            numbers.put_nullable(Some(name.as_bytes()), out);
-            numbers.put_nullable(*value, out);
-        }
-        self.numbers = numbers;
-        self.count += 1;
     }
 
     /// Its size in bytes as it is now, uncompressed.
     pub(crate) fn size(&self) -> usize {
-        self.buffer.len() + self.numbers.len
+        self.tail.size(&self.buffer)
     }
 
     /// Takes no more records. Compressed if that makes it smaller; then the buffer that the records
     /// were in is free.
     pub(crate) fn finish(self, codec: Option<Codec>) -> (Draft, Option<BytesMut>) {
-        let Self { mut buffer, mut numbers, base_timestamp, max_timestamp, count } = self;
+        let Self { mut buffer, tail, mut checksum } = self;
+        let Tail { mut numbers, base_timestamp, max_timestamp, count } = tail;
         numbers.flush(&mut buffer);
         let compressed = codec.and_then(|codec| {
             let records = buffer.get(HEADER..).unwrap_or_default();
@@ -148,7 +146,10 @@ impl BatchBuilder {
             is_smaller.then_some((codec, out))
         });
         let (attributes, free) = match compressed {
-            Some((codec, out)) => (codec.number(), Some(std::mem::replace(&mut buffer, out))),
+            Some((codec, out)) => {
+                checksum = Checksum::default();
+                (codec.number(), Some(std::mem::replace(&mut buffer, out)))
+            }
             None => (0, None),
         };
         let size = i32::try_from(buffer.len() - PREFIX).unwrap_or(i32::MAX);
@@ -160,33 +161,87 @@ impl BatchBuilder {
         put_at(&mut buffer, BASE_TIMESTAMP_AT, &base_timestamp.to_be_bytes());
         put_at(&mut buffer, MAX_TIMESTAMP_AT, &max_timestamp.to_be_bytes());
         put_at(&mut buffer, COUNT_AT, &count.to_be_bytes());
-        (Draft(buffer), free)
+        (Draft { buffer, checksum }, free)
+    }
+}
+
+impl Tail {
+    /// The size of the batch in bytes.
+    #[inline]
+    fn size(&self, buffer: &BytesMut) -> usize {
+        buffer.len() + self.numbers.len
+    }
+
+    /// Appends a record.
+    #[inline(always)]
+    fn put(&mut self, record: &NewRecord<'_>, out: &mut BytesMut) {
+        let timestamp = record.timestamp.clamp(-1, LAST_TIMESTAMP);
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let timestamp_delta = Number::new(zigzag(timestamp - self.base_timestamp));
+        let offset_delta = Number::new(zigzag(i64::from(self.count)));
+        let (key, value) = (length_of(record.key), length_of(record.value));
+        let header_count = Number::new(zigzag(length(record.headers.len())));
+        let size = 1
+            + timestamp_delta.len
+            + offset_delta.len
+            + key.len
+            + record.key.map_or(0, <[u8]>::len)
+            + value.len
+            + record.value.map_or(0, <[u8]>::len)
+            + header_count.len
+            + record.headers.iter().map(header_size).sum::<usize>();
+        // In registers until all are put.
+        let mut numbers = self.numbers;
+        out.reserve(size + 5 + 2 * Numbers::ROOM);
+        numbers.put(Number::new(zigzag(length(size))), out);
+        // Attributes: none are defined.
+        numbers.put(Number::new(0), out);
+        numbers.put(timestamp_delta, out);
+        numbers.put(offset_delta, out);
+        numbers.put_nullable(key, record.key, out);
+        numbers.put_nullable(value, record.value, out);
+        numbers.put(header_count, out);
+        for (name, value) in record.headers {
+            numbers.put_nullable(length_of(Some(name.as_bytes())), Some(name.as_bytes()), out);
+            numbers.put_nullable(length_of(*value), *value, out);
+        }
+        self.numbers = numbers;
+        self.count += 1;
     }
 }
 
 /// A batch that is whole but for its producer.
 #[derive(Debug)]
-pub(crate) struct Draft(BytesMut);
+pub(crate) struct Draft {
+    buffer: BytesMut,
+    /// Of its records, up to some of them.
+    checksum: Checksum,
+}
 
 impl Draft {
     /// The draft of a sealed batch, to be sealed again. The sealed bytes stay as they are.
     pub(crate) fn of_sealed(sealed: &[u8]) -> Self {
-        Self(BytesMut::from(sealed))
+        Self { buffer: BytesMut::from(sealed), checksum: Checksum::default() }
     }
 
     /// Its records.
     pub(crate) fn count(&self) -> i32 {
-        self.0.first_chunk::<HEADER>().map_or(0, i32_at::<COUNT_AT, HEADER>)
+        self.buffer.first_chunk::<HEADER>().map_or(0, i32_at::<COUNT_AT, HEADER>)
     }
 
     /// Gives it to a producer, its first record at this sequence. From here on nothing changes it.
     pub(crate) fn seal(self, producer: ProducerId, base_sequence: i32) -> Bytes {
-        let mut buffer = self.0;
+        let Self { mut buffer, checksum } = self;
         put_at(&mut buffer, PRODUCER_ID_AT, &producer.id.to_be_bytes());
         put_at(&mut buffer, PRODUCER_EPOCH_AT, &producer.epoch.to_be_bytes());
         put_at(&mut buffer, BASE_SEQUENCE_AT, &base_sequence.to_be_bytes());
-        let checksum = crc32c::crc32c(buffer.get(CHECKED_FROM..).unwrap_or_default());
-        put_at(&mut buffer, CHECKSUM_AT, &checksum.to_be_bytes());
+        let summed = HEADER + checksum.len();
+        let mut checksum = checksum.behind(buffer.get(CHECKED_FROM..HEADER).unwrap_or_default());
+        checksum.append(buffer.get(summed..).unwrap_or_default());
+        put_at(&mut buffer, CHECKSUM_AT, &checksum.value().to_be_bytes());
         buffer.freeze()
     }
 }
@@ -207,17 +262,51 @@ fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-fn variable_size(number: u64) -> usize {
-    let bits = 64 - (number | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
-fn nullable_size(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |bytes| variable_size(zigzag(length(bytes.len()))) + bytes.len())
-}
-
 fn header_size((name, value): &NewHeader<'_>) -> usize {
-    nullable_size(Some(name.as_bytes())) + nullable_size(*value)
+    let size = |bytes: Option<&[u8]>| length_of(bytes).len + bytes.map_or(0, <[u8]>::len);
+    size(Some(name.as_bytes())) + size(*value)
+}
+
+/// The number that stands before bytes that may be null.
+#[inline(always)]
+fn length_of(bytes: Option<&[u8]>) -> Number {
+    Number::new(zigzag(bytes.map_or(-1, |bytes| length(bytes.len()))))
+}
+
+/// A number as it is written: in groups of seven bits, the lowest first, all but the last with
+/// another bit set.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    /// The first byte is the lowest.
+    bytes: u128,
+    len: usize,
+}
+
+impl Number {
+    #[inline(always)]
+    fn new(number: u64) -> Self {
+        if number < 0x80 {
+            return Self { bytes: number.into(), len: 1 };
+        }
+        let two = |number: u64| (number & 0x7f) | ((number << 1) & 0x7f00);
+        if number < 1 << 14 {
+            return Self { bytes: (two(number) | 0x80).into(), len: 2 };
+        }
+        Self::long(number)
+    }
+
+    /// As [`Self::new`], of more than two groups.
+    fn long(mut number: u64) -> Self {
+        let mut long = Self { bytes: 0, len: 0 };
+        while number >= 0x80 {
+            long.bytes |= u128::from((number & 0x7f) | 0x80) << (8 * long.len);
+            long.len += 1;
+            number >>= 7;
+        }
+        long.bytes |= u128::from(number) << (8 * long.len);
+        long.len += 1;
+        long
+    }
 }
 
 /// Numbers that stand together, at the end of one record and the beginning of the next, on their
@@ -235,38 +324,23 @@ impl Numbers {
     /// As many bytes as are appended at once.
     const ROOM: usize = size_of::<u128>();
 
-    /// Puts a number, in groups of seven bits.
+    /// Puts a number behind the others.
     #[inline(always)]
-    fn put(&mut self, mut number: u64, out: &mut BytesMut) {
-        let two = |number: u64| (number & 0x7f) | ((number << 1) & 0x7f00);
-        while number >= 1 << 14 {
-            self.put_bytes(two(number) | 0x8080, 2, out);
-            number >>= 14;
-        }
-        let (bytes, len) = if number < 0x80 { (number, 1) } else { (two(number) | 0x80, 2) };
-        self.put_bytes(bytes, len, out);
-    }
-
-    /// Puts the lowest bytes of a number.
-    #[inline(always)]
-    fn put_bytes(&mut self, bytes: u64, len: usize, out: &mut BytesMut) {
-        if self.len + len > Self::ROOM {
+    fn put(&mut self, number: Number, out: &mut BytesMut) {
+        if self.len + number.len > Self::ROOM {
             self.flush(out);
         }
-        self.bytes |= u128::from(bytes) << (8 * self.len);
-        self.len += len;
+        self.bytes |= number.bytes << (8 * self.len);
+        self.len += number.len;
     }
 
-    /// Puts a length, and its bytes behind all numbers so far.
+    /// Puts the length of bytes, and the bytes behind all numbers so far.
     #[inline(always)]
-    fn put_nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
-        match bytes {
-            None => self.put(zigzag(-1), out),
-            Some(bytes) => {
-                self.put(zigzag(length(bytes.len())), out);
-                self.flush(out);
-                out.extend_from_slice(bytes);
-            }
+    fn put_nullable(&mut self, length: Number, bytes: Option<&[u8]>, out: &mut BytesMut) {
+        self.put(length, out);
+        if let Some(bytes) = bytes {
+            self.flush(out);
+            out.extend_from_slice(bytes);
         }
     }
 

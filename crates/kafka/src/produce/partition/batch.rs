@@ -1,13 +1,16 @@
 //! The batches of a partition: one that takes records, those that wait for a sequence, those that
 //! have one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
 use super::super::Ticket;
 use super::super::tickets::Tickets;
 use crate::records::{BatchBuilder, Codec, Draft, NewRecord, ProducerId};
+
+/// Time in which a batch takes records if there is a delivery timeout: they are given up together.
+const SPAN: Duration = Duration::from_secs(1);
 
 /// Buffers that are no longer held, to be used again.
 #[derive(Debug, Default)]
@@ -72,6 +75,19 @@ impl Open {
         self.builder.push(record);
         self.tickets.push(ticket);
         self.last = now;
+    }
+
+    /// As [`BatchBuilder::sum_up`], if the batch is not to be compressed.
+    #[inline]
+    pub(super) fn sum_up(&mut self, codec: Option<Codec>) {
+        if codec.is_none() {
+            self.builder.sum_up();
+        }
+    }
+
+    /// Returns true if its time is over, of batches that have a delivery timeout.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= SPAN
     }
 
     /// Size in bytes, uncompressed.

@@ -108,6 +108,26 @@ fn records_of_numbers_alone_are_read() {
 }
 
 #[test]
+fn the_checksum_is_that_of_the_whole_whenever_it_was_summed_up() {
+    for codec in [None, Some(Codec::Zstd)] {
+        for every in [1, 7, 1000] {
+            let mut builder = BatchBuilder::new(BytesMut::new());
+            for number in 0..2_000 {
+                let value = format!("{number:0>40}");
+                builder.push(&NewRecord::of_value(number, value.as_bytes()));
+                if number % every == 0 {
+                    builder.sum_up();
+                }
+            }
+            let sealed = builder.finish(codec).0.seal(ProducerId { id: 5, epoch: 1 }, 9);
+            assert_eq!(sealed[17..21], crc32c::crc32c(&sealed[21..]).to_be_bytes(), "{every}");
+            let again = Draft::of_sealed(&sealed).seal(ProducerId { id: 6, epoch: 0 }, 0);
+            assert_eq!(again[17..21], crc32c::crc32c(&again[21..]).to_be_bytes());
+        }
+    }
+}
+
+#[test]
 fn what_compression_does_not_make_smaller_is_written_as_it_is() {
     let mut records = of_java(false);
     records[0].value = Some((0..200_u8).map(|at| at.wrapping_mul(89) ^ at >> 3).collect());
