@@ -351,6 +351,25 @@ impl Producer {
         }
     }
 
+    /// Sends records that are their value alone and have this time, behind one without key and
+    /// partition that [`Self::send_to`] has just sent there: as many as that one's batch takes, and
+    /// as would be sent there by themselves. `next` returns the next value, if there is one of at
+    /// most as many bytes as it is told. Their tickets follow one another; their deliveries follow.
+    /// Returns their number; none does not say that the next one cannot be sent.
+    #[inline]
+    pub fn send_values<'a>(
+        &mut self,
+        index: PartitionIndex,
+        first: Ticket,
+        timestamp: i64,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        match &mut self.way {
+            Way::Fast(fast) => fast.send_values(index, first, timestamp, next),
+            Way::Librdkafka(_) => 0,
+        }
+    }
+
     /// Takes note of whether a partition has as much under way as it may: records without a key go
     /// to others while those are not full too.
     pub fn set_full(&mut self, index: PartitionIndex, is_full: bool) {

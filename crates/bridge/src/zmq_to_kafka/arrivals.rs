@@ -53,6 +53,29 @@ pub(super) struct Arrivals {
     ages: Ages,
 }
 
+/// The sizes of an arrival's messages so far.
+#[derive(Debug)]
+pub(super) struct Sizes<'a> {
+    sizes: &'a mut Vec<Size>,
+    sum: Size,
+}
+
+impl Sizes<'_> {
+    /// Takes note of the size of the next message.
+    #[inline]
+    pub(super) fn add(&mut self, size: Size) {
+        self.sum.bytes += size.bytes;
+        self.sum.weight += size.weight;
+        self.sizes.push(self.sum);
+    }
+
+    /// The size of all of them.
+    #[inline]
+    pub(super) fn sum(&self) -> Size {
+        self.sum
+    }
+}
+
 impl Arrivals {
     /// Takes in so many messages.
     pub(super) fn add(
@@ -114,10 +137,15 @@ impl Arrivals {
 
     /// Takes note of the size of an arrival's next message.
     pub(super) fn measure(&mut self, id: ArrivalId, size: Size) {
-        let Some(Some(Arrival { sizes, .. })) = self.slots.get_mut(id) else { return };
-        let before = sizes.last().copied().unwrap_or_default();
-        let (bytes, weight) = (before.bytes + size.bytes, before.weight + size.weight);
-        sizes.push(Size { bytes, weight });
+        if let Some(mut sizes) = self.sizes(id) {
+            sizes.add(size);
+        }
+    }
+
+    /// The sizes of an arrival's messages, to which those of the next ones are to be added.
+    pub(super) fn sizes(&mut self, id: ArrivalId) -> Option<Sizes<'_>> {
+        let Arrival { sizes, .. } = self.slots.get_mut(id)?.as_mut()?;
+        Some(Sizes { sum: sizes.last().copied().unwrap_or_default(), sizes })
     }
 
     /// The size of messages of an arrival, by their numbers.

@@ -186,6 +186,25 @@ impl<M> Ledger<M> {
         self.ticket(place) + index
     }
 
+    /// The number of messages that [`Self::enter_behind`] may enter now.
+    pub(crate) fn room_behind(&self) -> usize {
+        let slot = self.open.and_then(|place| self.slots.get(place));
+        match slot {
+            Some(Slot { state: State::Group(group), .. }) => group.room(),
+            _ => 0,
+        }
+    }
+
+    /// Enters the messages that follow in the arrival of the one that [`Self::enter_next`] has just
+    /// entered, all like it. Their tickets follow that one's.
+    pub(crate) fn enter_behind(&mut self, count: usize) {
+        let slot = self.open.and_then(|place| self.slots.get_mut(place));
+        if let Some(Slot { state: State::Group(group), .. }) = slot {
+            group.extend(count);
+            self.in_flight += count;
+        }
+    }
+
     /// Enters a message whose outcome is known at once; if answers have an order, it may have to
     /// wait.
     pub(crate) fn settle_now(

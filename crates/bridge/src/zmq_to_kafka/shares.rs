@@ -66,6 +66,20 @@ impl Shares {
         }
     }
 
+    /// The bytes after which a partition takes no more: so many at the least, added at once or one
+    /// after the other.
+    pub(super) fn room(&self, index: PartitionIndex) -> usize {
+        let PartitionIndex { topic, partition } = index;
+        let known = |partition: usize| self.known.get(topic)?.get(partition);
+        let share = match partition {
+            Some(partition) => known(partition).copied().unwrap_or_default(),
+            None => self.unknown,
+        };
+        // Each byte is one more that it has, and one less that is free.
+        let left = self.free().saturating_sub(share.bytes.saturating_mul(PART));
+        if share.is_full { 0 } else { left.div_ceil(PART + 1) }
+    }
+
     /// Takes note of bytes that are under way from now on. Returns true if the partition takes no
     /// more, which it did before.
     pub(super) fn add(&mut self, index: PartitionIndex, bytes: usize) -> bool {
@@ -139,6 +153,28 @@ mod tests {
             assert!(!shares.remove(index, 221) && shares.is_full(index));
             assert!(shares.remove(index, 1) && !shares.is_full(index));
             assert!(!shares.remove(index, 228), "it was open before");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_full_once_its_room_is_taken() {
+        for capacity in [0, 1, 2, 3, 1600, 1601, 1602, 1603] {
+            for index in [partition(3, 1), UNKNOWN] {
+                for before in [0, 1, 7, 100, 399, 2000] {
+                    let mut shares = Shares::new(capacity);
+                    shares.add(partition(0, 0), before);
+                    let room = shares.room(index);
+                    let mut others = Shares::new(capacity);
+                    others.add(partition(0, 0), before);
+                    let one_by_one = (1..).find(|_| others.add(index, 1)).unwrap();
+                    // One that has nothing takes something.
+                    assert_eq!(room.max(1), one_by_one, "{capacity} {before}");
+                    assert!(room < 2 || !shares.add(index, room - 1));
+                    assert!(room < 2 || shares.room(index) == 1);
+                    assert!(shares.add(index, 1), "{capacity} {before}");
+                    assert_eq!(shares.room(index), 0);
+                }
+            }
         }
     }
 

@@ -140,6 +140,18 @@ impl Fast {
         self.writer.send_to(index, ticket, record, self.now)
     }
 
+    /// Sends records that are their value alone, behind one that was sent there.
+    #[inline]
+    pub(super) fn send_values<'a>(
+        &mut self,
+        index: PartitionIndex,
+        first: Ticket,
+        timestamp: i64,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        self.writer.send_values(index, first, timestamp, self.now, next)
+    }
+
     /// Takes note of whether a partition has as much under way as it may.
     pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
         self.writer.set_full(index, is_full);

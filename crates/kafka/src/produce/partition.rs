@@ -207,6 +207,27 @@ impl Partition {
         open.sum_up(self.settings.codec);
     }
 
+    /// Takes records that are their value alone, as many as the batch takes that is filled now;
+    /// their tickets follow one another. `next` returns the next value if there is one of at most
+    /// as many bytes as it is told. Returns the number of records.
+    #[inline]
+    pub(super) fn push_values<'a>(
+        &mut self,
+        first: Ticket,
+        timestamp: i64,
+        now: Instant,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        let timed = self.settings.delivery_timeout.is_some();
+        let Some(open) = &mut self.open else { return 0 };
+        if timed && open.is_over(now) {
+            return 0;
+        }
+        let count = open.push_values(first, timestamp, self.batch_bytes, now, next);
+        open.sum_up(self.settings.codec);
+        count
+    }
+
     /// Takes its present leader; `None` if there is none. An older epoch is ignored.
     pub(super) fn handle_leader(&mut self, leader: Option<Leader>) {
         if let (Some(new), Some(known)) = (leader, self.leader)

@@ -47,8 +47,8 @@ impl Sticky {
         batch: impl Fn(u32) -> (u64, Answers),
         choice: impl FnOnce() -> u64,
     ) -> Option<u32> {
-        if let Some((stuck, of)) = self.stuck
-            && batch(stuck) == (of, Answers::Yes)
+        if let Some((stuck, _)) = self.stuck
+            && self.sticks_to(stuck, &batch)
         {
             return Some(stuck);
         }
@@ -65,6 +65,14 @@ impl Sticky {
         let chosen = chosen.unwrap_or_else(|| from(0));
         self.stuck = Some((chosen, batch(chosen).0));
         Some(chosen)
+    }
+
+    /// Returns true if the next record goes to this partition too, as [`Self::next`] says, without
+    /// a choice.
+    #[inline]
+    pub(super) fn sticks_to(&self, partition: u32, batch: impl Fn(u32) -> (u64, Answers)) -> bool {
+        self.stuck
+            .is_some_and(|(stuck, of)| stuck == partition && batch(stuck) == (of, Answers::Yes))
     }
 }
 
@@ -114,10 +122,13 @@ mod tests {
     fn without_a_key_one_partition_is_filled_and_then_another() {
         let mut sticky = Sticky::default();
         let served = |_: u32| (0, Answers::Yes);
+        assert!(!sticky.sticks_to(2, served), "nothing was chosen");
         assert_eq!(sticky.next(4, served, || 6), Some(2));
+        assert!(sticky.sticks_to(2, served) && !sticky.sticks_to(1, served));
         assert_eq!(sticky.next(4, served, || panic!("it sticks")), Some(2));
         // The batch was sent.
         let next_batch = |at: u32| (u64::from(at == 2), Answers::Yes);
+        assert!(!sticky.sticks_to(2, next_batch));
         assert_eq!(sticky.next(4, next_batch, || 3), Some(3));
         assert_eq!(sticky.next(0, |_| (9, Answers::Yes), || 3), None);
     }
@@ -151,6 +162,7 @@ mod tests {
         // One that stops answering is left at once.
         let mut sticky = Sticky::default();
         assert_eq!(sticky.next(2, answers(&[], &[]), || 0), Some(0));
+        assert!(!sticky.sticks_to(0, answers(&[0], &[])));
         assert_eq!(sticky.next(2, answers(&[0], &[]), || 0), Some(1));
     }
 }

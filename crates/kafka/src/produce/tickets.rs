@@ -21,13 +21,19 @@ pub(super) struct TicketRun {
 impl Tickets {
     #[inline]
     pub(super) fn push(&mut self, ticket: Ticket) {
-        self.len += 1;
+        self.push_run(ticket, 1);
+    }
+
+    /// Adds as many tickets (at least one) that follow one another.
+    #[inline]
+    pub(super) fn push_run(&mut self, first: Ticket, count: usize) {
+        self.len += count;
         if let Some(run) = self.runs.last_mut()
-            && run.first.checked_add(run.count) == Some(ticket)
+            && run.first.checked_add(run.count) == Some(first)
         {
-            run.count += 1;
+            run.count += count;
         } else {
-            self.runs.push(TicketRun { first: ticket, count: 1 });
+            self.runs.push(TicketRun { first, count });
         }
     }
 
@@ -76,6 +82,12 @@ mod tests {
             assert_eq!(tickets.iter().collect::<Vec<_>>(), list);
             assert_eq!(tickets.into_runs().len(), runs, "{list:?}");
         }
+        let mut tickets = Tickets::default();
+        for (first, count) in [(7, 1), (8, 3), (12, 2), (14, 1), (3, 2)] {
+            tickets.push_run(first, count);
+        }
+        let one_by_one: Tickets = [7, 8, 9, 10, 12, 13, 14, 3, 4].into_iter().collect();
+        assert_eq!(tickets, one_by_one);
     }
 
     #[test]

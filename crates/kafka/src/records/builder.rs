@@ -117,6 +117,28 @@ impl BatchBuilder {
         self.tail.put(record, &mut self.buffer);
     }
 
+    /// Appends records that are their value alone, all with this time, up to a size of the batch of
+    /// `most` bytes. `next` returns the next value if there is one of at most as many bytes as it
+    /// is told. Returns the number of records.
+    #[inline]
+    pub(crate) fn push_values<'a>(
+        &mut self,
+        timestamp: i64,
+        most: usize,
+        mut next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        let overhead = NewRecord::of_value(timestamp, b"").size_limit();
+        // In registers until all are put.
+        let (before, mut tail) = (self.tail.count, self.tail);
+        while let Some(room) = most.checked_sub(tail.size(&self.buffer) + overhead)
+            && let Some(value) = next(room.min(RECORD_LIMIT - overhead))
+        {
+            tail.put(&NewRecord::of_value(timestamp, value), &mut self.buffer);
+        }
+        self.tail = tail;
+        usize::try_from(tail.count - before).unwrap_or(0)
+    }
+
     /// Takes the checksum of the records that came since the last time, if they are enough, while
     /// they are in the processor's cache. For batches that are not to be compressed.
     #[inline]

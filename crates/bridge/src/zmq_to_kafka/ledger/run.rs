@@ -87,6 +87,18 @@ impl Group {
         Some(self.count - 1)
     }
 
+    /// Messages that it may take in.
+    pub(super) fn room(&self) -> usize {
+        Self::MOST - self.count
+    }
+
+    /// Takes in so many messages behind the last one, all like it; at most [`Self::room`].
+    pub(super) fn extend(&mut self, count: usize) {
+        let count = count.min(self.room());
+        self.count += count;
+        self.left += count;
+    }
+
     /// The arrival of a message, and its number in it.
     pub(super) fn neighbor(&self, at: usize) -> (ArrivalId, usize) {
         (self.arrival, self.first + at)

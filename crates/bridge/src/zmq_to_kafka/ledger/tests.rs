@@ -263,3 +263,44 @@ fn the_time_of_the_log_counts_for_all_of_a_run() {
     ledger.handle_delivered(Delivered { first, count: 2, outcome: Ok(written) }, &mut out);
     assert!(matches!(&out[..], [Told::Run(Run { timestamp: 77, .. })]));
 }
+
+#[test]
+fn neighbors_that_are_entered_at_once_are_those_of_one_by_one() {
+    for order in [Order::AsSettled, Order::OfMessages] {
+        let told = [true, false].map(|at_once| {
+            let mut ledger: Ledger<&str> = Ledger::new(order, false);
+            let mut out = Vec::new();
+            assert_eq!(ledger.room_behind(), 0, "there is nothing to be behind of");
+            let first = ledger.enter_next((4, 10), 1, None, 5);
+            if at_once {
+                assert_eq!(ledger.room_behind(), Group::MOST - 1);
+                ledger.enter_behind(3);
+                ledger.enter_behind(0);
+            } else {
+                for index in 11..14 {
+                    assert_eq!(ledger.enter_next((4, index), 1, None, 5), first + index - 10);
+                }
+            }
+            assert_eq!(ledger.find(first + 3), Some(Found::Neighbor((4, 13))));
+            assert_eq!(ledger.enter_next((4, 14), 1, None, 5), first + 4);
+            assert_eq!(ledger.in_flight(), 5);
+            ledger.handle_delivered(delivered(first + 1, 4, 8), &mut out);
+            ledger.handle_delivered(delivered(first, 1, 7), &mut out);
+            assert_eq!((ledger.in_flight(), ledger.room_behind()), (0, 0));
+            runs(&mut out)
+        });
+        assert_eq!(told[0], told[1]);
+        assert_eq!(told[0].iter().map(|(_, messages, _)| messages.len()).sum::<usize>(), 5);
+    }
+}
+
+#[test]
+fn no_more_neighbors_are_entered_at_once_than_have_a_ticket() {
+    let mut ledger: Ledger<&str> = Ledger::new(Order::AsSettled, false);
+    let first = ledger.enter_next((4, 0), 1, None, 5);
+    ledger.enter_behind(ledger.room_behind());
+    assert_eq!((ledger.room_behind(), ledger.in_flight()), (0, Group::MOST));
+    let next = ledger.enter_next((4, Group::MOST), 1, None, 5);
+    assert_ne!(next, first + Group::MOST, "another place");
+    assert_eq!(ledger.find(next), Some(Found::Neighbor((4, Group::MOST))));
+}

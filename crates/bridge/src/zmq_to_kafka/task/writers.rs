@@ -82,6 +82,18 @@ impl Writers {
         }
     }
 
+    /// As [`Producer::send_values`], of the relay's own.
+    #[inline]
+    pub(super) fn send_values<'a>(
+        &mut self,
+        place: PartitionIndex,
+        first: Ticket,
+        timestamp: i64,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        self.own.send_values(place, first, timestamp, next)
+    }
+
     /// As [`Producer::set_full`].
     pub(super) fn set_full(&mut self, place: PartitionIndex, is_full: bool) {
         match &mut self.peers {

@@ -100,9 +100,21 @@ async fn a_dealer_is_told_of_values_and_others_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_a_push_are_written_in_order_and_others_skipped() {
+    are_written_in_order(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_wait_in_order_where_their_partition_is_full() {
+    // For about sixty of them in one partition.
+    are_written_in_order(Some(64 * 1024)).await;
+}
+
+async fn are_written_in_order(in_flight_bytes: Option<usize>) {
     let broker = Broker::start(&[("edge.kiln", 1)]);
     let mut config = ingest(InboundKind::Pull, &["{_}", "{value}"]);
     config.mapping.topic = template("edge.kiln");
+    let all = config.socket.in_flight_bytes;
+    config.socket.in_flight_bytes = in_flight_bytes.unwrap_or(all);
     let running = Running::start(&broker, config).await;
     let push = running.connect(zmq::PUSH);
     let push = blocking(move || {

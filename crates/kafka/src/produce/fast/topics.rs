@@ -142,6 +142,28 @@ impl Topics {
         Ok(self.put(index, ticket, record.partition, &new, buffers, now))
     }
 
+    /// Takes records that are their value alone, behind one without a key that was just put into
+    /// this partition: as many as its batch takes. `next` returns the next value if there is one of
+    /// at most as many bytes as it is told; the tickets follow one another. Returns the number of
+    /// records.
+    #[inline]
+    pub(super) fn push_values<'a>(
+        &mut self,
+        index: PartitionIndex,
+        first: Ticket,
+        timestamp: i64,
+        now: Instant,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        let PartitionIndex { topic, partition: Some(partition) } = index else { return 0 };
+        let Some(Some(known)) = self.topics.get_mut(topic) else { return 0 };
+        let count = known.add_values(partition, first, timestamp, now, next);
+        if count > 0 {
+            self.touch(Key { topic, partition });
+        }
+        count
+    }
+
     #[inline(always)]
     fn put(
         &mut self,

@@ -139,6 +139,19 @@ impl Writer {
         Ok(())
     }
 
+    /// Sends records that are their value alone, as [`Topics::push_values`] takes them.
+    #[inline]
+    pub(super) fn send_values<'a>(
+        &mut self,
+        index: PartitionIndex,
+        first: Ticket,
+        timestamp: i64,
+        now: Instant,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        self.topics.push_values(index, first, timestamp, now, next)
+    }
+
     /// Takes note of whether a partition has as much under way as it may.
     pub(super) fn set_full(&mut self, index: PartitionIndex, is_full: bool) {
         let PartitionIndex { topic, partition: Some(partition) } = index else { return };

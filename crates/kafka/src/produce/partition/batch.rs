@@ -77,6 +77,25 @@ impl Open {
         self.last = now;
     }
 
+    /// Takes records that are their value alone, as [`BatchBuilder::push_values`] does; their
+    /// tickets follow one another. Returns their number.
+    #[inline]
+    pub(super) fn push_values<'a>(
+        &mut self,
+        first: Ticket,
+        timestamp: i64,
+        most: usize,
+        now: Instant,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        let count = self.builder.push_values(timestamp, most, next);
+        if count > 0 {
+            self.tickets.push_run(first, count);
+            self.last = now;
+        }
+        count
+    }
+
     /// As [`BatchBuilder::sum_up`], if the batch is not to be compressed.
     #[inline]
     pub(super) fn sum_up(&mut self, codec: Option<Codec>) {

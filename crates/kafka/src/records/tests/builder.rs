@@ -108,6 +108,38 @@ fn records_of_numbers_alone_are_read() {
 }
 
 #[test]
+fn values_alone_are_written_as_any_record_up_to_a_size() {
+    let values: Vec<Vec<u8>> =
+        [0, 1, 63, 64, 100, 8191, 8192, 3, 1_100_000, 5].map(|size| vec![size as u8; size]).into();
+    for most in [0, 97, 98, 99, 5_000, 20_000, 1_118_000, usize::MAX] {
+        let mut one_by_one = BatchBuilder::new(BytesMut::new());
+        let mut at_once = BatchBuilder::new(BytesMut::new());
+        let first = NewRecord { key: Some(b"k"), ..NewRecord::of_value(7, b"") };
+        one_by_one.push(&first);
+        at_once.push(&first);
+        let mut expected = 0;
+        for value in &values {
+            let record = NewRecord::of_value(1_000_000, value);
+            if one_by_one.size() + record.size_limit() > most {
+                break;
+            }
+            one_by_one.push(&record);
+            one_by_one.sum_up();
+            expected += 1;
+        }
+        let mut left = values.iter();
+        let next = |room| left.next().map(|value| &**value).filter(|value| value.len() <= room);
+        assert_eq!(at_once.push_values(1_000_000, most, next), expected, "{most}");
+        assert_eq!(at_once.size(), one_by_one.size());
+        let made = [one_by_one, at_once]
+            .map(|builder| builder.finish(None).0.seal(ProducerId { id: 5, epoch: 1 }, 9));
+        assert!(made[0] == made[1], "{most}");
+        let read = read(&made[1]);
+        assert_eq!((read.records.len(), read.error), (expected + 1, None));
+    }
+}
+
+#[test]
 fn the_checksum_is_that_of_the_whole_whenever_it_was_summed_up() {
     for codec in [None, Some(Codec::Zstd)] {
         for every in [1, 7, 1000] {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use zafka_kafka::produce::OutboundRecord;
+use zafka_kafka::produce::{OutboundRecord, PartitionIndex, Ticket};
 use zafka_sockets::Sender;
 use zafka_zmtp::{Frames, Messages};
 
@@ -105,8 +105,50 @@ impl Task {
                 self.handle_unsent(place, ticket, error);
                 return self.tell();
             }
+            if let Some(place) = place {
+                self.take_behind(plain, arrival, messages, index, (place, ticket + 1));
+            }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes the messages that follow one that was just taken, as long as nothing is to be decided:
+    /// they have the form, and their records go into the batch that its record went into. `place`
+    /// comes with the ticket of the first of them.
+    fn take_behind(
+        &mut self,
+        plain: Plain,
+        arrival: ArrivalId,
+        messages: &Messages,
+        index: &mut usize,
+        (place, ticket): (PartitionIndex, Ticket),
+    ) {
+        let (room, most) = (self.shares.room(place), self.ledger.room_behind());
+        let Some(timestamp) = self.arrivals.get(arrival).map(|arrived| arrived.received_ms) else {
+            return;
+        };
+        let Some(mut sizes) = self.arrivals.sizes(arrival) else { return };
+        let (begin, before) = (*index, sizes.sum().weight);
+        let next = |bytes: usize| {
+            // The one that makes the partition full is taken.
+            if sizes.sum().weight - before >= room || *index - begin == most {
+                return None;
+            }
+            let (value, size) = plain.value(messages.frames(*index))?;
+            if value.len() > bytes {
+                return None;
+            }
+            *index += 1;
+            sizes.add(size);
+            Some(value)
+        };
+        let count = self.writers.send_values(place, ticket, timestamp, next);
+        let weight = sizes.sum().weight - before;
+        if count > 0 {
+            self.counts.received += count as u64;
+            self.ledger.enter_behind(count);
+            self.count_more(place, weight);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::topic::PATIENCE;
 use super::*;
 use crate::metadata;
 use crate::produce::partitioner::of_key;
-use crate::records::ProducerId;
+use crate::records::{Codec, ProducerId};
 
 struct Bench {
     topics: Topics,
@@ -278,4 +278,100 @@ fn a_record_goes_where_it_was_located_and_without_a_key_past_a_full_partition() 
         slot.is_full = false;
     }
     assert_eq!(located(&mut bench, None), third);
+}
+
+/// The batches of each partition, as they would be sent.
+fn batches(topics: &mut Topics) -> Vec<(usize, Vec<Ticket>, Vec<u8>)> {
+    let keys: Vec<Key> = topics.keys().collect();
+    let mut of = |key: Key| topics.slot(key).unwrap().partition.hand_over("end");
+    let batches = keys.into_iter().map(|key| (key.partition, of(key)));
+    let batches: Vec<_> = batches.collect();
+    let batches = batches.into_iter().flat_map(|(partition, batches)| {
+        batches
+            .into_iter()
+            .map(move |(bytes, tickets)| (partition, tickets.iter().collect(), bytes.to_vec()))
+    });
+    batches.collect()
+}
+
+#[test]
+fn values_that_follow_make_the_batches_of_one_by_one() {
+    let values: Vec<Vec<u8>> =
+        (0..6_000).map(|number: usize| vec![number as u8; number * 7 % 331]).collect();
+    let timeouts = [None, Some(Duration::from_secs(30))];
+    for (codec, timeout) in
+        [None, Some(Codec::Lz4)].into_iter().flat_map(|codec| timeouts.map(|one| (codec, one)))
+    {
+        let made = [false, true].map(|at_once| {
+            let mut bench = Bench::new(timeout);
+            bench.topics =
+                Topics::new(Settings { batch_bytes: 60_000, codec, ..bench.topics.settings }, 9);
+            bench.push("a", Some(0), None);
+            bench.hear("a", told(7, 3, None));
+            let (mut index, mut most) = (0, 0);
+            while let Some(value) = values.get(index) {
+                if index % 100 == 0 {
+                    // A batch may be over by its time.
+                    bench.now += Duration::from_millis(300);
+                }
+                let place = bench.topics.locate("a", None, None).unwrap();
+                let record = OutboundRecord {
+                    topic: "a",
+                    partition: None,
+                    timestamp: 5 + (index / 100) as i64,
+                    key: None,
+                    value: Some(value),
+                    headers: &[],
+                };
+                let Bench { topics, buffers, now, .. } = &mut bench;
+                topics.push_to(place, index, &record, buffers, *now).unwrap();
+                index += 1;
+                if !at_once {
+                    continue;
+                }
+                // Those that come together have one time.
+                let (first, end) = (index, index.next_multiple_of(100));
+                let next = |bytes: usize| {
+                    let value = values.get(index).filter(|_| index < end)?;
+                    (value.len() <= bytes).then(|| {
+                        index += 1;
+                        &**value
+                    })
+                };
+                let count = topics.push_values(place, first, record.timestamp, *now, next);
+                assert_eq!(first + count, index);
+                most = most.max(count);
+            }
+            assert_eq!(most > 50, at_once, "{most}");
+            batches(&mut bench.topics)
+        });
+        assert!(made[0] == made[1], "{codec:?} {timeout:?}");
+        assert!(made[0].len() > 15, "{}", made[0].len());
+    }
+}
+
+#[test]
+fn values_follow_only_where_the_next_one_would_go() {
+    let mut bench = Bench::new(None);
+    let follows = |bench: &mut Bench, place| {
+        let mut values = [b"v"].into_iter();
+        let next = |_: usize| values.next().map(|value| &value[..]);
+        bench.topics.push_values(place, 900, 5, bench.now, next)
+    };
+    let unknown = bench.topics.locate("a", None, None).unwrap();
+    assert_eq!(follows(&mut bench, unknown), 0);
+    bench.push("a", None, Some("k"));
+    bench.hear("a", told(1, 3, None));
+    let place = bench.topics.locate("a", None, None).unwrap();
+    assert_eq!(follows(&mut bench, place), 0, "no batch is open");
+    bench.push("a", None, None);
+    for partition in 0..3 {
+        let other = PartitionIndex { partition: Some(partition), ..place };
+        let is_it = other == bench.topics.locate("a", None, None).unwrap();
+        assert_eq!(follows(&mut bench, other), usize::from(is_it), "{partition}");
+    }
+    let place = bench.topics.locate("a", None, None).unwrap();
+    let key = Key { topic: place.topic, partition: place.partition.unwrap() };
+    bench.topics.slot(key).unwrap().is_full = true;
+    assert_eq!(follows(&mut bench, place), 0, "it is full");
 }

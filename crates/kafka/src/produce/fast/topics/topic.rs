@@ -86,14 +86,31 @@ impl Topic {
             (Some(wanted), _) => u32::try_from(wanted).ok().filter(|at| *at < self.count)?,
             (None, Some(key)) if self.count > 0 => of_key(key, self.count),
             (None, _) => {
-                let filling = |at: u32| {
-                    let slot = usize::try_from(at).ok().and_then(|at| self.slots.get(at));
-                    slot.map_or((0, Answers::NoLeader), Slot::filling)
-                };
-                self.sticky.next(self.count, filling, || next_random(random))?
+                let slots = &self.slots;
+                self.sticky.next(self.count, |at| filling(slots, at), || next_random(random))?
             }
         };
         usize::try_from(index).ok()
+    }
+
+    /// Takes records that are their value alone, as [`Partition::push_values`] does: as long as
+    /// those without a key go to this partition.
+    #[inline]
+    pub(super) fn add_values<'a>(
+        &mut self,
+        partition: usize,
+        first: Ticket,
+        timestamp: i64,
+        now: Instant,
+        next: impl FnMut(usize) -> Option<&'a [u8]>,
+    ) -> usize {
+        let (sticky, slots) = (&self.sticky, &mut self.slots);
+        let sticks = |at: u32| sticky.sticks_to(at, |at| filling(slots, at));
+        if !u32::try_from(partition).is_ok_and(sticks) {
+            return 0;
+        }
+        let Some(slot) = slots.get_mut(partition) else { return 0 };
+        slot.partition.push_values(first, timestamp, now, next)
     }
 
     #[expect(clippy::too_many_arguments, reason = "parts of one owner, borrowed apart")]
@@ -307,6 +324,12 @@ impl Topic {
                 .iter()
                 .all(|slot| slot.partition.is_empty() && !slot.is_touched && !slot.is_ready)
     }
+}
+
+/// The batch that records without a key would join in a partition, and whether they are welcome.
+fn filling(slots: &[Slot], partition: u32) -> (u64, Answers) {
+    let slot = usize::try_from(partition).ok().and_then(|at| slots.get(at));
+    slot.map_or((0, Answers::NoLeader), Slot::filling)
 }
 
 /// xorshift64: which partition is next is no secret.
