@@ -189,8 +189,8 @@ impl Connection {
     }
 
     /// As [`Self::handle_input`], of a block that the connection may keep: messages that came
-    /// together are handed over in it, without a copy, if they are at least a quarter of what it may
-    /// hold. What is in it afterward is of no meaning.
+    /// together are handed over in it, without a copy, if they are at least a quarter of what it
+    /// may hold. What is in it afterward is of no meaning.
     ///
     /// # Errors
     /// As [`Self::handle_input`].

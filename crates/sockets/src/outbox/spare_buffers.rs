@@ -1,5 +1,5 @@
-//! Buffers of answers that were written, to be filled again: an allocator fetches fresh pages for each
-//! that holds the answers to thousands of messages.
+//! Buffers of answers that were written, to be filled again: an allocator fetches fresh pages for
+//! each that holds the answers to thousands of messages.
 
 use parking_lot::Mutex;
 
