@@ -1,6 +1,7 @@
 //! Identity with libzmq's own CURVE clients (pyzmq): who is let in, what each gets, what ends it.
 
 mod clock;
+mod connects;
 mod door;
 mod environment;
 mod examples;
