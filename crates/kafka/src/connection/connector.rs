@@ -88,8 +88,8 @@ impl Connector {
         };
         let (tcp, round_trip) =
             timeout_at(deadline, tcp(address)).await.map_err(late("no TCP connection"))??;
-        let stream = match &self.tls {
-            None => Stream::Plain(tcp),
+        let stream: Stream = match &self.tls {
+            None => Box::new(tcp),
             Some(tls) => timeout_at(deadline, encrypt(&tls.current(), address, tcp))
                 .await
                 .map_err(late("no TLS connection"))??,
@@ -157,8 +157,8 @@ async fn encrypt(
     address: &str,
     tcp: TcpStream,
 ) -> Result<Stream, ConnectionError> {
-    let stream = tls::encrypt(tls, address, tcp).await;
-    stream
-        .map(|stream| Stream::Tls(Box::new(stream)))
-        .map_err(|error| ConnectionError::new(address, &error.to_string()))
+    match tls::encrypt(tls, address, tcp).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(ConnectionError::new(address, &error.to_string())),
+    }
 }
