@@ -103,55 +103,29 @@ pub(super) fn text(
     now: SystemTime,
 ) -> prometheus::Result<String> {
     let mut families = vec![
-        family(
-            "zafka_build_info",
-            "The version of zafka.",
-            MetricType::GAUGE,
-            vec![gauge(&[("version", VERSION)], 1.0)],
-        ),
-        family(
-            "zafka_uptime_seconds",
-            "Time since the start.",
-            MetricType::GAUGE,
-            vec![gauge(&[], uptime.as_secs_f64())],
-        ),
-        family(
+        gauges("zafka_build_info", "The version of zafka.", [gauge(&[("version", VERSION)], 1.0)]),
+        gauges("zafka_uptime_seconds", "Time since the start.", [gauge(&[], uptime.as_secs_f64())]),
+        counters(
             "zafka_log_lines_dropped_total",
             "Log lines that standard error did not take.",
-            MetricType::COUNTER,
-            vec![counter(&[], process.log_lines_dropped)],
+            [counter(&[], process.log_lines_dropped)],
         ),
-        family(
+        counters(
             "zafka_panics_total",
             "Threads and tasks that panicked.",
-            MetricType::COUNTER,
-            vec![counter(&[], process.panics)],
+            [counter(&[], process.panics)],
         ),
     ];
     for (name, help, value) in COUNTERS {
         let of = |route: &RouteStatus| counter(&[("route", &route.name)], value(&route.counters));
-        families.push(family(
-            name,
-            help,
-            MetricType::COUNTER,
-            status.routes.iter().map(of).collect(),
-        ));
+        families.push(counters(name, help, status.routes.iter().map(of)));
     }
-    let closed = status.routes.iter().flat_map(|route| {
-        let reasons = route.counters.peers_closed.iter();
-        reasons
-            .map(|(reason, count)| counter(&[("reason", reason), ("route", &route.name)], *count))
-    });
-    let help = "Connections refused or closed.";
-    families.push(family("zafka_peers_closed_total", help, MetricType::COUNTER, closed.collect()));
+    let closed = |route: &RouteStatus| closed(&route.name, &route.counters.peers_closed);
+    let closed = status.routes.iter().flat_map(closed);
+    families.push(counters("zafka_peers_closed_total", "Connections refused or closed.", closed));
     for (name, help, value) in GAUGES {
         let of = |route: &RouteStatus| gauge(&[("route", &route.name)], value(route) as f64);
-        families.push(family(
-            name,
-            help,
-            MetricType::GAUGE,
-            status.routes.iter().map(of).collect(),
-        ));
+        families.push(gauges(name, help, status.routes.iter().map(of)));
     }
     let help = "Time that the longest wait of a kind has lasted; 0 if there is none.";
     let out = status.routes.iter().map(|route| (&route.name, &route.waiting, &WAIT_KINDS[..]));
@@ -162,7 +136,7 @@ pub(super) fn text(
         };
         kinds.iter().map(of_kind)
     });
-    families.push(family("zafka_waiting_seconds", help, MetricType::GAUGE, waiting.collect()));
+    families.push(gauges("zafka_waiting_seconds", help, waiting));
     for (name, help, value) in PARTITION_GAUGES {
         let metrics = status.routes.iter().flat_map(|route| {
             route.partitions.iter().filter_map(|partition| {
@@ -175,7 +149,7 @@ pub(super) fn text(
                 value(partition).map(|value| gauge(&labels, value as f64))
             })
         });
-        families.push(family(name, help, MetricType::GAUGE, metrics.collect()));
+        families.push(gauges(name, help, metrics));
     }
     families.extend(ingest::families(&status.ingest));
     families.extend(identity.into_iter().flat_map(|status| identity::families(status, now)));
@@ -193,12 +167,32 @@ fn longest_wait(waiting: &[WaitStatus], kind: &str, now: SystemTime) -> f64 {
     of_kind.map(|wait| now - wait.since as f64 / 1000.0).fold(0.0, f64::max)
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+/// Connections of a route that were closed, by the reason.
+fn closed(route: &str, reasons: &[(String, u64)]) -> Vec<Metric> {
+    let of =
+        |(reason, count): &(String, u64)| counter(&[("reason", reason), ("route", route)], *count);
+    reasons.iter().map(of).collect()
+}
+
+fn counters(name: &str, help: &str, of: impl IntoIterator<Item = Metric>) -> MetricFamily {
+    family(name, help, MetricType::COUNTER, of)
+}
+
+fn gauges(name: &str, help: &str, of: impl IntoIterator<Item = Metric>) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, of)
+}
+
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    metrics: impl IntoIterator<Item = Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
     family.set_field_type(kind);
-    family.set_metric(metrics);
+    family.set_metric(metrics.into_iter().collect());
     family
 }
 

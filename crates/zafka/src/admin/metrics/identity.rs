@@ -2,9 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 
-use super::{counter, family, gauge};
+use super::{counter, counters, gauge, gauges};
 use crate::identity::{IdentityStatus, IssuerStatus, KafkaStatus};
 
 type OfIdentity = fn(&IdentityStatus) -> u64;
@@ -74,52 +74,38 @@ const FAILED_EXCHANGES: &[(&str, OfKafka)] =
 pub(super) fn families(status: &IdentityStatus, now: SystemTime) -> Vec<MetricFamily> {
     let mut families = Vec::new();
     for (name, help, value) in GAUGES {
-        let metric = gauge(&[], value(status) as f64);
-        families.push(family(name, help, MetricType::GAUGE, vec![metric]));
+        families.push(gauges(name, help, [gauge(&[], value(status) as f64)]));
     }
     for (name, help, value) in COUNTERS {
-        let metric = counter(&[], value(status));
-        families.push(family(name, help, MetricType::COUNTER, vec![metric]));
+        families.push(counters(name, help, [counter(&[], value(status))]));
     }
     let refused = status.counters.refused.iter();
-    let refused = refused.map(|(reason, count)| counter(&[("reason", reason)], *count)).collect();
+    let refused = refused.map(|(reason, count)| counter(&[("reason", reason)], *count));
     let help = "Peers that were not let in, and commands of the door that were not done.";
-    families.push(family("zafka_identity_refused_total", help, MetricType::COUNTER, refused));
+    families.push(counters("zafka_identity_refused_total", help, refused));
     for (name, help, value) in ISSUER_GAUGES {
         let of = |one: &IssuerStatus| gauge(&[("issuer", &one.issuer)], value(one) as f64);
-        let metrics = status.issuers.iter().map(of).collect();
-        families.push(family(name, help, MetricType::GAUGE, metrics));
+        families.push(gauges(name, help, status.issuers.iter().map(of)));
     }
-    families.extend(introspections(status));
+    families.push(introspections(status));
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let ages = status.issuers.iter().filter_map(|one| {
         let age = (now - one.fetched? as f64 / 1000.0).max(0.0);
         Some(gauge(&[("issuer", &one.issuer)], age))
     });
     let help = "Time since the issuer's keys were fetched.";
-    families.push(family(
-        "zafka_identity_issuer_keys_age_seconds",
-        help,
-        MetricType::GAUGE,
-        ages.collect(),
-    ));
+    families.push(gauges("zafka_identity_issuer_keys_age_seconds", help, ages));
     families.extend(status.kafka.iter().flat_map(of_kafka));
     families
 }
 
 fn of_kafka(kafka: &KafkaStatus) -> Vec<MetricFamily> {
-    let gauges = KAFKA_GAUGES.iter().map(|(name, help, value)| {
-        let metric = gauge(&[], value(kafka) as f64);
-        family(name, help, MetricType::GAUGE, vec![metric])
-    });
+    let gauges = KAFKA_GAUGES
+        .iter()
+        .map(|(name, help, value)| gauges(name, help, [gauge(&[], value(kafka) as f64)]));
     let mut families: Vec<_> = gauges.collect();
     let (help, asked) = ("Questions to Kafka what a peer may do.", counter(&[], kafka.asked));
-    families.push(family(
-        "zafka_identity_kafka_asked_total",
-        help,
-        MetricType::COUNTER,
-        vec![asked],
-    ));
+    families.push(counters("zafka_identity_kafka_asked_total", help, [asked]));
     for (name, help, outcomes) in [
         ("zafka_identity_kafka_outcomes_total", "Outcomes of the questions to Kafka.", OUTCOMES),
         (
@@ -130,21 +116,18 @@ fn of_kafka(kafka: &KafkaStatus) -> Vec<MetricFamily> {
     ] {
         let of =
             |(outcome, value): &(&str, OfKafka)| counter(&[("outcome", outcome)], value(kafka));
-        families.push(family(name, help, MetricType::COUNTER, outcomes.iter().map(of).collect()));
+        families.push(counters(name, help, outcomes.iter().map(of)));
     }
     families
 }
 
 /// Answers of issuers whether tokens are active.
-fn introspections(status: &IdentityStatus) -> Option<MetricFamily> {
+fn introspections(status: &IdentityStatus) -> MetricFamily {
     let asked = |one: &'_ IssuerStatus| Some((one.issuer.clone(), one.introspection.clone()?));
-    let counters: Vec<_> = (status.issuers.iter().filter_map(asked))
-        .flat_map(|(issuer, asked)| {
-            [("active", asked.active), ("inactive", asked.inactive), ("failed", asked.failed)]
-                .map(|(answer, count)| counter(&[("issuer", &issuer), ("answer", answer)], count))
-        })
-        .collect();
+    let answers = status.issuers.iter().filter_map(asked).flat_map(|(issuer, asked)| {
+        [("active", asked.active), ("inactive", asked.inactive), ("failed", asked.failed)]
+            .map(|(answer, count)| counter(&[("issuer", &issuer), ("answer", answer)], count))
+    });
     let help = "Questions to the issuer whether a token is active, by its answer.";
-    let name = "zafka_identity_introspections_total";
-    (!counters.is_empty()).then(|| family(name, help, MetricType::COUNTER, counters))
+    counters("zafka_identity_introspections_total", help, answers)
 }

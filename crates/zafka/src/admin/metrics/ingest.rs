@@ -1,9 +1,9 @@
 //! The metrics of routes from ZeroMQ to Kafka.
 
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 use zafka_bridge::status::{IngestCounters, IngestStatus};
 
-use super::{counter, family, gauge};
+use super::{closed, counter, counters, gauge, gauges};
 
 type OfIngestCounters = fn(&IngestCounters) -> u64;
 type OfIngest = fn(&IngestStatus) -> f64;
@@ -66,23 +66,15 @@ pub(super) fn families(routes: &[IngestStatus]) -> Vec<MetricFamily> {
     let mut families = Vec::new();
     for (name, help, value) in COUNTERS {
         let of = |route: &IngestStatus| counter(&[("route", &route.name)], value(&route.counters));
-        families.push(family(name, help, MetricType::COUNTER, routes.iter().map(of).collect()));
+        families.push(counters(name, help, routes.iter().map(of)));
     }
     for (name, help, value) in GAUGES {
         let of = |route: &IngestStatus| gauge(&[("route", &route.name)], value(route));
-        families.push(family(name, help, MetricType::GAUGE, routes.iter().map(of).collect()));
+        families.push(gauges(name, help, routes.iter().map(of)));
     }
-    let closed = routes.iter().flat_map(|route| {
-        let reasons = route.counters.senders_closed.iter();
-        reasons
-            .map(|(reason, count)| counter(&[("reason", reason), ("route", &route.name)], *count))
-    });
+    let closed = |route: &IngestStatus| closed(&route.name, &route.counters.senders_closed);
+    let closed = routes.iter().flat_map(closed);
     let help = "Connections of senders refused or closed.";
-    families.push(family(
-        "zafka_ingest_senders_closed_total",
-        help,
-        MetricType::COUNTER,
-        closed.collect(),
-    ));
+    families.push(counters("zafka_ingest_senders_closed_total", help, closed));
     families
 }
