@@ -26,7 +26,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// As a configuration names it.
+    /// Returns its name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",

@@ -11,13 +11,14 @@ use crate::figure::Figure;
 /// Time of the cores for a record beside that of the relay, in ns.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Neighbors<T> {
-    /// Of the senders.
+    /// The time of the senders.
     pub senders: T,
-    /// Of the broker.
+    /// The time of the broker.
     pub broker: T,
-    /// Of everything else: the kernel's own threads, which write to the disk, and this program.
+    /// The time of everything else: the kernel's own threads, which write to the disk, and this
+    /// program.
     pub others: T,
-    /// Of nobody: something was waited for.
+    /// The time that nobody had: something was waited for.
     pub idle: T,
 }
 
@@ -49,7 +50,7 @@ impl CoreTimes {
         Ok(Self { relay, senders, broker, machine: MachineTime { busy, idle } })
     }
 
-    /// For each of the records since `first`: the relay's time, and that of the others.
+    /// Returns for each of the records since `first` the relay's time, and that of the others.
     pub fn since(&self, first: &Self, records: f64) -> (f64, Neighbors<f64>) {
         let of = |now: u64, then: u64| now.saturating_sub(then);
         let relay = of(self.relay, first.relay);
@@ -65,7 +66,7 @@ impl CoreTimes {
 }
 
 impl Neighbors<Figure> {
-    /// Of several runs.
+    /// Returns the figures of several runs.
     pub fn of(runs: &[Neighbors<f64>]) -> Option<Self> {
         let figure = |of: fn(&Neighbors<f64>) -> f64| Figure::of(runs.iter().map(of));
         Some(Self {

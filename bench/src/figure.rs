@@ -14,7 +14,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Of any number of values; `None` if there is none.
+    /// Returns the figure of any number of values; `None` if there is none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);

@@ -13,7 +13,7 @@ use crate::world::World;
 
 /// Time from the start of the processes to the first record.
 const START: Duration = Duration::from_secs(90);
-/// Without a record for so long, something is wrong.
+/// The time without a record after which something is wrong.
 const STALL: Duration = Duration::from_secs(20);
 /// Left out at first: a twentieth of the topic, or this long after the first record.
 const WARM_UP: Duration = Duration::from_secs(1);

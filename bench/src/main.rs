@@ -60,9 +60,9 @@ pub struct Arguments {
 pub enum Group {
     /// The whole relay at full speed.
     Relay,
-    /// From the producer's stamp to the subscriber.
+    /// The time from the producer's stamp to the subscriber.
     Latency,
-    /// As peers and partitions go up.
+    /// The cost as peers and partitions go up.
     Scale,
     /// One healthy peer beside stalled and hostile ones.
     Stalled,

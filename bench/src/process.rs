@@ -142,7 +142,7 @@ impl Process {
 /// Resident memory in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// At the moment.
+    /// The size at the moment.
     pub resident: u64,
     /// The most so far.
     pub peak: u64,

@@ -33,9 +33,9 @@ pub struct Results {
     pub minutes: f64,
     /// The whole relay at full speed.
     pub relay: Option<Relay>,
-    /// From the producer's stamp to the subscriber.
+    /// The time from the producer's stamp to the subscriber.
     pub latency: Option<Vec<latency::LatencyRow>>,
-    /// As peers and partitions go up.
+    /// The cost as peers and partitions go up.
     pub scale: Option<Scale>,
     /// One healthy peer beside stalled and hostile ones.
     pub stalled: Option<Vec<stalled::StalledRow>>,
@@ -77,7 +77,7 @@ pub struct Machine {
 }
 
 impl Results {
-    /// With nothing measured yet.
+    /// Makes a report with nothing measured yet.
     pub fn new(quick: bool) -> Self {
         Self {
             quick,

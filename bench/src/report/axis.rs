@@ -21,7 +21,7 @@ enum Marks {
 }
 
 impl Axis {
-    /// From nothing to a round number not below `most`, equal steps.
+    /// Makes an axis from nothing to a round number not below `most`, equal steps.
     pub fn linear(start: f64, end: f64, most: f64) -> Self {
         let step = step(most.max(f64::MIN_POSITIVE));
         Self { start, end, low: 0.0, high: (most / step).ceil() * step, marks: Marks::Every(step) }

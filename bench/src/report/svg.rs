@@ -20,11 +20,11 @@ pub enum Paint {
 /// The point at which a text is anchored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// At its start.
+    /// The text starts there.
     Start,
-    /// At its middle.
+    /// Its middle is there.
     Middle,
-    /// At its end.
+    /// It ends there.
     End,
 }
 

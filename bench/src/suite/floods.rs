@@ -83,7 +83,7 @@ pub enum Flood {
 }
 
 impl Flood {
-    /// In the words of the table.
+    /// Returns its name in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::None => "no flood",
@@ -94,7 +94,7 @@ impl Flood {
         }
     }
 
-    /// As the tool `crowd` names it; `None` if there are no strangers.
+    /// Returns its name for the tool `crowd`; `None` if there are no strangers.
     fn way(self) -> Option<&'static str> {
         match self {
             Self::None => None,

@@ -51,7 +51,7 @@ pub enum Taker {
 }
 
 impl Taker {
-    /// For people.
+    /// Returns its name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pull => "zafka pull",
@@ -79,7 +79,7 @@ pub struct Ingest {
     pub rows: Vec<IngestRow>,
     /// CPU of a copy from socket to socket, ns a byte.
     pub floor_ns_per_byte: Figure,
-    /// From a message to its acknowledgment by zafka, 50 and 99 percent, µs.
+    /// The time from a message to its acknowledgment by zafka, 50 and 99 percent, µs.
     pub acknowledged: [Figure; 2],
     /// The same of a plain librdkafka producer.
     pub plain: [Figure; 2],

@@ -1,4 +1,4 @@
-//! From the producer's stamp to the subscriber, at an easy rate and at a high one.
+//! The time from the producer's stamp to the subscriber, at an easy rate and at a high one.
 //!
 //! The contestants take turns, each with a topic of its own, so that they do not wait for one
 //! another's wake-ups on the same two cores. All see the same producer, broker and sink.

@@ -80,7 +80,7 @@ struct Crowd {
 
 struct Member {
     stream: TcpStream,
-    /// With a handshake of its own.
+    /// The client, with a handshake of its own.
     client: Option<Client>,
     is_ready: bool,
     is_connected: bool,

@@ -27,7 +27,7 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// At the start of a stream, after the handshake.
+    /// Begins at the start of a stream, after the handshake.
     pub fn new(kind: Kind) -> Self {
         Self { kind, skip: 0, packed: 0, records: 0 }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// So many places.
+/// A number of places.
 #[derive(Debug)]
 pub struct IdentityPlaces {
     most: usize,

@@ -34,7 +34,7 @@ pub enum CertificateError {
     /// Something stands there twice.
     #[error("line {line}: {name} stands there twice")]
     Twice {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
         /// A name that the format has, or of metadata.
         name: String,
@@ -42,7 +42,7 @@ pub enum CertificateError {
     /// A key that is none.
     #[error("line {line}: {name}: {error}")]
     Key {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
         /// `public-key` or `secret-key`.
         name: &'static str,
@@ -55,7 +55,7 @@ pub enum CertificateError {
     /// A line that is nothing.
     #[error("line {line}: neither a comment nor `name = \"value\"`")]
     Line {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
     },
     /// A large file.

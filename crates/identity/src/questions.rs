@@ -110,7 +110,7 @@ struct LeaseToken<T> {
     token: T,
     failures: u32,
     answered: Instant,
-    /// Since when a question about it is under way, if one is.
+    /// The time since when a question about it is under way, if one is.
     asked: Option<Instant>,
 }
 

@@ -87,9 +87,9 @@ impl Cluster {
         self.principal_by(tokens, Bearer::new(tokens)?)
     }
 
-    /// As [`Self::principal`], with files of the tokens that are read once a token is asked for:
-    /// what cannot be used is then told as a provider that is away. So it does not wait for a file
-    /// system.
+    /// Makes the same as [`Self::principal`], with files of the tokens that are read once a token
+    /// is asked for: what cannot be used is then told as a provider that is away. So it does not
+    /// wait for a file system.
     ///
     /// # Errors
     /// A certificate or a key of the connections cannot be used.

@@ -294,8 +294,8 @@ impl Producer {
         Ok(Self { way, cluster, config, health, is_librdkafka, falls_back: true })
     }
 
-    /// As [`Self::start`], by requests of our own alone: a broker that is too old for those fails
-    /// every record.
+    /// Starts as [`Self::start`] does, by requests of our own alone: a broker that is too old for
+    /// those fails every record.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -69,7 +69,7 @@ impl Http {
         Ok(http)
     }
 
-    /// With files that are read for each request, and were not looked at.
+    /// Makes a client with files that are read for each request, and were not looked at.
     pub(crate) fn unseen(ca: Option<&Path>, client: Option<&ClientCertificate>) -> Self {
         Self { ca: ca.map(Path::to_owned), client: client.cloned() }
     }

@@ -70,8 +70,8 @@ impl TokenProvider {
         Ok(provider)
     }
 
-    /// With a URL and files that were not looked at: what cannot be used is an error of each token
-    /// that is asked for. Does not block.
+    /// Makes a provider with a URL and files that were not looked at: what cannot be used is an
+    /// error of each token that is asked for. Does not block.
     pub fn unseen(config: &TokenConfig) -> Self {
         let http = match config {
             TokenConfig::File(_) => Http::default(),

@@ -140,7 +140,7 @@ pub(crate) struct Shared {
     capacity: usize,
     messages: mpsc::UnboundedSender<Inbound>,
     senders: Mutex<BTreeMap<PeerId, Arc<Sender>>>,
-    /// For their answers.
+    /// The buffers for their answers.
     spares: Arc<SpareBuffers>,
 }
 

@@ -30,23 +30,23 @@ pub const INTROSPECTION_SECRET: &str = "introspection-s3cret";
 /// The way it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
-    /// As it should.
+    /// The answer that it should have.
     Well,
     /// Not as long as it serves so, though it takes the request; then it ends the connection.
     Hanging,
-    /// With a redirect to where the keys are.
+    /// A redirect to where the keys are.
     Redirect,
-    /// With more than two megabytes.
+    /// An answer with more than two megabytes.
     Huge,
-    /// With something that is no JSON.
+    /// An answer with something that is no JSON.
     Garbage,
-    /// With this status.
+    /// An answer with this status.
     Status(u16),
-    /// With the name of another issuer.
+    /// An answer with the name of another issuer.
     OtherIssuer,
-    /// With keys that are on another host.
+    /// An answer with keys that are on another host.
     Elsewhere,
-    /// With keys of which none verifies signatures.
+    /// An answer with keys of which none verifies signatures.
     UselessKeys,
 }
 

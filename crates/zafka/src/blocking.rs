@@ -39,7 +39,7 @@ impl<T: Send + 'static> Blocking<T> {
 pub struct Calls(Arc<Semaphore>);
 
 impl Calls {
-    /// So many have a thread.
+    /// Makes room for so many, each with a thread.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
     }

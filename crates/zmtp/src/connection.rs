@@ -188,7 +188,7 @@ impl Connection {
         taken.map_err(|error| self.fail(error))
     }
 
-    /// As [`Self::handle_input`], of a block that the connection may keep: messages that came
+    /// Does as [`Self::handle_input`], of a block that the connection may keep: messages that came
     /// together are handed over in it, without a copy, if they are at least a quarter of what it
     /// may hold. What is in it afterward is of no meaning.
     ///
@@ -250,16 +250,16 @@ impl Connection {
         self.boxes.as_mut().and_then(|boxes| boxes.sealer.take())
     }
 
-    /// From now on messages over `max_message`, up to this size in bytes, are read and thrown away,
-    /// and told as [`Event::TooLarge`]. Larger ones are an error, as all of them are without this.
-    /// With CURVE one frame over `max_frame` is an error too: whether more follow is known once its
-    /// box is opened.
+    /// Reads messages over `max_message`, up to this size in bytes, from now on and throws them
+    /// away: each is told as [`Event::TooLarge`]. Larger ones are an error, as all of them are
+    /// without this. With CURVE one frame over `max_frame` is an error too: whether more follow is
+    /// known once its box is opened.
     pub fn discard_up_to(&mut self, bytes: u64) {
         self.discard = NonZeroU64::new(bytes);
     }
 
-    /// From now on messages that come together are handed over together, which costs much less for
-    /// each. Does nothing if our side is PUB or XPUB.
+    /// Hands messages that come together over together from now on, which costs much less for each.
+    /// Does nothing if our side is PUB or XPUB.
     pub fn gather(&mut self) {
         if !self.config.socket_type.publishes() {
             self.gathering.get_or_insert_default();

@@ -119,7 +119,7 @@ impl Provider {
         self.token_of(&header.to_string(), &payload.to_string())
     }
 
-    /// Of texts, which need not be JSON; signed by what the header says.
+    /// Makes a token of texts, which need not be JSON; signed by what the header says.
     fn token_of(&self, header: &str, payload: &str) -> String {
         let algorithm = serde_json::from_str::<Value>(header).ok();
         let algorithm = algorithm.and_then(|header| Some(header.get("alg")?.as_str()?.to_owned()));

@@ -84,8 +84,8 @@ enum State {
     Probing,
     /// The present leader has answered.
     Open,
-    /// After an error or a change of leader: the requests that are under way end first, then the
-    /// oldest batch is sent again.
+    /// The state after an error or a change of leader: the requests that are under way end first,
+    /// then the oldest batch is sent again.
     Draining,
     /// A sequence is missing in the log, or will be: the requests end first, then the rest is sent
     /// under a new epoch.

@@ -38,13 +38,13 @@ pub(crate) type NewHeader<'a> = (&'a str, Option<&'a [u8]>);
 /// A record to be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRecord<'a> {
-    /// In ms since the epoch; -1 for none.
+    /// The time in ms since the epoch; -1 for none.
     pub(crate) timestamp: i64,
     /// `None` is null.
     pub(crate) key: Option<&'a [u8]>,
     /// `None` is null.
     pub(crate) value: Option<&'a [u8]>,
-    /// In their order; names may repeat.
+    /// The headers in their order; names may repeat.
     pub(crate) headers: &'a [NewHeader<'a>],
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct ProducerId {
 }
 
 impl ProducerId {
-    /// Of a batch that no idempotent producer wrote.
+    /// The producer of a batch that no idempotent producer wrote.
     pub(crate) const NONE: Self = Self { id: -1, epoch: -1 };
 }
 
@@ -88,7 +88,7 @@ impl ProducerId {
 pub(crate) struct BatchBuilder {
     buffer: BytesMut,
     tail: Tail,
-    /// Of the records that are in the buffer, up to some of them.
+    /// The checksum of the records that are in the buffer, up to some of them.
     checksum: Checksum,
 }
 
@@ -239,7 +239,7 @@ impl Tail {
 #[derive(Debug)]
 pub(crate) struct Draft {
     buffer: BytesMut,
-    /// Of its records, up to some of them.
+    /// The checksum of its records, up to some of them.
     checksum: Checksum,
 }
 
@@ -317,7 +317,7 @@ impl Number {
         Self::long(number)
     }
 
-    /// As [`Self::new`], of more than two groups.
+    /// Makes the same as [`Self::new`], of more than two groups.
     fn long(mut number: u64) -> Self {
         let mut long = Self { bytes: 0, len: 0 };
         while number >= 0x80 {
@@ -343,7 +343,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// As many bytes as are appended at once.
+    /// The number of bytes that are appended at once.
     const ROOM: usize = size_of::<u128>();
 
     /// Puts a number behind the others.

@@ -56,7 +56,7 @@ impl Bearer {
         Ok(Self::of(TokenProvider::new(&config.tokens)?, config))
     }
 
-    /// As [`Self::new`], but that nothing was looked at. Does not block.
+    /// Makes the same as [`Self::new`], but that nothing was looked at. Does not block.
     pub(crate) fn unseen(config: &OAuthBearer) -> Arc<Self> {
         Self::of(TokenProvider::unseen(&config.tokens), config)
     }
@@ -66,8 +66,8 @@ impl Bearer {
         Arc::new(Self { provider, extensions, asked })
     }
 
-    /// For connections, which do not wait for a provider while they need not. A provider that is
-    /// asked keeps no thread of the runtime.
+    /// Returns a token for connections, which do not wait for a provider while they need not. A
+    /// provider that is asked keeps no thread of the runtime.
     ///
     /// # Errors
     /// The reason why there is no token.
@@ -112,7 +112,8 @@ impl Bearer {
         asked.insert(question).clone()
     }
 
-    /// For the thread that keeps librdkafka supplied. Blocks while the provider answers.
+    /// Returns a token for the thread that keeps librdkafka supplied. Blocks while the provider
+    /// answers.
     ///
     /// # Errors
     /// The reason why there is no token.
@@ -120,7 +121,7 @@ impl Bearer {
         self.provider.token()
     }
 
-    /// As [`Self::token`], but while there is one that lives.
+    /// Does as [`Self::token`], but while there is one that lives.
     ///
     /// # Errors
     /// The reason why there is no token.

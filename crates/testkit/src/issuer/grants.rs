@@ -39,7 +39,7 @@ impl Default for Grants {
 
 /// A granted token, without itself, or an error of the token endpoint.
 pub(super) enum Granted {
-    /// With this refresh token, if any.
+    /// Tokens with this refresh token, if any.
     Token(Option<String>),
     Error(String),
 }

@@ -143,8 +143,8 @@ impl Peers {
         self.open.get(slot)?.as_ref()
     }
 
-    /// In whose name a message goes. If all places are taken, one that nobody needs is freed: here,
-    /// or, once [`IdentityPlaces::want`] was called, by another route.
+    /// Returns the name in which a message goes. If all places are taken, one that nobody needs is
+    /// freed: here, or, once [`IdentityPlaces::want`] was called, by another route.
     fn entry(&mut self, lease: &PeerLease) -> Entry {
         while self.closing.try_join_next().is_some() {}
         let may_open = self.closing.len() < CLOSING;

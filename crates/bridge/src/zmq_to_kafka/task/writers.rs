@@ -15,7 +15,7 @@ use crate::zmq_to_kafka::wire::Failure;
 #[derive(Debug)]
 pub(super) struct Writers {
     own: Producer,
-    /// On a route that writes as its peers do.
+    /// The peers' producers, on a route that writes as its peers do.
     peers: Option<Peers>,
 }
 
@@ -36,7 +36,7 @@ impl Writers {
         }
     }
 
-    /// As [`Producer::locate`].
+    /// Locates as [`Producer::locate`] does.
     #[inline]
     pub(super) fn locate(
         &mut self,
@@ -63,7 +63,7 @@ impl Writers {
         self.own.send(ticket, record)
     }
 
-    /// As [`Producer::send_to`].
+    /// Sends as [`Producer::send_to`] does.
     ///
     /// # Errors
     /// As [`Producer::send_to`].
@@ -82,7 +82,7 @@ impl Writers {
         }
     }
 
-    /// As [`Producer::send_values`], of the relay's own.
+    /// Sends as [`Producer::send_values`] does, by the relay's own producer.
     #[inline]
     pub(super) fn send_values<'a>(
         &mut self,
@@ -94,7 +94,7 @@ impl Writers {
         self.own.send_values(place, first, timestamp, next)
     }
 
-    /// As [`Producer::set_full`].
+    /// Does as [`Producer::set_full`].
     pub(super) fn set_full(&mut self, place: PartitionIndex, is_full: bool) {
         match &mut self.peers {
             Some(peers) => peers.set_full(place, is_full),
@@ -124,7 +124,7 @@ impl Writers {
         }
     }
 
-    /// As [`Producer::flush`], of all.
+    /// Flushes all producers.
     pub(super) fn flush(&mut self) {
         self.own.flush();
         if let Some(peers) = &mut self.peers {
@@ -132,7 +132,7 @@ impl Writers {
         }
     }
 
-    /// As [`Producer::next`], of all.
+    /// Waits as [`Producer::next`] does, for all producers.
     pub(super) async fn next(&mut self) -> Event {
         let Some(peers) = &mut self.peers else {
             return Event::News(Writer::Own, self.own.next().await);
@@ -143,7 +143,7 @@ impl Writers {
         }
     }
 
-    /// As [`Producer::close`], of all.
+    /// Closes all producers.
     pub(super) async fn close(self) {
         if let Some(peers) = self.peers {
             peers.close().await;

@@ -96,7 +96,7 @@ impl Open {
         count
     }
 
-    /// As [`BatchBuilder::sum_up`], if the batch is not to be compressed.
+    /// Does as [`BatchBuilder::sum_up`], if the batch is not to be compressed.
     #[inline]
     pub(super) fn sum_up(&mut self, codec: Option<Codec>) {
         if codec.is_none() {

@@ -32,7 +32,7 @@ impl Bench {
         }
     }
 
-    /// With a leader that has answered, whose log has record 0.
+    /// A partition with a leader that has answered, whose log has record 0.
     fn open() -> Self {
         let mut bench = Self::new(settings());
         bench.partition.handle_leader(leader(1, 1));
