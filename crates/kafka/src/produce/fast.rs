@@ -52,6 +52,22 @@ pub(super) enum Next {
 /// The end of a Metadata request.
 type MetadataEnd = (MetadataHandle, Result<Metadata, MetadataError>);
 
+/// The time of the records between two flushes: that of the first one, as a clock for each costs.
+/// The time of the flush before it may be long ago, and a record's delivery timeout begins with it.
+#[derive(Debug, Default)]
+struct Turn(Option<Instant>);
+
+impl Turn {
+    #[inline]
+    fn time(&mut self, clock: impl FnOnce() -> Instant) -> Instant {
+        *self.0.get_or_insert_with(clock)
+    }
+
+    fn end(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// The producer, owned by the route's task.
 pub(super) struct Fast {
     connector: Arc<Connector>,
@@ -70,7 +86,7 @@ pub(super) struct Fast {
     runtime: Handle,
     /// The state as it was shown: whether the cluster answers, and why records are not written.
     shown: (Option<bool>, Option<String>),
-    now: Instant,
+    turn: Turn,
 }
 
 impl std::fmt::Debug for Fast {
@@ -89,13 +105,12 @@ impl Fast {
         let OwnConnections { connector, metadata, .. } = cluster.own_connections()?;
         let (tell, events) = unbounded_channel();
         let (tell_metadata, told) = unbounded_channel();
-        let now = Instant::now();
         Ok(Self {
             connector,
             metadata: metadata.clone(),
             health: Arc::clone(health),
             reporter: Reporter::new(&config.route, health, &Arc::default()),
-            writer: Writer::new(config, rand::random(), now),
+            writer: Writer::new(config, rand::random(), Instant::now()),
             client: Some(metadata),
             events,
             tell,
@@ -104,7 +119,7 @@ impl Fast {
             tasks: JoinSet::new(),
             runtime,
             shown: (None, None),
-            now,
+            turn: Turn::default(),
         })
     }
 
@@ -115,7 +130,7 @@ impl Fast {
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        self.writer.send(ticket, record, self.now)
+        self.writer.send(ticket, record, self.turn.time(Instant::now))
     }
 
     /// Finds the partition of a record, if it is sent now.
@@ -137,7 +152,7 @@ impl Fast {
         ticket: Ticket,
         record: &OutboundRecord<'_>,
     ) -> Result<(), WriteError> {
-        self.writer.send_to(index, ticket, record, self.now)
+        self.writer.send_to(index, ticket, record, self.turn.time(Instant::now))
     }
 
     /// Sends records that are their value alone, behind one that was sent there.
@@ -149,7 +164,8 @@ impl Fast {
         timestamp: i64,
         next: impl FnMut(usize) -> Option<&'a [u8]>,
     ) -> usize {
-        self.writer.send_values(index, first, timestamp, self.now, next)
+        let now = self.turn.time(Instant::now);
+        self.writer.send_values(index, first, timestamp, now, next)
     }
 
     /// Takes note of whether a partition has as much under way as it may.
@@ -159,12 +175,13 @@ impl Fast {
 
     /// Sends what may be sent.
     pub(super) fn flush(&mut self) {
-        self.now = Instant::now();
-        self.writer.flush(self.now);
+        self.turn.end();
+        let now = Instant::now();
+        self.writer.flush(now);
         while let Some(broker) = self.writer.poll_new_broker() {
             self.start_broker(broker);
         }
-        if let Some(question) = self.writer.poll_question(self.now) {
+        if let Some(question) = self.writer.poll_question(now) {
             self.ask(question);
         }
         self.show();
@@ -283,5 +300,24 @@ impl Fast {
         self.tasks.abort_all();
         self.client = Some(self.metadata.clone());
         self.writer.end_question();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Turn;
+
+    #[test]
+    fn a_record_after_an_idle_time_has_the_time_at_which_it_came() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut turn = Turn::default();
+        assert_eq!(turn.time(|| at(1)), at(1));
+        assert_eq!(turn.time(|| panic!("the clock is asked once a turn")), at(1));
+        turn.end();
+        turn.end();
+        assert_eq!(turn.time(|| at(31)), at(31));
     }
 }

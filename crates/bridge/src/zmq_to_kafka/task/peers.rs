@@ -208,8 +208,6 @@ impl Peers {
         let open = self.open.get_mut(slot)?.as_mut()?;
         if !std::mem::replace(&mut open.is_touched, true) {
             self.touched.push(slot);
-            // It takes the time of its last flush for that of its records.
-            open.producer.flush();
         }
         Some(&mut open.producer)
     }
