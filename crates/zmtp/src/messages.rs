@@ -188,8 +188,9 @@ pub(crate) struct Limits {
 #[derive(Debug, Default)]
 pub(crate) struct Gathering {
     messages: Messages,
-    /// Messages that the last input held.
+    /// Messages that the last input held, and the last block.
     expected: usize,
+    expected_in_block: usize,
 }
 
 impl Gathering {
@@ -202,7 +203,7 @@ impl Gathering {
     /// first frame that is anything else. There is no message of which a part was taken before.
     /// Returns whether there was any.
     pub(crate) fn take_plain(&mut self, input: &mut &[u8], limits: Limits) -> bool {
-        let Self { messages, expected } = self;
+        let Self { messages, expected, .. } = self;
         messages.ends.reserve(Self::at_most(*expected, input));
         let taken = messages.find(input, messages.wire.len(), limits);
         let (plain, rest) = input.split_at(taken);
@@ -221,13 +222,15 @@ impl Gathering {
         limits: Limits,
     ) -> Option<Messages> {
         let input = block.get(start..)?;
-        let ends = Vec::with_capacity(Self::at_most(self.expected, input));
+        // The next block may hold somewhat more.
+        let expected = self.expected_in_block + self.expected_in_block / 8;
+        let ends = Vec::with_capacity(Self::at_most(expected, input));
         let mut messages = Messages { start, ends, ..Messages::default() };
         let taken = messages.find(input, start, limits);
         if taken == 0 || taken < block.capacity() / 4 {
             return None;
         }
-        self.expected = messages.len();
+        self.expected_in_block = messages.len();
         let rest = block.split_off(start + taken);
         messages.wire = std::mem::replace(block, rest);
         Some(messages)
