@@ -15,6 +15,7 @@ use zafka_kafka::config::TopicSelector;
 use zafka_kafka::produce::{News, OutboundRecord, PartitionIndex, Ticket};
 use zafka_kafka::sim::SimProducer;
 use zafka_sockets::message_weight;
+use zafka_zmtp::frame::split_first;
 
 use super::arrivals::ArrivalId;
 use super::counts::Counts;
@@ -461,9 +462,7 @@ impl Ingest {
         for tag in tags {
             let answer: Vec<Vec<u8>> = match (&run.outcome, &mut written) {
                 _ if !self.is_router() => Vec::new(),
-                (_, Some(written)) => {
-                    written.next_frames().into_iter().map(<[u8]>::to_vec).collect()
-                }
+                (_, Some(written)) => frames_of(written.next_message()),
                 (Err(failure), None) => {
                     let (mut json, mut frames) = (Vec::new(), Vec::new());
                     wire::answer(&Err(failure.clone()), &mut json, &mut frames);
@@ -501,4 +500,14 @@ impl Ingest {
             unaccounted: self.counts.unaccounted(),
         }
     }
+}
+
+/// The frames of a message as it goes over the wire.
+fn frames_of(mut wire: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((_, body, rest)) = split_first(wire) {
+        frames.push(body.to_vec());
+        wire = rest;
+    }
+    frames
 }

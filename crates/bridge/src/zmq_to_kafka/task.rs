@@ -13,7 +13,7 @@ mod telling;
 mod writer;
 mod writers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ struct Task {
     topic: Option<Arc<str>>,
     /// The form of messages of which nothing but the value is needed, if they have it.
     plain: Option<Plain>,
-    /// A buffer for the JSON of answers.
+    /// A buffer for answers.
     json: Vec<u8>,
     /// True if its senders are answered.
     is_router: bool,
@@ -225,7 +225,7 @@ impl Task {
                     self.refuse(message, failure);
                 }
                 Told::Run(run) => match &run.outcome {
-                    Ok(written) => self.acknowledge_run(&run, written),
+                    Ok(written) => self.acknowledge_run(&run, written, &mut BTreeMap::new()),
                     Err(failure) => {
                         for message in self.each_of(&run) {
                             self.refuse(message, failure.clone());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use zafka_envelope::InboundError;
 use zafka_kafka::produce::{WriteError, Written};
+use zafka_zmtp::frame::put_message;
 
 use super::mapping::MappingError;
 
@@ -15,8 +16,6 @@ pub(crate) const COMMAND_WORD: &[u8] = b"ZAFKA/1";
 pub(crate) const COMMAND_FRAMES: usize = 3;
 /// Time in ms after which a message that may be taken later is worth another try.
 const RETRY_AFTER: u64 = 1_000;
-/// Bytes that the answer to a record takes on the wire besides its text: two headers, and a word.
-const WIRE_OVERHEAD: usize = 13;
 /// Frames of an envelope at the most, the empty one included.
 const ENVELOPE_MAX: usize = 8;
 
@@ -225,68 +224,84 @@ pub(crate) fn answer<'a>(
     frames.extend([word, &**json]);
 }
 
-/// The frames of answers to messages whose records follow one another in the log: alike but for
-/// their offsets.
+/// The answers to messages whose records follow one another in the log: alike but for their
+/// offsets.
 pub(crate) struct RecordAnswers<'a> {
-    /// The last answer, or the first one.
-    json: &'a mut Vec<u8>,
+    /// The last answer as it goes over the wire, or the first one.
+    wire: &'a mut Vec<u8>,
+    /// Bytes of its text.
+    text: usize,
     /// The place of the offset's digits in it; of none if the cluster did not report it.
     digits: Range<usize>,
     is_begun: bool,
 }
 
 impl<'a> RecordAnswers<'a> {
-    /// Makes the answers. `written` is the place of the first record; `json` is the buffer for the
-    /// texts.
+    /// Makes the answers. `written` is the place of the first record; `wire` is a buffer.
     pub(crate) fn new(
         topic: &str,
         timestamp: i64,
         written: &Written,
-        json: &'a mut Vec<u8>,
+        wire: &'a mut Vec<u8>,
     ) -> Self {
-        json.clear();
-        json.extend_from_slice(b"{\"topic\":");
+        let mut text = b"{\"topic\":".to_vec();
         // A text always serializes.
-        let _ = serde_json::to_writer(&mut *json, topic);
+        let _ = serde_json::to_writer(&mut text, topic);
         let partition = written.partition;
-        json.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
-        let begin = json.len();
+        text.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
+        let begin = text.len();
         let offset = written.offset.and_then(|offset| u64::try_from(offset).ok());
         if let Some(offset) = offset {
-            json.extend_from_slice(offset.to_string().as_bytes());
+            text.extend_from_slice(offset.to_string().as_bytes());
         }
-        let digits = begin..json.len();
+        let digits = begin..text.len();
         if offset.is_none() {
-            json.extend_from_slice(b"null");
+            text.extend_from_slice(b"null");
         }
-        json.extend_from_slice(format!(",\"timestamp\":{timestamp}}}").as_bytes());
-        Self { json, digits, is_begun: false }
+        text.extend_from_slice(format!(",\"timestamp\":{timestamp}}}").as_bytes());
+        let mut answers = Self { wire, text: 0, digits: 0..0, is_begun: false };
+        answers.put(&text, digits);
+        answers
     }
 
     /// Bytes that an answer takes on the wire, about.
     pub(crate) fn size(&self) -> usize {
-        self.json.len() + WIRE_OVERHEAD
+        self.wire.len() + 1
     }
 
-    /// Returns the frames of the next answer.
-    pub(crate) fn next_frames(&mut self) -> [&[u8]; 2] {
+    /// Returns the next answer as it goes over the wire.
+    pub(crate) fn next_message(&mut self) -> &[u8] {
         if std::mem::replace(&mut self.is_begun, true) && !self.digits.is_empty() {
             self.add_one();
         }
-        [b"OK", self.json]
+        self.wire
     }
 
-    /// Makes the offset the next one, in place: most are its neighbor's but for a digit.
+    /// Makes the offset the next one, in place: most are their neighbor's but for a digit.
     fn add_one(&mut self) {
-        for digit in self.json[self.digits.clone()].iter_mut().rev() {
+        for digit in self.wire[self.digits.clone()].iter_mut().rev() {
             if *digit < b'9' {
                 *digit += 1;
                 return;
             }
             *digit = b'0';
         }
-        self.json.insert(self.digits.start, b'1');
-        self.digits.end += 1;
+        // One digit more: a power of ten.
+        let before = self.wire.len() - self.text;
+        let mut text = self.wire.split_off(before);
+        let begin = self.digits.start - before;
+        text.insert(begin, b'1');
+        let digits = begin..self.digits.end - before + 1;
+        self.put(&text, digits);
+    }
+
+    /// Puts an answer with this text.
+    fn put(&mut self, text: &[u8], digits: Range<usize>) {
+        self.wire.clear();
+        put_message(self.wire, [b"OK", text].into_iter());
+        self.text = text.len();
+        let before = self.wire.len() - text.len();
+        self.digits = before + digits.start..before + digits.end;
     }
 }
 
@@ -365,22 +380,25 @@ mod tests {
 
     #[test]
     fn answers_of_neighbors_are_those_of_each() {
-        let topic = "or\"ders";
-        for first in [Some(0), Some(8), Some(98), Some(1999), Some(i64::MAX - 9), None] {
+        let (mut wire, mut json) = (b"of before".to_vec(), Vec::new());
+        let firsts = [Some(0), Some(8), Some(98), Some(1999), Some(i64::MAX - 9), None];
+        // Some become longer than a short frame.
+        let topics = (170..200).map(|size| "t".repeat(size)).chain(["or\"ders".to_owned()]);
+        for (topic, first) in topics.flat_map(|topic| firsts.map(|first| (topic.clone(), first))) {
             let written = Written { partition: 1, offset: first, log_append_time: None };
-            let mut json = Vec::new();
-            let mut answers = RecordAnswers::new(topic, 1_700_000_000_000, &written, &mut json);
+            let mut answers = RecordAnswers::new(&topic, 1_700_000_000_000, &written, &mut wire);
             for number in 0..10 {
                 let place = Place {
-                    topic: topic.into(),
+                    topic: (*topic).into(),
                     partition: Some(1),
                     offset: first.map(|first| first + number),
                     timestamp: 1_700_000_000_000,
                     batch: None,
                 };
-                let next =
-                    answers.next_frames().map(|frame| String::from_utf8_lossy(frame).into_owned());
-                assert_eq!(next[..], answered(&[], &Ok(place)));
+                let (mut expected, mut frames) = (Vec::new(), Vec::new());
+                answer(&Ok(place), &mut json, &mut frames);
+                put_message(&mut expected, frames.into_iter());
+                assert_eq!(answers.next_message(), expected, "{first:?}");
             }
         }
     }

@@ -58,8 +58,17 @@ pub struct Answers<'a> {
 impl Answers<'_> {
     /// Adds a message, unless too much waits already.
     pub fn put<'a>(&mut self, frames: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.add(|bytes| put_message(bytes, frames));
+    }
+
+    /// As [`Self::put`], of a message in ZMTP framing.
+    pub fn put_framed(&mut self, message: &[u8]) {
+        self.add(|bytes| bytes.extend_from_slice(message));
+    }
+
+    fn add(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if self.messages.bytes.len() <= self.most {
-            put_message(&mut self.messages.bytes, frames);
+            put(&mut self.messages.bytes);
             self.messages.ends.push(self.messages.bytes.len());
         } else {
             self.lacks_some = true;
@@ -261,7 +270,8 @@ mod tests {
         let put = |queue: &Queue| {
             let body = [7; 50];
             queue.push_all(2_000 * 52, |answers| {
-                (0..2_000).for_each(|_| answers.put([&body[..]].into_iter()));
+                (0..1_999).for_each(|_| answers.put([&body[..]].into_iter()));
+                answers.put_framed(&[&[0, 50][..], &body].concat());
             });
         };
         let mut places = Vec::new();

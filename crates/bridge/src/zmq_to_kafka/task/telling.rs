@@ -1,6 +1,7 @@
 //! Handles the messages of a route's task whose outcome is known: their senders get answers.
 #![allow(clippy::disallowed_methods, reason = "a driver: it reads the clock for its warnings")]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ impl Task {
     pub(super) fn tell_settled(&mut self) -> ControlFlow<()> {
         let mut settled = std::mem::take(&mut self.settled);
         let mut flow = ControlFlow::Continue(());
+        let mut expected = self.answers_expected(&settled);
         for told in settled.drain(..) {
             if self.order == Order::OfMessages {
                 let (arrival, weight) = match &told {
@@ -42,7 +44,7 @@ impl Task {
                 Told::Message(Settled { message, outcome: Err(failure) }) => {
                     self.fail(message, failure)
                 }
-                Told::Run(run) => self.tell_run(run),
+                Told::Run(run) => self.tell_run(run, &mut expected),
             };
             if told.is_break() {
                 flow = told;
@@ -52,11 +54,26 @@ impl Task {
         flow
     }
 
-    /// Answers neighbors that were settled alike.
-    fn tell_run(&mut self, run: Run) -> ControlFlow<()> {
+    /// Counts the answers that each sender gets to runs of its messages.
+    fn answers_expected(&self, settled: &[Told<Message>]) -> BTreeMap<u64, usize> {
+        let mut expected = BTreeMap::new();
+        if self.is_router {
+            for told in settled {
+                if let Told::Run(run) = told
+                    && let Some(arrival) = self.arrivals.get(run.arrival)
+                {
+                    *expected.entry(arrival.sender.id()).or_default() += run.messages.len();
+                }
+            }
+        }
+        expected
+    }
+
+    /// Answers neighbors that were settled alike. `expected`: the answers that each sender gets.
+    fn tell_run(&mut self, run: Run, expected: &mut BTreeMap<u64, usize>) -> ControlFlow<()> {
         match &run.outcome {
             Ok(written) => {
-                self.acknowledge_run(&run, written);
+                self.acknowledge_run(&run, written, expected);
                 ControlFlow::Continue(())
             }
             Err(failure) => {
@@ -72,17 +89,26 @@ impl Task {
         }
     }
 
-    pub(super) fn acknowledge_run(&mut self, run: &Run, written: &Written) {
+    /// Acknowledges neighbors. `expected`: the answers that each sender gets to these and to others
+    /// that follow, for room at once.
+    pub(super) fn acknowledge_run(
+        &mut self,
+        run: &Run,
+        written: &Written,
+        expected: &mut BTreeMap<u64, usize>,
+    ) {
         self.counts.acknowledged += run.messages.len() as u64;
         if self.is_router
             && let Some(arrival) = self.arrivals.get(run.arrival)
         {
             let topic = run.topic.as_deref().unwrap_or_default();
             let mut answers = RecordAnswers::new(topic, run.timestamp, written, &mut self.json);
-            let bytes = run.messages.len() * answers.size();
+            let left = expected.entry(arrival.sender.id()).or_default();
+            let bytes = *left * answers.size();
+            *left = left.saturating_sub(run.messages.len());
             arrival.sender.answer_all(bytes, |out| {
                 for _ in run.messages.clone() {
-                    out.put(answers.next_frames().into_iter());
+                    out.put_framed(answers.next_message());
                 }
             });
         }
