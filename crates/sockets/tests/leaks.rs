@@ -173,7 +173,7 @@ async fn senders_leave_files_to_others() {
 async fn senders_leave_nothing_behind() {
     let (socket, mut messages) = InboundSocket::start("test", inbound()).await.unwrap();
     let address = socket.endpoints()[0].to_string();
-    eventually("its listener runs", || tasks() == 2).await;
+    assert_eq!(tasks(), 1, "its listener");
     let (files, tasks_before) = (open_files(), tasks());
     for round in 0..20 {
         let mut peers = Vec::new();
@@ -203,7 +203,7 @@ async fn senders_leave_nothing_behind() {
 
 async fn leave_nothing_behind() {
     let mut server = Server::start(config()).await;
-    eventually("its listener runs", || tasks() == 2).await;
+    assert_eq!(tasks(), 1, "its listener");
     let (files, tasks_before) = (open_files(), tasks());
     for round in 0..20 {
         let mut peers = Vec::new();
